@@ -24,10 +24,9 @@ from sealspace.cli.paths import FILE
 from sealspace.cli.term_files import key_providers_named, read_node_policy
 from sealspace.cli.terminal import print_json, print_rows, time_text
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.evidence import release_record_put
 from spaces.errors import StoreBusy
 from spaces.keyspace import RELEASE_RECORD_KEY
-from spaces.store.contract import Commit, Refused, Store, read_row
+from spaces.store.contract import Commit, Put, Refused, Store, read_row
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.cli.trust_files import read_collateral_file, read_trust_root
 
@@ -124,7 +123,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
     detail, now = msgspec.json.encode(_shown(record)), SystemClock().now()
     audit = AuditRecord(at=now, action="release.set", actor="operator", subject="release record", detail=detail)
     puts = (
-        release_record_put(encode_release_record(record), expect=stamp),
+        Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp),
         audit_put(audit, entropy=SystemEntropy()),
     )
     if isinstance(await store.commit(Commit(puts=puts)), Refused):

@@ -15,14 +15,13 @@ from encryption_network.keyring import Keyring
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisused
-from spaces.documents.evidence import release_record_put
 from spaces.documents.withdrawals import ensure_withdrawals
 from spaces.errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
-from spaces.keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
-from spaces.store.contract import ABSENT, Commit, Store, read_row
+from spaces.keyspace import CLAIM_FLOOR_KEY, RELEASE_RECORD_KEY, floor_ahead_s
+from spaces.store.contract import ABSENT, Commit, Put, Store, read_row
 from spaces.values.value_heads import Values
 
 from ..collateral.intake import import_folder
@@ -147,7 +146,7 @@ async def _claim_release_record(config: Config, store: Store) -> None:
     """Write the release record where it is absent, and compare the settings with it."""
     record = await recorded_release(store)
     if record is None:
-        put = release_record_put(encode_release_record(configured_record(config.release)), expect=ABSENT)
+        put = Put(RELEASE_RECORD_KEY, encode_release_record(configured_record(config.release)), expect=ABSENT)
         await store.commit(Commit(puts=(put,)))
         record = await recorded_release(store)  # ours, or that of a process that was faster
     if record is None:

@@ -21,7 +21,7 @@ then, the transaction ended, the bodies that those rows name.
 
 Example:
     archive = ArchiveWriter(stream, require_space, made_at=header.marked_at)
-    archive.add(HEADER_NAME, encode_header(header))
+    archive.add(HEADER_NAME, msgspec.json.encode(header))
     archive.close()
     for member in ArchiveReader(stream).members(): ...
 """
@@ -80,8 +80,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     is_shared: bool = False
 
 
-encode_header: Final = msgspec.json.Encoder().encode
-encode_part: Final = msgspec.msgpack.Encoder().encode
+encode_part: Final = msgspec.msgpack.encode
 _PARTS: Final = msgspec.msgpack.Decoder(
     Annotated[list[tuple[bytes, bytes]], msgspec.Meta(min_length=1, max_length=PART_ROWS)]
 )
@@ -340,7 +339,7 @@ async def take_backup(
                 has_secret=sealed_secret is not None,
                 is_shared=is_shared,
             )
-            archive.add(HEADER_NAME, encode_header(header))
+            archive.add(HEADER_NAME, msgspec.json.encode(header))
             if sealed_secret is not None:
                 archive.add(SECRET_NAME, sealed_secret)
             archive.add(SETTINGS_NAME, settings)

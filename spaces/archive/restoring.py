@@ -125,8 +125,7 @@ class OpenedBackup:
         self.archive = ArchiveReader(stream)
         self.members = self.archive.members()
         self.header = parse_header(self._next(HEADER_NAME, MAX_HEADER_BYTES))
-        has_secret = self.header.has_secret
-        self.sealed_secret = self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES) if has_secret else None
+        self.sealed_secret = self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES) if self.header.has_secret else None
 
     def _next(self, name: str, most_bytes: int) -> bytes:
         if next(self.members, None) != name:

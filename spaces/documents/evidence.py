@@ -1,9 +1,9 @@
-"""Rows of attestation: evidence by (DID, receiver key), and the release record. Opaque here."""
+"""Rows of attestation: evidence by (DID, receiver key), where newer replaces older. Opaque here."""
 
 from capabilities.principals import Principal
 
-from ..keyspace import RELEASE_RECORD_KEY, evidence_key, x16
-from ..store.contract import ANY, Expect, Put, Range
+from ..keyspace import evidence_key, x16
+from ..store.contract import Range
 
 
 def evidence_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
@@ -14,13 +14,3 @@ def evidence_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
 def evidence_range(holder: Principal, *, limit: int = 16) -> Range:
     """The evidence of one DID, for any receiver key (receiver mode `signed`)."""
     return Range(evidence_key(x16(holder)), limit=limit)
-
-
-def evidence_put(holder: Principal, receiver_public_key: bytes, value: bytes) -> Put:
-    """Write evidence; newer replaces older."""
-    return Put(evidence_row_key(holder, receiver_public_key), value)
-
-
-def release_record_put(value: bytes, *, expect: Expect = ANY) -> Put:
-    """Write the release record."""
-    return Put(RELEASE_RECORD_KEY, value, expect=expect)

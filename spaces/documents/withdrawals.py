@@ -4,12 +4,7 @@ Opaque here. A network's own withdrawals are stored in the network's row.
 """
 
 from ..keyspace import WITHDRAWALS_KEY
-from ..store.contract import ABSENT, Commit, Expect, Put, Store, read_row
-
-
-def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
-    """Write the row over the one with this stamp."""
-    return Put(WITHDRAWALS_KEY, value, expect=expect)
+from ..store.contract import ABSENT, Commit, Put, Store, read_row
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:

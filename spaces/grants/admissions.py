@@ -44,11 +44,6 @@ def admission_put(owner: Principal, *, now: float) -> Put:
     return Put(admission_key(owner), _CODEC.encode(Admission(owner, now)), expect=ABSENT)
 
 
-def removal_put(owner: Principal, record: Record) -> Put:
-    """Remove an admitted owner; `record` is the row as it was read."""
-    return Put(admission_key(owner), None, expect=record.stamp)
-
-
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
     """Yield every admitted owner, page by page, in the order of the hashes of their DIDs."""
     async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):

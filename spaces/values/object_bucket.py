@@ -327,7 +327,13 @@ class _Upload:
 
     async def send(self, piece: bytes | None) -> None:
         """Send a piece, or None at the end."""
-        done = self._done = self._done or self._begun()
+        if self._done is None:
+            body = self._given()
+            sent = obstore.put_async(
+                self.objects, self.key, body, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            )
+            self._done = asyncio.ensure_future(sent)
+        done = self._done
         taking = asyncio.ensure_future(self._pieces.put(piece))
         waited: set[asyncio.Future[Any]] = {taking, done}
         try:
@@ -338,13 +344,6 @@ class _Upload:
             with _bucket_errors("a body cannot be sent to the bucket"):
                 done.result()
             raise StoreUnavailable("a body cannot be sent to the bucket")
-
-    def _begun(self) -> "asyncio.Future[obstore.PutResult]":
-        return asyncio.ensure_future(
-            obstore.put_async(
-                self.objects, self.key, self._given(), chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
-            )
-        )
 
     async def _given(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:

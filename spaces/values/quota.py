@@ -13,7 +13,7 @@ with everything else that its verdict depends on.
 Example:
     keys = (usage_key(space), override_row_key(space))
     limit_bytes = effective_limit(space, records[1], policy)
-    commit = Commit(puts=plan.puts, adds=(quota_add(space, limit_bytes=limit_bytes),))
+    commit = Commit(puts=plan.puts, adds=(Add(usage_key(space), 0, at_most=limit_bytes),))  # if it grows the space
     if isinstance(outcome, Refused): ...      # read the counter again: is there free space?
 """
 
@@ -36,7 +36,7 @@ from ..keyspace import (
     space_keys,
     usage_counter,
 )
-from ..store.contract import Add, Put, Range, Record, Store, counter_of, pages_of, read_row
+from ..store.contract import Put, Range, Record, Store, counter_of, pages_of, read_row
 
 LEAST_ROWS_BYTES: Final = 64 * 1024
 PUBLIC_NAME: Final = "public"
@@ -68,19 +68,6 @@ def usage_key(space: SpaceId) -> bytes:
 def rows_limit(limit_bytes: int) -> int:
     """Return how much the rows of a space may take where its bodies may take `limit_bytes`."""
     return max(limit_bytes, LEAST_ROWS_BYTES)
-
-
-def rows_add(space: SpaceId, *, limit_bytes: int) -> Add:
-    """Refuse the commit if the rows of the space would take more than `rows_limit` after it; as `quota_add`."""
-    return Add(space_keys(space).rows, 0, at_most=rows_limit(limit_bytes))
-
-
-def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:
-    """Refuse the commit if the space would contain more than the limit after it.
-
-    Add it only to commits that grow a space: a delete must work beyond the limit.
-    """
-    return Add(usage_key(space), 0, at_most=limit_bytes)
 
 
 def override_row_key(space: SpaceId) -> bytes:

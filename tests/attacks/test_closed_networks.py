@@ -17,8 +17,8 @@ from capabilities.resources import parse_network_id
 from capabilities.signatures import WalletSigner
 from node.config.tree import Hosting
 from sealspace.wallets import new_wallet
-from spaces.grants.admissions import admission_key, admission_put, removal_put
-from spaces.store.contract import Commit, Committed
+from spaces.grants.admissions import admission_key, admission_put
+from spaces.store.contract import Commit, Committed, Put
 
 
 async def create(stage: HeldStage, who: Delegate, network: str) -> Reply:
@@ -56,7 +56,7 @@ async def remove(stage: HeldStage, owner: str) -> None:
     """Take the admission back."""
     record = (await stage.services.store.read((admission_key(Principal(owner)),))).records[0]
     assert record is not None
-    removal = removal_put(Principal(owner), record)
+    removal = Put(admission_key(Principal(owner)), None, expect=record.stamp)
     assert isinstance(await stage.services.store.commit(Commit(puts=(removal,))), Committed)
 
 

@@ -32,7 +32,7 @@ from capabilities.principals import parse_principal
 from encryption_network.envelope import encode_envelope
 from encryption_network.release_record import decode_release_record, encode_release_record
 from sealspace.delegations import allow
-from spaces.documents.evidence import evidence_row_key, release_record_put
+from spaces.documents.evidence import evidence_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Committed, Put, Refused
 
@@ -191,7 +191,7 @@ async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> 
 
     async def state(**changes: Any) -> None:
         changed = encode_release_record(replace(record, **changes))
-        await held.store.commit(Commit(puts=(release_record_put(changed),)))
+        await held.store.commit(Commit(puts=(Put(RELEASE_RECORD_KEY, changed),)))
 
     waiting = held.store.hold(is_release)
     reply = await meanwhile(held.ask(delegate, owner), waiting, lambda: state(trust_roots=(bytes(32),)))

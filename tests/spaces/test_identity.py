@@ -11,10 +11,8 @@ from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
 from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_put
 from spaces.documents.evidence import (
-    evidence_put,
     evidence_range,
     evidence_row_key,
-    release_record_put,
 )
 from spaces.documents.networks import network_put, network_row_key
 from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
@@ -111,7 +109,9 @@ async def test_network_is_created_once(one_store: Store) -> None:
 async def test_evidence_lies_under_holder_and_receiver(one_store: Store) -> None:
     """Evidence is found by holder and receiver key, and by the holder alone."""
     holder, one, two = Principal(OWNER.did), b"1" * 32, b"2" * 32
-    await one_store.commit(Commit(puts=(evidence_put(holder, one, b"a"), evidence_put(holder, two, b"b"))))
+    await one_store.commit(
+        Commit(puts=tuple(Put(evidence_row_key(holder, key), value) for key, value in ((one, b"a"), (two, b"b"))))
+    )
     snapshot = await one_store.read((evidence_row_key(holder, two),), ranges=(evidence_range(holder),))
     assert [record.value for record in snapshot.records if record] == [b"b"]
     assert [record.value for _, record in snapshot.pages[0].rows] == [b"a", b"b"]
@@ -119,7 +119,7 @@ async def test_evidence_lies_under_holder_and_receiver(one_store: Store) -> None
 
 async def test_collateral_and_release_record(one_store: Store) -> None:
     """Collateral lies under platform and kind, the release record under one key."""
-    await one_store.commit(Commit(puts=(Put(collateral_key(b"\0" * 6, "tcb"), b"c"), release_record_put(b"r"))))
+    await one_store.commit(Commit(puts=(Put(collateral_key(b"\0" * 6, "tcb"), b"c"), Put(RELEASE_RECORD_KEY, b"r"))))
     records = (await one_store.read((collateral_key(b"\0" * 6, "tcb"), RELEASE_RECORD_KEY))).records
     assert [record.value for record in records if record] == [b"c", b"r"]
 

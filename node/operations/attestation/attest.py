@@ -26,7 +26,7 @@ from encryption_network.policy import Evidence, ReceiverMode, decode_evidence, e
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import MAX_LIFETIME_S, read_body
 from spaces.documents.collateral import collateral_documents, state_of
-from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key
+from spaces.documents.evidence import evidence_range, evidence_row_key
 from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import Basis, basis_put
 from spaces.errors import RecordDamaged
@@ -167,7 +167,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         log = None if handed.stated.event_log is None else canonical_bytes(handed.stated.event_log)
         basis = Basis(evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log)
         puts = (
-            evidence_put(invocation.invoker, handed.receiver_public_key, value),
+            Put(evidence_row_key(invocation.invoker, handed.receiver_public_key), value),
             basis_put(invocation.invoker, handed.receiver_public_key, basis),
             *await missing_documents(services, (collateral.raw,)),  # RC13: it may be replaced before a release
             *await _ended(services, evidence),

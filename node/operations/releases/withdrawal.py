@@ -23,10 +23,9 @@ from encryption_network.withdrawals import (
     parse_withdrawal,
 )
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.withdrawals import withdrawals_put
 from spaces.errors import RecordDamaged, StoreBusy
 from spaces.keyspace import WITHDRAWALS_KEY
-from spaces.store.contract import Commit, Refused, Store, read_row
+from spaces.store.contract import Commit, Put, Refused, Store, read_row
 
 from ...services import Services
 from .owner_policy import change_in_person
@@ -89,7 +88,7 @@ async def withdraw_everywhere(store: Store, entry: Withdrawals, *, now: float, e
             subject="every network",
             detail=canonical_bytes(withdrawals_json(entry)),
         )
-        puts = (withdrawals_put(encode_withdrawals(listed), expect=row.stamp), audit_put(audit, entropy=entropy))
+        puts = (Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp), audit_put(audit, entropy=entropy))
         if not isinstance(await store.commit(Commit(puts=puts)), Refused):
             return listed
     raise StoreBusy("others withdraw at the same time")

@@ -9,8 +9,8 @@ from capabilities.ambient import Entropy
 from capabilities.principals import Principal
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import StoreBusy
-from spaces.grants.admissions import admission_key, admission_put, is_admitted, removal_put
-from spaces.store.contract import Check, Commit, Refused, Store, read_row
+from spaces.grants.admissions import admission_key, admission_put, is_admitted
+from spaces.store.contract import Check, Commit, Put, Refused, Store, read_row
 
 _TRIES: Final = 8
 
@@ -30,7 +30,11 @@ async def change_admission(store: Store, owner: Principal, *, admits: bool, now:
         if record is not None and is_admitted(record) is admits:  # ST16
             changes, commit = False, Commit(checks=(Check(admission_key(owner), record.stamp),))
         else:
-            put = admission_put(owner, now=now) if record is None or admits else removal_put(owner, record)
+            put = (
+                admission_put(owner, now=now)
+                if record is None or admits
+                else Put(admission_key(owner), None, expect=record.stamp)
+            )
             changes, commit = True, Commit(puts=(put, audit_put(audit, entropy=entropy)))
         if not isinstance(await store.commit(commit), Refused):
             return changes

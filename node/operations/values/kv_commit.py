@@ -15,7 +15,7 @@ from spaces.audit.records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
 from spaces.store.contract import Add, Claim, Commit, counter_of
-from spaces.values.quota import effective_limit, quota_add, rows_add, rows_limit
+from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Draft, Head, Write, head_of
 
@@ -95,11 +95,11 @@ class PutReading(Struct, frozen=True, gc=False):
         if draft.growth_bytes > 0:
             if self.used_bytes + draft.growth_bytes > limit_bytes:
                 raise quota_exceeded(self.used_bytes, limit_bytes)
-            adds.append(quota_add(self.space, limit_bytes=limit_bytes))
+            adds.append(Add(space_keys(self.space).usage, 0, at_most=limit_bytes))
         if draft.row_growth_bytes > 0:
             if self.row_bytes + draft.row_growth_bytes > rows_limit(limit_bytes):
                 raise quota_exceeded(self.row_bytes, rows_limit(limit_bytes))
-            adds.append(rows_add(self.space, limit_bytes=limit_bytes))
+            adds.append(Add(space_keys(self.space).rows, 0, at_most=rows_limit(limit_bytes)))
         return adds
 
 

@@ -7,7 +7,7 @@ because no page of the moment is used again.
 
 import fcntl
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from itertools import islice, takewhile
 from pathlib import Path
@@ -39,12 +39,12 @@ class StoreSnapshot:
 
     def __init__(self, txn: "lmdb.Transaction[bytes]", tombstones: "lmdb._Database") -> None:
         self._txn = txn
-        self._tables: Sequence[lmdb._Database | None] = (None, tombstones)
+        self._tombstones = tombstones
 
     def parts(self) -> Iterator[Part]:
         """Yield the rows, then the tombstones that no row hides."""
         try:
-            for table in self._tables:
+            for table in (None, self._tombstones):
                 rows: Iterator[tuple[bytes, Row]]
                 rows = takewhile(lambda row: row[0] < TABLE, self._txn.cursor(table).iternext())
                 if table is not None:

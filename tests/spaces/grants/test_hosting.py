@@ -12,7 +12,7 @@ from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
 from spaces.errors import RecordDamaged
-from spaces.grants.admissions import admission_key, admission_put, is_admitted, removal_put
+from spaces.grants.admissions import admission_key, admission_put, is_admitted
 from spaces.grants.hosting import (
     Bounds,
     HostingMode,
@@ -27,7 +27,7 @@ from spaces.grants.hosting import (
     space_of,
     space_row_key,
 )
-from spaces.store.contract import Commit, Committed, Refused, Store, check_of
+from spaces.store.contract import Commit, Committed, Put, Refused, Store, check_of
 
 AUTO = HostingPolicy()
 EXPLICIT = HostingPolicy(HostingMode.EXPLICIT)
@@ -179,7 +179,7 @@ async def test_removal_before_the_commit(one_store: Store) -> None:
     planned = await plan(one_store, wanted)
     row = (await one_store.read((admission_key(OWNER_P),))).records[0]
     assert row is not None and is_admitted(row)
-    await one_store.commit(Commit(puts=(removal_put(OWNER_P, row),)))
+    await one_store.commit(Commit(puts=(Put(admission_key(OWNER_P), None, expect=row.stamp),)))
     assert isinstance(await commit(one_store, planned), Refused)
     assert ((), ()) == ((await plan(one_store, wanted)).activated, (await plan(one_store, wanted)).adds)
     assert isinstance(await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)

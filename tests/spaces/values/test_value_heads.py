@@ -8,9 +8,9 @@ from space_grants import NOW
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.errors import CommitInvalid, MetadataTooLarge, RecordDamaged
-from spaces.store.contract import Commit, Committed, Put, Refused
+from spaces.keyspace import space_keys
+from spaces.store.contract import Add, Commit, Committed, Put, Refused
 from spaces.values.object_records import ObjectName, parse_file_name
-from spaces.values.quota import quota_add
 from spaces.values.value_bodies import INLINE_BYTES, inline_body
 from spaces.values.value_heads import MAX_METADATA_BYTES, ROW_BYTES, head_key
 from spaces.values.value_heads import Write as ValueWrite
@@ -118,7 +118,7 @@ async def test_damaged_file_is_reported(bench: Bench) -> None:
 async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
     """Of many writes at once exactly as many pass as the quota has room for; deletes pass beyond it."""
     plans = [await bench.plan(Write(f"p{at}", b"x" * 100)) for at in range(10)]
-    limit = quota_add(SPACE, limit_bytes=350)
+    limit = Add(space_keys(SPACE).usage, 0, at_most=350)
     outcomes = await asyncio.gather(*[bench.commit(plan, limit) for plan in plans])
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 3
     assert await bench.usage() == 300
