@@ -78,6 +78,7 @@ NEVER8: Final = b"\xff" * 8
 _MEMOISED_CHARS: Final = 512  # so that unauthenticated clients cannot fill the memo with long texts
 _GOES_ON: Final = b"\xff"
 VALUE_PREFIX_BYTES: Final = 1 + 16
+_DIGEST_BYTES: Final = 32
 
 SCHEMA_KEY: Final = b"mschema"
 IDENTITY_KEY: Final = b"midentity"
@@ -201,7 +202,7 @@ def value_key(space16: bytes, path: str) -> bytes:
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
-    return group_prefixes(space16, raw)[-1] + raw[last_segment(raw) :]
+    return way_to(space16, raw)[-1]
 
 
 def last_segment(raw: bytes) -> int:
@@ -209,27 +210,26 @@ def last_segment(raw: bytes) -> int:
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
-def group_prefixes(space16: bytes, raw: bytes) -> list[bytes]:
-    """Prefixes of all groups on the way to a path, the outermost first; its own is the last.
+def way_to(space16: bytes, raw: bytes) -> list[bytes]:
+    """Keys of the rows that lead to a path of more than 400 bytes, the outermost first; then the path's own."""
+    prefix, keys = VALUES_PREFIX + space16, list[bytes]()
+    for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
+        keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _GOES_ON)
+        prefix = group_below(keys[-1])
+    return [*keys, prefix + raw[last_segment(raw) :]]
+
+
+def group_of(key: bytes) -> bytes:
+    """Prefix of the group that a row is in.
 
     A group contains the paths that begin alike and have one segment more, and rows that say where paths go on.
     """
-    prefixes = [VALUES_PREFIX + space16]
-    for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
-        prefixes.append(group_below(prefixes[-1] + raw[start : start + MAX_PLAIN_PATH_BYTES] + _GOES_ON))
-    return prefixes
+    return key[: VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES]
 
 
 def group_below(key: bytes) -> bytes:
     """Prefix of the group that a row leads to which says that paths go on; `key` is that row's."""
     return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
-
-
-def goes_on_keys(space16: bytes, raw: bytes) -> list[bytes]:
-    """Keys of the rows that lead to a path of more than 400 bytes, the outermost first; none for other paths."""
-    size = MAX_PLAIN_PATH_BYTES
-    prefixes = group_prefixes(space16, raw)[:-1]
-    return [prefix + raw[at * size : (at + 1) * size] + _GOES_ON for at, prefix in enumerate(prefixes)]
 
 
 def says_that_paths_go_on(key: bytes) -> bool:

@@ -33,8 +33,8 @@ from blake3 import blake3
 from ..errors import StoreError
 from ..store.contract import Claim
 from ..store.durable import sync_folder
-from ..store.lmdb._folder import environment_folder, folder_lock, mark_moved, open_for_reading
-from ..store.lmdb._format import moved_to
+from ..store.lmdb._folder import environment_folder, folder_lock, open_environment, open_for_reading
+from ..store.lmdb._format import mark_moved, moved_to
 from ..store.lmdb._replay_records import ReplayRecords, boot_id
 from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..store.postgres import _statements as sql
@@ -119,7 +119,8 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
         )
     with folder_lock(folder):
         async with filled_database(folder, url, progress=progress, again=again) as moved:
-            mark_moved(folder, place_of_database(url))  # before the target is one: never two stores (ST12)
+            with open_environment(environment_folder(folder), may_be_moved=True) as env:
+                mark_moved(env, place_of_database(url))  # before the target is one: never two stores (ST12)
     return moved
 
 

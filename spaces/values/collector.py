@@ -59,10 +59,9 @@ async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: flo
     """Delete the record if it still has this generation and no references; the item is done either way."""
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
-    found = object_record_of(record)
-    if record is not None and found == ObjectRecord(work.generation, 0):
-        due_at = now + UNLINK_AFTER_S
-        unlink = due_put(work, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
+    if record is not None and object_record_of(record) == ObjectRecord(work.generation, 0):
+        size_bytes = work.size_bytes
+        unlink = due_put(work, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy, size_bytes=size_bytes)
         outcome = await store.commit(Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink)))
         if not isinstance(outcome, Refused):
             return

@@ -18,13 +18,13 @@ from ..errors import CommitTooLarge
 from ..keyspace import (
     MAX_PLAIN_PATH_BYTES,
     VALUE_PREFIX_BYTES,
-    goes_on_keys,
     group_below,
-    group_prefixes,
+    group_of,
     last_segment,
     says_that_paths_go_on,
     space_id16,
     values_prefix,
+    way_to,
 )
 from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
 
@@ -82,18 +82,16 @@ class ListingQuery(Struct, frozen=True, gc=False):
         space16 = space_id16(self.space)
         prefix, after = self.prefix.encode(*_TEXT), b"" if self.after is None else self.after.encode(*_TEXT)
         start = last_segment(prefix)
-        key_prefix = group_prefixes(space16, prefix)[-1]
-        first = _Group(prefix[:start], key_prefix, key_prefix + prefix[start:], None)
+        wanted = way_to(space16, prefix)[-1]
+        first = _Group(prefix[:start], group_of(wanted), wanted, None)
         if self.after is None or after < prefix:
             return [first]
         if not after.startswith(prefix):  # all that is listed comes before it
             first.after = first.wanted + _BEHIND_ALL
             return [first]
-        prefixes = group_prefixes(space16, after)
-        behind = [*goes_on_keys(space16, after), prefixes[-1] + after[last_segment(after) :]]
         groups = [
-            _Group(after[: at * MAX_PLAIN_PATH_BYTES], key_prefix, key_prefix, behind[at])
-            for at, key_prefix in enumerate(prefixes)
+            _Group(after[: at * MAX_PLAIN_PATH_BYTES], group_of(key), group_of(key), key)
+            for at, key in enumerate(way_to(space16, after))
             if at * MAX_PLAIN_PATH_BYTES >= start
         ]
         groups[0].wanted = first.wanted

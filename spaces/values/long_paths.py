@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..errors import PathTooLong
-from ..keyspace import MAX_PLAIN_PATH_BYTES, goes_on_keys, group_prefixes, last_segment
+from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, way_to
 from ..store.contract import Page, Put, Range, Store, read_page
 
 MAX_PATH_BYTES: Final = 100_000  # so that the rows on the way to a path fit into one commit with it (ST6)
@@ -27,7 +27,7 @@ def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
             raise PathTooLong(f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {len(raw)}")
-        keys.update(dict.fromkeys(goes_on_keys(space16, raw)))
+        keys.update(dict.fromkeys(way_to(space16, raw)[:-1]))
     return [Put(key, b"") for key in keys]
 
 
@@ -35,12 +35,12 @@ async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> li
     """Return the puts for the rows on the way to paths whose values are deleted. One read for each group looked at."""
     leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}  # beginning of a group: its prefix, the keys removed from it
     for raw in paths:
-        _leave(leaving, raw, group_prefixes(space16, raw)[-1] + raw[last_segment(raw) :], space16)
+        _leave(leaving, raw, way_to(space16, raw)[-1])
     puts: list[Put] = []
     while leaving and len(puts) < _MOST_LEVELS * len(paths):
         beginning = max(leaving, key=len)  # the innermost first: its row in the group above may be removed too
         prefix, keys = leaving.pop(beginning)
-        leads = goes_on_keys(space16, beginning + b"x")[-1]
+        leads = way_to(space16, beginning + b"x")[-2]
         wanted = Range(prefix, limit=len(keys) + 1, keys_only=True)
         snapshot = await store.read((leads,), ranges=(wanted,))
         record = snapshot.records[0]
@@ -50,7 +50,7 @@ async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> li
             puts.append(Put(leads, b"", expect=record.stamp))
             continue
         puts.append(Put(leads, None, expect=record.stamp))
-        _leave(leaving, beginning, leads, space16)
+        _leave(leaving, beginning, leads)
     return puts
 
 
@@ -63,8 +63,8 @@ async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes
     return True
 
 
-def _leave(leaving: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes, space16: bytes) -> None:
+def _leave(leaving: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
     """Note that the row of a path, or the one that says that a beginning goes on, is removed from its group."""
     start = last_segment(raw)
     if start:  # nothing leads to the outermost group
-        leaving.setdefault(raw[:start], (group_prefixes(space16, raw)[-1], set()))[1].add(key)
+        leaving.setdefault(raw[:start], (group_of(key), set()))[1].add(key)

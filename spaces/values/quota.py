@@ -144,12 +144,11 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     largest: list[tuple[int, bytes, int, Record]] = []
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
         hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
-        counters = (await store.read([*map(usage_counter, hashes), *map(rows_counter, hashes)])).records
-        sizes = [counter_of(record) for record in counters]
-        for space16, (_, record), used, beside in zip(
-            hashes, page.rows, sizes[: len(hashes)], sizes[len(hashes) :], strict=True
-        ):
-            largest.append((used + beside, space16, used, record))
+        counters = [key for space16 in hashes for key in (usage_counter(space16), rows_counter(space16))]
+        sizes = map(counter_of, (await store.read(counters)).records)
+        for key, record in page.rows:
+            used, beside = next(sizes), next(sizes)
+            largest.append((used + beside, key, used, record))
         largest = heapq.nlargest(limit, largest)
     total = await read_row(store, TOTAL_SPACES_COUNTER)
     spaces = [

@@ -264,30 +264,25 @@ class Draft:
         self._coming: list[bytes] = []
         self._leaving: list[bytes] = []
         for write, record, old in zip(writes, current, replaced, strict=True):
-            if write.body is None and record is None:
+            body = write.body
+            if body is None and record is None:
                 raise CommitInvalid("a path that was never written cannot be deleted")
             metadata_bytes = check_metadata(write.metadata)
             if old is not None:
-                self._take(old)
-            if write.body is not None:
-                self._give(write.body, _path_bytes(write.path) + metadata_bytes)
-            if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (write.body is None):
-                (self._leaving if write.body is None else self._coming).append(write.path.encode(*_HEADER_TEXT))
-
-    def _take(self, old: Head) -> None:
-        self.growth_bytes -= len(old.body or b"")
-        self.row_growth_bytes -= row_bytes(old.path, old.metadata)
-        if old.object_name is not None:
-            self._bodies.setdefault(old.object_name.digest, _FileBody(old.size_bytes)).delta -= 1
-
-    def _give(self, body: Body, size_bytes: int) -> None:
-        self.growth_bytes += len(body.inline or b"")
-        self.row_growth_bytes += size_bytes
-        if body.file is not None:
-            kept = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
-            kept.delta += 1
-            kept.uses += 1
-            kept.file = body.file
+                self.growth_bytes -= len(old.body or b"")
+                self.row_growth_bytes -= row_bytes(old.path, old.metadata)
+                if old.object_name is not None:
+                    self._bodies.setdefault(old.object_name.digest, _FileBody(old.size_bytes)).delta -= 1
+            if body is not None:
+                self.growth_bytes += len(body.inline or b"")
+                self.row_growth_bytes += _path_bytes(write.path) + metadata_bytes
+                if body.file is not None:
+                    kept = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
+                    kept.delta += 1
+                    kept.uses += 1
+                    kept.file = body.file
+            if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (body is None):
+                (self._leaving if body is None else self._coming).append(write.path.encode(*_HEADER_TEXT))
 
     async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
         """Read what the plan depends on beside the heads: the rows on the way to long paths, and those of bodies."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces import keyspace
-from spaces.keyspace import goes_on_keys, group_prefixes, micros8, says_that_paths_go_on, value_key, x16
+from spaces.keyspace import group_of, micros8, says_that_paths_go_on, value_key, way_to, x16
 from spaces.store.contract import MAX_KEY_BYTES
 
 SPACE16 = x16("tinycloud:key:z6Mk:default")
@@ -76,10 +76,11 @@ TEXTS = st.text(max_size=600) | st.builds(
 def test_value_keys_fit_and_keep_the_end_of_their_path(path: str) -> None:
     """Any path has a key within the bound, which holds its last 1 to 400 bytes; rows that lead to it are told apart."""
     raw = path.encode("utf-8", "surrogatepass")
-    key, prefixes, leading = value_key(SPACE16, path), group_prefixes(SPACE16, raw), goes_on_keys(SPACE16, raw)
+    *leading, key = way_to(SPACE16, raw)
+    assert key == value_key(SPACE16, path)
     assert max(len(one) for one in (key, *leading)) <= MAX_KEY_BYTES
-    assert key == prefixes[-1] + raw[400 * len(leading) :]
-    assert len(leading) == len(prefixes) - 1 == max(len(raw) - 1, 0) // 400
+    assert key == group_of(key) + raw[400 * len(leading) :]
+    assert len(leading) == max(len(raw) - 1, 0) // 400
     assert not says_that_paths_go_on(key)
     assert all(says_that_paths_go_on(one) for one in leading)
 
@@ -92,8 +93,7 @@ def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str)
     """Different paths have different keys, in the order of the paths; longer ones stand where they are led to."""
     one, other = before + one, before + other
     assert (one == other) is (value_key(SPACE16, one) == value_key(SPACE16, other))
-    places = [[*goes_on_keys(SPACE16, path.encode()), value_key(SPACE16, path)] for path in (one, other)]
-    assert (one < other) is (places[0] < places[1])
+    assert (one < other) is (way_to(SPACE16, one.encode()) < way_to(SPACE16, other.encode()))
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))

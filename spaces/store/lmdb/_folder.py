@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from ...errors import StoreLocked, StoreUnavailable
 from ..durable import sync_folder
-from ._format import MAX_TABLES, check_format_version, give_format, write_moved_mark
+from ._format import MAX_TABLES, check_format_version, give_format
 
 # Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same in every process, so
 # that no process ever meets a map that another one enlarged.
@@ -56,15 +56,6 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
     """Open the durable environment of a folder that another process writes, or that was moved and is not written."""
     return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
-
-
-def mark_moved(folder: Path, place: str) -> None:
-    """Record in the environment of a folder that its store was moved; durable on return, and may be repeated."""
-    with open_environment(environment_folder(folder), may_be_moved=True) as env:
-        try:
-            write_moved_mark(env, place)
-        except lmdb.Error as exc:
-            raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
 
 
 def open_environment(

@@ -58,11 +58,14 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
         raise SchemaMismatch(expected=FORMAT_VERSION, got=1 if stored is None else int.from_bytes(stored[:5], "big"))
 
 
-def write_moved_mark(env: lmdb.Environment, place: str) -> None:
-    """Record that the store was moved to a place; durable when this returns."""
-    with env.begin(write=True) as txn:
-        txn.put(_PLACE_KEY, place.encode())
-        txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION | _MOVED))
+def mark_moved(env: lmdb.Environment, place: str) -> None:
+    """Record that the store was moved to a place; durable on return, and may be repeated."""
+    try:
+        with env.begin(write=True) as txn:
+            txn.put(_PLACE_KEY, place.encode())
+            txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION | _MOVED))
+    except lmdb.Error as exc:
+        raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
 
 
 def moved_to(env: lmdb.Environment) -> str | None:

@@ -11,7 +11,7 @@ it is written once and answered as settled.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, Literal, cast
 
 import msgspec
 
@@ -60,21 +60,14 @@ class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 return CommitInvalid("the storekeeper does not take this commit")
 
 
-class _Asks(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="commits/1"):
-    asks: Annotated[tuple[CommitRequest, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
-
-
-class _Answers(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcomes/1"):
-    answers: Annotated[tuple[CommitReply, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
-
-
 _ENCODER: Final = msgspec.msgpack.Encoder()
 encode_ask: Final = _ENCODER.encode
 """Encode a question, to be put into frames."""
-_ASKS: Final = msgspec.msgpack.Decoder(_Asks)
-_ANSWERS: Final = msgspec.msgpack.Decoder(_Answers)
+_BATCH: Final = msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)
+_ASKS: Final = msgspec.msgpack.Decoder(tuple[Literal["commits/1"], Annotated[tuple[CommitRequest, ...], _BATCH]])
+_ANSWERS: Final = msgspec.msgpack.Decoder(tuple[Literal["outcomes/1"], Annotated[tuple[CommitReply, ...], _BATCH]])
 # The bytes before the questions of a frame: an array of the word and of an array whose length comes next.
-_ASKS_HEAD: Final = _ENCODER.encode(_Asks(()))[:-1] + b"\xdd"
+_ASKS_HEAD: Final = _ENCODER.encode(("commits/1", ()))[:-1] + b"\xdd"
 _MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 
 
@@ -108,14 +101,14 @@ def _ask_frame(asks: Sequence[bytes]) -> bytes:
 
 def answer_frame(answers: Sequence[CommitReply]) -> bytes:
     """Encode a frame of at most BATCH_COMMITS answers."""
-    payload = _ENCODER.encode(_Answers(tuple(answers)))
+    payload = _ENCODER.encode(("outcomes/1", answers))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
 def parse_asks(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
     """Read questions."""
     try:
-        return _ASKS.decode(payload).asks
+        return _ASKS.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
         raise FrameInvalid("a frame is not of commits") from exc
 
@@ -123,7 +116,7 @@ def parse_asks(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
 def parse_answers(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
     """Read answers."""
     try:
-        return _ANSWERS.decode(payload).answers
+        return _ANSWERS.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
         raise FrameInvalid("a frame is not of outcomes") from exc
 

@@ -35,42 +35,6 @@ class Turn:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-# Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes and
-# then writes, without waiting in between, expects them in its order; and commits that would wait for each other in the
-# database wait here instead, where they occupy no connection.
-class Lanes:
-    """The order of the commits of one process: those that touch the same rows run one after the other, as requested."""
-
-    def __init__(self) -> None:
-        self._writers: dict[bytes, Turn] = {}
-        self._readers: dict[bytes, set[Turn]] = {}  # that came after the writer
-
-    def enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
-        """Take a place behind every commit that writes what is touched here, or touches what is written here."""
-        turn = Turn(frozenset(written), frozenset(relied))
-        for key in turn.written | turn.relied:
-            if key in self._writers:
-                turn.before.add(self._writers[key])
-            if key in turn.written:
-                turn.before |= self._readers.pop(key, set())
-                self._writers[key] = turn
-            else:
-                self._readers.setdefault(key, set()).add(turn)
-        return turn
-
-    def leave(self, turn: Turn) -> None:
-        """Let the next commits proceed."""
-        turn.done.set()
-        turn.before.clear()  # else each turn would keep all the former ones
-        for key in turn.written | turn.relied:
-            if self._writers.get(key) is turn:
-                del self._writers[key]
-            readers = self._readers.get(key, set())
-            readers.discard(turn)
-            if not readers:
-                self._readers.pop(key, None)
-
-
 COMMIT_CONNECTIONS: Final = 4
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _RETRY_WITHIN_S: Final = 2.0
@@ -81,13 +45,14 @@ _EXPECTATIONS: Final = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
-    """Orders commits and has them written."""
+    """Orders commits and has them written: those that touch the same rows one after the other, as requested."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
         """`clock`: the database's, as far as it is known."""
         self._connections = connections
         self._clock = clock
-        self._lanes = Lanes()
+        self._writers: dict[bytes, Turn] = {}
+        self._readers: dict[bytes, set[Turn]] = {}  # that came after the writer
         self._waiting_bytes = 0
         self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
@@ -104,7 +69,7 @@ class Commits:
         outcome_key = CLAIMS_PREFIX + claim.row
         relied = [*commit.live, *[check.key for check in commit.checks]]
         arguments = _arguments(commit, relied, counters, outcome_key, settle, int(self._clock.now()) // 60)
-        turn = self._lanes.enter(written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied)
+        turn = self._enter(written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied)
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
         task = asyncio.create_task(self._in_turn(arguments, turn, size_bytes))
         self._writing.add(task)
@@ -114,6 +79,34 @@ class Commits:
     async def close(self) -> None:
         """Wait until every commit under way has its outcome, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
+
+    # Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes
+    # and then writes, without waiting in between, expects them in its order; and commits that would wait for each other
+    # in the database wait here instead, where they occupy no connection.
+    def _enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
+        """Take a place behind every commit that writes what is touched here, or touches what is written here."""
+        turn = Turn(frozenset(written), frozenset(relied))
+        for key in turn.written | turn.relied:
+            if key in self._writers:
+                turn.before.add(self._writers[key])
+            if key in turn.written:
+                turn.before |= self._readers.pop(key, set())
+                self._writers[key] = turn
+            else:
+                self._readers.setdefault(key, set()).add(turn)
+        return turn
+
+    def _leave(self, turn: Turn) -> None:
+        """Let the next commits proceed."""
+        turn.done.set()
+        turn.before.clear()  # else each turn would keep all the former ones
+        for key in turn.written | turn.relied:
+            if self._writers.get(key) is turn:
+                del self._writers[key]
+            readers = self._readers.get(key, set())
+            readers.discard(turn)
+            if not readers:
+                self._readers.pop(key, None)
 
     async def _in_turn(self, arguments: Sequence[Argument], turn: Turn, size_bytes: int) -> Committed | Refused:
         """Write when the commits before it have been written."""
@@ -129,7 +122,7 @@ class Commits:
             return await self._write(arguments)
         finally:
             self._waiting_bytes -= size_bytes
-            self._lanes.leave(turn)
+            self._leave(turn)
 
     async def _write(self, arguments: Sequence[Argument]) -> Committed | Refused:
         """Send the statement until it has an outcome.
