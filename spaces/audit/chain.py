@@ -274,15 +274,11 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         yield head.value + b"\n"
     key = sealed_key(after)
     async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):
-        heads = await _heads(store, after=key[1:], until=page.rows[-1][0][1:]) if page.rows else {}
+        # The heads over entries of this page: there are at most as many as entries.
+        signed = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + key[1:], limit=_PAGE))
+        heads = {head_key[1:]: head.value or b"" for head_key, head in signed.rows}
         for row_key, record in page.rows:
             yield (record.value or b"") + b"\n"
             if row_key[1:] in heads:
                 yield heads[row_key[1:]] + b"\n"
         key = page.last_key or key
-
-
-async def _heads(store: Store, *, after: bytes, until: bytes) -> dict[bytes, bytes]:
-    """Return the heads over entries of a page; there are at most as many as entries."""
-    page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + after, limit=_PAGE))
-    return {key[1:]: record.value or b"" for key, record in page.rows if key[1:] <= until}

@@ -99,18 +99,14 @@ async def _last_head(store: Store, state: Pruning, *, until: float, needs_export
     page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH))
     cut = state.pruned
     for _, record in page.rows:
-        head = _head(record)
+        try:
+            head = msgspec.json.decode(record.value or b"", type=_Head)
+        except (ValueError, RecursionError) as exc:
+            raise RecordDamaged("a head of the audit chain does not decode") from exc
         if head.at_micros >= until * 1_000_000 or (needs_export and head.number > state.exported):
             return cut, False
         cut = head.number
     return cut, page.more and cut > state.pruned
-
-
-def _head(record: Record) -> _Head:
-    try:
-        return msgspec.json.decode(record.value or b"", type=_Head)
-    except (ValueError, RecursionError) as exc:
-        raise RecordDamaged("a head of the audit chain does not decode") from exc
 
 
 def pruning_of(row: Record | None) -> Pruning:

@@ -210,7 +210,8 @@ class Delegations:
         No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
         `mark_keys` afterwards, in the read that the answer is based on.
         """
-        found = {cid: self._cited(cid) for cid in cids if cid is not None}
+        known = self._aliases
+        found = {cid: self.remembered(known[cid]) if cid in known else None for cid in cids if cid is not None}
         missing = [cid for cid, stored in found.items() if stored is None]
         if missing:
             self.misses += len(missing)
@@ -240,10 +241,6 @@ class Delegations:
             return None
         self._by_content.move_to_end(content)
         return entry[0]
-
-    def _cited(self, cid: Digest) -> Registered | None:
-        content = self._aliases.get(cid)
-        return None if content is None else self.remembered(content)
 
     def remember(self, stored: Registered, cid: Digest | None = None) -> None:
         """Keep a delegation that was decoded or made durable, and that a cid leads to it."""

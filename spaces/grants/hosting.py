@@ -22,7 +22,7 @@ Example:
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -214,7 +214,7 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     Over a bound a space is skipped and nothing else happens to it. A commit that is refused because another commit
     reached a bound first is planned again from a new read, and then skips.
     """
-    found = dict(zip(request.keys(), records, strict=True))
+    found, bounds = dict(zip(request.keys(), records, strict=True)), request.bounds
     # Dicts, since a token names up to 1,024 spaces, and each is looked up.
     hosted = dict.fromkeys([space for space in request.mentioned if is_hosted(found[space_row_key(space)])])
     new: dict[SpaceId, None] = {}
@@ -225,9 +225,13 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         is_refused = owner in request.admitted and not is_admitted(found[admission_key(owner)])  # ST13, ST14
         if space in hosted or is_refused:
             continue
-        counted = _counted(request, owner, found, growth)
+        # The counters that one more space of this owner counts in, each with its bound (ST15).
+        own = owner_counter(x16(owner))
+        counted = {own: bounds.per_owner, TOTAL_SPACES_COUNTER: bounds.total}
+        if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
+            counted[request.newcomers] = bounds.new_owners_per_hour
         fits = all(counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items())
-        if fits and len(new) < request.bounds.per_grant:  # ST15
+        if fits and len(new) < bounds.per_grant:  # ST15
             new[space] = None
             limits |= counted
             growth |= {key: growth.get(key, 0) + 1 for key in counted}
@@ -249,17 +253,6 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
     """Return the plan for a space that its record says is hosted: the commit requires that it still is."""
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
-
-
-def _counted(
-    request: HostingRequest, owner: Principal, found: Mapping[bytes, Record | None], growth: Mapping[bytes, int]
-) -> dict[bytes, int]:
-    """Return the counters that one more space of an owner counts in, each with its bound (ST15)."""
-    bounds, own = request.bounds, owner_counter(x16(owner))
-    counted = {own: bounds.per_owner, TOTAL_SPACES_COUNTER: bounds.total}
-    if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
-        counted[request.newcomers] = bounds.new_owners_per_hour
-    return counted
 
 
 def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:

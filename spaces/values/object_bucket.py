@@ -391,18 +391,16 @@ class OpenObject(OpenedBody):
             raise StoreUnavailable("the body is closed")
         stop = min(start + PIECE_BYTES, end)
         if not self._window_start <= start < stop <= self._window_start + len(self._window):
-            await self._move_window(start, min(start + _WINDOW_BYTES, end))
+            window_end = min(start + _WINDOW_BYTES, end)
+            with _reading_errors():
+                found = await obstore.get_range_async(self._objects, self._key, start=start, end=window_end)
+            if len(found) != window_end - start:
+                raise RecordDamaged("a body ends early")
+            self._window, self._window_start = bytes(found), start
         piece = self._window[start - self._window_start : stop - self._window_start]
         if hasher is not None:
             hasher.update(piece)
         return piece
-
-    async def _move_window(self, start: int, stop: int) -> None:
-        with _reading_errors():
-            window = bytes(await obstore.get_range_async(self._objects, self._key, start=start, end=stop))
-        if len(window) != stop - start:
-            raise RecordDamaged("a body ends early")
-        self._window, self._window_start = window, start
 
     async def close(self) -> None:
         """Discard what was read."""

@@ -161,7 +161,7 @@ async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
     folder, back = tmp_path / "data", tmp_path / "back"
     await _filled(open_lmdb(folder))
     _killed("admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql")
-    store = open_postgres(url)
+    store: Store = open_postgres(url)
     with pytest.raises(StoreUnavailable):
         await store.read()
     await store.close()

@@ -26,7 +26,7 @@ from capabilities.ambient import Clock, SystemClock
 
 from ...errors import StoreError, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, floor_ahead_s
-from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
+from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot
 from ..lmdb._housekeeping import HOUSEKEEPING_S, TOMBSTONE_MINUTES
 from ..observing import MAX_CLOCK_SKEW_S, Clocks, PoolUse
 from ._clock import DatabaseClock
@@ -109,33 +109,34 @@ LONGEST_LIFE_S: Final = 86_400
 """Longest life of a token that any setting allows."""
 
 
-def open_postgres(
-    url: str, *, clock: Clock | None = None, longest_life_s: int = LONGEST_LIFE_S, may_be_moved: bool = False
-) -> Store:
-    """Open a database for reading and writing; connections are made when they are needed.
-
-    The first one makes the tables where they are missing: the role must be allowed to, once.
-
-    Args:
-        url: `postgresql://user@host/database?…`; a parameter that the client does not know is a setting of the
-            session. May contain a password: it is never part of a message.
-        clock: compared with the database's, which decides what is old (ST9); the system's when None.
-        longest_life_s: how long before its expiry a token may be claimed.
-        may_be_moved: open it also when the store was moved elsewhere; then it can only be read (ST12).
-
-    Raises:
-        Nothing here. A read or commit raises SchemaMismatch when the tables are of another version, and StoreMoved when
-        the store was moved.
-    """
-    return _PostgresStore(url, clock or SystemClock(), longest_life_s, may_be_moved=may_be_moved)
-
-
 class _PostgresStore:
     """Reads and commits, each kind over connections of its own."""
 
-    def __init__(self, url: str, clock: Clock, longest_life_s: int, *, may_be_moved: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        longest_life_s: int = LONGEST_LIFE_S,
+        may_be_moved: bool = False,
+    ) -> None:
+        """Open a database for reading and writing; connections are made when they are needed.
+
+        The first one makes the tables where they are missing: the role must be allowed to, once.
+
+        Args:
+            url: `postgresql://user@host/database?…`; a parameter that the client does not know is a setting of the
+                session. May contain a password: it is never part of a message.
+            clock: compared with the database's, which decides what is old (ST9); the system's when None.
+            longest_life_s: how long before its expiry a token may be claimed.
+            may_be_moved: open it also when the store was moved elsewhere; then it can only be read (ST12).
+
+        Raises:
+            Nothing here. A read or commit raises SchemaMismatch when the tables are of another version, and StoreMoved
+            when the store was moved.
+        """
         self._may_be_moved = may_be_moved
-        self._clock = DatabaseClock(clock)
+        self._clock = DatabaseClock(clock or SystemClock())
         self._longest_life_s = longest_life_s
         self._is_prepared = False
         self._reading = Connections(
@@ -213,3 +214,6 @@ class _PostgresStore:
                 except asyncpg.PostgresError as exc:
                     _log.warning("housekeeping failed: %s", exc.sqlstate)  # the message might quote a row
             await asyncio.sleep(HOUSEKEEPING_S)
+
+
+open_postgres: Final = _PostgresStore

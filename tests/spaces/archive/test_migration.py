@@ -246,7 +246,7 @@ async def test_move_to_a_database_interrupted_before_its_last_step(tmp_path: Pat
 
 async def test_move_from_a_database_interrupted_before_its_last_step(tmp_path: Path, url: str) -> None:
     """The same the other way round: until the folder has its name neither side is a store (ST12)."""
-    store = open_postgres(url)
+    store: Store = open_postgres(url)
     before = await fill(store)
     await store.close()
     moved = await move_from_postgres(url, tmp_path, progress=ignore)
