@@ -224,8 +224,7 @@ def read_all(staging: Path) -> list[str]:
                 note_bodies(part, notes)
         for name, size_bytes in noted_bodies(notes):
             place = bodies.place_of(name)
-            is_there = place.is_file() and place.stat().st_size == size_bytes
-            if not is_there and len(missing) < _MOST_SHOWN:
+            if len(missing) < _MOST_SHOWN and not (place.is_file() and place.stat().st_size == size_bytes):
                 missing.append(name.file_name)
     return missing
 

@@ -158,7 +158,7 @@ async def seal_batch(
         SpaceError: the store does not answer.
     """
     if after is None:
-        after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+        after = await _queue_start(store, chain, window_s, now)
     while True:
         wanted = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
         snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(wanted,))
@@ -171,18 +171,18 @@ async def seal_batch(
 
 async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
     """Return when the oldest record that is not in the chain was written, in epoch seconds; None: all are."""
-    after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+    after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:
             return int.from_bytes(page.rows[0][0][1:9], "big") / 1_000_000
     return None
 
 
-async def _since(store: Store, chain: Chain, window_s: float | None, now: float) -> float:
+async def _queue_start(store: Store, chain: Chain, window_s: float | None, now: float) -> bytes:
     if window_s is None:
-        return 0.0
+        return AUDIT_PREFIX
     head = _head_of(await read_row(store, AUDIT_CHAIN_KEY), chain)
-    return max(min(head.emptied_at, now) - window_s, 0.0)
+    return AUDIT_PREFIX + micros8(min(head.emptied_at, now) - window_s)
 
 
 async def _commit(

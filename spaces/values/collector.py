@@ -86,8 +86,7 @@ async def _note_orphans(store: Store, names: Sequence[ObjectName], *, now: float
         if found is None or found.generation != name.generation:
             orphans.append(name)
     if orphans:
-        due_at = now + UNLINK_AFTER_S
-        puts = tuple(due_put(name, due_at=due_at, unlink=True, entropy=entropy) for name in orphans)
+        puts = tuple(due_put(name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy) for name in orphans)
         await store.commit(Commit(puts=puts))
     return len(orphans)
 

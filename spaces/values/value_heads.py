@@ -83,7 +83,7 @@ class Write(msgspec.Struct, frozen=True):
 
     path: str
     body: Body | None
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metadata: Mapping[str, str] = {}  # a copy of it for each
     sealed_key: bytes | None = None
 
 
@@ -125,7 +125,6 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     row = _CODEC.read(record)
     if row is None or record is None:
         return None
-    object_name = None if row.generation is None else ObjectName(key[1:17], row.digest, row.generation)
     return Head(
         stamp=record.stamp,
         etag=row.digest.hex(),
@@ -133,7 +132,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         size_bytes=row.size_bytes,
         body=row.body,
         path=row.path,
-        object_name=object_name,
+        object_name=None if row.generation is None else ObjectName(key[1:17], row.digest, row.generation),
         sealed_key=row.sealed_key,
     )
 

@@ -151,9 +151,10 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
         def write(part: Part) -> None:
             if not all(0 < len(key) <= MAX_KEY_BYTES and len(row) >= _LEAST_ROW_BYTES for key, row in part):
                 raise RecordDamaged("a row has no possible length")
-            if of_tombstones := is_tombstone(part[0][1]):
+            table = None
+            if is_tombstone(part[0][1]):
                 give_format(env)  # which lies behind the rows
-            table = open_table(env) if of_tombstones else None
+                table = open_table(env)
             with env.begin(table, write=True) as txn, txn.cursor() as cursor:
                 if cursor.putmulti(part, dupdata=False, append=True)[1] != len(part):
                     raise RecordDamaged("the rows are not in the order of their keys")
