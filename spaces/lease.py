@@ -9,6 +9,7 @@ An expiry further ahead than a lease lasts was written by a clock that was ahead
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,13 +30,12 @@ check_lease = _CODEC.of
 _NOBODY = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
-class Lease:
+class Lease(NamedTuple):
     """A lease as one process holds it, or tries to."""
 
-    def __init__(self, store: Store, *, owner: bytes, ttl_s: float) -> None:
-        self._store = store
-        self._owner = owner
-        self._ttl_s = ttl_s
+    store: Store
+    owner: bytes
+    ttl_s: float
 
     async def take(self, *, now: float) -> bool:
         """Take the lease if no other process holds it, or renew it; return whether this process holds it now.
@@ -48,12 +48,12 @@ class Lease:
         """
         record, row = await self._read()
         # ST10; the slack accepts the lease of a holder whose clock is only a little ahead.
-        if now < row.expires_at <= now + self._ttl_s + MAX_CLOCK_SKEW_S:
-            if row.owner != self._owner:
+        if now < row.expires_at <= now + self.ttl_s + MAX_CLOCK_SKEW_S:
+            if row.owner != self.owner:
                 return False
-            if row.expires_at > now + self._ttl_s / 2:
+            if row.expires_at > now + self.ttl_s / 2:
                 return True
-        return await self._write(record, _LeaseRow(self._owner, now + self._ttl_s, row.begun))
+        return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
         """Return when each piece of work was last begun, epoch seconds, by any holder of the lease."""
@@ -62,20 +62,20 @@ class Lease:
     async def note(self, work: str, *, now: float) -> bool:
         """Note that a piece of work is begun; False when this process no longer holds the lease."""
         record, row = await self._read()
-        if row.owner != self._owner:
+        if row.owner != self.owner:
             return False
-        return await self._write(record, _LeaseRow(self._owner, row.expires_at, {**row.begun, work: now}))
+        return await self._write(record, _LeaseRow(self.owner, row.expires_at, {**row.begun, work: now}))
 
     async def release(self) -> None:
         """Release the lease, so that another process can take it at once."""
         record, row = await self._read()
-        if row.owner == self._owner:
+        if row.owner == self.owner:
             await self._write(record, _LeaseRow(b"", 0.0, row.begun))
 
     async def _read(self) -> tuple[Record | None, _LeaseRow]:
-        record = await read_row(self._store, LEASE_KEY)
+        record = await read_row(self.store, LEASE_KEY)
         return record, _CODEC.read(record) or _NOBODY
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
         put = Put(LEASE_KEY, _CODEC.encode(row), expect=stamp_of(record))
-        return isinstance(await self._store.commit(Commit(puts=(put,))), Committed)
+        return isinstance(await self.store.commit(Commit(puts=(put,))), Committed)

@@ -9,6 +9,7 @@ Example:
         for name, size_bytes in noted_bodies(notes): ...
 """
 
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -23,8 +24,7 @@ from ..values.object_place import record_move, recorded_place
 from ..values.object_records import ObjectName, object_record_of
 from ..values.object_store import ObjectStore, Piece
 
-_NAME_BYTES: Final = 16 + 32 + 16
-_NOTE_BYTES: Final = _NAME_BYTES + 8
+_NOTE: Final = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
@@ -40,15 +40,16 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
         # A record is charged with the size of its body as long as heads refer to it (ST7).
         if found is not None and found.references > 0 and account:
             note = key[1:] + found.generation + size_bytes.to_bytes(8, "big")
-            if len(note) == _NOTE_BYTES:
+            if len(note) == _NOTE.size:
                 notes.write(note)
 
 
 def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
     """Yield the bodies that were noted: name, and size in bytes."""
     notes.seek(0)
-    while note := notes.read(_NOTE_BYTES):
-        yield ObjectName(note[:16], note[16:48], note[48:_NAME_BYTES]), int.from_bytes(note[_NAME_BYTES:], "big")
+    while note := notes.read(_NOTE.size):
+        space16, digest, generation, size_bytes = _NOTE.unpack(note)
+        yield ObjectName(space16, digest, generation), size_bytes
 
 
 async def keep_body(target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]) -> int | None:

@@ -24,6 +24,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -78,15 +79,15 @@ _SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
 _INCOMING: Final = "incoming"
 
 
+@dataclass
 class ObjectFolder:
     """The folder with the bodies; any number of processes may have it open."""
 
-    def __init__(self, folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
-        self.max_bytes = max_bytes
-        self.step_bytes = STEP_BYTES
-        self._folder = folder
-        self._reserve_bytes = reserve_bytes
-        self._cohorts = ReadCohorts()
+    _folder: Path
+    max_bytes: int | None = None
+    reserve_bytes: int = RESERVE_BYTES
+    step_bytes: int = STEP_BYTES
+    _cohorts: ReadCohorts = field(default_factory=ReadCohorts)
 
     async def begin(self) -> "IncomingFile":
         """Return an object that receives a body; the disk is not touched yet."""
@@ -103,7 +104,7 @@ class ObjectFolder:
     def require_free_space(self) -> None:
         """Raise StoreFull when free disk space is below the reserve; on a thread."""
         disk = os.statvfs(self._folder)
-        if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
+        if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
             raise StoreFull("no free space for an object")
 
     def place_of(self, name: ObjectName) -> Path:

@@ -19,7 +19,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -165,14 +165,14 @@ def _path_bytes(path: str) -> int:
     return ROW_BYTES + (len(path) if path.isascii() else len(path.encode(*_HEADER_TEXT)))
 
 
+@dataclass
 class Values:
     """Drafts writes and reads bodies."""
 
-    def __init__(self, store: Store, files: ObjectStore, entropy: Entropy) -> None:
-        self._store = store
-        self._entropy = entropy
-        self.intake = Intake()
-        self.files = files
+    _store: Store
+    files: ObjectStore
+    _entropy: Entropy
+    intake: Intake = field(default_factory=Intake)
 
     def staging(self) -> Staging:
         """Return an object that receives the bodies of one operation; see `value_bodies`."""

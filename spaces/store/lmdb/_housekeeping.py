@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,22 +26,15 @@ STEADY_S: Final = 600.0
 that what was claimed before the jump has expired by any clock (ST9)."""
 
 
+@dataclass
 class Housekeeping:
     """The writer of a folder, and what it does every minute; on one thread."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        replay_records: ReplayRecords,
-        clock: Clock,
-        *,
-        elapsed: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.writer = writer
-        self.replay_records = replay_records
-        self._clock = clock
-        self._elapsed = elapsed
-        self._seen: deque[tuple[float, float]] = deque()
+    writer: Writer
+    replay_records: ReplayRecords
+    clock: Clock
+    elapsed: Callable[[], float] = time.monotonic
+    _seen: deque[tuple[float, float]] = field(default_factory=deque)
 
     def do_housekeeping(self) -> None:
         """Free dead reader slots, forget expired claims and old tombstones."""
@@ -56,8 +50,8 @@ class Housekeeping:
 
     def _steady_now(self) -> float | None:
         """Return the time by the slowest the clock was in the last STEADY_S; None: not observed for that long."""
-        at = self._elapsed()
-        self._seen.append((at, self._clock.now() - at))
+        at = self.elapsed()
+        self._seen.append((at, self.clock.now() - at))
         while len(self._seen) > 1 and self._seen[1][0] <= at - STEADY_S:
             self._seen.popleft()
         if self._seen[0][0] > at - STEADY_S:

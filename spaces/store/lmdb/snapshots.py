@@ -9,6 +9,7 @@ import fcntl
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, Protocol
@@ -34,12 +35,12 @@ ParsedRow = tuple[Record, bytes, int]
 """Value (None in a tombstone) and stamp; the account that a row is charged to, empty for none; with how many bytes."""
 
 
+@dataclass
 class StoreSnapshot:
     """The store as a read transaction sees it."""
 
-    def __init__(self, txn: "lmdb.Transaction[bytes]", tombstones: "lmdb._Database") -> None:
-        self._txn = txn
-        self._tombstones = tombstones
+    _txn: "lmdb.Transaction[bytes]"
+    _tombstones: "lmdb._Database"
 
     def parts(self) -> Iterator[Part]:
         """Yield the rows, then the tombstones that no row hides."""

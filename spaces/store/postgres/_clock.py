@@ -6,18 +6,19 @@ leaves no rows that are never forgotten.
 """
 
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from capabilities.ambient import Clock
 
 
+@dataclass
 class DatabaseClock:
     """A process's clock, corrected by the database's."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.ahead_s = 0.0
-        """How far the process's own clock is ahead of the database's; negative: behind."""
+    _clock: Clock
+    ahead_s: float = 0.0
+    """How far the process's own clock is ahead of the database's; negative: behind."""
 
     def now(self) -> float:
         """Return epoch seconds as the database would."""

@@ -89,7 +89,7 @@ async def test_full_disk_is_507(owner: Owner) -> None:
     """When there is no room on the disk the answer is 507, reads go on, and small values are still taken."""
     await owner.put("a", LARGE)
     files = owner.node.services.values.files
-    files._reserve_bytes = 1 << 62  # type: ignore[attr-defined]  # files of a folder
+    files.reserve_bytes = 1 << 62  # type: ignore[attr-defined]  # files of a folder
     assert (await owner.put("b", LARGE[1:])).status == 507
     assert (await owner.put("c", b"small")).status == 200
     assert (await owner.get("a")).body == LARGE
