@@ -212,45 +212,61 @@ def judge_revocation(
         The signature. The size of closures: one proof is read, and no closure is larger than registration allows.
     """
     check_window(revocation, now)
-    acting: Principal | None = revocation.revoker  # W23
+    acting: Principal | None = None
     for cited, target in zip(revocation.targets, targets, strict=True):  # V5
         if target is None:  # W20
             raise ChainError("parent-not-found")
-        if revocation.parents:  # W21: exactly one proof, and no falling back to the signer
-            question = ControlQuestion(revocation.revoker, REVOKE, cited.digest, now)
-            proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
-            acting = None if proof is None else acting_principal(question, target.delegation, proof, marks)
+        acting = acting_principal(
+            revocation.revoker,
+            revocation.parents,
+            proofs,
+            target.delegation,
+            ability=REVOKE,
+            named=cited.digest,
+            marks=marks,
+            now=now,
+        )
         if acting is None or not has_say(acting, target.delegation):  # W22
             raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
     return acting
 
 
-class ControlQuestion(Struct, frozen=True, gc=False):
-    """An act on a delegation that is requested with the authority of a proof."""
-
-    signer: Principal
-    ability: str
-    target: Digest | None
-    now: float
-
-
 def acting_principal(
-    question: ControlQuestion, target: Delegation, proof: Registered, marks: Marks
+    signer: Principal,
+    cited: Sequence[CitedDelegation],
+    proofs: Sequence[Registered | None],
+    target: Delegation,
+    *,
+    ability: str,
+    named: Digest | None,
+    marks: Marks,
+    now: float,
 ) -> Principal | None:
-    """Return the principal for whom a proof lets the signer act on a delegation: the proof's delegator, or None (W21).
+    """Return the principal for whom a token acts on a delegation: its signer, or its proof's delegator (W21, W23).
 
     Args:
-        question: The signer and the requested act.
+        signer: Of the token.
+        cited: The proofs of the token.
+        proofs: The stored delegation of each, or of the first alone; None: not stored.
         target: The delegation.
-        proof: The one delegation cited.
-        marks: Of the proof's closure; a member without one supports nothing.
+        ability: The requested act.
+        named: The digest by which the token names the delegation.
+        marks: Of the closures of the proofs; a member without one supports nothing.
+        now: Epoch seconds.
+
+    Returns:
+        None: the proof supports nothing.
     """
-    held = proof.delegation
-    if held.delegate != question.signer or not is_in_force(proof, marks, now=question.now):
+    if not cited:  # W23
+        return signer
+    # W21: exactly one proof, and no falling back to the signer
+    proof = proofs[0] if len(cited) == len(proofs) == 1 else None
+    if proof is None or proof.delegation.delegate != signer or not is_in_force(proof, marks, now=now):
         return None
-    names = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, question.target) if digest is not None}
-    if not any(_gives_control(row, held, question, names) for row in held.capabilities):
+    held = proof.delegation
+    names = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
+    if not any(row.ability == ability and _gives_control(row, held, names) for row in held.capabilities):
         return None
     return held.delegator
 
@@ -335,16 +351,13 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
     """Return in whose accounts a delegation is listed: those of its parents, and its signer's if it has one."""
-    accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
+    signer = delegation.delegator
+    # A key that only delegates further owns no spaces, so it has no account.
+    has_account = is_wallet(signer) or any(space.owner == signer for space in mentioned_spaces(delegation.capabilities))
+    accounts = dict.fromkeys((signer,) if has_account else ())
     for parent in parents:
         accounts.update(dict.fromkeys(parent.accounts))
     return tuple(accounts)
-
-
-def _has_account(delegation: Delegation) -> bool:
-    """Return whether spaces can belong to the signer, so that it is not only a key that delegates further."""
-    signer = delegation.delegator
-    return is_wallet(signer) or any(space.owner == signer for space in mentioned_spaces(delegation.capabilities))
 
 
 def _check_found(
@@ -483,12 +496,12 @@ def _is_open(grant: Registered, now: float) -> bool:
     return grant.not_before is None or now >= grant.not_before
 
 
-def _gives_control(row: Capability, proof: Delegation, question: ControlQuestion, names: set[str]) -> bool:
+def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
     """Return whether a row lets its holder act on a delegation with these names, for the proof's delegator.
 
     A row with caveats does not: no caveat is defined here, and one that is not understood must narrow.
     """
-    if row.ability != question.ability or row.caveats:
+    if row.caveats:
         return False
     resource = row.resource
     if isinstance(resource, OpaqueResource):

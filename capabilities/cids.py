@@ -46,12 +46,11 @@ class Cid(Struct, frozen=True, gc=False):
             return None
         return Digest(self.digest)
 
-    def text(self, codec: int | None = None) -> str:
-        """Return version 1 in lower-case base32, with this codec or with another."""
-        codec = self.codec if codec is None else codec
-        if codec == RAW and (digest := self.digest32) is not None:
+    def text(self) -> str:
+        """Return version 1 in lower-case base32."""
+        if self.codec == RAW and (digest := self.digest32) is not None:
             return cid_text(digest)
-        parts = (1, codec, self.hash_code, len(self.digest))
+        parts = (1, self.codec, self.hash_code, len(self.digest))
         return libipld.encode_multibase("b", b"".join(map(_varint, parts)) + self.digest)
 
 

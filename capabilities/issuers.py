@@ -148,15 +148,11 @@ def _key_of_url(url: str) -> VerificationKey:
     did, hash_sign, fragment = url.partition("#")
     if hash_sign and did != _KEY + fragment:  # K1, K2
         raise BadSignature
-    return VerificationKey(_did_key(did))
-
-
-def _did_key(did: str) -> Verifier:
     content = did_key_content(did) or b""
     size, verifier = _CODECS.get(content[:2], (None, None))  # K6
     if verifier is None or len(content) - 2 != size:
         raise BadSignature
-    return verifier(content[2:])
+    return VerificationKey(verifier(content[2:]))
 
 
 def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:

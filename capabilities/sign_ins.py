@@ -55,7 +55,7 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
     Does not check:
         That it is issued by now (`is_issued`), is live, and is between the two parties in question.
     """
-    issued_at, expires_at = delegation.issued_at, delegation.expires_at
+    issued_at, expires_at, delegate = delegation.issued_at, delegation.expires_at, delegation.delegate
     return (
         delegation.form == "cacao"
         and not delegation.parents
@@ -65,7 +65,9 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
         # Either bound alone can be evaded: an old message is posted today, or says that it was signed a moment ago.
         and expires_at - issued_at <= MAX_LIFE_S
         and expires_at - registered_at <= MAX_LIFE_S
-        and _names_own_key(delegation)
+        # J4: the audience is the delegate's DID with its own key as fragment.
+        and delegate.startswith(_KEY_PREFIX)
+        and delegation.audience == f"{delegate}#{delegate[_METHOD_CHARS:]}"
         and is_wallet(delegation.delegator)
     )
 
@@ -224,9 +226,3 @@ def _standing_session(
         ):
             return (delegation.content_key,)
     return None
-
-
-def _names_own_key(delegation: Delegation) -> bool:
-    """Return whether the audience is the delegate's DID with its own key as fragment (J4)."""
-    did = delegation.delegate
-    return did.startswith(_KEY_PREFIX) and delegation.audience == f"{did}#{did[_METHOD_CHARS:]}"

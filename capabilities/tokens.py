@@ -386,6 +386,7 @@ def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
 def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDelegation:
     message = cacao.message
     recap = recap_of(message)
+    granted = {} if recap is None else recap.att
     return UnverifiedDelegation(
         form="cacao",
         header=header,
@@ -394,7 +395,10 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         delegator=principal_of(message.iss),  # S9
         delegate=principal_of(message.uri),
         audience=message.uri,
-        capabilities=() if recap is None else _capabilities(_without_caveats(recap.att)),
+        # S5: a wallet's caveats say nothing.
+        capabilities=_capabilities(
+            {resource: dict.fromkeys(abilities, ({},)) for resource, abilities in granted.items()}
+        ),
         parents=() if recap is None else cited_parents(recap.prf),
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),
@@ -473,13 +477,6 @@ def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]])
                 raise MalformedToken("one capability under different caveats")
     # A2, T7: plain string order of resource, then ability
     return tuple(capability for _, capability in sorted(merged.items(), key=lambda item: item[0]))
-
-
-def _without_caveats(
-    att: Mapping[str, Mapping[str, object]],
-) -> Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]:
-    """Drop a wallet's caveats, which say nothing (S5)."""
-    return {resource: dict.fromkeys(abilities, ({},)) for resource, abilities in att.items()}
 
 
 def _resource(text: str) -> Resource:

@@ -103,7 +103,17 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
     reach the library, which would prefer them to the quote's own.
     """
     try:
-        documents = _documents(collateral)
+        documents = dcap_qvl.QuoteCollateralV3(
+            pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.pem,
+            root_ca_crl=collateral.root_crl.der,
+            pck_crl=collateral.pck_crl.der,
+            tcb_info_issuer_chain=collateral.tcb_info.issuer_chain.pem,
+            tcb_info=collateral.tcb_info.text,
+            tcb_info_signature=collateral.tcb_info.signature,
+            qe_identity_issuer_chain=collateral.qe_identity.issuer_chain.pem,
+            qe_identity=collateral.qe_identity.text,
+            qe_identity_signature=collateral.qe_identity.signature,
+        )
         try:
             policy = dcap_qvl.QuotePolicy.claims_only(now_s)
             claims = dcap_qvl.QuoteVerifier(root_der).verify_with_policy(raw_quote, documents, now_s, policy)
@@ -117,20 +127,6 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
     except BaseException as exc:
         # A panic of the library arrives as a BaseException; it must end this verification, not the worker.
         raise QuoteRefused("evidence-invalid", f"the verifier failed: {type(exc).__name__}") from exc
-
-
-def _documents(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:
-    return dcap_qvl.QuoteCollateralV3(
-        pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.pem,
-        root_ca_crl=collateral.root_crl.der,
-        pck_crl=collateral.pck_crl.der,
-        tcb_info_issuer_chain=collateral.tcb_info.issuer_chain.pem,
-        tcb_info=collateral.tcb_info.text,
-        tcb_info_signature=collateral.tcb_info.signature,
-        qe_identity_issuer_chain=collateral.qe_identity.issuer_chain.pem,
-        qe_identity=collateral.qe_identity.text,
-        qe_identity_signature=collateral.qe_identity.signature,
-    )
 
 
 def _cause_of(

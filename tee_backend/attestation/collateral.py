@@ -275,11 +275,6 @@ class Collateral:
         )
 
     @property
-    def starts_at(self) -> float:
-        """The latest start of all parts, epoch seconds."""
-        return max(window.starts_at for _, window in self.windows)
-
-    @property
     def ends_at(self) -> float:
         """The earliest end of all parts, epoch seconds."""
         return min(window.ends_at for _, window in self.windows)

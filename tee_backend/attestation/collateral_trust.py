@@ -69,7 +69,7 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
 
 
 def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
-    name = root.tcb_signer_name
+    name = f"{root.prefix}TCB Signing"
     # A platform's key is certified under the same root: without this it could sign its own TCB info.
     if signer.common_name != name or signer.is_authority:
         raise CollateralUnusable("collateral-signature", f"signer {signer.common_name[:80]!r} where {name!r} is due")

@@ -142,7 +142,14 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
             raise QuoteRefused("event-log", f"event type {event.event_type:#x} in register {event.register}")
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
     for event in found:
-        _check_runtime_event(event)
+        if _RUNTIME_NAME.fullmatch(event.name) is None:
+            raise QuoteRefused("event-log", "a run-time event with an ambiguous name")
+        preimage = event_preimage(event.name, event.payload, version=event.version)
+        # AT20
+        if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
+            raise QuoteRefused("event-log", f"digest of {event.name!r} is not that of its payload")
+        if event.preimage not in (UNSET, preimage.hex()):
+            raise QuoteRefused("event-log", f"preimage of {event.name!r} is not made of its payload")
     return found
 
 
@@ -164,14 +171,3 @@ def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> b
     if version == 1:
         return RUNTIME_EVENT_TYPE.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
     return canonical_bytes({"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE})
-
-
-def _check_runtime_event(event: Event) -> None:
-    if _RUNTIME_NAME.fullmatch(event.name) is None:
-        raise QuoteRefused("event-log", "a run-time event with an ambiguous name")
-    preimage = event_preimage(event.name, event.payload, version=event.version)
-    # AT20
-    if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
-        raise QuoteRefused("event-log", f"digest of {event.name!r} is not that of its payload")
-    if event.preimage not in (UNSET, preimage.hex()):
-        raise QuoteRefused("event-log", f"preimage of {event.name!r} is not made of its payload")

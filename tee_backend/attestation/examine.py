@@ -59,7 +59,7 @@ def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
         Signatures, revocation, and that the last one is the root.
     """
     leaf, authority, top = quote.pck_chain
-    if leaf.common_name != root.pck_leaf_name or leaf.is_authority:
+    if leaf.common_name != f"{root.prefix}PCK Certificate" or leaf.is_authority:
         raise QuoteRefused("certificate-chain", "the leaf is no platform's certificate")
     if authority.common_name != root.pck_authority_name(quote.platform.ca) or not authority.is_authority:
         raise QuoteRefused("certificate-chain", "the leaf's issuer is no PCK authority")
@@ -130,7 +130,14 @@ _SERVICE_NOW = slice(181, 237)
 
 def check_trust_domain(report: TdReport) -> None:
     """Refuse states that no policy may accept."""
-    _check_attributes(int.from_bytes(report.td_attributes, "little"))
+    attributes = int.from_bytes(report.td_attributes, "little")
+    if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
+        bit = (refused & -refused).bit_length() - 1
+        raise QuoteRefused(
+            "td-attributes", f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set"
+        )
+    if not attributes & SEPT_VE_DISABLE:
+        raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
     xfam = int.from_bytes(report.xfam, "little")
     if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
         raise QuoteRefused("td-attributes", f"impossible XFAM {xfam:#x}")
@@ -142,17 +149,6 @@ def check_trust_domain(report: TdReport) -> None:
         raise QuoteRefused("td-attributes", "a service domain was or is bound to the trust domain")
     if not any(report.mrtd):
         raise QuoteRefused("td-attributes", "MRTD is zero: nothing was measured")
-
-
-def _check_attributes(attributes: int) -> None:
-    refused = attributes & ~(SEPT_VE_DISABLE | POLICY_BITS)
-    if refused:
-        bit = (refused & -refused).bit_length() - 1
-        raise QuoteRefused(
-            "td-attributes", f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set"
-        )
-    if not attributes & SEPT_VE_DISABLE:
-        raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
 
 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:

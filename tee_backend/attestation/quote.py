@@ -72,7 +72,6 @@ _BODY_FIELDS = {
 class TdReport:
     """What the TDX module reported about the trust domain. All fields are the quote's bytes, unverified."""
 
-    kind: BodyKind
     tee_tcb_svn: bytes
     mr_seam: bytes
     mr_signer_seam: bytes
@@ -151,7 +150,7 @@ def parse_quote(data: bytes) -> Quote:
     reader = _Reader(data)
     version = _read_header(reader)
     kind = BodyKind.TD10 if version == 4 else _read_body_kind(reader)
-    report = TdReport(kind, *reader.take(_BODY_FIELDS[kind]))
+    report = TdReport(*reader.take(_BODY_FIELDS[kind]))
     signed_bytes = data[: reader.offset]
 
     (auth_size,) = reader.take("I")

@@ -38,16 +38,6 @@ class TrustRoot:
         """Whether this is Intel's production root."""
         return self.sha256 == INTEL_ROOT_SHA256
 
-    @property
-    def tcb_signer_name(self) -> str:
-        """CN of the certificate that signs TCB info and QE identity."""
-        return f"{self.prefix}TCB Signing"
-
-    @property
-    def pck_leaf_name(self) -> str:
-        """CN of a platform's certificate."""
-        return f"{self.prefix}PCK Certificate"
-
     def pck_authority_name(self, ca: PlatformCa) -> str:
         """CN of the authority that signs platforms' certificates."""
         return f"{self.prefix}PCK {'Platform' if ca == 'platform' else 'Processor'} CA"

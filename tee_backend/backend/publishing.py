@@ -32,7 +32,7 @@ from capabilities.errors import InvalidJson
 from capabilities.limits import Rates, counted_address
 from capabilities.principals import Principal
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json
 from sealspace.documents.published import (
     EVIDENCE_PATH,
     GRANTS_PATH,
@@ -186,9 +186,12 @@ class BackendSurface:
         client_of: ClientOf | None = None,
     ) -> None:
         self._source = source
-        self._statement = statement_json(did, _json(manifest), compose)
         try:
+            members = parse_json(msgspec.json.encode(manifest), max_bytes=MAX_STATEMENT_BYTES)
+            self._statement = statement_json(did, members, compose)
             parsed = parse_statement(self._statement)
+        except (TypeError, InvalidJson) as exc:
+            raise ValueError(f"the manifest is no JSON object: {exc}") from exc
         except BackendAnswerInvalid as exc:
             raise ValueError(exc.message) from exc
         self._did: Principal = parsed.did
@@ -351,13 +354,6 @@ class BackendSurface:
         finally:
             self._grants_under_way -= 1
         return SurfaceAnswer(status=204)
-
-
-def _json(manifest: Mapping[str, object]) -> dict[str, Json]:
-    try:
-        return parse_json(msgspec.json.encode(manifest), max_bytes=MAX_STATEMENT_BYTES)
-    except (TypeError, InvalidJson) as exc:
-        raise ValueError(f"the manifest is no JSON object: {exc}") from exc
 
 
 def _nonce_of(query: str) -> str | None:

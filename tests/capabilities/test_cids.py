@@ -2,6 +2,7 @@
 
 import fixed_vectors as fixed
 import libipld
+import msgspec
 import pytest
 from blake3 import blake3
 
@@ -45,7 +46,7 @@ def test_E8_W27_codec_is_kept_and_not_compared(codec):
     assert codec == parsed.codec
     assert parsed.digest32 == DIGEST
     assert text == parsed.text()
-    assert parsed.text(0x55) == fixed.SESSION_CID
+    assert msgspec.structs.replace(parsed, codec=0x55).text() == fixed.SESSION_CID
 
 
 @pytest.mark.parametrize(

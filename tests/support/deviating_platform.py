@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from encryption_network.policy import Measurements
+from tee_backend.attestation.collateral import Collateral
 from tee_backend.attestation.quote import INTEL_QE_VENDOR, BodyKind
 from tee_backend.evidence import simulated
 from tee_backend.evidence._pki import PCE_ID, Pki, derive_key, pem_of, sign_raw
@@ -231,3 +232,8 @@ def _body(measurements: Measurements, report_data: bytes, options: DomainOptions
     body = b"".join(fields)
     assert (len(report_data), len(body)) == (64, options.kind.value)
     return body
+
+
+def start_of(collateral: Collateral) -> float:
+    """Return the latest start of all parts of a document, epoch seconds."""
+    return max(window.starts_at for _, window in collateral.windows)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from deviating_platform import CollateralOptions, SimulatedPlatform
+from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,10 @@ def test_facts(document: bytes, collateral: Collateral, machine: SimulatedPlatfo
     """Family, authority, numbers, window and digest are read."""
     assert (machine.fmspc, "platform") == (collateral.fmspc, collateral.ca)
     assert (collateral.tcb_info.stated.evaluation_number, collateral.qe_identity.stated.evaluation_number) == (20, 20)
-    assert (now - 3600, now - 3600 + 30 * 86_400) == (collateral.starts_at, collateral.ends_at)
+    assert (now - 3600, now - 3600 + 30 * 86_400) == (
+        start_of(collateral),
+        collateral.ends_at,
+    )
     assert hashlib.sha256(document).digest() == collateral.sha256
     assert collateral.pck_chain is None
 

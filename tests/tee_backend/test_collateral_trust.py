@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
-from deviating_platform import CollateralOptions, SimulatedPlatform
+from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from examined import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
@@ -78,9 +78,17 @@ def test_published_collateral_holds(collateral: Collateral, root: TrustRoot, now
 
 def test_edges_of_the_window(collateral: Collateral, now: float) -> None:
     """A window holds from its start until before its end; what is no time lies outside."""
-    for inside in (collateral.starts_at, now, collateral.ends_at - 0.5):
+    for inside in (start_of(collateral), now, collateral.ends_at - 0.5):
         check_windows(collateral, now=inside)
-    for outside in (collateral.starts_at - 0.5, collateral.ends_at, math.nan, math.inf, -math.inf, -1.0, 0.0):
+    for outside in (
+        start_of(collateral) - 0.5,
+        collateral.ends_at,
+        math.nan,
+        math.inf,
+        -math.inf,
+        -1.0,
+        0.0,
+    ):
         with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
             check_windows(collateral, now=outside)
 
@@ -126,10 +134,10 @@ def test_signer_needs_its_role(
 def test_signer_is_a_leaf_of_the_root(signed_by: Callable[..., bytes], root: TrustRoot) -> None:
     """The signer is issued by the root and is no authority."""
     elsewhere = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")])
-    check_roles(parse_collateral(signed_by(root.tcb_signer_name)), root=root)
+    check_roles(parse_collateral(signed_by(f"{root.prefix}TCB Signing")), root=root)
     for forged in (
-        signed_by(root.tcb_signer_name, is_authority=True),
-        signed_by(root.tcb_signer_name, issuer=elsewhere),
+        signed_by(f"{root.prefix}TCB Signing", is_authority=True),
+        signed_by(f"{root.prefix}TCB Signing", issuer=elsewhere),
         signed_by("Intel SGX TCB Signing"),
     ):
         with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
@@ -162,7 +170,7 @@ def test_list_by_an_authority_of_another_name(edited: Callable[..., bytes], root
 
 def test_signer_with_another_kind_of_key(signed_by: Callable[..., bytes], root: TrustRoot, now: float) -> None:
     """Documents are signed with P-256 and nothing else."""
-    document = parse_collateral(signed_by(root.tcb_signer_name, curve=ec.SECP384R1()))
+    document = parse_collateral(signed_by(f"{root.prefix}TCB Signing", curve=ec.SECP384R1()))
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
         verify_collateral(document, root=root, now=now)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from deviating_platform import CollateralOptions, SimulatedPlatform
+from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.pcs import (
@@ -94,7 +94,7 @@ async def test_genuine_documents(name: str) -> None:
     pcs.publish(data)
     async with pcs_on_loopback(pcs), asking(pcs) as service:
         fetched = await service.collateral(held.fmspc, held.ca)
-    verify_collateral(fetched, root=intel_root(), now=held.starts_at + 60)
+    verify_collateral(fetched, root=intel_root(), now=start_of(held) + 60)
     assert (held.tcb_info, held.qe_identity) == (fetched.tcb_info, fetched.qe_identity)
     assert (held.root_crl.der, held.pck_crl.der) == (fetched.root_crl.der, fetched.pck_crl.der)
 
@@ -111,7 +111,7 @@ async def test_genuine_bodies() -> None:
     async with pcs_on_loopback(pcs), asking(pcs) as service:
         fetched = await service.collateral(held.fmspc, held.ca)
     for document in (fetched.tcb_info, fetched.qe_identity):
-        verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=held.starts_at)
+        verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=start_of(held))
     assert (18, 17) == (fetched.tcb_info.stated.evaluation_number, fetched.qe_identity.stated.evaluation_number)
 
 

@@ -16,8 +16,7 @@ def test_intel_root() -> None:
     """The packaged root is Intel's, by its pin, and its roles carry Intel's names."""
     root = intel_root()
     assert (root.sha256, root.is_intel) == (INTEL_ROOT_SHA256, True)
-    assert root.tcb_signer_name == "Intel SGX TCB Signing"
-    assert root.pck_leaf_name == "Intel SGX PCK Certificate"
+    assert root.prefix == "Intel SGX "
     assert root.pck_authority_name("platform") == "Intel SGX PCK Platform CA"
     assert root.pck_authority_name("processor") == "Intel SGX PCK Processor CA"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from deviating_platform import DEBUG, OLD_MODULE_TCB_SVN, CollateralOptions, DomainOptions, SimulatedPlatform
+from deviating_platform import DEBUG, OLD_MODULE_TCB_SVN, CollateralOptions, DomainOptions, SimulatedPlatform, start_of
 from examined import verify_quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,9 +212,17 @@ def test_windows(
 
 def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> None:
     """Verification holds from the first second of the window until before its end."""
-    for inside in (collateral.starts_at, collateral.starts_at + 0.25, collateral.ends_at - 0.25):
+    for inside in (
+        start_of(collateral),
+        start_of(collateral) + 0.25,
+        collateral.ends_at - 0.25,
+    ):
         assert inside == verify_quote(quote, collateral, root=root, now=inside).attested_at
-    for outside in (collateral.starts_at - 0.25, collateral.ends_at, collateral.ends_at + 1):
+    for outside in (
+        start_of(collateral) - 0.25,
+        collateral.ends_at,
+        collateral.ends_at + 1,
+    ):
         with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
             verify_quote(quote, collateral, root=root, now=outside)
 

@@ -10,11 +10,10 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.abilities import DELEGATION_STATUS
-from capabilities.chain import ControlQuestion, acting_principal, has_say
+from capabilities.chain import acting_principal, has_say
 from capabilities.cids import parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.kinds import check_addressed
-from capabilities.principals import Principal
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import UnverifiedInvocation
@@ -78,12 +77,16 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     marks = dict(zip(contents, records, strict=True))
     # Without a mark it was removed long after its end, and only this process remembers it.
     if target is not None and mark_of(marks[target.delegation.content_key]) is not None:
-        acting: Principal | None = invocation.invoker
-        if invocation.parents:
-            acting = None
-            if proofs[0] is not None and len(invocation.parents) == 1:
-                question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, digest, now)
-                acting = acting_principal(question, target.delegation, proofs[0], marks_of(contents, records))
+        acting = acting_principal(
+            invocation.invoker,
+            invocation.parents,
+            proofs,
+            target.delegation,
+            ability=DELEGATION_STATUS,
+            named=digest,
+            marks=marks_of(contents, records),
+            now=now,
+        )
         if acting is not None and has_say(acting, target.delegation):
             verdict = standing_of(target, marks, target.delegation, now=now)
             standing = verdict.standing

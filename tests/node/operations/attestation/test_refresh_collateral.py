@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from audit_records import audit_records
-from deviating_platform import CollateralOptions, SimulatedPlatform
+from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from embedded_node import embedded_node
 from postgres_server import needs_postgres, postgres_server
 from simulators.pcs import CERTIFICATES, IDENTITY, NUMBERS, PCK_CRL, TCB, PcsSimulator, pcs_on_loopback
@@ -260,7 +260,7 @@ async def test_genuine_documents(tmp_path: Path, platform: SimulatedPlatform, pc
     older, newer = (
         shared_vectors(f"tdx/collateral/b0c0_2026-08_{name}.json").read_bytes() for name in ("outlayer", "eval20")
     )
-    clock = FixedClock(parse_collateral(newer).starts_at + 60)
+    clock = FixedClock(start_of(parse_collateral(newer)) + 60)
     settings = {"service_url": pcs.url, "root_crl_url": pcs.url + CERTIFICATES, "check_numbers": False}
     config = Config(
         http=Http(port=0, drain_s=0),

@@ -1,5 +1,6 @@
 """POST /delegation/status: who may ask, and what is said."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +22,10 @@ from delegation_bench import (
 from wire_replay import token_id
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao
-from capabilities.chain import Ancestor, ControlQuestion, Mark, Registered, acting_principal
-from capabilities.cids import Digest, cid_text
+from capabilities.chain import Ancestor, Mark, Registered, acting_principal
+from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal
+from capabilities.references import CitedDelegation
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, verify_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
@@ -77,10 +79,8 @@ def test_a_right_on_the_very_delegation() -> None:
     for digest in (target.delegation.cid, named):
         proof = held_by(SESSION, SECOND.did, {f"urn:cid:{cid_text(digest)}": [STATUS]})
         marks = {proof.delegation.content_key: Mark.LIVE}
-        question = ControlQuestion(Principal(SECOND.did), STATUS, named, NOW)
-        assert SESSION.did == acting_principal(question, target.delegation, proof, marks)
-        question = ControlQuestion(Principal(SECOND.did), STATUS, other.delegation.cid, NOW)
-        assert acting_principal(question, other.delegation, proof, marks) is None
+        assert SESSION.did == acting_for(target, proof, named, marks)
+        assert acting_for(other, proof, other.delegation.cid, marks) is None
 
 
 def test_a_right_under_conditions_is_none() -> None:
@@ -89,9 +89,18 @@ def test_a_right_under_conditions_is_none() -> None:
     target = held_by(SESSION, CAROL.did, FILES)
     for caveats, acting in (([{}], SESSION.did), ([{"x": 1}], None)):
         proof = held_by(SESSION, SECOND.did, {resource: [STATUS]}, caveats=caveats)
-        question = ControlQuestion(Principal(SECOND.did), STATUS, target.delegation.cid, NOW)
         marks = {proof.delegation.content_key: Mark.LIVE}
-        assert acting == acting_principal(question, target.delegation, proof, marks)
+        assert acting == acting_for(target, proof, target.delegation.cid, marks)
+
+
+def acting_for(
+    target: Registered, proof: Registered, named: Digest, marks: Mapping[ContentKey, Mark]
+) -> Principal | None:
+    """For whom a token of the second key that cites one proof asks."""
+    cited = (CitedDelegation("", None, ""),)
+    return acting_principal(
+        Principal(SECOND.did), cited, (proof,), target.delegation, ability=STATUS, named=named, marks=marks, now=NOW
+    )
 
 
 def held_by(signer: Ed25519Signer, to: str, grants: Grants, *, nonce: str = "n", caveats: Any = None) -> Registered:
