@@ -372,15 +372,16 @@ def _commands(judged: JudgedGrant) -> list[str]:
     commands = []
     for right in judged.rights:
         secret = secret_at(right.path)
-        space = ("--space", right.space)
-        if right.service == "kv" and secret is None and KV_LIST in right.actions:
-            commands.append(_command("kv", "list", *space, named=right.path))
-        elif right.service == "kv" and secret is None and KV_GET in right.actions:
-            commands.append(_command("kv", "get", *space, named=right.path or "KEY"))
-        elif secret is not None and KV_GET in right.actions:
+        if secret is not None and KV_GET in right.actions:
             option = () if secret.scope is None else (f"--scope={secret.scope}",)
             owner = parse_space_id(right.space).owner
             commands.append(_command("secret", "get", *option, "--owner", owner, named=secret.name))
+        elif secret is not None or right.service != "kv":
+            continue
+        elif KV_LIST in right.actions:
+            commands.append(_command("kv", "list", "--space", right.space, named=right.path))
+        elif KV_GET in right.actions:
+            commands.append(_command("kv", "get", "--space", right.space, named=right.path or "KEY"))
     return commands
 
 

@@ -165,10 +165,10 @@ class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_o
     """What is demanded of a node as a login stores it; modes are always those of the default."""
 
     code: Any  # JSON; `parse_policy` judges it
-    secret_origins: list[SecretOrigin]
+    secret_origins: frozenset[SecretOrigin]
     release_roots: list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]]
     accepts_node_policy: bool
-    key_providers: list[str]
+    key_providers: tuple[str, ...]
     store_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None
 
 
@@ -190,10 +190,10 @@ def parse_node_policy(value: Json) -> NodePolicy | None:
         said = msgspec.convert(value, _Demanded)
         return NodePolicy(
             code=parse_policy(said.code),
-            secret_origins=frozenset(said.secret_origins),
+            secret_origins=said.secret_origins,
             release_roots=frozenset(map(bytes.fromhex, said.release_roots)),
             accepts_node_policy=said.accepts_node_policy,
-            release_key_providers=tuple(said.key_providers),
+            release_key_providers=said.key_providers,
             store_id=None if said.store_id is None else bytes.fromhex(said.store_id),
         )
     except (msgspec.ValidationError, PolicyError, InvalidPolicy):

@@ -27,6 +27,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -74,12 +75,12 @@ class BrowserWallet:
         self.address = wallet_address(did) or b""
         self.chain_id = int(did.split(":")[3])
         self.did = did
-        self._node, self._opens = node, opens
+        self._page = partial(_page, node, opens=opens)
 
     @property
     def domain(self) -> str:
         """Address and port of the page: a wallet compares them with what a text names."""
-        return _page(self._node, opens=self._opens).authority
+        return self._page().authority
 
     def sign_eip191(self, text: str) -> bytes:
         """Show a text in the page, and return the wallet's signature over it; waits for the person."""
@@ -98,7 +99,7 @@ class BrowserWallet:
             )
 
         shown: dict[str, Json] = {"owner": self.did, "address": eip55(self.address), "chainId": self.chain_id}
-        return _page(self._node, opens=self._opens).ask({"kind": "sign", **shown, "text": text}, accept)
+        return self._page().ask({"kind": "sign", **shown, "text": text}, accept)
 
     def __repr__(self) -> str:
         return f"BrowserWallet({self.did})"
@@ -357,8 +358,14 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
         self.send_response_only(status)
-        own = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Connection": "close"}
-        sent = {**self.server.console.HEADERS, **own, "Content-Type": kind, "Content-Length": str(len(body))}
+        sent = {
+            **self.server.console.HEADERS,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "Connection": "close",
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+        }
         for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()
