@@ -162,7 +162,9 @@ def _value(text: str, at: int) -> tuple[str, int]:
     if found is None or end is None:
         raise BrokenEntry("has a quote that does not end, or text behind it", hint="close the quote")
     value = found["value"]
-    return (_ESCAPE.sub(_unescaped, value) if quoted is _DOUBLE else value), end.end()
+    if quoted is _DOUBLE:
+        value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), value)
+    return value, end.end()
 
 
 def _plain(text: str, at: int) -> tuple[str, int]:
@@ -173,10 +175,6 @@ def _plain(text: str, at: int) -> tuple[str, int]:
     comment = _COMMENT.search(text[at - 1] + line)
     value = line if comment is None else line[: comment.start()]
     return value.strip(" \t"), following
-
-
-def _unescaped(escape: "re.Match[str]") -> str:
-    return _ESCAPED.get(escape[1], escape[0])
 
 
 def _of_member(member: Json) -> str | bytes:

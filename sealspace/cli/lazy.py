@@ -45,7 +45,7 @@ _ALSO: Final[Mapping[str, str]] = {
 
 def is_installed(extra: str) -> bool:
     """Whether all that an extra installs is there."""
-    return all(find_spec(needed) is not None for needed in EXTRAS[extra])
+    return all(map(find_spec, EXTRAS[extra]))
 
 
 class Row(NamedTuple):

@@ -129,13 +129,11 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
         return
     if before != wanted:
         words(*policy_changes(before, wanted))
-        confirm(_QUESTIONS[only_tightens(before, wanted)], yes=yes)
+        effect = "it only tightens" if only_tightens(before, wanted) else "code that was refused may be accepted by it"
+        confirm(f"set this? {effect}", yes=yes)
         await client.encryption.set_policy(network, wanted)
     words("nothing changes" if before == wanted else f"set: {name}")
     print_found(None if wanted is None else policy_json(wanted))
-
-
-_QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:

@@ -198,8 +198,8 @@ def _passing_on(*, is_apart: bool) -> Iterator[Callable[["subprocess.Popen[bytes
     def begin(started: "subprocess.Popen[bytes]") -> None:
         nonlocal child
         child = started
-        while early:
-            send(early.pop(0))
+        for number in early:
+            send(number)
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         """The terminal has sent it to the child as well, which decides what follows."""

@@ -272,6 +272,7 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
 
 Written = Literal["env", "json"]
 Format = Literal["env", "json", "yaml"]
+_BY_SUFFIX: Final[Mapping[str, Format]] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
 
 @click.command(
@@ -294,10 +295,17 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     All are checked and sealed before the first is written, and the names are shown first. A person is asked; without
     one, --yes is needed where a secret would be replaced.
     """
-    form = form or _form_of(file)
+    if form is None and str(file) == "-":
+        raise InvalidInput("standard input does not say what it is", hint="add --format env, json or yaml")
+    form = form or _BY_SUFFIX.get(file.suffix, "env")
     data = read_named(file, most_bytes=MAX_FILE_BYTES)
     try:
-        values = _parsed(data, form)
+        if form == "yaml":
+            from .yaml_values import parse_yaml_values  # needs the extra `yaml`; nothing else here does
+
+            values = parse_yaml_values(data)
+        else:
+            values = parse_dotenv(data) if form == "env" else parse_values(data)
     except BrokenEntry as error:
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None  # without what it was parsed from
     if values:
@@ -362,21 +370,6 @@ async def export(client: Client, scope: str | None, form: Written, out: Path | N
     confirm_replacing(out, yes=yes)
     replace_file(out, text.encode())
     words(f"{len(values)} secrets in {out}, in the clear: remove it when it has served")
-
-
-def _form_of(file: Path) -> Format:
-    if str(file) == "-":
-        raise InvalidInput("standard input does not say what it is", hint="add --format env, json or yaml")
-    by_suffix: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
-    return by_suffix.get(file.suffix, "env")
-
-
-def _parsed(data: bytes, form: Format) -> dict[str, str | bytes]:
-    if form == "yaml":
-        from .yaml_values import parse_yaml_values  # needs the extra `yaml`; nothing else here does
-
-        return parse_yaml_values(data)
-    return parse_dotenv(data) if form == "env" else parse_values(data)
 
 
 async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:

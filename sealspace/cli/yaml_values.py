@@ -25,24 +25,20 @@ _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
     """Read a YAML mapping of texts, and of bytes tagged `!!binary`."""
-    try:
-        return _values(_events(data))
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # Without the error: it quotes what it read. The parser raises the latter two itself, for numbers that are too
-        # large in an escape or in a version.
-        mark = getattr(error, "problem_mark", None)
-        where = "the file" if mark is None else f"line {mark.line + 1}"
-        raise InvalidInput(f"{where} is no YAML that can be read", hint='write NAME: "VALUE", one a line') from None
-
-
-def _events(data: bytes) -> Iterator[yaml.Event]:
     text = text_of(data)
     if not _FOLDED.isdisjoint(text):
         raise InvalidInput(
             "the file contains a line break of Unicode, which YAML would change",
             hint='write it as an escape in double quotes: "\\N", "\\L" or "\\P"',
         )
-    return iter(yaml.parse(text, Loader=yaml.SafeLoader))
+    try:
+        return _values(iter(yaml.parse(text, Loader=yaml.SafeLoader)))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # Without the error: it quotes what it read. The parser raises the latter two itself, for numbers that are too
+        # large in an escape or in a version.
+        mark = getattr(error, "problem_mark", None)
+        where = "the file" if mark is None else f"line {mark.line + 1}"
+        raise InvalidInput(f"{where} is no YAML that can be read", hint='write NAME: "VALUE", one a line') from None
 
 
 def _values(events: Iterator[yaml.Event]) -> dict[str, str | bytes]:
