@@ -49,7 +49,6 @@ from .terminal import (
     yes_option,
 )
 
-_ANCESTOR: Final = "ancestor_revoked"
 _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
 """A grant as JSON, and in words what it allows."""
 
@@ -175,7 +174,7 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
     rights: list[GrantedResource] = [granted_resource(one.resource, one.abilities) for one in record.rights]
     shown: dict[str, object] = {
         "cid": record.cid,
-        "state": "revoked" if record.standing == _ANCESTOR else record.standing,
+        "state": "revoked" if record.standing == "ancestor_revoked" else record.standing,
         "by": record.delegator,
         "to": record.delegate,
         "rights": rights,

@@ -56,7 +56,6 @@ from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
 from .terminal import watched, words
 
-_VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
 _HINT: Final = "sealspace login URL"
 _IN_BROWSER: Final = "browser"
@@ -168,7 +167,7 @@ class OwnerHome:
             key_file = key_file.relative_to(own)
         plain = replace(profile, key_file=key_file, node_policy=None)
         value: dict[str, Json] = msgspec.to_builtins(plain, enc_hook=str) | {
-            "v": _VERSION,
+            "v": 1,
             "wallet": _IN_BROWSER if profile.key_file is None else "key",
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
             "spaces": list(profile.spaces),

@@ -193,7 +193,6 @@ def _names(text: str) -> list[str]:
 _MAX_BYTES: Final = 16 << 20
 _OPENED: Final = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
 _PLACE: Final = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
-_SHAPE: Final = '{{ secret "NAME" }}'
 
 
 @click.command(
@@ -236,7 +235,7 @@ def places(text: bytes) -> tuple[str, ...]:
             line = text.count(b"\n", 0, opened.start()) + 1
             what = "is not closed or names nothing" if name is None else f"names {name!r}, which is no secret's name"
             raise InvalidInput(
-                f"line {line}: a place for a secret {what}", hint=f"write {_SHAPE}, the name in capitals"
+                f"line {line}: a place for a secret {what}", hint='write {{ secret "NAME" }}, the name in capitals'
             )
         names[name] = None
     return tuple(names)
