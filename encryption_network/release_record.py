@@ -64,6 +64,21 @@ class ReleaseRecord:
         return self.node_policy_suffices and self.node_policy is not None and self.node_policy.is_allow_list
 
 
+CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
+"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node fetches it; missing."""
+
+
+class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a node says that it judges backends by; unsigned."""
+
+    attestation: Mode
+    trust_roots: tuple[str, ...]
+    key_providers: tuple[str, ...]
+    node_policy: bool
+    node_policy_suffices: bool
+    collateral: CollateralUse | None = None
+
+
 class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
     v: Literal[1]
     mode: Mode

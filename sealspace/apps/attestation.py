@@ -26,7 +26,8 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.key_providers import is_accepted
 from encryption_network.policy import Evidence
-from encryption_network.release_record import Mode
+from encryption_network.release_record import CollateralUse as CollateralUse
+from encryption_network.release_record import ReleaseTerms as ReleaseTerms
 
 from ..errors import AttestationRefused, BackendNotAcceptable, MalformedAnswer, NodeRefused
 from ..session import capability
@@ -153,9 +154,6 @@ def _accepted(answer: Answer) -> Answer:
 
 # --- what a node judges backends by, asked before a grant is signed that would open nothing (AT59) --------------------
 
-CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
-"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node fetches it; missing."""
-
 PlatformCa = Literal["platform", "processor"]
 """Which of Intel's two authorities issued a platform's certificate."""
 
@@ -168,17 +166,6 @@ class Family:
 
     fmspc: bytes
     ca: PlatformCa
-
-
-class ReleaseTerms(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a node says that it judges backends by; unsigned."""
-
-    attestation: Mode
-    trust_roots: tuple[str, ...]
-    key_providers: tuple[str, ...]
-    node_policy: bool
-    node_policy_suffices: bool
-    collateral: CollateralUse | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(ReleaseTerms)

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from encryption_network.policy import MAX_POLICY_BYTES, policy_json
+from encryption_network.release_record import ReleaseTerms
 
 from ...operations.attestation.attest import (
     MAX_CHALLENGE_BODY_BYTES,
@@ -17,7 +18,7 @@ from ...operations.attestation.attest import (
     open_session,
 )
 from ...operations.attestation.own_evidence import OwnEvidence, checked_nonce, own_evidence
-from ...operations.attestation.terms import Terms, asked_family, terms_of
+from ...operations.attestation.terms import asked_family, terms_of
 from ...operations.releases.owner_policy import read_policy, set_policy
 from ...services import SERVICES
 from ..messages.answers import empty_answer
@@ -30,7 +31,7 @@ class StatedPolicy(msgspec.Struct):
     policy: Mapping[str, object] | None
 
 
-async def get_terms(request: web.Request) -> Terms:
+async def get_terms(request: web.Request) -> ReleaseTerms:
     """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral is there."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)

@@ -1,10 +1,8 @@
 """What this node judges a backend's quote by, for an owner who is about to grant (AT59)."""
 
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-import msgspec
-
-from encryption_network.release_record import Mode
+from encryption_network.release_record import CollateralUse, ReleaseTerms
 from spaces.documents.collateral import Family
 from spaces.keyspace import collateral_key
 from spaces.store.contract import read_row
@@ -20,20 +18,6 @@ from ..releases.receipts import lower_hex
 
 _FMSPC_BYTES: Final = 6
 
-CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
-"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node fetches it; missing."""
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What the route answers."""
-
-    attestation: Mode
-    trust_roots: tuple[str, ...]
-    key_providers: tuple[str, ...]
-    node_policy: bool
-    node_policy_suffices: bool
-    collateral: CollateralUse | None = None
-
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     """Read the platform family of a request; None where none is named."""
@@ -47,11 +31,11 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     return family, ca[0]
 
 
-async def terms_of(services: Services, family: Family | None) -> Terms:
+async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
     """Return the terms in force and, for a platform family, whether its quotes can be judged here now."""
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
-    return Terms(
+    return ReleaseTerms(
         attestation=terms.mode,
         trust_roots=(root.hex(),) if root in terms.trust_roots else (),
         key_providers=terms.key_providers,
