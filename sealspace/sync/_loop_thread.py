@@ -67,13 +67,12 @@ class LoopThread:
             ClientNotReady: this is the loop's own thread, which would wait for itself.
             BaseException: of the coroutine; or what interrupts the waiting, Ctrl-C for one, and cancels the coroutine.
         """
-        calls = SimpleQueue() if calls is None else calls
-        ended = calls
+        waiting = calls or SimpleQueue()
         future: Future[Result] | None = None
         try:
             future = self._submit(coroutine)
-            future.add_done_callback(lambda _: ended.put(None))
-            while (call := calls.get()) is not None:
+            future.add_done_callback(lambda _: waiting.put(None))
+            while (call := waiting.get()) is not None:
                 call()
             return future.result()
         except CancelledError:

@@ -26,7 +26,6 @@ from ..errors import (
 
 _MAX_TEXT_CHARS = 2_000
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
-_REQUEST_ID = "TinyCloud-Trace-Id"
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _REPLAY_UNKNOWN = "duplicate invocation cannot be ruled out"
 _AFTER_A_RESTORE = (
@@ -77,7 +76,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: s
         refusal.hint = refusal.step = problem.hint[:_MAX_TEXT_CHARS]
     after = headers.get("Retry-After", "")
     refusal.retry_after_s = float(after) if _SECONDS.fullmatch(after) else None
-    request_id = headers.get(_REQUEST_ID, "")
+    request_id = headers.get("TinyCloud-Trace-Id", "")
     if _HEX.fullmatch(request_id):
         refusal.add_note(f"the node's log has this request as {request_id}")
     return refusal

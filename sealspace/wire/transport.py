@@ -292,14 +292,14 @@ class Transport:
             except aiohttp.ClientConnectorError as exc:
                 if tries_left <= 0:
                     raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
-            except TimeoutError as exc:
-                _raise_failure_of(request.body)
+            except (TimeoutError, aiohttp.ClientError) as exc:
+                if isinstance(request.body, Upload) and request.body.failure is not None:
+                    # What the source of the body raised, in place of what the HTTP library made of it.
+                    raise request.body.failure from exc
                 if tries_left <= 0 or not request.repeatable:
-                    waited = f"within {self._settings.timeout_s:g} s"
-                    raise NodeTimeout(f"{what}: no answer from {self.url} {waited}") from exc
-            except aiohttp.ClientError as exc:
-                _raise_failure_of(request.body)
-                if tries_left <= 0 or not request.repeatable:
+                    if isinstance(exc, TimeoutError):
+                        waited = f"within {self._settings.timeout_s:g} s"
+                        raise NodeTimeout(f"{what}: no answer from {self.url} {waited}") from exc
                     raise NodeUnreachable(f"{what}: the connection to {self.url} broke off") from exc
             await asyncio.sleep(pause_s)
             pause_s *= 2
@@ -340,12 +340,6 @@ class Transport:
                 skip_auto_headers=("Content-Type",),
             )
         return Stream(response, pace, request)
-
-
-def _raise_failure_of(body: bytes | Upload | None) -> None:
-    """Raise what the source of a body raised, in place of what the HTTP library made of it."""
-    if isinstance(body, Upload) and body.failure is not None:
-        raise body.failure
 
 
 class _BrokeOff(aiohttp.ClientError):
