@@ -15,8 +15,6 @@ The platform extension (OID 1.2.840.113741.1.13.1) is a SEQUENCE of SEQUENCE { O
 Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification; RFC 5280; RFC 7468.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +26,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID
+
+from capabilities.strict_base64 import decode_standard
 
 from .errors import MalformedCertificate
 
@@ -105,12 +105,8 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
 
 
 def _decode_base64(lines: bytes) -> bytes:
-    text = lines.replace(b"\r", b"").replace(b"\n", b"")
-    try:
-        der = base64.b64decode(text, validate=True)
-    except binascii.Error as exc:
-        raise MalformedCertificate("certificate is no base64") from exc
-    if base64.b64encode(der) != text:
+    der = decode_standard(lines.replace(b"\r", b"").replace(b"\n", b"").decode())
+    if der is None:
         raise MalformedCertificate("certificate is no canonical base64")
     return der
 

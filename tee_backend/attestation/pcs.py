@@ -168,16 +168,13 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
     if answer.status == 410:
         raise CollateralUnusable("evaluation-withdrawn", "the service no longer has this evaluation number")
     if answer.status in _BUSY:
-        raise CollateralUnusable("service-unavailable", f"status {answer.status}", retry_after_s=_retry_after_s(answer))
+        after = answer.headers.get("Retry-After", "")
+        retry_after_s = min(float(after), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(after) else None
+        raise CollateralUnusable("service-unavailable", f"status {answer.status}", retry_after_s=retry_after_s)
     if answer.status != 200:
         raise CollateralUnusable("service-answer", f"status {answer.status}")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise CollateralUnusable("service-answer", "a packed body that nobody asked for")
-
-
-def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:
-    text = answer.headers.get("Retry-After", "")
-    return min(float(text), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(text) else None
 
 
 async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
