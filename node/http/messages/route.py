@@ -19,7 +19,7 @@ from ...cohort import Cohort
 from ...counts import Operation
 from ...refusal import Refusal
 from ...services import Services
-from .answers import CLOSED_TO_PAGES, json_answer
+from .answers import CLOSED_TO_PAGES, WholeAnswer, json_answer
 from .problems import error_answer
 from .refusals import Place, code_of
 from .request_log import RequestLog
@@ -143,7 +143,8 @@ def bind(
             if "%" in request.rel_url.raw_path:
                 _require_as_written(route.path, request.rel_url.raw_path)
             result = await handler(request)
-            response = result if isinstance(result, web.StreamResponse) else json_answer(result)
+            # Most results are of the first type, which is the cheaper to recognise.
+            response = result if isinstance(result, (WholeAnswer, web.StreamResponse)) else json_answer(result)
         except (asyncio.CancelledError, ConnectionError):
             if note is not None:
                 note(request, response=None, began_ns=began_ns)

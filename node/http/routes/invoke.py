@@ -1,6 +1,6 @@
 """POST /invoke: everything that a token's capabilities ask for (wire §4)."""
 
-from functools import partial
+from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
@@ -23,25 +23,26 @@ from ..messages.problems import PLACE
 from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
 from ..messages.route import OPERATION
 
+_TOO_LARGE: Final = "body-too-large"  # Q2
+
 
 def message_of(request: web.Request, http: Http) -> Message:
-    """Return a request of /invoke without its token."""
-    most_bytes, too_large = http.max_body_bytes, "body-too-large"  # Q2
+    """Return a request of /invoke without its token; types are quoted, else each call works them out anew."""
 
-    async def whole_body(max_bytes: int) -> bytes | None:
+    def at_hand() -> "bytes | None":
+        return body_at_hand(request, max_bytes=http.max_body_bytes, too_large=_TOO_LARGE)
+
+    def pieces() -> "AsyncIterator[bytes]":
+        most_bytes, idle_s = http.max_body_bytes, http.idle_body_s
+        return body_pieces(request, max_bytes=most_bytes, idle_s=idle_s, too_large=_TOO_LARGE)
+
+    async def whole_body(max_bytes: int) -> "bytes | None":
         try:
             return await limited_body(request, max_bytes=max_bytes)
         except Refusal:
             return None
 
-    return Message(
-        headers=request.headers,
-        client=client_address(request, http),
-        declared_bytes=request.content_length,
-        at_hand=partial(body_at_hand, request, max_bytes=most_bytes, too_large=too_large),
-        pieces=partial(body_pieces, request, max_bytes=most_bytes, idle_s=http.idle_body_s, too_large=too_large),
-        whole_body=whole_body,
-    )
+    return Message(request.headers, client_address(request, http), at_hand, pieces, whole_body)
 
 
 _CACHE: Final = {"Cache-Control": "private, no-cache"}

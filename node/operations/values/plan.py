@@ -35,7 +35,6 @@ class Message(Struct, frozen=True):
     Attributes:
         headers: whose names are found in any case.
         client: network address of the caller, counted against the bound on new owners; None: not counted.
-        declared_bytes: the stated length of the body.
         at_hand: returns the body if it has arrived whole.
         pieces: returns the body as it arrives.
         whole_body: reads a body of at most so many bytes; None: it is longer, or does not arrive.
@@ -43,10 +42,15 @@ class Message(Struct, frozen=True):
 
     headers: Mapping[str, str]
     client: str | None
-    declared_bytes: int | None
     at_hand: Callable[[], bytes | None]
     pieces: Callable[[], AsyncIterator[bytes]]
     whole_body: Callable[[int], Awaitable[bytes | None]]
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """The stated length of the body."""
+        stated = self.headers.get("Content-Length")
+        return None if stated is None else int(stated)
 
     @property
     def is_form(self) -> bool:
