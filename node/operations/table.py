@@ -37,7 +37,7 @@ from .authorise import check_unbound, read_call
 from .delegations.read_capabilities import is_about_grants, read_capabilities
 from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
 from .releases.decrypt import decrypt_invoked, is_about_network
-from .values.conditions import NO_OPTIONS, Options, asks, parse_options
+from .values.conditions import NO_OPTIONS, asks, parse_options
 from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
@@ -219,7 +219,16 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     for row in _TAKING_ALL:
         if row in rows:
             return Plan(row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message))
-    options = _options(message, rows) if asks(message.headers) else NO_OPTIONS  # I9
+    options = NO_OPTIONS
+    if asks(message.headers):  # I9
+        options = parse_options(
+            # Of a repeated header the last value counts (4.4.3).
+            {name.lower(): value for name, value in message.headers.items()},
+            reads=rows.count(GET_VALUE),
+            puts=rows.count(PUT_VALUE),
+            deletes=rows.count(DELETE_VALUE),
+            is_form=message.is_form,
+        )
     request = Request(services, invocation, steps, options, message)
     is_form = PUT_VALUE in rows and message.is_form
     if is_form or len(rows) > 1:
@@ -239,17 +248,6 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
             if isinstance(resource, SpaceResource):
                 steps.append(Step(resource.space, resource.path or ""))
     return rows, tuple(steps)
-
-
-def _options(message: Message, rows: Sequence[Row]) -> Options:
-    return parse_options(
-        # Of a repeated header the last value counts (4.4.3).
-        {name.lower(): value for name, value in message.headers.items()},
-        reads=rows.count(GET_VALUE),
-        puts=rows.count(PUT_VALUE),
-        deletes=rows.count(DELETE_VALUE),
-        is_form=message.is_form,
-    )
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:

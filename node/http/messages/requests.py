@@ -122,8 +122,6 @@ async def body_pieces(
 
 def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> bytes | None:
     """Return a body that has arrived whole, as small ones mostly have; None: read it by `body_pieces`."""
-    if (request.content_length or 0) > max_bytes:
-        raise Refusal(too_large, max_bytes)
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None

@@ -133,7 +133,6 @@ def refusing(code: str, *about: str) -> Handler:
     return refuse
 
 
-_EMPTY: Final = Given(None)
 _NO_CONTENT: Final = Given(None, status=204)
 _UNCHANGED: Final = Given(None, status=304, headers=("ETag",))
 _VALUE: Final = Given(bytes, headers=("ETag",))
@@ -141,9 +140,7 @@ _TAKEN_NETWORK: Final = {"body-not-json", "request-too-large", "invalid-canonica
 _READS: Final = {"store-unavailable", "record-damaged"}
 _RECORDS: Final = _READS | {"invalid-record"}
 _WRITES: Final = _READS | {"store-busy", "store-full", "commit-too-large"}
-_BODIES: Final = _READS | {"intake-full"}
 _USED_TOKEN: Final = {"duplicate-invocation", "replay-unknown"}
-_SPACES: Final = {"bad-space-name", "space-exists", "space-not-made", "space-not-found"}
 _OF_NETWORK: Final = _RECORDS | {"invalid-network-id", "network-not-found"}
 _ADMIN_OF_NETWORK: Final = (
     _WRITES
@@ -191,10 +188,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=Taken(None),
         gives=(_VALUE, _UNCHANGED),
         refuses=_WRITES
-        | _BODIES
-        | _SPACES
         | GROUPS["values"] - {"ticket-refused", "scope-refused", "not-public", "value-changed", "bad-nonce", "no-value"}
         | _DECRYPTS
+        | {"intake-full", "bad-space-name", "space-exists", "space-not-made", "space-not-found"}
         | {"bad-delegation-cid", "not-enabled", "path-too-long", "metadata-too-large"},
     ),
     Route(
@@ -385,7 +381,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET", "/", info.get_front, answer=str),
     *[Route("GET", path, info.get_information, refuses=_RECORDS) for path in ("/info", "/version")],
-    Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
+    Route("GET", "/healthz", info.get_health, gives=(Given(None), Given(None, status=500))),
     Route("GET", "/readyz", info.get_readiness, surface="own", answer=Readiness, gives=(Given(Readiness, status=503),)),
     _own(
         "GET",

@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from capabilities.abilities import DELEGATION_LIST
-from capabilities.chain import Registered
+from capabilities.chain import Registered, mentioned_spaces
 from capabilities.cids import ContentKey
 from capabilities.errors import CapabilityError, WrongKind
 from capabilities.principals import Principal
@@ -253,8 +253,7 @@ def _item(
         return None
     if filters.direction not in (None, direction):
         return None
-    resources = [row.resource for row in stored.delegation.capabilities]
-    spaces = [resource.space for resource in resources if isinstance(resource, SpaceResource)]
+    spaces = mentioned_spaces(stored.delegation.capabilities)
     if filters.space is not None and not any(filters.space in (space.text, space.name) for space in spaces):
         return None
     verdict = standing_of(stored, marks, stored, now=now)

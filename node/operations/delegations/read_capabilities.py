@@ -42,9 +42,8 @@ class GrantFilters(msgspec.Struct, frozen=True):
 
     def fit(self, delegation: Delegation, identity: Principal) -> bool:
         """Whether a delegation passes every filter."""
-        if self.direction == "created" and delegation.delegator != identity:
-            return False
-        if self.direction == "received" and delegation.delegate != identity:
+        parties = {"created": delegation.delegator, "received": delegation.delegate}
+        if parties.get(self.direction or "", identity) != identity:
             return False
         if self.actions is not None and self.actions.isdisjoint(row.ability for row in delegation.capabilities):
             return False
