@@ -59,30 +59,18 @@ async def claim_store(
     """
     if not again:
         await refuse_beside_original(config, store)  # BK6
-    try:
-        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
-        if not again:
-            await _claim_release_record(config, store)  # RL16
-            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
-    except WrongSecret as error:
-        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
-    except StartRefused as error:
-        raise start_refused(config, error) from error
-    except (RecordDamaged, RecordError) as error:
-        raise StoreMisused(
-            f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
-        ) from error
+    store_id = await _claim_rows(config, store, keyring, entropy, again=again)
     objects = open_objects(config)
     per_minute = config.public_spaces.requests_per_minute
     if not again:
-        await claim_objects(config, store, objects, store_id=identity.store_id)
+        await claim_objects(config, store, objects, store_id=store_id)
     return Services(
         config=config,
         clock=clock,
         entropy=entropy,
         store=store,
         keyring=keyring,
-        store_id=identity.store_id,
+        store_id=store_id,
         delegations=Delegations(store, max_bytes=config.store.delegation_cache_bytes),
         values=Values(store, objects, entropy),
         hosting=hosting_policy(config.hosting),
@@ -100,6 +88,24 @@ async def claim_store(
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
         counter=counter,
     )
+
+
+async def _claim_rows(config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool) -> bytes:
+    """Compare the store's own rows, written where they are absent; return the store's id."""
+    try:
+        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
+        if not again:
+            await _claim_release_record(config, store)  # RL16
+            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
+    except WrongSecret as error:
+        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
+    except StartRefused as error:
+        raise start_refused(config, error) from error
+    except (RecordDamaged, RecordError) as error:
+        raise StoreMisused(
+            f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
+        ) from error
+    return identity.store_id
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
