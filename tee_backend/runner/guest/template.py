@@ -61,7 +61,8 @@ def _become(module: str, guests: _run_child.Guests, connection: socket.socket, u
         os.setsid()
         if module == "_run_child":
             _run_child.main(guests, connection, uid or None, parent)
-        _compile_child.main(connection, uid or None, parent)
+        else:
+            _compile_child.main(connection, uid or None, parent)
     finally:
         os._exit(1)
 
