@@ -38,10 +38,9 @@ class SealspaceError(Exception):
     default_hint: ClassVar[str] = "the message says what is wrong; report it if it does not help"
     default_step: ClassVar[str | None] = None
 
-    def __init__(self, message: str, *, hint: str | None = None, step: str | None = None, **members: object) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        vars(self).update(members)  # those that a class declares beside these
         if hint is None:
             hint, step = self.default_hint, step or self.default_step
         self.hint = hint
@@ -95,7 +94,10 @@ class TransferBroken(TransportError):
 
     default_hint = "start the transfer again; nothing was left half written"
     default_step = "start the command again; nothing was left half written"
-    moved_bytes: int
+
+    def __init__(self, message: str, *, moved_bytes: int) -> None:
+        super().__init__(message)
+        self.moved_bytes = moved_bytes
 
 
 class ResponseTooLarge(TransportError):
@@ -126,11 +128,9 @@ class NodeRefused(SealspaceError):
     default_hint = "the status and the text of the node say why; ask its operator if they do not help"
     reason_in_words: ClassVar[str] = ""
 
-    def __init__(
-        self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "", **members: str
-    ) -> None:
+    def __init__(self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "") -> None:
         answer = (asked, f"node answered {status}", text or self.reason_in_words)
-        super().__init__(": ".join(filter(None, answer)), hint=hint, **members)
+        super().__init__(": ".join(filter(None, answer)), hint=hint)
         self.status = status
         self.text = text
         self.problem = problem
@@ -153,8 +153,11 @@ class ActionNotAuthorized(Unauthorized):
 
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
-    resource: str
-    action: str
+
+    def __init__(self, status: int, text: str, *, resource: str, action: str, asked: str = "") -> None:
+        super().__init__(status, text, asked=asked)
+        self.resource = resource
+        self.action = action
 
 
 class DelegationRevoked(Unauthorized):
@@ -162,7 +165,10 @@ class DelegationRevoked(Unauthorized):
 
     default_hint = "revocation is final: ask the owner for a new delegation"
     default_step = "it was revoked for good: ask its owner for a new grant"
-    cid: str
+
+    def __init__(self, status: int, text: str, *, cid: str, asked: str = "") -> None:
+        super().__init__(status, text, asked=asked)
+        self.cid = cid
 
 
 class TokenOutsideWindow(Unauthorized):
@@ -179,7 +185,10 @@ class ReleaseRefused(Unauthorized):
         "grant it to a backend that proves its code: sealspace backend grant URL; people read each other's secrets "
         "only where the node's operator allows it: sealspace admin release set --attestation off"
     )
-    reason: str
+
+    def __init__(self, status: int, text: str, *, reason: str, asked: str = "") -> None:
+        super().__init__(status, text, asked=asked)
+        self.reason = reason
 
 
 class AttestationRefused(NodeRefused):

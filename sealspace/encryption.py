@@ -410,10 +410,11 @@ class Encryption:
         try:
             with about_network(network.text):
                 value = json_object(await self._caller.transport.require(asked))
-        except (NetworkNotFound, Unauthorized) as exc:
+        except NetworkNotFound:
             self._descriptors.pop(network.text, None)
-            if isinstance(exc, NetworkNotFound):
-                raise
+            raise
+        except Unauthorized as exc:
+            self._descriptors.pop(network.text, None)
             if exc.text == "network has been revoked":
                 raise NetworkNotActive("revoked") from exc
             raise DecryptDenied(exc) from exc

@@ -206,7 +206,17 @@ class NotGranted(SealspaceError):
         "for a space of yours: sealspace login --space NAME; for one of another owner, ask that owner for a grant, "
         "then: sealspace grant accept FILE"
     )
-    missing: "tuple[Capability, ...]" = ()
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: "tuple[Capability, ...]" = (),
+        hint: str | None = None,
+        step: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, step=step)
+        self.missing = missing
 
 
 class SessionExpired(SealspaceError):
@@ -258,7 +268,10 @@ class BackendError(SealspaceError):
     """
 
     default_hint = "do not grant before the cause is known"
-    problem: str = ""
+
+    def __init__(self, message: str, *, problem: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problem = problem
 
 
 class BackendUnreachable(BackendError):

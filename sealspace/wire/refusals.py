@@ -1,7 +1,7 @@
 """The exception for each HTTP error, which says what it means (J8)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -33,7 +33,7 @@ _AFTER_A_RESTORE = (
     "else set the clocks of this machine and of the node"
 )
 # What the text of a 401 or 403 means; the groups are the error's own members.
-_UNAUTHORIZED: Final[tuple[tuple[type[Unauthorized], str], ...]] = (
+_UNAUTHORIZED: Final[tuple[tuple[Callable[..., Unauthorized], str], ...]] = (
     # I36: the resource runs to the last " / " before an ability of the tinycloud family or ours. Blanks around it are
     # taken off afterwards: an expression that looks for them takes minutes for a text of blanks.
     (
