@@ -42,8 +42,6 @@ async def show(client: Client, name: str) -> None:
     await right_to(client, network, SET_POLICY)
     policy, terms, pin = await client.encryption.policy(network), await node_terms(client), pin_of(descriptor)
     stated = None if terms is None else msgspec.to_builtins(terms)
-    if stated is not None:
-        del stated["collateral"]  # stated for one platform family alone
     said: dict[str, Json] = {
         "network": network.text,
         "owner": network.owner,

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -341,8 +341,11 @@ def wallet_token(
         expiration_time=None if ttl_s is None else time_text(now + ttl_s),
         resources=() if policy is None else (attestation_resource(policy_json(policy)),),
     )
-    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()}, ())
-    signed = attach(message, replace(recap, prf=tuple(_base58_id(parent) for parent in parents)))
+    recap = Recap(
+        {resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()},
+        tuple(_base58_id(parent) for parent in parents),
+    )
+    signed = attach(message, recap)
     return header_text(encode_cacao(sign_cacao(signed, wallet)))
 
 
