@@ -52,6 +52,8 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
 class Doubtful(NodeError):
     """What may be meant so; a warning."""
 
+    code = "doubtful"
+
 
 def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
     """Run a check, which returns a text if all is well; an error of ours is what it found."""

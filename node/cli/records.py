@@ -14,7 +14,7 @@ from encryption_network.keyring import Keyring
 from encryption_network.receipt import parse_receipt
 from sealspace.cli.errors import AuditRefuted, ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.paths import NEW_FOLDER, keep_receipt
+from sealspace.cli.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json, words
 from sealspace.errors import ReceiptInvalid
@@ -136,6 +136,7 @@ async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
 @click.argument("folder", type=NEW_FOLDER)
 async def export_receipts(_: Config, store: Store, network: NetworkId | None, folder: Path) -> None:
     """Write receipts and every document they refer to into DIR, and print how many receipts there are."""
+    make_receipt_folder(folder)
     count = 0
     async for text in stored_receipts(store, network):
         try:

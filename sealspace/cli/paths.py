@@ -81,10 +81,14 @@ def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
     words(f"written to {path}, for the recipient: sealspace grant accept {path.name}")
 
 
-def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Write a receipt and its documents into a folder, by digest: receipts/<SHA-256>.json and documents/<SHA-256>."""
+def make_receipt_folder(folder: Path) -> None:
+    """Make a folder for receipts and their documents, also if there turn out to be none."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
+
+
+def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
+    """Write a receipt and its documents into their folder, by digest: receipts/<SHA-256>.json, documents/<SHA-256>."""
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)

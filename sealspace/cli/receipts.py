@@ -28,7 +28,7 @@ from .durations import ttl_s_of
 from .errors import AuditRefuted
 from .network import right_to
 from .owner_profile import at_node, dids_of, owner_home
-from .paths import NEW_FOLDER, keep_receipt
+from .paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from .terminal import print_rows, time_text, words
 
 _HEADERS: Final = ("time", "why", "secret", "network", "to")
@@ -157,6 +157,7 @@ async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset
 
 async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
     """Write receipts and their documents as `sealspace admin receipts export` does."""
+    make_receipt_folder(out)
     for receipt in receipts:
         keep_receipt(out, encode_receipt(receipt), await client.receipts.documents(receipt, network))
 

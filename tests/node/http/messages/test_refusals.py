@@ -20,7 +20,7 @@ FAMILIES = (Refusal, CapabilityError, EncryptionError, SpaceError, AttestationEr
 ELSEWHERE = {
     # Bases, of which only members are raised.
     **dict.fromkeys(
-        ("capability-error", "encryption", "space-error", "store-error"),
+        ("capability-error", "encryption", "space-error", "store-error", "start-refused"),
         "a base",
     ),
     # A node does not start, or a command ends.
