@@ -13,6 +13,7 @@ from tests_support import coded
 from capabilities.cacao import (
     Cacao,
     encode_cacao,
+    encode_dag_cbor,
     header_bytes,
     header_text,
     parse_cacao,
@@ -26,6 +27,19 @@ from capabilities.tokens import check_window, parse_delegation, restore_delegati
 
 GOOD = header_bytes(cacao({KV: ["tinycloud.kv/get"]}, expiration_time="2036-01-02T03:04:05Z"))
 ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+
+
+@pytest.mark.parametrize("value", [{}, {"b": [None, 0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1], "a": b"\0"}])
+def test_dag_cbor_is_canonical(value: object) -> None:
+    """Numbers in the fewest bytes, and shorter keys first, as another encoder writes them."""
+    assert encode_dag_cbor(value) == dag_cbor.encode(value)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, -1, 1 << 32, {"a": {"b": True}}, ("a",)])
+def test_what_has_no_place_in_a_cacao(value: object) -> None:
+    """Numbers are whole, not negative and of at most 32 bits; tuples, floats and truth values do not occur."""
+    with pytest.raises(ValueError, match=r"no place in a CACAO|number out of range"):
+        encode_dag_cbor(value)
 
 
 def changed(change: Callable[[dict[str, Any]], Any]) -> bytes:

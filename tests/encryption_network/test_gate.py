@@ -10,7 +10,7 @@ from tests_support import altered
 from capabilities.chain import Authority, Mark
 from capabilities.sign_ins import OwnerAuthority, session_holders
 from encryption_network.errors import ReleaseRefused
-from encryption_network.gate import MAX_PATHS, Admission, admit, paths_in_force
+from encryption_network.gate import MAX_PATHS, Admission, admit, needs_evidence, paths_in_force
 from encryption_network.policy import Policy
 
 NARROW = Policy(advisories=("INTEL-SA-00001",))
@@ -53,6 +53,15 @@ def test_mode_off_asks_for_nothing(world: Any) -> None:
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
     admission = admit(world.request(world.backend, [grant]))
     assert (admission.ground, admission.mode) == ("off", "off")
+
+
+def test_mode_off_uses_no_evidence(world: Any) -> None:
+    """Where nothing is required, the caller need not read evidence."""
+    request = world.request(world.backend, [world.sign_in(world.backend, read=False)])
+    off = altered(request.release_record, mode="off")
+    assert not needs_evidence(request.owner, off, ())
+    assert needs_evidence(request.owner, off, (world.LIST,))
+    assert needs_evidence(request.owner, request.release_record, ())
 
 
 def test_mode_off_keeps_what_an_owner_stated(world: Any) -> None:

@@ -211,6 +211,13 @@ def test_a_row_that_was_not_written_so_is_unreadable(listed: Withdrawals, reason
         decode_withdrawals(encode_withdrawals(listed))
 
 
+@pytest.mark.parametrize("row", [[1], [1, []], [1, [b"\2" * 32, b"\1" * 48], [], []]])
+def test_a_row_without_its_lists_is_unreadable(row: Any) -> None:
+    """A row that lost its end, or whose entries are in another order, is damaged and not an empty list (RC21)."""
+    with pytest.raises(RecordError, match="unreadable"):
+        decode_withdrawals(msgspec.msgpack.encode(row))
+
+
 def test_a_list_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full list takes no more, and keeps what it has (RC23)."""
     full = Withdrawals(measurements=frozenset(n.to_bytes(48, "big") for n in range(1, lists.MAX_NETWORK_ENTRIES + 1)))

@@ -52,3 +52,10 @@ async def test_a_damaged_document_is_not_passed_over(machine: SimulatedPlatform,
     with pytest.raises(CollateralNeeded, match=r"other\.json") as unreadable:
         await folder.collateral(machine.fmspc, "platform")
     assert unreadable.value.problem == "collateral-malformed"
+
+
+async def test_a_family_that_is_not_held(machine: SimulatedPlatform, now: float) -> None:
+    """Documents of one family judge no platform of another (AT16)."""
+    held = HeldCollateral([machine.collateral_json(now)])
+    with pytest.raises(CollateralUnusable, match=r"^platform-unknown$"):
+        await held.collateral(bytes(6), "platform")

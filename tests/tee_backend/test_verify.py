@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -251,6 +252,14 @@ def test_collateral_of_another_platform(
         collateral = parse_collateral(machine.collateral_json(now, options=CollateralOptions(pce_id=b"\x01\x00")))
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
         verify_quote(quote, collateral, root=root, now=now)
+
+
+def test_a_list_of_another_authority(machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float) -> None:
+    """The list that revokes leaves is of the authority that made the quote's leaf."""
+    collateral = parse_collateral(machine.collateral_json(now))
+    of_root = replace(collateral, pck_crl=replace(collateral.pck_crl, issuer=collateral.root_crl.issuer))
+    with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
+        verify_quote(quote, of_root, root=root, now=now)
 
 
 def test_certificates_inside_the_collateral(
