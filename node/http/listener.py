@@ -151,7 +151,7 @@ async def start_listener(
     app: web.Application, bound: socket.socket, http: Http, *, counts: ConnectionCounts | None = None, worker: int = 0
 ) -> Listener:
     """Serve an application on a bound socket."""
-    runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
+    runner = web.AppRunner(app, shutdown_timeout=http.drain_s or 0.01)  # aiohttp takes 0 for no limit
     await runner.setup()
     manager = runner.server
     assert manager is not None  # set by setup()

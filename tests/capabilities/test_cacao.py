@@ -30,7 +30,7 @@ ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 
 
 @pytest.mark.parametrize("value", [{}, {"b": [None, 0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1], "a": b"\0"}])
-def test_dag_cbor_is_canonical(value: object) -> None:
+def test_dag_cbor_is_canonical(value: Any) -> None:
     """Numbers in the fewest bytes, and shorter keys first, as another encoder writes them."""
     assert encode_dag_cbor(value) == dag_cbor.encode(value)
 

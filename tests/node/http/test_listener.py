@@ -269,6 +269,25 @@ async def _with_route(
         await listener.stop()
 
 
+async def test_a_request_gets_no_time_where_none_is_set() -> None:
+    """With `http.drain_s = 0` a node that stops waits for no request that is under way."""
+    app, begun = web.Application(), asyncio.Event()
+
+    async def endless(_: web.Request) -> web.Response:
+        begun.set()
+        return await asyncio.Future[web.Response]()
+
+    app.router.add_get("/it", endless)
+    app[COMMON_HEAD] = CommonHead({})
+    bound = bind_socket("127.0.0.1", 0)
+    listener = await start_listener(app, bound, Http(drain_s=0))
+    _, writer = await asyncio.open_connection(*bound.getsockname())
+    writer.write(b"GET /it HTTP/1.1\r\nhost: node\r\n\r\n")
+    await asyncio.wait_for(begun.wait(), AT_ONCE_S)
+    await asyncio.wait_for(listener.stop(), AT_ONCE_S)
+    writer.close()
+
+
 async def test_what_follows_a_refused_head_is_forgotten(caller, caplog: pytest.LogCaptureFixture) -> None:
     """A client that goes on sending hears why it was refused, and breaks nothing meanwhile."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
