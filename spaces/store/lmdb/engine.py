@@ -66,16 +66,17 @@ class WriterThread:
 
     def _write(self) -> None:
         """Write the queued commits; called for each, it finds none where an earlier call has taken them."""
-        if time.monotonic() >= self._next_housekeeping:
-            self._next_housekeeping = time.monotonic() + HOUSEKEEPING_S
-            with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
-                self._folder.do_housekeeping()
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
         for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
             if isinstance(outcome, StoreError):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+        # Last: whatever becomes of it, the commits have their outcomes.
+        if time.monotonic() >= self._next_housekeeping:
+            self._next_housekeeping = time.monotonic() + HOUSEKEEPING_S
+            with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
+                self._folder.do_housekeeping()
 
     def _outcomes(self, batch: Sequence[_PendingCommit]) -> list[Outcome]:
         try:
