@@ -194,8 +194,11 @@ def sign_message(
         resources=tuple(resources),
     )
     if capabilities:
-        # Parents in a ReCap are written in base58btc (S6).
-        cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
+        try:
+            # Parents in a ReCap are written in base58btc (S6).
+            cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
+        except CapabilityError as exc:
+            raise InvalidInput("not the id of a delegation") from exc
         recap = Recap(attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids))
         siwe = attach(siwe, recap)
     text = siwe_text(siwe)

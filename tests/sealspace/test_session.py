@@ -61,6 +61,21 @@ def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float =
     )
 
 
+def test_a_parent_that_is_no_cid_is_not_signed() -> None:
+    """What a wallet would sign rests on delegations alone."""
+    with pytest.raises(InvalidInput, match="not the id of a delegation"):
+        sign_message(
+            WALLET,
+            CountingEntropy(),
+            domain="app.example",
+            uri=AGENT.did,
+            issued_at=NOW,
+            expires_at=None,
+            capabilities=[GET_NOTES],
+            parents=["nocid"],
+        )
+
+
 def test_one_grant_that_covers_all_is_cited_alone() -> None:
     """As little as possible is cited, in the order of the grants."""
     part, whole = granted(DECRYPT), granted(GET_NOTES, DECRYPT)
