@@ -13,12 +13,11 @@ import errno
 import fcntl
 import os
 import select
+import selectors
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
@@ -81,7 +80,7 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             for source, target in ((our_out, 1), (our_err, 2))
         ]
         # Before the child starts: an early signal must meet its handler.
-        begin = stack.enter_context(_passing_on(is_apart=is_apart))
+        begin, woken = stack.enter_context(_passing_on(is_apart=is_apart))
         try:
             child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
                 list(command),
@@ -98,13 +97,8 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             os.close(its_out)  # the child has its own: each stream ends with the child
             os.close(its_err)
         begin(child)
-        ended = threading.Event()
-        with ThreadPoolExecutor(len(outputs)) as threads:
-            forwarding = [threads.submit(output.forward_until, ended) for output in outputs]
-            number = child.wait()
-            ended.set()
-        for one in forwarding:
-            one.result()
+        _forward_until_end(child, outputs, woken=woken)
+        number = child.wait()
     return number if number >= 0 else 128 - number
 
 
@@ -129,36 +123,33 @@ class _Output:
     """An output of the child: the pipe it is read from, where it is written to, and its masker."""
 
     def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
-        self._source = source
+        self.source = source
         self._target = target
         self._masker = Masker(patterns)
         os.set_blocking(source.fileno(), False)
 
-    def forward_until(self, ended: threading.Event) -> None:
-        """Forward what the child writes until it has ended; a process that outlives it is not waited for."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles them
-        with self._source:  # a child that goes on when nobody reads fails at its next write
-            while not ended.is_set():
-                if not select.select([self._source], [], [], _IDLE_S)[0]:
-                    self._write(self._masker.flush())  # the end of a partial line, as far as it reveals no value
-                elif self._forward() == 0:
-                    return
-            left = fcntl.fcntl(self._source, fcntl.F_GETPIPE_SZ)
-            while left > 0 and (count := self._forward()) is not None:
-                if count == 0:
-                    return
-                left -= count
-            self._write(self._masker.end())
-
-    def _forward(self) -> int | None:
+    def forward(self) -> int | None:
         """Forward what can be read; return the number of bytes, 0 at the end, None if there is nothing to read yet.
 
         A reader of this process's output that is gone counts as the end: the child's next write to it fails.
         """
-        piece = self._source.read(_READ_BYTES)
+        piece = self.source.read(_READ_BYTES)
         if piece is None:
             return None
         return len(piece) if self._write(self._masker.feed(piece) if piece else self._masker.end()) else 0
+
+    def flush(self) -> None:
+        """Show the end of a partial line as far as it reveals no value."""
+        self._write(self._masker.flush())
+
+    def rest(self) -> None:
+        """Forward what the child wrote before it ended; a process that outlives it is not waited for."""
+        left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (count := self.forward()) is not None:
+            if count == 0:
+                return
+            left -= count
+        self._write(self._masker.end())
 
     def _write(self, data: bytes) -> bool:
         """Write; return whether the stream still has a reader."""
@@ -175,12 +166,40 @@ class _Output:
         return True
 
 
+def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int) -> None:
+    """Return when the child has ended and everything that it wrote is written."""
+    opened = {output.source.fileno(): output for output in outputs}
+    ended = os.pidfd_open(child.pid)
+    try:
+        with selectors.DefaultSelector() as selector:
+            for source in (ended, woken, *opened):
+                selector.register(source, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select(_IDLE_S if opened else None)}
+                if woken in ready:
+                    with suppress(BlockingIOError):
+                        os.read(woken, _READ_BYTES)
+                for source in ready & opened.keys():
+                    if opened[source].forward() == 0:
+                        selector.unregister(source)
+                        opened.pop(source).source.close()
+                if not ready:
+                    for output in opened.values():
+                        output.flush()
+                if ended in ready:
+                    break
+    finally:
+        os.close(ended)
+    for output in opened.values():
+        output.rest()
+
+
 @contextmanager
-def _passing_on(*, is_apart: bool) -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+def _passing_on(*, is_apart: bool) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
     """Pass signals on to the child while the block runs, with all its process group where that is its own.
 
-    Yields what to call with the child: signals that come before it are passed on then. A signal that was ignored before
-    stays so, for the child too.
+    Yields what to call with the child: signals that come before it are passed on then; and a descriptor that can be
+    read after each signal. A signal that was ignored before stays so, for the child too.
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -198,8 +217,8 @@ def _passing_on(*, is_apart: bool) -> Iterator[Callable[["subprocess.Popen[bytes
     def begin(started: "subprocess.Popen[bytes]") -> None:
         nonlocal child
         child = started
-        for number in early:
-            send(number)
+        while early:
+            send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         """The terminal has sent it to the child as well, which decides what follows."""
@@ -207,11 +226,16 @@ def _passing_on(*, is_apart: bool) -> Iterator[Callable[["subprocess.Popen[bytes
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)
     former = {number: signal.getsignal(number) for number in handlers}
+    woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number, handler in handlers.items():
         if former[number] is not signal.SIG_IGN:
             signal.signal(number, handler)
     try:
-        yield begin
+        yield begin, woken
     finally:
         for number, handler_before in former.items():
             signal.signal(number, handler_before)
+        signal.set_wakeup_fd(former_wakeup)
+        os.close(wakeup)
+        os.close(woken)
