@@ -1,14 +1,17 @@
 """What the writer forgets, and what it must not forget, however its clock goes."""
 
+import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from tests_support import FixedClock
 
 from spaces.keyspace import claim_key, claim_minute4
 from spaces.store.contract import Claim, Commit, Committed, Put, Range, Refused, Snapshot
+from spaces.store.lmdb import engine
 from spaces.store.lmdb._closed_minutes import MAX_SPANS, is_closed, with_closed
 from spaces.store.lmdb._folder import open_for_writing
 from spaces.store.lmdb._format import open_table
@@ -16,6 +19,7 @@ from spaces.store.lmdb._housekeeping import CLAIM_GRACE_MINUTES, STEADY_S, House
 from spaces.store.lmdb._reader import read
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Outcome, Writer
+from spaces.store.lmdb.engine import open_lmdb
 
 MINUTE_S, HOUR_S, DAY_S, YEAR_S = 60, 3600, 86_400, 365 * 86_400
 GRACE_S = 60 * CLAIM_GRACE_MINUTES
@@ -231,3 +235,22 @@ def test_the_last_minute_is_never_passed() -> None:
     """What may be used once for good lies under the last minute, which no sweep reaches."""
     closed = with_closed(b"", {minute4((1 << 32) - 2)})
     assert not is_closed(closed, minute4((1 << 32) - 1))
+
+
+async def test_a_commit_is_answered_whatever_becomes_of_housekeeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody foresaw in the round that follows a commit keeps no caller waiting."""
+
+    def fail(_: Housekeeping) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(Housekeeping, "do_housekeeping", fail)
+    monkeypatch.setattr(engine, "HOUSEKEEPING_S", 0.0)  # a round after every commit
+    store = open_lmdb(tmp_path)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            for value in (b"1", b"2"):
+                assert await store.commit(Commit(puts=(Put(b"Ka", value),))) == Committed()
+    finally:
+        await store.close()
