@@ -28,11 +28,11 @@ PACKAGES: Final = ("node", "tee_backend", "sealspace", "encryption_network", "sp
 
 # Most tokens of a package. A change that needs more says in its message what it replaces.
 BUDGETS: Final = {
-    "node": 83_450,
+    "node": 83_460,
     "tee_backend": 81_780,
     "sealspace": 92_950,
     "encryption_network": 15_570,
-    "spaces": 56_630,
+    "spaces": 56_620,
     "capabilities": 19_620,
 }
 # Most entries and import pairs of a package.

@@ -321,9 +321,7 @@ def check_commit(commit: Commit) -> None:
     require_bound("checks", len(commit.checks), MAX_CHECKS)
     require_bound("adds", len(commit.adds), MAX_ADDS)
     _check_puts(commit.puts)
-    _check_keys(commit.live)
-    _check_keys([check.key for check in commit.checks])
-    _check_keys([add.counter for add in commit.adds])
+    _check_keys([*commit.live, *[check.key for check in commit.checks], *[add.counter for add in commit.adds]])
     for check in commit.checks:
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid("a check names a stamp of 16 bytes")

@@ -94,7 +94,10 @@ def require_json_type(request: web.Request) -> None:
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
     """Read a whole body of at most `max_bytes`."""
-    return b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
+    body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
+    if body is None:
+        body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
+    return body
 
 
 async def body_pieces(
