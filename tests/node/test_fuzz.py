@@ -269,7 +269,7 @@ class Running:
     @staticmethod
     def _check_described(request: bytes, status: int, answer: bytes) -> None:
         """Check that the first answer to a whole request is one that the description has."""
-        line = request.partition(b"\r\n")[0].split(b" ")
+        line = request.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ")  # RFC 9112 2.2: empty lines are skipped
         if status in (0, 100) or len(line) != 3 or b"content-length: " not in answer.lower():
             return
         head, _, rest = answer.partition(b"\r\n\r\n")
