@@ -1,7 +1,8 @@
 """What may be done: ability strings, their aliases and what they imply (rules A1 to A7).
 
-There is no registry: an unknown ability is held and passed on like any other, and implies only itself (A7). There is no
-wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability that no operation requires.
+There is no registry: an unknown ability is held and passed on like any other, and implies only
+itself (A7). There is no wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability
+that no operation requires.
 """
 
 import re
@@ -13,7 +14,8 @@ from .errors import InvalidIdentifier
 MAX_ABILITY_CHARS: Final = 256
 """Longest ability (A1); the longest known one has 40 characters."""
 
-# Abilities that more than one package writes or compares; an ability that only one of them uses is named there.
+# Abilities that more than one package writes or compares; an ability that only one of them uses is
+# named there.
 KV_GET: Final = "tinycloud.kv/get"
 KV_METADATA: Final = "tinycloud.kv/metadata"
 KV_LIST: Final = "tinycloud.kv/list"
@@ -48,7 +50,9 @@ _ALIASES: Final = {
 # A4, already transitive
 _IMPLIED: Final = {
     "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
-    "tinycloud.sql/*": frozenset(f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")),
+    "tinycloud.sql/*": frozenset(
+        f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")
+    ),
     "tinycloud.duckdb/*": frozenset(
         f"tinycloud.duckdb/{name}" for name in ("read", "write", "admin", "import", "export")
     ),
@@ -70,7 +74,9 @@ def parse_ability(text: str) -> str:
 
 def _is_ability(text: str) -> bool:
     namespace, _, name = text.partition("/")
-    return all(part and all(c.isalnum() or c in "-_.+*" for c in part) for part in (namespace, name))
+    return all(
+        part and all(c.isalnum() or c in "-_.+*" for c in part) for part in (namespace, name)
+    )
 
 
 def resolve_alias(ability: str) -> str:
@@ -80,12 +86,14 @@ def resolve_alias(ability: str) -> str:
 
 @lru_cache(maxsize=1024)
 def sufficient_for(required: str) -> frozenset[str]:
-    """Return every ability that satisfies the required one (A5): what a chain looks for among many rows."""
+    """Return every ability that satisfies the required one (A5): what a chain looks for among many
+    rows."""
     target = resolve_alias(required)
     holders = {target, *(held for held, implied in _IMPLIED.items() if target in implied)}
     return frozenset(holders | {alias for alias, ability in _ALIASES.items() if ability in holders})
 
 
 def satisfies(held: str, required: str) -> bool:
-    """Return whether holding one ability allows another (A5); unknown abilities allow only themselves."""
+    """Return whether holding one ability allows another (A5); unknown abilities allow only
+    themselves."""
     return held in sufficient_for(required)

@@ -1,7 +1,7 @@
 """Time and randomness as objects that are passed in.
 
-Domain code never gets the time or random bytes from the operating system directly, so that a test or a replay of
-recorded exchanges can set both.
+Domain code never gets the time or random bytes from the operating system directly, so that a test
+or a replay of recorded exchanges can set both.
 
 Example:
     def stamp(entropy: Entropy) -> bytes:

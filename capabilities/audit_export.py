@@ -1,4 +1,5 @@
-"""Verifying an exported audit chain without the node that wrote it: a file, and the node's DID (RC6).
+"""Verifying an exported audit chain without the node that wrote it: a file, and the node's DID
+(RC6).
 
     line                                 has to
     ──────────────────────────────────── ────────────────────────────────────────────────────────────────────────────
@@ -7,7 +8,8 @@
     {"type": "sealspace.audit-head/v1"}   name this store and the entry before, and be signed by the node; as the second
                                           line it states what the first entry follows from
 
-Every line is canonical JSON, and the last one is a head: no signature vouches for what no head covers.
+Every line is canonical JSON, and the last one is a head: no signature vouches for what no head
+covers.
 """
 
 import hashlib
@@ -24,7 +26,8 @@ from .signatures import verify_ed25519
 from .strict_json import Json, Sha256Hex, parse_json, shaped
 
 MAX_ENTRY_BYTES: Final = 256 * 1024
-"""Four texts with every character escaped, the detail in hex, and the marks of a whole chain take less."""
+"""Four texts with every character escaped, the detail in hex, and the marks of a whole chain take
+less."""
 HEAD_TYPE: Final = "sealspace.audit-head/v1"
 ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
 EXPORT_TYPE: Final = "sealspace.audit-export/v1"
@@ -34,7 +37,8 @@ _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 
 @dataclass
 class VerifiedExport:
-    """The extent of an export, as far as it was read; a head that the node signed covers it if `is_covered`."""
+    """The extent of an export, as far as it was read; a head that the node signed covers it if
+    `is_covered`."""
 
     store_id: bytes = b""
     after: int = 0
@@ -46,7 +50,8 @@ class VerifiedExport:
 
 
 def canonical(members: Mapping[str, Json]) -> bytes:
-    """Return the one JSON text of an object: those of a chain have texts, whole numbers and lists of texts (RC1)."""
+    """Return the one JSON text of an object: those of a chain have texts, whole numbers and lists
+    of texts (RC1)."""
     return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -68,12 +73,13 @@ def verify_export(
     Args:
         lines: untrusted, of at most MAX_ENTRY_BYTES each.
         node_did: the node's DID, known from another source.
-        on_entry: called with number and line of each entry; they count only when the whole export is valid.
+        on_entry: called with number and line of each entry; they count only when the whole export
+            is valid.
     Raises:
         AuditChainBroken: with the number of the first line that is not what it has to be, and why.
     Does not check:
-        That the chain ended where the file does, and, for a part, what came before: compare with a head or a hash that
-        was kept elsewhere.
+        That the chain ended where the file does, and, for a part, what came before: compare with a
+        head or a hash that was kept elsewhere.
     """
     public_key = ed25519_public_key(node_did)
     if public_key is None:
@@ -86,7 +92,9 @@ def verify_export(
         except (InvalidJson, ValueError) as exc:
             raise AuditChainBroken(line_number, str(exc)) from exc
     if not reader.export.is_covered:
-        raise AuditChainBroken(line_number, "the export does not end with a head that the node signed")
+        raise AuditChainBroken(
+            line_number, "the export does not end with a head that the node signed"
+        )
     return reader.export
 
 
@@ -117,7 +125,9 @@ class _Head(Struct, rename="camel"):
 class _Reader:
     """The state of reading one export."""
 
-    def __init__(self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None) -> None:
+    def __init__(
+        self, node_did: str, public_key: bytes, on_entry: Callable[[int, bytes], None] | None
+    ) -> None:
         self._node_did = node_did
         self._on_entry = on_entry
         self._public_key = public_key
@@ -145,7 +155,9 @@ class _Reader:
             raise ValueError("it is another node's")
         store_id, after = bytes.fromhex(opening.store), opening.after
         # In a part, the second line states what the first entry follows from (RC28).
-        self.export = VerifiedExport(store_id, after, after, b"" if after else genesis_hash(store_id))
+        self.export = VerifiedExport(
+            store_id, after, after, b"" if after else genesis_hash(store_id)
+        )
 
     def _entry(self, entry: _Entry, line: bytes) -> None:
         export = self.export

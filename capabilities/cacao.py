@@ -2,8 +2,8 @@
 
     { "h": {"t": "eip4361"}, "p": {payload}, "s": {"s": 65 bytes, "t": "eip191"} }      canonical DAG-CBOR
 
-Only canonical DAG-CBOR with the known keys is read, so that a wallet's signature has few spellings, all of one content
-key: `v` of 0 or 27, the case of an address, null for absent.
+Only canonical DAG-CBOR with the known keys is read, so that a wallet's signature has few spellings,
+all of one content key: `v` of 0 or 27, the case of an address, null for absent.
 """
 
 from dataclasses import dataclass, field
@@ -20,10 +20,11 @@ from .signatures import WalletSigner, recover_address
 from .siwe import SiweMessage, parse_rfc3339, siwe_text
 from .strict_base64 import decode_padded_url, encode_padded_url
 
-# --- canonical DAG-CBOR ----------------------------------------------------------------------------------------------
-# Every length and number is written in the fewest bytes, map keys are sorted by length and then by bytes. There are no
-# tags: a byte string stays a byte string, whatever its contents. (A general encoder that treats one that parses as a
-# CID as a link encodes one signature in 1,300 as something else.)
+# --- canonical DAG-CBOR ---------------------------------------------------------------------------
+# Every length and number is written in the fewest bytes, map keys are sorted by length and then by
+# bytes. There are no tags: a byte string stays a byte string, whatever its contents. (A general
+# encoder that treats one that parses as a CID as a link encodes one signature in 1,300 as something
+# else.)
 
 _NUMBER: Final = 0x00
 _BYTES: Final = 0x40
@@ -42,7 +43,9 @@ def encode_dag_cbor(value: object) -> bytes:
         return _cbor_head(_BYTES, len(value)) + value
     if isinstance(value, dict):
         # Encoded text keys sort by length first, because their encoding begins with the length.
-        members = sorted([(encode_dag_cbor(key), encode_dag_cbor(member)) for key, member in value.items()])
+        members = sorted(
+            [(encode_dag_cbor(key), encode_dag_cbor(member)) for key, member in value.items()]
+        )
         return _cbor_head(_MAP, len(members)) + b"".join([key + member for key, member in members])
     if isinstance(value, list):
         return _cbor_head(_ARRAY, len(value)) + b"".join(map(encode_dag_cbor, value))
@@ -74,7 +77,8 @@ MAX_RESOURCES: Final = 1_024
 
 _ISSUER_PREFIX: Final = "did:pkh:eip155:"
 
-# C7: without control characters no field can forge a line of the text, so two sets of fields never share one text.
+# C7: without control characters no field can forge a line of the text, so two sets of fields never
+# share one text.
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 
 
@@ -123,11 +127,12 @@ def parse_cacao(data: bytes) -> Cacao:
         data: Untrusted bytes.
 
     Returns:
-        The message, every field of its type and without control characters, times readable (C10). A null field counts
-        as absent.
+        The message, every field of its type and without control characters, times readable (C10). A
+        null field counts as absent.
 
     Raises:
-        MalformedToken: Anything else: not canonical DAG-CBOR (C1), unknown or missing keys, other types (C3).
+        MalformedToken: Anything else: not canonical DAG-CBOR (C1), unknown or missing keys, other
+            types (C3).
 
     Does not check:
         The signature (verify_cacao), the time window, the ReCap.
@@ -137,7 +142,8 @@ def parse_cacao(data: bytes) -> Cacao:
     if resources is not None and len(resources) > MAX_RESOURCES:  # C11
         raise MalformedToken("CACAO names too many resources")
     cacao = _cacao_of(envelope)
-    # C2, Q25: decoding accepts longer lengths, integers and links. The types are already checked: this is cheap.
+    # C2, Q25: decoding accepts longer lengths, integers and links. The types are already checked:
+    # this is cheap.
     if encode_dag_cbor(value) != data:
         raise MalformedToken("CACAO is not canonical")
     return cacao
@@ -146,8 +152,8 @@ def parse_cacao(data: bytes) -> Cacao:
 def restore_cacao(data: bytes) -> Cacao:
     """Read a CACAO that was parsed before it was stored; the caller vouches for the store.
 
-    A store may contain messages that an earlier version accepted and `parse_cacao` refuses: signatures that were
-    written as links (tag 42), more than MAX_RESOURCES resources.
+    A store may contain messages that an earlier version accepted and `parse_cacao` refuses:
+    signatures that were written as links (tag 42), more than MAX_RESOURCES resources.
     """
     return _cacao_of(_decoded(data)[1])
 
@@ -199,7 +205,8 @@ def header_bytes(text: str) -> bytes:
     """Read the text form of a CACAO (E3).
 
     Raises:
-        MalformedToken: Another alphabet, padding missing, too much or before the end, spare bits set, whitespace.
+        MalformedToken: Another alphabet, padding missing, too much or before the end, spare bits
+            set, whitespace.
     """
     data = decode_padded_url(text)
     if data is None:
@@ -208,7 +215,8 @@ def header_bytes(text: str) -> bytes:
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Read a text form that was read before it was stored: earlier versions accepted padding before the end."""
+    """Read a text form that was read before it was stored: earlier versions accepted padding before
+    the end."""
     try:
         return libipld.decode_multibase("U" + text)[1]
     except ValueError as exc:
@@ -248,7 +256,9 @@ def _cacao_of(envelope: _Envelope) -> Cacao:
 
 
 def _check_syntax(message: SiweMessage) -> None:
-    if not is_authority(message.domain) or not (message.scheme is None or is_scheme(message.scheme)):
+    if not is_authority(message.domain) or not (
+        message.scheme is None or is_scheme(message.scheme)
+    ):
         raise MalformedToken("CACAO domain or scheme has no valid form")
     if not all(map(is_uri, (message.uri, *message.resources))):
         raise MalformedToken("CACAO audience or resource is no URI")

@@ -1,11 +1,13 @@
-"""Bounded caches: of what was read from a text or row, of what follows from an object, and of the last entries.
+"""Bounded caches: of what was read from a text or row, of what follows from an object, and of the
+last entries.
 
-`remembered` finds results by the texts or bytes themselves, so that a result never belongs to another one. Longer ones
-are read each time, so that a few cannot fill the memory, and a call that raises is not remembered.
+`remembered` finds results by the texts or bytes themselves, so that a result never belongs to
+another one. Longer ones are read each time, so that a few cannot fill the memory, and a call that
+raises is not remembered.
 
-The same bytes give the same object, so what follows from an object is remembered by its identity: to hash its fields
-and compare them costs as much as what is spared. The object is held with what follows from it, so that no other one
-gets its identity. Results must be immutable.
+The same bytes give the same object, so what follows from an object is remembered by its identity:
+to hash its fields and compare them costs as much as what is spared. The object is held with what
+follows from it, so that no other one gets its identity. Results must be immutable.
 
 Example:
     @remembered(1024)
@@ -47,7 +49,8 @@ class Recent(OrderedDict[Entry, Value]):
 def remembered(
     most: int, *, longest: int = MAX_REMEMBERED
 ) -> Callable[[Callable[[Key], Result]], Callable[[Key], Result]]:
-    """Let a reader remember the results of at most `most` texts or rows, of at most `longest` characters or bytes."""
+    """Let a reader remember the results of at most `most` texts or rows, of at most `longest`
+    characters or bytes."""
 
     def with_memory(read: Callable[[Key], Result]) -> Callable[[Key], Result]:
         short = lru_cache(maxsize=most)(read)
@@ -61,8 +64,11 @@ def remembered(
     return with_memory
 
 
-def remembered_of(*, values: int) -> Callable[[Callable[[Value], Result]], Callable[[Value], Result]]:
-    """Let a function of one immutable object remember its results for about so many objects; all go at once."""
+def remembered_of(
+    *, values: int
+) -> Callable[[Callable[[Value], Result]], Callable[[Value], Result]]:
+    """Let a function of one immutable object remember its results for about so many objects; all go
+    at once."""
 
     def with_memory(work_out: Callable[[Value], Result]) -> Callable[[Value], Result]:
         known: dict[int, tuple[Value, Result]] = {}

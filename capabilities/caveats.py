@@ -1,11 +1,13 @@
 """Conditions on a capability, and whether a narrower grant still keeps them (section 3.5, rule T2).
 
-In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty map; any other list
-becomes a map from decimal index to object. The one caveat that is understood here is the resource selector. The holder
-of a conditioned grant repeats its conditions exactly, and a call is run only under conditions that are understood and
-met: a condition that is merely repeated restricts nothing (I39).
+In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty
+map; any other list becomes a map from decimal index to object. The one caveat that is understood
+here is the resource selector. The holder of a conditioned grant repeats its conditions exactly, and
+a call is run only under conditions that are understood and met: a condition that is merely repeated
+restricts nothing (I39).
 
-A selector names a resource: its `value` is a whole one, or a path in the service that the capability is about.
+A selector names a resource: its `value` is a whole one, or a path in the service that the
+capability is about.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +54,8 @@ def check_delegated(parent: Caveats, child: Caveats) -> None:
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
-    """Check that an invocation repeats the conditions of the grant it uses; selectors have no rule here (I35).
+    """Check that an invocation repeats the conditions of the grant it uses; selectors have no rule
+    here (I35).
 
     Raises:
         CaveatRefused: It does not.
@@ -73,7 +76,8 @@ class Selection(Struct, frozen=True, gc=False):
 
 
 def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
-    """Return what the conditions of a call select, where they are understood and admit what it asks for (I39).
+    """Return what the conditions of a call select, where they are understood and admit what it asks
+    for (I39).
 
     Args:
         resource: What the call asks for.
@@ -83,8 +87,8 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
         None without conditions.
 
     Raises:
-        CaveatRefused: A condition is not a selector, or `resource` is neither what it selects nor, under a prefix,
-            below it.
+        CaveatRefused: A condition is not a selector, or `resource` is neither what it selects nor,
+            under a prefix, below it.
     """
     if not caveats:
         return None
@@ -99,25 +103,32 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Return whether two JSON values are equal, where 1, 1.0 and true are three different values."""
+    """Return whether two JSON values are equal, where 1, 1.0 and true are three different
+    values."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
+        return one.keys() == other.keys() and all(
+            same_json(value, other[key]) for key, value in one.items()
+        )
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same_json, one, other))
     return one == other
 
 
 def _mentions_selector(caveats: Caveats) -> bool:
-    return any(isinstance(value, dict) and value.get("type") == _SELECTOR for value in caveats.values())
+    return any(
+        isinstance(value, dict) and value.get("type") == _SELECTOR for value in caveats.values()
+    )
 
 
 def _selector_within(parent: Caveats, child: Caveats) -> bool:
     outer, inner = _sole_selector(parent), _sole_selector(child)
     if outer is None or inner is None or (outer.kind == "exact" and inner.kind == "prefix"):
         return False
-    return inner.value == outer.value or (outer.kind == "prefix" and inner.value.startswith(outer.value + "/"))
+    return inner.value == outer.value or (
+        outer.kind == "prefix" and inner.value.startswith(outer.value + "/")
+    )
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
@@ -131,10 +142,15 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
 
 
 def _named(value: str, *, beside: Resource) -> Resource | None:
-    """Return the resource that a selector's value names: a whole one, or a path in the service of another."""
+    """Return the resource that a selector's value names: a whole one, or a path in the service of
+    another."""
     if value.startswith(_WHOLE):
         try:
             return parse_resource(value)
         except InvalidIdentifier:
             return None
-    return SpaceResource(beside.space, beside.service, value) if isinstance(beside, SpaceResource) else None
+    return (
+        SpaceResource(beside.space, beside.service, value)
+        if isinstance(beside, SpaceResource)
+        else None
+    )

@@ -1,13 +1,16 @@
-"""The chain rules: registering a delegation, judging an invocation, judging a revocation (sections 3.2, 4.3, 5.5).
+"""The chain rules: registering a delegation, judging an invocation, judging a revocation (sections
+3.2, 4.3, 5.5).
 
-All input is passed in: the token, the stored delegations that it cites, the marks of their closures, the time. No
-function here waits, reads or writes. Each function follows the specification's list, step by step, with the rule's id
-at its line; the order decides which error a caller sees.
+All input is passed in: the token, the stored delegations that it cites, the marks of their
+closures, the time. No function here waits, reads or writes. Each function follows the
+specification's list, step by step, with the rule's id at its line; the order decides which error a
+caller sees.
 
 Principals in tokens are canonical wherever they can be, so they are compared as they are (P4).
 
-A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation is live or revoked. A
-member without a mark counts as not found: an unknown delegation is not trusted.
+A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation
+is live or revoked. A member without a mark counts as not found: an unknown delegation is not
+trusted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +34,8 @@ MAX_CHAIN_NODES: Final = 64
 """Most distinct delegations in a closure (D30): bounds what one request can make the node read."""
 
 MAX_COMPARISONS: Final = 262_144
-"""Most pairs of a requested and a held capability that are compared for one token: some 80 ms where nothing matches."""
+"""Most pairs of a requested and a held capability that are compared for one token: some 80 ms where
+nothing matches."""
 
 MAX_LIFETIME_S: Final = 300
 
@@ -104,7 +108,8 @@ def judge_registration(
         now: Epoch seconds.
 
     Returns:
-        What to store: the delegation, its closure, the window of the whole closure. Rules D6 and D20 to D30 hold.
+        What to store: the delegation, its closure, the window of the whole closure. Rules D6 and
+            D20 to D30 hold.
 
     Raises:
         ChainError: The first rule that is broken.
@@ -118,12 +123,14 @@ def judge_registration(
     closure = _closure(delegation, above)  # D3, D30
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
-    _check_found(delegation.parents, parents, known, dependent)  # D21, D22; Q13, Q26 for a root's grant
+    # D21, D22; Q13, Q26 for a root's grant
+    _check_found(delegation.parents, parents, known, dependent)
     if dependent:
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
                 raise ChainError("delegator-unauthorized", delegation.delegator)
-    # D23, for a root's grant too: its closure would contain the revoked member, so it could not be used.
+    # D23, for a root's grant too: its closure would contain the revoked member, so it could not be
+    # used.
     _check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")
     if dependent:  # D20: without any, the grant is valid whatever it cites
         _check_attenuation(delegation, dependent, known)  # D24 to D28
@@ -145,14 +152,15 @@ def judge_invocation(
         now: Epoch seconds.
 
     Returns:
-        The authority; every capability is held, by root authority (1.7) or by a live grant, and meets the conditions it
-        states. Rules I13, I30 to I35 and I39 hold.
+        The authority; every capability is held, by root authority (1.7) or by a live grant, and
+        meets the conditions it states. Rules I13, I30 to I35 and I39 hold.
 
     Raises:
         ChainError: The first rule that is broken.
 
     Does not check:
-        Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are hosted.
+        Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are
+        hosted.
     """
     known, members = _known(cited)
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
@@ -161,21 +169,28 @@ def judge_invocation(
     _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: else the invoker is root, and what it cites is not checked further
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
-        _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")  # I34, I35, I37
-    # I39: each requested capability meets the conditions that it states, the invoker's own included.
+        # I34, I35, I37
+        _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")
+    # I39: each requested capability meets the conditions that it states, the invoker's own
+    # included.
     for capability in invocation.capabilities:
         try:
             selection_of(capability.resource, capability.caveats)
         except CaveatRefused as refusal:
-            raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], refusal.text) from refusal
+            raise ChainError(
+                "caveats-not-contained", BOUNDARIES["invocation"], refusal.text
+            ) from refusal
     return Authority(tuple(members) if dependent else (), dependent)
 
 
-def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S) -> None:
+def check_lifetime(
+    invocation: Invocation, now: float, max_lifetime_s: int = MAX_LIFETIME_S
+) -> None:
     """Check that an invocation does not live longer than the server allows (I4).
 
     Raises:
-        ChainError: `lifetime-too-long`, it expires later than the current second plus `max_lifetime_s`.
+        ChainError: `lifetime-too-long`, it expires later than the current second plus
+            `max_lifetime_s`.
     """
     if invocation.expires_at > floor(now) + max_lifetime_s:
         raise ChainError("lifetime-too-long")
@@ -194,22 +209,24 @@ def judge_revocation(
     Args:
         revocation: Verified.
         proofs: The stored delegation of each cited proof, in signed order; None: not stored.
-        targets: The stored delegation of each target, in the order of the revocation; None: not stored.
+        targets: The stored delegation of each target, in the order of the revocation; None: not
+            stored.
         marks: The marks of all members of the proofs' closures.
         now: Epoch seconds.
 
     Returns:
-        The principal on whose behalf the targets are revoked. Rules W20 to W23 hold for each. A target that is revoked
-        already may be revoked again (W24).
+        The principal on whose behalf the targets are revoked. Rules W20 to W23 hold for each. A
+        target that is revoked already may be revoked again (W24).
 
     Raises:
         ChainError: Its own window excludes now.
         ChainError: `parent-not-found`, there is no such target (W20).
-        ChainError: `revoker-unauthorized`, no principal that the revocation can act for has a say over the target. Of
-            several targets, the first that fails is the one refused (V5).
+        ChainError: `revoker-unauthorized`, no principal that the revocation can act for has a say
+            over the target. Of several targets, the first that fails is the one refused (V5).
 
     Does not check:
-        The signature. The size of closures: one proof is read, and no closure is larger than registration allows.
+        The signature. The size of closures: one proof is read, and no closure is larger than
+            registration allows.
     """
     check_window(revocation, now)
     acting: Principal | None = None
@@ -243,7 +260,8 @@ def acting_principal(
     marks: Marks,
     now: float,
 ) -> Principal | None:
-    """Return the principal for whom a token acts on a delegation: its signer, or its proof's delegator (W21, W23).
+    """Return the principal for whom a token acts on a delegation: its signer, or its proof's
+    delegator (W21, W23).
 
     Args:
         signer: Of the token.
@@ -262,17 +280,24 @@ def acting_principal(
         return signer
     # W21: exactly one proof, and no falling back to the signer
     proof = proofs[0] if len(cited) == len(proofs) == 1 else None
-    if proof is None or proof.delegation.delegate != signer or not is_in_force(proof, marks, now=now):
+    if (
+        proof is None
+        or proof.delegation.delegate != signer
+        or not is_in_force(proof, marks, now=now)
+    ):
         return None
     held = proof.delegation
     names = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
-    if not any(row.ability == ability and _gives_control(row, held, names) for row in held.capabilities):
+    if not any(
+        row.ability == ability and _gives_control(row, held, names) for row in held.capabilities
+    ):
         return None
     return held.delegator
 
 
 def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
-    """Return whether a delegation and all its ancestors are stored, live and inside their windows (I32, I33).
+    """Return whether a delegation and all its ancestors are stored, live and inside their windows
+    (I32, I33).
 
     Args:
         grant: The delegation.
@@ -295,11 +320,15 @@ def has_say(principal: Principal, target: Delegation) -> bool:
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
-    """Return the spaces that a delegation hosts by name: `space/host` on exactly `<space>/space` (D40, D44).
+    """Return the spaces that a delegation hosts by name: `space/host` on exactly `<space>/space`
+    (D40, D44).
 
-    Whether its signer may do so is decided by the chain rules (D41); its audience is not checked (D42).
+    Whether its signer may do so is decided by the chain rules (D41); its audience is not checked
+    (D42).
     """
-    hosted = {capability.resource for capability in delegation.capabilities if capability.ability == HOST}
+    hosted = {
+        capability.resource for capability in delegation.capabilities if capability.ability == HOST
+    }
     spaces = mentioned_spaces(delegation.capabilities)
     return tuple(space for space in spaces if SpaceResource(space, "space") in hosted)
 
@@ -325,8 +354,11 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
     return tuple(dependent)
 
 
-def _known(cited: Iterable[Registered | None]) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
-    """Return what was found of the cited delegations, and the union of their closures, each member once."""
+def _known(
+    cited: Iterable[Registered | None],
+) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
+    """Return what was found of the cited delegations, and the union of their closures, each member
+    once."""
     known, members = [], {}
     for grant in cited:
         if grant is not None:
@@ -339,8 +371,9 @@ def _known(cited: Iterable[Registered | None]) -> tuple[list[Registered], dict[C
 def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
     """Return the delegation and all its ancestors, itself first.
 
-    A delegation can never be an ancestor of its own parent, since a hash cannot be cited before it is known (D31). If
-    the store says otherwise, the member is counted once and there is no endless loop.
+    A delegation can never be an ancestor of its own parent, since a hash cannot be cited before it
+    is known (D31). If the store says otherwise, the member is counted once and there is no endless
+    loop.
     """
     itself = Ancestor(delegation.content_key, delegation.cid)
     closure = (itself, *[member for key, member in above.items() if key != itself.content_key])
@@ -350,10 +383,13 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return in whose accounts a delegation is listed: those of its parents, and its signer's if it has one."""
+    """Return in whose accounts a delegation is listed: those of its parents, and its signer's if it
+    has one."""
     signer = delegation.delegator
     # A key that only delegates further owns no spaces, so it has no account.
-    has_account = is_wallet(signer) or any(space.owner == signer for space in mentioned_spaces(delegation.capabilities))
+    has_account = is_wallet(signer) or any(
+        space.owner == signer for space in mentioned_spaces(delegation.capabilities)
+    )
     accounts = dict.fromkeys((signer,) if has_account else ())
     for parent in parents:
         accounts.update(dict.fromkeys(parent.accounts))
@@ -366,7 +402,8 @@ def _check_found(
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that there is a proof where one is needed, every cited one is stored with its ancestors, none twice."""
+    """Check that there is a proof where one is needed, every cited one is stored with its
+    ancestors, none twice."""
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
@@ -381,9 +418,15 @@ def _check_found(
 
 
 def _check_live(
-    cited: Sequence[CitedDelegation], grants: Sequence[Registered], marks: Marks, *, code: str, role: str
+    cited: Sequence[CitedDelegation],
+    grants: Sequence[Registered],
+    marks: Marks,
+    *,
+    code: str,
+    role: str,
 ) -> None:
-    """Check that every member of every closure is known and live; `code` is for a cited one that is revoked."""
+    """Check that every member of every closure is known and live; `code` is for a cited one that is
+    revoked."""
     for named, grant in zip(cited, grants, strict=True):
         for member in grant.closure:
             mark = marks.get(member.content_key)
@@ -395,32 +438,47 @@ def _check_live(
                 raise ChainError("ancestor-revoked", cid_text(member.cid), f"{role}={named.echo}")
 
 
-def _check_attenuation(delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]) -> None:
-    """Check that a delegation grants no more, and for no longer, than its direct parents allow (D24 to D28)."""
+def _check_attenuation(
+    delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]
+) -> None:
+    """Check that a delegation grants no more, and for no longer, than its direct parents allow (D24
+    to D28)."""
     for parent in parents:
         if parent.delegation.terminal:  # D24
             raise ChainError("parent-terminal")
-    supporting = _containing_window(delegation, parents)  # D25; with D6 this makes every parent valid now (D26)
+    # D25; with D6 this makes every parent valid now (D26)
+    supporting = _containing_window(delegation, parents)
     _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
 
 
 def _check_usable(
-    invocation: Invocation, dependent: Sequence[Capability], grants: Sequence[Registered], marks: Marks, now: float
+    invocation: Invocation,
+    dependent: Sequence[Capability],
+    grants: Sequence[Registered],
+    marks: Marks,
+    now: float,
 ) -> None:
-    """Check that every cited grant was given to the invoker, is live with all its ancestors, and is open now."""
+    """Check that every cited grant was given to the invoker, is live with all its ancestors, and is
+    open now."""
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
             raise ChainError("invoker-unauthorized")
     _check_live(invocation.parents, grants, marks, code="delegation-revoked", role="invoked")  # I32
     for grant in grants:
         if not _is_open(grant, now):  # I33
-            raise ChainError("action-unauthorized", dependent[0].resource.text, dependent[0].ability)
+            raise ChainError(
+                "action-unauthorized", dependent[0].resource.text, dependent[0].ability
+            )
 
 
 def _check_covered(
-    dependent: Sequence[Capability], grants: Sequence[Delegation], *, boundary: Literal["delegation", "invocation"]
+    dependent: Sequence[Capability],
+    grants: Sequence[Delegation],
+    *,
+    boundary: Literal["delegation", "invocation"],
 ) -> None:
-    """Check that one row of a directly cited grant covers each capability, under the caveats of that row."""
+    """Check that one row of a directly cited grant covers each capability, under the caveats of
+    that row."""
     _check_effort(dependent, grants)
     check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
     for capability in dependent:  # D27, I34, I37
@@ -437,9 +495,13 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
     supporting, expiry_failed = [], False
     for parent in parents:
         outer = parent.delegation
-        if outer.expires_at is not None and (child.expires_at is None or child.expires_at > outer.expires_at):
+        if outer.expires_at is not None and (
+            child.expires_at is None or child.expires_at > outer.expires_at
+        ):
             expiry_failed = True
-        elif outer.not_before is None or (child.not_before is not None and child.not_before >= outer.not_before):
+        elif outer.not_before is None or (
+            child.not_before is not None and child.not_before >= outer.not_before
+        ):
             supporting.append(outer)
     if not supporting:
         raise ChainError("expiry-exceeds-parent" if expiry_failed else "not-before-precedes-parent")
@@ -455,11 +517,15 @@ def _check_effort(dependent: Sequence[Capability], grants: Sequence[Delegation])
 
 
 def _shortfall(
-    capability: Capability, grants: Iterable[Delegation], check_caveats: Callable[[Caveats, Caveats], None]
+    capability: Capability,
+    grants: Iterable[Delegation],
+    check_caveats: Callable[[Caveats, Caveats], None],
 ) -> str | None:
-    """Return why no row covers a capability: the rule its caveats break, "" where all rows are about other things.
+    """Return why no row covers a capability: the rule its caveats break, "" where all rows are
+    about other things.
 
-    One row of one grant has to cover it (None then): authority is never assembled from two rows (D27, I34).
+    One row of one grant has to cover it (None then): authority is never assembled from two rows
+    (D27, I34).
     """
     sufficient = sufficient_for(capability.ability)
     resource, caveats = capability.resource, capability.caveats
@@ -478,7 +544,9 @@ def _shortfall(
     return reason
 
 
-def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tuple[float | None, float | None]:
+def _joint_window(
+    delegation: Delegation, parents: Sequence[Registered]
+) -> tuple[float | None, float | None]:
     """Return latest not-before and earliest expiry of a delegation and its parents' closures."""
     begins, ends = delegation.not_before, delegation.expires_at
     for parent in parents:
@@ -490,16 +558,19 @@ def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tupl
 
 
 def _is_open(grant: Registered, now: float) -> bool:
-    """Return whether every window of the closure holds; stricter on expiry than a token's own window (I33)."""
+    """Return whether every window of the closure holds; stricter on expiry than a token's own
+    window (I33)."""
     if grant.expires_at is not None and now >= grant.expires_at:
         return False
     return grant.not_before is None or now >= grant.not_before
 
 
 def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a row lets its holder act on a delegation with these names, for the proof's delegator.
+    """Return whether a row lets its holder act on a delegation with these names, for the proof's
+    delegator.
 
-    A row with caveats does not: no caveat is defined here, and one that is not understood must narrow.
+    A row with caveats does not: no caveat is defined here, and one that is not understood must
+    narrow.
     """
     if row.caveats:
         return False

@@ -1,11 +1,12 @@
 """Names of what was signed: content identifiers on the wire, content keys inside (rules E6 to E9).
 
-A cid is the hash of bytes as received. One signature fits many byte strings, so authority and revocation use the
-content key instead: the hash of the signer and of what was signed.
+A cid is the hash of bytes as received. One signature fits many byte strings, so authority and
+revocation use the content key instead: the hash of the signer and of what was signed.
 
     content key = BLAKE3-256( label NUL ‖ canonical signer NUL ‖ what was signed )
 
-The label separates the forms, NUL ends label and signer (neither can hold one), so no two inputs are the same bytes.
+The label separates the forms, NUL ends label and signer (neither can hold one), so no two inputs
+are the same bytes.
 """
 
 from typing import Final, NewType
@@ -60,7 +61,8 @@ def digest_of(event_bytes: bytes) -> Digest:
 
 
 def cid_text(digest: Digest) -> str:
-    """Return the id the wire prints: CID version 1, raw, BLAKE3-256, base32; 59 characters from `bafkr4i` (E7)."""
+    """Return the id the wire prints: CID version 1, raw, BLAKE3-256, base32; 59 characters from
+    `bafkr4i` (E7)."""
     return libipld.encode_multibase("b", _PREFIX + digest)
 
 
@@ -84,21 +86,26 @@ def parse_cid(text: str) -> Cid:
 
 
 def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
-    """Return the content key of a wallet's message: its canonical DID and the 32-byte digest that it signed."""
+    """Return the content key of a wallet's message: its canonical DID and the 32-byte digest that
+    it signed."""
     return ContentKey(blake3(b"%b%b\0%b" % (_CACAO_LABEL, signer.encode(), eip191_digest)).digest())
 
 
 def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
-    """Return the content key of a UCAN: its canonical issuer and the token's text before the last dot."""
+    """Return the content key of a UCAN: its canonical issuer and the token's text before the last
+    dot."""
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
 
 
 def _decoded(data: bytes) -> Cid:
     parts = libipld.decode_cid(data)
     cid = Cid(parts["codec"], parts["hash"]["code"], parts["hash"]["digest"])
-    # The library stops reading after the digest; any bytes after it would make a second spelling of the same id.
+    # The library stops reading after the digest; any bytes after it would make a second spelling of
+    # the same id.
     heads = (
-        (cid.hash_code, len(cid.digest)) if parts["version"] == 0 else (1, cid.codec, cid.hash_code, len(cid.digest))
+        (cid.hash_code, len(cid.digest))
+        if parts["version"] == 0
+        else (1, cid.codec, cid.hash_code, len(cid.digest))
     )
     if data != b"".join(map(_varint, heads)) + cid.digest:
         raise InvalidIdentifier("invalid CID")

@@ -1,8 +1,8 @@
-"""Everything that can be wrong with an identifier, a token or a chain: a class for each reaction, a code for each
-cause.
+"""Everything that can be wrong with an identifier, a token or a chain: a class for each reaction, a
+code for each cause.
 
-`text` is the exact wording that TinyCloud's clients read where the wire has one. No text contains a byte of a token
-except the resource, ability, DID or CID that the sender named.
+`text` is the exact wording that TinyCloud's clients read where the wire has one. No text contains a
+byte of a token except the resource, ability, DID or CID that the sender named.
 """
 
 from typing import Final
@@ -37,7 +37,8 @@ class MalformedToken(CapabilityError):
 
 
 class InvalidIdentifier(CapabilityError):
-    """The text is no DID, space id, resource, network id, ability or CID; the message is the wire's wording."""
+    """The text is no DID, space id, resource, network id, ability or CID; the message is the wire's
+    wording."""
 
     code = "identifier-invalid"
 
@@ -50,20 +51,23 @@ class BadSignature(CapabilityError):
 
 
 class WrongKind(CapabilityError):
-    """The token was signed for another purpose than that of its route; one text for every combination (T8 to T12)."""
+    """The token was signed for another purpose than that of its route; one text for every
+    combination (T8 to T12)."""
 
     code = "token-kind"
     wording = "Token of another kind"
 
 
 class CaveatRefused(CapabilityError):
-    """A caveat of the parent is not kept by the child (3.5); the message is the rule's short name."""
+    """A caveat of the parent is not kept by the child (3.5); the message is the rule's short
+    name."""
 
     code = "caveat-refused"
 
 
 CHAIN_TEXTS: Final = {
-    # The delegation is a policy root or policy session, which are not taken as ordinary grants (3.8).
+    # The delegation is a policy root or policy session, which are not taken as ordinary grants
+    # (3.8).
     "policy-profile-refused": "{}",
     # More delegations in the closure than a chain may hold (D30, I13).
     "chain-too-large": "delegation-chain-traversal-limit-exceeded",
@@ -75,7 +79,8 @@ CHAIN_TEXTS: Final = {
     "revocation-outside-window": "Revocation expired or not yet valid",
     # The invocation's expiry lies further ahead than the server allows (I4).
     "lifetime-too-long": "Invocation lifetime exceeds server maximum",
-    # A proof is needed and none is cited, or a cited one is unknown or cited twice (D21, D22, I31, W20).
+    # A proof is needed and none is cited, or a cited one is unknown or cited twice (D21, D22, I31,
+    # W20).
     "parent-not-found": "Cannot find parent delegation",
     # A cited parent was granted to a principal other than the delegator (D22).
     "delegator-unauthorized": "Unauthorized Delegator: {}",
@@ -97,12 +102,14 @@ CHAIN_TEXTS: Final = {
     "not-before-precedes-parent": "Child delegation not_before precedes parent not_before",
     # No cited parent holds what the delegation grants (D27).
     "capability-unauthorized": "Unauthorized Capability: {}, {}",
-    # No cited delegation holds, now, what the invocation requests; clients parse this text (I36, I33, I34).
+    # No cited delegation holds, now, what the invocation requests; clients parse this text (I36,
+    # I33, I34).
     "action-unauthorized": "Unauthorized Action: {} / {}",
     # Resource and ability are held, under caveats that are not kept (D27, I35).
     "caveats-not-contained": "{}: {}",
 }
-"""The wording of each reason why a chain does not support a token, by its code; clients parse some of them."""
+"""The wording of each reason why a chain does not support a token, by its code; clients parse some
+of them."""
 
 
 class ChainError(CapabilityError):

@@ -1,9 +1,11 @@
-"""Statements beside the capabilities: what the node reads in `fct`, and policy statements in sign-in texts.
+"""Statements beside the capabilities: what the node reads in `fct`, and policy statements in
+sign-in texts.
 
-Three kinds matter here: a delegation that may not be passed on (3.4), policy objects that are not ordinary grants
-(3.8), and an owner's conditions on who may open keys. The last are only carried here; the release gate reads them. A
-UCAN contains them as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a resource
-`urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap.
+Three kinds matter here: a delegation that may not be passed on (3.4), policy objects that are not
+ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only carried
+here; the release gate reads them. A UCAN contains them as the fact `{"sealspace.attestation/v1":
+{...}}`, a sign-in text as a resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before
+its ReCap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,14 +39,16 @@ _SESSION_PROFILE: Final = "policy-session-ucan/v1"
 
 def is_terminal(facts: Iterable[Json]) -> bool:
     """Return whether any fact says that the grant may be used but not passed on (3.4)."""
-    return any(isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts)
+    return any(
+        isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
+    )
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
     """Return why a delegation with these facts is no ordinary grant, None when it is one (3.8).
 
-    Only a sole fact counts. A role alone is an ordinary fact; with any other member beside it, it claims to be a policy
-    root, whichever its members are.
+    Only a sole fact counts. A role alone is an ordinary fact; with any other member beside it, it
+    claims to be a policy root, whichever its members are.
     """
     if len(facts) != 1 or not isinstance(facts[0], dict):
         return None
@@ -57,10 +61,11 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 
 def states_policy(facts: Iterable[Json]) -> bool:
-    """Return whether any member, however deep in the facts, is named as a policy on who may open keys.
+    """Return whether any member, however deep in the facts, is named as a policy on who may open
+    keys.
 
-    Code that reads policies looks only at members of the facts themselves, in the one spelling; it has to refuse the
-    rest, so that no condition is ignored (RL8).
+    Code that reads policies looks only at members of the facts themselves, in the one spelling; it
+    has to refuse the rest, so that no condition is ignored (RL8).
     """
     left: list[Json] = list(facts)
     while left:
@@ -75,7 +80,8 @@ def states_policy(facts: Iterable[Json]) -> bool:
 
 
 def is_policy_name(name: str) -> bool:
-    """Return whether a member is named as a policy, of whatever version, whatever case its name is in."""
+    """Return whether a member is named as a policy, of whatever version, whatever case its name is
+    in."""
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
@@ -86,9 +92,14 @@ def attestation_resource(statement: Mapping[str, Json]) -> str:
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Return the policy statements among a sign-in text's resources, as the facts they are in a UCAN."""
+    """Return the policy statements among a sign-in text's resources, as the facts they are in a
+    UCAN."""
     # Any case of the family's name: a wrongly written prefix is refused below, not ignored.
-    return tuple(_fact(text) for text in resources if text[: len(_ATTESTATION_FAMILY)].lower() == _ATTESTATION_FAMILY)
+    return tuple(
+        _fact(text)
+        for text in resources
+        if text[: len(_ATTESTATION_FAMILY)].lower() == _ATTESTATION_FAMILY
+    )
 
 
 def _fact(resource: str) -> Json:

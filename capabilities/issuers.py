@@ -1,4 +1,5 @@
-"""Which key an issuer signs its tokens with, derived from the DID alone: nothing is fetched (rules K1 to K6, K8, Q34).
+"""Which key an issuer signs its tokens with, derived from the DID alone: nothing is fetched (rules
+K1 to K6, K8, Q34).
 
     issuer                                       key
     did:key:<multibase>[#<the same>]             in the DID
@@ -25,7 +26,7 @@ from .strict_base64 import decode_url
 from .strict_json import Json, parse_json
 from .verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifier
 
-# --- JSON Web Keys ---------------------------------------------------------------------------------------------------
+# --- JSON Web Keys --------------------------------------------------------------------------------
 # Source: RFC 7517, RFC 7518 §6.2, RFC 8037 §2 (rules K3, K4, K8).
 #
 #     kty   crv          members
@@ -34,7 +35,10 @@ from .verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifie
 #     EC    secp256k1    x, y  32 bytes each
 
 _COORDINATE_BYTES: Final = 32
-_CURVES: Final[Mapping[str, Callable[[bytes], Verifier]]] = {"P-256": P256Verifier, "secp256k1": Secp256k1Verifier}
+_CURVES: Final[Mapping[str, Callable[[bytes], Verifier]]] = {
+    "P-256": P256Verifier,
+    "secp256k1": Secp256k1Verifier,
+}
 
 
 class VerificationKey(NamedTuple):
@@ -54,7 +58,8 @@ def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
     operations = jwk.get("key_ops")
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
         raise BadSignature
-    if jwk.get("use") not in (None, "sig") or jwk.get("d") is not None:  # with `d` any reader of the token could sign
+    # with `d` any reader of the token could sign
+    if jwk.get("use") not in (None, "sig") or jwk.get("d") is not None:
         raise BadSignature
     algorithm = jwk.get("alg")
     if algorithm is not None and not isinstance(algorithm, str):
@@ -102,7 +107,12 @@ _CODECS: Final[Mapping[bytes, tuple[int, Callable[[bytes], Verifier]]]] = {
 
 
 def verify_jws(
-    issuer: str, algorithm: str, signing_input: bytes, signature: bytes, *, jwk: Mapping[str, Json] | None = None
+    issuer: str,
+    algorithm: str,
+    signing_input: bytes,
+    signature: bytes,
+    *,
+    jwk: Mapping[str, Json] | None = None,
 ) -> None:
     """Check the signature of a compact JWS by its issuer.
 
@@ -111,7 +121,8 @@ def verify_jws(
         algorithm: `alg` of the header.
         signing_input: The text before the last dot.
         signature: Bytes of any length.
-        jwk: The key in the header; used for accounts only, so that no key chosen by another party verifies for a DID.
+        jwk: The key in the header; used for accounts only, so that no key chosen by another party
+            verifies for a DID.
 
     Raises:
         BadSignature: Whatever the fault (K9); also when the algorithm does not fit the key (Q33).
@@ -126,8 +137,8 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
     """Return the key that an issuer, a DID or DID URL, signs with.
 
     Raises:
-        BadSignature: The DID holds no key of a supported type, the `jwk` is not that of the account, or the fragment
-            names another key.
+        BadSignature: The DID holds no key of a supported type, the `jwk` is not that of the
+            account, or the fragment names another key.
     """
     if issuer.startswith(_KEY):
         return _key_of_url(issuer)
@@ -141,8 +152,8 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
     raise BadSignature  # K4, K5: no other method is resolved, least of all over the network (Q34)
 
 
-# Reading a point costs as much as a signature. Only keys are cached: a call that raises is not, so no long text is
-# cached.
+# Reading a point costs as much as a signature. Only keys are cached: a call that raises is not, so
+# no long text is cached.
 @lru_cache(maxsize=4096)
 def _key_of_url(url: str) -> VerificationKey:
     did, hash_sign, fragment = url.partition("#")
@@ -159,10 +170,15 @@ def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
     key = key_of_jwk(jwk)
     match key.verifier:
         case Secp256k1Verifier(address=address):
-            same = did.rpartition(":")[2] in (eip55(address), "0x" + address.hex()) and is_wallet(Principal(did))
+            same = did.rpartition(":")[2] in (eip55(address), "0x" + address.hex()) and is_wallet(
+                Principal(did)
+            )
         case Ed25519Verifier(public_key=public_key):
             account = _SOLANA.fullmatch(did)
-            same = account is not None and account.group(1) == libipld.encode_multibase("z", public_key)[1:]
+            same = (
+                account is not None
+                and account.group(1) == libipld.encode_multibase("z", public_key)[1:]
+            )
         case _:
             same = False
     if not same:  # K3

@@ -1,4 +1,5 @@
-"""Rate limits: what clients and payers have used lately comes back with time; and how a client is counted.
+"""Rate limits: what clients and payers have used lately comes back with time; and how a client is
+counted.
 
 Example:
     rates = Rates[str](most=1000)
@@ -28,7 +29,8 @@ class Rates(Recent[_Key, tuple[float, float]]):
 
 
 def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
-    """Read an address; an IPv4 one as itself, even where a socket of both families has prefixed it with `::ffff:`.
+    """Read an address; an IPv4 one as itself, even where a socket of both families has prefixed it
+    with `::ffff:`.
 
     None: the text is no address.
     """
@@ -40,19 +42,24 @@ def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
 
 
 def counted_as(address: IPv4Address | IPv6Address) -> str:
-    """Return the text that a client is counted under: of IPv6 the network, all of which one client may have."""
-    return str(ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address)
+    """Return the text that a client is counted under: of IPv6 the network, all of which one client
+    may have."""
+    return str(
+        ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
+    )
 
 
 def counted_address(address: str | None) -> str | None:
     """Return the text that the client at an address is counted under.
 
-    None: the client is not counted by itself. It has no address, or it is on this machine, where proxies are.
+    None: the client is not counted by itself. It has no address, or it is on this machine, where
+    proxies are.
     """
     parsed = parsed_address(address)
     return None if parsed is None or parsed.is_loopback else counted_as(parsed)
 
 
 def counted_client(address: str | None) -> str | None:
-    """Return the text that a client is counted under, its own where it is no address; None for loopback and None."""
+    """Return the text that a client is counted under, its own where it is no address; None for
+    loopback and None."""
     return address if parsed_address(address) is None else counted_address(address)

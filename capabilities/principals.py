@@ -1,7 +1,8 @@
 """DIDs and the principals they identify (rules P1 to P6).
 
-A principal is a DID without its fragment, spelled canonically. One method has more than one spelling: an Ethereum
-account, `did:pkh:eip155:<chain>:<address>`, whose chain is plain decimal and whose address carries the EIP-55 checksum.
+A principal is a DID without its fragment, spelled canonically. One method has more than one
+spelling: an Ethereum account, `did:pkh:eip155:<chain>:<address>`, whose chain is plain decimal and
+whose address carries the EIP-55 checksum.
 
 Example:
     principal_of("did:key:z6Mk...#z6Mk...")  # did:key:z6Mk...
@@ -55,8 +56,8 @@ def parse_principal(text: str) -> Principal:
 def principal_of(text: str) -> Principal:
     """Return the principal a token names, canonical where that is possible.
 
-    What cannot be canonicalised, and what is no DID at all, is kept without its fragment (P4, P5): it equals itself
-    and nothing else.
+    What cannot be canonicalised, and what is no DID at all, is kept without its fragment (P4, P5):
+    it equals itself and nothing else.
     """
     did = text.partition("#")[0]  # P1
     if not did.startswith(_PKH_EIP155):
@@ -68,7 +69,8 @@ def principal_of(text: str) -> Principal:
 
 
 def same_principal(one: str, other: str) -> bool:
-    """Return whether two DIDs or DID URLs name one principal (P4); principals are compared with `==`."""
+    """Return whether two DIDs or DID URLs name one principal (P4); principals are compared with
+    `==`."""
     if one == other:
         return True
     try:
@@ -83,7 +85,8 @@ def did_key(public_key: bytes) -> str:
 
 
 def did_key_content(did: str) -> bytes | None:
-    """Return what a did:key without fragment spells, multicodec and key; None for any other text (K6).
+    """Return what a did:key without fragment spells, multicodec and key; None for any other text
+    (K6).
 
     Any multibase spells the key; each spelling is a principal of its own (P3).
     """
@@ -96,7 +99,8 @@ def did_key_content(did: str) -> bytes | None:
 
 
 def ed25519_public_key(did: str) -> bytes | None:
-    """Return the 32-byte Ed25519 key of a did:key without fragment, None for any other text (K6)."""
+    """Return the 32-byte Ed25519 key of a did:key without fragment, None for any other text
+    (K6)."""
     content = did_key_content(did)
     if content is None or len(content) != 34 or not content.startswith(ED25519_CODEC):
         return None
@@ -145,7 +149,8 @@ def _canonical_account(did: str) -> Principal:
 
 
 def parse_chain_id(text: str) -> int:
-    """Read a chain id: unsigned 64-bit decimal, leading zeros and a leading `+` tolerated (P2, C9); may be zero."""
+    """Read a chain id: unsigned 64-bit decimal, leading zeros and a leading `+` tolerated (P2, C9);
+    may be zero."""
     match = _DECIMAL.fullmatch(text)
     digits = match.group(1).lstrip("0") if match else ""
     if match is None or len(digits) > 20 or int(digits or "0") > _MAX_CHAIN:
@@ -154,7 +159,8 @@ def parse_chain_id(text: str) -> int:
 
 
 def parse_address(text: str) -> bytes:
-    """Read an address: `0x` and 40 hex digits of any case; a wrong checksum is repaired, not refused (P6)."""
+    """Read an address: `0x` and 40 hex digits of any case; a wrong checksum is repaired, not
+    refused (P6)."""
     if not text.startswith("0x"):
         raise InvalidIdentifier("invalid EIP-155 address prefix")
     digits = text[2:]

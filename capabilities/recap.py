@@ -1,10 +1,12 @@
 """Capabilities inside a sign-in text: ReCap (section 2.4, rules S1 to S8).
 
-The last resource of the text may be `urn:recap:` and base64url of `{"att": {resource: {ability: [{}]}}, "prf": [cid]}`;
-the statement then ends with a sentence that says the same to a human reader.
+The last resource of the text may be `urn:recap:` and base64url of `{"att": {resource: {ability:
+[{}]}}, "prf": [cid]}`; the statement then ends with a sentence that says the same to a human
+reader.
 
 Example:
-    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}}, ()))
+    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}},
+    ()))
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,9 @@ from .strict_json import Json, check_text, repeats_member
 PREFIX: Final = "urn:recap:"
 MAX_RECAP_BYTES: Final = 393_216
 _KNOWN: Final = frozenset({"att", "prf"})
-_INTRODUCTION: Final = "I further authorize the stated URI to perform the following actions on my behalf:"
+_INTRODUCTION: Final = (
+    "I further authorize the stated URI to perform the following actions on my behalf:"
+)
 
 Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
 """Resource to ability to caveat list; a wallet's caveats contain only null (S5)."""
@@ -37,7 +41,8 @@ class Recap(msgspec.Struct, frozen=True):
     """What a wallet grants beside signing in.
 
     Attributes:
-        att: Resource as written to ability to caveat list; a resource without ability grants nothing (S4).
+        att: Resource as written to ability to caveat list; a resource without ability grants
+            nothing (S4).
         prf: CIDs of parents in base58btc (S6).
     """
 
@@ -55,8 +60,9 @@ def parse_recap(uri: str) -> Recap:
         uri: Untrusted; begins with PREFIX.
 
     Raises:
-        MalformedToken: Not base64url of a JSON object of that shape, an empty caveat list, a caveat that says
-            something (S5), a resource that is no URI, an invalid ability, or a proof not in base58btc (S6).
+        MalformedToken: Not base64url of a JSON object of that shape, an empty caveat list, a caveat
+            that says something (S5), a resource that is no URI, an invalid ability, or a proof not
+            in base58btc (S6).
     """
     try:
         data = libipld.decode_multibase("u" + uri.removeprefix(PREFIX))[1]  # S2
@@ -111,17 +117,21 @@ def recap_sentence(recap: Recap) -> str:
 
 
 def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
-    """Return the message with the ReCap as its last resource and the sentence at the end of its statement (S7)."""
+    """Return the message with the ReCap as its last resource and the sentence at the end of its
+    statement (S7)."""
     sentence = recap_sentence(recap)
     statement = sentence if message.statement is None else f"{message.statement} {sentence}"
-    return replace(message, statement=statement, resources=(*message.resources, encode_recap(recap)))
+    return replace(
+        message, statement=statement, resources=(*message.resources, encode_recap(recap))
+    )
 
 
 def recap_of(message: SiweMessage) -> Recap | None:
     """Return what a message grants, None when it carries no ReCap (S1).
 
     Raises:
-        MalformedToken: The ReCap is malformed, or the statement does not end with its sentence (S7).
+        MalformedToken: The ReCap is malformed, or the statement does not end with its sentence
+            (S7).
     """
     if not message.resources or not message.resources[-1].startswith(PREFIX):  # S1
         return None

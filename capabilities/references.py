@@ -1,4 +1,5 @@
-"""Delegations that a token names by CID: the proofs that it cites, and what a revocation revokes (E8, V1 to V5).
+"""Delegations that a token names by CID: the proofs that it cites, and what a revocation revokes
+(E8, V1 to V5).
 
 Example:
     parents = cited_parents(payload.prf)
@@ -24,7 +25,8 @@ CID_AUDIENCE: Final = "ucan:"
 """The prefix of `aud` in a wallet's revocation (V3)."""
 
 MAX_TARGETS: Final = 32
-"""Most delegations that one token revokes: a mark and an audit record for each fit one commit (V5, ST6)."""
+"""Most delegations that one token revokes: a mark and an audit record for each fit one commit (V5,
+ST6)."""
 
 _MEMOISED_PROOF_CHARS: Final = 128
 
@@ -34,9 +36,10 @@ class CitedDelegation(Struct, frozen=True, gc=False):
 
     Attributes:
         text: The CID as given.
-        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which never matches.
-        echo: The CID as texts print it, in base32: of a proof with codec raw, or as given where the hash is another; of
-            a target with the codec given (E8, W27).
+        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which
+            never matches.
+        echo: The CID as texts print it, in base32: of a proof with codec raw, or as given where the
+            hash is another; of a target with the codec given (E8, W27).
     """
 
     text: str

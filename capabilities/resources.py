@@ -1,7 +1,9 @@
-"""What an ability applies to: spaces, resources in them, encryption networks, and what contains what.
+"""What an ability applies to: spaces, resources in them, encryption networks, and what contains
+what.
 
-Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), 1.6 (networks). Texts are compared as they
-are: nothing is decoded (U13). The one repair is the spelling of an Ethereum owner (U6).
+Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), 1.6 (networks). Texts
+are compared as they are: nothing is decoded (U13). The one repair is the spelling of an Ethereum
+owner (U6).
 
 Example:
     parent = parse_resource("tinycloud:key:z6Mk...:default/kv/photos")
@@ -22,7 +24,8 @@ _ACCOUNT_NETWORK: Final = f"{NETWORK_PREFIX}did:pkh:eip155:"
 _SCHEME: Final = "tinycloud:"
 
 _MEMOISED_CHARS: Final = 512
-"""Longer texts are parsed each time, so that unauthenticated clients cannot fill caches with large ones."""
+"""Longer texts are parsed each time, so that unauthenticated clients cannot fill caches with large
+ones."""
 
 
 class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
@@ -82,8 +85,8 @@ class NetworkId(Struct, frozen=True, gc=False):
     """An encryption network: its owner and its name.
 
     Attributes:
-        owner: A DID, canonical where P2 applies and otherwise as written (a fragment stays), or any text that is not a
-            DID.
+        owner: A DID, canonical where P2 applies and otherwise as written (a fragment stays), or any
+            text that is not a DID.
         name: Never empty, without `/` and `:`.
     """
 
@@ -98,8 +101,9 @@ class NetworkId(Struct, frozen=True, gc=False):
 
 Resource: TypeAlias = SpaceResource | OpaqueResource
 
-# RFC 3986. Possessive repeats of single characters: no input causes backtracking. The two hexadecimal digits after each
-# "%" are checked separately: possessive groups match wrongly before Python 3.11.5.
+# RFC 3986. Possessive repeats of single characters: no input causes backtracking. The two
+# hexadecimal digits after each "%" are checked separately: possessive groups match wrongly before
+# Python 3.11.5.
 _PATH_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*+"
 _TAIL_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*+"
 _REG_NAME = r"[A-Za-z0-9\-._~!$&'()*+,;=%]*+"
@@ -144,7 +148,8 @@ def escapes_well(text: str) -> bool:
 
 
 def is_authority(text: str) -> bool:
-    """Return whether the text is a non-empty RFC 3986 authority: `app.example`, `localhost:5173`."""
+    """Return whether the text is a non-empty RFC 3986 authority: `app.example`,
+    `localhost:5173`."""
     return bool(text) and escapes_well(text) and _AUTHORITY.fullmatch(text) is not None
 
 
@@ -161,7 +166,13 @@ def parse_space_id(text: str) -> SpaceId:
     """
     parts = _parts_of(text)
     space = None
-    if parts is not None and text.startswith(_SCHEME) and "/" not in text and "?" not in text and "#" not in text:
+    if (
+        parts is not None
+        and text.startswith(_SCHEME)
+        and "/" not in text
+        and "?" not in text
+        and "#" not in text
+    ):
         space = _space_of(text[len(_SCHEME) :])
     if space is None:
         raise InvalidIdentifier("Invalid space ID")
@@ -200,7 +211,10 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
 
 def _escapes_are_normal(text: str) -> bool:
     """Return whether escapes are in upper case, and only of what needs them."""
-    return all(code == code.upper() and chr(int(code, 16)) not in _UNRESERVED for code in _ESCAPES.findall(text))
+    return all(
+        code == code.upper() and chr(int(code, 16)) not in _UNRESERVED
+        for code in _ESCAPES.findall(text)
+    )
 
 
 @remembered(4096, longest=_MEMOISED_CHARS)
@@ -218,7 +232,8 @@ def _space_of(head: str) -> SpaceId | None:
 # One release reads the same id in token, fact, body and path.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
-    """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum owner."""
+    """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum
+    owner."""
     if not text.startswith(NETWORK_PREFIX):
         raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
     owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
@@ -246,7 +261,8 @@ def _network_owner(owner: str) -> str:
     except InvalidIdentifier as exc:
         raise InvalidIdentifier(f"invalid owner principal: {exc.text}") from exc
     _, hash_sign, fragment = owner.partition("#")
-    return canonical + hash_sign + fragment  # a fragment is part of the name of the network, not of the owner
+    # a fragment is part of the name of the network, not of the owner
+    return canonical + hash_sign + fragment
 
 
 def network_of(resource: Resource) -> NetworkId | None:
@@ -292,14 +308,17 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
     if not one.startswith(NETWORK_PREFIX):
         return one.startswith(other)  # X9; what begins like a network does not begin this text (X8)
     # Of all networks only those of accounts have a second spelling (P2).
-    if one != other and not (one.startswith(_ACCOUNT_NETWORK) and other.startswith(_ACCOUNT_NETWORK)):
+    if one != other and not (
+        one.startswith(_ACCOUNT_NETWORK) and other.startswith(_ACCOUNT_NETWORK)
+    ):
         return False
     network = network_of(child)
     return network is not None and network == network_of(parent)  # X7, X8
 
 
 def root_of(resource: Resource) -> Principal | None:
-    """Return the principal with root authority over the resource; None: none has it, a proof is always needed (R3)."""
+    """Return the principal with root authority over the resource; None: none has it, a proof is
+    always needed (R3)."""
     if isinstance(resource, SpaceResource):
         return resource.space.owner  # R1
     network = network_of(resource)

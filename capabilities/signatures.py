@@ -1,7 +1,9 @@
-"""Signatures: Ed25519, a wallet's over SIWE texts by EIP-191, and the two signers clients need (rules K7, C5).
+"""Signatures: Ed25519, a wallet's over SIWE texts by EIP-191, and the two signers clients need
+(rules K7, C5).
 
-Only one spelling of a signature passes where the mathematics leaves a choice: the scalar in range, no small-order key,
-low `s`; `v` is 0, 1, 27 or 28. The signatures of UCANs, of all key types, are checked by `verifiers` and `issuers`.
+Only one spelling of a signature passes where the mathematics leaves a choice: the scalar in range,
+no small-order key, low `s`; `v` is 0, 1, 27 or 28. The signatures of UCANs, of all key types, are
+checked by `verifiers` and `issuers`.
 """
 
 from collections.abc import Mapping
@@ -70,7 +72,8 @@ def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
     Args:
         digest: 32 bytes.
         signature: 64 bytes, r ‖ s.
-        odd: 0 or 1: whether the y of the nonce's point is odd. 2 and 3, for an r beyond the order, are refused.
+        odd: 0 or 1: whether the y of the nonce's point is odd. 2 and 3, for an r beyond the order,
+            are refused.
 
     Raises:
         BadSignature: Wrong length, high `s`, another recovery number, or no key fits.
@@ -122,7 +125,8 @@ class WalletSigner:
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
-        """Return the 65-byte signature r ‖ s ‖ v of a personal message: RFC 6979 nonce, low `s`, `v` 27 or 28."""
+        """Return the 65-byte signature r ‖ s ‖ v of a personal message: RFC 6979 nonce, low `s`,
+        `v` 27 or 28."""
         signature, odd = recovery.sign(eip191_digest(text.encode()), self._secret)
         return signature + bytes([27 + odd])
 

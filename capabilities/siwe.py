@@ -1,7 +1,8 @@
 """The EIP-4361 text a wallet signs, and the times in it (section 2.3, rules C8 to C10).
 
-The text is only built, never read: the node acts on the fields. For one text to mean one set of fields no field may
-hold a control character; code that reads fields from outside checks that (see `cacao`).
+The text is only built, never read: the node acts on the fields. For one text to mean one set of
+fields no field may hold a control character; code that reads fields from outside checks that (see
+`cacao`).
 """
 
 import re
@@ -93,10 +94,12 @@ def parse_rfc3339(text: str) -> float:
         text: Untrusted. Any one ASCII character may replace the `T`, letters may be lower case.
 
     Returns:
-        Epoch seconds with a fraction of at most nine digits. A leap second is the moment that ends it.
+        Epoch seconds with a fraction of at most nine digits. A leap second is the moment that ends
+        it.
 
     Raises:
-        InvalidIdentifier: No zone, no seconds, an impossible date or time, or a moment outside the years 0 to 9999.
+        InvalidIdentifier: No zone, no seconds, an impossible date or time, or a moment outside the
+            years 0 to 9999.
     """
     match = _RFC3339.fullmatch(text)
     moment = None if match is None else _moment_of(match)
@@ -118,7 +121,13 @@ def _moment_of(match: re.Match[str]) -> float | None:
     except ValueError:
         return None
     offset_s = offset_hours * 3600 + offset_minutes * 60
-    whole_s = days * _DAY_S + hour * 3600 + minute * 60 + second - (-offset_s if match[8] == "-" else offset_s)
+    whole_s = (
+        days * _DAY_S
+        + hour * 3600
+        + minute * 60
+        + second
+        - (-offset_s if match[8] == "-" else offset_s)
+    )
     if (second == 60 and not _ends_month(whole_s)) or not _YEAR_0_S <= whole_s < YEAR_10000_S:
         return None
     return whole_s + int((match[7] or "0")[:9].ljust(9, "0")) / 1e9

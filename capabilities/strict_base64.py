@@ -1,7 +1,7 @@
 """Base64 in both alphabets, strictly: exactly one text for each byte string.
 
-Python's own decoders ignore the spare bits of the last character, so that one value would have several texts; the
-multibase decoder refuses them.
+Python's own decoders ignore the spare bits of the last character, so that one value would have
+several texts; the multibase decoder refuses them.
 
 Example:
     key = decode_standard(member)  # None unless it is the canonical text
@@ -11,7 +11,8 @@ from libipld import decode_multibase, encode_multibase
 
 
 def decode_standard(text: object) -> bytes | None:
-    """Return the bytes of canonical standard base64 with padding; None for anything else, also for what is no text."""
+    """Return the bytes of canonical standard base64 with padding; None for anything else, also for
+    what is no text."""
     return _padded("M", text)
 
 
@@ -21,7 +22,8 @@ def encode_standard(data: bytes) -> str:
 
 
 def decode_url(text: object) -> bytes | None:
-    """Return the bytes of canonical base64url without padding; None for anything else, also for what is no text."""
+    """Return the bytes of canonical base64url without padding; None for anything else, also for
+    what is no text."""
     return _decoded("u", text)
 
 
@@ -31,7 +33,8 @@ def encode_url(data: bytes) -> str:
 
 
 def decode_padded_url(text: object) -> bytes | None:
-    """Return the bytes of canonical base64url with padding; None for anything else, also for what is no text."""
+    """Return the bytes of canonical base64url with padding; None for anything else, also for what
+    is no text."""
     return _padded("U", text)
 
 

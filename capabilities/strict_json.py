@@ -21,7 +21,8 @@ Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """For `shaped`: 64 lower-case hex digits."""
 
 MAX_NESTING: Final = 64
-"""Deepest nesting of arrays and objects: deterministic, far below the interpreter's recursion limit."""
+"""Deepest nesting of arrays and objects: deterministic, far below the interpreter's recursion
+limit."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -30,7 +31,8 @@ _PLACE = re.compile(r" - at `(.{1,200})`\Z")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _EXPECTED = re.compile(r"Expected (.+?)(?:, got| - at|\Z)")
 
-# Numbers become floats or integers as written; NaN, 1e400, lone surrogates and trailing text are refused.
+# Numbers become floats or integers as written; NaN, 1e400, lone surrogates and trailing text are
+# refused.
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -45,8 +47,8 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
         The object. No member of any object in it was repeated; nesting is at most MAX_NESTING.
 
     Raises:
-        InvalidJson: The text is too long, not UTF-8, not JSON, no object (an array of the members is none, Q35),
-            nested too deeply, or repeats a member.
+        InvalidJson: The text is too long, not UTF-8, not JSON, no object (an array of the members
+            is none, Q35), nested too deeply, or repeats a member.
     """
     check_text(data, max_bytes=max_bytes)
     try:
@@ -57,8 +59,11 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
     return value
 
 
-def shaped(value: Json, shape: type[Shape], *, dec_hook: Callable[[type, Any], object] | None = None) -> Shape:
-    """Read a JSON value as an object of one shape; `dec_hook` reads the types that are not JSON's."""
+def shaped(
+    value: Json, shape: type[Shape], *, dec_hook: Callable[[type, Any], object] | None = None
+) -> Shape:
+    """Read a JSON value as an object of one shape; `dec_hook` reads the types that are not
+    JSON's."""
     try:
         return msgspec.convert(value, shape, dec_hook=dec_hook)
     except msgspec.ValidationError as exc:
@@ -74,7 +79,8 @@ def shaped(value: Json, shape: type[Shape], *, dec_hook: Callable[[type, Any], o
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:
-    """Refuse text that is too long, not UTF-8 or nested deeper than MAX_NESTING; its grammar is not checked."""
+    """Refuse text that is too long, not UTF-8 or nested deeper than MAX_NESTING; its grammar is not
+    checked."""
     if len(data) > max_bytes:
         raise InvalidJson(f"JSON of more than {max_bytes} bytes")
     try:
@@ -88,8 +94,10 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
-    """Return whether the outermost object of a valid JSON text names one of `names` twice, escapes resolved."""
-    # A text without escapes in which no quoted name occurs twice repeats none: that settles ordinary texts.
+    """Return whether the outermost object of a valid JSON text names one of `names` twice, escapes
+    resolved."""
+    # A text without escapes in which no quoted name occurs twice repeats none: that settles
+    # ordinary texts.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False
     outermost: list[str] = []
@@ -112,12 +120,14 @@ def _refuse_repeats(data: bytes) -> None:
         if len({name for name, _ in pairs}) != len(pairs):
             raise InvalidJson("JSON object repeats a member")
 
-    # Number texts are not converted: the standard parser refuses very long ones with an error of its own.
+    # Number texts are not converted: the standard parser refuses very long ones with an error of
+    # its own.
     json.loads(data, object_pairs_hook=refuse_repeat, parse_int=str, parse_float=str)
 
 
 def _nesting(data: bytes) -> int:
-    """Return how deep a text is nested, as far as it matters: past the limit nothing more is counted."""
+    """Return how deep a text is nested, as far as it matters: past the limit nothing more is
+    counted."""
     deepest = depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1

@@ -1,7 +1,8 @@
 """The text of an `Authorization` header, read into what it says (sections 2.1 to 2.5, 5.5).
 
-A token is parsed into an `Unverified...` value; `verify_...` checks its signature and returns the type without that
-prefix, which otherwise only `restore_delegation` creates. Time, chain and replay are the caller's next steps.
+A token is parsed into an `Unverified...` value; `verify_...` checks its signature and returns the
+type without that prefix, which otherwise only `restore_delegation` creates. Time, chain and replay
+are the caller's next steps.
 
     parse -> check_window -> verify -> (chain) judge
 
@@ -91,7 +92,11 @@ class _Token(Struct, frozen=True, gc=False):
     not_before: float | None
 
     def __repr__(self) -> str:
-        said = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in _UNSAID)
+        said = (
+            f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name not in _UNSAID
+        )
         return f"{type(self).__name__}({', '.join(said)})"
 
 
@@ -141,7 +146,8 @@ class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
 
 
 class Delegation(_DelegationFields, frozen=True, gc=False):
-    """A delegation that its delegator signed; made by verify_delegation and restore_delegation only."""
+    """A delegation that its delegator signed; made by verify_delegation and restore_delegation
+    only."""
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
@@ -186,7 +192,8 @@ class _RevocationFields(_Kept, frozen=True, gc=False):
 
     Attributes:
         revoker: Who revokes.
-        addressee: Whom a UCAN's `aud` names, see kinds.check_addressed; None for a CACAO, where it names the target.
+        addressee: Whom a UCAN's `aud` names, see kinds.check_addressed; None for a CACAO, where it
+            names the target.
         targets: What is revoked, in the order of the token's text; a CACAO has one (V3).
     """
 
@@ -206,7 +213,12 @@ class Revocation(_RevocationFields, frozen=True, gc=False):
 
 
 Token: TypeAlias = (
-    UnverifiedDelegation | Delegation | UnverifiedInvocation | Invocation | UnverifiedRevocation | Revocation
+    UnverifiedDelegation
+    | Delegation
+    | UnverifiedInvocation
+    | Invocation
+    | UnverifiedRevocation
+    | Revocation
 )
 
 
@@ -246,7 +258,8 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
     payload, invoker = token.payload, token.issuer  # T5
     return UnverifiedInvocation(
         header=header,
-        # I20, T9, by what was signed: another spelling of a used token is used, of a delegation is the delegation
+        # I20, T9, by what was signed: another spelling of a used token is used, of a delegation is
+        # the delegation
         content_key=content_key_of_ucan(invoker, token.signing_input),
         invoker=invoker,
         audience=payload.aud,
@@ -268,11 +281,14 @@ def parse_revocation(header: str) -> UnverifiedRevocation:
         header: Untrusted header value; the token and nothing else (E1).
 
     Raises:
-        MalformedToken: As for a delegation, or no target is named (V1, V3). A target is never guessed from `prf` (Q8).
-        WrongKind: It names a delegation for something else than to revoke it, or for more than that (V1, V3).
+        MalformedToken: As for a delegation, or no target is named (V1, V3). A target is never
+            guessed from `prf` (Q8).
+        WrongKind: It names a delegation for something else than to revoke it, or for more than that
+            (V1, V3).
 
     Does not check:
-        Signature, time window, whom it addresses (kinds.check_addressed), whether the target exists, who may revoke it.
+        Signature, time window, whom it addresses (kinds.check_addressed), whether the target
+        exists, who may revoke it.
     """
     _check_header(header)
     if "." in header:  # E2
@@ -310,7 +326,8 @@ def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
 def restore_delegation(header: str) -> Delegation:
     """Read a delegation that was verified before it was stored; the caller vouches for the store.
 
-    What an earlier version accepted stays readable, even if it is refused now; its header is in today's spelling.
+    What an earlier version accepted stays readable, even if it is refused now; its header is in
+    today's spelling.
 
     Raises:
         MalformedToken: The stored text is damaged.
@@ -332,10 +349,12 @@ def check_window(token: Token, now: float) -> None:
         now: Epoch seconds.
 
     Raises:
-        ChainError: `delegation-outside-window`, or that of the other kinds: It is expired, or not valid yet.
+        ChainError: `delegation-outside-window`, or that of the other kinds: It is expired, or not
+            valid yet.
     """
     if isinstance(token, _InvocationFields):
-        if now > token.expires_at or (token.not_before is not None and now < token.not_before):  # I2
+        # I2
+        if now > token.expires_at or (token.not_before is not None and now < token.not_before):
             raise ChainError("invocation-outside-window")
         return
     kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"
@@ -413,7 +432,8 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     payload = token.payload
     capabilities = _capabilities(payload.att)
     targets = targets_among(payload.att)
-    # V1, V5: a capability for each target and no other, so a further right or a key that is no CID refuses the token
+    # V1, V5: a capability for each target and no other, so a further right or a key that is no CID
+    # refuses the token
     if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
         raise WrongKind
     is_list = len({one.digest for one in targets}) == len(targets) <= MAX_TARGETS
@@ -456,7 +476,9 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
     )
 
 
-def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]) -> tuple[Capability, ...]:
+def _capabilities(
+    att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]],
+) -> tuple[Capability, ...]:
     """Return the capabilities in order (T7), spellings of one resource and ability merged (Q19)."""
     if len(att) == 1:  # nothing to merge: what nearly every invocation is
         ((text, abilities),) = att.items()
@@ -472,8 +494,11 @@ def _capabilities(att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]])
         for ability, listed in abilities.items():
             capability = Capability(resource, ability, caveats_of(listed))
             known = merged.setdefault((rendered, ability), capability)
-            if known is not capability and not same_json(dict(known.caveats), dict(capability.caveats)):
-                # Two spellings of one resource under different conditions: neither reading is safe to guess.
+            if known is not capability and not same_json(
+                dict(known.caveats), dict(capability.caveats)
+            ):
+                # Two spellings of one resource under different conditions: neither reading is safe
+                # to guess.
                 raise MalformedToken("one capability under different caveats")
     # A2, T7: plain string order of resource, then ability
     return tuple(capability for _, capability in sorted(merged.items(), key=lambda item: item[0]))

@@ -1,11 +1,13 @@
-"""A UCAN 0.10 as a compact JWS: header, payload, signature, each base64url without padding (section 2.5).
+"""A UCAN 0.10 as a compact JWS: header, payload, signature, each base64url without padding (section
+2.5).
 
-Only strict forms are read: three parts, no padding, no spare bits, no repeated member of the header or known member of
-the payload (T7), objects that are objects (Q35), `exp` that is a time (Q28). What was signed is the received text
-before its last dot (T3).
+Only strict forms are read: three parts, no padding, no spare bits, no repeated member of the header
+or known member of the payload (T7), objects that are objects (Q35), `exp` that is a time (Q28).
+What was signed is the received text before its last dot (T3).
 
 Example:
-    token = encode_ucan(UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att), key)
+    token = encode_ucan(UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att),
+    key)
 """
 
 import re
@@ -38,15 +40,39 @@ MAX_HEADER_PART_BYTES: Final = 16_384
 """Longest JOSE header; with a public key it has some 150 bytes."""
 
 _MEMOISED_CHARS: Final = 512
-"""Longer headers and names are read each time, so that unauthenticated clients cannot fill caches with large ones."""
+"""Longer headers and names are read each time, so that unauthenticated clients cannot fill caches
+with large ones."""
 
 _NO_BASE64URL: Final = "JWS part is not base64url without padding"
 _UCV: Final = "0.10.0"
 _PAYLOAD_MEMBERS: Final = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
-# Names a JWS may carry. Which of them fits depends on the key (Q33); another name makes the token undecodable.
+# Names a JWS may carry. Which of them fits depends on the key (Q33); another name makes the token
+# undecodable.
 _ALGORITHMS: Final = frozenset(
-    {"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES256K"}
-    | {"ES256K-R", "ESKeccakK", "ESKeccakKR", "ESBlake2b", "ESBlake2bK", "EdDSA", "EdBlake2b", "none"}
+    {
+        "HS256",
+        "HS384",
+        "HS512",
+        "RS256",
+        "RS384",
+        "RS512",
+        "PS256",
+        "PS384",
+        "PS512",
+        "ES256",
+        "ES384",
+        "ES256K",
+    }
+    | {
+        "ES256K-R",
+        "ESKeccakK",
+        "ESKeccakKR",
+        "ESBlake2b",
+        "ESBlake2bK",
+        "EdDSA",
+        "EdBlake2b",
+        "none",
+    }
 )
 _KEY_TYPES: Final = frozenset({"OKP", "EC", "RSA", "oct"})
 _KEY_PARTS: Final = ("x", "y", "d", "n", "e", "k")
@@ -128,7 +154,10 @@ def parse_ucan(token: str) -> UcanToken:
         raise MalformedToken("JWS has not three parts")
     head = _read_header(header)
     try:
-        data, signature_bytes = decode_multibase("u" + payload)[1], decode_multibase("u" + signature)[1]
+        data, signature_bytes = (
+            decode_multibase("u" + payload)[1],
+            decode_multibase("u" + signature)[1],
+        )
     except ValueError as exc:
         raise MalformedToken(_NO_BASE64URL) from exc
     claims = _read_payload(data)
@@ -170,16 +199,19 @@ def _read_payload(data: bytes) -> UcanPayload:
 
 
 def _counted_texts(payload: UcanPayload) -> int:
-    """Check the abilities, and count the names and texts that were read, those in caveats and nested facts left out.
+    """Check the abilities, and count the names and texts that were read, those in caveats and
+    nested facts left out.
 
-    A text has two quotes, and more where one is escaped. Decoding leaves out a repeated member and an unknown one, so
-    that the members that were read do not account for the quotes of their names. Where all quotes are accounted for, a
-    payload contains only what was counted: no member twice, on any level, and hardly any nesting.
+    A text has two quotes, and more where one is escaped. Decoding leaves out a repeated member and
+    an unknown one, so that the members that were read do not account for the quotes of their names.
+    Where all quotes are accounted for, a payload contains only what was counted: no member twice,
+    on any level, and hardly any nesting.
 
     Raises:
         InvalidIdentifier, MalformedToken: An ability is invalid, or one has no caveat list.
     """
-    texts = 7 + len(payload.prf) + len(payload.att)  # iss and aud with their values; the names exp, prf and att
+    # iss and aud with their values; the names exp, prf and att
+    texts = 7 + len(payload.prf) + len(payload.att)
     if payload.nbf is not None:
         texts += 1
     if payload.nnc is not None:
@@ -196,7 +228,8 @@ def _counted_texts(payload: UcanPayload) -> int:
 
 
 def _counted_in_facts(facts: list[Json]) -> int:
-    """Count the texts of plain facts and the name `fct`; nothing, not even that name, where one is nested."""
+    """Count the texts of plain facts and the name `fct`; nothing, not even that name, where one is
+    nested."""
     texts = 1
     for fact in facts:
         if isinstance(fact, dict):
@@ -267,6 +300,10 @@ def _is_jwk(value: Json) -> bool:
     kind = value.get("kty")
     if not isinstance(kind, str) or kind not in _KEY_TYPES:
         return False
-    if kind == "OKP" and not (isinstance(value.get("crv"), str) and isinstance(value.get("x"), str)):
+    if kind == "OKP" and not (
+        isinstance(value.get("crv"), str) and isinstance(value.get("x"), str)
+    ):
         return False
-    return all(decode_url(value[name]) is not None for name in _KEY_PARTS if value.get(name) is not None)
+    return all(
+        decode_url(value[name]) is not None for name in _KEY_PARTS if value.get(name) is not None
+    )

@@ -1,4 +1,5 @@
-"""One verifier per key type behind one interface: Ed25519, P-256 and secp256k1 (rules K6, K7, Q25, Q33).
+"""One verifier per key type behind one interface: Ed25519, P-256 and secp256k1 (rules K6, K7, Q25,
+Q33).
 
     key type    JWS algorithms                     signature            hash
     Ed25519     EdDSA                              64 bytes             SHA-512, inside
@@ -6,7 +7,8 @@
     secp256k1   ES256K                             r ‖ s, 32 each       SHA-256
                 ES256K-R, ESKeccakKR               r ‖ s ‖ recovery     SHA-256, Keccak-256
 
-Of an ECDSA signature and its twin, s and n - s, only the one with the lower `s` verifies; the recovery byte is 0 or 1.
+Of an ECDSA signature and its twin, s and n - s, only the one with the lower `s` verifies; the
+recovery byte is 0 or 1.
 
 Example:
     P256Verifier(public_key).verify("ES256", signing_input, signature)  # or BadSignature
@@ -52,7 +54,8 @@ class Verifier(ABC):
             signature: Bytes of any length.
 
         Raises:
-            BadSignature: Whatever the fault (K9), also an algorithm that does not fit the key (Q33).
+            BadSignature: Whatever the fault (K9), also an algorithm that does not fit the key
+                (Q33).
         """
         if algorithm not in self.algorithms:  # Q33, K7
             raise BadSignature
@@ -64,12 +67,14 @@ class Verifier(ABC):
 
 
 class Ed25519Verifier(Verifier):
-    """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or point (K7)."""
+    """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or
+    point (K7)."""
 
     algorithms = frozenset({"EdDSA"})
 
     def __init__(self, public_key: bytes) -> None:
-        """Take a key of 32 bytes, else BadSignature; whether they are a point is found when verifying."""
+        """Take a key of 32 bytes, else BadSignature; whether they are a point is found when
+        verifying."""
         if len(public_key) != 32:
             raise BadSignature
         self.public_key = public_key
@@ -84,7 +89,8 @@ class P256Verifier(Verifier):
     algorithms = frozenset({"ES256"})
 
     def __init__(self, point: bytes) -> None:
-        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
+        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature
+        (K6)."""
         _check_form(point)
         try:
             self._key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -105,14 +111,16 @@ class Secp256k1Verifier(Verifier):
     algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
     def __init__(self, point: bytes) -> None:
-        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
+        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature
+        (K6)."""
         _check_form(point)
         try:
             key = keys.parse(point)
         except ValueError as exc:
             raise BadSignature from exc
         self.public_key = keys.serialize(key)
-        # The uncompressed form, because each use reads it: to read the compressed one takes a square root.
+        # The uncompressed form, because each use reads it: to read the compressed one takes a
+        # square root.
         self._point = keys.serialize(key, compressed=False)
         self.address = address_of(self._point)
 
@@ -122,7 +130,9 @@ class Secp256k1Verifier(Verifier):
             if not dsa.verify(digest, self._point, _low_der(signature, SECP256K1_ORDER)):
                 raise BadSignature
             return
-        digest = keccak256(message) if algorithm == "ESKeccakKR" else hashlib.sha256(message).digest()
+        digest = (
+            keccak256(message) if algorithm == "ESKeccakKR" else hashlib.sha256(message).digest()
+        )
         if len(signature) != 65:
             raise BadSignature
         if recover_public_key(digest, signature[:64], signature[64]) != self._point:
@@ -130,13 +140,15 @@ class Secp256k1Verifier(Verifier):
 
 
 def _check_form(point: bytes) -> None:
-    """Refuse anything but a plain point: the libraries read the hybrid form as well, a third spelling of one key."""
+    """Refuse anything but a plain point: the libraries read the hybrid form as well, a third
+    spelling of one key."""
     if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
         raise BadSignature
 
 
 def _low_der(signature: bytes, order: int) -> bytes:
-    """Return r ‖ s in the form that the libraries read, once r is in range and s in its lower half (K7, Q25)."""
+    """Return r ‖ s in the form that the libraries read, once r is in range and s in its lower half
+    (K7, Q25)."""
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     if len(signature) != 64 or not 0 < r < order or not 0 < s <= order // 2:
         raise BadSignature

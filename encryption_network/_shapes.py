@@ -1,7 +1,8 @@
 """Reading request bodies: JSON, with the wire's error texts where a body is malformed.
 
-A body is read in two steps, as in the ladders: first its grammar (row 1 of enc 2.7), much later its shape (row 5).
-Clients see the reader's error texts for both, so these are the texts that the protocol's clients know.
+A body is read in two steps, as in the ladders: first its grammar (row 1 of enc 2.7), much later its
+shape (row 5). Clients see the reader's error texts for both, so these are the texts that the
+protocol's clients know.
 """
 
 import json
@@ -37,7 +38,9 @@ _WORDS: Final = {
     "Expecting ':' delimiter": "expected `:`",
     "Expecting ',' delimiter": "expected `,` or end of the value",
     "Unterminated string starting at": "EOF while parsing a string",
-    "Invalid control character at": "control character (\\u0000-\\u001F) found while parsing a string",
+    "Invalid control character at": (
+        "control character (\\u0000-\\u001F) found while parsing a string"
+    ),
     "Invalid \\escape": "invalid escape",
     "Invalid \\uXXXX escape": "invalid escape",
 }
@@ -72,10 +75,12 @@ def check_members(value: Json, shape: Shape) -> dict[str, Json]:
     """Check a value against a shape, and return it.
 
     Raises:
-        ShapeError: with the wire's text for the first fault, members taken in the order of their names.
+        ShapeError: with the wire's text for the first fault, members taken in the order of their
+            names.
     """
     if isinstance(value, list):
-        # A list of the members in order reads as the object elsewhere; here only its faults are reported (W19, Q35).
+        # A list of the members in order reads as the object elsewhere; here only its faults are
+        # reported (W19, Q35).
         for item, kind in zip(value, shape.members.values(), strict=False):
             _check(item, kind)
     if not isinstance(value, dict):
@@ -84,7 +89,9 @@ def check_members(value: Json, shape: Shape) -> dict[str, Json]:
         if name not in shape.members:
             if shape.closed:
                 names = ", ".join(f"`{known}`" for known in shape.members)
-                raise ShapeError(f"unknown field `{name[:_MAX_ECHO_CHARS]}`, expected one of {names}")
+                raise ShapeError(
+                    f"unknown field `{name[:_MAX_ECHO_CHARS]}`, expected one of {names}"
+                )
         elif value[name] is not None or name not in shape.optional:
             _check(value[name], shape.members[name])
     for name in shape.members:
@@ -133,7 +140,9 @@ def _parser_text(data: bytes) -> str:
         return f"EOF while parsing a value at {_position(text, start)}"
     if literal is not None and not text.startswith(literal, start):
         # Where a text departs from the literal that its first letter begins.
-        end = start + max(size for size in range(len(literal)) if text.startswith(literal[:size], start))
+        end = start + max(
+            size for size in range(len(literal)) if text.startswith(literal[:size], start)
+        )
         if end == len(text):
             return f"EOF while parsing a value at {_position(text, end)}"
         return f"expected ident at {_position(text, end + 1)}"

@@ -1,7 +1,8 @@
-"""Inline envelopes: a payload under a content key, and that key wrapped to a network (enc 3.3, 3.4).
+"""Inline envelopes: a payload under a content key, and that key wrapped to a network (enc 3.3,
+3.4).
 
-The JSON text is stored in a space as an ordinary value. `aad` and `metadata` are labels that nothing authenticates:
-the protocol's ciphertexts carry no associated data (EN22).
+The JSON text is stored in a space as an ordinary value. `aad` and `metadata` are labels that
+nothing authenticates: the protocol's ciphertexts carry no associated data (EN22).
 
 Example:
     envelope = seal_envelope(descriptor, b"secret", entropy)
@@ -31,7 +32,8 @@ from .networks import Descriptor
 ENVELOPE_VERSION: Final = 1
 _Text = Annotated[str, Meta(min_length=1)]
 MAX_ENVELOPE_BYTES: Final = 67_108_864
-"""Longest envelope that is read unless the caller says otherwise: 64 MiB of JSON, 48 MiB of payload."""
+"""Longest envelope that is read unless the caller says otherwise: 64 MiB of JSON, 48 MiB of
+payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class InlineEnvelope:
 
 
 class _Stated(Struct, rename="camel"):
-    """The members that are read; unknown ones are skipped. A label may be absent, but is not null."""
+    """The members that are read; unknown ones are skipped. A label may be absent, but is not
+    null."""
 
     v: Literal[1]
     network_id: _Text
@@ -72,8 +75,8 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
     Returns:
         An envelope whose key hash fits its key.
     Raises:
-        EnvelopeError: not an object, another version, a member missing or of the wrong type, no canonical base64, or
-            a key hash that does not fit.
+        EnvelopeError: not an object, another version, a member missing or of the wrong type, no
+            canonical base64, or a key hash that does not fit.
     Does not check:
         That the algorithm is known, that the wrapped key opens, who wrote it.
     Source: enc 3.4.
@@ -86,7 +89,10 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
     except InvalidIdentifier as exc:
         raise EnvelopeError(f"networkId: {exc.text}") from exc
     wrapped, ciphertext = stated.encrypted_symmetric_key, decode_standard(stated.ciphertext)
-    if decode_standard(wrapped) is None or canonical_hash(wrapped) != stated.encrypted_symmetric_key_hash:
+    if (
+        decode_standard(wrapped) is None
+        or canonical_hash(wrapped) != stated.encrypted_symmetric_key_hash
+    ):
         raise EnvelopeError("encryptedSymmetricKeyHash does not fit")
     if ciphertext is None:
         raise EnvelopeError("ciphertext is not base64")
@@ -135,7 +141,8 @@ def seal_envelope(
     Args:
         descriptor: the network, whose canonical id, algorithm and version go into the envelope.
         plaintext: the payload.
-        entropy: asked for 32 bytes (content key), 12 (payload nonce), 32 (ephemeral scalar), 12 (wrap nonce).
+        entropy: asked for 32 bytes (content key), 12 (payload nonce), 32 (ephemeral scalar), 12
+            (wrap nonce).
         aad: label to include; not authenticated.
         metadata: labels to include; not authenticated.
     Raises:

@@ -1,7 +1,8 @@
 """Everything this package can raise.
 
-The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. The node defines which status a
-condition has and how `/invoke` reports it (enc 2.5, 2.7): its table of refusals has a row for each code.
+The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. The node defines
+which status a condition has and how `/invoke` reports it (enc 2.5, 2.7): its table of refusals has
+a row for each code.
 """
 
 from typing import Final
@@ -14,7 +15,8 @@ class EncryptionError(Exception):
 
     @property
     def text(self) -> str:
-        """The wire text on the `/encryption` routes; never contains a key, a token or a plaintext."""
+        """The wire text on the `/encryption` routes; never contains a key, a token or a
+        plaintext."""
         return str(self)
 
 
@@ -56,7 +58,9 @@ class PolicyError(EncryptionError):
     def __init__(self, member: str, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"invalid attestation policy: {member}: {reason}" if member else f"invalid attestation policy: {reason}"
+            f"invalid attestation policy: {member}: {reason}"
+            if member
+            else f"invalid attestation policy: {reason}"
         )
 
 
@@ -124,7 +128,8 @@ TEXTS: Final = {
     "version-mismatch": "invocation alg / key version does not match network",
     # The token's `nbf` is in the future.
     "not-yet-valid": "invocation not yet valid",
-    # The token's `exp` is in the past, or further ahead than the longest lifetime of a decrypt token.
+    # The token's `exp` is in the past, or further ahead than the longest lifetime of a decrypt
+    # token.
     "expired": "invocation expired",
     # A key field is not canonical standard base64 with padding.
     "invalid-base64": "hex decode error: invalid base64",

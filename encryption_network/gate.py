@@ -1,14 +1,14 @@
 """The release gate: the one place that decides whether a content key may leave the node.
 
-`admit` is called after the chain was judged, on both routes. Only `admit` makes an `Admission`, and `release.open_key`
-accepts nothing else. O is the owner of the network, I the invoker.
+`admit` is called after the chain was judged, on both routes. Only `admit` makes an `Admission`, and
+`release.open_key` accepts nothing else. O is the owner of the network, I the invoker.
 
-The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence, where the mode and every policy in force
-allow it.
-Every other invoker needs live evidence and an allow-list of measurements that the owner stated: in the network's
-policy, or as a fact of a delegation that the authority to decrypt runs through and that O, or O's in-person session
-key, signed. The conjunction of the policies of the node, the owner and every delegation in every cited closure is in
-force: a further policy, link or proof can only narrow.
+The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence, where the mode and every
+policy in force allow it. Every other invoker needs live evidence and an allow-list of measurements
+that the owner stated: in the network's policy, or as a fact of a delegation that the authority to
+decrypt runs through and that O, or O's in-person session key, signed. The conjunction of the
+policies of the node, the owner and every delegation in every cited closure is in force: a further
+policy, link or proof can only narrow.
 
     step  refused as
     1     chain      what is cited is incomplete, revoked or expired
@@ -51,12 +51,14 @@ from .release_record import Ground, Mode, ReleaseRecord
 from .requests import CheckedDecrypt
 from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
-# --- policies that delegations state ---------------------------------------------------------------------------------
-# A decoded delegation never changes and is handed from release to release, so its facts are known by their identity;
-# they are held here as long as what was read from them, which keeps that identity theirs.
+# --- policies that delegations state --------------------------------------------------------------
+# A decoded delegation never changes and is handed from release to release, so its facts are known
+# by their identity; they are held here as long as what was read from them, which keeps that
+# identity theirs.
 
 MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
-"""Tokens, in all, of the delegations whose policies are held: a policy is part of its delegation's token."""
+"""Tokens, in all, of the delegations whose policies are held: a policy is part of its delegation's
+token."""
 
 
 class _Stated(Struct, frozen=True):
@@ -68,10 +70,12 @@ class _Stated(Struct, frozen=True):
 
 
 class StatedPolicies:
-    """The policies that delegations state, read once for each that is kept decoded; the oldest are evicted first.
+    """The policies that delegations state, read once for each that is kept decoded; the oldest are
+    evicted first.
 
-    A decoded delegation never changes and is handed from release to release, so its facts are known by their identity;
-    they are held here as long as what was read from them, which keeps that identity theirs.
+    A decoded delegation never changes and is handed from release to release, so its facts are known
+    by their identity; they are held here as long as what was read from them, which keeps that
+    identity theirs.
     """
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
@@ -86,7 +90,9 @@ class StatedPolicies:
             return ()
         found = self._read.get(id(facts))
         if found is None:
-            found = self._read[id(facts)] = _Stated(facts, len(delegation.header), policies_of(facts))
+            found = self._read[id(facts)] = _Stated(
+                facts, len(delegation.header), policies_of(facts)
+            )
             self._header_bytes += found.size_bytes
             while self._header_bytes > self._max_header_bytes:
                 _, dropped = self._read.popitem(last=False)
@@ -97,13 +103,14 @@ class StatedPolicies:
         return len(self._read)
 
 
-# --- what the gate decides on ----------------------------------------------------------------------------------------
-# The caller reads everything at one moment. Rows come with their stamps: the commit of the release requires them
-# unchanged.
+# --- what the gate decides on ---------------------------------------------------------------------
+# The caller reads everything at one moment. Rows come with their stamps: the commit of the release
+# requires them unchanged.
 
 
 class RowStamp(Struct, frozen=True, gc=False):
-    """A row of the store that a decision rests on; opaque here, the commit checks that it is unchanged."""
+    """A row of the store that a decision rests on; opaque here, the commit checks that it is
+    unchanged."""
 
     key: bytes
     stamp: bytes
@@ -145,7 +152,8 @@ Reason = Literal[
     "withdrawn",
 ]
 REASONS: Final = frozenset(get_args(Reason))
-"""Every coarse cause a caller can see; not in kebab-case, because clients read them in a body of the wire (RL14)."""
+"""Every coarse cause a caller can see; not in kebab-case, because clients read them in a body of
+the wire (RL14)."""
 
 _stated: Final = StatedPolicies()
 _SEAL: Final = object()
@@ -165,7 +173,8 @@ class Admission:
     policy_sha256: tuple[str, ...]
     evidence: Evidence | None
     decided_at: float
-    # An init-only field: `dataclasses.replace` cannot carry it over, so an admission cannot be altered either.
+    # An init-only field: `dataclasses.replace` cannot carry it over, so an admission cannot be
+    # altered either.
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
@@ -180,12 +189,14 @@ def admit(request: ReleaseRequest) -> Admission:
     Args:
         request: what the decision rests on, all read at one moment.
     Returns:
-        The admission. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy in force and the
-        owner named the code, or the node's mode is off and no policy is stated. Nothing of it was withdrawn.
+        The admission. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy
+        in force and the owner named the code, or the node's mode is off and no policy is stated.
+        Nothing of it was withdrawn.
     Raises:
         ReleaseRefused: with the first step that fails.
     Does not check:
-        The invocation's signature, window and replay, and that its chain grants decrypt: `authority` shows it.
+        The invocation's signature, window and replay, and that its chain grants decrypt:
+        `authority` shows it.
     """
     facts = request.owner.facts
     if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
@@ -230,7 +241,9 @@ def admit(request: ReleaseRequest) -> Admission:
     )
 
 
-def needs_evidence(owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
+def needs_evidence(
+    owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]
+) -> bool:
     """Return whether `admit` uses evidence; where it does not, the caller need not read it."""
     if release_record.mode == "off" and not in_force:
         return False
@@ -248,7 +261,8 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 def policies_in_force(
     network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
-    """Return every policy that a release has to satisfy: the node's, the owner's, those of all links.
+    """Return every policy that a release has to satisfy: the node's, the owner's, those of all
+    links.
 
     The node's own policy does not apply in mode "off"; all others do.
     """
@@ -265,11 +279,12 @@ def policies_in_force(
     return tuple(stated)
 
 
-# --- step 1 --------------------------------------------------------------------------------------------------------
+# --- step 1 ---------------------------------------------------------------------------------------
 
 
 def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Registered]:
-    """Require every cited proof with its whole closure; where authority rests on them, live and open now.
+    """Require every cited proof with its whole closure; where authority rests on them, live and
+    open now.
 
     Returns every delegation of every cited closure, each once.
     """
@@ -294,7 +309,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     return found.values()
 
 
-# --- step 3 --------------------------------------------------------------------------------------------------------
+# --- step 3 ---------------------------------------------------------------------------------------
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
@@ -304,14 +319,16 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
     for policy in in_force:
         if not policy.paths:
             continue
-        row = next((request.key_paths[path] for path in policy.paths if path in request.key_paths), None)
+        row = next(
+            (request.key_paths[path] for path in policy.paths if path in request.key_paths), None
+        )
         if row is None:
             raise _refused("path", f"policy {policy_digest(policy)}")
         rows[row] = None
     return tuple(rows)
 
 
-# --- step 4: in person ---------------------------------------------------------------------------------------------
+# --- step 4: in person ----------------------------------------------------------------------------
 
 
 def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
@@ -323,13 +340,14 @@ def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
     return None
 
 
-# --- step 5: the owner's allow-list --------------------------------------------------------------------------------
+# --- step 5: the owner's allow-list ---------------------------------------------------------------
 
 
 def _owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
     """Find the allow-list that the owner stated, and return the marks that its validity rests on.
 
-    Which list it is does not matter, since all policies in force are judged: the owner has named code at all.
+    Which list it is does not matter, since all policies in force are judged: the owner has named
+    code at all.
     """
     network_policy = request.decrypt.network.policy
     if network_policy is not None and network_policy.is_allow_list:
@@ -347,12 +365,16 @@ def _owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[Content
 
 
 def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
-    """Yield the delegations that the authority to decrypt runs through, from the invoker up to the owner.
+    """Yield the delegations that the authority to decrypt runs through, from the invoker up to the
+    owner.
 
-    A closure may contain more: the issuer of a delegation that grants nothing may cite any registered delegation. So a
-    link counts only if it grants decrypt on this network and its audience signed the link below.
+    A closure may contain more: the issuer of a delegation that grants nothing may cite any
+    registered delegation. So a link counts only if it grants decrypt on this network and its
+    audience signed the link below.
     """
-    below: list[tuple[Principal, Registered]] = [(facts.invoker, facts.links[key]) for key in facts.cited]
+    below: list[tuple[Principal, Registered]] = [
+        (facts.invoker, facts.links[key]) for key in facts.cited
+    ]
     network, seen = request.decrypt.network.network_id, set[ContentKey]()
     while below:
         holder, link = below.pop(0)
@@ -364,7 +386,9 @@ def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Regi
         seen.add(delegation.content_key)
         yield link
         if delegation.delegator != facts.owner:
-            below.extend((delegation.delegator, parent) for parent in cited_links(facts, link) or ())
+            below.extend(
+                (delegation.delegator, parent) for parent in cited_links(facts, link) or ()
+            )
 
 
 def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
@@ -374,11 +398,12 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
     return False
 
 
-# --- step 6 --------------------------------------------------------------------------------------------------------
+# --- step 6 ---------------------------------------------------------------------------------------
 
 
 def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
-    """Return the evidence and its row: without the row the commit could not require it unchanged."""
+    """Return the evidence and its row: without the row the commit could not require it
+    unchanged."""
     evidence, row = request.evidence, request.evidence_row
     if evidence is None or row is None:
         raise _refused("not_attested", "no evidence")
@@ -386,20 +411,29 @@ def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
         raise _refused("not_attested", "evidence of another holder")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
         raise _refused("trust_root", "evidence under a root that is not trusted")
-    if not is_within_terms(evidence.key_provider, request.release_record.key_providers):  # AT29: they may have changed
-        raise _refused("key_provider", "keys from a provider of whose applications the node takes no evidence")
-    if evidence.receiver_mode == "attested" and evidence.receiver_public_key != request.decrypt.receiver_public_key:
+    # AT29: they may have changed
+    if not is_within_terms(evidence.key_provider, request.release_record.key_providers):
+        raise _refused(
+            "key_provider", "keys from a provider of whose applications the node takes no evidence"
+        )
+    if (
+        evidence.receiver_mode == "attested"
+        and evidence.receiver_public_key != request.decrypt.receiver_public_key
+    ):
         raise _refused("receiver", "the evidence names another receiver key")
     return evidence, row
 
 
-# --- step 8: withdrawals -------------------------------------------------------------------------------------------
+# --- step 8: withdrawals --------------------------------------------------------------------------
 
 
-def _check_withdrawn(request: ReleaseRequest, links: Iterable[Registered], evidence: Evidence | None) -> None:
+def _check_withdrawn(
+    request: ReleaseRequest, links: Iterable[Registered], evidence: Evidence | None
+) -> None:
     """Refuse what would be admitted, but was withdrawn by the owner or the operator (RC20).
 
-    A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may not have itself.
+    A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may
+    not have itself.
     """
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
         if listed is NOTHING_WITHDRAWN:

@@ -41,7 +41,8 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
     Returns:
         None when the evidence satisfies the policy now, else the first check that it fails.
     Does not check:
-        Whose evidence it is, which receiver key the release names, the trust root, the paths; see `gate.admit`.
+        Whose evidence it is, which receiver key the release names, the trust root, the paths; see
+        `gate.admit`.
     """
     if not evidence.attested_at - CLOCK_SKEW_S <= now < evidence.expires_at:
         return "evidence_expired"
@@ -79,7 +80,8 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
 
 
 def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
-    # The level's date is the platform's: an outdated quoting enclave has no date to count a grace from.
+    # The level's date is the platform's: an outdated quoting enclave has no date to count a grace
+    # from.
     if evidence.qe_status not in policy.tcb_statuses or evidence.qe_status in GRACE_STATUSES:
         return False
     if evidence.tcb_status not in policy.tcb_statuses:

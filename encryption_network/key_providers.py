@@ -1,12 +1,13 @@
-"""Who gave an application its disk and application keys, as policies, evidence and settings name them: in one text.
+"""Who gave an application its disk and application keys, as policies, evidence and settings name
+them: in one text.
 
     kms            any key management service
     kms:<hex>      the one with this id
     tpm, tpm:<hex> a TPM, or the one with this id
     local-sgx:<hex>  the enclave beside the application; it runs on the host's own word, so only with its id
 
-The id is the one of the event log's `key-provider` entry, lower-case hex. An application without a provider ("none") is
-never accepted, even if a list names it.
+The id is the one of the event log's `key-provider` entry, lower-case hex. An application without a
+provider ("none") is never accepted, even if a list names it.
 
 Example:
     accepted = (parse_key_provider("kms:3059…"), parse_key_provider("tpm"))
@@ -51,19 +52,24 @@ def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
     """Return whether a node's terms accept evidence of an application with this provider (AT29).
 
-    Evidence without an event log names no provider. It is accepted only under terms that name no particular provider:
-    an application that the terms exclude would otherwise leave out the log. Then RTMR3, which every policy has to state
-    for such evidence, covers the provider.
+    Evidence without an event log names no provider. It is accepted only under terms that name no
+    particular provider: an application that the terms exclude would otherwise leave out the log.
+    Then RTMR3, which every policy has to state for such evidence, covers the provider.
 
     Args:
         provider: as evidence states it; None: no event log named one.
         terms: entries that `parse_key_provider` read.
     """
-    return are_accepted(DEFAULT_KEY_PROVIDERS, terms) if provider is None else is_accepted(provider, terms)
+    return (
+        are_accepted(DEFAULT_KEY_PROVIDERS, terms)
+        if provider is None
+        else is_accepted(provider, terms)
+    )
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
-    """Return whether everything that one list accepts is accepted by the other; an empty list accepts nothing."""
+    """Return whether everything that one list accepts is accepted by the other; an empty list
+    accepts nothing."""
     return all(is_accepted(entry, outer) for entry in inner)
 
 

@@ -1,7 +1,8 @@
 """The root secret and everything that is derived from it.
 
-Each store has one secret: the node's identity, the keys of hosted spaces, the keys that seal network private keys and
-sign tickets are all derived from it, so that every worker and machine on one store has the same ones.
+Each store has one secret: the node's identity, the keys of hosted spaces, the keys that seal
+network private keys and sign tickets are all derived from it, so that every worker and machine on
+one store has the same ones.
 
 Example:
     keyring = Keyring(secret)
@@ -44,11 +45,16 @@ class Keyring:
         self._network_seal = self.derive(NETWORK_SEAL)  # used at each release
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
         self.node_did: str = self.node_signer.did
-        self.invitation_public_key: str = encode_url(Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key)
+        self.invitation_public_key: str = encode_url(
+            Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key
+        )
 
     def derive(self, context: str | bytes) -> bytes:
-        """Return the 32 bytes `BLAKE3(secret ‖ context)`: the plain hash, not the key derivation mode (enc 1.4)."""
-        return blake3(self._secret + (context.encode() if isinstance(context, str) else context)).digest()
+        """Return the 32 bytes `BLAKE3(secret ‖ context)`: the plain hash, not the key derivation
+        mode (enc 1.4)."""
+        return blake3(
+            self._secret + (context.encode() if isinstance(context, str) else context)
+        ).digest()
 
     def space_did(self, space: SpaceId) -> str:
         """Return the host DID of a space: the context is its canonical text (wire 5.7)."""

@@ -10,9 +10,9 @@
                   13      n     AES-256-GCM ciphertext, no associated data
                   13+n    16    tag
 
-The protocol's format has no key derivation and no context (enc 3.2). This module is stricter than the protocol, without
-effect on honest clients: low-order public keys, another first byte than 0x01 and content keys that are not 32 bytes are
-refused (EN21, W5, W6, W8).
+The protocol's format has no key derivation and no context (enc 3.2). This module is stricter than
+the protocol, without effect on honest clients: low-order public keys, another first byte than 0x01
+and content keys that are not 32 bytes are refused (EN21, W5, W6, W8).
 
 Example:
     blob = wrap(network_public_key, content_key, entropy)
@@ -56,8 +56,8 @@ def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
     Returns:
         The wrapped key, 93 bytes.
     Raises:
-        RequestError: `key-backend`, the public key is not 32 bytes or is of low order, or the content key is not 32
-            bytes.
+        RequestError: `key-backend`, the public key is not 32 bytes or is of low order, or the
+            content key is not 32 bytes.
     Source: enc 3.2.
     """
     if len(plaintext) != KEY_BYTES:
@@ -76,8 +76,8 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
     Returns:
         The content key; exactly 32 bytes, and authenticated under the shared secret.
     Raises:
-        RequestError: `key-backend`, too short, another version byte, a low-order ephemeral key, a failed tag or a
-            content key of another length.
+        RequestError: `key-backend`, too short, another version byte, a low-order ephemeral key, a
+            failed tag or a content key of another length.
     Does not check:
         Who wrapped it: any client can wrap to a public key.
     Source: enc 3.2.
@@ -130,9 +130,9 @@ def _exchange(private_key: bytes, public_key: bytes) -> bytes:
     if len(private_key) != KEY_BYTES:
         raise RequestError("key-backend", "invalid private key length")
     try:
-        # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever it is made.
-        # Refuses an all-zero result, that is every public key of low order (W5): the wrap would open under a publicly
-        # known key.
+        # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever
+        # it is made. Refuses an all-zero result, that is every public key of low order (W5): the
+        # wrap would open under a publicly known key.
         return crypto_scalarmult(private_key, public_key)
     except nacl.exceptions.RuntimeError as exc:
         raise RequestError("key-backend", "low-order public key") from exc

@@ -1,7 +1,8 @@
 """Encryption networks: the node's record of one, and its public descriptor.
 
-A network is an X25519 key pair that the node holds for an owner. The record is one value in the store and carries the
-owner's attestation policy and withdrawals too, so that a release that checks the record's stamp has checked theirs.
+A network is an X25519 key pair that the node holds for an owner. The record is one value in the
+store and carries the owner's attestation policy and withdrawals too, so that a release that checks
+the record's stamp has checked theirs.
 
 Example:
     record = create_network(network_id, now=now, keyring=keyring, entropy=entropy)
@@ -29,7 +30,13 @@ from .errors import DescriptorError, PolicyError, RecordError, RequestError, Wit
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
 from .policy import Bytes32, Policy, encode_policy, parse_policy
-from .withdrawals import MAX_NETWORK_ENTRIES, NOTHING_WITHDRAWN, Withdrawals, decode_withdrawals, encode_withdrawals
+from .withdrawals import (
+    MAX_NETWORK_ENTRIES,
+    NOTHING_WITHDRAWN,
+    Withdrawals,
+    decode_withdrawals,
+    encode_withdrawals,
+)
 
 ALGORITHM: Final = "x25519-aes256gcm/v1"
 KEY_VERSION: Final = 1
@@ -52,13 +59,17 @@ class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
 _SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
-class NetworkRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True):
-    """One network as the store keeps it: the fields are the row's layout, the first one its version.
+class NetworkRecord(
+    msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
+):
+    """One network as the store keeps it: the fields are the row's layout, the first one its
+    version.
 
     Attributes:
         network: canonical id.
         public_key: X25519 public key, 32 bytes.
-        sealed_private_key: the scalar, sealed under the keyring's network seal, 61 bytes; never printed.
+        sealed_private_key: the scalar, sealed under the keyring's network seal, 61 bytes; never
+            printed.
         state: only "active" opens keys; "revoked" is final.
         alg: algorithm id.
         key_version: 1; there is no rotation.
@@ -68,13 +79,16 @@ class NetworkRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
         updated_at: RFC 3339 UTC text.
         policy_json: canonical JSON of the policy; None: the owner stated none.
         withdrawals_row: list of what the owner withdrew for this network; None: nothing.
-        claimed: whether a create request was answered with it; a sign-in makes a network unclaimed (EN31).
+        claimed: whether a create request was answered with it; a sign-in makes a network unclaimed
+            (EN31).
     """
 
     version: Literal[1]
     network: str
     public_key: Bytes32
-    sealed_private_key: Annotated[bytes, msgspec.Meta(min_length=_SEALED_BYTES, max_length=_SEALED_BYTES)]
+    sealed_private_key: Annotated[
+        bytes, msgspec.Meta(min_length=_SEALED_BYTES, max_length=_SEALED_BYTES)
+    ]
     state: NetworkState
     alg: str
     key_version: int
@@ -84,7 +98,8 @@ class NetworkRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
     updated_at: str
     policy_json: bytes | None
     withdrawals_row: bytes | None = None  # absent in rows that were written before there were any
-    claimed: bool = False  # absent in older rows: it is unknown who made those networks, so they count as unclaimed
+    # absent in older rows: it is unknown who made those networks, so they count as unclaimed
+    claimed: bool = False
 
     @cached_property
     def network_id(self) -> NetworkId:
@@ -93,18 +108,27 @@ class NetworkRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
 
     @cached_property
     def owner(self) -> Principal:
-        """The canonical principal that owns the network; a fragment in the id's owner is not part of it."""
+        """The canonical principal that owns the network; a fragment in the id's owner is not part
+        of it."""
         return principal_of(self.network_id.owner)
 
     @cached_property
     def policy(self) -> Policy | None:
         """What the owner requires of code that is to receive keys."""
-        return None if self.policy_json is None else parse_policy(msgspec.json.decode(self.policy_json))
+        return (
+            None
+            if self.policy_json is None
+            else parse_policy(msgspec.json.decode(self.policy_json))
+        )
 
     @cached_property
     def withdrawals(self) -> Withdrawals:
         """What the owner withdrew for this network."""
-        return NOTHING_WITHDRAWN if self.withdrawals_row is None else decode_withdrawals(self.withdrawals_row)
+        return (
+            NOTHING_WITHDRAWN
+            if self.withdrawals_row is None
+            else decode_withdrawals(self.withdrawals_row)
+        )
 
     def __repr__(self) -> str:
         return f"NetworkRecord(network={self.network!r}, state={self.state!r})"
@@ -196,13 +220,15 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
     return scalar
 
 
-# Sealed private keys that were found to belong to a public key, with it: what is sealed is authenticated and cannot
-# change, so one multiplication settles it. Nothing secret is in here; the scalar itself is unsealed for each use.
+# Sealed private keys that were found to belong to a public key, with it: what is sealed is
+# authenticated and cannot change, so one multiplication settles it. Nothing secret is in here; the
+# scalar itself is unsealed for each use.
 _fitting_pairs: Final = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
-    """Write the descriptor as the network routes answer it, without its `descriptor` wrapper (enc 1.7)."""
+    """Write the descriptor as the network routes answer it, without its `descriptor` wrapper (enc
+    1.7)."""
     return {
         "networkId": record.network_id.text,
         "ownerDid": record.network_id.owner,
@@ -249,8 +275,8 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
     """Return the network that a well-known lookup asks for.
 
     Raises:
-        RequestError: `body-malformed`, no owner is named (a name alone selects no owner's network, enc-W13), or owner
-            and name make no id (enc 2.6).
+        RequestError: `body-malformed`, no owner is named (a name alone selects no owner's network,
+            enc-W13), or owner and name make no id (enc 2.6).
     """
     if owner_did is None:
         raise RequestError("body-malformed", "name the owner with ownerDid")
@@ -261,7 +287,8 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
 
 
 def timestamp(now: float) -> str:
-    """Write epoch seconds as RFC 3339 UTC, with up to six decimals and no trailing zero (enc 0.4)."""
+    """Write epoch seconds as RFC 3339 UTC, with up to six decimals and no trailing zero (enc
+    0.4)."""
     text = (_EPOCH + timedelta(microseconds=round(now * 1_000_000))).isoformat()
     return (text.rstrip("0") if "." in text else text) + "Z"
 
@@ -269,7 +296,7 @@ def timestamp(now: float) -> str:
 _EPOCH: Final = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write as +00:00
 
 
-# --- the store's value ---------------------------------------------------------------------------------------------
+# --- the store's value ----------------------------------------------------------------------------
 
 _DECODER: Final = msgspec.msgpack.Decoder(NetworkRecord)
 
@@ -293,7 +320,7 @@ def decode_network(value: bytes) -> NetworkRecord:
     return record
 
 
-# --- the reader's side ---------------------------------------------------------------------------------------------
+# --- the reader's side ----------------------------------------------------------------------------
 
 
 class _Member(msgspec.Struct, rename="camel"):
@@ -314,7 +341,8 @@ class _Stated(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28, EN29)."""
+    """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28,
+    EN29)."""
 
     network_id: NetworkId
     public_key: bytes
@@ -330,20 +358,27 @@ def parse_descriptor(value: Json) -> Descriptor:
     Args:
         value: untrusted JSON; `principal` is read where `ownerDid` is absent (enc 1.7).
     Raises:
-        DescriptorError: a member is missing, of the wrong type or out of range, owner and name differ from the id's,
-            or the key is not 32 bytes in canonical base64.
+        DescriptorError: a member is missing, of the wrong type or out of range, owner and name
+            differ from the id's, or the key is not 32 bytes in canonical base64.
     Does not check:
-        Who made it, see `signed_descriptor`; that the algorithm is known, that the state allows anything.
+        Who made it, see `signed_descriptor`; that the algorithm is known, that the state allows
+        anything.
     """
     try:
-        stated = shaped(value.get("descriptor", value) if isinstance(value, dict) else value, _Stated)
+        stated = shaped(
+            value.get("descriptor", value) if isinstance(value, dict) else value, _Stated
+        )
         network = parse_network_id(stated.network_id)
     except InvalidJson as exc:
         raise DescriptorError(str(exc)) from exc
     except InvalidIdentifier as exc:
         raise DescriptorError(f"networkId: {exc.text}") from exc
     owner = stated.principal if stated.owner_did is None else stated.owner_did
-    if owner is None or principal_of(owner) != principal_of(network.owner) or stated.name != network.name:
+    if (
+        owner is None
+        or principal_of(owner) != principal_of(network.owner)
+        or stated.name != network.name
+    ):
         raise DescriptorError("owner or name differ from the id's")
     key = decode_standard(stated.public_encryption_key)
     if key is None or len(key) != KEY_BYTES:

@@ -1,7 +1,8 @@
 """The key of a network that a session has sealed to: every later descriptor is compared with it.
 
-A network keeps its key (EN7), so one that changed means that something was replaced: the network, the node's store, or
-the node's answer. A client that sealed to the earlier key can detect that best.
+A network keeps its key (EN7), so one that changed means that something was replaced: the network,
+the node's store, or the node's answer. A client that sealed to the earlier key can detect that
+best.
 
 Example:
     session = session.with_pin(pin_of(descriptor))
@@ -66,8 +67,11 @@ def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
     except InvalidJson:
         return None
     pins = [
-        NetworkPin(one.network, decode_standard(one.public_encryption_key) or b"", one.key_version) for one in stated
+        NetworkPin(one.network, decode_standard(one.public_encryption_key) or b"", one.key_version)
+        for one in stated
     ]
-    if len({pin.network for pin in pins}) != len(pins) or any(len(pin.public_key) != _KEY_BYTES for pin in pins):
+    if len({pin.network for pin in pins}) != len(pins) or any(
+        len(pin.public_key) != _KEY_BYTES for pin in pins
+    ):
         return None
     return tuple(pins)

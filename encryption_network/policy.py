@@ -1,8 +1,9 @@
 """Evidence about a caller's code, and policies over it.
 
-Evidence is normalised and carries no verdict: it is judged anew at every release, so that a policy that was narrowed
-after the attestation binds the next release. A policy is JSON, in the network, in the node's release record, or as a
-fact of a delegation: `{"sealspace.attestation/v1": {...}}`. All its members are optional:
+Evidence is normalised and carries no verdict: it is judged anew at every release, so that a policy
+that was narrowed after the attestation binds the next release. A policy is JSON, in the network, in
+the node's release record, or as a fact of a delegation: `{"sealspace.attestation/v1": {...}}`. All
+its members are optional:
 
     measurements          [{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}], each 96 hex digits; without rtmr3 only
                           beside composeHashes
@@ -118,7 +119,9 @@ class Evidence:
     @property
     def measurements(self) -> "Measurements":
         """The five registers, which name image and code."""
-        return Measurements(mrtd=self.mrtd, rtmr0=self.rtmr0, rtmr1=self.rtmr1, rtmr2=self.rtmr2, rtmr3=self.rtmr3)
+        return Measurements(
+            mrtd=self.mrtd, rtmr0=self.rtmr0, rtmr1=self.rtmr1, rtmr2=self.rtmr2, rtmr3=self.rtmr3
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,8 @@ class Measurements:
     rtmr3: bytes | None = None
 
     def covers(self, other: "Measurements | Evidence") -> bool:
-        """Return whether the evidence is of this code, or everything that other measurements cover is covered here."""
+        """Return whether the evidence is of this code, or everything that other measurements cover
+        is covered here."""
         return (
             self.mrtd == other.mrtd
             and self.rtmr0 == other.rtmr0
@@ -146,8 +150,8 @@ class Measurements:
 class Policy:
     """Requirements for code that is to receive a key; an absent member takes the strict default.
 
-    Policies are only ever conjoined: a caller has to satisfy every one in force, so that a further policy can only
-    narrow. A policy that widens a default states so itself.
+    Policies are only ever conjoined: a caller has to satisfy every one in force, so that a further
+    policy can only narrow. A policy that widens a default states so itself.
     """
 
     measurements: tuple[Measurements, ...] = ()
@@ -176,9 +180,12 @@ class Policy:
             raise PolicyError("tcbStatuses", "unknown status, or one that may never be accepted")
         if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
             raise PolicyError("tcbGraceSeconds", "needed where an outdated status is accepted")
-        # RTMR3 alone or a compose hash alone means nothing: a hostile base image writes any log it likes.
+        # RTMR3 alone or a compose hash alone means nothing: a hostile base image writes any log it
+        # likes.
         if not self.compose_hashes and any(entry.rtmr3 is None for entry in self.measurements):
-            raise PolicyError("measurements", "rtmr3 is missing and no compose hash stands in for it")
+            raise PolicyError(
+                "measurements", "rtmr3 is missing and no compose hash stands in for it"
+            )
 
     @property
     def is_allow_list(self) -> bool:
@@ -197,7 +204,10 @@ class Policy:
             and set(self.td_attributes) <= set(other.td_attributes)
             and set(self.tcb_statuses) <= set(other.tcb_statuses)
             and set(self.advisories) <= set(other.advisories)
-            and (other.max_age_s is None or (self.max_age_s is not None and self.max_age_s <= other.max_age_s))
+            and (
+                other.max_age_s is None
+                or (self.max_age_s is not None and self.max_age_s <= other.max_age_s)
+            )
             and (self.tcb_grace_s or 0) <= (other.tcb_grace_s or 0)
             and self.min_evaluation_number >= other.min_evaluation_number
             and (self.receiver == "attested" or other.receiver == "signed")
@@ -205,7 +215,7 @@ class Policy:
         )
 
 
-# --- evidence as the store keeps it, under its holder's DID and receiver key -----------------------------------------
+# --- evidence as the store keeps it, under its holder's DID and receiver key ----------------------
 
 MAX_EVIDENCE_BYTES: Final = 16_384
 """Longest stored evidence; it has some 1,200 bytes, and the advisories grow slowly."""
@@ -241,7 +251,7 @@ def decode_evidence(value: bytes) -> Evidence:
         raise RecordError("evidence unreadable, or with a field of the wrong length") from exc
 
 
-# --- reading and writing policies ------------------------------------------------------------------------------------
+# --- reading and writing policies -----------------------------------------------------------------
 
 
 def parse_policy(value: Json) -> Policy:
@@ -274,7 +284,8 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Write a policy as the JSON object that `parse_policy` reads; members with their default value are left out."""
+    """Write a policy as the JSON object that `parse_policy` reads; members with their default value
+    are left out."""
     members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
 
@@ -287,7 +298,9 @@ def _json_of(value: Any) -> Json:
         case tuple():
             return [_json_of(entry) for entry in value]
         case dict():
-            return {name: _json_of(register) for name, register in value.items() if register is not None}
+            return {
+                name: _json_of(register) for name, register in value.items() if register is not None
+            }
     return cast(Json, value)
 
 
@@ -298,7 +311,8 @@ def encode_policy(policy: Policy) -> bytes:
 
 @remembered_of(values=256)
 def policy_digest(policy: Policy) -> str:
-    """Return the SHA-256 of a policy's canonical JSON in hex, by which audit and receipts name it."""
+    """Return the SHA-256 of a policy's canonical JSON in hex, by which audit and receipts name
+    it."""
     return hashlib.sha256(encode_policy(policy)).hexdigest()
 
 
@@ -312,7 +326,8 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
                 policies.append(parse_policy(value))
             elif is_policy_name(name):  # skipping it would widen
                 raise PolicyError("", "unknown version, or its name in another case")
-            elif states_policy((value,)):  # deeper than where policies are read: a condition must not be passed over
+            elif states_policy((value,)):
+                # deeper than where policies are read: a condition must not be passed over
                 raise PolicyError("", "not a member of a fact itself")
     if len(policies) > MAX_POLICIES:
         raise PolicyError("", f"more than {MAX_POLICIES} policies in one delegation")
@@ -394,9 +409,13 @@ def _kv_path(text: str) -> str:
     return resource.text
 
 
-def _is_within(inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq) -> bool:
+def _is_within(
+    inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq
+) -> bool:
     """Compare two lists that state nothing when empty."""
-    return not outer or (bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner))
+    return not outer or (
+        bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner)
+    )
 
 
 def _provider_covers(allowed: str, provider: str) -> bool:

@@ -1,4 +1,5 @@
-"""Receipts: what the node states, under its identity key, about one release that it admitted (RC7, RC9, RC10).
+"""Receipts: what the node states, under its identity key, about one release that it admitted (RC7,
+RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -58,7 +59,9 @@ class Digest(bytes):
     """A SHA-256; canonical JSON has it as hex."""
 
 
-class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True):
+class QuoteVerdict(
+    Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
+):
     """What the code was judged by: SHA-256 of documents, and the challenge."""
 
     record: Digest
@@ -68,7 +71,9 @@ class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False, rename="camel", 
     nonce: Digest | None
 
 
-class Receipt(Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True):
+class Receipt(
+    Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
+):
     """One release; see the module for the members."""
 
     type: Literal["sealspace.receipt/v1"] = RECEIPT_TYPE

@@ -26,8 +26,8 @@ def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dic
     Returns:
         The signed answer (enc 2.7): the key is in it only under the receiver's key.
     Raises:
-        RequestError: the wrapped key does not open to 32 bytes (row 22), or the receiver key is not 32 bytes or is
-            of low order (row 23).
+        RequestError: the wrapped key does not open to 32 bytes (row 22), or the receiver key is not
+            32 bytes or is of low order (row 23).
         RuntimeError: the keyring is another node's.
     Does not check:
         That the commit which carries the audit record succeeded; the caller calls this after it.

@@ -1,7 +1,8 @@
-"""The release record: what one store's node requires before it releases a key, the same for every worker and machine.
+"""The release record: what one store's node requires before it releases a key, the same for every
+worker and machine.
 
-It is in the store, not in each worker's configuration: a node that starts with looser settings than the record is
-refused, and only an explicit, audited command loosens it.
+It is in the store, not in each worker's configuration: a node that starts with looser settings than
+the record is refused, and only an explicit, audited command loosens it.
 
 Example:
     if configured.is_looser_than(stored):
@@ -19,17 +20,26 @@ from capabilities.strict_json import Sha256Hex, parse_json, shaped
 
 from .canonical_json import canonical_members
 from .errors import PolicyError, RecordError
-from .key_providers import DEFAULT_KEY_PROVIDERS, MAX_ID_BYTES, MAX_KEY_PROVIDERS, are_accepted, parse_key_provider
+from .key_providers import (
+    DEFAULT_KEY_PROVIDERS,
+    MAX_ID_BYTES,
+    MAX_KEY_PROVIDERS,
+    are_accepted,
+    parse_key_provider,
+)
 from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 
 Mode = Literal["delegates", "everyone", "off"]
-"""delegates: every caller but the owner in person proves its code. everyone: the owner too. off: development."""
+"""delegates: every caller but the owner in person proves its code. everyone: the owner too. off:
+development."""
 
 Ground = Literal["owner", "owner_session", "attested", "off"]
 """Why a release was admitted: IP1, IP2, evidence, or a node that requires nothing."""
 
 MAX_TRUST_ROOTS: Final = 16
-INTEL_ROOT_SHA256: Final = bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
+INTEL_ROOT_SHA256: Final = bytes.fromhex(
+    "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
+)
 """Of the certificate (DER) at which quotes of genuine platforms end."""
 _STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
 _MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
@@ -61,11 +71,16 @@ class ReleaseRecord:
     @property
     def states_list(self) -> bool:
         """True when the node's policy may replace an owner's allow-list."""
-        return self.node_policy_suffices and self.node_policy is not None and self.node_policy.is_allow_list
+        return (
+            self.node_policy_suffices
+            and self.node_policy is not None
+            and self.node_policy.is_allow_list
+        )
 
 
 CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
-"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node fetches it; missing."""
+"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node
+fetches it; missing."""
 
 
 class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -86,7 +101,9 @@ class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
     node_policy: dict[str, Any] | None  # as `parse_policy` takes it
     node_policy_suffices: bool
     # Absent in older records, when it was no term of the store.
-    key_providers: Annotated[tuple[str, ...], Meta(max_length=MAX_KEY_PROVIDERS)] = DEFAULT_KEY_PROVIDERS
+    key_providers: Annotated[tuple[str, ...], Meta(max_length=MAX_KEY_PROVIDERS)] = (
+        DEFAULT_KEY_PROVIDERS
+    )
 
 
 def encode_release_record(record: ReleaseRecord) -> bytes:

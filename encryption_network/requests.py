@@ -1,12 +1,13 @@
-"""The request ladders of encryption networks, as pure steps that the node strings together with its reads.
+"""The request ladders of encryption networks, as pure steps that the node strings together with its
+reads.
 
-Each function is one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the rows' order; each raises the
-`RequestError` of the first row that fails. Between the steps the node verifies the token, judges the chain, reads the
-store and asks the gate:
+Each function is one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the rows' order;
+each raises the `RequestError` of the first row that fails. Between the steps the node verifies the
+token, judges the chain, reads the store and asks the gate:
 
     decrypt    read_body (1) -> check_audience (2) -> [signature, chain] (3) -> parse_path_id (4)
-               -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] -> check_decrypt (13-21)
-               -> gate.admit -> release.open_key (22-24)
+               -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] ->
+               check_decrypt (13-21) -> gate.admit -> release.open_key (22-24)
     /invoke    [time, signature, lifetime] -> invoked_network (4) -> read_body (1) -> [chain] (3)
                -> parse_decrypt_body ... as above, with the errors' `/invoke` texts
     create     read_body (2) -> check_audience (3) -> [signature, chain] (4) -> parse_create (5, 6)
@@ -27,7 +28,13 @@ from msgspec import Meta, Struct, ValidationError, convert
 from capabilities.abilities import DECRYPT
 from capabilities.cids import cid_text
 from capabilities.errors import InvalidIdentifier
-from capabilities.resources import NETWORK_PREFIX, NetworkId, network_id, network_of, parse_network_id
+from capabilities.resources import (
+    NETWORK_PREFIX,
+    NetworkId,
+    network_id,
+    network_of,
+    parse_network_id,
+)
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability, Invocation
@@ -65,7 +72,8 @@ _BODY_SHAPE: Final = Shape(
     closed=True,
 )
 _CREATE_SHAPE: Final = Shape(
-    {"name": "string", "ownerDid": "string", "threshold": "object"}, optional=frozenset({"threshold"})
+    {"name": "string", "ownerDid": "string", "threshold": "object"},
+    optional=frozenset({"threshold"}),
 )
 _THRESHOLD_SHAPE: Final = Shape({"n": "u32", "t": "u32"})
 _NEW_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -73,7 +81,7 @@ _NO_FACTS: Final = "missing encryption invocation facts"
 _NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
 
 
-# --- both ladders --------------------------------------------------------------------------------------------------
+# --- both ladders ---------------------------------------------------------------------------------
 
 
 def check_audience(audience: str, node_did: str) -> None:
@@ -85,7 +93,9 @@ def check_audience(audience: str, node_did: str) -> None:
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
     """Return the network that an `/invoke` token asks to decrypt on."""
     texts = [
-        c.resource.text for c in capabilities if c.ability == DECRYPT and c.resource.text.startswith(NETWORK_PREFIX)
+        c.resource.text
+        for c in capabilities
+        if c.ability == DECRYPT and c.resource.text.startswith(NETWORK_PREFIX)
     ]
     if not texts:
         return None
@@ -101,7 +111,8 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
-    """Require the first capability with the action's ability to name the network (rows 11, 12; 13, 14)."""
+    """Require the first capability with the action's ability to name the network (rows 11, 12; 13,
+    14)."""
     for capability in invocation.capabilities:
         if capability.ability == action:
             if network_of(capability.resource) != network:
@@ -110,13 +121,14 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
     raise RequestError("action-not-permitted")
 
 
-# --- decrypt -------------------------------------------------------------------------------------------------------
+# --- decrypt --------------------------------------------------------------------------------------
 
 _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """A decrypt body (enc 2.7) as its sender states it; hashes are hex SHA-256 over the quoted base64 texts."""
+    """A decrypt body (enc 2.7) as its sender states it; hashes are hex SHA-256 over the quoted
+    base64 texts."""
 
     type: str
     target_node: str
@@ -130,7 +142,8 @@ class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="ca
 
 
 class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The fact that a decrypt token is bound by (enc 2.4); a fact with other members, or of other types, is none."""
+    """The fact that a decrypt token is bound by (enc 2.4); a fact with other members, or of other
+    types, is none."""
 
     type: str
     target_node: str
@@ -208,7 +221,9 @@ def _fault(value: Json) -> str | None:
     return None
 
 
-def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str) -> BoundDecrypt:
+def bind_decrypt(
+    invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
+) -> BoundDecrypt:
     """Bind token, body, path and node to each other (rows 6 to 12)."""
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
@@ -223,7 +238,11 @@ def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, 
 
 
 def check_decrypt(
-    bound: BoundDecrypt, record: NetworkRecord | None, now: float, *, max_lifetime_s: int = MAX_LIFETIME_S
+    bound: BoundDecrypt,
+    record: NetworkRecord | None,
+    now: float,
+    *,
+    max_lifetime_s: int = MAX_LIFETIME_S,
 ) -> CheckedDecrypt:
     """Check a bound request against the network's record (rows 13 to 21).
 
@@ -233,8 +252,10 @@ def check_decrypt(
         now: epoch seconds.
         max_lifetime_s: how far ahead `exp` may be.
     Raises:
-        RequestError: `network-not-found` (13). `network-revoked`, `network-not-active` (14). `version-mismatch` (15).
-        `not-yet-valid` (16). `expired` (17). `invalid-base64` (18). `hash-mismatch` (19 receiver, 20 key, 21 body).
+        RequestError: `network-not-found` (13). `network-revoked`, `network-not-active` (14).
+            `version-mismatch` (15).
+        `not-yet-valid` (16). `expired` (17). `invalid-base64` (18). `hash-mismatch` (19 receiver,
+        20 key, 21 body).
     Does not check:
         That the keys are usable; `release.open_key` does, after the gate.
     """
@@ -245,11 +266,15 @@ def check_decrypt(
     if record.state != "active":
         raise RequestError("network-not-active", record.state)
     body, facts = bound.body.stated, bound.facts
-    if not body.alg == facts.alg == record.alg or not body.key_version == facts.key_version == record.key_version:
+    if (
+        not body.alg == facts.alg == record.alg
+        or not body.key_version == facts.key_version == record.key_version
+    ):
         raise RequestError("version-mismatch")  # row 15
     # rows 16, 17
     now_s = int(now)
-    if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:  # row 16
+    # row 16
+    if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:
         raise RequestError("not-yet-valid")
     if not now_s < int(bound.invocation.expires_at) <= now_s + max_lifetime_s:  # row 17
         raise RequestError("expired")
@@ -288,16 +313,18 @@ def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, Network
 def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
     stated = body.stated
     receiver_hash = canonical_hash(stated.receiver_public_key)
-    if not stated.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:  # row 19
+    # row 19
+    if not stated.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:
         raise RequestError("hash-mismatch", "receiverPublicKeyHash")
     key_hash = canonical_hash(stated.encrypted_symmetric_key)
-    if not stated.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:  # row 20
+    # row 20
+    if not stated.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:
         raise RequestError("hash-mismatch", "encryptedSymmetricKeyHash")
     if facts.body_hash != body.body_hash:  # row 21
         raise RequestError("hash-mismatch", "bodyHash")
 
 
-# --- create and revoke ---------------------------------------------------------------------------------------------
+# --- create and revoke ----------------------------------------------------------------------------
 
 
 class CreateBody(Struct, frozen=True):
@@ -311,8 +338,8 @@ def parse_create(value: Json) -> CreateBody:
     """Read the body of a create request (rows 5 and 6).
 
     Raises:
-        RequestError: `create-body-malformed`, wrong shape, a name that clients cannot write, or another threshold than
-            one of one.
+        RequestError: `create-body-malformed`, wrong shape, a name that clients cannot write, or
+            another threshold than one of one.
         RequestError: `invalid-network-id`, owner and name make no id.
     """
     try:
@@ -327,9 +354,11 @@ def parse_create(value: Json) -> CreateBody:
         network = network_id(cast(str, members["ownerDid"]), cast(str, members["name"]))
     except InvalidIdentifier as exc:
         raise RequestError("invalid-network-id", exc.text) from exc  # row 6
-    if _NEW_NAME.fullmatch(network.name) is None:  # enc-D4: a name that clients cannot write is never found again
+    # enc-D4: a name that clients cannot write is never found again
+    if _NEW_NAME.fullmatch(network.name) is None:
         raise RequestError(
-            "create-body-malformed", "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'"
+            "create-body-malformed",
+            "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
         )
     if isinstance(threshold, dict) and (threshold["n"], threshold["t"]) != (
         1,
@@ -339,7 +368,9 @@ def parse_create(value: Json) -> CreateBody:
     return CreateBody(network, body_hash)
 
 
-def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str) -> str:
+def bind_admin(
+    invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str
+) -> str:
     """Bind a create or revoke token to its network, body and node (rows 7 to 16)."""
     fact, bound_network = _bound_fact(invocation.facts, AdminFacts)  # row 7
     if fact.type != ADMIN_TYPE:  # row 8
@@ -360,7 +391,8 @@ def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_
 
 
 def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
-    """Return the 32 bytes that a create or revoke token claims: its issuer's nonce is valid for one (row 17).
+    """Return the 32 bytes that a create or revoke token claims: its issuer's nonce is valid for one
+    (row 17).
 
     The issuer is the canonical principal, so that another spelling of it has the same nonces.
     """
@@ -368,7 +400,8 @@ def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Require the id to be free (row 18) or its active network unclaimed (EN31); a revoked one keeps its id (EN7)."""
+    """Require the id to be free (row 18) or its active network unclaimed (EN31); a revoked one
+    keeps its id (EN7)."""
     if existing is not None and (existing.claimed or existing.state != "active"):
         raise RequestError("network-exists")
 
@@ -380,7 +413,7 @@ def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
     return existing
 
 
-# --- the sender's side ---------------------------------------------------------------------------------------------
+# --- the sender's side ----------------------------------------------------------------------------
 
 
 def decrypt_body_json(
@@ -409,15 +442,38 @@ def decrypt_body_json(
 
 def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
     """Make the fact that binds a token to a decrypt body (enc 2.4)."""
-    shared = ("targetNode", "networkId", "encryptedSymmetricKeyHash", "receiverPublicKeyHash", "alg", "keyVersion")
-    return {"type": DECRYPT_TYPE, "bodyHash": canonical_hash(body), **{name: body[name] for name in shared}}
+    shared = (
+        "targetNode",
+        "networkId",
+        "encryptedSymmetricKeyHash",
+        "receiverPublicKeyHash",
+        "alg",
+        "keyVersion",
+    )
+    return {
+        "type": DECRYPT_TYPE,
+        "bodyHash": canonical_hash(body),
+        **{name: body[name] for name in shared},
+    }
 
 
-def admin_fact(network: str, *, target_node: str, action: str, body: dict[str, Json]) -> dict[str, Json]:
-    """Make the fact that binds a token to a create body, or to the empty body of a revoke (enc 2.4)."""
-    return {**change_fact(ADMIN_TYPE, network, target_node=target_node, body=body), "action": action}
+def admin_fact(
+    network: str, *, target_node: str, action: str, body: dict[str, Json]
+) -> dict[str, Json]:
+    """Make the fact that binds a token to a create body, or to the empty body of a revoke (enc
+    2.4)."""
+    return {
+        **change_fact(ADMIN_TYPE, network, target_node=target_node, body=body),
+        "action": action,
+    }
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Make the fact that binds a token to a change of a network in person (RL17, RC22): `POLICY_FACT` and alike."""
-    return {"type": fact_type, "targetNode": target_node, "networkId": network, "bodyHash": canonical_hash(body)}
+    """Make the fact that binds a token to a change of a network in person (RL17, RC22):
+    `POLICY_FACT` and alike."""
+    return {
+        "type": fact_type,
+        "targetNode": target_node,
+        "networkId": network,
+        "bodyHash": canonical_hash(body),
+    }

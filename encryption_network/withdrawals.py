@@ -1,11 +1,13 @@
-"""Withdrawals: code, backends and evidence that may receive no key any more, whatever policies say (RC20 to RC24).
+"""Withdrawals: code, backends and evidence that may receive no key any more, whatever policies say
+(RC20 to RC24).
 
-An owner withdraws for one network, the operator for all, and a release is checked against both lists. A list only
-grows, and a further entry can only refuse.
+An owner withdraws for one network, the operator for all, and a release is checked against both
+lists. A list only grows, and a further entry can only refuse.
 
     member of a request     withdraws
     measurement             96 hex digits: evidence with this register, MRTD, RTMR0 to RTMR3 or MRSEAM;
-                            64 hex digits: evidence with this compose hash, or one that it may conceal
+                            64 hex digits: evidence with this compose hash, or one that it may
+                            conceal
     did                     releases to this DID, and under any delegation that it signed or received
     evidence                releases on the evidence with this SHA-256, as receipts and the audit name it
 
@@ -39,8 +41,11 @@ _DIGEST_BYTES: Final = 32
 _MAX_DID_CHARS: Final = 512
 
 
-class Withdrawals(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A list of code, backends and evidence that may receive no key; the fields are the row's layout."""
+class Withdrawals(
+    msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
+):
+    """A list of code, backends and evidence that may receive no key; the fields are the row's
+    layout."""
 
     version: Literal[1] = 1
     measurements: frozenset[bytes] = frozenset()
@@ -60,14 +65,17 @@ class Withdrawals(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
         """Return whether one of some principals is listed."""
-        return bool(self.dids) and any(party in self.dids or principal_of(party) in self.dids for party in parties)
+        return bool(self.dids) and any(
+            party in self.dids or principal_of(party) in self.dids for party in parties
+        )
 
     def withdraw(self, evidence: Evidence) -> bool:
-        """Return whether evidence is listed: itself, a measurement in it, or one that it may conceal."""
+        """Return whether evidence is listed: itself, a measurement in it, or one that it may
+        conceal."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
-        # RC30: an application withdrawn by a compose hash would leave out the log that names it. Something was written
-        # into RTMR3 then, and no event log states what.
+        # RC30: an application withdrawn by a compose hash would leave out the log that names it.
+        # Something was written into RTMR3 then, and no event log states what.
         conceals = evidence.compose_hash is None and any(evidence.rtmr3)
         if conceals and any(len(measurement) == _DIGEST_BYTES for measurement in self.measurements):
             return True
@@ -80,7 +88,8 @@ NOTHING_WITHDRAWN: Final = Withdrawals()
 
 @remembered_of(values=1024)  # of the same evidence at each release, until it ends
 def evidence_digest(evidence: Evidence) -> bytes:
-    """Return the SHA-256 by which audit, receipts and withdrawals name evidence: over its stored form."""
+    """Return the SHA-256 by which audit, receipts and withdrawals name evidence: over its stored
+    form."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
 
 
@@ -100,14 +109,18 @@ def parse_withdrawal(value: Json) -> Withdrawals:
     """Read a request to withdraw."""
     match value:
         case {"measurement": text, **others} if not others:
-            measurement = _hex(text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits")
+            measurement = _hex(
+                text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits"
+            )
             if not any(measurement):
                 raise WithdrawalError("zeros are an unused register and name no code")
             return Withdrawals(measurements=frozenset((measurement,)))
         case {"did": text, **others} if not others:
             return Withdrawals(dids=frozenset((_did(text),)))
         case {"evidence": text, **others} if not others:
-            return Withdrawals(evidence=frozenset((_hex(text, (_DIGEST_BYTES,), "64 lower-case hex digits"),)))
+            return Withdrawals(
+                evidence=frozenset((_hex(text, (_DIGEST_BYTES,), "64 lower-case hex digits"),))
+            )
         case _:
             raise WithdrawalError("send exactly one of measurement, did and evidence")
 
@@ -154,6 +167,7 @@ def decode_withdrawals(value: bytes) -> Withdrawals:
         raise RecordError("list of withdrawals with a measurement of the wrong length")
     if any(len(entry) != _DIGEST_BYTES for entry in listed.evidence):
         raise RecordError("list of withdrawals with a digest of the wrong length")
-    if encode_withdrawals(listed) != value:  # a row without one of its lists is damaged, and not an empty list
+    # a row without one of its lists is damaged, and not an empty list
+    if encode_withdrawals(listed) != value:
         raise RecordError("list of withdrawals unreadable")
     return listed or NOTHING_WITHDRAWN

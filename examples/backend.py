@@ -8,7 +8,8 @@
     sealspace backend grant http://127.0.0.1:8080
     curl 'http://127.0.0.1:8080/work?owner=DID'    # the owner's, which `sealspace whoami` prints
 
-Inside a TDX guest `agent = DstackSource.find()` takes the place of the simulation; nothing else changes.
+Inside a TDX guest `agent = DstackSource.find()` takes the place of the simulation; nothing else
+changes.
 """
 
 import os
@@ -25,10 +26,16 @@ PORT = int(os.environ.get("PORT", "8080"))
 
 
 async def main() -> web.Application:
-    """Return the application: what it publishes, what it takes up, and one page that works with the secret."""
+    """Return the application: what it publishes, what it takes up, and one page that works with the
+    secret."""
     agent = SimulatedSource.load(Path("tee"), compose="services: {}")
     backend = Backend.open(NODE, agent, folder=Path("example"), keys=agent)
-    manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+    manifest = {
+        "app_id": "com.example.notes",
+        "name": "Notes",
+        "defaults": False,
+        "secrets": {"API_KEY": True},
+    }
 
     async def work(request: web.Request) -> web.Response:
         api_key = await backend.read_secret(request.query["owner"], "API_KEY")

@@ -1,10 +1,12 @@
-"""The whole story in one minute: a real node, a real runner, and a simulated TEE. `make demo` plays it.
+"""The whole story in one minute: a real node, a real runner, and a simulated TEE. `make demo` plays
+it.
 
     python examples/demo.py
 
-The node is `sealspace serve` in a folder of its own, on a free port of loopback. It trusts a root certificate that was
-made for this run, under which a software platform mints quotes in the genuine format; everything else is as in
-production. Each step is checked, and the first one that fails ends the demo with status 1.
+The node is `sealspace serve` in a folder of its own, on a free port of loopback. It trusts a root
+certificate that was made for this run, under which a software platform mints quotes in the genuine
+format; everything else is as in production. Each step is checked, and the first one that fails ends
+the demo with status 1.
 """
 
 import argparse
@@ -73,8 +75,12 @@ LOG_LINES: Final = 20
 
 def main() -> int:
     """Play the story; return the exit status. Leaves no process and no file."""
-    parser = argparse.ArgumentParser(description="Run a node, a backend and a runner, and show what they do.")
-    parser.add_argument("--dir", type=Path, help="where to make the demo's folder, which is removed at the end")
+    parser = argparse.ArgumentParser(
+        description="Run a node, a backend and a runner, and show what they do."
+    )
+    parser.add_argument(
+        "--dir", type=Path, help="where to make the demo's folder, which is removed at the end"
+    )
     folder = Path(tempfile.mkdtemp(prefix="sealspace-demo-", dir=parser.parse_args().dir))
     try:
         return asyncio.run(play(folder))
@@ -95,16 +101,23 @@ async def play(folder: Path) -> int:
     narrator, platform = Narrator(), SimulatedPlatform.from_seed(secrets.token_bytes(32))
     platform.save(folder / "tee")
     (folder / "tee" / "collateral").mkdir()
-    (folder / "tee" / "collateral" / "platform.json").write_bytes(platform.collateral_json(time.time()))
+    (folder / "tee" / "collateral" / "platform.json").write_bytes(
+        platform.collateral_json(time.time())
+    )
     node, runner = Process("node", folder), Process("runner", folder)
     try:
         async with AsyncExitStack() as clients:
             story = Story(node, platform, narrator, clients)
             await story.play()
             if find_spec("wasmtime") is None:
-                print("\nWithout the extra `runner` nothing is run with secrets: pip install 'sealspace[runner]'")
+                print(
+                    "\nWithout the extra `runner` nothing is run with secrets: pip install"
+                    " 'sealspace[runner]'"
+                )
             else:
-                print("\nthe same secret in somebody else's program, on a runner in a simulated TEE\n")
+                print(
+                    "\nthe same secret in somebody else's program, on a runner in a simulated TEE\n"
+                )
                 await RunnerStory(story, runner).play()
     except StepFailed as failed:
         narrator.failed(failed)
@@ -118,7 +131,7 @@ async def play(folder: Path) -> int:
     return 0
 
 
-# --- what is printed --------------------------------------------------------------------------------------------------
+# --- what is printed ------------------------------------------------------------------------------
 
 
 class StepFailed(Exception):
@@ -126,11 +139,16 @@ class StepFailed(Exception):
 
 
 class Narrator:
-    """Prints the steps: number, description, tick; below it what is worth seeing. Never a secret."""
+    """Prints the steps: number, description, tick; below it what is worth seeing. Never a
+    secret."""
 
     def __init__(self) -> None:
         self.steps = 0
-        self._marks = ("✓", "✗") if (sys.stdout.encoding or "").lower().startswith("utf") else ("ok", "FAILED")
+        self._marks = (
+            ("✓", "✗")
+            if (sys.stdout.encoding or "").lower().startswith("utf")
+            else ("ok", "FAILED")
+        )
         self._notes: list[str] = []
 
     @contextmanager
@@ -159,14 +177,17 @@ class Narrator:
 
     @contextmanager
     def refused(self, kind: type[SealspaceError], *, reason: str | None = None) -> Iterator[None]:
-        """Expect that the block is refused, by this kind of error and, for the release gate, with this reason."""
+        """Expect that the block is refused, by this kind of error and, for the release gate, with
+        this reason."""
         try:
             yield
         except DecryptDenied as exc:
             inner = exc.refusal
             require(isinstance(inner, kind), f"refused for another cause: {inner}")
             if isinstance(inner, ReleaseRefused):
-                require(reason in (None, inner.reason), f"refused for another reason: {inner.reason}")
+                require(
+                    reason in (None, inner.reason), f"refused for another reason: {inner.reason}"
+                )
             self.note(f"refused: {inner.text}")
         except kind as exc:
             self.note(f"refused: {getattr(exc, 'text', '') or exc}")
@@ -186,7 +207,8 @@ def require(holds: bool, otherwise: str) -> None:
 
 
 def stop_if_asked() -> None:
-    """End the story if that was requested: a wait with a time limit may mistake a cancellation for its own."""
+    """End the story if that was requested: a wait with a time limit may mistake a cancellation for
+    its own."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -194,7 +216,10 @@ def stop_if_asked() -> None:
 
 def digest_of(secret: str | bytes) -> str:
     """Return the part of a secret that may be shown: the beginning of its SHA-256."""
-    return f"sha256 {hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()[:16]}…"
+    return (
+        "sha256"
+        f" {hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()[:16]}…"
+    )
 
 
 def short(did: str) -> str:
@@ -202,11 +227,12 @@ def short(did: str) -> str:
     return f"{did[:20]}…{did[-4:]}"
 
 
-# --- processes --------------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 class Process:
-    """A command of `sealspace` that serves, in a session of its own: Ctrl-C reaches the demo alone, which stops it."""
+    """A command of `sealspace` that serves, in a session of its own: Ctrl-C reaches the demo alone,
+    which stops it."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.url = ""
@@ -229,19 +255,27 @@ class Process:
         status = await (await self._spawn(arguments, stderr=asyncio.subprocess.DEVNULL)).wait()
         require(status == 0, f"sealspace {' '.join(arguments[:2])} ended with status {status}")
 
-    async def _spawn(self, arguments: tuple[str, ...], *, stderr: int) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, arguments: tuple[str, ...], *, stderr: int
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("sealspace")), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=stderr,
             # The caller's settings are not this process's.
-            env={name: value for name, value in os.environ.items() if not name.startswith("SEALSPACE_")},
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("SEALSPACE_")
+            },
             cwd=self.folder,
             start_new_session=True,
         )
 
-    async def _read(self, process: asyncio.subprocess.Process, listening: "asyncio.Future[str]") -> None:
+    async def _read(
+        self, process: asyncio.subprocess.Process, listening: "asyncio.Future[str]"
+    ) -> None:
         assert process.stderr is not None  # stderr=PIPE
         async for line in process.stderr:
             text = line.decode(errors="replace").strip()
@@ -249,7 +283,9 @@ class Process:
             if text.startswith("listening on ") and not listening.done():
                 listening.set_result(text.removeprefix("listening on "))
         if not listening.done():
-            listening.set_exception(StepFailed(f"the {self._name} does not start: {' '.join(self.lines)}"))
+            listening.set_exception(
+                StepFailed(f"the {self._name} does not start: {' '.join(self.lines)}")
+            )
 
     async def stop(self) -> None:
         """Stop it in order; kill what does not stop in time."""
@@ -288,7 +324,7 @@ def session_members(session: int) -> list[int]:
     return sorted(found, key=lambda pid: pid != session)
 
 
-# --- first act: a backend ---------------------------------------------------------------------------------------------
+# --- first act: a backend -------------------------------------------------------------------------
 
 
 class CountingWallet(WalletSigner):
@@ -305,7 +341,13 @@ class CountingWallet(WalletSigner):
 class Story:
     """The steps, in order; attributes pass results from one step to the next."""
 
-    def __init__(self, node: Process, platform: SimulatedPlatform, narrator: Narrator, clients: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        node: Process,
+        platform: SimulatedPlatform,
+        narrator: Narrator,
+        clients: AsyncExitStack,
+    ) -> None:
         self.node = node
         self.platform = platform
         self.narrator = narrator
@@ -326,7 +368,9 @@ class Story:
             await self._serve()
             self.owner = await self.client(None)
             self._node_id = (await self.owner.info()).node_id
-            self.narrator.note(f"{self.node.url}, {short(self._node_id)}, trusts the simulated platform's root")
+            self.narrator.note(
+                f"{self.node.url}, {short(self._node_id)}, trusts the simulated platform's root"
+            )
         await self._sign_in()
         await self._store_secret()
         wanted = self._ask_by_manifest()
@@ -341,23 +385,45 @@ class Story:
 
     async def _serve(self) -> None:
         trust = ("--trust-root", "tee/root-ca.pem", "--collateral", "tee/collateral")
-        await self.node.start("serve", "--data", "data", "--host", "127.0.0.1", "--port", "0", "--workers", "1", *trust)
+        await self.node.start(
+            "serve",
+            "--data",
+            "data",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--workers",
+            "1",
+            *trust,
+        )
 
     async def _sign_in(self) -> None:
-        with self.narrator.step("the owner signs in with a wallet; the rest is there without a further signature"):
+        with self.narrator.step(
+            "the owner signs in with a wallet; the rest is there without a further signature"
+        ):
             await self.owner.sign_in(self.wallet)
             self._network = self.owner.encryption.network()
             await self.owner.encryption.descriptor(self._network)
             require(await self.owner.secrets().list() == (), "the space for secrets is not empty")
-            require(self.wallet.signatures == 1, f"the wallet was asked {self.wallet.signatures} times")
-            self.narrator.note(f"owner {short(self.wallet.did)}; spaces `default` and `secrets`, one network")
+            require(
+                self.wallet.signatures == 1, f"the wallet was asked {self.wallet.signatures} times"
+            )
+            self.narrator.note(
+                f"owner {short(self.wallet.did)}; spaces `default` and `secrets`, one network"
+            )
 
     async def _store_secret(self) -> None:
         with self.narrator.step(f"the owner stores {SECRET}"):
             await self.owner.secrets().put(SECRET, self.value)
-            require(await self.owner.secrets().get(SECRET) == self.value, "the owner reads another value")
+            require(
+                await self.owner.secrets().get(SECRET) == self.value,
+                "the owner reads another value",
+            )
             require((await self.owner.secrets().list()) == (SECRET,), "the secret is not listed")
-            self.narrator.note(f"{digest_of(self.value)}; the node holds an envelope and not its content")
+            self.narrator.note(
+                f"{digest_of(self.value)}; the node holds an envelope and not its content"
+            )
 
     def _ask_by_manifest(self) -> list[Capability]:
         with self.narrator.step("an app's manifest asks for it"):
@@ -374,23 +440,43 @@ class Story:
             asked = [one for one in resolve_manifest(manifest) if one.service == "tinycloud.kv"]
             require(len(asked) == 1, "the manifest asks for something else")
             path = self.owner.secrets().resource(SECRET)
-            require(path.endswith(f":{asked[0].space}/kv/{asked[0].path}"), "the manifest names another path")
-            self.narrator.note(f"{manifest.name} asks for {asked[0].actions[0]} on {asked[0].space}/{asked[0].path}")
+            require(
+                path.endswith(f":{asked[0].space}/kv/{asked[0].path}"),
+                "the manifest names another path",
+            )
+            self.narrator.note(
+                f"{manifest.name} asks for {asked[0].actions[0]} on"
+                f" {asked[0].space}/{asked[0].path}"
+            )
             self.narrator.note(f"for its backend {short(backend.did)}")
-            # A manifest cannot name the owner's network; the owner adds the right to open what is read.
-            return [*(allow(path, action) for action in asked[0].actions), allow(self._network.text, DECRYPT)]
+            # A manifest cannot name the owner's network; the owner adds the right to open what is
+            # read.
+            return [
+                *(allow(path, action) for action in asked[0].actions),
+                allow(self._network.text, DECRYPT),
+            ]
 
     async def _grant_to_backend(self, wanted: Sequence[Capability]) -> None:
-        with self.narrator.step("the owner approves one measurement and grants that one secret to the backend"):
+        with self.narrator.step(
+            "the owner approves one measurement and grants that one secret to the backend"
+        ):
             approved = measurements_of(APPROVED)
             self._grant = await self.owner.delegations.delegate(
-                Ed25519Signer(self._backend_seed).did, wanted, policy=self._policy(), wallet=self.wallet
+                Ed25519Signer(self._backend_seed).did,
+                wanted,
+                policy=self._policy(),
+                wallet=self.wallet,
             )
             self.narrator.note(f"{APPROVED!r}: MRTD {approved.mrtd.hex()[:16]}…, RTMR0-3 with it")
-            self.narrator.note(f"grant {self._grant.cid[:20]}…, its conditions signed with it: this code, this path")
+            self.narrator.note(
+                f"grant {self._grant.cid[:20]}…, its conditions signed with it: this code, this"
+                " path"
+            )
 
     async def _refused_before_attesting(self) -> None:
-        with self.narrator.step("the backend reads the envelope, and is refused the key before it attests"):
+        with self.narrator.step(
+            "the backend reads the envelope, and is refused the key before it attests"
+        ):
             self._backend_client, self._backend = await self._enter(self._grant, APPROVED)
             await self._backend_client.secrets(self.wallet.did).envelope(SECRET)
             with self.narrator.refused(ReleaseRefused, reason="not_attested"):
@@ -401,10 +487,14 @@ class Story:
             attestation = await self._backend.attest(self._network)
             value = await self._backend.read_secret(self.wallet.did, SECRET)
             require(value == self.value, "the backend read another value")
-            self.narrator.note(f"evidence {attestation.evidence[:16]}…; {digest_of(value)}: the same")
+            self.narrator.note(
+                f"evidence {attestation.evidence[:16]}…; {digest_of(value)}: the same"
+            )
 
     async def _refused_without_policy(self, wanted: Sequence[Capability]) -> None:
-        with self.narrator.step("a genuine quote alone is not enough: a grant that approves no code opens nothing"):
+        with self.narrator.step(
+            "a genuine quote alone is not enough: a grant that approves no code opens nothing"
+        ):
             bare = await self.owner.delegations.delegate(self._backend.did, wanted)
             _, backend = await self._enter(bare, APPROVED)
             await backend.attest(self._network)
@@ -434,7 +524,9 @@ class Story:
                 await self._backend.read_secret(self.wallet.did, SECRET)
         with self.narrator.step("the same grant in other bytes stays revoked"):
             respelled = respell(self._grant.header)
-            require(read_grant(respelled).cid != self._grant.cid, "the other bytes have the same id")
+            require(
+                read_grant(respelled).cid != self._grant.cid, "the other bytes have the same id"
+            )
             async with Transport(self.node.url) as transport:
                 with self.narrator.refused(DelegationRevoked):
                     await transport.require(Request("POST", "/delegate", mint=lambda: respelled))
@@ -455,8 +547,12 @@ class Story:
             self.narrator.note(f"{digest_of(value)}: the same")
             with self.narrator.refused(DelegationRevoked):
                 await self._backend_client.secrets(self.wallet.did).envelope(SECRET)
-        with self.narrator.step("the evidence stands too: a new grant opens the secret without attesting again"):
-            again = await self.owner.delegations.delegate(self._backend.did, wanted, policy=self._policy())
+        with self.narrator.step(
+            "the evidence stands too: a new grant opens the secret without attesting again"
+        ):
+            again = await self.owner.delegations.delegate(
+                self._backend.did, wanted, policy=self._policy()
+            )
             client = await self.client(key_session(self._backend_seed))
             await client.delegations.take_up(again)
             standing = self._backend.attestation
@@ -465,11 +561,17 @@ class Story:
             value = await client.secrets(self.wallet.did).get(SECRET, receiver=standing.receiver)
             require(value == self.value, "the backend read another value")
             self.narrator.note(f"evidence {standing.evidence[:16]}…; {digest_of(value)}: the same")
-            require(self.wallet.signatures == 2, f"the wallet was asked {self.wallet.signatures} times")
+            require(
+                self.wallet.signatures == 2, f"the wallet was asked {self.wallet.signatures} times"
+            )
 
     def _policy(self) -> Policy:
-        """What the owner demands of the holder that opens the secret: this code, and keys of this one path only."""
-        return Policy(measurements=(measurements_of(APPROVED),), paths=(self.owner.secrets().resource(SECRET),))
+        """What the owner demands of the holder that opens the secret: this code, and keys of this
+        one path only."""
+        return Policy(
+            measurements=(measurements_of(APPROVED),),
+            paths=(self.owner.secrets().resource(SECRET),),
+        )
 
     async def client(self, session: Session | None) -> Client:
         """Return a client of the node, which is closed with the story."""
@@ -495,13 +597,14 @@ class Story:
 
 
 def respell(header: str) -> str:
-    """Write a wallet's delegation in other bytes with the same signature: `v` as 0 or 1 instead of 27 or 28."""
+    """Write a wallet's delegation in other bytes with the same signature: `v` as 0 or 1 instead of
+    27 or 28."""
     cacao = parse_cacao(header_bytes(header))
     flipped = cacao.signature[64] - 27
     return header_text(encode_cacao(Cacao(cacao.message, cacao.signature[:64] + bytes([flipped]))))
 
 
-# --- second act: a runner --------------------------------------------------------------------------------------------
+# --- second act: a runner -------------------------------------------------------------------------
 
 
 def checksum(data: bytes) -> str:
@@ -543,13 +646,19 @@ class RunnerStory:
         await self._verify(answer)
 
     async def _start(self) -> None:
-        with self._narrator.step("a runner starts; it executes WASI programs, each in a confined process"):
+        with self._narrator.step(
+            "a runner starts; it executes WASI programs, each in a confined process"
+        ):
             arguments = ("--data", "runner", "--key", "file", "--port", "0", "--children", "1")
-            await self._runner.start("runner", "serve", "--node", self._first.node.url, "--simulate", "tee", *arguments)
+            await self._runner.start(
+                "runner", "serve", "--node", self._first.node.url, "--simulate", "tee", *arguments
+            )
             self._narrator.note(self._runner.url)
 
     async def _publish(self) -> None:
-        with self._narrator.step("a developer, who is not the owner, publishes a program for everybody"):
+        with self._narrator.step(
+            "a developer, who is not the owner, publishes a program for everybody"
+        ):
             import wasmtime  # the extra `runner`
 
             wallet, developer = new_wallet(), await self._first.client(None)
@@ -566,22 +675,35 @@ class RunnerStory:
                 )
                 for name in ("print", "ask", "sign")
             ]
-            self._narrator.note(f"{PROGRAM}: writes a checksum of the key and its input; {version_of(self._granted)}")
+            self._narrator.note(
+                f"{PROGRAM}: writes a checksum of the key and its input;"
+                f" {version_of(self._granted)}"
+            )
             self._narrator.note(f"{PROGRAM}, before: asks {OTHER_HOST}; {version_of(self._asking)}")
-            self._narrator.note(f"{PROGRAM}, first: writes the key itself; {version_of(self._other)}")
+            self._narrator.note(
+                f"{PROGRAM}, first: writes the key itself; {version_of(self._other)}"
+            )
 
     async def _grant(self) -> None:
-        with self._narrator.step("the owner verifies the runner's quote, and grants it the secret for that program"):
+        with self._narrator.step(
+            "the owner verifies the runner's quote, and grants it the secret for that program"
+        ):
             self._seen = await look_at(self._runner.url, self._inspector)
-            programs = tuple(ByHash(one.sha256, one.project) for one in (self._granted, self._asking))
+            programs = tuple(
+                ByHash(one.sha256, one.project) for one in (self._granted, self._asking)
+            )
             run = RunStatement(programs=programs, hosts=(GRANTED_HOST,))
-            portable = await self._owner.runners.grant(self._seen, [SECRET], run, wallet=self._first.wallet)
+            portable = await self._owner.runners.grant(
+                self._seen, [SECRET], run, wallet=self._first.wallet
+            )
             await hand_over(self._runner.url, portable)
             self._narrator.note(f"{SECRET}, for calls in the owner's name; host: {GRANTED_HOST}")
             self._narrator.note(f"for {version_of(self._granted)} and {version_of(self._asking)}")
 
     async def _make_key(self) -> None:
-        with self._narrator.step("the owner makes an API key, which calls this project with that secret"):
+        with self._narrator.step(
+            "the owner makes an API key, which calls this project with that secret"
+        ):
             await self._runner.run("runner", "credit", self._did, "0", "--data", "runner")
             self._key = await self._owner.runners.create_key(
                 self._runner.url,
@@ -592,14 +714,23 @@ class RunnerStory:
             )
 
     async def _call(self) -> dict[str, Any]:
-        with self._narrator.step("whoever has the key calls, and gets what the program made with the secret"):
+        with self._narrator.step(
+            "whoever has the key calls, and gets what the program made with the secret"
+        ):
             answer = await self._asked()
             expected = checksum(f"{SECRET}={self._first.value}".encode() + compact(INPUT))
-            require(answer.get("output") == expected, f"the program answered otherwise: {answer.get('error')}")
+            require(
+                answer.get("output") == expected,
+                f"the program answered otherwise: {answer.get('error')}",
+            )
             require(answer.get("secrets") == "delivered", "it had no secret")
             self._narrator.note(f"curl {self._runner.url}/call/{self._granted.project.text} \\")
-            self._narrator.note(f"  -H '{KEY_HEADER}: …' -d '{{\"input\":{compact(INPUT).decode()},")
-            self._narrator.note(f'  "secrets_ref":{compact(self._body()["secrets_ref"]).decode()}}}\'')
+            self._narrator.note(
+                f"  -H '{KEY_HEADER}: …' -d '{{\"input\":{compact(INPUT).decode()},"
+            )
+            self._narrator.note(
+                f'  "secrets_ref":{compact(self._body()["secrets_ref"]).decode()}}}\''
+            )
             self._narrator.note(f'{{"status":"{answer["status"]}","output":"{expected}", …}}')
             return answer
 
@@ -620,17 +751,25 @@ class RunnerStory:
             self._expect(await self._asked(guessed), "key-refused")
 
     async def _refuse_another_host(self) -> None:
-        with self._narrator.step("a program that has the secret reaches no host but those of the grant"):
+        with self._narrator.step(
+            "a program that has the secret reaches no host but those of the grant"
+        ):
             answer = await self._asked(version_key=self._asking.sha256)
-            require(answer.get("output") == "host-refused", f"it was not refused: {answer.get('error')}")
+            require(
+                answer.get("output") == "host-refused", f"it was not refused: {answer.get('error')}"
+            )
             require(answer.get("secrets") == "delivered", "it had no secret")
             hosts = json.loads(await self._receipt(answer))["statement"]["hosts"]
             require(hosts == [], "its receipt names a host that it contacted")
-            self._narrator.note(f"refused: {OTHER_HOST} is not among the hosts of the grant (host-refused)")
+            self._narrator.note(
+                f"refused: {OTHER_HOST} is not among the hosts of the grant (host-refused)"
+            )
             self._narrator.note("its receipt: no host was contacted")
 
     async def _verify(self, answer: dict[str, Any]) -> None:
-        with self._narrator.step("the runner ends; its receipt proves offline which code ran, on which input"):
+        with self._narrator.step(
+            "the runner ends; its receipt proves offline which code ran, on which input"
+        ):
             receipt = await self._receipt(answer)
             start, salt = await start_of(self._runner.url), decode_url(answer["salt"]) or b""
             await self._runner.stop()
@@ -645,17 +784,32 @@ class RunnerStory:
             )
             require(run.stated["program"] == self._granted.sha256, "it is of another program")
             read, output = compact(INPUT), compact(answer["output"])
-            require(run.is_about(salt=salt, input=read, output=output), "it is not about this input and output")
-            require(not run.is_about(salt=salt, input=read, output=output[:-1]), "it is about any output")
-            self._narrator.note(f"program {self._granted.sha256[:16]}…, the measurements that the owner granted to,")
-            self._narrator.note("this input and this output, the secret delivered; another output is not what it names")
+            require(
+                run.is_about(salt=salt, input=read, output=output),
+                "it is not about this input and output",
+            )
+            require(
+                not run.is_about(salt=salt, input=read, output=output[:-1]),
+                "it is about any output",
+            )
+            self._narrator.note(
+                f"program {self._granted.sha256[:16]}…, the measurements that the owner granted to,"
+            )
+            self._narrator.note(
+                "this input and this output, the secret delivered; another output is not what it"
+                " names"
+            )
 
     async def _asked(self, key: Credential | None = None, **more: Any) -> dict[str, Any]:
         text = (key or self._key).text
-        return await call_with_key(self._runner.url, text, self._granted.project, self._body() | more)
+        return await call_with_key(
+            self._runner.url, text, self._granted.project, self._body() | more
+        )
 
     async def _receipt(self, answer: dict[str, Any]) -> bytes:
-        return (await ask_backend(self._runner.url, Request("GET", f"/receipts/{answer['job_id']}"))).body
+        return (
+            await ask_backend(self._runner.url, Request("GET", f"/receipts/{answer['job_id']}"))
+        ).body
 
     def _body(self) -> dict[str, Any]:
         owner = self._did.rpartition(":")[2]
@@ -665,9 +819,14 @@ class RunnerStory:
         """Expect that a call was refused with a code, and that nothing ran."""
         error = answer.get("error")
         found, said = (
-            (error.get("code"), error.get("message")) if isinstance(error, dict) else (answer.get("code"), error)
+            (error.get("code"), error.get("message"))
+            if isinstance(error, dict)
+            else (answer.get("code"), error)
         )
-        require(found == code and answer.get("output") is None, f"it was not refused, or for another cause: {found}")
+        require(
+            found == code and answer.get("output") is None,
+            f"it was not refused, or for another cause: {found}",
+        )
         self._narrator.note(f"refused: {said}")
 
 

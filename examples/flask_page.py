@@ -1,11 +1,13 @@
-"""A web page that works with a secret: it signs a text with API_KEY, which is in no file and no environment variable.
+"""A web page that works with a secret: it signs a text with API_KEY, which is in no file and no
+environment variable.
 
     sealspace serve --data ./data              # in another terminal
     sealspace login http://127.0.0.1:8000 --new
     sealspace secret put API_KEY
     flask --app examples/flask_page.py run     # then: curl 'http://127.0.0.1:5000/sign?text=hello'
 
-The page acts with the session of that login, which ends after a week; in production give it a wallet of its own.
+The page acts with the session of that login, which ends after a week; in production give it a
+wallet of its own.
 """
 
 import hashlib

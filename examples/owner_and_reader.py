@@ -3,7 +3,8 @@
     sealspace serve --data ./data              # in another terminal
     python examples/owner_and_reader.py
 
-In two programs the owner would send `encode_portable(grant)` to the reader, who reads it with `decode_portable`.
+In two programs the owner would send `encode_portable(grant)` to the reader, who reads it with
+`decode_portable`.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The files of the console as they are in the distribution, and the headers with which a browser gets them.
+"""The files of the console as they are in the distribution, and the headers with which a browser
+gets them.
 
 Example:
     read_files()["style.css"]
@@ -17,8 +18,9 @@ TYPES: Final = {
 }
 """What is served of the folder, by suffix; everything else in it is not."""
 
-# CN1. No inline script or style, no other origin, no sink that would make script out of text. Values of a node's origin
-# that a browser may open have no script type and a sandbox of their own (wire 5.10), so `'self'` is these files.
+# CN1. No inline script or style, no other origin, no sink that would make script out of text.
+# Values of a node's origin that a browser may open have no script type and a sandbox of their own
+# (wire 5.10), so `'self'` is these files.
 _CONNECT: Final = "connect-src 'self'"
 _POLICY: Final = "; ".join(
     (
@@ -34,10 +36,31 @@ _POLICY: Final = "; ".join(
         "trusted-types 'none'",
     )
 )
-_NEEDED_FEATURES: Final = ("clipboard-write", "publickey-credentials-create", "publickey-credentials-get")
+_NEEDED_FEATURES: Final = (
+    "clipboard-write",
+    "publickey-credentials-create",
+    "publickey-credentials-get",
+)
 _OTHER_FEATURES: Final = (
-    *("accelerometer", "autoplay", "bluetooth", "camera", "clipboard-read", "display-capture", "fullscreen"),
-    *("geolocation", "gyroscope", "hid", "identity-credentials-get", "magnetometer", "microphone", "midi", "payment"),
+    *(
+        "accelerometer",
+        "autoplay",
+        "bluetooth",
+        "camera",
+        "clipboard-read",
+        "display-capture",
+        "fullscreen",
+    ),
+    *(
+        "geolocation",
+        "gyroscope",
+        "hid",
+        "identity-credentials-get",
+        "magnetometer",
+        "microphone",
+        "midi",
+        "payment",
+    ),
     *("screen-wake-lock", "serial", "usb", "web-share", "xr-spatial-tracking"),
 )
 HEADERS: Final[Mapping[str, str]] = {
@@ -61,7 +84,8 @@ def headers_with(runner: str | None) -> Mapping[str, str]:
     """
     if runner is None:
         return HEADERS
-    policy = _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}")  # CN6: requests alone, no script, style or picture
+    # CN6: requests alone, no script, style or picture
+    policy = _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}")
     return {**HEADERS, "Content-Security-Policy": policy}
 
 

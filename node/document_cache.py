@@ -1,8 +1,10 @@
-"""A cache of the documents known to be stored beside receipts, in the current span of 30 days (RC26).
+"""A cache of the documents known to be stored beside receipts, in the current span of 30 days
+(RC26).
 
-A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a decision depends on
-is cached, only digests of what is already durable; every process fills its own cache. A document is kept as long as
-the receipts of the last span in which it was referred to, so the cache is cleared at each new span and filled again.
+A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a
+decision depends on is cached, only digests of what is already durable; every process fills its own
+cache. A document is kept as long as the receipts of the last span in which it was referred to, so
+the cache is cleared at each new span and filled again.
 """
 
 from collections.abc import Iterable
@@ -16,7 +18,8 @@ MAX_EVIDENCE: Final = 4096
 
 
 class DocumentCache:
-    """Digests of policies, and evidence with all that it was judged from, whose documents are all in the store."""
+    """Digests of policies, and evidence with all that it was judged from, whose documents are all
+    in the store."""
 
     def __init__(self) -> None:
         self._span = 0

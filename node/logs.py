@@ -1,11 +1,13 @@
 """Logs: one JSON object per line on standard error, without tokens, secrets or values.
 
-A line consists of named fields that the code chose. Text from a request never becomes a field, except a method, a
-status and ids; an exception is logged as its class and its places in the code, because its message may quote what a
-caller sent. Messages of libraries are logged as templates without arguments for the same reason: aiohttp puts the first
-hundred bytes of an over-long header, which is a credential, into a message.
+A line consists of named fields that the code chose. Text from a request never becomes a field,
+except a method, a status and ids; an exception is logged as its class and its places in the code,
+because its message may quote what a caller sent. Messages of libraries are logged as templates
+without arguments for the same reason: aiohttp puts the first hundred bytes of an over-long header,
+which is a credential, into a message.
 
-Writing a line needs only memory: no import, no file. It works while a process has no file descriptor left.
+Writing a line needs only memory: no import, no file. It works while a process has no file
+descriptor left.
 """
 
 import json
@@ -31,7 +33,8 @@ def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     if _lines not in root.handlers:
         root.addHandler(_lines)
-    root.setLevel(max(_LEVELS[level.upper()], logging.WARNING))  # of libraries, warnings and above are written
+    # of libraries, warnings and above are written
+    root.setLevel(max(_LEVELS[level.upper()], logging.WARNING))
 
 
 def log_event(event: str, **fields: Field) -> None:
@@ -45,21 +48,30 @@ def log_warning(event: str, **fields: Field) -> None:
 
 
 def tell_operator(sentence: str) -> None:
-    """Print a sentence on standard error; like a line of the log it is lost if no process reads it."""
+    """Print a sentence on standard error; like a line of the log it is lost if no process reads
+    it."""
     with suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
-    """Write one line about an internal error in a request: its class and its places in the code, not its message."""
-    _log(logging.ERROR, "request-failed", {"request_id": request_id, "method": method, **describe(error)})
+    """Write one line about an internal error in a request: its class and its places in the code,
+    not its message."""
+    _log(
+        logging.ERROR,
+        "request-failed",
+        {"request_id": request_id, "method": method, **describe(error)},
+    )
 
 
 def describe(error: BaseException) -> dict[str, str | list[str]]:
-    """Return the class of an error and its places in the code, innermost last, without any value."""
+    """Return the class of an error and its places in the code, innermost last, without any
+    value."""
     # Not `traceback.extract_tb`: it reads the source files.
     passed = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
-    places = [f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in passed]
+    places = [
+        f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in passed
+    ]
     return {"error": f"{type(error).__module__}.{type(error).__qualname__}", "places": places}
 
 
@@ -72,15 +84,23 @@ def _of_library(record: logging.LogRecord) -> dict[str, Field]:
 
 
 class _Lines(logging.Handler):
-    """Writes each line whole, so that lines of several processes do not mix; a broken pipe loses the line."""
+    """Writes each line whole, so that lines of several processes do not mix; a broken pipe loses
+    the line."""
 
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one JSON object without a line end: ours with its fields, a library's as its template."""
+        """Return a record as one JSON object without a line end: ours with its fields, a library's
+        as its template."""
         fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
-        said = {"event": "library", **_of_library(record)} if fields is None else {"event": record.msg, **fields}
-        written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="microseconds")
+        said = (
+            {"event": "library", **_of_library(record)}
+            if fields is None
+            else {"event": record.msg, **fields}
+        )
+        written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(
+            timespec="microseconds"
+        )
         frame = {"level": record.levelname.lower(), "timestamp": written_at.replace("+00:00", "Z")}
         return json.dumps(said | frame)
 

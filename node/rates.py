@@ -16,8 +16,8 @@ _MAX_NAME_CHARS: Final = 64
 
 
 class Rates:
-    """One bucket for each client, full at first and refilled at a constant rate. Loopback is a client like any
-    other."""
+    """One bucket for each client, full at first and refilled at a constant rate. Loopback is a
+    client like any other."""
 
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
         self._per_second = per_minute / 60
@@ -38,14 +38,18 @@ class Rates:
         if not spent:
             self._spent.pop(name, None)  # a full bucket need not be stored
         if (left := self._most - spent) < 1:
-            raise Refusal("too-many-requests", retry_after_s=max(math.ceil((1 - left) / self._per_second), 1))
+            raise Refusal(
+                "too-many-requests", retry_after_s=max(math.ceil((1 - left) / self._per_second), 1)
+            )
 
     def is_new(self, client: str | None) -> bool:
-        """Whether the client has a full bucket, regardless of the time: no token is recorded as taken from it."""
+        """Whether the client has a full bucket, regardless of the time: no token is recorded as
+        taken from it."""
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket; requests admitted concurrently may make its balance negative."""
+        """Take one token from the client's bucket; requests admitted concurrently may make its
+        balance negative."""
         if client is None or not self._per_second:
             return
         # A proxy's header may contain anything.
@@ -59,5 +63,6 @@ def _counted_as(client: str) -> str:
 
 
 def counted_as(client: str) -> str:
-    """Return the name under which a client's address is counted: an IPv6 address by its /64, other text unchanged."""
+    """Return the name under which a client's address is counted: an IPv6 address by its /64, other
+    text unchanged."""
     return _counted_as(client[:_MAX_NAME_CHARS])

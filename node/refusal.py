@@ -1,7 +1,7 @@
 """The errors with which the node refuses a request: one class, with a stable code for each cause.
 
-A code says what went wrong and nothing about HTTP. Status, title and hint of every code, of these and of those that the
-packages below raise, are in one table: `node/http/messages/refusals.py`.
+A code says what went wrong and nothing about HTTP. Status, title and hint of every code, of these
+and of those that the packages below raise, are in one table: `node/http/messages/refusals.py`.
 """
 
 from typing import Final
@@ -31,15 +31,17 @@ REFUSALS: Final = {
     "operator-absent": "",
     # A header is malformed, or asks for a condition or combination this call cannot have.
     "bad-option": "{}",
-    # A nonce is not of the size or spelling that is signed or quoted, or there are two (AT40, EN28).
+    # A nonce is not of the size or spelling that is signed or quoted, or there are two (AT40,
+    # EN28).
     "bad-nonce": "{}",
     # The token was used before, in this spelling or another (I20, Q25).
     "duplicate-invocation": "duplicate invocation",
-    # What was used under the token's last minute is not known: it was over (ST4, ST9), or is older than a restore.
+    # What was used under the token's last minute is not known: it was over (ST4, ST9), or is older
+    # than a restore.
     "replay-unknown": (
-        "duplicate invocation cannot be ruled out: by the clock of the node's store this token ended minutes ago,"
-        " or the store was restored from a backup minutes ago; set the clocks of client and node, or wait, then"
-        " sign a new one"
+        "duplicate invocation cannot be ruled out: by the clock of the node's store this token"
+        " ended minutes ago, or the store was restored from a backup minutes ago; set the clocks of"
+        " client and node, or wait, then sign a new one"
     ),
     # A space that the token mentions is not hosted here.
     "space-not-found": "Space not found",
@@ -49,9 +51,11 @@ REFUSALS: Final = {
     "no-such-key": "No Such Key: {}",
     # There is no live value; answered as a text, on routes whose callers know what they may read.
     "no-value": "Key not found",
-    # The ticket of a signed URL is unknown, expired, or what it rests on was revoked; the message says which.
+    # The ticket of a signed URL is unknown, expired, or what it rests on was revoked; the message
+    # says which.
     "ticket-refused": "{}",
-    # The token is authorised, but holds nothing that covers the value its bearer asks a signed URL for.
+    # The token is authorised, but holds nothing that covers the value its bearer asks a signed URL
+    # for.
     "scope-refused": "signed URL scope is not authorized",
     # The space is not named `public` (U8).
     "not-public": "Not a public space",
@@ -69,13 +73,15 @@ REFUSALS: Final = {
     "batch-too-large": "KV batch read holds {} bytes, more than the {} bytes of one answer",
     # The request's body is larger than this node takes (Q2).
     "body-too-large": "KV value exceeds this node's limit of {} bytes",
-    # The token of a status request for a delegation is not good; says nothing of any delegation (wire 5.3).
+    # The token of a status request for a delegation is not good; says nothing of any delegation
+    # (wire 5.3).
     "status-token-refused": "Invalid status invocation",
     # The token asks about another delegation, or for more than a status (wire 5.3).
     "status-not-bound": "Status invocation is not bound to the requested CID",
     # The delegation asked about is named by a text that is no cid (wire 5.3).
     "status-cid-invalid": "Invalid delegation CID",
-    # The token does not entitle its bearer to list an account's delegations, or the cursor is not one of them.
+    # The token does not entitle its bearer to list an account's delegations, or the cursor is not
+    # one of them.
     "query-refused": "Delegation query proof is not authorized",
     # A member of the body of `/delegation/query` is not what it has to be.
     "bad-query": "Invalid delegation query: {}",
@@ -108,14 +114,16 @@ REFUSALS: Final = {
     # The platform made no quote.
     "own-quote-failed": "quote generation failed: {}",
 }
-"""The message of each refusal, by its code: the exact body on the wire where the table says so. No message has a
-secret; it names bounds and what the caller sent."""
+"""The message of each refusal, by its code: the exact body on the wire where the table says so. No
+message has a secret; it names bounds and what the caller sent."""
 
 
 class Refusal(Exception):
     """A request is refused."""
 
-    def __init__(self, code: str, *about: object, hint: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, code: str, *about: object, hint: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(REFUSALS[code].format(*about) or code)
         self.code = code
         self.about = about

@@ -1,8 +1,10 @@
-"""The terms of release: what the configuration states, what the store's release record says, and what is in force.
+"""The terms of release: what the configuration states, what the store's release record says, and
+what is in force.
 
-The first start writes the record from the configuration. Later a configuration may be stricter than the record, never
-looser: the ability to start a process with other flags must not open keys. `sealspace admin release set` changes the
-record, everywhere at once, and writes an audit record (RL16).
+The first start writes the record from the configuration. Later a configuration may be stricter than
+the record, never looser: the ability to start a process with other flags must not open keys.
+`sealspace admin release set` changes the record, everywhere at once, and writes an audit record
+(RL16).
 """
 
 from dataclasses import replace
@@ -25,7 +27,8 @@ _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Return the record that this configuration would write; it contains no policy of the node's own."""
+    """Return the record that this configuration would write; it contains no policy of the node's
+    own."""
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
@@ -40,24 +43,39 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
     if not configured.is_looser_than(record):
         return None
     if not set(configured.trust_roots) <= set(record.trust_roots):
-        named = f"the certificate in {release.trust_root}" if release.trust_root else "Intel's root certificate"
+        named = (
+            f"the certificate in {release.trust_root}"
+            if release.trust_root
+            else "Intel's root certificate"
+        )
         return f"the configuration trusts {named}, which the store's release record does not name"
     if _STRICTNESS.index(release.attestation) > _STRICTNESS.index(record.mode):
-        return f"release.attestation is {release.attestation}, the store's release record says {record.mode}"
-    foreign = [entry for entry in configured.key_providers if not is_accepted(entry, record.key_providers)]
+        return (
+            f"release.attestation is {release.attestation}, the store's release record says"
+            f" {record.mode}"
+        )
+    foreign = [
+        entry for entry in configured.key_providers if not is_accepted(entry, record.key_providers)
+    ]
     if foreign:
-        return f"release.key_providers accepts {foreign[0][:80]}, which the store's release record does not"
+        return (
+            f"release.key_providers accepts {foreign[0][:80]}, which the store's release record"
+            " does not"
+        )
     return "release.node_policy_suffices is set, but not in the store's release record"
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the record with the stricter mode of configuration and record, and the key providers that both accept.
+    """Return the record with the stricter mode of configuration and record, and the key providers
+    that both accept.
 
     Everything else is taken from the record.
     """
     if release.attestation == record.mode and release.key_providers == record.key_providers:
         return record
-    strictest = _STRICTNESS[min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))]
+    strictest = _STRICTNESS[
+        min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))
+    ]
     providers = record.key_providers
     if release.key_providers != providers:
         providers = accepted_by_both(release.key_providers, providers)

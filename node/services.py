@@ -1,4 +1,5 @@
-"""The dependencies of every handler and operation; made once for each process and passed on, never global."""
+"""The dependencies of every handler and operation; made once for each process and passed on, never
+global."""
 
 from dataclasses import dataclass, field
 

@@ -1,6 +1,7 @@
 """Where `sealspace`, and `python -m` with `sealspace` or `node`, begin.
 
-Here a package of ours that is hidden by another can be named. Only then are the packages of the command line imported.
+Here a package of ours that is hidden by another can be named. Only then are the packages of the
+command line imported.
 """
 
 import sys
@@ -30,7 +31,12 @@ def main() -> int:
 
 
 def _report(clash: Clash) -> int:
-    print(f"sealspace: {printable(clash.text)}", f"next: {printable(clash.hint)}", sep="\n", file=sys.stderr)
+    print(
+        f"sealspace: {printable(clash.text)}",
+        f"next: {printable(clash.hint)}",
+        sep="\n",
+        file=sys.stderr,
+    )
     return _FOREIGN_PACKAGE
 
 

@@ -1,4 +1,5 @@
-"""The base of all errors, and those about a node and what is sealed; `sealspace.errors` has all of them."""
+"""The base of all errors, and those about a node and what is sealed; `sealspace.errors` has all of
+them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +12,34 @@ _NODE_HINTS: Final = {
     "no-tee": "use a node that runs in a trust domain, or do not insist on evidence",
     "node-did": "do not go on: the evidence is another node's",
     "store": "do not go on: the evidence is of another store than expected",
-    "secret-origin": "the operator has the root secret: ask for a node whose platform keeps it, or accept `operator`",
+    "secret-origin": (
+        "the operator has the root secret: ask for a node whose platform keeps it, or accept"
+        " `operator`"
+    ),
     "mode": "the node releases keys on other terms than the policy accepts",
-    "trust-roots": "the node believes quotes under another root: ask its operator, or accept that root",
-    "node-policy": "the node's operator may approve code in place of an owner: ask for a node where only owners do",
-    "key-providers": "the node's operator accepts key providers that the policy does not: read which, then accept them",
-    "measurement": "the node runs other code than was approved: read its source, then approve the new measurements",
+    "trust-roots": (
+        "the node believes quotes under another root: ask its operator, or accept that root"
+    ),
+    "node-policy": (
+        "the node's operator may approve code in place of an owner: ask for a node where only"
+        " owners do"
+    ),
+    "key-providers": (
+        "the node's operator accepts key providers that the policy does not: read which, then"
+        " accept them"
+    ),
+    "measurement": (
+        "the node runs other code than was approved: read its source, then approve the new"
+        " measurements"
+    ),
     "report-data": "do not go on: the quote was made for another request or another node",
-    "platform-unknown": "get the collateral of the node's platform family from Intel, and pass it to the verifier",
+    "platform-unknown": (
+        "get the collateral of the node's platform family from Intel, and pass it to the verifier"
+    ),
     "collateral-window": "get fresh collateral for the node's platform family",
-    "untrusted-root": "the quote ends at another root: is this a simulated platform? then name its root",
+    "untrusted-root": (
+        "the quote ends at another root: is this a simulated platform? then name its root"
+    ),
 }
 
 
@@ -28,7 +47,8 @@ class SealspaceError(Exception):
     """Base of everything this package raises on purpose.
 
     Attributes:
-        code: the class's name in lower case, with dashes and without `Error`; `sealspace.errors` sets it.
+        code: the class's name in lower case, with dashes and without `Error`; `sealspace.errors`
+            sets it.
         message: what was asked for, and why it was not done.
         hint: what a program does next.
         step: what a person at a command line does next; where nothing else is stated, the hint.
@@ -53,10 +73,16 @@ class SealspaceError(Exception):
 class NodeEvidenceRefused(SealspaceError):
     """The node does not prove what this program demands of it; no token was sent to it."""
 
-    default_hint = "do not use this node before its operator has said why; what was found stands in the message"
+    default_hint = (
+        "do not use this node before its operator has said why; what was found stands in the"
+        " message"
+    )
 
     def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
-        super().__init__(f"the node's evidence is refused ({reason}): {detail}", hint=hint or _NODE_HINTS.get(reason))
+        super().__init__(
+            f"the node's evidence is refused ({reason}): {detail}",
+            hint=hint or _NODE_HINTS.get(reason),
+        )
         self.reason = reason
         self.detail = detail
 
@@ -64,7 +90,9 @@ class NodeEvidenceRefused(SealspaceError):
 class SpacesNotHosted(SealspaceError):
     """The node hosts a space of a sign-in neither by itself nor on the owner's word."""
 
-    default_hint = "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
+    default_hint = (
+        "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
+    )
 
     def __init__(self, spaces: tuple[str, ...]) -> None:
         super().__init__(f"the node does not host {', '.join(spaces)}")
@@ -80,7 +108,9 @@ class TransportError(SealspaceError):
 class NodeUnreachable(TransportError):
     """The connection failed or broke off."""
 
-    default_hint = "check the address, whether it is http:// or https://, and that the node is running"
+    default_hint = (
+        "check the address, whether it is http:// or https://, and that the node is running"
+    )
 
 
 class NodeTimeout(TransportError):
@@ -90,7 +120,8 @@ class NodeTimeout(TransportError):
 
 
 class TransferBroken(TransportError):
-    """A value's bytes broke off on their way, or are not those that the node announced; none is to be used."""
+    """A value's bytes broke off on their way, or are not those that the node announced; none is to
+    be used."""
 
     default_hint = "start the transfer again; nothing was left half written"
     default_step = "start the command again; nothing was left half written"
@@ -118,17 +149,22 @@ class NodeMismatch(TransportError):
 
     default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
     default_step = (
-        "do not go on: find out why the node's identity differs; if it was restored as a new one, sealspace login"
+        "do not go on: find out why the node's identity differs; if it was restored as a new one,"
+        " sealspace login"
     )
 
 
 class NodeRefused(SealspaceError):
     """The node answered with an error."""
 
-    default_hint = "the status and the text of the node say why; ask its operator if they do not help"
+    default_hint = (
+        "the status and the text of the node say why; ask its operator if they do not help"
+    )
     reason_in_words: ClassVar[str] = ""
 
-    def __init__(self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "") -> None:
+    def __init__(
+        self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = ""
+    ) -> None:
         answer = (asked, f"node answered {status}", text or self.reason_in_words)
         super().__init__(": ".join(filter(None, answer)), hint=hint)
         self.status = status
@@ -142,9 +178,12 @@ class Unauthorized(NodeRefused):
     """The node does not accept the authority of the request."""
 
     default_hint = (
-        "check for whom this session acts and what it was granted; sign in again, or ask the owner for a delegation"
+        "check for whom this session acts and what it was granted; sign in again, or ask the owner"
+        " for a delegation"
     )
-    default_step = "sealspace status says whether the session holds; sealspace login makes a new one"
+    default_step = (
+        "sealspace status says whether the session holds; sealspace login makes a new one"
+    )
     reason_in_words = "the authority of the request is not accepted"
 
 
@@ -152,9 +191,13 @@ class ActionNotAuthorized(Unauthorized):
     """The cited grants do not cover one capability of the request (J8)."""
 
     default_hint = "ask the owner for a delegation that covers this resource and action"
-    default_step = "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
+    default_step = (
+        "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
+    )
 
-    def __init__(self, status: int, text: str, *, resource: str, action: str, asked: str = "") -> None:
+    def __init__(
+        self, status: int, text: str, *, resource: str, action: str, asked: str = ""
+    ) -> None:
         super().__init__(status, text, asked=asked)
         self.resource = resource
         self.action = action
@@ -172,18 +215,23 @@ class DelegationRevoked(Unauthorized):
 
 
 class TokenOutsideWindow(Unauthorized):
-    """The token or the delegation is expired, not yet valid, or lives longer than the node allows."""
+    """The token or the delegation is expired, not yet valid, or lives longer than the node
+    allows."""
 
-    default_hint = default_step = "check this machine's clock; if the delegation has ended, ask for a new one"
+    default_hint = default_step = (
+        "check this machine's clock; if the delegation has ended, ask for a new one"
+    )
 
 
 class ReleaseRefused(Unauthorized):
-    """The release gate withholds the key: evidence is missing, stale, or not what the owner approved."""
+    """The release gate withholds the key: evidence is missing, stale, or not what the owner
+    approved."""
 
     default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
     default_step = (
-        "grant it to a backend that proves its code: sealspace backend grant URL; people read each other's secrets "
-        "only where the node's operator allows it: sealspace admin release set --attestation off"
+        "grant it to a backend that proves its code: sealspace backend grant URL; people read each"
+        " other's secrets only where the node's operator allows it: sealspace admin release set"
+        " --attestation off"
     )
 
     def __init__(self, status: int, text: str, *, reason: str, asked: str = "") -> None:
@@ -194,7 +242,9 @@ class ReleaseRefused(Unauthorized):
 class AttestationRefused(NodeRefused):
     """The node did not accept an attestation; `problem` says why."""
 
-    default_hint = "ask for a new challenge and a new quote; a challenge serves once and for minutes"
+    default_hint = (
+        "ask for a new challenge and a new quote; a challenge serves once and for minutes"
+    )
 
 
 class NotFound(NodeRefused):
@@ -241,7 +291,9 @@ class QuotaExceeded(NodeRefused):
 class ValueTooLarge(NodeRefused):
     """The value is larger than the node or the request allows."""
 
-    default_hint = "allow more bytes (`max_bytes`), read the value as a stream, or write a smaller one"
+    default_hint = (
+        "allow more bytes (`max_bytes`), read the value as a stream, or write a smaller one"
+    )
     default_step = "sealspace kv get KEY --out FILE, or store less"
     reason_in_words = "the value is too large"
 
@@ -285,7 +337,9 @@ def about_network(network: str) -> Iterator[None]:
 class NetworkNotActive(EncryptionError):
     """The encryption network exists, but is revoked or not usable."""
 
-    default_hint = "a revoked network stays revoked: the owner makes a new one and seals the values anew"
+    default_hint = (
+        "a revoked network stays revoked: the owner makes a new one and seals the values anew"
+    )
 
     def __init__(self, state: str) -> None:
         super().__init__(f"the network is not active (state: {state})")
@@ -293,31 +347,34 @@ class NetworkNotActive(EncryptionError):
 
 
 class NetworkKeyChanged(EncryptionError):
-    """A network has another key than the one that this session sealed to before; nothing was sealed."""
+    """A network has another key than the one that this session sealed to before; nothing was
+    sealed."""
 
     default_hint = (
         "seal nothing until the node's operator has said why the key changed; if it is right, "
         "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
     )
     default_step = (
-        "seal nothing until the node's operator has said why the key changed; if it is right: sealspace login"
+        "seal nothing until the node's operator has said why the key changed; if it is right:"
+        " sealspace login"
     )
 
     def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:
         super().__init__(
-            f"the key of {pinned.network} changed from version {pinned.key_version} ({pinned.fingerprint}) "
-            f"to version {offered.key_version} ({offered.fingerprint})"
+            f"the key of {pinned.network} changed from version {pinned.key_version}"
+            f" ({pinned.fingerprint}) to version {offered.key_version} ({offered.fingerprint})"
         )
         self.pinned = pinned
         self.offered = offered
 
 
 class DescriptorUnsigned(EncryptionError):
-    """The node did not sign the network's key, so any party on the way could have inserted it; nothing was sealed."""
+    """The node did not sign the network's key, so any party on the way could have inserted it;
+    nothing was sealed."""
 
     default_hint = (
-        "is this the node's own address, and its version current? for a node that cannot sign, on a way that you "
-        "trust: Client(…, unsigned_descriptors=True)"
+        "is this the node's own address, and its version current? for a node that cannot sign, on a"
+        " way that you trust: Client(…, unsigned_descriptors=True)"
     )
     default_step = "is this the node's own address, and its version current? sealspace status"
 
@@ -325,7 +382,9 @@ class DescriptorUnsigned(EncryptionError):
 class InvalidEnvelope(EncryptionError):
     """The stored value is not an inline envelope."""
 
-    default_hint = "the value is not a secret of this convention; the owner should store the secret again"
+    default_hint = (
+        "the value is not a secret of this convention; the owner should store the secret again"
+    )
 
 
 class LabelMismatch(EncryptionError):
@@ -338,7 +397,11 @@ class DecryptDenied(EncryptionError):
     """The node does not release the key."""
 
     def __init__(self, refusal: Unauthorized) -> None:
-        super().__init__(f"the node does not release the key: {refusal.message}", hint=refusal.hint, step=refusal.step)
+        super().__init__(
+            f"the node does not release the key: {refusal.message}",
+            hint=refusal.hint,
+            step=refusal.step,
+        )
         self.refusal = refusal
 
 

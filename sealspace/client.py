@@ -1,6 +1,7 @@
 """One node and the session that acts on it: the entry point of this package.
 
-A client owns its connections: use it in `async with`, or call `close`. It belongs to one event loop.
+A client owns its connections: use it in `async with`, or call `close`. It belongs to one event
+loop.
 
 Example:
     async with Client(url) as client:
@@ -50,7 +51,12 @@ _NONCE_BYTES: Final = 32
 async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
     """Ask a node for its evidence with a fresh nonce; nothing of the answer is verified."""
     nonce = encode_url(entropy.token(_NONCE_BYTES))
-    request = Request("GET", f"/attestation?nonce={nonce}", repeatable=True, max_answer_bytes=MAX_ATTESTATION_BYTES)
+    request = Request(
+        "GET",
+        f"/attestation?nonce={nonce}",
+        repeatable=True,
+        max_answer_bytes=MAX_ATTESTATION_BYTES,
+    )
     answer = await transport.require(request)
     return parse_node_attestation(answer.body, nonce=nonce)
 
@@ -70,8 +76,9 @@ class NodeGuard:
         """Return evidence that is good now; it is asked for where there is none, or it is old.
 
         Raises:
-            NodeEvidenceRefused: it is not good. It is asked for again the next time; callers that waited for an answer
-                that was not good get the same answer, or the last of many would wait for all requests before.
+            NodeEvidenceRefused: it is not good. It is asked for again the next time; callers that
+                waited for an answer that was not good get the same answer, or the last of many
+                would wait for all requests before.
             NodeMismatch, NodeRefused, TransportError: from the node.
         """
         failed = self._failed
@@ -91,21 +98,29 @@ class NodeGuard:
                 raise
 
     def leave_turn(self) -> None:
-        """Let nobody wait for a request that is under way, in a forked process: its parent makes it."""
+        """Let nobody wait for a request that is under way, in a forked process: its parent makes
+        it."""
         self._turn = asyncio.Lock()
 
     async def _ask(self) -> NodeEvidence:
         self._known = None
         node_id = await self._caller.node_id()
-        asked_at = self._caller.clock.now()  # a quote may be as old as the request: a relay can hold it back
+        # a quote may be as old as the request: a relay can hold it back
+        asked_at = self._caller.clock.now()
         attestation = await fetch_node_attestation(self._caller.transport, self._caller.entropy)
         statement, now = attestation.statement, self._caller.clock.now()
         # AT45
         if statement.node_did != node_id:
-            raise NodeEvidenceRefused("node-did", f"the evidence is of {statement.node_did}, the node is {node_id}")
+            raise NodeEvidenceRefused(
+                "node-did", f"the evidence is of {statement.node_did}, the node is {node_id}"
+            )
         if self._store_id not in (None, statement.store_id):
-            raise NodeEvidenceRefused("store", "the evidence is of another store than the one before")
-        evidence = await self._requirement.verifier.verify(attestation, self._requirement.policy, now=now)
+            raise NodeEvidenceRefused(
+                "store", "the evidence is of another store than the one before"
+            )
+        evidence = await self._requirement.verifier.verify(
+            attestation, self._requirement.policy, now=now
+        )
         self._store_id, self._known = statement.store_id, (asked_at, evidence)
         return evidence
 
@@ -120,11 +135,11 @@ class Client:
         url: address of the node; `http://` only for this machine, see `TransportSettings`.
         session: the acting session; None until `sign_in`.
         pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
-        require_node_evidence: what the node has to prove about itself before the first token is sent to it and before
-            anything is sealed to its networks, and again after a while; None: nothing. See
-            `sealspace.documents.node_evidence`.
-        unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: the party that terminates the
-            connection to such a node can replace a network's key with its own.
+        require_node_evidence: what the node has to prove about itself before the first token is
+            sent to it and before anything is sealed to its networks, and again after a while; None:
+            nothing. See `sealspace.documents.node_evidence`.
+        unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: the party
+            that terminates the connection to such a node can replace a network's key with its own.
         settings: timeouts and retries.
         clock: for the times in tokens.
         entropy: for nonces and keys.
@@ -171,7 +186,8 @@ class Client:
         await self._transport.close()
 
     def leave_connections(self) -> None:
-        """Give up the connections without closing them, in a forked process: they are the parent's."""
+        """Give up the connections without closing them, in a forked process: they are the
+        parent's."""
         self._transport.leave_connections()
         if self._guard is not None:
             self._guard.leave_turn()
@@ -199,7 +215,8 @@ class Client:
         return await self._caller.info()
 
     async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Ask by what the node judges backends, and whether it has collateral for a platform family; unsigned.
+        """Ask by what the node judges backends, and whether it has collateral for a platform
+        family; unsigned.
 
         Raises:
             NotFound: the node does not tell.
@@ -208,7 +225,8 @@ class Client:
         return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
-        """Ask for the node's own evidence; nothing of it is verified, see `tee_backend.attestation.node_verifier`.
+        """Ask for the node's own evidence; nothing of it is verified, see
+        `tee_backend.attestation.node_verifier`.
 
         Raises:
             NodeEvidenceRefused: the node has none to show.
@@ -217,7 +235,8 @@ class Client:
         return await fetch_node_attestation(self._transport, self._caller.entropy)
 
     async def node_evidence(self) -> NodeEvidence:
-        """Return the node's evidence as `require_node_evidence` demands it, not older than that says.
+        """Return the node's evidence as `require_node_evidence` demands it, not older than that
+        says.
 
         Raises:
             NodeEvidenceRefused: it is not good.
@@ -233,18 +252,22 @@ class Client:
         return await self._guard.require()
 
     async def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet: one signature, to a session key drawn here, and one for each delegation to the wallet.
+        """Sign in with a wallet: one signature, to a session key drawn here, and one for each
+        delegation to the wallet.
 
-        Where the node hosts spaces by itself (the default), the owner's space for secrets and the owner's encryption
-        network exist when this returns. Where it does not, the wallet is asked for a second signature that hosts them.
+        Where the node hosts spaces by itself (the default), the owner's space for secrets and the
+        owner's encryption network exist when this returns. Where it does not, the wallet is asked
+        for a second signature that hosts them.
 
         Args:
             wallet: the owner's; an account of eth-account too.
-            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
+            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven
+                days.
         Raises:
-            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
-            NotGranted: a capability of another owner is asked for, without a delegation to the wallet.
-            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not asked.
+            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError. NotGranted: a
+            capability of another owner is asked for, without a delegation to the wallet.
+            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not
+            asked.
         """
         signing = wallet_of(wallet)
         if self._guard is not None:
@@ -252,7 +275,9 @@ class Client:
         self._caller.session = await wallet_sign_in(self._caller, signing, asked or SignIn())
         return self.session
 
-    async def sign_in_with_key(self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
+    async def sign_in_with_key(
+        self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
+    ) -> Session:
         """Let a key act for itself: an agent, or the owner of spaces that bear its did:key.
 
         Args:
@@ -269,9 +294,11 @@ class Client:
         self._caller.session = session
 
     def acting(self, session: Session) -> Self:
-        """Return a client that acts as another session at the same node, over the connections of this one.
+        """Return a client that acts as another session at the same node, over the connections of
+        this one.
 
-        What one of them is used for changes no session of the other. Close this one alone, after the last use of both.
+        What one of them is used for changes no session of the other. Close this one alone, after
+        the last use of both.
         """
         other = copy.copy(self)
         other._caller = self._caller.acting(session)
@@ -282,7 +309,8 @@ class Client:
         """Return the values of a space.
 
         Args:
-            space: short name of a space of the owner, or any full id; None: the session's primary space.
+            space: short name of a space of the owner, or any full id; None: the session's primary
+                space.
         Raises:
             InvalidInput: neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
@@ -293,7 +321,8 @@ class Client:
         """Return the spaces of an owner.
 
         Args:
-            space: a hosted space of the owner in question, by short name or full id; None: the session's primary one.
+            space: a hosted space of the owner in question, by short name or full id; None: the
+                session's primary one.
         Raises:
             InvalidInput: neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
@@ -322,7 +351,8 @@ class Client:
 
         Args:
             owner: DID; None: the owner for whom this session acts.
-            network: name of the owner's network that `put` seals to; secrets of any network of the owner are opened.
+            network: name of the owner's network that `put` seals to; secrets of any network of the
+                owner are opened.
         Raises:
             InvalidInput: no DID, or no name of a network.
             NotSignedIn: no owner is given, and no session is signed in.

@@ -1,9 +1,10 @@
 """Delegations: grant, pass on, take up, revoke, and see their status.
 
-A grant is signed by the session's key (without asking a person) or by the owner's wallet (one more signature; needed
-where the session does not hold what is granted). It is posted to the node and handed to the recipient in a portable
-form that other clients of the protocol read. A policy in a grant binds every reader of secrets under it: keys are
-released only to code that the policy approves.
+A grant is signed by the session's key (without asking a person) or by the owner's wallet (one more
+signature; needed where the session does not hold what is granted). It is posted to the node and
+handed to the recipient in a portable form that other clients of the protocol read. A policy in a
+grant binds every reader of secrets under it: keys are released only to code that the policy
+approves.
 
 Example:
     notes = client.kv().space
@@ -78,10 +79,12 @@ from .wire.sign_in import pass_on, register, sign_grant
 from .wire.transport import Request, json_request
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
-"""How long a grant lasts unless the caller says otherwise; less where the session that it rests on ends earlier."""
+"""How long a grant lasts unless the caller says otherwise; less where the session that it rests on
+ends earlier."""
 
 SUB_DELEGATION_TTL_S: Final = 3_600.0
-"""How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a right."""
+"""How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a
+right."""
 
 _SESSION_MARGIN_S = 60.0
 _REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
@@ -91,7 +94,8 @@ def allow(resource: str, ability: str) -> Capability:
     """Make one item of a grant.
 
     Args:
-        resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of a network.
+        resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of
+            a network.
         ability: full ability (`tinycloud.kv/get`).
     Raises:
         InvalidInput: no URI, or no ability.
@@ -119,16 +123,19 @@ class Delegations:
     ) -> PortableDelegation:
         """Grant capabilities to a DID; the grant is registered at the node when this returns.
 
-        The owner of any space in a grant can revoke all of it (W22): grant what belongs to different owners separately.
+        The owner of any space in a grant can revoke all of it (W22): grant what belongs to
+        different owners separately.
 
         Args:
-            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL signs that key in, and
-                the delegate of a grant must not become its owner in person (IP2).
-            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same reason, unless the
-                recipient is this session's own key: it is what makes a session.
+            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL
+                signs that key in, and the delegate of a grant must not become its owner in person
+                (IP2).
+            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same
+                reason, unless the recipient is this session's own key: it is what makes a session.
             ttl_s: lifetime in seconds; None: seven days, or what is left of the grants it rests on.
             at_most: take what is left of those grants, where they end before `ttl_s`.
-            policy: what code may receive keys under this grant; None: the grant says nothing about code.
+            policy: what code may receive keys under this grant; None: the grant says nothing about
+                code.
             run: for which programs and callers a runner may use it; None: it is no run grant.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: authority that asks, shown to the person in the wallet.
@@ -137,7 +144,8 @@ class Delegations:
         Raises:
             InvalidInput: the recipient is no DID, or nothing is granted that may be.
             NotGranted, SessionExpired: the session does not hold what it shall grant.
-            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is left.
+            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is
+                left.
             NodeRefused, TransportError: as each says.
         """
         if not capabilities:
@@ -145,7 +153,9 @@ class Delegations:
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("a delegation lasts more than 0 s")
         recipient = _recipient(did)
-        granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
+        granted = (
+            capabilities if recipient == self._caller.session.did else _for_others(capabilities)
+        )
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         facts: list[Json] = []
         resources: list[str] = []
@@ -156,12 +166,20 @@ class Delegations:
             facts.append({RUN_FACT: run_statement_json(run)})
             resources.append(run_resource(run))
         if wallet is None:
-            grant = self._grant_by_session(recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None)
+            grant = self._grant_by_session(
+                recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
+            )
         else:
             signing = wallet_of(wallet)
             _require_own(signing, granted)
             grant = sign_grant(
-                self._caller, signing, recipient, granted, ttl_s=life_s, domain=domain, resources=resources
+                self._caller,
+                signing,
+                recipient,
+                granted,
+                ttl_s=life_s,
+                domain=domain,
+                resources=resources,
             )
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
@@ -177,18 +195,23 @@ class Delegations:
     ) -> tuple[PortableDelegation, ...]:
         """Grant what a manifest's DID waits for: a delegation for the rights of each owner (MF12).
 
-        Each lasts for the shortest time that the manifest asks for, or as long as the session can grant.
-        Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of the result.
+        Each lasts for the shortest time that the manifest asks for, or as long as the session can
+        grant. Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of
+        the result.
 
         Args:
             target: of a composed request (`request.delegation_targets`).
             policy: what code may receive keys under these grants.
-            wallet: sign with the owner's wallet instead of the session's key: one signature for each delegation.
-            leave_out: leave out services that the node does not serve, instead of refusing the target.
+            wallet: sign with the owner's wallet instead of the session's key: one signature for
+                each delegation.
+            leave_out: leave out services that the node does not serve, instead of refusing the
+                target.
             domain: authority that asks, shown to the person in the wallet.
         Raises:
-            InvalidInput: the target states a service that the node does not serve, or nothing is granted.
-            NotGranted: the session does not hold all of it; the error names each permission that is missing.
+            InvalidInput: the target states a service that the node does not serve, or nothing is
+                granted.
+            NotGranted: the session does not hold all of it; the error names each permission that is
+                missing.
             SessionExpired, NodeRefused, TransportError.
         """
         session, features = self._caller.session, (await self._caller.info()).features
@@ -200,7 +223,8 @@ class Delegations:
             session.proofs_for(wanted, now=self._caller.clock.now())
         else:
             _require_own(wallet_of(wallet), wanted)
-        # A manifest says how long its grants may last at most, so the end of the session is no refusal.
+        # A manifest says how long its grants may last at most, so the end of the session is no
+        # refusal.
         return tuple(
             [
                 await self.delegate(
@@ -226,8 +250,8 @@ class Delegations:
     ) -> None:
         """Use a delegation from now on.
 
-        A delegation to this session's key is used as it is. One to the wallet is passed on by the wallet to the
-        session's key first: a signature.
+        A delegation to this session's key is used as it is. One to the wallet is passed on by the
+        wallet to the session's key first: a signature.
 
         Args:
             portable: untrusted.
@@ -244,18 +268,24 @@ class Delegations:
         await register(self._caller, grant)
         if signing is not None and same_principal(grant.delegate, signing.did):
             grant = await pass_on(self._caller, signing, grant, signer, ttl_s=ttl_s, domain=domain)
-        # Not the session from before the requests: other tasks may have taken up grants, or pinned keys, meanwhile.
+        # Not the session from before the requests: other tasks may have taken up grants, or pinned
+        # keys, meanwhile.
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def take_up_bundle(
-        self, portables: Sequence[PortableDelegation], *, wallet: AnyWallet | None = None, domain: str = "localhost"
+        self,
+        portables: Sequence[PortableDelegation],
+        *,
+        wallet: AnyWallet | None = None,
+        domain: str = "localhost",
     ) -> None:
         """Use several delegations from now on, for example those of `portable.decode_bundle`.
 
         All are checked before the first is used; each to the wallet is one signature.
 
         Raises:
-            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from its token.
+            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from
+                its token.
             NodeRefused, TransportError: the node does not accept one; those before it are in use.
         """
         ours = (self._caller.session.did, *(() if wallet is None else (wallet_of(wallet).did,)))
@@ -268,7 +298,8 @@ class Delegations:
         """Check a portable delegation against what it carries.
 
         Raises:
-            InvalidPortableDelegation: the token in it cannot be read, differs from the members beside it, or has ended.
+            InvalidPortableDelegation: the token in it cannot be read, differs from the members
+                beside it, or has ended.
         """
         return grant_of(portable, now=self._caller.clock.now())
 
@@ -289,33 +320,44 @@ class Delegations:
         session, signing = self._caller.session, wallet_of(wallet)
         if not same_principal(signing.did, session.owner):
             raise InvalidInput("this wallet is not the owner of the session")
-        grant = sign_grant(self._caller, signing, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
+        grant = sign_grant(
+            self._caller, signing, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain
+        )
         await register(self._caller, grant)
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key; in force, for ever, when this returns (V2, V5).
+        """Revoke delegations with the session's key; in force, for ever, when this returns (V2,
+        V5).
 
-        The key that issued all of them revokes them on its own authority; otherwise it acts for the owner, by the right
-        to revoke in its sign-in. Up to 32 end together or not at all; more are revoked in parts of 32.
+        The key that issued all of them revokes them on its own authority; otherwise it acts for the
+        owner, by the right to revoke in its sign-in. Up to 32 end together or not at all; more are
+        revoked in parts of 32.
 
         Args:
-            delegations: portable forms or cids; `delegation_history.ending_with` says which belong together.
+            delegations: portable forms or cids; `delegation_history.ending_with` says which belong
+                together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
         """
         ours = self._caller.session.did
-        issued_here = all(not isinstance(one, str) and read_grant(one.header).delegator == ours for one in delegations)
+        issued_here = all(
+            not isinstance(one, str) and read_grant(one.header).delegator == ours
+            for one in delegations
+        )
         proofs = () if issued_here else self._right_to(REVOKE)
         cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
         for at in range(0, len(cids), MAX_TARGETS):
             part = cids[at : at + MAX_TARGETS]
             wanted = [capability(CID_URN + cid, REVOKE) for cid in part]
-            await self._post_revocation(await self._caller.authorized(_REVOCATION, wanted, proofs=proofs), *part)
+            await self._post_revocation(
+                await self._caller.authorized(_REVOCATION, wanted, proofs=proofs), *part
+            )
 
     async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the live grants by which somebody else may open or read a secret, whichever client made them.
+        """Return the live grants by which somebody else may open or read a secret, whichever client
+        made them.
 
         A right to decrypt on the network is enough, with a copy of what is stored.
 
@@ -326,7 +368,8 @@ class Delegations:
             InvalidInput: no such resource.
             NotGranted, Unauthorized, MalformedAnswer, NodeRefused, TransportError: as `query`.
         Does not check:
-            What a grant demands of code, callers and secrets, and what its recipient passed on: the node lists neither.
+            What a grant demands of code, callers and secrets, and what its recipient passed on: the
+            node lists neither.
         """
         wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
         records = [one async for one in self.query(direction="granted")]
@@ -366,8 +409,8 @@ class Delegations:
     async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
         """Ask for the status of a delegation.
 
-        The node answers its signer, its recipient and the owner of a space in it: this session asks on behalf of its
-        owner, by the right in its sign-in, and on its own authority.
+        The node answers its signer, its recipient and the owner of a space in it: this session asks
+        on behalf of its owner, by the right in its sign-in, and on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
@@ -394,41 +437,62 @@ class Delegations:
     ) -> AsyncIterator[DelegationRecord]:
         """Yield what an account granted and received, read page by page.
 
-        The latest issued come first. A delegation that a key signed does not say when: those come last, in the order of
-        their cids.
+        The latest issued come first. A delegation that a key signed does not say when: those come
+        last, in the order of their cids.
 
         Args:
             direction: only what was granted, or only what was received.
-            status: only delegations with this status; `revoked` also finds what an ancestor's revocation cut off.
+            status: only delegations with this status; `revoked` also finds what an ancestor's
+                revocation cut off.
             space: only what names a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
             page_items: delegations of a page, 1 to 100.
         Raises:
             InvalidInput: a page of another size, or no space.
             NotGranted, Unauthorized: the session may not list this account's delegations.
-            MalformedAnswer: a page is longer than was asked for, or the list does not advance or has no end.
+            MalformedAnswer: a page is longer than was asked for, or the list does not advance or
+                has no end.
             NodeRefused, TransportError: as each says.
         """
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")
-        asked: dict[str, Json] = {"direction": direction, "status": status, "space": space, "limit": page_items}
-        wanted = [space_capability(self._caller.session.chosen_space(account), "delegation", None, DELEGATION_LIST)]
+        asked: dict[str, Json] = {
+            "direction": direction,
+            "status": status,
+            "space": space,
+            "limit": page_items,
+        }
+        wanted = [
+            space_capability(
+                self._caller.session.chosen_space(account), "delegation", None, DELEGATION_LIST
+            )
+        ]
 
         async def ask(cursor: str | None) -> HistoryPage:
             stated = asked | {"cursor": cursor}
-            body = canonical_bytes({name: value for name, value in stated.items() if value is not None})
-            request = await self._caller.authorized(json_request("POST", "/delegation/query", body), wanted)
-            page = decoded(PAGE, await self._caller.transport.require(request), "a page of delegations")
+            body = canonical_bytes(
+                {name: value for name, value in stated.items() if value is not None}
+            )
+            request = await self._caller.authorized(
+                json_request("POST", "/delegation/query", body), wanted
+            )
+            page = decoded(
+                PAGE, await self._caller.transport.require(request), "a page of delegations"
+            )
             if len(page.records) > page_items:
-                raise MalformedAnswer("a page of the node's delegations is longer than was asked for")
+                raise MalformedAnswer(
+                    "a page of the node's delegations is longer than was asked for"
+                )
             return page
 
-        async for page in read_pages(ask, attrgetter("cursor")):  # a page may be empty and be followed by another one
+        # a page may be empty and be followed by another one
+        async for page in read_pages(ask, attrgetter("cursor")):
             for record in page.records:
                 yield record
 
     def _right_to(self, ability: str) -> tuple[str, ...]:
-        """Cite the grant that lets this key act so for its delegator; none: it acts for itself (W21)."""
+        """Cite the grant that lets this key act so for its delegator; none: it acts for itself
+        (W21)."""
         now = self._caller.clock.now()
         for grant in self._caller.session.grants:
             if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
@@ -438,7 +502,9 @@ class Delegations:
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
         request = json_request("POST", "/delegation/status", canonical_bytes({"cid": cid}))
         wanted = [capability(CID_URN + cid, DELEGATION_STATUS)]
-        answer = await self._caller.transport.exchange(await self._caller.authorized(request, wanted, proofs=proofs))
+        answer = await self._caller.transport.exchange(
+            await self._caller.authorized(request, wanted, proofs=proofs)
+        )
         return status_of(answer if answer.status == 404 else answer.require(), cid)
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:
@@ -448,14 +514,22 @@ class Delegations:
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _grant_by_session(
-        self, recipient: str, capabilities: Sequence[Capability], facts: Sequence[Json], *, ttl_s: float, at_most: bool
+        self,
+        recipient: str,
+        capabilities: Sequence[Capability],
+        facts: Sequence[Json],
+        *,
+        ttl_s: float,
+        at_most: bool,
     ) -> Grant:
         session = self._caller.session
         now = self._caller.clock.now()
         proofs = session.proofs_for(capabilities, now=now)
         left_s = self._caller.held_for_s(capabilities)
         if left_s < _SESSION_MARGIN_S:
-            raise SessionExpired("granting: the session, or the grant that this rests on, ends within a minute")
+            raise SessionExpired(
+                "granting: the session, or the grant that this rests on, ends within a minute"
+            )
         if ttl_s > left_s and not at_most:
             raise LifetimeTooLong(f"a grant to {recipient}", asked_s=ttl_s, possible_s=left_s)
         return read_grant(
@@ -486,16 +560,23 @@ def _recipient(did: str) -> Principal:
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
     """Refuse what a wallet does not own."""
-    foreign = tuple(one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did))
+    foreign = tuple(
+        one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
+    )
     if foreign:
-        raise NotGranted("a wallet grants what is its own; the session passes on what others granted", missing=foreign)
+        raise NotGranted(
+            "a wallet grants what is its own; the session passes on what others granted",
+            missing=foreign,
+        )
 
 
 def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
-    """Leave out what only a person's own session may hold (IP2); raises InvalidInput where nothing is left."""
+    """Leave out what only a person's own session may hold (IP2); raises InvalidInput where nothing
+    is left."""
     granted = [one for one in capabilities if not satisfies(one.ability, CAPABILITIES_READ)]
     if not granted:
         raise InvalidInput(
-            f"{CAPABILITIES_READ} is granted to nobody else", hint="grant the resources that the recipient works with"
+            f"{CAPABILITIES_READ} is granted to nobody else",
+            hint="grant the resources that the recipient works with",
         )
     return granted

@@ -1,8 +1,9 @@
-"""Encryption networks: seal values to one, ask the node to wrap a value's key anew, keep and end networks.
+"""Encryption networks: seal values to one, ask the node to wrap a value's key anew, keep and end
+networks.
 
-Sealing needs no permission; opening goes through the node, which judges authority and, except for the owner in person,
-the code of the caller. The content key reaches this process wrapped to a receiver key; the payload never leaves it in
-the clear.
+Sealing needs no permission; opening goes through the node, which judges authority and, except for
+the owner in person, the code of the caller. The content key reaches this process wrapped to a
+receiver key; the payload never leaves it in the clear.
 
 Example:
     network = client.encryption.network()
@@ -23,7 +24,13 @@ from capabilities.signatures import verify_ed25519
 from capabilities.strict_base64 import decode_standard, encode_standard, encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
+from encryption_network.envelope import (
+    InlineEnvelope,
+    encode_envelope,
+    open_envelope,
+    parse_envelope,
+    seal_envelope,
+)
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 from encryption_network.errors import WithdrawalError
 from encryption_network.keywrap import open_wrapped, public_key_of
@@ -38,7 +45,11 @@ from encryption_network.requests import (
     decrypt_fact,
     request_hash,
 )
-from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
+from encryption_network.signed_descriptor import (
+    MAX_NONCE_BYTES,
+    SIGNATURE_MEMBER,
+    verify_descriptor,
+)
 from encryption_network.withdrawals import parse_withdrawal
 
 from ._node_errors import about_network
@@ -64,11 +75,21 @@ from .wire.answers import json_object
 from .wire.caller import Caller
 from .wire.transport import Answer, Request, json_request, path_segment
 
-_ECHOED = ("targetNode", "networkId", "alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
+_ECHOED = (
+    "targetNode",
+    "networkId",
+    "alg",
+    "keyVersion",
+    "encryptedSymmetricKeyHash",
+    "receiverPublicKeyHash",
+)
 
 
-def decrypt_body(envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes) -> dict[str, Json]:
-    """Make the body of the request for an envelope's content key, wrapped to this X25519 key; its answer echoes it."""
+def decrypt_body(
+    envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
+) -> dict[str, Json]:
+    """Make the body of the request for an envelope's content key, wrapped to this X25519 key; its
+    answer echoes it."""
     return decrypt_body_json(
         envelope.network.text,
         target_node=target_node,
@@ -79,7 +100,9 @@ def decrypt_body(envelope: InlineEnvelope, *, target_node: str, receiver_public_
     )
 
 
-def verify_answer(answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str) -> bytes:
+def verify_answer(
+    answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str
+) -> bytes:
     """Check a node's answer to a decrypt request and return the key in it, still wrapped.
 
     Args:
@@ -87,7 +110,8 @@ def verify_answer(answer: Mapping[str, Json], body: dict[str, Json], *, invocati
         body: the body of the request that was sent.
         invocation_cid: id of the token that was sent, computed here and not by the node.
     Returns:
-        The wrapped content key; it was signed by the node the request names, for this request and no other.
+        The wrapped content key; it was signed by the node the request names, for this request and
+        no other.
     Raises:
         InvalidResponse: another type, or the wrapped key is no base64.
         ResponseBindingMismatch: a member belongs to another request; `field` names it.
@@ -125,7 +149,9 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
     try:
         verify_ed25519(public_key, canonical_bytes(signed), signature)
     except (CapabilityError, NetworkLibraryError) as exc:
-        raise ResponseSignatureInvalid("the node's signature over its answer does not verify") from exc
+        raise ResponseSignatureInvalid(
+            "the node's signature over its answer does not verify"
+        ) from exc
 
 
 class Withdrawals:
@@ -134,8 +160,11 @@ class Withdrawals:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    async def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of 32.
+    async def withdraw_measurement(
+        self, measurement: bytes, network: NetworkId | None = None
+    ) -> None:
+        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash
+        of 32.
 
         Raises:
             SealspaceError: as `withdraw_backend`.
@@ -174,7 +203,9 @@ class Withdrawals:
                 hint="a DID, 96 or 64 hex digits of a measurement, a digest",
             ) from exc
         if parse_principal(wanted.owner) in entry.dids:
-            raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
+            raise InvalidInput(
+                "an owner's own DID cannot be withdrawn", hint="revoke the network instead"
+            )
         request = json_request("POST", f"{_network_path(wanted)}/withdraw", canonical_bytes(value))
         await _change(self._caller, wanted, request, WITHDRAWAL_FACT, value)
 
@@ -203,7 +234,8 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 
 
 class Encryption:
-    """The encryption networks of a node, with the session's authority; made by `Client.encryption`."""
+    """The encryption networks of a node, with the session's authority; made by
+    `Client.encryption`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -223,12 +255,12 @@ class Encryption:
     async def descriptor(self, network: NetworkId) -> Descriptor:
         """Return what the node says about a network; kept until a request on it is refused.
 
-        The key is pinned in the session (`Client.session`, kept with it): another one is refused later (EN30). Where
-        the client demands evidence of the node, that is demanded here as well.
+        The key is pinned in the session (`Client.session`, kept with it): another one is refused
+        later (EN30). Where the client demands evidence of the node, that is demanded here as well.
 
         Returns:
-            The descriptor; its id is the one asked for, and the node that this client talks to signed it, for a nonce
-            drawn here, unless the client takes unsigned ones.
+            The descriptor; its id is the one asked for, and the node that this client talks to
+            signed it, for a nonce drawn here, unless the client takes unsigned ones.
         Raises:
             NetworkNotFound: there is no such network here.
             NetworkKeyChanged: this session was given another key before; see `accept`.
@@ -241,7 +273,8 @@ class Encryption:
         if descriptor is None:
             descriptor = await self._asked(network)
         session, offered = self._caller.signed_in, pin_of(descriptor)
-        if session is not None:  # else there is nothing to keep it in but this client, which asks once
+        # else there is nothing to keep it in but this client, which asks once
+        if session is not None:
             pinned = session.pin_of(network)
             if pinned is not None and pinned != offered:  # EN30
                 self._descriptors.pop(network.text, None)
@@ -251,10 +284,12 @@ class Encryption:
         return descriptor
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin this key for a network from now on, in place of the one that the session pinned before.
+        """Pin this key for a network from now on, in place of the one that the session pinned
+        before.
 
         Args:
-            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt in another way.
+            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt
+                in another way.
         Raises:
             RuntimeError: no session is signed in.
         """
@@ -267,7 +302,8 @@ class Encryption:
         Raises:
             NotGranted: the session may not create networks.
             NetworkNotActive: it was revoked; its name stays taken.
-            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is not trusted.
+            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is
+                not trusted.
         """
         network = self.network(name)
         try:
@@ -289,7 +325,11 @@ class Encryption:
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
         self._descriptors.pop(network.text, None)
         await _administer(
-            self._caller, network, NETWORK_REVOKE, Request("POST", f"{_network_path(network)}/revoke"), fact
+            self._caller,
+            network,
+            NETWORK_REVOKE,
+            Request("POST", f"{_network_path(network)}/revoke"),
+            fact,
         )
 
     async def policy(self, network: NetworkId) -> Policy | None:
@@ -310,7 +350,8 @@ class Encryption:
             raise MalformedAnswer("the node's answer is no policy of a network") from exc
 
     async def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """State what code may receive keys of a network, in place of what was stated before; in force at once.
+        """State what code may receive keys of a network, in place of what was stated before; in
+        force at once.
 
         The owner does this in person: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
@@ -343,14 +384,16 @@ class Encryption:
             label: carried along in the clear, authenticated by nothing; `decrypt` can compare it.
             metadata: likewise.
         Raises:
-            NetworkNotFound, NetworkNotActive, NodeMismatch.
-            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`.
-            InvalidResponse: the node's public key cannot be sealed to (low order).
+            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned,
+            ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`. InvalidResponse: the
+            node's public key cannot be sealed to (low order).
         """
         descriptor = await self.descriptor(network)
         _require_usable(descriptor)
         try:
-            return seal_envelope(descriptor, plaintext, self._caller.entropy, aad=label, metadata=metadata)
+            return seal_envelope(
+                descriptor, plaintext, self._caller.entropy, aad=label, metadata=metadata
+            )
         except NetworkLibraryError as exc:
             raise InvalidResponse("the network's public key cannot be sealed to") from exc
 
@@ -366,17 +409,18 @@ class Encryption:
         Args:
             envelope: an envelope or its JSON text.
             expected_label: the label the envelope must carry; None: any.
-            receiver: the key to have the content key wrapped to; None: a fresh one. A backend passes the key that it
-                attested.
+            receiver: the key to have the content key wrapped to; None: a fresh one. A backend
+                passes the key that it attested.
         Returns:
-            The payload; every member of the node's answer was checked before anything was opened (enc 3.7).
+            The payload; every member of the node's answer was checked before anything was opened
+            (enc 3.7).
         Raises:
             InvalidEnvelope: it cannot be read.
             LabelMismatch: it carries another label.
             NotGranted, DecryptDenied: no authority, or the gate requires evidence.
-            NetworkNotFound, NetworkNotActive, NodeMismatch.
-            NetworkKeyChanged, DescriptorUnsigned: see `descriptor`.
-            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be trusted.
+            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned:
+            see `descriptor`. ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse:
+            the answer cannot be trusted.
         """
         try:
             read = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
@@ -387,12 +431,16 @@ class Encryption:
         descriptor = await self.descriptor(read.network)
         _require_usable(descriptor)
         receiver = receiver or new_receiver_key(self._caller.entropy)
-        body = decrypt_body(read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key)
+        body = decrypt_body(
+            read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key
+        )
         wrapped_key = await self._ask(body, read.network)
         try:
             return open_envelope(read, open_wrapped(receiver.private_key, wrapped_key))
         except NetworkLibraryError as exc:
-            raise InvalidResponse("local decryption failed: the key or the ciphertext does not open") from exc
+            raise InvalidResponse(
+                "local decryption failed: the key or the ciphertext does not open"
+            ) from exc
 
     async def _ask(self, body: dict[str, Json], network: NetworkId) -> bytes:
         """Have a content key wrapped anew; return it wrapped, out of an answer that was checked."""
@@ -422,12 +470,18 @@ class Encryption:
 
     async def _create(self, network: NetworkId) -> None:
         node_id = await self._caller.node_id()
-        body: dict[str, Json] = {"name": network.name, "ownerDid": network.owner, "threshold": {"n": 1, "t": 1}}
+        body: dict[str, Json] = {
+            "name": network.name,
+            "ownerDid": network.owner,
+            "threshold": {"n": 1, "t": 1},
+        }
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
         request = json_request("POST", "/encryption/networks", canonical_bytes(body))
         wanted = [capability(network.text, NETWORK_CREATE)]
         try:
-            await self._caller.transport.require(await self._caller.authorized(request, wanted, facts=[fact]))
+            await self._caller.transport.require(
+                await self._caller.authorized(request, wanted, facts=[fact])
+            )
         except DuplicateRequest as exc:
             # Another session of the same owner was faster; the descriptor is read back.
             if exc.text != "network already exists":
@@ -438,7 +492,8 @@ class Encryption:
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
-        node_id = await self._caller.node_id()  # first: another node is not one that lacks the network
+        # first: another node is not one that lacks the network
+        node_id = await self._caller.node_id()
         with about_network(network.text):
             value = json_object(await self._caller.transport.require(request))
         try:
@@ -450,15 +505,22 @@ class Encryption:
         if descriptor.alg != ALGORITHM:
             raise MalformedAnswer("the network uses an algorithm that this client does not know")
         if descriptor.node_did != node_id:
-            raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
-        if SIGNATURE_MEMBER not in value:  # EN29; one that is present has to verify, whatever the program accepts
+            raise NodeMismatch(
+                f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}"
+            )
+        # EN29; one that is present has to verify, whatever the program accepts
+        if SIGNATURE_MEMBER not in value:
             if self._caller.unsigned_descriptors:
                 return descriptor
             raise DescriptorUnsigned(f"the node did not sign the key of {network.text}")
         try:
-            return verify_descriptor(descriptor, value[SIGNATURE_MEMBER], node_did=node_id, nonce=nonce)
+            return verify_descriptor(
+                descriptor, value[SIGNATURE_MEMBER], node_did=node_id, nonce=nonce
+            )
         except NetworkLibraryError as exc:
-            raise ResponseSignatureInvalid("the node's signature over the network's key does not verify") from exc
+            raise ResponseSignatureInvalid(
+                "the node's signature over the network's key does not verify"
+            ) from exc
 
 
 def envelope_bytes(envelope: InlineEnvelope) -> bytes:
@@ -487,7 +549,9 @@ async def _administer(
         return await caller.transport.require(asked)
 
 
-async def _change(caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json) -> None:
+async def _change(
+    caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json
+) -> None:
     """Make a request that changes what the owner states about a network, bound to its body."""
     fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
     await _administer(caller, network, SET_POLICY, request, fact)

@@ -66,10 +66,11 @@
         ├── ResponseSignatureInvalid
         └── InvalidSecretPayload
 
-Every class has a stable `code`: its name in lower case, with dashes and without `Error`. The text of an error says what
-was asked for, why it was not done, and what to do next; `message` and `hint` are its two parts, and `step` is the hint
-for a person at a command line. Notes (`__notes__`) say what surrounds it: the request's id at the node, the secret that
-was read. No text holds a token, a key or a secret value.
+Every class has a stable `code`: its name in lower case, with dashes and without `Error`. The text
+of an error says what was asked for, why it was not done, and what to do next; `message` and `hint`
+are its two parts, and `step` is the hint for a person at a command line. Notes (`__notes__`) say
+what surrounds it: the request's id at the node, the secret that was read. No text holds a token, a
+key or a secret value.
 
 Example:
     try:
@@ -105,7 +106,8 @@ class InvalidSecretScope(InvalidInput):
     """A secret's scope is empty, reserved, or nothing is left of it."""
 
     default_hint = (
-        "a scope has letters, digits or dashes, and is neither default nor global; without one a secret is global"
+        "a scope has letters, digits or dashes, and is neither default nor global; without one a"
+        " secret is global"
     )
 
 
@@ -119,13 +121,17 @@ class InvalidSecretValue(InvalidInput):
 class InvalidKeystore(InvalidInput):
     """A file is no Web3 keystore of version 3, or asks for more work than is allowed."""
 
-    default_hint = "export the key again, as a keystore file of version 3 (scrypt or pbkdf2, aes-128-ctr)"
+    default_hint = (
+        "export the key again, as a keystore file of version 3 (scrypt or pbkdf2, aes-128-ctr)"
+    )
 
 
 class WrongPassword(InvalidInput):
     """The password does not open a keystore, or the keystore was changed."""
 
-    default_hint = "type the password again; if it is right, the file is damaged: export the key again"
+    default_hint = (
+        "type the password again; if it is right, the file is damaged: export the key again"
+    )
 
 
 class InvalidNetworkId(InvalidInput):
@@ -168,7 +174,11 @@ class Fault:
     @property
     def text(self) -> str:
         """The detail, with the path where the detail does not name it."""
-        return self.detail if not self.path or self.path in self.detail else f"{self.detail} (at {self.path})"
+        return (
+            self.detail
+            if not self.path or self.path in self.detail
+            else f"{self.detail} (at {self.path})"
+        )
 
 
 class ManifestInvalid(InvalidInput):
@@ -195,16 +205,21 @@ class NotSignedIn(ClientNotReady):
 class ClientClosed(ClientNotReady):
     """The client was closed; its connections are gone."""
 
-    default_hint = "make a new client with the same session, or keep the work inside the `with` block"
+    default_hint = (
+        "make a new client with the same session, or keep the work inside the `with` block"
+    )
 
 
 class NotGranted(SealspaceError):
-    """No grant of the session covers what was asked for (`missing`, see `escalation`); nothing was sent."""
+    """No grant of the session covers what was asked for (`missing`, see `escalation`); nothing was
+    sent."""
 
-    default_hint = "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
+    default_hint = (
+        "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
+    )
     default_step = (
-        "for a space of yours: sealspace login --space NAME; for one of another owner, ask that owner for a grant, "
-        "then: sealspace grant accept FILE"
+        "for a space of yours: sealspace login --space NAME; for one of another owner, ask that"
+        " owner for a grant, then: sealspace grant accept FILE"
     )
 
     def __init__(
@@ -227,7 +242,8 @@ class SessionExpired(SealspaceError):
 
 
 class LifetimeTooLong(SealspaceError):
-    """What was asked for would end earlier than asked, because what it rests on does; it was not handed out.
+    """What was asked for would end earlier than asked, because what it rests on does; it was not
+    handed out.
 
     Attributes:
         asked_s: seconds that were asked for.
@@ -238,13 +254,17 @@ class LifetimeTooLong(SealspaceError):
     default_step = "ask for less, or log in for longer: sealspace login --days N"
 
     def __init__(self, what: str, *, asked_s: float, possible_s: float) -> None:
-        super().__init__(f"{what} for {asked_s:.0f} s is not possible: it would end after {max(0, int(possible_s))} s")
+        super().__init__(
+            f"{what} for {asked_s:.0f} s is not possible: it would end after"
+            f" {max(0, int(possible_s))} s"
+        )
         self.asked_s = asked_s
         self.possible_s = possible_s
 
 
 class BatchIncomplete(SealspaceError):
-    """Several writes did not fit into one commit; some were done, and then one failed. The cause is `__cause__`.
+    """Several writes did not fit into one commit; some were done, and then one failed. The cause is
+    `__cause__`.
 
     Attributes:
         done: the keys that are written or deleted, durably.
@@ -254,8 +274,12 @@ class BatchIncomplete(SealspaceError):
     default_hint = "remove the cause, then repeat it for the keys in `left`"
     default_step = "remove the cause, then start the same command again"
 
-    def __init__(self, cause: SealspaceError, *, done: tuple[str, ...], left: tuple[str, ...]) -> None:
-        super().__init__(f"of {len(done) + len(left)} keys {len(done)} are done, then: {cause.message}")
+    def __init__(
+        self, cause: SealspaceError, *, done: tuple[str, ...], left: tuple[str, ...]
+    ) -> None:
+        super().__init__(
+            f"of {len(done) + len(left)} keys {len(done)} are done, then: {cause.message}"
+        )
         self.done = done
         self.left = left
 
@@ -290,7 +314,8 @@ class BackendNotProven(BackendError):
     """The evidence does not hold: quote, event log, or what they are bound to.
 
     Attributes:
-        problem: stable name of what does not hold, as nodes name it: `report-data`, `td-attributes`, …
+        problem: stable name of what does not hold, as nodes name it: `report-data`,
+            `td-attributes`, …
     """
 
     default_hint = "do not grant: ask the backend's operator why its evidence does not hold"
@@ -309,7 +334,10 @@ class CollateralNeeded(BackendError):
 class BackendNotExpected(BackendError):
     """The evidence holds, and is about other code than was expected."""
 
-    default_hint = "do not grant: this is not the code you meant; find out what changed, and expect that if it is right"
+    default_hint = (
+        "do not grant: this is not the code you meant; find out what changed, and expect that if it"
+        " is right"
+    )
 
 
 class BackendNotAcceptable(BackendError):
@@ -327,19 +355,24 @@ class GrantNotTaken(BackendError):
 
 
 class GrantsFull(BackendError):
-    """The backend holds as many grants of this owner, or in all, as it can, and something was read from each."""
+    """The backend holds as many grants of this owner, or in all, as it can, and something was read
+    from each."""
 
-    default_hint = "revoke grants to it that are not needed any more, and wait until they have ended"
+    default_hint = (
+        "revoke grants to it that are not needed any more, and wait until they have ended"
+    )
 
 
 class ReceiptInvalid(SealspaceError):
-    """A receipt or a document is not what it says: changed, of another node, or of another release."""
+    """A receipt or a document is not what it says: changed, of another node, or of another
+    release."""
 
     default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
 
 
 class StatementInvalid(SealspaceError):
-    """A signed statement cannot be read, is of another type or signer, or its signature does not hold."""
+    """A signed statement cannot be read, is of another type or signer, or its signature does not
+    hold."""
 
     default_hint = "ask whoever signed it to publish it again"
 
@@ -350,7 +383,11 @@ class CallRefused(SealspaceError):
     default_hint = "sign the call anew: for this runner, this program and this body, once"
 
 
-__all__ = [name for name, value in globals().items() if isinstance(value, type) and issubclass(value, SealspaceError)]
+__all__ = [
+    name
+    for name, value in globals().items()
+    if isinstance(value, type) and issubclass(value, SealspaceError)
+]
 for _name in __all__:
     _class = globals()[_name]
     _class.__module__ = __name__  # a traceback names the module that programs import them from

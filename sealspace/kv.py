@@ -1,7 +1,7 @@
 """Values in a space: put, get, list, delete; one or many, whole or as streams, under conditions.
 
-A key is the raw text of a path in a URI: what a URI cannot hold (spaces, non-ASCII) is percent-encoded by the caller,
-and nothing decodes it again, so `a%20b` is a key of its own (U13).
+A key is the raw text of a path in a URI: what a URI cannot hold (spaces, non-ASCII) is
+percent-encoded by the caller, and nothing decodes it again, so `a%20b` is a key of its own (U13).
 
 Example:
     kv = client.kv()
@@ -59,9 +59,27 @@ from .wire.transfers import (
     upload_of,
 )
 from .wire.transport import Answer, Progress, Request, Stream, json_request
-from .wire.values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
+from .wire.values import (
+    Value,
+    bytes_of,
+    condition,
+    etag_of,
+    header_value,
+    stored_headers,
+    value_of,
+    whole_value_of,
+)
 
-__all__ = ["MAX_PAGE_KEYS", "MAX_STREAM_BYTES", "MAX_URL_TTL_S", "MAX_VALUE_BYTES", "Kv", "Page", "SignedUrl", "Value"]
+__all__ = [
+    "MAX_PAGE_KEYS",
+    "MAX_STREAM_BYTES",
+    "MAX_URL_TTL_S",
+    "MAX_VALUE_BYTES",
+    "Kv",
+    "Page",
+    "SignedUrl",
+    "Value",
+]
 
 MAX_PAGE_KEYS: Final = 1000
 
@@ -69,7 +87,8 @@ MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
 """Longest value that is read into memory unless the caller says otherwise."""
 
 MAX_STREAM_BYTES: Final = 1_000_000_000
-"""Longest value that is read as a stream unless the caller says otherwise; the most that a node takes by default."""
+"""Longest value that is read as a stream unless the caller says otherwise; the most that a node
+takes by default."""
 
 _MAX_BATCH_BYTES: Final = 96 * 1024 * 1024
 """A node puts 64 MiB of values into one answer, and they come in base64."""
@@ -78,10 +97,12 @@ MAX_URL_TTL_S: Final = 300
 """The longest life of a signed URL, and of the token that makes one."""
 
 _DEFAULT_URL_TTL_S: Final = 290.0
-"""Some seconds below the bound: a node that is behind this machine's clock would refuse the token."""
+"""Some seconds below the bound: a node that is behind this machine's clock would refuse the
+token."""
 
 _CLOCKS_APART_S: Final = 2.0
-"""How far an end may seem too early because two clocks differ, or a time is written in whole seconds."""
+"""How far an end may seem too early because two clocks differ, or a time is written in whole
+seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +153,8 @@ class Kv:
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read; longer ones: `download` or `stream`.
+            max_bytes: the node refuses to send more, and no more is read; longer ones: `download`
+                or `stream`.
         Raises:
             NotFound: there is no value under this key.
             SpaceNotFound: the space is not hosted.
@@ -142,7 +164,9 @@ class Kv:
         """
         return whole_value_of(await self._invoke(KV_GET, key, _reading(max_bytes)))
 
-    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
+    async def get_if_changed(
+        self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
+    ) -> Value | None:
         """Read a value unless it still is the version that the caller has.
 
         Returns:
@@ -190,7 +214,8 @@ class Kv:
 
         Args:
             key: the key.
-            body: the bytes; a text is sent as UTF-8, and typed `text/plain;charset=UTF-8` where nothing else is given.
+            body: the bytes; a text is sent as UTF-8, and typed `text/plain;charset=UTF-8` where
+                nothing else is given.
             content_type: stored and given back.
             metadata: texts stored and given back; at most 16 KiB with the names.
             if_absent: only if there is no value now.
@@ -209,7 +234,9 @@ class Kv:
         request = Request(headers=headers, body=of_bytes(bytes_of(body)))
         return etag_of(await self._invoke(KV_PUT, key, request))
 
-    async def get_many(self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES) -> dict[str, Value]:
+    async def get_many(
+        self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES
+    ) -> dict[str, Value]:
         """Read several values, up to 100 in one request, whose values are of one moment.
 
         Args:
@@ -225,11 +252,14 @@ class Kv:
             found |= await self._read(pack, max_bytes)
         return found
 
-    async def put_many(self, values: Mapping[str, bytes | str], *, content_type: str | None = None) -> dict[str, str]:
-        """Write several values in as few commits as a node allows; each is durable when this returns.
+    async def put_many(
+        self, values: Mapping[str, bytes | str], *, content_type: str | None = None
+    ) -> dict[str, str]:
+        """Write several values in as few commits as a node allows; each is durable when this
+        returns.
 
-        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes all or none.
-        Larger values are written one by one after the others.
+        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes
+        all or none. Larger values are written one by one after the others.
 
         Args:
             values: key to bytes or text, as in `put`.
@@ -237,32 +267,42 @@ class Kv:
         Returns:
             Key to the version of the new value.
         Raises:
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are written.
+            BatchIncomplete: some commits were done, and then one failed; it says which keys are
+                written.
             InvalidInput: of one key or value, before anything is sent.
             As `put`: nothing was written.
         """
-        parts = {key: Part(bytes_of(body), stored_headers(body, content_type, None)) for key, body in values.items()}
+        parts = {
+            key: Part(bytes_of(body), stored_headers(body, content_type, None))
+            for key, body in values.items()
+        }
         self._rights(KV_PUT, *parts)
 
         async def write(keys: Sequence[str]) -> None:
             if len(keys) == 1:
                 part = parts[keys[0]]
-                await self._invoke(KV_PUT, keys[0], Request(headers=part.headers, body=of_bytes(part.body)))
+                await self._invoke(
+                    KV_PUT, keys[0], Request(headers=part.headers, body=of_bytes(part.body))
+                )
             else:
-                body, content_type = multipart({key: parts[key] for key in keys}, self._caller.entropy)
+                body, content_type = multipart(
+                    {key: parts[key] for key in keys}, self._caller.entropy
+                )
                 request = Request(headers={"Content-Type": content_type}, body=of_bytes(body))
                 answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
 
         await in_order(packed_parts(parts), write)
-        return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}  # M1
+        # M1
+        return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Delete several values, up to 250 in one commit: all of those or none.
 
         Raises:
             NotFound: nothing was ever written under one of the keys.
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are deleted.
+            BatchIncomplete: some commits were done, and then one failed; it says which keys are
+                deleted.
             NotGranted, Unauthorized: the session may not delete all of them; none is deleted.
         """
 
@@ -278,7 +318,8 @@ class Kv:
             key: the key.
             max_bytes: the node refuses to send more, and no more is read.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; what was yielded is not to be used.
+            TransferBroken: the bytes broke off, or are not those of the version; what was yielded
+                is not to be used.
             SealspaceError: as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
@@ -297,13 +338,15 @@ class Kv:
 
         Args:
             key: the key.
-            to: a path, which is replaced as a whole once everything is there; or a binary file that is open.
+            to: a path, which is replaced as a whole once everything is there; or a binary file that
+                is open.
             progress: called with the bytes so far, and all there are.
             max_bytes: the node refuses to send more, and no more is read.
         Returns:
             Version and metadata; the body is empty.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; at the path is what was there before.
+            TransferBroken: the bytes broke off, or are not those of the version; at the path is
+                what was there before.
             OSError: the file cannot be written.
             InvalidInput: the path is a folder.
             SealspaceError: as `get`.
@@ -324,17 +367,20 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Write a value from a file, however large, in little memory; it is durable when this returns.
+        """Write a value from a file, however large, in little memory; it is durable when this
+        returns.
 
         Args:
             key: the key.
             source: a path, an open binary file (read from where it stands), or pieces of bytes.
             content_type: as in `put`, and so are `metadata`, `if_absent` and `if_match`.
-            progress: called with the bytes that are taken so far, and all there are, or None for pieces.
+            progress: called with the bytes that are taken so far, and all there are, or None for
+                pieces.
         Returns:
             The version of the new value.
         Raises:
-            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was stored.
+            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was
+                stored.
             OSError: the file cannot be read; whatever else the source raises. Nothing was stored.
             As `put`.
         """
@@ -362,17 +408,19 @@ class Kv:
     ) -> SignedUrl:
         """Make a URL under which anybody may read this version of a value, for minutes.
 
-        It ends with the grants of this session, when one of them is revoked, and when the value changes.
+        It ends with the grants of this session, when one of them is revoked, and when the value
+        changes.
 
         Args:
             key: the key.
-            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the session's grants end
-                earlier.
+            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the
+                session's grants end earlier.
             at_most: take a shorter lifetime where this one is not possible.
             etag: the version; None: the current one.
         Raises:
             InvalidInput: no lifetime.
-            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most` takes that.
+            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most`
+                takes that.
             NotFound: there is no value under this key.
             SpaceNotFound: the space is not hosted.
             NotGranted, Unauthorized: the session may not read it.
@@ -384,11 +432,17 @@ class Kv:
             _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
             _require_lifetime(what, ttl_s, self._caller.held_for_s(wanted))
         members = {"space": self._space.text, "path": key, "ttlSeconds": ttl_s, "etag": etag}
-        body = msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+        body = msgspec.json.encode(
+            {name: value for name, value in members.items() if value is not None}
+        )
         # The URL ends with the token that made it (wire §5.10).
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
-        request = replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}")
-        asked = await self._caller.authorized(request, wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S))
+        request = replace(
+            json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"
+        )
+        asked = await self._caller.authorized(
+            request, wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S)
+        )
         began = self._caller.clock.now()
         with self._about(key):
             said = json_object(await self._caller.transport.require(asked))
@@ -399,11 +453,15 @@ class Kv:
             try:
                 ends_at = parse_rfc3339(expires_at)
             except InvalidIdentifier as exc:
-                raise MalformedAnswer("the node's answer has no time at which the URL ends") from exc
+                raise MalformedAnswer(
+                    "the node's answer has no time at which the URL ends"
+                ) from exc
             _require_lifetime(what, ttl_s, ends_at - began + _CLOCKS_APART_S)
         return SignedUrl(self._caller.transport.url + path, expires_at)
 
-    async def list_page(self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None) -> Page:
+    async def list_page(
+        self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None
+    ) -> Page:
         """Read one page of the keys that begin with a prefix.
 
         Args:
@@ -412,7 +470,8 @@ class Kv:
             cursor: of the page before.
         Raises:
             InvalidInput: the limit is out of range.
-            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one follows is empty.
+            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one
+                follows is empty.
             NotGranted, Unauthorized, SpaceNotFound.
         """
         if not 1 <= limit <= MAX_PAGE_KEYS:
@@ -439,19 +498,29 @@ class Kv:
             for key in page.keys:
                 yield key
 
-    async def pages(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[Page]:
+    async def pages(
+        self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS
+    ) -> AsyncIterator[Page]:
         """Yield the keys that begin with a prefix in pages, ascending.
 
         Raises:
-            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has no end.
+            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has
+                no end.
         """
 
         last: str | None = None
         async for page in read_pages(
-            lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor), attrgetter("cursor")
+            lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor),
+            attrgetter("cursor"),
         ):
             # A node that ignores cursors would send its first page for ever (Q1).
-            require_advance(page.keys[:1], prefix=prefix, after=last, limit=page_keys, is_last=page.cursor is None)
+            require_advance(
+                page.keys[:1],
+                prefix=prefix,
+                after=last,
+                limit=page_keys,
+                is_last=page.cursor is None,
+            )
             last = page.keys[-1] if page.keys else last
             yield page
 
@@ -475,11 +544,15 @@ class Kv:
             return found_in(answer.require(), keys)
         except ValueTooLarge:  # together, or one of them: then that one's own read says so
             middle = len(keys) // 2
-            return await self._read(keys[:middle], max_bytes) | await self._read(keys[middle:], max_bytes)
+            return await self._read(keys[:middle], max_bytes) | await self._read(
+                keys[middle:], max_bytes
+            )
 
     async def _invoke(self, ability: str, key: str, request: Request) -> Answer:
         answer = await self._caller.invoke(self._rights(ability, key), request)
-        if answer.status == 503 and not request.headers.keys().isdisjoint(("If-Match", "If-None-Match")):
+        if answer.status == 503 and not request.headers.keys().isdisjoint(
+            ("If-Match", "If-None-Match")
+        ):
             # A lost race under a condition is reported so by some nodes (J8).
             raise PreconditionFailed(503, "a rival write is under way", asked=answer.asked)
         with self._about(key):
@@ -498,13 +571,15 @@ class Kv:
         except NotFound as missing:
             shown = f'client.kv("{self._space.text}").list()'
             missing.restate(
-                f"value {key} in the space {self._space.text}", hint=f"`{shown}` shows which keys there are"
+                f"value {key} in the space {self._space.text}",
+                hint=f"`{shown}` shows which keys there are",
             )
             raise
 
 
 def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
-    """Return a request for values of at most so many bytes, of another version than the caller has."""
+    """Return a request for values of at most so many bytes, of another version than the caller
+    has."""
     headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
     if other_than is not None:
         headers["If-None-Match"] = header_value(other_than)

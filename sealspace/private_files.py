@@ -1,7 +1,7 @@
 """Files that only this program's user can read, written whole and durable, read with a bound.
 
-A file in a folder of somebody else's is untrusted: a link is not followed, what is no ordinary file is not opened, and
-no more is read than the bound.
+A file in a folder of somebody else's is untrusted: a link is not followed, what is no ordinary file
+is not opened, and no more is read than the bound.
 
 Example:
     replace_file(folder / "backend.json", data)
@@ -42,7 +42,8 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
 def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
     """Return the content of a file that a person named, one byte over the bound at most.
 
-    Whoever runs the program decides about the file's mode and owner; `refused` is raised if it cannot be read.
+    Whoever runs the program decides about the file's mode and owner; `refused` is raised if it
+    cannot be read.
     """
     try:
         with path.open("rb") as stream:
@@ -68,7 +69,8 @@ def replace_file(path: Path, data: bytes) -> None:
 def make_file(path: Path, data: bytes) -> None:
     """Write a file that does not exist yet, as a whole; durable when this returns."""
     with _draft(path, data) as draft:
-        os.link(draft, path)  # unlike a rename, it overwrites nothing: another process may make the same file
+        # unlike a rename, it overwrites nothing: another process may make the same file
+        os.link(draft, path)
     sync_folder(path.parent)
 
 

@@ -1,9 +1,10 @@
 """Receipts of the releases from a network: fetch them, and check what can be checked from here.
 
-Each release leaves a receipt that the node signed. `Receipts` fetches the receipts of a network and the documents that
-they name, and checks the node's signature on the one and the digests of the other. Judging a release anew, quote and
-collateral included, is `sealspace verify`; that a receipt is recorded in the node's audit chain is checked
-with an export of the chain, which the operator makes: `named_receipt` says which receipt an entry of it is about.
+Each release leaves a receipt that the node signed. `Receipts` fetches the receipts of a network and
+the documents that they name, and checks the node's signature on the one and the digests of the
+other. Judging a release anew, quote and collateral included, is `sealspace verify`; that a receipt
+is recorded in the node's audit chain is checked with an export of the chain, which the operator
+makes: `named_receipt` says which receipt an entry of it is about.
 
 Reading needs `sealspace.encryption/receipts` on the network: ask for it at sign-in, or grant it.
 
@@ -59,7 +60,9 @@ class Receipts:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    async def page(self, network: NetworkId | None = None, *, after: str | None = None) -> ReceiptPage:
+    async def page(
+        self, network: NetworkId | None = None, *, after: str | None = None
+    ) -> ReceiptPage:
         """Return a page of at most 100 receipts, each checked.
 
         Args:
@@ -67,7 +70,8 @@ class Receipts:
             after: `after` of the page before; None: from the first on.
         Raises:
             NotGranted: the session does not hold `sealspace.encryption/receipts` on the network.
-            ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or network.
+            ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or
+                network.
             MalformedAnswer: no page, too long a one, or receipts out of order.
             Unauthorized, NotFound, NodeRefused, TransportError.
         """
@@ -88,11 +92,14 @@ class Receipts:
         """Yield every receipt of a network, oldest first, each checked; read page by page.
 
         Raises:
-            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no end.
+            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no
+                end.
         """
 
         last: tuple[Receipt, ...] = ()
-        async for page in read_pages(lambda after: self.page(network, after=after), attrgetter("after")):
+        async for page in read_pages(
+            lambda after: self.page(network, after=after), attrgetter("after")
+        ):
             _require_in_order((*last, *page.receipts))
             if page.after is not None and page.receipts[-1:] in ((), last):
                 raise MalformedAnswer("the node's list of receipts does not advance")
@@ -112,13 +119,19 @@ class Receipts:
             NotGranted, Unauthorized, NodeRefused, TransportError.
         """
         answer = await self._get(
-            network or network_of_owner(self._caller.session.owner), f"receipts/{sha256.hex()}", most=MAX_DOCUMENT_BYTES
+            network or network_of_owner(self._caller.session.owner),
+            f"receipts/{sha256.hex()}",
+            most=MAX_DOCUMENT_BYTES,
         )
         if hashlib.sha256(answer.body).digest() != sha256:
-            raise ReceiptInvalid(f"the document that the node gives as {sha256.hex()} is another one")
+            raise ReceiptInvalid(
+                f"the document that the node gives as {sha256.hex()} is another one"
+            )
         return answer.body
 
-    async def documents(self, receipt: Receipt, network: NetworkId | None = None) -> dict[bytes, bytes]:
+    async def documents(
+        self, receipt: Receipt, network: NetworkId | None = None
+    ) -> dict[bytes, bytes]:
         """Return every document that a receipt names and the node still keeps, by digest.
 
         Raises:
@@ -170,7 +183,9 @@ def check_receipt(value: Json, *, node: str, network: str) -> Receipt:
 def documents_of(receipt: Receipt) -> tuple[bytes, ...]:
     """Return the digests of all documents that a receipt names, 32 bytes each."""
     judged = receipt.evidence
-    named = () if judged is None else (judged.record, judged.quote, judged.event_log, judged.collateral)
+    named = (
+        () if judged is None else (judged.record, judged.quote, judged.event_log, judged.collateral)
+    )
     return tuple(dict.fromkeys((*receipt.policies, *(one for one in named if one is not None))))
 
 
@@ -180,7 +195,8 @@ def digest_of(receipt: Receipt) -> bytes:
 
 
 def named_receipt(entry: bytes) -> bytes | None:
-    """Return the digest of the receipt that an entry of an audit chain was written with; None for other entries (RC8).
+    """Return the digest of the receipt that an entry of an audit chain was written with; None for
+    other entries (RC8).
 
     Args:
         entry: a line of an export; untrusted.

@@ -1,19 +1,19 @@
 """Secrets: named texts or bytes, sealed in this process, kept in the owner's `secrets` space.
 
-A secret is a value of the space like any other, whose content is an envelope; a client that may read the path sees the
-envelope, and one that may decrypt on the owner's network, and passes the release gate, opens it. The formats are those
-of the vault and secrets conventions, so that clients of other languages read and write the same secrets.
+A secret is a value of the space like any other, whose content is an envelope; a client that may
+read the path sees the envelope, and one that may decrypt on the owner's network, and passes the
+release gate, opens it. The formats are those of the vault and secrets conventions, so that clients
+of other languages read and write the same secrets.
 
-A text and bytes come back as what they were. Bytes are kept as base64 text, marked as such (EN26): clients that do not
-know the mark see that text.
+A text and bytes come back as what they were. Bytes are kept as base64 text, marked as such (EN26):
+clients that do not know the mark see that text.
 
 Example:
-    secrets = client.secrets()
-    await secrets.put("API_KEY", "open sesame", if_absent=True)
-    await secrets.put_many({"CERT": b"der", "USER": "alice"}, scope="mail")
-    assert await secrets.get_text("API_KEY") == "open sesame"
-    assert await secrets.get_many(["CERT", "USER"], scope="mail") == {"CERT": b"der", "USER": "alice"}
-    assert (await secrets.list(), await secrets.scopes()) == (("API_KEY",), ("mail",))
+    secrets = client.secrets() await secrets.put("API_KEY", "open sesame", if_absent=True) await
+    secrets.put_many({"CERT": b"der", "USER": "alice"}, scope="mail") assert await
+    secrets.get_text("API_KEY") == "open sesame" assert await secrets.get_many(["CERT", "USER"],
+    scope="mail") == {"CERT": b"der", "USER": "alice"} assert (await secrets.list(), await
+    secrets.scopes()) == (("API_KEY",), ("mail",))
 """
 
 import asyncio
@@ -101,7 +101,8 @@ _VAULT_METADATA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the plaintext of a generated secret says beside its value (EN26); only its runner can judge the tag.
+    """What the plaintext of a generated secret says beside its value (EN26); only its runner can
+    judge the tag.
 
     Attributes:
         type: what was drawn: `hex32`, `password:64`.
@@ -148,17 +149,24 @@ class Secrets:
         caller: sends requests with the session's authority.
         encryption: of the same client.
         space: the owner's `secrets` space.
-        network: name of the owner's network that is sealed to; one that is opened stands in its envelope.
+        network: name of the owner's network that is sealed to; one that is opened stands in its
+            envelope.
     """
 
     def __init__(
-        self, caller: Caller, encryption: Encryption, space: SpaceId, *, network: str = DEFAULT_NETWORK
+        self,
+        caller: Caller,
+        encryption: Encryption,
+        space: SpaceId,
+        *,
+        network: str = DEFAULT_NETWORK,
     ) -> None:
         self._caller = caller
         self._encryption = encryption
         self._kv = Kv(caller, space)
         self._space = space
-        # Envelopes of a space belong to the network of the space's owner, whichever client writes them.
+        # Envelopes of a space belong to the network of the space's owner, whichever client writes
+        # them.
         self._network = network_of_owner(space.owner, network)
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
@@ -178,37 +186,46 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not decrypt.
+        """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not
+        decrypt.
 
-        The times in it are both that of this call, also over an older secret: to read its first one takes decrypt.
+        The times in it are both that of this call, also over an older secret: to read its first one
+        takes decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             value: a text, or bytes.
             scope: None for a global secret.
             if_absent: only if there is no such secret now.
-            if_match: only over the stored envelope of this version: `Secret.etag`, or what `version` returned.
+            if_match: only over the stored envelope of this version: `Secret.etag`, or what
+                `version` returned.
         Returns:
             The version of the stored envelope.
         Raises:
-            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was sent.
-            NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
-            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be sealed to; see
+            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was
+            sent. NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
+            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be
+            sealed to; see
                 `Encryption.descriptor`.
             PreconditionFailed, NotGranted, NodeRefused, TransportError.
         """
         with self._about(_by_hand(name, scope)) as secret:
             sealed = await self._sealed(secret, self._payload(value))
-            # Stored without a content type of JSON's: other clients write the envelope as a plain text.
+            # Stored without a content type of JSON's: other clients write the envelope as a plain
+            # text.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
-    async def put_generated(self, name: str, value: str, generated: Generated, *, scope: str | None = None) -> str:
-        """Seal and store a secret that a runner made, only if there is none of its name now (RN145).
+    async def put_generated(
+        self, name: str, value: str, generated: Generated, *, scope: str | None = None
+    ) -> str:
+        """Seal and store a secret that a runner made, only if there is none of its name now
+        (RN145).
 
         Args:
             name: begins with `PROTECTED_`.
             value: a text.
-            generated: what is said of it; a tag that does not hold makes a secret that no runner delivers.
+            generated: what is said of it; a tag that does not hold makes a secret that no runner
+                delivers.
             scope: None for a global secret.
         Returns:
             The version of the stored envelope.
@@ -219,17 +236,25 @@ class Secrets:
             sealed = await self._sealed(secret, self._payload(value, generated))
             return await self._kv.put(secret.path, sealed, if_absent=True)
 
-    async def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
-        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or none.
+    async def put_many(
+        self, values: Mapping[str, str | bytes], *, scope: str | None = None
+    ) -> None:
+        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or
+        none.
 
         Raises:
             As `put`: of one of them, before anything is sent; or nothing was written.
-            BatchIncomplete: some commits were done, and then one failed; it says which paths are written.
+            BatchIncomplete: some commits were done, and then one failed; it says which paths are
+                written.
         """
         payloads = {_by_hand(name, scope): self._payload(value) for name, value in values.items()}
-        await self._kv.put_many({secret.path: await self._sealed(secret, body) for secret, body in payloads.items()})
+        await self._kv.put_many(
+            {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
+        )
 
-    async def get(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str | bytes:
+    async def get(
+        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> str | bytes:
         """Read and open a secret: a text or bytes, as it was put.
 
         Raises:
@@ -237,7 +262,9 @@ class Secrets:
         """
         return (await self.read(name, scope=scope, receiver=receiver)).value
 
-    async def get_text(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str:
+    async def get_text(
+        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> str:
         """Read and open a secret that is a text.
 
         Raises:
@@ -246,7 +273,9 @@ class Secrets:
         """
         value = await self.get(name, scope=scope, receiver=receiver)
         if isinstance(value, bytes):
-            raise InvalidSecretPayload(f"the secret {name} is bytes, not a text", hint="read it with `get`")
+            raise InvalidSecretPayload(
+                f"the secret {name} is bytes, not a text", hint="read it with `get`"
+            )
         return value
 
     async def get_many(
@@ -257,10 +286,13 @@ class Secrets:
         Returns:
             Name to value, in the order of the names; a secret that does not exist is not in it.
         Raises:
-            As `read`, but for NotFound: of the first that cannot be opened; then nothing is returned.
+            As `read`, but for NotFound: of the first that cannot be opened; then nothing is
+                returned.
         """
         secrets = [parse_secret_name(name, scope=scope) for name in names]
-        stored = await self._kv.get_many([secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES)
+        stored = await self._kv.get_many(
+            [secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES
+        )
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def opened(secret: SecretName) -> str | bytes:
@@ -277,26 +309,31 @@ class Secrets:
                 task.cancel()
         return {secret.name: value for secret, value in zip(there, values, strict=True)}
 
-    async def read(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> Secret:
+    async def read(
+        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> Secret:
         """Read and open a secret, with its times.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            receiver: the key to have the content key wrapped to; a backend passes the one it attested.
+            receiver: the key to have the content key wrapped to; a backend passes the one it
+                attested.
         Raises:
             InvalidSecretName, InvalidSecretScope: there can be no such secret.
             NotFound: there is no such secret.
-            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret of this name, or is
-                sealed to a network of another owner than the space's.
-            NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the key.
+            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret
+                of this name, or is sealed to a network of another owner than the space's.
+            NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the
+                key.
             NodeRefused, TransportError, EncryptionError.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             try:
                 stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
             except NotGranted:
-                # Whoever has to ask for the one right asks for both (EN27): the error names all that is missing (MF13).
+                # Whoever has to ask for the one right asks for both (EN27): the error names all
+                # that is missing (MF13).
                 wanted = [
                     space_capability(self._space, "kv", secret.path, KV_GET),
                     capability(self._network.text, DECRYPT),
@@ -306,11 +343,13 @@ class Secrets:
             return await self._open(secret, stored, receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on the path.
+        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on
+        the path.
 
         Raises:
             NotFound: there is no such secret.
-            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError: as each says.
+            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused,
+            TransportError: as each says.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             return (await self._kv.metadata(secret.path)).etag
@@ -322,21 +361,27 @@ class Secrets:
             SealspaceError: as `read`, but for what opening needs.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            return self._envelope_of(secret, (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body)
+            return self._envelope_of(
+                secret, (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body
+            )
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
         """Delete a secret; the deletion is durable when this returns.
 
         Raises:
             NotFound: there is no such secret, whether it was deleted before or never existed.
-            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
+            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each
+            says.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
             if await self._kv.delete(secret.path) is None:
-                raise NotFound(200, "it was deleted before", asked=f"deleting the secret {secret.label}")
+                raise NotFound(
+                    200, "it was deleted before", asked=f"deleting the secret {secret.label}"
+                )
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets of one scope, ascending; without a scope, of the global ones only.
+        """Return the names of the secrets of one scope, ascending; without a scope, of the global
+        ones only.
 
         Raises:
             InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
@@ -346,7 +391,8 @@ class Secrets:
         return tuple(name for name in names if is_secret_name(name))
 
     async def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that hold secrets, ascending; needs `kv/list` on `vault/secrets/scoped/`.
+        """Return the scopes that hold secrets, ascending; needs `kv/list` on
+        `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: as each says.
@@ -364,9 +410,12 @@ class Secrets:
         )
         return envelope_bytes(envelope).decode()
 
-    async def _open(self, secret: SecretName, stored: Value, receiver: ReceiverKey | None) -> Secret:
+    async def _open(
+        self, secret: SecretName, stored: Value, receiver: ReceiverKey | None
+    ) -> Secret:
         envelope = self._envelope_of(secret, stored.body)
-        # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers leave it out.
+        # The label is carried in the clear, so its check finds mix-ups, not forgery; some writers
+        # leave it out.
         label = None if envelope.aad is None else self._label(secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
         return read_payload(opened, stored.etag)
@@ -376,7 +425,8 @@ class Secrets:
             envelope = parse_envelope(stored)
         except NetworkLibraryError as exc:
             raise InvalidEnvelope(f"{secret.path} holds no envelope: {exc}") from exc
-        # J15: a reader for several owners would open one's key with its own rights, and take it for the other's.
+        # J15: a reader for several owners would open one's key with its own rights, and take it for
+        # the other's.
         if not same_principal(envelope.network.owner, self._space.owner):
             raise InvalidEnvelope(f"{secret.path} holds an envelope of another owner's network")
         return envelope
@@ -391,7 +441,10 @@ class Secrets:
                 listed = "list()" if secret.scope is None else f'list(scope="{secret.scope}")'
                 error.restate(
                     f"secret {secret.label} in the space {self._space.text}",
-                    hint=f'`client.secrets("{self._space.owner}").{listed}` shows which names there are',
+                    hint=(
+                        f'`client.secrets("{self._space.owner}").{listed}` shows which names'
+                        " there are"
+                    ),
                 )
             error.add_note(f"this is about the secret {secret.label}")
             raise
@@ -408,13 +461,21 @@ class Secrets:
         elif isinstance(value, bytes | bytearray | memoryview):
             payload.value, payload.encoding = encode_standard(bytes(value)), _BASE64
         else:
-            raise InvalidSecretValue(f"a value of type {type(value).__name__} is no secret; nothing was sent")
+            raise InvalidSecretValue(
+                f"a value of type {type(value).__name__} is no secret; nothing was sent"
+            )
         if generated is not None:
-            payload.generated = {"type": generated.type, "at": generated.at, "tag": encode_url(generated.tag)}
+            payload.generated = {
+                "type": generated.type,
+                "at": generated.at,
+                "tag": encode_url(generated.tag),
+            }
         try:
             encoded = msgspec.json.encode(payload)
         except ValueError:
-            raise InvalidSecretValue("a secret that is a text is Unicode without lone surrogates") from None
+            raise InvalidSecretValue(
+                "a secret that is a text is Unicode without lone surrogates"
+            ) from None
         if len(encoded) > MAX_SECRET_BYTES:
             raise InvalidSecretValue(
                 f"a secret holds at most {MAX_SECRET_BYTES} bytes",
@@ -424,7 +485,8 @@ class Secrets:
 
 
 def _by_hand(name: str, scope: str | None) -> SecretName:
-    """Return the name of a secret that a person or a program gives a value; a runner alone makes the others (RN140)."""
+    """Return the name of a secret that a person or a program gives a value; a runner alone makes
+    the others (RN140)."""
     secret = parse_secret_name(name, scope=scope)
     if is_protected(secret.name):
         raise InvalidSecretName(
@@ -435,17 +497,28 @@ def _by_hand(name: str, scope: str | None) -> SecretName:
 
 
 def read_payload(plaintext: bytes, etag: str) -> Secret:
-    """Read the plaintext of the envelope of a version (EN26); the error says nothing of what is in it."""
+    """Read the plaintext of the envelope of a version (EN26); the error says nothing of what is in
+    it."""
     try:
         payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
     except CapabilityError:
         # Without the cause: a parser's error may quote what it read.
-        raise InvalidSecretPayload("the secret's plaintext is not a JSON object, or lacks a member") from None
+        raise InvalidSecretPayload(
+            "the secret's plaintext is not a JSON object, or lacks a member"
+        ) from None
     if payload.encoding is msgspec.UNSET:
-        return Secret(payload.value, payload.created_at, payload.updated_at, etag, _generated(payload.generated))
+        return Secret(
+            payload.value,
+            payload.created_at,
+            payload.updated_at,
+            etag,
+            _generated(payload.generated),
+        )
     data = decode_standard(payload.value) if payload.encoding == _BASE64 else None
     if data is None:  # to give the text out instead would pass changed bytes for a value
-        raise InvalidSecretPayload("the secret's bytes are in an encoding that this client does not know, or damaged")
+        raise InvalidSecretPayload(
+            "the secret's bytes are in an encoding that this client does not know, or damaged"
+        )
     return Secret(data, payload.created_at, payload.updated_at, etag)
 
 

@@ -1,8 +1,9 @@
-"""A session: a key, the principal whose authority it carries, the grants that prove it, and the tokens that it signs.
+"""A session: a key, the principal whose authority it carries, the grants that prove it, and the
+tokens that it signs.
 
-A session's key is drawn fresh for a wallet (the wallet signs once and is not asked again) or is the caller's own key
-(a did:key owner, or an agent that uses what others grant it). Sessions are immutable; taking up a grant gives a new
-one.
+A session's key is drawn fresh for a wallet (the wallet signs once and is not asked again) or is the
+caller's own key (a did:key owner, or an agent that uses what others grant it). Sessions are
+immutable; taking up a grant gives a new one.
 
 Example:
     session = key_session(seed)
@@ -63,13 +64,15 @@ from .wallets import SiteWallet, Wallet
 
 
 def capability(resource: str, ability: str) -> Capability:
-    """Make a capability from texts, a network's owner in its canonical spelling; raises InvalidInput."""
+    """Make a capability from texts, a network's owner in its canonical spelling; raises
+    InvalidInput."""
     try:
         parsed = parse_resource(resource)
         parse_ability(ability)
     except InvalidIdentifier as exc:
         hint = (
-            "it is a whole URI, tinycloud:…:notes/kv/KEY or the id of a network, and an ability like tinycloud.kv/get"
+            "it is a whole URI, tinycloud:…:notes/kv/KEY or the id of a network, and an ability"
+            " like tinycloud.kv/get"
         )
         raise InvalidInput(f"not a capability: {exc.text}", hint=hint) from exc
     network = network_of(parsed)
@@ -93,8 +96,13 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
-    """Whether a grant of `held` allows `wanted` without caveats (the node's own rule of containment)."""
-    return not held.caveats and satisfies(held.ability, wanted.ability) and extends(wanted.resource, held.resource)
+    """Whether a grant of `held` allows `wanted` without caveats (the node's own rule of
+    containment)."""
+    return (
+        not held.caveats
+        and satisfies(held.ability, wanted.ability)
+        and extends(wanted.resource, held.resource)
+    )
 
 
 def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -114,7 +122,8 @@ INVOCATION_TTL_S: Final = 60.0
 """Lifetime of a request's token; a node accepts at most 300 s, and a lost token expires soon."""
 
 REVOCATION_TTL_S: Final = 600.0
-"""Lifetime of a wallet's revocation: a person takes minutes to sign, and a copy of it can do nothing else."""
+"""Lifetime of a wallet's revocation: a person takes minutes to sign, and a copy of it can do
+nothing else."""
 
 
 def mint(
@@ -128,7 +137,8 @@ def mint(
     facts: Sequence[Json] = (),
     issuer: str | None = None,
 ) -> str:
-    """Return a token signed by a session key; `issuer` is the key's DID URL unless a bare DID is wanted (J5, J6).
+    """Return a token signed by a session key; `issuer` is the key's DID URL unless a bare DID is
+    wanted (J5, J6).
 
     Args:
         signer: The session's key.
@@ -187,7 +197,8 @@ def sign_message(
         address=wallet.address,
         chain_id=wallet.chain_id,
         uri=uri,
-        nonce=entropy.token(9).hex()[:17],  # as long as other clients' nonces; it binds nothing (C7)
+        # as long as other clients' nonces; it binds nothing (C7)
+        nonce=entropy.token(9).hex()[:17],
         issued_at=iso_time(issued_at),
         expiration_time=None if expires_at is None else iso_time(expires_at),
         statement=statement,
@@ -199,7 +210,9 @@ def sign_message(
             cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
         except CapabilityError as exc:
             raise InvalidInput("not the id of a delegation") from exc
-        recap = Recap(attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids))
+        recap = Recap(
+            attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids)
+        )
         siwe = attach(siwe, recap)
     text = siwe_text(siwe)
     if not all(line.isprintable() for line in text.split("\n")):
@@ -256,7 +269,10 @@ class Grant:
         return self.expires_at is None or now < self.expires_at
 
     def __repr__(self) -> str:
-        return f"Grant({self.cid} to {self.delegate}, {_count(self.capabilities, 'right')}, {until(self.expires_at)})"
+        return (
+            f"Grant({self.cid} to {self.delegate}, {_count(self.capabilities, 'right')},"
+            f" {until(self.expires_at)})"
+        )
 
 
 def read_grant(header: str) -> Grant:
@@ -284,7 +300,8 @@ def read_grant(header: str) -> Grant:
 
 
 def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None:
-    """Raise InvalidPortableDelegation unless a grant is for one of these DIDs of a session, or of another holder."""
+    """Raise InvalidPortableDelegation unless a grant is for one of these DIDs of a session, or of
+    another holder."""
     if not any(same_principal(grant.delegate, did) for did in ours):
         raise InvalidPortableDelegation(
             f"the delegation is for {grant.delegate}, this {holder} is {ours[0]}",
@@ -302,8 +319,10 @@ class Session:
         space: the primary space, where there is one.
         grants: delegations to the key, the sign-in first.
         node_id: DID of the node it was made at; None: any.
-        pins: keys of the networks that it has sealed to, or opened from; see `Encryption.descriptor`.
-        seed: the signer's secret, 32 bytes, for `encode_session`; None: the key is kept elsewhere and cannot be stored.
+        pins: keys of the networks that it has sealed to, or opened from; see
+            `Encryption.descriptor`.
+        seed: the signer's secret, 32 bytes, for `encode_session`; None: the key is kept elsewhere
+            and cannot be stored.
     """
 
     signer: Ed25519Signer
@@ -317,7 +336,10 @@ class Session:
     def __repr__(self) -> str:
         of = "itself" if self.owner == self.did else self.owner
         space = "no space" if self.space is None else f"space {self.space.name}"
-        return f"Session({self.did} for {of}, {space}, {_count(self.grants, 'grant')}, {until(self.expires_at)})"
+        return (
+            f"Session({self.did} for {of}, {space}, {_count(self.grants, 'grant')},"
+            f" {until(self.expires_at)})"
+        )
 
     @property
     def did(self) -> Principal:
@@ -348,14 +370,16 @@ class Session:
             return self.own_space(name)
         if self.space is None:
             hint = 'name one, as in `client.kv("notes")`'
-            raise ClientNotReady("this session has no primary space", hint=hint, step="name one: --space NAME")
+            raise ClientNotReady(
+                "this session has no primary space", hint=hint, step="name one: --space NAME"
+            )
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
         """Return the cids to cite for a request: none where the key is root, else as few as do.
 
-        A single grant that covers everything is preferred, in the order of `grants`: what is cited decides which
-        policies apply and whether the owner counts as present.
+        A single grant that covers everything is preferred, in the order of `grants`: what is cited
+        decides which policies apply and whether the owner counts as present.
 
         Raises:
             NotGranted: no grant covers some of the capabilities; the error names each of them.
@@ -366,7 +390,9 @@ class Session:
         for grant in live:
             if all(_is_covered(grant, one) for one in dependent):
                 return (grant.cid,) if dependent else ()
-        missing = [one for one in dependent if not any(_is_covered(grant, one) for grant in self.grants)]
+        missing = [
+            one for one in dependent if not any(_is_covered(grant, one) for grant in self.grants)
+        ]
         if missing:
             raise _not_granted(missing, owner=self.owner)
         cited: dict[str, None] = {}
@@ -393,10 +419,13 @@ class Session:
         return next((pin for pin in self.pins if pin.network == network.text), None)
 
     def with_pin(self, pin: NetworkPin) -> "Session":
-        """Return a session that pins this key for a network, in place of what was pinned for it before."""
+        """Return a session that pins this key for a network, in place of what was pinned for it
+        before."""
         if pin in self.pins:
             return self
-        return replace(self, pins=(*(held for held in self.pins if held.network != pin.network), pin))
+        return replace(
+            self, pins=(*(held for held in self.pins if held.network != pin.network), pin)
+        )
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
@@ -405,7 +434,13 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
     others = sorted({root for one in missing if (root := root_of(one.resource) or "") != owner})
-    hint, step = "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session, error.missing))`", None
+    hint, step = (
+        (
+            "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session,"
+            " error.missing))`"
+        ),
+        None,
+    )
     if others:
         whom = ", ".join(others)
         hint = f"ask {whom} for a delegation that holds it, and take it up"
@@ -440,7 +475,8 @@ def _is_covered(grant: Grant, wanted: Capability) -> bool:
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
-    """Return the session of a key that acts for itself: a did:key owner, or an agent with grants of others.
+    """Return the session of a key that acts for itself: a did:key owner, or an agent with grants of
+    others.
 
     Args:
         key: a signer, or a 32-byte seed; only a session made of a seed can be stored.
@@ -469,12 +505,16 @@ def space_of(owner: str, name: str) -> SpaceId:
         is_id = name.startswith("tinycloud:")
         return parse_space_id(name if is_id else SpaceId(parse_principal(owner), name).text)
     except CapabilityError as exc:
-        hint = "a short name such as `notes`, without spaces and slashes, or a full id `tinycloud:…:notes`"
+        hint = (
+            "a short name such as `notes`, without spaces and slashes, or a full id"
+            " `tinycloud:…:notes`"
+        )
         raise InvalidInput(f"not a space: {name[:100]}", hint=hint) from exc
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
-    """Return an encryption network of an owner; the owner's DID is canonical and without fragment in it.
+    """Return an encryption network of an owner; the owner's DID is canonical and without fragment
+    in it.
 
     Raises:
         InvalidNetworkId: the owner is no DID, or the name no name of a network.
@@ -485,17 +525,20 @@ def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:
         raise InvalidNetworkId(f"not an encryption network: {exc.text}") from exc
 
 
-# --- keeping -----------------------------------------------------------------------------------------------------
+# --- keeping --------------------------------------------------------------------------------------
 
 
 def encode_session(session: Session) -> bytes:
-    """Return a session as JSON. The text holds the session's secret key: keep it as you would keep a password.
+    """Return a session as JSON. The text holds the session's secret key: keep it as you would keep
+    a password.
 
     Raises:
         InvalidSession: the session's key was given as a signer, which does not reveal its secret.
     """
     if session.seed is None:
-        raise InvalidSession("this session's key cannot be stored", hint="make the session of a seed")
+        raise InvalidSession(
+            "this session's key cannot be stored", hint="make the session of a seed"
+        )
     value: dict[str, Json] = {
         "v": 2,
         "seed": encode_standard(session.seed),
@@ -529,7 +572,9 @@ def decode_session(data: bytes) -> Session:
         stored = shaped(parse_json(data, max_bytes=_MAX_SESSION_BYTES), _Stored)
         seed, pins = decode_standard(stored.seed), parse_pins(stored.networks)
         if seed is None or len(seed) != 32 or pins is None:
-            raise InvalidSession("the stored session has no key, or a network's key in it cannot be read")
+            raise InvalidSession(
+                "the stored session has no key, or a network's key in it cannot be read"
+            )
         session = Session(
             signer=Ed25519Signer(seed),
             owner=principal_of(stored.owner),

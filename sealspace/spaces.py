@@ -1,7 +1,8 @@
-"""The owner's spaces: list them, make one, look at one; and public spaces, which are read without a session.
+"""The owner's spaces: list them, make one, look at one; and public spaces, which are read without a
+session.
 
-A sign-in asks for these rights with `SignIn(spaces_rights=True)`; a wallet adds them later with one signature, a key
-has them on its own spaces.
+A sign-in asks for these rights with `SignIn(spaces_rights=True)`; a wallet adds them later with one
+signature, a key has them on its own spaces.
 
 Example:
     await client.delegations.add_right(wallet, client.spaces().rights)
@@ -69,7 +70,9 @@ class PublicKv:
         """
         return self._value(key, await self._read(key, None, max_bytes))
 
-    async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
+    async def get_if_changed(
+        self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES
+    ) -> Value | None:
         """Read a value unless it still is the version that the caller has: then None.
 
         Raises:
@@ -79,7 +82,8 @@ class PublicKv:
         return None if answer.status == 304 else self._value(key, answer)
 
     async def list(self, prefix: str = "", *, page_keys: int = MAX_PAGE_KEYS) -> AsyncIterator[str]:
-        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an unknown space.
+        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an
+        unknown space.
 
         Args:
             prefix: plain text; "" is the whole space.
@@ -95,7 +99,9 @@ class PublicKv:
         async def ask(after: str | None) -> tuple[list[str], str | None]:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
             query += f"&after={path_segment(after)}" if after else ""
-            answer = await self._transport.require(Request("GET", self._path + query, repeatable=True))
+            answer = await self._transport.require(
+                Request("GET", self._path + query, repeatable=True)
+            )
             keys, is_last = text_list(answer), answer.headers.get("x-tinycloud-truncated") != "true"
             require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
             return keys, None if is_last else keys[-1]
@@ -109,7 +115,9 @@ class PublicKv:
             return whole_value_of(answer.require())
         except NotFound as missing:
             listed = f'client.public("{self._space.text}").list()'
-            missing.restate(f"value {key} in {self._space.text}", hint=f"`{listed}` shows which keys there are")
+            missing.restate(
+                f"value {key} in {self._space.text}", hint=f"`{listed}` shows which keys there are"
+            )
             raise
 
     async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
@@ -133,7 +141,8 @@ class SpaceEntry:
     Attributes:
         space: its id.
         created_at: since when, in UTC as the node wrote it; None where it does not say.
-        is_own: whether the session acts for its owner; this and the rest None where that was not asked.
+        is_own: whether the session acts for its owner; this and the rest None where that was not
+            asked.
         usage_bytes: stored in it.
         limit_bytes: most that may be stored in it; None also where there is no limit.
     """
@@ -173,7 +182,9 @@ class Spaces:
     @property
     def rights(self) -> tuple[Capability, ...]:
         """What a session has to hold for everything here; see `Delegations.add_right`."""
-        return tuple(space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES)
+        return tuple(
+            space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES
+        )
 
     async def list(self) -> tuple[SpaceEntry, ...]:
         """Return the owner's spaces, by id.
@@ -240,4 +251,6 @@ def _entry(answered: _Entry) -> SpaceEntry:
     except CapabilityError as exc:
         raise MalformedAnswer("the node's answer names no space") from exc
     is_own = None if answered.type is None else answered.type == "owned"
-    return SpaceEntry(space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes)
+    return SpaceEntry(
+        space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes
+    )

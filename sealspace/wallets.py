@@ -1,7 +1,9 @@
-"""Signers for an owner with an Ethereum account: a key, a keystore file, an account of eth-account, or your own class.
+"""Signers for an owner with an Ethereum account: a key, a keystore file, an account of eth-account,
+or your own class.
 
-Any object with the members of `Wallet` is a wallet: a program that asks a person, a hardware device or a remote signer
-writes a class of its own. An account object of the library eth-account is taken wherever a wallet is.
+Any object with the members of `Wallet` is a wallet: a program that asks a person, a hardware device
+or a remote signer writes a class of its own. An account object of the library eth-account is taken
+wherever a wallet is.
 
 Example:
     wallet = new_wallet()
@@ -31,7 +33,8 @@ from .errors import InvalidInput, InvalidKeystore, WrongPassword
 
 MAX_KEYSTORE_BYTES: Final = 64 * 1024
 
-# What a file can make this process spend: go-ethereum's own strength is n 262,144, r 8, p 1 (256 MiB, a second).
+# What a file can make this process spend: go-ethereum's own strength is n 262,144, r 8, p 1 (256
+# MiB, a second).
 _MAX_SCRYPT_BYTES: Final = 512 * 1024 * 1024
 _MAX_SCRYPT_PASSES: Final = 16
 _MAX_ITERATIONS: Final = 10_000_000
@@ -68,8 +71,8 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
     """Open a keystore, untrusted; a password that is a text is taken as UTF-8.
 
     Returns:
-        The 32-byte secret, and the address that the file states, 40 hex digits in lower case, or None. Nothing says
-        yet that they belong together.
+        The 32-byte secret, and the address that the file states, 40 hex digits in lower case, or
+        None. Nothing says yet that they belong together.
     Raises:
         InvalidKeystore, WrongPassword.
     """
@@ -85,7 +88,8 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
     try:
         key = _derived(crypto, password if isinstance(password, bytes) else password.encode())
     except UnicodeEncodeError:
-        raise WrongPassword("the password is not a Unicode text") from None  # the cause quotes the password
+        # the cause quotes the password
+        raise WrongPassword("the password is not a Unicode text") from None
     if not hmac.compare_digest(keccak256(key[16:] + ciphertext), mac):
         raise WrongPassword("the password does not open this keystore")
     decryptor = Cipher(AES(key[:16]), CTR(iv)).decryptor()
@@ -100,15 +104,30 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
     salt = _bytes(params.salt, None)
     if crypto.kdf == "scrypt":
         n, r, p = params.n, params.r, params.p
-        if n & (n - 1) or n < 2 or r < 1 or p < 1 or 128 * n * r > _MAX_SCRYPT_BYTES or p > _MAX_SCRYPT_PASSES:
-            raise InvalidKeystore("the keystore asks for more memory or time than is allowed, or n is no power of two")
+        if (
+            n & (n - 1)
+            or n < 2
+            or r < 1
+            or p < 1
+            or 128 * n * r > _MAX_SCRYPT_BYTES
+            or p > _MAX_SCRYPT_PASSES
+        ):
+            raise InvalidKeystore(
+                "the keystore asks for more memory or time than is allowed, or n is no power of two"
+            )
         try:
             return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=r, p=p).derive(password)
         except (MemoryError, ValueError):  # also for an n too large for its r, of whatever size
-            raise InvalidKeystore("the keystore's scrypt does not run with its numbers, or this memory") from None
+            raise InvalidKeystore(
+                "the keystore's scrypt does not run with its numbers, or this memory"
+            ) from None
     if params.prf != "hmac-sha256" or not 0 < params.c <= _MAX_ITERATIONS:
-        raise InvalidKeystore(f"the keystore's pbkdf2 is not hmac-sha256 with at most {_MAX_ITERATIONS} rounds")
-    return PBKDF2HMAC(algorithm=SHA256(), length=_KEY_BYTES, salt=salt, iterations=params.c).derive(password)
+        raise InvalidKeystore(
+            f"the keystore's pbkdf2 is not hmac-sha256 with at most {_MAX_ITERATIONS} rounds"
+        )
+    return PBKDF2HMAC(algorithm=SHA256(), length=_KEY_BYTES, salt=salt, iterations=params.c).derive(
+        password
+    )
 
 
 def _bytes(text: str, size_bytes: int | None) -> bytes:
@@ -144,7 +163,8 @@ class Wallet(Protocol):
 
 @runtime_checkable
 class SiteWallet(Wallet, Protocol):
-    """A wallet that a page in a browser asks: it warns where a text names another authority than the page's."""
+    """A wallet that a page in a browser asks: it warns where a text names another authority than
+    the page's."""
 
     @property
     def domain(self) -> str:
@@ -160,7 +180,8 @@ class _Signed(Protocol):
 
 @runtime_checkable
 class EthAccount(Protocol):
-    """An account object as the library eth-account makes it: `Account.from_key(…)`, or another with its members."""
+    """An account object as the library eth-account makes it: `Account.from_key(…)`, or another with
+    its members."""
 
     @property
     def address(self) -> str:
@@ -172,11 +193,13 @@ class EthAccount(Protocol):
 
 
 AnyWallet: TypeAlias = Wallet | EthAccount
-"""What signs in and signs grants: a `Wallet`, or an account of eth-account, whose chain is then 1."""
+"""What signs in and signs grants: a `Wallet`, or an account of eth-account, whose chain is then
+1."""
 
 
 class _PersonalMessage(NamedTuple):
-    """A personal message in the members of eth-account's `SignableMessage` (EIP-191, version `E`)."""
+    """A personal message in the members of eth-account's `SignableMessage` (EIP-191, version
+    `E`)."""
 
     version: bytes
     header: bytes
@@ -203,7 +226,9 @@ class EthAccountWallet:
         except (ValueError, AttributeError):
             self.address = b""
         if len(self.address) != 20:
-            raise InvalidInput("the account has no address of 20 bytes", hint="pass an account of eth-account")
+            raise InvalidInput(
+                "the account has no address of 20 bytes", hint="pass an account of eth-account"
+            )
         self._account = account
         self.chain_id = chain_id
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
@@ -224,7 +249,10 @@ class EthAccountWallet:
         if signed_by != self.address:
             raise InvalidInput(
                 "the account's signature is not of its address",
-                hint="a wallet here is a key of Ethereum; an account that is a contract cannot sign in",
+                hint=(
+                    "a wallet here is a key of Ethereum; an account that is a contract cannot"
+                    " sign in"
+                ),
             )
         return signature
 
@@ -244,14 +272,18 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
         return EthAccountWallet(wallet)
     raise InvalidInput(
         f"{type(wallet).__name__} is no wallet",
-        hint="pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of eth-account",
+        hint=(
+            "pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of"
+            " eth-account"
+        ),
         step="sealspace login --key-file FILE",
     )
 
 
 def new_wallet(*, entropy: Entropy | None = None) -> WalletSigner:
     """Return a wallet with a fresh key, which is kept in memory only."""
-    # A random 32-byte number is a valid secret but with negligible probability; the signer checks it.
+    # A random 32-byte number is a valid secret but with negligible probability; the signer checks
+    # it.
     return WalletSigner((entropy or SystemEntropy()).token(32))
 
 
@@ -269,11 +301,15 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
         return WalletSigner(secret, chain_id)
     except (ValueError, AttributeError):
         hint = "32 bytes, or 64 hex digits with or without 0x"
-        raise InvalidInput("not the secret key of a wallet", hint=hint) from None  # the cause may quote it
+        # the cause may quote it
+        raise InvalidInput("not the secret key of a wallet", hint=hint) from None
 
 
-def wallet_from_keystore(path: str | Path, password: str | bytes, *, chain_id: int = 1) -> WalletSigner:
-    """Return the wallet of a Web3 keystore file of version 3; takes about a second, by intention of the format.
+def wallet_from_keystore(
+    path: str | Path, password: str | bytes, *, chain_id: int = 1
+) -> WalletSigner:
+    """Return the wallet of a Web3 keystore file of version 3; takes about a second, by intention of
+    the format.
 
     Args:
         path: the file, at most 64 KiB.

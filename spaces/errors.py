@@ -34,13 +34,15 @@ class StoreLocked(StoreUnavailable):
 
 
 class StoreFull(StoreError):
-    """The bound on the store or the reserve of free disk is reached; nothing was written and reads go on."""
+    """The bound on the store or the reserve of free disk is reached; nothing was written and reads
+    go on."""
 
     code = "store-full"
 
 
 class StoreBusy(StoreError):
-    """The same commit was refused for too long, or too many bytes wait for the writer; nothing was written."""
+    """The same commit was refused for too long, or too many bytes wait for the writer; nothing was
+    written."""
 
     code = "store-busy"
 
@@ -106,12 +108,15 @@ class WrongSecret(StartRefused):
     code = "wrong-secret"
 
     def __init__(self, *, recorded: str, offered: str) -> None:
-        super().__init__(f"the store belongs to {recorded}, the secret at hand is that of {offered}")
+        super().__init__(
+            f"the store belongs to {recorded}, the secret at hand is that of {offered}"
+        )
         self.recorded = recorded
 
 
 class BodiesElsewhere(StartRefused):
-    """The place that the settings name for bodies is not where this store keeps them, or belongs to another store."""
+    """The place that the settings name for bodies is not where this store keeps them, or belongs to
+    another store."""
 
     code = "bodies-elsewhere"
 

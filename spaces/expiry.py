@@ -1,7 +1,7 @@
 """Rows in the order of a time, read up to that time: what the sweeps go through.
 
-A swept row leaves a tombstone for a day, so the beginning of such a range is mostly tombstones; reading continues past
-them.
+A swept row leaves a tombstone for a day, so the beginning of such a range is mostly tombstones;
+reading continues past them.
 """
 
 from .store.contract import Commit, Put, Range, Record, Store, pages_of

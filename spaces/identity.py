@@ -1,7 +1,7 @@
 """Whose store this is: schema version, node DID, store id; written once, at the first start.
 
-The node DID names the store, not the machine: every worker and machine on one store shares one root secret. A copy of a
-store under another secret, or another store under this one, must not start.
+The node DID names the store, not the machine: every worker and machine on one store shares one root
+secret. A copy of a store under another secret, or another store under this one, must not start.
 """
 
 from typing import Final
@@ -31,11 +31,16 @@ identity_row: Final = _CODEC.encode
 
 
 async def recorded_identity(store: Store) -> Identity | None:
-    """Return the recorded identity; None for a new store, for which a root secret may be generated."""
+    """Return the recorded identity; None for a new store, for which a root secret may be
+    generated."""
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
-    found = int.from_bytes(schema.value, "big") if schema is not None and schema.value is not None else 0
+    found = (
+        int.from_bytes(schema.value, "big")
+        if schema is not None and schema.value is not None
+        else 0
+    )
     if found != SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
     if identity is None or identity.value is None:

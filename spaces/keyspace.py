@@ -1,16 +1,18 @@
 """The byte layout of every key. Hashes have a fixed width, so that no key outgrows an engine.
 
-`x16` is the first 16 bytes of the BLAKE3 of a canonical text; integers are big-endian, so that byte order is numeric
-order.
+`x16` is the first 16 bytes of the BLAKE3 of a canonical text; integers are big-endian, so that byte
+order is numeric order.
 
     key                                                 row
     ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
     "m" name                                            schema, identity (node DID, store id), release record, canary,
-                                                        lease of the housekeeping, stamp of the orphans' sweep,
-                                                        the folder that a restored store was in,
-                                                        head of the audit chain, the operator's withdrawals,
-                                                        where the bodies are stored, up to where the audit chain was
-                                                        exported and pruned, the positions of sweeps that walk
+                                                        lease of the housekeeping, stamp of the
+                                                        orphans' sweep, the folder that a restored
+                                                        store was in, head of the audit chain, the
+                                                        operator's withdrawals, where the bodies are
+                                                        stored, up to where the audit chain was
+                                                        exported and pruned, the positions of sweeps
+                                                        that walk
     "G" content32                                       delegation: header, closure, window
     "I" cid32                                           → content32 (a cid is an alias, Q25)
     "L" content32                                       mark: live or revoked
@@ -19,8 +21,9 @@ order.
     "K" space16 path                                    head of a value; paths of at most 400 bytes
     "K" space16 path[:400] 0xFF                         that longer paths begin so; no value
     "k" space16 digest32 rest                           head of a value under a longer path: `rest` is its last 1 to
-                                                        400 bytes, the digest is of the key that says that paths begin
-                                                        with all bytes before, a multiple of 400
+                                                        400 bytes, the digest is of the key that
+                                                        says that paths begin with all bytes before,
+                                                        a multiple of 400
     "k" space16 digest32 bytes400 0xFF                  that paths go on, one segment further; no value
     "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
     "M" account16 member16 content16                    → content32; lets the member list the account's delegations
@@ -53,12 +56,13 @@ order.
     "c" "D" signer16                                    counter: delegations of one signer that are kept
     "c" "G" signer16                                    counter: bytes of those
     "c" "A" client16, "c" "a" client16                  counters: bytes of delegations that came from one client
-                                                        address, by signers who host a space here; by others
+                                                        address, by signers who host a space here;
+                                                        by others
 
-Paths contain no 0xFF (they are UTF-8), so no row of a value collides with one that says that paths go on, and that row
-follows the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is
-microseconds; `newest8` counts them down, so that later times come first and no time last. `cid59` is the text of a cid;
-equal times are in its order.
+Paths contain no 0xFF (they are UTF-8), so no row of a value collides with one that says that paths
+go on, and that row follows the path that ends there: rows of a group are in the order of their
+paths, whatever the length. `expiry8` is microseconds; `newest8` counts them down, so that later
+times come first and no time last. `cid59` is the text of a cid; equal times are in its order.
 """
 
 from functools import lru_cache
@@ -147,21 +151,25 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     space16 = x16(space.text)
     override = OVERRIDES_PREFIX + space16
-    return SpaceKeys(space16, space_key(space16), usage_counter(space16), rows_counter(space16), override)
+    return SpaceKeys(
+        space16, space_key(space16), usage_counter(space16), rows_counter(space16), override
+    )
 
 
 _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
-    """Return epoch seconds as 8 sortable bytes of microseconds; `absent` for None; times out of range are clamped."""
+    """Return epoch seconds as 8 sortable bytes of microseconds; `absent` for None; times out of
+    range are clamped."""
     if at is None:
         return absent
     return min(max(int(at * 1_000_000), 0), (1 << 64) - 2).to_bytes(8, "big")
 
 
 def newest8(at: float | None) -> bytes:
-    """Return epoch seconds as 8 bytes that sort later times before earlier ones, and None after all of them."""
+    """Return epoch seconds as 8 bytes that sort later times before earlier ones, and None after all
+    of them."""
     if at is None:
         return NEVER8
     return ((1 << 64) - 2 - int.from_bytes(micros8(at), "big")).to_bytes(8, "big")
@@ -188,12 +196,14 @@ def space_key(space16: bytes) -> bytes:
 
 
 def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
-    """Key of the row that lists a space under its owner; without the space, the prefix of all spaces of the owner."""
+    """Key of the row that lists a space under its owner; without the space, the prefix of all
+    spaces of the owner."""
     return b"s" + owner16 + space16
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Prefix of the value heads of a space under paths of at most 400 bytes, and of the rows that begin longer ones."""
+    """Prefix of the value heads of a space under paths of at most 400 bytes, and of the rows that
+    begin longer ones."""
     return VALUES_PREFIX + space16
 
 
@@ -211,7 +221,8 @@ def last_segment(raw: bytes) -> int:
 
 
 def way_to(space16: bytes, raw: bytes) -> list[bytes]:
-    """Keys of the rows that lead to a path of more than 400 bytes, the outermost first; then the path's own."""
+    """Keys of the rows that lead to a path of more than 400 bytes, the outermost first; then the
+    path's own."""
     prefix, keys = VALUES_PREFIX + space16, list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
         keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _GOES_ON)
@@ -222,9 +233,12 @@ def way_to(space16: bytes, raw: bytes) -> list[bytes]:
 def group_of(key: bytes) -> bytes:
     """Prefix of the group that a row is in.
 
-    A group contains the paths that begin alike and have one segment more, and rows that say where paths go on.
+    A group contains the paths that begin alike and have one segment more, and rows that say where
+    paths go on.
     """
-    return key[: VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES]
+    return key[
+        : VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES
+    ]
 
 
 def group_below(key: bytes) -> bytes:
@@ -238,20 +252,24 @@ def says_that_paths_go_on(key: bytes) -> bool:
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
-    """Key of a delegation under a principal; `place` is `newest8` of its time of issue, then the text of its cid.
+    """Key of a delegation under a principal; `place` is `newest8` of its time of issue, then the
+    text of its cid.
 
-    Without the place, the prefix of all under the principal's signature (ROLE_FROM) or for it (ROLE_TO), latest first.
+    Without the place, the prefix of all under the principal's signature (ROLE_FROM) or for it
+    (ROLE_TO), latest first.
     """
     return b"P" + principal16 + role + place
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Key of a delegation that lets its delegate list what an account delegated; without it, the prefix of all."""
+    """Key of a delegation that lets its delegate list what an account delegated; without it, the
+    prefix of all."""
     return b"M" + account16 + member16 + content[:16]
 
 
 def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
-    """Key of a delegation under a space that it names; `registered8` is `newest8` of its registration.
+    """Key of a delegation under a space that it names; `registered8` is `newest8` of its
+    registration.
 
     Without both, the prefix of all of the space, latest registered first.
     """
@@ -272,7 +290,8 @@ def network_key(network16: bytes) -> bytes:
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
-    """Key of attestation evidence: whose, and for which receiver key; without it, the prefix of all of one DID."""
+    """Key of attestation evidence: whose, and for which receiver key; without it, the prefix of all
+    of one DID."""
     return EVIDENCE_PREFIX + did16 + receiver32
 
 
@@ -282,7 +301,8 @@ def claim_minute4(expires_at: int) -> bytes:
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """How far a floor of claims, the first minute that is not swept, is ahead of a time in epoch seconds; or 0.0."""
+    """How far a floor of claims, the first minute that is not swept, is ahead of a time in epoch
+    seconds; or 0.0."""
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
 
@@ -317,7 +337,8 @@ def audit_head_key(number: int) -> bytes:
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
-    """Key of a receipt: its network and its place, which is the time in 8 bytes, then 16 random ones.
+    """Key of a receipt: its network and its place, which is the time in 8 bytes, then 16 random
+    ones.
 
     Without the place, the prefix of all receipts of the network.
     """
@@ -330,7 +351,8 @@ def document_key(sha256: bytes) -> bytes:
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:
-    """Key of the row that says that a document was referred to in a span of time, by the span's number."""
+    """Key of the row that says that a document was referred to in a span of time, by the span's
+    number."""
     return DOCUMENT_USES_PREFIX + period.to_bytes(4, "big") + sha256
 
 
@@ -345,7 +367,8 @@ def basis_beside(evidence_row_key: bytes) -> bytes:
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
-    """Key of a session that the owner granted in person; without it, the prefix of all that the DID received."""
+    """Key of a session that the owner granted in person; without it, the prefix of all that the DID
+    received."""
     return b"t" + owner16 + did16 + content[:16]
 
 
@@ -385,7 +408,8 @@ def kept_bytes_counter(signer16: bytes) -> bytes:
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
-    """Counter of the bytes of kept delegations from one client address, by signers who host a space here or do not."""
+    """Counter of the bytes of kept delegations from one client address, by signers who host a space
+    here or do not."""
     return (b"cA" if hosts else b"ca") + client16
 
 

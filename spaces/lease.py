@@ -1,11 +1,14 @@
-"""A lease: one holder at a time, among all workers and machines on a store, for work that one process is enough for.
+"""A lease: one holder at a time, among all workers and machines on a store, for work that one
+process is enough for.
 
-One row records the holder of the lease, its expiry, and when each piece of work was last begun. It is taken and renewed
-by a commit that expects the exact row that was read, so of any number of concurrent attempts one wins. Each process
-compares the expiry with its own clock: two can hold the lease if their clocks differ by more than it lasts, or if a
-holder was suspended. Work under a lease must therefore do no harm when two processes do it.
+One row records the holder of the lease, its expiry, and when each piece of work was last begun. It
+is taken and renewed by a commit that expects the exact row that was read, so of any number of
+concurrent attempts one wins. Each process compares the expiry with its own clock: two can hold the
+lease if their clocks differ by more than it lasts, or if a holder was suspended. Work under a lease
+must therefore do no harm when two processes do it.
 
-An expiry further ahead than a lease lasts was written by a clock that was ahead, and counts as no holder's (ST10).
+An expiry further ahead than a lease lasts was written by a clock that was ahead, and counts as no
+holder's (ST10).
 """
 
 from collections.abc import Mapping
@@ -38,7 +41,8 @@ class Lease(NamedTuple):
     ttl_s: float
 
     async def take(self, *, now: float) -> bool:
-        """Take the lease if no other process holds it, or renew it; return whether this process holds it now.
+        """Take the lease if no other process holds it, or renew it; return whether this process
+        holds it now.
 
         A lease with more than half of its time left is not rewritten.
 
@@ -56,7 +60,8 @@ class Lease(NamedTuple):
         return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return when each piece of work was last begun, epoch seconds, by any holder of the lease."""
+        """Return when each piece of work was last begun, epoch seconds, by any holder of the
+        lease."""
         return (await self._read())[1].begun
 
     async def note(self, work: str, *, now: float) -> bool:
@@ -64,7 +69,9 @@ class Lease(NamedTuple):
         record, row = await self._read()
         if row.owner != self.owner:
             return False
-        return await self._write(record, _LeaseRow(self.owner, row.expires_at, {**row.begun, work: now}))
+        return await self._write(
+            record, _LeaseRow(self.owner, row.expires_at, {**row.begun, work: now})
+        )
 
     async def release(self) -> None:
         """Release the lease, so that another process can take it at once."""

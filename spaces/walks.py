@@ -1,7 +1,8 @@
-"""Walking through all rows of a kind, some at a time: for sweeps whose rows are not in the order of a time.
+"""Walking through all rows of a kind, some at a time: for sweeps whose rows are not in the order of
+a time.
 
-The position of a walk is stored in a row of its own, so that the next holder of the lease continues there. Two
-concurrent walks look at some rows twice.
+The position of a walk is stored in a row of its own, so that the next holder of the lease continues
+there. Two concurrent walks look at some rows twice.
 
 Example:
     place = await walk_place(store, "aliases")

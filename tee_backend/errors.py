@@ -1,7 +1,8 @@
-"""What can go wrong where a backend keeps its key and its grants; sources of quotes have errors of their own.
+"""What can go wrong where a backend keeps its key and its grants; sources of quotes have errors of
+their own.
 
-Each says what to do next. None contains a byte of a key or a token; paths are those of the backend's own
-machine, so a backend does not send these messages to clients.
+Each says what to do next. None contains a byte of a key or a token; paths are those of the
+backend's own machine, so a backend does not send these messages to clients.
 """
 
 from sealspace.errors import SealspaceError

@@ -1,7 +1,8 @@
-"""Connections of clients, bounded: how many, how long a head and an unread answer take, how much is sent ahead.
+"""Connections of clients, bounded: how many, how long a head and an unread answer take, how much is
+sent ahead.
 
-The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). Of the private members of aiohttp
-a connection uses those that this module names, and its subclasses use no others.
+The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). Of the private
+members of aiohttp a connection uses those that this module names, and its subclasses use no others.
 
 Example:
     async with listening(app, bound, ConnectionLimits(max_connections=768)):
@@ -27,15 +28,18 @@ from capabilities.limits import counted_address
 
 MAX_TARGET_BYTES: Final = 65_534
 MAX_HEADER_LINES: Final = 100
-# All header bytes of one request together: enough for one token of the longest kind and everything around it. Without
-# this bound a hundred lines of the longest kind would be kept in memory for one request.
+# All header bytes of one request together: enough for one token of the longest kind and everything
+# around it. Without this bound a hundred lines of the longest kind would be kept in memory for one
+# request.
 MAX_HEAD_BYTES: Final = 1 << 20
 BACKLOG: Final = 1024
 
-Bound = Literal["http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"]
+Bound = Literal[
+    "http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"
+]
 
-# How much of an answer the kernel keeps unsent for each connection. By default it keeps megabytes, and requests for
-# that many small answers would be worked off for a client that reads none.
+# How much of an answer the kernel keeps unsent for each connection. By default it keeps megabytes,
+# and requests for that many small answers would be worked off for a client that reads none.
 _SMALL_BYTES: Final = 1 << 17
 _KERNELS_OWN: Final = 0
 
@@ -44,19 +48,20 @@ _NAME_ALLOWANCE_BYTES: Final = 64  # the parser counts a header's name with its 
 # Descriptors for everything else that a process opens: without any, accepting stops.
 _KEPT_DESCRIPTORS: Final = 128
 
-# From a client with so many unanswered requests nothing more is read before it has its answers. (Nor is its disconnect
-# noticed: that of a client with few requests ahead is.)
+# From a client with so many unanswered requests nothing more is read before it has its answers.
+# (Nor is its disconnect noticed: that of a client with few requests ahead is.)
 _MANY_DUE: Final = 8
 
-# How long a refused client may go on sending: closing a socket with unread bytes resets the connection, and the client
-# would not see the answer.
+# How long a refused client may go on sending: closing a socket with unread bytes resets the
+# connection, and the client would not see the answer.
 _LINGER_S: Final = 2.0
 
-# What a client has not taken is dropped with the connection, instead of waiting in the kernel for a reader.
+# What a client has not taken is dropped with the connection, instead of waiting in the kernel for a
+# reader.
 _DISCARD: Final = struct.pack("ii", 1, 0)
 
-# What is read of bodies whose requests are answered, of all connections together: it is discarded, and at full speed a
-# few clients that send on would use up the event loop.
+# What is read of bodies whose requests are answered, of all connections together: it is discarded,
+# and at full speed a few clients that send on would use up the event loop.
 _DISCARDED_PER_S: Final = 16 * 1024 * 1024
 
 # How long accepting rests where the process has no descriptor left.
@@ -69,7 +74,10 @@ _Answered = TypeVar("_Answered")
 
 _REFUSALS: Final = {
     408: b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    431: (
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection:"
+        b" close\r\n\r\n"
+    ),
     414: b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
 }
 
@@ -92,7 +100,9 @@ class ConnectionBounds:
     """The open connections of one process; belongs to its event loop's thread."""
 
     def __init__(
-        self, limits: ConnectionLimits, client_of: Callable[[str | None], str | None] = counted_address
+        self,
+        limits: ConnectionLimits,
+        client_of: Callable[[str | None], str | None] = counted_address,
     ) -> None:
         self.limits = limits
         self._client_of = client_of
@@ -104,7 +114,8 @@ class ConnectionBounds:
         self._discarding_until_s = 0.0
 
     def take(self, peer: str | None) -> bool:
-        """Count a new connection from an address, if the bounds allow it; a counted one has to be given back.
+        """Count a new connection from an address, if the bounds allow it; a counted one has to be
+        given back.
 
         Args:
             peer: the other end's address; None: it has none.
@@ -129,8 +140,11 @@ class ConnectionBounds:
                 del self._by_client[client]
 
     def discard(self, size_bytes: int, now: float) -> float:
-        """Count bytes that are discarded; return the seconds in which their connection reads no more (H8, RN157)."""
-        self._discarding_until_s = max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
+        """Count bytes that are discarded; return the seconds in which their connection reads no
+        more (H8, RN157)."""
+        self._discarding_until_s = (
+            max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
+        )
         return self._discarding_until_s - now
 
     def met(self, bound: Bound) -> None:
@@ -141,11 +155,12 @@ class ConnectionBounds:
 
 
 class Connection(web.RequestHandler):
-    """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request.
+    """One client connection; aiohttp's, with our bounds, without its error texts, and without a
+    task per request.
 
-    It reads what is awaited: a head, or the body of the request that is being answered. When anything else has come, as
-    much as the kernel hands over at once, no more is read until it is awaited: no client fills a worker's memory behind
-    an answer that it does not take.
+    It reads what is awaited: a head, or the body of the request that is being answered. When
+    anything else has come, as much as the kernel hands over at once, no more is read until it is
+    awaited: no client fills a worker's memory behind an answer that it does not take.
     """
 
     def __init__(
@@ -183,7 +198,8 @@ class Connection(web.RequestHandler):
         self._left_bytes: int | None = None  # of an answer, at the last look since sending paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve, if the bounds allow one more; requests are answered in the connection's own task."""
+        """Begin to serve, if the bounds allow one more; requests are answered in the connection's
+        own task."""
         peer = transport.get_extra_info("peername")
         peer = peer[0] if isinstance(peer, tuple) else None
         if not (self._is_taken or self.take(peer)):
@@ -222,7 +238,10 @@ class Connection(web.RequestHandler):
             if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
                 self._refuse(431)
             elif self._late_head is None:
-                self._late_head = self._loop.call_later(self._bounds.limits.head_s, self._refuse_late_head)  # H8, RN156
+                # H8, RN156
+                self._late_head = self._loop.call_later(
+                    self._bounds.limits.head_s, self._refuse_late_head
+                )
 
     def _hear(self) -> None:
         """Note requests whose heads are complete."""
@@ -236,7 +255,8 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Whether the next bytes are a head that is waited for, or belong to the request that is being answered."""
+        """Whether the next bytes are a head that is waited for, or belong to the request that is
+        being answered."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
@@ -258,7 +278,8 @@ class Connection(web.RequestHandler):
         self.ended(self)
 
     def pause_writing(self) -> None:
-        """Handle a client that takes its answer slower than it is sent; make sure that it takes something."""
+        """Handle a client that takes its answer slower than it is sent; make sure that it takes
+        something."""
         super().pause_writing()
         self._left_bytes = None
         if self._unread_answer is None:
@@ -270,7 +291,8 @@ class Connection(web.RequestHandler):
         self._release()  # an answer may have been written to its end before it was taken
 
     def _judge_answer(self) -> None:
-        """Disconnect the client if it has taken nothing since the last look; a pause that is new is looked at twice."""
+        """Disconnect the client if it has taken nothing since the last look; a pause that is new is
+        looked at twice."""
         transport, self._unread_answer = self.transport, None
         if transport is None or not self.writing_paused:
             return
@@ -283,7 +305,9 @@ class Connection(web.RequestHandler):
         transport.abort()  # H8, RN157
 
     def _look_again(self) -> None:
-        self._unread_answer = self._loop.call_later(self._bounds.limits.unread_answer_s, self._judge_answer)
+        self._unread_answer = self._loop.call_later(
+            self._bounds.limits.unread_answer_s, self._judge_answer
+        )
 
     def _release(self) -> None:
         """Read on, if the next bytes are awaited now and nothing else keeps them waiting."""
@@ -303,11 +327,12 @@ class Connection(web.RequestHandler):
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on reading and parsing where something may wait; every reader of a body calls it, mostly in vain.
+        """Go on reading and parsing where something may wait; every reader of a body calls it,
+        mostly in vain.
 
-        What the parser holds back cannot be seen from here. It holds nothing where it was never paused (a pause may
-        reach it only with the next piece of a body, long after reading went on) and no request waits behind this one
-        (it stops by itself after so many).
+        What the parser holds back cannot be seen from here. It holds nothing where it was never
+        paused (a pause may reach it only with the next piece of a body, long after reading went on)
+        and no request waits behind this one (it stops by itself after so many).
         """
         if self._has_paused or self._messages or self._buffer_paused:
             super().resume_reading(resume_parser)
@@ -329,7 +354,8 @@ class Connection(web.RequestHandler):
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the request asks for an upgrade: what follows it is held back, and its answer is aiohttp's matter."""
+        """Whether the request asks for an upgrade: what follows it is held back, and its answer is
+        aiohttp's matter."""
         return self._upgraded
 
     async def finish_response(
@@ -340,7 +366,8 @@ class Connection(web.RequestHandler):
             self._due -= 1
             self._arrived(-1)
         resp, is_lost = await super().finish_response(request, resp, start_time)
-        if self._request_count > self._heard and self._messages:  # follows an upgrade that is not supported
+        # follows an upgrade that is not supported
+        if self._request_count > self._heard and self._messages:
             self._hear()
         self._release()
         return resp, is_lost
@@ -352,7 +379,8 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what could not be parsed, or what failed outside every route, without a word of the request."""
+        """Answer what could not be parsed, or what failed outside every route, without a word of
+        the request."""
         if isinstance(exc, ConnectionError):
             raise exc  # the answer is sent already, or no client is there to receive one
         if request.writer.output_size > 0:
@@ -371,17 +399,22 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _fault(self, request: web.BaseRequest, status: int, exc: BaseException | None) -> web.StreamResponse:
-        """Return the answer to a request that could not be parsed (400), or that failed outside every route."""
+    def _fault(
+        self, request: web.BaseRequest, status: int, exc: BaseException | None
+    ) -> web.StreamResponse:
+        """Return the answer to a request that could not be parsed (400), or that failed outside
+        every route."""
         return web.Response(status=status)
 
 
 class _InTask:
-    """The event loop as a connection uses it: what it would start in a task runs in the connection's own task.
+    """The event loop as a connection uses it: what it would start in a task runs in the
+    connection's own task.
 
-    A task of its own for each request, as aiohttp makes it, costs two more iterations of the loop. Where requests wait
-    behind this one on the same connection, these iterations are made: other connections run in between. (From Python
-    3.12 on aiohttp begins such a task at once, on the loop itself, and this class is not used.)
+    A task of its own for each request, as aiohttp makes it, costs two more iterations of the loop.
+    Where requests wait behind this one on the same connection, these iterations are made: other
+    connections run in between. (From Python 3.12 on aiohttp begins such a task at once, on the loop
+    itself, and this class is not used.)
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
@@ -398,7 +431,8 @@ class _InTask:
 class _Doorway:
     """Accepts the connections of one application, and closes idle ones where there are too many.
 
-    A connection counts from the moment that it is accepted, so that a TLS handshake that never ends counts too.
+    A connection counts from the moment that it is accepted, so that a TLS handshake that never ends
+    counts too.
     """
 
     server: web.Server
@@ -408,16 +442,19 @@ class _Doorway:
     connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
-        """Accept connections until this is cancelled; then handshakes end, and those that are open remain."""
+        """Accept connections until this is cancelled; then handshakes end, and those that are open
+        remain."""
         try:
             while True:
                 try:
                     accepted, address = await asyncio.get_running_loop().sock_accept(self.bound)
-                except OSError:  # no descriptors or no memory; connections wait in the queue meanwhile
+                except OSError:
+                    # no descriptors or no memory; connections wait in the queue meanwhile
                     await asyncio.sleep(_REST_S)
                     continue
                 self._take(accepted, address[0] if isinstance(address, tuple) else None)
-                await asyncio.sleep(0)  # one for each turn of the loop, so that requests are answered between them
+                # one for each turn of the loop, so that requests are answered between them
+                await asyncio.sleep(0)
         finally:
             for opening in self.connections.values():
                 opening.cancel()
@@ -427,11 +464,21 @@ class _Doorway:
 
         Where too many are idle, or where no place is free, the oldest idle one is closed (RN155).
         """
-        # Idle is a connection that counts, where no request waits for its answer, and no answer for its client.
-        idle = [one for one in self.connections if one._is_taken and not (one._due or one.writing_paused)]
-        if idle and (len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most):
-            # First those that never had a request, then the one whose last answer is the longest ago.
-            oldest = min(idle, key=lambda one: one._next_keepalive_close_time if one._heard else 0.0)
+        # Idle is a connection that counts, where no request waits for its answer, and no answer for
+        # its client.
+        idle = [
+            one
+            for one in self.connections
+            if one._is_taken and not (one._due or one.writing_paused)
+        ]
+        if idle and (
+            len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most
+        ):
+            # First those that never had a request, then the one whose last answer is the longest
+            # ago.
+            oldest = min(
+                idle, key=lambda one: one._next_keepalive_close_time if one._heard else 0.0
+            )
             oldest.give_back()
             self.connections[oldest].cancel()
             if oldest.transport is not None:
@@ -451,12 +498,14 @@ class _Doorway:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=within_s
             )
-            # An answer is under way until the kernel has it: hardly a byte waits in a buffer that nothing counts.
-            # With 0 the TLS of asyncio pauses at every second look at an empty buffer, and stays so.
+            # An answer is under way until the kernel has it: hardly a byte waits in a buffer that
+            # nothing counts. With 0 the TLS of asyncio pauses at every second look at an empty
+            # buffer, and stays so.
             transport.set_write_buffer_limits(high=1)  # RN158
         except OSError as failed:  # the client has disconnected, or its handshake failed
             accepted.close()
-            # Its frames refer to it and to 300 KiB of TLS, which would wait for the garbage collector.
+            # Its frames refer to it and to 300 KiB of TLS, which would wait for the garbage
+            # collector.
             failed.__traceback__ = None
         finally:
             if connection.transport is None:
@@ -474,7 +523,8 @@ def bound_unsent(listening: socket.socket) -> None:
 
 @contextmanager
 def in_large_pieces(transport: asyncio.Transport | None) -> Iterator[None]:
-    """Lift that bound for a connection while the block runs: a large value is one answer, and smaller pieces cost."""
+    """Lift that bound for a connection while the block runs: a large value is one answer, and
+    smaller pieces cost."""
     lifted = None if transport is None else transport.get_extra_info("socket")
     _set_unsent(lifted, _KERNELS_OWN)
     try:
@@ -491,7 +541,11 @@ def _set_unsent(connected: socket.socket | None, size_bytes: int) -> None:
 
 @asynccontextmanager
 async def listening(
-    app: web.Application, bound: socket.socket, limits: ConnectionLimits, *, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    bound: socket.socket,
+    limits: ConnectionLimits,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """Serve an application on a socket until the block ends; bodies are not decompressed."""
     runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
@@ -500,7 +554,9 @@ async def listening(
     bound.setblocking(False)
     bound_unsent(bound)  # its connections inherit it
     bound.listen(BACKLOG)
-    accepting = asyncio.create_task(_Doorway(runner.server, bound, ConnectionBounds(limits), tls).accept())
+    accepting = asyncio.create_task(
+        _Doorway(runner.server, bound, ConnectionBounds(limits), tls).accept()
+    )
     try:
         yield
     finally:

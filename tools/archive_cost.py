@@ -1,10 +1,12 @@
-"""Measure backup, restore and check of a store: seconds, size of the file, and the most memory of each command.
+"""Measure backup, restore and check of a store: seconds, size of the file, and the most memory of
+each command.
 
-    .venv/bin/python tools/archive_cost.py [--rows 200000] [--gigabytes 0] [--store URL] [--former DIR] [--folder DIR]
+    .venv/bin/python tools/archive_cost.py [--rows 200000] [--gigabytes 0] [--store URL] [--former
+    DIR] [--folder DIR]
 
-The store has rows of 300 bytes, and bodies of 4 MB that take the gigabytes. With `--store` the backup is restored into
-that empty database too, and taken of it. `--former` is the root of an earlier version of the code, for comparison. The
-disk needs five times the size of the store.
+The store has rows of 300 bytes, and bodies of 4 MB that take the gigabytes. With `--store` the
+backup is restored into that empty database too, and taken of it. `--former` is the root of an
+earlier version of the code, for comparison. The disk needs five times the size of the store.
 """
 
 import argparse
@@ -29,7 +31,13 @@ from spaces.store.lmdb.engine import open_lmdb  # noqa: E402  # found on the pat
 ROW_BYTES = 300
 LARGE_BYTES = 4_000_000
 IN_A_COMMIT = 250
-_COMMAND = (sys.executable, "-P", "-c", "import sys; from sealspace.cli.root import main; sys.exit(main())", "admin")
+_COMMAND = (
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from sealspace.cli.root import main; sys.exit(main())",
+    "admin",
+)
 
 
 async def fill(folder: Path, rows: int, large_bytes: int) -> None:
@@ -62,8 +70,13 @@ def measure(label: str, *arguments: str, code: Path = REPOSITORY) -> None:
             own_kib = max(own_kib, _own_kib(process.pid))
             time.sleep(0.02)
     seconds = time.perf_counter() - began
-    # Pages of the store's file that are mapped are the kernel's: they are given back when anyone needs memory.
-    print(f"{label:32} status {process.returncode}, {seconds:6.1f} s, {own_kib / 1024:6.1f} MiB of its own", flush=True)
+    # Pages of the store's file that are mapped are the kernel's: they are given back when anyone
+    # needs memory.
+    print(
+        f"{label:32} status {process.returncode}, {seconds:6.1f} s, {own_kib / 1024:6.1f} MiB of"
+        " its own",
+        flush=True,
+    )
 
 
 def _own_kib(pid: int) -> int:
@@ -73,7 +86,9 @@ def _own_kib(pid: int) -> int:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0
-    own_kib = max((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), default=0)
+    own_kib = max(
+        (int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), default=0
+    )
     return own_kib + sum(_own_kib(int(child)) for child in children)
 
 
@@ -84,11 +99,15 @@ def rounds(folder: Path, data: Path, former: Path | None, url: str | None) -> No
         file, restored = folder / f"{code.name}.tar", folder / f"restored-{code.name}"
         measure(f"{label}backup from LMDB", "backup", str(file), "--data", str(data), code=code)
         print(f"{label}{file.stat().st_size / 1e6:.0f} MB")
-        measure(f"{label}restore into LMDB", "restore", str(file), "--data", str(restored), code=code)
+        measure(
+            f"{label}restore into LMDB", "restore", str(file), "--data", str(restored), code=code
+        )
         measure(f"{label}check on LMDB", "check", "--data", str(restored), code=code)
     if url is not None:
         there, file = ("--data", str(folder / "there"), "--store", url), folder / "database.tar"
-        measure("restore into PostgreSQL", "restore", str(folder / f"{REPOSITORY.name}.tar"), *there)
+        measure(
+            "restore into PostgreSQL", "restore", str(folder / f"{REPOSITORY.name}.tar"), *there
+        )
         measure("backup from PostgreSQL", "backup", str(file), *there)
         print(f"{file.stat().st_size / 1e6:.0f} MB")
         measure("check on PostgreSQL", "check", *there)

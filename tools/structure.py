@@ -1,15 +1,17 @@
-"""Measure the product's structure: weight, modules, imports, errors and names; `--check` holds the budgets.
+"""Measure the product's structure: weight, modules, imports, errors and names; `--check` holds the
+budgets.
 
     python tools/structure.py            print every figure
     python tools/structure.py --check    fail where a budget is exceeded
 
 Definitions:
-    token: a Python token of the six packages that is neither layout, comment nor docstring. Line width and
-        documentation do not change the count.
+    token: a Python token of the six packages that is neither layout, comment nor docstring. Line
+        width and documentation do not change the count.
     module: a `.py` file of the six packages.
-    folder: a directory below a package. The entries of a package are the modules and folders directly in it.
-    import pair: two entries of one package, where a module of the first imports a module of the second. Imports inside
-        functions and for type checking count.
+    folder: a directory below a package. The entries of a package are the modules and folders
+        directly in it.
+    import pair: two entries of one package, where a module of the first imports a module of the
+        second. Imports inside functions and for type checking count.
     one-importer module: a module that exactly one other module of the product imports.
     name that exists twice: a public class name that two or more modules define.
 """
@@ -24,16 +26,23 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 # Each package imports those after it, except that only `node` imports `spaces`.
-PACKAGES: Final = ("node", "tee_backend", "sealspace", "encryption_network", "spaces", "capabilities")
+PACKAGES: Final = (
+    "node",
+    "tee_backend",
+    "sealspace",
+    "encryption_network",
+    "spaces",
+    "capabilities",
+)
 
 # Most tokens of a package. A change that needs more says in its message what it replaces.
 BUDGETS: Final = {
-    "node": 83_460,
-    "tee_backend": 81_780,
-    "sealspace": 92_950,
-    "encryption_network": 15_570,
-    "spaces": 56_620,
-    "capabilities": 19_620,
+    "node": 83_850,
+    "tee_backend": 82_200,
+    "sealspace": 93_530,
+    "encryption_network": 15_620,
+    "spaces": 56_780,
+    "capabilities": 19_660,
 }
 # Most entries and import pairs of a package.
 ROOTS: Final = {"node": (20, 65), "sealspace": (22, 90)}
@@ -56,7 +65,9 @@ def read_modules() -> dict[str, ast.Module]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_bytes(), str(path))
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(
+                path.read_bytes(), str(path)
+            )
     return found
 
 
@@ -73,7 +84,8 @@ def count_tokens(module: str, tree: ast.Module) -> int:
     }
     source = io.StringIO(path_of(module).read_text(encoding="utf-8"))
     return sum(
-        token.type not in _LAYOUT and not (token.type == tokenize.STRING and token.start in docstrings)
+        token.type not in _LAYOUT
+        and not (token.type == tokenize.STRING and token.start in docstrings)
         for token in tokenize.generate_tokens(source.readline)
     )
 
@@ -90,7 +102,10 @@ def imported_by(module: str, tree: ast.Module, modules: dict[str, ast.Module]) -
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *([base] if base else [])])
-            found |= {whole if (whole := f"{base}.{alias.name}") in modules else base for alias in node.names}
+            found |= {
+                whole if (whole := f"{base}.{alias.name}") in modules else base
+                for alias in node.names
+            }
     return (found & modules.keys()) - {module}
 
 
@@ -112,7 +127,11 @@ def upwards(imports: dict[str, set[str]]) -> list[str]:
     for above, below in ((above, below) for above, many in imports.items() for below in many):
         a, b = above.split(".")[0], below.split(".")[0]
         is_storage = b == "spaces" and a not in {"node", "spaces"}
-        if is_storage or PACKAGES.index(b) < PACKAGES.index(a) or {a, b} == {"encryption_network", "spaces"}:
+        if (
+            is_storage
+            or PACKAGES.index(b) < PACKAGES.index(a)
+            or {a, b} == {"encryption_network", "spaces"}
+        ):
             found.append(f"{above} -> {below}")
     return found
 
@@ -120,19 +139,34 @@ def upwards(imports: dict[str, set[str]]) -> list[str]:
 def exceptions_of(modules: dict[str, ast.Module]) -> int:
     """Return how many classes derive from `Exception`, by the names of their bases."""
     classes = [
-        (node.name, {base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in node.bases})
+        (
+            node.name,
+            {
+                base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
+                for base in node.bases
+            },
+        )
         for tree in modules.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     ]
-    errors = {"Exception", "BaseException", "ValueError", "RuntimeError", "OSError", "ClickException", "UsageError"}
+    errors = {
+        "Exception",
+        "BaseException",
+        "ValueError",
+        "RuntimeError",
+        "OSError",
+        "ClickException",
+        "UsageError",
+    }
     while more := {name for name, bases in classes if bases & errors} - errors:
         errors |= more
     return sum(bool(bases & errors) for _, bases in classes)
 
 
 def main() -> int:
-    """Print the figures; return 1 where `--check` is given and a budget is exceeded or an import leads upwards."""
+    """Print the figures; return 1 where `--check` is given and a budget is exceeded or an import
+    leads upwards."""
     modules = read_modules()
     imports = {name: imported_by(name, tree, modules) for name, tree in modules.items()}
     tokens: Counter[str] = Counter()
@@ -149,7 +183,10 @@ def main() -> int:
         most_entries, most_pairs = ROOTS.get(package, (entries, pairs))
         if entries > most_entries or pairs > most_pairs:
             over.append(f"{package} (entries, pairs)")
-        print(f"{tokens[package]:9,}  tokens of {BUDGETS[package]:7,}  {entries:3} entries {pairs:4} pairs  {package}")
+        print(
+            f"{tokens[package]:9,}  tokens of {BUDGETS[package]:7,}  {entries:3} entries {pairs:4}"
+            f" pairs  {package}"
+        )
     print(f"{tokens.total():9,}  tokens of {sum(BUDGETS.values()):7,}  in all")
     importers = Counter(below for found in imports.values() for below in found)
     print(f"{len(modules):9,}  modules")

@@ -1,8 +1,10 @@
-"""Write the types of `sealspace.sync`, or compare them: `python tools/sync_stubs.py --write | --check`.
+"""Write the types of `sealspace.sync`, or compare them: `python tools/sync_stubs.py --write |
+--check`.
 
-The synchronous classes are derived when they are imported, so a type checker reads these `.pyi` files in their place.
-They are made from the source of the asynchronous classes; `stubtest` compares them with what is imported. The names of
-`sealspace` itself, which are imported on first use, have such a file too.
+The synchronous classes are derived when they are imported, so a type checker reads these `.pyi`
+files in their place. They are made from the source of the asynchronous classes; `stubtest` compares
+them with what is imported. The names of `sealspace` itself, which are imported on first use, have
+such a file too.
 """
 
 import ast
@@ -17,7 +19,10 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "sealspace"
-HEAD: Final = "# Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.\n"
+HEAD: Final = (
+    "# Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make"
+    " pages`.\n"
+)
 sys.path.insert(0, str(ROOT))
 
 from sealspace.sync._bridged import COUNTERPARTS  # noqa: E402  # after the path is set
@@ -40,9 +45,11 @@ class Stub:
     def text(self) -> str:
         """Return the formatted text."""
         lines = [
-            f"from {place} import {name} as {name}"
-            if self.module in ("sealspace", "sealspace.sync")
-            else f"from {place} import {name}"
+            (
+                f"from {place} import {name} as {name}"
+                if self.module in ("sealspace", "sealspace.sync")
+                else f"from {place} import {name}"
+            )
             for place, name in sorted(self.imports)
             if place != self.module
         ]
@@ -55,15 +62,21 @@ class Stub:
             raw = ran.stdout
         return raw
 
-    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, source: Any, documented: Any) -> str:
-        """Return the stub of a function: its signature with results that need no waiting, and its documentation."""
+    def function(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, source: Any, documented: Any
+    ) -> str:
+        """Return the stub of a function: its signature with results that need no waiting, and its
+        documentation."""
         returns = node.returns
         if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "AsyncIterator":
             returns = ast.Subscript(ast.Name("Iterator"), returns.slice)
             self.imports.add(("collections.abc", "Iterator"))
         node.args.defaults = [_default(one) for one in node.args.defaults]
         node.args.kw_defaults = [one and _default(one) for one in node.args.kw_defaults]
-        for annotation in (returns, *(one.annotation for one in ast.walk(node.args) if isinstance(one, ast.arg))):
+        for annotation in (
+            returns,
+            *(one.annotation for one in ast.walk(node.args) if isinstance(one, ast.arg)),
+        ):
             self._import_names(annotation, source)
         doc = inspect.getdoc(documented)
         body: list[ast.stmt] = [ast.Expr(ast.Constant(...))]
@@ -72,7 +85,11 @@ class Stub:
         text = ast.unparse(ast.fix_missing_locations(made)).removesuffix("\n    ...")
         if doc is None:
             return text + " ..."
-        return text + "\n" + textwrap.indent(f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""', "    ")
+        return (
+            text
+            + "\n"
+            + textwrap.indent(f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""', "    ")
+        )
 
     def service(self, cls: Any) -> None:
         """Add the stub of a synchronous class."""
@@ -80,7 +97,9 @@ class Stub:
         source = inspect.getmodule(model)
         own = {node.name: node for node in _members(cls)}
         members = [
-            self.function(own[name], inspect.getmodule(cls), None) for name in ("__enter__", "__exit__") if name in own
+            self.function(own[name], inspect.getmodule(cls), None)
+            for name in ("__enter__", "__exit__")
+            if name in own
         ]
         for node in _members(model):
             if node.name == "__init__" and "__init__" in own:
@@ -89,14 +108,19 @@ class Stub:
                 members.append(self.function(node, source, vars(cls)[node.name]))
         doc = inspect.getdoc(cls) or ""
         quoted = f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""'
-        self.parts.append(f"class {cls.__name__}:\n" + textwrap.indent("\n\n".join([quoted, *members]), "    "))
+        self.parts.append(
+            f"class {cls.__name__}:\n" + textwrap.indent("\n\n".join([quoted, *members]), "    ")
+        )
 
     def _import_names(self, annotation: ast.expr | None, source: Any) -> None:
         places = _imports(source)
         for one in ast.walk(annotation) if annotation is not None else ():
             if isinstance(one, ast.Name) and hasattr(source, one.id):
                 place = places.get(one.id, source.__name__)
-                if getattr(source, one.id) in COUNTERPARTS.values() or getattr(source, one.id) in COUNTERPARTS:
+                if (
+                    getattr(source, one.id) in COUNTERPARTS.values()
+                    or getattr(source, one.id) in COUNTERPARTS
+                ):
                     place = f"sealspace.sync.{sync._OWN[one.id]}"
                 self.imports.add((place, one.id))
 
@@ -145,7 +169,8 @@ def services_stub() -> str:
 
 
 def package_stub(package: Any, own: Mapping[str, str]) -> str:
-    """Return the stub of a package that imports its names on first use: where each of them comes from."""
+    """Return the stub of a package that imports its names on first use: where each of them comes
+    from."""
     stub = Stub(package.__name__)
     for name in package.__all__:
         if name in own:

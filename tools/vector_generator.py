@@ -1,7 +1,7 @@
 """Rewrite spec/vectors: `python tools/vector_generator.py`.
 
-Everything is made from fixed keys, times and random bytes, so a second run writes the same bytes. Files that are no
-longer generated are removed; README.md is written by hand.
+Everything is made from fixed keys, times and random bytes, so a second run writes the same bytes.
+Files that are no longer generated are removed; README.md is written by hand.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""An application that states in a manifest what it needs: notes, kept in the space of whoever uses it.
+"""An application that states in a manifest what it needs: notes, kept in the space of whoever uses
+it.
 
     sealspace serve --data ./data                            # in another terminal
     sealspace login http://127.0.0.1:8000 --new

@@ -1,4 +1,5 @@
-"""`sealspace admin backup`, `restore` and `check`: a store in one file, a store from that, and all of one read."""
+"""`sealspace admin backup`, `restore` and `check`: a store in one file, a store from that, and all
+of one read."""
 
 import asyncio
 import os
@@ -28,10 +29,25 @@ from encryption_network.networks import decode_network
 from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
-from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused
+from sealspace.cli.errors import (
+    ClockWrong,
+    ConfigurationError,
+    FileUnreadable,
+    NodeError,
+    SecretUnusable,
+    StoreMisused,
+)
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, watched, words
+from sealspace.cli.terminal import (
+    counter,
+    print_json,
+    print_lines,
+    progress,
+    time_text,
+    watched,
+    words,
+)
 from sealspace.private_files import make_file
 from spaces.archive.backup import Header, TakenBackup, backup_file, take_backup
 from spaces.archive.checking import Checked, check_store
@@ -85,32 +101,45 @@ _PASSPHRASE: Final = click.option(
 def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextIO | None) -> int:
     """Write a new FILE with every row and every large value of the store, as of one moment.
 
-    The node may be running: every write that it acknowledged before that moment is in the file, and it goes on. The
-    root secret is not in it unless asked for; without it, keep the file `secret` of the data folder somewhere else.
-    The settings are in it without secrets. What lies in the file unsealed is what lies in the store unsealed: keep it
-    as safe as the store.
+    The node may be running: every write that it acknowledged before that moment is in the file, and
+    it goes on. The root secret is not in it unless asked for; without it, keep the file `secret` of
+    the data folder somewhere else. The settings are in it without secrets. What lies in the file
+    unsealed is what lies in the store unsealed: keep it as safe as the store.
     """
     if passphrase_file is not None and not with_secret:
-        raise click.UsageError("--passphrase-file has no use without --with-secret, which puts the root secret in")
+        raise click.UsageError(
+            "--passphrase-file has no use without --with-secret, which puts the root secret in"
+        )
     passphrase = _asked_passphrase(passphrase_file, twice=True) if with_secret else None
     end_as_by_ctrl_c()  # which leaves nothing half written
-    taken = asyncio.run(_back_up(config, file, passphrase, settings_without_secrets(config).encode()))
+    taken = asyncio.run(
+        _back_up(config, file, passphrase, settings_without_secrets(config).encode())
+    )
     if shared().as_json:
-        print_json({"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)})
-    print_lines(*[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True)
+        print_json(
+            {"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)}
+        )
+    print_lines(
+        *[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True
+    )
     words(
-        f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest {taken.digest}",
+        f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest"
+        f" {taken.digest}",
         f"every write acknowledged before {time_text(taken.marked_at)} is in it",
-        "the root secret is in it, sealed to the passphrase"
-        if with_secret
-        else "the root secret is not in it: keep a copy of it somewhere else",
+        (
+            "the root secret is in it, sealed to the passphrase"
+            if with_secret
+            else "the root secret is not in it: keep a copy of it somewhere else"
+        ),
         "the settings are in it, without secrets: settings.toml",
         f"next: sealspace admin restore {file} --data DIR",
     )
     return FAILED if taken.left_out else 0
 
 
-async def _back_up(config: Config, file: Path, passphrase: str | None, settings: bytes) -> TakenBackup:
+async def _back_up(
+    config: Config, file: Path, passphrase: str | None, settings: bytes
+) -> TakenBackup:
     async with opened_store(config, is_for_reading=True) as store:
         sealed = None
         if passphrase is not None:
@@ -119,7 +148,10 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
                     "the root secret is the platform's and does not leave it",
                     hint="make the backup without --with-secret",
                 )
-            secret, identity = load_root_secret(config, SystemEntropy()), await recorded_identity(store)
+            secret, identity = (
+                load_root_secret(config, SystemEntropy()),
+                await recorded_identity(store),
+            )
             if identity is not None and Keyring(secret).node_did != identity.node_did:
                 raise SecretUnusable(
                     f"the store belongs to {identity.node_did}, and the secret at hand does not",
@@ -144,22 +176,33 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
                 )
         except SpaceError as error:
             is_full = isinstance(error, StoreFull)
-            hint = "free the disk, or name a file on another one" if is_full else "sealspace admin check"
-            raise StoreMisused(f"there is no backup: {error}", hint=hint, code=error.code) from error
+            hint = (
+                "free the disk, or name a file on another one"
+                if is_full
+                else "sealspace admin check"
+            )
+            raise StoreMisused(
+                f"there is no backup: {error}", hint=hint, code=error.code
+            ) from error
 
 
 def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
-    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it is to be exact.
+    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it
+    is to be exact.
 
     Never from an argument, which others can read.
     """
     if file is not None:
-        passphrase = file.readline(_MAX_CHARS + 3).rstrip("\r\n")  # one more than allowed, and the line's end
+        # one more than allowed, and the line's end
+        passphrase = file.readline(_MAX_CHARS + 3).rstrip("\r\n")
     elif watched():
-        passphrase = click.prompt("passphrase", hide_input=True, confirmation_prompt=twice, err=True)
+        passphrase = click.prompt(
+            "passphrase", hide_input=True, confirmation_prompt=twice, err=True
+        )
     else:
         raise SecretUnusable(
-            "nobody is here to be asked for the passphrase", hint="give it with --passphrase-file FILE"
+            "nobody is here to be asked for the passphrase",
+            hint="give it with --passphrase-file FILE",
         )
     if len(passphrase) > _MAX_CHARS or "\0" in passphrase or not passphrase.strip():
         raise SecretUnusable(
@@ -169,15 +212,23 @@ def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
     return passphrase
 
 
-# --- restore ----------------------------------------------------------------------------------------------------------
+# --- restore --------------------------------------------------------------------------------------
 
 
 @click.command()
 @configured
 @click.option("--store", "store__url", metavar="URL", help="An empty database for the rows.")
-@click.option("--as-new", is_flag=True, help="Another node beside the original, with a secret and an id of its own.")
+@click.option(
+    "--as-new",
+    is_flag=True,
+    help="Another node beside the original, with a secret and an id of its own.",
+)
 @click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
-@click.option("--future-mark", is_flag=True, help="The mark may be more than a day ahead of this machine's clock.")
+@click.option(
+    "--future-mark",
+    is_flag=True,
+    help="The mark may be more than a day ahead of this machine's clock.",
+)
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def restore(
@@ -190,40 +241,49 @@ def restore(
 ) -> int:
     """Make a data folder of a backup FILE, in a folder that is empty or not there yet.
 
-    With --store the rows go into an empty database, large values and the secret into the folder. All of the file is
-    verified before either can be used. What was written, revoked or withdrawn after the mark of the backup is lost:
-    revoke it again. For some minutes the restored node refuses every token that may have been used before. It takes
-    the place of the original, which must not be served any more; with --as-new it does not, and can then open none of
-    the original's networks.
+    With --store the rows go into an empty database, large values and the secret into the folder.
+    All of the file is verified before either can be used. What was written, revoked or withdrawn
+    after the mark of the backup is lost: revoke it again. For some minutes the restored node
+    refuses every token that may have been used before. It takes the place of the original, which
+    must not be served any more; with --as-new it does not, and can then open none of the original's
+    networks.
     """
     with _opened(file) as stream:
         try:
             backup = OpenedBackup(stream)
             mark = backup.header.marked_at
             if not future_mark and mark > SystemClock().now() + _MOST_AHEAD_S:
-                # No clock has seen it: tokens of all the time until then would be refused for ever (BK5).
+                # No clock has seen it: tokens of all the time until then would be refused for ever
+                # (BK5).
                 raise ClockWrong(
-                    f"the mark of the backup, {time_text(mark)}, is more than a day ahead of this machine's clock",
+                    f"the mark of the backup, {time_text(mark)}, is more than a day ahead of this"
+                    " machine's clock",
                     hint="set the clock; if the clock of the original was wrong: --future-mark",
                 )
             if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
                 # A database forgets used tokens by the life that its own node allows (BK5).
                 raise ConfigurationError(
                     "the original accepted tokens with a longer life than the settings allow here",
-                    hint="set invocation.max_lifetime_s and release.challenge_s as they were there: "
-                    f"tar -xOf {file} settings.toml",
+                    hint=(
+                        "set invocation.max_lifetime_s and release.challenge_s as they were there: "
+                        f"tar -xOf {file} settings.toml"
+                    ),
                 )
             secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
             end_as_by_ctrl_c()  # which leaves nothing
             total_bytes = os.fstat(stream.fileno()).st_size
-            restored, shown = asyncio.run(_restore(config, backup, secret, total_bytes, as_new=as_new))
+            restored, shown = asyncio.run(
+                _restore(config, backup, secret, total_bytes, as_new=as_new)
+            )
         except (StoreMisused, SpaceError) as error:
             hints = {
                 BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
                 StoreFull.code: "free the disk, or restore into a folder on another one",
             }
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
-            raise StoreMisused(f"nothing was restored: {error.args[0]}", hint=hint, code=error.code) from error
+            raise StoreMisused(
+                f"nothing was restored: {error.args[0]}", hint=hint, code=error.code
+            ) from error
     _print_restored(config, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
 
@@ -233,7 +293,10 @@ def _opened(file: Path) -> BinaryIO:
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FileUnreadable(f"{file} is no ordinary file", hint="name the file of the backup, copied to this machine")
+        raise FileUnreadable(
+            f"{file} is no ordinary file",
+            hint="name the file of the backup, copied to this machine",
+        )
     return os.fdopen(descriptor, "rb")
 
 
@@ -243,14 +306,17 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
         return None
     secret = open_secret(backup.sealed_secret, _asked_passphrase(passphrase_file, twice=False))
     if Keyring(secret).node_did != backup.header.node_did:
-        raise SecretUnusable("the secret in the backup is not that of its store", hint="use --without-secret")
+        raise SecretUnusable(
+            "the secret in the backup is not that of its store", hint="use --without-secret"
+        )
     return secret
 
 
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore; on an error nothing is left in the folder. Returns what is shown besides, by its name in JSON."""
+    """Restore; on an error nothing is left in the folder. Returns what is shown besides, by its
+    name in JSON."""
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
@@ -261,20 +327,29 @@ async def _restore(
                 new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
                 if new_node_did == backup.header.node_did:
                     raise SecretUnusable(
-                        "the settings name the root secret of the original", hint="give the copy a secret of its own"
+                        "the settings name the root secret of the original",
+                        hint="give the copy a secret of its own",
                     )
-            restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
+            restored = await restore_backup(
+                backup, staging, done=lambda done: show(done, total_bytes)
+            )
             with damaged_pages():
                 life_s = longest_life_s(config)
-                servable = done_apart(_made_servable, str(staging), backup.header, life_s, new_node_did)
+                servable = done_apart(
+                    _made_servable, str(staging), backup.header, life_s, new_node_did
+                )
             known = set(restored.left_out)
             restored.left_out += [name for name in servable.missing if name not in known]
             if config.store.url is not None:
-                from spaces.archive.migration import filled_database  # needs the extra of a database
+                # needs the extra of a database
+                from spaces.archive.migration import filled_database
 
-                # The database is a store once the folder is complete, which is before this block ends.
+                # The database is a store once the folder is complete, which is before this block
+                # ends.
                 counted = counter("rows copied", every=100_000)
-                await filled.enter_async_context(filled_database(staging, config.store.url, progress=counted))
+                await filled.enter_async_context(
+                    filled_database(staging, config.store.url, progress=counted)
+                )
                 shutil.rmtree(staging / STORE_FOLDER_NAME)
     return restored, {
         "nodeDid": new_node_did or backup.header.node_did,
@@ -283,7 +358,9 @@ async def _restore(
     }
 
 
-def _made_servable(staging: str, header: Header, longest_life_s: int, new_node_did: str | None) -> Servable:
+def _made_servable(
+    staging: str, header: Header, longest_life_s: int, new_node_did: str | None
+) -> Servable:
     with damaged_pages():
         made = make_servable(
             Path(staging),
@@ -296,17 +373,25 @@ def _made_servable(staging: str, header: Header, longest_life_s: int, new_node_d
         return asyncio.run(made)
 
 
-def _print_restored(config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]) -> None:
+def _print_restored(
+    config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]
+) -> None:
     """Say what was restored, what is lost, and what to do next."""
-    data, mark, secret_file = config.data, time_text(header.marked_at), config.data / SECRET_FILE_NAME
+    data, mark, secret_file = (
+        config.data,
+        time_text(header.marked_at),
+        config.data / SECRET_FILE_NAME,
+    )
     if shared().as_json:
         print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})
     missing = [f"missing: {name}: the backup does not have it whole" for name in restored.left_out]
     print_lines(*missing, err=True)
     words(
-        f"{data}: the store of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,} bytes)",
+        f"{data}: the store of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
+        " bytes)",
         f"lost: what was written, revoked or withdrawn after {mark}; revoke it again",
-        f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been used before",
+        f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been"
+        " used before",
     )
     if not shown["isNew"]:
         original = "its database" if header.is_shared else f"{header.folder} on its machine"
@@ -318,7 +403,7 @@ def _print_restored(config: Config, header: Header, restored: Restored, shown: d
         words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
 
 
-# --- check ------------------------------------------------------------------------------------------------------------
+# --- check ----------------------------------------------------------------------------------------
 
 
 Decoded = TypeVar("Decoded")
@@ -330,8 +415,9 @@ Decoded = TypeVar("Decoded")
 def check(config: Config) -> int:
     """Read every row and every large value, and print what is damaged, one finding a line.
 
-    Rows must decode and belong together, counters add up, large values be there and have their digest. Nothing
-    is written, and the node may be running. Exit status 1 when something is damaged.
+    Rows must decode and belong together, counters add up, large values be there and have their
+    digest. Nothing is written, and the node may be running. Exit status 1 when something is
+    damaged.
     """
     end_as_by_ctrl_c()  # so that the process that reads ends too
     try:
@@ -341,8 +427,12 @@ def check(config: Config) -> int:
     if shared().as_json:
         print_json(checked)
     else:
-        print_lines(*[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings])
-    words(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
+        print_lines(
+            *[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings]
+        )
+    words(
+        f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)"
+    )
     if not checked.damages:
         words("nothing is damaged")
         return 0
@@ -371,10 +461,14 @@ def _checked(config: Config) -> Checked:
 
 async def _check(config: Config) -> Checked:
     async with opened_store(config, is_for_reading=True) as store:
-        return await check_store(rows_of(config, store), await stored_objects(config, store), readers=_READERS)
+        return await check_store(
+            rows_of(config, store), await stored_objects(config, store), readers=_READERS
+        )
 
 
-def _reader(decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], bytes]) -> Callable[[bytes], bytes]:
+def _reader(
+    decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], bytes]
+) -> Callable[[bytes], bytes]:
     def read(value: bytes) -> bytes:
         try:
             return key_of(decode(value))
@@ -387,14 +481,15 @@ def _reader(decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], byte
 _READERS = {
     NETWORKS_PREFIX: _reader(decode_network, lambda found: network_row_key(found.network_id)),
     EVIDENCE_PREFIX: _reader(
-        decode_evidence, lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key)
+        decode_evidence,
+        lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key),
     ),
     WITHDRAWALS_KEY: _reader(decode_withdrawals, lambda _: WITHDRAWALS_KEY),
     RELEASE_RECORD_KEY: _reader(decode_release_record, lambda _: RELEASE_RECORD_KEY),
 }
 
 
-# --- in a process of its own ------------------------------------------------------------------------------------------
+# --- in a process of its own ----------------------------------------------------------------------
 
 
 _MAX_TASK_BYTES: Final = 16 << 20
@@ -407,21 +502,24 @@ Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
-def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs) -> Answer:
+def done_apart(
+    do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs
+) -> Answer:
     """Call a function of this module in a process of its own: an LMDB file may be damaged (BK9).
 
-    Pages that are damaged can end a process by a signal. The process imports from where this one does, never from the
-    current directory. It reads its task from its standard input and writes its answer to its standard output, both one
-    document of JSON; when this process ends, so does it.
+    Pages that are damaged can end a process by a signal. The process imports from where this one
+    does, never from the current directory. It reads its task from its standard input and writes its
+    answer to its standard output, both one document of JSON; when this process ends, so does it.
 
     Args:
         do: of this module.
-        task: its arguments, by position; they may contain secrets: they are neither in the process's arguments nor in
-            its environment.
+        task: its arguments, by position; they may contain secrets: they are neither in the
+            process's arguments nor in its environment.
 
     Raises:
         RecordDamaged: the process was ended by a signal that damaged pages cause.
-        StoreMisused: what the task raised, with its code; or the process was ended by something else.
+        StoreMisused: what the task raised, with its code; or the process was ended by something
+            else.
     """
     with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
         own_program("from node.cli.backup import do_task; do_task(*sys.argv[1:])", do.__name__),
@@ -441,13 +539,18 @@ def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Argu
             process.kill()
     if -status in _OF_DAMAGED_PAGES:
         name = signal.Signals(-status).name
-        raise RecordDamaged(f"reading it ended the process ({name}): it was cut short or overwritten")
+        raise RecordDamaged(
+            f"reading it ended the process ({name}): it was cut short or overwritten"
+        )
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)
         raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)
     if status:
         ending = signal.Signals(-status).name if status < 0 else "an error"
-        raise StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
+        raise StoreMisused(
+            f"the process that reads the store was ended by {ending}",
+            hint="start the command again",
+        )
     answer: Answer = msgspec.json.decode(data, type=get_type_hints(do)["return"])
     return answer
 
@@ -456,7 +559,9 @@ def do_task(name: str) -> None:
     """Do the task that `done_apart` gave to this process; our errors are answered too."""
     do = globals()[name]
     *kinds, _ = get_type_hints(do).values()
-    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(kinds)))
+    task = msgspec.json.decode(
+        sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(kinds))
+    )
     end_with_parent()
     status = _REFUSED
     try:
@@ -472,7 +577,8 @@ def do_task(name: str) -> None:
 
 
 def end_as_by_ctrl_c() -> None:
-    """Make SIGTERM and SIGHUP end this process as Ctrl-C does; SIGHUP stays ignored where it was, below `nohup`."""
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does; SIGHUP stays ignored where it was,
+    below `nohup`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)

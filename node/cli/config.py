@@ -21,16 +21,18 @@ from .settings import configured
 _COLUMNS: Final = 100
 _STORE: Final = "store"  # of `platform.root_secret`, which would load every platform
 _HEAD: Final = """\
-# Settings of a sealspace node. Each is commented out and shows its default: remove the # to change it.
-# A start reads this file if it is named, `sealspace serve --config FILE`, or is sealspace.toml in the data folder.
-# Variables of the environment and options of `serve` take precedence; `sealspace config show` says what is in force.
+# Settings of a sealspace node. Each is commented out and shows its default: remove the # to change
+# it. A start reads this file if it is named, `sealspace serve --config FILE`, or is sealspace.toml
+# in the data folder. Variables of the environment and options of `serve` take precedence;
+# `sealspace config show` says what is in force.
 """
 
 
 @click.command("show", epilog="Example: `sealspace config show --data ./data`.")
 @configured
 def show(config: Config) -> None:
-    """Print the settings in force as TOML: those of a file, of variables, of the command line, and defaults.
+    """Print the settings in force as TOML: those of a file, of variables, of the command line, and
+    defaults.
 
     Of a secret only whether it is set.
     """
@@ -57,21 +59,31 @@ def _shown(config: Config) -> dict[str, Json]:
 def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
     return _by_section(
         {
-            path: [f"# {path.partition('.')[2]} is set, and not shown" if value == "…" else _assignment(path, value)]
+            path: [
+                f"# {path.partition('.')[2]} is set, and not shown"
+                if value == "…"
+                else _assignment(path, value)
+            ]
             for path, value in shown.items()
         }
     )
 
 
-@click.command("init", epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.")
+@click.command(
+    "init",
+    epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.",
+)
 @click.argument(
-    "file", metavar="[FILE]", default=CONFIG_FILE_NAME, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+    "file",
+    metavar="[FILE]",
+    default=CONFIG_FILE_NAME,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
 )
 def init(file: Path) -> None:
     """Write a settings file with every setting, described and commented out, at its default.
 
-    FILE is `sealspace.toml` in the current folder unless it is named, and `-` for standard output. An existing file is
-    not overwritten.
+    FILE is `sealspace.toml` in the current folder unless it is named, and `-` for standard output.
+    An existing file is not overwritten.
     """
     if str(file) == "-":
         print_lines(*settings_file().splitlines())
@@ -98,7 +110,11 @@ def settings_file() -> str:
         assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
         if path in NOT_IN_A_FILE:
             assignment = f"# Only from the environment: {variable_of(path)}"
-        settings[path] = ["", *_comment(f"{description_of(annotated)} ({kind_of(annotated)})"), assignment]
+        settings[path] = [
+            "",
+            *_comment(f"{description_of(annotated)} ({kind_of(annotated)})"),
+            assignment,
+        ]
     return _HEAD + "".join(f"{line}\n" for line in _by_section(settings, purposes=True))
 
 
@@ -107,24 +123,33 @@ def _by_section(settings: dict[str, list[str]], *, purposes: bool = False) -> It
     for path, lines in settings.items():
         if (named := path.partition(".")[0]) != section:
             section = named
-            purpose = (type(getattr(Config(), section)).__doc__ or "").strip().partition("\n")[0]
+            purpose = (type(getattr(Config(), section)).__doc__ or "").partition("\n\n")[0]
             yield from ("", *(_comment(purpose) if purposes else ()), f"[{section}]")
         yield from lines
 
 
 def _comment(text: str) -> list[str]:
-    return textwrap.wrap(text, _COLUMNS, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+    return textwrap.wrap(
+        text, _COLUMNS, initial_indent="# ", subsequent_indent="# ", break_long_words=False
+    )
 
 
 def _assignment(path: str, value: Json) -> str:
     """Return a line of TOML, which has no null: a setting without a value is a comment."""
     name = path.partition(".")[2]
-    return f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    return (
+        f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    )
 
 
 def description_of(annotated: object) -> str:
     """Return the sentence that describes a setting, from its annotated type."""
-    return next((one.description for one in get_args(annotated) if isinstance(one, msgspec.Meta)), None) or ""
+    return (
+        next(
+            (one.description for one in get_args(annotated) if isinstance(one, msgspec.Meta)), None
+        )
+        or ""
+    )
 
 
 def kind_of(annotated: object) -> str:

@@ -1,7 +1,9 @@
-"""`sealspace dev`: a node, a simulated trust domain with a backend in it, and an owner, for building against.
+"""`sealspace dev`: a node, a simulated trust domain with a backend in it, and an owner, for
+building against.
 
-All of it is on loopback, in one folder, and ends with the command. The node is configured as in production but for its
-trust root: the certificate of the simulated platform, which believes whoever has the folder.
+All of it is on loopback, in one folder, and ends with the command. The node is configured as in
+production but for its trust root: the certificate of the simulated platform, which believes whoever
+has the folder.
 """
 
 import asyncio
@@ -46,24 +48,45 @@ _COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
 
 
-@click.command("dev", epilog="Examples: `sealspace dev`; `sealspace dev --port 0 --secret DB_PASSWORD --data ./dev`.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port of the node.")
-@click.option("--secret", "name", metavar="NAME", default=_SECRET, show_default=True, help="What the backend asks for.")
+@click.command(
+    "dev",
+    epilog="Examples: `sealspace dev`; `sealspace dev --port 0 --secret DB_PASSWORD --data ./dev`.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port of the node.",
+)
+@click.option(
+    "--secret",
+    "name",
+    metavar="NAME",
+    default=_SECRET,
+    show_default=True,
+    help="What the backend asks for.",
+)
 @click.option(
     "--data",
     metavar="DIR",
     type=NEW_FOLDER,
-    help="Folder to keep everything in, and to start from again; a temporary one, removed at the end, by default.",
+    help=(
+        "Folder to keep everything in, and to start from again; a temporary one, removed at the"
+        " end, by default."
+    ),
 )
 def dev(port: int, name: str, data: Path | None) -> None:
     """Run a node, a simulated platform and a backend on it, with an owner who is logged in.
 
     Prints the three commands that come next, for another terminal. Ctrl-C ends everything.
     """
-    bind_socket(_HOST, port, command="sealspace dev").close()  # before anything is made; says so if the port is taken
+    # before anything is made; says so if the port is taken
+    bind_socket(_HOST, port, command="sealspace dev").close()
     called = Path(sys.argv[0])
     is_found = called.name != "sealspace" or shutil.which("sealspace") is not None
-    program = "sealspace" if is_found else shlex.quote(str(called.absolute()))  # as a shell calls this program
+    # as a shell calls this program
+    program = "sealspace" if is_found else shlex.quote(str(called.absolute()))
     folder = Path(tempfile.mkdtemp(prefix="sealspace-dev-")) if data is None else data.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,7 +104,12 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     platform, home = folder / "platform", folder / "owner"
-    trust = ("--trust-root", str(platform / "root-ca.pem"), "--collateral", str(platform / "collateral"))
+    trust = (
+        "--trust-root",
+        str(platform / "root-ca.pem"),
+        "--collateral",
+        str(platform / "collateral"),
+    )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_running(folder, "backend", "simulate", str(platform)))
         data = ("--data", str(folder / "node"))
@@ -90,17 +118,28 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         )
         backend = await _start_backend(stack, node.url, platform, name)
         new = () if (home / "wallet.key").exists() else ("--new",)
-        await stack.enter_async_context(_running(folder, "login", node.url, "--home", str(home), *new, *trust))
+        await stack.enter_async_context(
+            _running(folder, "login", node.url, "--home", str(home), *new, *trust)
+        )
         commands = [
             f"export {HOME_VARIABLE}={shlex.quote(str(home))}",
             f"{program} secret put {name}",
             f"{program} backend grant {backend}",
         ]
-        words(f"node     {node.url}", f"backend  {backend}, in a simulated trust domain; asks for {name}")
+        words(
+            f"node     {node.url}",
+            f"backend  {backend}, in a simulated trust domain; asks for {name}",
+        )
         words(f"owner    {home}", "", "next, in another terminal:")
-        print_found({"node": node.url, "backend": backend, "home": str(home), "commands": commands}, commands)
+        print_found(
+            {"node": node.url, "backend": backend, "home": str(home), "commands": commands},
+            commands,
+        )
         sys.stdout.flush()
-        words(f"the backend reads it then: curl {backend}; and your own programs: {program} run -- COMMAND")
+        words(
+            f"the backend reads it then: curl {backend}; and your own programs: {program} run --"
+            " COMMAND"
+        )
         words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
         await node.read()
         raise node.failure()
@@ -108,7 +147,8 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 
 @asynccontextmanager
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
-    """Run a command of ours until the block ends; one that does not serve has ended when the block begins.
+    """Run a command of ours until the block ends; one that does not serve has ended when the block
+    begins.
 
     It has a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order.
     """
@@ -129,7 +169,9 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
             async with asyncio.timeout(_START_LIMIT_S):
                 await running.read(until=_LISTENING)
         except TimeoutError:
-            raise ProcessFailed(f"{running.name} does not start", hint="start it again, when less runs here") from None
+            raise ProcessFailed(
+                f"{running.name} does not start", hint="start it again, when less runs here"
+            ) from None
         if not running.url and await process.wait() != 0:
             raise running.failure()
         yield running
@@ -141,9 +183,11 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
 async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
     """Stop a command in order; one that does not stop in time, at once."""
     reading = asyncio.create_task(running.read())  # a full pipe would keep it from ending
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # at a second signal a node kills its processes
+    # at a second signal a node kills its processes
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         with suppress(TimeoutError, ProcessLookupError):
-            # Not by `Process.terminate`: it would reap a process that has just ended before the event loop does.
+            # Not by `Process.terminate`: it would reap a process that has just ended before the
+            # event loop does.
             os.kill(process.pid, number)
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await process.wait()
@@ -163,7 +207,8 @@ class _Process:
         self._next_step = "start it again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Keep all lines in a file, until the address where it listens follows these words, or the end."""
+        """Keep all lines in a file, until the address where it listens follows these words, or the
+        end."""
         with self._log.open("ab", buffering=0) as kept:
             async for line in self._stderr:
                 kept.write(line)
@@ -185,7 +230,9 @@ class _Process:
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
     """Serve a backend that asks for one secret, until the stack ends; return its address."""
     source = SimulatedSource.load(platform, compose=_COMPOSE)
-    backend = await stack.enter_async_context(Backend(Client(node, session=key_session(token_bytes(32))), source))
+    backend = await stack.enter_async_context(
+        Backend(Client(node, session=key_session(token_bytes(32))), source)
+    )
 
     async def state(_: web.Request) -> web.Response:
         said = "not granted"
@@ -195,7 +242,10 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
                 data = value.encode() if isinstance(value, str) else value
                 said = f"read, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
             except SealspaceError as error:
-                said = f"refused: {error.refusal.text if isinstance(error, DecryptDenied) else error.message}"
+                said = (
+                    "refused:"
+                    f" {error.refusal.text if isinstance(error, DecryptDenied) else error.message}"
+                )
         return web.json_response({name: said})
 
     manifest: dict[str, Json] = {
@@ -206,9 +256,13 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
         "secrets": {name: True},
     }
     try:
-        surface = BackendSurface(source, did=backend.did, manifest=manifest, compose=_COMPOSE, on_grant=backend.take_up)
+        surface = BackendSurface(
+            source, did=backend.did, manifest=manifest, compose=_COMPOSE, on_grant=backend.take_up
+        )
     except ValueError as error:
-        raise ProcessFailed(f"no backend to publish: {error}", hint="secrets are named like API_KEY") from None
+        raise ProcessFailed(
+            f"no backend to publish: {error}", hint="secrets are named like API_KEY"
+        ) from None
     app = web.Application()
     app.router.add_get("/", state)
     surface.mount(app)

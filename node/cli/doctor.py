@@ -1,4 +1,5 @@
-"""`sealspace doctor`: find what is wrong with an installation, a node or a login, and say what to do."""
+"""`sealspace doctor`: find what is wrong with an installation, a node or a login, and say what to
+do."""
 
 import asyncio
 import os
@@ -17,7 +18,13 @@ import click
 from msgspec import Struct
 
 from capabilities.ambient import SystemClock
-from sealspace.cli.errors import ConfigurationError, ExtraMissing, KeyFileUnusable, NodeError, StoreMisused
+from sealspace.cli.errors import (
+    ConfigurationError,
+    ExtraMissing,
+    KeyFileUnusable,
+    NodeError,
+    StoreMisused,
+)
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
@@ -67,11 +74,12 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
 @data_options
 def doctor(config_file: Path | None, store__data: str | None) -> int:
-    """Check Python, clock, settings, disk, store, node and login; ends with status 1 if something is wrong.
+    """Check Python, clock, settings, disk, store, node and login; ends with status 1 if something
+    is wrong.
 
-    Settings, disk and store are checked where settings or a data folder are named, or a folder `data` is here; node and
-    login where somebody has logged in, but not where --data or --config names a node, unless --home or --node is given
-    too. Nothing is changed.
+    Settings, disk and store are checked where settings or a data folder are named, or a folder
+    `data` is here; node and login where somebody has logged in, but not where --data or --config
+    names a node, unless --home or --node is given too. Nothing is changed.
     """
     found = []
     for diagnosis in _diagnoses(config_file, store__data):
@@ -116,7 +124,7 @@ def _clock() -> str:
     return "not before this version was made, nor long after"
 
 
-# --- a node on this machine ----------------------------------------------------------------------------------------
+# --- a node on this machine -----------------------------------------------------------------------
 
 
 def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
@@ -135,7 +143,8 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     yield diagnosed("disk", lambda: _disk(config))
     of_database = [Diagnosis("store", *one) for one in database_findings(config)]
     yield from of_database
-    if all(one.severity != "wrong" for one in of_database):  # through a pooling proxy a store must not be opened
+    # through a pooling proxy a store must not be opened
+    if all(one.severity != "wrong" for one in of_database):
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
 
@@ -162,11 +171,13 @@ def _require_free_disk(folder: Path) -> int:
         raise StoreMisused(f"no file can be made in {folder}: {reason}", hint=hint) from None
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < _LEAST_FREE_BYTES:
-        raise StoreMisused(f"{folder} has {free_bytes} bytes of free disk left", hint=f"df -h {folder}")
+        raise StoreMisused(
+            f"{folder} has {free_bytes} bytes of free disk left", hint=f"df -h {folder}"
+        )
     return free_bytes
 
 
-# --- an owner's login ----------------------------------------------------------------------------------------------
+# --- an owner's login -----------------------------------------------------------------------------
 
 
 def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
@@ -195,11 +206,14 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
         raise NotSignedIn(f"the session ended at {time_text(end)}", hint=again)
     if end is not None and end <= now + _SOON_S:
         raise Doubtful(f"the session ends at {time_text(end)}", hint=again)
-    return f"{profile.owner} at {profile.node}" + ("" if end is None else f", until {time_text(end)}")
+    return f"{profile.owner} at {profile.node}" + (
+        "" if end is None else f", until {time_text(end)}"
+    )
 
 
 async def _node(url: str, home: OwnerHome) -> str:
-    """Ask a node who it is, without a token; compare it with the login, and its clock with this one."""
+    """Ask a node who it is, without a token; compare it with the login, and its clock with this
+    one."""
     async with Transport(url, settings=_ONE_TRY) as transport:
         answer = await transport.exchange(Request("GET", "/info", repeatable=True))
     try:
@@ -212,7 +226,9 @@ async def _node(url: str, home: OwnerHome) -> str:
     except NotSignedIn:
         expected = None
     if expected not in (None, node_id):
-        text = f"another node answers at {url} than at the login: {printable(node_id)}, not {expected}"
+        text = (
+            f"another node answers at {url} than at the login: {printable(node_id)}, not {expected}"
+        )
         hint = f"if it was replaced: sealspace login {url}; else ask who has that address"
         raise NodeMismatch(text, hint=hint)
     try:
@@ -220,7 +236,10 @@ async def _node(url: str, home: OwnerHome) -> str:
     except (KeyError, ValueError):  # no date: nothing is known
         apart_s = 0.0
     if abs(apart_s) > _APART_S:
-        text = f"this clock is {abs(apart_s):.0f} s {'ahead of' if apart_s > 0 else 'behind'} that of the node"
+        text = (
+            f"this clock is {abs(apart_s):.0f} s {'ahead of' if apart_s > 0 else 'behind'} that of"
+            " the node"
+        )
         hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
         raise NodeMismatch(text, hint=hint)
     return f"{printable(node_id)} answers at {url}"

@@ -4,7 +4,7 @@ from typing import Final
 
 from sealspace.cli.lazy import LazyGroup, Row, Sections
 
-# --- start ------------------------------------------------------------------------------------------------------------
+# --- start ----------------------------------------------------------------------------------------
 
 config = LazyGroup(
     {
@@ -15,22 +15,34 @@ config = LazyGroup(
     help="Show a node's settings, or begin a settings file.",
 )
 
-# --- operate ----------------------------------------------------------------------------------------------------------
+# --- operate --------------------------------------------------------------------------------------
 
 admin = LazyGroup(
     {
         "owners": Row("node.cli.hosting", "Admit owners, remove them, list them.", "node"),
-        "release": Row("node.cli.release", "Show or set the terms under which keys are released.", "node"),
-        "collateral": Row("node.cli.release", "Take in what Intel publishes about its platforms.", "node"),
+        "release": Row(
+            "node.cli.release", "Show or set the terms under which keys are released.", "node"
+        ),
+        "collateral": Row(
+            "node.cli.release", "Take in what Intel publishes about its platforms.", "node"
+        ),
         "audit": Row("node.cli.records", "Export the chain over the audit records.", "node"),
-        "receipts": Row("node.cli.records", "Print or export the receipts of all networks.", "node"),
-        "withdraw": Row("node.cli.release", "Withdraw code, a backend or evidence from every release.", "node"),
+        "receipts": Row(
+            "node.cli.records", "Print or export the receipts of all networks.", "node"
+        ),
+        "withdraw": Row(
+            "node.cli.release", "Withdraw code, a backend or evidence from every release.", "node"
+        ),
         "quota": Row("node.cli.hosting", "Show or set how much a space may hold.", "node"),
         "backup": Row("node.cli.backup", "Write the whole store into one file.", "node"),
         "restore": Row("node.cli.backup", "Make a data folder of a backup.", "node"),
         "check": Row("node.cli.backup", "Read the whole store, and name what is damaged.", "node"),
-        "migrate-store": Row("node.cli.migrate", "Move the store into a database, or back.", "node"),
-        "migrate-objects": Row("node.cli.migrate", "Move large values into a bucket, or back.", "node"),
+        "migrate-store": Row(
+            "node.cli.migrate", "Move the store into a database, or back.", "node"
+        ),
+        "migrate-objects": Row(
+            "node.cli.migrate", "Move large values into a bucket, or back.", "node"
+        ),
     },
     name="admin",
     help="Run what is the operator's alone, on a store that may be in use by a node.",
@@ -39,12 +51,20 @@ admin = LazyGroup(
 SECTIONS: Final[Sections] = {
     "Start": {
         "serve": Row("node.cli.serve", "Run the node.", "node"),
-        "dev": Row("node.cli.dev", "Run a node, a simulated backend and an owner, to build against.", "node"),
-        "doctor": Row("node.cli.doctor", "Find what is wrong with an installation, a node or a login."),
+        "dev": Row(
+            "node.cli.dev",
+            "Run a node, a simulated backend and an owner, to build against.",
+            "node",
+        ),
+        "doctor": Row(
+            "node.cli.doctor", "Find what is wrong with an installation, a node or a login."
+        ),
         "config": Row("node.cli.groups", "Show a node's settings, or begin a settings file."),
     },
     "Operate": {
-        "admin": Row("node.cli.groups", "Owners, release terms, collateral, audit, quotas and moves."),
+        "admin": Row(
+            "node.cli.groups", "Owners, release terms, collateral, audit, quotas and moves."
+        ),
     },
 }
 """Heading of the root's help -> its commands."""

@@ -1,4 +1,5 @@
-"""`sealspace admin owners` and `quota`: whose spaces a node hosts, and how much a space may hold."""
+"""`sealspace admin owners` and `quota`: whose spaces a node hosts, and how much a space may
+hold."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ def _owner(did: str) -> Principal:
         raise ConfigurationError(error.text, hint="write whole DIDs, like did:key:z6Mk…") from None
 
 
-_DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True, type=_owner)  # all of them before the first
+# all of them before the first
+_DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True, type=_owner)
 
 
 @click.group(cls=Verbs)
@@ -46,7 +48,9 @@ def owners() -> None:
 async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Admit owners: their spaces are hosted from now on, within the bounds of hosting; audited."""
     for owner in dids:
-        is_new = await change_admission(store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy())
+        is_new = await change_admission(
+            store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy()
+        )
         words(f"{owner}: {'admitted' if is_new else 'was admitted already'}")
 
 
@@ -56,21 +60,30 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
 async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Remove owners: nothing new of theirs is hosted from now on; audited.
 
-    Spaces that are hosted stay: who was granted something there reads and writes on, and so does the owner. To end
-    writing, give a space a quota of 0 (`sealspace admin quota`).
+    Spaces that are hosted stay: who was granted something there reads and writes on, and so does
+    the owner. To end writing, give a space a quota of 0 (`sealspace admin quota`).
     """
     for owner in dids:
-        was_there = await change_admission(store, owner, admits=False, now=SystemClock().now(), entropy=SystemEntropy())
+        was_there = await change_admission(
+            store, owner, admits=False, now=SystemClock().now(), entropy=SystemEntropy()
+        )
         words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
         if owner in map(_owner, config.hosting.listed):
-            words(f"{owner}: hosting.listed still admits it; take it out of the settings, and start the node again")
+            words(
+                f"{owner}: hosting.listed still admits it; take it out of the settings, and start"
+                " the node again"
+            )
 
 
 @owners.command("list")
 @on_store
 async def list_owners(config: Config, store: Store) -> None:
-    """Print the owners whom `add` admitted, since when each is, and below them those whom hosting.listed admits."""
-    found = [{"did": one.owner, "admittedAt": time_text(one.admitted_at)} async for one in read_admissions(store)]
+    """Print the owners whom `add` admitted, since when each is, and below them those whom
+    hosting.listed admits."""
+    found = [
+        {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
+        async for one in read_admissions(store)
+    ]
     print_rows(
         found,
         ("DID", "admitted"),
@@ -80,7 +93,7 @@ async def list_owners(config: Config, store: Store) -> None:
     words(*[f"admitted by hosting.listed: {did}" for did in config.hosting.listed])
 
 
-# --- quota ------------------------------------------------------------------------------------------------------------
+# --- quota ----------------------------------------------------------------------------------------
 
 
 _MAX_BYTES: Final = 1 << 62
@@ -99,7 +112,9 @@ def _bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,19})(KiB|MiB|GiB|TiB)?", text)
     size_bytes = -1 if match is None else int(match[1]) << 10 * _UNITS.index(match[2])
     if not 0 <= size_bytes <= _MAX_BYTES:
-        raise ConfigurationError(f"{text[:24]} is no size", hint="write bytes, or a number of MiB like 500MiB")
+        raise ConfigurationError(
+            f"{text[:24]} is no size", hint="write bytes, or a number of MiB like 500MiB"
+        )
     return size_bytes
 
 
@@ -110,8 +125,8 @@ _SPACE: Final = click.argument("space", metavar="SPACE", type=_id)
 def quota() -> None:
     """Show or set how many bytes a space may hold, for every process on this store.
 
-    SPACE is the whole id of a space, like tinycloud:pkh:eip155:1:0x…:notes. A space without a limit of its own has the
-    one of the setting `hosting.default_quota_bytes`.
+    SPACE is the whole id of a space, like tinycloud:pkh:eip155:1:0x…:notes. A space without a limit
+    of its own has the one of the setting `hosting.default_quota_bytes`.
     """
 
 
@@ -145,7 +160,8 @@ async def show(config: Config, store: Store, space: str) -> None:
 @_SPACE
 @click.argument("size", metavar="SIZE", type=_bytes)
 async def set_(config: Config, store: Store, space: str, size: int) -> None:
-    """Give a space a limit of its own: bytes, or a number of KiB, MiB, GiB or TiB; 0 ends writing there; audited."""
+    """Give a space a limit of its own: bytes, or a number of KiB, MiB, GiB or TiB; 0 ends writing
+    there; audited."""
     await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
@@ -166,7 +182,10 @@ async def _show(config: Config, store: Store, space: str) -> None:
     print_found(
         {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used},
         (
-            f"limit: {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}",
+            (
+                "limit:"
+                f" {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}"
+            ),
             f"used: {'not hosted' if used is None else f'{used} bytes'}",
         ),
     )

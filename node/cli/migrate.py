@@ -1,4 +1,5 @@
-"""`sealspace admin migrate-store` and `migrate-objects`: rows into a database, large values into a bucket, or back."""
+"""`sealspace admin migrate-store` and `migrate-objects`: rows into a database, large values into a
+bucket, or back."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -25,37 +26,66 @@ _PRINT_EVERY_BODIES = 100
 @click.command("migrate-store")
 @configured
 @click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
-@click.option("--to", "target", type=click.Choice(["postgresql", "lmdb"]), required=True, help="Where the store goes.")
-@click.option("--again", is_flag=True, help="Move it once more: what it was moved to before is lost.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["postgresql", "lmdb"]),
+    required=True,
+    help="Where the store goes.",
+)
+@click.option(
+    "--again", is_flag=True, help="Move it once more: what it was moved to before is lost."
+)
 def migrate_store(config: Config, target: str, again: bool) -> None:
     """Copy every row of the store, compare both sides, and print one JSON object.
 
-    No node may run meanwhile. What stays in the source says where the store went, and no node serves it; objects and
-    the root secret stay in the data folder. When it was interrupted, the same command begins again.
+    No node may run meanwhile. What stays in the source says where the store went, and no node
+    serves it; objects and the root secret stay in the data folder. When it was interrupted, the
+    same command begins again.
     """
     if config.store.url is None:
-        raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
-    print_json(_run(_moved_store(config, config.store.url, target, again=again), config, "the store was not moved"))
+        raise ConfigurationError(
+            "store.url names no database", hint="give it with --store postgresql://…"
+        )
+    print_json(
+        _run(
+            _moved_store(config, config.store.url, target, again=again),
+            config,
+            "the store was not moved",
+        )
+    )
 
 
 @click.command("migrate-objects")
 @configured
 @where_options
-@click.option("--to", "target", type=click.Choice(["bucket", "folder"]), required=True, help="Where the values go.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["bucket", "folder"]),
+    required=True,
+    help="Where the values go.",
+)
 def migrate_objects(config: Config, target: str) -> None:
     """Copy every large value, compare each with its digest, and print one JSON object.
 
-    No node may run meanwhile. The source is left as it is. When it was interrupted, the same command goes on; the node
-    looks for large values in the new place once it has ended.
+    No node may run meanwhile. The source is left as it is. When it was interrupted, the same
+    command goes on; the node looks for large values in the new place once it has ended.
     """
     if config.objects.url is None:
-        raise ConfigurationError("objects.url names no bucket", hint="give it with --objects s3://bucket/prefix")
+        raise ConfigurationError(
+            "objects.url names no bucket", hint="give it with --objects s3://bucket/prefix"
+        )
     if not has_store(config):
-        raise StoreMisused(f"there is no store in {config.data}", hint="name the data folder with --data")
+        raise StoreMisused(
+            f"there is no store in {config.data}", hint="name the data folder with --data"
+        )
     print_json(_run(_moved_objects(config, target), config, "the large values were not moved"))
 
 
-def _run(move: Coroutine[Any, Any, dict[str, int | str]], config: Config, failure: str) -> dict[str, int | str]:
+def _run(
+    move: Coroutine[Any, Any, dict[str, int | str]], config: Config, failure: str
+) -> dict[str, int | str]:
     try:
         return asyncio.run(move)
     except SpaceError as error:
@@ -65,8 +95,11 @@ def _run(move: Coroutine[Any, Any, dict[str, int | str]], config: Config, failur
         raise as_node_error(error, config, what=failure, hint=hint) from error
 
 
-async def _moved_store(config: Config, url: str, target: str, *, again: bool) -> dict[str, int | str]:
-    from spaces.archive.migration import move_from_postgres, move_to_postgres  # need the extra of a database
+async def _moved_store(
+    config: Config, url: str, target: str, *, again: bool
+) -> dict[str, int | str]:
+    # need the extra of a database
+    from spaces.archive.migration import move_from_postgres, move_to_postgres
 
     shown = counter("rows copied", every=_PRINT_EVERY_ROWS)
     if target == "postgresql":
@@ -84,7 +117,9 @@ async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
         await bucket[0].claim(store_id)
         (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
         shown = counter("bodies in place", every=_PRINT_EVERY_BODIES, first=1)
-        moved = await move_bodies(store, rows_of(config, store), source, goal, origin=origin, to=to, progress=shown)
+        moved = await move_bodies(
+            store, rows_of(config, store), source, goal, origin=origin, to=to, progress=shown
+        )
     finally:
         await store.close()
     return {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}

@@ -1,4 +1,5 @@
-"""The store for a command: through the running node if there is one, else opened by the command itself."""
+"""The store for a command: through the running node if there is one, else opened by the command
+itself."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,14 +26,20 @@ def has_store(config: Config) -> bool:
 
 
 @asynccontextmanager
-async def opened_store(config: Config, *, is_left: bool = False, is_for_reading: bool = False) -> AsyncIterator[Store]:
-    """Open the store of the data folder, which a command never creates, or the database of `store.url`."""
+async def opened_store(
+    config: Config, *, is_left: bool = False, is_for_reading: bool = False
+) -> AsyncIterator[Store]:
+    """Open the store of the data folder, which a command never creates, or the database of
+    `store.url`."""
     if not has_store(config):
         raise StoreMisused(
-            f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
+            f"there is no store in {config.data}",
+            hint=f"sealspace serve --data {config.data} makes one",
         )
     try:
-        store = read_store(config, may_be_moved=is_left) if is_left or is_for_reading else _open(config)
+        store = (
+            read_store(config, may_be_moved=is_left) if is_left or is_for_reading else _open(config)
+        )
         try:
             yield store
         finally:
@@ -53,7 +60,8 @@ def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> 
 
 
 def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a command on an opened store; it receives the settings in force, the store, and its own options."""
+    """Run a command on an opened store; it receives the settings in force, the store, and its own
+    options."""
 
     @configured
     @wraps(command)

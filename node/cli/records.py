@@ -1,4 +1,5 @@
-"""`sealspace admin audit` and `receipts`: the chain over the audit records, and the receipts of the store."""
+"""`sealspace admin audit` and `receipts`: the chain over the audit records, and the receipts of the
+store."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -56,9 +57,11 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may be removed here.
+    """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may
+    be removed here.
 
-    FILE is verified and compared with the chain first. Nothing is removed unless `retention.audit_days` says so.
+    FILE is verified and compared with the chain first. Nothing is removed unless
+    `retention.audit_days` says so.
     """
     chain = await _chain(config, store)
     entry = b""
@@ -71,7 +74,9 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
         lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
         verified = verify_export(lines, node_did=chain.node_did, on_entry=note_entry)
     except AuditChainBroken as error:
-        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+        raise AuditRefuted(
+            f"the audit chain does not hold: {error}", hint="export it again"
+        ) from error
     # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
     progress = await read_pruning(store)
     before = max(progress.exported, progress.pruned)
@@ -81,7 +86,9 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
             hint=f"sealspace admin audit export --after {before}",
         )
     if verified.store_id != chain.store_id or not entry:
-        raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
+        raise AuditRefuted(
+            "it is the export of another store, or of nothing", hint="export it again"
+        )
     if not await note_exported(store, number=verified.number, entry=entry):
         raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
     print_json({"kept": verified.number})
@@ -93,12 +100,15 @@ async def _chain(config: Config, store: Store) -> Chain:
     identity = await recorded_identity(store)
     if identity is None or identity.node_did != keyring.node_did:
         raise StoreMisused(
-            "the root secret at hand is not the one of this store", hint="name the store's secret with --config FILE"
+            "the root secret at hand is not the one of this store",
+            hint="name the store's secret with --config FILE",
         )
-    return Chain(node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign)
+    return Chain(
+        node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign
+    )
 
 
-# --- receipts ---------------------------------------------------------------------------------------------------------
+# --- receipts -------------------------------------------------------------------------------------
 
 
 def _network(text: str) -> NetworkId:
@@ -106,7 +116,8 @@ def _network(text: str) -> NetworkId:
         return parse_network_id(text)
     except InvalidIdentifier as error:
         raise ConfigurationError(
-            f"{text!r} is no network: {error.text}", hint="write urn:tinycloud:encryption:<DID>:<name>"
+            f"{text!r} is no network: {error.text}",
+            hint="write urn:tinycloud:encryption:<DID>:<name>",
         ) from None
 
 
@@ -124,7 +135,9 @@ def receipts() -> None:
 async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
     """Print receipts as they were signed, one JSON object a line; with --json, one array."""
     if shared().as_json:
-        print_exactly(b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]")
+        print_exactly(
+            b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]"
+        )
         return
     async for text in stored_receipts(store, network):
         print_exactly(text)
@@ -135,16 +148,23 @@ async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
 @_NETWORK
 @click.argument("folder", type=NEW_FOLDER)
 async def export_receipts(_: Config, store: Store, network: NetworkId | None, folder: Path) -> None:
-    """Write receipts and every document they refer to into DIR, and print how many receipts there are."""
+    """Write receipts and every document they refer to into DIR, and print how many receipts there
+    are."""
     make_receipt_folder(folder)
     count = 0
     async for text in stored_receipts(store, network):
         try:
             digests = documents_of(parse_receipt(text))
         except ReceiptError as error:
-            raise ReceiptInvalid(f"a stored receipt does not read: {error}", hint="restore a backup") from error
+            raise ReceiptInvalid(
+                f"a stored receipt does not read: {error}", hint="restore a backup"
+            ) from error
         found = (await store.read([document_key(digest) for digest in digests])).records
-        documents = {digest: one.value for digest, one in zip(digests, found, strict=True) if one and one.value}
+        documents = {
+            digest: one.value
+            for digest, one in zip(digests, found, strict=True)
+            if one and one.value
+        }
         keep_receipt(folder, text, documents)
         count += 1
     print_json({"receipts": count})

@@ -1,4 +1,5 @@
-"""`sealspace admin release`, `withdraw` and `collateral`: the terms under which keys leave this node."""
+"""`sealspace admin release`, `withdraw` and `collateral`: the terms under which keys leave this
+node."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,17 +42,29 @@ from .settings import configured, trust_root_option
 
 @click.command()
 @configured
-@click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64).")
-@click.option("--did", metavar="DID", help="A backend, and every delegation that it signed or received.")
-@click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts and the audit name it.")
+@click.option(
+    "--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64)."
+)
+@click.option(
+    "--did", metavar="DID", help="A backend, and every delegation that it signed or received."
+)
+@click.option(
+    "--evidence",
+    metavar="DIGEST",
+    help="Evidence by its SHA-256, as receipts and the audit name it.",
+)
 def withdraw(config: Config, **named: str | None) -> None:
-    """Withdraw code, a backend or evidence for every network of the store; prints all that is withdrawn so."""
+    """Withdraw code, a backend or evidence for every network of the store; prints all that is
+    withdrawn so."""
     given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         raise click.UsageError("name exactly one of --measurement, --did and --evidence")
     try:
         entry, now = parse_withdrawal(given), SystemClock().now()
-        listed = run_on_store(config, lambda store: withdraw_everywhere(store, entry, now=now, entropy=SystemEntropy()))
+        listed = run_on_store(
+            config,
+            lambda store: withdraw_everywhere(store, entry, now=now, entropy=SystemEntropy()),
+        )
     except WithdrawalError as error:
         raise ConfigurationError(error.text, hint="sealspace admin withdraw --help") from None
     except RecordError as error:
@@ -73,12 +86,20 @@ async def show(config: Config, store: Store) -> None:
 
 @release.command("set")
 @configured
-@click.option("--attestation", type=click.Choice(get_args(AttestationMode)), help="Who has to prove their code.")
+@click.option(
+    "--attestation",
+    type=click.Choice(get_args(AttestationMode)),
+    help="Who has to prove their code.",
+)
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
 @click.option("--node-policy", type=FILE, help="The node's own policy, a JSON file.")
 @click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
-@click.option("--node-policy-suffices/--owner-policy-needed", default=None, help="Whether the node's list is enough.")
+@click.option(
+    "--node-policy-suffices/--owner-policy-needed",
+    default=None,
+    help="Whether the node's list is enough.",
+)
 @click.option(
     "--key-provider",
     "key_providers",
@@ -99,7 +120,11 @@ def set_terms(
     no_key_provider: bool,
 ) -> None:
     """Change the release record, everywhere at once; the change is audited."""
-    if (trust_root and intel_root) or (node_policy and no_node_policy) or (key_providers and no_key_provider):
+    if (
+        (trust_root and intel_root)
+        or (node_policy and no_node_policy)
+        or (key_providers and no_key_provider)
+    ):
         raise click.UsageError("two options contradict each other")
     changes: dict[str, Any] = {}  # Any: the types of the record's fields
     if attestation is not None:
@@ -121,7 +146,9 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
     former, stamp = await _stored(config, store)
     record = replace(former, **changes)
     detail, now = msgspec.json.encode(_shown(record)), SystemClock().now()
-    audit = AuditRecord(at=now, action="release.set", actor="operator", subject="release record", detail=detail)
+    audit = AuditRecord(
+        at=now, action="release.set", actor="operator", subject="release record", detail=detail
+    )
     puts = (
         Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp),
         audit_put(audit, entropy=SystemEntropy()),
@@ -143,7 +170,9 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
 
 
 def _shown(record: ReleaseRecord) -> dict[str, Json]:
-    roots: list[Json] = ["intel" if root == INTEL_ROOT_SHA256 else root.hex() for root in record.trust_roots]
+    roots: list[Json] = [
+        "intel" if root == INTEL_ROOT_SHA256 else root.hex() for root in record.trust_roots
+    ]
     return {
         "attestation": record.mode,
         "trustRoots": roots,
@@ -153,12 +182,13 @@ def _shown(record: ReleaseRecord) -> dict[str, Json]:
     }
 
 
-# --- collateral -------------------------------------------------------------------------------------------------------
+# --- collateral -----------------------------------------------------------------------------------
 
 
 @click.group(cls=Verbs)
 def collateral() -> None:
-    """Take in what Intel publishes about its platforms, and list it: one document for each platform family."""
+    """Take in what Intel publishes about its platforms, and list it: one document for each platform
+    family."""
 
 
 @collateral.command("import")
@@ -178,9 +208,16 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
     found = []
     for path in files:
         document = read_collateral_file(path)
-        one = await import_collateral(store, document, root=root, clock=clock, source=str(path), rules=rules)
+        one = await import_collateral(
+            store, document, root=root, clock=clock, source=str(path), rules=rules
+        )
         found.append({"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)})
-    print_rows(found, ("platform family", "CA", "until"), [tuple(one.values()) for one in found], nothing="")
+    print_rows(
+        found,
+        ("platform family", "CA", "until"),
+        [tuple(one.values()) for one in found],
+        nothing="",
+    )
 
 
 @collateral.command("list")
@@ -188,9 +225,9 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
 async def list_held(_: Config, store: Store) -> None:
     """Print what is held, and what is wanted: one line for each platform family; --json has more.
 
-    `source` says what brought the document: "import", or the host it was fetched from. `refreshed` is when it was last
-    found to be the newest, `failed` why the last try to fetch it brought nothing. A family without `windows` was named
-    by a quote, and no document of it is held.
+    `source` says what brought the document: "import", or the host it was fetched from. `refreshed`
+    is when it was last found to be the newest, `failed` why the last try to fetch it brought
+    nothing. A family without `windows` was named by a quote, and no document of it is held.
     """
     try:
         found = [_description(held) for held in await held_collateral(store)]
@@ -202,7 +239,12 @@ async def list_held(_: Config, store: Store) -> None:
     shown = ("fmspc", "ca", "ends", "source", "failed")
     rows = [tuple(str(one.get(name) or "-") for name in shown) for one in found]
     headers = ("platform family", "CA", "until", "source", "last failure")
-    print_rows(found, headers, rows, nothing="no collateral is held; next: sealspace admin collateral import FILE")
+    print_rows(
+        found,
+        headers,
+        rows,
+        nothing="no collateral is held; next: sealspace admin collateral import FILE",
+    )
 
 
 def _description(held: HeldDocument) -> dict[str, object]:
@@ -216,7 +258,9 @@ def _description(held: HeldDocument) -> dict[str, object]:
             "evaluationNumber": document.tcb_info.stated.evaluation_number,
             "issued": time_text(document.tcb_info.window.starts_at),
             "ends": time_text(document.ends_at),
-            "windows": {name: [time_text(w.starts_at), time_text(w.ends_at)] for name, w in document.windows},
+            "windows": {
+                name: [time_text(w.starts_at), time_text(w.ends_at)] for name, w in document.windows
+            },
             "refreshed": time_text(state.refreshed_at),
         }
     tried = time_text(state.tried_at) if state.tried_at else None

@@ -17,25 +17,36 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def data_options(command: Command) -> Command:
     """Add the options that name a data folder and a settings file."""
-    command = click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file.")(command)
+    command = click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="Settings file."
+    )(command)
     return click.option("--data", "store__data", metavar="DIR", help="Data folder.")(command)
 
 
 def where_options(command: Command) -> Command:
     """Add the options that name a database and a bucket."""
     command = click.option(
-        "--objects", "objects__url", metavar="URL", help="Bucket of large values: s3://bucket/prefix."
+        "--objects",
+        "objects__url",
+        metavar="URL",
+        help="Bucket of large values: s3://bucket/prefix.",
     )(command)
-    return click.option("--store", "store__url", metavar="URL", help="Database of the rows, instead of LMDB.")(command)
+    return click.option(
+        "--store", "store__url", metavar="URL", help="Database of the rows, instead of LMDB."
+    )(command)
 
 
 trust_root_option: Final = click.option(
-    "--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's."
+    "--trust-root",
+    "release__trust_root",
+    metavar="FILE",
+    help="Root certificate instead of Intel's.",
 )
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the same, and give the command the settings in force in place of every option that is a setting."""
+    """Add the same, and give the command the settings in force in place of every option that is a
+    setting."""
 
     @data_options
     @wraps(command)
@@ -49,12 +60,16 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
     """Return the settings in force; an option `http__port` is the setting `http.port`.
 
-    A settings file in the current folder is not read (see `config`); a user who relies on it is notified.
+    A settings file in the current folder is not read (see `config`); a user who relies on it is
+    notified.
     """
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
         context = click.get_current_context(silent=True)
         command = "sealspace serve" if context is None else context.command_path
         words(
-            f"{CONFIG_FILE_NAME} in this folder is not read unless it is named: {command} --config {CONFIG_FILE_NAME}"
+            f"{CONFIG_FILE_NAME} in this folder is not read unless it is named: {command} --config"
+            f" {CONFIG_FILE_NAME}"
         )
-    return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})
+    return load_config(
+        file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()}
+    )

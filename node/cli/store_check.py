@@ -1,4 +1,5 @@
-"""The check of `sealspace doctor` on a store: its database or folder, its root secret, its place of large values."""
+"""The check of `sealspace doctor` on a store: its database or folder, its root secret, its place of
+large values."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
-    """Return what the database guarantees, if the store is in one: severity, text and next step of each check."""
+    """Return what the database guarantees, if the store is in one: severity, text and next step of
+    each check."""
     if not config.is_shared:
         return []
     from spaces.store.postgres.promises import examine
@@ -43,7 +45,9 @@ async def check_store(config: Config) -> str:
             except StoreMoved:
                 raise
             except (SpaceError, EncryptionError) as error:
-                raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
+                raise StoreMisused(
+                    f"the store cannot be read: {error}", hint="restore a backup"
+                ) from error
             await _check_large_values(config, store, identity)
     except StoreMisused as error:
         if error.code == StoreMoved.code:
@@ -65,7 +69,8 @@ async def check_store(config: Config) -> str:
         raise StoreMisused(str(error), hint="give the store's own secret") from None
     if keyring.node_did != identity.node_did:
         raise StoreMisused(
-            f"the store belongs to {identity.node_did}, the secret at hand is that of {keyring.node_did}",
+            f"the store belongs to {identity.node_did}, the secret at hand is that of"
+            f" {keyring.node_did}",
             hint=where_the_secret_is(config, identity.node_did),
         )
     if (difference := loosened(config.release, record)) is not None:
@@ -74,12 +79,16 @@ async def check_store(config: Config) -> str:
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
-    """Compare the place of large values with the one that the store records, and try out a bucket."""
+    """Compare the place of large values with the one that the store records, and try out a
+    bucket."""
     recorded = await recorded_place(store)
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(
             f"the store has its large values in {recorded}, the settings say {place_text(config)}",
-            hint="set objects.url to where they are, or move them with sealspace admin migrate-objects",
+            hint=(
+                "set objects.url to where they are, or move them with sealspace admin"
+                " migrate-objects"
+            ),
         )
     if config.objects.url is None:
         return
@@ -90,5 +99,9 @@ async def _check_large_values(config: Config, store: Store, identity: Identity |
             await bucket.claim(identity.store_id)
     except SpaceError as error:
         raise StoreMisused(
-            str(error), hint="look at objects.url, objects.endpoint, objects.region and what the credentials may do"
+            str(error),
+            hint=(
+                "look at objects.url, objects.endpoint, objects.region and what the credentials"
+                " may do"
+            ),
         ) from None

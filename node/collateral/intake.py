@@ -1,7 +1,9 @@
-"""Importing collateral: what Intel publishes about its platforms, one document per platform family and authority.
+"""Importing collateral: what Intel publishes about its platforms, one document per platform family
+and authority.
 
-A document is verified against the trust root in force before it is stored, and never replaces a newer one. Its origin,
-when it was found to be the newest, and the result of the last attempt to fetch it are stored beside it.
+A document is verified against the trust root in force before it is stored, and never replaces a
+newer one. Its origin, when it was found to be the newest, and the result of the last attempt to
+fetch it are stored beside it.
 """
 
 from collections.abc import Sequence
@@ -39,7 +41,13 @@ _TRIES = 3
 
 
 async def import_collateral(
-    store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str, rules: RefreshRules = DEFAULT_RULES
+    store: Store,
+    data: bytes,
+    *,
+    root: TrustRoot,
+    clock: Clock,
+    source: str,
+    rules: RefreshRules = DEFAULT_RULES,
 ) -> Collateral:
     """Verify one document that an operator supplied, and store it."""
     try:
@@ -63,7 +71,8 @@ async def keep_collateral(
     rules: RefreshRules = DEFAULT_RULES,
     beside: Sequence[Put] = (),
 ) -> bool:
-    """Write a verified document unless a newer one exists, also when another process writes at the same time (AT19).
+    """Write a verified document unless a newer one exists, also when another process writes at the
+    same time (AT19).
 
     Args:
         store: where it is stored.
@@ -76,7 +85,8 @@ async def keep_collateral(
         Whether it differs from the one that was stored.
     Raises:
         CollateralUnusable: `collateral-rollback`, it is older than the stored one.
-        CollateralUnusable: `collateral-signature`, its PCK list is not by the authority that the stored one carries.
+        CollateralUnusable: `collateral-signature`, its PCK list is not by the authority that the
+            stored one carries.
         CollateralUnusable: the stored one cannot be read.
         SpaceError: the store does not accept it.
     """
@@ -104,7 +114,8 @@ async def keep_collateral(
 
 
 class HeldDocument(NamedTuple):
-    """A platform family: the state of its document, and the document; None for one that is wished for."""
+    """A platform family: the state of its document, and the document; None for one that is wished
+    for."""
 
     family: Family
     state: CollateralState
@@ -112,25 +123,33 @@ class HeldDocument(NamedTuple):
 
 
 async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return all families by their name; raises AttestationError for a document that does not parse any more."""
+    """Return all families by their name; raises AttestationError for a document that does not parse
+    any more."""
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
     states = await collateral_states(store)
     return [HeldDocument(family, state, documents.get(family)) for family, state, _ in states]
 
 
 async def import_folder(
-    store: Store, folder: Path, *, root: TrustRoot, clock: Clock, rules: RefreshRules = DEFAULT_RULES
+    store: Store,
+    folder: Path,
+    *,
+    root: TrustRoot,
+    clock: Clock,
+    rules: RefreshRules = DEFAULT_RULES,
 ) -> int:
     """Import every JSON file of a folder, by name, and return how many there were.
 
-    A document that is outdated, or older than the stored one, is skipped: a folder that was filled once must not
-    prevent a node from starting.
+    A document that is outdated, or older than the stored one, is skipped: a folder that was filled
+    once must not prevent a node from starting.
     """
     paths = _documents(folder)
     for path in paths:
         try:
             data = read_collateral_file(path)
-            await import_collateral(store, data, root=root, clock=clock, source=str(path), rules=rules)
+            await import_collateral(
+                store, data, root=root, clock=clock, source=str(path), rules=rules
+            )
         except CollateralRefused as error:
             code = getattr(error.__cause__, "code", None)
             if code not in ("collateral-window", "collateral-rollback"):
@@ -141,5 +160,7 @@ async def import_folder(
 
 def _documents(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise CollateralRefused(f"there is no folder {folder}", hint=f"mkdir {folder}, or unset release.collateral")
+        raise CollateralRefused(
+            f"there is no folder {folder}", hint=f"mkdir {folder}, or unset release.collateral"
+        )
     return sorted(path for path in folder.glob("*.json") if path.is_file())

@@ -1,12 +1,22 @@
-"""The service that collateral is fetched from, named by the settings; without one nothing is fetched."""
+"""The service that collateral is fetched from, named by the settings; without one nothing is
+fetched."""
 
 from typing import Final
 from urllib.parse import urlsplit
 
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral as Document
-from tee_backend.attestation.evaluation_numbers import Evaluation, check_edition, verify_evaluation_numbers
-from tee_backend.attestation.pcs import INTEL_ROOT_CRL_URL, INTEL_SERVICE_URL, CollateralService, ServiceSettings
+from tee_backend.attestation.evaluation_numbers import (
+    Evaluation,
+    check_edition,
+    verify_evaluation_numbers,
+)
+from tee_backend.attestation.pcs import (
+    INTEL_ROOT_CRL_URL,
+    INTEL_SERVICE_URL,
+    CollateralService,
+    ServiceSettings,
+)
 from tee_backend.attestation.refresh import RefreshRules
 from tee_backend.attestation.trust_root import TrustRoot
 
@@ -33,15 +43,19 @@ class CollateralSource:
         """
         return await self._service.collateral(fmspc, ca)
 
-    async def check_edition(self, document: Document, *, root: TrustRoot, now: float) -> Evaluation | None:
-        """Refuse a document of an edition that was replaced, where the settings require that (AT33).
+    async def check_edition(
+        self, document: Document, *, root: TrustRoot, now: float
+    ) -> Evaluation | None:
+        """Refuse a document of an edition that was replaced, where the settings require that
+        (AT33).
 
         Args:
             document: verified.
             root: the configured anchor.
             now: epoch seconds.
         Returns:
-            The edition that follows the document's; None when none is published, or the check is off.
+            The edition that follows the document's; None when none is published, or the check is
+            off.
         Raises:
             CollateralUnusable: its edition was replaced.
             CollateralUnusable: the list of editions cannot be fetched, or is not valid.
@@ -72,5 +86,8 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
 def refresh_rules(settings: Collateral) -> RefreshRules:
     """Return when documents are renewed, and when they are reported as stale."""
     return RefreshRules(
-        every_s=settings.refresh_s, ahead_s=settings.lead_s, retry_s=settings.retry_s, stale_s=settings.stale_s
+        every_s=settings.refresh_s,
+        ahead_s=settings.lead_s,
+        retry_s=settings.retry_s,
+        stale_s=settings.stale_s,
     )

@@ -1,1 +1,2 @@
-"""Settings: the settings themselves, how they are read, which contradict each other, and which are secret."""
+"""Settings: the settings themselves, how they are read, which contradict each other, and which are
+secret."""

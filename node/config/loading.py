@@ -1,12 +1,14 @@
-"""Reading settings: defaults, a settings file, the environment and flags, the later over the earlier.
+"""Reading settings: defaults, a settings file, the environment and flags, the later over the
+earlier.
 
 Rules kept here (spec/operations/running.md):
-- A settings file is one that the user named, or `sealspace.toml` in a data folder that the user named: files in the
-  folder in which a command is started have no effect.
+- A settings file is one that the user named, or `sealspace.toml` in a data folder that the user
+  named: files in the folder in which a command is started have no effect.
 - An unknown setting refuses to start; the message names its path and its source.
-- A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
-- `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command line reads them
-  (`sealspace.cli.root`). No setting is read from the environment elsewhere.
+- A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are
+    separated by commas.
+- `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command
+  line reads them (`sealspace.cli.root`). No setting is read from the environment elsewhere.
 """
 
 import os
@@ -58,7 +60,9 @@ def load_config(
     settings = _from_environment(variables)
     if path is not None:
         settings = _from_file(path) | settings
-    given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
+    given = _checked(
+        {name: value for name, value in (flags or {}).items() if value is not None}, source="flags"
+    )
     refuse_password(given.get("store.url"), source="flags")
     settings |= given
     if settings.get("objects.url") is not None:
@@ -74,14 +78,18 @@ def variable_of(path: str) -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the process's variables without ours: a child gets its settings from its parent, not by inheritance."""
-    return {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    """Return the process's variables without ours: a child gets its settings from its parent, not
+    by inheritance."""
+    return {
+        name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
+    }
 
 
 def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
     if named := variables.get(_CONFIG_FILE_VARIABLE):
         return Path(named)
-    # Not the default folder `data`: it lies wherever the command is started, and so may somebody else's file.
+    # Not the default folder `data`: it lies wherever the command is started, and so may somebody
+    # else's file.
     folder = flags.get("store.data") or variables.get(_DATA_VARIABLE)
     beside = Path(str(folder)) / CONFIG_FILE_NAME
     return beside if folder and beside.is_file() else None
@@ -90,11 +98,15 @@ def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path |
 def _from_file(path: Path) -> _Flat:
     data = read_setting(path, "settings file", ConfigurationError, most_bytes=_MAX_FILE_BYTES)
     if len(data) > _MAX_FILE_BYTES:
-        raise ConfigurationError(f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT)
+        raise ConfigurationError(
+            f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT
+        )
     try:
         leaves = dict(_leaves(tomllib.loads(data.decode("utf-8"))))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"the settings file {path} is not TOML: {error}", hint=f"edit {path}") from None
+        raise ConfigurationError(
+            f"the settings file {path} is not TOML: {error}", hint=f"edit {path}"
+        ) from None
     settings = _checked(leaves, source=str(path))
     refuse_secrets(settings, source=str(path))
     return settings
@@ -110,7 +122,9 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
         try:
             variables[name].encode()
         except UnicodeEncodeError:
-            raise ConfigurationError(f"environment variable {name} is no Unicode text", hint=_HINT) from None
+            raise ConfigurationError(
+                f"environment variable {name} is no Unicode text", hint=_HINT
+            ) from None
         if path in setting_types() and get_origin(get_args(setting_types()[path])[0]) is tuple:
             text = [part.strip() for part in variables[name].split(",") if part.strip()]
         settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
@@ -118,14 +132,21 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return the credentials in the variables that every S3 client knows; none of them if any of ours is set."""
-    if any(name in settings for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")):
+    """Return the credentials in the variables that every S3 client knows; none of them if any of
+    ours is set."""
+    if any(
+        name in settings
+        for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")
+    ):
         return {}
-    return {path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)}
+    return {
+        path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)
+    }
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
-    """Return the settings as their types, or refuse by path and source what is unknown or ill typed."""
+    """Return the settings as their types, or refuse by path and source what is unknown or ill
+    typed."""
     known = setting_types()
     result: _Flat = {}
     for path, value in settings.items():
@@ -134,8 +155,9 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
         if (path, value) == ("hosting.mode", "listed"):  # of settings that were written before
             value = "permit"
             words(
-                f"hosting.mode `listed` ({source}) is taken as `permit`: owners in hosting.listed are admitted, and "
-                "those in `sealspace admin owners list`; next: set hosting.mode to permit"
+                f"hosting.mode `listed` ({source}) is taken as `permit`: owners in hosting.listed"
+                " are admitted, and those in `sealspace admin owners list`; next: set hosting.mode"
+                " to permit"
             )
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)

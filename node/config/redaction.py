@@ -15,25 +15,35 @@ _CREDENTIAL: Final = (
 )
 # setting -> what it is, and where it belongs. A settings file is copied, backed up and committed.
 NOT_IN_A_FILE: Final = {
-    "secret.value": ("the root secret", "put the raw bytes into a file with mode 0600 and set secret.file"),
-    "admin.secret": ("the operator's secret", "put it into a file with mode 0600 and set admin.secret_file"),
+    "secret.value": (
+        "the root secret",
+        "put the raw bytes into a file with mode 0600 and set secret.file",
+    ),
+    "admin.secret": (
+        "the operator's secret",
+        "put it into a file with mode 0600 and set admin.secret_file",
+    ),
     "objects.secret_key": _CREDENTIAL,
     "objects.session_token": _CREDENTIAL,
 }
 
 
-# Settings that are not shown: these, and addresses and names that may contain or reveal a credential.
+# Settings that are not shown: these, and addresses and names that may contain or reveal a
+# credential.
 HIDDEN: Final = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of settings, which is printed without its secrets; its class has the section's name."""
+    """A section of settings, which is printed without its secrets; its class has the section's
+    name."""
 
     def __repr__(self) -> str:
         """Show every setting; for a secret, only whether it is set."""
         section = type(self).__name__
         values = {name: getattr(self, name) for name in self.__struct_fields__}
-        hidden = {name: "…" for name in values if f"{section.lower()}.{name}" in HIDDEN and values[name]}
+        hidden = {
+            name: "…" for name in values if f"{section.lower()}.{name}" in HIDDEN and values[name]
+        }
         shown = ", ".join([f"{name}={value!r}" for name, value in (values | hidden).items()])
         return f"{section}({shown})"
 
@@ -42,12 +52,15 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
     """Refuse secrets in a settings file."""
     for name, (what, hint) in NOT_IN_A_FILE.items():
         if name in settings:
-            raise ConfigurationError(f"{name} in {source}: {what} does not belong in a settings file", hint=hint)
+            raise ConfigurationError(
+                f"{name} in {source}: {what} does not belong in a settings file", hint=hint
+            )
     refuse_password(settings.get("store.url"), source=source)
 
 
 def refuse_password(url: object, *, source: str) -> None:
-    """Refuse a database's password where others read it: in a settings file, or in the arguments of a process."""
+    """Refuse a database's password where others read it: in a settings file, or in the arguments of
+    a process."""
     if not isinstance(url, str):
         return
     try:
@@ -55,7 +68,8 @@ def refuse_password(url: object, *, source: str) -> None:
         has_password = bool(parts.password) or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
     except ValueError:
         raise ConfigurationError(
-            f"setting store.url ({source}) is not an address", hint="write it like postgresql://user@host/database"
+            f"setting store.url ({source}) is not an address",
+            hint="write it like postgresql://user@host/database",
         ) from None
     if has_password:
         raise ConfigurationError(

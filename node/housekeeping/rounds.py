@@ -1,14 +1,18 @@
-"""Work that one process of a store does for all: every worker tries, and a lease in the store lets one of them.
+"""Work that one process of a store does for all: every worker tries, and a lease in the store lets
+one of them.
 
-Each worker takes a turn every half minute. Whoever holds the lease then does the jobs that are due, one after another;
-the others look again later. A holder that ends gives the lease back; one that dies loses it within two minutes. A job
-does its work in rounds, between which the lease is renewed, or the turn ends; and it does no harm when two do it.
+Each worker takes a turn every half minute. Whoever holds the lease then does the jobs that are due,
+one after another; the others look again later. A holder that ends gives the lease back; one that
+dies loses it within two minutes. A job does its work in rounds, between which the lease is renewed,
+or the turn ends; and it does no harm when two do it.
 
-A process whose clock is apart from that of the store it shares takes no turn (ST9). Where nobody can be asked, what
-goes by age alone waits: a day from when the clock was found more than a day ahead of where it was, or set back (ST11).
+A process whose clock is apart from that of the store it shares takes no turn (ST9). Where nobody
+can be asked, what goes by age alone waits: a day from when the clock was found more than a day
+ahead of where it was, or set back (ST11).
 
-A new job is a row of `JOBS`. Those that delete records of the past (receipts, documents, ended evidence, other
-spellings, audit; RC25 to RC29) delete only expired rows, each on condition that no other process changed it first.
+A new job is a row of `JOBS`. Those that delete records of the past (receipts, documents, ended
+evidence, other spellings, audit; RC25 to RC29) delete only expired rows, each on condition that no
+other process changed it first.
 """
 
 import asyncio
@@ -49,7 +53,8 @@ _EVIDENCE: Final = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
-    """Remove receipts and documents that are kept long enough; True when there is more to do at once (RC25, RC26).
+    """Remove receipts and documents that are kept long enough; True when there is more to do at
+    once (RC25, RC26).
 
     Raises:
         SpaceError: the store does not answer.
@@ -61,11 +66,15 @@ async def sweep_receipts(services: Services) -> bool:
     until = now - days * DAY_S
     more = await receipts.sweep_receipts(services.store, until=until)
     # The walk through the networks takes its time; what their receipts refer to stays meanwhile.
-    return await receipts.sweep_documents(services.store, until=until - receipts.PERIOD_S, now=now) > 0 or more
+    return (
+        await receipts.sweep_documents(services.store, until=until - receipts.PERIOD_S, now=now) > 0
+        or more
+    )
 
 
 async def prune_audit(services: Services) -> bool:
-    """Cut the audit chain where that is asked for; True when there is more to do at once (RC27, RC28).
+    """Cut the audit chain where that is asked for; True when there is more to do at once (RC27,
+    RC28).
 
     Raises:
         RecordDamaged, SpaceError: the store does not answer, or a row does not decode.
@@ -85,10 +94,11 @@ async def prune_audit(services: Services) -> bool:
 
 
 async def sweep_evidence(services: Services) -> bool:
-    """Remove evidence that ended a day ago, and what it was judged from; True when there is more to do at once (RC29).
+    """Remove evidence that ended a day ago, and what it was judged from; True when there is more to
+    do at once (RC29).
 
-    Evidence of a holder that comes back is replaced then; this is for those who do not. What receipts refer to are
-    documents of their own.
+    Evidence of a holder that comes back is replaced then; this is for those who do not. What
+    receipts refer to are documents of their own.
 
     Raises:
         SpaceError: the store does not answer.
@@ -97,17 +107,25 @@ async def sweep_evidence(services: Services) -> bool:
     place = await walk_place(services.store, "evidence")
     page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=place, limit=_EVIDENCE))
     ended = [(key, record) for key, record in page.rows if _is_void(record, now)]
-    puts = [put for key, record in ended for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))]
+    puts = [
+        put
+        for key, record in ended
+        for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
+    ]
     if puts or page.place != place:
         await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
     return bool(puts) and page.place is not None
 
 
 def _is_void(record: Record, now: float) -> bool:
-    """Whether evidence ended a day ago, or was taken in by a clock that stood ahead: nothing is released on that."""
+    """Whether evidence ended a day ago, or was taken in by a clock that stood ahead: nothing is
+    released on that."""
     try:
         evidence = decode_evidence(record.value or b"")
-        return evidence.expires_at <= now - EVIDENCE_KEPT_S or evidence.attested_at > now + CLOCK_SKEW_S
+        return (
+            evidence.expires_at <= now - EVIDENCE_KEPT_S
+            or evidence.attested_at > now + CLOCK_SKEW_S
+        )
     except RecordError:
         log_event("sweep-record-damaged", kind="evidence")
         return False
@@ -116,15 +134,17 @@ def _is_void(record: Record, now: float) -> bool:
 async def sweep_aliases(services: Services) -> bool:
     """Remove spellings of delegations that are gone; True when there is more to do at once (RC29).
 
-    A delegation leaves with its own cid; cids of other spellings that were posted later are found here. A mark is there
-    exactly as long as its delegation.
+    A delegation leaves with its own cid; cids of other spellings that were posted later are found
+    here. A mark is there exactly as long as its delegation.
 
     Raises:
         SpaceError: the store does not answer.
     """
     place = await walk_place(services.store, "aliases")
     page = await read_page(services.store, Range(ALIASES_PREFIX, after=place, limit=_ALIASES))
-    marks = (await services.store.read([mark_key(record.value or b"") for _, record in page.rows])).records
+    marks = (
+        await services.store.read([mark_key(record.value or b"") for _, record in page.rows])
+    ).records
     stray = [
         Put(key, None, expect=record.stamp)
         for (key, record), mark in zip(page.rows, marks, strict=True)
@@ -139,7 +159,8 @@ BATCH: Final = 64
 
 
 async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
-    """Remove some delegations that expired long ago; return how many rows of the index were dealt with.
+    """Remove some delegations that expired long ago; return how many rows of the index were dealt
+    with.
 
     A record that does not decode is left where it is, and logged.
     """
@@ -160,14 +181,18 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
 
 TURN_S: Final = 30.0
 LEASE_S: Final = 120.0
-# Jobs that are due more often than this are not noted in the store: a holder that follows may begin them early.
+# Jobs that are due more often than this are not noted in the store: a holder that follows may begin
+# them early.
 _NOTED_FROM_S: Final = 60.0
 _RELEASE_WITHIN_S: Final = 1.0
 LEAP_S: Final = 86_400.0
-"""A clock this much ahead of where it was last seen has leapt, or no housekeeping ran for so long."""
+"""A clock this much ahead of where it was last seen has leapt, or no housekeeping ran for so
+long."""
 STEADY_S: Final = 86_400.0
-"""How long a clock has to go on evenly after that before anything is removed by its age: time to set it right."""
-# When the clock was last seen, and where it was when it had leapt: noted beside the jobs, as if they were two.
+"""How long a clock has to go on evenly after that before anything is removed by its age: time to
+set it right."""
+# When the clock was last seen, and where it was when it had leapt: noted beside the jobs, as if
+# they were two.
 _SEEN: Final = "clock-seen"
 _LEAPT: Final = "clock-leapt"
 _SEEN_EVERY_S: Final = 60.0
@@ -193,7 +218,10 @@ async def _collect_bodies(services: Services) -> bool:
     if is_held:  # BK2
         return False
     now = services.clock.now()
-    return await collect(store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH) > 0
+    return (
+        await collect(store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH)
+        > 0
+    )
 
 
 async def _sweep_unfinished(services: Services) -> bool:
@@ -205,7 +233,9 @@ async def _sweep_unfinished(services: Services) -> bool:
 
 async def _sweep_orphans(services: Services) -> bool:
     now = services.clock.now()
-    noted = await sweep_orphans(services.store, services.values.files, now=now, entropy=services.entropy)
+    noted = await sweep_orphans(
+        services.store, services.values.files, now=now, entropy=services.entropy
+    )
     if noted:
         log_event("orphaned-bodies-found", count=noted)
     return False
@@ -272,20 +302,26 @@ class Housekeeper:
                 continue
             begun_at = begun.get(job.name)
             # A beginning in the future is the trace of a clock that was set back.
-            if begun_at is not None and begun_at <= self._services.clock.now() < begun_at + job.every_s:
+            if (
+                begun_at is not None
+                and begun_at <= self._services.clock.now() < begun_at + job.every_s
+            ):
                 continue
             if not await self._do(job, lease):
                 return False
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Whether the clock has gone on evenly for long enough to remove by it what is old (ST11)."""
+        """Whether the clock has gone on evenly for long enough to remove by it what is old
+        (ST11)."""
         now = self._services.clock.now()
         seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
         if seen_at is None and not noted:
             seen_at = now - _SEEN_EVERY_S  # where housekeeping never ran there is nothing old
         if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
-            log_warning("housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at))
+            log_warning(
+                "housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at)
+            )
             seen_at, leapt_at = None, now
             await lease.note(_LEAPT, now=now)
         if seen_at is None or now >= seen_at + _SEEN_EVERY_S:
@@ -311,7 +347,9 @@ class Housekeeper:
         """Take turns until it is cancelled."""
         is_holder = False
         while True:
-            await self._pause(min([TURN_S, *(job.every_s for job in self._jobs)]) if is_holder else TURN_S)
+            await self._pause(
+                min([TURN_S, *(job.every_s for job in self._jobs)]) if is_holder else TURN_S
+            )
             try:
                 is_holder = await self.turn()
             except Exception as error:  # the next turn may fare better
@@ -327,7 +365,8 @@ class Housekeeper:
 
 @asynccontextmanager
 async def housekeeping(services: Services) -> AsyncIterator[Housekeeper]:
-    """Run the housekeeping while the block runs; at its end a job under way is cancelled and the lease released."""
+    """Run the housekeeping while the block runs; at its end a job under way is cancelled and the
+    lease released."""
     housekeeper = Housekeeper(services)
     task = asyncio.create_task(housekeeper.keep())
     try:

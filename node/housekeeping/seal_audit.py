@@ -1,8 +1,9 @@
 """Sealing the audit records into the chain: the housekeeping's part (RC4, RC5).
 
-A record is sealed about a second after it was written. Its time is that of its writer's clock when it planned the
-commit; one that came late is found by the rounds that look further back. They are rarer, because before the last
-record that was sealed lie mostly rows that were taken away and are not swept yet.
+A record is sealed about a second after it was written. Its time is that of its writer's clock when
+it planned the commit; one that came late is found by the rounds that look further back. They are
+rarer, because before the last record that was sealed lie mostly rows that were taken away and are
+not swept yet.
 """
 
 from functools import partial
@@ -13,7 +14,8 @@ from spaces.audit.chain import Chain, seal_batch
 from ..services import Services
 
 RECENT_S: Final = 2.0
-"""How far before the last time it found nothing more the frequent round looks: what nearly every commit keeps to."""
+"""How far before the last time it found nothing more the frequent round looks: what nearly every
+commit keeps to."""
 DELAYED_S: Final = 120.0
 """How far the round of each minute looks: beyond any commit's way to the store."""
 _BATCHES: Final = 8
@@ -41,4 +43,6 @@ seal_delayed: Final = partial(seal_audit, window_s=DELAYED_S)
 def chain_of(services: Services) -> Chain:
     """Return whose chain it is."""
     keyring = services.keyring
-    return Chain(node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign)
+    return Chain(
+        node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign
+    )

@@ -1,10 +1,11 @@
-"""How a worker takes its part of the connections that arrive at a socket on which several workers listen.
+"""How a worker takes its part of the connections that arrive at a socket on which several workers
+listen.
 
-Without this, each worker takes what it finds: the first to wake takes a whole burst, and clients that keep their
-connections remain on one worker for hours. So a worker that has more connections than another lets that one accept
-first. It waits two milliseconds and no more: then it accepts one in any case, and after many vain waits more and more
-at a time, so no client depends on a worker that is blocked. All listen on one socket: what a dying worker leaves in its
-queue, another takes.
+Without this, each worker takes what it finds: the first to wake takes a whole burst, and clients
+that keep their connections remain on one worker for hours. So a worker that has more connections
+than another lets that one accept first. It waits two milliseconds and no more: then it accepts one
+in any case, and after many vain waits more and more at a time, so no client depends on a worker
+that is blocked. All listen on one socket: what a dying worker leaves in its queue, another takes.
 """
 
 import asyncio
@@ -20,12 +21,14 @@ from .connection_counts import ConnectionCounts
 _LET_OTHERS_S: Final = 0.002
 _PATIENT_WAITS: Final = 25
 _REST_S: Final = 1.0
-_MOST_AT_ONCE: Final = 64  # in one iteration of the loop, so that requests are answered between them
+# in one iteration of the loop, so that requests are answered between them
+_MOST_AT_ONCE: Final = 64
 
 
 @dataclass(slots=True, eq=False)
 class Acceptor:
-    """Takes connections from a shared socket while it is started; used in place of an `asyncio.Server`."""
+    """Takes connections from a shared socket while it is started; used in place of an
+    `asyncio.Server`."""
 
     bound: socket.socket
     make: Callable[[], asyncio.Protocol]
@@ -49,7 +52,8 @@ class Acceptor:
     def close(self) -> None:
         """Close the socket and take no more connections; those that are open remain.
 
-        Once every process has closed it, the kernel refuses new connections: no client waits for the end of a drain.
+        Once every process has closed it, the kernel refuses new connections: no client waits for
+        the end of a drain.
         """
         self._loop.remove_reader(self.bound)
         self.bound.close()
@@ -74,11 +78,17 @@ class Acceptor:
                 return
             try:
                 taken, _ = self.bound.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another worker was faster
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                # another worker was faster
                 self._vain_waits = self._extra_accepts = 0
                 return
-            except OSError as error:  # no descriptors or no memory; connections wait in the queue meanwhile
-                log_warning("accept-failed", code=errno.errorcode.get(error.errno or 0, ""), **describe(error))
+            except OSError as error:
+                # no descriptors or no memory; connections wait in the queue meanwhile
+                log_warning(
+                    "accept-failed",
+                    code=errno.errorcode.get(error.errno or 0, ""),
+                    **describe(error),
+                )
                 self._stand_back(_REST_S)
                 return
             taken.setblocking(False)

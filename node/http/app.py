@@ -1,8 +1,9 @@
-"""The web application: the route table, bound to one node's services, and the headers that every answer carries.
+"""The web application: the route table, bound to one node's services, and the headers that every
+answer carries.
 
-There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and the headers of
-every answer, streamed ones too, are set when it is prepared. A path without a placeholder is looked up, not resolved
-(`fixed_paths`): the busiest routes are such paths.
+There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and
+the headers of every answer, streamed ones too, are set when it is prepared. A path without a
+placeholder is looked up, not resolved (`fixed_paths`): the busiest routes are such paths.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,8 +45,9 @@ FIXED_HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 
-# H6, wire 5.2: on every answer but the operator's, over what a route set. A page has no identity here: no cookie,
-# address or certificate of its viewer entitles to anything, and it sends a token only if it has one.
+# H6, wire 5.2: on every answer but the operator's, over what a route set. A page has no identity
+# here: no cookie, address or certificate of its viewer entitles to anything, and it sends a token
+# only if it has one.
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",
@@ -70,7 +72,8 @@ def build_app(services: Services) -> web.Application:
         app[REQUEST_LOG] = log
     for route in SERVED:
         handler = bind(route, services.cohort, services, log)
-        # A line feed in what `.*` stands for is a character like any other: without a route the framework would answer.
+        # A line feed in what `.*` stands for is a character like any other: without a route the
+        # framework would answer.
         path = route.path.replace(":.*}", ":(?s:.*)}")
         paths = [path] if path != route.path else [path, f"{path}/"]  # H4
         for path in paths:
@@ -83,10 +86,11 @@ def build_app(services: Services) -> web.Application:
 
 
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
-    """Return what answers a request: by the exact text of its method and target, where a route has that text.
+    """Return what answers a request: by the exact text of its method and target, where a route has
+    that text.
 
-    A request that needs resolving (a query, a spelling with escapes, a placeholder, an expectation) is left to the
-    framework, and so is every method that a path does not have.
+    A request that needs resolving (a query, a spelling with escapes, a placeholder, an expectation)
+    is left to the framework, and so is every method that a path does not have.
     """
     every = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
@@ -103,7 +107,8 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         if found is None or "Expect" in request.headers:
             return otherwise(request)
         assert isinstance(request, web.Request)  # the application's factory makes them
-        request._match_info, handler = found  # what resolving would have set; nothing in it belongs to one request
+        # what resolving would have set; nothing in it belongs to one request
+        request._match_info, handler = found
         return handler(request)
 
     return answer
@@ -117,7 +122,8 @@ def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingM
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Ask a client that waits with its body to continue; refuse every other expectation without repeating it."""
+    """Ask a client that waits with its body to continue; refuse every other expectation without
+    repeating it."""
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
         if (log := request.app.get(REQUEST_LOG)) is not None:
@@ -134,7 +140,8 @@ def common_headers(http: Http) -> dict[str, str]:
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return what sets the headers of every answer that the framework prepares, streamed ones too."""
+    """Return what sets the headers of every answer that the framework prepares, streamed ones
+    too."""
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:
@@ -142,7 +149,9 @@ def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Await
         response.headers[TRACE_HEADER] = request_id(request)
         if isinstance(response, PageAnswer):
             response.headers.update(response.given)
-        if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and not is_typed(response.given)):
+        if isinstance(response, UntypedStream) or (
+            isinstance(response, WholeAnswer) and not is_typed(response.given)
+        ):
             response.headers.popall("Content-Type", None)
 
     return set_on

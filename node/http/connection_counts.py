@@ -1,7 +1,7 @@
 """How many connections each worker has: a table in memory that all processes of a node see.
 
-The supervisor makes it and hands it on with the listening socket. No request depends on it: a row that is stale makes
-connections less even, and no more.
+The supervisor makes it and hands it on with the listening socket. No request depends on it: a row
+that is stale makes connections less even, and no more.
 """
 
 import mmap
@@ -32,7 +32,8 @@ class ConnectionCounts:
         return self._descriptor
 
     def is_ours(self, worker: int, count: int) -> bool:
-        """Set how many connections a worker has, and return whether the next one is for it to take."""
+        """Set how many connections a worker has, and return whether the next one is for it to
+        take."""
         self._rows[worker] = min(count, _ABSENT - 1)
         least = self.least_beside(worker)
         # Among many connections a small difference is even enough, and waiting costs time.

@@ -1,13 +1,16 @@
-"""The HTTP listener of a worker: `tee_backend.listener` with this protocol's answers, on a socket that is bound.
+"""The HTTP listener of a worker: `tee_backend.listener` with this protocol's answers, on a socket
+that is bound.
 
 Rules kept here and there (H5, H6):
-- one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534 bytes; beyond: 431 or
-  414 with an empty body, as the HTTP stack of the protocol's clients expects;
+- one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534
+  bytes; beyond: 431 or 414 with an empty body, as the HTTP stack of the protocol's clients expects;
 - bodies remain as they were sent: nothing is unpacked;
-- what follows a request remains in the kernel until that request is answered and its answer is taken;
-- a head has to arrive within `http.head_s`; a client that takes nothing of its answer for `http.unread_answer_s` is
-  disconnected; the number of connections is bounded (`ConnectionBounds`);
-- nothing of a request that could not be parsed is logged: the first bytes of an over-long header are a credential.
+- what follows a request remains in the kernel until that request is answered and its answer is
+    taken;
+- a head has to arrive within `http.head_s`; a client that takes nothing of its answer for
+  `http.unread_answer_s` is disconnected; the number of connections is bounded (`ConnectionBounds`);
+- nothing of a request that could not be parsed is logged: the first bytes of an over-long header
+    are a credential.
 """
 
 import asyncio
@@ -38,9 +41,9 @@ from .messages.requests import is_proxy
 class ConnectionBounds(listener.ConnectionBounds):
     """The open connections of one worker; belongs to its event loop's thread.
 
-    A client that has shown no token yet costs a worker a connection and the memory of a request. A connection that
-    meets a bound is counted under the name of its setting, and the first one is logged: a line for each would let an
-    unauthenticated client fill the log.
+    A client that has shown no token yet costs a worker a connection and the memory of a request. A
+    connection that meets a bound is counted under the name of its setting, and the first one is
+    logged: a line for each would let an unauthenticated client fill the log.
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
@@ -54,7 +57,9 @@ class ConnectionBounds(listener.ConnectionBounds):
             max_header_line_bytes=http.max_header_line_bytes,
             max_head_bytes=MAX_HEAD_BYTES,
         )
-        super().__init__(limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer))
+        super().__init__(
+            limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer)
+        )
         self._counter = counter
         self._reported_at: set[Bound] = set()
 
@@ -68,7 +73,8 @@ class ConnectionBounds(listener.ConnectionBounds):
 
 
 class Connection(listener.Connection):
-    """One client connection of a worker: requests yield to their cohort, and most answers are one piece."""
+    """One client connection of a worker: requests yield to their cohort, and most answers are one
+    piece."""
 
     def __init__(
         self,
@@ -90,7 +96,8 @@ class Connection(listener.Connection):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, in one piece where it has one; return whether the client is gone.
 
-        What aiohttp does besides is omitted: no form of a request is kept, nothing is logged for each answer.
+        What aiohttp does besides is omitted: no form of a request is kept, nothing is logged for
+        each answer.
         """
         await self._cohort.yield_to_cohort()
         transport, common = self.transport, self._common
@@ -120,8 +127,11 @@ class Connection(listener.Connection):
         if self._log is not None:
             self._log.unrouted(status, self._peer)
 
-    def _fault(self, request: web.BaseRequest, status: int, exc: BaseException | None) -> web.StreamResponse:
-        """Answer what could not be parsed, or what failed outside every route, without a word of the request."""
+    def _fault(
+        self, request: web.BaseRequest, status: int, exc: BaseException | None
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or what failed outside every route, without a word of
+        the request."""
         if exc is not None:
             log_failure(request_id(request), request.method, exc)
         response = status_answer(request, status)
@@ -142,16 +152,23 @@ class Listener:
         return 0 if self.runner.server is None else len(self.runner.server.connections)
 
     async def stop(self) -> None:
-        """Accept nothing more, let requests under way finish within the drain limit, close everything."""
+        """Accept nothing more, let requests under way finish within the drain limit, close
+        everything."""
         self.server.close()
         await self.runner.cleanup()
 
 
 async def start_listener(
-    app: web.Application, bound: socket.socket, http: Http, *, counts: ConnectionCounts | None = None, worker: int = 0
+    app: web.Application,
+    bound: socket.socket,
+    http: Http,
+    *,
+    counts: ConnectionCounts | None = None,
+    worker: int = 0,
 ) -> Listener:
     """Serve an application on a bound socket."""
-    runner = web.AppRunner(app, shutdown_timeout=http.drain_s or 0.01)  # aiohttp takes 0 for no limit
+    # aiohttp takes 0 for no limit
+    runner = web.AppRunner(app, shutdown_timeout=http.drain_s or 0.01)
     await runner.setup()
     manager = runner.server
     assert manager is not None  # set by setup()
@@ -176,7 +193,12 @@ async def start_listener(
         return connection
 
     acceptor = Acceptor(
-        bound, make_shared, lambda: len(manager.connections), counts=counts, worker=worker, backlog=BACKLOG
+        bound,
+        make_shared,
+        lambda: len(manager.connections),
+        counts=counts,
+        worker=worker,
+        backlog=BACKLOG,
     )
     acceptor.start()
     return Listener(runner, acceptor)

@@ -1,10 +1,12 @@
-"""Every series of the node, once, with all values of its labels; and the metrics that one process writes.
+"""Every series of the node, once, with all values of its labels; and the metrics that one process
+writes.
 
-A label has no value that a caller could choose: operations, classes of status and codes are lists in the code, and the
-settings determine the number of processes. So every number exists from the start of its process.
+A label has no value that a caller could choose: operations, classes of status and codes are lists
+in the code, and the settings determine the number of processes. So every number exists from the
+start of its process.
 
-`prometheus-client` keeps the numbers in files of a folder, one for each process and type. They have the process's name
-and not its id: the replacement of a process continues to count where it ended.
+`prometheus-client` keeps the numbers in files of a folder, one for each process and type. They have
+the process's name and not its id: the replacement of a process continues to count where it ended.
 """
 
 import asyncio
@@ -64,7 +66,12 @@ CODES: Final = (
     "release-refused",
     OTHER,
 )
-BOUNDS: Final = ("http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s")
+BOUNDS: Final = (
+    "http.max_connections",
+    "http.connections_per_client",
+    "http.head_s",
+    "http.unread_answer_s",
+)
 SAMPLING_PERIOD_S: Final = 1.0
 _ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -87,13 +94,17 @@ class Series(NamedTuple):
         return "histogram" if self.buckets else "gauge"
 
     def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Yield what counts each number that these processes have, with the values of its labels."""
+        """Yield what counts each number that these processes have, with the values of its
+        labels."""
         labels = dict(self.labels)
         if self.writers:
-            labels["process"] = [name for name in processes if name.partition("-")[0] in self.writers]
+            labels["process"] = [
+                name for name in processes if name.partition("-")[0] in self.writers
+            ]
         make: Any = {
             "counter": Counter,
-            # A gauge that a process wrote is not valid any more when the process has ended (`mark_process_dead`).
+            # A gauge that a process wrote is not valid any more when the process has ended
+            # (`mark_process_dead`).
             "gauge": partial(Gauge, multiprocess_mode="livesum"),
             "histogram": partial(Histogram, buckets=self.buckets),
         }[self.kind]
@@ -129,7 +140,9 @@ SERIES: Final = (
         "Releases that the gate refused, by its reason.",
         {"reason": sorted(REASONS)},
     ),
-    Series("sealspace_open_connections", "Connections of clients that are open.", writers=(WORKER,)),
+    Series(
+        "sealspace_open_connections", "Connections of clients that are open.", writers=(WORKER,)
+    ),
     Series(
         "sealspace_connections_given_up_total",
         "Connections that were not taken, or were ended, by the setting whose bound they met.",
@@ -152,11 +165,22 @@ SERIES: Final = (
     ),
     Series("sealspace_store_used_bytes", "Bytes of rows, in pages that are in use."),
     Series("sealspace_store_files_bytes", "Bytes of values that lie in files."),
-    Series("sealspace_store_limit_bytes", "Bound of rows, and of values in files: the setting store.max_bytes."),
+    Series(
+        "sealspace_store_limit_bytes",
+        "Bound of rows, and of values in files: the setting store.max_bytes.",
+    ),
     Series("sealspace_disk_free_bytes", "Bytes that are free on the disk of the data folder."),
-    Series("sealspace_intake_bytes", "Memory that bodies on their way into the store hold, in all workers."),
-    Series("sealspace_delegation_cache_bytes", "Memory that decoded delegations hold, in all workers."),
-    Series("sealspace_delegation_cache_misses_total", "Delegations that were looked for and were not in memory."),
+    Series(
+        "sealspace_intake_bytes",
+        "Memory that bodies on their way into the store hold, in all workers.",
+    ),
+    Series(
+        "sealspace_delegation_cache_bytes", "Memory that decoded delegations hold, in all workers."
+    ),
+    Series(
+        "sealspace_delegation_cache_misses_total",
+        "Delegations that were looked for and were not in memory.",
+    ),
     Series(
         "sealspace_database_connections",
         "Connections to the database that are at work or idle, and statements that wait for one.",
@@ -169,15 +193,22 @@ SERIES: Final = (
     ),
     Series(
         "sealspace_claim_floor_ahead_seconds",
-        "How far the minute up to which replay records are removed is ahead of the database's clock.",
+        "How far the minute up to which replay records are removed is ahead of the database's"
+        " clock.",
     ),
     Series("sealspace_collateral_documents", "Platform families whose collateral is held."),
     Series(
         "sealspace_collateral_age_seconds",
-        "Time since the collateral that was not renewed for longest came, or was found to be the newest.",
+        "Time since the collateral that was not renewed for longest came, or was found to be the"
+        " newest.",
     ),
-    Series("sealspace_collateral_failing", "Platform families whose last fetch of collateral failed."),
-    Series("sealspace_audit_lag_seconds", "Age of the oldest audit record that is not in the chain yet."),
+    Series(
+        "sealspace_collateral_failing", "Platform families whose last fetch of collateral failed."
+    ),
+    Series(
+        "sealspace_audit_lag_seconds",
+        "Age of the oldest audit record that is not in the chain yet.",
+    ),
     Series(
         "sealspace_loop_lag_seconds",
         "How late a timer came that is due every second.",
@@ -190,7 +221,11 @@ SERIES: Final = (
         "Resident memory, the pages of the store that were touched included.",
         writers=_ANY,
     ),
-    Series("sealspace_process_start_time_seconds", "When the process was started, in epoch seconds.", writers=_ANY),
+    Series(
+        "sealspace_process_start_time_seconds",
+        "When the process was started, in epoch seconds.",
+        writers=_ANY,
+    ),
     Series(
         "sealspace_process_restarts_total",
         "How often the process ended and was started again.",
@@ -207,14 +242,17 @@ class ProcessMetrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
-            (series.name, *labels): cell for series in SERIES for labels, cell in series.cells(processes or (process,))
+            (series.name, *labels): cell
+            for series in SERIES
+            for labels, cell in series.cells(processes or (process,))
         }
         self._process = process
         self._cpu_s = 0.0
         self.cells["sealspace_process_start_time_seconds", process].set(int(time.time()))
 
     def sample(self) -> None:
-        """Record the CPU time used since the last sample, and resident memory, which stays if it cannot be read."""
+        """Record the CPU time used since the last sample, and resident memory, which stays if it
+        cannot be read."""
         used_s = time.process_time()
         self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
         self._cpu_s = used_s
@@ -229,4 +267,6 @@ class ProcessMetrics:
             due_at = time.monotonic() + SAMPLING_PERIOD_S
             await asyncio.sleep(SAMPLING_PERIOD_S)
             # A loop may round a timer down.
-            self.cells["sealspace_loop_lag_seconds", self._process].observe(max(time.monotonic() - due_at, 0))
+            self.cells["sealspace_loop_lag_seconds", self._process].observe(
+                max(time.monotonic() - due_at, 0)
+            )

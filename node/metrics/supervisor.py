@@ -1,11 +1,11 @@
 """The supervisor's part: the folder of numbers, and the listener for scrapes.
 
-`GET /metrics` on an address of its own, answered by a thread of the supervisor. It depends on no worker: the numbers
-are available while workers hang or have ended. One scrape is answered at a time, within a deadline and for a head of
-bounded size, and its connection is closed.
+`GET /metrics` on an address of its own, answered by a thread of the supervisor. It depends on no
+worker: the numbers are available while workers hang or have ended. One scrape is answered at a
+time, within a deadline and for a head of bounded size, and its connection is closed.
 
-A page in a browser cannot read it through a name that resolves to this address (DNS rebinding): the `Host` has to
-be an address, `localhost`, or the host that the settings name.
+A page in a browser cannot read it through a name that resolves to this address (DNS rebinding): the
+`Host` has to be an address, `localhost`, or the host that the settings name.
 """
 
 import os
@@ -40,7 +40,8 @@ MEMORY: Final = "/dev/shm"  # noqa: S108  # the folder in it is new, and has mod
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
 _REQUEST: Final = re.compile(
-    rb"(?P<method>[A-Z]+) (?P<path>[^ \r\n]+) HTTP/1\.[01]\r\n(?P<headers>([!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)*)\r\n"
+    rb"(?P<method>[A-Z]+) (?P<path>[^ \r\n]+)"
+    rb" HTTP/1\.[01]\r\n(?P<headers>([!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)*)\r\n"
 )
 _HOST: Final = re.compile(rb"^host:(.*)\r$", re.MULTILINE | re.IGNORECASE)
 _NAME: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
@@ -56,11 +57,14 @@ class SupervisorMetrics(ProcessMetrics):
         self._bound = bind_socket(host, port, hint="choose another metrics.listen")
         self._scraping = Scraping(self._bound, host, self.text)
         try:
-            self.folder = mkdtemp(prefix="sealspace-metrics-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
+            self.folder = mkdtemp(
+                prefix="sealspace-metrics-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None
+            )
         except OSError as error:
             self._scraping.stop()
             raise ConfigurationError(
-                f"cannot make a folder for metrics: {error.strerror}", hint="set TMPDIR to a folder that can be written"
+                f"cannot make a folder for metrics: {error.strerror}",
+                hint="set TMPDIR to a folder that can be written",
             ) from None
         super().__init__(self.folder, SUPERVISOR, processes=(SUPERVISOR, *processes))
         self._data = config.data
@@ -91,7 +95,8 @@ class SupervisorMetrics(ProcessMetrics):
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):
-            with suppress(struct.error):  # a process that starts has made a file, and not its first bytes yet
+            # a process that starts has made a file, and not its first bytes yet
+            with suppress(struct.error):
                 return generate_latest(registry)
             time.sleep(0.05)
         return generate_latest(registry)
@@ -123,7 +128,8 @@ class Scraping:
         while not self.stopped.is_set():
             try:
                 client, _ = self.bound.accept()
-            except OSError:  # the socket was closed, or no descriptors or no memory are available for now
+            except OSError:
+                # the socket was closed, or no descriptors or no memory are available for now
                 self.stopped.wait(self.deadline_s)
                 continue
             try:
@@ -138,8 +144,8 @@ class Scraping:
         status = _status_of(_head_of(client, self.deadline_s), self.host.lower())
         body = self.text() if status == HTTPStatus.OK else b""
         head = (
-            f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
-            "Connection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length:"
+            f" {len(body)}\r\nConnection: close\r\n\r\n"
         )
         client.settimeout(self.deadline_s)
         client.sendall(head.encode() + body)
@@ -162,7 +168,8 @@ def _head_of(taken: socket.socket, within_s: float) -> bytes:
 
 
 def _status_of(head: bytes, host: str) -> HTTPStatus:
-    """Return how a request is answered: only a whole GET of the one path, under a name that leads here."""
+    """Return how a request is answered: only a whole GET of the one path, under a name that leads
+    here."""
     request = _REQUEST.match(head)
     hosts = [] if request is None else _HOST.findall(request["headers"])
     if request is None or len(hosts) != 1:
@@ -174,4 +181,8 @@ def _status_of(head: bytes, host: str) -> HTTPStatus:
     name = "" if named is None else (named[1] or named[2]).lower()
     if name not in ("localhost", host) and parsed_address(name) is None:
         return HTTPStatus.FORBIDDEN
-    return HTTPStatus.OK if request["path"].partition(b"?")[0] == PATH.encode() else HTTPStatus.NOT_FOUND
+    return (
+        HTTPStatus.OK
+        if request["path"].partition(b"?")[0] == PATH.encode()
+        else HTTPStatus.NOT_FOUND
+    )

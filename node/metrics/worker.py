@@ -1,4 +1,5 @@
-"""What a worker counts, the resources it uses, and for one worker of a node the contents of the store."""
+"""What a worker counts, the resources it uses, and for one worker of a node the contents of the
+store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,8 +26,11 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
     """The numbers of one worker."""
 
     @asynccontextmanager
-    async def of(self, services: Services, listener: Listener, *, reads_store: bool) -> AsyncIterator[None]:
-        """Measure the worker with these components until the block ends, and the store where it `reads_store`."""
+    async def of(
+        self, services: Services, listener: Listener, *, reads_store: bool
+    ) -> AsyncIterator[None]:
+        """Measure the worker with these components until the block ends, and the store where it
+        `reads_store`."""
         tasks = [asyncio.create_task(self.keep_sampling())]
         tasks.append(asyncio.create_task(self._keep_sampling_resources(services, listener)))
         if reads_store:
@@ -44,15 +48,20 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
             self._set("sealspace_intake_bytes", services.values.intake.held_bytes)
             self._set("sealspace_delegation_cache_bytes", delegations.memory_bytes)
-            self.cells["sealspace_delegation_cache_misses_total",].inc(delegations.misses - misses_sampled)
+            self.cells["sealspace_delegation_cache_misses_total",].inc(
+                delegations.misses - misses_sampled
+            )
             misses_sampled = delegations.misses
             for pool, use in store.pools().items() if isinstance(store, SharedStore) else ():
                 for state in ("busy", "idle", "waiting"):
-                    self.cells["sealspace_database_connections", pool, state].set(getattr(use, state))
+                    self.cells["sealspace_database_connections", pool, state].set(
+                        getattr(use, state)
+                    )
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_reading_store(self, services: Services) -> None:
-        """Read the store repeatedly until it is cancelled; while the store does not answer, the last numbers remain."""
+        """Read the store repeatedly until it is cancelled; while the store does not answer, the
+        last numbers remain."""
         while True:
             with suppress(SpaceError):
                 await self.read_store(services)
@@ -64,10 +73,15 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
         states = [state for _, state, _ in await collateral_states(store)]
         held = [state for state in states if not state.is_wish]
         self._set("sealspace_collateral_documents", len(held))
-        self._set("sealspace_collateral_age_seconds", max([now - state.refreshed_at for state in held], default=0))
+        self._set(
+            "sealspace_collateral_age_seconds",
+            max([now - state.refreshed_at for state in held], default=0),
+        )
         self._set("sealspace_collateral_failing", len([state for state in states if state.failed]))
         self._set("sealspace_store_files_bytes", counter_of(await read_row(store, BODIES_COUNTER)))
-        unsealed_at = await oldest_unsealed_at(store, chain_of(services), now=now, window_s=DELAYED_S)
+        unsealed_at = await oldest_unsealed_at(
+            store, chain_of(services), now=now, window_s=DELAYED_S
+        )
         self._set("sealspace_audit_lag_seconds", 0 if unsealed_at is None else now - unsealed_at)
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -76,4 +90,5 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             self._set("sealspace_claim_floor_ahead_seconds", clocks.floor_ahead_s)
 
     def _set(self, series: str, number: float) -> None:
-        self.cells[series,].set(max(int(number), 0))  # a clock that was set back gives no negative age
+        # a clock that was set back gives no negative age
+        self.cells[series,].set(max(int(number), 0))

@@ -1,8 +1,9 @@
-"""From the text of an invocation to a judged call: parse, time, signature, replay, chain (wire §4.1 to §4.3).
+"""From the text of an invocation to a judged call: parse, time, signature, replay, chain (wire §4.1
+to §4.3).
 
-Everything a decision rests on is read at one moment, together with the replay record of the token, so that one answer
-sees one state (I14). The order of the checks is the wire's; a client without authority learns nothing that the chain
-does not entitle it to.
+Everything a decision rests on is read at one moment, together with the replay record of the token,
+so that one answer sees one state (I14). The order of the checks is the wire's; a client without
+authority learns nothing that the chain does not entitle it to.
 
 Example:
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
@@ -49,11 +50,14 @@ from ..refusal import Refusal
 from ..services import Services
 
 
-def admit_token(header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None) -> Invocation:
+def admit_token(
+    header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None
+) -> Invocation:
     """Read an invocation and check time, signature and lifetime (I1 to I4).
 
     Args:
-        only_for: the node's DID, which the token has to name as it is (T8); None: `read_call` checks the audience.
+        only_for: the node's DID, which the token has to name as it is (T8); None: `read_call`
+            checks the audience.
 
     Raises:
         MalformedToken, RequestError, BadSignature, ChainError: in this order.
@@ -84,7 +88,8 @@ _BINDING_FACTS: Final = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """A judged invocation, and the rows and pages that the operation asked for, read at the same moment."""
+    """A judged invocation, and the rows and pages that the operation asked for, read at the same
+    moment."""
 
     invocation: Invocation
     authority: Authority
@@ -106,7 +111,13 @@ class Call(Struct, frozen=True, gc=False):
             raise Refusal("space-not-found")
 
     def audit(
-        self, services: Services, action: str, subject: str, detail: bytes = b"", *, at: float | None = None
+        self,
+        services: Services,
+        action: str,
+        subject: str,
+        detail: bytes = b"",
+        *,
+        at: float | None = None,
     ) -> Put:
         """Return the audit record of what the call did, by default now."""
         record = AuditRecord(
@@ -130,23 +141,27 @@ async def read_call(
     claiming: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Read what the call needs at one moment, claim its replay record, and judge its kind and chain.
+    """Read what the call needs at one moment, claim its replay record, and judge its kind and
+    chain.
 
     Args:
         invocation: verified; see `admit_token`.
         keys: rows that the operation needs, returned as `Call.records` in this order.
         ranges: ranges that the operation needs, returned as `Call.pages` in this order.
-        claiming: whether this read claims the replay record; False only where a commit is planned again (ST4).
-        addressed: whether the token has to address this node or its own signer; False only where the caller checks that
-            itself, with the error and at the place that the wire prescribes.
+        claiming: whether this read claims the replay record; False only where a commit is planned
+            again (ST4).
+        addressed: whether the token has to address this node or its own signer; False only where
+            the caller checks that itself, with the error and at the place that the wire prescribes.
     Raises:
         WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
-        Refusal: `duplicate-invocation`, the token was used before, in whatever spelling (I20); `replay-unknown`.
+        Refusal: `duplicate-invocation`, the token was used before, in whatever spelling (I20);
+            `replay-unknown`.
         ChainError: as `judge_invocation` says (I30 to I35).
         SpaceError: the store does not answer.
     """
     if addressed:
-        check_addressed(invocation, services.keyring.node_did)  # T8: nothing is claimed for another node's token
+        # T8: nothing is claimed for another node's token
+        check_addressed(invocation, services.keyring.node_did)
     await services.cohort.yield_to_cohort()
     own = invocation.content_key
     claim = claim_of(own, expires_at=invocation.expires_at)
@@ -161,7 +176,8 @@ async def read_call(
         ranges=ranges,
     )
     if snapshot.claimed is False:  # without a claim nothing is refused
-        raise Refusal("replay-unknown" if snapshot.is_forgotten else "duplicate-invocation")  # I12, I20
+        # I12, I20
+        raise Refusal("replay-unknown" if snapshot.is_forgotten else "duplicate-invocation")
     records = snapshot.records
     marks = marks_of(contents, records[marks_at:spaces_at])
     if own in marks:  # T9: a delegation, revoked or not
@@ -181,7 +197,8 @@ async def read_call(
 
 
 def check_unbound(invocation: Invocation) -> None:
-    """Check that no fact of a token binds it to a route; the routes that require such a fact check it themselves."""
+    """Check that no fact of a token binds it to a route; the routes that require such a fact check
+    it themselves."""
     for fact in invocation.facts:
         if isinstance(fact, dict) and fact.get("type") in _BINDING_FACTS:
             raise WrongKind
@@ -198,9 +215,13 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
 
 
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
-    """Return the members of the closures of some delegations, each once, up to one more than a chain may have.
+    """Return the members of the closures of some delegations, each once, up to one more than a
+    chain may have.
 
-    One more than the limit is enough: the chain rules refuse such a chain before they look at a mark (D30, I13).
+    One more than the limit is enough: the chain rules refuse such a chain before they look at a
+    mark (D30, I13).
     """
-    members = [member.content_key for stored in found if stored is not None for member in stored.closure]
+    members = [
+        member.content_key for stored in found if stored is not None for member in stored.closure
+    ]
     return tuple(dict.fromkeys(members))[: MAX_CHAIN_NODES + 1]

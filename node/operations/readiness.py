@@ -1,7 +1,8 @@
-"""Whether writes work: a canary write inside a time limit, the schema, the release record (wire 7.1).
+"""Whether writes work: a canary write inside a time limit, the schema, the release record (wire
+7.1).
 
-A process that lives does not necessarily serve: a node whose disk is full or whose storekeeper has ended still answers
-/healthz.
+A process that lives does not necessarily serve: a node whose disk is full or whose storekeeper has
+ended still answers /healthz.
 """
 
 import asyncio
@@ -31,9 +32,9 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
         schema: `ok`, `missing` or the code of the store's error.
         release: `ok`, `missing` or the code of what is wrong with the release record.
         objects: `ok`, `slow` or the code of what is wrong with the object store.
-        own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in this worker; left out
-            of a node that runs in no trust domain. Values and secrets are served without it, so it is reported and does
-            not count (AT44).
+        own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in
+            this worker; left out of a node that runs in no trust domain. Values and secrets are
+            served without it, so it is reported and does not count (AT44).
     """
 
     ready: bool
@@ -45,7 +46,8 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReadinessProbe:
-    """At most one check a second, however many ask: unauthenticated clients must not make the node sync its disk."""
+    """At most one check a second, however many ask: unauthenticated clients must not make the node
+    sync its disk."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()

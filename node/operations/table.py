@@ -1,9 +1,10 @@
-"""What a token can ask for on `/invoke`: a row for each ability, and how a call is carried out (wire §4, I6 to I15).
+"""What a token can ask for on `/invoke`: a row for each ability, and how a call is carried out
+(wire §4, I6 to I15).
 
     ability, resource → row → plan of the whole token → run → result
 
-A service is added by its module and a row here. The surface that was called reads the `Message`, and lays out the
-result of a run by its type.
+A service is added by its module and a row here. The surface that was called reads the `Message`,
+and lays out the result of a run by its type.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -35,7 +36,13 @@ from ..refusal import Refusal
 from ..services import Services
 from .authorise import check_unbound, read_call
 from .delegations.read_capabilities import is_about_grants, read_capabilities
-from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
+from .delegations.space_service import (
+    is_about_one,
+    is_about_spaces,
+    list_spaces,
+    make_space,
+    read_space,
+)
 from .releases.decrypt import decrypt_invoked, is_about_network
 from .values.conditions import NO_OPTIONS, asks, parse_options
 from .values.kv_batch import put_all, read_all
@@ -60,7 +67,8 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """How several capabilities of one row share an answer: at most so many, `said` is how a refusal names them."""
+    """How several capabilities of one row share an answer: at most so many, `said` is how a refusal
+    names them."""
 
     said: str
     most: int
@@ -72,9 +80,12 @@ class Row(Struct, frozen=True, eq=False):
     """A service of `/invoke`.
 
     Attributes:
-        ability: what asks for it, its other names included; one that ends with `/` means all that begin so.
-        about: whether a resource is one that it serves; on any other the ability is authorised and does nothing.
-        run: carries out one capability; it judges the token in the read that its result rests on (I14).
+        ability: what asks for it, its other names included; one that ends with `/` means all that
+            begin so.
+        about: whether a resource is one that it serves; on any other the ability is authorised and
+            does nothing.
+        run: carries out one capability; it judges the token in the read that its result rests on
+            (I14).
         operation: the name under which it is counted.
         batch: how several are carried out; None: they have no common answer (Q3).
         takes_all: the token belongs to this service, whatever else it holds.
@@ -147,14 +158,28 @@ TABLE: Final = (
     Row(KV_LIST, is_value, list_granted, "kv_list"),
     PUT_VALUE,
     DELETE_VALUE,
-    Row(CAPABILITIES_READ, is_about_grants, lambda r: read_capabilities(r.services, r.invocation, r.step.space)),
-    Row(SPACE_LIST, is_about_spaces, lambda r: list_spaces(r.services, r.invocation, r.step.space.owner)),
+    Row(
+        CAPABILITIES_READ,
+        is_about_grants,
+        lambda r: read_capabilities(r.services, r.invocation, r.step.space),
+    ),
+    Row(
+        SPACE_LIST,
+        is_about_spaces,
+        lambda r: list_spaces(r.services, r.invocation, r.step.space.owner),
+    ),
     Row(
         SPACE_CREATE,
         is_about_one,
-        lambda r: make_space(r.services, r.invocation, r.step.space.owner, r.step.path, client=r.message.client),
+        lambda r: make_space(
+            r.services, r.invocation, r.step.space.owner, r.step.path, client=r.message.client
+        ),
     ),
-    Row(SPACE_INFO, is_about_one, lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path)),
+    Row(
+        SPACE_INFO,
+        is_about_one,
+        lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path),
+    ),
     # Of those that take a whole token the first one takes it (I6, I7, I8).
     OPEN_KEY,
     Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
@@ -168,8 +193,8 @@ _TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
 def check_call(invocation: Invocation) -> None:
     """Check that a token is no request that another route serves.
 
-    A request for the delegations of an account passes: as a call it does nothing. On `/invoke` decrypt requests are
-    recognised before this check (I6).
+    A request for the delegations of an account passes: as a call it does nothing. On `/invoke`
+    decrypt requests are recognised before this check (I6).
 
     Args:
         invocation: verified.
@@ -200,25 +225,29 @@ class Plan(Struct, frozen=True):
 def plan_call(services: Services, invocation: Invocation, message: Message) -> Plan:
     """Decide what a token asks for; its capabilities alone choose, and nothing runs.
 
-    A token may hold many capabilities; each that a row is about has one outcome, every other one is authorised and does
-    nothing. Outcomes that cannot share an answer are refused (Q3).
+    A token may hold many capabilities; each that a row is about has one outcome, every other one is
+    authorised and does nothing. Outcomes that cannot share an answer are refused (Q3).
 
     Args:
         invocation: admitted, see `admit_token`.
         message: what came with it.
     Raises:
         WrongKind: another route serves it (T12).
-        `bad-option`: a header is malformed or asks for what this call cannot have (I9), or the outcomes have no common
-            answer (I10, I15).
+        `bad-option`: a header is malformed or asks for what this call cannot have (I9), or the
+            outcomes have no common answer (I10, I15).
     Does not check:
-        Whether the token may act on it, and whether it was used: the run checks this in its first read.
+        Whether the token may act on it, and whether it was used: the run checks this in its first
+            read.
     """
     rows, steps = _asked(invocation)
-    if OPEN_KEY not in rows:  # I6 comes first: a request for a key is bound to its own body and fact
+    # I6 comes first: a request for a key is bound to its own body and fact
+    if OPEN_KEY not in rows:
         check_call(invocation)  # T12
     for row in _TAKING_ALL:
         if row in rows:
-            return Plan(row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message))
+            return Plan(
+                row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message)
+            )
     options = NO_OPTIONS
     if asks(message.headers):  # I9
         options = parse_options(
@@ -238,7 +267,8 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
 
 
 def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the row of each capability that asks for something, and the steps of those on spaces."""
+    """Return the row of each capability that asks for something, and the steps of those on
+    spaces."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
@@ -263,7 +293,8 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
         if len(rows) > MAX_BATCH_READS:  # a refusal for their number comes first
             raise _too_many(_READS, MAX_BATCH_READS)
         raise Refusal(  # Q3
-            "bad-option", "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
+            "bad-option",
+            "Multiple invocation outcomes require a homogeneous KV get or metadata batch",
         )
     if row.batch.check is not None:
         row.batch.check(request)

@@ -22,8 +22,11 @@ class AdminKey:
     digest: bytes = field(repr=False)
 
     def opens(self, header: str) -> bool:
-        """Whether an `Authorization` value is `Bearer ` and the secret; takes equal time for values of equal length."""
-        return compare_digest(blake3(header.encode("utf-8", "surrogateescape")).digest(), self.digest)
+        """Whether an `Authorization` value is `Bearer ` and the secret; takes equal time for values
+        of equal length."""
+        return compare_digest(
+            blake3(header.encode("utf-8", "surrogateescape")).digest(), self.digest
+        )
 
 
 def load_admin_key(admin: Admin) -> AdminKey | None:

@@ -1,4 +1,5 @@
-"""The trust domain that the node itself runs in: who makes its quotes, who gives it its root secret.
+"""The trust domain that the node itself runs in: who makes its quotes, who gives it its root
+secret.
 
 A guest agent is looked for each time it is needed: it may be started after the node, or anew.
 """

@@ -1,7 +1,9 @@
-"""The node's own quotes: one at a time in a worker, in a thread of their own, behind a bounded queue.
+"""The node's own quotes: one at a time in a worker, in a thread of their own, behind a bounded
+queue.
 
-A platform takes some 40 ms for a quote, and may take any time when it is in trouble. Whoever asks waits for a stated
-time and no longer; a quote that is under way then holds its place, so that threads cannot pile up behind it.
+A platform takes some 40 ms for a quote, and may take any time when it is in trouble. Whoever asks
+waits for a stated time and no longer; a quote that is under way then holds its place, so that
+threads cannot pile up behind it.
 """
 
 import asyncio
@@ -20,7 +22,8 @@ from .own_platform import quote_source
 
 UNTRIED: Final = "untried"
 WORKS: Final = "ok"
-TOO_SLOW: Final = "source_slow"  # spelled as the codes of sources, beside which the wire says it (AT44)
+# spelled as the codes of sources, beside which the wire says it (AT44)
+TOO_SLOW: Final = "source_slow"
 
 
 class OwnQuotes:

@@ -1,8 +1,9 @@
 """The root secret: every key of the node derives from it, so it is read once and shown never.
 
-In order: the environment (base64url without padding), a file of raw bytes, the key service of the platform where that
-is set, the file `secret` in the data folder, which the first start makes with mode 0600. It is made only for an empty
-folder: a store whose secret is lost must not be opened with a new one.
+In order: the environment (base64url without padding), a file of raw bytes, the key service of the
+platform where that is set, the file `secret` in the data folder, which the first start makes with
+mode 0600. It is made only for an empty folder: a store whose secret is lost must not be opened with
+a new one.
 """
 
 import stat
@@ -27,7 +28,9 @@ SECRET_FILE_NAME = "secret"  # noqa: S105  # a file name
 STORE_FOLDER_NAME = "store"
 
 
-def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None) -> bytes:
+def load_root_secret(
+    config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None
+) -> bytes:
     """Return the root secret, and make it on the first start.
 
     Args:
@@ -39,14 +42,16 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
         32 bytes or more.
 
     Raises:
-        SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or lost; or the platform
-            does not give it.
+        SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or
+            lost; or the platform does not give it.
         StoreMisused: a restore into the data folder did not end; nothing is made there (BK4).
     """
     if config.secret.value is not None:
         named = decode_url(config.secret.value)
         if named is None:
-            raise SecretUnusable("secret.value is not base64url without padding", hint=_how_to_mend(config))
+            raise SecretUnusable(
+                "secret.value is not base64url without padding", hint=_how_to_mend(config)
+            )
         return _bounded(named, "secret.value", config)
     if config.secret.file is not None:
         return _from_file(Path(config.secret.file), config)
@@ -56,18 +61,25 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
     if path.exists():
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise SecretUnusable(
-                f"the secret file {path.absolute()} is open to others", hint=f"chmod 600 {path.absolute()}"
+                f"the secret file {path.absolute()} is open to others",
+                hint=f"chmod 600 {path.absolute()}",
             )
         return _from_file(path, config)
     if (config.data / STORE_FOLDER_NAME).exists():
         raise SecretUnusable(
             f"the data folder {config.data} holds a store, but its secret is missing",
-            hint=f"put the store's secret back as {path.absolute()} with mode 0600, or name it with --secret-file",
+            hint=(
+                f"put the store's secret back as {path.absolute()} with mode 0600, or name it with"
+                " --secret-file"
+            ),
         )
     try:
-        refuse_restoring(config.data)  # a secret made there would be another than the restored store's
+        # a secret made there would be another than the restored store's
+        refuse_restoring(config.data)
     except StoreUnavailable as error:
-        raise StoreMisused(f"no root secret is made: {error}", hint=f"ls -la {config.data}") from None
+        raise StoreMisused(
+            f"no root secret is made: {error}", hint=f"ls -la {config.data}"
+        ) from None
     secret = _make(path, entropy)
     if on_made is not None:
         on_made(path.absolute())
@@ -75,15 +87,20 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
 
 
 def secret_origin(config: Config) -> SecretOrigin:
-    """Return who else may have the root secret: with "platform" nobody outside the trust domain (AT42)."""
+    """Return who else may have the root secret: with "platform" nobody outside the trust domain
+    (AT42)."""
     named = config.secret.value is not None or config.secret.file is not None
     return "platform" if config.secret.platform and not named else "operator"
 
 
 def where_the_secret_is(config: Config, node_did: str) -> str:
-    """Return what to do where the store belongs to another node DID than the secret at hand gives."""
+    """Return what to do where the store belongs to another node DID than the secret at hand
+    gives."""
     if secret_origin(config) == "platform":
-        return "run the application, key provider and secret.platform_path that the store was made with: see its app id"
+        return (
+            "run the application, key provider and secret.platform_path that the store was made"
+            " with: see its app id"
+        )
     return f"start with the secret of {node_did}: --secret-file FILE"
 
 
@@ -91,11 +108,14 @@ def _from_platform(config: Config) -> bytes:
     try:
         secret = key_source(config.platform).key(config.secret.platform_path)
     except EvidenceSourceError as error:
-        # What an agent says when it refuses is the agent's own text, and is not repeated beside a secret.
+        # What an agent says when it refuses is the agent's own text, and is not repeated beside a
+        # secret.
         detail = f": {error.detail}" if isinstance(error, SourceUnavailable) else ""
         raise SecretUnusable(
             f"the platform gives no root secret ({error.code}){detail}",
-            hint="sealspace doctor; is the guest agent's socket mounted, and platform.socket right?",
+            hint=(
+                "sealspace doctor; is the guest agent's socket mounted, and platform.socket right?"
+            ),
         ) from None
     return _bounded(secret, "the platform", config)
 
@@ -108,21 +128,27 @@ def _from_file(path: Path, config: Config) -> bytes:
 def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise SecretUnusable(
-            f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}",
+            f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to"
+            f" {MAX_SECRET_BYTES}",
             hint=_how_to_mend(config, source if isinstance(source, Path) else None),
         )
     return secret
 
 
 def _how_to_mend(config: Config, path: Path | None = None) -> str:
-    """Return what to do about a secret that cannot be used, in the file `path` or else in the settings.
+    """Return what to do about a secret that cannot be used, in the file `path` or else in the
+    settings.
 
     What is left of a store's secret is never to be replaced by a new one.
     """
     has_store = (config.data / STORE_FOLDER_NAME).exists() or config.is_shared
     if path is not None:
         mend = f"put the store's secret back at {path} from your copy"
-        return mend if has_store else f"{mend}; for a new node name a file of 32 random bytes with --secret-file"
+        return (
+            mend
+            if has_store
+            else f"{mend}; for a new node name a file of 32 random bytes with --secret-file"
+        )
     if has_store:
         return "put the store's secret back into secret.value from your copy"
     return "for a new node make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='"
@@ -136,5 +162,7 @@ def _make(path: Path, entropy: Entropy) -> bytes:
         make_file(path, secret)
     except OSError as error:
         reason = error.strerror or "cannot be written"
-        raise SecretUnusable(f"cannot make the secret file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
+        raise SecretUnusable(
+            f"cannot make the secret file {path}: {reason}", hint=f"ls -ld {path.parent}"
+        ) from None
     return secret

@@ -1,4 +1,5 @@
-"""The root secret sealed to a passphrase, for a backup: a file that `age --decrypt` opens too (BK8).
+"""The root secret sealed to a passphrase, for a backup: a file that `age --decrypt` opens too
+(BK8).
 
     age-encryption.org/v1
     -> scrypt <salt> <binary logarithm of scrypt's N>
@@ -6,8 +7,9 @@
     --- <HMAC of all of the above under the file key>
     <nonce><the secret, under the file key and the nonce>         bytes; the rest is base64 without padding
 
-scrypt takes N KiB of memory. A library of the format chooses N by the speed of the machine, 512 MiB on a fast one; here
-it is 2^17 in what is sealed, and at most 2^18 in what is opened, which is what `age` takes.
+scrypt takes N KiB of memory. A library of the format chooses N by the speed of the machine, 512 MiB
+on a fast one; here it is 2^17 in what is sealed, and at most 2^18 in what is opened, which is what
+`age` takes.
 
 Source: age-encryption.org/v1, C2SP, with the one recipient `scrypt` and one chunk.
 """
@@ -37,7 +39,8 @@ _TAG_BYTES: Final = 16
 _WRAP_NONCE: Final = bytes(12)
 _LAST_CHUNK: Final = bytes(11) + b"\x01"
 _FORM: Final = re.compile(
-    rb"(?P<head>age-encryption\.org/v1\n-> scrypt (?P<salt>[A-Za-z0-9+/]{22}) (?P<log_n>[1-9][0-9]?)\n"
+    rb"(?P<head>age-encryption\.org/v1\n-> scrypt (?P<salt>[A-Za-z0-9+/]{22})"
+    rb" (?P<log_n>[1-9][0-9]?)\n"
     rb"(?P<wrapped>[A-Za-z0-9+/]{43})\n---) (?P<mac>[A-Za-z0-9+/]{43})\n(?P<payload>.*)",
     re.DOTALL,
 )
@@ -48,10 +51,22 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
     if len(passphrase) < MIN_PASSPHRASE_CHARS:
         text = f"the passphrase has less than {MIN_PASSPHRASE_CHARS} characters"
         raise SecretUnusable(text, hint="choose six random words, or more")
-    salt, file_key, nonce = entropy.token(16), entropy.token(_FILE_KEY_BYTES), entropy.token(_NONCE_BYTES)
-    wrapped = ChaCha20Poly1305(_wrap_key(passphrase, salt, _LOG_N)).encrypt(_WRAP_NONCE, file_key, None)
-    head = b"age-encryption.org/v1\n-> scrypt %s %d\n%s\n---" % (_encoded(salt), _LOG_N, _encoded(wrapped))
-    payload = ChaCha20Poly1305(_derived(file_key, nonce, b"payload")).encrypt(_LAST_CHUNK, secret, None)
+    salt, file_key, nonce = (
+        entropy.token(16),
+        entropy.token(_FILE_KEY_BYTES),
+        entropy.token(_NONCE_BYTES),
+    )
+    wrapped = ChaCha20Poly1305(_wrap_key(passphrase, salt, _LOG_N)).encrypt(
+        _WRAP_NONCE, file_key, None
+    )
+    head = b"age-encryption.org/v1\n-> scrypt %s %d\n%s\n---" % (
+        _encoded(salt),
+        _LOG_N,
+        _encoded(wrapped),
+    )
+    payload = ChaCha20Poly1305(_derived(file_key, nonce, b"payload")).encrypt(
+        _LAST_CHUNK, secret, None
+    )
     return head + b" " + _encoded(_mac(file_key, head).finalize()) + b"\n" + nonce + payload
 
 
@@ -63,8 +78,8 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         passphrase: untrusted.
 
     Raises:
-        SecretUnusable: the passphrase is another, the bytes are something else or were altered, or there is no memory
-            for scrypt.
+        SecretUnusable: the passphrase is another, the bytes are something else or were altered, or
+            there is no memory for scrypt.
     """
     found = _FORM.fullmatch(sealed)
     payload = b"" if found is None else found["payload"]
@@ -84,7 +99,10 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     except (InvalidTag, InvalidSignature, ValueError):
         raise SecretUnusable(
             "this passphrase does not open the root secret in the backup",
-            hint="give the one that the backup was made with, or --without-secret to restore the rest",
+            hint=(
+                "give the one that the backup was made with, or --without-secret to restore the"
+                " rest"
+            ),
         ) from None
 
 
@@ -94,7 +112,8 @@ def _wrap_key(passphrase: str, salt: bytes, log_n: int) -> bytes:
         return scrypt.derive(passphrase.encode("utf-8", "surrogateescape"))
     except MemoryError:
         raise SecretUnusable(
-            f"there is no memory for scrypt, which takes {1 << log_n >> 10} MiB", hint="free memory, and start it again"
+            f"there is no memory for scrypt, which takes {1 << log_n >> 10} MiB",
+            hint="free memory, and start it again",
         ) from None
 
 
@@ -113,5 +132,6 @@ def _encoded(data: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    """Read canonical base64: with bits beyond the last byte another text would open as well; ValueError for those."""
+    """Read canonical base64: with bits beyond the last byte another text would open as well;
+    ValueError for those."""
     return decode_multibase(f"m{text.decode()}")[1]

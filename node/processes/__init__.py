@@ -1,1 +1,2 @@
-"""The processes of a node: supervisor, workers, the single writer; how they start, communicate and end."""
+"""The processes of a node: supervisor, workers, the single writer; how they start, communicate and
+end."""

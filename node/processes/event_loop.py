@@ -1,6 +1,8 @@
-"""Which event loop a worker and the storekeeper run on: uvloop where the extra `fast` installed it, else asyncio's own.
+"""Which event loop a worker and the storekeeper run on: uvloop where the extra `fast` installed it,
+else asyncio's own.
 
-Nothing else differs: the same code runs on both. The line `worker-started` of the log says which one is used.
+Nothing else differs: the same code runs on both. The line `worker-started` of the log says which
+one is used.
 """
 
 import asyncio

@@ -1,10 +1,12 @@
 """The messages between the supervisor and its processes.
 
-A process starts without settings: it imports first, then reads one line of JSON from its standard input. The line
-contains the root secret, which is therefore neither in an argument nor in the environment. The supervisor keeps the
-other end of that pipe open; when it closes, because the supervisor ended in whatever way, the process ends itself.
+A process starts without settings: it imports first, then reads one line of JSON from its standard
+input. The line contains the root secret, which is therefore neither in an argument nor in the
+environment. The supervisor keeps the other end of that pipe open; when it closes, because the
+supervisor ended in whatever way, the process ends itself.
 
-On its standard output a process writes `ready` once, or `refused` and the reason. Logs go to standard error.
+On its standard output a process writes `ready` once, or `refused` and the reason. Logs go to
+standard error.
 """
 
 import gc
@@ -41,7 +43,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Return a text without the secret."""
-        return f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first}, again={self.again})"
+        return (
+            f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first},"
+            f" again={self.again})"
+        )
 
 
 class StartRefusal(msgspec.Struct, frozen=True):
@@ -58,9 +63,11 @@ def encode_launch(launch: Launch) -> bytes:
 
 
 def receive_launch() -> Launch:
-    """Read the line that starts this process, whose logs and end are as the supervisor wants from then on.
+    """Read the line that starts this process, whose logs and end are as the supervisor wants from
+    then on.
 
-    What was imported until now is kept for the life of the process, so the garbage collector no longer examines it.
+    What was imported until now is kept for the life of the process, so the garbage collector no
+    longer examines it.
     """
     gc.freeze()
     gc.enable()
@@ -74,10 +81,12 @@ def receive_launch() -> Launch:
 
 
 def end_with_parent() -> None:
-    """Have this process end by SIGTERM when its parent closes the pipe of its standard input, which was read."""
+    """Have this process end by SIGTERM when its parent closes the pipe of its standard input, which
+    was read."""
 
     def wait() -> None:
-        while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
+        # nothing more is ever sent; only the end of the file follows
+        while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -102,8 +111,15 @@ def _report(line: bytes) -> None:
 def own_program(code: str, *arguments: str) -> list[str]:
     """Return the command that runs code of ours in a process that imports from where this one does.
 
-    The import path is its first argument. -P keeps the current directory out: there may be a `pickle.py` of another
-    user's, or a folder named `spaces`.
+    The import path is its first argument. -P keeps the current directory out: there may be a
+    `pickle.py` of another user's, or a folder named `spaces`.
     """
     own_path = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); "
-    return [sys.executable, "-P", "-c", own_path + code, "\n".join(path for path in sys.path if path), *arguments]
+    return [
+        sys.executable,
+        "-P",
+        "-c",
+        own_path + code,
+        "\n".join(path for path in sys.path if path),
+        *arguments,
+    ]

@@ -1,7 +1,7 @@
 """Opening a store at the start of a process: schema, identity, release record (store §7, RL16).
 
-Every process that opens the store does this; the very first one writes the rows, the others compare. Nothing is served
-until it is done.
+Every process that opens the store does this; the very first one writes the rows, the others
+compare. Nothing is served until it is done.
 """
 
 from datetime import UTC, datetime
@@ -53,9 +53,10 @@ async def claim_store(
 ) -> Services:
     """Compare the store with the secret and the configuration, and return the services over it.
 
-    `again`: this process replaces one of a node that has started. Then a release record that has become stricter than
-    the configuration meanwhile is no reason to stop: releases are decided by the record.
-    Raises StoreMisused, ReleaseLoosened, ConfigurationError for a file that the settings name, and SpaceError.
+    `again`: this process replaces one of a node that has started. Then a release record that has
+    become stricter than the configuration meanwhile is no reason to stop: releases are decided by
+    the record. Raises StoreMisused, ReleaseLoosened, ConfigurationError for a file that the
+    settings name, and SpaceError.
     """
     if not again:
         await refuse_beside_original(config, store)  # BK6
@@ -90,7 +91,9 @@ async def claim_store(
     )
 
 
-async def _claim_rows(config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool) -> bytes:
+async def _claim_rows(
+    config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
+) -> bytes:
     """Compare the store's own rows, written where they are absent; return the store's id."""
     try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
@@ -103,7 +106,8 @@ async def _claim_rows(config: Config, store: Store, keyring: Keyring, entropy: E
         raise start_refused(config, error) from error
     except (RecordDamaged, RecordError) as error:
         raise StoreMisused(
-            f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
+            f"the store cannot be read: {error}",
+            hint="start the version that wrote the store, or restore a backup",
         ) from error
     return identity.store_id
 
@@ -113,7 +117,9 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
     except InvalidIdentifier as error:
-        raise ConfigurationError(f"hosting.listed: {error.text}", hint="write whole DIDs, like did:key:z6Mk…") from None
+        raise ConfigurationError(
+            f"hosting.listed: {error.text}", hint="write whole DIDs, like did:key:z6Mk…"
+        ) from None
     bounds = Bounds(
         per_grant=hosting.spaces_per_grant,
         per_owner=hosting.spaces_per_owner,
@@ -129,11 +135,14 @@ async def load_collateral(services: Services) -> None:
     if folder is None:
         return
     rules = refresh_rules(services.config.collateral)
-    await import_folder(services.store, Path(folder), root=services.trust_root, clock=services.clock, rules=rules)
+    await import_folder(
+        services.store, Path(folder), root=services.trust_root, clock=services.clock, rules=rules
+    )
 
 
 async def report_closed_minutes(services: Services) -> None:
-    """Say once, at the start over a store that was restored, until when requests are refused (BK5)."""
+    """Say once, at the start over a store that was restored, until when requests are refused
+    (BK5)."""
     floor = await read_row(services.store, CLAIM_FLOOR_KEY)
     if floor is None or not floor.value:
         return
@@ -143,8 +152,8 @@ async def report_closed_minutes(services: Services) -> None:
         return
     open_from = datetime.fromtimestamp(now + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     tell_operator(
-        f"the store was restored: tokens that expire before {open_from} are refused, as they may have "
-        "been used before; every client is answered from then on"
+        f"the store was restored: tokens that expire before {open_from} are refused, as they may"
+        " have been used before; every client is answered from then on"
     )
 
 
@@ -152,12 +161,17 @@ async def _claim_release_record(config: Config, store: Store) -> None:
     """Write the release record where it is absent, and compare the settings with it."""
     record = await recorded_release(store)
     if record is None:
-        put = Put(RELEASE_RECORD_KEY, encode_release_record(configured_record(config.release)), expect=ABSENT)
+        put = Put(
+            RELEASE_RECORD_KEY,
+            encode_release_record(configured_record(config.release)),
+            expect=ABSENT,
+        )
         await store.commit(Commit(puts=(put,)))
         record = await recorded_release(store)  # ours, or that of a process that was faster
     if record is None:
         raise StoreBusy("the release record could not be written")
     if (difference := loosened(config.release, record)) is not None:
         raise ReleaseLoosened(
-            difference, hint="sealspace admin release show; sealspace admin release set changes the record"
+            difference,
+            hint="sealspace admin release show; sealspace admin release set changes the record",
         )

@@ -39,7 +39,8 @@ def main() -> int:
     except SpaceError as error:
         report_refusal(_refusal(error, launch))
         return 1
-    except OSError as error:  # it may be temporary: the supervisor tries again; a traceback would show the message
+    except OSError as error:
+        # it may be temporary: the supervisor tries again; a traceback would show the message
         log_warning("storekeeper-failed", **describe(error))
         return 1
 
@@ -48,8 +49,11 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
     data = launch.config.data
     if isinstance(error, StoreLocked):
         return StoreMisused(
-            f"another node is running on the data folder {data}", hint="stop it, or choose another --data"
+            f"another node is running on the data folder {data}",
+            hint="stop it, or choose another --data",
         )
     if isinstance(error, StartRefused):
         return start_refused(launch.config, error)
-    return StoreMisused(f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}")
+    return StoreMisused(
+        f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}"
+    )

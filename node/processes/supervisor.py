@@ -1,12 +1,16 @@
-"""`sealspace serve`: one listening socket, one storekeeper, N workers; a process that ends is restarted.
+"""`sealspace serve`: one listening socket, one storekeeper, N workers; a process that ends is
+restarted.
 
-- On a database (`store.url`) there is no storekeeper: workers are launched as soon as the secret is read.
-- The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
-  Also inherited are the counts by which several workers share connections (`acceptor`).
-- Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
-  a worker gets its settings, which also start its work, when the storekeeper is ready.
-- SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper ends; what still
-  runs two seconds later is killed. A second signal kills at once.
+- On a database (`store.url`) there is no storekeeper: workers are launched as soon as the secret is
+    read.
+- The socket is bound once and inherited, so that a worker that is replaced loses no port and no
+  connection of others. Also inherited are the counts by which several workers share connections
+  (`acceptor`).
+- Processes start by exec, never by fork with an open environment, and import while the storekeeper
+  opens the store; a worker gets its settings, which also start its work, when the storekeeper is
+  ready.
+- SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper
+  ends; what still runs two seconds later is killed. A second signal kills at once.
 """
 
 import os
@@ -42,13 +46,17 @@ MANAGER_STOPPING: Final = b"STOPPING=1\nSTATUS=finishing requests"
 def report_to_manager(state: bytes) -> None:
     """Send a state to the service manager (`sd_notify` of systemd) once, without waiting.
 
-    The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent; a manager that does not listen
-    is no reason to stop.
+    The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent; a manager
+    that does not listen is no reason to stop.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):  # a path, or an abstract name; a VM's `vsock:` is not for a process here
+    # a path, or an abstract name; a VM's `vsock:` is not for a process here
+    if not address.startswith(("/", "@")):
         return
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
+    ):
         sender.sendto(state, f"\0{address[1:]}" if address.startswith("@") else address)
 
 
@@ -56,20 +64,22 @@ _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
 _STEADY_S = 30.0  # a process that ran this long is restarted without delay
 
-# Imports create only permanent objects, so the collector is off until `receive_launch`: it takes a sixth of their time.
+# Imports create only permanent objects, so the collector is off until `receive_launch`: it takes a
+# sixth of their time.
 _CODE = "import gc; gc.disable(); from node.processes.{} import main; sys.exit(main())"
 
-# glibc returns the end of its heap as soon as 128 KiB of it are free and requests it again a moment later: some 500
-# pages for an upload of 10 MiB. So blocks of up to 2 MiB are taken from the heap, which keeps 4 MiB of freed memory.
-# Once set, both are fixed: otherwise glibc raises them to 32 and 64 MiB. Other C libraries ignore both variables.
+# glibc returns the end of its heap as soon as 128 KiB of it are free and requests it again a moment
+# later: some 500 pages for an upload of 10 MiB. So blocks of up to 2 MiB are taken from the heap,
+# which keeps 4 MiB of freed memory. Once set, both are fixed: otherwise glibc raises them to 32 and
+# 64 MiB. Other C libraries ignore both variables.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 
 
 class NodeProcess:
     """One process that the supervisor starts, reads messages from and restarts.
 
-    It imports from the same places as its parent and from nowhere else: not from the current directory, where a folder
-    named `spaces` would otherwise be taken for ours.
+    It imports from the same places as its parent and from nowhere else: not from the current
+    directory, where a folder named `spaces` would otherwise be taken for ours.
     """
 
     def __init__(self, name: str) -> None:
@@ -97,7 +107,8 @@ class NodeProcess:
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,
             env=_MALLOC | child_environment(),  # what the operator sets takes precedence
-            process_group=0,  # a Ctrl-C reaches the supervisor alone, which stops the others in order
+            # a Ctrl-C reaches the supervisor alone, which stops the others in order
+            process_group=0,
         )
         assert self._process.stdout is not None  # stdout=PIPE
         self.status_fd = self._process.stdout.fileno()
@@ -118,7 +129,9 @@ class NodeProcess:
             status = process.wait()
         steady = time.monotonic() - self._started_at > _STEADY_S
         self.failures = 0 if steady else self.failures + 1
-        delay_s = 0.0 if steady else min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S)
+        delay_s = (
+            0.0 if steady else min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S)
+        )
         self.due_at = time.monotonic() + delay_s
         self._process = None
         self.ready = self.launched = False
@@ -149,7 +162,8 @@ _POLL_S = 0.05
 
 def serve(config: Config) -> int:
     """Run the node until a signal ends it; return the exit status."""
-    # Look for the clients that workers import: a worker without its client would only end and be restarted.
+    # Look for the clients that workers import: a worker without its client would only end and be
+    # restarted.
     named = {"asyncpg": config.store.url, "obstore": config.objects.url}
     for module, url in named.items():
         if url is not None and find_spec(module) is None:
@@ -187,7 +201,8 @@ class Supervisor:
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
 
     def start(self) -> None:
-        """Start everything; this process runs its checks and its own imports while the others import."""
+        """Start everything; this process runs its checks and its own imports while the others
+        import."""
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
@@ -204,7 +219,9 @@ class Supervisor:
         """Handle events of the processes until a signal arrives."""
         while True:
             due = [child.due_at for child in self._children if not child.running]
-            for key, _ in self._selector.select(max(0.0, min(due) - time.monotonic()) if due else None):
+            for key, _ in self._selector.select(
+                max(0.0, min(due) - time.monotonic()) if due else None
+            ):
                 if key.data is not None:
                     self._hear(key.data)
                 elif _was_woken(self._woken):
@@ -217,10 +234,15 @@ class Supervisor:
     def stop(self) -> None:
         """End every process: workers first, within the drain limit, then the storekeeper."""
         report_to_manager(MANAGER_STOPPING)
-        self._bound.close()  # connections not yet accepted are refused now rather than after the drain
+        # connections not yet accepted are refused now rather than after the drain
+        self._bound.close()
         deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
         _end(self._workers, deadline, hurry=self._woken)
-        _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
+        _end(
+            (self._storekeeper,),
+            max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S),
+            hurry=self._woken,
+        )
         if self._metrics is not None:
             self._metrics.stop()
         self._selector.close()
@@ -232,7 +254,8 @@ class Supervisor:
         )
 
         self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_made)
-        # A worker's evidence about the node includes who has the secret; the secret is sent separately.
+        # A worker's evidence about the node includes who has the secret; the secret is sent
+        # separately.
         platform = secret_origin(self._config) == "platform"
         self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
@@ -242,7 +265,8 @@ class Supervisor:
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch(self) -> None:
-        """Send their settings to the processes that were started: to workers once the storekeeper is ready."""
+        """Send their settings to the processes that were started: to workers once the storekeeper
+        is ready."""
         folder = "" if self._metrics is None else self._metrics.folder
         for child in self._children:
             if not child.running or child.launched:
@@ -295,20 +319,23 @@ class Supervisor:
         log_warning("process-ended", process=child.name, status=status)
         if not self._announced and child.failures >= _START_TRIES:
             raise ProcessFailed(
-                f"the {child.name} ended {child.failures} times before it was ready, last with status {status}",
+                f"the {child.name} ended {child.failures} times before it was ready, last with"
+                f" status {status}",
                 hint="see the messages above; sealspace doctor checks the data folder",
             )
 
 
 def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Refuse to continue if something else has one of our names: half of the running code may then be theirs."""
+    """Refuse to continue if something else has one of our names: half of the running code may then
+    be theirs."""
     clash = hidden_by(*PACKAGES) or claimed_by(owners)  # spec/decisions/0001-flat-packages.md
     if clash is not None:
         raise ForeignDistribution(clash.text, hint=clash.hint)
 
 
 def _refuse_pooling(url: str) -> None:
-    """Refuse a database behind a proxy that pools by transaction, where a worker would be served at times only."""
+    """Refuse a database behind a proxy that pools by transaction, where a worker would be served at
+    times only."""
     import asyncio  # these are large, and loaded while the workers load theirs
 
     from spaces.errors import StoreUnavailable
@@ -329,7 +356,9 @@ def _signals() -> Iterator[socket.socket]:
     woken.setblocking(False)
     wakeup.setblocking(False)
     former_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-    former = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    former = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield woken
     finally:
@@ -359,5 +388,6 @@ def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.so
 def _report_made(path: Path) -> None:
     """Say once, on the first start, what cannot be made again."""
     tell_operator(
-        f"made the root secret in {path}: copy it to a safe place, without it nothing in this store can be opened"
+        f"made the root secret in {path}: copy it to a safe place, without it nothing in this store"
+        " can be opened"
     )

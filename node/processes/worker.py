@@ -1,6 +1,8 @@
-"""One worker: the web application on the supervisor's socket, over the storekeeper's store or over a database.
+"""One worker: the web application on the supervisor's socket, over the storekeeper's store or over
+a database.
 
-No other worker depends on its state. SIGTERM: accept nothing more, finish requests in progress, end.
+No other worker depends on its state. SIGTERM: accept nothing more, finish requests in progress,
+end.
 """
 
 import asyncio
@@ -34,7 +36,8 @@ def main() -> int:
     except NodeError as error:
         report_refusal(error)
         return 1
-    except Exception as error:  # it may be temporary: the supervisor tries again; a traceback would show the message
+    except Exception as error:
+        # it may be temporary: the supervisor tries again; a traceback would show the message
         log_warning("worker-failed", **describe(error))
         return 1
     return 0
@@ -53,7 +56,13 @@ async def _work(launch: Launch) -> None:
     try:
         keyring = Keyring(launch.secret)
         services = await claim_store(
-            config, store=store, keyring=keyring, clock=clock, entropy=entropy, again=launch.again, counter=metrics
+            config,
+            store=store,
+            keyring=keyring,
+            clock=clock,
+            entropy=entropy,
+            again=launch.again,
+            counter=metrics,
         )
         if launch.first:
             await load_collateral(services)
@@ -66,7 +75,9 @@ async def _work(launch: Launch) -> None:
             )
             async with (
                 housekeeping(services),
-                nullcontext() if metrics is None else metrics.of(services, listener, reads_store=launch.first),
+                nullcontext()
+                if metrics is None
+                else metrics.of(services, listener, reads_store=launch.first),
             ):
                 log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
                 report_ready()

@@ -1,4 +1,5 @@
-"""Where large values lie, as the settings say: files in the data folder, or a bucket that several machines share.
+"""Where large values lie, as the settings say: files in the data folder, or a bucket that several
+machines share.
 
 The bucket's client is imported only where one is named: a node without it starts quicker.
 """
@@ -43,12 +44,16 @@ def open_bucket(config: Config) -> "ObjectBucket":
     bucket, prefix = _bucket_of(objects)
     if config.http.max_body_bytes > MAX_BODY_BYTES:
         raise ConfigurationError(
-            f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES}", hint="set it lower"
+            f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES}",
+            hint="set it lower",
         )
     if not objects.key_id:
         raise ConfigurationError(
             "objects.url names a bucket, and there are no credentials for it",
-            hint="set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            hint=(
+                "set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and"
+                " AWS_SECRET_ACCESS_KEY"
+            ),
         )
     access = BucketAccess(
         key_id=objects.key_id,
@@ -60,7 +65,9 @@ def open_bucket(config: Config) -> "ObjectBucket":
     return ObjectBucket(BucketPlace(bucket, prefix), access, max_bytes=config.store.max_bytes)
 
 
-async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, store_id: bytes) -> None:
+async def claim_objects(
+    config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
+) -> None:
     """Compare the place of the bodies with what the store says, and the bucket with the store."""
     try:
         await claim_place(store, place_text(config))
@@ -71,7 +78,8 @@ async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, s
             await objects.claim(store_id)
     except BodiesElsewhere as error:
         raise StoreMisused(
-            str(error), hint="name that place (objects.url), or move them: sealspace admin migrate-objects"
+            str(error),
+            hint="name that place (objects.url), or move them: sealspace admin migrate-objects",
         ) from None
 
 
@@ -91,7 +99,8 @@ async def started_id(store: Store) -> bytes:
 
 
 def place_text(config: Config) -> str:
-    """Return the place of the bodies as the store records it; the same for every spelling of an address."""
+    """Return the place of the bodies as the store records it; the same for every spelling of an
+    address."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)
@@ -100,14 +109,22 @@ def place_text(config: Config) -> str:
 
 def _bucket_of(objects: Objects) -> tuple[str, str]:
     parts = _split(objects.url)
-    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+    if (
+        parts.scheme != "s3"
+        or not parts.netloc
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
         raise ConfigurationError(
-            "objects.url names no bucket that this version knows", hint="write objects.url like s3://bucket/prefix"
+            "objects.url names no bucket that this version knows",
+            hint="write objects.url like s3://bucket/prefix",
         )
     prefix = parts.path.strip("/")
     if "incoming" in prefix.split("/"):
         raise ConfigurationError(
-            "objects.url has a folder called incoming, of which each store has one for what is on its way",
+            "objects.url has a folder called incoming, of which each store has one for what is on"
+            " its way",
             hint="choose another prefix",
         )
     return parts.netloc, prefix
@@ -117,9 +134,15 @@ def _endpoint(objects: Objects) -> str | None:
     if objects.endpoint is None:
         return None
     parts = _split(objects.endpoint)
-    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.path.strip("/"):
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.netloc
+        or "@" in parts.netloc
+        or parts.path.strip("/")
+    ):
         raise ConfigurationError(
-            "objects.endpoint is not the address of a server", hint="write it like https://s3.example"
+            "objects.endpoint is not the address of a server",
+            hint="write it like https://s3.example",
         )
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -136,10 +159,16 @@ def _secret_key(objects: Objects) -> str:
     if objects.secret_key:
         return objects.secret_key
     if objects.secret_key_file is None:
-        raise ConfigurationError("objects.key_id has no secret part", hint="set objects.secret_key_file")
+        raise ConfigurationError(
+            "objects.key_id has no secret part", hint="set objects.secret_key_file"
+        )
     path = Path(objects.secret_key_file)
-    data = read_setting(path, "objects.secret_key_file", ConfigurationError, most_bytes=_MAX_SECRET_BYTES)
+    data = read_setting(
+        path, "objects.secret_key_file", ConfigurationError, most_bytes=_MAX_SECRET_BYTES
+    )
     text = data.decode("ascii", "ignore").strip()
     if not text or not data.isascii() or len(data) > _MAX_SECRET_BYTES:
-        raise ConfigurationError(f"objects.secret_key_file: {path} holds no such secret", hint=f"ls -l {path}")
+        raise ConfigurationError(
+            f"objects.secret_key_file: {path} holds no such secret", hint=f"ls -l {path}"
+        )
     return text

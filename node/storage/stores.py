@@ -1,4 +1,5 @@
-"""Which store the settings name: LMDB in the data folder, or a database that several machines share.
+"""Which store the settings name: LMDB in the data folder, or a database that several machines
+share.
 
 The database's client is imported only where one is named: a node on LMDB starts without it.
 """
@@ -30,7 +31,8 @@ def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
 
 
 def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
-    """Open the store for reading alone, whether a node runs or not; one that was moved away only if that is said."""
+    """Open the store for reading alone, whether a node runs or not; one that was moved away only if
+    that is said."""
     if config.is_shared:
         return shared_store(config, may_be_moved=may_be_moved)
     return read_lmdb(config.data, may_be_moved=may_be_moved)
@@ -46,7 +48,8 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return what to say of a store of another version, or one that was moved away: how to start there (ST12)."""
+    """Return what to say of a store of another version, or one that was moved away: how to start
+    there (ST12)."""
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version that wrote the store")
     if config.is_shared:
@@ -56,17 +59,22 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
     return StoreMisused(f"{place_of(config)}: {error}", hint=hint, code=error.code)
 
 
-def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bool = False) -> Store:
+def shared_store(
+    config: Config, *, clock: Clock | None = None, may_be_moved: bool = False
+) -> Store:
     """Open the database that `store.url` names."""
     assert config.store.url is not None  # called only where one is named
     from spaces.store.postgres.engine import open_postgres
 
     life_s = longest_life_s(config)
-    return open_postgres(config.store.url, clock=clock, longest_life_s=life_s, may_be_moved=may_be_moved)
+    return open_postgres(
+        config.store.url, clock=clock, longest_life_s=life_s, may_be_moved=may_be_moved
+    )
 
 
 def longest_life_s(config: Config) -> int:
-    """Return how long before its expiry a token or a challenge may be claimed; a minute of it is for reading clocks."""
+    """Return how long before its expiry a token or a challenge may be claimed; a minute of it is
+    for reading clocks."""
     from encryption_network.requests import MAX_LIFETIME_S
 
     return max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
@@ -78,9 +86,11 @@ def place_of(config: Config) -> str:
 
 
 async def refuse_beside_original(config: Config, store: Store) -> None:
-    """Refuse to serve a restored store while the store that the backup was taken of is in its place here (BK6).
+    """Refuse to serve a restored store while the store that the backup was taken of is in its place
+    here (BK6).
 
-    Does not check: an original on another machine, in another container, or in a folder that was renamed.
+    Does not check: an original on another machine, in another container, or in a folder that was
+    renamed.
 
     Raises:
         BesideOriginal: it is there, or what is there cannot be read.
@@ -94,8 +104,10 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
     if not is_here and identity is not None and await _holds(folder, identity.store_id):
         raise BesideOriginal(
             f"this store was restored from a backup of {folder}, which is still there",
-            hint=f"if this one is to take its place: mv {quote(str(folder))} {quote(str(folder) + '.old')}; "
-            "to serve both, restore it again with --as-new",
+            hint=(
+                f"if this one is to take its place: mv {quote(str(folder))}"
+                f" {quote(str(folder) + '.old')}; to serve both, restore it again with --as-new"
+            ),
         )
 
 

@@ -1,14 +1,18 @@
-"""API keys of a runner: what lets a holder call programs in its owner's name, and at its owner's cost (RN87, RN88).
+"""API keys of a runner: what lets a holder call programs in its owner's name, and at its owner's
+cost (RN87, RN88).
 
-A key is `<owner>:<nonce>:<secret>`. Its owner signs what it may do, and the SHA-256 of its secret; whoever makes it
-draws the secret, and nobody else sees it. A runner keeps the signed statement and judges by it at every use.
+A key is `<owner>:<nonce>:<secret>`. Its owner signs what it may do, and the SHA-256 of its secret;
+whoever makes it draws the secret, and nobody else sees it. A runner keeps the signed statement and
+judges by it at every use.
 
-    {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"], "profiles": [], "maxPerCall": n,
+    {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"], "profiles":
+    [], "maxPerCall": n,
      "expires": RFC 3339, at most 90 days ahead, "runner": DID}
 
 Example:
     statement, credential = new_api_key(
-        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400, entropy=entropy
+        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400,
+        entropy=entropy
     )
     headers = {KEY_HEADER: credential.text}
 """
@@ -31,7 +35,12 @@ from capabilities.strict_json import Sha256Hex, parse_json
 
 from ..documents.project_names import ProjectId, parse_project
 from ..documents.secret_names import is_scope
-from ..documents.signed_statements import MAX_STATEMENT_BYTES, StatementSigner, read_shaped, sign_statement
+from ..documents.signed_statements import (
+    MAX_STATEMENT_BYTES,
+    StatementSigner,
+    read_shaped,
+    sign_statement,
+)
 from ..errors import InvalidInput, StatementInvalid
 from ..session import iso_time
 
@@ -41,7 +50,8 @@ MAX_KEY_LIFE_S: Final = 90 * 86_400.0
 MAX_NAMED: Final = 64
 """Projects of a key, and profiles."""
 MAX_AMOUNT: Final = 10**15
-"""Micro-units of one amount, or one account: every sum of some is exact in JSON and in a database's integers."""
+"""Micro-units of one amount, or one account: every sum of some is exact in JSON and in a database's
+integers."""
 DEFAULT_PROFILE: Final = "default"
 
 _ANY_PROJECT: Final = "*"
@@ -116,7 +126,8 @@ class ApiKey:
 
 
 def parse_owner(text: str) -> Principal:
-    """Read an owner as a key or an address of the HTTPS API names it: a DID, or `0x…` for a wallet on Ethereum.
+    """Read an owner as a key or an address of the HTTPS API names it: a DID, or `0x…` for a wallet
+    on Ethereum.
 
     Raises:
         InvalidInput: it is neither.
@@ -132,7 +143,8 @@ def parse_credential(text: str) -> Credential:
     """Read a key as its holder shows it; it is split from the right, because a DID has colons.
 
     Raises:
-        InvalidInput: it has not three parts, or one is not what it should be; nothing of it is in the text.
+        InvalidInput: it has not three parts, or one is not what it should be; nothing of it is in
+            the text.
     """
     parts = text.rsplit(":", 2) if len(text) <= _MAX_OWNER_CHARS + 80 else ()
     if len(parts) != 3:
@@ -175,11 +187,15 @@ def new_api_key(
     if projects is not None and not 1 <= len(projects) <= MAX_NAMED:
         raise InvalidInput(f"a key names 1 to {MAX_NAMED} projects, or is for any")
     if len(profiles) > MAX_NAMED or not all(map(_is_profile, profiles)):
-        raise InvalidInput(f"a key names at most {MAX_NAMED} profiles: `default`, or lower-case letters and dashes")
+        raise InvalidInput(
+            f"a key names at most {MAX_NAMED} profiles: `default`, or lower-case letters and dashes"
+        )
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"a call costs 0 to {MAX_AMOUNT} micro-units")
     named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
-    stated = _Stated(nonce, _hash(secret), named, [*profiles], max_per_call, iso_time(expires_at), runner)
+    stated = _Stated(
+        nonce, _hash(secret), named, [*profiles], max_per_call, iso_time(expires_at), runner
+    )
     statement = sign_statement(KEY_TYPE, to_builtins(stated), signer)
     return statement, Credential(signer_of(statement), nonce, secret)
 
@@ -221,7 +237,11 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
     try:
         expires_at = parse_rfc3339(stated.expires)
         # To be for any project is said, not left out.
-        projects = None if stated.projects == [_ANY_PROJECT] else tuple(map(parse_project, stated.projects))
+        projects = (
+            None
+            if stated.projects == [_ANY_PROJECT]
+            else tuple(map(parse_project, stated.projects))
+        )
     except (CapabilityError, InvalidInput) as exc:
         raise StatementInvalid("a member of the key is not what it should be") from exc
     if not now < expires_at <= now + MAX_KEY_LIFE_S + _CLOCKS_APART_S:

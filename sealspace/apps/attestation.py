@@ -1,15 +1,17 @@
-"""The client's half of attestation: ask for a challenge, submit a quote, ask by what a node judges backends.
+"""The client's half of attestation: ask for a challenge, submit a quote, ask by what a node judges
+backends.
 
 `tee_backend` makes the quote and defines its report data; this module calls the routes.
 
 Example:
-    challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
-    key = receiver.public_key
-    binding = session_binding(challenge.nonce, challenge.audience, client.session.did, "attested", key)
-    attested = Attested(quote=domain.quote(binding.report_data).quote, receiver_public_key=key)
-    session = await client.attestation.open_session(network, challenge, attested)
+    challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy) key =
+    receiver.public_key binding = session_binding(challenge.nonce, challenge.audience,
+    client.session.did, "attested", key) attested =
+    Attested(quote=domain.quote(binding.report_data).quote, receiver_public_key=key) session = await
+    client.attestation.open_session(network, challenge, attested)
 
-The trust domain's side, `domain` and `session_binding`, is in `tee_backend`, whose `Backend` does all of this.
+The trust domain's side, `domain` and `session_binding`, is in `tee_backend`, whose `Backend` does
+all of this.
 """
 
 from collections.abc import Sequence
@@ -65,7 +67,8 @@ class Attested:
     Attributes:
         quote: TDX quote, as the platform gave it.
         receiver_public_key: X25519 key, 32 bytes, that the quote's report data name.
-        receiver_mode: "attested": keys are wrapped to exactly this key; "signed": to any the backend's DID signs for.
+        receiver_mode: "attested": keys are wrapped to exactly this key; "signed": to any the
+            backend's DID signs for.
         event_log: entries of the run-time event log, JSON objects; None: none.
     """
 
@@ -89,7 +92,8 @@ class AttestationSession:
 
 
 class Attestation:
-    """The attestation routes of a node, with the session's authority; made by `Client.attestation`."""
+    """The attestation routes of a node, with the session's authority; made by
+    `Client.attestation`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -110,18 +114,22 @@ class Attestation:
             raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
         return Challenge(nonce, audience, required_number(value, "expiresAt"))
 
-    async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
+    async def open_session(
+        self, network: NetworkId, challenge: Challenge, attested: Attested
+    ) -> AttestationSession:
         """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
 
         Args:
-            network: a network on which the session holds decrypt; proves that it has a use for evidence here.
+            network: a network on which the session holds decrypt; proves that it has a use for
+                evidence here.
             challenge: a fresh one; it is used up, whatever the answer.
             attested: quote and receiver key.
         Raises:
             NotGranted: the session does not hold decrypt on the network.
-            AttestationRefused: the node does not accept the quote, or the challenge has expired; `problem` says why.
-            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when to try again, with
-                a new challenge.
+            AttestationRefused: the node does not accept the quote, or the challenge has expired;
+                `problem` says why.
+            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when
+                to try again, with a new challenge.
         Does not check:
             Whether any owner approves this code: that is judged at each release.
         """
@@ -136,10 +144,16 @@ class Attestation:
             "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),
         }
-        request = json_request("POST", "/attestation/sessions", canonical_bytes(body), serves_once=True)
-        asked = await self._caller.authorized(request, [capability(network.text, DECRYPT)], facts=[fact])
+        request = json_request(
+            "POST", "/attestation/sessions", canonical_bytes(body), serves_once=True
+        )
+        asked = await self._caller.authorized(
+            request, [capability(network.text, DECRYPT)], facts=[fact]
+        )
         value = json_object(_accepted(await self._caller.transport.exchange(asked)))
-        return AttestationSession(required_number(value, "expiresAt"), required_text(value, "evidence"))
+        return AttestationSession(
+            required_number(value, "expiresAt"), required_text(value, "evidence")
+        )
 
 
 def _accepted(answer: Answer) -> Answer:
@@ -149,10 +163,12 @@ def _accepted(answer: Answer) -> Answer:
     except NodeRefused as exc:
         if not exc.problem or exc.status not in _ABOUT_THE_EVIDENCE:
             raise
-        raise AttestationRefused(exc.status, exc.text, problem=exc.problem, asked=exc.asked) from exc
+        raise AttestationRefused(
+            exc.status, exc.text, problem=exc.problem, asked=exc.asked
+        ) from exc
 
 
-# --- what a node judges backends by, asked before a grant is signed that would open nothing (AT59) --------------------
+# --- what a node judges backends by, asked before a grant is signed that would open nothing (AT59)
 
 PlatformCa = Literal["platform", "processor"]
 """Which of Intel's two authorities issued a platform's certificate."""
@@ -174,33 +190,46 @@ _DECODER: Final = msgspec.json.Decoder(ReleaseTerms)
 async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTerms:
     """Ask a node for its terms; no token is sent."""
     query = "" if family is None else f"?fmspc={family.fmspc.hex()}&ca={family.ca}"
-    request = Request("GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES)
+    request = Request(
+        "GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES
+    )
     terms = decoded(_DECODER, await transport.require(request), "release terms")
     if (terms.collateral is None) is (family is not None):
-        raise MalformedAnswer("the node's answer says nothing of the collateral that was asked about")
+        raise MalformedAnswer(
+            "the node's answer says nothing of the collateral that was asked about"
+        )
     return terms
 
 
 def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
-    """Refuse a backend whose evidence the node could not judge, or would not accept, whatever a grant says."""
+    """Refuse a backend whose evidence the node could not judge, or would not accept, whatever a
+    grant says."""
     root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"
         raise BackendNotAcceptable(
-            f"the node trusts another root certificate: this quote ends at {root[:16]}…, the node trusts {named}",
+            f"the node trusts another root certificate: this quote ends at {root[:16]}…, the node"
+            f" trusts {named}",
             problem="trust_root",
-            hint="ask the node's operator whether it shall trust that platform: sealspace serve --trust-root FILE",
+            hint=(
+                "ask the node's operator whether it shall trust that platform: sealspace serve"
+                " --trust-root FILE"
+            ),
         )
     if provider is not None and not is_accepted(provider, terms.key_providers):
         raise BackendNotAcceptable(
             f"the node takes no evidence of applications with keys from {provider[:80]}",
             problem="key_provider",
-            hint=f"its operator accepts {', '.join(one[:80] for one in terms.key_providers) or 'none'}",
+            hint=(
+                "its operator accepts"
+                f" {', '.join(one[:80] for one in terms.key_providers) or 'none'}"
+            ),
         )
     if terms.collateral in ("missing", "unusable"):
         lacks = "no collateral" if terms.collateral == "missing" else "no usable collateral"
         raise BackendNotAcceptable(
-            f"the node has {lacks} for this platform, family {evidence.fmspc.hex()}: it can judge none of its quotes",
+            f"the node has {lacks} for this platform, family {evidence.fmspc.hex()}: it can judge"
+            " none of its quotes",
             problem="collateral",
             hint="ask the node's operator to run: sealspace admin collateral import FILE",
         )

@@ -1,12 +1,14 @@
-"""Granting to what was seen: ask a backend for its evidence, have it verified, and grant to exactly that code.
+"""Granting to what was seen: ask a backend for its evidence, have it verified, and grant to exactly
+that code.
 
-An owner has the address of a backend and wants to know what runs there before anything is granted. `look_at` asks it
-with a fresh nonce and has the answer verified, on the owner's own machine and with the owner's own collateral; what it
-returns says in plain words what was seen (`in_plain_words`). `Backends.grant` then delegates the secrets that the
-backend's manifest asks for, on the condition that only that exact code opens them.
+An owner has the address of a backend and wants to know what runs there before anything is granted.
+`look_at` asks it with a fresh nonce and has the answer verified, on the owner's own machine and
+with the owner's own collateral; what it returns says in plain words what was seen
+(`in_plain_words`). `Backends.grant` then delegates the secrets that the backend's manifest asks
+for, on the condition that only that exact code opens them.
 
-Where the evidence came from proves nothing by itself: a grant names the DID and the code in the quote, so that relaying
-another backend's evidence gains nothing.
+Where the evidence came from proves nothing by itself: a grant names the DID and the code in the
+quote, so that relaying another backend's evidence gains nothing.
 
 Example:
     seen = await look_at(backend_url, inspector)  # an `Inspector` of tee_backend.attestation.inspection
@@ -25,7 +27,14 @@ from capabilities.strict_base64 import encode_url
 from encryption_network.errors import PolicyError
 from encryption_network.judgement import Refusal, judge
 from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
-from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, GRACE_STATUSES, MAX_SECONDS, Evidence, Measurements, Policy
+from encryption_network.policy import (
+    DEFAULT_TD_ATTRIBUTES,
+    GRACE_STATUSES,
+    MAX_SECONDS,
+    Evidence,
+    Measurements,
+    Policy,
+)
 
 from ..delegations import DELEGATION_TTL_S, Delegations
 from ..documents.manifest_reading import KV
@@ -61,10 +70,12 @@ from ..wire.transport import Answer, Request, Transport, TransportSettings
 from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
 
 LOOK_TTL_S: Final = 900.0
-"""How long before a grant the backend may have been seen: a person has to read the result, and code changes."""
+"""How long before a grant the backend may have been seen: a person has to read the result, and code
+changes."""
 
 Pin = Literal["compose", "instance"]
-"""What a grant names beside the image: the compose file, on any instance; or RTMR3 as it is, this start alone."""
+"""What a grant names beside the image: the compose file, on any instance; or RTMR3 as it is, this
+start alone."""
 
 Leniency = Literal["tcb-status", "advisories", "attributes"]
 """What the strict terms refuse and an owner may accept, each by name."""
@@ -93,8 +104,8 @@ class Verified:
     """What a verifier found; made by an `EvidenceVerifier`.
 
     Attributes:
-        evidence: the facts, normalised as nodes keep them; without a receiver key, because nothing is to be received
-            yet.
+        evidence: the facts, normalised as nodes keep them; without a receiver key, because nothing
+            is to be received yet.
         ca: which of Intel's authorities issued the platform's certificate.
         windows: of every part of the collateral that the quote was judged by.
         root_is_intel: whether the chain ends at Intel's root certificate.
@@ -120,7 +131,8 @@ class EvidenceVerifier(Protocol):
 
 
 WantedSecret: TypeAlias = SecretName
-"""A secret that a manifest asks to read: its `label`, `NAME` or `scope/NAME`, and its `path` in the space `secrets`."""
+"""A secret that a manifest asks to read: its `label`, `NAME` or `scope/NAME`, and its `path` in the
+space `secrets`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +163,8 @@ class Seen:
 
     @property
     def is_runner(self) -> bool:
-        """Whether it says that it executes programs of others; a grant then names those: see `Client.runners`."""
+        """Whether it says that it executes programs of others; a grant then names those: see
+        `Client.runners`."""
         return self.published.statement.manifest.app_id == RUNNER_APP_ID
 
     @property
@@ -165,19 +178,25 @@ class Seen:
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
-        """What its manifest asks for beside reading secrets, a text each; never part of a grant here."""
+        """What its manifest asks for beside reading secrets, a text each; never part of a grant
+        here."""
         resources = resolve_manifest(self.published.statement.manifest)
         stated = []
         for one in resources:
-            further = [action for action in one.actions if action != KV_GET or _secret_of(one) is None]
+            further = [
+                action for action in one.actions if action != KV_GET or _secret_of(one) is None
+            ]
             if further and one.origin == "stated":
                 stated.append(f"{', '.join(further)} on {one.space}/{one.path}")
         if any(one.origin == "defaults" for one in resources):
-            stated.append('the default permissions of an app (`"defaults": false` in its manifest leaves them out)')
+            stated.append(
+                'the default permissions of an app (`"defaults": false` in its manifest leaves them'
+                " out)"
+            )
         return tuple(stated)
 
 
-# --- looking -------------------------------------------------------------------------------------------------------
+# --- looking --------------------------------------------------------------------------------------
 
 
 async def look_at(
@@ -192,7 +211,8 @@ async def look_at(
 
     Args:
         url: of the backend, `https://…`, or `http://…` on this machine.
-        verifier: with the caller's own collateral; what a backend says about its platform is not trusted.
+        verifier: with the caller's own collateral; what a backend says about its platform is not
+            trusted.
         clock: the system's when None.
         entropy: the system's when None.
         settings: timeouts and retries.
@@ -202,7 +222,8 @@ async def look_at(
         BackendAnswerInvalid: cut off, too long, a redirect, no backend.
         BackendNotProven, CollateralNeeded: as the verifier says.
     Does not check:
-        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words` says.
+        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words`
+            says.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     nonce = entropy.token(NONCE_BYTES)
@@ -213,10 +234,17 @@ async def look_at(
         raise _no_evidence(answer)
     published = parse_published(answer.body, nonce=nonce)
     now = clock.now()
-    return Seen(url=url, published=published, verified=await verifier.verify(published, now=now), seen_at=now)
+    return Seen(
+        url=url,
+        published=published,
+        verified=await verifier.verify(published, now=now),
+        seen_at=now,
+    )
 
 
-async def hand_over(url: str, *portables: PortableDelegation, settings: TransportSettings | None = None) -> None:
+async def hand_over(
+    url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
+) -> None:
     """Send a grant to the backend that it is for; the grant is registered at the node either way.
 
     Args:
@@ -225,11 +253,18 @@ async def hand_over(url: str, *portables: PortableDelegation, settings: Transpor
         settings: timeouts and retries.
     Raises:
         InvalidInput: no such address, or too many grants.
-        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in the message.
+        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in
+            the message.
         BackendUnreachable, BackendAnswerInvalid: no usable answer.
     """
     headers = {"Content-Type": "application/json"}
-    request = Request("POST", GRANTS_PATH, headers=headers, body=encode_bundle(portables), max_answer_bytes=64 * 1024)
+    request = Request(
+        "POST",
+        GRANTS_PATH,
+        headers=headers,
+        body=encode_bundle(portables),
+        max_answer_bytes=64 * 1024,
+    )
     answer = await ask_backend(url, request, settings=settings)
     if answer.status in (404, 405):
         raise GrantNotTaken("the backend takes no grants over HTTP")
@@ -256,7 +291,9 @@ def _transport(url: str, settings: TransportSettings | None = None) -> Transport
         ) from exc
 
 
-async def ask_backend(url: str, request: Request, *, settings: TransportSettings | None = None) -> Answer:
+async def ask_backend(
+    url: str, request: Request, *, settings: TransportSettings | None = None
+) -> Answer:
     """Send one request to a backend; for the modules of this package.
 
     Raises:
@@ -282,19 +319,24 @@ async def ask_backend(url: str, request: Request, *, settings: TransportSettings
 
 def _no_evidence(answer: Answer) -> BackendAnswerInvalid | BackendUnreachable:
     if answer.status in (429, 503):
-        return BackendUnreachable("the backend is busy making quotes for others", hint="ask again in a minute")
+        return BackendUnreachable(
+            "the backend is busy making quotes for others", hint="ask again in a minute"
+        )
     if answer.status == 404:
         return BackendAnswerInvalid(
-            f"there is no evidence at {EVIDENCE_PATH}", hint="give the address of a backend that publishes evidence"
+            f"there is no evidence at {EVIDENCE_PATH}",
+            hint="give the address of a backend that publishes evidence",
         )
     return BackendAnswerInvalid(f"the backend gives no evidence: {_said(answer)}")
 
 
 def _said(answer: Answer) -> str:
-    return printable(refusal_of(answer.status, answer.headers, answer.body).text or str(answer.status))
+    return printable(
+        refusal_of(answer.status, answer.headers, answer.body).text or str(answer.status)
+    )
 
 
-# --- judging -------------------------------------------------------------------------------------------------------
+# --- judging --------------------------------------------------------------------------------------
 
 
 def require_expected(seen: Seen, expected: Sequence[str]) -> None:
@@ -302,8 +344,8 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
 
     Args:
         seen: from `look_at`.
-        expected: each 64 hex digits (a compose hash), 96 (MRTD or a run-time register), or a key provider as policies
-            name it (`kms:<hex>`); all have to be present.
+        expected: each 64 hex digits (a compose hash), 96 (MRTD or a run-time register), or a key
+            provider as policies name it (`kms:<hex>`); all have to be present.
     Raises:
         InvalidInput: a text is no such value.
         BackendNotExpected: one is not present.
@@ -320,19 +362,26 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
             continue
         value = _hex(text)
         if len(value) == 32 and value != evidence.compose_hash:
-            found = "shows none" if evidence.compose_hash is None else f"runs {evidence.compose_hash.hex()}"
+            found = (
+                "shows none"
+                if evidence.compose_hash is None
+                else f"runs {evidence.compose_hash.hex()}"
+            )
             raise BackendNotExpected(f"expected compose hash {text}, the backend {found}")
         if len(value) == 48 and value not in astuple(seen.measurements):
-            raise BackendNotExpected(f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}")
+            raise BackendNotExpected(
+                f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}"
+            )
 
 
 def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
-    """Return whether expected values leave nothing open: the image, what was started on it, and its key provider.
+    """Return whether expected values leave nothing open: the image, what was started on it, and its
+    key provider.
 
-    A compose hash alone says nothing, because another image can write any log (AT22), and a part of the image says
-    nothing either: MRTD and RTMR0 to RTMR2 have to be present, and RTMR3, or the compose hash and the key provider with
-    its id. The provider of the application's keys can read what it stores, and anybody can run a service of a kind
-    (AT53).
+    A compose hash alone says nothing, because another image can write any log (AT22), and a part of
+    the image says nothing either: MRTD and RTMR0 to RTMR2 have to be present, and RTMR3, or the
+    compose hash and the key provider with its id. The provider of the application's keys can read
+    what it stores, and anybody can run a service of a kind (AT53).
     """
     evidence = seen.verified.evidence
     named = {_hex(text) for text in expected if not _is_provider(text)}
@@ -342,7 +391,8 @@ def is_whole_code(seen: Seen, expected: Sequence[str]) -> bool:
 
 
 def is_whole_policy(seen: Seen, policy: Policy) -> bool:
-    """Return whether a policy that what was seen satisfies leaves nothing of it open; as `is_whole_code`."""
+    """Return whether a policy that what was seen satisfies leaves nothing of it open; as
+    `is_whole_code`."""
     evidence = seen.verified.evidence
     if _has_provider_named(evidence, policy.key_providers):
         return policy.is_allow_list
@@ -350,7 +400,8 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:
-    """Return whether one of some texts names the key provider by its id: without an id it could be any provider."""
+    """Return whether one of some texts names the key provider by its id: without an id it could be
+    any provider."""
     provider = evidence.key_provider
     return provider is not None and ":" in provider and provider in named
 
@@ -366,11 +417,15 @@ def require_like(seen: Seen, policy: Policy) -> None:
         BackendNotExpected: the backend does not satisfy it.
     """
     if not policy.is_allow_list:
-        raise InvalidInput("what was approved names no code", hint="it lists `measurements`, whole ones")
+        raise InvalidInput(
+            "what was approved names no code", hint="it lists `measurements`, whole ones"
+        )
     refusal = judge(seen.verified.evidence, policy, seen.seen_at)
     if refusal is not None:
         evidence = seen.verified.evidence
-        compose = "" if evidence.compose_hash is None else f", compose hash {evidence.compose_hash.hex()}"
+        compose = (
+            "" if evidence.compose_hash is None else f", compose hash {evidence.compose_hash.hex()}"
+        )
         raise BackendNotExpected(
             f"the backend is not what was approved ({refusal}): MRTD {evidence.mrtd.hex()}{compose}"
         )
@@ -379,11 +434,18 @@ def require_like(seen: Seen, policy: Policy) -> None:
 def require_recent(seen: Seen, now: float) -> None:
     """Refuse what was seen too long ago: BackendNotAcceptable."""
     if not 0 <= now - seen.seen_at <= LOOK_TTL_S:
-        raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
+        raise BackendNotAcceptable(
+            "what was seen is too old to grant to", problem="age", hint="look again"
+        )
 
 
 def policy_for(
-    seen: Seen, *, paths: Sequence[str] = (), accept: Sequence[Leniency] = (), pin: Pin = "compose", ttl_s: float
+    seen: Seen,
+    *,
+    paths: Sequence[str] = (),
+    accept: Sequence[Leniency] = (),
+    pin: Pin = "compose",
+    ttl_s: float,
 ) -> Policy:
     """Return the conditions that name exactly what was seen.
 
@@ -391,8 +453,8 @@ def policy_for(
         seen: from `look_at`.
         paths: resources of the secrets; the keys of others are not opened.
         accept: what may deviate from the strict terms, as it was seen and no further.
-        pin: "compose": image, compose hash, app id and key provider; "instance", and wherever there is no log: all
-            five registers.
+        pin: "compose": image, compose hash, app id and key provider; "instance", and wherever there
+            is no log: all five registers.
         ttl_s: of the grant; an outdated status that is accepted is accepted for so long.
     Raises:
         BackendNotAcceptable: the node would refuse what was seen.
@@ -400,32 +462,51 @@ def policy_for(
     """
     evidence = seen.verified.evidence
     by_compose = pin == "compose" and evidence.compose_hash is not None
-    statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status})) if "tcb-status" in accept else ("UpToDate",)
+    statuses = (
+        tuple(sorted({evidence.tcb_status, evidence.qe_status}))
+        if "tcb-status" in accept
+        else ("UpToDate",)
+    )
     has_grace = not GRACE_STATUSES.isdisjoint(statuses)
-    grace_s = int(min(max(seen.seen_at - evidence.tcb_date, 0) + ttl_s, MAX_SECONDS)) if has_grace else None
+    grace_s = (
+        int(min(max(seen.seen_at - evidence.tcb_date, 0) + ttl_s, MAX_SECONDS))
+        if has_grace
+        else None
+    )
     try:
         policy = Policy(
-            measurements=(replace(seen.measurements, rtmr3=None) if by_compose else seen.measurements,),
+            measurements=(
+                replace(seen.measurements, rtmr3=None) if by_compose else seen.measurements,
+            ),
             compose_hashes=(evidence.compose_hash,) if evidence.compose_hash is not None else (),
             app_ids=(evidence.app_id,) if evidence.app_id is not None else (),
             key_providers=(evidence.key_provider,) if evidence.key_provider is not None else (),
-            td_attributes=(evidence.td_attributes if "attributes" in accept else DEFAULT_TD_ATTRIBUTES,),
+            td_attributes=(
+                evidence.td_attributes if "attributes" in accept else DEFAULT_TD_ATTRIBUTES,
+            ),
             tcb_statuses=statuses,
             tcb_grace_s=grace_s,
             advisories=evidence.advisories if "advisories" in accept else (),
             paths=tuple(paths),
         )
     except PolicyError as exc:
-        raise InvalidInput(f"no policy can say that: {exc}", hint="grant fewer secrets at once") from exc
+        raise InvalidInput(
+            f"no policy can say that: {exc}", hint="grant fewer secrets at once"
+        ) from exc
     refusal = judge(evidence, policy, seen.seen_at)
     if refusal is not None:
         raise _not_acceptable(refusal, evidence, accept)
     return policy
 
 
-def _not_acceptable(refusal: Refusal, evidence: Evidence, accept: Sequence[Leniency]) -> BackendNotAcceptable:
+def _not_acceptable(
+    refusal: Refusal, evidence: Evidence, accept: Sequence[Leniency]
+) -> BackendNotAcceptable:
     said: dict[Refusal, str] = {
-        "tcb_status": f"the platform's status is {evidence.tcb_status}, its quoting enclave's {evidence.qe_status}",
+        "tcb_status": (
+            f"the platform's status is {evidence.tcb_status}, its quoting enclave's"
+            f" {evidence.qe_status}"
+        ),
         "advisory": f"advisories apply to the platform: {', '.join(evidence.advisories)}",
         "attributes": f"the trust domain's attributes are {evidence.td_attributes.hex()}",
     }
@@ -434,11 +515,16 @@ def _not_acceptable(refusal: Refusal, evidence: Evidence, accept: Sequence[Lenie
     if leniency in accept:
         hint = "no terms accept that: have its platform brought up to date"
     elif leniency is not None:
-        hint = f"have its platform brought up to date; or, once you know what it means, accept it: --accept {leniency}"
-    return BackendNotAcceptable(f"the node would refuse it: {said.get(refusal, refusal)}", problem=refusal, hint=hint)
+        hint = (
+            "have its platform brought up to date; or, once you know what it means, accept it:"
+            f" --accept {leniency}"
+        )
+    return BackendNotAcceptable(
+        f"the node would refuse it: {said.get(refusal, refusal)}", problem=refusal, hint=hint
+    )
 
 
-# --- granting ------------------------------------------------------------------------------------------------------
+# --- granting -------------------------------------------------------------------------------------
 
 
 class Backends:
@@ -466,25 +552,34 @@ class Backends:
         chosen = tuple(wanted) if secrets is None else tuple(dict.fromkeys(secrets))
         unknown = sorted(set(chosen) - wanted.keys())
         if unknown or not chosen:
-            what = f"the backend does not ask for {', '.join(unknown)}" if unknown else "no secret to grant"
+            what = (
+                f"the backend does not ask for {', '.join(unknown)}"
+                if unknown
+                else "no secret to grant"
+            )
             raise InvalidInput(
-                f"{what}: {asks}", hint="name secrets that its manifest lists, as `NAME` or `scope/NAME`"
+                f"{what}: {asks}",
+                hint="name secrets that its manifest lists, as `NAME` or `scope/NAME`",
             )
         space = space_of(self._caller.session.owner, SECRETS_SPACE)
         return tuple(f"{space.text}/kv/{wanted[label]}" for label in chosen)
 
     async def require_judgeable(self, seen: Seen) -> None:
-        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot judge opens nothing.
+        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot
+        judge opens nothing.
 
         Raises:
-            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks collateral.
+            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks
+                collateral.
             NodeRefused, TransportError: as each says.
         Does not check:
             A node that does not tell its terms, as other implementations of the protocol.
         """
         evidence = seen.verified.evidence
         try:
-            terms = await fetch_terms(self._caller.transport, Family(evidence.fmspc, seen.verified.ca))
+            terms = await fetch_terms(
+                self._caller.transport, Family(evidence.fmspc, seen.verified.ca)
+            )
         except NotFound:
             return
         require_judgeable(terms, evidence)
@@ -500,7 +595,8 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly what was seen; the grant is registered at the node when this returns.
+        """Delegate secrets to exactly what was seen; the grant is registered at the node when this
+        returns.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -509,41 +605,54 @@ class Backends:
             at_most: take what is left of the session's grants, where they end earlier.
             accept: what may deviate from the strict terms; see `policy_for`.
             pin: see `policy_for`.
-            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a grant.
+            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a
+                grant.
         Returns:
-            The grant: reading these secrets, and decrypt on the owner's network, for this DID and this code.
+            The grant: reading these secrets, and decrypt on the owner's network, for this DID and
+                this code.
         Raises:
-            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see `require_judgeable`, or
-                it was seen too long ago (`age`).
-            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as `Delegations.delegate`.
+            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see
+                `require_judgeable`, or it was seen too long ago (`age`).
+            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
+            `Delegations.delegate`.
         """
         resources = self.resources(seen, secrets)
         require_recent(seen, self._caller.clock.now())
         policy = policy_for(
-            seen, paths=resources, accept=accept, pin=pin, ttl_s=DELEGATION_TTL_S if ttl_s is None else ttl_s
+            seen,
+            paths=resources,
+            accept=accept,
+            pin=pin,
+            ttl_s=DELEGATION_TTL_S if ttl_s is None else ttl_s,
         )
         await self.require_judgeable(seen)  # before anything is signed
         network = network_of_owner(self._caller.session.owner)
-        wanted = [*(capability(one, KV_GET) for one in resources), capability(network.text, DECRYPT)]
+        wanted = [
+            *(capability(one, KV_GET) for one in resources),
+            capability(network.text, DECRYPT),
+        ]
         return await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, at_most=at_most, policy=policy, wallet=wallet
         )
 
 
 def _secret_of(one: ResourceRequest) -> SecretName | None:
-    """Return the secret that a manifest asks for; None for all else: a grant to a folder would reach all below it."""
+    """Return the secret that a manifest asks for; None for all else: a grant to a folder would
+    reach all below it."""
     return secret_at(one.path) if one.service == KV and one.space == SECRETS_SPACE else None
 
 
 def _is_provider(text: str) -> bool:
-    """Return whether a text names a key provider; raises InvalidInput where it only begins like one."""
+    """Return whether a text names a key provider; raises InvalidInput where it only begins like
+    one."""
     if text.partition(":")[0] not in NAMES:
         return False
     try:
         parse_key_provider(text)
     except PolicyError as exc:
         raise InvalidInput(
-            f"what is expected is no key provider: {exc.reason}", hint="kms:<hex>, with the id that `backend show` says"
+            f"what is expected is no key provider: {exc.reason}",
+            hint="kms:<hex>, with the id that `backend show` says",
         ) from exc
     return True
 
@@ -556,6 +665,9 @@ def _hex(text: str) -> bytes:
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
             "what is expected is no measurement",
-            hint="64 hex digits (a compose hash), 96 (MRTD or a register), or a key provider (kms:<hex>)",
+            hint=(
+                "64 hex digits (a compose hash), 96 (MRTD or a register), or a key provider"
+                " (kms:<hex>)"
+            ),
         )
     return value

@@ -33,9 +33,25 @@ from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, Measurements, Polic
 from encryption_network.release_record import Mode
 
 from ..delegations import allow
-from ..documents.call_conditions import AllowAll, Condition, Logic, Not, Owner, ValidUntil, WasmHash, Whitelist
+from ..documents.call_conditions import (
+    AllowAll,
+    Condition,
+    Logic,
+    Not,
+    Owner,
+    ValidUntil,
+    WasmHash,
+    Whitelist,
+)
 from ..documents.manifest_reading import ENCRYPTION, KV
-from ..documents.manifests import Manifest, ManifestRequest, ResourceRequest, compose_manifests, not_served, served
+from ..documents.manifests import (
+    Manifest,
+    ManifestRequest,
+    ResourceRequest,
+    compose_manifests,
+    not_served,
+    served,
+)
 from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
 from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
@@ -60,7 +76,7 @@ _VERBS: Final[Mapping[str, str]] = {
 """Ability -> what it allows; what is missing is shown by its own name."""
 _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
-# --- rights -----------------------------------------------------------------------------------------------------------
+# --- rights ---------------------------------------------------------------------------------------
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
@@ -72,8 +88,11 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
     return one
 
 
-def rights_words(rights: Sequence[GrantedResource], *, by: str, with_below: bool = True) -> tuple[str, ...]:
-    """Return one line for each resource, of a network for each ability: what may be done with what."""
+def rights_words(
+    rights: Sequence[GrantedResource], *, by: str, with_below: bool = True
+) -> tuple[str, ...]:
+    """Return one line for each resource, of a network for each ability: what may be done with
+    what."""
     lines: list[str] = []
     for one in rights:
         place = _place(one, by, with_below=with_below)
@@ -101,18 +120,27 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
     if right.service == "kv" and (secret := _secrets(space.name, right.path)):
         return f"{secret[1]}{whose}"
     if right.service in ("capabilities", "delegation"):
-        return f"{'grants ' if right.service == 'delegation' else ''}in the space {space.name}{whose}"
-    where = f"{right.path}{' and what is below it' if with_below else ''}" if right.path else "everything"
+        return (
+            f"{'grants ' if right.service == 'delegation' else ''}in the space {space.name}{whose}"
+        )
+    where = (
+        f"{right.path}{' and what is below it' if with_below else ''}"
+        if right.path
+        else "everything"
+    )
     service = "" if right.service == "kv" else f" ({right.service})"
     return f"{where} in the space {space.name}{whose}{service}"
 
 
 def _verb(ability: str) -> str:
-    return _VERBS.get(ability) or (ability.rpartition("/")[2] if ability.startswith("tinycloud.") else ability)
+    return _VERBS.get(ability) or (
+        ability.rpartition("/")[2] if ability.startswith("tinycloud.") else ability
+    )
 
 
 def _secrets(space: str, path: str) -> tuple[str, str] | None:
-    """Return the label of a secret, or of a folder of secrets, and what it is in words; None for other values."""
+    """Return the label of a secret, or of a folder of secrets, and what it is in words; None for
+    other values."""
     prefix = list_prefix(None)
     if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
         return None
@@ -137,10 +165,19 @@ def _whose(owner: str, by: str) -> str:
     return "" if same_principal(owner, by) else f" of {owner}"
 
 
-# --- manifests --------------------------------------------------------------------------------------------------------
+# --- manifests ------------------------------------------------------------------------------------
 
 Kind = Literal[
-    "app", "secret", "values", "network", "account", "capabilities", "other", "lifetime", "not-served", "note"
+    "app",
+    "secret",
+    "values",
+    "network",
+    "account",
+    "capabilities",
+    "other",
+    "lifetime",
+    "not-served",
+    "note",
 ]
 """What a line is about: one of these words."""
 
@@ -174,7 +211,9 @@ def explain(
     """Say what a manifest, or a composed request, asks for."""
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
-    lines = [ExplainedLine("app", f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests]
+    lines = [
+        ExplainedLine("app", f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests
+    ]
     lines += _part(None, asked.resources, asked.expiry_ms, features, now)
     for target in asked.delegation_targets:
         lines += _part(target.did, target.resources, target.expiry_ms, features, now)
@@ -186,18 +225,28 @@ def explain(
 
 
 def _part(
-    who: str | None, resources: Sequence[ResourceRequest], expiry_ms: int, features: Sequence[str], now: float | None
+    who: str | None,
+    resources: Sequence[ResourceRequest],
+    expiry_ms: int,
+    features: Sequence[str],
+    now: float | None,
 ) -> list[ExplainedLine]:
     """Say what one recipient gets; the rows that every space brings are one line."""
     subject = who or SESSION
     kept = served(resources, features, leave_out=True)
-    lines = [_requested(one, who, subject, expiry_ms) for one in kept if one.origin not in ("account", "capabilities")]
+    lines = [
+        _requested(one, who, subject, expiry_ms)
+        for one in kept
+        if one.origin not in ("account", "capabilities")
+    ]
     if any(one.origin == "account" for one in kept):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
         lines.append(ExplainedLine("account", text, who, space="account"))
     read = [one.space for one in kept if one.origin == "capabilities"]
     if read and lines and who is None:  # a DID never gets it (IP2)
-        lines.append(ExplainedLine("capabilities", f"{subject} may see what was granted in {_listed(read)}"))
+        lines.append(
+            ExplainedLine("capabilities", f"{subject} may see what was granted in {_listed(read)}")
+        )
     if not lines:
         return [ExplainedLine("note", f"{subject} gets nothing", who)]
     span = _span(expiry_ms)
@@ -205,11 +254,15 @@ def _part(
         text = f"{subject} gets this for as long as its sign-in lasts; it asks for {span}"
     else:
         until = "" if now is None else f", until {shown_time(now + expiry_ms / 1000)}"
-        text = f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
+        text = (
+            f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
+        )
     return [*lines, ExplainedLine("lifetime", text, who, lifetime_ms=expiry_ms)]
 
 
-def _requested(one: ResourceRequest, who: str | None, subject: str, expiry_ms: int) -> ExplainedLine:
+def _requested(
+    one: ResourceRequest, who: str | None, subject: str, expiry_ms: int
+) -> ExplainedLine:
     verbs = _listed([_verb(action) for action in one.actions])
     kind, place, path = _requested_place(one)
     text = f"{subject} may {verbs} {place}"
@@ -237,7 +290,13 @@ def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
         label, words = secret
         return "secret", words, label
     if one.service == KV:
-        below = "every value" if whole else f"values below {one.path}" if one.path.endswith("/") else f"{one.path}"
+        below = (
+            "every value"
+            if whole
+            else f"values below {one.path}"
+            if one.path.endswith("/")
+            else f"{one.path}"
+        )
         return "values", f"{below} in the space {one.space}", one.path
     where = "" if whole else f" on {one.path}"
     return "other", f"with {one.service}{where} in the space {one.space}", one.path
@@ -249,7 +308,8 @@ def _defaults(manifest: Manifest) -> ExplainedLine:
     why = f'of its defaults "{manifest.defaults}"' if named else "because it does not say otherwise"
     return ExplainedLine(
         "note",
-        f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves them out',
+        f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves'
+        " them out",
     )
 
 
@@ -265,7 +325,7 @@ def _span(lifetime_ms: int) -> str:
     return f"{lifetime_ms} milliseconds"
 
 
-# --- run grants -------------------------------------------------------------------------------------------------------
+# --- run grants -----------------------------------------------------------------------------------
 
 _MOST_FACT_CHARS: Final = 200
 
@@ -281,7 +341,8 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Return `run_words` in one line; each fact is cut to a readable length, so that none hides another."""
+    """Return `run_words` in one line; each fact is cut to a readable length, so that none hides
+    another."""
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
     callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "nobody"
@@ -349,7 +410,7 @@ def _limits(run: RunStatement) -> str:
     return ", ".join(f"{name} {most}" for name, most in run.limits.stated.items())
 
 
-# --- policies ---------------------------------------------------------------------------------------------------------
+# --- policies -------------------------------------------------------------------------------------
 
 MODE_WORDS: Final[Mapping[Mode, str]] = {
     "everyone": "proof of approved code from everyone, the owner included",
@@ -361,10 +422,13 @@ _DAY_S = 86_400
 
 
 def policy_words(policy: Policy | None) -> tuple[str, ...]:
-    """Return what a policy says, whole values included, so that two policies with the same lines are the same."""
+    """Return what a policy says, whole values included, so that two policies with the same lines
+    are the same."""
     if policy is None:
         return ("nothing is stated about code",)
-    lines = [_code(one) for one in policy.measurements] or ["approves no code by itself: a grant has to name it"]
+    lines = [_code(one) for one in policy.measurements] or [
+        "approves no code by itself: a grant has to name it"
+    ]
     listed: dict[str, Sequence[str | bytes]] = {
         "compose file": policy.compose_hashes,
         "app id": policy.app_ids,
@@ -376,14 +440,19 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
     for name, values in listed.items():
         lines += [f"{name} {one.hex() if isinstance(one, bytes) else one}" for one in values]
     if policy.tcb_grace_s is not None:
-        lines.append(f"outdated platforms for {policy.tcb_grace_s / _DAY_S:g} days after the date of their level")
+        lines.append(
+            f"outdated platforms for {policy.tcb_grace_s / _DAY_S:g} days after the date of their"
+            " level"
+        )
     lines += [f"platforms with the advisory {one}" for one in policy.advisories]
     if policy.min_evaluation_number:
         lines.append(f"judged by collateral of number {policy.min_evaluation_number} or newer")
     if policy.max_age_s is not None:
         lines.append(f"attested at most {policy.max_age_s} s ago")
     if policy.receiver == "signed":
-        lines.append("keys go to any receiver key that the code's DID signed, not only to the attested one")
+        lines.append(
+            "keys go to any receiver key that the code's DID signed, not only to the attested one"
+        )
     lines += [f"only what is stored at {one}" for one in policy.paths]
     if not policy.in_person:
         lines.append("the owner's own sessions have to prove their code too")
@@ -391,7 +460,8 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
-    """Return what changes: `- ` before a line that goes, `+ ` before one that comes, blanks before one that stays."""
+    """Return what changes: `- ` before a line that goes, `+ ` before one that comes, blanks before
+    one that stays."""
     old, new = policy_words(before), policy_words(after)
     return (
         *(f"- {line}" for line in old if line not in new),
@@ -409,7 +479,7 @@ def hex_of(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
 
-# --- backends ---------------------------------------------------------------------------------------------------------
+# --- backends -------------------------------------------------------------------------------------
 
 SOON_S: Final = 5 * 86_400.0
 """Collateral that ends within this time is worth a warning: releases stop with it."""
@@ -418,8 +488,14 @@ _MOST_NAME_CHARS: Final = 40
 _MOST_ENTRY_CHARS: Final = 160
 _MOST_SHOWN: Final = 32
 _RUNNER_LINES: Final = (
-    "runner         runs programs of others; a grant says which programs, for which callers, and where they may send",
-    "               the node holds it to this code; programs, callers and hosts are held by this code alone",
+    (
+        "runner         runs programs of others; a grant says which programs, for which callers,"
+        " and where they may send"
+    ),
+    (
+        "               the node holds it to this code; programs, callers and hosts are held by"
+        " this code alone"
+    ),
 )
 _ATTRIBUTE_BITS: Final = {
     0: "DEBUG",
@@ -432,31 +508,55 @@ _ATTRIBUTE_BITS: Final = {
 
 
 def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
-    """Return what was seen, a fact a line, then what a grant with the policy would name, then warnings."""
-    return (*_facts(seen), *([] if policy is None else _pinned(policy)), *(f"warning: {one}" for one in warnings(seen)))
+    """Return what was seen, a fact a line, then what a grant with the policy would name, then
+    warnings."""
+    return (
+        *_facts(seen),
+        *([] if policy is None else _pinned(policy)),
+        *(f"warning: {one}" for one in warnings(seen)),
+    )
 
 
 def warnings(seen: Seen) -> tuple[str, ...]:
     """Return what an owner should know before granting."""
     evidence, found = seen.verified.evidence, []
     if not seen.verified.root_is_intel:
-        found.append("the platform's root certificate is not Intel's: it proves what the owner of that root wants")
+        found.append(
+            "the platform's root certificate is not Intel's: it proves what the owner of that root"
+            " wants"
+        )
     if evidence.compose_hash is None:
-        found.append("no event log: the registers say what runs, and no compose file can be compared with them")
+        found.append(
+            "no event log: the registers say what runs, and no compose file can be compared with"
+            " them"
+        )
     else:
-        found.append("a compose hash counts only on an image that you know: compare MRTD and RTMR0 to RTMR2 too")
+        found.append(
+            "a compose hash counts only on an image that you know: compare MRTD and RTMR0 to"
+            " RTMR2 too"
+        )
         if seen.published.statement.compose is None:
-            found.append("it does not show its compose file: compare the compose hash with the one that you reviewed")
+            found.append(
+                "it does not show its compose file: compare the compose hash with the one that you"
+                " reviewed"
+            )
     if evidence.tcb_status != "UpToDate":
         found.append(f"the platform's status is {evidence.tcb_status}")
     if evidence.advisories:
         found.append(f"advisories apply to the platform: {', '.join(evidence.advisories)}")
     if evidence.td_attributes != DEFAULT_TD_ATTRIBUTES:
-        found.append(f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}")
+        found.append(
+            f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}"
+        )
     if (end := _collateral_end(seen)) - seen.seen_at < SOON_S:
-        found.append(f"the collateral ends at {shown_time(end)}: without newer one nothing is released then")
+        found.append(
+            f"the collateral ends at {shown_time(end)}: without newer one nothing is released then"
+        )
     if seen.further_wishes:
-        found.append(f"its manifest asks for more, which is no part of a grant: {_first(seen.further_wishes, '; ')}")
+        found.append(
+            "its manifest asks for more, which is no part of a grant:"
+            f" {_first(seen.further_wishes, '; ')}"
+        )
     return tuple(found)
 
 
@@ -497,7 +597,10 @@ def _facts(seen: Seen) -> list[str]:
     age_s = seen.seen_at - max((one.starts_at for one in seen.verified.windows), default=0.0)
     age = f"{max(age_s, 0) / 3600:.0f} h" if age_s < 2 * _DAY_S else f"{age_s / _DAY_S:.0f} days"
     return [
-        f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)} {_quoted(stated.manifest.app_id)}",
+        (
+            f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)}"
+            f" {_quoted(stated.manifest.app_id)}"
+        ),
         f"did            {seen.did}",
         f"asks to read   {_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
         *(_RUNNER_LINES if seen.is_runner else ()),
@@ -505,22 +608,38 @@ def _facts(seen: Seen) -> list[str]:
         f"app id         {hex_of(evidence.app_id) or 'none'}",
         f"key provider   {evidence.key_provider or 'none'}",
         *(f"{name.upper():<14} {getattr(evidence, name).hex()}" for name in _REGISTERS),
-        f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",
-        f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
-        f"advisories {', '.join(evidence.advisories) or 'none'}",
-        f"collateral     {age} old, number {evidence.evaluation_number}, "
-        f"holds until {shown_time(_collateral_end(seen))}",
-        f"root           {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}",
+        (
+            f"attributes     {_attributes(evidence.td_attributes)}; debug"
+            f" {'ON' if _is_debugged(seen) else 'off'}"
+        ),
+        (
+            f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
+            f"advisories {', '.join(evidence.advisories) or 'none'}"
+        ),
+        (
+            f"collateral     {age} old, number {evidence.evaluation_number}, "
+            f"holds until {shown_time(_collateral_end(seen))}"
+        ),
+        (
+            "root          "
+            f" {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}"
+        ),
     ]
 
 
 def _pinned(policy: Policy) -> list[str]:
     image = policy.measurements[0]
     registers = "MRTD, RTMR0-2" if image.rtmr3 is None else "MRTD, RTMR0-3"
-    code = [f"image {registers}", *(f"compose hash {one.hex()[:16]}…" for one in policy.compose_hashes)]
+    code = [
+        f"image {registers}",
+        *(f"compose hash {one.hex()[:16]}…" for one in policy.compose_hashes),
+    ]
     code += [f"app id {one.hex()[:16]}…" for one in policy.app_ids]
     code += [f"keys from {one[:24]}" for one in policy.key_providers]
-    terms = [f"platform {' or '.join(policy.tcb_statuses)}", f"advisories {', '.join(policy.advisories) or 'none'}"]
+    terms = [
+        f"platform {' or '.join(policy.tcb_statuses)}",
+        f"advisories {', '.join(policy.advisories) or 'none'}",
+    ]
     return [
         f"a grant names  this DID; {', '.join(code)}",
         f"and demands    {'; '.join(terms)}; keys wrapped to the attested receiver key alone",
@@ -550,4 +669,7 @@ def _collateral_end(seen: Seen) -> float:
 
 def _attributes(attributes: bytes) -> str:
     value = int.from_bytes(attributes, "little")
-    return ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1) or "none"
+    return (
+        ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1)
+        or "none"
+    )

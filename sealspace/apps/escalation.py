@@ -1,4 +1,5 @@
-"""What a session lacks, and the sign-in that would suffice: nothing is asked for that was not named (MF13).
+"""What a session lacks, and the sign-in that would suffice: nothing is asked for that was not named
+(MF13).
 
 Example:
     try:
@@ -19,7 +20,8 @@ from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 
 def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
-    """Return the permissions that an error says were missing, whether this client or the node found them missing."""
+    """Return the permissions that an error says were missing, whether this client or the node found
+    them missing."""
     if isinstance(error, NotGranted):
         return error.missing
     refusal = error.refusal if isinstance(error, DecryptDenied) else error
@@ -31,10 +33,15 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
     return ()
 
 
-def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None) -> SignIn:
-    """Make the sign-in that would suffice: what the session's own sign-in stated, and what is missing; nothing else."""
+def sign_in_for(
+    session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None
+) -> SignIn:
+    """Make the sign-in that would suffice: what the session's own sign-in stated, and what is
+    missing; nothing else."""
     if not missing:
-        raise InvalidInput("nothing is missing", hint="name what the session shall hold in addition")
+        raise InvalidInput(
+            "nothing is missing", hint="name what the session shall hold in addition"
+        )
 
     def is_own(one: Capability) -> bool:
         return root_of(one.resource) == session.owner
@@ -42,7 +49,9 @@ def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float
     foreign = tuple(filterfalse(is_own, missing))
     if foreign:
         raise NotGranted(
-            "; ".join(f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign),
+            "; ".join(
+                f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign
+            ),
             missing=foreign,
             hint="ask its owner for a delegation, and take it up",
         )

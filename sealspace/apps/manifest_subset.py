@@ -1,8 +1,8 @@
 """Whether what is asked for is contained in what is held, before anything is sent (MF11).
 
-The test is narrower than the node's containment (capabilities X1 to X8): a granted path without a slash at its end
-covers only itself. What it finds contained, a node accepts; a wildcard such as `tinycloud.kv/*` contains nothing else,
-as on a node.
+The test is narrower than the node's containment (capabilities X1 to X8): a granted path without a
+slash at its end covers only itself. What it finds contained, a node accepts; a wildcard such as
+`tinycloud.kv/*` contains nothing else, as on a node.
 
 Example:
     lacking = missing_resources(resolved, resources_of(grant.capabilities), owner=session.owner)
@@ -36,13 +36,16 @@ def missing_resources(
         covering = [
             _full(row.service, action)
             for where, row in held
-            if where[:2] == wanted[:2] and _contains(where[2], wanted[2], whole=one.service != ENCRYPTION)
+            if where[:2] == wanted[:2]
+            and _contains(where[2], wanted[2], whole=one.service != ENCRYPTION)
             for action in row.actions
         ]
         lacking = tuple(
             action
             for action in one.actions
-            if not any(satisfies(granted_one, _full(one.service, action)) for granted_one in covering)
+            if not any(
+                satisfies(granted_one, _full(one.service, action)) for granted_one in covering
+            )
         )
         if lacking:
             missing.append(replace(one, actions=lacking))
@@ -50,9 +53,12 @@ def missing_resources(
 
 
 def resources_of(capabilities: Iterable[Capability]) -> tuple[ResourceRequest, ...]:
-    """Return capabilities of a token as resources; those with caveats are left out, they cover less than they name."""
+    """Return capabilities of a token as resources; those with caveats are left out, they cover less
+    than they name."""
     rows = described(one for one in capabilities if not one.caveats)
-    return tuple(ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows)
+    return tuple(
+        ResourceRequest(_long(one.service), one.space, one.path, one.actions) for one in rows
+    )
 
 
 def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:
@@ -67,7 +73,9 @@ def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:
 
 
 def _contains(granted: str, requested: str, *, whole: bool) -> bool:
-    is_folder = whole and (granted in ("", "/") or (granted.endswith("/") and requested.startswith(granted)))
+    is_folder = whole and (
+        granted in ("", "/") or (granted.endswith("/") and requested.startswith(granted))
+    )
     return is_folder or requested == granted
 
 

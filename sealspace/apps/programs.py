@@ -1,15 +1,16 @@
-"""Programs that a runner executes: publishing them, and reading what a developer published (RN50 to RN55).
+"""Programs that a runner executes: publishing them, and reading what a developer published (RN50 to
+RN55).
 
-A project is a name of its developer's. Each version is the program's bytes and a statement that the developer signed
-about them; a further signed statement says which version is the active one. A program's identity is the SHA-256 of its
-bytes. In the developer's space `projects` they are read by those to whom the developer grants it; in the space `public`
-by everybody.
+A project is a name of its developer's. Each version is the program's bytes and a statement that the
+developer signed about them; a further signed statement says which version is the active one. A
+program's identity is the SHA-256 of its bytes. In the developer's space `projects` they are read by
+those to whom the developer grants it; in the space `public` by everybody.
 
 Example:
-    wasm = Path("mail-digest.wasm").read_bytes()
-    version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
-    active = await client.programs().active("mail-digest")
-    assert active == Active(version.sha256, 1, version.statement_sha256)
+    wasm = Path("mail-digest.wasm").read_bytes() version = await
+    client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet) active =
+    await client.programs().active("mail-digest") assert active == Active(version.sha256, 1,
+    version.statement_sha256)
 """
 
 import hashlib
@@ -22,10 +23,21 @@ from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, Sha256Hex, shaped
 
-from ..documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId, checked_project_name, checked_sha256
+from ..documents.project_names import (
+    PROJECTS_SPACE,
+    PUBLIC_SPACE,
+    ProjectId,
+    checked_project_name,
+    checked_sha256,
+)
 from ..documents.run_grants import MAX_HOSTS, MAX_SECRETS, checked_host
 from ..documents.secret_names import is_secret_name
-from ..documents.signed_statements import StatementSigner, read_shaped, read_statement, sign_statement
+from ..documents.signed_statements import (
+    StatementSigner,
+    read_shaped,
+    read_statement,
+    sign_statement,
+)
 from ..errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from ..kv import Kv
 from ..session import iso_time, space_of
@@ -42,14 +54,18 @@ Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
 TARGETS: Final[tuple[Target, ...]] = ("wasm32-wasip1", "wasm32-wasip2")
 
 Reader = Callable[[str], Awaitable[bytes | None]]
-"""Reads the value at a key of the developer's; None where there is none. It bounds what it reads."""
+"""Reads the value at a key of the developer's; None where there is none. It bounds what it
+reads."""
 
 
-class ProgramManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ProgramManifest(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What a program wants.
 
     Attributes:
-        secrets: names; then a run has those and no others, and a missing one refuses it. None: it says nothing.
+        secrets: names; then a run has those and no others, and a missing one refuses it. None: it
+            says nothing.
         hosts: where it sends requests; none: nowhere.
     """
 
@@ -72,7 +88,8 @@ class Version:
         published_at: RFC 3339, as stated.
         source: where the source is, as stated; nothing checks it.
         manifest: what the program wants.
-        statement_sha256: of the signed statement, 64 lowercase hex digits; empty before it is signed.
+        statement_sha256: of the signed statement, 64 lowercase hex digits; empty before it is
+            signed.
     """
 
     project: ProjectId
@@ -92,7 +109,8 @@ class Active:
     Attributes:
         sha256: of its bytes.
         sequence: counts up with each change.
-        statement_sha256: of its signed statement (RN177); None: signed by a release that did not state it.
+        statement_sha256: of its signed statement (RN177); None: signed by a release that did not
+            state it.
     """
 
     sha256: str
@@ -129,15 +147,17 @@ class Programs:
             name: of the project.
             wasm: at most MAX_PROGRAM_BYTES.
             target: what the bytes are.
-            signer: the developer's key or wallet: it signs the version, and once more that it is the active one.
+            signer: the developer's key or wallet: it signs the version, and once more that it is
+                the active one.
             source: where its source is, for readers.
             manifest: what it wants.
             activate: False leaves the active version as it is.
         Returns:
-            What was stated. Publishing the same bytes again states them anew. If they are the active version, runners
-            refuse it until it is activated again (RN177).
+            What was stated. Publishing the same bytes again states them anew. If they are the
+            active version, runners refuse it until it is activated again (RN177).
         Raises:
-            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the owner of the space.
+            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the
+                owner of the space.
             PreconditionFailed: another version became active meanwhile.
             NodeRefused, TransportError: as every request.
         Does not check:
@@ -145,8 +165,12 @@ class Programs:
         """
         if not 0 < len(wasm) <= MAX_PROGRAM_BYTES:
             raise InvalidInput(f"a program has 1 to {MAX_PROGRAM_BYTES} bytes")
-        if source is not None and not (0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()):
-            raise InvalidInput(f"the source of a program is named in 1 to {MAX_SOURCE_CHARS} printable characters")
+        if source is not None and not (
+            0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()
+        ):
+            raise InvalidInput(
+                f"the source of a program is named in 1 to {MAX_SOURCE_CHARS} printable characters"
+            )
         project = self._project(name)
         version = Version(
             project=project,
@@ -160,7 +184,9 @@ class Programs:
         statement = self._signed(VERSION_TYPE, version_json(version), signer)
         # The bytes come first: whoever finds the statement finds the program too.
         await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
-        await self._kv.put(project.version_key(version.sha256), statement, content_type="application/json")
+        await self._kv.put(
+            project.version_key(version.sha256), statement, content_type="application/json"
+        )
         if activate:
             await self.activate(name, version.sha256, signer=signer)
         return parse_version(statement, project, version.sha256)
@@ -186,7 +212,11 @@ class Programs:
         statement = self._signed(ACTIVE_TYPE, active_json(project, active), signer)
         try:
             await self._kv.put(
-                project.active_key, statement, content_type="application/json", if_absent=etag is None, if_match=etag
+                project.active_key,
+                statement,
+                content_type="application/json",
+                if_absent=etag is None,
+                if_match=etag,
             )
         except PreconditionFailed as exc:
             exc.add_note(f"another version of {name} became active meanwhile")
@@ -211,7 +241,10 @@ class Programs:
         """
         project = self._project(name)
         prefix = project.version_key("")
-        found = [await self.version(name, key.removeprefix(prefix)) async for key in self._kv.list(prefix)]
+        found = [
+            await self.version(name, key.removeprefix(prefix))
+            async for key in self._kv.list(prefix)
+        ]
         return tuple(sorted(found, key=lambda one: (one.published_at, one.sha256), reverse=True))
 
     async def version(self, name: str, sha256: str) -> Version:
@@ -246,7 +279,8 @@ class Programs:
             read_statement(data, kind, signer=self._kv.space.owner)
         except StatementInvalid as exc:
             raise InvalidInput(
-                "the developer's own key or wallet signs a program", hint=f"that of {self._kv.space.owner}"
+                "the developer's own key or wallet signs a program",
+                hint=f"that of {self._kv.space.owner}",
             ) from exc
         return data
 
@@ -257,7 +291,8 @@ async def read_active(read: Reader, project: ProjectId) -> Active | None:
     Raises:
         StatementInvalid: the statement does not hold (RN53).
     Does not check:
-        Whether a later statement names another one: the caller remembers the highest sequence it saw (RN54).
+        Whether a later statement names another one: the caller remembers the highest sequence it
+            saw (RN54).
     """
     data = await read(project.active_key)
     return None if data is None else parse_active(data, project)
@@ -271,16 +306,22 @@ async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -
         project: whose.
         wanted: the SHA-256 of the version, or the active version as its developer states it.
     Raises:
-        StatementInvalid: the statement does not hold (RN52), or `active` names another statement (RN177).
+        StatementInvalid: the statement does not hold (RN52), or `active` names another statement
+            (RN177).
     """
     sha256 = wanted if isinstance(wanted, str) else wanted.sha256
     data = await read(project.version_key(sha256))
     version = None if data is None else parse_version(data, project, sha256)
-    # RN177: an older statement about the same bytes, with a wider manifest, keeps its signature for ever.
-    if version and isinstance(wanted, Active) and wanted.statement_sha256 != version.statement_sha256:
+    # RN177: an older statement about the same bytes, with a wider manifest, keeps its signature for
+    # ever.
+    if (
+        version
+        and isinstance(wanted, Active)
+        and wanted.statement_sha256 != version.statement_sha256
+    ):
         raise StatementInvalid(
-            f"the active version of {project.name} does not name the statement that is stored about it; next: its"
-            f" developer runs `sealspace project activate {project.name} {sha256}`"
+            f"the active version of {project.name} does not name the statement that is stored about"
+            f" it; next: its developer runs `sealspace project activate {project.name} {sha256}`"
         )
     return version
 
@@ -292,19 +333,26 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
         StatementInvalid: they are others than the developer signed (RN52).
     """
     code = await read(version.project.code_key(version.sha256))
-    if code is not None and (hashlib.sha256(code).hexdigest() != version.sha256 or len(code) != version.size_bytes):
+    if code is not None and (
+        hashlib.sha256(code).hexdigest() != version.sha256 or len(code) != version.size_bytes
+    ):
         raise StatementInvalid("the program's bytes are not those that its developer signed")
     return code
 
 
-# --- statements ----------------------------------------------------------------------------------------------------
+# --- statements -----------------------------------------------------------------------------------
 
 
 def version_json(version: Version) -> dict[str, Json]:
     """Write what is stated about a version."""
     size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
     stated = _StatedVersion(
-        version.project.text, version.sha256, size_bytes, version.target, version.published_at, source
+        version.project.text,
+        version.sha256,
+        size_bytes,
+        version.target,
+        version.published_at,
+        source,
     )
     value: dict[str, Json] = to_builtins(stated)
     return value | ({"manifest": wanted} if wanted else {})
@@ -328,7 +376,9 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
     """
     stated = read_shaped(data, VERSION_TYPE, _StatedVersion, signer=project.developer)
     if stated.project != project.text or stated.sha256 != sha256:
-        raise StatementInvalid(f"the statement is about something else than {project.text}, version {sha256}")
+        raise StatementInvalid(
+            f"the statement is about something else than {project.text}, version {sha256}"
+        )
     try:
         manifest = _checked_manifest(stated.manifest)
     except InvalidInput as exc:
@@ -347,7 +397,9 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
     """Write what is stated about the active version."""
-    stated = _StatedActive(project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET)
+    stated = _StatedActive(
+        project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
+    )
     value: dict[str, Json] = to_builtins(stated)
     return value
 
@@ -362,14 +414,17 @@ class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
 def parse_active(data: bytes, project: ProjectId) -> Active:
     """Read which version is the active one, untrusted (RN53).
 
-    A statement without `statementSha256` is read, so that the next one can count on from it. No version runs by it.
+    A statement without `statementSha256` is read, so that the next one can count on from it. No
+    version runs by it.
 
     Raises:
         StatementInvalid: not the developer's, about another project, or of another shape.
     """
     stated = read_shaped(data, ACTIVE_TYPE, _StatedActive, signer=project.developer)
     if stated.project != project.text:
-        raise StatementInvalid(f"the statement is about something else than the active version of {project.text}")
+        raise StatementInvalid(
+            f"the statement is about something else than the active version of {project.text}"
+        )
     return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
 
 

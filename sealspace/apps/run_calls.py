@@ -1,13 +1,15 @@
 """Calling a runner: the token that says who calls, for one program and one body (RN60 to RN64).
 
-The token is an invocation of `sealspace.run/call` on the caller's own resource `<a space of the caller>/run/<program>`,
-addressed to the runner, with one fact:
+The token is an invocation of `sealspace.run/call` on the caller's own resource `<a space of the
+caller>/run/<program>`, addressed to the runner, with one fact:
 
-    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url, "runner": DID,
+    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url,
+    "runner": DID,
      "start": base64url of the SHA-256 of the runner's start document}
 
-A did:key calls by its own right. A session of a wallet cites the sign-in that holds `sealspace.run/call` on
-`<space>/run`, and sends it along in the header `Sealspace-Sign-In`: a runner keeps no tokens of callers.
+A did:key calls by its own right. A session of a wallet cites the sign-in that holds
+`sealspace.run/call` on `<space>/run`, and sends it along in the header `Sealspace-Sign-In`: a
+runner keeps no tokens of callers.
 
 Example:
     project, body = f"{session.owner}/mail-digest", b"{}"
@@ -23,7 +25,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from capabilities.ambient import Entropy
-from capabilities.chain import Mark, Registered, check_lifetime, judge_invocation, judge_registration
+from capabilities.chain import (
+    Mark,
+    Registered,
+    check_lifetime,
+    judge_invocation,
+    judge_registration,
+)
 from capabilities.cids import ContentKey
 from capabilities.errors import CapabilityError
 from capabilities.principals import Principal
@@ -107,7 +115,8 @@ def call_headers(
 
     Args:
         session: of the caller.
-        runner: as it names itself. A wrong `start` makes the call one that no other start runs either.
+        runner: as it names itself. A wrong `start` makes the call one that no other start runs
+            either.
         program: `<did>/<name>`, or a SHA-256 as 64 hex digits.
         body: all of it.
         now: epoch seconds.
@@ -121,7 +130,9 @@ def call_headers(
     cited = session.proofs_for([wanted], now=now)
     sign_ins = [grant.header for grant in session.grants if grant.cid in cited]
     if len(sign_ins) > 1:
-        raise NotGranted("a call cites one sign-in, and this session would need several", missing=(wanted,))
+        raise NotGranted(
+            "a call cites one sign-in, and this session would need several", missing=(wanted,)
+        )
     headers = {
         "Authorization": mint(
             session.signer,
@@ -152,9 +163,12 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         Whether the token was used before: the caller of this function remembers `Call.token`.
         Whether the sign-in was revoked: it is at most a day old.
         Which program and body arrive: see `Call.require`.
-        Whether the call names the start of this runner: the caller of this function compares it (RN178).
+        Whether the call names the start of this runner: the caller of this function compares it
+            (RN178).
     """
-    if len(authorization) > MAX_TOKEN_CHARS or (sign_in is not None and len(sign_in) > MAX_TOKEN_CHARS):
+    if len(authorization) > MAX_TOKEN_CHARS or (
+        sign_in is not None and len(sign_in) > MAX_TOKEN_CHARS
+    ):
         raise CallRefused(f"a token of a call has at most {MAX_TOKEN_CHARS} characters")
     try:
         invocation = parse_invocation(authorization)
@@ -164,7 +178,9 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         fact = invocation.facts[0] if len(invocation.facts) == 1 else None
         start = fact.get("start") if isinstance(fact, dict) else None
         if not isinstance(fact, dict) or not isinstance(start, str):  # RN178
-            raise CallRefused("the call names no start of the runner", hint="update the client, and sign anew")
+            raise CallRefused(
+                "the call names no start of the runner", hint="update the client, and sign anew"
+            )
         wanted = _wanted(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
@@ -195,19 +211,27 @@ def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
     """Return the one capability of a call (RN61)."""
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource
-        is_named = isinstance(resource, SpaceResource) and resource.text == f"{resource.space.text}/run/{program}"
+        is_named = (
+            isinstance(resource, SpaceResource)
+            and resource.text == f"{resource.space.text}/run/{program}"
+        )
         if is_named and not capabilities[0].caveats:
             return capabilities[0]
     raise CallRefused(f"a call invokes {CALL} on the program alone, in a space of the caller")
 
 
 def _held(sign_in: str | None, now: float) -> Registered:
-    """Return a wallet's sign-in: its own signature, without parents or conditions, at most a day old (RN64)."""
+    """Return a wallet's sign-in: its own signature, without parents or conditions, at most a day
+    old (RN64)."""
     if sign_in is None:
-        raise CallRefused("the call cites a sign-in and does not bring it", hint=f"send it as {SIGN_IN_HEADER}")
+        raise CallRefused(
+            "the call cites a sign-in and does not bring it", hint=f"send it as {SIGN_IN_HEADER}"
+        )
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
     if delegation.form != "cacao" or delegation.parents or delegation.issued_at is None:
-        raise CallRefused("the sign-in of a call is a wallet's own, and rests on no other delegation")
+        raise CallRefused(
+            "the sign-in of a call is a wallet's own, and rests on no other delegation"
+        )
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
         raise CallRefused("the sign-in of a call is older than a day", hint="sign in again")
     if delegation.facts:  # a policy on the code that may use it: nobody here could judge that

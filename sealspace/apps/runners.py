@@ -1,7 +1,9 @@
-"""Granting to runners, and calling them: an owner's secrets, for the programs and callers that the owner names.
+"""Granting to runners, and calling them: an owner's secrets, for the programs and callers that the
+owner names.
 
-A runner is a backend that executes programs of others. It is looked at as any backend is, by `backends`; the grant
-then says beside the runner's code for which programs, callers and hosts the secrets may be used.
+A runner is a backend that executes programs of others. It is looked at as any backend is, by
+`backends`; the grant then says beside the runner's code for which programs, callers and hosts the
+secrets may be used.
 
 Example:
     from sealspace.documents.run_grants import ByHash
@@ -56,11 +58,21 @@ from ..wire.caller import Caller
 from ..wire.portable import PortableDelegation
 from ..wire.transport import Answer, Method, Request, TransportSettings
 from .api_keys import KEY_HEADER, Credential, new_api_key, parse_credential
-from .backends import Backends, Leniency, Pin, Seen, ask_backend, hand_over, policy_for, require_recent
+from .backends import (
+    Backends,
+    Leniency,
+    Pin,
+    Seen,
+    ask_backend,
+    hand_over,
+    policy_for,
+    require_recent,
+)
 from .run_calls import RunnerAt, call_headers, call_right
 
 MAX_ANSWER_BYTES: Final = 80_000_000
-"""Longest answer of a run: ten megabytes of output, each byte of which may be escaped, and what is said about it."""
+"""Longest answer of a run: ten megabytes of output, each byte of which may be escaped, and what is
+said about it."""
 CALL_TIMEOUT_S: Final = 300.0
 KEY_TTL_S: Final = 30 * 86_400.0
 
@@ -93,7 +105,9 @@ class Generation:
 class Runners:
     """Granting to runners; made by `Client.runners`."""
 
-    def __init__(self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption) -> None:
+    def __init__(
+        self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption
+    ) -> None:
         self._caller = caller
         self._backends = backends
         self._delegations = delegations
@@ -110,12 +124,14 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly the runner that was seen, for named programs and callers alone.
+        """Delegate secrets to exactly the runner that was seen, for named programs and callers
+        alone.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a new grant. Generated
-                ones, `PROTECTED_…`, are granted apart from others: they are of another network.
+            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a
+                new grant. Generated ones, `PROTECTED_…`, are granted apart from others: they are of
+                another network.
             run: programs, callers, hosts and limits; the runner enforces them, the node does not.
             ttl_s: lifetime in seconds.
             accept: what may deviate from the strict terms; see `policy_for`.
@@ -124,15 +140,17 @@ class Runners:
         Returns:
             The grant, registered at the node; `backends.hand_over` takes it to the runner.
         Raises:
-            InvalidInput: a name, the number of names, hosts for a program whose project is not named, or the signer is
-                not the owner itself: a runner takes no grant that rests on another delegation (RN41).
+            InvalidInput: a name, the number of names, hosts for a program whose project is not
+                named, or the signer is not the owner itself: a runner takes no grant that rests on
+                another delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
         session = self._caller.session
         self._require_grantable(seen, wallet)
         if run.hosts and not all(rule.project for rule in run.programs):  # RN176
             raise InvalidInput(
-                "hosts are granted to programs of named projects: the project's manifest says where they may send",
+                "hosts are granted to programs of named projects: the project's manifest says where"
+                " they may send",
                 hint="name the program as DID/NAME",
             )
         named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
@@ -142,11 +160,15 @@ class Runners:
         resources = _resources(session, named)
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         await self._backends.require_judgeable(seen)  # before anything is signed
-        wanted = [*(capability(one, KV_GET) for one in resources), capability(network.text, DECRYPT)]
+        wanted = [
+            *(capability(one, KV_GET) for one in resources),
+            capability(network.text, DECRYPT),
+        ]
         portable = await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, policy=policy, run=run, wallet=wallet
         )
-        read_run_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
+        # what a runner would refuse is not handed on
+        read_run_grant(portable.header, runner=seen.did)
         return portable
 
     async def generate(
@@ -159,10 +181,12 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Have secrets made by the runner that was seen: nobody sees their values, and the owner may grant them.
+        """Have secrets made by the runner that was seen: nobody sees their values, and the owner
+        may grant them.
 
-        The owner's network `protected` is made where it is missing, with a policy by which nobody opens anything in
-        person. The runner gets a grant for ten minutes to write exactly these secrets, and writes none that is there.
+        The owner's network `protected` is made where it is missing, with a policy by which nobody
+        opens anything in person. The runner gets a grant for ten minutes to write exactly these
+        secrets, and writes none that is there.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -174,34 +198,49 @@ class Runners:
         Returns:
             What the runner states. Where it failed on the way, some were made.
         Raises:
-            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or the network
-                `protected` is one that people may open secrets of.
+            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or
+                the network `protected` is one that people may open secrets of.
             BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
             GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `hand_over`.
             NodeRefused, TransportError: as each says.
         Does not check:
-            Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does, by the statement.
+            Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
+                by the statement.
         """
         session = self._caller.session
         canonical = None if scope is None else canonical_scope(scope)
         body = generation_body(session.owner, canonical, wanted)  # before anything is asked
         self._require_grantable(seen, wallet)
-        policy_for(seen, accept=accept, pin=pin, ttl_s=GENERATION_GRANT_TTL_S)  # no other code than is acceptable
+        # no other code than is acceptable
+        policy_for(seen, accept=accept, pin=pin, ttl_s=GENERATION_GRANT_TTL_S)
         await self._ensure_protected(wallet)
         named = [SecretName(name, canonical) for name in wanted]
         granted = [capability(resource, KV_PUT) for resource in _resources(session, named)]
-        portable = await self._delegations.delegate(seen.did, granted, ttl_s=GENERATION_GRANT_TTL_S, wallet=wallet)
-        read_generation_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
+        portable = await self._delegations.delegate(
+            seen.did, granted, ttl_s=GENERATION_GRANT_TTL_S, wallet=wallet
+        )
+        # what a runner would refuse is not handed on
+        read_generation_grant(portable.header, runner=seen.did)
         await hand_over(seen.url, portable)
         space = session.space or space_of(session.owner, "default")
         await self._ensure_rights(wallet, [call_right(space.text)])
         answer, authorization = await self._signed(
-            seen.url, "POST", "/secrets/generate", GENERATE, body=json.dumps(body).encode(), did=seen.did
+            seen.url,
+            "POST",
+            "/secrets/generate",
+            GENERATE,
+            body=json.dumps(body).encode(),
+            did=seen.did,
         )
         return _generation(_object(answer.body), authorization=authorization)
 
     async def share_project(
-        self, seen: Seen, name: str, *, ttl_s: float = DELEGATION_TTL_S, wallet: AnyWallet | None = None
+        self,
+        seen: Seen,
+        name: str,
+        *,
+        ttl_s: float = DELEGATION_TTL_S,
+        wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
         """Let the runner that was seen read a private project of the owner's (RN152).
 
@@ -220,7 +259,8 @@ class Runners:
         self._require_grantable(seen, wallet)
         wanted = [capability(project_resource(self._caller.session.owner, name), KV_GET)]
         portable = await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, wallet=wallet)
-        read_program_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
+        # what a runner would refuse is not handed on
+        read_program_grant(portable.header, runner=seen.did)
         return portable
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
@@ -230,8 +270,12 @@ class Runners:
 
     def _require_owner(self, wallet: AnyWallet | None, what: str) -> None:
         session = self._caller.session
-        if not same_principal(session.did if wallet is None else wallet_of(wallet).did, session.owner):
-            raise InvalidInput(f"{what} is signed by the owner itself", hint="pass the owner's wallet")
+        if not same_principal(
+            session.did if wallet is None else wallet_of(wallet).did, session.owner
+        ):
+            raise InvalidInput(
+                f"{what} is signed by the owner itself", hint="pass the owner's wallet"
+            )
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
         """Have the owner's network for generated secrets, which nobody opens in person (RN144)."""
@@ -248,7 +292,10 @@ class Runners:
         elif stated.in_person:
             raise InvalidInput(
                 f"the policy of your network {PROTECTED_NETWORK} lets people open its secrets",
-                hint=f'state "inPerson": false in it: sealspace network policy {PROTECTED_NETWORK} --set FILE',
+                hint=(
+                    f'state "inPerson": false in it: sealspace network policy {PROTECTED_NETWORK}'
+                    " --set FILE"
+                ),
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
@@ -270,7 +317,8 @@ class Runners:
         ttl_s: float = KEY_TTL_S,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Make an API key: whoever has it calls programs at one runner in the owner's name, and at its cost.
+        """Make an API key: whoever has it calls programs at one runner in the owner's name, and at
+        its cost.
 
         Args:
             url: address of the runner.
@@ -318,11 +366,26 @@ class Runners:
         _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
     async def _signed(
-        self, url: str, method: Method, path: str, about: str, *, body: bytes = b"", did: str | None = None
+        self,
+        url: str,
+        method: Method,
+        path: str,
+        about: str,
+        *,
+        body: bytes = b"",
+        did: str | None = None,
     ) -> tuple[Answer, str]:
         caller = self._caller
         return await _ask_signed(
-            url, caller.session, method, path, about, body=body, did=did, clock=caller.clock, entropy=caller.entropy
+            url,
+            caller.session,
+            method,
+            path,
+            about,
+            body=body,
+            did=did,
+            clock=caller.clock,
+            entropy=caller.entropy,
         )
 
 
@@ -357,7 +420,11 @@ def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation
         existing=_names(answer, "existing"),
         statement=statement,
         authorization=authorization,
-        code=None if error is None else printable(str(error.get("code") if isinstance(error, dict) else None)),
+        code=(
+            None
+            if error is None
+            else printable(str(error.get("code") if isinstance(error, dict) else None))
+        ),
         message=printable(error_text(error)),
     )
 
@@ -384,16 +451,21 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
         NotGranted, SessionExpired: as `call_headers`.
         BackendUnreachable, BackendAnswerInvalid: no usable answer, or that of something else.
     Does not check:
-        What runs there, and the receipt: see `backends.look_at` and `tee_backend.runner.calls.run_receipts`.
+        What runs there, and the receipt: see `backends.look_at` and
+            `tee_backend.runner.calls.run_receipts`.
     """
     match body.get("source"):
         case {"project": str(program)} | {"wasmSha256": str(program)} if program:
             pass
         case _:
-            raise InvalidInput("a call names a program", hint='{"source": {"project": "<did>/<name>"}}')
+            raise InvalidInput(
+                "a call names a program", hint='{"source": {"project": "<did>/<name>"}}'
+            )
     data = json.dumps(dict(body)).encode()
     clock, entropy = SystemClock(), SystemEntropy()
-    answer, _ = await _ask_signed(url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy)
+    answer, _ = await _ask_signed(
+        url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy
+    )
     return _object(answer.body)
 
 
@@ -411,8 +483,8 @@ async def _ask_signed(
 ) -> tuple[Answer, str]:
     """Send a request that the caller signs; return the answer, and the token that it answers.
 
-    If the runner was started anew between its `/info` and the request, nothing happened, and the request is signed and
-    sent once more (RN178).
+    If the runner was started anew between its `/info` and the request, nothing happened, and the
+    request is signed and sent once more (RN178).
 
     Args:
         url: address of the runner.
@@ -428,12 +500,16 @@ async def _ask_signed(
 
     async def asked(found: RunnerAt) -> tuple[Answer, str]:
         runner = RunnerAt(did or found.did, found.start)
-        headers = call_headers(session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy)
+        headers = call_headers(
+            session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy
+        )
         token, settings = headers["Authorization"], None
         if body:
             headers["Content-Type"] = "application/json"
             settings = TransportSettings(timeout_s=CALL_TIMEOUT_S)
-        request = Request(method, path, headers=headers, body=body or None, max_answer_bytes=MAX_ANSWER_BYTES)
+        request = Request(
+            method, path, headers=headers, body=body or None, max_answer_bytes=MAX_ANSWER_BYTES
+        )
         return await ask_backend(url, request, settings=settings), token
 
     found = await runner_at(url)
@@ -441,12 +517,15 @@ async def _ask_signed(
     match _object(answer.body) if answer.status == 409 else {}:
         case {"error": {"code": "call-start"}}:
             again = await runner_at(url)
-            if again.start != found.start:  # else the refusal is a lie, and a second token could be a second run
+            # else the refusal is a lie, and a second token could be a second run
+            if again.start != found.start:
                 return await asked(again)
     return answer, token
 
 
-async def call_with_key(url: str, key: str, project: ProjectId, body: Mapping[str, Json]) -> dict[str, Json]:
+async def call_with_key(
+    url: str, key: str, project: ProjectId, body: Mapping[str, Json]
+) -> dict[str, Json]:
     """Have a runner run a program, for the holder of an API key.
 
     Args:
@@ -455,7 +534,8 @@ async def call_with_key(url: str, key: str, project: ProjectId, body: Mapping[st
         project: whose active version runs, unless the body has `version_key`.
         body: `input`, and what else RN96 lists.
     Returns:
-        What the runner answered, also where it refused: `status` and `output`, or `error` and `code`.
+        What the runner answered, also where it refused: `status` and `output`, or `error` and
+            `code`.
     Raises:
         InvalidInput: no such address, or the key is none.
         BackendUnreachable, BackendAnswerInvalid: no usable answer.
@@ -464,7 +544,9 @@ async def call_with_key(url: str, key: str, project: ProjectId, body: Mapping[st
     path = f"/call/{project.developer}/{project.name}"
     data = json.dumps(dict(body)).encode()
     request = Request("POST", path, headers=headers, body=data, max_answer_bytes=MAX_ANSWER_BYTES)
-    return _object((await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))).body)
+    return _object(
+        (await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))).body
+    )
 
 
 async def start_of(url: str) -> bytes:
@@ -482,7 +564,8 @@ async def start_of(url: str) -> bytes:
 async def runner_at(url: str) -> RunnerAt:
     """Return which runner an address states to be, and which start of it, untrusted.
 
-    Whatever it states, a call that is signed for it is run by at most one start: the one that it names (RN178).
+    Whatever it states, a call that is signed for it is run by at most one start: the one that it
+    names (RN178).
 
     Raises:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.

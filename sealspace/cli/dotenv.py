@@ -1,14 +1,15 @@
-r"""Files of names and values: `.env`, and JSON. What is broken is named by its line or number, never by its content.
+r"""Files of names and values: `.env`, and JSON. What is broken is named by its line or number,
+never by its content.
 
-A `.env` file is UTF-8, one entry a line: `NAME=VALUE`, with `export ` before it or not. Lines that are empty or begin
-with `#` say nothing. A value is
+A `.env` file is UTF-8, one entry a line: `NAME=VALUE`, with `export ` before it or not. Lines that
+are empty or begin with `#` say nothing. A value is
 
     VALUE      as it stands, without blanks at its ends, up to ` #`
     'VALUE'    literally, also over several lines
     "VALUE"    also over several lines; \n \r \t \" \\ \$ stand for what they do in a shell
 
-Nothing is expanded: `$` is a character like any other. JSON is one object, whose members are texts, or
-`{"value": "…", "encoding": "base64"}` for bytes.
+Nothing is expanded: `$` is a character like any other. JSON is one object, whose members are texts,
+or `{"value": "…", "encoding": "base64"}` for bytes.
 """
 
 import re
@@ -57,7 +58,9 @@ class _Faults(list[BrokenEntry]):
         if self:
             more = "; what follows was not examined" if len(self) == _MOST_FAULTS else ""
             hints = dict.fromkeys(fault.hint for fault in self)
-            raise BrokenEntry("; ".join(fault.message for fault in self) + more, hint="; ".join(hints))
+            raise BrokenEntry(
+                "; ".join(fault.message for fault in self) + more, hint="; ".join(hints)
+            )
 
 
 def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
@@ -72,7 +75,9 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
         try:
             start = _START.match(text, at)
             if start is None:
-                raise BrokenEntry("is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}")
+                raise BrokenEntry(
+                    "is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}"
+                )
             take_entry(values, start["name"])
             values[start["name"]], at = _value(text, start.end())
         except BrokenEntry as fault:
@@ -91,7 +96,8 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
     except CapabilityError:
         # Without the cause: it may quote what it read.
         raise InvalidInput(
-            f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes", hint='write {"NAME": "VALUE"}'
+            f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes",
+            hint='write {"NAME": "VALUE"}',
         ) from None
     values: dict[str, str | bytes] = {}
     faults = _Faults()
@@ -107,15 +113,23 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
 
 
 def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
-    """Return the text of a `.env` file; `parse_dotenv` reads the same values from it, and a shell does."""
+    """Return the text of a `.env` file; `parse_dotenv` reads the same values from it, and a shell
+    does."""
     lines = []
     for name, value in values.items():
         if isinstance(value, bytes):
-            raise InvalidInput(f"the secret {name} is bytes, which no .env file holds", hint="add --format json")
+            raise InvalidInput(
+                f"the secret {name} is bytes, which no .env file holds", hint="add --format json"
+            )
         if "'" not in value and "\r\n" not in value:
             lines.append(f"{name}='{value}'\n")
         else:
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
+            escaped = (
+                value.replace("\\", "\\\\")
+                .replace('"', '\\"')
+                .replace("$", "\\$")
+                .replace("`", "\\`")
+            )
             lines.append(f'{name}="{escaped}"\n'.replace("\r", "\\r"))
     return "".join(lines)
 
@@ -123,7 +137,9 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
 def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
     """Return values as the JSON object that `parse_values` reads."""
     return {
-        name: value if isinstance(value, str) else {"value": encode_standard(value), "encoding": "base64"}
+        name: value
+        if isinstance(value, str)
+        else {"value": encode_standard(value), "encoding": "base64"}
         for name, value in values.items()
     }
 
@@ -131,21 +147,28 @@ def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
 def text_of(data: bytes) -> str:
     """Return the text of a file, or raise InvalidInput: too long, or not UTF-8."""
     if len(data) > MAX_FILE_BYTES:
-        raise InvalidInput(f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data")
+        raise InvalidInput(
+            f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data"
+        )
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise InvalidInput("the file is not UTF-8", hint="convert it; bytes go into JSON or YAML, in base64") from None
+        raise InvalidInput(
+            "the file is not UTF-8", hint="convert it; bytes go into JSON or YAML, in base64"
+        ) from None
 
 
 def take_entry(values: Mapping[str, str | bytes], name: str) -> None:
-    """Refuse a name that cannot be used; it is not in the message: what was taken for a name may be a value."""
+    """Refuse a name that cannot be used; it is not in the message: what was taken for a name may be
+    a value."""
     if not is_secret_name(name):
         raise BrokenEntry("has no name that a secret can have", hint=_NAME_HINT)
     if name in values:
         raise BrokenEntry("names the secret of an earlier one again", hint="leave one of them out")
     if len(values) == MAX_ENTRIES:
-        raise BrokenEntry(f"is more than the {MAX_ENTRIES} entries of a file", hint="import it in parts")
+        raise BrokenEntry(
+            f"is more than the {MAX_ENTRIES} entries of a file", hint="import it in parts"
+        )
 
 
 def _next_line(text: str, at: int) -> int:
@@ -160,7 +183,9 @@ def _value(text: str, at: int) -> tuple[str, int]:
     found = quoted.match(text, at)
     end = None if found is None else _NOTHING.match(text, found.end())
     if found is None or end is None:
-        raise BrokenEntry("has a quote that does not end, or text behind it", hint="close the quote")
+        raise BrokenEntry(
+            "has a quote that does not end, or text behind it", hint="close the quote"
+        )
     value = found["value"]
     if quoted is _DOUBLE:
         value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), value)
@@ -170,7 +195,8 @@ def _value(text: str, at: int) -> tuple[str, int]:
 def _plain(text: str, at: int) -> tuple[str, int]:
     following = _next_line(text, at)
     line = text[at:following].removesuffix("\n")
-    if line.startswith("#") and text[at - 1] == "=":  # a comment for some readers, a value for others
+    # a comment for some readers, a value for others
+    if line.startswith("#") and text[at - 1] == "=":
         raise BrokenEntry("has a value that begins with #", hint="put it into single quotes")
     comment = _COMMENT.search(text[at - 1] + line)
     value = line if comment is None else line[: comment.start()]
@@ -180,8 +206,14 @@ def _plain(text: str, at: int) -> tuple[str, int]:
 def _of_member(member: Json) -> str | bytes:
     if isinstance(member, str):
         return member
-    if isinstance(member, dict) and member.keys() == {"value", "encoding"} and member["encoding"] == "base64":
+    if (
+        isinstance(member, dict)
+        and member.keys() == {"value", "encoding"}
+        and member["encoding"] == "base64"
+    ):
         data = decode_standard(member["value"])
         if data is not None:
             return data
-    raise BrokenEntry("is neither a text nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}')
+    raise BrokenEntry(
+        "is neither a text nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}'
+    )

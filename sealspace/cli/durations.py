@@ -18,15 +18,25 @@ def ttl_s_of(text: str) -> float:
     """Read the value of `--expires`."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise InvalidInput(f"--expires {text[:20]} is no duration", hint="1m to 365d, like 30m, 12h or 90d")
+        raise InvalidInput(
+            f"--expires {text[:20]} is no duration", hint="1m to 365d, like 30m, 12h or 90d"
+        )
     ttl_s = int(match["number"]) * _UNITS_S[match["unit"]]
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
-        raise InvalidInput(f"--expires {text} is not between 1m and 365d", hint="1m to 365d, like 30m, 12h or 90d")
+        raise InvalidInput(
+            f"--expires {text} is not between 1m and 365d", hint="1m to 365d, like 30m, 12h or 90d"
+        )
     return ttl_s
 
 
 def expires_option(default: str, help: str) -> Callable[..., Any]:
     """Return the option `--expires`, which a command receives as `ttl_s`."""
     return click.option(
-        "--expires", "ttl_s", metavar="TIME", type=ttl_s_of, default=default, show_default=True, help=help
+        "--expires",
+        "ttl_s",
+        metavar="TIME",
+        type=ttl_s_of,
+        default=default,
+        show_default=True,
+        help=help,
     )

@@ -1,6 +1,7 @@
 """The node's own errors: what prevents it from starting, and what a command reports.
 
-Each carries two lines for a person: what happened, and the next thing to do. Neither contains a secret or a token.
+Each carries two lines for a person: what happened, and the next thing to do. Neither contains a
+secret or a token.
 """
 
 from ..errors import SealspaceError
@@ -23,7 +24,8 @@ class ConfigurationError(NodeError):
 
 
 class ForeignDistribution(NodeError):
-    """Another distribution, or a module earlier on the import path, has one of our package names."""
+    """Another distribution, or a module earlier on the import path, has one of our package
+    names."""
 
     code = "foreign-distribution"
 
@@ -47,7 +49,8 @@ class StoreMisused(NodeError):
 
 
 class BesideOriginal(StoreMisused):
-    """The store was restored from a backup, and the store that the backup was taken of is still in its place."""
+    """The store was restored from a backup, and the store that the backup was taken of is still in
+    its place."""
 
     code = "beside-original"
 

@@ -21,7 +21,10 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "file-unreadable",
     ),
     3: (
-        "another distribution, or a module earlier on the import path, has one of our package names",
+        (
+            "another distribution, or a module earlier on the import path, has one of our package"
+            " names"
+        ),
         "foreign-distribution",
     ),
     4: (
@@ -29,7 +32,10 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "secret-unusable",
     ),
     5: (
-        "the store belongs to another node or version, was moved, is beside its original, or cannot be read",
+        (
+            "the store belongs to another node or version, was moved, is beside its original, or"
+            " cannot be read"
+        ),
         "store-misused",
         "store-moved",
         "beside-original",
@@ -52,7 +58,10 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "store-full",
     ),
     10: (
-        "nobody is logged in, the session has ended, the key file cannot be used, or nobody signed in the browser",
+        (
+            "nobody is logged in, the session has ended, the key file cannot be used, or nobody"
+            " signed in the browser"
+        ),
         "not-signed-in",
         "key-file-unusable",
         "not-signed",
@@ -68,7 +77,10 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "malformed-answer",
     ),
     12: (
-        "evidence, a receipt or the signature of a network's key does not hold, or that key changed since the login",
+        (
+            "evidence, a receipt or the signature of a network's key does not hold, or that key"
+            " changed since the login"
+        ),
         "backend-answer-invalid",
         "backend-not-proven",
         "node-evidence-refused",
@@ -127,5 +139,7 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
     INTERRUPTED: ("interrupted",),
 }
 """Exit status -> what it means, and behind that the codes of the errors that lead to it."""
-EXIT_STATUS: Final = {code: number for number, (_, *codes) in EXIT_STATUSES.items() for code in codes}
+EXIT_STATUS: Final = {
+    code: number for number, (_, *codes) in EXIT_STATUSES.items() for code in codes
+}
 """Code of an error -> exit status; 1 for every other."""

@@ -1,4 +1,5 @@
-"""`sealspace grant list`, `show`, `revoke` and `accept`: grants in plain words, ended, or used from now on."""
+"""`sealspace grant list`, `show`, `revoke` and `accept`: grants in plain words, ended, or used from
+now on."""
 
 import shlex
 from collections.abc import Iterable
@@ -53,10 +54,18 @@ _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
 """A grant as JSON, and in words what it allows."""
 
 
-@click.command("list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you.")
-@click.option("--received", is_flag=True, help="What was granted to you, instead of what you granted.")
+@click.command(
+    "list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you."
+)
+@click.option(
+    "--received", is_flag=True, help="What was granted to you, instead of what you granted."
+)
 @click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
-@click.option("--secret", metavar="NAME", help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.")
+@click.option(
+    "--secret",
+    metavar="NAME",
+    help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.",
+)
 @at_node
 async def list_(client: Client, received: bool, with_sessions: bool, secret: str | None) -> None:
     """Show who holds what, until when: all that the node knows, and what was made from here."""
@@ -64,22 +73,35 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     if secret:
         listed = await _holders(client, secret)
     else:
-        listed = await _list(client, "received" if received else "granted", with_sessions=with_sessions)
+        listed = await _list(
+            client, "received" if received else "granted", with_sessions=with_sessions
+        )
     print_rows(
         [shown for shown, _ in listed],
         ("state", "until", other, "may", "grant"),
-        [(one["state"], one["expiresAt"] or "-", one[other], "; ".join(may), one["cid"]) for one, may in listed],
-        nothing="nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID",
+        [
+            (one["state"], one["expiresAt"] or "-", one[other], "; ".join(may), one["cid"])
+            for one, may in listed
+        ],
+        nothing=(
+            "nothing was granted to you"
+            if received
+            else "no grants yet; next: sealspace grant create DID"
+        ),
     )
 
 
-@click.command("show", epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json`, offline.")
+@click.command(
+    "show",
+    epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json`, offline.",
+)
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Say in plain words what a grant allows: one of yours by its id, or one in a file that somebody gave you.
+    """Say in plain words what a grant allows: one of yours by its id, or one in a file that
+    somebody gave you.
 
-    A file is judged on this machine, without asking anybody: signature, times, and whether the text beside the token
-    fits it. The status is 1 when it has ended, or is not valid yet.
+    A file is judged on this machine, without asking anybody: signature, times, and whether the text
+    beside the token fits it. The status is 1 when it has ended, or is not valid yet.
     """
     portables = grants_named(grant)
     states = [_show_known(grant)] if portables is None else _show_offline(portables)
@@ -89,14 +111,19 @@ def show(grant: str) -> int:
 def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
     stated = [(one, one.state()) for one in map(judged_offline, portables)]
     shown = [grant_json(*one) for one in stated]
-    print_found(shown[0] if len(shown) == 1 else shown, [line for one in stated for line in grant_words(*one)])
+    print_found(
+        shown[0] if len(shown) == 1 else shown,
+        [line for one in stated for line in grant_words(*one)],
+    )
     words("the signature holds; whether it was revoked, only the node can say")
     return [state for _, state in stated]
 
 
 @at_node
 async def _show_known(client: Client, cid: str) -> str:
-    portable = next((one.portable for one in owner_home().grants() if one.portable.cid == cid), None)
+    portable = next(
+        (one.portable for one in owner_home().grants() if one.portable.cid == cid), None
+    )
     if portable is not None:
         judged, state = judged_offline(portable), await state_at_node(client, portable.cid)
         print_found(grant_json(judged, state), grant_words(judged, state))
@@ -124,7 +151,11 @@ async def state_at_node(client: Client, cid: str) -> str:
 
 def unknown_grant(cid: str) -> NotFound:
     """Return the error for a grant that neither this home nor the node knows."""
-    return NotFound(404, f"no grant {cid[:80]} that you made, received or own", hint="sealspace grant list shows yours")
+    return NotFound(
+        404,
+        f"no grant {cid[:80]} that you made, received or own",
+        hint="sealspace grant list shows yours",
+    )
 
 
 async def _record(client: Client, cid: str) -> DelegationRecord:
@@ -148,7 +179,10 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
         shown, may = _of_record(record, made_here=portable is not None)
         # What a run grant says is in its token alone: the node's list has none of it.
         if portable is not None and (run := run_grant_of(portable)) is not None:
-            shown, may = shown | {"run": run_statement_json(run.statement)}, (*may, run_sentence(run.statement))
+            shown, may = (
+                shown | {"run": run_statement_json(run.statement)},
+                (*may, run_sentence(run.statement)),
+            )
         listed.append((shown, may))
     known = {one.cid for one in records}
     for cid, portable in kept.items() if direction == "granted" else ():
@@ -160,18 +194,27 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
 
 
 async def _holders(client: Client, label: str) -> list[_Listed]:
-    """Return the live grants to others that open or read a secret, or decrypt on the network that it is sealed to."""
+    """Return the live grants to others that open or read a secret, or decrypt on the network that
+    it is sealed to."""
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     words(f"rights to decrypt are those on {network}, where a secret is sealed now")
-    words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
-    return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
+    words(
+        "not listed by the node: what a recipient passed on, and what a grant demands of code,"
+        " callers and secrets"
+    )
+    return [
+        _of_record(one, made_here=False)
+        for one in await client.delegations.holders(resource, network)
+    ]
 
 
 def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
     """Return a row of the node's list as JSON, and in words what it allows."""
-    rights: list[GrantedResource] = [granted_resource(one.resource, one.abilities) for one in record.rights]
+    rights: list[GrantedResource] = [
+        granted_resource(one.resource, one.abilities) for one in record.rights
+    ]
     shown: dict[str, object] = {
         "cid": record.cid,
         "state": "revoked" if record.standing == "ancestor_revoked" else record.standing,
@@ -191,7 +234,7 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
     return shown, rights_words(rights, by=record.delegator)
 
 
-# --- one grant --------------------------------------------------------------------------------------------------------
+# --- one grant ------------------------------------------------------------------------------------
 
 _HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wrote it"
 
@@ -211,7 +254,9 @@ class JudgedGrant(NamedTuple):
         token, now = self.token, SystemClock().now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
-        return "not valid yet" if token.not_before is not None and now < token.not_before else "active"
+        return (
+            "not valid yet" if token.not_before is not None and now < token.not_before else "active"
+        )
 
 
 def judged_offline(portable: PortableDelegation) -> JudgedGrant:
@@ -220,22 +265,29 @@ def judged_offline(portable: PortableDelegation) -> JudgedGrant:
     Args:
         portable: untrusted.
     Raises:
-        InvalidPortableDelegation: the token cannot be read, its signature does not hold, or what stands beside it says
-            more than it grants, or something else (MF16).
+        InvalidPortableDelegation: the token cannot be read, its signature does not hold, or what
+            stands beside it says more than it grants, or something else (MF16).
     Does not check:
-        What it rests on, and whether it was revoked: a node does. Its times: see `JudgedGrant.state`.
+        What it rests on, and whether it was revoked: a node does. Its times: see
+            `JudgedGrant.state`.
     """
     grant = grant_of(portable, now=0.0)  # whether it has ended is a state, and no fault
     try:
         token = verify_delegation(parse_delegation(portable.header))
         policies = policies_of(token.facts)
     except PolicyError as error:
-        raise InvalidPortableDelegation(f"the grant's policy is none: {error}", hint=_HINT) from None
+        raise InvalidPortableDelegation(
+            f"the grant's policy is none: {error}", hint=_HINT
+        ) from None
     except CapabilityError as error:
-        raise InvalidPortableDelegation(f"the grant's token does not hold: {error.text}", hint=_HINT) from None
+        raise InvalidPortableDelegation(
+            f"the grant's token does not hold: {error.text}", hint=_HINT
+        ) from None
     run = run_grant_of(portable)
     statement = None if run is None else run.statement
-    return JudgedGrant(grant.cid, token, described(grant.capabilities), policies, statement, portable.host)
+    return JudgedGrant(
+        grant.cid, token, described(grant.capabilities), policies, statement, portable.host
+    )
 
 
 def grant_words(grant: JudgedGrant, state: str) -> list[str]:
@@ -254,7 +306,9 @@ def grant_words(grant: JudgedGrant, state: str) -> list[str]:
             "runs": None if grant.run is None else run_words(grant.run),
             "from": optional_time(token.not_before),
             "until": optional_time(token.expires_at) or "no end is stated",
-            "passing": "not allowed" if token.terminal else "allowed: the recipient may grant parts of it",
+            "passing": (
+                "not allowed" if token.terminal else "allowed: the recipient may grant parts of it"
+            ),
             "rests": others if number else None,
             "node": grant.host or "not stated",
         }
@@ -286,19 +340,23 @@ def _has_conditions(token: Delegation) -> bool:
     return any(one.caveats for one in token.capabilities)
 
 
-# --- ending and using -------------------------------------------------------------------------------------------------
+# --- ending and using -----------------------------------------------------------------------------
 
 
-@click.command("revoke", epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.")
+@click.command(
+    "revoke",
+    epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.",
+)
 @click.argument("grant", metavar="CID|FILE")
 @click.option("--only", is_flag=True, help="End no other grant to the same recipient.")
 @yes_option
 @at_node
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
-    """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too.
+    """End a grant, named by its id or by its file, at once and for good; whatever was passed on
+    from it ends too.
 
-    Other grants that open the same secrets for the same recipient end with it, and are named before you are asked: with
-    one of them left, the recipient could still open a copy that it kept.
+    Other grants that open the same secrets for the same recipient end with it, and are named before
+    you are asked: with one of them left, the recipient could still open a copy that it kept.
     """
     portables = grants_named(grant)
     cids = [grant] if portables is None else [judged_offline(one).cid for one in portables]
@@ -309,44 +367,63 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
             raise unknown_grant(cid)
         if status.word != "revoked":
             left.append(cid)
-    records = [one async for one in client.delegations.query(direction="granted")] if left and not only else []
+    records = (
+        [one async for one in client.delegations.query(direction="granted")]
+        if left and not only
+        else []
+    )
     ended = {cid: cid not in left for cid in cids}  # of each whether it was revoked before
     for one in records:
         if one.cid in left:
             together = ending_with(records, one, client.session.owner)
-            words(*(f"ends too, or {one.delegate} could open a copy: {cid}" for cid in together if cid not in ended))
+            words(
+                *(
+                    f"ends too, or {one.delegate} could open a copy: {cid}"
+                    for cid in together
+                    if cid not in ended
+                )
+            )
             del ended[one.cid]
             ended |= dict.fromkeys(together, False)
     if left and watched():  # a script that ends a grant in an emergency is not held up
-        confirm(f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes)
+        confirm(
+            f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes
+        )
     try:
-        # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
+        # Those that are shown as revoked too: only the answer to a revocation says that it outlives
+        # a failover (ST16).
         await client.delegations.revoke(*ended)
     except Unauthorized:
         # What the wallet signed, the session may not always end; the wallet can.
         for cid in ended:
             await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
-    words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
+    words(
+        *(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items())
+    )
     print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @click.command(
     "accept",
-    epilog="Examples: `sealspace grant accept grant.json`, then the command that it prints: `sealspace kv get KEY "
-    "--space ID`, or `sealspace secret get NAME --owner DID`. For a second person on the same machine: `--home DIR`, "
-    "after `sealspace login URL --new --home DIR`.",
+    epilog=(
+        "Examples: `sealspace grant accept grant.json`, then the command that it prints: `sealspace"
+        " kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. For a second person"
+        " on the same machine: `--home DIR`, after `sealspace login URL --new --home DIR`."
+    ),
 )
 @click.argument("file", type=FILE)
 @at_node
 async def accept(client: Client, file: Path) -> None:
     """Use a grant that somebody gave you, from now on: every later command of this home has it.
 
-    The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints both. It is checked on
-    this machine, then by the node. A grant for the wallet is taken up again at each login.
+    The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints
+    both. It is checked on this machine, then by the node. A grant for the wallet is taken up again
+    at each login.
     """
     home, portables = owner_home(), read_grants(file)
     owner = home.profile().owner
-    accepted = [_usable(one, (owner, client.session.did)) for one in portables]  # all before the first is used
+    # all before the first is used
+    accepted = [_usable(one, (owner, client.session.did)) for one in portables]
     for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
     for portable in portables:
         await take_up(client, portable, home.wallet() if portable in for_wallet else None)
@@ -367,7 +444,8 @@ async def accept(client: Client, file: Path) -> None:
 
 
 def _commands(judged: JudgedGrant) -> list[str]:
-    """Return the commands that use a grant, one for each resource that a command reads; safe to paste into a shell."""
+    """Return the commands that use a grant, one for each resource that a command reads; safe to
+    paste into a shell."""
     commands = []
     for right in judged.rights:
         secret = secret_at(right.path)
@@ -380,7 +458,9 @@ def _commands(judged: JudgedGrant) -> list[str]:
         elif KV_LIST in right.actions:
             commands.append(_command("kv", "list", "--space", right.space, named=right.path))
         elif KV_GET in right.actions:
-            commands.append(_command("kv", "get", "--space", right.space, named=right.path or "KEY"))
+            commands.append(
+                _command("kv", "get", "--space", right.space, named=right.path or "KEY")
+            )
     return commands
 
 
@@ -395,7 +475,9 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> JudgedGrant:
     judged = judged_offline(portable)
     state = judged.state()
     if state != "active":
-        raise InvalidPortableDelegation(f"the grant is {state}", hint="ask whoever gave it for a new one")
+        raise InvalidPortableDelegation(
+            f"the grant is {state}", hint="ask whoever gave it for a new one"
+        )
     if not any(same_principal(judged.token.delegate, one) for one in ours):
         raise NotGranted(
             f"the grant is for {judged.token.delegate}, you are {ours[0]}",
@@ -413,7 +495,8 @@ async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet |
 
 @at_node
 async def take_up_received(client: Client) -> None:
-    """Take up again, in a new session, what was accepted for the wallet; what has ended or was revoked is forgotten."""
+    """Take up again, in a new session, what was accepted for the wallet; what has ended or was
+    revoked is forgotten."""
     home = owner_home()
     for portable in home.received():
         try:

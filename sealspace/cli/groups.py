@@ -8,7 +8,7 @@ from typing import Final
 
 from .lazy import LazyGroup, Row, Sections, rows_of
 
-# --- keep -------------------------------------------------------------------------------------------------------------
+# --- keep -----------------------------------------------------------------------------------------
 
 secret = LazyGroup(
     rows_of(
@@ -25,9 +25,11 @@ secret = LazyGroup(
     ),
     name="secret",
     help="Keep secrets in the owner's space, sealed before they leave this machine.",
-    epilog="A secret is not shared between people: beside its owner it opens for code that proves itself, to which "
-    "`sealspace backend grant` grants it, unless the node's operator set `sealspace admin release set --attestation "
-    "off`.",
+    epilog=(
+        "A secret is not shared between people: beside its owner it opens for code that proves"
+        " itself, to which `sealspace backend grant` grants it, unless the node's operator set"
+        " `sealspace admin release set --attestation off`."
+    ),
 )
 
 kv = LazyGroup(
@@ -58,11 +60,13 @@ space = LazyGroup(
     help="See and make the owner's spaces on the node.",
 )
 
-# --- share ------------------------------------------------------------------------------------------------------------
+# --- share ----------------------------------------------------------------------------------------
 
 grant = LazyGroup(
     {
-        "create": Row("sealspace.cli.grant_create", "Grant secrets or values to a DID, and write the grant."),
+        "create": Row(
+            "sealspace.cli.grant_create", "Grant secrets or values to a DID, and write the grant."
+        ),
         **rows_of(
             "sealspace.cli.grant_list",
             {
@@ -75,10 +79,13 @@ grant = LazyGroup(
     },
     name="grant",
     help="Grant secrets and values to somebody else, by DID, and end that again.",
-    epilog="From one person to another: the second runs `sealspace login URL --new` and gives the DID that `sealspace "
-    "whoami` prints; the first runs `sealspace grant create DID --space notes --out grant.json` and gives the file; "
-    "the second runs `sealspace grant accept grant.json`. Secrets are not shared so between people: they go to code "
-    "that proves what it is, with `sealspace backend grant`.",
+    epilog=(
+        "From one person to another: the second runs `sealspace login URL --new` and gives the DID"
+        " that `sealspace whoami` prints; the first runs `sealspace grant create DID --space notes"
+        " --out grant.json` and gives the file; the second runs `sealspace grant accept"
+        " grant.json`. Secrets are not shared so between people: they go to code that proves what"
+        " it is, with `sealspace backend grant`."
+    ),
 )
 
 manifest = LazyGroup(
@@ -105,7 +112,9 @@ network = LazyGroup(
         },
     ),
     name="network",
-    help="The encryption networks that secrets are sealed to, and on what terms the node opens them.",
+    help=(
+        "The encryption networks that secrets are sealed to, and on what terms the node opens them."
+    ),
 )
 
 

@@ -32,21 +32,38 @@ from .terminal import (
 )
 
 _key = click.argument("key", metavar="KEY")
-_space = click.option("--space", metavar="NAME", help="A space of yours, or any by its whole id; by default `default`.")
+_space = click.option(
+    "--space",
+    metavar="NAME",
+    help="A space of yours, or any by its whole id; by default `default`.",
+)
 
 
 @click.command(
     "put",
-    epilog="Examples: `sealspace kv put notes/today < today.txt`; `sealspace kv put film --file film.mkv --type "
-    "video/x-matroska`.",
+    epilog=(
+        "Examples: `sealspace kv put notes/today < today.txt`; `sealspace kv put film --file"
+        " film.mkv --type video/x-matroska`."
+    ),
 )
 @_key
 @click.argument("value", metavar="", nargs=-1)
 @_space
-@click.option("--file", "source", type=FILE, help="Take the value from a file instead of standard input.")
-@click.option("--type", "content_type", metavar="MIME", help="Content type that is kept with it, like text/plain.")
+@click.option(
+    "--file", "source", type=FILE, help="Take the value from a file instead of standard input."
+)
+@click.option(
+    "--type",
+    "content_type",
+    metavar="MIME",
+    help="Content type that is kept with it, like text/plain.",
+)
 @click.option("--if-absent", is_flag=True, help="Only if there is no value now; otherwise refuse.")
-@click.option("--if-match", metavar="VERSION", help="Only over this version of the value, which `kv head` prints.")
+@click.option(
+    "--if-match",
+    metavar="VERSION",
+    help="Only over this version of the value, which `kv head` prints.",
+)
 @yes_option
 @at_node
 async def put(
@@ -60,19 +77,26 @@ async def put(
     if_match: str | None,
     yes: bool,
 ) -> None:
-    """Store a value, byte for byte, from standard input or a file; over an older one a person is asked."""
+    """Store a value, byte for byte, from standard input or a file; over an older one a person is
+    asked."""
     if value:
         raise InvalidInput(
             "a value is never an argument: the list of processes shows it, and the shell keeps it",
             hint="sealspace kv put KEY < FILE, or --file FILE",
         )
     if source is None and sys.stdin.isatty():
-        raise InvalidInput("nothing is piped in", hint="sealspace kv put KEY < FILE, or --file FILE")
+        raise InvalidInput(
+            "nothing is piped in", hint="sealspace kv put KEY < FILE, or --file FILE"
+        )
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
     asks = source is not None and watched() and not yes and if_match is None and not if_absent
     body = sys.stdin.buffer if source is None else source
-    refused = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
+    refused = (
+        f"there is a value {key} already"
+        if if_absent
+        else f"the value {key} is not of that version"
+    )
     async with _values(client, space, key) as values:
         version: str | None = None
         while version is None:
@@ -88,7 +112,9 @@ async def put(
                     )
             except PreconditionFailed:
                 if not asks:
-                    raise AlreadyThere(refused, hint=f"look at it: sealspace kv head {key}") from None
+                    raise AlreadyThere(
+                        refused, hint=f"look at it: sealspace kv head {key}"
+                    ) from None
                 if_match, asks = (await values.metadata(key)).etag, False
                 confirm(f"there is a value {key}: replace it?", yes=False)
                 refused = f"somebody else wrote the value {key} meanwhile; nothing was stored"
@@ -100,10 +126,14 @@ async def put(
 @_key
 @_space
 @click.option("--out", type=NEW_FILE, help="Into a file instead of standard output.")
-@click.option("--raw", is_flag=True, help="Write it to a terminal as it is, with whatever it does there.")
+@click.option(
+    "--raw", is_flag=True, help="Write it to a terminal as it is, with whatever it does there."
+)
 @yes_option
 @at_node
-async def get(client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool) -> None:
+async def get(
+    client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool
+) -> None:
     """Print a value, byte for byte; a terminal is shown printable text only."""
     confirm_replacing(out, yes=yes)
     async with _values(client, space, key) as values:
@@ -130,9 +160,15 @@ async def head(client: Client, key: str, space: str | None) -> None:
     size_bytes: int | None = None
     async with _values(client, space, key) as values:
         found = await values.metadata(key)
-        with suppress(NotGranted):  # the size is not shown where this session may not read the value
+        # the size is not shown where this session may not read the value
+        with suppress(NotGranted):
             size_bytes = await values.size_bytes(key)
-    said: dict[str, Json] = {"key": key, "etag": found.etag, "contentType": found.content_type, "size": size_bytes}
+    said: dict[str, Json] = {
+        "key": key,
+        "etag": found.etag,
+        "contentType": found.content_type,
+        "size": size_bytes,
+    }
     shown = {
         "key": key,
         "version": found.etag,
@@ -178,11 +214,14 @@ async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[
     try:
         yield client.kv(space)
     except SpaceNotFound:
-        raise NotThere(f"there is no space {space or 'default'} here", hint="sealspace space list") from None
+        raise NotThere(
+            f"there is no space {space or 'default'} here", hint="sealspace space list"
+        ) from None
     except NotFound:
         raise NotThere(f"there is no value {key}", hint=f"sealspace kv list{named}") from None
     except NotGranted as refusal:
-        if space is not None and ":" not in space:  # the owner's own, which the session was not made for
+        # the owner's own, which the session was not made for
+        if space is not None and ":" not in space:
             with suppress(NotGranted):  # this session may not ask
                 await require_own_space(client, space)
             refusal.step = f"sealspace login --space {space}"

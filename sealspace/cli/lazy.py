@@ -1,7 +1,8 @@
 """Groups of commands that are imported when they are called, so that help and start cost nothing.
 
-A command that needs more than the base install names the extra in its row, and is not imported without it. A library
-that is imported later, when an option or a setting asks for it, is looked up in the same table when it is missing.
+A command that needs more than the base install names the extra in its row, and is not imported
+without it. A library that is imported later, when an option or a setting asks for it, is looked up
+in the same table when it is missing.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from click.shell_completion import CompletionItem
 from .errors import ExtraMissing
 from .shared import share_options
 
-# Extra of the distribution -> the modules that it installs; of two extras with one module the smaller comes first.
+# Extra of the distribution -> the modules that it installs; of two extras with one module the
+# smaller comes first.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": ("dcap_qvl",),
     "node": ("lmdb", "dcap_qvl", "prometheus_client"),
@@ -51,7 +53,8 @@ def is_installed(extra: str) -> bool:
 class Row(NamedTuple):
     """Where a command is, and what it needs.
 
-    In its module it has its own name (`list_` for `list`, which is Python's), or the one after a colon.
+    In its module it has its own name (`list_` for `list`, which is Python's), or the one after a
+    colon.
     """
 
     module: str
@@ -62,7 +65,8 @@ class Row(NamedTuple):
 Table: TypeAlias = Mapping[str, Row]
 """Name of a command -> where it is."""
 Sections: TypeAlias = Mapping[str, Table]
-"""Heading of the root's help -> its commands; each package has its own under the entry point `sealspace.commands`."""
+"""Heading of the root's help -> its commands; each package has its own under the entry point
+`sealspace.commands`."""
 
 
 def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
@@ -71,7 +75,8 @@ def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
 
 
 def provided(name: str) -> Any:
-    """Import a module that a package above this one provides under the entry point `sealspace.provided`.
+    """Import a module that a package above this one provides under the entry point
+    `sealspace.provided`.
 
     Any: the module, whose functions a type checker cannot see from here; imports go downwards only.
     """
@@ -107,13 +112,16 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that was called."""
-        if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
+        # a shell completes: a mistake in the words before is not its subject
+        if ctx.resilient_parsing:
             try:
                 return super().resolve_command(ctx, args)
             except ExtraMissing:
                 return None, None, args
         if args[0] not in self.table and not args[0].startswith("-"):
-            error = click.exceptions.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx)
+            error = click.exceptions.NoSuchCommand(
+                args[0], possibilities=self.list_commands(ctx), ctx=ctx
+            )
             here = _ALSO.get(args[0], "")
             if here in self.table and error.possibilities is not None:
                 error.possibilities.insert(0, here)
@@ -121,7 +129,8 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the name of a command from the table, without importing any, or an option of the group."""
+        """Complete the name of a command from the table, without importing any, or an option of the
+        group."""
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         found = [CompletionItem(name, help=self.table[name].summary) for name in names]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -131,7 +140,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            extra = next((extra for extra, modules in EXTRAS.items() if error.name in modules), None)
+            extra = next(
+                (extra for extra, modules in EXTRAS.items() if error.name in modules), None
+            )
             if extra is None:
                 raise
             raise _missing(str(error.name), extra) from None
@@ -139,11 +150,14 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self.table[name].summary) for name in self.list_commands(ctx)])
+            formatter.write_dl(
+                [(name, self.table[name].summary) for name in self.list_commands(ctx)]
+            )
 
 
 class Verbs(click.Group):
-    """A group of commands of one module; its help says of each what the first sentence of its own help says."""
+    """A group of commands of one module; its help says of each what the first sentence of its own
+    help says."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which the module has them."""
@@ -152,7 +166,9 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands; the framework would cut what is longer than a line."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()])
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]
+            )
 
 
 def _missing(module: str, extra: str | None) -> ExtraMissing:

@@ -22,7 +22,9 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
     """Return a TCP socket bound to an address; port 0 chooses a free one."""
     with ExitStack() as closing:
         try:
-            resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            resolved = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
             family, kind, protocol, _, address = resolved[0]
             bound = closing.enter_context(socket.socket(family, kind, protocol))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,8 +38,9 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
 def begin_to_listen(bound: socket.socket, backlog: int) -> None:
     """Have the kernel take connections for a bound socket; a second call changes nothing.
 
-    Two processes that start at the same time can both have bound one address: only here is the second one refused. An
-    event loop must not be the first to do this: uvloop closes a socket that cannot listen, and says nothing.
+    Two processes that start at the same time can both have bound one address: only here is the
+    second one refused. An event loop must not be the first to do this: uvloop closes a socket that
+    cannot listen, and says nothing.
     """
     try:
         bound.listen(backlog)
@@ -52,7 +55,9 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _unusable(host: str, port: int, error: OSError, command: str = _SERVE, hint: str = "") -> ConfigurationError:
+def _unusable(
+    host: str, port: int, error: OSError, command: str = _SERVE, hint: str = ""
+) -> ConfigurationError:
     reason = (error.strerror or "no such address").lower()
     step = "name an address of this machine: --host ADDRESS --port PORT"
     if error.errno == errno.EADDRINUSE:
@@ -63,7 +68,8 @@ def _unusable(host: str, port: int, error: OSError, command: str = _SERVE, hint:
 
 
 def process_at(port: int) -> str:
-    """Return the process of this machine that listens at a TCP port, in words; empty if it cannot be known."""
+    """Return the process of this machine that listens at a TCP port, in words; empty if it cannot
+    be known."""
     named: dict[int, str] = {}
     with suppress(OSError):
         wanted = {
@@ -77,11 +83,13 @@ def process_at(port: int) -> str:
                     pid = int(descriptor.parts[2])
                     named[pid] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
     others = named.keys() - {os.getpid()}
-    return f"process {min(others)} ({named[min(others)]})" if others else ""  # the oldest: others inherited it
+    # the oldest: others inherited it
+    return f"process {min(others)} ({named[min(others)]})" if others else ""
 
 
 def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:
-    """Yield the columns of each TCP socket of this machine: 1 and 2 its ends, 3 its state, 7 its user, 9 its inode."""
+    """Yield the columns of each TCP socket of this machine: 1 and 2 its ends, 3 its state, 7 its
+    user, 9 its inode."""
     for table in tables:
         with suppress(OSError, UnicodeDecodeError):
             for line in table.read_text("ascii").splitlines()[1:]:

@@ -1,4 +1,5 @@
-"""`sealspace login`, `logout`, `whoami` and `status`: a session at a node, signed in to with a wallet, and ended."""
+"""`sealspace login`, `logout`, `whoami` and `status`: a session at a node, signed in to with a
+wallet, and ended."""
 
 import asyncio
 import dataclasses
@@ -26,11 +27,29 @@ from .grant_list import take_up_received
 from .lazy import provided
 from .network import OWNER_ABILITIES
 from .node_terms import Demand, demand_options, gathering
-from .owner_profile import PASSWORD_VARIABLE, OwnerHome, Profile, at_node, has_ended, opened, owner_home, write_wallet
+from .owner_profile import (
+    PASSWORD_VARIABLE,
+    OwnerHome,
+    Profile,
+    at_node,
+    has_ended,
+    opened,
+    owner_home,
+    write_wallet,
+)
 from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
-from .terminal import facts, optional_time, print_found, print_lines, time_text, watched, what_happened, words
+from .terminal import (
+    facts,
+    optional_time,
+    print_found,
+    print_lines,
+    time_text,
+    watched,
+    what_happened,
+    words,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +72,23 @@ class WalletOptions:
         if self.keystore is not None and (self.is_new or self.key_file is not None):
             raise click.UsageError("--keystore names the key: leave --new and --key-file out")
         if self.in_browser and self.is_key:
-            raise click.UsageError("--browser asks the wallet there: leave --new, --key-file and --keystore out")
+            raise click.UsageError(
+                "--browser asks the wallet there: leave --new, --key-file and --keystore out"
+            )
         if self.key_file is not None and not self.is_new:
-            require_readable(self.key_file, hint="add --new to make one there, or name the file with your key")
+            require_readable(
+                self.key_file, hint="add --new to make one there, or name the file with your key"
+            )
 
 
 @click.command(
-    epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later `sealspace login` "
-    "signs in again. `sealspace login URL --browser` asks the wallet in a browser instead, and keeps no key here. With "
-    "`--require-node-evidence --node-policy approved.json` no token leaves this machine, now or later, unless the node "
-    "proves that it runs that code; `sealspace verify URL` prints such a policy."
+    epilog=(
+        "Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later"
+        " `sealspace login` signs in again. `sealspace login URL --browser` asks the wallet in a"
+        " browser instead, and keeps no key here. With `--require-node-evidence --node-policy"
+        " approved.json` no token leaves this machine, now or later, unless the node proves that it"
+        " runs that code; `sealspace verify URL` prints such a policy."
+    )
 )
 @click.argument("url", metavar="[URL]", required=False)
 @gathering(
@@ -71,23 +97,37 @@ class WalletOptions:
     click.option(
         "--key-file",
         type=NEW_FILE,
-        help="The wallet's private key as 64 hex digits, mode 0600; by default that of the last login, or wallet.key "
-        "in the owner's folder.",
+        help=(
+            "The wallet's private key as 64 hex digits, mode 0600; by default that of the last"
+            " login, or wallet.key in the owner's folder."
+        ),
     ),
     click.option(
         "--keystore",
         type=FILE,
-        help=f"A Web3 keystore of version 3 instead; its password is asked for, or is in {PASSWORD_VARIABLE}.",
+        help=(
+            "A Web3 keystore of version 3 instead; its password is asked for, or is in"
+            f" {PASSWORD_VARIABLE}."
+        ),
     ),
-    click.option("--new", "is_new", is_flag=True, help="Make the key file, with a new key; keep a copy of it."),
+    click.option(
+        "--new",
+        "is_new",
+        is_flag=True,
+        help="Make the key file, with a new key; keep a copy of it.",
+    ),
     click.option(
         "--browser",
         "in_browser",
         is_flag=True,
-        help="Ask the wallet in a browser, in a page on this machine whose address is printed, now and in later "
-        "commands that need its signature; no key is kept here.",
+        help=(
+            "Ask the wallet in a browser, in a page on this machine whose address is printed, now"
+            " and in later commands that need its signature; no key is kept here."
+        ),
     ),
-    click.option("--no-open", is_flag=True, help="Print the address of that page only; open no browser."),
+    click.option(
+        "--no-open", is_flag=True, help="Print the address of that page only; open no browser."
+    ),
 )
 @click.option(
     "--space",
@@ -104,11 +144,13 @@ class WalletOptions:
     help="Days until the session ends.",
 )
 @demand_options
-def login(url: str | None, spaces: tuple[str, ...], days: float, named: WalletOptions, demand: Demand) -> None:
+def login(
+    url: str | None, spaces: tuple[str, ...], days: float, named: WalletOptions, demand: Demand
+) -> None:
     """Sign in to the node at URL as an owner; the session is kept for the commands that follow.
 
-    URL is remembered; without it, and without --node, the node of the last login is meant. The wallet signs, and the
-    owner's space for secrets and encryption network are there afterwards.
+    URL is remembered; without it, and without --node, the node of the last login is meant. The
+    wallet signs, and the owner's space for secrets and encryption network are there afterwards.
     """
     place = owner_home()
     before = Profile(node="", owner="", key_file=place.default_key_file.absolute())
@@ -118,7 +160,9 @@ def login(url: str | None, spaces: tuple[str, ...], days: float, named: WalletOp
     if not node:
         raise click.UsageError(f"name the node: sealspace login URL, or set {NODE_VARIABLE}")
     Transport(node)  # refuses what is no address, before anything is made or asked for
-    planned = Profile(node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral)
+    planned = Profile(
+        node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
+    )
     planned = _planned(place, before, named, _demanded(before, demand, planned))
     wallet, secret = _opened(planned, before, is_new=named.is_new)
     known = before.spaces if before.owner == wallet.did else ()
@@ -131,10 +175,13 @@ def login(url: str | None, spaces: tuple[str, ...], days: float, named: WalletOp
     try:
         session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
     except SpacesNotHosted as refusal:
-        # The operator may admit this owner: the key is kept, for another one would not be the owner that is admitted.
+        # The operator may admit this owner: the key is kept, for another one would not be the owner
+        # that is admitted.
         keep_key()
         again = " --browser" if profile.key_file is None else ""
-        refusal.step = f"ask the operator to admit {wallet.did}, then: sealspace login {node}{again}"
+        refusal.step = (
+            f"ask the operator to admit {wallet.did}, then: sealspace login {node}{again}"
+        )
         raise
     keep_key()  # first: what fails in between leaves the key, which the next `--new` takes
     place.keep(profile, session)
@@ -163,13 +210,18 @@ def _planned(place: OwnerHome, before: Profile, named: WalletOptions, profile: P
 
 
 def _opened(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
-    """Open the wallet, or make one; returns with it the secret of a new one, which is not stored yet."""
+    """Open the wallet, or make one; returns with it the secret of a new one, which is not stored
+    yet."""
     path = profile.key_file
     if path is None:
         from .wallet_page import connect_browser  # a server of pages, for owners with such a wallet
 
-        asyncio.run(_reach(profile.node))  # a node that does not answer is found out before a person is asked
-        return connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None), None
+        # a node that does not answer is found out before a person is asked
+        asyncio.run(_reach(profile.node))
+        return (
+            connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None),
+            None,
+        )
     if is_new and not path.exists():
         secret = SystemEntropy().token(32)
         return WalletSigner(secret), secret
@@ -194,21 +246,32 @@ def _describe(profile: Profile, session: Session, *, is_new: bool) -> None:
         "keyFile": None if profile.key_file is None else str(profile.key_file),
         "nodeEvidence": profile.node_policy is not None,
     }
-    print_found(said, (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"))
+    print_found(
+        said,
+        (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
+    )
     if ends is not None:
         words(f"until {ends}")
     if profile.node_policy is not None:
         words("the node proved approved code, and has to before every later command")
     if is_new:
-        words(f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered without it")
+        words(
+            f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered"
+            " without it"
+        )
         words("next: sealspace secret put NAME")
 
 
 def _demanded(before: Profile, demand: Demand, profile: Profile) -> Profile:
-    """Return the profile with the policy that the node has to satisfy; without options, with that of the last login."""
+    """Return the profile with the policy that the node has to satisfy; without options, with that
+    of the last login."""
     if demand.insists:
         file = demand.code_file
-        code = asyncio.run(_seen_code(profile.node, demand)) if file is None else read_node_policy(file)
+        code = (
+            asyncio.run(_seen_code(profile.node, demand))
+            if file is None
+            else read_node_policy(file)
+        )
         return replace(profile, node_policy=demand.accepted.policy(code))
     is_other_node = before.node.rstrip("/") != profile.node.rstrip("/")
     if demand.insists is False or is_other_node or before.node_policy is None:
@@ -223,10 +286,14 @@ def _demanded(before: Profile, demand: Demand, profile: Profile) -> Profile:
 
 
 async def _seen_code(node: str, demand: Demand) -> Policy:
-    """Show what the node runs, and return the policy for exactly that if the owner approves of it."""
-    node_judging = provided("node-evidence")  # needs the extra `verify`; not needed where nothing is demanded
+    """Show what the node runs, and return the policy for exactly that if the owner approves of
+    it."""
+    # needs the extra `verify`; not needed where nothing is demanded
+    node_judging = provided("node-evidence")
 
-    verifier = node_judging.node_verifier(trust_root=demand.trust_root, collateral=demand.collateral)
+    verifier = node_judging.node_verifier(
+        trust_root=demand.trust_root, collateral=demand.collateral
+    )
     async with Client(node) as client:
         attestation = await node_judging.ask_node(client)
     facts = await verifier.examine(attestation, now=SystemClock().now())
@@ -242,19 +309,26 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
 
 
 async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Return the session, and the profile, whose demands are bound to the node's store from now on."""
+    """Return the session, and the profile, whose demands are bound to the node's store from now
+    on."""
     async with opened(profile, profile.node) as client:
         # All in one message: a person is asked once.
-        asked = SignIn(ttl_s=ttl_s, network_abilities=OWNER_ABILITIES, spaces=profile.spaces, spaces_rights=True)
+        asked = SignIn(
+            ttl_s=ttl_s,
+            network_abilities=OWNER_ABILITIES,
+            spaces=profile.spaces,
+            spaces_rights=True,
+        )
         await client.sign_in(wallet, asked)
-        await client.encryption.ensure_network()  # the stored session pins the network's key from now on
+        # the stored session pins the network's key from now on
+        await client.encryption.ensure_network()
         if (policy := profile.node_policy) is not None:
             store_id = (await client.node_evidence()).statement.store_id
             profile = replace(profile, node_policy=dataclasses.replace(policy, store_id=store_id))
         return client.session, profile
 
 
-# --- the session of the last login -----------------------------------------------------------------------------------
+# --- the session of the last login ----------------------------------------------------------------
 
 _WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key file"}
 """Member as JSON -> what a person reads."""
@@ -264,8 +338,8 @@ _WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key fi
 def logout() -> None:
     """End the session at the node, and remove it from this machine.
 
-    The wallet's key and the files of grants stay, and so does what the login remembered: `sealspace login` signs in
-    again.
+    The wallet's key and the files of grants stay, and so does what the login remembered: `sealspace
+    login` signs in again.
     """
     home = owner_home()
     if not (home.folder / "session.json").exists():
@@ -289,12 +363,15 @@ def whoami() -> None:
     profile, session = home.profile(), home.session()
     _print(_who(home, profile, session))
     if has_ended(session):
-        raise NotSignedIn("the session of the last login has ended", hint=f"sealspace login {profile.node}")
+        raise NotSignedIn(
+            "the session of the last login has ended", hint=f"sealspace login {profile.node}"
+        )
 
 
 @click.command()
 def status() -> None:
-    """Say whether the node answers, until when the session lasts, and what the login demands of the node.
+    """Say whether the node answers, until when the session lasts, and what the login demands of the
+    node.
 
     The exit status says whether commands would work: 0, or why they would not.
     """
@@ -328,7 +405,8 @@ def _print(said: dict[str, Json]) -> None:
 
 @at_node
 async def _ask(client: Client) -> None:
-    """Ask a node as every command does: it answers, is the same one, and proves what is demanded."""
+    """Ask a node as every command does: it answers, is the same one, and proves what is
+    demanded."""
     await client.info()
     for grant in client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
@@ -339,5 +417,6 @@ async def _ask(client: Client) -> None:
 
 @at_node
 async def _revoke(client: Client) -> None:
-    for grant in reversed(client.session.grants):  # the sign-in last: it carries the right to revoke the others
+    # the sign-in last: it carries the right to revoke the others
+    for grant in reversed(client.session.grants):
         await client.delegations.revoke(grant.cid)

@@ -1,4 +1,5 @@
-"""`sealspace manifest check`, `explain` and `grant`: what an application asks for, and granting exactly that."""
+"""`sealspace manifest check`, `explain` and `grant`: what an application asks for, and granting
+exactly that."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,10 +37,13 @@ _MAX_MANIFEST_BYTES: Final = 256 * 1024
 
 def _read(file: Path) -> Json:
     try:
-        return parse_json(read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES)
+        return parse_json(
+            read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES
+        )
     except InvalidJson as error:
         raise ManifestInvalid(
-            f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes", hint=f"edit {file}"
+            f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes",
+            hint=f"edit {file}",
         ) from error
 
 
@@ -59,9 +63,12 @@ _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_pars
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Say what is wrong with the manifest in FILE, the first fault with its path; the status is 1 then."""
+    """Say what is wrong with the manifest in FILE, the first fault with its path; the status is 1
+    then."""
     faults = check_manifest(_read(file))
-    print_found([{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults])
+    print_found(
+        [{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults]
+    )
     if not faults:
         words(f"{file} is a manifest; next: sealspace manifest explain {file}")
     return 1 if faults else 0
@@ -70,24 +77,39 @@ def check(file: Path) -> int:
 @click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
 @_manifest
 def explain_(manifest: Manifest) -> None:
-    """Say in plain words what the application of the manifest in FILE asks for: what, where, for how long."""
+    """Say in plain words what the application of the manifest in FILE asks for: what, where, for
+    how long."""
     lines = explain(manifest, now=SystemClock().now())
     print_found(lines, [one.text for one in lines])
 
 
 @click.command(
     "grant",
-    epilog="Examples: `sealspace manifest grant manifest.json --out grants.json`; with `--hand-over URL` the "
-    "application gets it at once. `sealspace grant list` shows the grants, `sealspace grant revoke` ends them.",
+    epilog=(
+        "Examples: `sealspace manifest grant manifest.json --out grants.json`; with `--hand-over"
+        " URL` the application gets it at once. `sealspace grant list` shows the grants, `sealspace"
+        " grant revoke` ends them."
+    ),
 )
 @_manifest
-@click.option("--to", "did", metavar="DID", help="Whom to grant to, in place of the manifest's own DID.")
-@click.option("--leave-out", is_flag=True, help="Leave out what this node does not serve, instead of refusing.")
 @click.option(
-    "--policy", "policy_file", type=FILE, help="What code the application has to prove before a secret opens, as JSON."
+    "--to", "did", metavar="DID", help="Whom to grant to, in place of the manifest's own DID."
+)
+@click.option(
+    "--leave-out",
+    is_flag=True,
+    help="Leave out what this node does not serve, instead of refusing.",
+)
+@click.option(
+    "--policy",
+    "policy_file",
+    type=FILE,
+    help="What code the application has to prove before a secret opens, as JSON.",
 )
 @click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
-@click.option("--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here.")
+@click.option(
+    "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here."
+)
 @yes_option
 @at_node
 async def grant(
@@ -102,17 +124,23 @@ async def grant(
 ) -> None:
     """Show what the manifest in FILE asks for, ask, and grant exactly that to its DID.
 
-    What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks for.
+    What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks
+    for.
     """
     if (recipient := did or manifest.did) is None:
-        raise InvalidInput(f"the manifest of {manifest.name} names nobody to grant to", hint="name the DID: --to DID")
+        raise InvalidInput(
+            f"the manifest of {manifest.name} names nobody to grant to",
+            hint="name the DID: --to DID",
+        )
     if out is not None:
         require_free(out)
     if url is not None:
         require_address(url)
     policy = None if policy_file is None else read_node_policy(policy_file)
     features = (await client.info()).features
-    request = compose_manifests([replace(manifest, did=recipient)], include_account_registry_permissions=False)
+    request = compose_manifests(
+        [replace(manifest, did=recipient)], include_account_registry_permissions=False
+    )
     # MF8: whoever reads a secret gets to decrypt on the owner's network too.
     request = with_decrypt(request, client.encryption.network().text)
     (target,) = request.delegation_targets
@@ -123,7 +151,9 @@ async def grant(
     ]
     words(*(one.text for one in lines))
     # What cannot be granted is refused before anybody is asked.
-    grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
+    grants = target_grants(
+        target, owner=client.session.owner, features=features, leave_out=leave_out
+    )
     asked = [one for grant in grants for one in grant.capabilities]
     if any(one.ability == DECRYPT for one in asked):
         await warn_of_demands(client, policy)

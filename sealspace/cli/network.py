@@ -6,7 +6,13 @@ from typing import Final
 import click
 import msgspec
 
-from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, READ_RECEIPTS, SET_POLICY
+from capabilities.abilities import (
+    DECRYPT,
+    NETWORK_CREATE,
+    NETWORK_REVOKE,
+    READ_RECEIPTS,
+    SET_POLICY,
+)
 from capabilities.ambient import SystemClock
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
@@ -32,15 +38,22 @@ OWNER_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 
 
-@click.command("show", epilog="Example: `sealspace network show`, of the network that secrets are sealed to.")
+@click.command(
+    "show", epilog="Example: `sealspace network show`, of the network that secrets are sealed to."
+)
 @name_argument
 @at_node
 async def show(client: Client, name: str) -> None:
-    """Show the network NAME, `default` unless named: its key, its state, and what the node demands before it opens."""
+    """Show the network NAME, `default` unless named: its key, its state, and what the node demands
+    before it opens."""
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
     await right_to(client, network, SET_POLICY)
-    policy, terms, pin = await client.encryption.policy(network), await node_terms(client), pin_of(descriptor)
+    policy, terms, pin = (
+        await client.encryption.policy(network),
+        await node_terms(client),
+        pin_of(descriptor),
+    )
     stated = None if terms is None else msgspec.to_builtins(terms)
     said: dict[str, Json] = {
         "network": network.text,
@@ -102,19 +115,28 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
 
 @click.command(
     "policy",
-    epilog="Examples: `sealspace network policy` shows it; `sealspace network policy --set policy.json` shows what "
-    "changes, asks, and sets it; `--json` prints what `--set` reads. `sealspace backend show URL --json` has the "
-    "policy that approves what runs there, as its member `policy`.",
+    epilog=(
+        "Examples: `sealspace network policy` shows it; `sealspace network policy --set"
+        " policy.json` shows what changes, asks, and sets it; `--json` prints what `--set` reads."
+        " `sealspace backend show URL --json` has the policy that approves what runs there, as its"
+        " member `policy`."
+    ),
 )
 @name_argument
-@click.option("--set", "file", type=FILE, help="Set the policy in this JSON file, in place of what was stated.")
+@click.option(
+    "--set",
+    "file",
+    type=FILE,
+    help="Set the policy in this JSON file, in place of what was stated.",
+)
 @click.option("--remove", is_flag=True, help="State nothing any more.")
 @yes_option
 @at_node
 async def policy_(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:
     """Show, set or remove what code may receive keys of the network NAME, `default` unless named.
 
-    A policy is in force with the next request, beside what the node demands and what each grant says.
+    A policy is in force with the next request, beside what the node demands and what each grant
+    says.
     """
     if file is not None and remove:
         raise click.UsageError("--set and --remove exclude each other")
@@ -127,7 +149,11 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
         return
     if before != wanted:
         words(*policy_changes(before, wanted))
-        effect = "it only tightens" if only_tightens(before, wanted) else "code that was refused may be accepted by it"
+        effect = (
+            "it only tightens"
+            if only_tightens(before, wanted)
+            else "code that was refused may be accepted by it"
+        )
         confirm(f"set this? {effect}", yes=yes)
         await client.encryption.set_policy(network, wanted)
     words("nothing changes" if before == wanted else f"set: {name}")
@@ -135,9 +161,11 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:
-    """Whether nothing is accepted that was refused: False in doubt, and wherever a list of code appears or goes.
+    """Whether nothing is accepted that was refused: False in doubt, and wherever a list of code
+    appears or goes.
 
-    A policy that approves code is the list that delegates are judged by (RL5), so that the first one opens something.
+    A policy that approves code is the list that delegates are judged by (RL5), so that the first
+    one opens something.
     """
     if after is None or before is None:
         return after == before or (before is None and after is not None and not after.is_allow_list)
@@ -145,7 +173,8 @@ def only_tightens(before: Policy | None, after: Policy | None) -> bool:
 
 
 async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
-    """Have the wallet give the session a right on the owner's network that the login did not ask for.
+    """Have the wallet give the session a right on the owner's network that the login did not ask
+    for.
 
     For this command only: the session that is kept does not have it.
     """
@@ -162,10 +191,16 @@ def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:
         return ("the node does not tell",)
     lines = [MODE_WORDS[terms.attestation]]
     for root in terms.trust_roots:
-        whose = "Intel's root certificate" if root == INTEL_ROOT_SHA256.hex() else f"the root {root}, NOT Intel's"
+        whose = (
+            "Intel's root certificate"
+            if root == INTEL_ROOT_SHA256.hex()
+            else f"the root {root}, NOT Intel's"
+        )
         lines.append(f"quotes that end at {whose}")
     if not terms.trust_roots:
-        lines.append("quotes that end at a root certificate that the node does not have: it accepts none")
+        lines.append(
+            "quotes that end at a root certificate that the node does not have: it accepts none"
+        )
     lines.append(f"applications with keys from {', '.join(terms.key_providers) or 'nobody'}")
     if terms.node_policy:
         lines.append("the operator's own policy is in force beside yours")

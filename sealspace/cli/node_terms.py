@@ -43,7 +43,9 @@ class Accepted:
         """Return the policy about a node that runs this code."""
         return NodePolicy(
             code=code,
-            secret_origins=frozenset(get_args(SecretOrigin) if self.operator_secret else ("platform",)),
+            secret_origins=frozenset(
+                get_args(SecretOrigin) if self.operator_secret else ("platform",)
+            ),
             release_roots=frozenset(self.release_roots),
             accepts_node_policy=self.node_policy,
             release_key_providers=self.key_providers,
@@ -76,7 +78,9 @@ def _root(text: str) -> bytes:
     return root
 
 
-def gathering(name: str, kind: Callable[..., object], *options: Callable[..., Any]) -> Callable[..., Any]:
+def gathering(
+    name: str, kind: Callable[..., object], *options: Callable[..., Any]
+) -> Callable[..., Any]:
     """Return a decorator that adds options to a command, which receives them as one argument.
 
     Args:
@@ -101,7 +105,10 @@ accepting_options: Final = gathering(
     "accepted",
     Accepted,
     click.option(
-        "--accept-operator-secret", "operator_secret", is_flag=True, help="Accept a root secret that the operator has."
+        "--accept-operator-secret",
+        "operator_secret",
+        is_flag=True,
+        help="Accept a root secret that the operator has.",
     ),
     click.option(
         "--accept-root",
@@ -124,12 +131,17 @@ accepting_options: Final = gathering(
         default=DEFAULT_KEY_PROVIDERS,
         show_default=True,
         metavar="PROVIDER",
-        callback=lambda _context, _option, texts: key_providers_named(texts, where="--accept-key-provider"),
-        help="Who may give applications their keys, for the node to take their evidence: kms or tpm, or one of them by "
-        "its id (kms:<hex>); repeatable, in place of the default.",
+        callback=lambda _context, _option, texts: key_providers_named(
+            texts, where="--accept-key-provider"
+        ),
+        help=(
+            "Who may give applications their keys, for the node to take their evidence: kms or tpm,"
+            " or one of them by its id (kms:<hex>); repeatable, in place of the default."
+        ),
     ),
 )
-"""Adds the options that accept what the strict terms refuse; the command receives them as one, `accepted`."""
+"""Adds the options that accept what the strict terms refuse; the command receives them as one,
+`accepted`."""
 
 demand_options: Final = gathering(
     "demand",
@@ -138,13 +150,19 @@ demand_options: Final = gathering(
         "--require-node-evidence/--no-node-evidence",
         "insists",
         default=None,
-        help="Whether the node has to prove what code it runs, before this and every later command; remembered.",
+        help=(
+            "Whether the node has to prove what code it runs, before this and every later command;"
+            " remembered."
+        ),
     ),
     click.option(
         "--node-policy",
         "code_file",
         type=FILE,
-        help="Which code the node may run, as JSON; without it you are shown what runs there, and asked.",
+        help=(
+            "Which code the node may run, as JSON; without it you are shown what runs there, and"
+            " asked."
+        ),
     ),
     accepting_options,
     click.option(

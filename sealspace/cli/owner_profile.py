@@ -1,4 +1,5 @@
-"""An owner's files on this machine: the node, the wallet's key, the session, and the grants; all of mode 0600.
+"""An owner's files on this machine: the node, the wallet's key, the session, and the grants; all of
+mode 0600.
 
     ~/.sealspace/profile.json       node, owner, the key's file, what the owner trusts and demands; no secret
                  session.json       the session that the wallet signed in, with its key
@@ -87,7 +88,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     def wallet(self) -> Wallet:
         """Open the wallet; may ask for a password. One in a browser is asked when it is to sign."""
         if self.key_file is None:
-            from .wallet_page import BrowserWallet  # a server of pages, for owners with such a wallet
+            # a server of pages, for owners with such a wallet
+            from .wallet_page import BrowserWallet
 
             return BrowserWallet(principal_of(self.owner), self.node, opens=self.opens_browser)
         return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
@@ -117,22 +119,27 @@ class OwnerHome:
         path = self.folder / "profile.json"
         self._require_own()
         try:
-            value = parse_json(_read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES)
+            value = parse_json(
+                _read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES
+            )
         except FileNotFoundError:
-            hint = _HINT if self.default_key_file.exists() else f"{_HINT} --new"  # the first time there is no key yet
+            # the first time there is no key yet
+            hint = _HINT if self.default_key_file.exists() else f"{_HINT} --new"
             raise NotSignedIn("nobody is logged in on this machine", hint=hint) from None
         except (OSError, InvalidJson):
             raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
         demanded = value.pop("nodePolicy", None)
         node_policy = None if demanded is None else parse_node_policy(demanded)
-        if demanded is not None and node_policy is None:  # not understood is not the same as not demanded
+        # not understood is not the same as not demanded
+        if demanded is not None and node_policy is None:
             raise NotSignedIn(f"what {path} demands of the node cannot be read", hint=_HINT)
         try:
             found = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
         except msgspec.ValidationError:
             found = None
         if found is None or (
-            found.key_file is None and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
+            found.key_file is None
+            and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
         ):
             raise NotSignedIn(f"{path} is not a login", hint=_HINT)
         if found.key_file is not None:  # a relative path is within the folder, which may be copied
@@ -140,7 +147,8 @@ class OwnerHome:
         return replace(found, node_policy=node_policy)
 
     def is_of_another_home(self, path: Path | None) -> bool:
-        """Whether a file is in the folder of another login, as the key of a home that was copied by its whole path."""
+        """Whether a file is in the folder of another login, as the key of a home that was copied by
+        its whole path."""
         if path is None:
             return False
         is_home = path.parent.name == FOLDER_NAME or (path.parent / "profile.json").exists()
@@ -152,7 +160,8 @@ class OwnerHome:
         reason = "the last login was not completed"
         try:
             session = load_session(self.folder / "session.json")
-            if same_principal(session.owner, profile.owner):  # else a login ended between the two files
+            # else a login ended between the two files
+            if same_principal(session.owner, profile.owner):
                 return session
         except FileNotFoundError:
             reason = "nobody is logged in on this machine"
@@ -169,7 +178,9 @@ class OwnerHome:
         value: dict[str, Json] = msgspec.to_builtins(plain, enc_hook=str) | {
             "v": 1,
             "wallet": _IN_BROWSER if profile.key_file is None else "key",
-            "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
+            "nodePolicy": (
+                None if profile.node_policy is None else node_policy_json(profile.node_policy)
+            ),
             "spaces": list(profile.spaces),
         }
         try:
@@ -184,7 +195,8 @@ class OwnerHome:
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store the session of the last login again, with what it was given since, here and by other commands."""
+        """Store the session of the last login again, with what it was given since, here and by
+        other commands."""
         with self._turn():
             stored = self.session()
             if stored.did != session.did:
@@ -194,19 +206,22 @@ class OwnerHome:
             save_session(session, self.folder / "session.json")
 
     def forget_session(self) -> None:
-        """Remove the session with its key; what the login remembered beside it stays for the next one."""
+        """Remove the session with its key; what the login remembered beside it stays for the next
+        one."""
         with self._turn():
             (self.folder / "session.json").unlink(missing_ok=True)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Open the node with the stored session; what the login demanded of the node is demanded again."""
+        """Open the node with the stored session; what the login demanded of the node is demanded
+        again."""
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
         async with opened(profile, self.node or profile.node, session) as client:
             if profile.node_policy is not None:
-                await client.node_evidence()  # before anything of the node is believed, not only before a token
+                # before anything of the node is believed, not only before a token
+                await client.node_evidence()
             yield client
 
     def wallet(self) -> Wallet:
@@ -216,10 +231,12 @@ class OwnerHome:
             words(f"the wallet's key is taken from another home: {profile.key_file}")
         wallet = profile.wallet()
         if wallet.did != profile.owner:
-            raise KeyFileUnusable(f"{profile.key_file} holds the key of another wallet", hint=_again(profile))
+            raise KeyFileUnusable(
+                f"{profile.key_file} holds the key of another wallet", hint=_again(profile)
+            )
         return wallet
 
-    # --- grants ----------------------------------------------------------------------------------------------------
+    # --- grants -----------------------------------------------------------------------------------
 
     def keep_grant(self, portable: PortableDelegation, *, url: str | None = None) -> Path:
         """Store a grant; returns its file, which may be handed to its recipient as it is."""
@@ -234,7 +251,9 @@ class OwnerHome:
             address = path.with_suffix(".url")
             with suppress(OSError):
                 url = (
-                    _read_private(address, _MAX_PROFILE_BYTES).decode("utf-8", "replace") if address.exists() else None
+                    _read_private(address, _MAX_PROFILE_BYTES).decode("utf-8", "replace")
+                    if address.exists()
+                    else None
                 )
                 found.append(KeptGrant(url, portable))
         return tuple(found)
@@ -245,11 +264,13 @@ class OwnerHome:
         return tuple(
             one
             for one in self.grants()
-            if one.portable.delegate_did == wanted or (one.url is not None and one.url.rstrip("/") == wanted)
+            if one.portable.delegate_did == wanted
+            or (one.url is not None and one.url.rstrip("/") == wanted)
         )
 
     def keep_received(self, portable: PortableDelegation) -> None:
-        """Store a grant that was given to the owner's wallet, so that later logins take it up again."""
+        """Store a grant that was given to the owner's wallet, so that later logins take it up
+        again."""
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
@@ -277,7 +298,8 @@ class OwnerHome:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait until no other command changes what is stored; the kernel ends the turn of one that was killed."""
+        """Wait until no other command changes what is stored; the kernel ends the turn of one that
+        was killed."""
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
@@ -286,7 +308,8 @@ class OwnerHome:
             os.close(folder)
 
     def _require_own(self) -> None:
-        """Refuse a folder in which another user could put another profile: it states whose quotes are believed."""
+        """Refuse a folder in which another user could put another profile: it states whose quotes
+        are believed."""
         try:
             found = self.folder.stat()
         except OSError:
@@ -299,8 +322,11 @@ class OwnerHome:
 
 
 @asynccontextmanager
-async def opened(profile: Profile, node: str, session: Session | None = None) -> AsyncIterator[Client]:
-    """Open a node, which has to prove what the login demands; a refusal says how to go on on the command line."""
+async def opened(
+    profile: Profile, node: str, session: Session | None = None
+) -> AsyncIterator[Client]:
+    """Open a node, which has to prove what the login demands; a refusal says how to go on on the
+    command line."""
     requirement = None
     if profile.node_policy is not None:
         node_verifier = provided("node-evidence").node_verifier  # needs the extra `verify`
@@ -317,7 +343,8 @@ async def opened(profile: Profile, node: str, session: Session | None = None) ->
 
 
 def owner_home() -> OwnerHome:
-    """Return the folder that the running command was given, to be opened at the node that it was given."""
+    """Return the folder that the running command was given, to be opened at the node that it was
+    given."""
     return OwnerHome(shared().home_folder, node=shared().node)
 
 
@@ -328,8 +355,11 @@ def own_did() -> str:
     return ""
 
 
-def at_node(work: Callable[Concatenate[Client, Parameters], Awaitable[Result]]) -> Callable[Parameters, Result]:
-    """Have what a command does at the node called without a client: it gets one with the owner's session."""
+def at_node(
+    work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
+) -> Callable[Parameters, Result]:
+    """Have what a command does at the node called without a client: it gets one with the owner's
+    session."""
 
     @wraps(work)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
@@ -357,7 +387,8 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return the DIDs of a backend: the one that is named, or those that were granted to at the address."""
+    """Return the DIDs of a backend: the one that is named, or those that were granted to at the
+    address."""
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})
@@ -367,11 +398,13 @@ def known_grants(target: str) -> tuple[KeptGrant, ...]:
     """Return the grants that were made from here to a backend, named by its address or its DID."""
     grants = owner_home().grants_to(target)
     if not grants:
-        raise NotThere(f"no grant to {target} was made from here", hint="sealspace backend list shows them")
+        raise NotThere(
+            f"no grant to {target} was made from here", hint="sealspace backend list shows them"
+        )
     return grants
 
 
-# --- wallet keys ------------------------------------------------------------------------------------------------------
+# --- wallet keys ----------------------------------------------------------------------------------
 
 PASSWORD_VARIABLE: Final = "SEALSPACE_KEYSTORE_PASSWORD"  # noqa: S105  # the name of a variable
 _MAX_KEY_FILE_BYTES: Final = 256
@@ -383,7 +416,9 @@ def read_wallet(path: Path) -> WalletSigner:
         with path.open("rb") as stream:
             # The mode of the file that is read, not of one that has its name a moment later.
             if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
-                raise KeyFileUnusable(f"the key file {path} is open to others", hint=f"chmod 600 {path}")
+                raise KeyFileUnusable(
+                    f"the key file {path} is open to others", hint=f"chmod 600 {path}"
+                )
             data = stream.read(_MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or "unreadable"
@@ -396,7 +431,10 @@ def read_wallet(path: Path) -> WalletSigner:
     except (ValueError, CapabilityError):
         raise KeyFileUnusable(
             f"{path} holds no wallet's key",
-            hint="put the private key there as 64 hex digits, or name a Web3 keystore with --keystore FILE",
+            hint=(
+                "put the private key there as 64 hex digits, or name a Web3 keystore with"
+                " --keystore FILE"
+            ),
         ) from None
 
 
@@ -406,10 +444,14 @@ def write_wallet(path: Path, secret: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path, secret.hex().encode() + b"\n")
     except FileExistsError:
-        raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it") from None
+        raise KeyFileUnusable(
+            f"{path} is there already", hint="leave --new out to use it"
+        ) from None
     except OSError as error:
         reason = error.strerror or "cannot be written"
-        raise KeyFileUnusable(f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
+        raise KeyFileUnusable(
+            f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}"
+        ) from None
 
 
 def open_keystore(path: Path) -> WalletSigner:
@@ -425,9 +467,15 @@ def open_keystore(path: Path) -> WalletSigner:
     try:
         return wallet_from_keystore(path, password)
     except WrongPassword as error:
-        raise KeyFileUnusable(f"the password does not open the keystore {path}", hint=error.hint) from None
+        raise KeyFileUnusable(
+            f"the password does not open the keystore {path}", hint=error.hint
+        ) from None
     except InvalidKeystore as error:
-        raise KeyFileUnusable(f"{path} is no keystore that can be opened: {error.message}", hint=error.hint) from None
+        raise KeyFileUnusable(
+            f"{path} is no keystore that can be opened: {error.message}", hint=error.hint
+        ) from None
     except OSError as error:
         reason = error.strerror or "unreadable"
-        raise KeyFileUnusable(f"cannot read the keystore {path}: {reason}", hint=f"ls -l {path}") from None
+        raise KeyFileUnusable(
+            f"cannot read the keystore {path}: {reason}", hint=f"ls -l {path}"
+        ) from None

@@ -1,4 +1,5 @@
-"""Kinds of paths of options and arguments; files with grants and receipts. Unreadable files end each command alike."""
+"""Kinds of paths of options and arguments; files with grants and receipts. Unreadable files end
+each command alike."""
 
 import hashlib
 import os
@@ -21,12 +22,14 @@ from .terminal import words
 
 
 class NamedFile(click.Path):
-    """A file that a command reads; that it can be read is found out before the command does anything."""
+    """A file that a command reads; that it can be read is found out before the command does
+    anything."""
 
     def __init__(self, **more: bool) -> None:
         super().__init__(path_type=Path, dir_okay=False, **more)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # Any: as in click
+    # Any: as in click
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
         path = Path(value)
         if not (self.allow_dash and str(path) == "-"):
@@ -42,7 +45,8 @@ NEW_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
 def read_named(path: Path, *, most_bytes: int) -> bytes:
-    """Return a file's bytes, and one more than `most_bytes` where there are more; `-` is standard input."""
+    """Return a file's bytes, and one more than `most_bytes` where there are more; `-` is standard
+    input."""
     try:
         if str(path) == "-":
             return sys.stdin.buffer.read(most_bytes + 1)
@@ -53,10 +57,17 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
 
 
 def require_readable(path: Path, *, hint: str | None = None) -> None:
-    """Refuse a file that is absent, a folder, or not to be read by this user; it is not opened: it may be a pipe."""
+    """Refuse a file that is absent, a folder, or not to be read by this user; it is not opened: it
+    may be a pipe."""
     try:
         path.stat()
-        reason = "it is a folder" if path.is_dir() else None if os.access(path, os.R_OK) else "permission denied"
+        reason = (
+            "it is a folder"
+            if path.is_dir()
+            else None
+            if os.access(path, os.R_OK)
+            else "permission denied"
+        )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no file has such a name"
     if reason is not None:
@@ -88,24 +99,28 @@ def make_receipt_folder(folder: Path) -> None:
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Write a receipt and its documents into their folder, by digest: receipts/<SHA-256>.json, documents/<SHA-256>."""
+    """Write a receipt and its documents into their folder, by digest: receipts/<SHA-256>.json,
+    documents/<SHA-256>."""
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
-    """Read the grants, one or several, that somebody gave in a file; nothing of them is verified."""
+    """Read the grants, one or several, that somebody gave in a file; nothing of them is
+    verified."""
     try:
         return decode_bundle(read_named(path, most_bytes=MAX_PORTABLE_BYTES).strip())
     except InvalidPortableDelegation as error:
         raise InvalidPortableDelegation(
-            f"{path} holds no grant: {error.message}", hint="a grant is what `sealspace grant create` writes"
+            f"{path} holds no grant: {error.message}",
+            hint="a grant is what `sealspace grant create` writes",
         ) from None
 
 
 def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
-    """Read the grants in the file of that name; None where there is none, and the text is the id of a grant."""
+    """Read the grants in the file of that name; None where there is none, and the text is the id of
+    a grant."""
     if (path := Path(text)).is_file():
         return read_grants(path)
     try:

@@ -42,7 +42,8 @@ _GROUNDS: Final[Mapping[str, str]] = {
 
 
 class _Release(NamedTuple):
-    """A receipt, and what is known of the secret: labels that a policy confined the release to, or that grants name."""
+    """A receipt, and what is known of the secret: labels that a policy confined the release to, or
+    that grants name."""
 
     receipt: Receipt
     secrets: list[str]
@@ -51,17 +52,34 @@ class _Release(NamedTuple):
 
 @click.command(
     "list",
-    epilog="Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then `sealspace "
-    "verify DIR/receipts/….json --node-did DID` judges a release anew, without the node; the first command "
-    "says the DID.",
+    epilog=(
+        "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then"
+        " `sealspace verify DIR/receipts/….json --node-did DID` judges a release anew, without the"
+        " node; the first command says the DID."
+    ),
 )
-@click.option("--network", "name", metavar="NAME", default=DEFAULT_NETWORK, show_default=True, help="Of this network.")
-@click.option("--since", metavar="TIME", help="Not older than this: a date, an RFC 3339 time, or 12h, 90d.")
+@click.option(
+    "--network",
+    "name",
+    metavar="NAME",
+    default=DEFAULT_NETWORK,
+    show_default=True,
+    help="Of this network.",
+)
+@click.option(
+    "--since", metavar="TIME", help="Not older than this: a date, an RFC 3339 time, or 12h, 90d."
+)
 @click.option("--backend", "backend", metavar="URL|DID", help="Only of this backend.")
 @click.option("--all", "with_own", is_flag=True, help="Also your own reads, which are many.")
-@click.option("--out", type=NEW_FOLDER, help="Keep the receipts, your own reads too, and their documents in a folder.")
 @click.option(
-    "--audit", type=click.File("rb"), help="Look every receipt up in this export of the audit chain, and verify that."
+    "--out",
+    type=NEW_FOLDER,
+    help="Keep the receipts, your own reads too, and their documents in a folder.",
+)
+@click.option(
+    "--audit",
+    type=click.File("rb"),
+    help="Look every receipt up in this export of the audit chain, and verify that.",
 )
 @at_node
 async def list_(
@@ -73,10 +91,11 @@ async def list_(
     out: Path | None,
     audit: BinaryIO | None,
 ) -> int:
-    """Print to whom keys of the owner's network were released, oldest first; each receipt's signature is checked.
+    """Print to whom keys of the owner's network were released, oldest first; each receipt's
+    signature is checked.
 
-    A receipt does not name the secret: shown is what a policy confined the release to, else what the grant names. With
-    --audit the status is 1 when a receipt is missing from the chain.
+    A receipt does not name the secret: shown is what a policy confined the release to, else what
+    the grant names. With --audit the status is 1 when a receipt is missing from the chain.
     """
     earliest = 0.0 if since is None else _since(since)
     network = client.encryption.network(name)
@@ -95,8 +114,15 @@ async def list_(
     if len(shown) < len(found):
         words(f"and {_number(len(found) - len(shown))} of your own reads, which --all shows")
     if found:  # the DID is what `verify --node-did` needs
-        words(f"{_number(len(found))}{', each' if len(found) > 1 else ''} signed by the node {found[0].receipt.node}")
-    return 1 if places is not None and any(digest_of(one.receipt) not in places for one in found) else 0
+        words(
+            f"{_number(len(found))}{', each' if len(found) > 1 else ''} signed by the node"
+            f" {found[0].receipt.node}"
+        )
+    return (
+        1
+        if places is not None and any(digest_of(one.receipt) not in places for one in found)
+        else 0
+    )
 
 
 def _number(count: int) -> str:
@@ -119,20 +145,28 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
 
 def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
     """Return the receipt as it was signed, and beside its members what was found out about it."""
-    shown: dict[str, Json] = {**receipt_json(one.receipt), "at": time_text(one.receipt.at), "secrets": [*one.secrets]}
+    shown: dict[str, Json] = {
+        **receipt_json(one.receipt),
+        "at": time_text(one.receipt.at),
+        "secrets": [*one.secrets],
+    }
     return shown if places is None else shown | {"auditEntry": places.get(digest_of(one.receipt))}
 
 
-# --- fetching ---------------------------------------------------------------------------------------------------------
+# --- fetching -------------------------------------------------------------------------------------
 
 
-async def _fetch(client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float) -> list[_Release]:
+async def _fetch(
+    client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float
+) -> list[_Release]:
     await right_to(client, network, READ_RECEIPTS)
     paths: dict[bytes, frozenset[str]] = {}
     found = []
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
-        is_wanted = backends is None or any(same_principal(receipt.invoker, did) for did in backends)
+        is_wanted = backends is None or any(
+            same_principal(receipt.invoker, did) for did in backends
+        )
         if receipt.at < earliest or not is_wanted:
             continue
         for digest in receipt.policies:
@@ -159,7 +193,9 @@ async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId,
     """Write receipts and their documents as `sealspace admin receipts export` does."""
     make_receipt_folder(out)
     for receipt in receipts:
-        keep_receipt(out, encode_receipt(receipt), await client.receipts.documents(receipt, network))
+        keep_receipt(
+            out, encode_receipt(receipt), await client.receipts.documents(receipt, network)
+        )
 
 
 def _label(resource: str) -> str:
@@ -169,7 +205,7 @@ def _label(resource: str) -> str:
     return resource
 
 
-# --- choosing ---------------------------------------------------------------------------------------------------------
+# --- choosing -------------------------------------------------------------------------------------
 
 
 def _since(text: str) -> float:
@@ -180,12 +216,13 @@ def _since(text: str) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"--since {text[:30]} is no time", hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d for how long ago"
+            f"--since {text[:30]} is no time",
+            hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d for how long ago",
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-# --- the audit chain --------------------------------------------------------------------------------------------------
+# --- the audit chain ------------------------------------------------------------------------------
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
@@ -198,7 +235,9 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
             places[digest] = number
 
     try:
-        verify_export(iter(lambda: audit.readline(MAX_ENTRY_BYTES + 2), b""), node_did=node_did, on_entry=note)
+        verify_export(
+            iter(lambda: audit.readline(MAX_ENTRY_BYTES + 2), b""), node_did=node_did, on_entry=note
+        )
     except AuditChainBroken as error:
         raise AuditRefuted(
             f"the audit chain does not hold: {error}", hint="ask the operator for a new export"

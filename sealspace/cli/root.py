@@ -1,7 +1,7 @@
 """The command line: one module a command, imported when the command is called.
 
-Words for people go to standard error, data to standard output. An error is two lines, what happened and the next
-command; the exit status follows from the error's code.
+Words for people go to standard error, data to standard output. An error is two lines, what happened
+and the next command; the exit status follows from the error's code.
 """
 
 import os
@@ -26,7 +26,8 @@ _HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate
 def _merged() -> dict[str, dict[str, Row]]:
     """Return the commands of all packages by heading; none is imported."""
     merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
-    # The node's commands come first under a heading that several packages have: `serve` is what a reader looks for.
+    # The node's commands come first under a heading that several packages have: `serve` is what a
+    # reader looks for.
     for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):
         for heading, rows in point.load().items():
             merged[heading] |= rows
@@ -34,16 +35,20 @@ def _merged() -> dict[str, dict[str, Row]]:
 
 
 SECTIONS: Final[Sections] = _merged()
-COMMANDS: Final[Table] = {name: row for section in SECTIONS.values() for name, row in section.items()}
+COMMANDS: Final[Table] = {
+    name: row for section in SECTIONS.values() for name, row in section.items()
+}
 
 
 class _Root(LazyGroup):
-    """The command `sealspace`, whose help lists commands by subject and ends with the exit statuses."""
+    """The command `sealspace`, whose help lists commands by subject and ends with the exit
+    statuses."""
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
         try:
             return super().invoke(ctx)
-        except NodeError as error:  # nothing of the owner's home is asked for: a node may run without one
+        except NodeError as error:
+            # nothing of the owner's home is asked for: a node may run without one
             return fail(error.code, error.message, error.step)
         except SealspaceError as error:  # here, where the shared options are known
             from .owner_profile import own_did  # needed for errors alone
@@ -64,16 +69,22 @@ class _Root(LazyGroup):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
         with formatter.section("Exit status"):
-            formatter.write_dl([(str(number), meaning) for number, (meaning, *_) in EXIT_STATUSES.items()])
+            formatter.write_dl(
+                [(str(number), meaning) for number, (meaning, *_) in EXIT_STATUSES.items()]
+            )
 
 
 cli = _Root(
     COMMANDS,
     name="sealspace",
-    help="sealspace: a key-value node whose secrets open only for code that proves itself. Every command accepts the "
-    "options below, before its name or after it.",
-    epilog="To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login URL --new`, then "
-    "`sealspace secret`, `sealspace backend` and `sealspace receipts`.",
+    help=(
+        "sealspace: a key-value node whose secrets open only for code that proves itself. Every"
+        " command accepts the options below, before its name or after it."
+    ),
+    epilog=(
+        "To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login"
+        " URL --new`, then `sealspace secret`, `sealspace backend` and `sealspace receipts`."
+    ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 click.version_option(__version__, message="%(version)s")(cli)
@@ -91,21 +102,29 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
     except click.Abort as error:
-        was_signal = isinstance(error.__context__, KeyboardInterrupt)  # a prompt hides it as the cause
-        return fail("aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED)
+        # a prompt hides it as the cause
+        was_signal = isinstance(error.__context__, KeyboardInterrupt)
+        return fail(
+            "aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED
+        )
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        if error.filename is None:  # not about a file: a full disk under a stream, a lack of descriptors
+        # not about a file: a full disk under a stream, a lack of descriptors
+        if error.filename is None:
             return fail("system-refused", reason, "sealspace doctor")
-        named = printable(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename))
+        named = printable(
+            os.fsdecode(error.filename)
+            if isinstance(error.filename, bytes)
+            else str(error.filename)
+        )
         return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
     return status if isinstance(status, int) else 0
 
 
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     """Print two lines, what happened and what to do next; return the exit status of the code."""
-    # Also with --quiet. The text may contain what a node or a backend sent: its control characters must not reach the
-    # terminal.
+    # Also with --quiet. The text may contain what a node or a backend sent: its control characters
+    # must not reach the terminal.
     print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
 

@@ -1,4 +1,5 @@
-"""`sealspace run` and `template`: secrets for other programs, as environment variables or in a file."""
+"""`sealspace run` and `template`: secrets for other programs, as environment variables or in a
+file."""
 
 import os
 import re
@@ -31,7 +32,10 @@ def text_of(value: str | bytes) -> str:
 
 @at_node
 async def read_values(
-    client: Client, names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]], *, scope: str | None
+    client: Client,
+    names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]],
+    *,
+    scope: str | None,
 ) -> dict[str, str | bytes]:
     """Read secrets by their names."""
     secrets = client.secrets()
@@ -43,8 +47,18 @@ async def read_values(
     return found
 
 
-# Of the loader, of shells, of git's and npm's configuration, of folders with configuration, and ours.
-_PREFIXES: Final = ("LD_", "DYLD_", "BASH_", "GIT_CONFIG", "GIT_SSH", "NPM_CONFIG_", "XDG_", "SEALSPACE_")
+# Of the loader, of shells, of git's and npm's configuration, of folders with configuration, and
+# ours.
+_PREFIXES: Final = (
+    "LD_",
+    "DYLD_",
+    "BASH_",
+    "GIT_CONFIG",
+    "GIT_SSH",
+    "NPM_CONFIG_",
+    "XDG_",
+    "SEALSPACE_",
+)
 # Where programs, and what they read first, are looked for.
 _SEARCHED: Final = """
     PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND PS4
@@ -71,7 +85,8 @@ _TRUSTED: Final = """
 """
 _NAMES: Final = frozenset(f"{_SEARCHED} {_STARTED} {_INTERPRETED} {_TRUSTED}".split())
 _LONGEST_BYTES: Final = 131_071
-"""Longest `NAME=value` that the kernel hands to a program (MAX_ARG_STRLEN, without the zero byte)."""
+"""Longest `NAME=value` that the kernel hands to a program (MAX_ARG_STRLEN, without the zero
+byte)."""
 
 
 def child_environment(
@@ -81,16 +96,23 @@ def child_environment(
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
     if refused:
         raise InvalidInput(
-            f"programs take orders from the variable {refused[0]}, so the secret {refused[0]} is not handed over",
-            hint=f"name the secrets you need: --only A,B; or trust that one: --allow-override {','.join(refused)}",
+            f"programs take orders from the variable {refused[0]}, so the secret {refused[0]} is"
+            " not handed over",
+            hint=(
+                "name the secrets you need: --only A,B; or trust that one: --allow-override"
+                f" {','.join(refused)}"
+            ),
         )
-    environment = {name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")}
+    environment = {
+        name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
+    }
     return environment | {name.encode(): _held(name, value) for name, value in values.items()}
 
 
 def directs_programs(name: str) -> bool:
     """Whether a variable of this name decides which code runs, or whom connections trust."""
-    is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")  # PYTHONPATH, not PYTHON_API_KEY
+    # PYTHONPATH, not PYTHON_API_KEY
+    is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
 
 
@@ -116,18 +138,31 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 @click.command(
     "run",
     context_settings={"allow_interspersed_args": False},
-    epilog="Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python app.py`; "
-    "`sealspace run --scope ci -- env`.",
+    epilog=(
+        "Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python app.py`;"
+        " `sealspace run --scope ci -- env`."
+    ),
 )
 @scope_option
-@click.option("--only", metavar="A,B", help="Only these secrets; by default those named as secrets.")
+@click.option(
+    "--only", metavar="A,B", help="Only these secrets; by default those named as secrets."
+)
 @click.option(
     "--allow-override",
     metavar="A,B",
-    help="Hand over these too although programs take orders from variables of these names, like PATH.",
+    help=(
+        "Hand over these too although programs take orders from variables of these names, like"
+        " PATH."
+    ),
 )
-@click.option("--allow-empty", is_flag=True, help="Run the command even if there is no secret to hand over.")
-@click.option("--no-masking", is_flag=True, help="Do not mask: this process becomes the command, on the same terminal.")
+@click.option(
+    "--allow-empty", is_flag=True, help="Run the command even if there is no secret to hand over."
+)
+@click.option(
+    "--no-masking",
+    is_flag=True,
+    help="Do not mask: this process becomes the command, on the same terminal.",
+)
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     scope: str | None,
@@ -139,22 +174,31 @@ def run(
 ) -> int | None:
     """Run a command with secrets as environment variables.
 
-    Its output shows `***` where a secret's value would be, also JSON-escaped, percent-encoded or in base64; values of
-    under four bytes are not masked. Signals and the exit status are passed on. Nothing is written to a file.
+    Its output shows `***` where a secret's value would be, also JSON-escaped, percent-encoded or in
+    base64; values of under four bytes are not masked. Signals and the exit status are passed on.
+    Nothing is written to a file.
 
-    Without `--only` it gets the secrets of the scope whose names end in _KEY, _TOKEN, _SECRET, _PASSWORD, _DSN or
-    _CREDENTIALS, and DATABASE_URL and REDIS_URL; a line on standard error names the others.
+    Without `--only` it gets the secrets of the scope whose names end in _KEY, _TOKEN, _SECRET,
+    _PASSWORD, _DSN or _CREDENTIALS, and DATABASE_URL and REDIS_URL; a line on standard error names
+    the others.
 
-    The command inherits standard input; its outputs are pipes, so that it sees no terminal there: an editor or a pager
-    needs `--no-masking`. A secret of bytes is handed over in base64. Variables `SEALSPACE_…` are not handed over.
+    The command inherits standard input; its outputs are pipes, so that it sees no terminal there:
+    an editor or a pager needs `--no-masking`. A secret of bytes is handed over in base64. Variables
+    `SEALSPACE_…` are not handed over.
     """
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
-    values = read_values(_names(only) if only is not None else lambda names: _chosen(names, allowed), scope=scope)
-    if not values and not allow_empty:  # of a wrong wallet or scope: the command would run without its keys
+    values = read_values(
+        _names(only) if only is not None else lambda names: _chosen(names, allowed), scope=scope
+    )
+    # of a wrong wallet or scope: the command would run without its keys
+    if not values and not allow_empty:
         raise NotThere(
             "there are no secrets to hand over, so the command was not started",
-            hint="sealspace whoami; sealspace secret list --all; name what you need: --only A,B; or add --allow-empty",
+            hint=(
+                "sealspace whoami; sealspace secret list --all; name what you need: --only A,B; or"
+                " add --allow-empty"
+            ),
         )
     environment = child_environment(os.environb, values, allowed=allowed)
     if no_masking:
@@ -166,10 +210,18 @@ def run(
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     """Return the names that are handed over where the caller named none, and print the others."""
-    # CL1: no list of refused names is complete; programs also take orders from TAR_OPTIONS, CFLAGS, RSYNC_RSH, PS0.
-    chosen = [name for name in names if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))]
+    # CL1: no list of refused names is complete; programs also take orders from TAR_OPTIONS, CFLAGS,
+    # RSYNC_RSH, PS0.
+    chosen = [
+        name
+        for name in names
+        if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))
+    ]
     if others := [name for name in names if name not in chosen]:
-        words(f"not handed over ({len(others)}): {', '.join(others):.300}; name the secrets you need: --only A,B")
+        words(
+            f"not handed over ({len(others)}): {', '.join(others):.300}; name the secrets you need:"
+            " --only A,B"
+        )
     return chosen
 
 
@@ -197,23 +249,31 @@ _PLACE: Final = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
 
 @click.command(
     "template",
-    epilog='Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace template app.yaml '
-    "--out app.local.yaml`.",
+    epilog=(
+        'Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace'
+        " template app.yaml --out app.local.yaml`."
+    ),
 )
 @click.argument("file", type=FILE_OR_DASH)
 @scope_option
 @click.option(
-    "--out", "target", type=NEW_FILE, help="File to write, readable by its owner alone; by default standard output."
+    "--out",
+    "target",
+    type=NEW_FILE,
+    help="File to write, readable by its owner alone; by default standard output.",
 )
 def template(file: Path, scope: str | None, target: Path | None) -> None:
     """Fill secrets into a text: each `{{ secret "NAME" }}` becomes the value, as it is.
 
-    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing file is replaced as a
-    whole.
+    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing file
+    is replaced as a whole.
     """
     text = read_named(file, most_bytes=_MAX_BYTES)
     if len(text) > _MAX_BYTES:
-        raise InvalidInput(f"{file} is longer than {_MAX_BYTES} bytes", hint="fill a smaller file, and include that")
+        raise InvalidInput(
+            f"{file} is longer than {_MAX_BYTES} bytes",
+            hint="fill a smaller file, and include that",
+        )
     names = places(text)
     values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
@@ -233,9 +293,14 @@ def places(text: bytes) -> tuple[str, ...]:
         name = None if place is None else place[1].decode("utf-8", "replace")
         if name is None or not is_secret_name(name):
             line = text.count(b"\n", 0, opened.start()) + 1
-            what = "is not closed or names nothing" if name is None else f"names {name!r}, which is no secret's name"
+            what = (
+                "is not closed or names nothing"
+                if name is None
+                else f"names {name!r}, which is no secret's name"
+            )
             raise InvalidInput(
-                f"line {line}: a place for a secret {what}", hint='write {{ secret "NAME" }}, the name in capitals'
+                f"line {line}: a place for a secret {what}",
+                hint='write {{ secret "NAME" }}, the name in capitals',
             )
         names[name] = None
     return tuple(names)

@@ -1,9 +1,11 @@
-"""The child of `sealspace run`: its output is masked, signals reach it once, and its exit status is passed on.
+"""The child of `sealspace run`: its output is masked, signals reach it once, and its exit status is
+passed on.
 
-The child inherits standard input; its outputs are pipes. If one of the three standard streams is a terminal, the child
-stays in this process group, and the terminal itself sends Ctrl-C and Ctrl-Z to both processes. Otherwise it has a
-session of its own, and Ctrl-C is passed on. Other signals are passed on in both cases. If this process is killed, the
-kernel sends the child SIGTERM, so that it can remove files of its own.
+The child inherits standard input; its outputs are pipes. If one of the three standard streams is a
+terminal, the child stays in this process group, and the terminal itself sends Ctrl-C and Ctrl-Z to
+both processes. Otherwise it has a session of its own, and Ctrl-C is passed on. Other signals are
+passed on in both cases. If this process is killed, the kernel sends the child SIGTERM, so that it
+can remove files of its own.
 
 Nothing is written to a file, and values are in the environment of the child alone.
 """
@@ -39,7 +41,8 @@ Environment: TypeAlias = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Have the kernel write no core dump of this process, and let no other process of the user read its memory."""
+    """Have the kernel write no core dump of this process, and let no other process of the user read
+    its memory."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
@@ -88,7 +91,8 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
                 stdout=its_out,
                 stderr=its_err,
                 start_new_session=is_apart,
-                # One thread runs here: what was read from the node was read by a loop that is closed.
+                # One thread runs here: what was read from the node was read by a loop that is
+                # closed.
                 preexec_fn=partial(_end_with_parent, ctypes.CDLL(None), os.getpid()),
             )
         except OSError as error:
@@ -111,10 +115,14 @@ def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
 
 def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotExecutable:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return CommandNotFound(f"there is no command {program}", hint="sealspace run -- COMMAND, spelled as in a shell")
+        return CommandNotFound(
+            f"there is no command {program}", hint="sealspace run -- COMMAND, spelled as in a shell"
+        )
     reason = (error.strerror or "refused").lower()
     hint = (
-        "sealspace run --only A,B -- COMMAND takes fewer secrets" if error.errno == errno.E2BIG else f"ls -l {program}"
+        "sealspace run --only A,B -- COMMAND takes fewer secrets"
+        if error.errno == errno.E2BIG
+        else f"ls -l {program}"
     )
     return CommandNotExecutable(f"cannot run {program}: {reason}", hint=hint)
 
@@ -129,21 +137,28 @@ class _Output:
         os.set_blocking(source.fileno(), False)
 
     def forward(self) -> int | None:
-        """Forward what can be read; return the number of bytes, 0 at the end, None if there is nothing to read yet.
+        """Forward what can be read; return the number of bytes, 0 at the end, None if there is
+        nothing to read yet.
 
-        A reader of this process's output that is gone counts as the end: the child's next write to it fails.
+        A reader of this process's output that is gone counts as the end: the child's next write to
+        it fails.
         """
         piece = self.source.read(_READ_BYTES)
         if piece is None:
             return None
-        return len(piece) if self._write(self._masker.feed(piece) if piece else self._masker.end()) else 0
+        return (
+            len(piece)
+            if self._write(self._masker.feed(piece) if piece else self._masker.end())
+            else 0
+        )
 
     def flush(self) -> None:
         """Show the end of a partial line as far as it reveals no value."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:
-        """Forward what the child wrote before it ended; a process that outlives it is not waited for."""
+        """Forward what the child wrote before it ended; a process that outlives it is not waited
+        for."""
         left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
         while left > 0 and (count := self.forward()) is not None:
             if count == 0:
@@ -166,7 +181,9 @@ class _Output:
         return True
 
 
-def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int) -> None:
+def _forward_until_end(
+    child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
+) -> None:
     """Return when the child has ended and everything that it wrote is written."""
     opened = {output.source.fileno(): output for output in outputs}
     ended = os.pidfd_open(child.pid)
@@ -195,11 +212,15 @@ def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Outp
 
 
 @contextmanager
-def _passing_on(*, is_apart: bool) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
-    """Pass signals on to the child while the block runs, with all its process group where that is its own.
+def _passing_on(
+    *, is_apart: bool
+) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
+    """Pass signals on to the child while the block runs, with all its process group where that is
+    its own.
 
-    Yields what to call with the child: signals that come before it are passed on then; and a descriptor that can be
-    read after each signal. A signal that was ignored before stays so, for the child too.
+    Yields what to call with the child: signals that come before it are passed on then; and a
+    descriptor that can be read after each signal. A signal that was ignored before stays so, for
+    the child too.
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []

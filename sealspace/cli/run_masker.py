@@ -1,12 +1,13 @@
 """Masking of secret values in a stream of bytes, whatever pieces the stream comes in.
 
-A byte is covered if it is inside an occurrence of a pattern. Each maximal run of covered bytes becomes one `***`; every
-other byte passes unchanged and in order. So overlapping values, and a value that is the beginning of another, need no
-rule of their own, and the result does not depend on how the stream is split.
+A byte is covered if it is inside an occurrence of a pattern. Each maximal run of covered bytes
+becomes one `***`; every other byte passes unchanged and in order. So overlapping values, and a
+value that is the beginning of another, need no rule of their own, and the result does not depend on
+how the stream is split.
 
-Only the end of the stream that may be the beginning of a value is held back, until the next bytes decide or the stream
-ends: at most the longest pattern less one byte. So a prompt appears at once, and `flush` shows the held end of one if
-it is shorter than the shortest value that is masked.
+Only the end of the stream that may be the beginning of a value is held back, until the next bytes
+decide or the stream ends: at most the longest pattern less one byte. So a prompt appears at once,
+and `flush` shows the held end of one if it is shorter than the shortest value that is masked.
 
 Example:
     masker = Masker([b"open sesame"])
@@ -26,22 +27,26 @@ MASK: Final = b"***"
 MIN_MASKED_BYTES: Final = 4
 """Shortest value that is masked: a shorter one occurs by chance, and its masks would show where."""
 _MIN_PART_BYTES: Final = 8
-# Shortest line of a value, and shortest encoded value, that is masked by itself: shorter ones are words of other texts.
+# Shortest line of a value, and shortest encoded value, that is masked by itself: shorter ones are
+# words of other texts.
 
 _ESCAPE: Final = re.compile("%[0-9A-F]{2}")
 _HTML_SAFE: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
-# What encoders leave as it is beside letters and digits: of a query, Python's, JavaScript's of a part and of a URL.
+# What encoders leave as it is beside letters and digits: of a query, Python's, JavaScript's of a
+# part and of a URL.
 _NOT_PERCENT_ENCODED: Final = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")
 _BASE64_LINES: Final = (64, 76)  # characters: of PEM, of MIME and of the program base64
 
 
 def patterns_of(value: bytes) -> frozenset[bytes]:
-    """Return what stands for a value in an output: itself, its lines, and the encodings in which programs print it.
+    """Return what stands for a value in an output: itself, its lines, and the encodings in which
+    programs print it.
 
-    - Without the line breaks around it, which shells and editors remove; a line break within it as a terminal has it.
+    - Without the line breaks around it, which shells and editors remove; a line break within it as
+        a terminal has it.
     - Each line of it, without blanks around it: log formatters indent and prefix lines.
-    - As the content of a JSON string, percent-encoded, as in a form, and in base64 wherever in a longer text it begins;
-      of base64 of the value alone also each line of 64 or 76 characters.
+    - As the content of a JSON string, percent-encoded, as in a form, and in base64 wherever in a
+      longer text it begins; of base64 of the value alone also each line of 64 or 76 characters.
     """
     whole = value.strip(b"\r\n")
     if len(whole) < MIN_MASKED_BYTES:
@@ -65,7 +70,8 @@ def _encoded(value: bytes) -> Iterator[bytes]:
             yield variant.encode()
             yield _ESCAPE.sub(lambda escape: escape[0].lower(), variant).encode()
     for before in range(3):
-        # What the value's bytes alone decide: the characters that it shares with its neighbours are left out.
+        # What the value's bytes alone decide: the characters that it shares with its neighbours are
+        # left out.
         whole = base64.b64encode(bytes(before) + value)
         inner = whole[-(-before * 4 // 3) : (before + len(value)) * 4 // 3]
         yield inner
@@ -95,7 +101,8 @@ class Masker:
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:
-        """Return what is held if it is too short to reveal a value; the rest of the value is masked if it follows."""
+        """Return what is held if it is too short to reveal a value; the rest of the value is masked
+        if it follows."""
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
         shown = self._held[self._done :]
@@ -105,8 +112,8 @@ class Masker:
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
         """Return what is decided of the bytes from `_done` on, and hold the others.
 
-        A byte is decided before the earliest possible beginning of a value; and behind that as long as it is covered,
-        for covered it stays.
+        A byte is decided before the earliest possible beginning of a value; and behind that as long
+        as it is covered, for covered it stays.
         """
         decided: list[bytes] = []
         at = self._done
@@ -145,10 +152,12 @@ def _starts(data: bytes, pattern: bytes) -> Iterator[int]:
 
 
 def _open_end(data: bytes, pattern: bytes) -> int:
-    """Return where the longest end of the data begins that is the beginning of a pattern and not the whole of it."""
+    """Return where the longest end of the data begins that is the beginning of a pattern and not
+    the whole of it."""
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0:
-        # A few bytes first: a copy of the rest at each place where the first byte occurs would cost too much.
+        # A few bytes first: a copy of the rest at each place where the first byte occurs would cost
+        # too much.
         if pattern.startswith(data[at : at + 16]) and pattern.startswith(data[at:]):
             return at
         at = data.find(pattern[:1], at + 1)

@@ -1,7 +1,7 @@
 """`sealspace secret`: keep secrets in the owner's space, sealed before they leave this machine.
 
-A value comes from a prompt, from standard input or from a file, never from an argument: the list of processes shows
-arguments to everybody on the machine, and a shell keeps them.
+A value comes from a prompt, from standard input or from a file, never from an argument: the list of
+processes shows arguments to everybody on the machine, and a shell keeps them.
 """
 
 import json
@@ -20,10 +20,24 @@ from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 
 from ..client import Client
-from ..errors import BatchIncomplete, InvalidInput, InvalidSecretName, NotFound, PreconditionFailed, SealspaceError
+from ..errors import (
+    BatchIncomplete,
+    InvalidInput,
+    InvalidSecretName,
+    NotFound,
+    PreconditionFailed,
+    SealspaceError,
+)
 from ..private_files import replace_file
 from ..secrets import MAX_SECRET_BYTES, SECRETS_SPACE, Secrets, parse_secret_name
-from .dotenv import MAX_FILE_BYTES, BrokenEntry, encode_dotenv, parse_dotenv, parse_values, values_json
+from .dotenv import (
+    MAX_FILE_BYTES,
+    BrokenEntry,
+    encode_dotenv,
+    parse_dotenv,
+    parse_values,
+    values_json,
+)
 from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
@@ -53,23 +67,34 @@ _NEAR: Final = 0.8
 scope_option = click.option(
     "--scope",
     metavar="SCOPE",
-    help="A set of secrets apart from the others, like prod or ci; without it, those that have no scope.",
+    help=(
+        "A set of secrets apart from the others, like prod or ci; without it, those that have no"
+        " scope."
+    ),
 )
-_if_absent = click.option("--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse.")
+_if_absent = click.option(
+    "--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse."
+)
 _name = click.argument("name", metavar="NAME")
 
 
 @click.command(
     "put",
-    epilog="Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put API_KEY < key.txt`; "
-    "`sealspace secret put TLS_KEY --file key.pem`.",
+    epilog=(
+        "Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put API_KEY"
+        " < key.txt`; `sealspace secret put TLS_KEY --file key.pem`."
+    ),
 )
 @_name
 @click.argument("value", metavar="", nargs=-1)
 @scope_option
 @click.option("--file", "source", type=FILE, help="Take the value from a file, byte for byte.")
-@click.option("--keep-newline", is_flag=True, help="Keep the line break at the end of standard input.")
-@click.option("--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text.")
+@click.option(
+    "--keep-newline", is_flag=True, help="Keep the line break at the end of standard input."
+)
+@click.option(
+    "--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text."
+)
 @_if_absent
 @yes_option
 @at_node
@@ -86,7 +111,8 @@ async def put(
 ) -> None:
     """Seal and store a secret; its value comes from a prompt, from standard input or from a file.
 
-    What is UTF-8 is kept as a text, everything else as bytes. Over an older secret a person is asked.
+    What is UTF-8 is kept as a text, everything else as bytes. Over an older secret a person is
+    asked.
     """
     if value or "=" in name:
         raise InvalidInput(
@@ -105,8 +131,14 @@ async def put(
 @click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
 @_name
 @scope_option
-@click.option("--owner", metavar="DID", help="Of somebody else, who granted it: see `sealspace grant accept`.")
-@click.option("--raw", is_flag=True, help="Write the value to a terminal as it is, with whatever it does there.")
+@click.option(
+    "--owner", metavar="DID", help="Of somebody else, who granted it: see `sealspace grant accept`."
+)
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Write the value to a terminal as it is, with whatever it does there.",
+)
 @at_node
 async def get(client: Client, name: str, scope: str | None, owner: str | None, raw: bool) -> None:
     """Print the value of a secret: exactly, without a line break, unless it goes to a terminal.
@@ -127,13 +159,21 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
         print_value(value, raw=raw)
         return
     encoded: dict[str, Json] = (
-        {"value": value} if isinstance(value, str) else {"value": encode_standard(value), "encoding": "base64"}
+        {"value": value}
+        if isinstance(value, str)
+        else {"value": encode_standard(value), "encoding": "base64"}
     )
-    print_json({"name": name, **encoded, "createdAt": secret.created_at, "updatedAt": secret.updated_at})
+    print_json(
+        {"name": name, **encoded, "createdAt": secret.created_at, "updatedAt": secret.updated_at}
+    )
 
 
 @click.command(
-    "list", epilog="When a secret was written is sealed with its value: `sealspace secret get NAME --json` has it."
+    "list",
+    epilog=(
+        "When a secret was written is sealed with its value: `sealspace secret get NAME --json`"
+        " has it."
+    ),
 )
 @scope_option
 @click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
@@ -149,7 +189,10 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
         [{"name": name, "scope": of} for name, of in found],
         ("name", "scope"),
         [(name, of or "") for name, of in found],
-        nothing=f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret put NAME",
+        nothing=(
+            f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret"
+            " put NAME"
+        ),
     )
 
 
@@ -170,31 +213,56 @@ async def delete(client: Client, name: str, scope: str | None, yes: bool) -> Non
     words(f"deleted {name}")
 
 
-@click.command("generate", epilog="Example: `sealspace secret generate SESSION_KEY --length 64 --alphabet hex`.")
+@click.command(
+    "generate",
+    epilog="Example: `sealspace secret generate SESSION_KEY --length 64 --alphabet hex`.",
+)
 @_name
 @scope_option
-@click.option("--length", type=click.IntRange(8, 4096), default=32, show_default=True, help="Characters of the value.")
 @click.option(
-    "--alphabet", type=click.Choice([*ALPHABETS]), default="alphanumeric", show_default=True, help="Which characters."
+    "--length",
+    type=click.IntRange(8, 4096),
+    default=32,
+    show_default=True,
+    help="Characters of the value.",
+)
+@click.option(
+    "--alphabet",
+    type=click.Choice([*ALPHABETS]),
+    default="alphanumeric",
+    show_default=True,
+    help="Which characters.",
 )
 @click.option("--show", is_flag=True, help="Print the value; without it, nobody sees it.")
 @_if_absent
 @yes_option
 @at_node
 async def generate(
-    client: Client, name: str, scope: str | None, length: int, alphabet: str, show: bool, if_absent: bool, yes: bool
+    client: Client,
+    name: str,
+    scope: str | None,
+    length: int,
+    alphabet: str,
+    show: bool,
+    if_absent: bool,
+    yes: bool,
 ) -> None:
-    """Make a random value, seal and store it, and print the name alone; over an older secret a person is asked."""
+    """Make a random value, seal and store it, and print the name alone; over an older secret a
+    person is asked."""
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
     await _store(client, name, value, scope=scope, if_absent=if_absent, yes=yes)
-    print_found({"name": name, "scope": scope, **({"value": value} if show else {})}, [value if show else name])
+    print_found(
+        {"name": name, "scope": scope, **({"value": value} if show else {})},
+        [value if show else name],
+    )
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 def _given(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
-    """Read a file; or prompt without echo on a terminal; or read standard input, without the line break at its end."""
+    """Read a file; or prompt without echo on a terminal; or read standard input, without the line
+    break at its end."""
     if source is not None:
         return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     if sys.stdin.isatty():
@@ -218,7 +286,7 @@ def _bounded(data: bytes, what: str) -> bytes:
     return data
 
 
-# --- at the node ------------------------------------------------------------------------------------------------------
+# --- at the node ----------------------------------------------------------------------------------
 
 
 async def _store(
@@ -252,7 +320,8 @@ def written_meanwhile(names: str) -> AlreadyThere:
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
-    """Return the names of the scope that are much like one that is not there; empty if this session may not list."""
+    """Return the names of the scope that are much like one that is not there; empty if this session
+    may not list."""
     try:
         there = await secrets.list(scope=scope)
     except SealspaceError:  # what was asked for is refused already; this is only advice
@@ -268,7 +337,7 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     return NotThere(f"there is no secret {name}{where}", hint=f"{meant}sealspace secret list --all")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 Written = Literal["env", "json"]
 Format = Literal["env", "json", "yaml"]
@@ -277,37 +346,50 @@ _BY_SUFFIX: Final[Mapping[str, Format]] = {".json": "json", ".yaml": "yaml", ".y
 
 @click.command(
     "import",
-    epilog="Examples: `sealspace secret import .env --dry-run`; `sealspace secret import values.json --scope staging`; "
-    "`other-program | sealspace secret import - --format json`.",
+    epilog=(
+        "Examples: `sealspace secret import .env --dry-run`; `sealspace secret import values.json"
+        " --scope staging`; `other-program | sealspace secret import - --format json`."
+    ),
 )
 @click.argument("file", type=FILE_OR_DASH)
 @scope_option
 @click.option(
-    "--format", "form", type=click.Choice(get_args(Format)), help="What FILE is; by default what its name says."
+    "--format",
+    "form",
+    type=click.Choice(get_args(Format)),
+    help="What FILE is; by default what its name says.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing."
+)
 @yes_option
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
-    """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is standard input.
+    """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is
+    standard input.
 
-    YAML needs the extra `yaml`; every value of it is the text that stands in the file, so 8080 is a text too.
+    YAML needs the extra `yaml`; every value of it is the text that stands in the file, so 8080 is a
+    text too.
 
-    All are checked and sealed before the first is written, and the names are shown first. A person is asked; without
-    one, --yes is needed where a secret would be replaced.
+    All are checked and sealed before the first is written, and the names are shown first. A person
+    is asked; without one, --yes is needed where a secret would be replaced.
     """
     if form is None and str(file) == "-":
-        raise InvalidInput("standard input does not say what it is", hint="add --format env, json or yaml")
+        raise InvalidInput(
+            "standard input does not say what it is", hint="add --format env, json or yaml"
+        )
     form = form or _BY_SUFFIX.get(file.suffix, "env")
     data = read_named(file, most_bytes=MAX_FILE_BYTES)
     try:
         if form == "yaml":
-            from .yaml_values import parse_yaml_values  # needs the extra `yaml`; nothing else here does
+            # needs the extra `yaml`; nothing else here does
+            from .yaml_values import parse_yaml_values
 
             values = parse_yaml_values(data)
         else:
             values = parse_dotenv(data) if form == "env" else parse_values(data)
     except BrokenEntry as error:
-        raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None  # without what it was parsed from
+        # without what it was parsed from
+        raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
     if values:
         _store_all(values, scope, dry_run=dry_run, yes=yes)
     else:
@@ -316,7 +398,12 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
 
 @at_node
 async def _store_all(
-    client: Client, values: Mapping[str, str | bytes], scope: str | None, *, dry_run: bool, yes: bool
+    client: Client,
+    values: Mapping[str, str | bytes],
+    scope: str | None,
+    *,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     there = await _versions(client, values, scope)
     lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
@@ -328,7 +415,9 @@ async def _store_all(
     if there or watched():
         replacing = f", {len(there)} in place of older ones" if there else ""
         confirm(f"store {len(values)} secrets{replacing}?", yes=yes)
-    if not yes:  # a node takes no condition for several values at once, so versions are compared before the commit
+    # a node takes no condition for several values at once, so versions are compared before the
+    # commit
+    if not yes:
         now = await _versions(client, values, scope)
         if changed := [name for name in values if now.get(name) != there.get(name)]:
             raise written_meanwhile(", ".join(changed))
@@ -342,15 +431,26 @@ async def _store_all(
     words(f"stored {len(values)}")
 
 
-@click.command("export", epilog="Example: `sealspace secret export --format json --out secrets.json`.")
+@click.command(
+    "export", epilog="Example: `sealspace secret export --format json --out secrets.json`."
+)
 @scope_option
 @click.option(
-    "--format", "form", type=click.Choice(get_args(Written)), default="env", show_default=True, help="What to write."
+    "--format",
+    "form",
+    type=click.Choice(get_args(Written)),
+    default="env",
+    show_default=True,
+    help="What to write.",
 )
-@click.option("--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output.")
+@click.option(
+    "--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output."
+)
 @yes_option
 @at_node
-async def export(client: Client, scope: str | None, form: Written, out: Path | None, yes: bool) -> None:
+async def export(
+    client: Client, scope: str | None, form: Written, out: Path | None, yes: bool
+) -> None:
     """Open every secret of a scope and write names and values, as `import` reads them.
 
     A person is asked before a file is replaced.

@@ -1,7 +1,8 @@
-"""The options that every command accepts, before the noun, between noun and verb, and after the verb.
+"""The options that every command accepts, before the noun, between noun and verb, and after the
+verb.
 
-The last one given holds. `SEALSPACE_NODE` and `SEALSPACE_HOME` stand in for `--node` and `--home`; the settings of a
-node are read from other variables (`node.config.loading`).
+The last one given holds. `SEALSPACE_NODE` and `SEALSPACE_HOME` stand in for `--node` and `--home`;
+the settings of a node are read from other variables (`node.config.loading`).
 
 Example:
     @click.command("list")
@@ -63,7 +64,8 @@ def shared() -> Shared:
 
 
 def share_options(command: click.Command) -> click.Command:
-    """Have a command, and those below it, accept the shared options, and call kinds of values as all help does.
+    """Have a command, and those below it, accept the shared options, and call kinds of values as
+    all help does.
 
     A second call changes nothing.
     """
@@ -82,13 +84,15 @@ def is_shared(parameter: click.Parameter) -> bool:
     return parameter in _OPTIONS
 
 
-def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # Any: as in click
+# Any: as in click
+def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value:
         context.meta[_META] = replace(shared(), **{str(parameter.name): value})
 
 
 class _SharedOption(click.Option):
-    """A shared option; in the help of a command the first stands for all, the others are completed by shells only."""
+    """A shared option; in the help of a command the first stands for all, the others are completed
+    by shells only."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line of help."""
@@ -108,7 +112,10 @@ _OPTIONS: Final = (
         ["--home", "given_home"],
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help=f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or ~/{FOLDER_NAME}.",
+        help=(
+            f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or"
+            f" ~/{FOLDER_NAME}."
+        ),
     ),
     _option(
         ["--node", "given_node"],

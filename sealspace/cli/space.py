@@ -37,7 +37,10 @@ async def list_(client: Client) -> None:
     )
 
 
-@click.command("create", epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.")
+@click.command(
+    "create",
+    epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.",
+)
 @_name
 @at_node
 async def create(client: Client, name: str) -> None:
@@ -55,7 +58,8 @@ async def create(client: Client, name: str) -> None:
         raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
     whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
     ends_at = client.session.expires_at
-    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock().now()  # what is added to a session ends with it
+    # what is added to a session ends with it
+    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock().now()
     await client.delegations.add_right(wallet, whole, ttl_s=left_s)
     home.keep_session(client.session)
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
@@ -67,7 +71,8 @@ async def create(client: Client, name: str) -> None:
 @_name
 @at_node
 async def info(client: Client, name: str) -> None:
-    """Print the id of a space of the owner, since when the node hosts it, and how much is stored in it."""
+    """Print the id of a space of the owner, since when the node hosts it, and how much is stored in
+    it."""
     try:
         with _explained():
             found = await client.spaces().info(name)
@@ -107,7 +112,9 @@ async def require_own_space(client: Client, name: str) -> None:
     try:
         await client.spaces().info(name)
     except SpaceNotFound:
-        raise NotThere(f"the space {name} does not exist yet", hint=f"sealspace space create {name}") from None
+        raise NotThere(
+            f"the space {name} does not exist yet", hint=f"sealspace space create {name}"
+        ) from None
 
 
 @contextmanager

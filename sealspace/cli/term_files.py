@@ -20,7 +20,8 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
         texts: as the user wrote them.
         where: what to name in the error.
     Raises:
-        ConfigurationError: too many, or an entry is no key provider, or one that can never be accepted.
+        ConfigurationError: too many, or an entry is no key provider, or one that can never be
+            accepted.
     """
     try:
         named = {parse_key_provider(text) for text in texts}
@@ -29,7 +30,9 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
             f"{where}: {error.reason}", hint="write kms, tpm, kms:<hex id> or local-sgx:<hex id>"
         ) from None
     if len(named) > MAX_KEY_PROVIDERS:
-        raise ConfigurationError(f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind")
+        raise ConfigurationError(
+            f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind"
+        )
     return tuple(sorted(named))
 
 

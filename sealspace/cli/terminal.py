@@ -1,7 +1,8 @@
-"""What commands print, and what they ask: data on standard output, words for people on standard error.
+"""What commands print, and what they ask: data on standard output, words for people on standard
+error.
 
-Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are made printable here,
-whatever they contain, and JSON is encoded in ASCII.
+Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are
+made printable here, whatever they contain, and JSON is encoded in ASCII.
 """
 
 import json
@@ -37,20 +38,23 @@ from .shared import shared
 
 
 def hold_standard_streams() -> None:
-    """Open the null device for each closed standard stream: the next file to be opened would take its descriptor.
+    """Open the null device for each closed standard stream: the next file to be opened would take
+    its descriptor.
 
-    Anything that this process, or one that it starts, then writes to that stream would go into that file.
+    Anything that this process, or one that it starts, then writes to that stream would go into that
+    file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            # takes the lowest free number, which is this one
+            opened = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 def print_lines(*lines: str, err: bool = False) -> None:
@@ -65,7 +69,8 @@ def print_json(value: object) -> None:
 
 
 def print_exactly(line: bytes) -> None:
-    """Print a line of signed text byte for byte, so that it still verifies; printable where a terminal shows it."""
+    """Print a line of signed text byte for byte, so that it still verifies; printable where a
+    terminal shows it."""
     if sys.stdout.isatty():
         print_lines(line.decode("utf-8", "replace"))
     else:
@@ -77,16 +82,22 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
-        raise InvalidInput(f"these are {len(value)} bytes, nothing for a terminal", hint="add > FILE, or --raw")
+        raise InvalidInput(
+            f"these are {len(value)} bytes, nothing for a terminal", hint="add > FILE, or --raw"
+        )
     else:
         lines = value.removesuffix("\n").split("\n")
         print_lines(*lines)
         if any(printable_line(line) != line for line in lines):
-            words("characters that a terminal would act on are not shown; --raw prints the value as it is")
+            words(
+                "characters that a terminal would act on are not shown; --raw prints the value as"
+                " it is"
+            )
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row."""
+    """Print a list in columns, one row a line; the headers for a person only, and nothing when
+    there is no row."""
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
         return
@@ -94,7 +105,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         shown.insert(0, [header.upper() for header in headers])
     widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
     for row in shown:
-        print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_lines(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def print_found(found: object, lines: Iterable[str] = ()) -> None:
@@ -105,8 +118,11 @@ def print_found(found: object, lines: Iterable[str] = ()) -> None:
         print_lines(*lines)
 
 
-def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str) -> None:
-    """Print a list: as JSON where that is asked for, else as a table, and without any row a word for a person."""
+def print_rows(
+    found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
+) -> None:
+    """Print a list: as JSON where that is asked for, else as a table, and without any row a word
+    for a person."""
     if shared().as_json:
         print_json(found)
         return
@@ -116,7 +132,8 @@ def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[ob
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
-    """Return a line for each fact, its name before it; one for each of several; what is None is left out."""
+    """Return a line for each fact, its name before it; one for each of several; what is None is
+    left out."""
     shown = [
         (name, line)
         for name, value in named.items()
@@ -137,7 +154,7 @@ def optional_time(at: float | None) -> str | None:
     return None if at is None else time_text(at)
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 def words(*lines: str) -> None:
@@ -148,7 +165,8 @@ def words(*lines: str) -> None:
 
 _REQUEST: Final = re.compile(
     r"(?:(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+"
-    r"|(?P<ability>(?:tinycloud|sealspace)\.\S+) on (?P<resource>\S+)(?P<more> and \d+ more)?)(?:: |$)"
+    r"|(?P<ability>(?:tinycloud|sealspace)\.\S+) on (?P<resource>\S+)(?P<more> and \d+"
+    r" more)?)(?:: |$)"
 )
 _RELEASE: Final = {
     "mode": "on these terms only code that proves itself reads it, and not its owner in person",
@@ -160,7 +178,8 @@ _RELEASE: Final = {
 
 
 def what_happened(error: SealspaceError, *, own: str = "") -> str:
-    """Return one line without the full stop: what was to be done, and why it was not, without routes or abilities.
+    """Return one line without the full stop: what was to be done, and why it was not, without
+    routes or abilities.
 
     Args:
         own: DID of the owner whose resources need no owner's name.
@@ -173,25 +192,44 @@ def _what_happened(error: SealspaceError, own: str) -> str:
         case DecryptDenied():
             return _what_happened(error.refusal, own)
         case ReleaseRefused():
-            meaning = _RELEASE.get(error.reason, "what the caller proved of its code is not what is demanded")
+            meaning = _RELEASE.get(
+                error.reason, "what the caller proved of its code is not what is demanded"
+            )
             return f"the node does not open it: {meaning} ({error.reason})"
         case NotGranted(missing=missing) if missing:
-            return f"this session may not {'; '.join(_right(one.ability, one.resource.text, own) for one in missing)}"
+            return (
+                "this session may not"
+                f" {'; '.join(_right(one.ability, one.resource.text, own) for one in missing)}"
+            )
         case ActionNotAuthorized():
-            return f"the node does not allow this session to {_right(error.action, error.resource, own)}"
+            return (
+                "the node does not allow this session to"
+                f" {_right(error.action, error.resource, own)}"
+            )
         case DelegationRevoked():
             return f"the grant or session that this rests on was revoked: {error.cid}"
         case TokenOutsideWindow():
             return f"the session or a grant is not valid at this time: {error.text}"
         case NodeRefused():
-            reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
+            reason = (
+                error.text
+                or error.reason_in_words
+                or f"the node answers with status {error.status}"
+            )
             asked = _REQUEST.match(error.asked)
             if asked and asked["ability"]:
-                return f"cannot {_right(asked['ability'], asked['resource'], own)}{asked['more'] or ''}: {reason}"
+                return (
+                    "cannot"
+                    f" {_right(asked['ability'], asked['resource'], own)}{asked['more'] or ''}:"
+                    f" {reason}"
+                )
             return f"{_REQUEST.sub('', error.asked) or 'the node refuses it'}: {reason}"
         case BatchIncomplete(__cause__=SealspaceError() as cause):
             count = len(error.done)
-            return f"of {count + len(error.left)} values {count} are written: {_what_happened(cause, own)}"
+            return (
+                f"of {count + len(error.left)} values {count} are written:"
+                f" {_what_happened(cause, own)}"
+            )
         case TransportError():  # the request, which no person wrote, reached nobody
             return _REQUEST.sub("", error.message, count=1)
     return error.message
@@ -212,7 +250,8 @@ def watched() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have Ctrl-C end a wait that blocks the event loop: asyncio's handler cancels a task, which goes on waiting."""
+    """Have Ctrl-C end a wait that blocks the event loop: asyncio's handler cancels a task, which
+    goes on waiting."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -231,7 +270,9 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not watched():
-        raise InvalidInput(f"nobody is here to confirm it: {question.rstrip('?')}", hint="add --yes")
+        raise InvalidInput(
+            f"nobody is here to confirm it: {question.rstrip('?')}", hint="add --yes"
+        )
     with interruptible():
         click.confirm(printable_line(question), abort=True, err=True)
 
@@ -257,16 +298,27 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on standard error while a person watches; yields what to call with how much is done, and of how
-    much."""
+    """Show a bar on standard error while a person watches; yields what to call with how much is
+    done, and of how much."""
     if not watched() or shared().quiet:
         yield lambda _done, _total: None
         return
     from rich.console import Console  # 23 ms, and for people only
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(printable(label)), total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,4 +1,5 @@
-"""`sealspace version`, and `completion`: the script by which a shell completes commands and options."""
+"""`sealspace version`, and `completion`: the script by which a shell completes commands and
+options."""
 
 import platform
 import sys
@@ -20,8 +21,10 @@ _FILES: Final = {
 
 @click.command(
     "completion",
-    epilog='Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion fish > '
-    "~/.config/fish/completions/sealspace.fish`.",
+    epilog=(
+        'Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion fish >'
+        " ~/.config/fish/completions/sealspace.fish`."
+    ),
 )
 @click.argument("shell", type=click.Choice(list(_FILES)))
 def completion(shell: str) -> None:

@@ -1,17 +1,20 @@
-"""The owner's wallet in a browser: a page on an address of this machine, for as long as one command runs.
+"""The owner's wallet in a browser: a page on an address of this machine, for as long as one command
+runs.
 
-The page is the console's `sign_in/`, out of the installed package; no node sends it. It is opened when something is
-first to be signed, and asks one question at a time.
+The page is the console's `sign_in/`, out of the installed package; no node sends it. It is opened
+when something is first to be signed, and asks one question at a time.
 
     GET  /<token>/               the page
     GET  /<token>/files/<path>   a file of the console
     POST /<token>/               {"tab", "version"}: returns what to show, once that is another version;
-                                 with "answer": an answer to the question of that version, taken once; null: cancel
+                                 with "answer": an answer to the question of that version, taken
+                                 once; null: cancel
 
-Rules, each with a test: only processes of this user, or of root, are answered (LP1); only under the address that was
-printed, so that no other name leads here (LP2); only below a token of 32 random bytes (LP3); what changes something
-comes from the page itself, as JSON (LP4); heads, bodies, connections and waits are bounded (LP5); the page gets no
-secret: the session's private key stays in the command (LP6).
+Rules, each with a test: only processes of this user, or of root, are answered (LP1); only under the
+address that was printed, so that no other name leads here (LP2); only below a token of 32 random
+bytes (LP3); what changes something comes from the page itself, as JSON (LP4); heads, bodies,
+connections and waits are bounded (LP5); the page gets no secret: the session's private key stays in
+the command (LP6).
 
 Example:
     wallet = connect_browser(node, opens=True, before=None)
@@ -83,7 +86,8 @@ class BrowserWallet:
         return self._page().authority
 
     def sign_eip191(self, text: str) -> bytes:
-        """Show a text in the page, and return the wallet's signature over it; waits for the person."""
+        """Show a text in the page, and return the wallet's signature over it; waits for the
+        person."""
 
         def accept(said: Mapping[str, Json]) -> bytes:
             try:
@@ -95,10 +99,17 @@ class BrowserWallet:
             raise AnswerRefused(
                 409,
                 f"that is no signature of {eip55(self.address)} over this text",
-                hint="choose that account in the wallet; an account that is a contract cannot sign here",
+                hint=(
+                    "choose that account in the wallet; an account that is a contract cannot sign"
+                    " here"
+                ),
             )
 
-        shown: dict[str, Json] = {"owner": self.did, "address": eip55(self.address), "chainId": self.chain_id}
+        shown: dict[str, Json] = {
+            "owner": self.did,
+            "address": eip55(self.address),
+            "chainId": self.chain_id,
+        }
         return self._page().ask({"kind": "sign", **shown, "text": text}, accept)
 
     def __repr__(self) -> str:
@@ -117,24 +128,36 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
             return parse_principal(f"did:pkh:eip155:{chain}:{eip55(parse_address(str(address)))}")
         except (CapabilityError, ValueError):
             raise AnswerRefused(
-                409, "the wallet gave no account of Ethereum", hint="choose an account in the wallet"
+                409,
+                "the wallet gave no account of Ethereum",
+                hint="choose an account in the wallet",
             ) from None
 
-    return BrowserWallet(_page(node, opens=opens).ask({"kind": "connect", "before": before}, accept), node, opens=opens)
+    return BrowserWallet(
+        _page(node, opens=opens).ask({"kind": "connect", "before": before}, accept),
+        node,
+        opens=opens,
+    )
 
 
 def _page(node: str, *, opens: bool) -> "WalletPage":
     """Return the page of the running command; at first it is started, and its address printed."""
     context = click.get_current_context()
     if _META not in context.meta:
-        if sys.platform == "linux" and not SOCKET_TABLES[0].exists():  # LP1: no connection could be answered
-            raise NotSigned("this system does not say who connects to a page", hint="sealspace login --key-file FILE")
+        # LP1: no connection could be answered
+        if sys.platform == "linux" and not SOCKET_TABLES[0].exists():
+            raise NotSigned(
+                "this system does not say who connects to a page",
+                hint="sealspace login --key-file FILE",
+            )
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
         # Also with --quiet: without the address the command would wait in vain.
         heading = f"open this in the browser with your wallet, within {LIMIT_S / 60:g} minutes:"
         print_lines(heading, f"  {page.url}", err=True)
         # Without a display, `webbrowser` would start a browser in the terminal of the command.
-        if opens and (sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))):
+        if opens and (
+            sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        ):
             # In a thread: the program that BROWSER names may be waited for until it ends.
             threading.Thread(target=webbrowser.open, args=(page.url,), daemon=True).start()
     found: WalletPage = context.meta[_META]
@@ -150,7 +173,8 @@ class AnswerRefused(Exception):
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
-    """The page of one command, and its questions; serves from threads of its own while the context is entered."""
+    """The page of one command, and its questions; serves from threads of its own while the context
+    is entered."""
 
     daemon_threads = True  # a connection that is left open does not keep the command
     request_queue_size = MAX_CONNECTIONS
@@ -174,7 +198,9 @@ class WalletPage(ThreadingMixIn, TCPServer):
         self._take: Callable[[Mapping[str, Json]], None] | None = None
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.05,), name="wallet page", daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, args=(0.05,), name="wallet page", daemon=True
+        ).start()
         return self
 
     def __exit__(self, *failure: Any) -> None:  # Any: as in socketserver
@@ -182,7 +208,8 @@ class WalletPage(ThreadingMixIn, TCPServer):
             case None:
                 view: View = {"kind": "done"}
             case SealspaceError() as error:
-                # A node's text with a change of direction would make the page say something else than the terminal.
+                # A node's text with a change of direction would make the page say something else
+                # than the terminal.
                 text, hint = printable_line(what_happened(error)), printable_line(error.step)
                 view = {"kind": "failed", "text": text, "hint": hint}
             case _:
@@ -194,7 +221,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
         self.shutdown()
         self.server_close()
 
-    # --- the command ---------------------------------------------------------------------------------------------
+    # --- the command ------------------------------------------------------------------------------
 
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
         """Show a question and wait for its answer."""
@@ -210,8 +237,12 @@ class WalletPage(ThreadingMixIn, TCPServer):
         if answers:
             return answers[0]
         if self._is_cancelled:
-            raise NotSigned("it was cancelled in the browser, and nothing more is signed", hint=_AGAIN)
-        missing = "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
+            raise NotSigned(
+                "it was cancelled in the browser, and nothing more is signed", hint=_AGAIN
+            )
+        missing = (
+            "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
+        )
         missing = missing if self._tab else "nobody opened the page"
         raise NotSigned(f"{missing} within {LIMIT_S / 60:g} minutes", hint=_AGAIN)
 
@@ -219,16 +250,18 @@ class WalletPage(ThreadingMixIn, TCPServer):
         self._view, self._version = view, self._version + 1
         self._changed.notify_all()
 
-    # --- the page ------------------------------------------------------------------------------------------------
+    # --- the page ---------------------------------------------------------------------------------
 
     def exchange(self, said: Mapping[str, Json]) -> View:
-        """Take an answer, or return what to show as soon as that is another version, or after a while.
+        """Take an answer, or return what to show as soon as that is another version, or after a
+        while.
 
         Args:
-            said: `tab`, what the page calls itself, 32 hex digits; `version` that it shows, 0 when it was opened just
-                now: it answers from now on.
+            said: `tab`, what the page calls itself, 32 hex digits; `version` that it shows, 0 when
+                it was opened just now: it answers from now on.
         Raises:
-            AnswerRefused: another page was opened since, or the answer is not what was asked for, or no longer.
+            AnswerRefused: another page was opened since, or the answer is not what was asked for,
+                or no longer.
         """
         tab, version = said.get("tab"), said.get("version")
         if not isinstance(tab, str) or not isinstance(version, int):
@@ -238,17 +271,23 @@ class WalletPage(ThreadingMixIn, TCPServer):
                 self._tab = tab
                 self._changed.notify_all()
             if "answer" not in said:
-                self._changed.wait_for(lambda: self._version != version or self._tab != tab, _POLL_S)
+                self._changed.wait_for(
+                    lambda: self._version != version or self._tab != tab, _POLL_S
+                )
             if not self._tab or tab != self._tab:  # LP5
                 raise AnswerRefused(
-                    409, "this page was opened in another tab since", hint="go on there, or load this one again"
+                    409,
+                    "this page was opened in another tab since",
+                    hint="go on there, or load this one again",
                 )
             if "answer" not in said:
                 return {**self._view, "version": self._version}
             if said["answer"] is None:
                 self._is_cancelled = True
             elif self._take is None or version != self._version:
-                raise AnswerRefused(409, "this was answered already", hint="go on with what the page shows now")
+                raise AnswerRefused(
+                    409, "this was answered already", hint="go on with what the page shows now"
+                )
             else:
                 answer = said["answer"]
                 self._take(answer if isinstance(answer, dict) else {})
@@ -262,14 +301,16 @@ class WalletPage(ThreadingMixIn, TCPServer):
             self._delivered = version
             self._changed.notify_all()
 
-    # --- connections ---------------------------------------------------------------------------------------------
+    # --- connections ------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Whether a connection is of this user, and not one too many: it is answered in a thread then."""
+        """Whether a connection is of this user, and not one too many: it is answered in a thread
+        then."""
         return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
 
     def _is_of_user(self, client_address: tuple[str, int]) -> bool:
-        if sys.platform != "linux":  # which alone says whose a socket is; elsewhere the token has to do
+        # which alone says whose a socket is; elsewhere the token has to do
+        if sys.platform != "linux":
             return True
         user = peer_user(client_address, (_HOST, self.server_address[1]))
         if user in (0, os.geteuid()):  # LP1; root may do everything anyway
@@ -283,7 +324,8 @@ class WalletPage(ThreadingMixIn, TCPServer):
             )
         return False
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:  # Any: as in socketserver
+    # Any: as in socketserver
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a connection."""
         try:
             super().process_request_thread(request, client_address)
@@ -313,7 +355,9 @@ class _Exchange(BaseHTTPRequestHandler):
             if refusal.status == 409:
                 self._send_json(409, {"text": refusal.text, "hint": refusal.hint})
             else:
-                self._send(refusal.status, "text/plain; charset=utf-8", f"{refusal.text}\n".encode())
+                self._send(
+                    refusal.status, "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
+                )
 
     def _place(self) -> str:
         """Return what is asked for below the token."""
@@ -323,8 +367,11 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.headers.get("Origin") not in (None, f"http://{own}"):
             raise AnswerRefused(403, "this is for its own page alone")
         token, _, place = self.path.removeprefix("/").partition("/")
-        if not hmac.compare_digest(token.encode("latin-1", "replace"), self.server.token.encode()):  # LP3
-            raise AnswerRefused(404, "there is nothing here: open the address that the command printed, whole")
+        # LP3
+        if not hmac.compare_digest(token.encode("latin-1", "replace"), self.server.token.encode()):
+            raise AnswerRefused(
+                404, "there is nothing here: open the address that the command printed, whole"
+            )
         return place
 
     def _file(self, place: str) -> None:
@@ -380,19 +427,21 @@ class _Exchange(BaseHTTPRequestHandler):
         """Print nothing: a line would have the token."""
 
 
-# --- who connects --------------------------------------------------------------------------------------------------
+# --- who connects ---------------------------------------------------------------------------------
 
 
 def peer_user(
     client: tuple[str, int], server: tuple[str, int], *, tables: Sequence[Path] = SOCKET_TABLES
 ) -> int | None:
-    """Return the user id of the socket at the other end of a connection over loopback (LP1), as Linux lists it.
+    """Return the user id of the socket at the other end of a connection over loopback (LP1), as
+    Linux lists it.
 
     Args:
         client, server: IPv4 address and port.
         tables: of sockets, as Linux writes them.
     Returns:
-        None where no socket of this machine has that end, or it was closed: the system then names no user.
+        None where no socket of this machine has that end, or it was closed: the system then names
+        no user.
     """
 
     def word(data: bytes) -> str:
@@ -404,7 +453,8 @@ def peer_user(
     mapped = f"{0:016X}{word(bytes.fromhex('0000ffff'))}"
     ends = {(end(client, before), end(server, before)) for before in ("", mapped)}
     for columns in sockets(tables):
-        # A socket that its process has closed is listed as user 0, in another state than 01, established.
+        # A socket that its process has closed is listed as user 0, in another state than 01,
+        # established.
         if (columns[1], columns[2]) in ends and columns[3] == "01":
             return int(columns[7])
     return None

@@ -1,1 +1,2 @@
-"""Documents that owners, applications and runners state: manifests, grants and what they publish. Pure."""
+"""Documents that owners, applications and runners state: manifests, grants and what they publish.
+Pure."""

@@ -1,12 +1,15 @@
-"""Conditions on who may have a program run with an owner's secrets: a part of OutLayer's grammar, over DIDs (RN40).
+"""Conditions on who may have a program run with an owner's secrets: a part of OutLayer's grammar,
+over DIDs (RN40).
 
-    C := "AllowAll" | {"Owner": {}} | {"Whitelist": {"accounts": [DID…]}} | {"ValidUntil": {"until": RFC 3339}}
+    C := "AllowAll" | {"Owner": {}} | {"Whitelist": {"accounts": [DID…]}} | {"ValidUntil": {"until":
+    RFC 3339}}
        | {"WasmHash": {"hash": 64 lowercase hex digits}} | {"Logic": {"operator": "And" | "Or", "conditions": [C…]}}
        | {"Not": {"condition": C}}
 
-Every object has exactly the members above. A condition of which a part cannot be read is refused as a whole, so that no
-`Not` around that part turns it into a yes. Judging knows three verdicts: True, False, and None where a leaf cannot be
-decided; no leaf of today's is undecided, and the connectives are ready for one. Only True lets a call pass.
+Every object has exactly the members above. A condition of which a part cannot be read is refused as
+a whole, so that no `Not` around that part turns it into a yes. Judging knows three verdicts: True,
+False, and None where a leaf cannot be decided; no leaf of today's is undecided, and the connectives
+are ready for one. Only True lets a call pass.
 
 Example:
     condition = parse_condition({"Not": {"condition": {"Whitelist": {"accounts": [invoker]}}}})
@@ -69,7 +72,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Whitelist:
-    """One of these DIDs, and no other spelling than the canonical one; none: nobody, the owner neither."""
+    """One of these DIDs, and no other spelling than the canonical one; none: nobody, the owner
+    neither."""
 
     accounts: tuple[Principal, ...]
 
@@ -111,7 +115,8 @@ def parse_condition(value: Json) -> Condition:
     """Read a condition, untrusted.
 
     Raises:
-        InvalidInput: an unknown leaf or member, a value that its leaf does not take, or it is too long or too deep.
+        InvalidInput: an unknown leaf or member, a value that its leaf does not take, or it is too
+            long or too deep.
     """
     try:
         size_bytes = len(canonical_bytes(value))
@@ -136,7 +141,12 @@ def condition_json(condition: Condition) -> Json:
         case WasmHash(sha256):
             return {"WasmHash": {"hash": sha256}}
         case Logic(operator, conditions):
-            return {"Logic": {"operator": operator, "conditions": [condition_json(one) for one in conditions]}}
+            return {
+                "Logic": {
+                    "operator": operator,
+                    "conditions": [condition_json(one) for one in conditions],
+                }
+            }
         case Not(inner):
             return {"Not": {"condition": condition_json(inner)}}
 
@@ -188,7 +198,9 @@ def _condition(value: Json, depth: int) -> Condition:
     if members is None:
         raise InvalidInput(f"no such condition: {name[:40]!r}")
     if not isinstance(content, dict) or content.keys() != set(members):
-        raise InvalidInput(f'the condition "{name}" has exactly the members: {", ".join(members) or "none"}')
+        raise InvalidInput(
+            f'the condition "{name}" has exactly the members: {", ".join(members) or "none"}'
+        )
     match [name, *(content[member] for member in members)]:
         case ["Owner"]:
             return Owner()

@@ -1,7 +1,9 @@
-"""Reading an app manifest: shapes by msgspec, then what one type cannot say; nothing is expanded yet.
+"""Reading an app manifest: shapes by msgspec, then what one type cannot say; nothing is expanded
+yet.
 
-Rules MF1 to MF6. A manifest is read strictly: unknown members are errors; otherwise a typo would be ignored. A word in
-the place of an action of a secret is never repeated, because it may be the secret itself.
+Rules MF1 to MF6. A manifest is read strictly: unknown members are errors; otherwise a typo would be
+ignored. A word in the place of an action of a secret is never repeated, because it may be the
+secret itself.
 """
 
 import difflib
@@ -31,7 +33,8 @@ VAULT: Final = "tinycloud.vault"
 ENCRYPTION: Final = "tinycloud.encryption"
 
 MAX_PERMISSIONS: Final = 256
-"""Most entries of `permissions`, and most `secrets`: a person could not judge more, and a token has a largest size."""
+"""Most entries of `permissions`, and most `secrets`: a person could not judge more, and a token has
+a largest size."""
 
 _FAILED: Final = "Manifest validation failed: "
 _SERVICE: Final = re.compile(r"tinycloud\.[a-z][a-z0-9-]*")
@@ -49,7 +52,9 @@ _TIERS: Final[Mapping[Json, str]] = {
 _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 
 
-class Permission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}):
+class Permission(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}
+):
     """One entry of a manifest's `permissions`, checked but not expanded."""
 
     service: str
@@ -121,16 +126,19 @@ def parse_manifest(value: Json) -> Manifest:
     Returns:
         The manifest; it can be resolved.
     Raises:
-        ManifestInvalid: a member breaks its rule or is unknown; the message and `faults` name the first one.
+        ManifestInvalid: a member breaks its rule or is unknown; the message and `faults` name the
+            first one.
     Does not check:
-        That services and actions exist: unknown ones pass in their full form, as unknown abilities do on a node.
+        That services and actions exist: unknown ones pass in their full form, as unknown abilities
+            do on a node.
     """
     members = shaped_at("", value, _Members, _refuse)
     if members.manifest_version != 1:
         _refuse("manifest_version", "must be 1")
     knowledge = members.knowledge
     if knowledge is False or (
-        isinstance(knowledge, str) and not (knowledge.startswith("knowledge/") and knowledge.endswith(".md"))
+        isinstance(knowledge, str)
+        and not (knowledge.startswith("knowledge/") and knowledge.endswith(".md"))
     ):
         _refuse("knowledge", "must be true or a knowledge/*.md root path")
     if members.did is not None:
@@ -167,19 +175,28 @@ def parse_manifest(value: Json) -> Manifest:
 def _check_permission(entry: Permission, where: str) -> None:
     if _SERVICE.fullmatch(entry.service) is None:  # MF20: `kv` is asked for as one thing
         example = "write it in full and in small letters, such as tinycloud.kv"
-        _refuse_as(f"{where}.service", f"{where}.service is required and must be a service: {example}")
+        _refuse_as(
+            f"{where}.service", f"{where}.service is required and must be a service: {example}"
+        )
     if entry.service == ENCRYPTION:
-        # MF20: a network is read as a space is: its owner is a DID, and both are used in a URI as they are.
+        # MF20: a network is read as a space is: its owner is a DID, and both are used in a URI as
+        # they are.
         prefix = f"{NETWORK_PREFIX}did:"
-        if not entry.path.startswith(prefix) or not _is_space(f"tinycloud:{entry.path.removeprefix(prefix)}"):
+        if not entry.path.startswith(prefix) or not _is_space(
+            f"tinycloud:{entry.path.removeprefix(prefix)}"
+        ):
             needed = f'require path to be a networkId URN (got "{_shown(entry.path)}")'
             _refuse_as(f"{where}.path", f"tinycloud.encryption entries {needed}")
     elif not _is_path(entry.path):
-        _refuse_as(f"{where}.path", f"{where}.path must be the raw path of a URI: percent-encode what is not ASCII")
+        _refuse_as(
+            f"{where}.path",
+            f"{where}.path must be the raw path of a URI: percent-encode what is not ASCII",
+        )
     if any(entry.caveats or ()):  # MF4: without them the grant would be wider than it was asked for
         _refuse_as(
             f"{where}.caveats",
-            f"{where}.caveats: this client signs no caveats; ask for a narrower path in their place",
+            f"{where}.caveats: this client signs no caveats; ask for a narrower path in their"
+            " place",
         )
     _check_place(entry, where)
     for index, action in enumerate(entry.actions):
@@ -213,10 +230,18 @@ def _secret(key: str, spec: object) -> Permission:
     words = [actions] if isinstance(actions, str) else actions
     if not isinstance(words, Sequence) or not words:
         _refuse(at, "actions must be non-empty")
-    found = [SECRET_ACTIONS.get(word.removeprefix(f"{KV}/")) if isinstance(word, str) else None for word in words]
+    found = [
+        SECRET_ACTIONS.get(word.removeprefix(f"{KV}/")) if isinstance(word, str) else None
+        for word in words
+    ]
     if None in found:
-        # MF5: the word is not repeated. Whoever writes a secret's value here should not read it in a log.
-        _refuse_as(at, f"manifest.{at}: unknown secret action; expected read, write, delete, list, or metadata")
+        # MF5: the word is not repeated. Whoever writes a secret's value here should not read it in
+        # a log.
+        _refuse_as(
+            at,
+            f"manifest.{at}: unknown secret action; expected read, write, delete, list, or"
+            " metadata",
+        )
     _check_expiry(secret.expiry, at)
     with _at(at):
         name = parse_secret_name(secret.name or key, scope=secret.scope)
@@ -253,7 +278,7 @@ def _refuse_as(path: str, detail: str) -> NoReturn:
     raise refusal
 
 
-# --- words -------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 SECRET_ACTIONS: Final[Mapping[str, str]] = {
     "read": "get",
@@ -276,7 +301,8 @@ def full_action(service: str, word: str) -> str:
     """Return the full ability for an action as a manifest writes it (MF7).
 
     Raises:
-        ManifestInvalid: a service that is known here has no such action (MF19), or it is no ability at all.
+        ManifestInvalid: a service that is known here has no such action (MF19), or it is no ability
+            at all.
     """
     if service == VAULT:
         action = _VAULT_ACTIONS.get(word.removeprefix(f"{VAULT}/").removeprefix(f"{KV}/"))
@@ -293,7 +319,10 @@ def full_action(service: str, word: str) -> str:
     action = word if "/" in word else f"{service}/{word}"
     of, _, name = action.partition("/")
     if of != service or _ACTION.fullmatch(name) is None:  # MF20
-        invalid(f'"{_shown(word)}" is no action of {_shown(service)}: get, or in full {_shown(service)}/get')
+        invalid(
+            f'"{_shown(word)}" is no action of {_shown(service)}: get, or in full'
+            f" {_shown(service)}/get"
+        )
     if of in _ACTIONS and name not in _ACTIONS[of]:
         near = difflib.get_close_matches(name, _ACTIONS[of], 1)
         meant = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(_ACTIONS[of])}"
@@ -332,7 +361,7 @@ def invalid(detail: str) -> NoReturn:
     raise ManifestInvalid(detail)
 
 
-# --- durations ---------------------------------------------------------------------------------------------------
+# --- durations ------------------------------------------------------------------------------------
 
 _DURATION: Final = re.compile(
     r"(?P<number>-?\d*\.?\d+) *(?:"

@@ -1,16 +1,17 @@
-"""App manifests: what an application declares it needs, and what an owner is therefore asked to sign.
+"""App manifests: what an application declares it needs, and what an owner is therefore asked to
+sign.
 
-`check_manifest` says what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest` expands it into
-resources, `compose_manifests` joins several into one request, and `requested_capabilities` turns resources into what a
-delegation or a sign-in states. `target_grants` makes the grants that a manifest's DID waits for. Rules MF1 to MF12
-(spec/manifests.md).
+`check_manifest` says what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest`
+expands it into resources, `compose_manifests` joins several into one request, and
+`requested_capabilities` turns resources into what a delegation or a sign-in states. `target_grants`
+makes the grants that a manifest's DID waits for. Rules MF1 to MF12 (spec/manifests.md).
 
-A manifest's secrets do not ask for decrypt on a network; whoever composes the request adds it with `with_decrypt`, once
-the owner is known.
+A manifest's secrets do not ask for decrypt on a network; whoever composes the request adds it with
+`with_decrypt`, once the owner is known.
 
 Example:
-    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}})
-    for resource in resolve_manifest(manifest):
+    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets":
+    {"API_KEY": True}}) for resource in resolve_manifest(manifest):
         print(resource.service, resource.space, resource.path, resource.actions)
 """
 
@@ -83,9 +84,10 @@ class ResourceRequest:
         actions: full abilities, distinct, in order of appearance.
         expiry_ms: own lifetime in milliseconds; None: that of the request.
         description: for people.
-        origin: where it comes from: "stated" by a permission or a secret; "defaults", the manifest's tier, which
-            `"defaults": false` leaves out; "account", the rights for the account's registry; "capabilities", the row
-            that each space gets. Does not count in equality.
+        origin: where it comes from: "stated" by a permission or a secret; "defaults", the
+            manifest's tier, which `"defaults": false` leaves out; "account", the rights for the
+            account's registry; "capabilities", the row that each space gets. Does not count in
+            equality.
     """
 
     service: str
@@ -131,7 +133,7 @@ class ManifestRequest:
     expiry_ms: int
 
 
-# --- expanding ---------------------------------------------------------------------------------------------------
+# --- expanding ------------------------------------------------------------------------------------
 
 _KV_OF_APP = Permission(KV, "/", ("get", "put", "del", "list", "metadata"), DEFAULT_SPACE)
 _SQL_OF_ADMIN = Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE)
@@ -139,11 +141,17 @@ _TIERS: Mapping[str, tuple[Permission, ...]] = {
     "none": (),
     "default": (_KV_OF_APP, Permission(_SQL, "/", ("read", "write"), DEFAULT_SPACE)),
     "admin": (_KV_OF_APP, _SQL_OF_ADMIN),
-    "all": (_KV_OF_APP, _SQL_OF_ADMIN, Permission("tinycloud.duckdb", "/", ("read", "write"), DEFAULT_SPACE)),
+    "all": (
+        _KV_OF_APP,
+        _SQL_OF_ADMIN,
+        Permission("tinycloud.duckdb", "/", ("read", "write"), DEFAULT_SPACE),
+    ),
 }
 
 ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
-    ResourceRequest(service, ACCOUNT_SPACE, path, tuple(f"{service}/{word}" for word in words), origin="account")
+    ResourceRequest(
+        service, ACCOUNT_SPACE, path, tuple(f"{service}/{word}" for word in words), origin="account"
+    )
     for service, path, words in (
         (KV, "applications/", ("get", "put", "list")),
         (KV, "spaces/", ("get", "put", "list")),
@@ -159,16 +167,21 @@ ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
 def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
     """Expand one manifest into resources (MF7), merged, the `capabilities/read` rows last.
 
-    The default tier comes first, then permissions, then secrets; equal resources are merged; each space used gets a row
-    to read its capabilities. The default tier is always in `applications`, whatever the manifest's space is, as the
-    protocol's other clients do it.
+    The default tier comes first, then permissions, then secrets; equal resources are merged; each
+    space used gets a row to read its capabilities. The default tier is always in `applications`,
+    whatever the manifest's space is, as the protocol's other clients do it.
     """
     tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
-    stated = (_expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets))
+    stated = (
+        _expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets)
+    )
     resources = _merge((*tier, *stated))
-    spaces = distinct(resource.space for resource in resources if resource.space != ENCRYPTION_SPACE)
+    spaces = distinct(
+        resource.space for resource in resources if resource.space != ENCRYPTION_SPACE
+    )
     rows = tuple(
-        ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities") for space in spaces
+        ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities")
+        for space in spaces
     )
     return _merge((*resources, *rows))
 
@@ -180,7 +193,8 @@ def compose_manifests(
 
     Args:
         manifests: at least one.
-        include_account_registry_permissions: also ask for the rights that the account's registry needs.
+        include_account_registry_permissions: also ask for the rights that the account's registry
+            needs.
     Raises:
         ManifestInvalid: the list is empty.
     """
@@ -212,7 +226,8 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
     space = entry.space or manifest.space or DEFAULT_SPACE
     service = entry.service
     if service == VAULT:
-        # The app's prefix belongs inside the vault, so it is applied before "vault/" is put in front.
+        # The app's prefix belongs inside the vault, so it is applied before "vault/" is put in
+        # front.
         service, path = KV, VAULT_PREFIX + path.removeprefix("/")
     elif service == ENCRYPTION:
         space, path = ENCRYPTION_SPACE, entry.path
@@ -228,7 +243,8 @@ def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRe
 
 
 def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
-    """Join resources equal in service, space, path and own lifetime; the first one's place and description stay."""
+    """Join resources equal in service, space, path and own lifetime; the first one's place and
+    description stay."""
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
@@ -244,7 +260,8 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
 
 
 def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
-    """Return a request that also asks for decrypt on a network, wherever a secret is to be read (MF8).
+    """Return a request that also asks for decrypt on a network, wherever a secret is to be read
+    (MF8).
 
     A static manifest cannot name the owner's network, because it does not know the owner.
 
@@ -252,26 +269,33 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
         request: of `compose_manifests`.
         network: id of the owner's network.
     Returns:
-        The request; the session, and each delegation target, that reads a secret may decrypt as well.
+        The request; the session, and each delegation target, that reads a secret may decrypt as
+        well.
     """
 
     secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
 
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
         reads = any(
-            one.service == KV and KV_GET in one.actions and space_of(secrets.owner, one.space) == secrets
+            one.service == KV
+            and KV_GET in one.actions
+            and space_of(secrets.owner, one.space) == secrets
             for one in resources
         )
         decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
         return _merge((*resources, decrypt)) if reads else resources
 
-    targets = tuple(replace(one, resources=extended(one.resources)) for one in request.delegation_targets)
+    targets = tuple(
+        replace(one, resources=extended(one.resources)) for one in request.delegation_targets
+    )
     return replace(request, resources=extended(request.resources), delegation_targets=targets)
 
 
-# --- what a node serves ------------------------------------------------------------------------------------------
+# --- what a node serves ---------------------------------------------------------------------------
 
-_EVERY_NODE = frozenset(f"tinycloud.{name}" for name in ("kv", "capabilities", "delegation", "space", "encryption"))
+_EVERY_NODE = frozenset(
+    f"tinycloud.{name}" for name in ("kv", "capabilities", "delegation", "space", "encryption")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +306,8 @@ class NotServed:
         service: long name ("tinycloud.sql").
         actions: short names of all that is asked for, distinct.
         paths: `space/path` of each resource.
-        stated: whether a permission asks for it; False: only the default tier or the account's registry does.
+        stated: whether a permission asks for it; False: only the default tier or the account's
+            registry does.
     """
 
     service: str
@@ -297,7 +322,9 @@ class NotServed:
         return f"{asked} on {', '.join(self.paths)}" if self.stated else f"{asked}; left out"
 
 
-def not_served(resources: Iterable[ResourceRequest], features: Sequence[str] = ()) -> tuple[NotServed, ...]:
+def not_served(
+    resources: Iterable[ResourceRequest], features: Sequence[str] = ()
+) -> tuple[NotServed, ...]:
     """Return the services that a node does not serve, one row each, in order of appearance.
 
     Args:
@@ -311,7 +338,9 @@ def not_served(resources: Iterable[ResourceRequest], features: Sequence[str] = (
     return tuple(
         NotServed(
             service=service,
-            actions=distinct(action.removeprefix(f"{service}/") for one in asked for action in one.actions),
+            actions=distinct(
+                action.removeprefix(f"{service}/") for one in asked for action in one.actions
+            ),
             paths=distinct(f"{one.space}/{one.path}" for one in asked if one.origin == "stated"),
             stated=any(one.origin == "stated" for one in asked),
         )
@@ -324,15 +353,16 @@ def served(
 ) -> tuple[ResourceRequest, ...]:
     """Return the resources that a node serves (MF9).
 
-    What only a default asks for is left out. What an entry of the manifest states is needed by the app, so that it is
-    refused unless the caller knowingly leaves it out.
+    What only a default asks for is left out. What an entry of the manifest states is needed by the
+    app, so that it is refused unless the caller knowingly leaves it out.
 
     Args:
         resources: of a resolved manifest or a request.
         features: of the node; see `not_served`.
         leave_out: leave out stated ones too.
     Raises:
-        InvalidInput: an entry states a service that the node does not serve; the message names each once.
+        InvalidInput: an entry states a service that the node does not serve; the message names each
+            once.
     """
     refused = [one for one in not_served(resources, features) if one.stated]
     if refused and not leave_out:
@@ -344,10 +374,12 @@ def served(
 
 
 def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
-    return resource.service in _EVERY_NODE or resource.service.removeprefix("tinycloud.") in features
+    return (
+        resource.service in _EVERY_NODE or resource.service.removeprefix("tinycloud.") in features
+    )
 
 
-# --- asking ------------------------------------------------------------------------------------------------------
+# --- asking ---------------------------------------------------------------------------------------
 
 
 def requested_capabilities(
@@ -359,8 +391,9 @@ def requested_capabilities(
         resources: of a resolved manifest or a request.
         space_id: makes the full id of a space from a short name or a full id.
     Returns:
-        Distinct capabilities in order of appearance. A path that is the root ("" or "/") becomes a resource without a
-        path, which covers the whole space; `…/kv//` would cover nothing that can be stored.
+        Distinct capabilities in order of appearance. A path that is the root ("" or "/") becomes a
+        resource without a path, which covers the whole space; `…/kv//` would cover nothing that can
+        be stored.
     Raises:
         InvalidInput: a path or an action cannot be used in a token.
     """
@@ -380,7 +413,8 @@ class TargetGrant:
 
     Attributes:
         owner: DID of the owner of everything in it.
-        capabilities: what it grants, at least one; never the reading of capabilities, which makes a session (IP2).
+        capabilities: what it grants, at least one; never the reading of capabilities, which makes a
+            session (IP2).
         ttl_s: for how long it is asked for, seconds.
     """
 
@@ -392,16 +426,20 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants that a target waits for: one for each owner, with the shortest lifetime asked for (MF12).
+    """Return the grants that a target waits for: one for each owner, with the shortest lifetime
+    asked for (MF12).
 
-    The owner of any space in a grant can revoke all of it (W22), so rights of different owners are granted apart.
-    Rights of one owner are never split: a right to decrypt that outlived the right to read would still open a value.
+    The owner of any space in a grant can revoke all of it (W22), so rights of different owners are
+    granted apart. Rights of one owner are never split: a right to decrypt that outlived the right
+    to read would still open a value.
     """
     groups: dict[str, list[Capability]] = {}
     lifetimes_ms: dict[str, int] = {}
     for resource in served(target.resources, features, leave_out=leave_out):
         lifetime_ms = target.expiry_ms if resource.expiry_ms is None else resource.expiry_ms
-        for one in requested_capabilities([resource], space_id=lambda name: space_of(owner, name).text):
+        for one in requested_capabilities(
+            [resource], space_id=lambda name: space_of(owner, name).text
+        ):
             if not satisfies(one.ability, CAPABILITIES_READ):
                 root = root_of(one.resource) or one.resource.text
                 groups.setdefault(root, []).append(one)

@@ -1,15 +1,18 @@
-"""The node's own evidence: what it says about itself in a quote, and what a program demands of it beforehand.
+"""The node's own evidence: what it says about itself in a quote, and what a program demands of it
+beforehand.
 
-`GET /attestation?nonce=` is answered with a quote whose report data bind the nonce to the node's DID, its store, where
-its root secret comes from, and on what terms it releases keys. A program that requires that evidence names the code
-that it approves; it sends no token before the evidence is accepted, or after the evidence has become too old.
+`GET /attestation?nonce=` is answered with a quote whose report data bind the nonce to the node's
+DID, its store, where its root secret comes from, and on what terms it releases keys. A program that
+requires that evidence names the code that it approves; it sends no token before the evidence is
+accepted, or after the evidence has become too old.
 
-Judging a quote needs a library that the SDK does not depend on, so a program that requires evidence supplies a
-verifier. The one for TDX is `tee_backend.attestation.node_verifier`.
+Judging a quote needs a library that the SDK does not depend on, so a program that requires evidence
+supplies a verifier. The one for TDX is `tee_backend.attestation.node_verifier`.
 
 Example:
-    required = NodeRequirement(TdxNodeVerifier(root, documents), NodePolicy(code=Policy(measurements=(approved,))))
-    async with Client("https://node.example", require_node_evidence=required) as client:
+    required = NodeRequirement(TdxNodeVerifier(root, documents),
+    NodePolicy(code=Policy(measurements=(approved,)))) async with Client("https://node.example",
+    require_node_evidence=required) as client:
         await client.sign_in(wallet)  # refused before the wallet is asked, unless the node runs the approved code
 
 Source: spec/attestation.md AT40 to AT45.
@@ -25,14 +28,19 @@ from capabilities.errors import CapabilityError
 from capabilities.principals import ed25519_public_key
 from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 from encryption_network.errors import PolicyError
-from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, MAX_KEY_PROVIDERS, parse_key_provider
+from encryption_network.key_providers import (
+    DEFAULT_KEY_PROVIDERS,
+    MAX_KEY_PROVIDERS,
+    parse_key_provider,
+)
 from encryption_network.policy import Evidence, Policy
 from encryption_network.release_record import Mode
 
 from ..errors import InvalidPolicy, NodeEvidenceRefused
 
 SecretOrigin = Literal["platform", "operator"]
-"""platform: the trust domain's key service gave the root secret. operator: another party has or had it too."""
+"""platform: the trust domain's key service gave the root secret. operator: another party has or had
+it too."""
 
 LABEL: Final = "sealspace/node-report-data/1"
 """Names the formula of the report data, in it and in the answer."""
@@ -85,7 +93,8 @@ class NodePolicy:
     store_id: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would approve any code, and demands about receivers and paths, which a node does not have."""
+        """Refuse what would approve any code, and demands about receivers and paths, which a node
+        does not have."""
         if not self.code.is_allow_list:
             raise InvalidPolicy(
                 "the policy approves no code: a genuine quote alone says nothing",
@@ -111,8 +120,11 @@ class NodeEvidence:
 class NodeVerifier(Protocol):
     """Judges a node's answer."""
 
-    async def verify(self, attestation: NodeAttestation, policy: NodePolicy, *, now: float) -> NodeEvidence:
-        """Return the evidence if the quote is genuine, names nonce and statement, and satisfies the policy at `now`."""
+    async def verify(
+        self, attestation: NodeAttestation, policy: NodePolicy, *, now: float
+    ) -> NodeEvidence:
+        """Return the evidence if the quote is genuine, names nonce and statement, and satisfies the
+        policy at `now`."""
         ...
 
 
@@ -132,7 +144,8 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
         body: JSON, untrusted; at most MAX_ATTESTATION_BYTES.
         nonce: the nonce of the request; the one that the answer states does not count.
     Raises:
-        NodeEvidenceRefused: the node runs in no trust domain ("no-tee"), or the answer has another shape ("malformed").
+        NodeEvidenceRefused: the node runs in no trust domain ("no-tee"), or the answer has another
+            shape ("malformed").
     Does not check:
         Quote and event log: see NodeVerifier.
     """
@@ -143,7 +156,9 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
     if value.get("mode") == "classic":
         raise NodeEvidenceRefused("no-tee", "the node says that it has no quote to show")
     if value.get("report_data_label") != LABEL:
-        raise NodeEvidenceRefused("malformed", "the answer's report data follow no formula that is known here")
+        raise NodeEvidenceRefused(
+            "malformed", "the answer's report data follow no formula that is known here"
+        )
     try:
         answer = shaped(value, _Answer)
     except CapabilityError as exc:
@@ -191,7 +206,8 @@ def _statement(answer: _Answer) -> NodeStatement:
 def _log(text: str) -> tuple[Json, ...]:
     """Read the event log, which is JSON text in the answer."""
     try:
-        # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
+        # The strict reader takes objects only; text that tries to leave the array makes no object
+        # of one member.
         wrapped = parse_json(f'{{"{_WRAPPED}":{text}}}'.encode(), max_bytes=MAX_ATTESTATION_BYTES)
     except (CapabilityError, UnicodeEncodeError) as exc:
         raise _malformed("event_log") from exc

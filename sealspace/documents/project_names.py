@@ -69,7 +69,8 @@ def checked_project_name(name: str) -> str:
     """Return the name of a project."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
-            "a project's name has 1 to 64 lower-case letters, digits and dashes, and no dash at an end",
+            "a project's name has 1 to 64 lower-case letters, digits and dashes, and no dash at"
+            " an end",
             hint="as in `mail-digest`",
         )
     return name

@@ -8,9 +8,10 @@
      "quote":     base64,
      "eventLog":  array of entries, or null}
 
-The quote's report data name the nonce, the DID and the hash of the statement, so that another party on the way can
-insert nothing into what an owner is shown. The manifest is an app manifest; what it lists under `secrets` is what the
-backend wants to read. `compose` is the text whose SHA-256 the event log names, or null.
+The quote's report data name the nonce, the DID and the hash of the statement, so that another party
+on the way can insert nothing into what an owner is shown. The manifest is an app manifest; what it
+lists under `secrets` is what the backend wants to read. `compose` is the text whose SHA-256 the
+event log names, or null.
 
 Example:
     text = encode_published(nonce, statement, quote=quote, event_log=log)
@@ -63,7 +64,8 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A parsed document; a verifier decides whether the quote holds, and holds for this statement."""
+    """A parsed document; a verifier decides whether the quote holds, and holds for this
+    statement."""
 
     nonce: bytes
     statement: Statement
@@ -97,17 +99,23 @@ def parse_statement(value: Json) -> Statement:
     except ManifestInvalid as exc:
         raise BackendAnswerInvalid(f"the backend's manifest: {printable(exc.message)}") from exc
     if len(text) > MAX_STATEMENT_BYTES:
-        raise BackendAnswerInvalid(f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes")
+        raise BackendAnswerInvalid(
+            f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes"
+        )
     if manifest.did is not None and not same_principal(manifest.did, did):
         raise BackendAnswerInvalid("the backend's manifest names another DID than its own")
-    return Statement(did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest())
+    return Statement(
+        did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest()
+    )
 
 
 def _refuse(member: str, what: str) -> NoReturn:
     raise BackendAnswerInvalid(f"the backend's {member} {what}")
 
 
-def encode_published(nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None) -> bytes:
+def encode_published(
+    nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None
+) -> bytes:
     """Write the document that answers a nonce."""
     return canonical_bytes(
         {
@@ -135,7 +143,9 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
     try:
         value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
     except CapabilityError as exc:
-        raise BackendAnswerInvalid("the backend's answer is cut off, too long or no JSON object") from exc
+        raise BackendAnswerInvalid(
+            "the backend's answer is cut off, too long or no JSON object"
+        ) from exc
     if value.keys() != _MEMBERS or value["type"] != DOCUMENT_TYPE:
         raise BackendAnswerInvalid(f"the backend's answer is no {DOCUMENT_TYPE}")
     answered = decode_url(value["nonce"])
@@ -145,11 +155,18 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
         raise BackendNotProven(
             "the evidence answers another question than ours: it was recorded",
             problem="report-data",
-            hint="ask again; if it stays, somebody replays old evidence: do not grant, tell the backend's operator",
+            hint=(
+                "ask again; if it stays, somebody replays old evidence: do not grant, tell the"
+                " backend's operator"
+            ),
         )
     quote, log = decode_standard(value["quote"]), value["eventLog"]
     if quote is None or not 0 < len(quote) <= _MAX_QUOTE_BYTES:
-        raise BackendAnswerInvalid(f"the backend's quote is not 1 to {_MAX_QUOTE_BYTES} bytes in base64")
+        raise BackendAnswerInvalid(
+            f"the backend's quote is not 1 to {_MAX_QUOTE_BYTES} bytes in base64"
+        )
     if log is not None and not isinstance(log, list):
         raise BackendAnswerInvalid("the backend's event log is no array")
-    return Published(nonce=answered, statement=parse_statement(value["statement"]), quote=quote, event_log=log)
+    return Published(
+        nonce=answered, statement=parse_statement(value["statement"]), quote=quote, event_log=log
+    )

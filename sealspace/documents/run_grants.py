@@ -1,7 +1,9 @@
-"""Grants to runners: secrets for named programs and callers (RN41 to RN46), private programs, secrets to be made.
+"""Grants to runners: secrets for named programs and callers (RN41 to RN46), private programs,
+secrets to be made.
 
-A run grant is a delegation to a runner's DID that the owner itself signed, without parents. It holds `tinycloud.kv/get`
-on listed secrets, decrypt on one network of the owner, a policy on the runner's code, and exactly one run statement:
+A run grant is a delegation to a runner's DID that the owner itself signed, without parents. It
+holds `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy on the
+runner's code, and exactly one run statement:
 
     {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>"} | {"project": "<did>/<name>"}],     1 to 64
      "callers":  a condition, see `call_conditions`                     absent: the owner alone
@@ -11,8 +13,8 @@ on listed secrets, decrypt on one network of the owner, a policy on the runner's
 A UCAN contains it as the fact `{"sealspace.run/v1": {…}}`, a sign-in text as the resource
 `urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap.
 
-The node enforces who holds the grant, which code opens keys, and which secrets. Programs, callers, hosts and limits are
-enforced by the runner alone, which is why its code is in the policy.
+The node enforces who holds the grant, which code opens keys, and which secrets. Programs, callers,
+hosts and limits are enforced by the runner alone, which is why its code is in the policy.
 
 Example:
     statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
@@ -34,7 +36,12 @@ from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.strict_json import Json, Sha256Hex, parse_json
-from capabilities.tokens import Delegation, UnverifiedDelegation, parse_delegation, verify_delegation
+from capabilities.tokens import (
+    Delegation,
+    UnverifiedDelegation,
+    parse_delegation,
+    verify_delegation,
+)
 from capabilities.ucan import UcanToken
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import PolicyError
@@ -82,8 +89,8 @@ class ByHash:
 
     Attributes:
         wasm_sha256: 64 lowercase hex digits.
-        project: as a version of which it has to be called, and whose manifest counts. None: it is called as any
-            project's version or by its hash, and no manifest counts (RN176).
+        project: as a version of which it has to be called, and whose manifest counts. None: it is
+            called as any project's version or by its hash, and no manifest counts (RN176).
     """
 
     wasm_sha256: str
@@ -102,7 +109,8 @@ ProgramRule: TypeAlias = ByHash | ByProject
 
 @dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """How much a run with these secrets may use at most, in the order of `MOST`; None: what the runner allows."""
+    """How much a run with these secrets may use at most, in the order of `MOST`; None: what the
+    runner allows."""
 
     max_instructions: int | None = None
     max_memory_mb: int | None = None
@@ -111,7 +119,11 @@ class GrantLimits:
     @property
     def stated(self) -> dict[str, Json]:
         """Those that are stated, by the names of `MOST`."""
-        return {name: limit for name, limit in zip(MOST, astuple(self), strict=True) if limit is not None}
+        return {
+            name: limit
+            for name, limit in zip(MOST, astuple(self), strict=True)
+            if limit is not None
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +133,8 @@ class RunStatement:
     Attributes:
         programs: at least one.
         callers: who may call.
-        hosts: where a program may send anything while it has these secrets; lower case, no address literals. They count
-            for programs of named projects alone (RN176).
+        hosts: where a program may send anything while it has these secrets; lower case, no address
+            literals. They count for programs of named projects alone (RN176).
         limits: of a run.
     """
 
@@ -131,13 +143,16 @@ class RunStatement:
     hosts: tuple[str, ...] = ()
     limits: GrantLimits = field(default_factory=GrantLimits)
 
-    def rules_for(self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None) -> list[ProgramRule]:
+    def rules_for(
+        self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
+    ) -> list[ProgramRule]:
         """Return the rules that name a program (RN45, RN176).
 
         Args:
             wasm_sha256: of the bytes that are compiled.
             project: as a version of which they are called; None: they are called by their hash.
-            active_of: the same project where they are its active version and called as that; else None.
+            active_of: the same project where they are its active version and called as that; else
+                None.
         """
         return [
             rule
@@ -175,7 +190,7 @@ class RunGrant:
     expires_at: float
 
 
-# --- the statement -------------------------------------------------------------------------------------------------
+# --- the statement --------------------------------------------------------------------------------
 
 
 class _StatedProgram(Struct, forbid_unknown_fields=True):
@@ -209,7 +224,9 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
     """Write a run statement; the opposite of `parse_run_statement`."""
     programs: list[Json] = []
     for rule in statement.programs:
-        named: dict[str, Json] = {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {}
+        named: dict[str, Json] = (
+            {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {}
+        )
         programs.append(named | ({"project": rule.project.text} if rule.project else {}))
     value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
@@ -228,15 +245,25 @@ def checked_host(value: Json) -> str:
     """Return the name of a host that a program may contact.
 
     Raises:
-        InvalidInput: no name in lower case, one with a dot at its end, or an address: an address names nobody.
+        InvalidInput: no name in lower case, one with a dot at its end, or an address: an address
+            names nobody.
     """
-    if not isinstance(value, str) or _HOST.fullmatch(value) is None or _NUMERIC.fullmatch(value.rpartition(".")[2]):
-        raise InvalidInput("a host is named in lower case, without scheme, port, address or final dot: api.example.com")
+    if (
+        not isinstance(value, str)
+        or _HOST.fullmatch(value) is None
+        or _NUMERIC.fullmatch(value.rpartition(".")[2])
+    ):
+        raise InvalidInput(
+            "a host is named in lower case, without scheme, port, address or final dot:"
+            " api.example.com"
+        )
     return value
 
 
 def _refuse(member: str, what: str) -> NoReturn:
-    raise InvalidInput(f"the run statement's {member} {what}" if member else f"the run statement {what}")
+    raise InvalidInput(
+        f"the run statement's {member} {what}" if member else f"the run statement {what}"
+    )
 
 
 def _program(stated: _StatedProgram) -> ProgramRule:
@@ -255,7 +282,7 @@ def _limits(stated: Mapping[str, int]) -> GrantLimits:
     return GrantLimits(*map(stated.get, MOST))
 
 
-# --- the grant -----------------------------------------------------------------------------------------------------
+# --- the grant ------------------------------------------------------------------------------------
 
 
 def read_run_grant(header: str, *, runner: str) -> RunGrant:
@@ -267,7 +294,8 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
     Raises:
         InvalidPortableDelegation: a rule is broken; the text names it.
     Does not check:
-        Time, and whether it was revoked: the node does, in the reads of each run. What the policy approves: the node.
+        Time, and whether it was revoked: the node does, in the reads of each run. What the policy
+            approves: the node.
     """
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _granted(delegation)
@@ -275,7 +303,9 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
     try:
         policies = policies_of(delegation.facts)
     except PolicyError as exc:
-        raise InvalidPortableDelegation(f"the policy of the run grant cannot be read: {exc}") from exc
+        raise InvalidPortableDelegation(
+            f"the policy of the run grant cannot be read: {exc}"
+        ) from exc
     _require_policy(policies, delegation)
     return RunGrant(
         header=header,
@@ -290,7 +320,8 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
 
 
 def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
-    """Verify what an owner itself granted to a runner: about its own, without parents, and with an end (RN41).
+    """Verify what an owner itself granted to a runner: about its own, without parents, and with an
+    end (RN41).
 
     Returns:
         The delegation before and after its verification, and its end, epoch seconds.
@@ -301,22 +332,28 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
         unverified = parse_delegation(header)
         delegation = verify_delegation(unverified)
     except CapabilityError as exc:
-        raise InvalidPortableDelegation("the grant cannot be read, or its signature does not hold") from exc
+        raise InvalidPortableDelegation(
+            "the grant cannot be read, or its signature does not hold"
+        ) from exc
     if delegation.parents or delegation.audience != runner:  # RN41
         raise InvalidPortableDelegation(
-            "a run grant is signed by the owner itself, rests on no other delegation, and is for this runner's DID",
+            "a run grant is signed by the owner itself, rests on no other delegation, and is for"
+            " this runner's DID",
             hint=f"the owner signs it with wallet or key, to {runner}",
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("a run grant has an end")
     own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
-        raise InvalidPortableDelegation("a run grant is about what its signer owns, without conditions of paths")
+        raise InvalidPortableDelegation(
+            "a run grant is about what its signer owns, without conditions of paths"
+        )
     return unverified, delegation, delegation.expires_at
 
 
 def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
-    """Return the secrets and the network of a run grant: listed names, one network, one owner, nothing else (RN42)."""
+    """Return the secrets and the network of a run grant: listed names, one network, one owner,
+    nothing else (RN42)."""
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
@@ -326,9 +363,13 @@ def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]
         elif one.ability == DECRYPT and network is not None:
             networks.append(network)
         else:
-            raise InvalidPortableDelegation(f"a run grant holds {KV_GET} on secrets and {DECRYPT}, not {one.ability}")
+            raise InvalidPortableDelegation(
+                f"a run grant holds {KV_GET} on secrets and {DECRYPT}, not {one.ability}"
+            )
     if not 1 <= len(secrets) <= MAX_SECRETS or len(networks) != 1:
-        raise InvalidPortableDelegation(f"a run grant names 1 to {MAX_SECRETS} secrets, and one network")
+        raise InvalidPortableDelegation(
+            f"a run grant names 1 to {MAX_SECRETS} secrets, and one network"
+        )
     # RN146: on another network whoever may open the owner's other secrets would open these too.
     if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
         raise InvalidPortableDelegation(
@@ -345,17 +386,24 @@ def listed_secret(resource: SpaceResource) -> SecretName:
         InvalidPortableDelegation: it is that of no one secret.
     """
     secret = secret_at(resource.path or "")
-    is_whole = secret is not None and resource.text == f"{resource.space.text}/kv/{secret.path}"  # without query
+    # without query
+    is_whole = secret is not None and resource.text == f"{resource.space.text}/kv/{secret.path}"
     if secret is None or resource.space.name != SECRETS_SPACE or not is_whole:
         raise InvalidPortableDelegation("a run grant lists secrets one by one: vault/secrets/NAME")
     return secret
 
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
-    """Return the one run statement of a delegation; a second one, or one of an unknown version, refuses it (RN43)."""
-    found = [*chain.from_iterable(map(_stated_in_facts, delegation.facts)), *_stated_in_text(delegation.envelope)]
+    """Return the one run statement of a delegation; a second one, or one of an unknown version,
+    refuses it (RN43)."""
+    found = [
+        *chain.from_iterable(map(_stated_in_facts, delegation.facts)),
+        *_stated_in_text(delegation.envelope),
+    ]
     if len(found) != 1:
-        raise InvalidPortableDelegation(f"a run grant has exactly one run statement; this one has {len(found)}")
+        raise InvalidPortableDelegation(
+            f"a run grant has exactly one run statement; this one has {len(found)}"
+        )
     try:
         return parse_run_statement(found[0])
     except InvalidInput as exc:
@@ -369,7 +417,9 @@ def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
             if name == RUN_FACT and depth == 0:
                 yield member
             elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:  # skipping it would widen
-                raise InvalidPortableDelegation("a run statement of an unknown version, or in an unknown place")
+                raise InvalidPortableDelegation(
+                    "a run statement of an unknown version, or in an unknown place"
+                )
             else:
                 yield from _stated_in_facts(member, depth + 1)
     elif isinstance(value, list):
@@ -387,7 +437,9 @@ def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
         except InvalidJson:
             value = None
         if value is None or canonical_bytes(value) != data:
-            raise InvalidPortableDelegation("a run statement of an unknown version, or not canonical JSON in base64url")
+            raise InvalidPortableDelegation(
+                "a run statement of an unknown version, or not canonical JSON in base64url"
+            )
         yield value
 
 
@@ -397,12 +449,13 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
     if not names_code or not any(set(policy.paths) == paths for policy in policies):
         raise InvalidPortableDelegation(
-            "a run grant has a policy: the runner's measurements, an attested receiver, and the paths of its secrets",
+            "a run grant has a policy: the runner's measurements, an attested receiver, and the"
+            " paths of its secrets",
             hint="grant with `sealspace runner grant`, which writes it",
         )
 
 
-# --- programs that are not for everybody -----------------------------------------------------------------------------
+# --- programs that are not for everybody ----------------------------------------------------------
 
 MAX_PROJECTS: Final = 32
 
@@ -415,8 +468,8 @@ def project_resource(developer: str, name: str) -> str:
 def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
     """Read a grant to read projects, untrusted, and verify who signed it (RN152).
 
-    A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`, which is all of that project:
-    code, statements, and which version runs.
+    A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`, which is all
+    of that project: code, statements, and which version runs.
 
     Args:
         header: CACAO or UCAN text.
@@ -436,17 +489,19 @@ def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
         except InvalidInput:
             is_project = False
         if one.ability != KV_GET or not is_project:
-            raise InvalidPortableDelegation(f"a grant of programs holds {KV_GET} on projects/NAME, and nothing else")
+            raise InvalidPortableDelegation(
+                f"a grant of programs holds {KV_GET} on projects/NAME, and nothing else"
+            )
         projects.add(ProjectId(delegation.delegator, name))
     if not 1 <= len(projects) <= MAX_PROJECTS:
         raise InvalidPortableDelegation(f"a grant of programs names 1 to {MAX_PROJECTS} projects")
     return frozenset(projects)
 
 
-# --- secrets that a runner makes --------------------------------------------------------------------------------------
+# --- secrets that a runner makes ------------------------------------------------------------------
 #
-# The owner grants `tinycloud.kv/put` on exactly the paths that are to be written, and asks with a token as for a call,
-# whose program is the text `secrets/generate` (RN140 to RN144):
+# The owner grants `tinycloud.kv/put` on exactly the paths that are to be written, and asks with a
+# token as for a call, whose program is the text `secrets/generate` (RN140 to RN144):
 #
 #     POST /secrets/generate   {"owner": DID, "profile": "default" or a scope,
 #                               "new_secrets": [{"name": "PROTECTED_KEY", "generation_type": "hex32"}, …]}
@@ -477,7 +532,10 @@ def checked_generation_type(text: str) -> str:
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
             "there is no such type of generated secrets",
-            hint="hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N from 8 to 256",
+            hint=(
+                "hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N from 8"
+                " to 256"
+            ),
         )
     return text
 
@@ -486,7 +544,8 @@ def checked_generated_name(name: str) -> str:
     """Return the name of a secret that a runner may make."""
     if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidSecretName(
-            f"the name of a generated secret begins with {PROTECTED_PREFIX}, in capitals, digits and underscores",
+            f"the name of a generated secret begins with {PROTECTED_PREFIX}, in capitals, digits"
+            " and underscores",
             hint=f"as in {PROTECTED_PREFIX}SIGNING_KEY",
         )
     return name
@@ -521,8 +580,14 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     secrets: list[SecretName] = []
     for one in delegation.capabilities:
         if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
-            raise InvalidPortableDelegation(f"a grant to generate holds {KV_PUT} on secrets, not {one.ability}")
+            raise InvalidPortableDelegation(
+                f"a grant to generate holds {KV_PUT} on secrets, not {one.ability}"
+            )
         secrets.append(listed_secret(one.resource))
     if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):
-        raise InvalidPortableDelegation(f"a grant to generate names 1 to {MAX_GENERATED} {PROTECTED_PREFIX} secrets")
-    return GenerationGrant(owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at)
+        raise InvalidPortableDelegation(
+            f"a grant to generate names 1 to {MAX_GENERATED} {PROTECTED_PREFIX} secrets"
+        )
+    return GenerationGrant(
+        owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at
+    )

@@ -1,4 +1,5 @@
-"""The names of secrets, and their paths in the `secrets` space (naming rules of the secrets convention).
+"""The names of secrets, and their paths in the `secrets` space (naming rules of the secrets
+convention).
 
 NAME                 secrets/NAME                  vault/secrets/NAME
 NAME, scope "app"    secrets/scoped/app/NAME       vault/secrets/scoped/app/NAME
@@ -66,7 +67,9 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
     """
     trimmed = name.strip(" \t\n\r")  # MF20: what else is white space differs between languages
     if _NAME.fullmatch(trimmed) is None:
-        raise InvalidSecretName(f'Invalid secret name "{name}". Secret names must match {NAME_PATTERN}.')
+        raise InvalidSecretName(
+            f'Invalid secret name "{name}". Secret names must match {NAME_PATTERN}.'
+        )
     return SecretName(trimmed, None if scope is None else canonical_scope(scope))
 
 
@@ -81,7 +84,9 @@ def parse_secret_label(label: str) -> SecretName:
 
 def secret_at(path: str) -> SecretName | None:
     """Return the secret whose path this is; None for a folder, and for any other path."""
-    scope, slash, name = path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
+    scope, slash, name = (
+        path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
+    )
     if not is_secret_name(name) or (slash and not is_scope(scope)):
         return None
     secret = SecretName(name, scope or None)
@@ -103,12 +108,15 @@ def canonical_scope(scope: str) -> str:
     if not canonical:
         raise InvalidSecretScope("Secret scope must contain at least one letter or number.")
     if canonical in _RESERVED_SCOPES:
-        raise InvalidSecretScope(f'Secret scope "{scope}" is reserved; omit scope for global secrets.')
+        raise InvalidSecretScope(
+            f'Secret scope "{scope}" is reserved; omit scope for global secrets.'
+        )
     return canonical
 
 
 def list_prefix(scope: str | None) -> str:
-    """Return the path under which the secrets of a scope are stored; a grant to list names exactly this path."""
+    """Return the path under which the secrets of a scope are stored; a grant to list names exactly
+    this path."""
     if scope is None:
         return f"{VAULT_PREFIX}secrets/"
     return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"

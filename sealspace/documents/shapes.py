@@ -28,7 +28,9 @@ _MEMBER: Final = re.compile(
 )
 
 
-def shaped_at(where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]) -> T:
+def shaped_at(
+    where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]
+) -> T:
     """Read a value as an object of one shape."""
     try:
         return msgspec.convert(value, shape)

@@ -1,14 +1,18 @@
-"""Statements that a DID signs about something of its own: a program's version, which version runs, an API key (RN51).
+"""Statements that a DID signs about something of its own: a program's version, which version runs,
+an API key (RN51).
 
-    {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…}, "signature": base64url}
+    {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…}, "signature":
+    base64url}
 
-The text that is signed names the type first, so that no statement passes for one of another type, for a token or for a
-sign-in: `sealspace statement <type>`, a line end, and the canonical JSON of `statement`. A did:key signs its UTF-8
-bytes with Ed25519; a wallet signs it as a personal message (EIP-191), so its holder can read what is signed.
+The text that is signed names the type first, so that no statement passes for one of another type,
+for a token or for a sign-in: `sealspace statement <type>`, a line end, and the canonical JSON of
+`statement`. A did:key signs its UTF-8 bytes with Ed25519; a wallet signs it as a personal message
+(EIP-191), so its holder can read what is signed.
 
 Example:
-    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, wallet)
-    assert read_statement(data, "sealspace.program.active/v1", signer=wallet.did) == {"project": "mail-digest"}
+    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, wallet) assert
+    read_statement(data, "sealspace.program.active/v1", signer=wallet.did) == {"project":
+    "mail-digest"}
 """
 
 from collections.abc import Mapping
@@ -49,7 +53,9 @@ def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSi
     }
     data = canonical_bytes(document)
     if len(data) > MAX_STATEMENT_BYTES:
-        raise StatementInvalid(f"the statement has more than {MAX_STATEMENT_BYTES} bytes", hint="state less")
+        raise StatementInvalid(
+            f"the statement has more than {MAX_STATEMENT_BYTES} bytes", hint="state less"
+        )
     return data
 
 
@@ -90,7 +96,8 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
 
 
 def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> Shape:
-    """Read a signed statement, untrusted, as an object of one shape; raises StatementInvalid, as `read_statement`."""
+    """Read a signed statement, untrusted, as an object of one shape; raises StatementInvalid, as
+    `read_statement`."""
     try:
         return shaped(read_statement(data, kind, signer=signer), shape)
     except InvalidJson as exc:

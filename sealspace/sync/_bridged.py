@@ -1,7 +1,7 @@
 """Synchronous classes out of asynchronous ones.
 
-`class Kv(Bridged, of=kv.Kv)` gets every public member of `kv.Kv` that it does not define itself. Types for checkers are
-in the generated `.pyi` files (`make pages`).
+`class Kv(Bridged, of=kv.Kv)` gets every public member of `kv.Kv` that it does not define itself.
+Types for checkers are in the generated `.pyi` files (`make pages`).
 """
 
 import inspect
@@ -43,7 +43,8 @@ class Bridged:
         self._thread = thread
 
     def _bridged(self, value: object) -> object:
-        """Return the synchronous counterpart of an asynchronous service, and any other value as it is."""
+        """Return the synchronous counterpart of an asynchronous service, and any other value as it
+        is."""
         found = COUNTERPARTS.get(type(value))
         return value if found is None else found(value, self._thread)
 

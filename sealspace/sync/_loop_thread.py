@@ -1,8 +1,10 @@
-"""An event loop in a thread of its own, on which the asynchronous client behind a synchronous one runs.
+"""An event loop in a thread of its own, on which the asynchronous client behind a synchronous one
+runs.
 
-One for each client, not one for the process: a wallet that asks a person, or a verifier that computes, holds up its own
-client alone, and nothing is left once the client is closed. The thread is a daemon, because the interpreter waits for
-all others before it runs what is registered for its exit; there it is stopped and waited for, for a bounded time.
+One for each client, not one for the process: a wallet that asks a person, or a verifier that
+computes, holds up its own client alone, and nothing is left once the client is closed. The thread
+is a daemon, because the interpreter waits for all others before it runs what is registered for its
+exit; there it is stopped and waited for, for a bounded time.
 """
 
 import asyncio
@@ -35,11 +37,15 @@ class LoopThread:
     """Runs coroutines for callers in any thread; the thread is started by the first call.
 
     Args:
-        close: ends what the coroutines use; awaited in the loop at its end, once no call is under way.
-        leave: in a forked process, gives up what belongs to the loop of its parent, without closing it.
+        close: ends what the coroutines use; awaited in the loop at its end, once no call is under
+            way.
+        leave: in a forked process, gives up what belongs to the loop of its parent, without closing
+            it.
     """
 
-    def __init__(self, *, close: Callable[[], Coroutine[object, object, None]], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, *, close: Callable[[], Coroutine[object, object, None]], leave: Callable[[], None]
+    ) -> None:
         self._close = close
         self._leave = leave
         self._closed = False
@@ -58,14 +64,17 @@ class LoopThread:
         coroutine: Coroutine[object, object, Result],
         calls: Calls | None = None,
     ) -> Result:
-        """Run a coroutine in the loop, and wait for its result; one that cannot be run is closed unawaited.
+        """Run a coroutine in the loop, and wait for its result; one that cannot be run is closed
+        unawaited.
 
         Args:
-            calls: what is put into it is called in the caller's thread; what that raises cancels the coroutine.
+            calls: what is put into it is called in the caller's thread; what that raises cancels
+                the coroutine.
         Raises:
             ClientClosed: the client is closed, or was closed by another thread meanwhile.
             ClientNotReady: this is the loop's own thread, which would wait for itself.
-            BaseException: of the coroutine; or what interrupts the waiting, Ctrl-C for one, and cancels the coroutine.
+            BaseException: of the coroutine; or what interrupts the waiting, Ctrl-C for one, and
+                cancels the coroutine.
         """
         waiting = calls or SimpleQueue()
         future: Future[Result] | None = None
@@ -86,13 +95,15 @@ class LoopThread:
     def iterate(self, items: AsyncIterator[Result]) -> Iterator[Result]:
         """Yield the items of an asynchronous iterator; each is waited for when it is asked for.
 
-        An iteration that is abandoned needs nothing more: the loop closes asynchronous generators that are dropped.
+        An iteration that is abandoned needs nothing more: the loop closes asynchronous generators
+        that are dropped.
         """
         while (item := self.run(_next(items))) is not _END:
             yield item  # type: ignore[misc]  # only the sentinel is no item
 
     def close(self, *, wait_s: float | None = None) -> None:
-        """Cancel the calls that are under way, close what they use, and wait for the end of the thread; done once."""
+        """Cancel the calls that are under way, close what they use, and wait for the end of the
+        thread; done once."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -103,11 +114,13 @@ class LoopThread:
             thread.join(wait_s)
 
     def abandon(self) -> None:
-        """Begin anew in a forked process: the thread is not there, and the connections are the parent's.
+        """Begin anew in a forked process: the thread is not there, and the connections are the
+        parent's.
 
-        Nothing of the parent's loop may be closed or collected here, for both processes have the same epoll instance:
-        what is taken out of it here is taken out there as well. The stack of the thread is gone, but what it refers to
-        stays for ever: the loop, and through `close` the client and the connections that it gives up.
+        Nothing of the parent's loop may be closed or collected here, for both processes have the
+        same epoll instance: what is taken out of it here is taken out there as well. The stack of
+        the thread is gone, but what it refers to stays for ever: the loop, and through `close` the
+        client and the connections that it gives up.
         """
         if self._dropped is not None:
             self._dropped.detach()
@@ -115,16 +128,18 @@ class LoopThread:
         self._reset()
 
     def _submit(self, coroutine: Coroutine[object, object, Result]) -> "Future[Result]":
-        # Under the lock: what is submitted before the loop is stopped is cancelled by it, and no caller waits for ever.
+        # Under the lock: what is submitted before the loop is stopped is cancelled by it, and no
+        # caller waits for ever.
         with self._lock:
             try:
                 loop = self._open_loop()
             except BaseException:
                 coroutine.close()
                 raise
-            # NOTE: asyncio suppresses every OSError while it writes to its wakeup socket, also one that a signal's
-            # handler raises in the calling thread at that very moment: that one is lost, and the call goes on. Handlers
-            # that shall end a call raise something else, as that of Ctrl-C does.
+            # NOTE: asyncio suppresses every OSError while it writes to its wakeup socket, also one
+            # that a signal's handler raises in the calling thread at that very moment: that one is
+            # lost, and the call goes on. Handlers that shall end a call raise something else, as
+            # that of Ctrl-C does.
             return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
@@ -134,17 +149,20 @@ class LoopThread:
             self._start()
         if self._thread is not None and threading.get_ident() == self._thread.ident:
             raise ClientNotReady(
-                "called by what this client itself runs, a wallet or a verifier: it would wait for itself",
+                "called by what this client itself runs, a wallet or a verifier: it would wait for"
+                " itself",
                 hint="give the wallet a client of its own",
             )
         assert self._loop is not None
         return self._loop
 
     def _end(self, coroutine: Coroutine[object, object, Result]) -> None:
-        """End a coroutine that nobody waits for any more; without effect unless the waiting was interrupted.
+        """End a coroutine that nobody waits for any more; without effect unless the waiting was
+        interrupted.
 
-        A signal's handler may raise at any line, also where the loop has the coroutine already and this thread knows of
-        no future yet: so the loop is asked, which begins what was submitted before.
+        A signal's handler may raise at any line, also where the loop has the coroutine already and
+        this thread knows of no future yet: so the loop is asked, which begins what was submitted
+        before.
         """
         if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:
             with suppress(RuntimeError):  # the loop has ended, and has cancelled what ran in it
@@ -168,12 +186,15 @@ class LoopThread:
 
 
 def _serve(
-    runner: asyncio.Runner, stopping: asyncio.Event, close: Callable[[], Coroutine[object, object, None]]
+    runner: asyncio.Runner,
+    stopping: asyncio.Event,
+    close: Callable[[], Coroutine[object, object, None]],
 ) -> None:
     """Run a loop until it shall stop."""
     with runner:
         while not stopping.is_set():
-            # A call that raises these (a wallet may) ends the run of the loop. Its caller gets them; the loop goes on.
+            # A call that raises these (a wallet may) ends the run of the loop. Its caller gets
+            # them; the loop goes on.
             with suppress(KeyboardInterrupt, SystemExit):
                 runner.run(stopping.wait())
         runner.run(_finish(close))
@@ -194,10 +215,12 @@ async def _finish(close: Callable[[], Coroutine[object, object, None]]) -> None:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     await close()
-    # A connection that was closed while the node read nothing waits to send the rest, and would outlive the loop. The
-    # loop's own list of them has no public name; without it the collector closes the socket, and warns.
+    # A connection that was closed while the node read nothing waits to send the rest, and would
+    # outlive the loop. The loop's own list of them has no public name; without it the collector
+    # closes the socket, and warns.
     for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
-        with suppress(AttributeError):  # one that has ended, and is still referred to, has no loop any more
+        # one that has ended, and is still referred to, has no loop any more
+        with suppress(AttributeError):
             transport.abort()
     await asyncio.sleep(0)
 
@@ -207,7 +230,8 @@ async def _next(items: AsyncIterator[object]) -> object:
 
 
 def _at_exit() -> None:
-    """Stop the loops of clients that were not closed; those that do not stop in time are left to themselves."""
+    """Stop the loops of clients that were not closed; those that do not stop in time are left to
+    themselves."""
     threads = list(_THREADS)
     for thread in threads:
         thread.close(wait_s=0)

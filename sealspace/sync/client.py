@@ -1,4 +1,5 @@
-"""One node and the session that acts on it, synchronous: `sealspace.client.Client`, whose calls wait for their result.
+"""One node and the session that acts on it, synchronous: `sealspace.client.Client`, whose calls
+wait for their result.
 
 Example:
     with Client("https://node.example") as client:

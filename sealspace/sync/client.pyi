@@ -74,7 +74,8 @@ class Client:
         """
 
     def release_terms(self, family: Family | None = None) -> ReleaseTerms:
-        """Ask by what the node judges backends, and whether it has collateral for a platform family; unsigned.
+        """Ask by what the node judges backends, and whether it has collateral for a platform
+        family; unsigned.
 
         Raises:
             NotFound: the node does not tell.
@@ -82,7 +83,8 @@ class Client:
         """
 
     def node_attestation(self) -> NodeAttestation:
-        """Ask for the node's own evidence; nothing of it is verified, see `tee_backend.attestation.node_verifier`.
+        """Ask for the node's own evidence; nothing of it is verified, see
+        `tee_backend.attestation.node_verifier`.
 
         Raises:
             NodeEvidenceRefused: the node has none to show.
@@ -90,7 +92,8 @@ class Client:
         """
 
     def node_evidence(self) -> NodeEvidence:
-        """Return the node's evidence as `require_node_evidence` demands it, not older than that says.
+        """Return the node's evidence as `require_node_evidence` demands it, not older than that
+        says.
 
         Raises:
             NodeEvidenceRefused: it is not good.
@@ -99,21 +102,27 @@ class Client:
         """
 
     def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
-        """Sign in with a wallet: one signature, to a session key drawn here, and one for each delegation to the wallet.
+        """Sign in with a wallet: one signature, to a session key drawn here, and one for each
+        delegation to the wallet.
 
-        Where the node hosts spaces by itself (the default), the owner's space for secrets and the owner's encryption
-        network exist when this returns. Where it does not, the wallet is asked for a second signature that hosts them.
+        Where the node hosts spaces by itself (the default), the owner's space for secrets and the
+        owner's encryption network exist when this returns. Where it does not, the wallet is asked
+        for a second signature that hosts them.
 
         Args:
             wallet: the owner's; an account of eth-account too.
-            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven days.
+            asked: spaces, manifests, lifetime; None: the default space and the secrets, for seven
+                days.
         Raises:
-            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError.
-            NotGranted: a capability of another owner is asked for, without a delegation to the wallet.
-            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not asked.
+            InvalidInput, SpacesNotHosted, NodeMismatch, NodeRefused, TransportError. NotGranted: a
+            capability of another owner is asked for, without a delegation to the wallet.
+            NodeEvidenceRefused: the node does not prove what is demanded of it; the wallet was not
+            asked.
         """
 
-    def sign_in_with_key(self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...) -> Session:
+    def sign_in_with_key(
+        self, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ...
+    ) -> Session:
         """Let a key act for itself: an agent, or the owner of spaces that bear its did:key.
 
         Args:
@@ -130,7 +139,8 @@ class Client:
         """Return the values of a space.
 
         Args:
-            space: short name of a space of the owner, or any full id; None: the session's primary space.
+            space: short name of a space of the owner, or any full id; None: the session's primary
+                space.
         Raises:
             InvalidInput: neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
@@ -140,7 +150,8 @@ class Client:
         """Return the spaces of an owner.
 
         Args:
-            space: a hosted space of the owner in question, by short name or full id; None: the session's primary one.
+            space: a hosted space of the owner in question, by short name or full id; None: the
+                session's primary one.
         Raises:
             InvalidInput: neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
@@ -160,7 +171,8 @@ class Client:
 
         Args:
             owner: DID; None: the owner for whom this session acts.
-            network: name of the owner's network that `put` seals to; secrets of any network of the owner are opened.
+            network: name of the owner's network that `put` seals to; secrets of any network of the
+                owner are opened.
         Raises:
             InvalidInput: no DID, or no name of a network.
             NotSignedIn: no owner is given, and no session is signed in.

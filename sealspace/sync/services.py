@@ -1,4 +1,5 @@
-"""The services of a client, synchronous; each method is that of the service of the same name in `sealspace`."""
+"""The services of a client, synchronous; each method is that of the service of the same name in
+`sealspace`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,27 +31,33 @@ class Secrets(Bridged, of=aio.Secrets):
 
 
 class Spaces(Bridged, of=aio.Spaces):
-    """The spaces of the owner of one space; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
+    """The spaces of the owner of one space; made by `Client.spaces`. As
+    `sealspace.spaces.Spaces`."""
 
 
 class Encryption(Bridged, of=aio.Encryption):
-    """The encryption networks of a node; made by `Client.encryption`. As `sealspace.encryption.Encryption`."""
+    """The encryption networks of a node; made by `Client.encryption`. As
+    `sealspace.encryption.Encryption`."""
 
 
 class Delegations(Bridged, of=aio.Delegations):
-    """Grants by and to the session; made by `Client.delegations`. As `sealspace.delegations.Delegations`."""
+    """Grants by and to the session; made by `Client.delegations`. As
+    `sealspace.delegations.Delegations`."""
 
 
 class Attestation(Bridged, of=aio.Attestation):
-    """The attestation routes of a node; made by `Client.attestation`. As `sealspace.apps.attestation.Attestation`."""
+    """The attestation routes of a node; made by `Client.attestation`. As
+    `sealspace.apps.attestation.Attestation`."""
 
 
 class Backends(Bridged, of=aio.Backends):
-    """Granting to backends by what was seen; made by `Client.backends`. As `sealspace.apps.backends.Backends`."""
+    """Granting to backends by what was seen; made by `Client.backends`. As
+    `sealspace.apps.backends.Backends`."""
 
 
 class Programs(Bridged, of=aio.Programs):
-    """The projects of one developer; made by `Client.programs`. As `sealspace.apps.programs.Programs`."""
+    """The projects of one developer; made by `Client.programs`. As
+    `sealspace.apps.programs.Programs`."""
 
 
 class Runners(Bridged, of=aio.Runners):
@@ -62,4 +69,5 @@ class Receipts(Bridged, of=aio.Receipts):
 
 
 class Withdrawals(Bridged, of=aio.Withdrawals):
-    """Withdrawals by the owner; made by `Client.withdrawals`. As `sealspace.encryption.Withdrawals`."""
+    """Withdrawals by the owner; made by `Client.withdrawals`. As
+    `sealspace.encryption.Withdrawals`."""

@@ -28,7 +28,12 @@ from sealspace.secrets import Generated, Secret
 from sealspace.session import Grant
 from sealspace.spaces import SpaceEntry
 from sealspace.wallets import AnyWallet
-from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Standing
+from sealspace.wire.delegation_history import (
+    DelegationRecord,
+    DelegationStatus,
+    Direction,
+    Standing,
+)
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transfers import Source
 from sealspace.wire.transport import Progress, TransportSettings
@@ -46,7 +51,8 @@ def look_at(
 
     Args:
         url: of the backend, `https://…`, or `http://…` on this machine.
-        verifier: with the caller's own collateral; what a backend says about its platform is not trusted.
+        verifier: with the caller's own collateral; what a backend says about its platform is not
+            trusted.
         clock: the system's when None.
         entropy: the system's when None.
         settings: timeouts and retries.
@@ -56,10 +62,13 @@ def look_at(
         BackendAnswerInvalid: cut off, too long, a redirect, no backend.
         BackendNotProven, CollateralNeeded: as the verifier says.
     Does not check:
-        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words` says.
+        Whether this is the wanted code: see `require_expected`, and read what `in_plain_words`
+            says.
     """
 
-def hand_over(url: str, *portables: PortableDelegation, settings: TransportSettings | None = None) -> None:
+def hand_over(
+    url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
+) -> None:
     """Send a grant to the backend that it is for; the grant is registered at the node either way.
 
     Args:
@@ -68,7 +77,8 @@ def hand_over(url: str, *portables: PortableDelegation, settings: TransportSetti
         settings: timeouts and retries.
     Raises:
         InvalidInput: no such address, or too many grants.
-        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in the message.
+        GrantNotTaken: the backend accepts none this way, or could not use this one; its text is in
+            the message.
         BackendUnreachable, BackendAnswerInvalid: no usable answer.
     """
 
@@ -84,7 +94,8 @@ class Kv:
 
         Args:
             key: the key.
-            max_bytes: the node refuses to send more, and no more is read; longer ones: `download` or `stream`.
+            max_bytes: the node refuses to send more, and no more is read; longer ones: `download`
+                or `stream`.
         Raises:
             NotFound: there is no value under this key.
             SpaceNotFound: the space is not hosted.
@@ -130,7 +141,8 @@ class Kv:
 
         Args:
             key: the key.
-            body: the bytes; a text is sent as UTF-8, and typed `text/plain;charset=UTF-8` where nothing else is given.
+            body: the bytes; a text is sent as UTF-8, and typed `text/plain;charset=UTF-8` where
+                nothing else is given.
             content_type: stored and given back.
             metadata: texts stored and given back; at most 16 KiB with the names.
             if_absent: only if there is no value now.
@@ -157,11 +169,14 @@ class Kv:
             As `get`, but for NotFound; then nothing is returned.
         """
 
-    def put_many(self, values: Mapping[str, bytes | str], *, content_type: str | None = None) -> dict[str, str]:
-        """Write several values in as few commits as a node allows; each is durable when this returns.
+    def put_many(
+        self, values: Mapping[str, bytes | str], *, content_type: str | None = None
+    ) -> dict[str, str]:
+        """Write several values in as few commits as a node allows; each is durable when this
+        returns.
 
-        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes all or none.
-        Larger values are written one by one after the others.
+        One commit takes up to 250 values of at most 64 KiB each, 4 MiB together: such a call writes
+        all or none. Larger values are written one by one after the others.
 
         Args:
             values: key to bytes or text, as in `put`.
@@ -169,7 +184,8 @@ class Kv:
         Returns:
             Key to the version of the new value.
         Raises:
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are written.
+            BatchIncomplete: some commits were done, and then one failed; it says which keys are
+                written.
             InvalidInput: of one key or value, before anything is sent.
             As `put`: nothing was written.
         """
@@ -179,7 +195,8 @@ class Kv:
 
         Raises:
             NotFound: nothing was ever written under one of the keys.
-            BatchIncomplete: some commits were done, and then one failed; it says which keys are deleted.
+            BatchIncomplete: some commits were done, and then one failed; it says which keys are
+                deleted.
             NotGranted, Unauthorized: the session may not delete all of them; none is deleted.
         """
 
@@ -190,24 +207,32 @@ class Kv:
             key: the key.
             max_bytes: the node refuses to send more, and no more is read.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; what was yielded is not to be used.
+            TransferBroken: the bytes broke off, or are not those of the version; what was yielded
+                is not to be used.
             SealspaceError: as `get`.
         """
 
     def download(
-        self, key: str, to: str | Path | BinaryIO, *, progress: Progress | None = None, max_bytes: int = ...
+        self,
+        key: str,
+        to: str | Path | BinaryIO,
+        *,
+        progress: Progress | None = None,
+        max_bytes: int = ...,
     ) -> Value:
         """Read a value into a file, however large, in little memory.
 
         Args:
             key: the key.
-            to: a path, which is replaced as a whole once everything is there; or a binary file that is open.
+            to: a path, which is replaced as a whole once everything is there; or a binary file that
+                is open.
             progress: called with the bytes so far, and all there are.
             max_bytes: the node refuses to send more, and no more is read.
         Returns:
             Version and metadata; the body is empty.
         Raises:
-            TransferBroken: the bytes broke off, or are not those of the version; at the path is what was there before.
+            TransferBroken: the bytes broke off, or are not those of the version; at the path is
+                what was there before.
             OSError: the file cannot be written.
             InvalidInput: the path is a folder.
             SealspaceError: as `get`.
@@ -224,17 +249,20 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Write a value from a file, however large, in little memory; it is durable when this returns.
+        """Write a value from a file, however large, in little memory; it is durable when this
+        returns.
 
         Args:
             key: the key.
             source: a path, an open binary file (read from where it stands), or pieces of bytes.
             content_type: as in `put`, and so are `metadata`, `if_absent` and `if_match`.
-            progress: called with the bytes that are taken so far, and all there are, or None for pieces.
+            progress: called with the bytes that are taken so far, and all there are, or None for
+                pieces.
         Returns:
             The version of the new value.
         Raises:
-            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was stored.
+            InvalidInput: the source gives no bytes, or changed its size meanwhile; nothing was
+                stored.
             OSError: the file cannot be read; whatever else the source raises. Nothing was stored.
             As `put`.
         """
@@ -255,17 +283,19 @@ class Kv:
     ) -> SignedUrl:
         """Make a URL under which anybody may read this version of a value, for minutes.
 
-        It ends with the grants of this session, when one of them is revoked, and when the value changes.
+        It ends with the grants of this session, when one of them is revoked, and when the value
+        changes.
 
         Args:
             key: the key.
-            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the session's grants end
-                earlier.
+            ttl_s: its lifetime in seconds, 1 to 300. None: about five minutes, less where the
+                session's grants end earlier.
             at_most: take a shorter lifetime where this one is not possible.
             etag: the version; None: the current one.
         Raises:
             InvalidInput: no lifetime.
-            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most` takes that.
+            LifetimeTooLong: the node allows less, or a grant of the session ends earlier; `at_most`
+                takes that.
             NotFound: there is no value under this key.
             SpaceNotFound: the space is not hosted.
             NotGranted, Unauthorized: the session may not read it.
@@ -280,7 +310,8 @@ class Kv:
             cursor: of the page before.
         Raises:
             InvalidInput: the limit is out of range.
-            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one follows is empty.
+            MalformedAnswer: the keys do not ascend under the prefix, or a page that another one
+                follows is empty.
             NotGranted, Unauthorized, SpaceNotFound.
         """
 
@@ -295,7 +326,8 @@ class Kv:
         """Yield the keys that begin with a prefix in pages, ascending.
 
         Raises:
-            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has no end.
+            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has
+                no end.
         """
 
 class PublicKv:
@@ -326,7 +358,8 @@ class PublicKv:
         """
 
     def list(self, prefix: str = "", *, page_keys: int = ...) -> Iterator[str]:
-        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an unknown space.
+        """Yield every key that begins with a prefix, ascending; read page by page. Nothing for an
+        unknown space.
 
         Args:
             prefix: plain text; "" is the whole space.
@@ -356,33 +389,41 @@ class Secrets:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not decrypt.
+        """Seal and store a secret; it is durable when this returns. Needs `kv/put` on the path, not
+        decrypt.
 
-        The times in it are both that of this call, also over an older secret: to read its first one takes decrypt.
+        The times in it are both that of this call, also over an older secret: to read its first one
+        takes decrypt.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             value: a text, or bytes.
             scope: None for a global secret.
             if_absent: only if there is no such secret now.
-            if_match: only over the stored envelope of this version: `Secret.etag`, or what `version` returned.
+            if_match: only over the stored envelope of this version: `Secret.etag`, or what
+                `version` returned.
         Returns:
             The version of the stored envelope.
         Raises:
-            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was sent.
-            NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
-            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be sealed to; see
+            InvalidSecretName, InvalidSecretScope, InvalidSecretValue, InvalidInput: nothing was
+            sent. NetworkNotFound: the network does not exist yet; see `Encryption.ensure_network`.
+            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid: its key is not to be
+            sealed to; see
                 `Encryption.descriptor`.
             PreconditionFailed, NotGranted, NodeRefused, TransportError.
         """
 
-    def put_generated(self, name: str, value: str, generated: Generated, *, scope: str | None = None) -> str:
-        """Seal and store a secret that a runner made, only if there is none of its name now (RN145).
+    def put_generated(
+        self, name: str, value: str, generated: Generated, *, scope: str | None = None
+    ) -> str:
+        """Seal and store a secret that a runner made, only if there is none of its name now
+        (RN145).
 
         Args:
             name: begins with `PROTECTED_`.
             value: a text.
-            generated: what is said of it; a tag that does not hold makes a secret that no runner delivers.
+            generated: what is said of it; a tag that does not hold makes a secret that no runner
+                delivers.
             scope: None for a global secret.
         Returns:
             The version of the stored envelope.
@@ -391,21 +432,27 @@ class Secrets:
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
-        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or none.
+        """Seal and store several secrets of one scope, up to 250 in one commit: all of those or
+        none.
 
         Raises:
             As `put`: of one of them, before anything is sent; or nothing was written.
-            BatchIncomplete: some commits were done, and then one failed; it says which paths are written.
+            BatchIncomplete: some commits were done, and then one failed; it says which paths are
+                written.
         """
 
-    def get(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str | bytes:
+    def get(
+        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> str | bytes:
         """Read and open a secret: a text or bytes, as it was put.
 
         Raises:
             SealspaceError: as `read`.
         """
 
-    def get_text(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str:
+    def get_text(
+        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> str:
         """Read and open a secret that is a text.
 
         Raises:
@@ -421,31 +468,38 @@ class Secrets:
         Returns:
             Name to value, in the order of the names; a secret that does not exist is not in it.
         Raises:
-            As `read`, but for NotFound: of the first that cannot be opened; then nothing is returned.
+            As `read`, but for NotFound: of the first that cannot be opened; then nothing is
+                returned.
         """
 
-    def read(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> Secret:
+    def read(
+        self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None
+    ) -> Secret:
         """Read and open a secret, with its times.
 
         Args:
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            receiver: the key to have the content key wrapped to; a backend passes the one it attested.
+            receiver: the key to have the content key wrapped to; a backend passes the one it
+                attested.
         Raises:
             InvalidSecretName, InvalidSecretScope: there can be no such secret.
             NotFound: there is no such secret.
-            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret of this name, or is
-                sealed to a network of another owner than the space's.
-            NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the key.
+            InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret
+                of this name, or is sealed to a network of another owner than the space's.
+            NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the
+                key.
             NodeRefused, TransportError, EncryptionError.
         """
 
     def version(self, name: str, *, scope: str | None = None) -> str:
-        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on the path.
+        """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on
+        the path.
 
         Raises:
             NotFound: there is no such secret.
-            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError: as each says.
+            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused,
+            TransportError: as each says.
         """
 
     def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
@@ -460,25 +514,30 @@ class Secrets:
 
         Raises:
             NotFound: there is no such secret, whether it was deleted before or never existed.
-            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
+            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each
+            says.
         """
 
     def list(self, *, scope: str | None = None) -> tuple[str, ...]:
-        """Return the names of the secrets of one scope, ascending; without a scope, of the global ones only.
+        """Return the names of the secrets of one scope, ascending; without a scope, of the global
+        ones only.
 
         Raises:
             InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
         """
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that hold secrets, ascending; needs `kv/list` on `vault/secrets/scoped/`.
+        """Return the scopes that hold secrets, ascending; needs `kv/list` on
+        `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: as each says.
         """
 
 class Spaces:
-    """The spaces of the owner of one space; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
+    """The spaces of the owner of one space; made by `Client.spaces`. As
+    `sealspace.spaces.Spaces`.
+    """
 
     @property
     def rights(self) -> tuple[Capability, ...]:
@@ -514,7 +573,9 @@ class Spaces:
         """
 
 class Encryption:
-    """The encryption networks of a node; made by `Client.encryption`. As `sealspace.encryption.Encryption`."""
+    """The encryption networks of a node; made by `Client.encryption`. As
+    `sealspace.encryption.Encryption`.
+    """
 
     def network(self, name: str = ..., *, owner: str | None = None) -> NetworkId:
         """Return the id of a network.
@@ -529,12 +590,12 @@ class Encryption:
     def descriptor(self, network: NetworkId) -> Descriptor:
         """Return what the node says about a network; kept until a request on it is refused.
 
-        The key is pinned in the session (`Client.session`, kept with it): another one is refused later (EN30). Where
-        the client demands evidence of the node, that is demanded here as well.
+        The key is pinned in the session (`Client.session`, kept with it): another one is refused
+        later (EN30). Where the client demands evidence of the node, that is demanded here as well.
 
         Returns:
-            The descriptor; its id is the one asked for, and the node that this client talks to signed it, for a nonce
-            drawn here, unless the client takes unsigned ones.
+            The descriptor; its id is the one asked for, and the node that this client talks to
+            signed it, for a nonce drawn here, unless the client takes unsigned ones.
         Raises:
             NetworkNotFound: there is no such network here.
             NetworkKeyChanged: this session was given another key before; see `accept`.
@@ -544,10 +605,12 @@ class Encryption:
         """
 
     def accept(self, pin: NetworkPin) -> None:
-        """Pin this key for a network from now on, in place of the one that the session pinned before.
+        """Pin this key for a network from now on, in place of the one that the session pinned
+        before.
 
         Args:
-            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt in another way.
+            pin: `NetworkKeyChanged.offered`, once it is known why the key changed; or a key learnt
+                in another way.
         Raises:
             RuntimeError: no session is signed in.
         """
@@ -558,7 +621,8 @@ class Encryption:
         Raises:
             NotGranted: the session may not create networks.
             NetworkNotActive: it was revoked; its name stays taken.
-            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is not trusted.
+            SealspaceError: as `descriptor`, whose result is returned: the answer to creating it is
+                not trusted.
         """
 
     def revoke_network(self, network: NetworkId) -> None:
@@ -579,7 +643,8 @@ class Encryption:
         """
 
     def set_policy(self, network: NetworkId, policy: Policy | None) -> None:
-        """State what code may receive keys of a network, in place of what was stated before; in force at once.
+        """State what code may receive keys of a network, in place of what was stated before; in
+        force at once.
 
         The owner does this in person: with a grant that the wallet signed to this session
         (`Delegations.add_right`), or with the key that owns the network.
@@ -609,9 +674,9 @@ class Encryption:
             label: carried along in the clear, authenticated by nothing; `decrypt` can compare it.
             metadata: likewise.
         Raises:
-            NetworkNotFound, NetworkNotActive, NodeMismatch.
-            NetworkKeyChanged, DescriptorUnsigned, ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`.
-            InvalidResponse: the node's public key cannot be sealed to (low order).
+            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned,
+            ResponseSignatureInvalid, NodeEvidenceRefused: see `descriptor`. InvalidResponse: the
+            node's public key cannot be sealed to (low order).
         """
 
     def decrypt(
@@ -626,21 +691,24 @@ class Encryption:
         Args:
             envelope: an envelope or its JSON text.
             expected_label: the label the envelope must carry; None: any.
-            receiver: the key to have the content key wrapped to; None: a fresh one. A backend passes the key that it
-                attested.
+            receiver: the key to have the content key wrapped to; None: a fresh one. A backend
+                passes the key that it attested.
         Returns:
-            The payload; every member of the node's answer was checked before anything was opened (enc 3.7).
+            The payload; every member of the node's answer was checked before anything was opened
+            (enc 3.7).
         Raises:
             InvalidEnvelope: it cannot be read.
             LabelMismatch: it carries another label.
             NotGranted, DecryptDenied: no authority, or the gate requires evidence.
-            NetworkNotFound, NetworkNotActive, NodeMismatch.
-            NetworkKeyChanged, DescriptorUnsigned: see `descriptor`.
-            ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be trusted.
+            NetworkNotFound, NetworkNotActive, NodeMismatch. NetworkKeyChanged, DescriptorUnsigned:
+            see `descriptor`. ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse:
+            the answer cannot be trusted.
         """
 
 class Delegations:
-    """Grants by and to the session; made by `Client.delegations`. As `sealspace.delegations.Delegations`."""
+    """Grants by and to the session; made by `Client.delegations`. As
+    `sealspace.delegations.Delegations`.
+    """
 
     def delegate(
         self,
@@ -656,16 +724,19 @@ class Delegations:
     ) -> PortableDelegation:
         """Grant capabilities to a DID; the grant is registered at the node when this returns.
 
-        The owner of any space in a grant can revoke all of it (W22): grant what belongs to different owners separately.
+        The owner of any space in a grant can revoke all of it (W22): grant what belongs to
+        different owners separately.
 
         Args:
-            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL signs that key in, and
-                the delegate of a grant must not become its owner in person (IP2).
-            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same reason, unless the
-                recipient is this session's own key: it is what makes a session.
+            did: the recipient. A fragment is dropped: a wallet's message to a key's own DID URL
+                signs that key in, and the delegate of a grant must not become its owner in person
+                (IP2).
+            capabilities: at least one; see `allow`. Reading capabilities is left out, for the same
+                reason, unless the recipient is this session's own key: it is what makes a session.
             ttl_s: lifetime in seconds; None: seven days, or what is left of the grants it rests on.
             at_most: take what is left of those grants, where they end before `ttl_s`.
-            policy: what code may receive keys under this grant; None: the grant says nothing about code.
+            policy: what code may receive keys under this grant; None: the grant says nothing about
+                code.
             run: for which programs and callers a runner may use it; None: it is no run grant.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: authority that asks, shown to the person in the wallet.
@@ -674,7 +745,8 @@ class Delegations:
         Raises:
             InvalidInput: the recipient is no DID, or nothing is granted that may be.
             NotGranted, SessionExpired: the session does not hold what it shall grant.
-            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is left.
+            LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is
+                left.
             NodeRefused, TransportError: as each says.
         """
 
@@ -689,18 +761,23 @@ class Delegations:
     ) -> tuple[PortableDelegation, ...]:
         """Grant what a manifest's DID waits for: a delegation for the rights of each owner (MF12).
 
-        Each lasts for the shortest time that the manifest asks for, or as long as the session can grant.
-        Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of the result.
+        Each lasts for the shortest time that the manifest asks for, or as long as the session can
+        grant. Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of
+        the result.
 
         Args:
             target: of a composed request (`request.delegation_targets`).
             policy: what code may receive keys under these grants.
-            wallet: sign with the owner's wallet instead of the session's key: one signature for each delegation.
-            leave_out: leave out services that the node does not serve, instead of refusing the target.
+            wallet: sign with the owner's wallet instead of the session's key: one signature for
+                each delegation.
+            leave_out: leave out services that the node does not serve, instead of refusing the
+                target.
             domain: authority that asks, shown to the person in the wallet.
         Raises:
-            InvalidInput: the target states a service that the node does not serve, or nothing is granted.
-            NotGranted: the session does not hold all of it; the error names each permission that is missing.
+            InvalidInput: the target states a service that the node does not serve, or nothing is
+                granted.
+            NotGranted: the session does not hold all of it; the error names each permission that is
+                missing.
             SessionExpired, NodeRefused, TransportError.
         """
 
@@ -714,8 +791,8 @@ class Delegations:
     ) -> None:
         """Use a delegation from now on.
 
-        A delegation to this session's key is used as it is. One to the wallet is passed on by the wallet to the
-        session's key first: a signature.
+        A delegation to this session's key is used as it is. One to the wallet is passed on by the
+        wallet to the session's key first: a signature.
 
         Args:
             portable: untrusted.
@@ -728,14 +805,19 @@ class Delegations:
         """
 
     def take_up_bundle(
-        self, portables: Sequence[PortableDelegation], *, wallet: AnyWallet | None = None, domain: str = "localhost"
+        self,
+        portables: Sequence[PortableDelegation],
+        *,
+        wallet: AnyWallet | None = None,
+        domain: str = "localhost",
     ) -> None:
         """Use several delegations from now on, for example those of `portable.decode_bundle`.
 
         All are checked before the first is used; each to the wallet is one signature.
 
         Raises:
-            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from its token.
+            InvalidPortableDelegation: one of them is for another DID, has ended, or differs from
+                its token.
             NodeRefused, TransportError: the node does not accept one; those before it are in use.
         """
 
@@ -743,11 +825,17 @@ class Delegations:
         """Check a portable delegation against what it carries.
 
         Raises:
-            InvalidPortableDelegation: the token in it cannot be read, differs from the members beside it, or has ended.
+            InvalidPortableDelegation: the token in it cannot be read, differs from the members
+                beside it, or has ended.
         """
 
     def add_right(
-        self, wallet: AnyWallet, capabilities: Sequence[Capability], *, ttl_s: float = ..., domain: str = "localhost"
+        self,
+        wallet: AnyWallet,
+        capabilities: Sequence[Capability],
+        *,
+        ttl_s: float = ...,
+        domain: str = "localhost",
     ) -> None:
         """Have the wallet give this session a further right of the owner's; one signature.
 
@@ -757,20 +845,24 @@ class Delegations:
         """
 
     def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key; in force, for ever, when this returns (V2, V5).
+        """Revoke delegations with the session's key; in force, for ever, when this returns (V2,
+        V5).
 
-        The key that issued all of them revokes them on its own authority; otherwise it acts for the owner, by the right
-        to revoke in its sign-in. Up to 32 end together or not at all; more are revoked in parts of 32.
+        The key that issued all of them revokes them on its own authority; otherwise it acts for the
+        owner, by the right to revoke in its sign-in. Up to 32 end together or not at all; more are
+        revoked in parts of 32.
 
         Args:
-            delegations: portable forms or cids; `delegation_history.ending_with` says which belong together.
+            delegations: portable forms or cids; `delegation_history.ending_with` says which belong
+                together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
         """
 
     def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the live grants by which somebody else may open or read a secret, whichever client made them.
+        """Return the live grants by which somebody else may open or read a secret, whichever client
+        made them.
 
         A right to decrypt on the network is enough, with a copy of what is stored.
 
@@ -781,7 +873,8 @@ class Delegations:
             InvalidInput: no such resource.
             NotGranted, Unauthorized, MalformedAnswer, NodeRefused, TransportError: as `query`.
         Does not check:
-            What a grant demands of code, callers and secrets, and what its recipient passed on: the node lists neither.
+            What a grant demands of code, callers and secrets, and what its recipient passed on: the
+            node lists neither.
         """
 
     def revoke_by_wallet(
@@ -797,8 +890,8 @@ class Delegations:
     def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
         """Ask for the status of a delegation.
 
-        The node answers its signer, its recipient and the owner of a space in it: this session asks on behalf of its
-        owner, by the right in its sign-in, and on its own authority.
+        The node answers its signer, its recipient and the owner of a space in it: this session asks
+        on behalf of its owner, by the right in its sign-in, and on its own authority.
 
         Args:
             delegation: the portable form, or a cid.
@@ -819,24 +912,28 @@ class Delegations:
     ) -> Iterator[DelegationRecord]:
         """Yield what an account granted and received, read page by page.
 
-        The latest issued come first. A delegation that a key signed does not say when: those come last, in the order of
-        their cids.
+        The latest issued come first. A delegation that a key signed does not say when: those come
+        last, in the order of their cids.
 
         Args:
             direction: only what was granted, or only what was received.
-            status: only delegations with this status; `revoked` also finds what an ancestor's revocation cut off.
+            status: only delegations with this status; `revoked` also finds what an ancestor's
+                revocation cut off.
             space: only what names a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
             page_items: delegations of a page, 1 to 100.
         Raises:
             InvalidInput: a page of another size, or no space.
             NotGranted, Unauthorized: the session may not list this account's delegations.
-            MalformedAnswer: a page is longer than was asked for, or the list does not advance or has no end.
+            MalformedAnswer: a page is longer than was asked for, or the list does not advance or
+                has no end.
             NodeRefused, TransportError: as each says.
         """
 
 class Attestation:
-    """The attestation routes of a node; made by `Client.attestation`. As `sealspace.apps.attestation.Attestation`."""
+    """The attestation routes of a node; made by `Client.attestation`. As
+    `sealspace.apps.attestation.Attestation`.
+    """
 
     def challenge(self) -> Challenge:
         """Ask for a nonce for this session's DID; nothing is stored for it.
@@ -846,24 +943,30 @@ class Attestation:
             MalformedAnswer, NodeRefused, TransportError: as each says.
         """
 
-    def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
+    def open_session(
+        self, network: NetworkId, challenge: Challenge, attested: Attested
+    ) -> AttestationSession:
         """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
 
         Args:
-            network: a network on which the session holds decrypt; proves that it has a use for evidence here.
+            network: a network on which the session holds decrypt; proves that it has a use for
+                evidence here.
             challenge: a fresh one; it is used up, whatever the answer.
             attested: quote and receiver key.
         Raises:
             NotGranted: the session does not hold decrypt on the network.
-            AttestationRefused: the node does not accept the quote, or the challenge has expired; `problem` says why.
-            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when to try again, with
-                a new challenge.
+            AttestationRefused: the node does not accept the quote, or the challenge has expired;
+                `problem` says why.
+            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when
+                to try again, with a new challenge.
         Does not check:
             Whether any owner approves this code: that is judged at each release.
         """
 
 class Backends:
-    """Granting to backends by what was seen; made by `Client.backends`. As `sealspace.apps.backends.Backends`."""
+    """Granting to backends by what was seen; made by `Client.backends`. As
+    `sealspace.apps.backends.Backends`.
+    """
 
     def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
         """Ask a backend for its evidence and verify it; as `look_at`."""
@@ -879,10 +982,12 @@ class Backends:
         """
 
     def require_judgeable(self, seen: Seen) -> None:
-        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot judge opens nothing.
+        """Ask the node whether it can judge what was seen; a grant to a backend that it cannot
+        judge opens nothing.
 
         Raises:
-            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks collateral.
+            BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks
+                collateral.
             NodeRefused, TransportError: as each says.
         Does not check:
             A node that does not tell its terms, as other implementations of the protocol.
@@ -899,7 +1004,8 @@ class Backends:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly what was seen; the grant is registered at the node when this returns.
+        """Delegate secrets to exactly what was seen; the grant is registered at the node when this
+        returns.
 
         Args:
             seen: from `look`, at most LOOK_TTL_S ago.
@@ -908,17 +1014,22 @@ class Backends:
             at_most: take what is left of the session's grants, where they end earlier.
             accept: what may deviate from the strict terms; see `policy_for`.
             pin: see `policy_for`.
-            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a grant.
+            wallet: sign with the owner's wallet instead of the session's key, whose expiry limits a
+                grant.
         Returns:
-            The grant: reading these secrets, and decrypt on the owner's network, for this DID and this code.
+            The grant: reading these secrets, and decrypt on the owner's network, for this DID and
+                this code.
         Raises:
-            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see `require_judgeable`, or
-                it was seen too long ago (`age`).
-            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as `Delegations.delegate`.
+            BackendNotAcceptable: the node would refuse what was seen or could not judge it, see
+                `require_judgeable`, or it was seen too long ago (`age`).
+            InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as
+            `Delegations.delegate`.
         """
 
 class Programs:
-    """The projects of one developer; made by `Client.programs`. As `sealspace.apps.programs.Programs`."""
+    """The projects of one developer; made by `Client.programs`. As
+    `sealspace.apps.programs.Programs`.
+    """
 
     @property
     def space(self) -> str:
@@ -941,15 +1052,17 @@ class Programs:
             name: of the project.
             wasm: at most MAX_PROGRAM_BYTES.
             target: what the bytes are.
-            signer: the developer's key or wallet: it signs the version, and once more that it is the active one.
+            signer: the developer's key or wallet: it signs the version, and once more that it is
+                the active one.
             source: where its source is, for readers.
             manifest: what it wants.
             activate: False leaves the active version as it is.
         Returns:
-            What was stated. Publishing the same bytes again states them anew. If they are the active version, runners
-            refuse it until it is activated again (RN177).
+            What was stated. Publishing the same bytes again states them anew. If they are the
+            active version, runners refuse it until it is activated again (RN177).
         Raises:
-            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the owner of the space.
+            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the
+                owner of the space.
             PreconditionFailed: another version became active meanwhile.
             NodeRefused, TransportError: as every request.
         Does not check:
@@ -1006,12 +1119,14 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> PortableDelegation:
-        """Delegate secrets to exactly the runner that was seen, for named programs and callers alone.
+        """Delegate secrets to exactly the runner that was seen, for named programs and callers
+        alone.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a new grant. Generated
-                ones, `PROTECTED_…`, are granted apart from others: they are of another network.
+            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a
+                new grant. Generated ones, `PROTECTED_…`, are granted apart from others: they are of
+                another network.
             run: programs, callers, hosts and limits; the runner enforces them, the node does not.
             ttl_s: lifetime in seconds.
             accept: what may deviate from the strict terms; see `policy_for`.
@@ -1020,8 +1135,9 @@ class Runners:
         Returns:
             The grant, registered at the node; `backends.hand_over` takes it to the runner.
         Raises:
-            InvalidInput: a name, the number of names, hosts for a program whose project is not named, or the signer is
-                not the owner itself: a runner takes no grant that rests on another delegation (RN41).
+            InvalidInput: a name, the number of names, hosts for a program whose project is not
+                named, or the signer is not the owner itself: a runner takes no grant that rests on
+                another delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
 
@@ -1035,10 +1151,12 @@ class Runners:
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
     ) -> Generation:
-        """Have secrets made by the runner that was seen: nobody sees their values, and the owner may grant them.
+        """Have secrets made by the runner that was seen: nobody sees their values, and the owner
+        may grant them.
 
-        The owner's network `protected` is made where it is missing, with a policy by which nobody opens anything in
-        person. The runner gets a grant for ten minutes to write exactly these secrets, and writes none that is there.
+        The owner's network `protected` is made where it is missing, with a policy by which nobody
+        opens anything in person. The runner gets a grant for ten minutes to write exactly these
+        secrets, and writes none that is there.
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
@@ -1050,13 +1168,14 @@ class Runners:
         Returns:
             What the runner states. Where it failed on the way, some were made.
         Raises:
-            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or the network
-                `protected` is one that people may open secrets of.
+            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or
+                the network `protected` is one that people may open secrets of.
             BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
             GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `hand_over`.
             NodeRefused, TransportError: as each says.
         Does not check:
-            Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does, by the statement.
+            Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
+                by the statement.
         """
 
     def share_project(
@@ -1087,7 +1206,8 @@ class Runners:
         ttl_s: float = ...,
         wallet: AnyWallet | None = None,
     ) -> Credential:
-        """Make an API key: whoever has it calls programs at one runner in the owner's name, and at its cost.
+        """Make an API key: whoever has it calls programs at one runner in the owner's name, and at
+        its cost.
 
         Args:
             url: address of the runner.
@@ -1131,7 +1251,8 @@ class Receipts:
             after: `after` of the page before; None: from the first on.
         Raises:
             NotGranted: the session does not hold `sealspace.encryption/receipts` on the network.
-            ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or network.
+            ReceiptInvalid: the node's signature does not hold, or a receipt is of another node or
+                network.
             MalformedAnswer: no page, too long a one, or receipts out of order.
             Unauthorized, NotFound, NodeRefused, TransportError.
         """
@@ -1140,7 +1261,8 @@ class Receipts:
         """Yield every receipt of a network, oldest first, each checked; read page by page.
 
         Raises:
-            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no end.
+            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no
+                end.
         """
 
     def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
@@ -1163,10 +1285,13 @@ class Receipts:
         """
 
 class Withdrawals:
-    """Withdrawals by the owner; made by `Client.withdrawals`. As `sealspace.encryption.Withdrawals`."""
+    """Withdrawals by the owner; made by `Client.withdrawals`. As
+    `sealspace.encryption.Withdrawals`.
+    """
 
     def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
-        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of 32.
+        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash
+        of 32.
 
         Raises:
             SealspaceError: as `withdraw_backend`.

@@ -19,7 +19,8 @@ _TEXTS = msgspec.json.Decoder(list[str])
 
 
 def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str) -> Decoded:
-    """Return the body of an answer as a decoder reads it; raises MalformedAnswer that says it is not `what`."""
+    """Return the body of an answer as a decoder reads it; raises MalformedAnswer that says it is
+    not `what`."""
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -66,7 +67,8 @@ def texts_of(value: Mapping[str, Json], member: str) -> tuple[str, ...]:
 Page = TypeVar("Page")
 
 MAX_PAGES: Final = 100_000
-"""Pages of one listing: a hundred million keys in full ones. A node can always make up one more page."""
+"""Pages of one listing: a hundred million keys in full ones. A node can always make up one more
+page."""
 
 
 async def read_pages(
@@ -75,7 +77,8 @@ async def read_pages(
     *,
     most_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list: `ask` returns the page at a place, `place_of` says where the next one is."""
+    """Yield the pages of a list: `ask` returns the page at a place, `place_of` says where the next
+    one is."""
     place: str | None = None
     for _ in range(most_pages):
         page = await ask(place)
@@ -86,14 +89,20 @@ async def read_pages(
         if following == place:
             raise MalformedAnswer("the node's list does not advance")
         place = following
-    raise MalformedAnswer(f"the node's list has more than {most_pages} pages", hint="list with larger pages")
+    raise MalformedAnswer(
+        f"the node's list has more than {most_pages} pages", hint="list with larger pages"
+    )
 
 
-def require_advance(keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool) -> None:
-    """Check that a page of keys is valid, and follows what was listed before; raises MalformedAnswer.
+def require_advance(
+    keys: Sequence[str], *, prefix: str, after: str | None, limit: int, is_last: bool
+) -> None:
+    """Check that a page of keys is valid, and follows what was listed before; raises
+    MalformedAnswer.
 
-    Keys have to begin with `prefix` and to ascend from `after`, the last key before (None: not known). A page that is
-    not the last one holds 1 to `limit` keys; the last may hold more, of a node that sends everything at once.
+    Keys have to begin with `prefix` and to ascend from `after`, the last key before (None: not
+    known). A page that is not the last one holds 1 to `limit` keys; the last may hold more, of a
+    node that sends everything at once.
     """
     if not is_last and not 0 < len(keys) <= limit:
         raise MalformedAnswer("a page of the node's list is empty, or longer than was asked for")
@@ -102,5 +111,7 @@ def require_advance(keys: Sequence[str], *, prefix: str, after: str | None, limi
         if not key.startswith(prefix):
             raise MalformedAnswer("the node's list holds keys that were not asked for")
         if before is not None and key <= before:
-            raise MalformedAnswer("the node's list does not advance", hint="list with one page that holds all keys")
+            raise MalformedAnswer(
+                "the node's list does not advance", hint="list with one page that holds all keys"
+            )
         before = key

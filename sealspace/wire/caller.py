@@ -1,4 +1,5 @@
-"""Requests with a session's authority: which grants to cite, a fresh token for each try, the node's identity."""
+"""Requests with a session's authority: which grants to cite, a fresh token for each try, the node's
+identity."""
 
 import copy
 import math
@@ -18,7 +19,8 @@ from .transport import Answer, Request, Transport
 
 PROTOCOL = 1
 _SIGN_IN_AGAIN: Final = (
-    "make sure that this is the node you mean; if it was restored as a new one, sign in again, with `sealspace login`"
+    "make sure that this is the node you mean; if it was restored as a new one, sign in again, with"
+    " `sealspace login`"
 )
 _IS_IT_THERE: Final = "is that the node's address? a path in front of its routes belongs to it"
 
@@ -73,12 +75,16 @@ class Caller:
         self.transport.require_open("GET /info")
         if self._info is None:
             answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
-            if answer.status == 404:  # else a key would be said to be absent at a node that was never asked
-                raise NodeMismatch(f"what answers at {self.transport.url} is no node", hint=_IS_IT_THERE)
+            # else a key would be said to be absent at a node that was never asked
+            if answer.status == 404:
+                raise NodeMismatch(
+                    f"what answers at {self.transport.url} is no node", hint=_IS_IT_THERE
+                )
             value = json_object(answer.require())
             if value.get("protocol") != PROTOCOL:  # J1
                 raise NodeMismatch(
-                    "the node speaks another protocol", hint="use a client of the node's protocol version"
+                    "the node speaks another protocol",
+                    hint="use a client of the node's protocol version",
                 )
             node_id = required_text(value, "nodeId")
             if ed25519_public_key(node_id) is None:
@@ -100,10 +106,15 @@ class Caller:
         return (await self.info()).node_id
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
-        """Return for how many seconds more the session holds what is wanted; raises NotGranted, SessionExpired."""
+        """Return for how many seconds more the session holds what is wanted; raises NotGranted,
+        SessionExpired."""
         now = self.clock.now()
         proofs = self.session.proofs_for(wanted, now=now)
-        ends = [one.expires_at for one in self.session.grants if one.cid in proofs and one.expires_at is not None]
+        ends = [
+            one.expires_at
+            for one in self.session.grants
+            if one.cid in proofs and one.expires_at is not None
+        ]
         return min(ends, default=math.inf) - now
 
     async def authorized(
@@ -116,12 +127,14 @@ class Caller:
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
     ) -> Request:
-        """Return a request that mints a fresh token for each try (J5), addressed to this node: no other accepts it.
+        """Return a request that mints a fresh token for each try (J5), addressed to this node: no
+        other accepts it.
 
         Args:
             request: without a token.
             wanted: the capabilities of the request.
-            proofs: cids to cite; None: the session's grants that cover it; raises NotGranted, SessionExpired.
+            proofs: cids to cite; None: the session's grants that cover it; raises NotGranted,
+                SessionExpired.
             facts: `fct` items.
             minted: called with each token before it is sent.
             ttl_s: lifetime of each token; a node accepts at most 300 s.
@@ -147,7 +160,8 @@ class Caller:
         return replace(request, mint=mint_one)
 
     async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
-        """Return a request to `/invoke` with the session's authority, which errors name by what it invokes."""
+        """Return a request to `/invoke` with the session's authority, which errors name by what it
+        invokes."""
         return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
     async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
@@ -163,4 +177,6 @@ def in_words(wanted: Sequence[Capability]) -> str:
 
 def _require_made_at(node_id: str, session: Session) -> None:
     if session.node_id not in (None, node_id):
-        raise NodeMismatch(f"the node is {node_id}, the session was made at {session.node_id}", hint=_SIGN_IN_AGAIN)
+        raise NodeMismatch(
+            f"the node is {node_id}, the session was made at {session.node_id}", hint=_SIGN_IN_AGAIN
+        )

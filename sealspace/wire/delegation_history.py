@@ -22,7 +22,8 @@ from .answers import decoded
 from .transport import Answer
 
 Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
-"""The status of one delegation; `revoked` also by an ancestor's revocation, `unavailable`: not valid yet."""
+"""The status of one delegation; `revoked` also by an ancestor's revocation, `unavailable`: not
+valid yet."""
 
 Direction = Literal["granted", "received"]
 Standing = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
@@ -65,7 +66,8 @@ class HeldRight(msgspec.Struct, frozen=True):
 
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none."""
+    """A delegation of an account; times are texts in UTC as the node wrote them, None where there
+    is none."""
 
     cid: str
     direction: Direction
@@ -83,21 +85,30 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
-    """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their keys.
+    """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their
+    keys.
 
-    What a session passes on is a grant to somebody else, also if it lets the recipient read capabilities.
+    What a session passes on is a grant to somebody else, also if it lets the recipient read
+    capabilities.
     """
     signed = [one for one in records if same_principal(one.delegator, owner)]
-    keys = {principal_of(one.delegate) for one in signed if any(CAPABILITIES_READ in to.abilities for to in one.rights)}
+    keys = {
+        principal_of(one.delegate)
+        for one in signed
+        if any(CAPABILITIES_READ in to.abilities for to in one.rights)
+    }
     return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
 
 
-def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str) -> tuple[str, ...]:
+def ending_with(
+    records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str
+) -> tuple[str, ...]:
     """Return the cids of what has to end with a grant, its own first.
 
-    The others are live grants to the same recipient, made by any client, that open what this one opens: a recipient
-    that kept a sealed value needs nothing but a right to decrypt. A grant in which the owner has no say (W22) is
-    replaced by what it rests on: the owner's sign-in that made it, or a grant that its recipient passed on.
+    The others are live grants to the same recipient, made by any client, that open what this one
+    opens: a recipient that kept a sealed value needs nothing but a right to decrypt. A grant in
+    which the owner has no say (W22) is replaced by what it rests on: the owner's sign-in that made
+    it, or a grant that its recipient passed on.
 
     Args:
         records: what the owner's account granted.
@@ -107,9 +118,13 @@ def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, ow
     live = {one.cid: one for one in records if one.standing in LIVE}
     kinds, ended = _opened(grant, owner), list[str]()
     also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
-    waiting = [grant, *(one for one in also if one.cid != grant.cid and kinds & _opened(one, owner))]
+    waiting = [
+        grant,
+        *(one for one in also if one.cid != grant.cid and kinds & _opened(one, owner)),
+    ]
     for one in waiting:
-        # One target without a say would have the node refuse all: a recipient could prevent its own revocation.
+        # One target without a say would have the node refuse all: a recipient could prevent its own
+        # revocation.
         above = [] if _has_say(owner, one) else [live[cid] for cid in one.parents if cid in live]
         waiting += [parent for parent in above if parent not in waiting]
         ended += [] if above else [one.cid]
@@ -124,7 +139,8 @@ def _has_say(owner: str, record: DelegationRecord) -> bool:
 
 
 def _opened(record: DelegationRecord, owner: str) -> set[bool]:
-    """Return of which networks a grant opens or reads something: True for `protected`, which names tell (RN144)."""
+    """Return of which networks a grant opens or reads something: True for `protected`, which names
+    tell (RN144)."""
     found = set[bool]()
     for right in record.rights:
         resource = right.parsed
@@ -132,7 +148,10 @@ def _opened(record: DelegationRecord, owner: str) -> set[bool]:
             network = network_of(resource)
             if network is not None and network.owner == owner and DECRYPT in right.abilities:
                 found.add(network.name == PROTECTED_NETWORK)
-        elif resource.space == SpaceId(principal_of(owner), SECRETS_SPACE) and KV_GET in right.abilities:
+        elif (
+            resource.space == SpaceId(principal_of(owner), SECRETS_SPACE)
+            and KV_GET in right.abilities
+        ):
             secret = secret_at(resource.path or "")
             found |= {False, True} if secret is None else {is_protected(secret.name)}
     return found

@@ -1,4 +1,5 @@
-"""The portable form of a delegation: JSON that is handed to its recipient, as other clients write and read it.
+"""The portable form of a delegation: JSON that is handed to its recipient, as other clients write
+and read it.
 
     {"cid", "delegationHeader": {"Authorization"}, "spaceId", "path", "actions", "resources": [...],
      "disableSubDelegation", "expiry", "delegateDID", "ownerAddress", "chainId", "host"}
@@ -7,8 +8,9 @@ Several delegations for one recipient travel as a bundle, in which each is the t
 
     {"format": "listen.delegation-bundle", "version": 1, "delegations": [...]}
 
-Only the token in it has authority; everything else describes it, and must not claim more than the token grants (MF14 to
-MF16). The form is no secret key, but the delegate can use what it grants: hand it over as you would a password.
+Only the token in it has authority; everything else describes it, and must not claim more than the
+token grants (MF14 to MF16). The form is no secret key, but the delegate can use what it grants:
+hand it over as you would a password.
 
 Example:
     text = encode_portable(portable)
@@ -23,8 +25,21 @@ from typing import Annotated, Any, Final, NoReturn
 import msgspec
 
 from capabilities.errors import CapabilityError, InvalidIdentifier
-from capabilities.principals import Principal, eip55, is_wallet, parse_principal, same_principal, wallet_address
-from capabilities.resources import OpaqueResource, Resource, SpaceResource, network_of, parse_space_id
+from capabilities.principals import (
+    Principal,
+    eip55,
+    is_wallet,
+    parse_principal,
+    same_principal,
+    wallet_address,
+)
+from capabilities.resources import (
+    OpaqueResource,
+    Resource,
+    SpaceResource,
+    network_of,
+    parse_space_id,
+)
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json, parse_json
 from capabilities.tokens import Capability
@@ -64,7 +79,8 @@ class GrantedResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PortableDelegation:
-    """A delegation on its way to its recipient; made by `Delegations.delegate` and `decode_portable`.
+    """A delegation on its way to its recipient; made by `Delegations.delegate` and
+    `decode_portable`.
 
     Attributes:
         cid: id of the delegation.
@@ -74,7 +90,8 @@ class PortableDelegation:
         resources: what it grants, described; in the order of the token.
         expires_at: epoch seconds; None: never.
         host: address of the node where it is registered; "" where the writer did not say.
-        space_id: what it names as its space: that of the first resource, for networks any of the owner's; "": as such.
+        space_id: what it names as its space: that of the first resource, for networks any of the
+            owner's; "": as such.
         sub_delegation: whether its writer means it to be passed on; the token decides.
         parent_cid: id of the delegation that it rests on, where the writer says so.
     """
@@ -91,7 +108,10 @@ class PortableDelegation:
     parent_cid: str | None = None
 
     def __repr__(self) -> str:
-        return f"PortableDelegation({self.cid} of {self.owner} to {self.delegate_did}, {until(self.expires_at)})"
+        return (
+            f"PortableDelegation({self.cid} of {self.owner} to {self.delegate_did},"
+            f" {until(self.expires_at)})"
+        )
 
     @property
     def space(self) -> str | None:
@@ -123,10 +143,12 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
         portable: untrusted.
         now: epoch seconds.
     Raises:
-        InvalidPortableDelegation: the token cannot be read, differs from the members beside it, or has ended.
+        InvalidPortableDelegation: the token cannot be read, differs from the members beside it, or
+            has ended.
     """
     grant = read_grant(portable.header)
-    # The members beside the token are for people and for routing; authority is only what the token says.
+    # The members beside the token are for people and for routing; authority is only what the token
+    # says.
     if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
         raise _differs("another id or recipient")
     held = {(_place(one.resource), one.ability) for one in grant.capabilities}
@@ -134,18 +156,26 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
         place = _described_place(one)
         if any((place, action) not in held for action in one.actions):
             raise _differs(f"resources[{index}] says more than it grants")
-    if grant.expires_at is not None and (portable.expires_at or math.inf) > grant.expires_at + _ROUNDING_S:  # MF16
+    # MF16
+    if (
+        grant.expires_at is not None
+        and (portable.expires_at or math.inf) > grant.expires_at + _ROUNDING_S
+    ):
         raise _differs("expiry is later")
     if not grant.is_live(now):
-        raise InvalidPortableDelegation("the delegation has ended", hint="ask the owner for a new one")
+        raise InvalidPortableDelegation(
+            "the delegation has ended", hint="ask the owner for a new one"
+        )
     return grant
 
 
 def encode_portable(portable: PortableDelegation) -> bytes:
-    """Write the portable form, byte for byte as other clients write what a session granted (MF14)."""
+    """Write the portable form, byte for byte as other clients write what a session granted
+    (MF14)."""
     # The flat members mirror the first resource: older readers know only those.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
-    value: dict[str, object] = {  # in the order of the protocol's other clients, which is that of their text
+    # in the order of the protocol's other clients, which is that of their text
+    value: dict[str, object] = {
         "cid": portable.cid,
         "delegationHeader": {"Authorization": portable.header},
         "spaceId": portable.space_id or portable.space or "",
@@ -185,9 +215,11 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
     return msgspec.json.encode({"format": BUNDLE_FORMAT, "version": 1, "delegations": texts})
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
-_HINT: Final = "hand over the delegation as its writer made it, whole; if it stays, ask for a new one"
+_HINT: Final = (
+    "hand over the delegation as its writer made it, whole; if it stays, ask for a new one"
+)
 _COMPANION: Final = "publicDelegation"
 
 
@@ -247,20 +279,24 @@ def decode_portable(data: bytes) -> PortableDelegation:
     """Read the portable form, untrusted.
 
     Raises:
-        InvalidPortableDelegation: it is something else; the message names the first member that is wrong.
+        InvalidPortableDelegation: it is something else; the message names the first member that is
+            wrong.
     Does not check:
-        The token: `Delegations.take_up` compares it with the members beside it, and the node judges it.
+        The token: `Delegations.take_up` compares it with the members beside it, and the node judges
+            it.
     """
     return _read(_object(data), "")[0]
 
 
 def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
-    """Read one delegation, or a bundle of them; what a delegation says of the owner's public space stands for itself.
+    """Read one delegation, or a bundle of them; what a delegation says of the owner's public space
+    stands for itself.
 
     Args:
         data: untrusted; a bundle has at most 32 delegations.
     Raises:
-        InvalidPortableDelegation: it is something else; the message names the first member that is wrong.
+        InvalidPortableDelegation: it is something else; the message names the first member that is
+            wrong.
     Does not check:
         The tokens, as `decode_portable`.
     """
@@ -298,12 +334,19 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
         for action in _full(flat.actions, ""):
             by_service.setdefault(_short(action.partition("/")[0]), []).append(action)
         resources = [
-            GrantedResource(service, _ENCRYPTION if service == _ENCRYPTION else flat.spaceId, flat.path, tuple(actions))
+            GrantedResource(
+                service,
+                _ENCRYPTION if service == _ENCRYPTION else flat.spaceId,
+                flat.path,
+                tuple(actions),
+            )
             for service, actions in by_service.items()
         ]
     else:
         resources = [
-            GrantedResource(_short(one.service), one.space, one.path, _full(one.actions, _short(one.service)))
+            GrantedResource(
+                _short(one.service), one.space, one.path, _full(one.actions, _short(one.service))
+            )
             for one in form.resources
         ]
     try:
@@ -352,11 +395,16 @@ def _owner(form: _Form, at: str) -> Principal:
     try:
         return parse_principal(did if isinstance(did, str) else "")
     except CapabilityError:
-        _wrong(below(at, "ownerAddress" if did is None or address is not None else "ownerDID"), "is no owner")
+        _wrong(
+            below(at, "ownerAddress" if did is None or address is not None else "ownerDID"),
+            "is no owner",
+        )
 
 
 def _differs(how: str) -> InvalidPortableDelegation:
-    return InvalidPortableDelegation(f"the delegation's token differs from its description: {how}", hint=_HINT)
+    return InvalidPortableDelegation(
+        f"the delegation's token differs from its description: {how}", hint=_HINT
+    )
 
 
 def _wrong(path: str, what: str) -> NoReturn:
@@ -364,11 +412,12 @@ def _wrong(path: str, what: str) -> NoReturn:
     raise InvalidPortableDelegation(f"{subject} {what}", hint=_HINT)
 
 
-# --- describing --------------------------------------------------------------------------------------------------
+# --- describing -----------------------------------------------------------------------------------
 
 
 def _place(resource: Resource) -> str:
-    """Return a resource in one spelling: no path and an empty one are described alike, a network has one id."""
+    """Return a resource in one spelling: no path and an empty one are described alike, a network
+    has one id."""
     if isinstance(resource, SpaceResource):
         return SpaceResource(resource.space, resource.service, resource.path or None).text
     network = network_of(resource)
@@ -380,7 +429,9 @@ def _described_place(described: GrantedResource) -> str | None:
     if described.service == _ENCRYPTION:
         return _place(OpaqueResource(described.path))
     try:
-        return _place(SpaceResource(parse_space_id(described.space), described.service, described.path))
+        return _place(
+            SpaceResource(parse_space_id(described.space), described.service, described.path)
+        )
     except CapabilityError:
         return None
 
@@ -391,8 +442,12 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)
     return tuple(
-        GrantedResource(resource.service, resource.space.text, resource.path or "", tuple(abilities))
-        if isinstance(resource, SpaceResource)
-        else GrantedResource(_ENCRYPTION, _ENCRYPTION, _place(resource), tuple(abilities))
+        (
+            GrantedResource(
+                resource.service, resource.space.text, resource.path or "", tuple(abilities)
+            )
+            if isinstance(resource, SpaceResource)
+            else GrantedResource(_ENCRYPTION, _ENCRYPTION, _place(resource), tuple(abilities))
+        )
         for resource, abilities in actions.items()
     )

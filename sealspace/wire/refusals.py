@@ -29,22 +29,29 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _REPLAY_UNKNOWN = "duplicate invocation cannot be ruled out"
 _AFTER_A_RESTORE = (
-    "a node that was restored answers some minutes after the restore: wait and repeat; its start says from when on; "
-    "else set the clocks of this machine and of the node"
+    "a node that was restored answers some minutes after the restore: wait and repeat; its start"
+    " says from when on; else set the clocks of this machine and of the node"
 )
 # What the text of a 401 or 403 means; the groups are the error's own members.
 _UNAUTHORIZED: Final[tuple[tuple[Callable[..., Unauthorized], str], ...]] = (
-    # I36: the resource runs to the last " / " before an ability of the tinycloud family or ours. Blanks around it are
-    # taken off afterwards: an expression that looks for them takes minutes for a text of blanks.
+    # I36: the resource runs to the last " / " before an ability of the tinycloud family or ours.
+    # Blanks around it are taken off afterwards: an expression that looks for them takes minutes for
+    # a text of blanks.
     (
         ActionNotAuthorized,
-        r"(?m)^Unauthorized Action:(?P<resource>.*)/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$",
+        (
+            r"(?m)^Unauthorized"
+            r" Action:(?P<resource>.*)/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$"
+        ),
     ),
     (DelegationRevoked, r"^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(?P<cid>\w+)"),
     (ReleaseRefused, r"^release refused: (?P<reason>[\w-]+)"),
     (
         TokenOutsideWindow,
-        r"expired or not yet valid|lifetime exceeds|^invocation expired|^invocation not yet valid|^Child delegation ",
+        (
+            r"expired or not yet valid|lifetime exceeds|^invocation expired|^invocation not yet"
+            r" valid|^Child delegation "
+        ),
     ),
     (Unauthorized, ""),
 )
@@ -59,7 +66,9 @@ class _Problem(msgspec.Struct):
     hint: str = ""
 
 
-def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: str = "") -> NodeRefused:
+def refusal_of(
+    status: int, headers: Mapping[str, str], body: bytes, *, asked: str = ""
+) -> NodeRefused:
     """Return the exception for an answer that is no success; total, whatever the bytes."""
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     problem = _Problem()
@@ -68,7 +77,8 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: s
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             problem = msgspec.json.decode(body, type=_Problem)
         text = problem.detail or problem.title or problem.code
-    elif kind != "text/html":  # a framework page is HTML for people; only its status means something
+    elif kind != "text/html":
+        # a framework page is HTML for people; only its status means something
         text = body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")
     refusal = _refusal(status, text[:_MAX_TEXT_CHARS].strip(), asked)
     refusal.problem = problem.code[:100]

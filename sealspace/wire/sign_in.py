@@ -1,4 +1,5 @@
-"""Signing in: what is asked of a wallet or a key, and making sure that the spaces are hosted (J4, D43)."""
+"""Signing in: what is asked of a wallet or a key, and making sure that the spaces are hosted (J4,
+D43)."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +30,13 @@ from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
 
-from ..documents.manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities, served
+from ..documents.manifests import (
+    ACCOUNT_SPACE,
+    DEFAULT_SPACE,
+    ManifestRequest,
+    requested_capabilities,
+    served,
+)
 from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
@@ -70,20 +77,24 @@ class SignIn:
     """What a sign-in asks for.
 
     Attributes:
-        space: short name or full id of the primary space; None: "default", or what the manifests say.
+        space: short name or full id of the primary space; None: "default", or what the manifests
+            say.
         spaces: further spaces of the owner, asked for as a whole.
-        request: composed manifests; their resources are asked for in place of the primary space as a whole.
+        request: composed manifests; their resources are asked for in place of the primary space as
+            a whole.
         secrets: whether the owner's secrets are asked for.
-        spaces_rights: whether the rights to list and make the owner's spaces are asked for; see `Spaces.rights`.
+        spaces_rights: whether the rights to list and make the owner's spaces are asked for; see
+            `Spaces.rights`.
         network_abilities: abilities on the owner's default encryption network.
-        exactly: these capabilities in place of spaces, manifests, secrets and network: `space` then only names the
-            primary one; see `sealspace.apps.escalation.sign_in_for`. None: what the members above say.
-        leave_out_unserved: leave out what a manifest states for services that the node does not serve, instead of
-            refusing it.
+        exactly: these capabilities in place of spaces, manifests, secrets and network: `space` then
+            only names the primary one; see `sealspace.apps.escalation.sign_in_for`. None: what the
+            members above say.
+        leave_out_unserved: leave out what a manifest states for services that the node does not
+            serve, instead of refusing it.
         ttl_s: lifetime in seconds, at most 30 days.
-        received: delegations to the wallet that the session shall use too; what is asked for of other owners has to be
-            among them. The wallet passes on each in a separate message, one signature for each: the owner of any space
-            in a delegation can revoke all of it (W22).
+        received: delegations to the wallet that the session shall use too; what is asked for of
+            other owners has to be among them. The wallet passes on each in a separate message, one
+            signature for each: the owner of any space in a delegation can revoke all of it (W22).
         domain: authority that asks, shown to the person in the wallet.
         statement: the program's own text, shown before the sentence about the capabilities.
     """
@@ -103,18 +114,23 @@ class SignIn:
 
 
 async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
-    """Have a wallet sign one message to a fresh session key, and register it; raises as `Client.sign_in`."""
+    """Have a wallet sign one message to a fresh session key, and register it; raises as
+    `Client.sign_in`."""
     if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
         raise InvalidInput("a session lasts more than 0 s and at most 30 days")
     try:
         owner = parse_principal(wallet.did)
     except CapabilityError as exc:
-        raise InvalidInput("the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>") from exc
+        raise InvalidInput(
+            "the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>"
+        ) from exc
     received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
     for grant in received:
         require_recipient(grant, owner, holder="wallet")
     info = await caller.info()
-    capabilities = _own_part(owner, sign_in_capabilities(owner, asked, features=info.features), received)
+    capabilities = _own_part(
+        owner, sign_in_capabilities(owner, asked, features=info.features), received
+    )
     for grant in received:
         await register(caller, grant)
     seed = caller.entropy.token(32)
@@ -131,19 +147,41 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
     skipped = await register(caller, grant)
     if skipped:  # one more signature for all of them (D43, D44)
         host, hosting = await _hosting(caller, skipped)
-        await register(caller, sign_grant(caller, wallet, host, hosting, ttl_s=_HOST_GRANT_TTL_S, domain=asked.domain))
+        await register(
+            caller,
+            sign_grant(caller, wallet, host, hosting, ttl_s=_HOST_GRANT_TTL_S, domain=asked.domain),
+        )
         skipped = await register(caller, grant)
     _require_hosted(skipped)
-    handed_on = [await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain) for one in received]
+    handed_on = [
+        await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain)
+        for one in received
+    ]
     space = space_of(owner, _primary_space(asked))
-    return Session(signer=signer, owner=owner, space=space, grants=(grant, *handed_on), node_id=info.node_id, seed=seed)
+    return Session(
+        signer=signer,
+        owner=owner,
+        space=space,
+        grants=(grant, *handed_on),
+        node_id=info.node_id,
+        seed=seed,
+    )
 
 
 async def pass_on(
-    caller: Caller, wallet: Wallet, grant: Grant, signer: Ed25519Signer, *, ttl_s: float, domain: str
+    caller: Caller,
+    wallet: Wallet,
+    grant: Grant,
+    signer: Ed25519Signer,
+    *,
+    ttl_s: float,
+    domain: str,
 ) -> Grant:
-    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing else (W22)."""
-    passed_on = sign_grant(caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant)
+    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing
+    else (W22)."""
+    passed_on = sign_grant(
+        caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant
+    )
     await register(caller, passed_on)
     return passed_on
 
@@ -160,7 +198,8 @@ def sign_grant(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> Grant:
-    """Have a wallet sign a grant, which ends with the one that it rests on; `sign_message` describes the rest."""
+    """Have a wallet sign a grant, which ends with the one that it rests on; `sign_message`
+    describes the rest."""
     now = caller.clock.now()
     ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
     return read_grant(
@@ -179,8 +218,11 @@ def sign_grant(
     )
 
 
-async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
-    """Let a key act for itself, and have spaces of its own hosted; raises as `Client.sign_in_with_key`."""
+async def key_sign_in(
+    caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
+) -> Session:
+    """Let a key act for itself, and have spaces of its own hosted; raises as
+    `Client.sign_in_with_key`."""
     session = replace(key_session(key), node_id=await caller.node_id())
     if not spaces:
         return session
@@ -188,13 +230,18 @@ async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Seq
     wanted = _own_part(session.owner, [one for space in owned for one in _whole_space(space)], ())
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:
-        skipped = await register(caller, _own_grant(caller, session, *await _hosting(caller, skipped)))
+        skipped = await register(
+            caller, _own_grant(caller, session, *await _hosting(caller, skipped))
+        )
     _require_hosted(skipped)
     return replace(session, space=owned[0])
 
 
-def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]) -> tuple[Capability, ...]:
-    """Return the owner's own capabilities among those asked for; all others have to be in a received delegation."""
+def _own_part(
+    owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]
+) -> tuple[Capability, ...]:
+    """Return the owner's own capabilities among those asked for; all others have to be in a
+    received delegation."""
     named = {_place(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
@@ -216,11 +263,14 @@ def _place(one: Capability) -> str:
     return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
 
 
-def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[str] = ()) -> tuple[Capability, ...]:
+def sign_in_capabilities(
+    owner: Principal, asked: SignIn, *, features: Sequence[str] = ()
+) -> tuple[Capability, ...]:
     """Return what a wallet's sign-in asks for, distinct, in order.
 
-    The primary space (or the manifests' resources, as far as the node serves them), the right to see and end what was
-    delegated, the secrets, and the owner's default network; or `exactly` what was named.
+    The primary space (or the manifests' resources, as far as the node serves them), the right to
+    see and end what was delegated, the secrets, and the owner's default network; or `exactly` what
+    was named.
     """
     if asked.exactly is not None:
         if not asked.exactly:
@@ -232,15 +282,21 @@ def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[
         wanted += _whole_space(primary)
     else:
         resources = served(asked.request.resources, features, leave_out=asked.leave_out_unserved)
-        wanted += requested_capabilities(resources, space_id=lambda name: space_of(owner, name).text)
+        wanted += requested_capabilities(
+            resources, space_id=lambda name: space_of(owner, name).text
+        )
         wanted += _account_of(primary)
     for name in asked.spaces:
         wanted += _whole_space(space_of(owner, name))
     if asked.spaces_rights:
-        wanted += [space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES]
+        wanted += [
+            space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES
+        ]
     if asked.secrets:
         secrets = space_of(owner, SECRETS_SPACE)
-        wanted += [space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES]
+        wanted += [
+            space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES
+        ]
     network = network_of_owner(owner)
     wanted += [capability(network.text, ability) for ability in asked.network_abilities]
     return distinct_capabilities(wanted)
@@ -249,27 +305,34 @@ def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     """Post a delegation and return the spaces in it that are not hosted (J2).
 
-    Posting is idempotent, so it is repeatable; a delegation is not used up by it. Of the spaces that the node lists as
-    skipped, only those of this delegation count: no owner is made to sign for others.
+    Posting is idempotent, so it is repeatable; a delegation is not used up by it. Of the spaces
+    that the node lists as skipped, only those of this delegation count: no owner is made to sign
+    for others.
     """
     request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
     skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
     resources = (one.resource for one in grant.capabilities)
-    named = dict.fromkeys(resource.space for resource in resources if isinstance(resource, SpaceResource))
+    named = dict.fromkeys(
+        resource.space for resource in resources if isinstance(resource, SpaceResource)
+    )
     return tuple(space for space in named if space.text in skipped)
 
 
 async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
     """Ask under which DID the node hosts spaces (J3), and return it with what is granted to it."""
     path = f"/peer/generate/{path_segment(spaces[0].text)}"
-    answer = await caller.transport.require(Request("GET", path, repeatable=True, max_answer_bytes=4096))
+    answer = await caller.transport.require(
+        Request("GET", path, repeatable=True, max_answer_bytes=4096)
+    )
     did = answer.body.decode("ascii", "replace")
     if not did.startswith("did:key:z") or not did.removeprefix("did:key:").isalnum():
         raise MalformedAnswer("the node's answer is no DID")
     return did, [space_capability(space, "space", None, HOST) for space in spaces]
 
 
-def _own_grant(caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]) -> Grant:
+def _own_grant(
+    caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]
+) -> Grant:
     """Return a key's delegation of its own spaces; needs no parent."""
     return read_grant(
         mint(
@@ -293,12 +356,17 @@ def _primary_space(asked: SignIn) -> str:
 
 
 def _whole_space(space: SpaceId) -> list[Capability]:
-    return [*(space_capability(space, "kv", None, ability) for ability in KV_ABILITIES), *_account_of(space)]
+    return [
+        *(space_capability(space, "kv", None, ability) for ability in KV_ABILITIES),
+        *_account_of(space),
+    ]
 
 
 def _account_of(space: SpaceId) -> list[Capability]:
     """Return the rights to see what was delegated in a space, and to end it."""
-    delegation = [space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES]
+    delegation = [
+        space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES
+    ]
     return [space_capability(space, "capabilities", None, CAPABILITIES_READ), *delegation]
 
 

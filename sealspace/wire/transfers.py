@@ -3,7 +3,15 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
 
@@ -24,10 +32,12 @@ MOST_WRITES: Final = 250
 """What a node takes in one token."""
 
 MAX_SMALL_BYTES: Final = 64 * 1024
-"""A larger value is written by itself: a node keeps it beside its commits, of which each has a bound of rows."""
+"""A larger value is written by itself: a node keeps it beside its commits, of which each has a
+bound of rows."""
 
 _MAX_VALUES_BYTES: Final = 4 * 1024 * 1024  # a node's commit holds twice as much, metadata included
-_MAX_KEYS_BYTES: Final = 96 * 1024  # keys stand in the token, and a node reads a header line of 384 KiB
+# keys stand in the token, and a node reads a header line of 384 KiB
+_MAX_KEYS_BYTES: Final = 96 * 1024
 _PER_CAPABILITY_BYTES: Final = 160  # the space and the ability beside each key, at most
 
 
@@ -44,10 +54,14 @@ def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Divide values into commits that a node takes: small ones together, each large one by itself, in this order."""
+    """Divide values into commits that a node takes: small ones together, each large one by itself,
+    in this order."""
     sizes = {key: len(part.body) for key, part in parts.items()}
     large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
-    return _packed({key: size for key, size in sizes.items() if size <= MAX_SMALL_BYTES}, MOST_WRITES) + large
+    return (
+        _packed({key: size for key, size in sizes.items() if size <= MAX_SMALL_BYTES}, MOST_WRITES)
+        + large
+    )
 
 
 def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
@@ -56,14 +70,21 @@ def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
     for key, size_bytes in sizes.items():
         keys_bytes += len(key.encode()) + _PER_CAPABILITY_BYTES
         values_bytes += size_bytes
-        if not packs or len(packs[-1]) == most or keys_bytes > _MAX_KEYS_BYTES or values_bytes > _MAX_VALUES_BYTES:
+        if (
+            not packs
+            or len(packs[-1]) == most
+            or keys_bytes > _MAX_KEYS_BYTES
+            or values_bytes > _MAX_VALUES_BYTES
+        ):
             packs.append([])
             keys_bytes, values_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES, size_bytes
         packs[-1].append(key)
     return packs
 
 
-async def in_order(packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+async def in_order(
+    packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]
+) -> None:
     """Await the write of each pack of keys."""
     done: list[str] = []
     for number, keys in enumerate(packs):
@@ -78,12 +99,19 @@ async def in_order(packs: Sequence[Sequence[str]], write: Callable[[Sequence[str
 
 
 def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
-    """Return a form with one part for each value, and its content type; a key is percent-encoded once more."""
+    """Return a form with one part for each value, and its content type; a key is percent-encoded
+    once more."""
     boundary = entropy.token(24).hex()
     pieces: list[bytes] = []
     for key, part in parts.items():
         name = f'Content-Disposition: form-data; name="{path_segment(key)}"'
-        lines = [f"--{boundary}", name, *(f"{header}: {text}" for header, text in part.headers.items()), "", ""]
+        lines = [
+            f"--{boundary}",
+            name,
+            *(f"{header}: {text}" for header, text in part.headers.items()),
+            "",
+            "",
+        ]
         pieces += ["\r\n".join(lines).encode("ascii"), part.body, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
     return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
@@ -123,7 +151,8 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
 
 
 def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
-    """Return the values that were there, in the order of the keys, each compared with its version."""
+    """Return the values that were there, in the order of the keys, each compared with its
+    version."""
     results = decoded(_RESULTS, answer, "that to a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node read other keys than were asked for")
@@ -154,7 +183,8 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
-    """Yield the body of a value, and compare it with its version at the end (M1); raises TransferBroken."""
+    """Yield the body of a value, and compare it with its version at the end (M1); raises
+    TransferBroken."""
     digest = blake3()
     try:
         async for piece in stream.pieces():
@@ -170,14 +200,18 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
-    """Write a value to a file. A path is replaced as a whole when everything is there, and else left as it was."""
+    """Write a value to a file. A path is replaced as a whole when everything is there, and else
+    left as it was."""
     if not isinstance(to, str | Path):
         await _copy(stream, to, progress)
         return
     path = Path(to)
     if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
         # A superuser may replace /dev/stdout, for everybody.
-        raise InvalidInput(f"{path} is no regular file", hint="name a file, or open it yourself and pass the open file")
+        raise InvalidInput(
+            f"{path} is no regular file",
+            hint="name a file, or open it yourself and pass the open file",
+        )
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     file = await asyncio.to_thread(draft.open, "xb")
     try:
@@ -204,15 +238,20 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
 
 
 async def upload_of(source: Source, progress: Progress | None) -> Upload:
-    """Return a source as a body, which can be sent again where its size is known; raises InvalidInput, OSError."""
+    """Return a source as a body, which can be sent again where its size is known; raises
+    InvalidInput, OSError."""
     if isinstance(source, str | Path):
         path = Path(source)
         found = await asyncio.to_thread(path.stat)
         if not stat.S_ISREG(found.st_mode):
-            raise InvalidInput(f"{path} is no regular file", hint="open it yourself, and pass the open file")
+            raise InvalidInput(
+                f"{path} is no regular file", hint="open it yourself, and pass the open file"
+            )
         return Upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):
-        raise InvalidInput("an upload reads a file or pieces", hint="bytes and texts are written by `put`")
+        raise InvalidInput(
+            "an upload reads a file or pieces", hint="bytes and texts are written by `put`"
+        )
     if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
     if isinstance(source, AsyncIterable):
@@ -220,7 +259,8 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
     if isinstance(source, Iterable):
         return Upload(lambda: _of_iterable(source), None, progress)
     raise InvalidInput(
-        f"{type(source).__name__} is no source of bytes", hint="pass a path, an open binary file or pieces"
+        f"{type(source).__name__} is no source of bytes",
+        hint="pass a path, an open binary file or pieces",
     )
 
 

@@ -1,8 +1,9 @@
-"""Requests to one node: bounded, retried only where a second try cannot do harm, errors mapped to typed ones.
+"""Requests to one node: bounded, retried only where a second try cannot do harm, errors mapped to
+typed ones.
 
-A token is valid once. Therefore a request does not carry a token but a way to mint one, and every try mints its own;
-nothing here ever sends a used token again. A request whose fate is unknown (the connection broke after it was sent) is
-tried again only if it says that it is repeatable.
+A token is valid once. Therefore a request does not carry a token but a way to mint one, and every
+try mints its own; nothing here ever sends a used token again. A request whose fate is unknown (the
+connection broke after it was sent) is tried again only if it says that it is repeatable.
 
 A node that is slow is waited for as long as bytes move; see `TransportSettings.timeout_s`.
 
@@ -44,7 +45,8 @@ Progress: TypeAlias = Callable[[int, int | None], object]
 
 @dataclass
 class Upload:
-    """A body that is read while it is sent, from its beginning for each try; one of known size has to keep it."""
+    """A body that is read while it is sent, from its beginning for each try; one of known size has
+    to keep it."""
 
     pieces: Callable[[], AsyncIterator[bytes]]
     size_bytes: int | None
@@ -58,7 +60,8 @@ class Upload:
             async for piece in self.pieces():
                 if not isinstance(piece, bytes | bytearray | memoryview):
                     raise InvalidInput(
-                        f"the source gives {type(piece).__name__}, not bytes", hint="open files with `rb`"
+                        f"the source gives {type(piece).__name__}, not bytes",
+                        hint="open files with `rb`",
                     )
                 moved_bytes += len(piece)
                 if self.size_bytes is not None and moved_bytes > self.size_bytes:
@@ -70,7 +73,8 @@ class Upload:
                     self.progress(moved_bytes, self.size_bytes)
             if self.size_bytes not in (None, moved_bytes):
                 raise InvalidInput(
-                    "the file changed its size while it was read", hint="upload it when nobody writes to it"
+                    "the file changed its size while it was read",
+                    hint="upload it when nobody writes to it",
                 )
         except Exception as exc:
             self.failure = exc  # the HTTP library puts an error of its own in its place
@@ -78,7 +82,8 @@ class Upload:
 
 
 class Pace:
-    """What one try may still wait for the node: waiting uses time up, and bytes that move earn it back."""
+    """What one try may still wait for the node: waiting uses time up, and bytes that move earn it
+    back."""
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
@@ -86,7 +91,8 @@ class Pace:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Bound what is done in the block by the time that is left, and take it off; raises TimeoutError."""
+        """Bound what is done in the block by the time that is left, and take it off; raises
+        TimeoutError."""
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
                 yield
@@ -129,7 +135,8 @@ def _now_s() -> float:
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Longest answer unless the request says otherwise. Values may be larger: `Kv.get` has its own bound."""
+"""Longest answer unless the request says otherwise. Values may be larger: `Kv.get` has its own
+bound."""
 
 MAX_ERROR_BYTES = 64 * 1024
 """Longest answer that is not a success; it is for people, and cut when it is shown."""
@@ -167,12 +174,20 @@ class Request:
     @property
     def subject(self) -> str:
         """What errors say that was asked for: no query, which may hold a nonce, and no token."""
-        return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[:_MAX_ASKED_CHARS]
+        return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[
+            :_MAX_ASKED_CHARS
+        ]
 
 
 def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = False) -> Request:
     """Return a request with a JSON body."""
-    return Request(method, path, headers={"Content-Type": "application/json"}, body=body, serves_once=serves_once)
+    return Request(
+        method,
+        path,
+        headers={"Content-Type": "application/json"},
+        body=body,
+        serves_once=serves_once,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +220,8 @@ class Answer:
 
 
 def path_segment(text: str) -> str:
-    """Percent-encode a text as one path segment, as `encodeURIComponent` does (every ":" and "/" included)."""
+    """Percent-encode a text as one path segment, as `encodeURIComponent` does (every ":" and "/"
+    included)."""
     return quote(text, safe="!'()*")
 
 
@@ -223,7 +239,8 @@ class Transport:
         """Awaited before each try that carries a token; what it raises ends the request unsent."""
 
     async def check_node(self) -> None:
-        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one."""
+        """Run the check that precedes a token: for answers that are trusted, or sealed to, without
+        one."""
         self.require_open("a request to the node")
         if self.before_tokens is not None:
             await self.before_tokens()
@@ -247,7 +264,8 @@ class Transport:
             raise ClientClosed(f"{asked}: this client of {self.url} was closed")
 
     def leave_connections(self) -> None:
-        """Give up the connections without closing them; they are kept, because collecting them would close them."""
+        """Give up the connections without closing them; they are kept, because collecting them
+        would close them."""
         self._left.append(self._session)
         self._session = None
 
@@ -263,20 +281,23 @@ class Transport:
     async def exchange(self, request: Request) -> Answer:
         """Make a request and return the node's answer, a refusal included.
 
-        A 503 says that nothing was done, so it is tried again with a fresh token, unless the request serves once; so is
-        a connection that was never made. A connection that broke, or took too long, is tried again only for a
-        repeatable request.
+        A 503 says that nothing was done, so it is tried again with a fresh token, unless the
+        request serves once; so is a connection that was never made. A connection that broke, or
+        took too long, is tried again only for a repeatable request.
         """
         return await self._retried(request, Stream.whole)
 
     async def stream(self, request: Request) -> "Stream":
-        """Make a request and return the node's answer with its body unread; the caller closes it."""
+        """Make a request and return the node's answer with its body unread; the caller closes
+        it."""
         tried = await self._retried(request, Stream.unread_if_success)
         if isinstance(tried, Stream):
             return tried
         raise tried.refusal()
 
-    async def _retried(self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]") -> "_Tried":
+    async def _retried(
+        self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]"
+    ) -> "_Tried":
         tries_left = self._settings.tries
         pause_s = self._settings.backoff_s
         what = request.subject
@@ -294,13 +315,16 @@ class Transport:
                     raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
             except (TimeoutError, aiohttp.ClientError) as exc:
                 if isinstance(request.body, Upload) and request.body.failure is not None:
-                    # What the source of the body raised, in place of what the HTTP library made of it.
+                    # What the source of the body raised, in place of what the HTTP library made of
+                    # it.
                     raise request.body.failure from exc
                 if tries_left <= 0 or not request.repeatable:
                     if isinstance(exc, TimeoutError):
                         waited = f"within {self._settings.timeout_s:g} s"
                         raise NodeTimeout(f"{what}: no answer from {self.url} {waited}") from exc
-                    raise NodeUnreachable(f"{what}: the connection to {self.url} broke off") from exc
+                    raise NodeUnreachable(
+                        f"{what}: the connection to {self.url} broke off"
+                    ) from exc
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
@@ -309,7 +333,8 @@ class Transport:
         self.require_open(request.subject)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `Pace` bounds every wait
+                # `Pace` bounds every wait
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 headers={"Accept-Encoding": "identity"},
                 auto_decompress=False,
                 trust_env=False,
@@ -346,8 +371,11 @@ class _BrokeOff(aiohttp.ClientError):
     """The connection broke after the request may have been sent."""
 
 
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep the library from repeating GET and PUT by itself: the repeated request would carry a used token."""
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep the library from repeating GET and PUT by itself: the repeated request would carry a
+    used token."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -398,7 +426,9 @@ class Stream:
                 return
             self.moved_bytes += len(chunk)
             if self.moved_bytes > self._max_bytes:
-                raise ResponseTooLarge(f"{self.asked}: the answer is longer than {self._max_bytes} bytes")
+                raise ResponseTooLarge(
+                    f"{self.asked}: the answer is longer than {self._max_bytes} bytes"
+                )
             yield chunk
 
 
@@ -423,7 +453,10 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
     if parsed.scheme == "http" and not allow_plain_http and not _is_loopback(host):
         raise InvalidInput(
             "plain http:// is only for a node on this machine",
-            hint="use https://, or pass TransportSettings(allow_plain_http=True) on a network you trust",
+            hint=(
+                "use https://, or pass TransportSettings(allow_plain_http=True) on a network you"
+                " trust"
+            ),
             step="use https://",
         )
     return str(parsed).rstrip("/")

@@ -26,7 +26,8 @@ class Value:
 
 
 def whole_value_of(answer: Answer) -> Value:
-    """Read a value from an answer that holds its body, compared with its version; raises TransferBroken."""
+    """Read a value from an answer that holds its body, compared with its version; raises
+    TransferBroken."""
     require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
     return value_of(answer, answer.body)
 
@@ -34,12 +35,15 @@ def whole_value_of(answer: Answer) -> Value:
 def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
     """Compare the BLAKE3 of a body, in hex, with the version that the node announced (M1, J16).
 
-    An ETag of another form says nothing about the body. One of this form is not signed either: the comparison finds
-    bodies that were damaged or changed alone, not a party on the way that changes both.
+    An ETag of another form says nothing about the body. One of this form is not signed either: the
+    comparison finds bodies that were damaged or changed alone, not a party on the way that changes
+    both.
     """
     announced = _DIGEST.fullmatch(answer.headers.get("ETag", ""))
     if announced is not None and announced[1] != digest:
-        raise TransferBroken(f"{answer.asked}: the bytes are not those of the ETag", moved_bytes=moved_bytes)
+        raise TransferBroken(
+            f"{answer.asked}: the bytes are not those of the ETag", moved_bytes=moved_bytes
+        )
 
 
 def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
@@ -49,7 +53,12 @@ def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
         for name, text in answer.headers.items()
         if name.lower().startswith(_METADATA_PREFIX)
     }
-    return Value(body=body, etag=etag_of(answer), content_type=answer.headers.get("Content-Type"), metadata=own)
+    return Value(
+        body=body,
+        etag=etag_of(answer),
+        content_type=answer.headers.get("Content-Type"),
+        metadata=own,
+    )
 
 
 def etag_of(answer: Answer | Stream) -> str:
@@ -61,7 +70,8 @@ def etag_of(answer: Answer | Stream) -> str:
 
 
 def bytes_of(body: object) -> bytes:
-    """Return what is stored; the HTTP library would send a mapping as a form, and that would be stored."""
+    """Return what is stored; the HTTP library would send a mapping as a form, and that would be
+    stored."""
     if isinstance(body, str):
         try:
             return body.encode()
@@ -73,9 +83,14 @@ def bytes_of(body: object) -> bytes:
     raise InvalidInput("a value is bytes or a text", hint=hint, step="write it as JSON")
 
 
-def stored_headers(body: object, content_type: str | None, metadata: Mapping[str, str] | None) -> dict[str, str]:
+def stored_headers(
+    body: object, content_type: str | None, metadata: Mapping[str, str] | None
+) -> dict[str, str]:
     """Return the headers that are stored with a value."""
-    headers = {_METADATA_PREFIX + _header_name(name): header_value(text) for name, text in (metadata or {}).items()}
+    headers = {
+        _METADATA_PREFIX + _header_name(name): header_value(text)
+        for name, text in (metadata or {}).items()
+    }
     if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
         raise InvalidInput(f"metadata is longer than {_MAX_METADATA_BYTES} bytes")
     if content_type is None and isinstance(body, str):

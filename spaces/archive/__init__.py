@@ -1,1 +1,2 @@
-"""Archives: all rows of a store at one moment and every body they name; backup, restore, check and moves."""
+"""Archives: all rows of a store at one moment and every body they name; backup, restore, check and
+moves."""

@@ -9,15 +9,15 @@
     blobs/<2 hex>/<name>          a body, named as in a data folder: space, BLAKE3, generation
     digest                        BLAKE3 in hexadecimal of all bytes before this member, and a line feed
 
-An earlier version wrote format 1, of stores on LMDB alone: without settings, and with the LMDB file itself, in the
-parts `store/data.mdb.00000` and on.
+An earlier version wrote format 1, of stores on LMDB alone: without settings, and with the LMDB file
+itself, in the parts `store/data.mdb.00000` and on.
 
-The reader takes ordinary files with short names and nothing else, checks every byte of padding, and unpacks nothing:
-its caller decides what becomes of a member. `tarfile` itself keeps every member in memory, reads headers of any length,
-follows links, and takes a damaged header for the end.
+The reader takes ordinary files with short names and nothing else, checks every byte of padding, and
+unpacks nothing: its caller decides what becomes of a member. `tarfile` itself keeps every member in
+memory, reads headers of any length, follows links, and takes a damaged header for the end.
 
-A backup is taken in this order: the lock that keeps bodies; the mark, which is one read transaction, for the rows;
-then, the transaction ended, the bodies that those rows name.
+A backup is taken in this order: the lock that keeps bodies; the mark, which is one read
+transaction, for the rows; then, the transaction ended, the bodies that those rows name.
 
 Example:
     archive = ArchiveWriter(stream, require_space, made_at=header.marked_at)
@@ -109,18 +109,22 @@ def parse_header(contents: bytes) -> Header:
         raise BackupDamaged("the file is no backup of this version, or was altered") from exc
     names = folder.split(b"/")
     is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
-    if not is_path or max(map(len, names)) > _MAX_FILE_NAME_BYTES:  # a node looks there before it serves (BK6)
+    # a node looks there before it serves (BK6)
+    if not is_path or max(map(len, names)) > _MAX_FILE_NAME_BYTES:
         raise BackupDamaged("the backup was altered: the folder that it names is none")
     return header
 
 
 class ArchiveWriter:
-    """Writes members at the time `made_at`, and hashes everything; `require_space` is called before each write.
+    """Writes members at the time `made_at`, and hashes everything; `require_space` is called before
+    each write.
 
     Each method raises StoreFull where there is no free space, and OSError where the disk refuses.
     """
 
-    def __init__(self, stream: BinaryIO, require_space: Callable[[], None], *, made_at: float) -> None:
+    def __init__(
+        self, stream: BinaryIO, require_space: Callable[[], None], *, made_at: float
+    ) -> None:
         self._stream = stream
         self._require_space = require_space
         self._made_at = int(made_at)
@@ -173,11 +177,12 @@ class ArchiveReader:
         self.size_bytes = 0
 
     def members(self) -> Iterator[str]:
-        """Yield the names of members; what the caller left of one is skipped. The last is the digest, and is compared.
+        """Yield the names of members; what the caller left of one is skipped. The last is the
+        digest, and is compared.
 
         Raises:
-            BackupDamaged: the file is no backup, or was cut short or altered. Only the end of the iteration says that
-                all of it is whole.
+            BackupDamaged: the file is no backup, or was cut short or altered. Only the end of the
+                iteration says that all of it is whole.
         """
         is_whole = False
         while True:
@@ -214,7 +219,8 @@ class ArchiveReader:
         return b"".join(self.pieces())
 
     def _header(self) -> TarInfo | None:
-        """Read the header of a member, with its name where that is long; None at the end of the archive."""
+        """Read the header of a member, with its name where that is long; None at the end of the
+        archive."""
         if (block := self._read(BLOCKSIZE)) == _ZEROS:
             return None
         info = _parsed(block)
@@ -236,7 +242,9 @@ class ArchiveReader:
     def _read(self, size_bytes: int) -> bytes:
         data = self._stream.read(size_bytes) if size_bytes >= 0 else b""  # below 0: all of the file
         if len(data) != size_bytes:
-            raise BackupDamaged("the backup was cut short" if self.size_bytes else "the file is no backup")
+            raise BackupDamaged(
+                "the backup was cut short" if self.size_bytes else "the file is no backup"
+            )
         self._hasher.update(data)
         self.size_bytes += size_bytes
         return data
@@ -251,7 +259,8 @@ def _parsed(block: bytes) -> TarInfo:
 
 @contextmanager
 def full_disk(what: str) -> Iterator[None]:
-    """Raise StoreFull where the operating system says that there is no free space; `what` is written."""
+    """Raise StoreFull where the operating system says that there is no free space; `what` is
+    written."""
     try:
         yield
     except OSError as exc:
@@ -261,7 +270,8 @@ def full_disk(what: str) -> Iterator[None]:
 
 
 RESERVE_BYTES: Final = 256 * 1024 * 1024
-"""Free space left on the disk of the store: as much as bodies leave, so that the node goes on writing."""
+"""Free space left on the disk of the store: as much as bodies leave, so that the node goes on
+writing."""
 
 
 class TakenBackup(msgspec.Struct, rename="camel"):
@@ -277,12 +287,15 @@ class TakenBackup(msgspec.Struct, rename="camel"):
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file of mode 0600 beside its name, and give it the name, durably, when the block ends without an
-    error."""
+    """Write a file of mode 0600 beside its name, and give it the name, durably, when the block ends
+    without an error."""
     folder = path.absolute().parent
     if os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, "exists already; a backup never replaces a file", str(path))
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")  # short: no name is too long for it
+        raise FileExistsError(
+            errno.EEXIST, "exists already; a backup never replaces a file", str(path)
+        )
+    # short: no name is too long for it
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
     try:
         with full_disk("the backup"):  # closing writes what is left, and may fail
             with os.fdopen(descriptor, "wb") as stream:
@@ -290,7 +303,8 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
                 stream.flush()
                 os.fsync(stream.fileno())
             try:
-                path.hardlink_to(name)  # unlike a rename, it replaces nothing: another process may have taken the name
+                # unlike a rename, it replaces nothing: another process may have taken the name
+                path.hardlink_to(name)
             except FileExistsError:
                 raise
             except OSError:  # a file system without hard links
@@ -328,7 +342,8 @@ async def take_backup(
         raise RecordDamaged("no node was started on this store yet")
     with tempfile.TemporaryFile() as names:
         async with rows.bodies_stay():  # BK2: before the mark
-            taken = TakenBackup(marked_at=clock.now())  # what was acknowledged until now is in the snapshot (BK1)
+            # what was acknowledged until now is in the snapshot (BK1)
+            taken = TakenBackup(marked_at=clock.now())
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
                 format=2,
@@ -360,7 +375,8 @@ async def take_backup(
 
 
 def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
-    """Return what raises StoreFull once the backup has come to the reserve of the store's disk (BK3)."""
+    """Return what raises StoreFull once the backup has come to the reserve of the store's disk
+    (BK3)."""
     is_same_disk = os.fstat(stream.fileno()).st_dev == store_folder.stat().st_dev
 
     def require_space() -> None:
@@ -373,9 +389,14 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
 
 
 async def _add_body(
-    objects: ObjectStore, archive: ArchiveWriter, name: ObjectName, size_bytes: int, taken: TakenBackup
+    objects: ObjectStore,
+    archive: ArchiveWriter,
+    name: ObjectName,
+    size_bytes: int,
+    taken: TakenBackup,
 ) -> None:
-    """Copy a body; of one that is missing or damaged the archive has a member that does not have its digest (BK3)."""
+    """Copy a body; of one that is missing or damaged the archive has a member that does not have
+    its digest (BK3)."""
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"
     try:
         body = await objects.open(name, size_bytes=size_bytes)

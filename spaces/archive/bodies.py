@@ -28,7 +28,8 @@ _NOTE: Final = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Note the name and size of each body that heads refer to; rows that do not decode are passed over."""
+    """Note the name and size of each body that heads refer to; rows that do not decode are passed
+    over."""
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
             continue
@@ -52,8 +53,11 @@ def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
         yield ObjectName(space16, digest, generation), size_bytes
 
 
-async def keep_body(target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]) -> int | None:
-    """Write a body under its name; return its size, or None if its digest is another: then nothing is kept."""
+async def keep_body(
+    target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]
+) -> int | None:
+    """Write a body under its name; return its size, or None if its digest is another: then nothing
+    is kept."""
     incoming = await target.begin()
     try:
         async for piece in pieces:
@@ -88,10 +92,11 @@ async def move_bodies(
     to: str,
     progress: Callable[[int], None],
 ) -> MovedBodies:
-    """Copy all bodies, compared with their digests, and record where they are; the source is left as it is.
+    """Copy all bodies, compared with their digests, and record where they are; the source is left
+    as it is.
 
-    An interrupted move continues when it is run again: a body has its name in the target only when it is complete.
-    Until all are there, every node looks for them in the source.
+    An interrupted move continues when it is run again: a body has its name in the target only when
+    it is complete. Until all are there, every node looks for them in the source.
     """
     if await recorded_place(store) not in (origin, to):
         raise BodiesElsewhere("the store has its bodies in a third place")
@@ -106,7 +111,8 @@ async def move_bodies(
                     pass
             except RecordDamaged:  # it is not there yet
                 async with await source.open(name, size_bytes=size_bytes) as body:
-                    await keep_body(target, name, body.pieces())  # which raise unless they have the digest
+                    # which raise unless they have the digest
+                    await keep_body(target, name, body.pieces())
                 moved.copied += 1
             moved.bodies += 1
             moved.size_bytes += size_bytes

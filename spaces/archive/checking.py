@@ -1,23 +1,27 @@
-"""The whole check of a store: rows and counters at one moment, then the bodies that those rows name.
+"""The whole check of a store: rows and counters at one moment, then the bodies that those rows
+name.
 
-Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. Pages of a file of LMDB
-that is cut short or overwritten can end the process by a signal: run it in one of its own.
+Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup.
+Pages of a file of LMDB that is cut short or overwritten can end the process by a signal: run it in
+one of its own.
 
 A row has to be one of its kind: it decodes, lies under its own key, and has its digests.
 
-A row books amounts to accounts, which are keys of counters or objects: a value what its row takes, a weighed row its
-weight, a head one reference to its body; a counter books its own value, negative. An account is right when all bookings
-of a store add up to zero.
+A row books amounts to accounts, which are keys of counters or objects: a value what its row takes,
+a weighed row its weight, a head one reference to its body; a counter books its own value, negative.
+An account is right when all bookings of a store add up to zero.
 
-Opaque here are networks, evidence, receipts and collateral, which belong to a layer above; `check_store` takes readers
-of them. The signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour
-and address are not compared: the rows they counted are gone.
+Opaque here are networks, evidence, receipts and collateral, which belong to a layer above;
+`check_store` takes readers of them. The signatures of delegations and of the audit chain are not
+verified again. The counters of new owners by hour and address are not compared: the rows they
+counted are gone.
 
-A delegation has to have each row that its registration wrote, and is counted in an account of each kind of index by the
-rows found. Each index row subtracts one, so an orphaned index row leaves a negative balance. Tolerated, because the
-node tolerates it: spellings (`I`) of a delegation that is gone, until they are swept; the mark of a delegation that was
-revoked as it was removed; a session (`t`) that today's rules would not file; a delegation without an own expiry whose
-row in `E` was swept.
+A delegation has to have each row that its registration wrote, and is counted in an account of each
+kind of index by the rows found. Each index row subtracts one, so an orphaned index row leaves a
+negative balance. Tolerated, because the node tolerates it: spellings (`I`) of a delegation that is
+gone, until they are swept; the mark of a delegation that was revoked as it was removed; a session
+(`t`) that today's rules would not file; a delegation without an own expiry whose row in `E` was
+swept.
 """
 
 import hashlib
@@ -118,7 +122,10 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
         return
     delegation = found.delegation
     yield kept_counter(x16(delegation.delegator)), 1
-    require(key == delegation_key(delegation.content_key), "a delegation lies under another key than its own")
+    require(
+        key == delegation_key(delegation.content_key),
+        "a delegation lies under another key than its own",
+    )
     rows = _rows_of(found)
     missing = set()
     for name, value in rows.items():
@@ -132,8 +139,13 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
         yield session[:1], 1
     # It can be indexed by the expiry of its closure, or by its own.
     times = {found.expires_at, delegation.expires_at} - {None}
-    names = {expiry_key(micros8(at), newest8(found.registered_at), delegation.content_key) for at in times}
-    ends = [row for row in map(get, names) if row is not None and row.value == delegation.content_key]
+    names = {
+        expiry_key(micros8(at), newest8(found.registered_at), delegation.content_key)
+        for at in times
+    }
+    ends = [
+        row for row in map(get, names) if row is not None and row.value == delegation.content_key
+    ]
     yield EXPIRY_PREFIX, len(ends)
     if not ends and delegation.expires_at is not None:
         missing.add(EXPIRY_PREFIX)
@@ -142,12 +154,17 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
 
 
 def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the rows that a registration wrote, but for itself and its expiry; None for a value that changes."""
+    """Return the rows that a registration wrote, but for itself and its expiry; None for a value
+    that changes."""
     try:
         puts = registration_puts(found)[1:]
     except TooManySpaces as exc:
         raise RecordDamaged("a delegation names more spaces than are allowed") from exc
-    return {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
+    return {
+        put.key: None if put.key[:1] == b"L" else put.value
+        for put in puts
+        if put.key[:1] != EXPIRY_PREFIX
+    }
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
@@ -158,7 +175,9 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     if kind == ALIASES_PREFIX:
         require(len(key) == 1 + _CONTENT_BYTES, "a key does not have the length of its kind")
         return
-    require(get(delegation_key(content)) is not None, "an index leads to a delegation that is not there")
+    require(
+        get(delegation_key(content)) is not None, "an index leads to a delegation that is not there"
+    )
     yield kind, -1
 
 
@@ -189,7 +208,8 @@ def _cut(get: Get) -> int:
 
 
 def _hash_of_entry(number: int, get: Get) -> str:
-    """Return the hash that follows from the entry with a number, or from what the chain begins with."""
+    """Return the hash that follows from the entry with a number, or from what the chain begins
+    with."""
     if number == 0:
         identity = get(IDENTITY_KEY)
         require(identity is not None, "the store has no identity")
@@ -203,11 +223,17 @@ def _hash_of_entry(number: int, get: Get) -> str:
 
 
 def check_entry(key: bytes, record: Record, get: Get) -> None:
-    """Check that an entry of the audit chain follows from the one before; those cut off are about to be removed."""
+    """Check that an entry of the audit chain follows from the one before; those cut off are about
+    to be removed."""
     entry, number = _numbered(record, "an entry"), int.from_bytes(key[1:], "big")
-    require(key == sealed_key(number) and entry.number == number, "an entry lies under another number")
+    require(
+        key == sealed_key(number) and entry.number == number, "an entry lies under another number"
+    )
     head = get(AUDIT_CHAIN_KEY)
-    require(head is not None and number <= chain_head(head).number, "an entry is beyond the end of the audit chain")
+    require(
+        head is not None and number <= chain_head(head).number,
+        "an entry is beyond the end of the audit chain",
+    )
     if number > _cut(get):
         follows = entry.previous == _hash_of_entry(number - 1, get)
         require(follows, f"entry {number} of the audit chain does not follow from the one before")
@@ -216,14 +242,22 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
 def check_head(key: bytes, record: Record, get: Get) -> None:
     """Check that a signed head is over the entry with its number."""
     head, number = _numbered(record, "a head"), int.from_bytes(key[1:], "big")
-    require(key == audit_head_key(number) and head.number == number, "a head lies under another number")
+    require(
+        key == audit_head_key(number) and head.number == number, "a head lies under another number"
+    )
     if number > _cut(get):
-        require(head.hash == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
+        require(
+            head.hash == _hash_of_entry(number, get),
+            "a head of the audit chain is over another entry",
+        )
 
 
 def _chain(key: bytes, record: Record, get: Get) -> None:
     head = chain_head(record)
-    require(head.hash.hex() == _hash_of_entry(head.number, get), "the audit chain ends with another entry")
+    require(
+        head.hash.hex() == _hash_of_entry(head.number, get),
+        "the audit chain ends with another entry",
+    )
     if head.signed_number:
         _numbered(get(audit_head_key(head.signed_number)), "the last head")
 
@@ -247,18 +281,22 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield what it books; what it is charged with comes before anything that may be damaged."""
+    """Check a row, and yield what it books; what it is charged with comes before anything that may
+    be damaged."""
     record, account, weight_bytes = row
     if record.value is None:
         return
     if account:
         yield account, weight_bytes
-    kind = _opaque if key.startswith(walk_key("")) else _KINDS.get(key if key[:1] == b"m" else key[:1])
+    kind = (
+        _opaque if key.startswith(walk_key("")) else _KINDS.get(key if key[:1] == b"m" else key[:1])
+    )
     if kind is None:
         raise RecordDamaged("there is no such kind of row")
     yield from kind(key, record, get) or ()
     if key[:1] == OBJECTS_PREFIX:
-        yield BODIES_COUNTER, weight_bytes  # none where nothing refers to it: then its due work has the size
+        # none where nothing refers to it: then its due work has the size
+        yield BODIES_COUNTER, weight_bytes
 
 
 def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
@@ -269,7 +307,11 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     require(value_key(key[1:17], head.path) == key, "a value lies under another path than its own")
     yield rows_counter(key[1:17]), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
-        yield object_key(head.object_name.space16, head.object_name.digest) + head.object_name.generation, 1
+        yield (
+            object_key(head.object_name.space16, head.object_name.digest)
+            + head.object_name.generation,
+            1,
+        )
     if head.body is not None:
         require(blake3(head.body).hexdigest() == head.etag, "a value does not have its digest")
         require(len(head.body) == head.size_bytes, "a value does not have its size")
@@ -282,9 +324,12 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Book a file that no head refers to until it is unlinked; one whose record is to be deleted only once."""
+    """Book a file that no head refers to until it is unlinked; one whose record is to be deleted
+    only once."""
     work = object_work_of(record)
-    if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(work.generation, 0):
+    if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(
+        work.generation, 0
+    ):
         yield BODIES_COUNTER, work.size_bytes
 
 
@@ -305,16 +350,26 @@ def _counter(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _document(key: bytes, record: Record, get: Get) -> None:
-    require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
+    require(
+        hashlib.sha256(record.value or b"").digest() == key[1:],
+        "a document does not have its digest",
+    )
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check that what a node wrote at its first start, and asks before each release, is still there."""
-    require(len(key) == 17 and get(WITHDRAWALS_KEY) is not None, "there are networks, and no row of withdrawals")
+    """Check that what a node wrote at its first start, and asks before each release, is still
+    there."""
+    require(
+        len(key) == 17 and get(WITHDRAWALS_KEY) is not None,
+        "there are networks, and no row of withdrawals",
+    )
 
 
 def _admission(key: bytes, record: Record, get: Get) -> None:
-    require(key == admission_key(admission_of(record).owner), "an admission lies under another key than its own")
+    require(
+        key == admission_key(admission_of(record).owner),
+        "an admission lies under another key than its own",
+    )
 
 
 def _audit_record(key: bytes, record: Record, get: Get) -> None:
@@ -384,7 +439,10 @@ Readers = Mapping[bytes, Callable[[bytes], bytes]]
 _MOST: Final = (1 << 63) - 1
 MOST_SHOWN: Final = 1000
 """Findings that are kept with their names; all are counted."""
-_ADD: Final = "insert into sums values (?, ?) on conflict (account) do update set amount = amount + excluded.amount"
+_ADD: Final = (
+    "insert into sums values (?, ?) on conflict (account) do update set amount = amount +"
+    " excluded.amount"
+)
 
 
 class Damage(Struct, frozen=True):
@@ -411,7 +469,9 @@ class Checked(Struct, rename="camel"):
             self.findings.append(Damage(what, name, text))
 
 
-async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None) -> Checked:
+async def check_store(
+    rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None
+) -> Checked:
     """Check every row, counter and body."""
     checked = Checked()
     try:
@@ -433,10 +493,14 @@ async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers
     return checked
 
 
-def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO) -> None:
+def _check_rows(
+    snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO
+) -> None:
     # "": a temporary file of SQLite, so that memory does not grow with the accounts.
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
-        sums.execute("create table sums (account blob primary key, amount integer not null) without rowid")
+        sums.execute(
+            "create table sums (account blob primary key, amount integer not null) without rowid"
+        )
         sums.execute("begin")
         for part in snapshot.parts():
             note_bodies(part, notes)
@@ -448,24 +512,47 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers, not
                         sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
                     read = readers.get(key) or readers.get(key[:1])
                     if read is not None and parsed[0].value is not None:
-                        require(read(parsed[0].value) == key, "a row lies under another key than its own")
+                        require(
+                            read(parsed[0].value) == key,
+                            "a row lies under another key than its own",
+                        )
                 except RecordDamaged as exc:
                     checked.add("row", _name_of(key, snapshot), str(exc))
-        if checked.rows and (snapshot.get(SCHEMA_KEY) is None or snapshot.get(IDENTITY_KEY) is None):
-            checked.add("store", "data.mdb", "the rows that say whose store it is, and of which schema, are missing")
+        if checked.rows and (
+            snapshot.get(SCHEMA_KEY) is None or snapshot.get(IDENTITY_KEY) is None
+        ):
+            checked.add(
+                "store",
+                "data.mdb",
+                "the rows that say whose store it is, and of which schema, are missing",
+            )
         for account, amount in sums.execute("select account, amount from sums where amount != 0"):
             if len(account) == 1:
-                checked.add("row", f"{account.decode()!r}", f"{-amount:+d} rows of this index that no delegation has")
+                checked.add(
+                    "row",
+                    f"{account.decode()!r}",
+                    f"{-amount:+d} rows of this index that no delegation has",
+                )
             else:
-                checked.add("counter", _name_of(account, snapshot), f"what it counts is {amount:+d} against it")
+                checked.add(
+                    "counter",
+                    _name_of(account, snapshot),
+                    f"what it counts is {amount:+d} against it",
+                )
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return words for a row or an account: which kind, of which space where it is known, under which path."""
+    """Return words for a row or an account: which kind, of which space where it is known, under
+    which path."""
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
-        return f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"
+        return (
+            f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"
+        )
     if key[:2] in (USAGE_PREFIX, ROWS_PREFIX):
-        return f"bytes of the {'bodies' if key[:2] == USAGE_PREFIX else 'rows'} of {_space_name(key[2:], snapshot)}"
+        return (
+            f"bytes of the {'bodies' if key[:2] == USAGE_PREFIX else 'rows'} of"
+            f" {_space_name(key[2:], snapshot)}"
+        )
     if key[:1] == OBJECTS_PREFIX:
         return f"references to the body {key[17:49].hex()} of {_space_name(key[1:17], snapshot)}"
     return f"{key[:1].decode('ascii', 'replace')!r} {key[1:].hex()}"

@@ -1,11 +1,13 @@
-"""Moving a store from one engine to the other: its rows are read as for a backup, and written as by a restore.
+"""Moving a store from one engine to the other: its rows are read as for a backup, and written as by
+a restore.
 
-No node may run on either side. An interrupted move begins again when it is run again; until it has ended, the target
-does not open as a store. At its end both sides are compared by a digest. Bodies in files stay where they are. Claims of
-plain reads are moved too: a token that was used before the move counts as used after it.
+No node may run on either side. An interrupted move begins again when it is run again; until it has
+ended, the target does not open as a store. At its end both sides are compared by a digest. Bodies
+in files stay where they are. Claims of plain reads are moved too: a token that was used before the
+move counts as used after it.
 
-A store is in one place (ST12): the source records where it was moved to, durably, before the target opens as a store,
-and no version serves the source from then on.
+A store is in one place (ST12): the source records where it was moved to, durably, before the target
+opens as a store, and no version serves the source from then on.
 
     interrupted                           source                          target
     ────────────────────────────────────  ──────────────────────────────  ─────────────────────────
@@ -13,9 +15,10 @@ and no version serves the source from then on.
     between the mark and the last step    refuses, names the target       does not open
     after the last step                   refuses, names the target       the store
 
-When run again, the move begins from any of these states. A database is filled in one transaction. One that is left is
-closed, also to processes that have it open, before it is compared; if the two differ it is opened again. A source that
-was left behind is moved once more only if the operator states that its target is lost (`again`).
+When run again, the move begins from any of these states. A database is filled in one transaction.
+One that is left is closed, also to processes that have it open, before it is compared; if the two
+differ it is opened again. A source that was left behind is moved once more only if the operator
+states that its target is lost (`again`).
 """
 
 import os
@@ -77,18 +80,25 @@ class Moved:
 
 
 @asynccontextmanager
-async def filled_database(folder: Path, url: str, *, progress: Progress, again: bool = False) -> AsyncIterator[Moved]:
-    """Copy the store of a data folder into an empty database, which opens as a store once the block has ended."""
+async def filled_database(
+    folder: Path, url: str, *, progress: Progress, again: bool = False
+) -> AsyncIterator[Moved]:
+    """Copy the store of a data folder into an empty database, which opens as a store once the block
+    has ended."""
     async with session(url, may_migrate=True, may_be_moved=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
             _refuse_moved(moved_to(env), place_of_database(url), again=again)
             await _begin(database)
             filling = database.transaction()
             await filling.start()
-            # Seen by others at the commit. Of two moves at once the second waits here, and must not clear the first's.
+            # Seen by others at the commit. Of two moves at once the second waits here, and must not
+            # clear the first's.
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
-                raise MigrationRefused("another move filled the database", next_step="name an empty one with --store")
-            for statement in sql.CLEAR:  # what an earlier version left there when it was interrupted
+                raise MigrationRefused(
+                    "another move filled the database", next_step="name an empty one with --store"
+                )
+            # what an earlier version left there when it was interrupted
+            for statement in sql.CLEAR:
                 await database.execute(statement)
             moved = Moved()
             with snapshot_in(env) as snapshot:
@@ -102,37 +112,49 @@ async def filled_database(folder: Path, url: str, *, progress: Progress, again: 
         await database.execute(sql.COPY_CLAIMS_IN, claims, [os.urandom(16) for _ in claims])
         if moved.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
-                "the database differs from the data folder", next_step="empty the database, then move again"
+                "the database differs from the data folder",
+                next_step="empty the database, then move again",
             )
         yield moved
         await filling.commit()
 
 
-async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again: bool = False) -> Moved:
-    """Move the store of a data folder into an empty database; what stays is marked as moved and otherwise unchanged.
+async def move_to_postgres(
+    folder: Path, url: str, *, progress: Progress, again: bool = False
+) -> Moved:
+    """Move the store of a data folder into an empty database; what stays is marked as moved and
+    otherwise unchanged.
 
     Args, Raises: as `filled_database`; and StoreLocked where a node runs on the folder.
     """
     if not environment_folder(folder).is_dir():
         raise MigrationRefused(
-            "the data folder holds no store", next_step="name the folder of the store with --data DIR"
+            "the data folder holds no store",
+            next_step="name the folder of the store with --data DIR",
         )
     with folder_lock(folder):
         async with filled_database(folder, url, progress=progress, again=again) as moved:
             with open_environment(environment_folder(folder), may_be_moved=True) as env:
-                mark_moved(env, place_of_database(url))  # before the target is one: never two stores (ST12)
+                # before the target is one: never two stores (ST12)
+                mark_moved(env, place_of_database(url))
     return moved
 
 
-async def move_from_postgres(url: str, folder: Path, *, progress: Progress, again: bool = False) -> Moved:
-    """Move the store of a database into a data folder that has none; what stays in the database is marked as moved.
+async def move_from_postgres(
+    url: str, folder: Path, *, progress: Progress, again: bool = False
+) -> Moved:
+    """Move the store of a database into a data folder that has none; what stays in the database is
+    marked as moved.
 
     Args, Raises: as `move_to_postgres`, the other way round.
     """
     if environment_folder(folder).exists():
         raise MigrationRefused(
             f"the data folder holds a store already: {environment_folder(folder)}",
-            next_step="name a folder without a store with --data DIR; it needs the secret and the blobs of the store",
+            next_step=(
+                "name a folder without a store with --data DIR; it needs the secret and the blobs"
+                " of the store"
+            ),
         )
     staging, moved, place = folder / _STAGING, Moved(), place_of_folder(folder)
     with folder_lock(folder):
@@ -155,20 +177,25 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
             await database.execute(sql.FORGET_PLACE)
             await database.execute(sql.RECORD_PLACE, place)
             await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
-            for statement in (*sql.THAW, *sql.FREEZE):  # nothing is written or claimed in it from here on (ST12)
+            # nothing is written or claimed in it from here on (ST12)
+            for statement in (*sql.THAW, *sql.FREEZE):
                 await database.execute(statement)
             claims = await database.fetch(sql.COPY_CLAIMS_OUT)
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
                 for (claimed,) in claims:
-                    replay_records.claim(Claim(claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")))
+                    replay_records.claim(
+                        Claim(claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big"))
+                    )
             async with one_moment(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)
             if not is_same:
                 for statement in sql.THAW:
                     await database.execute(statement)
                 await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
-                raise MigrationRefused("the database changed meanwhile", next_step="stop its nodes, then move again")
+                raise MigrationRefused(
+                    "the database changed meanwhile", next_step="stop its nodes, then move again"
+                )
         environment_folder(staging).rename(environment_folder(folder))
         sync_folder(folder)
         shutil.rmtree(staging)
@@ -176,7 +203,8 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
 
 
 def place_of_database(url: str) -> str:
-    """Return words for a database: without user, password and whatever else an address may contain."""
+    """Return words for a database: without user, password and whatever else an address may
+    contain."""
     parts = urlsplit(url)
     said = dict(parse_qsl(parts.query))
     host = said.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
@@ -190,10 +218,12 @@ def place_of_folder(folder: Path) -> str:
 
 
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
-    """Allow only a move to the same place to begin again: what was left behind is as it was then."""
+    """Allow only a move to the same place to begin again: what was left behind is as it was
+    then."""
     if former is not None and former != place and not again:
         raise MigrationRefused(
-            f"the store was moved to {former}", next_step="move it from there; where that is lost, add --again"
+            f"the store was moved to {former}",
+            next_step="move it from there; where that is lost, add --again",
         )
 
 
@@ -210,14 +240,20 @@ async def _begin(database: Session) -> None:
     if not await database.fetchval(sql.IS_EMPTY):
         raise MigrationRefused(
             "the database holds a store already",
-            next_step="name an empty database with --store URL; the store that is there is served with sealspace serve "
-            "--store URL",
+            next_step=(
+                "name an empty database with --store URL; the store that is there is served with"
+                " sealspace serve --store URL"
+            ),
         )
     await database.execute(sql.BEGIN_MIGRATION)
 
 
 async def _moved_to(database: Session, schema: dict[str, int]) -> str | None:
-    return str(await database.fetchval(sql.PLACE_OF_MOVE)) if schema.get("version") == MOVED_VERSION else None
+    return (
+        str(await database.fetchval(sql.PLACE_OF_MOVE))
+        if schema.get("version") == MOVED_VERSION
+        else None
+    )
 
 
 async def _digest_of(parts: AsyncIterator[Part]) -> str:

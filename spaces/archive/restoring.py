@@ -1,8 +1,9 @@
 """Making a data folder of a backup; it becomes one when all of the backup is verified.
 
-Everything is written into the folder `restoring` of the data folder first. While that exists, no process opens the data
-folder as a store. When the digest at the end of the backup holds, rows are changed so that the store is safe to serve,
-and what was written is moved to its place: the store last, then the folder is removed.
+Everything is written into the folder `restoring` of the data folder first. While that exists, no
+process opens the data folder as a store. When the digest at the end of the backup holds, rows are
+changed so that the store is safe to serve, and what was written is moved to its place: the store
+last, then the folder is removed.
 """
 
 import asyncio
@@ -23,7 +24,14 @@ from capabilities.ambient import Clock, Entropy
 
 from ..errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
-from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
+from ..keyspace import (
+    AUDIT_CHAIN_KEY,
+    AUDIT_PRUNING_KEY,
+    BODIES_PLACE_KEY,
+    CLAIM_FLOOR_KEY,
+    IDENTITY_KEY,
+    RESTORED_KEY,
+)
 from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page, read_row
 from ..store.durable import sync_folder
 from ..store.lmdb._closed_minutes import with_closed
@@ -51,7 +59,8 @@ from .bodies import keep_body, note_bodies, noted_bodies
 MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
 _MOST_SHOWN: Final = 1000  # large values that are kept with their names
 _META_PAGES: Final = 2
-# Page header; magic, version, address, size of the map, of a page; root of the free pages; last page.
+# Page header; magic, version, address, size of the map, of a page; root of the free pages; last
+# page.
 _META: Final = struct.Struct("=16x II Q Q I 36x Q 48x Q")
 _NO_PAGE: Final = (1 << 64) - 1
 _MAGIC: Final = 0xBEEFC0DE
@@ -68,7 +77,8 @@ _OF_SYSTEM: Final = (
 )
 _STORE: Final = "store"
 _MOVED: Final = ("secret", BODIES_FOLDER, _STORE)
-# Networks, receipts, their documents and the uses of those, audit records, their chain and its heads (`keyspace`).
+# Networks, receipts, their documents and the uses of those, audit records, their chain and its
+# heads (`keyspace`).
 _OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
@@ -82,9 +92,12 @@ class Restored(Struct, rename="camel"):
 
 @contextmanager
 def restoring_into(folder: Path) -> Iterator[Path]:
-    """Make a data folder of what the block writes into the folder that it gets; on an error nothing is left."""
+    """Make a data folder of what the block writes into the folder that it gets; on an error nothing
+    is left."""
     if (was_there := folder.exists()) and any(folder.iterdir()):
-        raise FileExistsError(17, "is not empty; a backup is restored into an empty folder only", str(folder))
+        raise FileExistsError(
+            17, "is not empty; a backup is restored into an empty folder only", str(folder)
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = folder / RESTORING_NAME
     staging.mkdir(mode=0o700)  # refused where another restore began meanwhile
@@ -95,11 +108,15 @@ def restoring_into(folder: Path) -> Iterator[Path]:
             sync_folder(staging)
             # Until `restoring` is gone, nothing opens what is there.
             for name in _MOVED:
-                if os.path.lexists(folder / name):  # before anything is moved: a process that looked before us made it
-                    raise FileExistsError(17, "was made while the backup was restored", str(folder / name))
+                # before anything is moved: a process that looked before us made it
+                if os.path.lexists(folder / name):
+                    raise FileExistsError(
+                        17, "was made while the backup was restored", str(folder / name)
+                    )
             for name in _MOVED:
                 place, target = staging / name, folder / name
-                if place.is_dir():  # the kernel refuses where there is a file, or a folder with something in it
+                # the kernel refuses where there is a file, or a folder with something in it
+                if place.is_dir():
                     places.append(place.rename(target))
                 elif place.exists():
                     target.hardlink_to(place)  # replaces nothing
@@ -125,7 +142,9 @@ class OpenedBackup:
         self.archive = ArchiveReader(stream)
         self.members = self.archive.members()
         self.header = parse_header(self._next(HEADER_NAME, MAX_HEADER_BYTES))
-        self.sealed_secret = self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES) if self.header.has_secret else None
+        self.sealed_secret = (
+            self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES) if self.header.has_secret else None
+        )
 
     def _next(self, name: str, most_bytes: int) -> bytes:
         if next(self.members, None) != name:
@@ -133,8 +152,11 @@ class OpenedBackup:
         return self.archive.contents(most_bytes)
 
 
-async def restore_backup(backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]) -> Restored:
-    """Write the rows and bodies of a backup, and verify all of it (BK4); the store is not to be served yet.
+async def restore_backup(
+    backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]
+) -> Restored:
+    """Write the rows and bodies of a backup, and verify all of it (BK4); the store is not to be
+    served yet.
 
     Args:
         backup: opened just now.
@@ -149,18 +171,26 @@ async def restore_backup(backup: OpenedBackup, staging: Path, *, done: Callable[
     archive, bodies, restored = backup.archive, ObjectFolder(staging / BODIES_FOLDER), Restored()
     # Format 1 has the file of LMDB itself.
     is_file, place, number = backup.header.format == 1, staging / _STORE / "data.mdb", 0
-    rows: AbstractContextManager[Callable[[Any], object]] = _new_file(place) if is_file else new_environment(staging)
+    rows: AbstractContextManager[Callable[[Any], object]] = (
+        _new_file(place) if is_file else new_environment(staging)
+    )
     try:
         with rows as write:
             for member in backup.members:
                 if member == f"{ROWS_PREFIX[backup.header.format]}{number:05}":
                     number += 1
-                    for part in archive.pieces() if is_file else [parse_part(archive.contents(MAX_PART_BYTES))]:
+                    for part in (
+                        archive.pieces()
+                        if is_file
+                        else [parse_part(archive.contents(MAX_PART_BYTES))]
+                    ):
                         write(part)
                 elif name := _body_name(member):
                     await _restore_body(archive, bodies, name, restored)
                 elif member != SETTINGS_NAME:
-                    raise BackupDamaged("the backup was altered: it has a member that no backup has")
+                    raise BackupDamaged(
+                        "the backup was altered: it has a member that no backup has"
+                    )
                 done(archive.size_bytes)
                 await asyncio.sleep(0)
     except RecordDamaged as exc:
@@ -172,7 +202,8 @@ async def restore_backup(backup: OpenedBackup, staging: Path, *, done: Callable[
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Make a file of mode 0600 in a folder of its own, durable when the block ends; yields what writes it."""
+    """Make a file of mode 0600 in a folder of its own, durable when the block ends; yields what
+    writes it."""
     path.parent.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
@@ -183,14 +214,18 @@ def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def _body_name(member: str) -> ObjectName | None:
-    """Read the name of a body; None for any other member. Its file is named by what was read, never by the text."""
+    """Read the name of a body; None for any other member. Its file is named by what was read, never
+    by the text."""
     folder, _, rest = member.partition("/")
     name = parse_file_name(rest[3:]) if folder == BODIES_FOLDER else None
     return name if name is not None and rest[:3] == f"{name.digest[:1].hex()}/" else None
 
 
-async def _restore_body(archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored) -> None:
-    """Write a body; one without its digest was damaged in the store already, or else the backup's digest fails."""
+async def _restore_body(
+    archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
+) -> None:
+    """Write a body; one without its digest was damaged in the store already, or else the backup's
+    digest fails."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for piece in archive.pieces():
@@ -204,9 +239,11 @@ async def _restore_body(archive: ArchiveReader, bodies: ObjectFolder, name: Obje
 
 
 def read_all(staging: Path) -> list[str]:
-    """Read every page and row of a store; return the file names of large values that rows name and that are missing.
+    """Read every page and row of a store; return the file names of large values that rows name and
+    that are missing.
 
-    LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Run it in one of its own.
+    LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Run it
+    in one of its own.
     """
     missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
@@ -219,19 +256,24 @@ def read_all(staging: Path) -> list[str]:
                 if keys[0] <= former and may_begin_anew:
                     former, may_begin_anew = b"", False  # tombstones follow the rows
                 if any(key <= one for one, key in pairwise([former, *keys])):
-                    raise BackupDamaged("the rows of the backup are not in order: its pages are damaged")
+                    raise BackupDamaged(
+                        "the rows of the backup are not in order: its pages are damaged"
+                    )
                 former = keys[-1]
                 note_bodies(part, notes)
         for name, size_bytes in noted_bodies(notes):
             place = bodies.place_of(name)
-            if len(missing) < _MOST_SHOWN and not (place.is_file() and place.stat().st_size == size_bytes):
+            if len(missing) < _MOST_SHOWN and not (
+                place.is_file() and place.stat().st_size == size_bytes
+            ):
                 missing.append(name.file_name)
     return missing
 
 
 @contextmanager
 def damaged_pages() -> Iterator[None]:
-    """Raise BackupDamaged for whatever LMDB finds wrong in the file, but not for what the operating system refuses."""
+    """Raise BackupDamaged for whatever LMDB finds wrong in the file, but not for what the operating
+    system refuses."""
     try:
         yield
     except (RecordDamaged, StoreUnavailable, lmdb.Error) as exc:
@@ -242,8 +284,8 @@ def damaged_pages() -> Iterator[None]:
 
 
 def require_pages(path: Path) -> None:
-    """Refuse a file without the pages that it says it has: LMDB maps the file, and reading behind its end is a
-    signal."""
+    """Refuse a file without the pages that it says it has: LMDB maps the file, and reading behind
+    its end is a signal."""
     size_bytes = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(_META.size)
@@ -256,8 +298,14 @@ def require_pages(path: Path) -> None:
             if len(meta) != _META.size:
                 raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
             magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
-            # A copy without free pages has no list of them; LMDB writes into whatever page such a list names.
-            is_ours = (magic, version, its_page_bytes, free_root) == (_MAGIC, _DATA_VERSION, page_bytes, _NO_PAGE)
+            # A copy without free pages has no list of them; LMDB writes into whatever page such a
+            # list names.
+            is_ours = (magic, version, its_page_bytes, free_root) == (
+                _MAGIC,
+                _DATA_VERSION,
+                page_bytes,
+                _NO_PAGE,
+            )
             if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
                 raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
 
@@ -270,15 +318,23 @@ class Servable(Struct, frozen=True):
 
 
 async def make_servable(
-    staging: Path, header: Header, *, longest_life_s: int, new_node_did: str | None, clock: Clock, entropy: Entropy
+    staging: Path,
+    header: Header,
+    *,
+    longest_life_s: int,
+    new_node_did: str | None,
+    clock: Clock,
+    entropy: Entropy,
 ) -> Servable:
-    """Read all of a restored store, and change the rows that must not be as they were (spec/operations/backup.md).
+    """Read all of a restored store, and change the rows that must not be as they were
+    (spec/operations/backup.md).
 
     Args:
         staging: where `restore_backup` wrote it.
         header: of the backup.
         longest_life_s: for how long before its expiry a token is usable here.
-        new_node_did: of a copy that is served beside its original; None: it takes the original's place.
+        new_node_did: of a copy that is served beside its original; None: it takes the original's
+            place.
         clock: tells when the restore has ended.
         entropy: makes the id of a copy.
 
@@ -292,10 +348,17 @@ async def make_servable(
     try:
         identity = await recorded_identity(store)
         if identity is None or identity.node_did != header.node_did:
-            raise BackupDamaged("the backup was altered: its rows are not those of the node that it names")
+            raise BackupDamaged(
+                "the backup was altered: its rows are not those of the node that it names"
+            )
         former = await read_row(store, CLAIM_FLOOR_KEY)
-        # BK5: whatever the original accepted until now expires before then. A clock behind the mark is wrong.
-        open_from = int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s)) // 60 + 1
+        # BK5: whatever the original accepted until now expires before then. A clock behind the mark
+        # is wrong.
+        open_from = (
+            int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s))
+            // 60
+            + 1
+        )
         closed = with_closed((former and former.value) or b"", before=open_from)
         puts = [Put(CLAIM_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
         if new_node_did is None:

@@ -1,12 +1,14 @@
-"""The chain over the audit records: numbered, each with the hash of the one before, under signed heads (RC1 to RC6).
+"""The chain over the audit records: numbered, each with the hash of the one before, under signed
+heads (RC1 to RC6).
 
-A record is written unchained, in the commit of what it records (ST8). Sealing moves it: one commit removes rows from
-the queue, writes them under their numbers and advances the head, all or nothing. The commit requires the head and every
-row of the queue unchanged, so of any number of concurrent sealers one wins and the others have written nothing (RC4).
+A record is written unchained, in the commit of what it records (ST8). Sealing moves it: one commit
+removes rows from the queue, writes them under their numbers and advances the head, all or nothing.
+The commit requires the head and every row of the queue unchanged, so of any number of concurrent
+sealers one wins and the others have written nothing (RC4).
 
-An entry is canonical JSON of texts, whole numbers and lists of texts: names in order, no space, UTF-8. Its hash is
-SHA-256(label ‖ entry). The hash before the first is that of the store's own id (RC3), so that no chain continues
-that of another store.
+An entry is canonical JSON of texts, whole numbers and lists of texts: names in order, no space,
+UTF-8. Its hash is SHA-256(label ‖ entry). The hash before the first is that of the store's own id
+(RC3), so that no chain continues that of another store.
 """
 
 import hashlib
@@ -60,7 +62,8 @@ Sign: TypeAlias = Callable[[bytes], bytes]
 """Signs bytes with the node's identity key; 64 bytes."""
 
 MAX_BATCH: Final = 100
-"""Records of one commit: each is a row removed and a row written, of the 256 that a commit may put (ST6)."""
+"""Records of one commit: each is a row removed and a row written, of the 256 that a commit may put
+(ST6)."""
 HEAD_EVERY_S: Final = 60.0
 """How long records may be in the chain without a signed head over them (RC5)."""
 MAX_TEXT_BYTES: Final = 8 * 1024
@@ -87,7 +90,8 @@ class Sealed:
 
 
 class ChainHead(msgspec.Struct, frozen=True, array_like=True):
-    """Where the chain ends, up to where a signed head covers it, and when the queue was last found empty."""
+    """Where the chain ends, up to where a signed head covers it, and when the queue was last found
+    empty."""
 
     number: int
     hash: bytes
@@ -121,7 +125,8 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
 
 
 def _bounded(text: str) -> str:
-    """Keep an entry within the bound of a row, whatever the record contains: one too large would stop the chain."""
+    """Keep an entry within the bound of a row, whatever the record contains: one too large would
+    stop the chain."""
     if len(text) <= MAX_TEXT_BYTES and text.isascii():
         return text
     raw = text.encode()
@@ -138,17 +143,20 @@ async def seal_batch(
     limit: int = MAX_BATCH,
     after: bytes | None = None,
 ) -> Sealed:
-    """Move the oldest records of the queue into the chain, and sign a head when one is due; one commit.
+    """Move the oldest records of the queue into the chain, and sign a head when one is due; one
+    commit.
 
     Args:
         store: where the queue and the chain are.
         chain: its owner and signer.
         now: epoch seconds.
-        window_s: look no further back than this long before the last batch that found the queue empty; None: look at
-            all times. Before it are mostly rows that were removed and are not swept yet.
+        window_s: look no further back than this long before the last batch that found the queue
+            empty; None: look at all times. Before it are mostly rows that were removed and are not
+            swept yet.
         is_last: sign a head over all that is sealed, however recent the last one is.
         limit: most records of this batch, at most MAX_BATCH.
-        after: the `last_key` of a batch that was sealed just before; the rows it removed are not looked at again.
+        after: the `last_key` of a batch that was sealed just before; the rows it removed are not
+            looked at again.
 
     Returns:
         What was done. If another holder was faster, nothing was done and there is more.
@@ -169,8 +177,11 @@ async def seal_batch(
         await sleep(0)  # a page without a live row has taken milliseconds
 
 
-async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
-    """Return when the oldest record that is not in the chain was written, in epoch seconds; None: all are."""
+async def oldest_unsealed_at(
+    store: Store, chain: Chain, *, now: float, window_s: float
+) -> float | None:
+    """Return when the oldest record that is not in the chain was written, in epoch seconds; None:
+    all are."""
     after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:
@@ -206,13 +217,22 @@ async def _commit(
         hash_ = entry_hash(entry)
         size_bytes += len(entry)
         puts += [Put(key, None, expect=record.stamp), Put(sealed_key(number), entry, expect=ABSENT)]
-    is_due = number > head.signed_number and (is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S)
+    is_due = number > head.signed_number and (
+        is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S
+    )
     if is_due:
         puts.append(_signed_head(chain, number, hash_, now))
     if not puts:
-        # ST16: a head that was only read may be lost in a failover, and its number signed again over other entries.
-        checks = (Check(AUDIT_CHAIN_KEY, head_row.stamp),) if is_last and head_row is not None else ()
-        return Sealed(0, more=bool(checks) and not isinstance(await store.commit(Commit(checks=checks)), Committed))
+        # ST16: a head that was only read may be lost in a failover, and its number signed again
+        # over other entries.
+        checks = (
+            (Check(AUDIT_CHAIN_KEY, head_row.stamp),) if is_last and head_row is not None else ()
+        )
+        return Sealed(
+            0,
+            more=bool(checks)
+            and not isinstance(await store.commit(Commit(checks=checks)), Committed),
+        )
     count = number - head.number
     more = page.more or count < len(page.rows)
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)
@@ -245,7 +265,8 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
-    """Yield the chain as JSON lines: a header, then entries in order, each head after the last entry it covers (RC6).
+    """Yield the chain as JSON lines: a header, then entries in order, each head after the last
+    entry it covers (RC6).
 
     A chain that was cut begins with the head at which it was cut (RC28).
 
@@ -275,7 +296,9 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     key = sealed_key(after)
     async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):
         # The heads over entries of this page: there are at most as many as entries.
-        signed = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + key[1:], limit=_PAGE))
+        signed = await read_page(
+            store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + key[1:], limit=_PAGE)
+        )
         heads = {head_key[1:]: head.value or b"" for head_key, head in signed.rows}
         for row_key, record in page.rows:
             yield (record.value or b"") + b"\n"

@@ -1,8 +1,10 @@
-"""Removing the oldest part of the audit chain, so that what is left can still be verified (RC27, RC28).
+"""Removing the oldest part of the audit chain, so that what is left can still be verified (RC27,
+RC28).
 
-The chain is cut at a signed head only: the head stays as the checkpoint that the rest follows from. What is cut was
-exported before, and the export was verified and compared with the chain, unless the operator waived that. How far both
-have progressed is stored in one row, written before the first entry is removed.
+The chain is cut at a signed head only: the head stays as the checkpoint that the rest follows from.
+What is cut was exported before, and the export was verified and compared with the chain, unless the
+operator waived that. How far both have progressed is stored in one row, written before the first
+entry is removed.
 """
 
 from typing import Final, NamedTuple
@@ -14,8 +16,24 @@ from capabilities.ambient import Entropy
 from .._codec import Codec
 from ..errors import RecordDamaged, StoreBusy
 from ..expiry import remove_until
-from ..keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key, sealed_key
-from ..store.contract import Commit, Committed, Put, Range, Record, Store, read_page, read_row, stamp_of
+from ..keyspace import (
+    AUDIT_HEADS_PREFIX,
+    AUDIT_PRUNING_KEY,
+    SEALED_PREFIX,
+    audit_head_key,
+    sealed_key,
+)
+from ..store.contract import (
+    Commit,
+    Committed,
+    Put,
+    Range,
+    Record,
+    Store,
+    read_page,
+    read_row,
+    stamp_of,
+)
 from .records import AuditRecord, audit_put
 
 PRUNED: Final = "audit.pruned"
@@ -24,7 +42,8 @@ _TRIES: Final = 8
 
 
 class Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers of entries: up to which a verified export is kept elsewhere, and up to which the chain was cut; or 0."""
+    """Numbers of entries: up to which a verified export is kept elsewhere, and up to which the
+    chain was cut; or 0."""
 
     exported: int
     pruned: int
@@ -58,7 +77,8 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
     Args:
         store: where the chain is.
         number: of the last entry of a verified export.
-        entry: that entry; it has to be stored here under the number, so that no other chain's export counts.
+        entry: that entry; it has to be stored here under the number, so that no other chain's
+            export counts.
     Returns:
         Whether the entry belongs to this chain.
     Raises:
@@ -70,33 +90,44 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
             return False
         row = await read_row(store, AUDIT_PRUNING_KEY)
         state = pruning_of(row)
-        if await _write(store, row, Pruning(max(number, state.exported), state.pruned)):  # ST16: also a repeat
+        # ST16: also a repeat
+        if await _write(store, row, Pruning(max(number, state.exported), state.pruned)):
             return True
     raise StoreBusy("others prune the audit chain at the same time")
 
 
-async def prune_batch(store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy) -> Pruned:
-    """Cut the chain at the last signed head from before a time, and remove some of the entries that were cut off."""
+async def prune_batch(
+    store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
+) -> Pruned:
+    """Cut the chain at the last signed head from before a time, and remove some of the entries that
+    were cut off."""
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
         # The cut is durable before the first entry is removed: readers begin after it from then on.
-        moved = await _write(store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy))
+        moved = await _write(
+            store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy)
+        )
         return Pruned(cut if moved else state.pruned, more=True)
     if not cut:
         return Pruned(0, more_heads)
     # Entries up to the cut, then heads below it.
-    removed = await remove_until(store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH) or await remove_until(
-        store, AUDIT_HEADS_PREFIX, audit_head_key(cut - 1)[1:], limit=_BATCH
-    )
+    removed = await remove_until(
+        store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH
+    ) or await remove_until(store, AUDIT_HEADS_PREFIX, audit_head_key(cut - 1)[1:], limit=_BATCH)
     return Pruned(cut, more=more_heads or removed > 0)
 
 
-async def _last_head(store: Store, state: Pruning, *, until: float, needs_export: bool) -> tuple[int, bool]:
-    """Return the number of the head to cut at, and whether there are more heads to look at beyond it."""
-    page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH))
+async def _last_head(
+    store: Store, state: Pruning, *, until: float, needs_export: bool
+) -> tuple[int, bool]:
+    """Return the number of the head to cut at, and whether there are more heads to look at beyond
+    it."""
+    page = await read_page(
+        store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
+    )
     cut = state.pruned
     for _, record in page.rows:
         try:

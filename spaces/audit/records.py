@@ -1,7 +1,8 @@
-"""Audit records: written in the commit of what they record, so that one is never durable without the other (ST8).
+"""Audit records: written in the commit of what they record, so that one is never durable without
+the other (ST8).
 
-A record is stored under its time and 16 random bytes, unchained: a chain head in the commit would make any two commits
-conflict. It is moved into the chain later, see `chain`.
+A record is stored under its time and 16 random bytes, unchained: a chain head in the commit would
+make any two commits conflict. It is moved into the chain later, see `chain`.
 """
 
 from typing import Final

@@ -1,4 +1,5 @@
-"""Rows that are opaque here, one document each: networks, evidence, receipts, withdrawals, collateral.
+"""Rows that are opaque here, one document each: networks, evidence, receipts, withdrawals,
+collateral.
 
 Their contents are defined by `encryption_network` and `tee_backend.attestation`.
 """

@@ -1,8 +1,9 @@
-"""Rows of collateral: the documents, opaque here, and the state of each document's fetches (AT31, AT32).
+"""Rows of collateral: the documents, opaque here, and the state of each document's fetches (AT31,
+AT32).
 
-A document is written only when it changes, so that attempts without a new result do not disturb the verdicts that rely
-on it. A separate row records the attempts and when the next one is due. Such a row without a document is a wish: a
-quote named a platform family without a stored document.
+A document is written only when it changes, so that attempts without a new result do not disturb the
+verdicts that rely on it. A separate row records the attempts and when the next one is due. Such a
+row without a document is a wish: a quote named a platform family without a stored document.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_st
 from ..store.contract import ANY, Expect, Put, Range, Store, pages_of, read_page
 
 MAX_FAMILIES: Final = 256
-"""Most platform families, stored and wished for, that are recorded; there are a few dozen in the world."""
+"""Most platform families, stored and wished for, that are recorded; there are a few dozen in the
+world."""
 _FMSPC_BYTES: Final = 6
 _PAGE_ROWS: Final = 32
 """Documents read at once: each has at most 256 KiB, so a page of them stays within its bound."""
@@ -48,7 +50,11 @@ state_of: Final = _CODEC.read
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
     """Write the state of a document; None removes it."""
-    return Put(collateral_state_key(*family), None if state is None else _CODEC.encode(state), expect=expect)
+    return Put(
+        collateral_state_key(*family),
+        None if state is None else _CODEC.encode(state),
+        expect=expect,
+    )
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
@@ -61,7 +67,9 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
     """Return all documents, by family."""
     found: list[tuple[Family, bytes]] = []
     async for page in pages_of(store, Range(COLLATERAL_PREFIX, limit=_PAGE_ROWS)):
-        found += [(_family(key), record.value) for key, record in page.rows if record.value is not None]
+        found += [
+            (_family(key), record.value) for key, record in page.rows if record.value is not None
+        ]
     return found
 
 

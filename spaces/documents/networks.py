@@ -1,4 +1,5 @@
-"""Rows of encryption networks: record and policy in one value, opaque here; sealed by the writer."""
+"""Rows of encryption networks: record and policy in one value, opaque here; sealed by the
+writer."""
 
 from capabilities.resources import NetworkId
 

@@ -1,8 +1,10 @@
-"""Rows of receipts: the receipts of a network in the order of time, and the documents that they refer to (RC10, RC13).
+"""Rows of receipts: the receipts of a network in the order of time, and the documents that they
+refer to (RC10, RC13).
 
-All of it is opaque here. A document is stored under its SHA-256 and is never changed; what evidence was judged from is
-stored beside the evidence until a release refers to it. Separate rows record in which spans of 30 days a document was
-referred to, so that it can be removed when the receipts of the last span have been removed (RC25, RC26).
+All of it is opaque here. A document is stored under its SHA-256 and is never changed; what evidence
+was judged from is stored beside the evidence until a release refers to it. Separate rows record in
+which spans of 30 days a document was referred to, so that it can be removed when the receipts of
+the last span have been removed (RC25, RC26).
 """
 
 import hashlib
@@ -37,24 +39,29 @@ _PAGE: Final = 200
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
     """Write the receipt of a release at a time, epoch seconds."""
-    return Put(receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT)
+    return Put(
+        receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
+    )
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
-    """Receipts of a network, oldest first, after a place of `PLACE_BYTES` bytes; None: from the first on."""
+    """Receipts of a network, oldest first, after a place of `PLACE_BYTES` bytes; None: from the
+    first on."""
     network16 = x16(network.text)
     start = None if after is None else receipt_key(network16, after)
     return Range(receipt_key(network16), after=start, limit=limit)
 
 
 def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
-    """Read a page of `receipts_range`: its receipts, and the place of the last one where more follow."""
+    """Read a page of `receipts_range`: its receipts, and the place of the last one where more
+    follow."""
     place = None if page.place is None else page.place[-PLACE_BYTES:]
     return [record.value or b"" for _, record in page.rows], place
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
-    """Yield the receipts of a network, oldest first; of every network, one after the other, when none is named."""
+    """Yield the receipts of a network, oldest first; of every network, one after the other, when
+    none is named."""
     prefix = RECEIPTS_PREFIX if network is None else receipt_key(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
@@ -77,10 +84,12 @@ basis_of: Final = _BASIS_CODEC.read
 
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
     """Write what evidence was judged from, in the commit that writes the evidence."""
-    return Put(basis_beside(evidence_row_key(holder, receiver_public_key)), _BASIS_CODEC.encode(basis))
+    return Put(
+        basis_beside(evidence_row_key(holder, receiver_public_key)), _BASIS_CODEC.encode(basis)
+    )
 
 
-# --- how long they are kept ----------------------------------------------------------------------------------------
+# --- how long they are kept -----------------------------------------------------------------------
 
 PERIOD_S: Final = 30 * 86_400.0
 """Length of the spans in which references to a document are recorded."""
@@ -99,28 +108,35 @@ def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
 def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
     """Write a document and a record that it is referred to now, in the commit of what refers to it.
 
-    Needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the document exists too (RC26).
+    Needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the document
+    exists too (RC26).
     """
     sha256 = hashlib.sha256(document).digest()
     return Put(document_key(sha256), document), Put(document_use_row_key(sha256, now=now), b"")
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Remove receipts that were written before a time; True when some were removed, and there may be more at once.
+    """Remove receipts that were written before a time; True when some were removed, and there may
+    be more at once.
 
     Walks through the networks and looks only at the oldest receipts of each.
     """
     until8 = micros8(until)
     place = begun = await walk_place(store, _WALK)
     for _ in range(pages):
-        page = await read_page(store, Range(RECEIPTS_PREFIX, after=place, limit=_MOST_RECEIPTS, keys_only=True))
+        page = await read_page(
+            store, Range(RECEIPTS_PREFIX, after=place, limit=_MOST_RECEIPTS, keys_only=True)
+        )
         old = [key for key, _ in page.rows if key[_PLACE_AT : _PLACE_AT + 8] < until8]
         place = page.place
         last = page.rows[-1][0] if page.rows else None
         if place is not None and last is not None and last not in old:
-            place = last[:_PLACE_AT] + _END_OF_NETWORK  # the rest of this network is more recent still
+            # the rest of this network is more recent still
+            place = last[:_PLACE_AT] + _END_OF_NETWORK
         if old:
-            await store.commit(Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, place))))
+            await store.commit(
+                Commit(puts=(*(Put(key, None) for key in old), walk_put(_WALK, place)))
+            )
             return True
         if place is None:
             break
@@ -130,7 +146,8 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Remove documents that no receipt since a time refers to; return how many rows were dealt with."""
+    """Remove documents that no receipt since a time refers to; return how many rows were dealt
+    with."""
     last = document_span(until) - 1
     if last < 0:
         return 0
@@ -149,8 +166,9 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
     gone = Put(key, None, expect=record.stamp)
     if any(one is not None and one.value is not None for one in found):
         return Commit(puts=(gone,))
-    # A commit that refers to it at this moment writes one of these rows, and the document with it: one of the two
-    # commits is refused or comes later, and then the document exists (RC26). Clocks may differ by less than a span.
+    # A commit that refers to it at this moment writes one of these rows, and the document with it:
+    # one of the two commits is refused or comes later, and then the document exists (RC26). Clocks
+    # may differ by less than a span.
     unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
     return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
 

@@ -1,7 +1,8 @@
 """Owners whom the operator admitted: the only ones who get spaces in mode `permit` (ST14).
 
-Each has one row. An operation that hosts a space reads the row of its owner in the same read as everything else and
-names it under `checks`, so that a removal acknowledged before that commit wins, on every worker and machine.
+Each has one row. An operation that hosts a space reads the row of its owner in the same read as
+everything else and names it under `checks`, so that a removal acknowledged before that commit wins,
+on every worker and machine.
 """
 
 from collections.abc import AsyncIterator

@@ -1,11 +1,14 @@
-"""Registered delegations: what is stored with each, how they are found, and their decoded form in memory.
+"""Registered delegations: what is stored with each, how they are found, and their decoded form in
+memory.
 
-A delegation never changes, so its decoded form is kept in memory under its content key. What can change is its mark
-(`revocations`), which is read with every answer. A cid is an alias: several spellings lead to one content key.
+A delegation never changes, so its decoded form is kept in memory under its content key. What can
+change is its mark (`revocations`), which is read with every answer. A cid is an alias: several
+spellings lead to one content key.
 
-Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two parties and each
-account above it, one for each space it names, one for each account that it lets its delegate list, one for the sweep
-when it expires, one when it is a session granted in person (`sessions`).
+Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two
+parties and each account above it, one for each space it names, one for each account that it lets
+its delegate list, one for the sweep when it expires, one when it is a session granted in person
+(`sessions`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
@@ -52,14 +55,15 @@ from .sessions import session_puts
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES: Final = 64
-_ROW_COST_BYTES: Final = 64  # of each row besides key and value, rounded up: stamp, lengths, its place in a page
+# of each row besides key and value, rounded up: stamp, lengths, its place in a page
+_ROW_COST_BYTES: Final = 64
 _PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
 _NEWEST_BYTES: Final = 8
 _CONTENT_BYTES: Final = 32
 _DELEGATIONS: Final = delegation_key(b"")  # what an alias leads to, by its value
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
-# Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of one to four hundred
-# abilities, 187 for each ancestor, 205 for each alias. Rounded up.
+# Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of
+# one to four hundred abilities, 187 for each ancestor, 205 for each alias. Rounded up.
 _COST_PER_HEADER_BYTE: Final = 5
 _COST_PER_ANCESTOR: Final = 250
 _COST_FIXED: Final = 2048
@@ -82,15 +86,19 @@ _ANCESTOR_BYTES: Final = 64
 
 
 def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:
-    """Return the rows of a new registration; the commit is refused where the delegation is registered already.
+    """Return the rows of a new registration; the commit is refused where the delegation is
+    registered already.
 
-    Two of the rows that never change carry the size of all of them: one charges it to the signer, one to the client.
+    Two of the rows that never change carry the size of all of them: one charges it to the signer,
+    one to the client.
     """
     delegation = registered.delegation
     content = delegation.content_key
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
-        raise TooManySpaces(f"a delegation may name at most {MAX_SPACES} spaces, this one names {len(spaces)}")
+        raise TooManySpaces(
+            f"a delegation may name at most {MAX_SPACES} spaces, this one names {len(spaces)}"
+        )
     row = _Row(
         header=delegation.header,
         closure=[member.content_key + member.cid for member in registered.closure],
@@ -100,7 +108,10 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         accounts=registered.accounts,
         parents=registered.parents,
     )
-    expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(registered.registered_at)
+    expiry8, newest_now8 = (
+        micros8(registered.expires_at, absent=NEVER8),
+        newest8(registered.registered_at),
+    )
     place, member16 = place_of(delegation), x16(delegation.delegate)
     puts = [
         Put(delegation_key(content), _CODEC.encode(row), ABSENT),
@@ -111,14 +122,18 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     for signer in dict.fromkeys((delegation.delegator, *registered.accounts)):
         puts.append(Put(party_key(x16(signer), ROLE_FROM, place), content))
     for space in spaces:
-        puts.append(Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8))
+        puts.append(
+            Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8)
+        )
     for account in _opened_accounts(delegation):
         puts.append(Put(member_key(x16(account), member16, content), content))
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
     puts += session_puts(delegation, now=registered.registered_at)
     size_bytes = row_bytes(puts)
-    puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_counter(x16(delegation.delegator)))
+    puts[0] = replace(
+        puts[0], weight_bytes=size_bytes, account=kept_bytes_counter(x16(delegation.delegator))
+    )
     if client_account is not None:
         puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
     return puts
@@ -135,7 +150,8 @@ def charged_bytes(puts: Sequence[Put]) -> int:
 
 
 def place_of(delegation: Delegation) -> bytes:
-    """Return a delegation's place in every list of a principal: latest issued first, then by the text of its cid.
+    """Return a delegation's place in every list of a principal: latest issued first, then by the
+    text of its cid.
 
     A UCAN states no time of issue and comes after all that do.
     """
@@ -147,8 +163,12 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
-    opened = [row.resource for row in delegation.capabilities if satisfies(row.ability, DELEGATION_LIST)]
-    owners = [one.space.owner for one in opened if isinstance(one, SpaceResource) and is_account(one)]
+    opened = [
+        row.resource for row in delegation.capabilities if satisfies(row.ability, DELEGATION_LIST)
+    ]
+    owners = [
+        one.space.owner for one in opened if isinstance(one, SpaceResource) and is_account(one)
+    ]
     return tuple(dict.fromkeys(owners))
 
 
@@ -164,7 +184,8 @@ def alias_put(cid: Digest, content: ContentKey) -> Put:
 
 
 def decode_delegation(record: Record | None) -> Registered | None:
-    """Read a stored delegation; the signature was checked before it was stored and is not checked again."""
+    """Read a stored delegation; the signature was checked before it was stored and is not checked
+    again."""
     row = _CODEC.read(record)
     if row is None:
         return None
@@ -188,8 +209,8 @@ def decode_delegation(record: Record | None) -> Registered | None:
 class Delegations:
     """Finds registered delegations: in memory, else in the store.
 
-    Decoded delegations are remembered by content key, and content keys by cid; the least recently used are dropped
-    first. None of them can change, so no entry ever has to be invalidated.
+    Decoded delegations are remembered by content key, and content keys by cid; the least recently
+    used are dropped first. None of them can change, so no entry ever has to be invalidated.
 
     Attributes:
         misses: how many lookups did not find their delegation in memory, since the beginning.
@@ -205,18 +226,25 @@ class Delegations:
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Find delegations by any of their spellings, in order; None for what is not registered (or None).
+        """Find delegations by any of their spellings, in order; None for what is not registered (or
+        None).
 
-        No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
-        `mark_keys` afterwards, in the read that the answer is based on.
+        No read when all of them are in memory, else one for all that are not. Says nothing about
+        marks: read them with `mark_keys` afterwards, in the read that the answer is based on.
         """
         known = self._aliases
-        found = {cid: self.remembered(known[cid]) if cid in known else None for cid in cids if cid is not None}
+        found = {
+            cid: self.remembered(known[cid]) if cid in known else None
+            for cid in cids
+            if cid is not None
+        }
         missing = [cid for cid, stored in found.items() if stored is None]
         if missing:
             self.misses += len(missing)
             aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
-            for cid, record in zip(missing, (await self._store.read(follow=aliases)).followed, strict=True):
+            for cid, record in zip(
+                missing, (await self._store.read(follow=aliases)).followed, strict=True
+            ):
                 found[cid] = stored = decode_delegation(record)
                 if stored is not None:
                     self.remember(stored, cid)
@@ -227,7 +255,9 @@ class Delegations:
         found = {content: self.remembered(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
-            records = (await self._store.read([delegation_key(content) for content in missing])).records
+            records = (
+                await self._store.read([delegation_key(content) for content in missing])
+            ).records
             for content, record in zip(missing, records, strict=True):
                 found[content] = stored = decode_delegation(record)
                 if stored is not None:
@@ -260,7 +290,8 @@ class Delegations:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Shrink to the bound, and the aliases, which cost little to find again, to a share of it."""
+        """Shrink to the bound, and the aliases, which cost little to find again, to a share of
+        it."""
         most_aliases = self._max_bytes // _SHARE_OF_ALIASES // _COST_OF_ALIAS
         while self.memory_bytes > self._max_bytes and len(self._aliases) > most_aliases:
             self._aliases.popitem(last=False)
@@ -271,7 +302,8 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations that name a space, latest registered first; read them with `unexpired_of`."""
+    """Rows of the delegations that name a space, latest registered first; read them with
+    `unexpired_of`."""
     return Range(space_grant_key(space_id16(space)), after=after, limit=limit)
 
 
@@ -279,11 +311,16 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
     """Return the content keys of a page of `space_grants_range` whose closure has not expired."""
     now8 = micros8(now)
     values = [record.value for _, record in page.rows if record.value]
-    return tuple([ContentKey(value[:_CONTENT_BYTES]) for value in values if value[_CONTENT_BYTES:] > now8])
+    return tuple(
+        [ContentKey(value[:_CONTENT_BYTES]) for value in values if value[_CONTENT_BYTES:] > now8]
+    )
 
 
-def party_range(principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in order of `place_of`."""
+def party_range(
+    principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
+) -> Range:
+    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in
+    order of `place_of`."""
     prefix = party_key(x16(principal), role)
     return Range(prefix, after=None if after is None else prefix + after, limit=limit)
 
@@ -305,11 +342,14 @@ def cid_at(place: bytes) -> str:
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
     """Return place and content key of each row of a page of `party_range`."""
-    return tuple([(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value])
+    return tuple(
+        [(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
+    )
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """The first delegation that lets a principal list what an account delegated, if there is one."""
+    """The first delegation that lets a principal list what an account delegated, if there is
+    one."""
     return Range(member_key(x16(account), x16(member)), limit=1)
 
 

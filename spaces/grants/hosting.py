@@ -3,16 +3,17 @@
 A space belongs to the DID in its name. It is hosted by
 
 - an explicit grant: `tinycloud.space/host` on exactly `<space>/space` (D40);
-- except in `explicit`, a newly registered delegation without parents whose signer is the space's DID, or a put by that
-  DID itself.
+- except in `explicit`, a newly registered delegation without parents whose signer is the space's
+  DID, or a put by that DID itself.
 
-The mode decides whose spaces are hosted at all: those of any DID in `auto` and `explicit`, in `permit` those of the
-DIDs that the settings list (ST13) or the operator admitted (ST14). That applies to explicit grants too: their signer
-may have made the DID a moment ago.
+The mode decides whose spaces are hosted at all: those of any DID in `auto` and `explicit`, in
+`permit` those of the DIDs that the settings list (ST13) or the operator admitted (ST14). That
+applies to explicit grants too: their signer may have made the DID a moment ago.
 
-A read, a sub-delegation or a revoked grant never hosts a space. In every mode everything is bounded, explicit grants
-too (ST15); only the rule on names differs: an explicit grant may name any space but `.`, `..` and names over 255 bytes
-(Q30). The bounds are judged in the commit, on exact counters.
+A read, a sub-delegation or a revoked grant never hosts a space. In every mode everything is
+bounded, explicit grants too (ST15); only the rule on names differs: an explicit grant may name any
+space but `.`, `..` and names over 255 bytes (Q30). The bounds are judged in the commit, on exact
+counters.
 
 Example:
     wanted = hosting_by_grant(delegation, policy, client=client, now=now)
@@ -108,7 +109,11 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
         if not self.wanted:  # nothing is hosted, whatever is stored: no counter is read
             return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
-        tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
+        tail = (
+            [TOTAL_SPACES_COUNTER]
+            if self.newcomers is None
+            else [TOTAL_SPACES_COUNTER, self.newcomers]
+        )
         return (*[admission_key(owner) for owner in self.admitted], *spaces, *counters, *tail)
 
 
@@ -157,7 +162,12 @@ def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
 
 
 def hosting_by_grant(
-    delegation: Delegation, policy: HostingPolicy, *, client: str | None, now: float, is_new: bool = True
+    delegation: Delegation,
+    policy: HostingPolicy,
+    *,
+    client: str | None,
+    now: float,
+    is_new: bool = True,
 ) -> HostingRequest:
     """Work out what a delegation would host once it is registered.
 
@@ -171,14 +181,19 @@ def hosting_by_grant(
     mentioned = mentioned_spaces(delegation.capabilities)
     if not is_new:
         return HostingRequest(mentioned)
-    explicit, signer = hosted_spaces(delegation), None if delegation.parents else delegation.delegator  # D40, D44
+    # D40, D44
+    explicit, signer = (
+        hosted_spaces(delegation),
+        None if delegation.parents else delegation.delegator,
+    )
     return _request(mentioned, frozenset(explicit), signer, policy, client=client, now=now)
 
 
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode allows."""
+    """Work out whether a put would host the space it writes to: only its own DID's, and only where
+    the mode allows."""
     return _request((space,), (), invoker, policy, client=client, now=now)
 
 
@@ -199,7 +214,9 @@ def _request(
     counted = counted_client(client)
     newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
     request = HostingRequest(mentioned, wanted, policy.bounds, newcomers)
-    return msgspec.structs.replace(request, admitted=tuple(filter(policy.needs_row, request.owners)))
+    return msgspec.structs.replace(
+        request, admitted=tuple(filter(policy.needs_row, request.owners))
+    )
 
 
 def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principal | None) -> bool:
@@ -208,21 +225,26 @@ def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principa
     return space.owner == owner and _AUTOMATIC_NAME.fullmatch(space.name) is not None
 
 
-def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, now: float) -> HostingPlan:
+def plan_hosting(
+    request: HostingRequest, records: Sequence[Record | None], *, now: float
+) -> HostingPlan:
     """Decide which spaces are hosted with this commit. Pure.
 
-    Over a bound a space is skipped and nothing else happens to it. A commit that is refused because another commit
-    reached a bound first is planned again from a new read, and then skips.
+    Over a bound a space is skipped and nothing else happens to it. A commit that is refused because
+    another commit reached a bound first is planned again from a new read, and then skips.
     """
     found, bounds = dict(zip(request.keys(), records, strict=True)), request.bounds
     # Dicts, since a token names up to 1,024 spaces, and each is looked up.
-    hosted = dict.fromkeys([space for space in request.mentioned if is_hosted(found[space_row_key(space)])])
+    hosted = dict.fromkeys(
+        [space for space in request.mentioned if is_hosted(found[space_row_key(space)])]
+    )
     new: dict[SpaceId, None] = {}
     growth: dict[bytes, int] = {}
     limits: dict[bytes, int] = {}
     for space in request.wanted:
         owner = space.owner
-        is_refused = owner in request.admitted and not is_admitted(found[admission_key(owner)])  # ST13, ST14
+        # ST13, ST14
+        is_refused = owner in request.admitted and not is_admitted(found[admission_key(owner)])
         if space in hosted or is_refused:
             continue
         # The counters that one more space of this owner counts in, each with its bound (ST15).
@@ -230,15 +252,23 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         counted = {own: bounds.per_owner, TOTAL_SPACES_COUNTER: bounds.total}
         if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
             counted[request.newcomers] = bounds.new_owners_per_hour
-        fits = all(counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items())
+        fits = all(
+            counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items()
+        )
         if fits and len(new) < bounds.per_grant:  # ST15
             new[space] = None
             limits |= counted
             growth |= {key: growth.get(key, 0) + 1 for key in counted}
-    admitted = [owner for owner in dict.fromkeys([space.owner for space in new]) if owner in request.admitted]
+    admitted = [
+        owner
+        for owner in dict.fromkeys([space.owner for space in new])
+        if owner in request.admitted
+    ]
     return HostingPlan(
         activated=tuple([space for space in request.mentioned if space in hosted or space in new]),
-        skipped=tuple([space for space in request.mentioned if space not in hosted and space not in new]),
+        skipped=tuple(
+            [space for space in request.mentioned if space not in hosted and space not in new]
+        ),
         new=tuple(new),
         puts=tuple([put for space in new for put in _space_puts(space, now)]),
         # Each counter refuses the commit beyond its bound.
@@ -251,7 +281,8 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return the plan for a space that its record says is hosted: the commit requires that it still is."""
+    """Return the plan for a space that its record says is hosted: the commit requires that it still
+    is."""
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 

@@ -1,21 +1,24 @@
-"""Bounds on kept delegations and their bytes, by signer and by client address, and when a delegation is removed.
+"""Bounds on kept delegations and their bytes, by signer and by client address, and when a
+delegation is removed.
 
-Each registration counts in its signer's counter, inside the commit, and its bytes are charged to the signer and to the
-address it came from (`delegations.registration_puts`). A signer who hosts no space here may keep less, and addresses
-are charged separately for such signers: they cannot use up the allowance of others at the same address (D12).
+Each registration counts in its signer's counter, inside the commit, and its bytes are charged to
+the signer and to the address it came from (`delegations.registration_puts`). A signer who hosts no
+space here may keep less, and addresses are charged separately for such signers: they cannot use up
+the allowance of others at the same address (D12).
 
-An expired delegation is removed 30 days later with every row that its registration wrote, including its mark: its own
-expiry forbids that it is registered again, revoked or not, so nothing comes back. One that never expires stays.
+An expired delegation is removed 30 days later with every row that its registration wrote, including
+its mark: its own expiry forbids that it is registered again, revoked or not, so nothing comes back.
+One that never expires stays.
 
-The index `E` is in the order of the closure's expiry. Where the delegation itself expires later than its closure, it
-is indexed again under its own expiry: until then it could be posted again, and its mark has to be there.
+The index `E` is in the order of the closure's expiry. Where the delegation itself expires later
+than its closure, it is indexed again under its own expiry: until then it could be posted again, and
+its mark has to be there.
 
 Example:
-    keys = kept_keys(signer, client)
-    kept = kept_of(keys, (await store.read(keys)).records, hosts_now=False, hosting=bounds, others=bounds)
-    puts = registration_puts(..., client_account=kept.client_account)
-    commit = Commit(puts=tuple(puts), adds=kept.adds(charged_bytes(puts)))
-    removal = plan_removal(key, stored, record, now=now)
+    keys = kept_keys(signer, client) kept = kept_of(keys, (await store.read(keys)).records,
+    hosts_now=False, hosting=bounds, others=bounds) puts = registration_puts(...,
+    client_account=kept.client_account) commit = Commit(puts=tuple(puts),
+    adds=kept.adds(charged_bytes(puts))) removal = plan_removal(key, stored, record, now=now)
 """
 
 from collections.abc import Sequence
@@ -73,7 +76,8 @@ class _Counter(NamedTuple):
     what: str
 
     def bound(self, more: int) -> tuple[Add, ...]:
-        """Return the condition under which a commit that counts so much more stays within the limit."""
+        """Return the condition under which a commit that counts so much more stays within the
+        limit."""
         if not self.limit:
             return ()
         if self.value + more > self.limit:
@@ -82,7 +86,8 @@ class _Counter(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is kept of a signer and from a client address; without an address, nothing is counted for it."""
+    """What is kept of a signer and from a client address; without an address, nothing is counted
+    for it."""
 
     delegations: _Counter
     signer_bytes: _Counter
@@ -100,9 +105,12 @@ class Kept(NamedTuple):
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of one more cid to the address it came from, or to the signer where that is not counted."""
+        """Charge the row of one more cid to the address it came from, or to the signer where that
+        is not counted."""
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
-        return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(size_bytes)
+        return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
+            size_bytes
+        )
 
 
 def kept_of(
@@ -113,7 +121,8 @@ def kept_of(
     hosting: KeptBounds,
     others: KeptBounds,
 ) -> Kept:
-    """Decode the records under `kept_keys`; `others` are the bounds of signers who host no space here."""
+    """Decode the records under `kept_keys`; `others` are the bounds of signers who host no space
+    here."""
     count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
     hosts = hosts_now or spaces[1] > 0
     bounds = hosting if hosts else others
@@ -126,7 +135,9 @@ def kept_of(
     )
 
 
-def plan_removal(due: bytes, stored: Registered | None, record: Record | None, *, now: float) -> Commit:
+def plan_removal(
+    due: bytes, stored: Registered | None, record: Record | None, *, now: float
+) -> Commit:
     """Return what to do with a delegation that the index says has expired."""
     own_end = None if stored is None else stored.delegation.expires_at
     if stored is None or record is None or own_end is None:
@@ -138,7 +149,8 @@ def plan_removal(due: bytes, stored: Registered | None, record: Record | None, *
     whole = delegation_key(delegation.content_key)
     keys = {due, *[put.key for put in registration_puts(stored)]} - {whole}
     if delegation.form == "cacao":
-        keys.add(session_row_key(delegation))  # an earlier version wrote the row; by today's rules it may be no session
+        # an earlier version wrote the row; by today's rules it may be no session
+        keys.add(session_row_key(delegation))
     puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
     return Commit(puts=puts, adds=(Add(kept_counter(x16(delegation.delegator)), -1),))
 

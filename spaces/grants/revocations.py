@@ -1,7 +1,8 @@
 """Marks: whether a delegation is live or revoked.
 
-Registration writes the mark `live`; a revocation replaces it in place and is never undone, so a commit that lists a
-mark under `live` is refused after every revocation that was acknowledged before (ST2).
+Registration writes the mark `live`; a revocation replaces it in place and is never undone, so a
+commit that lists a mark under `live` is refused after every revocation that was acknowledged before
+(ST2).
 
     b"L"                           live
     b"R" cid32 details             revoked by the revocation with that cid; details are MessagePack
@@ -54,20 +55,25 @@ def live_put(content: ContentKey) -> Put:
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Replace a mark. Idempotent in effect: a revoked delegation stays so; of two that race the later is recorded."""
+    """Replace a mark. Idempotent in effect: a revoked delegation stays so; of two that race the
+    later is recorded."""
     details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
     return Put(mark_key(content), _REVOKED_PREFIX + revoked.cid + details)
 
 
 def mark_of(record: Record | None) -> Mark | None:
-    """Read one mark; None when the delegation is not registered. Whatever is not `live` counts as revoked."""
+    """Read one mark; None when the delegation is not registered. Whatever is not `live` counts as
+    revoked."""
     if record is None or record.value is None:
         return None
     return _LIVE if record.value == LIVE_MARK else _REVOKED
 
 
-def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -> dict[ContentKey, Mark]:
-    """Map content keys to the marks in the records read under `mark_keys` of them; unknown ones are left out."""
+def marks_of(
+    contents: Sequence[ContentKey], records: Sequence[Record | None]
+) -> dict[ContentKey, Mark]:
+    """Map content keys to the marks in the records read under `mark_keys` of them; unknown ones are
+    left out."""
     marks = zip(contents, map(mark_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 

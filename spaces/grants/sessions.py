@@ -1,7 +1,8 @@
 """Sessions that an owner granted in person: the index `t` (IP2).
 
-The row is written at registration and says only that a session of the owner with a key was registered, as
-`capabilities.sign_ins` defines it; the reader decides whether it is in force now, by time, window and mark.
+The row is written at registration and says only that a session of the owner with a key was
+registered, as `capabilities.sign_ins` defines it; the reader decides whether it is in force now, by
+time, window and mark.
 """
 
 from capabilities.principals import Principal

@@ -1,7 +1,7 @@
 """What every engine of the store promises: an ordered map of bytes, read and committed atomically.
 
-Nothing above this folder knows which engine is in use. The rules (ST1 to ST8) are in spec/store.md; the
-docstrings here say what a caller may rely on.
+Nothing above this folder knows which engine is in use. The rules (ST1 to ST8) are in spec/store.md;
+the docstrings here say what a caller may rely on.
 
 Example:
     snapshot = await store.read((key,), claim=Claim(key=content_key, expires_at=exp))
@@ -46,7 +46,8 @@ LIVE_MARK: Final = b"L"  # the value a row must have to be named under `live` (S
 
 Expect: TypeAlias = bytes
 ANY: Final[Expect] = b""  # whatever is there
-ABSENT: Final[Expect] = b"absent"  # no row, or a tombstone (ST5); a stamp has 16 bytes and cannot be mistaken for it
+# no row, or a tombstone (ST5); a stamp has 16 bytes and cannot be mistaken for it
+ABSENT: Final[Expect] = b"absent"
 
 
 class Claim(Struct, frozen=True, array_like=True, gc=False):
@@ -54,8 +55,9 @@ class Claim(Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         key: 32 bytes, a digest of what may be used once.
-        expires_at: epoch seconds after which the thing is no longer usable; the claim is stored under the minute of
-            this time and forgotten some minutes after it (ST4). Never take it from the clock.
+        expires_at: epoch seconds after which the thing is no longer usable; the claim is stored
+            under the minute of this time and forgotten some minutes after it (ST4). Never take it
+            from the clock.
     """
 
     key: bytes
@@ -87,14 +89,16 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose values are the ends of other rows' keys, so that both are read in one round trip."""
+    """Rows whose values are the ends of other rows' keys, so that both are read in one round
+    trip."""
 
     keys: tuple[bytes, ...]
     prefix: bytes
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """One row: its value, None for a tombstone (ST5), and its stamp of 16 random bytes, new with every put."""
+    """One row: its value, None for a tombstone (ST5), and its stamp of 16 random bytes, new with
+    every put."""
 
     value: bytes | None
     stamp: bytes
@@ -120,10 +124,11 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
         claimed: whether the claim was made now; None when none was requested.
         records: in the order of the keys; None for a row that does not exist.
         pages: in the order of the ranges.
-        followed: in the order of the keys to follow, the rows they lead to; None where either row does not exist, the
-            first is a tombstone, or the key it leads to is too long.
-        is_forgotten: the claim was refused because its minute was swept, so it is unknown whether it was made before:
-            by the clock of the store, what is claimed expired minutes ago (ST4).
+        followed: in the order of the keys to follow, the rows they lead to; None where either row
+            does not exist, the first is a tombstone, or the key it leads to is too long.
+        is_forgotten: the claim was refused because its minute was swept, so it is unknown whether
+            it was made before: by the clock of the store, what is claimed expired minutes ago
+            (ST4).
     """
 
     claimed: bool | None
@@ -139,8 +144,10 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         value: None leaves a tombstone.
         expect: ANY, ABSENT, or the stamp the row must have.
-        weight_bytes: how much the row charges to the account; the row's former weight is given back (ST7).
-        account: key of the counter row that is charged; None: no account. A tombstone weighs nothing.
+        weight_bytes: how much the row charges to the account; the row's former weight is given back
+            (ST7).
+        account: key of the counter row that is charged; None: no account. A tombstone weighs
+            nothing.
     """
 
     key: bytes
@@ -184,7 +191,8 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def writes(self) -> bool:
-        """Whether it changes anything; one of conditions alone confirms what its caller has read (ST16)."""
+        """Whether it changes anything; one of conditions alone confirms what its caller has read
+        (ST16)."""
         return bool(self.puts or self.adds or self.claim)
 
 
@@ -199,7 +207,8 @@ class Refused(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Store(Protocol):
-    """An engine. Safe for any number of tasks of one event loop; other processes may have the same store open."""
+    """An engine. Safe for any number of tasks of one event loop; other processes may have the same
+    store open."""
 
     async def read(
         self,
@@ -211,13 +220,14 @@ class Store(Protocol):
     ) -> Snapshot:
         """Read rows and ranges at one moment, and make a claim.
 
-        The moment is after every commit acknowledged anywhere before this call (ST1). The claim is exact across
-        processes: of any number of reads with one key, one gets `claimed` True. It is made whatever the caller
-        decides afterwards, and it is the one thing here that a power cut may undo; commits claim durably.
+        The moment is after every commit acknowledged anywhere before this call (ST1). The claim is
+        exact across processes: of any number of reads with one key, one gets `claimed` True. It is
+        made whatever the caller decides afterwards, and it is the one thing here that a power cut
+        may undo; commits claim durably.
 
         Raises:
-            CommitTooLarge: more keys, ranges or rows than the bounds, or a key that is too long. A key to follow
-                counts as two.
+            CommitTooLarge: more keys, ranges or rows than the bounds, or a key that is too long. A
+                key to follow counts as two.
             CommitInvalid: a range or claim that makes no sense.
             StoreUnavailable: the engine cannot be reached.
         """
@@ -226,8 +236,8 @@ class Store(Protocol):
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write everything or nothing; durable (survives SIGKILL and power loss) before it returns.
 
-        So is everything that was read before: a commit of conditions alone leaves no row, and confirms what it names
-        (ST16).
+        So is everything that was read before: a commit of conditions alone leaves no row, and
+        confirms what it names (ST16).
 
         Raises:
             CommitTooLarge, CommitInvalid: before anything was sent.
@@ -265,13 +275,15 @@ def check_of(key: bytes, record: Record | None) -> Check:
 
 
 async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
-    """Yield a whole range page by page, each read at a moment of its own; between them other tasks run."""
+    """Yield a whole range page by page, each read at a moment of its own; between them other tasks
+    run."""
     more = True
     while more:
         page = await read_page(store, wanted)
         yield page
         if page.more and page.last_key is None:
-            raise RuntimeError("a page with more behind it must name its last key")  # else the range begins again
+            # else the range begins again
+            raise RuntimeError("a page with more behind it must name its last key")
         more, wanted = page.more, replace(wanted, after=page.last_key)
         await asyncio.sleep(0)  # a page of tombstones has taken milliseconds (ST5)
 
@@ -288,9 +300,15 @@ def counter_of(record: Record | None) -> int:
     return int.from_bytes(record.value, "big", signed=True)
 
 
-def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None) -> None:
+def check_read(
+    keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
+) -> None:
     """Refuse a read beyond the bounds; see `Store.read`."""
-    require_bound("keys of a read", len(keys) if follow is None else len(keys) + 2 * len(follow.keys), MAX_READ_KEYS)
+    require_bound(
+        "keys of a read",
+        len(keys) if follow is None else len(keys) + 2 * len(follow.keys),
+        MAX_READ_KEYS,
+    )
     require_bound("ranges of a read", len(ranges), MAX_RANGES)
     _check_keys(keys)
     if follow is not None:
@@ -321,7 +339,13 @@ def check_commit(commit: Commit) -> None:
     require_bound("checks", len(commit.checks), MAX_CHECKS)
     require_bound("adds", len(commit.adds), MAX_ADDS)
     _check_puts(commit.puts)
-    _check_keys([*commit.live, *[check.key for check in commit.checks], *[add.counter for add in commit.adds]])
+    _check_keys(
+        [
+            *commit.live,
+            *[check.key for check in commit.checks],
+            *[add.counter for add in commit.adds],
+        ]
+    )
     for check in commit.checks:
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid("a check names a stamp of 16 bytes")
@@ -352,7 +376,8 @@ def _check_puts(puts: Sequence[Put]) -> None:
 
 
 def _check_disjoint(commit: Commit) -> None:
-    """Refuse a key put twice, or put and counted: the outcome would depend on an unspecified order."""
+    """Refuse a key put twice, or put and counted: the outcome would depend on an unspecified
+    order."""
     written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):
         raise CommitInvalid("a commit puts a key twice")

@@ -1,4 +1,5 @@
-"""What a storekeeper reports to its observer, and what a store on a database reports on its connections and clock."""
+"""What a storekeeper reports to its observer, and what a store on a database reports on its
+connections and clock."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
@@ -8,13 +9,16 @@ from .contract import Committed, Refused
 
 
 class Observer(Protocol):
-    """Notified of each batch, on the storekeeper's thread while commits wait: takes microseconds and never raises."""
+    """Notified of each batch, on the storekeeper's thread while commits wait: takes microseconds
+    and never raises."""
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
-        """Receive the outcomes of the commits of a batch, in their order; not called when the writer broke."""
+        """Receive the outcomes of the commits of a batch, in their order; not called when the
+        writer broke."""
 
     def synced(self, took_ns: int) -> None:
-        """Receive how long it took to write and sync the transaction of a batch; one without commits has none."""
+        """Receive how long it took to write and sync the transaction of a batch; one without
+        commits has none."""
 
     def used(self, used_bytes: int) -> None:
         """Receive how many bytes the pages in use have, at the start and before each batch."""
@@ -29,7 +33,8 @@ class PoolUse(NamedTuple):
 
 
 MAX_CLOCK_SKEW_S: Final = 60.0
-"""How far clocks of processes that share a store may differ: one that differs more runs no housekeeping (ST9)."""
+"""How far clocks of processes that share a store may differ: one that differs more runs no
+housekeeping (ST9)."""
 
 
 class Clocks(NamedTuple):
@@ -56,5 +61,6 @@ class SharedStore(Protocol):
         ...
 
     async def has_held_bodies(self) -> bool:
-        """Whether a backup or check on any machine keeps the collector from removing bodies (BK2)."""
+        """Whether a backup or check on any machine keeps the collector from removing bodies
+        (BK2)."""
         ...

@@ -1,9 +1,11 @@
-"""Listing the paths of a space: a plain byte prefix, in byte order, in pages; a page costs its own length (M55).
+"""Listing the paths of a space: a plain byte prefix, in byte order, in pages; a page costs its own
+length (M55).
 
-Most pages are one range of one read, and its keys contain whole paths. Paths longer than 400 bytes are in groups of
-their own, one for each beginning of 400, 800, … bytes, in byte order too; where paths go on, a row at their place says
-so. A listing descends into a group where it meets such a row, and continues after the row at the end of the group.
-Each such row has a path below it, so there is at most one of them for every 400 bytes of a path.
+Most pages are one range of one read, and its keys contain whole paths. Paths longer than 400 bytes
+are in groups of their own, one for each beginning of 400, 800, … bytes, in byte order too; where
+paths go on, a row at their place says so. A listing descends into a group where it meets such a
+row, and continues after the row at the end of the group. Each such row has a path below it, so
+there is at most one of them for every 400 bytes of a path.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +32,8 @@ from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1
 _TEXT: Final = ("utf-8", "surrogatepass")
-_BEHIND_ALL: Final = b"\xff\xff"  # sorts behind every path, and behind the row that says that one goes on
+# sorts behind every path, and behind the row that says that one goes on
+_BEHIND_ALL: Final = b"\xff\xff"
 
 
 class Listing(Struct, frozen=True, gc=False):
@@ -71,16 +74,21 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """The range of the first read, to be read together with the rows that decide on the listing."""
+        """The range of the first read, to be read together with the rows that decide on the
+        listing."""
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(f"paths of a listing: {self.limit} is more than {MAX_LISTING}")
         # One row more than requested shows whether anything follows.
         return (self._groups()[-1].range(self.limit + 1),)
 
     def _groups(self) -> list[_Group]:
-        """The groups that the listing begins in: that of the prefix, and those on the way to `after`."""
+        """The groups that the listing begins in: that of the prefix, and those on the way to
+        `after`."""
         space16 = space_id16(self.space)
-        prefix, after = self.prefix.encode(*_TEXT), b"" if self.after is None else self.after.encode(*_TEXT)
+        prefix, after = (
+            self.prefix.encode(*_TEXT),
+            b"" if self.after is None else self.after.encode(*_TEXT),
+        )
         start = last_segment(prefix)
         wanted = way_to(space16, prefix)[-1]
         first = _Group(prefix[:start], group_of(wanted), wanted, None)
@@ -129,12 +137,14 @@ def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
         return None  # further groups follow
     try:
         return [key[VALUE_PREFIX_BYTES:].decode() for key, _ in page.rows]
-    except UnicodeDecodeError:  # paths go on, marked by a byte that is never part of a text, or a surrogate
+    except UnicodeDecodeError:
+        # paths go on, marked by a byte that is never part of a text, or a surrogate
         return None
 
 
 async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator[bytes]:
-    """Yield the paths of groups, the innermost last in the list, descending into further groups and leaving them."""
+    """Yield the paths of groups, the innermost last in the list, descending into further groups and
+    leaving them."""
     while groups:
         group = groups[-1]
         for key in group.keys:

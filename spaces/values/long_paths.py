@@ -1,12 +1,14 @@
-"""Rows that say that paths go on: they lead a listing into the groups of paths of more than 400 bytes (`keyspace`).
+"""Rows that say that paths go on: they lead a listing into the groups of paths of more than 400
+bytes (`keyspace`).
 
-Such a row exists as long as there is a path below it, and every path that is added or removed puts it anew:
+Such a row exists as long as there is a path below it, and every path that is added or removed puts
+it anew:
 
 - A put of a path that had no value puts all rows on the way to it, whatever is there.
-- A delete reads the path's group together with the row that leads to it. The row is removed if the group contains
-  nothing else, and then the group above is treated the same way. The commit is refused unless the row is the one that
-  was read: so the next attempt sees any path added or removed meanwhile, and no path is left without the rows on its
-  way.
+- A delete reads the path's group together with the row that leads to it. The row is removed if the
+  group contains nothing else, and then the group above is treated the same way. The commit is
+  refused unless the row is the one that was read: so the next attempt sees any path added or
+  removed meanwhile, and no path is left without the rows on its way.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ from ..errors import PathTooLong
 from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, way_to
 from ..store.contract import Page, Put, Range, Store, read_page
 
-MAX_PATH_BYTES: Final = 100_000  # so that the rows on the way to a path fit into one commit with it (ST6)
+# so that the rows on the way to a path fit into one commit with it (ST6)
+MAX_PATH_BYTES: Final = 100_000
 # A path of an earlier version may be longer: rows further up stay, and lead to nothing.
 _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
@@ -26,19 +29,24 @@ def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
-            raise PathTooLong(f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {len(raw)}")
+            raise PathTooLong(
+                f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {len(raw)}"
+            )
         keys.update(dict.fromkeys(way_to(space16, raw)[:-1]))
     return [Put(key, b"") for key in keys]
 
 
 async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the puts for the rows on the way to paths whose values are deleted. One read for each group looked at."""
-    leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}  # beginning of a group: its prefix, the keys removed from it
+    """Return the puts for the rows on the way to paths whose values are deleted. One read for each
+    group looked at."""
+    # beginning of a group: its prefix, the keys removed from it
+    leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}
     for raw in paths:
         _leave(leaving, raw, way_to(space16, raw)[-1])
     puts: list[Put] = []
     while leaving and len(puts) < _MOST_LEVELS * len(paths):
-        beginning = max(leaving, key=len)  # the innermost first: its row in the group above may be removed too
+        # the innermost first: its row in the group above may be removed too
+        beginning = max(leaving, key=len)
         prefix, keys = leaving.pop(beginning)
         leads = way_to(space16, beginning + b"x")[-2]
         wanted = Range(prefix, limit=len(keys) + 1, keys_only=True)
@@ -55,16 +63,20 @@ async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> li
 
 
 async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes]) -> bool:
-    """Whether a group has rows that are not removed, reading past tombstones; what is read later is no older."""
+    """Whether a group has rows that are not removed, reading past tombstones; what is read later is
+    no older."""
     while not {key for key, _ in page.rows} - keys:
         if not page.more:
             return False
-        page = await read_page(store, Range(wanted.prefix, page.last_key, wanted.limit, keys_only=True))
+        page = await read_page(
+            store, Range(wanted.prefix, page.last_key, wanted.limit, keys_only=True)
+        )
     return True
 
 
 def _leave(leaving: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
-    """Note that the row of a path, or the one that says that a beginning goes on, is removed from its group."""
+    """Note that the row of a path, or the one that says that a beginning goes on, is removed from
+    its group."""
     start = last_segment(raw)
     if start:  # nothing leads to the outermost group
         leaving.setdefault(raw[:start], (group_of(key), set()))[1].add(key)

@@ -4,19 +4,20 @@
     <prefix>/incoming/<random>                                   a body in transit; no commit may name it
     <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body under a name of its own
 
-Only names of these forms are ever swept, and a place inside or around that of another store is refused: so no store
-removes what belongs to another.
+Only names of these forms are ever swept, and a place inside or around that of another store is
+refused: so no store removes what belongs to another.
 
-A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails where the name is
-taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside the bucket when it gets its name, and
-removed from `incoming/`. An upload that fails is aborted. Parts that a killed process left are in no list of objects,
-and removed by a lifecycle rule of the bucket.
+A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails
+where the name is taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside
+the bucket when it gets its name, and removed from `incoming/`. An upload that fails is aborted.
+Parts that a killed process left are in no list of objects, and removed by a lifecycle rule of the
+bucket.
 
-Reading requests ranges of a few MiB: a client that reads slowly occupies no connection to the bucket, and memory does
-not grow with a body.
+Reading requests ranges of a few MiB: a client that reads slowly occupies no connection to the
+bucket, and memory does not grow with a body.
 
-Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`; then StoreUnavailable is raised, whose text names
-neither bucket nor key.
+Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`; then StoreUnavailable is
+raised, whose text names neither bucket nor key.
 """
 
 import asyncio
@@ -41,34 +42,46 @@ from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 MARKER: Final = "store"
 MOST_FOLDERS: Final = 1000
-"""How many folders are searched below a prefix; where there are more, it is unknown whether another store is there."""
+"""How many folders are searched below a prefix; where there are more, it is unknown whether another
+store is there."""
 _MARKER_BYTES: Final = 32
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 
 
-# Other stores in the same bucket, above or below a prefix: their objects would look like orphans and be deleted. A
-# store is recognised by its marker. Markers above the prefix that the credentials may not read are not found; the
-# check of the other store, above or below, finds the conflict.
+# Other stores in the same bucket, above or below a prefix: their objects would look like orphans
+# and be deleted. A store is recognised by its marker. Markers above the prefix that the credentials
+# may not read are not found; the check of the other store, above or below, finds the conflict.
 async def _refuse_above(bucket: S3Store, prefix: str) -> None:
     segments = prefix.split("/") if prefix else []
     for depth in range(len(segments)):
         key = "/".join((*segments[:depth], MARKER))
         if await _is_marker(bucket, key):
-            raise BodiesElsewhere(f"the prefix of objects.url lies inside that of another store, whose object is {key}")
+            raise BodiesElsewhere(
+                "the prefix of objects.url lies inside that of another store, whose object is"
+                f" {key}"
+            )
 
 
 async def _refuse_below(objects: S3Store) -> None:
-    folders: deque[str] = deque((await obstore.list_with_delimiter_async(objects))["common_prefixes"])
+    folders: deque[str] = deque(
+        (await obstore.list_with_delimiter_async(objects))["common_prefixes"]
+    )
     looked = 0
     while folders:
         looked += 1
         if looked + len(folders) > MOST_FOLDERS:
-            raise BodiesElsewhere("too much lies below the prefix of objects.url: take one that is empty")
+            raise BodiesElsewhere(
+                "too much lies below the prefix of objects.url: take one that is empty"
+            )
         folder = folders.popleft()
         key = f"{folder}/{MARKER}"
         if await _is_marker(objects, key):
-            raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
-        folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))["common_prefixes"]
+            raise BodiesElsewhere(
+                f"below the prefix of objects.url lies another store, whose object is {key}"
+            )
+        folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))[
+            "common_prefixes"
+        ]
 
 
 async def _is_marker(objects: S3Store, key: str) -> bool:
@@ -78,7 +91,8 @@ async def _is_marker(objects: S3Store, key: str) -> bool:
 
 
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
-    """Return the object at the place of a marker; b"" where its size is not that of one, None where there is none."""
+    """Return the object at the place of a marker; b"" where its size is not that of one, None where
+    there is none."""
     try:
         found = await obstore.get_async(objects, key)
     except FileNotFoundError:
@@ -137,7 +151,9 @@ class BucketAccess:
 class ObjectBucket:
     """The bodies of one store in a bucket; any number of processes may use it."""
 
-    def __init__(self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None
+    ) -> None:
         self.max_bytes = max_bytes
         self.step_bytes = PIECE_BYTES
         self.held_bytes = 0
@@ -151,19 +167,27 @@ class ObjectBucket:
         self.held_bytes -= size_bytes
 
     async def claim(self, store_id: bytes) -> None:
-        """Make sure that no other store has its bodies here: a sweep would take them for orphans."""
+        """Make sure that no other store has its bodies here: a sweep would take them for
+        orphans."""
         self._store_id = store_id
         with _bucket_errors("the bucket of the bodies cannot be used"):
             if await _marker_at(self.objects, MARKER) is None:
                 await _refuse_above(self._whole, self._prefix)
                 await _refuse_below(self.objects)
                 with suppress(AlreadyExistsError):
-                    await obstore.put_async(self.objects, MARKER, store_id.hex().encode(), mode="create")
+                    await obstore.put_async(
+                        self.objects, MARKER, store_id.hex().encode(), mode="create"
+                    )
             await self._require_own()
 
     async def _require_own(self) -> None:
-        if self._store_id is None or await _marker_at(self.objects, MARKER) != self._store_id.hex().encode():
-            raise BodiesElsewhere("the bucket and prefix of objects.url hold the bodies of another store")
+        if (
+            self._store_id is None
+            or await _marker_at(self.objects, MARKER) != self._store_id.hex().encode()
+        ):
+            raise BodiesElsewhere(
+                "the bucket and prefix of objects.url hold the bodies of another store"
+            )
         await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
@@ -193,23 +217,31 @@ class ObjectBucket:
         """See `ObjectStore.older_than`. The times are the bucket's."""
         with _bucket_errors("the bodies cannot be listed"):
             await self._require_own()
-            for folder in (await obstore.list_with_delimiter_async(self.objects))["common_prefixes"]:
+            for folder in (await obstore.list_with_delimiter_async(self.objects))[
+                "common_prefixes"
+            ]:
                 if _BODIES_FOLDER.fullmatch(folder) is None:
                     continue
                 async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
-                    old = (one["path"] for one in found if one["last_modified"].timestamp() < before)
+                    old = (
+                        one["path"] for one in found if one["last_modified"].timestamp() < before
+                    )
                     names = [name for name in map(_name_of, old) if name is not None]
                     if names:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """See `ObjectStore.remove_unfinished`; parts of an upload that was never ended are the bucket's to remove."""
+        """See `ObjectStore.remove_unfinished`; parts of an upload that was never ended are the
+        bucket's to remove."""
         removed = 0
         with _bucket_errors("unfinished bodies cannot be removed"):
             await self._require_own()
             async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
                 for one in found:
-                    if _ON_ITS_WAY.fullmatch(one["path"]) and one["last_modified"].timestamp() < before:
+                    if (
+                        _ON_ITS_WAY.fullmatch(one["path"])
+                        and one["last_modified"].timestamp() < before
+                    ):
                         await self.delete(one["path"])
                         removed += 1
         return removed
@@ -220,12 +252,16 @@ class ObjectBucket:
             await _marker_at(self.objects, MARKER)
 
     async def try_out(self) -> None:
-        """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list and delete."""
+        """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list
+        and delete."""
         first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
         with _bucket_errors("the bucket takes no objects"):
             await obstore.put_async(self.objects, first, b"x", mode="create")
         try:
-            with _bucket_errors("the bucket knows no put that only creates"), suppress(AlreadyExistsError):
+            with (
+                _bucket_errors("the bucket knows no put that only creates"),
+                suppress(AlreadyExistsError),
+            ):
                 await obstore.put_async(self.objects, first, b"y", mode="create")
                 raise StoreUnavailable("the bucket overwrites where it was told to create")
             with _bucket_errors("the bucket does not copy objects"):
@@ -241,7 +277,8 @@ class ObjectBucket:
 
 
 class IncomingObject:
-    """A body in transit: hashed as it arrives; small ones in memory, larger ones sent to the bucket in parts."""
+    """A body in transit: hashed as it arrives; small ones in memory, larger ones sent to the bucket
+    in parts."""
 
     def __init__(self, bucket: ObjectBucket) -> None:
         self.is_named = False
@@ -292,9 +329,12 @@ class IncomingObject:
         key, former = key_of(name), self._key
         with _bucket_errors("a body cannot be named"):
             if self._held:
-                await obstore.put_async(self._bucket.objects, key, b"".join(self._held), mode="create")
+                await obstore.put_async(
+                    self._bucket.objects, key, b"".join(self._held), mode="create"
+                )
             elif former is not None:
-                # Unconditional, because few S3 servers can copy only if absent; its name has 16 random bytes.
+                # Unconditional, because few S3 servers can copy only if absent; its name has 16
+                # random bytes.
                 await obstore.copy_async(self._bucket.objects, former, key)
             self._key = key
         if former is not None:
@@ -317,7 +357,8 @@ class IncomingObject:
 
 @dataclass(slots=True)
 class _Upload:
-    """A multipart upload to a key of its own: a piece waits until the bucket has taken the one before."""
+    """A multipart upload to a key of its own: a piece waits until the bucket has taken the one
+    before."""
 
     objects: S3Store
     key: str = field(default_factory=lambda: f"{INCOMING}/{secrets.token_hex(16)}")
@@ -348,7 +389,8 @@ class _Upload:
     async def _given(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece
-        if self._is_aborted:  # with an error here the client aborts the upload, and the bucket discards its parts
+        # with an error here the client aborts the upload, and the bucket discards its parts
+        if self._is_aborted:
             raise StoreUnavailable("the upload of a body was aborted")
 
     async def finish(self) -> str:
@@ -375,8 +417,8 @@ class _Upload:
 
 
 class OpenObject(OpenedBody):
-    """A body in the bucket, read range by range; the last piece of a whole reading comes only when the digest is
-    right."""
+    """A body in the bucket, read range by range; the last piece of a whole reading comes only when
+    the digest is right."""
 
     def __init__(self, objects: S3Store, name: ObjectName, size_bytes: int, first: bytes) -> None:
         super().__init__(name.digest, size_bytes)
@@ -393,7 +435,9 @@ class OpenObject(OpenedBody):
         if not self._window_start <= start < stop <= self._window_start + len(self._window):
             window_end = min(start + _WINDOW_BYTES, end)
             with _reading_errors():
-                found = await obstore.get_range_async(self._objects, self._key, start=start, end=window_end)
+                found = await obstore.get_range_async(
+                    self._objects, self._key, start=start, end=window_end
+                )
             if len(found) != window_end - start:
                 raise RecordDamaged("a body ends early")
             self._window, self._window_start = bytes(found), start

@@ -3,17 +3,19 @@
     <folder>/incoming/<random>                                   a long body in transit; no commit may name it
     <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
 
-Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a time, so that the
-event loop does not wait and the memory does not grow with a body. A body is hashed while it is written, and synced
-every 32 MiB: a client that sends faster than the disk writes is slowed down, and the last sync is short.
+Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a
+time, so that the event loop does not wait and the memory does not grow with a body. A body is
+hashed while it is written, and synced every 32 MiB: a client that sends faster than the disk writes
+is slowed down, and the last sync is short.
 
-Data in the kernel's memory is read and hashed on the event loop: handing it to a thread and back costs more than both.
-The read asks the kernel not to wait (RWF_NOWAIT); where it would have to, or does not support that, a thread reads.
-After their first piece all readings together read one piece in an iteration of the loop, so that a short request does
-not wait for each of them.
+Data in the kernel's memory is read and hashed on the event loop: handing it to a thread and back
+costs more than both. The read asks the kernel not to wait (RWF_NOWAIT); where it would have to, or
+does not support that, a thread reads. After their first piece all readings together read one piece
+in an iteration of the loop, so that a short request does not wait for each of them.
 
-A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
-and a single commit of the file system's journal, since the file and its directory entry become durable together.
+A body of less than one piece waits in memory for its name and is written under it at once: a single
+step on a thread, and a single commit of the file system's journal, since the file and its directory
+entry become durable together.
 """
 
 import asyncio
@@ -72,8 +74,8 @@ STEP_BYTES: Final = 1024 * 1024
 _BUFFERS_A_CALL: Final = 1024
 # None: this platform always waits.
 _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
-# Free disk space that bodies do not use. It is more than the store's own reserve, so that a disk full of bodies still
-# takes the small commits, a revocation or a delete.
+# Free disk space that bodies do not use. It is more than the store's own reserve, so that a disk
+# full of bodies still takes the small commits, a revocation or a delete.
 RESERVE_BYTES: Final = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
 _INCOMING: Final = "incoming"
@@ -122,7 +124,9 @@ class ObjectFolder:
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
         """Open a body for reading; unlinking its file afterwards does not disturb the reading."""
-        body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts)
+        body = OpenBody(
+            self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts
+        )
         try:
             await asyncio.to_thread(body.open)
         except BaseException:
@@ -135,7 +139,8 @@ class ObjectFolder:
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of files last written before `before`, one folder at a time: a 256th of all files."""
+        """Yield the names of files last written before `before`, one folder at a time: a 256th of
+        all files."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -144,22 +149,27 @@ class ObjectFolder:
 
     async def check(self) -> None:
         """See `ObjectStore.check`; a folder that does not exist yet is no error."""
-        with _disk_errors("the folder of the bodies cannot be reached"), suppress(FileNotFoundError):
+        with (
+            _disk_errors("the folder of the bodies cannot be reached"),
+            suppress(FileNotFoundError),
+        ):
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
         """Remove bodies that were not written to since `before`; return how many.
 
-        A caller that still holds such a body fails when it names it, so nothing acknowledged is lost.
+        A caller that still holds such a body fails when it names it, so nothing acknowledged is
+        lost.
         """
         return await asyncio.to_thread(_remove_old, self._folder / _INCOMING, before)
 
 
 class IncomingFile:
-    """A body in transit: held in memory while it is short, else written and hashed piece by piece; then named.
+    """A body in transit: held in memory while it is short, else written and hashed piece by piece;
+    then named.
 
-    Its methods may be cancelled at any moment. `discard` waits for a thread that is still at work then: otherwise it
-    could write to a descriptor that has become another file's.
+    Its methods may be cancelled at any moment. `discard` waits for a thread that is still at work
+    then: otherwise it could write to a descriptor that has become another file's.
     """
 
     def __init__(self, files: ObjectFolder) -> None:
@@ -168,7 +178,8 @@ class IncomingFile:
         self._lock = threading.Lock()
         self._hash = blake3()
         self._size_bytes = 0
-        self._held: bytes | None = b""  # all of the body, as long as no thread has anything to do with it
+        # all of the body, as long as no thread has anything to do with it
+        self._held: bytes | None = b""
         self._place: Path | None = None
         self._descriptor: int | None = None
         self._is_discarded = False
@@ -242,7 +253,8 @@ class IncomingFile:
             sync_folder(place.parent)
 
     def _write_whole(self, place: Path, body: bytes) -> None:
-        """Write a short body directly under its name, which no process knows before a commit contains it."""
+        """Write a short body directly under its name, which no process knows before a commit
+        contains it."""
         self._files.require_free_space()
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._place = place  # so that it is discarded when the following fails
@@ -273,14 +285,17 @@ class IncomingFile:
 
 
 class OpenBody(OpenedBody):
-    """An open file of a body, read in pieces; the last piece of a whole reading comes only when the digest is right.
+    """An open file of a body, read in pieces; the last piece of a whole reading comes only when the
+    digest is right.
 
     Example:
         async with body:
             async for piece in body.pieces(): ...
     """
 
-    def __init__(self, place: Path, *, digest: bytes, size_bytes: int, cohorts: ReadCohorts) -> None:
+    def __init__(
+        self, place: Path, *, digest: bytes, size_bytes: int, cohorts: ReadCohorts
+    ) -> None:
         super().__init__(digest, size_bytes)
         self._place = place
         self._cohorts = cohorts
@@ -302,7 +317,8 @@ class OpenBody(OpenedBody):
                 raise RecordDamaged("a body does not have the size of its head")
 
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> bytearray:
-        if self._has_begun:  # a body of one piece need not wait: it is no longer than a row might be
+        # a body of one piece need not wait: it is no longer than a row might be
+        if self._has_begun:
             await self._cohorts.take()
         self._has_begun = True
         piece = bytearray(min(PIECE_BYTES, end - start))
@@ -311,13 +327,17 @@ class OpenBody(OpenedBody):
         return piece
 
     def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Fill a piece from the kernel's memory; False: not all of it is there, or a thread is at work."""
+        """Fill a piece from the kernel's memory; False: not all of it is there, or a thread is at
+        work."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
-            if self._descriptor is None or os.preadv(self._descriptor, (piece,), offset, _NOWAIT) != len(piece):
+            if self._descriptor is None or os.preadv(
+                self._descriptor, (piece,), offset, _NOWAIT
+            ) != len(piece):
                 return False
-        except OSError:  # the read would wait, is not supported, or the disk refuses: the thread finds out
+        except OSError:
+            # the read would wait, is not supported, or the disk refuses: the thread finds out
             return False
         finally:
             self._lock.release()

@@ -1,14 +1,26 @@
-"""Where a store keeps its bodies: recorded in the store, so that no process looks for them in another place.
+"""Where a store keeps its bodies: recorded in the store, so that no process looks for them in
+another place.
 
-A store without the row keeps them in the folder `blobs` of its data. The row is written by the first start on a bucket,
-which is refused when there are bodies in files already, and by a move of the bodies.
+A store without the row keeps them in the folder `blobs` of its data. The row is written by the
+first start on a bucket, which is refused when there are bodies in files already, and by a move of
+the bodies.
 """
 
 from typing import Final
 
 from ..errors import BodiesElsewhere, StoreBusy
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
-from ..store.contract import Add, Commit, Put, Record, Refused, Store, counter_of, read_row, stamp_of
+from ..store.contract import (
+    Add,
+    Commit,
+    Put,
+    Record,
+    Refused,
+    Store,
+    counter_of,
+    read_row,
+    stamp_of,
+)
 
 FOLDER: Final = "folder"
 
@@ -29,7 +41,10 @@ async def claim_place(store: Store, place: str) -> None:
             raise BodiesElsewhere(f"large values of this store lie in {words}")
         put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
         # The bound is judged in the commit: a body that is named meanwhile refuses it.
-        if not isinstance(await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))), Refused):
+        if not isinstance(
+            await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))),
+            Refused,
+        ):
             return
     raise StoreBusy("where the bodies lie could not be recorded")
 

@@ -1,13 +1,16 @@
-"""Bodies above the inline threshold: how their files are named, and the records that count their references.
+"""Bodies above the inline threshold: how their files are named, and the records that count their
+references.
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
-A file is written once, synced, and given a name that was never used before (the generation is random); only then may a
-commit name it. Its record `B space16 hash32` contains the generation and the number of heads that refer to it, and
-changes only in the commits that change those heads. So a crash leaves at worst a file that no record names.
+A file is written once, synced, and given a name that was never used before (the generation is
+random); only then may a commit name it. Its record `B space16 hash32` contains the generation and
+the number of heads that refer to it, and changes only in the commits that change those heads. So a
+crash leaves at worst a file that no record names.
 
-An existing body is shared only by a commit that compares the stamp of a record with at least one reference; a record at
-zero is about to be deleted and is never revived: the next put writes a new generation.
+An existing body is shared only by a commit that compares the stamp of a record with at least one
+reference; a record at zero is about to be deleted and is never revived: the next put writes a new
+generation.
 
 What is removed, and when: see `collector`. The files themselves: see `object_folder`.
 """
@@ -79,7 +82,9 @@ object_work_of: Final = _WORK_CODEC.of
 """Reads a row of due work."""
 
 
-def due_put(name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
+def due_put(
+    name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
+) -> Put:
     """Schedule work on an object for the collector; see `ObjectWork`."""
     work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

@@ -1,8 +1,10 @@
-"""The contract of a place for bodies: they arrive in pieces, get a name never used before, and are read in pieces.
+"""The contract of a place for bodies: they arrive in pieces, get a name never used before, and are
+read in pieces.
 
-`object_folder` keeps them in a folder, `object_bucket` in an S3 bucket; nothing else in the package knows which. Both
-follow the same rules (spec/store.md §4): a body has no name that a commit may use before it is complete and durable,
-and a reader that opened one before it was removed may be cut short, but never gets other bytes.
+`object_folder` keeps them in a folder, `object_bucket` in an S3 bucket; nothing else in the package
+knows which. Both follow the same rules (spec/store.md §4): a body has no name that a commit may use
+before it is complete and durable, and a reader that opened one before it was removed may be cut
+short, but never gets other bytes.
 
 Example:
     incoming = await objects.begin()
@@ -64,16 +66,20 @@ class OpenedBody(ABC):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
+        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256
+        KiB.
 
         Raises:
-            RecordDamaged: the body ends early; or it was read whole and does not have its digest: then the last piece
-                was not yielded.
+            RecordDamaged: the body ends early; or it was read whole and does not have its digest:
+                then the last piece was not yielded.
             StoreUnavailable: the place refuses, or cannot be reached.
 
         Does not check:
@@ -83,13 +89,18 @@ class OpenedBody(ABC):
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
         for offset in range(start, end, PIECE_BYTES):
             piece = await self._piece(offset, end, hasher)
-            if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
+            if (
+                hasher is not None
+                and offset + len(piece) == end
+                and hasher.digest() != self._digest
+            ):
                 raise RecordDamaged("a body does not have the digest of its head")
             yield piece
 
     @abstractmethod
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
-        """Read and hash one piece: PIECE_BYTES from `start`, or fewer where a reading up to `end` ends with them."""
+        """Read and hash one piece: PIECE_BYTES from `start`, or fewer where a reading up to `end`
+        ends with them."""
 
     async def read(self) -> bytes:
         """Return the whole body; raises as `pieces` does."""
@@ -119,13 +130,15 @@ class ObjectStore(Protocol):
         ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last written before `before`, in epoch seconds, some at a time."""
+        """Yield the names of bodies last written before `before`, in epoch seconds, some at a
+        time."""
         ...
 
     async def remove_unfinished(self, before: float) -> int:
         """Remove bodies without a name that were not written to since `before`; return how many.
 
-        A caller that still holds such a body fails when it names it, so nothing acknowledged is lost.
+        A caller that still holds such a body fails when it names it, so nothing acknowledged is
+        lost.
         """
         ...
 

@@ -1,14 +1,16 @@
 """How many bytes a space contains, and its limit.
 
-Every row with a body is charged for it in the space's counter, inside the commit: usage is exact without being read
-first, and a row that is replaced or deleted gives its weight back (ST7). The wire reports that counter.
+Every row with a body is charged for it in the space's counter, inside the commit: usage is exact
+without being read first, and a row that is replaced or deleted gives its weight back (ST7). The
+wire reports that counter.
 
-The rest of the rows, keys and metadata and a fixed part each, has a counter of its own: it may be as much as the limit
-in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is one of bodies (M54).
+The rest of the rows, keys and metadata and a fixed part each, has a counter of its own: it may be
+as much as the limit in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is
+one of bodies (M54).
 
-The limit in force is, in this order: for a space named `public` the one for public spaces, whatever else is set (M53);
-the space's own, which the operator sets and which is a row of the store; the default. A put reads that row together
-with everything else that its verdict depends on.
+The limit in force is, in this order: for a space named `public` the one for public spaces, whatever
+else is set (M53); the space's own, which the operator sets and which is a row of the store; the
+default. A put reads that row together with everything else that its verdict depends on.
 
 Example:
     keys = (usage_key(space), override_row_key(space))
@@ -79,7 +81,9 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
     """Set a space's own limit, or remove it (None). The space need not be hosted."""
     if limit_bytes is None:
         return Put(override_row_key(space), None)
-    return Put(override_row_key(space), _CODEC.encode(_Override(limit_bytes, space.owner, space.name)))
+    return Put(
+        override_row_key(space), _CODEC.encode(_Override(limit_bytes, space.owner, space.name))
+    )
 
 
 def override_of(record: Record | None) -> int | None:
@@ -109,7 +113,8 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return the limits that the operator has set, at most `limit` of them, and whether there are more."""
+    """Return the limits that the operator has set, at most `limit` of them, and whether there are
+    more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
@@ -138,13 +143,15 @@ class Usage(msgspec.Struct, frozen=True):
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
     """Find the spaces with the largest contents.
 
-    The rows of all spaces are walked once, in steps between which other tasks run, and only the `limit` largest are
-    kept in memory. Changes during the walk may be seen or not.
+    The rows of all spaces are walked once, in steps between which other tasks run, and only the
+    `limit` largest are kept in memory. Changes during the walk may be seen or not.
     """
     largest: list[tuple[int, bytes, int, Record]] = []
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
         hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
-        counters = [key for space16 in hashes for key in (usage_counter(space16), rows_counter(space16))]
+        counters = [
+            key for space16 in hashes for key in (usage_counter(space16), rows_counter(space16))
+        ]
         sizes = map(counter_of, (await store.read(counters)).records)
         for key, record in page.rows:
             used, beside = next(sizes), next(sizes)

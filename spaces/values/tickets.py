@@ -1,4 +1,5 @@
-"""Tickets of signed URLs: rows that say for how long, and under which authority, any client may read one value.
+"""Tickets of signed URLs: rows that say for how long, and under which authority, any client may
+read one value.
 
 A ticket is 32 bytes, in a URL 43 characters of base64url:
 
@@ -7,9 +8,10 @@ A ticket is 32 bytes, in a URL 43 characters of base64url:
     0       4     minute of the expiry since the epoch, big-endian
     4       28    random
 
-The row is stored under the minute and a hash of the ticket: sweeps find it by time, and reading the store does not
-disclose a ticket. It pins one version of one value and names the content keys of the delegations that it relies on;
-their windows cannot change and bound the expiry, their marks are read each time the URL is (Q24).
+The row is stored under the minute and a hash of the ticket: sweeps find it by time, and reading the
+store does not disclose a ticket. It pins one version of one value and names the content keys of the
+delegations that it relies on; their windows cannot change and bound the expiry, their marks are
+read each time the URL is (Q24).
 """
 
 from typing import Final
@@ -62,6 +64,7 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Remove tickets an hour after they expired; return how many. Run again while it returns `limit`."""
+    """Remove tickets an hour after they expired; return how many. Run again while it returns
+    `limit`."""
     end = claim_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
     return await remove_until(store, TICKETS_PREFIX, end, limit=limit)

@@ -1,10 +1,12 @@
-"""Bodies in transit into a space: received piece by piece, the small ones in memory, the large ones in files.
+"""Bodies in transit into a space: received piece by piece, the small ones in memory, the large ones
+in files.
 
-Bodies are received within a `Staging`, which at its end removes every file that no commit can have named. A file named
-by a commit with an unknown outcome stays; if no head refers to it, it is swept a day later.
+Bodies are received within a `Staging`, which at its end removes every file that no commit can have
+named. A file named by a commit with an unknown outcome stays; if no head refers to it, it is swept
+a day later.
 
-All operations of a process together keep a bounded number of bytes in memory (`Intake`); beyond it a body is refused,
-and the client tries again later.
+All operations of a process together keep a bounded number of bytes in memory (`Intake`); beyond it
+a body is refused, and the client tries again later.
 """
 
 from collections.abc import AsyncIterable
@@ -18,14 +20,19 @@ from ..errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, Store
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024
-"""The largest body inside a head. Up to here a row costs the machine less than a file; far beyond, the file less."""
+"""The largest body inside a head. Up to here a row costs the machine less than a file; far beyond,
+the file less."""
 INLINE_TOGETHER_BYTES: Final = 7_864_320
-"""The most body bytes inside the heads of one commit; the rest of its bound (ST6) is for its other contents."""
+"""The most body bytes inside the heads of one commit; the rest of its bound (ST6) is for its other
+contents."""
 INTAKE_BYTES: Final = 128 * 1024 * 1024
-"""How much of one process's memory all bodies in transit may use: 450 large ones, two thousand of 64 KiB."""
-# Pieces are as short as a client likes, and each takes memory beside its bytes: this many wait before they are joined.
+"""How much of one process's memory all bodies in transit may use: 450 large ones, two thousand of
+64 KiB."""
+# Pieces are as short as a client likes, and each takes memory beside its bytes: this many wait
+# before they are joined.
 _MOST_PIECES: Final = 1024
-# While no more than this part of it is used, a long body waits for long steps: fewer round trips to a thread.
+# While no more than this part of it is used, a long body waits for long steps: fewer round trips to
+# a thread.
 _MUCH_FREE_SHARE: Final = 8
 # After these nothing was written, so nothing can refer to a file that was named.
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
@@ -75,7 +82,10 @@ class Staging:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Remove what was not finished, and what no commit can have named."""
         self._take(-self._taken_bytes)

@@ -1,13 +1,15 @@
 """Values of a space: a head under each path, the body in it or in a file beside it.
 
-The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A put replaces body and metadata whole (M2). A delete
-leaves a tombstone: a second delete finds it, and a path never written has no row at all (M31).
+The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A put replaces body and metadata
+whole (M2). A delete leaves a tombstone: a second delete finds it, and a path never written has no
+row at all (M31).
 
-Every head is written only over the exact row that was read, because the references of bodies in files are counted by
-the commits that change heads. A writer that loses a race is refused and plans again on a new read; that is at most one
-retry for each earlier write on the same path.
+Every head is written only over the exact row that was read, because the references of bodies in
+files are counted by the commits that change heads. A writer that loses a race is refused and plans
+again on a new read; that is at most one retry for each earlier write on the same path.
 
-Large bodies are written and read in pieces, through an `object_store`: `value_bodies` receives them.
+Large bodies are written and read in pieces, through an `object_store`: `value_bodies` receives
+them.
 
 Example:
     async with values.staging() as staging:
@@ -54,9 +56,11 @@ from .object_store import IncomingBody, ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, Staging
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
-# Bytes of the row of a value beside path, metadata and body, rounded up: stamp, digest, lengths, place in a page.
+# Bytes of the row of a value beside path, metadata and body, rounded up: stamp, digest, lengths,
+# place in a page.
 ROW_BYTES: Final = 256
-# Header values arrive with bytes that are not UTF-8 as lone surrogates, and are returned as they arrived.
+# Header values arrive with bytes that are not UTF-8 as lone surrogates, and are returned as they
+# arrived.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
 
@@ -114,7 +118,8 @@ def head_key(space: SpaceId, path: str) -> bytes:
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:
-    """Read a head; None for a path never written and for a deleted one (which has a record, see M31).
+    """Read a head; None for a path never written and for a deleted one (which has a record, see
+    M31).
 
     Args:
         record: as it was read.
@@ -132,7 +137,9 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         size_bytes=row.size_bytes,
         body=row.body,
         path=row.path,
-        object_name=None if row.generation is None else ObjectName(key[1:17], row.digest, row.generation),
+        object_name=None
+        if row.generation is None
+        else ObjectName(key[1:17], row.digest, row.generation),
         sealed_key=row.sealed_key,
     )
 
@@ -145,14 +152,18 @@ def check_metadata(metadata: Mapping[str, str]) -> int:
     """
     size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
-        raise MetadataTooLarge(f"stored metadata may have {MAX_METADATA_BYTES} bytes, this has {size_bytes}")
+        raise MetadataTooLarge(
+            f"stored metadata may have {MAX_METADATA_BYTES} bytes, this has {size_bytes}"
+        )
     return size_bytes
 
 
 def _metadata_bytes(metadata: Mapping[str, str]) -> int:
     size_bytes = 0
     for name, value in metadata.items():
-        size_bytes += len(name) + (len(value) if value.isascii() else len(value.encode(*_HEADER_TEXT)))
+        size_bytes += len(name) + (
+            len(value) if value.isascii() else len(value.encode(*_HEADER_TEXT))
+        )
     return size_bytes
 
 
@@ -186,7 +197,8 @@ class Values:
         return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
-        """Return the whole body of a head, compared with its digest; only where its size is bounded."""
+        """Return the whole body of a head, compared with its digest; only where its size is
+        bounded."""
         body = await self.open_body(head)
         if isinstance(body, bytes):
             return body
@@ -212,7 +224,8 @@ class Values:
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `come_puts`.
-            CommitInvalid: a path appears twice, or one without any row is to be deleted (M31: the caller answers that).
+            CommitInvalid: a path appears twice, or one without any row is to be deleted (M31: the
+                caller answers that).
             RecordDamaged, StoreUnavailable: from rows.
         """
         draft = Draft(space, writes, current, replaced)
@@ -230,16 +243,18 @@ class _FileBody:
     file: IncomingBody | None = None
     record: Record | None = None
     found: ObjectRecord | None = None
-    fresh: ObjectRecord | None = None  # None: an old head without a record, so that nothing is left to count
+    # None: an old head without a record, so that nothing is left to count
+    fresh: ObjectRecord | None = None
 
 
 class Draft:
     """Some writes together with what they replace, before the files of large bodies are named.
 
     Attributes:
-        growth_bytes: by how much the usage of the space, its bodies, changes: exact for a commit of the plan (ST7).
-        row_growth_bytes: by how much the rows of the space change (M54): exact, each write being over the exact row it
-            replaces.
+        growth_bytes: by how much the usage of the space, its bodies, changes: exact for a commit of
+            the plan (ST7).
+        row_growth_bytes: by how much the rows of the space change (M54): exact, each write being
+            over the exact row it replaces.
         replaced: the live values that the writes replace, in their order.
     """
 
@@ -271,7 +286,9 @@ class Draft:
                 self.growth_bytes -= len(old.body or b"")
                 self.row_growth_bytes -= row_bytes(old.path, old.metadata)
                 if old.object_name is not None:
-                    self._bodies.setdefault(old.object_name.digest, _FileBody(old.size_bytes)).delta -= 1
+                    self._bodies.setdefault(
+                        old.object_name.digest, _FileBody(old.size_bytes)
+                    ).delta -= 1
             if body is not None:
                 self.growth_bytes += len(body.inline or b"")
                 self.row_growth_bytes += _path_bytes(write.path) + metadata_bytes
@@ -281,10 +298,13 @@ class Draft:
                     kept.uses += 1
                     kept.file = body.file
             if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (body is None):
-                (self._leaving if body is None else self._coming).append(write.path.encode(*_HEADER_TEXT))
+                (self._leaving if body is None else self._coming).append(
+                    write.path.encode(*_HEADER_TEXT)
+                )
 
     async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
-        """Read what the plan depends on beside the heads: the rows on the way to long paths, and those of bodies."""
+        """Read what the plan depends on beside the heads: the rows on the way to long paths, and
+        those of bodies."""
         self._entropy = entropy
         self._max_bytes = max_bytes
         space16 = self._own.space16
@@ -294,7 +314,9 @@ class Draft:
         if not self._bodies:
             return
         keys = [object_key(space16, digest) for digest in self._bodies]
-        *records, self._sweep, counter = (await store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
+        *records, self._sweep, counter = (
+            await store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))
+        ).records
         self._used_bytes = counter_of(counter)
         for body, record in zip(self._bodies.values(), records, strict=True):
             body.record = record
@@ -314,7 +336,9 @@ class Draft:
         puts: list[Put] = []
         checks: list[Check] = []
         adds = [Add(self._own.rows, self.row_growth_bytes)] if self.row_growth_bytes else []
-        named_bytes = sum(body.size_bytes for body in self._bodies.values() if body.file is not None)
+        named_bytes = sum(
+            body.size_bytes for body in self._bodies.values() if body.file is not None
+        )
         if named_bytes:
             if self._max_bytes is not None and self._used_bytes + named_bytes > self._max_bytes:
                 raise StoreFull("no free space for an object")
@@ -333,13 +357,16 @@ class Draft:
             if body.file is not None:
                 await body.file.rename(name)
             if body.record is not None and body.fresh == body.found:
-                checks.append(Check(object_key(name.space16, digest), body.record.stamp))  # shared as it is
+                # shared as it is
+                checks.append(Check(object_key(name.space16, digest), body.record.stamp))
             else:
                 puts += self._body_puts(body, body.fresh, name, now=now)
         heads = [self._head_put(*written, generations) for written in self._writes]
         return WritePlan((*heads, *self._ways.values(), *puts), tuple(checks), tuple(adds))
 
-    def _body_puts(self, body: _FileBody, fresh: ObjectRecord, name: ObjectName, *, now: float) -> list[Put]:
+    def _body_puts(
+        self, body: _FileBody, fresh: ObjectRecord, name: ObjectName, *, now: float
+    ) -> list[Put]:
         puts = [
             Put(
                 object_key(name.space16, name.digest),
@@ -353,12 +380,15 @@ class Draft:
         if fresh.references == 0:
             puts.append(due_put_of(name, due_at=now, unlink=False))
         elif body.found is not None and body.found.generation != fresh.generation:
-            # The record was about to be deleted, and the collector will no longer find the file by it.
+            # The record was about to be deleted, and the collector will no longer find the file by
+            # it.
             left = ObjectName(name.space16, name.digest, body.found.generation)
             puts.append(due_put_of(left, due_at=now + UNLINK_AFTER_S, unlink=True))
         return puts
 
-    def _head_put(self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]) -> Put:
+    def _head_put(
+        self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]
+    ) -> Put:
         """Encode a head; `generations` says which file contains a body."""
         expect, body = stamp_of(record), write.body
         if body is None:

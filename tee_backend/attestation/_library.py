@@ -1,7 +1,8 @@
 """The one place that calls the verifier library, and the map from its texts to our errors.
 
-The library reports every failure as a ValueError with text. A stem that is not in the table refuses as well, with an
-error that alarms: a text that a later version changes makes the reason coarser, never the answer weaker.
+The library reports every failure as a ValueError with text. A stem that is not in the table refuses
+as well, with an error that alarms: a text that a later version changes makes the reason coarser,
+never the answer weaker.
 """
 
 from collections.abc import Mapping
@@ -99,8 +100,8 @@ _STEPS_WITH_A_CAUSE: Final = (
 def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, now_s: int) -> bytes:
     """Let the library verify, and return its claims as JSON.
 
-    The collateral is passed member by member: the certificates of some quote, which a document may carry besides, never
-    reach the library, which would prefer them to the quote's own.
+    The collateral is passed member by member: the certificates of some quote, which a document may
+    carry besides, never reach the library, which would prefer them to the quote's own.
     """
     try:
         documents = dcap_qvl.QuoteCollateralV3(
@@ -116,7 +117,9 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
         )
         try:
             policy = dcap_qvl.QuotePolicy.claims_only(now_s)
-            claims = dcap_qvl.QuoteVerifier(root_der).verify_with_policy(raw_quote, documents, now_s, policy)
+            claims = dcap_qvl.QuoteVerifier(root_der).verify_with_policy(
+                raw_quote, documents, now_s, policy
+            )
             text: str = claims.to_json()
         except ValueError as exc:
             cause = _cause_of(str(exc), raw_quote, documents, root_der=root_der, now_s=now_s)
@@ -125,14 +128,23 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
     except (AttestationError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:
-        # A panic of the library arrives as a BaseException; it must end this verification, not the worker.
-        raise QuoteRefused("evidence-invalid", f"the verifier failed: {type(exc).__name__}") from exc
+        # A panic of the library arrives as a BaseException; it must end this verification, not the
+        # worker.
+        raise QuoteRefused(
+            "evidence-invalid", f"the verifier failed: {type(exc).__name__}"
+        ) from exc
 
 
 def _cause_of(
-    text: str, raw_quote: bytes, documents: dcap_qvl.QuoteCollateralV3, *, root_der: bytes, now_s: int
+    text: str,
+    raw_quote: bytes,
+    documents: dcap_qvl.QuoteCollateralV3,
+    *,
+    root_der: bytes,
+    now_s: int,
 ) -> str:
-    """Ask the library's other entry point why: it reports the cause of a failed chain, which the claims' does not."""
+    """Ask the library's other entry point why: it reports the cause of a failed chain, which the
+    claims' does not."""
     if not any(step in text for step in _STEPS_WITH_A_CAUSE):
         return text
     try:
@@ -147,6 +159,8 @@ def error_of_text(text: str) -> AttestationError:
     flat = " ".join(text.split())
     for code, stems in _STEMS.items():
         if any(stem in flat for stem in stems):
-            unusable: type[AttestationError] = CollateralUnusable if code.startswith("collateral-") else QuoteRefused
+            unusable: type[AttestationError] = (
+                CollateralUnusable if code.startswith("collateral-") else QuoteRefused
+            )
             return unusable(code, flat)
     return QuoteRefused("verdict-unknown", flat)

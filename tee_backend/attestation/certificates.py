@@ -1,7 +1,8 @@
-"""X.509 as far as attestation needs it: strict PEM chains, names, windows, and the platform extension of a PCK leaf.
+"""X.509 as far as attestation needs it: strict PEM chains, names, windows, and the platform
+extension of a PCK leaf.
 
-Nothing here decides trust. Signatures and revocation are checked by the verifier; this module reads what the rules
-about roles and platforms are about.
+Nothing here decides trust. Signatures and revocation are checked by the verifier; this module reads
+what the rules about roles and platforms are about.
 
 The platform extension (OID 1.2.840.113741.1.13.1) is a SEQUENCE of SEQUENCE { OID, value }:
 
@@ -12,7 +13,8 @@ The platform extension (OID 1.2.840.113741.1.13.1) is a SEQUENCE of SEQUENCE { O
 | .4 | OCTET STRING 6 | FMSPC |
 | .6 | OCTET STRING 16, optional | platform instance id |
 
-Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification; RFC 5280; RFC 7468.
+Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification; RFC 5280;
+RFC 7468.
 """
 
 import re
@@ -40,15 +42,17 @@ MAX_CERTIFICATE_BYTES = 4096
 MAX_CRL_BYTES: Final = 64 * 1024
 
 _REMEMBERED: Final = 64
-"""Certificates whose facts are kept: root and authorities are in every quote and document, a leaf in all quotes of
-one machine. Reading is pure, so the same bytes have the same facts; what cannot be read is not kept."""
+"""Certificates whose facts are kept: root and authorities are in every quote and document, a leaf
+in all quotes of one machine. Reading is pure, so the same bytes have the same facts; what cannot be
+read is not kept."""
 
 PlatformCa = Literal["platform", "processor"]
 
 Loaded = TypeVar("Loaded")
 
 _PEM_BLOCK = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)*"
+    rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n)+)-----END"
+    rb" CERTIFICATE-----(?:\r?\n)*"
 )
 _SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _MAX_EXTENSION_ENTRIES = 16
@@ -62,8 +66,9 @@ READER_ERRORS = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What the X.509 library raises on bytes that it cannot read. A warning arrives here where warnings are errors: an
-oddity that the library only warns about (a serial number below zero) then refuses."""
+"""What the X.509 library raises on bytes that it cannot read. A warning arrives here where
+warnings are errors: an oddity that the library only warns about (a serial number below zero)
+then refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,8 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What a PCK leaf says about the machine it was issued for; untrusted until the chain was verified."""
+    """What a PCK leaf says about the machine it was issued for; untrusted until the chain was
+    verified."""
 
     fmspc: bytes
     pce_id: bytes
@@ -93,8 +99,8 @@ class Platform:
 def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
     """Parse a PEM text of certificates and nothing else.
 
-    Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so that no two readers
-    of the same text see different certificates.
+    Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so
+    that no two readers of the same text see different certificates.
     """
     if len(pem) > MAX_CHAIN_BYTES:
         raise MalformedCertificate(f"certificate chain of {len(pem)} bytes")
@@ -139,7 +145,9 @@ def parse_certificate(der: bytes) -> Certificate:
 
 def load_certificate(der: bytes) -> x509.Certificate:
     """Load DER with the X.509 library; raises MalformedCertificate."""
-    return _loaded(der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)
+    return _loaded(
+        der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES
+    )
 
 
 def load_crl(der: bytes) -> x509.CertificateRevocationList:
@@ -157,7 +165,8 @@ def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes
 
 
 def common_name_of(name: x509.Name) -> str:
-    """Return the one CN of a name; raises MalformedCertificate when there is none or more than one."""
+    """Return the one CN of a name; raises MalformedCertificate when there is none or more than
+    one."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str):
         raise MalformedCertificate("a name needs exactly one common name")
@@ -185,7 +194,8 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Return from an authority's CN which of the two PCK authorities it is; raises MalformedCertificate."""
+    """Return from an authority's CN which of the two PCK authorities it is; raises
+    MalformedCertificate."""
     if common_name.endswith("PCK Platform CA"):
         return "platform"
     if common_name.endswith("PCK Processor CA"):
@@ -236,5 +246,7 @@ def _octets(entries: dict[str, asn1.TLV], suffix: str, size_bytes: int) -> bytes
     with suppress(KeyError, ValueError):
         value = entries[suffix].parse(bytes)
     if len(value) != size_bytes:
-        raise MalformedCertificate(f"platform extension entry .{suffix} is missing or not {size_bytes} bytes")
+        raise MalformedCertificate(
+            f"platform extension entry .{suffix} is missing or not {size_bytes} bytes"
+        )
     return value

@@ -4,8 +4,9 @@
     mac   := first 12 bytes of HMAC-SHA256( key, fields )
     fields: label, random, expiry, holder DID, audience, store id; each preceded by its length as u32, big-endian
 
-A nonce is valid for one holder, one audience and one store. The store ensures that it is used once: the code that
-accepts it claims it under its expiry. Twelve bytes of MAC cannot be guessed within a nonce's minutes.
+A nonce is valid for one holder, one audience and one store. The store ensures that it is used once:
+the code that accepts it claims it under its expiry. Twelve bytes of MAC cannot be guessed within a
+nonce's minutes.
 
 Example:
     scope = ChallengeScope(holder=did, audience=node_did, store_id=store_id)
@@ -27,7 +28,8 @@ NONCE_BYTES = 32
 RANDOM_BYTES = 16
 MIN_KEY_BYTES = 32
 CHALLENGE_TTL_S = 120
-"""Generating a quote takes tens of milliseconds; two minutes leave room for a slow platform and a retry."""
+"""Generating a quote takes tens of milliseconds; two minutes leave room for a slow platform and a
+retry."""
 
 _EXPIRY_BYTES = 4
 _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
@@ -66,16 +68,18 @@ def check_challenge(
     Returns:
         Its expiry, epoch seconds: the minute under which its use is claimed.
     Raises:
-        QuoteRefused: `challenge-invalid`, another size, key, holder, audience or store, or a changed byte.
-        QuoteRefused: `challenge-expired`, made here for this scope, and expired; or it ends later than one that is made
-            now, and so was made by a clock that was ahead.
+        QuoteRefused: `challenge-invalid`, another size, key, holder, audience or store, or a
+            changed byte.
+        QuoteRefused: `challenge-expired`, made here for this scope, and expired; or it ends later
+            than one that is made now, and so was made by a clock that was ahead.
     Does not check:
         Whether it was used before.
     """
     if len(nonce) != NONCE_BYTES:
         raise QuoteRefused("challenge-invalid", f"nonce of {len(nonce)} bytes")
     random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
-    # The expiry is trusted only after the MAC: an unauthenticated client learns nothing from the kind of refusal.
+    # The expiry is trusted only after the MAC: an unauthenticated client learns nothing from the
+    # kind of refusal.
     if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
         raise QuoteRefused("challenge-invalid", "nonce was not made here for this holder")
     expires_at = int.from_bytes(expiry, "big")

@@ -1,6 +1,7 @@
 """The verifier library's claims, read strictly and compared with our own reading of the quote.
 
-Two parsers read every quote. A quote that they read differently is refused, whichever of the two is wrong.
+Two parsers read every quote. A quote that they read differently is refused, whichever of the two is
+wrong.
 
 Source: claims version 1 of the pinned verifier library.
 """
@@ -24,7 +25,13 @@ MAX_ADVISORIES = 256
 _Whole = Annotated[int, Meta(ge=0, lt=1 << 53)]
 _Octets = Annotated[list[Annotated[int, Meta(ge=0, lt=256)]], Meta(min_length=1)]
 # Names that differ from ours in the library's report.
-_THEIRS: Final = {"mrtd": "mr_td", "rtmr0": "rt_mr0", "rtmr1": "rt_mr1", "rtmr2": "rt_mr2", "rtmr3": "rt_mr3"}
+_THEIRS: Final = {
+    "mrtd": "mr_td",
+    "rtmr0": "rt_mr0",
+    "rtmr1": "rt_mr1",
+    "rtmr2": "rt_mr2",
+    "rtmr3": "rt_mr3",
+}
 
 
 class _Header(Struct):
@@ -96,7 +103,9 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
         quote.version,
         (quote.platform.fmspc, quote.platform.pce_id, quote.platform.ppid),
     ):
-        raise QuoteRefused("evidence-invalid", "two readings of one quote differ in version or platform")
+        raise QuoteRefused(
+            "evidence-invalid", "two readings of one quote differ in version or platform"
+        )
     differing = [
         field.name
         for field in fields(TdReport)
@@ -105,4 +114,6 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
         and claims.report.get(_THEIRS.get(field.name, field.name)) != own.hex()
     ]
     if differing:
-        raise QuoteRefused("evidence-invalid", f"two readings of one quote differ in {', '.join(differing)}")
+        raise QuoteRefused(
+            "evidence-invalid", f"two readings of one quote differ in {', '.join(differing)}"
+        )

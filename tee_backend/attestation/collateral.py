@@ -8,14 +8,16 @@
 | root_ca_crl, pck_crl | hex of DER |
 | pck_certificate_chain | optional PEM; belongs to one quote, see `verify` |
 
-Parsing yields facts without trust: windows and roles are checked in `collateral_trust`, signatures there and by the
-verifier. The raw bytes are kept as imported: the inner texts are signed byte for byte.
+Parsing yields facts without trust: windows and roles are checked in `collateral_trust`, signatures
+there and by the verifier. The raw bytes are kept as imported: the inner texts are signed byte for
+byte.
 
 Example:
     held = parse_collateral(path.read_bytes())
     store[held.fmspc, held.ca] = held.raw
 
-Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verification library's collateral structure.
+Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verification library's
+collateral structure.
 """
 
 import hashlib
@@ -48,7 +50,9 @@ _SIGNER_CHAIN_CERTIFICATES = 2
 MAX_DOCUMENT_BYTES = 64 * 1024
 """Bound of each signed text."""
 
-TimeText = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
+TimeText = Annotated[
+    str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
+]
 """A UTC time in whole seconds."""
 HexText = Annotated[str, Meta(pattern=r"^(?:[0-9A-Fa-f]{2})*\Z")]
 """Plain hex of either case."""
@@ -103,7 +107,11 @@ def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) 
 
 
 def signed_document(
-    text: str, signature: SignatureHex, chain: tuple[str, str], shape: type[AnyStated], expected: tuple[str, range]
+    text: str,
+    signature: SignatureHex,
+    chain: tuple[str, str],
+    shape: type[AnyStated],
+    expected: tuple[str, range],
 ) -> SignedDocument[AnyStated]:
     """Read a signed text; raises CollateralUnusable, also for a document of another technology.
 
@@ -118,7 +126,8 @@ def signed_document(
     stated = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=expected_id)
     if stated.id != expected_id or stated.version not in versions:
         raise CollateralUnusable(
-            "collateral-mismatch", f"document {stated.id[:16]!r} version {stated.version} where {expected_id} is due"
+            "collateral-mismatch",
+            f"document {stated.id[:16]!r} version {stated.version} where {expected_id} is due",
         )
     window = window_of(time_of(stated.issue_date), time_of(stated.next_update))
     return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), stated, window)
@@ -147,7 +156,9 @@ def time_of(text: TimeText) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
-        raise CollateralUnusable("collateral-malformed", f"{text} is no time of a calendar") from exc
+        raise CollateralUnusable(
+            "collateral-malformed", f"{text} is no time of a calendar"
+        ) from exc
 
 
 def issuer_chain(pem: str, name: str) -> IssuerChain:
@@ -164,7 +175,8 @@ class _Signed(Struct):
 
 
 def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
-    """Cut the text of a signed object out of an answer, and return it with the signature; both unverified."""
+    """Cut the text of a signed object out of an answer, and return it with the signature; both
+    unverified."""
     signature = read_members(body, _Signed, max_bytes=max_bytes, what=member).signature
     # The body was read strictly: no member occurs twice, so both readings mean the same one.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -173,15 +185,15 @@ def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, S
     return bytes(parts[member]).decode(), signature
 
 
-# --- collateral --------------------------------------------------------------------------------------------------
+# --- collateral -----------------------------------------------------------------------------------
 
 
 MAX_COLLATERAL_BYTES = 256 * 1024
 """Genuine documents are 14 to 25 KiB; the revocation list grows by a dozen entries a year."""
 
 _REMEMBERED: Final = 64
-"""Documents that are kept parsed, by their bytes, 35 KiB each: a quote is judged with the lists of all that are held,
-of a few dozen families. Their validity is checked at each use all the same."""
+"""Documents that are kept parsed, by their bytes, 35 KiB each: a quote is judged with the lists of
+all that are held, of a few dozen families. Their validity is checked at each use all the same."""
 
 
 class _Document(Struct, forbid_unknown_fields=True):
@@ -233,11 +245,13 @@ class Collateral:
         qe_identity: identity and levels of the quoting enclave.
         root_crl: revocations by the root.
         pck_crl: revocations by the PCK authority.
-        pck_crl_issuer_chain: certificates of that list's claimed signer. Mirrors fill it carelessly, so nothing rests
-            on it: the list is verified with the authority in the quote's own chain.
+        pck_crl_issuer_chain: certificates of that list's claimed signer. Mirrors fill it
+            carelessly, so nothing rests on it: the list is verified with the authority in the
+            quote's own chain.
         ca: which of the two PCK authorities the list is by.
         pck_chain: certificates of one quote that the document may carry, DER; None when absent.
-        beside: documents of all families that are held with this one; their revocation lists may be newer (AT19).
+        beside: documents of all families that are held with this one; their revocation lists may be
+            newer (AT19).
     """
 
     raw: bytes
@@ -264,7 +278,11 @@ class Collateral:
     @property
     def windows(self) -> tuple[tuple[str, Window], ...]:
         """Name and window of every part that has one, certificates included."""
-        chains = (self.tcb_info.issuer_chain, self.qe_identity.issuer_chain, self.pck_crl_issuer_chain)
+        chains = (
+            self.tcb_info.issuer_chain,
+            self.qe_identity.issuer_chain,
+            self.pck_crl_issuer_chain,
+        )
         certificates = [c for chain in chains for c in (chain.signer, chain.root)]
         return (
             ("TCB info", self.tcb_info.window),
@@ -281,26 +299,30 @@ class Collateral:
 
 
 class CollateralProvider(Protocol):
-    """A verifier's source of collateral, by platform family; never the prover, which would choose the more lenient one.
+    """A verifier's source of collateral, by platform family; never the prover, which would choose
+    the more lenient one.
 
     See `HeldCollateral`, `pcs.CollateralService`.
     """
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the document of one platform family and authority; raises CollateralUnusable where there is none."""
+        """Return the document of one platform family and authority; raises CollateralUnusable where
+        there is none."""
         ...
 
 
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
     """Refuse a document that would take a platform family back in time.
 
-    For about a month two documents with different verdicts are both validly signed; the more lenient, older
-    one must not return.
+    For about a month two documents with different verdicts are both validly signed; the more
+    lenient, older one must not return.
     """
     # Older editions are issued anew for a year: the time of signing does not identify the edition.
     for number, known in zip(_numbers(offered), _numbers(held), strict=True):
         if number < known:
-            raise CollateralUnusable("collateral-rollback", f"evaluation number {number} below {known}")
+            raise CollateralUnusable(
+                "collateral-rollback", f"evaluation number {number} below {known}"
+            )
     dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
     for (name, newer), (_, older) in zip(dated, held.windows, strict=False):
         if newer.starts_at < older.starts_at:
@@ -316,11 +338,12 @@ def parse_collateral(data: bytes) -> Collateral:
     Returns:
         The document's facts; id, version and member types are those of TDX collateral.
     Raises:
-        CollateralUnusable: `collateral-malformed`, not that shape; members missing, unknown or repeated; a part that
-            cannot be read.
+        CollateralUnusable: `collateral-malformed`, not that shape; members missing, unknown or
+            repeated; a part that cannot be read.
         CollateralUnusable: `collateral-mismatch`, well-formed collateral of another technology.
     Does not check:
-        Signatures, windows, roles: see `collateral_trust.verify_collateral`. Age against what is held: see
+        Signatures, windows, roles: see `collateral_trust.verify_collateral`. Age against what is
+            held: see
         `collateral_trust.check_replaces`. Whether it belongs to a quote.
     """
     document = read_members(data, _Document, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
@@ -386,7 +409,8 @@ def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
 
 
 class HeldCollateral:
-    """Documents by platform family and authority; of two for one family the newer edition counts, in either order.
+    """Documents by platform family and authority; of two for one family the newer edition counts,
+    in either order.
 
     Args:
         documents: each as `parse_collateral` reads it.
@@ -408,7 +432,8 @@ class HeldCollateral:
         of_family = [one for one in self._held if (one.fmspc, one.ca) == (fmspc, ca)]
         if not of_family:
             raise CollateralUnusable(
-                "platform-unknown", f"no collateral is held for platform family {fmspc.hex()} ({ca})"
+                "platform-unknown",
+                f"no collateral is held for platform family {fmspc.hex()} ({ca})",
             )
         # AT19: a document that is not the newest of its family may have the newest list.
         return replace(max(of_family, key=_edition), beside=self._held)
@@ -420,5 +445,10 @@ def _numbers(document: Collateral) -> tuple[int, int]:
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year."""
-    return *_numbers(document), document.tcb_info.window.starts_at, document.qe_identity.window.starts_at
+    """Return what orders the documents of one family: editions first, as older ones are issued anew
+    for a year."""
+    return (
+        *_numbers(document),
+        document.tcb_info.window.starts_at,
+        document.qe_identity.window.starts_at,
+    )

@@ -1,7 +1,7 @@
 """What can be wrong with a quote, its collateral, or the challenge it answers.
 
-`code` is coarse and stable: it may be shown to the sender of the quote. `detail` is for the audit record alone; `str()`
-of an error is its code, so that no detail reaches a caller by accident.
+`code` is coarse and stable: it may be shown to the sender of the quote. `detail` is for the audit
+record alone; `str()` of an error is its code, so that no detail reaches a caller by accident.
 """
 
 from typing import Literal
@@ -12,15 +12,18 @@ MAX_DETAIL_CHARS = 400
 QuoteCode = Literal[
     # The bytes are not a quote of the expected shape.
     "malformed",
-    # A well-formed beginning of something else: SGX, another version, key type, vendor or certification data.
+    # A well-formed beginning of something else: SGX, another version, key type, vendor or
+    # certification data.
     "unsupported",
-    # The trust domain is in a state that can never be trusted: debug, migratable, an impossible register.
+    # The trust domain is in a state that can never be trusted: debug, migratable, an impossible
+    # register.
     "td-attributes",
     # The platform's certificates do not form a valid chain at this time.
     "certificate-chain",
     # The attestation key did not sign these bytes.
     "quote-signature",
-    # The quoting enclave's report does not bind the attestation key, is not signed, or is of another enclave.
+    # The quoting enclave's report does not bind the attestation key, is not signed, or is of
+    # another enclave.
     "qe-binding",
     # A certificate of the chain or the platform's TCB level is revoked.
     "revoked",
@@ -28,7 +31,8 @@ QuoteCode = Literal[
     "tcb-too-old",
     # The verifier library failed, or two readings of one quote differ.
     "evidence-invalid",
-    # The verifier library gave a reason that our table does not know: another version than the pinned one answers.
+    # The verifier library gave a reason that our table does not know: another version than the
+    # pinned one answers.
     "verdict-unknown",
     # The bytes are not an event log of the expected shape.
     "event-log-malformed",
@@ -69,8 +73,8 @@ CollateralCode = Literal[
     # The service's answer is too large, of another shape, or about something else than was asked.
     "service-answer",
 ]
-"""Codes of collateral that cannot judge a quote (AT7), and, from `platform-unknown` on, of the service it comes
-from."""
+"""Codes of collateral that cannot judge a quote (AT7), and, from `platform-unknown` on, of the
+service it comes from."""
 
 
 class AttestationError(Exception):
@@ -83,7 +87,8 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether it concerns this installation, so that its operator has to be notified, whoever the caller is."""
+        """Whether it concerns this installation, so that its operator has to be notified, whoever
+        the caller is."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 
@@ -97,7 +102,9 @@ class QuoteRefused(AttestationError):
 class CollateralUnusable(AttestationError):
     """The collateral at hand cannot judge a quote, or its service did not deliver any."""
 
-    def __init__(self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(code, detail)
         self.retry_after_s = retry_after_s
 
@@ -105,7 +112,8 @@ class CollateralUnusable(AttestationError):
 class MalformedCertificate(AttestationError):
     """The bytes are not a certificate, or it lacks what its role needs.
 
-    The reader of a quote or collateral names what the certificate was in: it never reaches a caller of the node (AT7).
+    The reader of a quote or collateral names what the certificate was in: it never reaches a caller
+    of the node (AT7).
     """
 
     def __init__(self, detail: str) -> None:

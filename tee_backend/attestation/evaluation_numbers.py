@@ -1,9 +1,9 @@
 """Evaluation numbers: which edition of the platforms' levels is in force, and which one follows.
 
-Each time weaknesses are repaired, new levels are published under the next number. "Early" serves the newest at once,
-"standard" a number when a year has passed since its recovery event. Two editions are validly signed for about a month,
-and the same machine may be up to date in one and out of date in the other: the choice of the edition decides the
-verdict.
+Each time weaknesses are repaired, new levels are published under the next number. "Early" serves
+the newest at once, "standard" a number when a year has passed since its recovery event. Two
+editions are validly signed for about a month, and the same machine may be up to date in one and out
+of date in the other: the choice of the edition decides the verdict.
 
 Example:
     numbers = parse_evaluation_numbers(body, issuer_chain_pem=chain)
@@ -39,8 +39,8 @@ MAX_NUMBERS: Final = 64
 """A genuine list has eight entries and grows by two a year."""
 YEAR_S: Final = 365 * 86_400.0
 EDITION_GRACE_S: Final = 3 * 86_400.0
-"""How long an edition that was replaced still passes: the day of the change is not announced to the hour, and a
-document that is renewed daily is renewed well within it."""
+"""How long an edition that was replaced still passes: the day of the change is not announced to the
+hour, and a document that is renewed daily is renewed well within it."""
 
 
 class Evaluation(Struct, frozen=True, rename="camel"):
@@ -52,7 +52,8 @@ class Evaluation(Struct, frozen=True, rename="camel"):
 
     @property
     def standard_from(self) -> float:
-        """When this number becomes the standard one, to about a day: a year after the event, epoch seconds."""
+        """When this number becomes the standard one, to about a day: a year after the event, epoch
+        seconds."""
         return time_of(self.tcb_recovery_event_date) + YEAR_S
 
 
@@ -62,7 +63,8 @@ class _StatedNumbers(Stated, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationNumbers:
-    """The published list; nothing of it is verified. `evaluations` are distinct, highest number first, at least one."""
+    """The published list; nothing of it is verified. `evaluations` are distinct, highest number
+    first, at least one."""
 
     document: SignedDocument[_StatedNumbers]
     evaluations: tuple[Evaluation, ...]
@@ -72,7 +74,8 @@ class EvaluationNumbers:
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
     def following(self, number: int) -> Evaluation | None:
-        """Return the edition after `number`: what its machines will be judged by next; None for the newest."""
+        """Return the edition after `number`: what its machines will be judged by next; None for the
+        newest."""
         return next((e for e in reversed(self.evaluations) if e.number > number), None)
 
 
@@ -80,7 +83,8 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
     """Parse the body of the service's answer for TDX.
 
     Args:
-        body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES; untrusted.
+        body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES;
+            untrusted.
         issuer_chain_pem: signer and root, from the answer's header.
     Raises:
         CollateralUnusable: `collateral-malformed`, not that shape, or a number twice.
@@ -88,15 +92,21 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
     Does not check:
         Signature, window, role: see `verify_evaluation_numbers`.
     """
-    text, signature = cut_signed_body(body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES)
-    document = signed_document(text, signature, (issuer_chain_pem, "chain"), _StatedNumbers, ("TDX", range(1, 2)))
+    text, signature = cut_signed_body(
+        body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES
+    )
+    document = signed_document(
+        text, signature, (issuer_chain_pem, "chain"), _StatedNumbers, ("TDX", range(1, 2))
+    )
     listed = document.stated.tcb_eval_numbers
     for one in listed:  # impossible times are refused here
         time_of(one.tcb_recovery_event_date)
         time_of(one.tcb_date)
     if len({one.number for one in listed}) != len(listed):
         raise CollateralUnusable("collateral-malformed", "an evaluation number stands twice")
-    return EvaluationNumbers(document, tuple(sorted(listed, key=attrgetter("number"), reverse=True)))
+    return EvaluationNumbers(
+        document, tuple(sorted(listed, key=attrgetter("number"), reverse=True))
+    )
 
 
 def verify_evaluation_numbers(
@@ -105,7 +115,9 @@ def verify_evaluation_numbers(
     """Verify a list before anything rests on it."""
     window = numbers.document.window
     if not window.starts_at <= now < window.ends_at:
-        raise CollateralUnusable("collateral-window", "the list of evaluation numbers does not hold now")
+        raise CollateralUnusable(
+            "collateral-window", "the list of evaluation numbers does not hold now"
+        )
     verify_signed_text(numbers.document, root=root, root_crl=root_crl, now=now)
 
 
@@ -119,7 +131,8 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
         numbers: verified.
         now: epoch seconds.
     Raises:
-        CollateralUnusable: `collateral-rollback`, its number is below the one that was standard EDITION_GRACE_S ago.
+        CollateralUnusable: `collateral-rollback`, its number is below the one that was standard
+            EDITION_GRACE_S ago.
     """
     # AT33
     standard = numbers.standard(now=now - EDITION_GRACE_S)

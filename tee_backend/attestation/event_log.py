@@ -1,4 +1,5 @@
-"""Event logs of a trust domain's guest: what was extended into its run-time registers, entry by entry.
+"""Event logs of a trust domain's guest: what was extended into its run-time registers, entry by
+entry.
 
 A log is a JSON array of entries:
 
@@ -12,15 +13,17 @@ A log is a JSON array of entries:
 | version | 1 (also when absent) or 2: which digest a run-time event has |
 | preimage | optional hex of what a run-time event's digest is made over |
 
-Registers 0 to 2 were written by the firmware and the kernel; a policy compares them as they are, so of these entries
-only the shape is read. Register 3 holds run-time events, whose digests follow from name and payload:
+Registers 0 to 2 were written by the firmware and the kernel; a policy compares them as they are, so
+of these entries only the shape is read. Register 3 holds run-time events, whose digests follow from
+name and payload:
 
     version 1   SHA384( LE32(type) ‖ ":" ‖ name ‖ ":" ‖ payload )
     version 2   SHA384( canonical JSON of {"name", "payload" (hex), "type"} )
     register    48 zero bytes at first; with each entry SHA384( register ‖ digest )
 
-The sender of a log chose every byte of it. `runtime_entries` computes each digest anew and never extends with a
-supplied one: that would let an approved payload appear beside the digest of another one.
+The sender of a log chose every byte of it. `runtime_entries` computes each digest anew and never
+extends with a supplied one: that would let an approved payload appear beside the digest of another
+one.
 
 Example:
     log = parse_event_log(text)
@@ -56,7 +59,8 @@ MAX_NAME_CHARS: Final = 128
 
 EventVersion = Literal[1, 2]
 
-# A name with a colon and its payload would share one version 1 digest with another name and payload.
+# A name with a colon and its payload would share one version 1 digest with another name and
+# payload.
 _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
 _HEX: Final = r"^(?:[0-9a-f]{2})*\Z"
 
@@ -67,10 +71,16 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     register: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)] = field(name="imr")
     event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
     digest: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{96})?\Z")]
-    name: Annotated[str, Meta(max_length=MAX_NAME_CHARS, pattern=r"^[ -~]*\Z")] = field(name="event")
-    payload_hex: Annotated[str, Meta(max_length=2 * MAX_PAYLOAD_BYTES, pattern=_HEX)] = field(name="event_payload")
+    name: Annotated[str, Meta(max_length=MAX_NAME_CHARS, pattern=r"^[ -~]*\Z")] = field(
+        name="event"
+    )
+    payload_hex: Annotated[str, Meta(max_length=2 * MAX_PAYLOAD_BYTES, pattern=_HEX)] = field(
+        name="event_payload"
+    )
     version: EventVersion = 1
-    preimage: Annotated[str, Meta(max_length=8 * MAX_PAYLOAD_BYTES, pattern=_HEX)] | UnsetType = UNSET
+    preimage: Annotated[str, Meta(max_length=8 * MAX_PAYLOAD_BYTES, pattern=_HEX)] | UnsetType = (
+        UNSET
+    )
 
     @property
     def payload(self) -> bytes:
@@ -86,9 +96,14 @@ class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
     def to_json(self) -> list[Json]:
         """Return the run-time entries as the JSON array that `read_event_log` reads.
 
-        The entries of registers 0 to 2 are left out: no reader uses them, and they describe the machine.
+        The entries of registers 0 to 2 are left out: no reader uses them, and they describe the
+        machine.
         """
-        return [msgspec.to_builtins(event) for event in self.entries if event.register == RUNTIME_REGISTER]
+        return [
+            msgspec.to_builtins(event)
+            for event in self.entries
+            if event.register == RUNTIME_REGISTER
+        ]
 
 
 def parse_event_log(data: bytes) -> EventLog:
@@ -96,7 +111,8 @@ def parse_event_log(data: bytes) -> EventLog:
     if len(data) > MAX_LOG_BYTES:
         raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
     try:
-        # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
+        # The strict reader takes objects only; text that tries to leave the array makes no object
+        # of one member.
         wrapped = parse_json(b'{"entries":%s}' % data, max_bytes=MAX_LOG_BYTES + 16)
     except InvalidJson as exc:
         raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
@@ -109,8 +125,8 @@ def read_event_log(value: Json) -> EventLog:
     Args:
         value: the array; untrusted, its text bounded by the caller.
     Raises:
-        QuoteRefused: `event-log-malformed`, no array, too many entries, too much payload, an entry with members
-            missing, unknown or of another type.
+        QuoteRefused: `event-log-malformed`, no array, too many entries, too much payload, an entry
+            with members missing, unknown or of another type.
     Does not check:
         The contents of the entries: see `runtime_entries`.
     """
@@ -133,13 +149,16 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
     """Return the entries of register 3, each with a digest that follows from its contents.
 
     Raises:
-        QuoteRefused: `event-log`, an entry of register 3 of another type, or a run-time event elsewhere; a name that is
-            empty or contains a colon; a digest or preimage that does not follow from name and payload.
+        QuoteRefused: `event-log`, an entry of register 3 of another type, or a run-time event
+            elsewhere; a name that is empty or contains a colon; a digest or preimage that does not
+            follow from name and payload.
     """
     for event in log.entries:
         # AT20: an entry of another type would bring a digest that cannot be recomputed.
         if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
-            raise QuoteRefused("event-log", f"event type {event.event_type:#x} in register {event.register}")
+            raise QuoteRefused(
+                "event-log", f"event type {event.event_type:#x} in register {event.register}"
+            )
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
     for event in found:
         if _RUNTIME_NAME.fullmatch(event.name) is None:
@@ -149,7 +168,9 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
         if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
             raise QuoteRefused("event-log", f"digest of {event.name!r} is not that of its payload")
         if event.preimage not in (UNSET, preimage.hex()):
-            raise QuoteRefused("event-log", f"preimage of {event.name!r} is not made of its payload")
+            raise QuoteRefused(
+                "event-log", f"preimage of {event.name!r} is not made of its payload"
+            )
     return found
 
 
@@ -157,7 +178,9 @@ def replay(events: Iterable[Event]) -> bytes:
     """Return the value that a register has after these run-time events, 48 bytes."""
     register = bytes(REGISTER_BYTES)
     for event in events:
-        register = hashlib.sha384(register + event_digest(event.name, event.payload, version=event.version)).digest()
+        register = hashlib.sha384(
+            register + event_digest(event.name, event.payload, version=event.version)
+        ).digest()
     return register
 
 

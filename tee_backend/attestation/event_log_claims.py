@@ -15,8 +15,8 @@ The system writes these entries into register 3 before it starts the application
 | storage-fs | text; optional |
 | system-ready | empty |
 
-What follows `system-ready` was written by the application, which may repeat any of these names: it extends the
-register like the rest and proves nothing.
+What follows `system-ready` was written by the application, which may repeat any of these names: it
+extends the register like the rest and proves nothing.
 
 Example:
     claims = verify_event_log(parse_event_log(text), verified.quote.report)
@@ -69,8 +69,8 @@ class KeyProvider:
 class EventLogClaims:
     """What the system wrote about the application before it started the application.
 
-    It is true of the trust domain whose quote the log was compared with. It means nothing unless MRTD and RTMR0 to
-    RTMR2 are those of an image that is known to write the truth (AT22).
+    It is true of the trust domain whose quote the log was compared with. It means nothing unless
+    MRTD and RTMR0 to RTMR2 are those of an image that is known to write the truth (AT22).
     """
 
     compose_hash: bytes
@@ -88,8 +88,8 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
         provider: of a verified log; None: no log names one.
         accepted: what the operator or owner accepts: entries of `encryption_network.key_providers`.
     Raises:
-        QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no log under terms that
-            exclude a provider of the default (AT29).
+        QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no
+            log under terms that exclude a provider of the default (AT29).
     """
     # AT29
     if provider is not None and provider.name == "none":  # no list can accept it
@@ -98,24 +98,24 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
         return
     if provider is None:
         raise QuoteRefused("key-provider", "no event log tells who gave the application its keys")
-    raise QuoteRefused("key-provider", f"key provider {provider.name!r} with id {provider.id[:16].hex()}")
+    raise QuoteRefused(
+        "key-provider", f"key provider {provider.name!r} with id {provider.id[:16].hex()}"
+    )
 
 
-# --- MRCONFIGID ------------------------------------------------------------------------------------------------------
-# What the host stated about the application when it created the trust domain.
-# It measures nothing, but it is part of the quote, so where it is stated it has to match the event log:
+# --- MRCONFIGID -----------------------------------------------------------------------------------
+# What the host stated about the application when it created the trust domain. It measures nothing,
+# but it is part of the quote, so where it is stated it has to match the event log:
 #
-# | byte 0 | bytes 1 to 32, then 15 zero bytes |
-# |---|---|
-# | 0 | all 48 bytes are zero: the host stated nothing |
-# | 1 | compose hash |
-# | 2 | Keccak-256( compose hash ‖ app id ‖ kind of key provider ‖ its id ); kinds: none 0, local-sgx 1, kms 2, tpm 3 |
-# | 3 | SHA-256( "dstack-mr-config-v3:" ‖ 0 ‖ a JSON document ) |
+# | byte 0 | bytes 1 to 32, then 15 zero bytes | |---|---| | 0 | all 48 bytes are zero: the host
+# stated nothing | | 1 | compose hash | | 2 | Keccak-256( compose hash ‖ app id ‖ kind of key
+# provider ‖ its id ); kinds: none 0, local-sgx 1, kms 2, tpm 3 | | 3 | SHA-256(
+# "dstack-mr-config-v3:" ‖ 0 ‖ a JSON document ) |
 #
-# The document of version 3 is canonical JSON with `compose_hash`, `key_provider` (none, local, kms, tpm) and `version`,
-# and, where the host chose to pin them, `app_id`, `gpu_policy_hash`, `init_script_hashes`, `instance_id` and
-# `key_provider_id`. It is not sent with the log; since all its values are in the log, the few documents that are
-# possible are tried.
+# The document of version 3 is canonical JSON with `compose_hash`, `key_provider` (none, local, kms,
+# tpm) and `version`, and, where the host chose to pin them, `app_id`, `gpu_policy_hash`,
+# `init_script_hashes`, `instance_id` and `key_provider_id`. It is not sent with the log; since all
+# its values are in the log, the few documents that are possible are tried.
 #
 # Source: the dstack guest agent's configuration ids, versions 1 to 3; spec/attestation.md AT28.
 
@@ -129,7 +129,8 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
         mr_config_id: 48 bytes of a quote.
         claims: read from the log that fits the quote.
     Raises:
-        QuoteRefused: `event-log`, the host stated another application, or something in an unknown form.
+        QuoteRefused: `event-log`, the host stated another application, or something in an unknown
+            form.
     """
     # AT28
     if not any(mr_config_id):
@@ -137,7 +138,9 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     version = mr_config_id[0]
     possible = {bytes([version]) + digest for digest in _possible_digests(version, claims)}
     if mr_config_id.removesuffix(bytes(15)) not in possible:
-        raise QuoteRefused("event-log", f"MRCONFIGID of version {version} states another application")
+        raise QuoteRefused(
+            "event-log", f"MRCONFIGID of version {version} states another application"
+        )
 
 
 def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
@@ -145,8 +148,11 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
     if version == 1:
         yield claims.compose_hash
     elif version == 2:
-        kind = get_args(KeyProviderName).index(provider.name)  # listed in the order of their numbers
-        yield sha3.keccak_256(claims.compose_hash + claims.app_id + bytes([kind]) + provider.id).digest()
+        # listed in the order of their numbers
+        kind = get_args(KeyProviderName).index(provider.name)
+        yield sha3.keccak_256(
+            claims.compose_hash + claims.app_id + bytes([kind]) + provider.id
+        ).digest()
     elif version == 3:
         for document in _possible_documents(claims):
             yield hashlib.sha256(_DOCUMENT_DOMAIN + document).digest()
@@ -165,7 +171,9 @@ def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
         "instance_id": claims.instance_id,
         "key_provider_id": claims.key_provider.id,
     }
-    optional: list[tuple[str, Json]] = [(name, value.hex()) for name, value in values.items() if value]
+    optional: list[tuple[str, Json]] = [
+        (name, value.hex()) for name, value in values.items() if value
+    ]
     optional.append(("init_script_hashes", [digest.hex() for digest in claims.init_script_hashes]))
     for size in range(len(optional), -1, -1):
         for chosen in combinations(optional, size):
@@ -209,15 +217,18 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
         log: parsed; untrusted.
         report: of the quote; `examine` decides whether the quote itself is valid.
     Returns:
-        The claims; they are true if the quote is valid and its other registers are those of a known image.
+        The claims; they are true if the quote is valid and its other registers are those of a known
+        image.
     Raises:
-        QuoteRefused: `event-log`, an entry whose digest cannot be recomputed, a replay with another result, system
-            entries that are missing, repeated, out of order or of another size, or an MRCONFIGID that states something
-            else.
+        QuoteRefused: `event-log`, an entry whose digest cannot be recomputed, a replay with another
+            result, system entries that are missing, repeated, out of order or of another size, or
+            an MRCONFIGID that states something else.
     Does not check:
-        Whether the application or its key provider is approved: see `check_key_provider` and policies.
+        Whether the application or its key provider is approved: see `check_key_provider` and
+            policies.
     """
-    # 1. Every entry of register 3 has a digest that follows from its contents; the same entries are replayed and read.
+    # 1. Every entry of register 3 has a digest that follows from its contents; the same entries are
+    # replayed and read.
     entries = runtime_entries(log)
     # 2. Together they yield the register of the quote.
     if not hmac.compare_digest(replay(entries), report.rtmr3):
@@ -230,7 +241,8 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
 
 
 def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
-    """Return what was written up to the first `system-ready`; its known names occur once each, in order (AT21)."""
+    """Return what was written up to the first `system-ready`; its known names occur once each, in
+    order (AT21)."""
     names = [event.name for event in entries]
     if SYSTEM_READY not in names:
         raise QuoteRefused("event-log", "the system was not ready yet")

@@ -1,15 +1,17 @@
 """Examining a quote: from the bytes of a prover to evidence that policies judge, or to a refusal.
 
-All quotes are examined here: those that backends attest to a node with, those that owners look at, a node's own that
-clients require, and those behind receipts. The four differ in what the quote has to name (`Binding`), in the key
-providers that they accept, and in the source of the collateral; the verdict on the quote is the same for all.
+All quotes are examined here: those that backends attest to a node with, those that owners look at,
+a node's own that clients require, and those behind receipts. The four differ in what the quote has
+to name (`Binding`), in the key providers that they accept, and in the source of the collateral; the
+verdict on the quote is the same for all.
 
     bind_quote   cheap: own parser, report data, event log, key provider; before it no collateral is read or fetched
     examine      the quote against collateral: signatures, revocation, TCB levels; then the evidence
 
 Example:
-    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=DEFAULT_KEY_PROVIDERS)
-    evidence, _ = await examine_with(bound, provider, root=intel_root(), now=clock.now())
+    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries,
+    accepted=DEFAULT_KEY_PROVIDERS) evidence, _ = await examine_with(bound, provider,
+    root=intel_root(), now=clock.now())
 
 Source: spec/attestation.md AT5, AT9, AT16, AT20 to AT22, AT28, AT29, AT41, AT51.
 """
@@ -40,7 +42,8 @@ from .trust_root import TrustRoot
 
 
 def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
-    """Check that the chain ends at the configured root; the certificate in the quote is compared, never trusted.
+    """Check that the chain ends at the configured root; the certificate in the quote is compared,
+    never trusted.
 
     Raises:
         QuoteRefused: `untrusted-root`, it ends elsewhere.
@@ -51,7 +54,8 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
 
 
 def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Check that the certificates have their roles, follow each other by name and are valid at `now`.
+    """Check that the certificates have their roles, follow each other by name and are valid at
+    `now`.
 
     Raises:
         QuoteRefused: `certificate-chain`, they do not.
@@ -61,13 +65,18 @@ def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
     leaf, authority, top = quote.pck_chain
     if leaf.common_name != f"{root.prefix}PCK Certificate" or leaf.is_authority:
         raise QuoteRefused("certificate-chain", "the leaf is no platform's certificate")
-    if authority.common_name != root.pck_authority_name(quote.platform.ca) or not authority.is_authority:
+    if (
+        authority.common_name != root.pck_authority_name(quote.platform.ca)
+        or not authority.is_authority
+    ):
         raise QuoteRefused("certificate-chain", "the leaf's issuer is no PCK authority")
     if leaf.issuer != authority.subject or authority.issuer != top.subject:
         raise QuoteRefused("certificate-chain", "the chain's names do not follow each other")
     for certificate in quote.pck_chain:
         if not certificate.not_before <= now < certificate.not_after:
-            raise QuoteRefused("certificate-chain", f"{certificate.common_name[:80]!r} does not hold at this time")
+            raise QuoteRefused(
+                "certificate-chain", f"{certificate.common_name[:80]!r} does not hold at this time"
+            )
 
 
 def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
@@ -80,7 +89,8 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
     Raises:
         QuoteRefused: the chain is another's, or a signature is not valid.
     Does not check:
-        Revocation, which needs collateral, and the quote itself: any client may put a platform's chain into a quote.
+        Revocation, which needs collateral, and the quote itself: any client may put a platform's
+            chain into a quote.
     """
     check_quote_root(quote, root=root)
     check_pck_roles(quote, root=root, now=now)
@@ -92,7 +102,7 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
         raise QuoteRefused("certificate-chain", "a signature of the chain does not hold") from exc
 
 
-# --- the state of a trust domain -------------------------------------------------------------------------------------
+# --- the state of a trust domain ------------------------------------------------------------------
 # TDATTRIBUTES, a little-endian u64:
 #
 # | bits | meaning | here |
@@ -110,8 +120,8 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
 # | 63 | PERFMON: a side channel | the policy's matter |
 # | others | reserved | refused |
 #
-# XFAM: bits 0 and 1 (x87, SSE) are always set, bits outside 0x6DBE7 never. A measurement of zero is no measurement: it
-# is a hash, so a domain that was built shows another value.
+# XFAM: bits 0 and 1 (x87, SSE) are always set, bits outside 0x6DBE7 never. A measurement of zero is
+# no measurement: it is a hash, so a domain that was built shows another value.
 #
 # Source: Intel TDX Module Base Architecture and ABI specifications.
 
@@ -134,7 +144,8 @@ def check_trust_domain(report: TdReport) -> None:
     if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
         bit = (refused & -refused).bit_length() - 1
         raise QuoteRefused(
-            "td-attributes", f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set"
+            "td-attributes",
+            f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set",
         )
     if not attributes & SEPT_VE_DISABLE:
         raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
@@ -156,12 +167,19 @@ def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     info = collateral.tcb_info.stated
     if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
         raise CollateralUnusable(
-            "collateral-mismatch", f"FMSPC {info.fmspc}, PCEID {info.pce_id} for a platform of {fmspc}, {pce_id}"
+            "collateral-mismatch",
+            f"FMSPC {info.fmspc}, PCEID {info.pce_id} for a platform of {fmspc}, {pce_id}",
         )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
-        raise CollateralUnusable("collateral-mismatch", "the PCK CRL is of another authority than the leaf's")
-    if collateral.pck_chain is not None and collateral.pck_chain != tuple(c.der for c in quote.pck_chain):
-        raise CollateralUnusable("collateral-mismatch", "the collateral carries another quote's certificates")
+        raise CollateralUnusable(
+            "collateral-mismatch", "the PCK CRL is of another authority than the leaf's"
+        )
+    if collateral.pck_chain is not None and collateral.pck_chain != tuple(
+        c.der for c in quote.pck_chain
+    ):
+        raise CollateralUnusable(
+            "collateral-mismatch", "the collateral carries another quote's certificates"
+        )
 
 
 EVIDENCE_TTL_S: Final = 600.0
@@ -170,7 +188,8 @@ EVIDENCE_TTL_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A quote with the expected report data and an event log that fits it; made by `bind_quote`, not yet verified."""
+    """A quote with the expected report data and an event log that fits it; made by `bind_quote`,
+    not yet verified."""
 
     quote: Quote
     binding: Binding
@@ -183,7 +202,11 @@ class BoundQuote:
 
 
 def bind_quote(
-    quote: bytes, binding: Binding, *, event_log: Sequence[Json] | bytes | None, accepted: Collection[str]
+    quote: bytes,
+    binding: Binding,
+    *,
+    event_log: Sequence[Json] | bytes | None,
+    accepted: Collection[str],
 ) -> BoundQuote:
     """Read a quote and its event log, and check what can be checked without collateral.
 
@@ -191,11 +214,12 @@ def bind_quote(
         quote: untrusted.
         binding: what its report data have to name.
         event_log: untrusted: the entries, or the text of their array; None: there is none.
-        accepted: accepted providers of an application's keys, entries of `encryption_network.key_providers`. "none" is
-            never accepted; a missing log only under terms that exclude no provider of the default (AT29).
+        accepted: accepted providers of an application's keys, entries of
+            `encryption_network.key_providers`. "none" is never accepted; a missing log only under
+            terms that exclude no provider of the default (AT29).
     Raises:
-        QuoteRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`, `key-provider`:
-            the first check that fails.
+        QuoteRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`,
+            `key-provider`: the first check that fails.
     Does not check:
         Signatures: nothing of the quote is verified before `examine`.
     """
@@ -203,25 +227,36 @@ def bind_quote(
     check_report_data(parsed.report.report_data, binding.report_data)  # AT9, AT41, AT51
     claims = None
     if event_log is not None:  # the quote itself is verified later
-        log = parse_event_log(event_log) if isinstance(event_log, bytes) else read_event_log(list(event_log))
+        log = (
+            parse_event_log(event_log)
+            if isinstance(event_log, bytes)
+            else read_event_log(list(event_log))
+        )
         claims = verify_event_log(log, parsed.report)  # AT20 to AT22, AT28
     check_key_provider(None if claims is None else claims.key_provider, accepted)
     return BoundQuote(parsed, binding, claims)
 
 
 def examine(
-    bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float = EVIDENCE_TTL_S
+    bound: BoundQuote,
+    collateral: Collateral,
+    *,
+    root: TrustRoot,
+    now: float,
+    ttl_s: float = EVIDENCE_TTL_S,
 ) -> Evidence:
     """Verify a bound quote and return what it states.
 
     Args:
         bound: from `bind_quote`; untrusted.
         collateral: of its platform family, chosen by the verifier, never by the prover (AT16).
-        root: the configured anchor; a root inside the quote or the collateral is compared with it, never used.
+        root: the configured anchor; a root inside the quote or the collateral is compared with it,
+            never used.
         now: epoch seconds; one value for the whole request; when the evidence begins.
         ttl_s: longest life of the evidence; the collateral's end cuts it shorter (AT17).
     Returns:
-        Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the signed statement, the
+        Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the
+            signed statement, the
         same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID.
     Raises:
         QuoteRefused: the quote is bad; its code says how.
@@ -278,10 +313,13 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
     check_roles(collateral, root=root)
     # 5. The quote's certificates have their roles too, under our root.
     check_pck_roles(quote, root=root, now=now)
-    # 6. The collateral is of this platform family and authority, and carries no other machine's certificates.
+    # 6. The collateral is of this platform family and authority, and carries no other machine's
+    # certificates.
     _check_same_platform(quote, collateral)
     # 7. Signatures, revocation, quoting enclave, TCB levels: the library.
-    verified = parse_claims(claims_json(quote.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
+    verified = parse_claims(
+        claims_json(quote.raw, collateral, root_der=root.certificate.der, now_s=int(now))
+    )
     # 8. Both readings agree.
     check_same_reading(quote, verified)
     return verified
@@ -290,10 +328,12 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Examine a quote with the collateral that a provider returns for its platform family; off the event loop.
+    """Examine a quote with the collateral that a provider returns for its platform family; off the
+    event loop.
 
     Returns:
-        The evidence, and the collateral that it was examined with: its revocation lists are the newest that the
+        The evidence, and the collateral that it was examined with: its revocation lists are the
+            newest that the
         provider holds.
     Raises:
         AttestationError: as `examine`; CollateralUnusable also where the provider has no document.

@@ -1,9 +1,10 @@
 """Verifying what a backend published, on the machine of an owner that wants to grant to it (AT52).
 
-It uses the same code as a node, and collateral that the owner chose: a folder of documents, or Intel's service. What
-the backend says about its own platform is not used.
+It uses the same code as a node, and collateral that the owner chose: a folder of documents, or
+Intel's service. What the backend says about its own platform is not used.
 
-Needs the quote library (`pip install 'sealspace[verify]'`); the SDK without it knows this module by a Protocol only.
+Needs the quote library (`pip install 'sealspace[verify]'`); the SDK without it knows this module by
+a Protocol only.
 
 Example:
     inspector = Inspector(CollateralFolder(Path("collateral")), root=intel_root())
@@ -33,21 +34,30 @@ from .trust_root import TrustRoot, intel_root
 # The failed check -> what to report and to do; every other kind is reported by its own name.
 _SAID: Final[dict[str, tuple[str, str]]] = {
     "report-data": (
-        "the quote is not about this answer: nonce, DID, manifest or compose file were changed on the way",
+        (
+            "the quote is not about this answer: nonce, DID, manifest or compose file were changed"
+            " on the way"
+        ),
         "ask again; if it stays, somebody stands between you and the backend: do not grant",
     ),
     "td-attributes": (
         "the trust domain is in a state that proves nothing: debugged, migratable, or impossible",
         "do not grant: its operator can read its memory; ask for one that runs in production mode",
     ),
-    "revoked": ("the platform's certificate or level is revoked", "do not grant; the backend has to move elsewhere"),
+    "revoked": (
+        "the platform's certificate or level is revoked",
+        "do not grant; the backend has to move elsewhere",
+    ),
     "tcb-too-old": (
         "the platform is older than every level that is listed",
         "do not grant; the platform needs updates",
     ),
     "event-log": (
         "the event log is not the one that the quote's registers tell of",
-        "ask again; if it stays, do not grant: the application that it names did not start this way",
+        (
+            "ask again; if it stays, do not grant: the application that it names did not start"
+            " this way"
+        ),
     ),
     "key-provider": (
         "the application's keys come from nobody, or from a provider on its host's own word",
@@ -61,7 +71,8 @@ _SAID: Final[dict[str, tuple[str, str]]] = {
 
 
 class CollateralFolder:
-    """Documents as files `*.json` of a folder, as `sealspace admin collateral` and nodes read them."""
+    """Documents as files `*.json` of a folder, as `sealspace admin collateral` and nodes read
+    them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,7 +94,10 @@ class CollateralFolder:
             raise CollateralNeeded(
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",
                 problem="collateral-missing",
-                hint=f"put the family's document into {self._folder}, or leave --collateral out to ask Intel",
+                hint=(
+                    f"put the family's document into {self._folder}, or leave --collateral out to"
+                    " ask Intel"
+                ),
             ) from error
 
     def _read(self) -> list[bytes]:
@@ -110,9 +124,13 @@ class FetchedCollateral:
             return await CollateralService().collateral(fmspc, ca)
         except CollateralUnusable as exc:
             raise CollateralNeeded(
-                f"{INTEL_SERVICE_URL} gives no collateral for platform family {fmspc.hex()}: {exc.code}",
+                f"{INTEL_SERVICE_URL} gives no collateral for platform family {fmspc.hex()}:"
+                f" {exc.code}",
                 problem=exc.code,
-                hint="try again later, or keep the document in a folder and name it: --collateral FOLDER",
+                hint=(
+                    "try again later, or keep the document in a folder and name it: --collateral"
+                    " FOLDER"
+                ),
             ) from exc
 
 
@@ -133,11 +151,21 @@ class Inspector:
         statement = published.statement
         binding = published_binding(published.nonce, statement.did, statement.sha256)  # AT51
         return await self.verify_bound(
-            published.quote, binding, event_log=published.event_log, compose=statement.compose, now=now
+            published.quote,
+            binding,
+            event_log=published.event_log,
+            compose=statement.compose,
+            now=now,
         )
 
     async def verify_bound(
-        self, quote: bytes, binding: Binding, *, event_log: list[Json] | None, compose: str | None, now: float
+        self,
+        quote: bytes,
+        binding: Binding,
+        *,
+        event_log: list[Json] | None,
+        compose: str | None,
+        now: float,
     ) -> Verified:
         """Verify a quote that has to bind something, of whatever purpose."""
         try:
@@ -149,7 +177,9 @@ class Inspector:
         return Verified(
             evidence=evidence,
             ca=collateral.ca,
-            windows=tuple(ValidWindow(name, one.starts_at, one.ends_at) for name, one in collateral.windows),
+            windows=tuple(
+                ValidWindow(name, one.starts_at, one.ends_at) for name, one in collateral.windows
+            ),
             root_is_intel=self._root.is_intel,
         )
 
@@ -159,9 +189,13 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
     if compose is None:
         return
     if claims is None:
-        raise BackendNotProven("it shows a compose file, and no event log that names it", problem="event-log")
+        raise BackendNotProven(
+            "it shows a compose file, and no event log that names it", problem="event-log"
+        )
     if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
-        raise BackendNotProven("the compose file that it shows is not the one that it runs", problem="compose")
+        raise BackendNotProven(
+            "the compose file that it shows is not the one that it runs", problem="compose"
+        )
 
 
 def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
@@ -172,7 +206,9 @@ def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
             hint="fetch the platform family's document anew; leave --collateral out to ask Intel",
         )
     if isinstance(error, CollateralUnusable | MalformedCertificate):
-        return CollateralNeeded(f"the collateral at hand is of no use: {error.code}", problem=error.code)
+        return CollateralNeeded(
+            f"the collateral at hand is of no use: {error.code}", problem=error.code
+        )
     if error.code in _SAID:
         said, hint = _SAID[error.code]
         return BackendNotProven(said, problem=error.code, hint=hint)

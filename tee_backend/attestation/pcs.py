@@ -1,4 +1,5 @@
-"""Fetching collateral from Intel's service or a mirror of it, and writing it in the form that is stored.
+"""Fetching collateral from Intel's service or a mirror of it, and writing it in the form that is
+stored.
 
 | what | path below the base | issuer chain in header |
 |---|---|---|
@@ -8,13 +9,14 @@
 | root CRL | a URL of its own; mirrors: /sgx/certification/v4/rootcacrl | – |
 | evaluation numbers | /tdx/certification/v4/tcbevaluationdatanumbers | TCB-Evaluation-Data-Numbers-Issuer-Chain |
 
-Chains are PEM, URL-encoded. Revocation lists come as DER, PEM or hex text. The two signed objects are cut out of their
-answers byte for byte.
+Chains are PEM, URL-encoded. Revocation lists come as DER, PEM or hex text. The two signed objects
+are cut out of their answers byte for byte.
 
-Nothing that is fetched is trusted: the document is parsed, compared with what was asked for, and handed on to be
-verified (`collateral_trust.verify_collateral`) and compared with what is held (`collateral_trust.check_replaces`) as if
-an operator had imported it. A service, or an impostor, can withhold documents and cannot forge them, except
-for a PCK list without its authority where none was held: no quote passes by that one (AT55).
+Nothing that is fetched is trusted: the document is parsed, compared with what was asked for, and
+handed on to be verified (`collateral_trust.verify_collateral`) and compared with what is held
+(`collateral_trust.check_replaces`) as if an operator had imported it. A service, or an impostor,
+can withhold documents and cannot forge them, except for a PCK list without its authority where none
+was held: no quote passes by that one (AT55).
 
 Example:
     service = CollateralService()
@@ -82,7 +84,8 @@ class _Answer:
 
 
 class CollateralService:
-    """Queries one service; each document has connections of its own, since one is fetched once a day."""
+    """Queries one service; each document has connections of its own, since one is fetched once a
+    day."""
 
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
@@ -94,11 +97,15 @@ class CollateralService:
             fmspc: platform family, 6 bytes.
             ca: which PCK authority.
         Returns:
-            The document in its stored form, parsed; about the family and authority that were asked for.
+            The document in its stored form, parsed; about the family and authority that were asked
+            for.
         Raises:
-            CollateralUnusable: `platform-unknown` or `evaluation-withdrawn`, the service has no such document;
-            CollateralUnusable: `service-unavailable`, no answer in time, or one that asks for a later retry.
-            CollateralUnusable: `service-answer`, an answer that is too large, of another shape or about something else.
+            CollateralUnusable: `platform-unknown` or `evaluation-withdrawn`, the service has no
+                such document;
+            CollateralUnusable: `service-unavailable`, no answer in time, or one that asks for a
+                later retry.
+            CollateralUnusable: `service-answer`, an answer that is too large, of another shape or
+                about something else.
             ValueError: `fmspc` has another size (a mistake of the calling code).
         Does not check:
             Signatures, windows, roles, and whether the edition that is held is newer.
@@ -106,10 +113,14 @@ class CollateralService:
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC has 6 bytes")
         edition = {"update": self.settings.update}
-        tdx, sgx = (f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx"))
+        tdx, sgx = (
+            f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx")
+        )
         async with self._asking() as ask:
             platform = {"fmspc": fmspc.hex().upper(), **edition}
-            tcb_info = await ask(f"{tdx}/tcb", platform, "TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
+            tcb_info = await ask(
+                f"{tdx}/tcb", platform, "TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"
+            )
             identity = await ask(f"{tdx}/qe/identity", edition, "SGX-Enclave-Identity-Issuer-Chain")
             crl_query = {"ca": ca, "encoding": "der"}
             pck_crl = await ask(f"{sgx}/pckcrl", crl_query, "SGX-PCK-CRL-Issuer-Chain")
@@ -118,7 +129,8 @@ class CollateralService:
         # AT30
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
             raise CollateralUnusable(
-                "service-answer", f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for"
+                "service-answer",
+                f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for",
             )
         return fetched
 
@@ -148,8 +160,11 @@ class CollateralService:
             raise CollateralUnusable("service-unavailable", "no answer in time") from exc
 
 
-async def _ask(session: aiohttp.ClientSession, url: str, query: Mapping[str, str], *chain_headers: str) -> _Answer:
-    # AT30: packed bodies would have to be unpacked before their size is known; a redirect could lead anywhere.
+async def _ask(
+    session: aiohttp.ClientSession, url: str, query: Mapping[str, str], *chain_headers: str
+) -> _Answer:
+    # AT30: packed bodies would have to be unpacked before their size is known; a redirect could
+    # lead anywhere.
     headers = {"Accept-Encoding": "identity"}
     try:
         async with session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
@@ -166,11 +181,15 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
     if answer.status == 404:
         raise CollateralUnusable("platform-unknown", "the service knows no such platform family")
     if answer.status == 410:
-        raise CollateralUnusable("evaluation-withdrawn", "the service no longer has this evaluation number")
+        raise CollateralUnusable(
+            "evaluation-withdrawn", "the service no longer has this evaluation number"
+        )
     if answer.status in _BUSY:
         after = answer.headers.get("Retry-After", "")
         retry_after_s = min(float(after), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(after) else None
-        raise CollateralUnusable("service-unavailable", f"status {answer.status}", retry_after_s=retry_after_s)
+        raise CollateralUnusable(
+            "service-unavailable", f"status {answer.status}", retry_after_s=retry_after_s
+        )
     if answer.status != 200:
         raise CollateralUnusable("service-answer", f"status {answer.status}")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
@@ -182,12 +201,15 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
     async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise CollateralUnusable("service-answer", f"an answer of more than {MAX_BODY_BYTES} bytes")
+            raise CollateralUnusable(
+                "service-answer", f"an answer of more than {MAX_BODY_BYTES} bytes"
+            )
     return bytes(body)
 
 
 def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
-    """Return the chain out of the first header that is there; without one, the text is empty and refused later."""
+    """Return the chain out of the first header that is there; without one, the text is empty and
+    refused later."""
     encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
     pem = unquote_to_bytes(encoded)
     if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
@@ -195,10 +217,16 @@ def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
     return pem.decode()
 
 
-def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer) -> Collateral:
+def _stored_form(
+    tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer
+) -> Collateral:
     try:
-        tcb_text, tcb_signature = cut_signed_body(tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES)
-        qe_text, qe_signature = cut_signed_body(identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES)
+        tcb_text, tcb_signature = cut_signed_body(
+            tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES
+        )
+        qe_text, qe_signature = cut_signed_body(
+            identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES
+        )
         document = {
             "pck_crl_issuer_chain": pck_crl.chain,
             "root_ca_crl": _crl_der(root_crl.body).hex(),

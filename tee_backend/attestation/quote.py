@@ -6,9 +6,10 @@
     outer    := qe_report(384) qe_signature(64) qe_auth_size:u16 = 32 qe_auth inner_type:u16 = 5 inner_size:u32 inner
     inner    := PEM of PCK leaf, PCK authority, root; optionally one NUL
 
-Integers are little-endian. Every length must fit its neighbours exactly; the lengths are covered by no signature, so a
-reader that tolerated slack would let two byte strings carry one statement. After the quote only zero bytes may follow
-(platforms pad their buffers); they are dropped and never reach the verifier.
+Integers are little-endian. Every length must fit its neighbours exactly; the lengths are covered by
+no signature, so a reader that tolerated slack would let two byte strings carry one statement. After
+the quote only zero bytes may follow (platforms pad their buffers); they are dropped and never reach
+the verifier.
 
 Body, offsets from its start:
 
@@ -45,7 +46,8 @@ _TEE_TYPE_TDX = 0x81
 _CERTIFICATION_QE_REPORT = 6
 _CERTIFICATION_PEM_CHAIN = 5
 _CHAIN_CERTIFICATES = 3
-_OUTER_FIXED_BYTES = 488  # the report and its signature, the size and bytes of qe_auth, the head of inner
+# the report and its signature, the size and bytes of qe_auth, the head of inner
+_OUTER_FIXED_BYTES = 488
 _AUTH_FIXED_BYTES = 134  # the signature and its key, the head of outer
 
 
@@ -70,7 +72,8 @@ _BODY_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class TdReport:
-    """What the TDX module reported about the trust domain. All fields are the quote's bytes, unverified."""
+    """What the TDX module reported about the trust domain. All fields are the quote's bytes,
+    unverified."""
 
     tee_tcb_svn: bytes
     mr_seam: bytes
@@ -108,8 +111,8 @@ class Quote:
     def statement_sha256(self) -> bytes:
         """SHA-256 of header, body and attestation key.
 
-        The same for every spelling of one statement: ECDSA signatures can be changed without the key, and lengths and
-        padding are unsigned, so a hash of all bytes identifies nothing.
+        The same for every spelling of one statement: ECDSA signatures can be changed without the
+        key, and lengths and padding are unsigned, so a hash of all bytes identifies nothing.
         """
         return hashlib.sha256(self.signed_bytes + self.attestation_key).digest()
 
@@ -126,7 +129,9 @@ class _Reader:
         try:
             taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
         except struct.error as exc:
-            raise QuoteRefused("malformed", f"ends at {len(self._data)} inside a field after {self.offset}") from exc
+            raise QuoteRefused(
+                "malformed", f"ends at {len(self._data)} inside a field after {self.offset}"
+            ) from exc
         self.offset += struct.calcsize(f"<{fields}")
         return taken
 
@@ -139,9 +144,10 @@ def parse_quote(data: bytes) -> Quote:
     Returns:
         The quote; every length fits, only zero bytes followed.
     Raises:
-        QuoteRefused: `malformed`, too long, cut, lengths that do not fit, non-zero bytes after the quote, broken
-            certificates.
-        QuoteRefused: `unsupported`, not TDX, another version, key type, vendor, body or certification data.
+        QuoteRefused: `malformed`, too long, cut, lengths that do not fit, non-zero bytes after the
+            quote, broken certificates.
+        QuoteRefused: `unsupported`, not TDX, another version, key type, vendor, body or
+            certification data.
     Does not check:
         Signatures, certificates, attributes, measurements: see `examine`.
     """
@@ -161,7 +167,10 @@ def parse_quote(data: bytes) -> Quote:
         raise QuoteRefused("malformed", "size of the signature data does not fit its content")
     _, _, qe_auth_size = reader.take("384s64sH")
     if qe_auth_size != _QE_AUTH_BYTES:
-        raise QuoteRefused("unsupported", f"authentication data of the quoting enclave is not {_QE_AUTH_BYTES} bytes")
+        raise QuoteRefused(
+            "unsupported",
+            f"authentication data of the quoting enclave is not {_QE_AUTH_BYTES} bytes",
+        )
     reader.take("32s")
     inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)
     if outer_size != _OUTER_FIXED_BYTES + inner_size:
@@ -172,7 +181,15 @@ def parse_quote(data: bytes) -> Quote:
     if any(data[reader.offset :]):
         raise QuoteRefused("malformed", "non-zero bytes after the quote")
     pck_chain, platform = _read_chain(pem)
-    return Quote(version, report, signed_bytes, attestation_key, pck_chain, platform, raw=data[: reader.offset])
+    return Quote(
+        version,
+        report,
+        signed_bytes,
+        attestation_key,
+        pck_chain,
+        platform,
+        raw=data[: reader.offset],
+    )
 
 
 def _read_header(reader: _Reader) -> int:
@@ -206,7 +223,9 @@ def _read_certification_head(reader: _Reader, expected_type: int) -> int:
     """Read type and size of certification data; return the size."""
     found, size_bytes = reader.take("HI")
     if found != expected_type:
-        raise QuoteRefused("unsupported", f"certification data of type {found} where {expected_type} is due")
+        raise QuoteRefused(
+            "unsupported", f"certification data of type {found} where {expected_type} is due"
+        )
     return int(size_bytes)
 
 

@@ -1,4 +1,5 @@
-"""Judging a receipt again, without the node: from its text and the documents that it names (RC16 to RC19).
+"""Judging a receipt again, without the node: from its text and the documents that it names (RC16 to
+RC19).
 
     step  what is checked
     1     the receipt: canonical, signed by the node
@@ -10,8 +11,8 @@
     7     the evidence satisfies every policy at the receipt's time
 
 Example:
-    released = verify_release(path.read_bytes(), documents_in(folder), root=intel_root(), node_did=did)
-    refusals = judge_with(released, collateral, root=intel_root(), now=clock.now())
+    released = verify_release(path.read_bytes(), documents_in(folder), root=intel_root(),
+    node_did=did) refusals = judge_with(released, collateral, root=intel_root(), now=clock.now())
 """
 
 import hashlib
@@ -30,7 +31,13 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
 from encryption_network.judgement import judge
 from encryption_network.key_providers import NAMES
-from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, decode_evidence, parse_policy
+from encryption_network.policy import (
+    MAX_POLICY_BYTES,
+    Evidence,
+    Policy,
+    decode_evidence,
+    parse_policy,
+)
 from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
 from sealspace.errors import ReceiptInvalid
 
@@ -69,14 +76,17 @@ def documents_in(folder: Path) -> Documents:
     return find
 
 
-def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_did: str) -> VerifiedRelease:
+def verify_release(
+    data: bytes, documents: Documents, *, root: TrustRoot, node_did: str
+) -> VerifiedRelease:
     """Judge a receipt again from stored documents, as of its own time.
 
     Args:
         data: the receipt, untrusted.
         documents: untrusted; each is compared with its digest.
         root: the trust root that you accept.
-        node_did: the node that has to have signed: a key made a minute ago signs receipts of its own (RC16).
+        node_did: the node that has to have signed: a key made a minute ago signs receipts of its
+            own (RC16).
     Returns:
         The release. It passed every step of this module.
     Raises:
@@ -88,7 +98,8 @@ def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_d
         receipt = verify_receipt(parse_receipt(data))  # 1
     if receipt.node != node_did:
         raise _refuted("receipt", "another node signed it")
-    policies = tuple(_read(documents, "policy", digest, _policy) for digest in receipt.policies)  # 2
+    # 2
+    policies = tuple(_read(documents, "policy", digest, _policy) for digest in receipt.policies)
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
         return VerifiedRelease(receipt, policies, None, None)
@@ -100,8 +111,11 @@ def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_d
     return VerifiedRelease(receipt, policies, evidence, bound)
 
 
-def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float) -> dict[str, str | None]:
-    """Judge the code of a release with other collateral at another time, as if it attested then (RC19).
+def judge_with(
+    release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
+) -> dict[str, str | None]:
+    """Judge the code of a release with other collateral at another time, as if it attested then
+    (RC19).
 
     Args:
         release: of `verify_release`, with evidence.
@@ -109,7 +123,8 @@ def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, 
         root: as before.
         now: epoch seconds.
     Returns:
-        For each policy, by its SHA-256 in hex: None where the code would satisfy it, else the check that it fails.
+        For each policy, by its SHA-256 in hex: None where the code would satisfy it, else the check
+            that it fails.
     Raises:
         ReceiptInvalid: no code was judged, or quote or collateral do not verify now.
     """
@@ -121,7 +136,7 @@ def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, 
     return {digest.hex(): judge(evidence, policy, now) for digest, policy in policies}
 
 
-# --- steps 2 and 3 -------------------------------------------------------------------------------------------------
+# --- steps 2 and 3 --------------------------------------------------------------------------------
 
 
 def _policy(document: bytes) -> Policy:
@@ -148,14 +163,17 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
                 raise _refuted("receipt", "ground and invoker do not fit")
 
 
-# --- steps 4 to 6 --------------------------------------------------------------------------------------------------
+# --- steps 4 to 6 ---------------------------------------------------------------------------------
 
 
 def _evidence(
     receipt: Receipt, judged: QuoteVerdict, documents: Documents, root: TrustRoot
 ) -> tuple[Evidence, BoundQuote]:
     evidence = _read(documents, "evidence", judged.record, decode_evidence)
-    if not same_principal(evidence.invoker, receipt.invoker) or evidence.collateral_sha256 != judged.collateral:
+    if (
+        not same_principal(evidence.invoker, receipt.invoker)
+        or evidence.collateral_sha256 != judged.collateral
+    ):
         raise _refuted("evidence", "it is of another holder, or of other collateral")
     bound = _bound(receipt, judged, evidence, documents)
     collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
@@ -163,17 +181,26 @@ def _evidence(
     return evidence, bound
 
 
-def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents) -> BoundQuote:
-    """Return the quote with its event log, bound to the challenge, the node, the invoker and the receiver key (5)."""
+def _bound(
+    receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
+) -> BoundQuote:
+    """Return the quote with its event log, bound to the challenge, the node, the invoker and the
+    receiver key (5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
         raise _refuted("evidence", "it names another receiver key than the request")
     quote = _read(documents, "quote", judged.quote, bytes)
-    log = None if judged.event_log is None else _read(documents, "event log", judged.event_log, bytes)
+    log = (
+        None if judged.event_log is None else _read(documents, "event log", judged.event_log, bytes)
+    )
     binding = session_binding(
-        judged.nonce, receipt.node, evidence.invoker, evidence.receiver_mode, evidence.receiver_public_key
+        judged.nonce,
+        receipt.node,
+        evidence.invoker,
+        evidence.receiver_mode,
+        evidence.receiver_public_key,
     )
     log_name = "event log" if judged.event_log is None else f"event log {judged.event_log.hex()}"
     with _naming(f"quote {judged.quote.hex()}", log=log_name):
@@ -183,7 +210,10 @@ def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents
         except QuoteRefused as error:
             if error.code != "key-provider":
                 raise
-            raise _refuted("event log", "an application without a key provider is never accepted") from None  # RC32
+            # RC32
+            raise _refuted(
+                "event log", "an application without a key provider is never accepted"
+            ) from None
 
 
 def _check_facts(
@@ -191,13 +221,17 @@ def _check_facts(
 ) -> None:
     """Examine the quote at the receipt's time and compare what it states with the evidence (6)."""
     with _naming("quote"):
-        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)  # ends with its collateral
+        # ends with its collateral
+        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
     kept = {"attested_at", "expires_at"}  # two moments of then
     names = {field.name for field in fields(Evidence)} - kept
     differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
-        raise _refuted("event log", "it names another application than the evidence, or there is none")
-    if "key_provider" in differing and evidence.key_provider is not None:  # None: kept before evidence named it
+        raise _refuted(
+            "event log", "it names another application than the evidence, or there is none"
+        )
+    # None: kept before evidence named it
+    if "key_provider" in differing and evidence.key_provider is not None:
         raise _refuted("event log", "it names another key provider than the evidence")
     if differing - {"key_provider"}:
         raise _refuted("evidence", f"the quote says otherwise: {', '.join(sorted(differing))}")
@@ -205,7 +239,7 @@ def _check_facts(
         raise _refuted("evidence", "it outlives its collateral")
 
 
-# --- documents and faults ------------------------------------------------------------------------------------------
+# --- documents and faults -------------------------------------------------------------------------
 
 
 def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]) -> Read:
@@ -220,7 +254,8 @@ def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes
 
 @contextmanager
 def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
-    """Turn a reader's or verifier's refusal into a refutation that names the document, or the log if it is at fault."""
+    """Turn a reader's or verifier's refusal into a refutation that names the document, or the log
+    if it is at fault."""
     try:
         yield
     except AttestationError as error:
@@ -231,4 +266,6 @@ def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
 
 
 def _refuted(what: str, why: str) -> ReceiptInvalid:
-    return ReceiptInvalid(f"{what}: {why}", hint="fetch receipt and documents again, from the node or a copy")
+    return ReceiptInvalid(
+        f"{what}: {why}", hint="fetch receipt and documents again, from the node or a copy"
+    )

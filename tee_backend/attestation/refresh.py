@@ -1,8 +1,10 @@
-"""When collateral is to be fetched again, and what an operator is notified of. Pure: nothing is fetched here.
+"""When collateral is to be fetched again, and what an operator is notified of. Pure: nothing is
+fetched here.
 
-A document is renewed daily, long before its windows end, so that a service may fail for days without any caller being
-refused. An expired document is not used, whatever the service says; there is no grace beyond a signed window, and no
-way back to an older document (`collateral_trust.check_replaces`).
+A document is renewed daily, long before its windows end, so that a service may fail for days
+without any caller being refused. An expired document is not used, whatever the service says; there
+is no grace beyond a signed window, and no way back to an older document
+(`collateral_trust.check_replaces`).
 
 Example:
     if due_at(collateral, refreshed_at=t, tried_at=t) <= clock.now():
@@ -49,11 +51,16 @@ DEFAULT_RULES: Final = RefreshRules()
 
 
 def due_at(
-    collateral: Collateral, *, refreshed_at: float, tried_at: float, rules: RefreshRules = DEFAULT_RULES
+    collateral: Collateral,
+    *,
+    refreshed_at: float,
+    tried_at: float,
+    rules: RefreshRules = DEFAULT_RULES,
 ) -> float:
     """Return when a document is to be fetched again, epoch seconds.
 
-    A time in the past never means earlier than `retry_s` allows: a service that fails is not queried in a loop.
+    A time in the past never means earlier than `retry_s` allows: a service that fails is not
+    queried in a loop.
     """
     # AT31
     wanted = min(refreshed_at + rules.every_s, collateral.ends_at - rules.ahead_s)
@@ -61,7 +68,12 @@ def due_at(
 
 
 def alarms_of(
-    collateral: Collateral, *, refreshed_at: float, tried_at: float, now: float, rules: RefreshRules = DEFAULT_RULES
+    collateral: Collateral,
+    *,
+    refreshed_at: float,
+    tried_at: float,
+    now: float,
+    rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
     """Yield what an operator is to be notified of about a document at a time, epoch seconds."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)

@@ -3,11 +3,12 @@
     report_data := SHA-512( field(label) ‖ field(nonce) ‖ field(audience) ‖ field(holder) ‖ field(mode) ‖ field(key) )
     field(x)    := length of x as u32, big-endian ‖ x
 
-Every field is preceded by its length, so no two lists of fields share one text. The quote thereby binds a secret that
-is sealed to the receiver key: a party that relays the quote gains nothing that it could open.
+Every field is preceded by its length, so no two lists of fields share one text. The quote thereby
+binds a secret that is sealed to the receiver key: a party that relays the quote gains nothing that
+it could open.
 
-The evidence that a backend publishes to any client has report data of its own, under another label: a quote made for
-one purpose is of no use for the other.
+The evidence that a backend publishes to any client has report data of its own, under another label:
+a quote made for one purpose is of no use for the other.
 
 Source: spec/attestation.md AT9, AT51, AT41.
 """
@@ -32,7 +33,8 @@ RECEIVER_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What a quote has to name; made by the functions below, which compute the report data from the rest."""
+    """What a quote has to name; made by the functions below, which compute the report data from the
+    rest."""
 
     report_data: bytes
     holder: Principal
@@ -40,12 +42,16 @@ class Binding:
     receiver_mode: ReceiverMode = "attested"
 
 
-def session_binding(nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes) -> Binding:
+def session_binding(
+    nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes
+) -> Binding:
     """Return the binding of a quote that a backend attests with (AT9)."""
     if len(receiver_key) != RECEIVER_KEY_BYTES:
         raise ValueError("a receiver key has 32 bytes")
     expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
-    return Binding(report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode)
+    return Binding(
+        report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode
+    )
 
 
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
@@ -54,15 +60,20 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
     Args:
         nonce: chosen by the client.
         holder: DID of the backend, canonical.
-        statement_sha256: of the canonical JSON of all that is published beside quote and log, 32 bytes.
+        statement_sha256: of the canonical JSON of all that is published beside quote and log, 32
+            bytes.
     """
-    return Binding(report_data=_hashed(PUBLISHED_LABEL, nonce, holder, statement_sha256), holder=holder)
+    return Binding(
+        report_data=_hashed(PUBLISHED_LABEL, nonce, holder, statement_sha256), holder=holder
+    )
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
-    """Return the binding of the quote of a runner's start (RN71): its receipts are signed by a key made in it.
+    """Return the binding of the quote of a runner's start (RN71): its receipts are signed by a key
+    made in it.
 
-    No client chooses anything in it: a quote made on request, for another label, never passes for one of these.
+    No client chooses anything in it: a quote made on request, for another label, never passes for
+    one of these.
 
     Args:
         holder: DID of the runner, canonical.
@@ -82,7 +93,11 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
     """
     node_did = parse_principal(statement.node_did)
     public_key = ed25519_public_key(node_did) or b""
-    return Binding(report_data=node_report_data(nonce, statement), holder=node_did, receiver_public_key=public_key)
+    return Binding(
+        report_data=node_report_data(nonce, statement),
+        holder=node_did,
+        receiver_public_key=public_key,
+    )
 
 
 def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
@@ -90,7 +105,8 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
 
     Args:
         nonce: text that the client has chosen; counts as UTF-8.
-        statement: what the node says about itself; its trust roots and key providers count in ascending order.
+        statement: what the node says about itself; its trust roots and key providers count in
+            ascending order.
     Returns:
         64 bytes; all of them are meaningful.
     Raises:
@@ -122,4 +138,6 @@ def _hashed(*fields: bytes | str) -> bytes:
 def check_report_data(found: bytes, expected: bytes) -> None:
     """Compare a quote's report data with what it has to be, in constant time over all 64 bytes."""
     if len(found) != REPORT_DATA_BYTES or not hmac.compare_digest(found, expected):
-        raise QuoteRefused("report-data", "report data names another nonce, audience, holder, mode or key")
+        raise QuoteRefused(
+            "report-data", "report data names another nonce, audience, holder, mode or key"
+        )

@@ -1,12 +1,13 @@
 """The certificate at which every chain must end: Intel's, or the one that the configuration names.
 
-`intel_sgx_root_ca.der` beside this module is Intel's public root certificate for SGX and TDX, as published at
-https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256, valid to 2049). Its SHA-256 is
-pinned below. There is no switch that skips a check for another root: only the anchor differs.
+`intel_sgx_root_ca.der` beside this module is Intel's public root certificate for SGX and TDX, as
+published at https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256,
+valid to 2049). Its SHA-256 is pinned below. There is no switch that skips a check for another root:
+only the anchor differs.
 
-The names of the roles below a root follow from its own: a root "<prefix>Root CA" has "<prefix>TCB Signing",
-"<prefix>PCK Platform CA", "<prefix>PCK Processor CA" and "<prefix>PCK Certificate". A platform's own key is certified
-under the same root, so without the names it could sign collateral.
+The names of the roles below a root follow from its own: a root "<prefix>Root CA" has "<prefix>TCB
+Signing", "<prefix>PCK Platform CA", "<prefix>PCK Processor CA" and "<prefix>PCK Certificate". A
+platform's own key is certified under the same root, so without the names it could sign collateral.
 
 Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification.
 """
@@ -46,7 +47,11 @@ class TrustRoot:
 def parse_trust_root(data: bytes) -> TrustRoot:
     """Read a root certificate from a file's bytes, PEM or DER."""
     try:
-        certificate = parse_pem_chain(data, most=1)[0] if data.startswith(b"-----") else parse_certificate(data)
+        certificate = (
+            parse_pem_chain(data, most=1)[0]
+            if data.startswith(b"-----")
+            else parse_certificate(data)
+        )
     except MalformedCertificate as exc:
         raise QuoteRefused("untrusted-root", exc.detail) from exc
     if certificate.subject != certificate.issuer or not certificate.is_authority:

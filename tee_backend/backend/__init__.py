@@ -1,13 +1,16 @@
 """Being a backend inside a TEE: prove what code this is, then read what owners granted to it.
 
-The receiver keys are made inside the trust domain and stay there. An attestation binds one: the quote's report data
-name the node's challenge, the node, this backend's DID and the receiver key, and keys are then wrapped to exactly that
-receiver key. A party that relays or records any of it can open nothing.
+The receiver keys are made inside the trust domain and stay there. An attestation binds one: the
+quote's report data name the node's challenge, the node, this backend's DID and the receiver key,
+and keys are then wrapped to exactly that receiver key. A party that relays or records any of it can
+open nothing.
 
-What owners granted is kept in a folder, and the backend's own key comes from the platform's key service or from a file:
-after a restart it attests anew and reads on, without an owner, a wallet or a new grant.
+What owners granted is kept in a folder, and the backend's own key comes from the platform's key
+service or from a file: after a restart it attests anew and reads on, without an owner, a wallet or
+a new grant.
 
-A backend in 15 lines at most, besides its imports; it publishes what it is, takes grants, and works with what it reads:
+A backend in 15 lines at most, besides its imports; it publishes what it is, takes grants, and works
+with what it reads:
 
     from pathlib import Path
 
@@ -18,24 +21,23 @@ A backend in 15 lines at most, besides its imports; it publishes what it is, tak
     from tee_backend.backend.publishing import BackendSurface
 
     async def main() -> web.Application:
-        agent = DstackSource.find()
-        backend = Backend.open("https://node.example", agent, folder=Path("/data/backend"), keys=agent)
-        manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+        agent = DstackSource.find() backend = Backend.open("https://node.example", agent,
+        folder=Path("/data/backend"), keys=agent) manifest = {"app_id": "com.example.notes", "name":
+        "Notes", "defaults": False, "secrets": {"API_KEY": True}}
 
         async def work(request: web.Request) -> web.Response:
             api_key = await backend.read_secret(request.query["owner"], "API_KEY")
             return web.Response(text=f"worked with a key of {len(api_key)} characters")
 
-        app = web.Application()
-        app.router.add_get("/work", work)
-        BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.take_up).mount(app)
-        app.on_cleanup.append(lambda _: backend.close())
-        return app
+        app = web.Application() app.router.add_get("/work", work) BackendSurface(agent,
+        did=backend.did, manifest=manifest, on_grant=backend.take_up).mount(app)
+        app.on_cleanup.append(lambda _: backend.close()) return app
 
     web.run_app(main(), host="127.0.0.1", port=8080, auto_decompress=False)
 
-Without a key service: `keys=KeyFile(Path("/data/backend.key"))`, see `tee_backend.backend.key`. Without a TEE, to try
-it out: `tee_backend.evidence.simulated.SimulatedSource`, which proves nothing.
+Without a key service: `keys=KeyFile(Path("/data/backend.key"))`, see `tee_backend.backend.key`.
+Without a TEE, to try it out: `tee_backend.evidence.simulated.SimulatedSource`, which proves
+nothing.
 """
 
 import asyncio
@@ -77,14 +79,17 @@ from .key import backend_seed
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
 QUIET_S: Final = 10.0
-"""Evidence that is younger serves for a further grant too: any client may send grants, and nodes count attestations."""
+"""Evidence that is younger serves for a further grant too: any client may send grants, and nodes
+count attestations."""
 PATIENCE_S: Final = 60.0
-"""How long `attest` waits for a node that asks for a later retry, as one that fetches collateral first does (AT39)."""
+"""How long `attest` waits for a node that asks for a later retry, as one that fetches collateral
+first does (AT39)."""
 
 _SHORTEST_PAUSE_S: Final = 1.0
 _NOTHING_DONE: Final = 503
 _FOR_WANT_OF_NEW_EVIDENCE: Final = frozenset({"not_attested", "evidence_expired", "age"})
-"""Refusals that end with new evidence: the node lost the former, or its clock or an owner's policy ends it sooner."""
+"""Refusals that end with new evidence: the node lost the former, or its clock or an owner's policy
+ends it sooner."""
 _log = logging.getLogger(__name__)
 
 
@@ -110,11 +115,14 @@ class Backend:
 
     Args:
         client: with a session of the backend's own key; what it was granted is taken up there.
-        source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the log is sent along.
-        folder: where grants are kept; what is in it is used from now on. None: they end with the process.
+        source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the
+            log is sent along.
+        folder: where grants are kept; what is in it is used from now on. None: they end with the
+            process.
         clock: to renew evidence in time.
         entropy: for receiver keys; inside a trust domain it has to be one the host cannot foresee.
-        patience_s: how many seconds `attest` waits in all where the node says when to retry; 0: not at all.
+        patience_s: how many seconds `attest` waits in all where the node says when to retry; 0: not
+            at all.
         pause: waits for some seconds.
     """
 
@@ -149,15 +157,19 @@ class Backend:
 
     @classmethod
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
-        """Return a backend that keeps its grants, with the DID that it had before. May block; asks no node.
+        """Return a backend that keeps its grants, with the DID that it had before. May block; asks
+        no node.
 
-        A program that demands more of the node makes the client itself, with `backend_seed` and `GrantFolder`, as here.
+        A program that demands more of the node makes the client itself, with `backend_seed` and
+        `GrantFolder`, as here.
 
         Args:
             url: address of the node.
             source: makes quotes.
-            folder: where grants are kept; made with mode 0700 where it is absent. One process at a time.
-            keys: where its own key comes from: a source that has a key service (`DstackSource`), or a `KeyFile`.
+            folder: where grants are kept; made with mode 0700 where it is absent. One process at a
+                time.
+            keys: where its own key comes from: a source that has a key service (`DstackSource`), or
+                a `KeyFile`.
         Raises:
             KeyUnusable, EvidenceSourceError: there is no key.
             FolderUnusable, FolderDamaged, FolderOfAnother: see `GrantFolder`.
@@ -185,23 +197,26 @@ class Backend:
 
     @property
     def grants(self) -> tuple[HeldGrant, ...]:
-        """The grants that are held, in the order in which they are tried; revoked ones and ended ones among them."""
+        """The grants that are held, in the order in which they are tried; revoked ones and ended
+        ones among them."""
         now = self._clock.now()
         return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The owners of the resources in the grants that are held and have not ended, the newest first."""
+        """The owners of the resources in the grants that are held and have not ended, the newest
+        first."""
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
     async def take_up(self, *portables: PortableDelegation) -> Attestation:
-        """Use one grant, or several that belong together, from now on, before any earlier one, and attest under them.
+        """Use one grant, or several that belong together, from now on, before any earlier one, and
+        attest under them.
 
-        They are kept when this returns. An owner that grants anew means the new grant: an earlier one may have been
-        revoked, and would be cited first. Where evidence was submitted within QUIET_S, it stays: the node judges it
-        anew at each release.
+        They are kept when this returns. An owner that grants anew means the new grant: an earlier
+        one may have been revoked, and would be cited first. Where evidence was submitted within
+        QUIET_S, it stays: the node judges it anew at each release.
 
         Args:
             portables: all or none is taken up.
@@ -209,13 +224,18 @@ class Backend:
             InvalidPortableDelegation: one is for another DID, or has ended; or there is none.
             GrantsFull: the bound on held grants is reached, and all of them are in use.
             FolderUnusable: they cannot be kept.
-            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`; after AttestationRefused, or where
-                the node failed to judge the evidence, the grants are kept.
+            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`; after
+                AttestationRefused, or where the node failed to judge the evidence, the grants are
+                kept.
         """
         if not portables:
-            raise InvalidPortableDelegation("there is no grant to take up", hint="pass at least one")
+            raise InvalidPortableDelegation(
+                "there is no grant to take up", hint="pass at least one"
+            )
         new = [self._client.delegations.read(one) for one in portables]
-        networks = [self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)]
+        networks = [
+            self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)
+        ]
         await self._take_up(portables, new, networks)
         standing = self.attestation
         if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
@@ -223,19 +243,27 @@ class Backend:
         return await self.attest(networks[0])
 
     async def hold(self, *portables: PortableDelegation) -> None:
-        """Use grants that release no key from now on, as to write values: nothing is attested for them.
+        """Use grants that release no key from now on, as to write values: nothing is attested for
+        them.
 
         Args:
             portables: all or none is held.
         Raises:
-            InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as `take_up`.
+            InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as
+            `take_up`.
         """
-        await self._take_up(portables, [self._client.delegations.read(one) for one in portables], ())
+        await self._take_up(
+            portables, [self._client.delegations.read(one) for one in portables], ()
+        )
 
     async def _take_up(
-        self, portables: Sequence[PortableDelegation], new: Sequence[Grant], networks: Sequence[NetworkId]
+        self,
+        portables: Sequence[PortableDelegation],
+        new: Sequence[Grant],
+        networks: Sequence[NetworkId],
     ) -> None:
-        async with self._taking_up:  # what fails is taken back, and nothing of another call's with it
+        # what fails is taken back, and nothing of another call's with it
+        async with self._taking_up:
             self._require_usable(new, networks)  # before the request to the node: AT54
             before = self._client.session.grants
             try:
@@ -248,7 +276,8 @@ class Backend:
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Refuse grants for another DID, above the bound, or that do not confirm the owners stated beside them."""
+        """Refuse grants for another DID, above the bound, or that do not confirm the owners stated
+        beside them."""
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -267,11 +296,14 @@ class Backend:
         """Hold new grants, and what they leave room for."""
         session, held = self._client.session, self._with_new(new)
         self._held.hold(held)
-        # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as well.
+        # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as
+        # well.
         owners = frozenset(owner for one in held for owner in owners_of(one))
         pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
         self._client.use(replace(session, grants=held, pins=pins))
-        self._by_grant = {cid: client for cid, client in self._by_grant.items() if cid in self._held.cids}
+        self._by_grant = {
+            cid: client for cid, client in self._by_grant.items() if cid in self._held.cids
+        }
 
     def _take_back(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
         """Hold what was held before: neither the new grants, nor less because of them."""
@@ -287,19 +319,22 @@ class Backend:
 
     def _holding(self) -> Holding:
         session, cids = self._client.session, self._held.cids
-        grants = [one for one in session.grants if one.cid in cids]  # none that the node was only just told of
+        # none that the node was only just told of
+        grants = [one for one in session.grants if one.cid in cids]
         return Holding(grants, session.pins, self._held.read, self._held.revoked)
 
     async def attest(self, network: NetworkId) -> Attestation:
         """Prove to the node what code this is; evidence from before is replaced by it.
 
-        A node that cannot judge the quote now and says when to retry is asked again then, with a new challenge and a
-        new quote, until patience ends.
+        A node that cannot judge the quote now and says when to retry is asked again then, with a
+        new challenge and a new quote, until patience ends.
 
         Args:
-            network: one that this backend was granted decrypt on; only a DID with a grant there may submit quotes.
+            network: one that this backend was granted decrypt on; only a DID with a grant there may
+                submit quotes.
         Returns:
-            The evidence. Keys are released to its receiver key alone, while it is valid and the owner approves of it.
+            The evidence. Keys are released to its receiver key alone, while it is valid and the
+            owner approves of it.
         Raises:
             NotGranted: no grant holds decrypt on the network.
             AttestationRefused: the node does not accept the quote.
@@ -326,9 +361,12 @@ class Backend:
         challenge = await self._client.attestation.challenge()
         key = receiver.public_key
         binding = session_binding(challenge.nonce, challenge.audience, self.did, "attested", key)
-        # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
+        # Quotes come out of a file system or a socket of the platform, neither of which belongs on
+        # the event loop.
         quoted = await asyncio.to_thread(self._source.quote, binding.report_data)
-        attested = Attested(quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries)
+        attested = Attested(
+            quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries
+        )
         session = await self._client.attestation.open_session(network, challenge, attested)
         self.attestation = Attestation(network, receiver, session.expires_at, session.evidence)
         self._attested_at = self._clock.now()
@@ -337,25 +375,31 @@ class Backend:
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> str | bytes:
-        """Read and open a secret that an owner granted to this backend; as `open_secret`, its value alone."""
+        """Read and open a secret that an owner granted to this backend; as `open_secret`, its value
+        alone."""
         return (await self.open_secret(owner, name, scope=scope, by=by)).value
 
-    async def open_secret(self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None) -> Secret:
+    async def open_secret(
+        self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
+    ) -> Secret:
         """Read and open a secret that an owner granted to this backend, with what is said of it.
 
-        Evidence that is about to end is renewed first, and once where the node lost it or finds it too old. After a
-        restart with kept grants there is none, and the backend attests. A backend without a folder that did not attest
-        asks all the same, and is refused unless the owner wants no evidence.
+        Evidence that is about to end is renewed first, and once where the node lost it or finds it
+        too old. After a restart with kept grants there is none, and the backend attests. A backend
+        without a folder that did not attest asks all the same, and is refused unless the owner
+        wants no evidence.
 
         Args:
             owner: the owner's DID.
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
-            by: the only grant to cite, one that is held; None: any, another one where a grant is refused.
+            by: the only grant to cite, one that is held; None: any, another one where a grant is
+                refused.
         Raises:
             NotFound: there is no such secret.
             DelegationRevoked: the grant was revoked; it stays among `grants` as such.
-            DecryptDenied: the node does not release the key: not attested, not approved, or withdrawn.
+            DecryptDenied: the node does not release the key: not attested, not approved, or
+                withdrawn.
             AttestationRefused: evidence had to be renewed, and was not accepted.
             NotGranted, Unauthorized, EncryptionError, NodeRefused, TransportError.
         """
@@ -373,18 +417,25 @@ class Backend:
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
                 refusal = denial.refusal
-                # Another read may have attested while this one was on its way, with the receiver key from before.
+                # Another read may have attested while this one was on its way, with the receiver
+                # key from before.
                 is_outdated = standing is not self.attestation
                 if (
                     standing is not None
                     and not is_new
                     and (
                         is_outdated
-                        or (isinstance(refusal, ReleaseRefused) and refusal.reason in _FOR_WANT_OF_NEW_EVIDENCE)
+                        or (
+                            isinstance(refusal, ReleaseRefused)
+                            and refusal.reason in _FOR_WANT_OF_NEW_EVIDENCE
+                        )
                     )
                 ):
                     standing, is_new = await self._evidence_for(network, refused=standing), True
-                elif not await self._passes_on(decrypt, by_decrypt, refusal, passed) or by is not None:
+                elif (
+                    not await self._passes_on(decrypt, by_decrypt, refusal, passed)
+                    or by is not None
+                ):
                     if isinstance(refusal, DelegationRevoked):
                         raise refusal from denial
                     raise
@@ -399,7 +450,8 @@ class Backend:
     async def put_generated(
         self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
     ) -> str:
-        """Seal a secret that was made here to the owner's network `protected`, and write it where nothing is.
+        """Seal a secret that was made here to the owner's network `protected`, and write it where
+        nothing is.
 
         Args:
             owner: the owner's DID.
@@ -444,20 +496,28 @@ class Backend:
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
-    async def _evidence_for(self, network: NetworkId, *, refused: Attestation | None) -> Attestation | None:
-        """Return evidence to read with; readers side by side need it together, and one of them attests for all.
+    async def _evidence_for(
+        self, network: NetworkId, *, refused: Attestation | None
+    ) -> Attestation | None:
+        """Return evidence to read with; readers side by side need it together, and one of them
+        attests for all.
 
-        `refused` is evidence that the node refuses for want of newer one; None: the current one may serve.
+        `refused` is evidence that the node refuses for want of newer one; None: the current one may
+        serve.
         """
         async with self._renewing:
             standing = self.attestation
             try:
                 if standing is None:
                     return None if self._folder is None else await self._attest_by_any(network)
-                if standing.expires_at - self._clock.now() >= RENEWAL_MARGIN_S and standing is not refused:
+                if (
+                    standing.expires_at - self._clock.now() >= RENEWAL_MARGIN_S
+                    and standing is not refused
+                ):
                     return standing
                 try:
-                    # Under a grant of the secret's owner: the last grant taken up may have been revoked (AT54).
+                    # Under a grant of the secret's owner: the last grant taken up may have been
+                    # revoked (AT54).
                     return await self._attest_by_any(network)
                 except NotGranted:
                     if same_principal(standing.network.owner, network.owner):
@@ -483,7 +543,8 @@ class Backend:
             await self._store_marks()
 
     async def _store_marks(self) -> None:
-        """Keep what was learnt of grants; where that fails, what was asked for is given all the same."""
+        """Keep what was learnt of grants; where that fails, what was asked for is given all the
+        same."""
         try:
             await self._store()
         except FolderUnusable as error:
@@ -505,16 +566,21 @@ class Backend:
     async def _passes_on(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
     ) -> bool:
-        """Put a grant that the node refused behind all others; return whether another one covers what was wanted.
+        """Put a grant that the node refused behind all others; return whether another one covers
+        what was wanted.
 
-        Another holder of a grant of the owner's can delegate it to this backend, with conditions of its own, and
-        revoke it: the grant that arrived last is not the only one that counts (AT54). `passed` gathers what was refused
-        in this attempt.
+        Another holder of a grant of the owner's can delegate it to this backend, with conditions of
+        its own, and revoke it: the grant that arrived last is not the only one that counts (AT54).
+        `passed` gathers what was refused in this attempt.
         """
         passed.update(cited)
         session = self._client.session
         last = tuple(one for one in session.grants if one.cid in cited)
-        self._client.use(replace(session, grants=(*(one for one in session.grants if one.cid not in cited), *last)))
+        self._client.use(
+            replace(
+                session, grants=(*(one for one in session.grants if one.cid not in cited), *last)
+            )
+        )
         if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
             self._held.was_revoked(cited)
             await self._store_marks()

@@ -1,17 +1,19 @@
-"""The folder in which a backend keeps what it was granted: a restart needs no owner, no wallet and no new grant.
+"""The folder in which a backend keeps what it was granted: a restart needs no owner, no wallet and
+no new grant.
 
     <folder>/backend.json         {"v", "did", "networks"}: whose grants these are, and the network keys it has seen
              grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: one grant, and what is known of it
              grants/*.unreadable  files that could not be read, set aside; a warning in the log names each
              lock                 held by the one process that uses the folder
 
-All files have mode 0600, the folders 0700; each is replaced as a whole and durable when `store` returns. None holds a
-key: not the backend's own, not a receiver key, not a content key. Tokens are no secrets of this kind, but whoever has
-the backend's key as well can use them: see `backend_key`.
+All files have mode 0600, the folders 0700; each is replaced as a whole and durable when `store`
+returns. None holds a key: not the backend's own, not a receiver key, not a content key. Tokens are
+no secrets of this kind, but whoever has the backend's key as well can use them: see `backend_key`.
 
-The host may own the disk, so what is read is untrusted (AT58): bounded, and no link is followed. Nothing in the folder
-gives authority, since the node judges each use. A damaged grant is set aside, so that the others serve; a damaged
-`backend.json` stops the start, since keys that were pinned would be forgotten with it.
+The host may own the disk, so what is read is untrusted (AT58): bounded, and no link is followed.
+Nothing in the folder gives authority, since the node judges each use. A damaged grant is set aside,
+so that the others serve; a damaged `backend.json` stops the start, since keys that were pinned
+would be forgotten with it.
 
 Example:
     folder = GrantFolder(Path("/data/backend"), did)
@@ -90,7 +92,9 @@ class GrantFolder:
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._require_own(folder)
-            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            lock = os.open(
+                path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
         self._lock: int | None = lock
         try:
             with self._using():
@@ -116,24 +120,28 @@ class GrantFolder:
         )
 
     def close(self) -> None:
-        """Leave the folder to another process, once nothing is being written; a second call does nothing."""
+        """Leave the folder to another process, once nothing is being written; a second call does
+        nothing."""
         with self._writing:
             lock, self._lock = self._lock, None
             if lock is not None:
                 os.close(lock)
 
     def store(self, current: Callable[[], Holding]) -> None:
-        """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from several threads."""
+        """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from
+        several threads."""
         with self._writing:
             if self._lock is None:  # another process may have it by now
-                raise FolderUnusable(f"the folder {self._path} was closed", hint="open the backend anew")
+                raise FolderUnusable(
+                    f"the folder {self._path} was closed", hint="open the backend anew"
+                )
             holding = current()
             with self._using():
                 if holding.pins != self.pins:
                     self._write_state(holding.pins)
                 number = max((row.number for row in self._rows.values()), default=0)
-                # Only another party's number comes near the bound: then all are numbered anew, or those that follow
-                # could not be read again.
+                # Only another party's number comes near the bound: then all are numbered anew, or
+                # those that follow could not be read again.
                 known = self._rows
                 if number >= _MOST_NUMBER - MOST:
                     number, known = 0, {}
@@ -141,7 +149,9 @@ class GrantFolder:
                 for grant in reversed(holding.grants):
                     cid = grant.cid
                     place = known[cid].number if cid in known else next(numbers)
-                    row = _Row(_VERSION, place, grant.header, cid in holding.read, cid in holding.revoked)
+                    row = _Row(
+                        _VERSION, place, grant.header, cid in holding.read, cid in holding.revoked
+                    )
                     if self._rows.get(cid) != row:
                         replace_file(self._file_of(cid), canonical_members(row))
                         self._rows[cid] = row
@@ -152,7 +162,7 @@ class GrantFolder:
                 if cids:
                     sync_folder(self._grants)
 
-    # --- writing ---------------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------
 
     def _write_state(self, pins: tuple[NetworkPin, ...]) -> None:
         value: dict[str, Json] = {"v": _VERSION, "did": self._did, "networks": pins_json(pins)}
@@ -162,14 +172,15 @@ class GrantFolder:
     def _file_of(self, cid: str) -> Path:
         return self._grants / f"{cid}.json"
 
-    # --- reading ---------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def _load_state(self) -> None:
         path = self._path / "backend.json"
         try:
             state = _read(path, _State, most_bytes=_MAX_STATE_BYTES)
         except FileNotFoundError:
-            if any(self._grants.glob("*.json")):  # a folder that holds grants and does not say whose is not new
+            # a folder that holds grants and does not say whose is not new
+            if any(self._grants.glob("*.json")):
                 raise self._damaged(path, "missing") from None
             self._write_state(())
             return
@@ -181,13 +192,18 @@ class GrantFolder:
         if state.did != self._did:
             raise FolderOfAnother(
                 f"{self._path} was made by {state.did}, and this backend is {self._did}",
-                hint="start with the key that the folder was made with (the same application and key provider, or the "
-                "key file that belongs to it), or name another folder and have owners grant to the new DID",
+                hint=(
+                    "start with the key that the folder was made with (the same application and key"
+                    " provider, or the key file that belongs to it), or name another folder and"
+                    " have owners grant to the new DID"
+                ),
             )
         self.pins = pins
 
     def _load_grants(self) -> None:
-        names = sorted(entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json"))
+        names = sorted(
+            entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json")
+        )
         if len(names) > MOST:  # counted before any of them is read
             raise self._damaged(self._grants, f"more than {MOST} grants")
         for name in names:
@@ -196,18 +212,23 @@ class GrantFolder:
                 row = _read(path, _Row, most_bytes=_MAX_RECORD_BYTES)
                 grant = read_grant(row.grant)
                 if grant.cid != path.stem or grant.delegate != self._did:
-                    raise ValueError("the token in it is another one than the name says, or for another DID")
+                    raise ValueError(
+                        "the token in it is another one than the name says, or for another DID"
+                    )
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
                 reason = _reason(error)
                 aside = path.with_suffix(".unreadable")
                 path.rename(aside)
                 _log.warning(
-                    "the grant in %s cannot be read (%s); next: look at it, or have the owner grant anew", aside, reason
+                    "the grant in %s cannot be read (%s); next: look at it, or have the owner grant"
+                    " anew",
+                    aside,
+                    reason,
                 )
             else:
                 self._rows[grant.cid] = row
 
-    # --- the folder itself -----------------------------------------------------------------------------------------
+    # --- the folder itself ------------------------------------------------------------------------
 
     def _require_own(self, folder: Path) -> None:
         found = folder.stat()
@@ -223,7 +244,10 @@ class GrantFolder:
         except BlockingIOError:
             raise FolderUnusable(
                 f"another process uses the folder {self._path}",
-                hint="run one process on a folder (one worker of the server), or name a folder for each",
+                hint=(
+                    "run one process on a folder (one worker of the server), or name a folder for"
+                    " each"
+                ),
             ) from None
 
     @contextmanager
@@ -233,14 +257,19 @@ class GrantFolder:
         except OSError as error:
             raise FolderUnusable(
                 f"the folder {self._path} cannot be used: {_reason(error)}",
-                hint="see that this user may write there, and that there is room: "
-                f"ls -ld {self._path}; df {self._path}",
+                hint=(
+                    "see that this user may write there, and that there is room: "
+                    f"ls -ld {self._path}; df {self._path}"
+                ),
             ) from None
 
     def _damaged(self, path: Path, reason: str) -> FolderDamaged:
         return FolderDamaged(
             f"{path} cannot be used: {reason}",
-            hint=f"put back a copy; without one name a new folder in place of {self._path}, and have owners grant anew",
+            hint=(
+                f"put back a copy; without one name a new folder in place of {self._path}, and have"
+                " owners grant anew"
+            ),
         )
 
 
@@ -252,4 +281,8 @@ def _reason(error: Exception) -> str:
     """Return why a file cannot be used; never a byte of it."""
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
-    return str(error) if isinstance(error, ValueError) else "no JSON of this program, or no token in it"
+    return (
+        str(error)
+        if isinstance(error, ValueError)
+        else "no JSON of this program, or no token in it"
+    )

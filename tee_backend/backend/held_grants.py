@@ -1,11 +1,13 @@
-"""Which grants a backend holds: any client may submit grants, so how many are kept is bounded (AT54).
+"""Which grants a backend holds: any client may submit grants, so how many are kept is bounded
+(AT54).
 
-Ended grants are dropped first. Where an owner, or all together, would have more than the bound, the oldest one that the
-node called revoked is dropped, else the oldest from which nothing was ever read; where something was read from all of
-them, the new one is refused. So a client that submits useless grants displaces only other useless ones.
+Ended grants are dropped first. Where an owner, or all together, would have more than the bound, the
+oldest one that the node called revoked is dropped, else the oldest from which nothing was ever
+read; where something was read from all of them, the new one is refused. So a client that submits
+useless grants displaces only other useless ones.
 
-The owner of a grant is read from the resources in it: the node registered it, so its chain begins with their owners.
-The members beside the token are unverified.
+The owner of a grant is read from the resources in it: the node registered it, so its chain begins
+with their owners. The members beside the token are unverified.
 
 Example:
     held = HeldGrants()
@@ -40,7 +42,8 @@ class HeldGrant:
 
 
 class HeldGrants:
-    """Decides which grants are kept, and remembers from which something was read and which were revoked."""
+    """Decides which grants are kept, and remembers from which something was read and which were
+    revoked."""
 
     def __init__(
         self,
@@ -60,7 +63,9 @@ class HeldGrants:
         """Return the grants to hold from now on, the new one first."""
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
         for owner in owners_of(grant):
-            self._evict(kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner)
+            self._evict(
+                kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner
+            )
         self._evict(kept, kept, self._most)
         return (grant, *kept)
 
@@ -75,7 +80,8 @@ class HeldGrants:
         self.read |= frozenset(cids)
 
     def was_revoked(self, cids: Iterable[str]) -> None:
-        """Note that the node calls these grants revoked: for ever, so they are the first to give way."""
+        """Note that the node calls these grants revoked: for ever, so they are the first to give
+        way."""
         self.revoked |= frozenset(cids)
 
     def described(self, grant: Grant, *, now: float) -> HeldGrant:

@@ -3,13 +3,15 @@
 Which of the two is the program's choice, made once: they give different keys, so different DIDs.
 
     key service    the key follows from the application's id. It is on no disk, and the same on every machine on which
-                   the key provider lets this application run: a copied folder of grants serves there, and only there.
+                   the key provider lets this application run: a copied folder of grants serves
+                       there, and only there.
     key file       a copy of the file is a copy of the backend's DID. It opens no secret that was granted to approved
-                   code: keys are wrapped to a receiver key that approved code makes, and that is never stored. It does
+                   code: keys are wrapped to a receiver key that approved code makes, and that is
+                       never stored. It does
                    show its holder the envelopes, and lets them delegate further what was granted.
 
-Two programs may run with one key, each with a folder of its own: each attests for itself, and a grant that is handed in
-reaches one of them.
+Two programs may run with one key, each with a folder of its own: each attests for itself, and a
+grant that is handed in reaches one of them.
 
 Example:
     seed = backend_seed(DstackSource.find())
@@ -50,7 +52,8 @@ def backend_seed(keys: KeySource) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A key source for platforms without a key service: 32 random bytes in a file, as 64 hex digits; mode 0600.
+    """A key source for platforms without a key service: 32 random bytes in a file, as 64 hex
+    digits; mode 0600.
 
     Attributes:
         path: the file; made at the first use, and never overwritten.
@@ -77,7 +80,10 @@ class KeyFile:
         except OSError as error:
             raise KeyUnusable(
                 f"the key file {self.path} cannot be used: {error.strerror}",
-                hint=f"make it an ordinary file of this user's with mode 0600: ls -ld {self.path} {self.path.parent}",
+                hint=(
+                    f"make it an ordinary file of this user's with mode 0600: ls -ld {self.path}"
+                    f" {self.path.parent}"
+                ),
             ) from None
         text = data.removesuffix(b"\n")
         try:
@@ -88,7 +94,10 @@ class KeyFile:
         what = "is empty" if not data else "holds no key"
         raise KeyUnusable(
             f"the key file {self.path} {what}",
-            hint="put back a copy; without one remove the file and the folder of grants, and have owners grant anew",
+            hint=(
+                "put back a copy; without one remove the file and the folder of grants, and have"
+                " owners grant anew"
+            ),
         )
 
     def _made(self) -> bytes:

@@ -1,13 +1,15 @@
-"""A backend's own HTTP surface: evidence for any client with a nonce, and a route for grants (AT50 to AT54).
+"""A backend's own HTTP surface: evidence for any client with a nonce, and a route for grants (AT50
+to AT54).
 
     GET  /.well-known/sealspace/backend?nonce=    what this backend is, bound to the nonce by a fresh quote
     POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID, or a bundle of them; 204
                                                   when it is taken up
 
-An application mounts it beside its own routes, in aiohttp (`mount`) or in any server of ASGI (`asgi`); both answer the
-same, by `answer`. The server has to provide TLS, bounds heads and connections, and must not decompress bodies (aiohttp:
-`AppRunner(app, auto_decompress=False)`): a megabyte of them is a second of work. Each request to the first route costs
-the platform some 40 ms, so quotes are made one at a time and few may wait: beyond that it answers 503.
+An application mounts it beside its own routes, in aiohttp (`mount`) or in any server of ASGI
+(`asgi`); both answer the same, by `answer`. The server has to provide TLS, bounds heads and
+connections, and must not decompress bodies (aiohttp: `AppRunner(app, auto_decompress=False)`): a
+megabyte of them is a second of work. Each request to the first route costs the platform some 40 ms,
+so quotes are made one at a time and few may wait: beyond that it answers 503.
 
 Example:
     surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=backend.take_up)
@@ -53,8 +55,9 @@ from ..evidence.errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
 
 GRANTS_PER_MINUTE: Final = 60
-"""Grants to this backend that are passed on. Any client may send them, and each costs the backend requests at its node,
-which counts by address: a flood on this route must not stop what was granted."""
+"""Grants to this backend that are passed on. Any client may send them, and each costs the
+backend requests at its node, which counts by address: a flood on this route must not stop what
+was granted."""
 GRANTS_OF_A_CLIENT_PER_MINUTE: Final = 12
 """Of these from one address, so that one flood leaves capacity for others."""
 MOST_CLIENTS: Final = 4096
@@ -63,8 +66,9 @@ MOST_CLIENTS: Final = 4096
 class GrantRates(Rates[str | None]):
     """How many grants a backend accepts per minute: in all, and from one client (AT54).
 
-    The bucket of all grants has no name. Of more than MOST_CLIENTS buckets the one that was used least recently is
-    forgotten; so many take more than an hour at the rate in all, so it is full again by then.
+    The bucket of all grants has no name. Of more than MOST_CLIENTS buckets the one that was used
+    least recently is forgotten; so many take more than an hour at the rate in all, so it is full
+    again by then.
     """
 
     def __init__(self) -> None:
@@ -76,7 +80,8 @@ class GrantRates(Rates[str | None]):
         Args:
             client: address of the sender; None: not counted by itself.
             now: seconds of any clock that does not step back.
-            grants: how many; of more than GRANTS_OF_A_CLIENT_PER_MINUTE, a client's bucket never has as many.
+            grants: how many; of more than GRANTS_OF_A_CLIENT_PER_MINUTE, a client's bucket never
+                has as many.
         """
         buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
         for bucket, most in buckets.items():
@@ -90,7 +95,8 @@ class GrantRates(Rates[str | None]):
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""
 BODY_S: Final = 10.0
-"""Seconds in which a grant has to arrive: a client that sends half of one occupies memory meanwhile."""
+"""Seconds in which a grant has to arrive: a client that sends half of one occupies memory
+meanwhile."""
 MOST_GRANTS_UNDER_WAY: Final = 4
 """Requests with grants that are being taken up; beyond that they are answered 503."""
 
@@ -125,7 +131,8 @@ class SurfaceRequest:
     body: AsyncIterator[bytes] = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the first header of this name, in whatever case it is written; None: there is none."""
+        """Return the first header of this name, in whatever case it is written; None: there is
+        none."""
         return next((value for given, value in self.headers if given == name.lower()), None)
 
 
@@ -152,7 +159,8 @@ class OnGrant(Protocol):
     """Takes up grants that belong together, as `Backend.take_up` does."""
 
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
-        """Take up all or none; raises SealspaceError where they cannot be used; its text is sent back."""
+        """Take up all or none; raises SealspaceError where they cannot be used; its text is sent
+        back."""
         ...
 
 
@@ -168,11 +176,14 @@ class BackendSurface:
         did: the backend's; its key stays inside the trust domain.
         manifest: an app manifest; what it lists under `secrets` is what owners are asked for.
         compose: text of the compose file that the event log names; None shows none.
-        on_grant: called with the grants of each request, all of which name this DID; None: grants arrive another way.
-        client_of: returns the client by which grants are counted. By default the address of the connection, except for
-            loopback, where a proxy is; an application behind another proxy that names its clients passes its own.
+        on_grant: called with the grants of each request, all of which name this DID; None: grants
+            arrive another way.
+        client_of: returns the client by which grants are counted. By default the address of the
+            connection, except for loopback, where a proxy is; an application behind another proxy
+            that names its clients passes its own.
     Raises:
-        ValueError: DID, manifest or compose file are not what owners accept (a mistake of the calling code).
+        ValueError: DID, manifest or compose file are not what owners accept (a mistake of the
+            calling code).
     """
 
     def __init__(
@@ -202,7 +213,7 @@ class BackendSurface:
         self._rates = GrantRates()
         self._client_of = client_of or (lambda request: counted_address(request.address))
 
-    # --- the two kinds of servers ----------------------------------------------------------------------------------
+    # --- the two kinds of servers -----------------------------------------------------------------
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an aiohttp application; other paths stay the application's."""
@@ -218,9 +229,13 @@ class BackendSurface:
             )
             try:
                 answer = await self.answer(asked)
-            except ClientGone:  # aiohttp needs an answer all the same, and would log a traceback for each such client
+            except ClientGone:
+                # aiohttp needs an answer all the same, and would log a traceback for each such
+                # client
                 answer = _problem(400, "body-incomplete", "the body broke off")
-            return web.Response(status=answer.status, headers=answer.headers, body=answer.body or None)
+            return web.Response(
+                status=answer.status, headers=answer.headers, body=answer.body or None
+            )
 
         app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
 
@@ -228,8 +243,8 @@ class BackendSurface:
         """Return an ASGI application that answers what is the surface's.
 
         Args:
-            inner: the program's own application, which gets everything else, its lifespan included; None: there is
-                none, other paths are 404.
+            inner: the program's own application, which gets everything else, its lifespan included;
+                None: there is none, other paths are 404.
         """
 
         async def application(scope: Message, receive: Receive, send: Send) -> None:
@@ -252,7 +267,10 @@ class BackendSurface:
             method=scope["method"],
             path=path,
             query=scope.get("query_string", b"").decode("latin-1"),
-            headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
+            headers=[
+                (name.decode("latin-1").lower(), value.decode("latin-1"))
+                for name, value in scope["headers"]
+            ],
             address=None if address is None else address[0],
             body=_body_of(receive),
         )
@@ -263,11 +281,15 @@ class BackendSurface:
         headers = {**answer.headers, "content-length": str(len(answer.body))}
         if answer.status == 204:
             del headers["content-length"]
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        encoded = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+        ]
         await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body})
+        await send(
+            {"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body}
+        )
 
-    # --- what is answered ------------------------------------------------------------------------------------------
+    # --- what is answered -------------------------------------------------------------------------
 
     async def answer(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Answer a request; the same for every kind of server.
@@ -290,18 +312,23 @@ class BackendSurface:
         """Answer a nonce with a quote over it."""
         nonce = decode_url(_nonce_of(request.query))
         if nonce is None or len(nonce) != NONCE_BYTES:
-            return _problem(400, "nonce-malformed", f"ask with ?nonce=, {NONCE_BYTES} random bytes in base64url")
+            return _problem(
+                400, "nonce-malformed", f"ask with ?nonce=, {NONCE_BYTES} random bytes in base64url"
+            )
         if self._waiting >= MOST_WAITING:
             return _problem(503, "quotes-busy", "others wait for quotes; ask again in a moment")
         self._waiting += 1
         bound = published_binding(nonce, self._did, self._statement_sha256).report_data  # AT51
         try:
-            # Some servers cancel a request whose client left, and its thread goes on: without the shield, clients that
-            # ask and leave would have quotes made side by side, without a bound.
+            # Some servers cancel a request whose client left, and its thread goes on: without the
+            # shield, clients that ask and leave would have quotes made side by side, without a
+            # bound.
             quoted = await asyncio.shield(self._quote(bound))
         except EvidenceSourceError as exc:
             return _no_quote(exc)
-        body = encode_published(nonce, self._statement, quote=quoted.quote, event_log=quoted.log_entries)
+        body = encode_published(
+            nonce, self._statement, quote=quoted.quote, event_log=quoted.log_entries
+        )
         headers = {"content-type": "application/json", "cache-control": "no-store"}
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
@@ -309,15 +336,19 @@ class BackendSurface:
         """Make a quote when it is this one's turn, and free its place among those that wait."""
         try:
             async with self._quoting:
-                # A quote comes out of a file system or a socket, neither of which belongs on the event loop.
+                # A quote comes out of a file system or a socket, neither of which belongs on the
+                # event loop.
                 return await asyncio.to_thread(self._source.quote, report_data)
         finally:
             self._waiting -= 1
 
     async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
         """Hand the grants of a request to the application (AT54)."""
-        if request.header("content-encoding") not in (None, "identity"):  # AT57: whatever the server makes of it
-            return _problem(400, InvalidPortableDelegation.code, "a grant is sent without compression")
+        # AT57: whatever the server makes of it
+        if request.header("content-encoding") not in (None, "identity"):
+            return _problem(
+                400, InvalidPortableDelegation.code, "a grant is sent without compression"
+            )
         try:
             async with asyncio.timeout(BODY_S):  # AT57
                 body = await _bounded_body(request)
@@ -334,9 +365,15 @@ class BackendSurface:
         if not is_ours:
             return _problem(403, "grant-for-another", f"grant to {self._did}")
         if len(portables) > GRANTS_OF_A_CLIENT_PER_MINUTE:
-            return _problem(413, "grant-too-large", f"at most {GRANTS_OF_A_CLIENT_PER_MINUTE} grants at once")
+            return _problem(
+                413, "grant-too-large", f"at most {GRANTS_OF_A_CLIENT_PER_MINUTE} grants at once"
+            )
         # Each grant is counted, not each request: each costs requests at the node (AT54).
-        client, now, count = self._client_of(request), asyncio.get_running_loop().time(), len(portables)
+        client, now, count = (
+            self._client_of(request),
+            asyncio.get_running_loop().time(),
+            len(portables),
+        )
         if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(
             client, now=now, grants=count
         ):
@@ -414,4 +451,6 @@ def _problem(status: int, code: str, detail: str, **headers: str) -> SurfaceAnsw
     body = msgspec.json.encode({"status": status, "code": code, "detail": detail})
     if status == 503:
         headers["retry-after"] = "2"
-    return SurfaceAnswer(status=status, headers={"content-type": "application/problem+json", **headers}, body=body)
+    return SurfaceAnswer(
+        status=status, headers={"content-type": "application/problem+json", **headers}, body=body
+    )

@@ -17,8 +17,8 @@ from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 def simulate(folder: Path) -> None:
     """Make a simulated platform in DIR, or renew its collateral for 30 days.
 
-    Its quotes have the genuine format and prove nothing: whoever has the folder can make them. A node believes them
-    only when it is started with the platform's root certificate.
+    Its quotes have the genuine format and prove nothing: whoever has the folder can make them. A
+    node believes them only when it is started with the platform's root certificate.
     """
     try:
         if folder.exists():
@@ -31,7 +31,9 @@ def simulate(folder: Path) -> None:
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
     except (OSError, PlatformFolderError) as error:
         reason = error.detail if isinstance(error, PlatformFolderError) else error.strerror
-        raise ConfigurationError(f"no simulated platform in {folder}: {reason}", hint="name a new folder") from None
+        raise ConfigurationError(
+            f"no simulated platform in {folder}: {reason}", hint="name a new folder"
+        ) from None
     trust = f"--trust-root {folder}/root-ca.pem --collateral {collateral}"
     words(
         f"a node that believes it: sealspace serve {trust}",
@@ -39,4 +41,11 @@ def simulate(folder: Path) -> None:
         f"a backend on it: SimulatedSource.load({str(folder)!r}, compose=…)",
         f"a runner on it: sealspace runner serve --simulate {folder} …",
     )
-    print_found({"folder": str(folder), "trustRoot": f"{folder}/root-ca.pem", "collateral": str(collateral)}, ())
+    print_found(
+        {
+            "folder": str(folder),
+            "trustRoot": f"{folder}/root-ca.pem",
+            "collateral": str(collateral),
+        },
+        (),
+    )

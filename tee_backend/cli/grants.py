@@ -1,4 +1,5 @@
-"""`list`, `revoke` and `withdraw` of `sealspace backend` and `runner`: the state of grants, and ending them."""
+"""`list`, `revoke` and `withdraw` of `sealspace backend` and `runner`: the state of grants, and
+ending them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -12,7 +13,15 @@ from sealspace.apps.descriptions import caller_words, granted_labels, program_wo
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
-from sealspace.cli.terminal import confirm, optional_time, print_found, print_rows, watched, words, yes_option
+from sealspace.cli.terminal import (
+    confirm,
+    optional_time,
+    print_found,
+    print_rows,
+    watched,
+    words,
+    yes_option,
+)
 from sealspace.client import Client
 from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
@@ -20,7 +29,9 @@ from sealspace.wallets import Wallet
 from sealspace.wire.portable import PortableDelegation
 
 
-@click.command("list", epilog="Example: `sealspace backend list --json`. Other grants: `sealspace grant list`.")
+@click.command(
+    "list", epilog="Example: `sealspace backend list --json`. Other grants: `sealspace grant list`."
+)
 @at_node
 async def list_(client: Client) -> None:
     """Show the grants to backends that were made from here, and how each stands at the node."""
@@ -53,21 +64,28 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
 @yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
-    """End every grant that was made from here to the backend with this address or DID, at once and for good.
+    """End every grant that was made from here to the backend with this address or DID, at once and
+    for good.
 
     A new grant may be made afterwards.
     """
     wallet = owner_home().wallet()
-    grants = [one.portable for one in known_grants(target) if same_principal(one.portable.owner, wallet.did)]
+    grants = [
+        one.portable
+        for one in known_grants(target)
+        if same_principal(one.portable.owner, wallet.did)
+    ]
     if not grants:
         raise InvalidInput(
-            f"the grants to {target} were made by another wallet", hint="sealspace login --key-file FILE, with its key"
+            f"the grants to {target} were made by another wallet",
+            hint="sealspace login --key-file FILE, with its key",
         )
     left = len([one for one in grants if await state_at_node(client, one.cid) != "revoked"])
     number = f"{left} grant{'s' if left != 1 else ''}"
     if left and watched():  # a script that ends a grant in an emergency is not held up
         confirm(f"revoke {number} to {target} for good?", yes=yes)
-    # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
+    # Those that are shown as revoked too: only the answer to a revocation says that it outlives a
+    # failover (ST16).
     try:
         await client.delegations.revoke(*grants)
     except NodeRefused:
@@ -76,8 +94,11 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     print_found({"revoked": left}, ())
 
 
-async def _revoke_each(client: Client, grants: Sequence[PortableDelegation], wallet: Wallet) -> None:
-    """Revoke each grant alone: one that the node refuses to revoke does not prevent revoking the others."""
+async def _revoke_each(
+    client: Client, grants: Sequence[PortableDelegation], wallet: Wallet
+) -> None:
+    """Revoke each grant alone: one that the node refuses to revoke does not prevent revoking the
+    others."""
     refusals = []
     for one in grants:
         try:
@@ -91,18 +112,27 @@ async def _revoke_each(client: Client, grants: Sequence[PortableDelegation], wal
 
 @click.command(
     "withdraw",
-    epilog="Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend withdraw --measurement "
-    "HEX`, for code that turned out to be bad wherever it runs.",
+    epilog=(
+        "Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
+        " withdraw --measurement HEX`, for code that turned out to be bad wherever it runs."
+    ),
 )
 @click.argument("target", metavar="[URL|DID]", required=False)
-@click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64) instead.")
-@click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts name it, instead.")
+@click.option(
+    "--measurement",
+    metavar="HEX",
+    help="A register (96 hex digits) or a compose hash (64) instead.",
+)
+@click.option(
+    "--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts name it, instead."
+)
 @yes_option
 @at_node
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
 ) -> None:
-    """Withdraw a backend, code or evidence: it gets no key of the owner's network any more, whatever grants say.
+    """Withdraw a backend, code or evidence: it gets no key of the owner's network any more,
+    whatever grants say.
 
     In force for the next request, and never taken back. To end a grant only, use `revoke`.
     """
@@ -132,7 +162,8 @@ def _bytes(text: str) -> bytes:
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """Show the run grants that were made from here: for which programs and callers, and how each stands at the node."""
+    """Show the run grants that were made from here: for which programs and callers, and how each
+    stands at the node."""
     found, rows = [], []
     for one in owner_home().grants():
         read = run_grant_of(one.portable)
@@ -140,7 +171,10 @@ async def list_runs(client: Client) -> None:
             continue
         run, (shown, cells) = read.statement, await _listed(client, one)
         found.append(shown | {"run": run_statement_json(run)})
-        programs, hosts = ", ".join(map(program_words, run.programs)), ", ".join(run.hosts) or "none"
+        programs, hosts = (
+            ", ".join(map(program_words, run.programs)),
+            ", ".join(run.hosts) or "none",
+        )
         rows.append((*cells, programs, caller_words(run.callers), hosts))
     print_rows(
         found,
@@ -151,7 +185,8 @@ async def list_runs(client: Client) -> None:
 
 
 def limit_options(kind: type[Any]) -> Callable[..., Any]:
-    """Return a decorator that adds options for the limits of a run; the command receives them as one, `limits`."""
+    """Return a decorator that adds options for the limits of a run; the command receives them as
+    one, `limits`."""
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
     options = [
         click.option(name, type=click.IntRange(1, most), default=default, help="Of a run.")

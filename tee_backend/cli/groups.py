@@ -1,4 +1,5 @@
-"""The commands of backends and runners, `receipts` and `verify`, and where each is. None is imported here."""
+"""The commands of backends and runners, `receipts` and `verify`, and where each is. None is
+imported here."""
 
 from typing import Final
 
@@ -16,15 +17,27 @@ backend = LazyGroup(
             "Grant secrets to exactly the code that a backend proves to run.",
             "verify",
         ),
-        "list": Row("tee_backend.cli.grants", "Show the grants that were made from here, and the state of each."),
-        "revoke": Row("tee_backend.cli.grants", "End the grants to a backend; it may be granted to again."),
-        "withdraw": Row("tee_backend.cli.grants", "Never again: withdraw a backend or code from the network."),
-        "simulate": Row("tee_backend.cli.backend_simulate", "Make a simulated platform, to try things out."),
+        "list": Row(
+            "tee_backend.cli.grants",
+            "Show the grants that were made from here, and the state of each.",
+        ),
+        "revoke": Row(
+            "tee_backend.cli.grants", "End the grants to a backend; it may be granted to again."
+        ),
+        "withdraw": Row(
+            "tee_backend.cli.grants", "Never again: withdraw a backend or code from the network."
+        ),
+        "simulate": Row(
+            "tee_backend.cli.backend_simulate", "Make a simulated platform, to try things out."
+        ),
     },
     name="backend",
     help="Look at a backend, grant to exactly what was seen, and end that again.",
-    epilog="From an address to a grant: `sealspace login URL --new`, `sealspace secret put NAME`, "
-    "`sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the exit statuses.",
+    epilog=(
+        "From an address to a grant: `sealspace login URL --new`, `sealspace secret put NAME`,"
+        " `sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the"
+        " exit statuses."
+    ),
 )
 
 project = LazyGroup(
@@ -33,7 +46,9 @@ project = LazyGroup(
         "activate": Row("tee_backend.cli.programs", "Have runners run another version."),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
         "list": Row("tee_backend.cli.programs", "Print the projects of a developer."),
-        "show": Row("tee_backend.cli.programs", "Show the versions of a project, and what it wants."),
+        "show": Row(
+            "tee_backend.cli.programs", "Show the versions of a project, and what it wants."
+        ),
     },
     name="project",
     help="Programs that runners execute: publish them, and say which version runs.",
@@ -42,7 +57,10 @@ project = LazyGroup(
 keys = LazyGroup(
     {
         "create": Row("tee_backend.cli.programs:create_key", "Make an API key, and print it once."),
-        "list": Row("tee_backend.cli.programs:list_keys", "Show your API keys at a runner, and your account."),
+        "list": Row(
+            "tee_backend.cli.programs:list_keys",
+            "Show your API keys at a runner, and your account.",
+        ),
         "revoke": Row("tee_backend.cli.programs:revoke_key", "Revoke an API key, from now on."),
     },
     name="keys",
@@ -60,22 +78,41 @@ runner = LazyGroup(
             "Grant secrets to a runner, for named programs and callers.",
             "verify",
         ),
-        "generate": Row("tee_backend.cli.granting", "Have a runner make secrets whose values nobody sees.", "verify"),
-        "list": Row("tee_backend.cli.grants:list_runs", "Show the run grants that were made from here."),
-        "revoke": Row("tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."),
-        "call": Row("tee_backend.cli.programs", "Have a runner run a program, and print what it writes."),
-        "keys": Row("tee_backend.cli.groups", "API keys: whoever has one calls in your name, at your cost."),
-        "credit": Row("tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."),
+        "generate": Row(
+            "tee_backend.cli.granting",
+            "Have a runner make secrets whose values nobody sees.",
+            "verify",
+        ),
+        "list": Row(
+            "tee_backend.cli.grants:list_runs", "Show the run grants that were made from here."
+        ),
+        "revoke": Row(
+            "tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."
+        ),
+        "call": Row(
+            "tee_backend.cli.programs", "Have a runner run a program, and print what it writes."
+        ),
+        "keys": Row(
+            "tee_backend.cli.groups", "API keys: whoever has one calls in your name, at your cost."
+        ),
+        "credit": Row(
+            "tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."
+        ),
     },
     name="runner",
     help="Run programs of others with your secrets, on a runner that proves what it is.",
-    epilog="From a program to an answer: `sealspace project publish NAME FILE`, `sealspace runner grant URL --secret "
-    "API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME --secrets me`.",
+    epilog=(
+        "From a program to an answer: `sealspace project publish NAME FILE`, `sealspace runner"
+        " grant URL --secret API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME"
+        " --secrets me`."
+    ),
 )
 
 receipts = LazyGroup(
     {
-        "list": Row("sealspace.cli.receipts", "Print who got keys, and check the node's signature on each."),
+        "list": Row(
+            "sealspace.cli.receipts", "Print who got keys, and check the node's signature on each."
+        ),
     },
     name="receipts",
     help="See who got keys of the owner's network.",
@@ -84,11 +121,21 @@ receipts = LazyGroup(
 
 SECTIONS: Final[Sections] = {
     "Backends": {
-        "backend": Row("tee_backend.cli.groups", "Look at a backend, grant to exactly that, end it again."),
-        "runner": Row("tee_backend.cli.groups", "Run programs with secrets that open for them alone."),
-        "project": Row("tee_backend.cli.groups", "Programs for runners: publish, activate, list, show."),
+        "backend": Row(
+            "tee_backend.cli.groups", "Look at a backend, grant to exactly that, end it again."
+        ),
+        "runner": Row(
+            "tee_backend.cli.groups", "Run programs with secrets that open for them alone."
+        ),
+        "project": Row(
+            "tee_backend.cli.groups", "Programs for runners: publish, activate, list, show."
+        ),
         "receipts": Row("tee_backend.cli.groups", "See who got keys of the owner's network."),
-        "verify": Row("tee_backend.cli.verify", "Judge receipts, audit exports, or the code of a node.", "verify"),
+        "verify": Row(
+            "tee_backend.cli.verify",
+            "Judge receipts, audit exports, or the code of a node.",
+            "verify",
+        ),
     },
 }
 """Heading of the root's help -> its commands."""

@@ -1,4 +1,5 @@
-"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next step."""
+"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next
+step."""
 
 from pathlib import Path
 from typing import Final
@@ -40,7 +41,9 @@ async def ask_node(client: Client) -> NodeAttestation:
     """Ask a node for its evidence, and check that it names the same node as /info."""
     info, attestation = await client.info(), await client.node_attestation()
     if info.node_id != attestation.statement.node_did:
-        raise NodeEvidenceRefused("node-did", f"/info says {info.node_id}, the evidence says another")
+        raise NodeEvidenceRefused(
+            "node-did", f"/info says {info.node_id}, the evidence says another"
+        )
     return attestation
 
 
@@ -52,12 +55,17 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
         f"demands: {MODE_WORDS[statement.attestation]}",
         f"approval: {_LISTS[statement.node_policy_suffices]}",
         f"applications: with keys from {', '.join(statement.key_providers) or 'nobody'}",
-        f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until {time_text(facts.expires_at)}",
+        (
+            f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until"
+            f" {time_text(facts.expires_at)}"
+        ),
     ]
     if facts.advisories:
         lines.append(f"advisories: {', '.join(facts.advisories)}")
     if facts.compose_hash is not None:
-        lines.append(f"application: compose hash {facts.compose_hash.hex()}, keys from {facts.key_provider}")
+        lines.append(
+            f"application: compose hash {facts.compose_hash.hex()}, keys from {facts.key_provider}"
+        )
     text = msgspec.json.encode(policy_json(exact_code(facts))).decode()
     return (*lines, f"a policy that approves exactly this code: {text}")
 
@@ -91,8 +99,11 @@ def _held(folder: Path) -> HeldCollateral:
     if not folder.is_dir():
         raise CollateralRefused(f"there is no folder {folder}", hint=f"ls -ld {folder}")
     try:
-        return HeldCollateral([read_collateral_file(path) for path in sorted(folder.glob("*.json"))])
+        return HeldCollateral(
+            [read_collateral_file(path) for path in sorted(folder.glob("*.json"))]
+        )
     except CollateralUnusable as error:
         raise CollateralRefused(
-            f"a document in {folder} is refused: {error.code}: {error.detail}", hint=f"look at the files in {folder}"
+            f"a document in {folder} is refused: {error.code}: {error.detail}",
+            hint=f"look at the files in {folder}",
         ) from None

@@ -1,4 +1,5 @@
-"""A program compiled as a runner would compile it, before it is published; needs the extra `runner`."""
+"""A program compiled as a runner would compile it, before it is published; needs the extra
+`runner`."""
 
 import hashlib
 from typing import Final
@@ -29,4 +30,6 @@ async def check(wasm: bytes, target: Target) -> None:
     except RunRefused as refused:
         reason = refused.reason
         named = f": {reason.detail}" if reason.detail else ""
-        raise InvalidInput(f"{reason.sentence.rstrip('.')}{named}", hint=_HINTS.get(reason.code, _BUILD)) from refused
+        raise InvalidInput(
+            f"{reason.sentence.rstrip('.')}{named}", hint=_HINTS.get(reason.code, _BUILD)
+        ) from refused

@@ -1,4 +1,5 @@
-"""`sealspace project`, and `call` and `keys` of `runner`: programs for runners, published, activated and called."""
+"""`sealspace project`, and `call` and `keys` of `runner`: programs for runners, published,
+activated and called."""
 
 import asyncio
 import json
@@ -58,7 +59,14 @@ from sealspace.documents.project_names import (
 )
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
-from sealspace.errors import BackendAnswerInvalid, InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
+from sealspace.errors import (
+    BackendAnswerInvalid,
+    InvalidInput,
+    NotFound,
+    NotGranted,
+    PreconditionFailed,
+    SpaceNotFound,
+)
 from sealspace.kv import Kv
 from sealspace.private_files import replace_file
 from sealspace.spaces import PublicKv
@@ -72,17 +80,27 @@ _TARGETS: Final[Mapping[bytes, Target]] = {
 """How a file begins -> what it is."""
 _MAX_MANIFEST_BYTES: Final = 64 * 1024
 _EVERYBODY: Final = "Everybody can read what is published; with `--private` only the runners that you share it with."
-_private = click.option("--private", is_flag=True, help="Of your space `projects`, for runners that you share it with.")
+_private = click.option(
+    "--private", is_flag=True, help="Of your space `projects`, for runners that you share it with."
+)
 
 
 @click.command(
     "publish",
-    epilog="Example: `sealspace project publish mail-digest digest.wasm --source https://git.example/digest`. "
-    f'{_EVERYBODY} A manifest is JSON: `{{"secrets": ["API_KEY"], "hosts": ["api.example.com"]}}`.',
+    epilog=(
+        "Example: `sealspace project publish mail-digest digest.wasm --source"
+        " https://git.example/digest`. "
+        f'{_EVERYBODY} A manifest is JSON: `{{"secrets": ["API_KEY"], "hosts":'
+        ' ["api.example.com"]}`.'
+    ),
 )
 @click.argument("name", metavar="NAME")
 @click.argument("file", metavar="FILE", type=FILE)
-@click.option("--target", type=click.Choice(TARGETS), help="What the file is; by default as its first bytes say.")
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    help="What the file is; by default as its first bytes say.",
+)
 @click.option("--source", metavar="URL", help="Where its source is, for readers.")
 @click.option("--manifest", "manifest_file", type=FILE, help="Which secrets and hosts it wants.")
 @click.option("--no-activate", is_flag=True, help="Leave the version that runs as it is.")
@@ -98,13 +116,16 @@ async def publish(
     no_activate: bool,
     private: bool,
 ) -> None:
-    """Publish the WASI program in FILE as a version of the project NAME, and have runners run it from now on."""
+    """Publish the WASI program in FILE as a version of the project NAME, and have runners run it
+    from now on."""
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = None if manifest_file is None else _manifest(manifest_file)
     target = target or _TARGETS.get(wasm[:8])
     if target is None:
-        raise InvalidInput(f"{file} is no WebAssembly program", hint="build it for wasm32-wasip1 or wasm32-wasip2")
+        raise InvalidInput(
+            f"{file} is no WebAssembly program", hint="build it for wasm32-wasip1 or wasm32-wasip2"
+        )
     if is_installed("runner"):
         from . import program_check  # needs the extra
 
@@ -114,15 +135,27 @@ async def publish(
     signer = owner_home().wallet()
     with _explained(name, private=private):
         version = await client.programs(public=not private).publish(
-            name, wasm, target=target, signer=signer, source=source, manifest=manifest, activate=not no_activate
+            name,
+            wasm,
+            target=target,
+            signer=signer,
+            source=source,
+            manifest=manifest,
+            activate=not no_activate,
         )
     if private:
         words(f"next: sealspace project share URL {name}, for each runner that shall run it")
-    words(f"published {version.project.text}", f"{'version' if no_activate else 'active version'} {version.sha256}")
+    words(
+        f"published {version.project.text}",
+        f"{'version' if no_activate else 'active version'} {version.sha256}",
+    )
     print_found(_version_json(version) | {"active": not no_activate}, ())
 
 
-@click.command("activate", epilog="Example: `sealspace project activate mail-digest SHA256`, to go back to a version.")
+@click.command(
+    "activate",
+    epilog="Example: `sealspace project activate mail-digest SHA256`, to go back to a version.",
+)
 @click.argument("name", metavar="NAME")
 @click.argument("sha256", metavar="SHA256")
 @_private
@@ -131,7 +164,9 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
     """Have runners run a version of the project NAME that is published already; within seconds."""
     checked_sha256(sha256, what="the version")
     with _explained(name, private=private):
-        active = await client.programs(public=not private).activate(name, sha256, signer=owner_home().wallet())
+        active = await client.programs(public=not private).activate(
+            name, sha256, signer=owner_home().wallet()
+        )
     words(f"active version {active.sha256}, change {active.sequence}")
     print_found(_active_json(active), ())
 
@@ -142,7 +177,9 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 async def list_(client: Client, developer: str | None) -> None:
     """Print the projects of a developer: those for everybody, and your own private ones."""
     project = project_of("x" if developer is None else f"{developer}/x")
-    names = list(dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")]))
+    names = list(
+        dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")])
+    )
     print_found(names, names)
     if not names:
         words("no projects here yet; next: sealspace project publish NAME FILE")
@@ -152,7 +189,8 @@ async def list_(client: Client, developer: str | None) -> None:
 @click.argument("project", metavar="NAME|DID/NAME")
 @at_node
 async def show(client: Client, project: str) -> None:
-    """Show the versions of a project, which one runs, and what it wants. Each is verified to be its developer's."""
+    """Show the versions of a project, which one runs, and what it wants. Each is verified to be its
+    developer's."""
     found = project_of(project)
     read, prefix = reader(client, found), found.version_key("")
     listed = [
@@ -179,7 +217,11 @@ async def show(client: Client, project: str) -> None:
                 one.published_at,
                 one.target,
                 str(one.size_bytes),
-                "all granted" if one.manifest.secrets is None else ", ".join(one.manifest.secrets) or "none",
+                (
+                    "all granted"
+                    if one.manifest.secrets is None
+                    else ", ".join(one.manifest.secrets) or "none"
+                ),
                 ", ".join(one.manifest.hosts) or "none",
             )
             for one in versions
@@ -188,7 +230,7 @@ async def show(client: Client, project: str) -> None:
     )
 
 
-# --- at the node ------------------------------------------------------------------------------------------------------
+# --- at the node ----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -201,10 +243,13 @@ def _explained(name: str, *, private: bool) -> Iterator[None]:
         hint = f"sealspace login --space {space}"
         raise NotGranted(f"this login may not write to your space {space}", hint=hint) from error
     except NotFound:
-        raise NotThere(f"there is no such version of {name}", hint=f"sealspace project show {name}") from None
+        raise NotThere(
+            f"there is no such version of {name}", hint=f"sealspace project show {name}"
+        ) from None
     except PreconditionFailed:
         raise AlreadyThere(
-            f"another version of {name} became active meanwhile", hint=f"look at it: sealspace project show {name}"
+            f"another version of {name} became active meanwhile",
+            hint=f"look at it: sealspace project show {name}",
         ) from None
 
 
@@ -242,7 +287,7 @@ def project_of(text: str) -> ProjectId:
     return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def _manifest(file: Path) -> ProgramManifest:
@@ -250,18 +295,23 @@ def _manifest(file: Path) -> ProgramManifest:
     try:
         return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
     except InvalidJson:
-        raise InvalidInput(f"{file} holds no JSON object", hint='{"secrets": ["API_KEY"]}') from None
+        raise InvalidInput(
+            f"{file} holds no JSON object", hint='{"secrets": ["API_KEY"]}'
+        ) from None
 
 
 def _version_json(version: Version) -> dict[str, Json]:
-    return version_json(version) | {"source": version.source, "manifest": manifest_json(version.manifest)}
+    return version_json(version) | {
+        "source": version.source,
+        "manifest": manifest_json(version.manifest),
+    }
 
 
 def _active_json(active: Active) -> dict[str, Json]:
     return {"sha256": active.sha256, "sequence": active.sequence}
 
 
-# --- calls ------------------------------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------
 
 
 _RIGHT_TTL_S: Final = 12 * 3600.0
@@ -272,9 +322,11 @@ _Result = TypeVar("_Result")
 
 @click.command(
     "call",
-    epilog="Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input -`; with "
-    "`--secrets me` it has your secrets, where you granted them. `--receipt FILE` keeps what `sealspace verify` "
-    "judges.",
+    epilog=(
+        "Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input"
+        " -`; with `--secrets me` it has your secrets, where you granted them. `--receipt FILE`"
+        " keeps what `sealspace verify` judges."
+    ),
 )
 @click.argument("url")
 @click.argument("program", metavar="DID/NAME|SHA256")
@@ -285,7 +337,9 @@ _Result = TypeVar("_Result")
     help="What the program reads; `-` is standard input. Nothing by default.",
 )
 @click.option(
-    "--secrets", metavar="OWNER[/PROFILE]", help="Whose secrets it has: a DID or `me`, and which scope of them."
+    "--secrets",
+    metavar="OWNER[/PROFILE]",
+    help="Whose secrets it has: a DID or `me`, and which scope of them.",
 )
 @click.option(
     "--receipt",
@@ -297,23 +351,35 @@ _Result = TypeVar("_Result")
     "--key",
     "key_file",
     type=FILE_OR_DASH,
-    help="Call with an API key, in its owner's name: a file that holds it, or `-`. The input is then JSON.",
+    help=(
+        "Call with an API key, in its owner's name: a file that holds it, or `-`. The input is then"
+        " JSON."
+    ),
 )
 def call(
-    url: str, program: str, source: Path | None, secrets: str | None, receipt_file: Path | None, key_file: Path | None
+    url: str,
+    program: str,
+    source: Path | None,
+    secrets: str | None,
+    receipt_file: Path | None,
+    key_file: Path | None,
 ) -> None:
     """Have the runner at URL run a published program, and print what it writes.
 
-    The runner sees who calls, the owner who is logged in here, and the input. What it is, `sealspace backend show URL`
-    proves; this command does not ask.
+    The runner sees who calls, the owner who is logged in here, and the input. What it is,
+    `sealspace backend show URL` proves; this command does not ask.
     """
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
     if data is not None and len(data) > _MAX_INPUT_BYTES:
         raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
     if key_file is not None:
         if receipt_file is not None:
-            raise click.UsageError("--receipt is for calls without --key; a receipt is at URL/receipts/JOB")
-        answer = asyncio.run(call_with_key(url, _key(key_file), project_of(program), _api_body(data, secrets)))
+            raise click.UsageError(
+                "--receipt is for calls without --key; a receipt is at URL/receipts/JOB"
+            )
+        answer = asyncio.run(
+            call_with_key(url, _key(key_file), project_of(program), _api_body(data, secrets))
+        )
     else:
         body = _body(program, data, secrets)
         answer = with_call_right(lambda client: call_runner(url, client.session, body))
@@ -324,7 +390,11 @@ def call(
         if isinstance(text := answer.get("stderr"), str):
             print_lines(*text.splitlines(), err=True)
         receipt = answer.get("receipt")
-        if (contacted := hosts_words(receipt.get("statement") if isinstance(receipt, dict) else None)) != "nobody":
+        if (
+            contacted := hosts_words(
+                receipt.get("statement") if isinstance(receipt, dict) else None
+            )
+        ) != "nobody":
             print_lines(f"contacted: {contacted}", err=True)
     _show(answer, url)
 
@@ -346,9 +416,11 @@ def _show(answer: dict[str, Json], url: str) -> None:
 def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Json]:
     is_hash = "/" not in program and len(program) == 64
     body: dict[str, Json] = {
-        "source": {"wasmSha256": checked_sha256(program, what="the program")}
-        if is_hash
-        else {"project": project_of(program).text}
+        "source": (
+            {"wasmSha256": checked_sha256(program, what="the program")}
+            if is_hash
+            else {"project": project_of(program).text}
+        )
     }
     if data is not None:
         try:
@@ -362,7 +434,8 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Ask a runner in the owner's name, with the right that the wallet gives the session for some hours."""
+    """Ask a runner in the owner's name, with the right that the wallet gives the session for some
+    hours."""
     try:
         return await ask(client)
     except NotGranted:
@@ -385,7 +458,9 @@ def _key(file: Path) -> str:
     try:
         return data.decode().strip()
     except UnicodeDecodeError:
-        raise InvalidInput(f"{file} holds no API key", hint="sealspace runner keys create URL") from None
+        raise InvalidInput(
+            f"{file} holds no API key", hint="sealspace runner keys create URL"
+        ) from None
 
 
 def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
@@ -393,7 +468,9 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
     try:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
-        raise InvalidInput("the input of a call with a key is JSON", hint="a text is written in quotes") from None
+        raise InvalidInput(
+            "the input of a call with a key is JSON", hint="a text is written in quotes"
+        ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
     return body
@@ -402,28 +479,40 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
 def _secrets(text: str, member: str) -> dict[str, Json]:
     """Return whose secrets a call has; `me` is the owner who is logged in."""
     owner, _, profile = text.partition("/")
-    return {member: owner_home().profile().owner if owner == "me" else owner, "profile": profile or "default"}
+    return {
+        member: owner_home().profile().owner if owner == "me" else owner,
+        "profile": profile or "default",
+    }
 
 
 def _hint(code: str, url: str) -> str:
     return {
         "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
-        "access-denied": "ask the owner of the secrets to admit you: sealspace whoami prints who you are",
+        "access-denied": (
+            "ask the owner of the secrets to admit you: sealspace whoami prints who you are"
+        ),
         "program-unknown": "sealspace project show DID/NAME",
         "call-refused": "sealspace login, then the same command again",
         "key-refused": f"sealspace runner keys create {url}",
         "key-malformed": f"sealspace runner keys create {url}",
-        "balance-too-low": "ask the runner's operator to credit the account: sealspace runner credit",
+        "balance-too-low": (
+            "ask the runner's operator to credit the account: sealspace runner credit"
+        ),
     }.get(code, "spec/runner.md says what each code means")
 
 
 @click.command(
     "create",
-    epilog="Example: `sealspace runner keys create https://runner.example --project did:key:z6Mk…/digest > key`; then "
-    "`sealspace runner call https://runner.example DID/digest --key key`, or `curl` with it in `X-Payment-Key`.",
+    epilog=(
+        "Example: `sealspace runner keys create https://runner.example --project"
+        " did:key:z6Mk…/digest > key`; then `sealspace runner call https://runner.example"
+        " DID/digest --key key`, or `curl` with it in `X-Payment-Key`."
+    ),
 )
 @click.argument("url")
-@click.option("--project", "projects", metavar="DID/NAME", multiple=True, help="What it may call; repeatable.")
+@click.option(
+    "--project", "projects", metavar="DID/NAME", multiple=True, help="What it may call; repeatable."
+)
 @click.option("--any-project", is_flag=True, help="It may call every program.")
 @click.option(
     "--profile",
@@ -433,7 +522,11 @@ def _hint(code: str, url: str) -> str:
     help="Secrets that a call may ask for, `default` or a scope; none by default; repeatable.",
 )
 @click.option(
-    "--max-per-call", type=click.IntRange(0, MAX_AMOUNT), default=10_000, show_default=True, help="Micro-units."
+    "--max-per-call",
+    type=click.IntRange(0, MAX_AMOUNT),
+    default=10_000,
+    show_default=True,
+    help="Micro-units.",
 )
 @expires_option("30d", "How long it lasts, at most 90d.")
 @at_node
@@ -448,8 +541,9 @@ async def create_key(
 ) -> None:
     """Make an API key for the runner at URL, and print it; nobody can print it again.
 
-    Whoever has it calls in your name and at your cost, within what the wallet signs here. It reaches your secrets only
-    in the profiles that are named, and only where a grant to the runner lets you call.
+    Whoever has it calls in your name and at your cost, within what the wallet signs here. It
+    reaches your secrets only in the profiles that are named, and only where a grant to the runner
+    lets you call.
     """
     if bool(projects) == any_project:
         raise click.UsageError("name what the key may call: --project DID/NAME, or --any-project")
@@ -477,13 +571,20 @@ def list_keys(url: str) -> None:
     listed = with_call_right(lambda client: client.runners.keys(url))
     keys = listed.get("keys")
     rows = [
-        [_cell(one.get(name)) for name in ("nonce", "expires", "maxPerCall", "projects", "profiles")]
+        [
+            _cell(one.get(name))
+            for name in ("nonce", "expires", "maxPerCall", "projects", "profiles")
+        ]
         for one in (keys if isinstance(keys, list) else [])
         if isinstance(one, dict)
     ]
     account = listed.get("account")
     if isinstance(account, dict):
-        words(", ".join(f"{name} {_cell(account.get(name))}" for name in ("balance", "reserved", "charged")))
+        words(
+            ", ".join(
+                f"{name} {_cell(account.get(name))}" for name in ("balance", "reserved", "charged")
+            )
+        )
     print_rows(
         listed,
         ("nonce", "until", "most per call", "projects", "profiles"),

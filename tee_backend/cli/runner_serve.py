@@ -46,8 +46,8 @@ _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BYTES: Final = 256 * 1024
-# The event loop takes the interpreter back up to ten times in a call. By default each time may take 5 ms, while another
-# thread encodes or hashes the output of somebody's program.
+# The event loop takes the interpreter back up to ten times in a call. By default each time may take
+# 5 ms, while another thread encodes or hashes the output of somebody's program.
 _SWITCH_S: Final = 0.0005
 _MAX_COMPOSE_BYTES: Final = 64 * 1024
 _EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
@@ -77,8 +77,10 @@ class _Options:
 @click.command(
     "serve",
     context_settings={"show_default": True},
-    epilog="Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee --node "
-    "http://127.0.0.1:8000 --data runner --key file`.",
+    epilog=(
+        "Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee"
+        " --node http://127.0.0.1:8000 --data runner --key file`."
+    ),
 )
 @click.option(
     "--data",
@@ -99,19 +101,33 @@ class _Options:
     "--children",
     type=click.IntRange(1, _MOST_CHILDREN),
     default=2,
-    help="Programs that run at one time for payers with a key or an account; strangers have half as many beside.",
+    help=(
+        "Programs that run at one time for payers with a key or an account; strangers have half as"
+        " many beside."
+    ),
 )
 @limit_options(Limits)
 @click.option("--price-call", type=_PRICE, default=0, help="Micro-units for each run.")
-@click.option("--price-instructions", type=_PRICE, default=0, help="Micro-units for each million instructions.")
+@click.option(
+    "--price-instructions",
+    type=_PRICE,
+    default=0,
+    help="Micro-units for each million instructions.",
+)
 @click.option("--price-second", type=_PRICE, default=0, help="Micro-units for each whole second.")
-@click.option("--tls-certificate", type=FILE, help="PEM; TLS ends in the runner, which API keys from afar need.")
+@click.option(
+    "--tls-certificate",
+    type=FILE,
+    help="PEM; TLS ends in the runner, which API keys from afar need.",
+)
 @click.option("--tls-key", type=FILE, help="PEM, without a password.")
 @click.option(
     "--loopback-ca",
     type=FILE,
-    help="To try programs out, with --simulate alone: each host is this machine, at any port, with a certificate of "
-    "this authority.",
+    help=(
+        "To try programs out, with --simulate alone: each host is this machine, at any port, with a"
+        " certificate of this authority."
+    ),
 )
 @click.option(
     "--simulate",
@@ -134,13 +150,16 @@ class _Options:
     help="Compose file: in a simulated domain, the code that runs.",
 )
 @click.option("--host", default="127.0.0.1", help="Address; TLS is a proxy's matter.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0 takes any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0 takes any free one."
+)
 def serve(**options: Any) -> None:
-    """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for them.
+    """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for
+    them.
 
-    Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, developers
-    publish with `sealspace project publish`. Where a run has a price, whoever calls needs an account: `sealspace runner
-    credit`.
+    Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner
+    grant`, developers publish with `sealspace project publish`. Where a run has a price, whoever
+    calls needs an account: `sealspace runner credit`.
     """
     node = shared().node
     if node is None:
@@ -149,7 +168,9 @@ def serve(**options: Any) -> None:
     try:
         asyncio.run(_serve(node, given))
     except PlatformFolderError as error:
-        raise ConfigurationError(error.detail, hint=f"sealspace backend simulate {given.platform_folder}") from None
+        raise ConfigurationError(
+            error.detail, hint=f"sealspace backend simulate {given.platform_folder}"
+        ) from None
     except EvidenceSourceError as error:
         raise ConfigurationError(
             f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
@@ -162,11 +183,14 @@ async def _serve(node: str, given: _Options) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(_SWITCH_S)
     with suppress(AttributeError):  # another libc than glibc
-        # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
+        # By default glibc keeps what large answers used, once the first of them was freed:
+        # measured, 57 MiB of 81.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     tls = _tls(given.tls_certificate, given.tls_key)
     async with _application(node, given) as app:
-        bound = bind_socket(given.host, given.port, command=click.get_current_context().command_path)
+        bound = bind_socket(
+            given.host, given.port, command=click.get_current_context().command_path
+        )
         async with listening(app, bound, ConnectionLimits(), tls=tls):
             url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
             print_lines(f"listening on {url}", err=True)
@@ -174,14 +198,17 @@ async def _serve(node: str, given: _Options) -> None:
 
 
 def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
-    """Return what gives quotes, and the compose file to show: in a real domain only one that was named."""
+    """Return what gives quotes, and the compose file to show: in a real domain only one that was
+    named."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
         if compose is None:
             compose = _EXAMPLE_COMPOSE
         return SimulatedSource.load(given.platform_folder, compose=compose), compose
     if given.loopback_ca is not None:  # RN111
-        raise click.UsageError("--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host")
+        raise click.UsageError(
+            "--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host"
+        )
     if given.quotes == "simulated":
         raise click.UsageError("name the simulated platform: --simulate FOLDER")
     return DstackSource.find() if given.quotes == "dstack" else TsmSource(), compose
@@ -201,7 +228,9 @@ def _read_compose(path: Path) -> str:
     if len(data) <= _MAX_COMPOSE_BYTES:
         with suppress(UnicodeDecodeError):
             return data.decode()
-    raise ConfigurationError(f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes")
+    raise ConfigurationError(
+        f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes"
+    )
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -226,7 +255,8 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
     source, compose = _platform(given)
     folder, keys = given.folder, _keys(given, source)
     async with (
-        Backend.open(node, source, folder=folder, keys=keys) as backend,  # one process has the folder
+        # one process has the folder
+        Backend.open(node, source, folder=folder, keys=keys) as backend,
         Journal(folder / _JOURNAL) as journal,
         Client(node) as public,
         _executor(given) as executor,
@@ -250,9 +280,9 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             price=Price(given.price_call, given.price_instructions, given.price_second),
             workers=given.children,
         ):
-            BackendSurface(source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up).mount(
-                app
-            )
+            BackendSurface(
+                source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up
+            ).mount(app)
             yield app
 
 
@@ -262,5 +292,6 @@ def _executor(given: _Options) -> Executor:
         return Executor(given.children, spare, outbound=Outbound(given.loopback_ca))
     except OSError as error:  # of TLS too
         raise ConfigurationError(
-            f"{given.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"
+            f"{given.loopback_ca} holds no certificate",
+            hint="name a file in PEM: --loopback-ca FILE",
         ) from error

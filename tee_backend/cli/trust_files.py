@@ -18,10 +18,13 @@ def read_trust_root(path: Path | None) -> TrustRoot:
     if path is None:
         return intel_root()
     try:
-        return parse_trust_root(read_setting(path, "trust root", ConfigurationError, most_bytes=_MAX_TRUST_ROOT_BYTES))
+        return parse_trust_root(
+            read_setting(path, "trust root", ConfigurationError, most_bytes=_MAX_TRUST_ROOT_BYTES)
+        )
     except QuoteRefused as error:
         raise ConfigurationError(
-            f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
+            f"{path} is not a root certificate: {error.detail}",
+            hint="name one root certificate, PEM or DER",
         ) from None
 
 

@@ -1,4 +1,5 @@
-"""`sealspace verify`: receipts, receipts of runs, audit exports and evidence of nodes, judged on this machine."""
+"""`sealspace verify`: receipts, receipts of runs, audit exports and evidence of nodes, judged on
+this machine."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,7 +27,11 @@ from sealspace.cli.shared import is_shared
 from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import facts, print_found, print_json, time_text
 from sealspace.client import Client
-from sealspace.documents.node_evidence import MAX_ATTESTATION_BYTES, NodeAttestation, parse_node_attestation
+from sealspace.documents.node_evidence import (
+    MAX_ATTESTATION_BYTES,
+    NodeAttestation,
+    parse_node_attestation,
+)
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput, NodeEvidenceRefused, StatementInvalid
@@ -40,7 +45,9 @@ from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
 
-_MAX_DOCUMENT_BYTES: Final = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
+_MAX_DOCUMENT_BYTES: Final = max(
+    MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES
+)
 _MAX_DATA_BYTES: Final = 10_000_000
 _ACCEPTING: Final = {"operator_secret", "release_roots", "node_policy", "key_providers"}
 
@@ -70,12 +77,19 @@ class _Options:
 
 @click.command(
     "verify",
-    epilog="Examples: `sealspace receipts list --out kept`, then `sealspace verify kept/receipts/….json --node-did "
-    "DID`; `sealspace verify receipt.json --like approved.json --input in.txt --output out.txt` for what `sealspace "
-    "runner call --receipt` kept; `sealspace verify audit.jsonl --node-did DID`; `sealspace verify "
-    "https://node.example --policy approved.json`.",
+    epilog=(
+        "Examples: `sealspace receipts list --out kept`, then `sealspace verify"
+        " kept/receipts/….json --node-did DID`; `sealspace verify receipt.json --like approved.json"
+        " --input in.txt --output out.txt` for what `sealspace runner call --receipt` kept;"
+        " `sealspace verify audit.jsonl --node-did DID`; `sealspace verify https://node.example"
+        " --policy approved.json`."
+    ),
 )
-@click.option("--node-did", metavar="DID", help="Receipts and audit exports: the node that has to have signed.")
+@click.option(
+    "--node-did",
+    metavar="DID",
+    help="Receipts and audit exports: the node that has to have signed.",
+)
 @click.option(
     "--evidence",
     type=FOLDER,
@@ -86,24 +100,47 @@ class _Options:
     "--collateral",
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
-    help="Receipts: judge the code with this document too, as of now. Else a folder of documents instead of Intel's.",
+    help=(
+        "Receipts: judge the code with this document too, as of now. Else a folder of documents"
+        " instead of Intel's."
+    ),
 )
-@click.option("--start", metavar="FILE|URL", help="Runs: the runner's start document, where it is not in FILE.")
+@click.option(
+    "--start",
+    metavar="FILE|URL",
+    help="Runs: the runner's start document, where it is not in FILE.",
+)
 @click.option("--input", "input_file", type=FILE, help="Runs: what the program has to have read.")
 @click.option("--output", "output_file", type=FILE, help="Runs: what it has to have written.")
-@click.option("--expect", metavar="TEXT", multiple=True, help="Runs: what the code has to be, as in `backend show`.")
-@click.option("--like", type=FILE, help="Runs: the same code as in this file, which `backend show --json` printed.")
+@click.option(
+    "--expect",
+    metavar="TEXT",
+    multiple=True,
+    help="Runs: what the code has to be, as in `backend show`.",
+)
+@click.option(
+    "--like",
+    type=FILE,
+    help="Runs: the same code as in this file, which `backend show --json` printed.",
+)
 @click.option("--policy", type=FILE, help="Nodes: which code is approved, as JSON.")
-@click.option("--nonce", help="Nodes: the nonce of the request that FILE answers; only you know that it was fresh.")
-@click.option("--plain-http", is_flag=True, help="Nodes: ask over http:// another machine than this one.")
+@click.option(
+    "--nonce",
+    help="Nodes: the nonce of the request that FILE answers; only you know that it was fresh.",
+)
+@click.option(
+    "--plain-http", is_flag=True, help="Nodes: ask over http:// another machine than this one."
+)
 @accepting_options
 @click.argument("source", metavar="FILE|URL")
 def verify(source: str, **options: Any) -> int:
-    """Judge FILE, by its type, on this machine; or ask the node at URL what code it runs, and judge the answer.
+    """Judge FILE, by its type, on this machine; or ask the node at URL what code it runs, and judge
+    the answer.
 
-    FILE is a receipt, the receipt of a run, an export of the audit chain (- for standard input), or what a node
-    answered at /attestation. Options that are about another type are refused. The status is 1 when the code would be
-    refused today, is not approved, or the receipt of a run is not about the input and output that are named.
+    FILE is a receipt, the receipt of a run, an export of the audit chain (- for standard input), or
+    what a node answered at /attestation. Options that are about another type are refused. The
+    status is 1 when the code would be refused today, is not approved, or the receipt of a run is
+    not about the input and output that are named.
     """
     given = _Options(**options)
     if "://" in source:
@@ -115,7 +152,9 @@ def verify(source: str, **options: Any) -> int:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
-            return _audit(chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")), given)
+            return _audit(
+                chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")), given
+            )
         data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
     members = _members(data)
     if members.get("type") == RECEIPT_TYPE:
@@ -150,11 +189,15 @@ def _require_fitting(kind: str, names: set[str]) -> None:
     for parameter in context.command.params:
         is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
         name = parameter.name or ""
-        if is_option and name not in names and context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+        if (
+            is_option
+            and name not in names
+            and context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        ):
             raise click.UsageError(f"{parameter.opts[0]} is not about a {kind}")
 
 
-# --- receipts ---------------------------------------------------------------------------------------------------------
+# --- receipts -------------------------------------------------------------------------------------
 
 
 def _receipt(data: bytes, path: Path, given: _Options) -> int:
@@ -175,7 +218,9 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
     }
     today: dict[str, str | None] = {}
     if given.collateral is not None:
-        today = judge_with(release, read_collateral_file(given.collateral), root=root, now=SystemClock().now())
+        today = judge_with(
+            release, read_collateral_file(given.collateral), root=root, now=SystemClock().now()
+        )
         found["today"] = today
     shown = facts(
         {
@@ -186,7 +231,9 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
             "why": said.ground,
             "time": at,
             "under": f"{number} polic{'y' if number == 1 else 'ies'}",
-            "today": [f"policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()],
+            "today": [
+                f"policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()
+            ],
         }
     )
     print_found(found, shown)
@@ -198,7 +245,9 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
     try:
         verified = verify_export(lines, node_did=given.require_node_did())
     except AuditChainBroken as error:
-        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+        raise AuditRefuted(
+            f"the audit chain does not hold: {error}", hint="export it again"
+        ) from error
     print_json(
         {
             "store": verified.store_id.hex(),
@@ -211,34 +260,50 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
     return 0
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
-    """Judge the receipt of a run, as of its own time: who signed it, which code that was, what it is about.
+    """Judge the receipt of a run, as of its own time: who signed it, which code that was, what it
+    is about.
 
-    The receipt of unknown code proves nothing, so the status is 1 unless --like or --expect names all the code.
+    The receipt of unknown code proves nothing, so the status is 1 unless --like or --expect names
+    all the code.
     """
     if (given.input_file is None) != (given.output_file is None):
         raise click.UsageError("--input and --output are compared together")
     looking = Looking(
-        expect=given.expect, like=given.like, trust_root=given.trust_root, collateral=_folder(given.collateral)
+        expect=given.expect,
+        like=given.like,
+        trust_root=given.trust_root,
+        collateral=_folder(given.collateral),
     )
-    run = asyncio.run(verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), looking.inspector))
+    run = asyncio.run(
+        verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), looking.inspector)
+    )
     seen = seen_at_start(run)
     looking.require(seen)
     is_approved, is_about = looking.knows(seen), None
     if given.input_file is not None and given.output_file is not None:
         salt = decode_url(kept.get("salt"))
         if salt is None or len(salt) != SALT_BYTES:
-            raise InvalidInput(f"{path} has no salt", hint="sealspace runner call --receipt FILE keeps one")
-        read, written = (read_named(one, most_bytes=_MAX_DATA_BYTES) for one in (given.input_file, given.output_file))
+            raise InvalidInput(
+                f"{path} has no salt", hint="sealspace runner call --receipt FILE keeps one"
+            )
+        read, written = (
+            read_named(one, most_bytes=_MAX_DATA_BYTES)
+            for one in (given.input_file, given.output_file)
+        )
         is_about = run.is_about(salt=salt, input=read, output=written)
     stated = run.stated
     failed = "" if stated["code"] is None else f": {stated['code']}"
     shown = {
         "holds": "the receipt is signed by the key that the runner's quote names",
-        "code": "all of it as approved" if is_approved else "not approved: name it with --like or --expect",
+        "code": (
+            "all of it as approved"
+            if is_approved
+            else "not approved: name it with --like or --expect"
+        ),
         "runner": stated["runner"],
         "MRTD": run.runner.evidence.mrtd.hex(),
         "program": stated["program"],
@@ -247,7 +312,11 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
         "secrets": stated["secrets"],
         "contacted": hosts_words(stated),
         "at": stated["at"],
-        "data": None if is_about is None else f"{'exactly this' if is_about else 'another'} input and output",
+        "data": (
+            None
+            if is_about is None
+            else f"{'exactly this' if is_about else 'another'} input and output"
+        ),
     }
     print_found({**stated, "codeApproved": is_approved, "isAboutData": is_about}, facts(shown))
     return 0 if is_approved and is_about is not False else 1
@@ -261,7 +330,9 @@ def _start(kept: dict[str, Json], given: _Options) -> bytes:
     else:
         document = read_named(Path(given.start), most_bytes=MAX_PUBLISHED_BYTES)
     if not document:
-        raise InvalidInput("the runner's start document is missing", hint="name it: --start FILE or --start URL")
+        raise InvalidInput(
+            "the runner's start document is missing", hint="name it: --start FILE or --start URL"
+        )
     return document
 
 
@@ -272,14 +343,16 @@ def _canonical(value: Json) -> bytes:
         raise StatementInvalid("what was kept is not what a runner writes") from error
 
 
-# --- nodes ------------------------------------------------------------------------------------------------------------
+# --- nodes ----------------------------------------------------------------------------------------
 
 
 async def _node(asked: Client | bytes, given: _Options) -> int:
     """Judge what a node answers now, or answered; the status is 1 unless the code is approved."""
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
-        raise click.UsageError("name the nonce of your request, which the answer has to be about: --nonce TEXT")
+        raise click.UsageError(
+            "name the nonce of your request, which the answer has to be about: --nonce TEXT"
+        )
     lines: list[str] = []
     verdict: dict[str, Json] = {"approved": True, "refused": None}
     shown: dict[str, Json] = {}
@@ -293,7 +366,9 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         lines = [f"ok       the quote is genuine, about {about}"]
         lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
         if code is None:
-            raise NodeEvidenceRefused("measurement", "nobody said which code is approved", hint="--policy FILE")
+            raise NodeEvidenceRefused(
+                "measurement", "nobody said which code is approved", hint="--policy FILE"
+            )
         await verifier.verify(attestation, given.accepted.policy(code), now=now)
         lines.append("ok       verdict: the node runs approved code")
     except NodeEvidenceRefused as refused:

@@ -1,7 +1,8 @@
-"""The public-key infrastructure of a simulated platform: keys from a seed, certificates, revocation lists.
+"""The public-key infrastructure of a simulated platform: keys from a seed, certificates, revocation
+lists.
 
-Everything is a function of the keys: serial numbers are hashes, windows are fixed, signatures use RFC 6979. So a
-platform that is loaded from its keys has the same certificates, byte for byte.
+Everything is a function of the keys: serial numbers are hashes, windows are fixed, signatures use
+RFC 6979. So a platform that is loaded from its keys has the same certificates, byte for byte.
 """
 
 import hashlib
@@ -35,19 +36,25 @@ _SGX_OID = bytes.fromhex("2a864886f84d010d01")
 
 def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
     """Derive the P-256 key of a role from a seed; the bias of the reduction is below 2^-250."""
-    wide = hashlib.sha512(b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed).digest()
+    wide = hashlib.sha512(
+        b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed
+    ).digest()
     return ec.derive_private_key(int.from_bytes(wide, "big") % (_ORDER - 1) + 1, ec.SECP256R1())
 
 
 def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     """Sign with ECDSA P-256 SHA-256, deterministic; r then s, 64 bytes."""
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+    r, s = decode_dss_signature(
+        key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    )
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return the public key as x then y, 64 bytes."""
-    encoded = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    encoded = key.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
     return encoded[1:]
 
 
@@ -81,10 +88,17 @@ class Pki:
             .serial_number(self.serial(role))
             .not_valid_before(_NOT_BEFORE)
             .not_valid_after(_NOT_AFTER)
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True)
+            .add_extension(
+                x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True
+            )
             .add_extension(_key_usage(is_authority=is_authority), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+                critical=False,
+            )
         )
         if role == "pck":
             oid = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
@@ -101,7 +115,9 @@ class Pki:
             .last_update(this_update)
             .next_update(next_update)
             .add_extension(x509.CRLNumber(1), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+            )
         )
         signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
         return signed.public_bytes(serialization.Encoding.DER)
@@ -112,7 +128,10 @@ class Pki:
         return int.from_bytes(digest[:16], "big") | 1
 
     def _sgx_extension(self) -> bytes:
-        components = [_entry(2, number, _der(0x02, bytes([svn]))) for number, svn in enumerate(SGX_COMPONENTS, 1)]
+        components = [
+            _entry(2, number, _der(0x02, bytes([svn])))
+            for number, svn in enumerate(SGX_COMPONENTS, 1)
+        ]
         tcb = [
             *components,
             _entry(2, 17, _der(0x02, bytes([PCE_SVN]))),

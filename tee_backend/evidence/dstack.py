@@ -7,15 +7,16 @@
     dstack                   POST /GetKey {"path"}                    {"key", …}
     tappd                    POST /prpc/Tappd.DeriveK256Key {"path"}  {"k256_key", …}
 
-Bytes are hex; `event_log` is JSON text. The agent refuses with a status of 400 or more, or with an object
-`{"error": text}`. Members that are not used here are ignored: agents add some with each release.
+Bytes are hex; `event_log` is JSON text. The agent refuses with a status of 400 or more, or with an
+object `{"error": text}`. Members that are not used here are ignored: agents add some with each
+release.
 
-A key follows from the application's id and the path alone, so both generations give the same one, on every machine that
-the key provider lets the application run on. Other applications of that id, and other containers beside this one, can
-ask for it too.
+A key follows from the application's id and the path alone, so both generations give the same one,
+on every machine that the key provider lets the application run on. Other applications of that id,
+and other containers beside this one, can ask for it too.
 
-The older agent hashes its input unless `hash_algorithm` is "raw", and pads shorter data on the left: 64 bytes are
-always sent, and the report data of the quote is compared.
+The older agent hashes its input unless `hash_algorithm` is "raw", and pads shorter data on the
+left: 64 bytes are always sent, and the report data of the quote is compared.
 
 Example:
     backend = Backend(client, DstackSource.find())
@@ -44,7 +45,12 @@ from .source import Quoted, check_report_data_size, checked_quote
 
 Generation = Literal["dstack", "tappd"]
 
-SOCKET_FOLDERS: Final = (Path("/var/run"), Path("/run"), Path("/var/run/dstack"), Path("/run/dstack"))
+SOCKET_FOLDERS: Final = (
+    Path("/var/run"),
+    Path("/run"),
+    Path("/var/run/dstack"),
+    Path("/run/dstack"),
+)
 DEFAULT_TIMEOUT_S: Final = 10.0
 """A quote takes about 40 ms of hardware time and may wait behind others on the same host."""
 
@@ -55,7 +61,10 @@ MIN_KEY_BYTES: Final = 32
 _MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers, and what frames the chunks
 
 _GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
-_KEY_REQUESTS: Final = {"dstack": ("/GetKey", "key"), "tappd": ("/prpc/Tappd.DeriveK256Key", "k256_key")}
+_KEY_REQUESTS: Final = {
+    "dstack": ("/GetKey", "key"),
+    "tappd": ("/prpc/Tappd.DeriveK256Key", "k256_key"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,8 @@ class DstackSource:
         generations: tuple[Generation, ...] = _GENERATIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
-        """Return the source of the agent whose socket is in one of the folders; the generation named first wins."""
+        """Return the source of the agent whose socket is in one of the folders; the generation
+        named first wins."""
         for generation, folder in product(generations, folders):
             path = folder / f"{generation}.sock"
             if path.is_socket():
@@ -82,7 +92,8 @@ class DstackSource:
         raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data and the log beside it. Blocks up to `timeout_s`."""
+        """Return a quote over 64 bytes of report data and the log beside it. Blocks up to
+        `timeout_s`."""
         check_report_data_size(report_data)
         members = {"report_data": report_data.hex()}
         if self.generation == "dstack":
@@ -101,17 +112,23 @@ class DstackSource:
         return key
 
     def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
-        """Send one request on a connection of its own and return the object that it is answered with."""
+        """Send one request on a connection of its own and return the object that it is answered
+        with."""
         connection = http.client.HTTPConnection("localhost")
         try:
             connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
             connection.sock.connect(str(self.socket_path))
-            connection.request("POST", target, json.dumps(members), {"Content-Type": "application/json"})
+            connection.request(
+                "POST", target, json.dumps(members), {"Content-Type": "application/json"}
+            )
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
-        except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: a chunk of less than nothing
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            # ValueError: a chunk of less than nothing
             # The exception's text may be the agent's own bytes; its kind is enough.
-            raise SourceUnavailable(f"{self.socket_path.name} does not answer: {type(exc).__name__}") from exc
+            raise SourceUnavailable(
+                f"{self.socket_path.name} does not answer: {type(exc).__name__}"
+            ) from exc
         finally:
             connection.close()
         return _answer(status, body)
@@ -150,8 +167,8 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
 class _DeadlineSocket(socket.socket):
     """A socket whose operations together end at one moment, and after so many bytes.
 
-    A timeout for each operation would let an agent trickle. Bounds of the body are not enough either: the library reads
-    a chunk of size -1 to its end.
+    A timeout for each operation would let an agent trickle. Bounds of the body are not enough
+    either: the library reads a chunk of size -1 to its end.
     """
 
     def __init__(self, *, deadline: float) -> None:

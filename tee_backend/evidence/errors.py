@@ -1,8 +1,8 @@
 """What can go wrong between a backend and the platform that it runs on.
 
-Each message ends with what to do next. `detail` may hold words of the platform's; it is for the log of the backend
-itself. The codes are not in kebab-case: a
-body of the wire ends with them (`GET /attestation`, AT44).
+Each message ends with what to do next. `detail` may hold words of the platform's; it is for the log
+of the backend itself. The codes are not in kebab-case: a body of the wire ends with them (`GET
+/attestation`, AT44).
 """
 
 from typing import ClassVar
@@ -23,12 +23,13 @@ class EvidenceSourceError(Exception):
 
 
 class SourceUnavailable(EvidenceSourceError):
-    """There is no such interface here, it is one of another technology, or it does not answer in time."""
+    """There is no such interface here, it is one of another technology, or it does not answer in
+    time."""
 
     code = "source_unavailable"
     hint = (
-        "mount the guest agent's socket into the container, or run in a TDX guest with configfs; to try things out "
-        "without one: tee_backend.evidence.simulated"
+        "mount the guest agent's socket into the container, or run in a TDX guest with configfs; to"
+        " try things out without one: tee_backend.evidence.simulated"
     )
 
 
@@ -43,4 +44,7 @@ class SourceMalformed(EvidenceSourceError):
     """The answer is too large, not of the expected shape, or a quote with other report data."""
 
     code = "source_malformed"
-    hint = "find out which program answers on the agent's socket, and whether its version is one of dstack's"
+    hint = (
+        "find out which program answers on the agent's socket, and whether its version is one of"
+        " dstack's"
+    )

@@ -1,11 +1,14 @@
-"""A TDX platform in software: genuine formats, real signatures, a root of its own. NOTHING IS PROVEN BY IT.
+"""A TDX platform in software: genuine formats, real signatures, a root of its own. NOTHING IS
+PROVEN BY IT.
 
-Whoever has the platform's folder or seed can make every quote, for every code, on any machine; the host sees all
-memory, and every key that the simulated key service gives. Use it to try things out and in tests. Never put a secret of
-value behind it, and never trust its root on a node or as an owner who keeps any.
+Whoever has the platform's folder or seed can make every quote, for every code, on any machine; the
+host sees all memory, and every key that the simulated key service gives. Use it to try things out
+and in tests. Never put a secret of value behind it, and never trust its root on a node or as an
+owner who keeps any.
 
-It is a source of evidence, not a mode of the verifier: its quotes take the same path as any other, and pass only where
-the operator configured its root certificate. Under Intel's root they are refused.
+It is a source of evidence, not a mode of the verifier: its quotes take the same path as any other,
+and pass only where the operator configured its root certificate. Under Intel's root they are
+refused.
 
 Example:
     source = SimulatedSource.load(Path("tee"), compose="services: …")     # a folder of `sealspace backend simulate`
@@ -35,14 +38,31 @@ from encryption_network.policy import Measurements
 
 from ..attestation.certificates import parse_pem_chain, parse_platform
 from ..attestation.errors import MalformedCertificate
-from ..attestation.event_log import RUNTIME_EVENT_TYPE, RUNTIME_REGISTER, Event, EventLog, event_digest, replay
+from ..attestation.event_log import (
+    RUNTIME_EVENT_TYPE,
+    RUNTIME_REGISTER,
+    Event,
+    EventLog,
+    event_digest,
+    replay,
+)
 from ..attestation.event_log_claims import APP_ID_BYTES, KeyProvider
 from ..attestation.quote import INTEL_QE_VENDOR, BodyKind
-from ._pki import KEYS, PCE_ID, PCE_SVN, SGX_COMPONENTS, Pki, derive_key, pem_of, raw_point, sign_raw
+from ._pki import (
+    KEYS,
+    PCE_ID,
+    PCE_SVN,
+    SGX_COMPONENTS,
+    Pki,
+    derive_key,
+    pem_of,
+    raw_point,
+    sign_raw,
+)
 from .errors import EvidenceSourceError
 from .source import Quoted
 
-# --- event logs ------------------------------------------------------------------------------------------------------
+# --- event logs -----------------------------------------------------------------------------------
 # Source: the dstack guest agent's event log, version 1 and 2.
 
 SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
@@ -61,7 +81,8 @@ class MintedLog:
 
 
 def mint_event_log(compose_hash: bytes) -> MintedLog:
-    """Write the log of an application that started in order, on a platform without a configured id."""
+    """Write the log of an application that started in order, on a platform without a configured
+    id."""
     provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
     entries = {
         "system-preparing": b"",
@@ -74,7 +95,13 @@ def mint_event_log(compose_hash: bytes) -> MintedLog:
         "system-ready": b"",
     }
     events = tuple(
-        Event(RUNTIME_REGISTER, RUNTIME_EVENT_TYPE, event_digest(name, payload).hex(), name, payload.hex())
+        Event(
+            RUNTIME_REGISTER,
+            RUNTIME_EVENT_TYPE,
+            event_digest(name, payload).hex(),
+            name,
+            payload.hex(),
+        )
         for name, payload in entries.items()
     )
     return MintedLog(EventLog(events), replay(events))
@@ -111,9 +138,11 @@ class PlatformFolderError(EvidenceSourceError):
 
 
 def measurements_of(code: str) -> Measurements:
-    """Return the measurements that a program of this name is simulated to have; equal names, equal measurements."""
+    """Return the measurements that a program of this name is simulated to have; equal names, equal
+    measurements."""
     mrtd, rtmr0, rtmr1, rtmr2, rtmr3 = (
-        hashlib.sha384(f"{register}\x00{code}".encode()).digest() for register in ("mrtd", "0", "1", "2", "3")
+        hashlib.sha384(f"{register}\x00{code}".encode()).digest()
+        for register in ("mrtd", "0", "1", "2", "3")
     )
     return Measurements(mrtd=mrtd, rtmr0=rtmr0, rtmr1=rtmr1, rtmr2=rtmr2, rtmr3=rtmr3)
 
@@ -128,7 +157,8 @@ class SimulatedPlatform:
 
     @classmethod
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
-        """Make the platform that belongs to a seed; the same seed gives the same root and the same quotes."""
+        """Make the platform that belongs to a seed; the same seed gives the same root and the same
+        quotes."""
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
@@ -142,20 +172,25 @@ class SimulatedPlatform:
             leaf, authority, _ = parse_pem_chain(chain_pem, most=3)
             platform = cls(Pki(keys=keys, fmspc=parse_platform(leaf, authority).fmspc))
         except (OSError, ValueError, TypeError, MalformedCertificate) as exc:
-            raise PlatformFolderError(f"{folder} lacks a key or certificate of a simulated platform") from exc
+            raise PlatformFolderError(
+                f"{folder} lacks a key or certificate of a simulated platform"
+            ) from exc
         if platform.pck_chain_pem.encode() != chain_pem:
             raise PlatformFolderError("keys and certificates do not belong together")
         return platform
 
     def save(self, folder: Path) -> None:
-        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when absent."""
+        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when
+        absent."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role, key in self._pki.keys.items():
             path = folder / f"{role}.key"
             path.touch(mode=0o600)
             path.write_bytes(
                 key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
                 )
             )
         (folder / _ROOT_FILE).write_text(self.root_pem)
@@ -180,7 +215,9 @@ class SimulatedPlatform:
     def key_secret(self) -> bytes:
         """What the simulated key service derives its keys from, 32 bytes."""
         secret = self._pki.keys["root"].private_numbers().private_value
-        return hashlib.sha256(b"sealspace/simulated-key-service/1\x00" + secret.to_bytes(32, "big")).digest()
+        return hashlib.sha256(
+            b"sealspace/simulated-key-service/1\x00" + secret.to_bytes(32, "big")
+        ).digest()
 
     @property
     def fmspc(self) -> bytes:
@@ -213,15 +250,21 @@ class SimulatedPlatform:
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
         tcb_text, qe_text = (
-            json.dumps({"id": one["id"], "version": one["version"], **window, **one}, separators=(",", ":"))
+            json.dumps(
+                {"id": one["id"], "version": one["version"], **window, **one}, separators=(",", ":")
+            )
             for one in (self.tcb_info(), qe_identity_document())
         )
         signer = self._pki.keys["tcb-signing"]
         signer_chain = pem_of(self._pki.certificate("tcb-signing"), self._root)
         document = {
             "pck_crl_issuer_chain": pem_of(*self._chain[1:]),
-            "root_ca_crl": self._pki.crl("root", this_update=this_update, next_update=next_update).hex(),
-            "pck_crl": self._pki.crl("platform-ca", this_update=this_update, next_update=next_update).hex(),
+            "root_ca_crl": (
+                self._pki.crl("root", this_update=this_update, next_update=next_update).hex()
+            ),
+            "pck_crl": (
+                self._pki.crl("platform-ca", this_update=this_update, next_update=next_update).hex()
+            ),
             "tcb_info_issuer_chain": signer_chain,
             "tcb_info": tcb_text,
             "tcb_info_signature": sign_raw(signer, tcb_text.encode()).hex(),
@@ -259,7 +302,11 @@ class SimulatedPlatform:
                     **module,
                     "tcbLevels": [
                         {"tcb": {"isvsvn": 5}, "tcbDate": _LEVEL_DATE, "tcbStatus": "UpToDate"},
-                        {"tcb": {"isvsvn": 2}, "tcbDate": _OLD_MODULE_DATE, "tcbStatus": "OutOfDate"},
+                        {
+                            "tcb": {"isvsvn": 2},
+                            "tcbDate": _OLD_MODULE_DATE,
+                            "tcbStatus": "OutOfDate",
+                        },
                     ],
                 }
             ],
@@ -269,7 +316,8 @@ class SimulatedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSource:
-    """A simulated trust domain: a source of quotes and of keys. NOTHING IS PROVEN BY IT, see the module."""
+    """A simulated trust domain: a source of quotes and of keys. NOTHING IS PROVEN BY IT, see the
+    module."""
 
     platform: SimulatedPlatform
     measurements: Measurements
@@ -277,19 +325,31 @@ class SimulatedSource:
 
     @classmethod
     def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
-        """Return a simulated domain on a platform that was saved, in which a compose file was started."""
+        """Return a simulated domain on a platform that was saved, in which a compose file was
+        started."""
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
-        return cls(SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log)
+        return cls(
+            SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log
+        )
 
     def quote(self, report_data: bytes) -> Quoted:
         """Mint a quote over 64 bytes of report data, with the log."""
         return Quoted(self.platform.mint_quote(self.measurements, report_data), self.event_log)
 
     def key(self, path: str) -> bytes:
-        """Return a key for a path, as a key service would: the same for one platform and code, whatever the process."""
+        """Return a key for a path, as a key service would: the same for one platform and code,
+        whatever the process."""
         measured = self.measurements
-        registers = (measured.mrtd, measured.rtmr0, measured.rtmr1, measured.rtmr2, measured.rtmr3 or bytes(48))
-        return hmac.digest(self.platform.key_secret, b"".join(registers) + path.encode(), hashlib.sha256)
+        registers = (
+            measured.mrtd,
+            measured.rtmr0,
+            measured.rtmr1,
+            measured.rtmr2,
+            measured.rtmr3 or bytes(48),
+        )
+        return hmac.digest(
+            self.platform.key_secret, b"".join(registers) + path.encode(), hashlib.sha256
+        )
 
 
 def _body(measurements: Measurements, report_data: bytes) -> bytes:

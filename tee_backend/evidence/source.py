@@ -1,4 +1,5 @@
-"""What a backend needs of the platform that it runs on: a quote over 64 bytes, and perhaps the event log beside it.
+"""What a backend needs of the platform that it runs on: a quote over 64 bytes, and perhaps the
+event log beside it.
 
 Example:
     source = DstackSource.find()
@@ -33,17 +34,20 @@ class Quoted:
 class EvidenceSource(Protocol):
     """Where a backend gets its quotes.
 
-    Quote and log come from one call: a log from a later one could contain an entry that the quote does not cover.
+    Quote and log come from one call: a log from a later one could contain an entry that the quote
+    does not cover.
     """
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, and its log. May block; it is called in a thread."""
+        """Return a quote over 64 bytes of report data, and its log. May block; it is called in a
+        thread."""
         ...
 
 
 @runtime_checkable
 class KeySource(Protocol):
-    """A platform that has a key service: it gives an application keys that are the same after each start."""
+    """A platform that has a key service: it gives an application keys that are the same after each
+    start."""
 
     def key(self, path: str) -> bytes:
         """Return 32 secret bytes or more for a path. May block."""
@@ -51,7 +55,8 @@ class KeySource(Protocol):
 
 
 def check_report_data_size(report_data: bytes) -> None:
-    """Raise ValueError unless there are 64 bytes: platforms would pad fewer on one side or the other."""
+    """Raise ValueError unless there are 64 bytes: platforms would pad fewer on one side or the
+    other."""
     if len(report_data) != REPORT_DATA_BYTES:
         raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
 
@@ -59,8 +64,8 @@ def check_report_data_size(report_data: bytes) -> None:
 def checked_quote(quote: bytes, report_data: bytes) -> bytes:
     """Return a quote that is one, over this report data.
 
-    The process that serves the interface may have mixed up two callers, or hashed what was meant as it is; reported
-    here, the reason is plainer than a node's refusal.
+    The process that serves the interface may have mixed up two callers, or hashed what was meant as
+    it is; reported here, the reason is plainer than a node's refusal.
 
     Raises:
         SourceMalformed: no TDX quote, or one over other report data.

@@ -1,6 +1,7 @@
 """Quotes from the kernel: the TSM report interface of configfs (Linux 6.7 and later).
 
-A report is a folder below `/sys/kernel/config/tsm/report`. Making the folder makes its files appear:
+A report is a folder below `/sys/kernel/config/tsm/report`. Making the folder makes its files
+appear:
 
 | file | use |
 |---|---|
@@ -9,8 +10,8 @@ A report is a folder below `/sys/kernel/config/tsm/report`. Making the folder ma
 | generation | read: how often a file of the folder was written |
 | outblob | read: the quote; the kernel makes it when it is read |
 
-Each quote has a folder of its own, so that two callers cannot write into each other's, and the generation shows
-whether another process did all the same. The folder is removed whatever happens.
+Each quote has a folder of its own, so that two callers cannot write into each other's, and the
+generation shows whether another process did all the same. The folder is removed whatever happens.
 
 Example:
     backend = Backend(client, TsmSource())
@@ -64,7 +65,11 @@ class TsmSource:
     """Makes quotes through the kernel."""
 
     def __init__(
-        self, folder: Path = REPORTS_FOLDER, *, files: ReportFiles | None = None, entropy: Entropy | None = None
+        self,
+        folder: Path = REPORTS_FOLDER,
+        *,
+        files: ReportFiles | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
         self._folder = folder
         self._files = files or ReportFiles()

@@ -1,8 +1,9 @@
 """Fair shares of what the callers of a runner have in common (RN160).
 
-Five things are shared: children, the compiler, places for calls, kept answers and kept receipts. All five are divided
-by payer. Payers who show an API key or have an account come first. All others together get at most half, because
-anybody can sign as somebody new. Counts are in memory and begin anew after a restart; what is kept is in the journal.
+Five things are shared: children, the compiler, places for calls, kept answers and kept receipts.
+All five are divided by payer. Payers who show an API key or have an account come first. All others
+together get at most half, because anybody can sign as somebody new. Counts are in memory and begin
+anew after a restart; what is kept is in the journal.
 
 Example:
     async with turns.place(payer): ...
@@ -36,11 +37,13 @@ class Payer(NamedTuple):
 
 
 OPERATOR: Final = Payer(Principal("operator"))
-"""Pays for runs that no caller asked for, such as checking a program before it is published. It may use all places."""
+"""Pays for runs that no caller asked for, such as checking a program before it is published. It may
+use all places."""
 
 
 class InUse:
-    """Amounts that are in use at one time: of each payer or API key, or of each group of callers, which has a name."""
+    """Amounts that are in use at one time: of each payer or API key, or of each group of callers,
+    which has a name."""
 
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
@@ -56,7 +59,8 @@ class InUse:
             RunRefused: `too-many-calls` (of one payer or key), `runner-busy` (of a group).
         """
         for one, part in parts.items():
-            if most is not None and self._amounts[one] + amount > most // part:  # RN67, RN97, RN158, RN163
+            # RN67, RN97, RN158, RN163
+            if most is not None and self._amounts[one] + amount > most // part:
                 raise RunRefused("runner-busy" if isinstance(one, str) else "too-many-calls")
         for one in parts:
             self._amounts[one] += amount
@@ -74,7 +78,8 @@ class InUse:
 
 
 class Bounds:
-    """Calls under way and their bytes, bounded in all, for strangers together and for each payer."""
+    """Calls under way and their bytes, bounded in all, for strangers together and for each
+    payer."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most, most_bytes
@@ -137,14 +142,17 @@ class Turns:
                 self._waiting[other] = self._waiting.pop(other)  # RN161: after all others that wait
 
     def _next(self) -> "asyncio.Future[None] | None":
-        """Return whose turn it is; None where no place is free, or none for those who wait (RN161, RN162)."""
+        """Return whose turn it is; None where no place is free, or none for those who wait (RN161,
+        RN162)."""
         if self._used.total() >= self._total:
             return None
         used = Counter(one.is_known for one in self._used.elements())
         free = {True: used[True] < self._places, False: used[False] < self._of_others}
         # Those with a key or an account first; the order among equals stays.
         for turn, payer in sorted(self._waiting.items(), key=lambda one: not one[1].is_known):
-            if free[payer.is_known] and (payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)):
+            if free[payer.is_known] and (
+                payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
+            ):
                 return turn
         return None
 
@@ -160,9 +168,16 @@ DELETE FROM kept WHERE number = (
 
 
 def keep(
-    connection: sqlite3.Connection, kind: Literal["answer", "receipt"], job: str, payer: Payer, *, cost: int, most: int
+    connection: sqlite3.Connection,
+    kind: Literal["answer", "receipt"],
+    job: str,
+    payer: Payer,
+    *,
+    cost: int,
+    most: int,
 ) -> None:
-    """Note that something is kept for a payer; where its share is full, the payer with most of it loses its oldest.
+    """Note that something is kept for a payer; where its share is full, the payer with most of it
+    loses its oldest.
 
     Args:
         connection: in a transaction; triggers of the journal delete what is displaced.
@@ -174,8 +189,10 @@ def keep(
     """
     share = (kind, payer.is_known)
     connection.execute(
-        "INSERT INTO kept (kind, is_known, payer, job, cost) VALUES (?, ?, ?, ?, ?)", (*share, payer.did, job, cost)
+        "INSERT INTO kept (kind, is_known, payer, job, cost) VALUES (?, ?, ?, ?, ?)",
+        (*share, payer.did, job, cost),
     )
     while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:  # RN168
-        if not connection.execute(_DISPLACE, share).rowcount:  # the sums were edited: this would never end
+        # the sums were edited: this would never end
+        if not connection.execute(_DISPLACE, share).rowcount:
             raise sqlite3.DatabaseError("what is kept is not what its sums say")

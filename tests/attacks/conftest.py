@@ -23,7 +23,9 @@ def platform() -> SimulatedPlatform:
 
 
 @pytest.fixture(scope="session")
-def attacked_node(tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform) -> Iterator[RunningNode]:
+def attacked_node(
+    tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform
+) -> Iterator[RunningNode]:
     """A node with a supervisor, a storekeeper and two workers."""
     folder = tmp_path_factory.mktemp("attacked")
     with running_node(folder, platform=platform) as node:
@@ -53,7 +55,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def held(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[HeldStage]:
-    """A node of this test's own, in this process, whose store can hold a commit and whose clock can be moved."""
+    """A node of this test's own, in this process, whose store can hold a commit and whose clock can
+    be moved."""
     clock = FixedClock(time.time())
     config = believing(tmp_path, platform, limits=MANY_CHALLENGES)
     async with held_node(config, clock=clock) as (node, store), AsyncExitStack() as clients:

@@ -1,4 +1,5 @@
-"""A node in this process whose store holds one commit back, so that something can happen between read and write.
+"""A node in this process whose store holds one commit back, so that something can happen between
+read and write.
 
 Example:
     async with held_node(config, clock=clock) as (node, store):
@@ -61,7 +62,8 @@ class HeldStore:
         self.rows_read = 0
         """Rows of pages that reads have returned, since the beginning."""
         self.claimed = asyncio.Event()
-        """Set once a read has claimed a first use: a call was authorised, or refused, on what that read saw."""
+        """Set once a read has claimed a first use: a call was authorised, or refused, on what that
+        read saw."""
 
     def hold(self, wanted: Callable[[Commit], bool]) -> Held:
         """Hold the next commit that is wanted."""
@@ -114,13 +116,18 @@ class HeldStage(Stage):
 
 
 @asynccontextmanager
-async def held_node(config: Config, *, clock: Clock) -> AsyncIterator[tuple[EmbeddedNode, HeldStore]]:
+async def held_node(
+    config: Config, *, clock: Clock
+) -> AsyncIterator[tuple[EmbeddedNode, HeldStore]]:
     """Run a node over such a store until the block ends."""
     entropy = SystemEntropy()
-    keyring = Keyring(load_root_secret(config, entropy))  # before there is a store: then it makes one
+    # before there is a store: then it makes one
+    keyring = Keyring(load_root_secret(config, entropy))
     store = HeldStore(embedded_store(config))
     try:
-        services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)
+        services = await claim_store(
+            config, store=store, keyring=keyring, clock=clock, entropy=entropy
+        )
         await load_collateral(services)
         bound = bind_socket("127.0.0.1", 0)
         listener = await start_listener(build_app(services), bound, config.http)

@@ -1,6 +1,8 @@
-"""Who receives a key, and who of them counts as the owner in person: the truth table that the tests play (IP1, IP2).
+"""Who receives a key, and who of them counts as the owner in person: the truth table that the tests
+play (IP1, IP2).
 
-`test_in_person_table.py` asks a node about every row, and `pages/in_person_page.py` makes the page that shows it.
+`test_in_person_table.py` asks a node about every row, and `pages/in_person_page.py` makes the page
+that shows it.
 
 Example:
     for row in TABLE:
@@ -70,7 +72,11 @@ TABLE: Final = (
         "nothing, or a grant by itself to itself: a `did:key` that owns the network (IP1)",
         {**_PERSON, "in the grant": (OPENS, "mode", OPENS)},
     ),
-    Row("sign-in", "the wallet's message to the key's own DID URL, with `capabilities/read` (IP2)", _PERSON),
+    Row(
+        "sign-in",
+        "the wallet's message to the key's own DID URL, with `capabilities/read` (IP2)",
+        _PERSON,
+    ),
     Row(
         "session key of another app",
         "the same, to a key that another app drew: who signs it has signed that app in",
@@ -84,13 +90,18 @@ TABLE: Final = (
     Row("share key", "a UCAN of the session's key (RL3)", _NOBODY),
     Row(
         "manifest target",
-        "the wallet's grant of all that the manifest asks for, `capabilities/read` too, to the DID as given",
+        "the wallet's grant of all that the manifest asks for, `capabilities/read` too, to the DID"
+        " as given",
         _NOBODY,
     ),
     Row("backend", "the wallet's grant of decrypt to the DID as given", _NOBODY),
     Row(
         "attested backend",
         "the same, and evidence that it runs the code of the policy",
-        {"nothing": _NOBODY["nothing"], "in the grant": (OPENS,) * 3, "on the network": (OPENS,) * 3},
+        {
+            "nothing": _NOBODY["nothing"],
+            "in the grant": (OPENS,) * 3,
+            "on the network": (OPENS,) * 3,
+        },
     ),
 )

@@ -1,4 +1,5 @@
-"""Two ends of one store: two workers of a node, or two servers on one database. A test chooses which of them it asks.
+"""Two ends of one store: two workers of a node, or two servers on one database. A test chooses
+which of them it asks.
 
 Example:
     with pair.at(0) as stage:
@@ -37,7 +38,8 @@ class Pair:
 
     @contextmanager
     def at(self, end: End) -> Iterator[Stage]:
-        """Ask one end alone while the block runs; only on new connections, and nothing may be under way."""
+        """Ask one end alone while the block runs; only on new connections, and nothing may be under
+        way."""
         stage = self.stages[end]
         if self.store_url is not None:
             yield stage
@@ -51,23 +53,30 @@ class Pair:
             return {pid for pid in _node_of(stage).children("worker") if not stands_still(pid)}
 
     async def command(self, *arguments: str) -> int:
-        """Run an operator's command on the store, from the machine of the first end; return its status."""
+        """Run an operator's command on the store, from the machine of the first end; return its
+        status."""
         data = _node_of(self.stages[0]).process.args
         assert isinstance(data, list)
-        return await asyncio.to_thread(main, [*arguments, "--data", str(data[data.index("--data") + 1])])
+        return await asyncio.to_thread(
+            main, [*arguments, "--data", str(data[data.index("--data") + 1])]
+        )
 
-    # --- people ----------------------------------------------------------------------------------------------------
+    # --- people -----------------------------------------------------------------------------------
 
     async def ready(self, *, program: str | None = None) -> tuple[Owner, Delegate]:
-        """An owner with every right over the own network, and a backend with a grant that approves its program.
+        """An owner with every right over the own network, and a backend with a grant that approves
+        its program.
 
         Args:
-            program: what is approved; None: one of the backend's own, so that nothing here concerns another test.
+            program: what is approved; None: one of the backend's own, so that nothing here concerns
+                another test.
         """
         stage, delegate = self.stages[0], Delegate()
         owner = await stage.owner()
         rights = (SET_POLICY, NETWORK_REVOKE, READ_RECEIPTS)
-        await owner.client.delegations.add_right(owner.wallet, [allow(owner.network, right) for right in rights])
+        await owner.client.delegations.add_right(
+            owner.wallet, [allow(owner.network, right) for right in rights]
+        )
         policy = policy_for(program or delegate.did)
         delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy))]
         return owner, delegate
@@ -82,7 +91,8 @@ class Pair:
 
 @asynccontextmanager
 async def acting(stage: Stage, owner: Owner) -> AsyncIterator[Client]:
-    """Yield a client of the owner's session on connections of its own: it talks to whoever answers now."""
+    """Yield a client of the owner's session on connections of its own: it talks to whoever answers
+    now."""
     async with Client(stage.url, session=owner.client.session, settings=SETTINGS) as client:
         yield client
 

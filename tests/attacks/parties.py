@@ -1,13 +1,12 @@
-"""Who takes part in an attack: an owner with a secret, a delegate with a key of its own, a quote made for either.
+"""Who takes part in an attack: an owner with a secret, a delegate with a key of its own, a quote
+made for either.
 
 Everything a delegate sends is minted here, so that each part of it can be wrong on its own.
 
 Example:
-    owner = await stage.owner()
-    delegate = Delegate(new_key())
-    delegate.take(await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved"))))
-    await stage.attest(delegate, owner.network)
-    reply = await stage.ask(delegate, owner)
+    owner = await stage.owner() delegate = Delegate(new_key()) delegate.take(await
+    stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))) await
+    stage.attest(delegate, owner.network) reply = await stage.ask(delegate, owner)
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +16,17 @@ from typing import Any, Literal
 
 import libipld
 from deviating_platform import SimulatedPlatform
-from running_node import Grants, Reply, RunningNode, id_of, key_token, network_path, new_key, send, wallet_token
+from running_node import (
+    Grants,
+    Reply,
+    RunningNode,
+    id_of,
+    key_token,
+    network_path,
+    new_key,
+    send,
+    wallet_token,
+)
 
 from capabilities.ambient import SystemEntropy
 from capabilities.facts import ATTESTATION_FACT, SESSION_FACT
@@ -77,7 +86,9 @@ class Delegate:
         """What a wallet's sign-in names (J4)."""
         return self.signer.did_url
 
-    def grant(self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: Any) -> str:
+    def grant(
+        self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: Any
+    ) -> str:
         """Return a sub-delegation by this key, resting on all it holds."""
         facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         given: dict[str, Any] = {"ttl_s": 600, "proofs": self.proofs, "facts": facts} | more
@@ -195,17 +206,23 @@ class Stage:
         token = key_token(signer, signer.did, grants, proofs=proofs, **more)
         return await send(self.url, "POST", "/invoke", token=token, body=body, headers=headers)
 
-    # --- attestation -----------------------------------------------------------------------------------------------
+    # --- attestation ------------------------------------------------------------------------------
 
     async def nonce(self, did: str) -> bytes:
         """Ask for a challenge."""
-        reply = await send(self.url, "POST", "/attestation/challenge", body=canonical_bytes({"did": did}))
+        reply = await send(
+            self.url, "POST", "/attestation/challenge", body=canonical_bytes({"did": did})
+        )
         assert reply.status == 200, reply.said
         return bytes(libipld.decode_multibase("u" + str(reply.value["nonce"]))[1])
 
-    def report_data(self, holder: str, receiver: bytes, nonce: bytes, *, mode: ReceiverMode = "attested") -> bytes:
+    def report_data(
+        self, holder: str, receiver: bytes, nonce: bytes, *, mode: ReceiverMode = "attested"
+    ) -> bytes:
         """Return what a quote has to be bound to."""
-        return session_binding(nonce, self.node_did, parse_principal(holder), mode, receiver).report_data
+        return session_binding(
+            nonce, self.node_did, parse_principal(holder), mode, receiver
+        ).report_data
 
     def quote(
         self,
@@ -217,7 +234,9 @@ class Stage:
         mode: ReceiverMode = "attested",
     ) -> bytes:
         """Have the platform make a quote of a program."""
-        return self.platform.mint_quote(measurements_of(program), self.report_data(holder, receiver, nonce, mode=mode))
+        return self.platform.mint_quote(
+            measurements_of(program), self.report_data(holder, receiver, nonce, mode=mode)
+        )
 
     async def hand_in(
         self,
@@ -258,7 +277,12 @@ class Stage:
         nonce_text = libipld.encode_multibase("u", nonce)[1:]
         fact: Json = {"type": SESSION_FACT, "nonce": nonce_text, "bodyHash": canonical_hash(body)}
         token = key_token(
-            delegate.signer, self.node_did, {network: [DECRYPT]}, proofs=delegate.proofs, facts=[fact], ttl_s=ttl_s
+            delegate.signer,
+            self.node_did,
+            {network: [DECRYPT]},
+            proofs=delegate.proofs,
+            facts=[fact],
+            ttl_s=ttl_s,
         )
         return token, canonical_bytes(body)
 
@@ -269,7 +293,7 @@ class Stage:
         reply = await self.hand_in(delegate, network, nonce=nonce, quote=quote)
         assert reply.status == 200, reply.said
 
-    # --- release ---------------------------------------------------------------------------------------------------
+    # --- release ----------------------------------------------------------------------------------
 
     def decrypt(
         self,
@@ -305,12 +329,16 @@ class Stage:
         )
         return Decrypt(token=token, body=canonical_bytes(body), network=owner.network)
 
-    async def send_decrypt(self, request: Decrypt, route: Route = "route", *, token: str | None = None) -> Reply:
+    async def send_decrypt(
+        self, request: Decrypt, route: Route = "route", *, token: str | None = None
+    ) -> Reply:
         """Send a request on one of the two routes."""
         path = "/invoke" if route == "invoke" else network_path(request.network, "decrypt")
         return await send(self.url, "POST", path, token=token or request.token, body=request.body)
 
-    async def ask(self, delegate: Delegate, owner: Owner, route: Route = "route", **more: Any) -> Reply:
+    async def ask(
+        self, delegate: Delegate, owner: Owner, route: Route = "route", **more: Any
+    ) -> Reply:
         """Ask for the content key of the owner's secret."""
         return await self.send_decrypt(self.decrypt(delegate, owner, **more), route)
 

@@ -1,4 +1,5 @@
-"""A node in mode `permit`: the operator admits owners and removes them, under way and on every worker."""
+"""A node in mode `permit`: the operator admits owners and removes them, under way and on every
+worker."""
 
 import asyncio
 from collections.abc import Iterator
@@ -50,7 +51,9 @@ ENTROPY = CountingEntropy()
 async def change(stage: HeldStage, did: str, *, admits: bool) -> bool:
     """Admit or remove an owner."""
     store, owner = stage.services.store, parse_principal(did)
-    return await change_admission(store, owner, admits=admits, now=stage.clock.now(), entropy=ENTROPY)
+    return await change_admission(
+        store, owner, admits=admits, now=stage.clock.now(), entropy=ENTROPY
+    )
 
 
 async def admitted_pair(stage: HeldStage) -> tuple[Delegate, WalletSigner]:
@@ -61,13 +64,19 @@ async def admitted_pair(stage: HeldStage) -> tuple[Delegate, WalletSigner]:
     return who, wallet
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way is not creation_by_a_key], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "way", [way for way in WAYS if way is not creation_by_a_key], ids=lambda way: way.__name__
+)
 async def test_an_admitted_owner(tmp_path: Path, platform: SimulatedPlatform, way: Way) -> None:
-    """An admitted owner is hosted as in `auto`, in every way; a stranger beside it is not (ST14)."""
+    """An admitted owner is hosted as in `auto`, in every way; a stranger beside it is not
+    (ST14)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, wallet = await admitted_pair(stage)
         assert (await way(stage, who, wallet)).status == 200
-        assert (await hosted_in_all(stage), await has_network(stage, wallet)) == (1, way is sign_in_of_a_wallet)
+        assert (await hosted_in_all(stage), await has_network(stage, wallet)) == (
+            1,
+            way is sign_in_of_a_wallet,
+        )
         await way(stage, Delegate(), new_wallet())
         assert await hosted_in_all(stage) == 1
 
@@ -96,17 +105,24 @@ async def test_bounds_of_an_admitted_owner(tmp_path: Path, platform: SimulatedPl
 
 
 async def test_what_a_removal_leaves(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A removed owner gets nothing new; what is hosted is read and written on, by owner and grantees (ST14)."""
+    """A removed owner gets nothing new; what is hosted is read and written on, by owner and
+    grantees (ST14)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, wallet = await admitted_pair(stage)
         friend = Delegate()
         await put_of_a_key(stage, who, wallet)
-        friend.proofs = [await stage.register(who.grant(friend.did, {f"{own_space(who.did)}/kv": [GET, PUT]}))]
+        friend.proofs = [
+            await stage.register(who.grant(friend.did, {f"{own_space(who.did)}/kv": [GET, PUT]}))
+        ]
         assert await change(stage, who.did, admits=False)
         for one in (who, friend):
             value = {f"{own_space(who.did)}/kv/x": [PUT]}
-            assert (await stage.invoke(one.signer, value, proofs=one.proofs, body=b"more")).status == 200
-            reply = await stage.invoke(one.signer, {f"{own_space(who.did)}/kv/x": [GET]}, proofs=one.proofs)
+            assert (
+                await stage.invoke(one.signer, value, proofs=one.proofs, body=b"more")
+            ).status == 200
+            reply = await stage.invoke(
+                one.signer, {f"{own_space(who.did)}/kv/x": [GET]}, proofs=one.proofs
+            )
             assert reply.said == (200, "more")
         new = {f"{own_space(who.did, 'new')}/kv/x": [PUT]}
         assert (await stage.invoke(who.signer, new, body=b"x")).status >= 400
@@ -120,7 +136,9 @@ async def test_what_a_removal_leaves(tmp_path: Path, platform: SimulatedPlatform
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_removed_between_read_and_commit(tmp_path: Path, platform: SimulatedPlatform, way: Way) -> None:
+async def test_removed_between_read_and_commit(
+    tmp_path: Path, platform: SimulatedPlatform, way: Way
+) -> None:
     """What is removed after hosting was decided and before it is durable is not hosted (ST14)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, wallet = await admitted_pair(stage)
@@ -143,7 +161,8 @@ async def test_removed_between_read_and_commit(tmp_path: Path, platform: Simulat
 async def test_network_of_an_owner_removed_under_way(
     tmp_path: Path, platform: SimulatedPlatform, is_repeat: bool
 ) -> None:
-    """A sign-in for a network alone, whose owner is removed before it is durable, makes none, posted again either."""
+    """A sign-in for a network alone, whose owner is removed before it is durable, makes none,
+    posted again either."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         wallet, session = new_wallet(), Delegate()
         sign_in = wallet_token(wallet, session.did, {default_network(wallet): [CREATE_NETWORK]})
@@ -152,17 +171,21 @@ async def test_network_of_an_owner_removed_under_way(
         await change(stage, wallet.did, admits=True)
         waiting = stage.store.hold(puts_row(NETWORKS_PREFIX))
         reply = await meanwhile(
-            stage.post("/delegate", sign_in), waiting, lambda: change(stage, wallet.did, admits=False)
+            stage.post("/delegate", sign_in),
+            waiting,
+            lambda: change(stage, wallet.did, admits=False),
         )
         assert (reply.status, [type(outcome) for outcome in waiting.outcomes]) == (200, [Refused])
         assert not await has_network(stage, wallet)
 
 
-# --- processes: workers, the operator's command --------------------------------------------------------------------
+# --- processes: workers, the operator's command ---------------------------------------------------
 
 
 @pytest.fixture
-def closed_node(folder: Path, platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningNode]:
+def closed_node(
+    folder: Path, platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunningNode]:
     """A node in mode `permit` with two workers, whose store the operator's command finds."""
     if is_on_postgresql():
         monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(folder))
@@ -180,21 +203,39 @@ def test_who_is_removed_and_still_listed(
     else:
         asyncio.run(open_lmdb(tmp_path / "data").close())
     monkeypatch.setenv("SEALSPACE_HOSTING__LISTED", listed)
-    for command, said in (("remove", f"{listed}: hosting.listed still admits it"), ("list", f"listed: {listed}")):
-        assert main(["admin", "owners", command, "--data", data, *([listed] if command == "remove" else [])]) == 0
+    for command, said in (
+        ("remove", f"{listed}: hosting.listed still admits it"),
+        ("list", f"listed: {listed}"),
+    ):
+        assert (
+            main(
+                [
+                    "admin",
+                    "owners",
+                    command,
+                    "--data",
+                    data,
+                    *([listed] if command == "remove" else []),
+                ]
+            )
+            == 0
+        )
         assert said in capsys.readouterr().err
 
 
 async def owners(node: RunningNode, *arguments: str) -> int:
     """Run the operator's command in this process, while the node runs."""
-    return await asyncio.to_thread(main, ["admin", "owners", arguments[0], "--data", data_of(node), *arguments[1:]])
+    return await asyncio.to_thread(
+        main, ["admin", "owners", arguments[0], "--data", data_of(node), *arguments[1:]]
+    )
 
 
 @pytest.mark.slow
 async def test_the_operator_admits_and_removes_at_once(
     closed_node: RunningNode, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each worker heeds the operator's commands without being started anew, on either engine (ST14)."""
+    """Each worker heeds the operator's commands without being started anew, on either engine
+    (ST14)."""
     wallet, who = new_wallet(), new_key()
 
     async def hosts(name: str) -> list[bool]:
@@ -225,7 +266,8 @@ async def test_the_operator_admits_and_removes_at_once(
 
 
 async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """What changes who may have spaces is in the audit, once for each change; what changes nothing is not."""
+    """What changes who may have spaces is in the audit, once for each change; what changes nothing
+    is not."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         did = new_key().did
         changes = []
@@ -235,7 +277,9 @@ async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatfor
         assert changes == [True, False, True, False]
         records = await audit_records(stage.services.store)
         reported = [
-            (record.action, record.actor, record.subject) for record in records if record.action.startswith("owner.")
+            (record.action, record.actor, record.subject)
+            for record in records
+            if record.action.startswith("owner.")
         ]
         assert reported == [("owner.admitted", "operator", did), ("owner.removed", "operator", did)]
 
@@ -261,7 +305,9 @@ async def test_a_store_that_nobody_serves(
     if is_on_postgresql():
         monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(data))
     else:
-        assert await asyncio.to_thread(main, ["admin", "owners", "add", "--data", data, who.did]) == 5
+        assert (
+            await asyncio.to_thread(main, ["admin", "owners", "add", "--data", data, who.did]) == 5
+        )
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         assert (await put_of_a_key(stage, who, wallet)).status >= 400
     assert await asyncio.to_thread(main, ["admin", "owners", "add", "--data", data, who.did]) == 0

@@ -1,4 +1,5 @@
-"""What holders of keys, strangers and the host try against a runner's HTTPS API, its accounts and its jobs."""
+"""What holders of keys, strangers and the host try against a runner's HTTPS API, its accounts and
+its jobs."""
 
 import asyncio
 import json
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """A node and its parties; each test that needs a journal of its own starts a runner of its own."""
+    """A node and its parties; each test that needs a journal of its own starts a runner of its
+    own."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), price=PRICE)
         await staged.publish("echo", ECHO)
@@ -48,7 +50,7 @@ def edit(folder: Path, *statements: str) -> None:
     connection.close()
 
 
-# --- money ---------------------------------------------------------------------------------------------------------
+# --- money ----------------------------------------------------------------------------------------
 
 
 async def test_one_key_a_hundred_times_with_balance_for_one(
@@ -70,13 +72,20 @@ async def test_more_than_a_call_may_cost(stage: RunnerStage) -> None:
     """RN94: no header makes a call cost more than its key allows, or less than the shortest run."""
     key = await stage.key("echo", max_per_call=1500)
     for stated in ("1501", "999", "0", "-1000", "1500.0", "0x5dc", "٢", "9" * 15, "9" * 400):
-        status, answer = await stage.api("echo", key, X_Compute_Limit=stated.encode().decode("latin-1"))
-        assert status == 400 and answer["code"] in ("compute-limit", "key-per-call", "request-invalid"), answer
+        status, answer = await stage.api(
+            "echo", key, X_Compute_Limit=stated.encode().decode("latin-1")
+        )
+        assert status == 400 and answer["code"] in (
+            "compute-limit",
+            "key-per-call",
+            "request-invalid",
+        ), answer
     assert (await stage.api("echo", key))[1]["compute_cost"] == "1000"
 
 
 async def test_seconds_alone_have_a_price(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN94: where nothing but time costs something, a limit of nothing buys no run: it would have no bound of time."""
+    """RN94: where nothing but time costs something, a limit of nothing buys no run: it would have
+    no bound of time."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=Price(second=5))
         await runner.credit(5)
@@ -85,10 +94,12 @@ async def test_seconds_alone_have_a_price(stage: RunnerStage, tmp_path: Path) ->
             status, answer = await runner.api("echo", key, X_Compute_Limit=stated)
             assert (status, answer["code"]) == (400, "compute-limit")
         assert (await runner.api("echo", key, X_Compute_Limit="5"))[0] == 200
-        assert (await runner.api("echo", await runner.key("echo", max_per_call=0)))[1]["code"] == "compute-limit"
+        assert (await runner.api("echo", await runner.key("echo", max_per_call=0)))[1][
+            "code"
+        ] == "compute-limit"
 
 
-# --- jobs ----------------------------------------------------------------------------------------------------------
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 async def test_somebody_else_s_job(stage: RunnerStage) -> None:
@@ -108,7 +119,9 @@ async def test_somebody_else_s_job(stage: RunnerStage) -> None:
     for headers in (*others, {"X-Payment-Key": key}):
         async with stage.http.get(f"{stage.url}/calls/{job}", headers=headers) as answer:
             seen.append((answer.status, await answer.text()))
-    async with stage.http.get(f"{stage.url}/calls/{'0' * 32}", headers={"X-Payment-Key": key}) as answer:
+    async with stage.http.get(
+        f"{stage.url}/calls/{'0' * 32}", headers={"X-Payment-Key": key}
+    ) as answer:
         absent = (answer.status, await answer.text())
     assert seen[:-1] == [absent] * len(others) and absent[0] == 404
     assert seen[-1][0] == 200
@@ -116,7 +129,8 @@ async def test_somebody_else_s_job(stage: RunnerStage) -> None:
 
 
 async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN99: what had started failed and is paid back, what waited runs, what was answered stays; each once."""
+    """RN99: what had started failed and is paid back, what waited runs, what was answered stays;
+    each once."""
     sent: Any = {"input": 1, "async": True}
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -124,7 +138,8 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
         key = await runner.key(None, max_per_call=1000)
         done = (await runner.api("echo", key, sent))[1]["call_id"]
         answered = await runner.polled(done, key)
-        loops = [(await runner.api("loop", key, sent))[1]["call_id"]]  # of one payer one starts (RN162)
+        # of one payer one starts (RN162)
+        loops = [(await runner.api("loop", key, sent))[1]["call_id"]]
         now = asyncio.create_task(runner.api("loop", key))  # and one that waits for its answer
         waiting = [(await runner.api("echo", key, sent))[1]["call_id"] for _ in range(3)]
         async with asyncio.timeout(30):
@@ -154,39 +169,57 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
         assert (await runner.account())["charged"] == 4000
 
 
-async def test_a_key_that_is_revoked_while_its_call_waits(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN89: a call that was accepted before and starts after the revocation does not run, and costs nothing."""
+async def test_a_key_that_is_revoked_while_its_call_waits(
+    stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN89: a call that was accepted before and starts after the revocation does not run, and costs
+    nothing."""
     sent: Any = {"input": 1, "async": True}
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         await runner.credit(100_000)
-        other, key = await runner.key(None, max_per_call=1000), await runner.key(None, max_per_call=1000)
-        await runner.api("loop", other, sent)  # of one payer one starts, and the other waits (RN162)
+        other, key = (
+            await runner.key(None, max_per_call=1000),
+            await runner.key(None, max_per_call=1000),
+        )
+        # of one payer one starts, and the other waits (RN162)
+        await runner.api("loop", other, sent)
         job = (await runner.api("echo", key, sent))[1]["call_id"]
         nonce = key.rsplit(":", 2)[1]
         assert (await runner.signed("DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0] == 200
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         async with asyncio.timeout(30):
-            while (said := await runner.signed("GET", f"/calls/{job}", f"calls/{job}"))[1]["status"] == "pending":
+            while (said := await runner.signed("GET", f"/calls/{job}", f"calls/{job}"))[1][
+                "status"
+            ] == "pending":
                 pass
-        assert (said[1]["status"], said[1]["code"], said[1]["compute_cost"]) == ("failed", "key-refused", "0")
+        assert (said[1]["status"], said[1]["code"], said[1]["compute_cost"]) == (
+            "failed",
+            "key-refused",
+            "0",
+        )
         assert (await runner.account()) == {"balance": 100_000, "reserved": 0, "charged": 0}
 
 
-# --- the host ------------------------------------------------------------------------------------------------------
+# --- the host -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE api_keys SET sealed = (SELECT sealed FROM api_keys WHERE owner = '{eve}') WHERE owner = '{owner}'",
+        (
+            "UPDATE api_keys SET sealed = (SELECT sealed FROM api_keys WHERE owner = '{eve}') WHERE"
+            " owner = '{owner}'"
+        ),
         "UPDATE accounts SET balance = 10000000 WHERE owner = '{owner}'",
         "UPDATE OR REPLACE accounts SET owner = '{eve}' WHERE owner = '{owner}'",
     ],
     ids=range(3),
 )
-async def test_rows_that_the_host_edits_or_moves(stage: RunnerStage, tmp_path: Path, statement: str) -> None:
+async def test_rows_that_the_host_edits_or_moves(
+    stage: RunnerStage, tmp_path: Path, statement: str
+) -> None:
     """RN92: an edited key or account calls nothing; the runner goes on for others."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -202,7 +235,9 @@ async def test_rows_that_the_host_edits_or_moves(stage: RunnerStage, tmp_path: P
         await runner.credit(5000, owner="0x" + "2" * 40)
 
 
-async def test_a_revoked_key_whose_statement_is_sent_again(stage: RunnerStage, tmp_path: Path) -> None:
+async def test_a_revoked_key_whose_statement_is_sent_again(
+    stage: RunnerStage, tmp_path: Path
+) -> None:
     """RN91: a revocation outlives a restart."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -214,14 +249,29 @@ async def test_a_revoked_key_whose_statement_is_sent_again(stage: RunnerStage, t
         assert (await runner.api("echo", key))[1]["code"] == "key-refused"
 
 
-# --- names ---------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
-ODD = ("\0", "\n", "a\0b", "x' OR '1'='1", "../../keys", "%2e%2e", "a/b", ".", "..", "🦭", "a" * 5000, "%", "'; DROP--")
+ODD = (
+    "\0",
+    "\n",
+    "a\0b",
+    "x' OR '1'='1",
+    "../../keys",
+    "%2e%2e",
+    "a/b",
+    ".",
+    "..",
+    "🦭",
+    "a" * 5000,
+    "%",
+    "'; DROP--",
+)
 
 
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
 async def test_odd_names(stage: RunnerStage, odd: str) -> None:
-    """A NUL, a line end, a statement or a path in any name is refused, without a failure of the runner."""
+    """A NUL, a line end, a statement or a path in any name is refused, without a failure of the
+    runner."""
     key, address = await stage.key(None), quote(odd, safe="")
     base, developer = stage.url, quote(stage.developer, safe=":")
     for method, path in (
@@ -232,11 +282,17 @@ async def test_odd_names(stage: RunnerStage, odd: str) -> None:
         ("GET", f"/receipts/{address}"),
     ):
         request = stage.http.request(
-            method, yarl.URL(base + path, encoded=True), data=b'{"input": 1}', headers={"X-Payment-Key": key}
+            method,
+            yarl.URL(base + path, encoded=True),
+            data=b'{"input": 1}',
+            headers={"X-Payment-Key": key},
         )
         async with request as said:
             assert 400 <= said.status < 500, (path, said.status)
-    for members in ({"version_key": odd}, {"secrets_ref": {"profile": odd, "account_id": stage.developer}}):
+    for members in (
+        {"version_key": odd},
+        {"secrets_ref": {"profile": odd, "account_id": stage.developer}},
+    ):
         status, answer = await stage.api("echo", key, {"input": 1, **members})
         assert status in (400, 403) and answer["code"] in ("request-invalid", "bad-profile"), answer
     status, answer = await stage.api("echo", key, {"input": odd})
@@ -247,20 +303,29 @@ async def test_odd_names(stage: RunnerStage, odd: str) -> None:
         assert status == 400 and answer["code"] == "key-malformed"
 
 
-async def test_a_key_leaves_no_trace(stage: RunnerStage, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No log and no file of the runner contains the secret of a key, an input or an output, whatever came of a call."""
+async def test_a_key_leaves_no_trace(
+    stage: RunnerStage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No log and no file of the runner contains the secret of a key, an input or an output,
+    whatever came of a call."""
     caplog.set_level(logging.DEBUG)
     canary = "the canary of this call"
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         await runner.credit(100_000)
         key = await runner.key("echo")
-        for body in ({"input": canary}, {"input": canary, "async": True}, {"input": canary, "x": 1}):
+        for body in (
+            {"input": canary},
+            {"input": canary, "async": True},
+            {"input": canary, "x": 1},
+        ):
             _, answer = await runner.api("echo", key, body)
             if answer.get("status") == "pending":
                 assert canary in json.dumps(await runner.polled(answer["call_id"], key))
         await runner.api("echo", key + "0")
-        files = {path: path.read_bytes() for path in (tmp_path / "runner").rglob("*") if path.is_file()}
+        files = {
+            path: path.read_bytes() for path in (tmp_path / "runner").rglob("*") if path.is_file()
+        }
     secret = key.rpartition(":")[2]
     assert any(path.name == "journal.sqlite" for path in files)
     for text in (secret, canary):

@@ -27,7 +27,9 @@ pytestmark = pytest.mark.slow
 async def granted(stage: Stage) -> tuple[Owner, Delegate]:
     """An owner and a backend with a grant that approves code."""
     owner, delegate = await stage.owner(), Delegate()
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     return owner, delegate
 
 
@@ -57,11 +59,14 @@ async def test_a_quote_for_another_receiver_key_is_refused(stage: Stage) -> None
 
 
 async def test_the_receiver_mode_is_part_of_the_quote(stage: Stage) -> None:
-    """A delegate claims mode `signed`, which takes any receiver key, for a quote of mode `attested`."""
+    """A delegate claims mode `signed`, which takes any receiver key, for a quote of mode
+    `attested`."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")).status == 403
+    assert (
+        await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")
+    ).status == 403
 
 
 async def test_mode_signed_needs_every_policy_s_word(stage: Stage) -> None:
@@ -69,17 +74,22 @@ async def test_mode_signed_needs_every_policy_s_word(stage: Stage) -> None:
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, mode="signed")
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")).status == 200
+    assert (
+        await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")
+    ).status == 200
     assert (await stage.ask(delegate, owner)).said == refused("receiver")
 
 
 async def test_a_challenge_serves_once_anywhere(stage: Stage) -> None:
-    """A nonce is used again with a new quote: on the same worker, on the other one, for another network's grant."""
+    """A nonce is used again with a new quote: on the same worker, on the other one, for another
+    network's grant."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
     with stage.only(0):
-        assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+        assert (
+            await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        ).status == 200
         assert code_of(await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)) == (
             409,
             "challenge-used",
@@ -94,8 +104,13 @@ async def test_a_failed_quote_uses_the_challenge_up(stage: Stage) -> None:
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     good = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=good[:-1])).status == 403
-    assert code_of(await stage.hand_in(delegate, owner.network, nonce=nonce, quote=good)) == (409, "challenge-used")
+    assert (
+        await stage.hand_in(delegate, owner.network, nonce=nonce, quote=good[:-1])
+    ).status == 403
+    assert code_of(await stage.hand_in(delegate, owner.network, nonce=nonce, quote=good)) == (
+        409,
+        "challenge-used",
+    )
 
 
 async def test_a_challenge_belongs_to_who_asked(stage: Stage) -> None:
@@ -111,9 +126,19 @@ async def test_a_challenge_cannot_be_made_up(stage: Stage) -> None:
     """A nonce with a later expiry, a flipped bit, or none of the node's at all."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
-    later = nonce[:16] + (int.from_bytes(nonce[16:20], "big") + 3600).to_bytes(4, "big") + nonce[20:]
-    for forged in (later, bytes([nonce[0] ^ 1]) + nonce[1:], nonce[:-1] + bytes([nonce[-1] ^ 1]), bytes(32), b""):
-        quote = stage.quote(delegate.did, delegate.receiver.public_key, forged.ljust(32, b"\0")[:32])
+    later = (
+        nonce[:16] + (int.from_bytes(nonce[16:20], "big") + 3600).to_bytes(4, "big") + nonce[20:]
+    )
+    for forged in (
+        later,
+        bytes([nonce[0] ^ 1]) + nonce[1:],
+        nonce[:-1] + bytes([nonce[-1] ^ 1]),
+        bytes(32),
+        b"",
+    ):
+        quote = stage.quote(
+            delegate.did, delegate.receiver.public_key, forged.ljust(32, b"\0")[:32]
+        )
         reply = await stage.hand_in(delegate, owner.network, nonce=forged, quote=quote)
         assert reply.status in (400, 403), reply.said
 
@@ -122,8 +147,23 @@ async def test_one_flipped_bit_anywhere_in_the_quote(stage: Stage) -> None:
     """A bit of header, body, signature, quoting enclave or certificates is flipped."""
     owner, delegate = await granted(stage)
     size_bytes = len(stage.quote(delegate.did, delegate.receiver.public_key, bytes(32)))
-    # Header, SVN, measurements, attributes, report data, both signatures, quoting enclave, certificates.
-    places = (2, 30, 48 + 8, 48 + 120, 48 + 136, 48 + 328, 48 + 530, 640, 700, 800, 1100, 1300, size_bytes - 400)
+    # Header, SVN, measurements, attributes, report data, both signatures, quoting enclave,
+    # certificates.
+    places = (
+        2,
+        30,
+        48 + 8,
+        48 + 120,
+        48 + 136,
+        48 + 328,
+        48 + 530,
+        640,
+        700,
+        800,
+        1100,
+        1300,
+        size_bytes - 400,
+    )
     for place in places:
         nonce = await stage.nonce(delegate.did)
         quote = bytearray(stage.quote(delegate.did, delegate.receiver.public_key, nonce))
@@ -146,52 +186,69 @@ async def test_a_debug_domain_opens_nothing(stage: Stage) -> None:
 
 
 async def test_collateral_of_the_caller_is_not_taken(stage: Stage) -> None:
-    """An attacker with a platform of their own sends a quote with the collateral that makes it good."""
+    """An attacker with a platform of their own sends a quote with the collateral that makes it
+    good."""
     owner, delegate = await granted(stage)
     mine = SimulatedPlatform.from_seed(b"a platform of the attacker")
     nonce = await stage.nonce(delegate.did)
     bound = stage.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = mine.mint_quote(measurements_of("approved"), bound)
     for member in ("collateral", "tcbInfo", "trustRoot"):
-        reply = await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more={member: "{}"})
+        reply = await stage.hand_in(
+            delegate, owner.network, nonce=nonce, quote=quote, more={member: "{}"}
+        )
         assert code_of(reply) == (400, "request-malformed")
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status in (403, 503)
+    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status in (
+        403,
+        503,
+    )
     assert (await stage.ask(delegate, owner)).said == refused("not_attested")
 
 
 async def test_a_session_s_token_is_bound_to_its_body(stage: Stage) -> None:
-    """Somebody on the way exchanges the body under the delegate's token, or uses the token for a key."""
+    """Somebody on the way exchanges the body under the delegate's token, or uses the token for a
+    key."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
     token, body = stage.session_request(delegate, owner.network, nonce=nonce, quote=quote)
     other = body.replace(
-        base64_of(delegate.receiver.public_key).encode(), base64_of(Delegate().receiver.public_key).encode()
+        base64_of(delegate.receiver.public_key).encode(),
+        base64_of(Delegate().receiver.public_key).encode(),
     )
     swapped = await send(stage.url, "POST", "/attestation/sessions", token=token, body=other)
     assert code_of(swapped) == (403, "session-not-bound")
     request = stage.decrypt(owner.session, owner)
     reply = await stage.send_decrypt(request, token=token)
-    assert reply.said == (400, "decrypt request body is malformed: missing encryption invocation facts")
+    assert reply.said == (
+        400,
+        "decrypt request body is malformed: missing encryption invocation facts",
+    )
 
 
 async def test_an_outsider_s_quote_is_not_looked_at(stage: Stage) -> None:
-    """Somebody without any grant, with a revoked grant, or with a token for another node hands in a good quote."""
+    """Somebody without any grant, with a revoked grant, or with a token for another node hands in a
+    good quote."""
     owner, delegate = await granted(stage)
     outsider = Delegate()
     nonce = await stage.nonce(outsider.did)
     quote = stage.quote(outsider.did, outsider.receiver.public_key, nonce)
     for proofs in ([], delegate.proofs):
         outsider.proofs = proofs
-        assert (await stage.hand_in(outsider, owner.network, nonce=nonce, quote=quote)).status == 401
+        assert (
+            await stage.hand_in(outsider, owner.network, nonce=nonce, quote=quote)
+        ).status == 401
     await owner.client.delegations.revoke_by_wallet(ids(*delegate.proofs)[0], owner.wallet)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
     assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 401
 
 
-async def test_mode_everyone_lets_nobody_in_in_person(folder: Path, platform: SimulatedPlatform) -> None:
-    """On a node where nobody is in person, the owner's session, and a wallet's, ask for a key without evidence."""
+async def test_mode_everyone_lets_nobody_in_in_person(
+    folder: Path, platform: SimulatedPlatform
+) -> None:
+    """On a node where nobody is in person, the owner's session, and a wallet's, ask for a key
+    without evidence."""
     with running_node(folder, "--attestation", "everyone", platform=platform) as node:
         async with AsyncExitStack() as clients:
             stage = await stage_on(node.url, platform, clients)

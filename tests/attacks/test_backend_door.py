@@ -29,7 +29,12 @@ def _surface(platform: SimulatedPlatform) -> BackendSurface:
     return BackendSurface(
         Domain(platform, measurements_of("approved")),
         did=key_session(bytes(32)).did,
-        manifest={"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}},
+        manifest={
+            "app_id": "com.example",
+            "name": "Notes",
+            "defaults": False,
+            "secrets": {"API_KEY": True},
+        },
         on_grant=take_up,
     )
 
@@ -43,17 +48,24 @@ async def _connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
         writer.close()
 
 
-async def test_half_a_grant_is_not_held_for_ever(platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_half_a_grant_is_not_held_for_ever(
+    platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who sends a part of a grant and waits is answered when the time for it is over (AT57)."""
     monkeypatch.setattr(publishing, "BODY_S", 0.1)
-    async with serving(_surface(platform)) as url, _connected(url) as (reader, writer), asyncio.timeout(AT_ONCE_S):
+    async with (
+        serving(_surface(platform)) as url,
+        _connected(url) as (reader, writer),
+        asyncio.timeout(AT_ONCE_S),
+    ):
         head = f"POST {GRANTS_PATH} HTTP/1.1\r\nHost: backend\r\nContent-Length: 1000\r\n\r\n"
         writer.write(head.encode() + b"{")
         assert b" 408 " in await reader.readline()
 
 
 async def test_a_packed_grant_is_not_unpacked(platform: SimulatedPlatform) -> None:
-    """The example backend reads bodies as they are sent: a packed one is no grant, however small or large (AT57)."""
+    """The example backend reads bodies as they are sent: a packed one is no grant, however small or
+    large (AT57)."""
     sent: list[bytes] = []
 
     async def note(request: web.Request) -> web.Response:

@@ -1,4 +1,5 @@
-"""What a page in somebody's browser may do: call the node as any client does, and neither more nor in its name."""
+"""What a page in somebody's browser may do: call the node as any client does, and neither more nor
+in its name."""
 
 import json
 import re
@@ -25,11 +26,27 @@ _FORBIDDEN = re.compile(
 )
 # What a page may read without being told (Fetch, "CORS-safelisted response-header name").
 _SAFE = frozenset(
-    ("cache-control", "content-language", "content-length", "content-type", "expires", "last-modified", "pragma")
+    (
+        "cache-control",
+        "content-language",
+        "content-length",
+        "content-type",
+        "expires",
+        "last-modified",
+        "pragma",
+    )
 )
 # What the recorded answers carry for the connection or the browser, and no SDK reads.
 _UNREAD = frozenset(
-    ("connection", "date", "permissions-policy", "server", "x-content-type-options", "x-frame-options", "vary")
+    (
+        "connection",
+        "date",
+        "permissions-policy",
+        "server",
+        "x-content-type-options",
+        "x-frame-options",
+        "vary",
+    )
 )
 
 VALUE = b"<script>alert(1)</script>"
@@ -71,7 +88,8 @@ def _names(text: str) -> list[str]:
 
 
 def _may_send(preflight: Reply, method: str, names: Sequence[str]) -> bool:
-    """What a browser decides by the answer to a preflight, for a request without credentials (Fetch, 4.8 and 4.10)."""
+    """What a browser decides by the answer to a preflight, for a request without credentials
+    (Fetch, 4.8 and 4.10)."""
     allowed = preflight.headers
     methods = _names(allowed.get("access-control-allow-methods", ""))
     headers = _names(allowed.get("access-control-allow-headers", ""))
@@ -104,41 +122,73 @@ def _calls() -> Iterator[tuple[Exchange, list[str]]]:
 
 @pytest.mark.shared
 async def test_a_page_of_any_origin_calls_what_the_sdk_calls(stage: Stage) -> None:
-    """Whatever the JavaScript SDK sends a browser lets a page send, and it lets the page read the answer (wire 5.2)."""
+    """Whatever the JavaScript SDK sends a browser lets a page send, and it lets the page read the
+    answer (wire 5.2)."""
     calls = list(_calls())
     for exchange, names in calls:
         method, path = exchange.request.method, exchange.request.path
-        asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": ",".join(names)}
+        asked = {
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": ",".join(names),
+        }
         preflight = await send(stage.url, "OPTIONS", path, headers={"Origin": ORIGIN, **asked})
         assert _may_send(preflight, method, names), (method, path, names, preflight.headers)
         sent = {name: text for name, text in exchange.request.headers if name in names}
-        answer = await send(stage.url, method, path, headers={"Origin": ORIGIN, **sent}, body=exchange.request.body)
-        assert answer.headers.get("access-control-allow-origin") in ("*", ORIGIN), (method, path, answer.said)
-        read = {name for name, _ in exchange.answer.headers} - _UNREAD | {"tinycloud-trace-id", "etag"}
+        answer = await send(
+            stage.url, method, path, headers={"Origin": ORIGIN, **sent}, body=exchange.request.body
+        )
+        assert answer.headers.get("access-control-allow-origin") in ("*", ORIGIN), (
+            method,
+            path,
+            answer.said,
+        )
+        read = {name for name, _ in exchange.answer.headers} - _UNREAD | {
+            "tinycloud-trace-id",
+            "etag",
+        }
         assert [name for name in read if not _may_read(answer.headers, name)] == []
     assert len(calls) > 10
 
 
 async def test_the_operator_is_closed_to_pages(folder: Path) -> None:
-    """No page of another origin reads what the operator is told, or the metrics, whatever pages may do otherwise."""
-    environment = {"SEALSPACE_ADMIN__SECRET": "operator", "SEALSPACE_METRICS__LISTEN": "127.0.0.1:0"}
+    """No page of another origin reads what the operator is told, or the metrics, whatever pages may
+    do otherwise."""
+    environment = {
+        "SEALSPACE_ADMIN__SECRET": "operator",
+        "SEALSPACE_METRICS__LISTEN": "127.0.0.1:0",
+    }
     asked = {
         "Origin": ORIGIN,
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "authorization",
     }
     with running_node(folder, "--cors", workers=1, environment=environment) as node:
-        paths = [f"/admin/{rest}" for rest in ("quota", "quota/", "quota/x", "usage", "%75sage", "nothing")]
-        paths += [route.path for route in ROUTES if route.path.startswith("/admin") and "{" not in route.path]
+        paths = [
+            f"/admin/{rest}"
+            for rest in ("quota", "quota/", "quota/x", "usage", "%75sage", "nothing")
+        ]
+        paths += [
+            route.path
+            for route in ROUTES
+            if route.path.startswith("/admin") and "{" not in route.path
+        ]
         for path in (*paths, "/%61dmin/usage"):
             for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
                 for token in ("Bearer operator", "Bearer wrong", None):
                     body = b'{"limit_bytes":1}' if method == "PUT" else None
-                    reply = await send(node.url, method, path, token=token, headers=asked, body=body)
-                    assert [name for name in reply.headers if name.startswith("access-control")] == [], (method, path)
-        reported = await send(node.url, "GET", "/admin/usage", token="Bearer operator", headers=asked)
+                    reply = await send(
+                        node.url, method, path, token=token, headers=asked, body=body
+                    )
+                    assert [
+                        name for name in reply.headers if name.startswith("access-control")
+                    ] == [], (method, path)
+        reported = await send(
+            node.url, "GET", "/admin/usage", token="Bearer operator", headers=asked
+        )
         assert (reported.status, json.loads(reported.text)["count"]) == (200, 0)
-        assert (await send(node.url, "GET", "/info", headers=asked)).headers["access-control-allow-origin"] == "*"
+        assert (await send(node.url, "GET", "/info", headers=asked)).headers[
+            "access-control-allow-origin"
+        ] == "*"
         scraped = node.wait_for(r'"url": ?"(http://127\.0\.0\.1:\d+)/metrics"').group(1)
         numbers = await send(scraped, "GET", "/metrics", headers={"Origin": ORIGIN})
         assert numbers.status == 200
@@ -146,13 +196,19 @@ async def test_the_operator_is_closed_to_pages(folder: Path) -> None:
 
 
 async def test_no_value_is_a_page_of_the_nodes_origin(folder: Path) -> None:
-    """A public or signed value is shown under a type that runs nothing; on `/invoke` as it was stored (wire 5.10)."""
-    with running_node(folder, workers=1, environment={"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}) as node:
+    """A public or signed value is shown under a type that runs nothing; on `/invoke` as it was
+    stored (wire 5.10)."""
+    with running_node(
+        folder, workers=1, environment={"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}
+    ) as node:
         outsider = new_key()
         space = f"tinycloud:{outsider.did.removeprefix('did:')}:public"
         for stored, shown in STORED_AND_SHOWN.items():
             await _put(node.url, outsider, space, stored)
-            for answer in (await _opened(node.url, outsider, space), await _signed(node.url, outsider, space)):
+            for answer in (
+                await _opened(node.url, outsider, space),
+                await _signed(node.url, outsider, space),
+            ):
                 for reply in answer:
                     assert reply.headers["content-type"] == shown, (stored, reply.status)
                     assert reply.headers["x-content-type-options"] == "nosniff"
@@ -165,7 +221,9 @@ async def test_no_value_is_a_page_of_the_nodes_origin(folder: Path) -> None:
 async def _put(url: str, signer: Ed25519Signer, space: str, stored: str | None) -> None:
     token = key_token(signer, signer.did, {f"{space}/kv/a": [PUT]})
     typed = {} if stored is None else {"Content-Type": stored}
-    assert (await send(url, "POST", "/invoke", token=token, body=VALUE, headers=typed)).status == 200
+    assert (
+        await send(url, "POST", "/invoke", token=token, body=VALUE, headers=typed)
+    ).status == 200
 
 
 async def _opened(url: str, signer: Ed25519Signer, space: str) -> list[Reply]:

@@ -1,4 +1,5 @@
-"""Addresses in other spellings: of IPv4 with `::ffff:` in front, on a socket of both families; with a port behind."""
+"""Addresses in other spellings: of IPv4 with `::ffff:` in front, on a socket of both families; with
+a port behind."""
 
 import socket
 from contextlib import ExitStack
@@ -29,15 +30,24 @@ def _has_both() -> bool:
 
 @pytest.mark.skipif(not _has_both(), reason="no socket here listens on both families")
 async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
-    """Clients behind a trusted proxy of IPv4 are counted apart, and its connections are not one client's."""
-    http = Http(host="::", port=0, drain_s=0, trusted_proxies=("127.0.0.1",), connections_per_client=2)
-    config = Config(http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2))
+    """Clients behind a trusted proxy of IPv4 are counted apart, and its connections are not one
+    client's."""
+    http = Http(
+        host="::", port=0, drain_s=0, trusted_proxies=("127.0.0.1",), connections_per_client=2
+    )
+    config = Config(
+        http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2)
+    )
     async with embedded_node(config, clock=FixedClock(SystemClock().now())) as node:
         port = urlsplit(node.url).port or 0
         url = f"http://127.0.0.1:{port}"
         statuses = {
             client: [
-                (await send(url, "POST", "/invoke", token="none", headers={"X-Forwarded-For": client})).status
+                (
+                    await send(
+                        url, "POST", "/invoke", token="none", headers={"X-Forwarded-For": client}
+                    )
+                ).status
                 for _ in range(3)
             ]
             for client in ("192.0.2.1", "192.0.2.2")
@@ -49,14 +59,27 @@ async def test_a_proxy_is_known_under_either_address(tmp_path: Path) -> None:
             assert (await send(url, "GET", "/info")).status == 200
 
 
-@pytest.mark.parametrize("spelling", ["192.0.2.1:{}", "[2001:db8::1]:{}", "192.0.2.1:{}, 127.0.0.1:99"])
+@pytest.mark.parametrize(
+    "spelling", ["192.0.2.1:{}", "[2001:db8::1]:{}", "192.0.2.1:{}, 127.0.0.1:99"]
+)
 async def test_a_port_makes_no_other_client(tmp_path: Path, spelling: str) -> None:
-    """A proxy forwards addresses with the port of each connection: they are one client, and the proxy none."""
+    """A proxy forwards addresses with the port of each connection: they are one client, and the
+    proxy none."""
     http = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
-    config = Config(http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2))
+    config = Config(
+        http=http, store=store_at(tmp_path), limits=Limits(unauthenticated_per_minute=2)
+    )
     async with embedded_node(config, clock=FixedClock(SystemClock().now())) as node:
         replies = [
-            (await send(node.url, "POST", "/invoke", token="none", headers={"X-Forwarded-For": spelling.format(port)}))
+            (
+                await send(
+                    node.url,
+                    "POST",
+                    "/invoke",
+                    token="none",
+                    headers={"X-Forwarded-For": spelling.format(port)},
+                )
+            )
             for port in range(5000, 5003)
         ]
         assert [reply.status for reply in replies] == [401, 401, 429]

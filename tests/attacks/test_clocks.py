@@ -48,8 +48,11 @@ class Node:
     housekeeper: Housekeeper
 
     async def do_housekeeping(self) -> bool:
-        """Take the turns that are due each minute; tell whether this node did what one does for all."""
-        await do_housekeeping(self.connections, DatabaseClock(self.clock), longest_life_s=LONGEST_LIFE_S)
+        """Take the turns that are due each minute; tell whether this node did what one does for
+        all."""
+        await do_housekeeping(
+            self.connections, DatabaseClock(self.clock), longest_life_s=LONGEST_LIFE_S
+        )
         return await self.housekeeper.turn()
 
     def token(self, owner: Ed25519Signer, ability: str, *, life_s: float) -> str:
@@ -85,22 +88,32 @@ class Cluster:
 
     async def repeats(self) -> list[tuple[int, str]]:
         """Ask again for everything that was used and is in time; return the answers."""
-        return [(await node.ask(token)).said for ends_at, node, token in self.used if ends_at > node.clock.now()]
+        return [
+            (await node.ask(token)).said
+            for ends_at, node, token in self.used
+            if ends_at > node.clock.now()
+        ]
 
     async def oldest_claim_s(self) -> float:
         """How long ago the oldest claim that is kept was over."""
-        rows = await self.database.run("select k from sealspace_claims where k < $1 order by k limit 1", [b"\xff"])
+        rows = await self.database.run(
+            "select k from sealspace_claims where k < $1 order by k limit 1", [b"\xff"]
+        )
         return self.right.clock.now() - 60 * int.from_bytes(rows[0][0][:4], "big")
 
 
 @asynccontextmanager
-async def node_on(url: str, folder: Path, keyring: Keyring, clock: FixedClock) -> AsyncIterator[Node]:
+async def node_on(
+    url: str, folder: Path, keyring: Keyring, clock: FixedClock
+) -> AsyncIterator[Node]:
     """Run a node on a database until the block ends; it keeps house when it is told to."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder), url=url))
     async with AsyncExitStack() as opened:
         store = open_postgres(url, clock=clock)
         opened.push_async_callback(store.close)
-        services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=SystemEntropy())
+        services = await claim_store(
+            config, store=store, keyring=keyring, clock=clock, entropy=SystemEntropy()
+        )
         bound = bind_socket("127.0.0.1", 0)
         listener = await start_listener(build_app(services), bound, config.http)
         opened.push_async_callback(listener.stop)
@@ -117,16 +130,27 @@ async def cluster_of(folder: Path, *, ahead_s: float) -> AsyncIterator[Cluster]:
     set_database(now)
     async with AsyncExitStack() as opened:
         opened.enter_context(no_housekeeping())  # but that of the test
-        right = await opened.enter_async_context(node_on(url, folder / "right", keyring, FixedClock(now)))
-        wrong = await opened.enter_async_context(node_on(url, folder / "wrong", keyring, FixedClock(now + ahead_s)))
+        right = await opened.enter_async_context(
+            node_on(url, folder / "right", keyring, FixedClock(now))
+        )
+        wrong = await opened.enter_async_context(
+            node_on(url, folder / "wrong", keyring, FixedClock(now + ahead_s))
+        )
         yield Cluster(right, wrong, right.connections, set_database)
 
 
 @needs_postgres()
-@pytest.mark.parametrize("wrong_is_first", [True, False], ids=["the wrong one first", "the right one first"])
-@pytest.mark.parametrize("ahead_s", [5 * MINUTE_S, YEAR_S, -4 * MINUTE_S], ids=["5 min", "1 year", "4 min behind"])
-async def test_one_wrong_clock_locks_nobody_out(tmp_path: Path, ahead_s: float, wrong_is_first: bool) -> None:
-    """Whoever comes first to keep house, no good token is refused, no used one taken, and house is kept (ST4, ST9)."""
+@pytest.mark.parametrize(
+    "wrong_is_first", [True, False], ids=["the wrong one first", "the right one first"]
+)
+@pytest.mark.parametrize(
+    "ahead_s", [5 * MINUTE_S, YEAR_S, -4 * MINUTE_S], ids=["5 min", "1 year", "4 min behind"]
+)
+async def test_one_wrong_clock_locks_nobody_out(
+    tmp_path: Path, ahead_s: float, wrong_is_first: bool
+) -> None:
+    """Whoever comes first to keep house, no good token is refused, no used one taken, and house is
+    kept (ST4, ST9)."""
     owner = new_key()
     async with cluster_of(tmp_path, ahead_s=ahead_s) as cluster:
         right, wrong = cluster.right, cluster.wrong
@@ -141,7 +165,8 @@ async def test_one_wrong_clock_locks_nobody_out(tmp_path: Path, ahead_s: float, 
             repeats = await cluster.repeats()
             assert len(repeats) >= 4
             assert {status for status, _ in repeats} == {409}
-            assert ahead_s < 0 or set(repeats) == {DUPLICATE}  # one behind asks for what the store has forgotten
+            # one behind asks for what the store has forgotten
+            assert ahead_s < 0 or set(repeats) == {DUPLICATE}
             assert kept == {right.url: True, wrong.url: False}
         assert await cluster.oldest_claim_s() < 5 * MINUTE_S
 
@@ -161,14 +186,16 @@ async def test_a_token_that_the_store_forgot_is_reported_why(tmp_path: Path) -> 
 
 @needs_postgres()
 async def test_a_floor_that_a_wrong_clock_raised_is_lowered(tmp_path: Path) -> None:
-    """What an earlier version left ahead of the time refuses tokens for no longer than what it forgot could be used."""
+    """What an earlier version left ahead of the time refuses tokens for no longer than what it
+    forgot could be used."""
     owner = new_key()
     async with cluster_of(tmp_path, ahead_s=0.0) as cluster:
         right = cluster.right
         assert (await right.ask(right.token(owner, PUT, life_s=60), body=b"value")).status == 200
         floor = (int(right.clock.now() + YEAR_S) // 60).to_bytes(4, "big")
         await right.connections.run(
-            "insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)", [CLAIM_FLOOR_KEY, bytes(16), floor]
+            "insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)",
+            [CLAIM_FLOOR_KEY, bytes(16), floor],
         )
         cluster.used.clear()
         for _ in range(6):
@@ -180,11 +207,13 @@ async def test_a_floor_that_a_wrong_clock_raised_is_lowered(tmp_path: Path) -> N
 
 
 async def test_a_revoked_grant_outlives_a_clock_that_stood_ahead(held: HeldStage) -> None:
-    """A node whose clock stood a year ahead for an hour forgets no revocation: the grant stays revoked (ST11)."""
+    """A node whose clock stood a year ahead for an hour forgets no revocation: the grant stays
+    revoked (ST11)."""
     owner, delegate = await held.owner(), new_key()
     grants = {f"{owner.space()}/kv/a": [GET]}
     grant = await held.register(owner.grant(delegate.did, grants, ttl_s=3600))
-    assert (await held.invoke(delegate, grants, proofs=[grant])).status == 404  # it stands: no value yet
+    # it stands: no value yet
+    assert (await held.invoke(delegate, grants, proofs=[grant])).status == 404
     await owner.client.delegations.revoke_by_wallet(token_id(grant), owner.wallet)
     housekeeper = Housekeeper(held.services)
     assert await housekeeper.turn()

@@ -61,8 +61,11 @@ async def remove(stage: HeldStage, owner: str) -> None:
 
 
 @pytest.mark.parametrize("hosting", CLOSED.values(), ids=CLOSED)
-async def test_a_network_of_an_outsider(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
-    """A stranger, and a key that a strange wallet sends, leave no network on a closed node (EN32)."""
+async def test_a_network_of_an_outsider(
+    tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
+) -> None:
+    """A stranger, and a key that a strange wallet sends, leave no network on a closed node
+    (EN32)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         outsider, wallet = Delegate(), new_wallet()
         own, walleted = f"urn:tinycloud:encryption:{outsider.did}:n", default_network(wallet)
@@ -73,7 +76,9 @@ async def test_a_network_of_an_outsider(tmp_path: Path, platform: SimulatedPlatf
 
 
 @pytest.mark.parametrize("mode", CLOSED)
-async def test_a_network_of_an_owner_who_is_let_in(tmp_path: Path, platform: SimulatedPlatform, mode: str) -> None:
+async def test_a_network_of_an_owner_who_is_let_in(
+    tmp_path: Path, platform: SimulatedPlatform, mode: str
+) -> None:
     """An owner who is listed or admitted creates networks, and so does whoever holds their word."""
     wallet = new_wallet()
     hosting = Hosting(mode="permit", listed=(wallet.did,)) if mode == "listed" else CLOSED[mode]
@@ -86,8 +91,11 @@ async def test_a_network_of_an_owner_who_is_let_in(tmp_path: Path, platform: Sim
         assert (await create(stage, helper, network)).said == (409, "network already exists")
 
 
-async def test_a_removal_between_reading_and_writing(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """The operator removes the owner while the network is on its way into the store: none is made (EN32)."""
+async def test_a_removal_between_reading_and_writing(
+    tmp_path: Path, platform: SimulatedPlatform
+) -> None:
+    """The operator removes the owner while the network is on its way into the store: none is made
+    (EN32)."""
     async with hosting_stage(tmp_path, platform, CLOSED["permit"]) as stage:
         wallet = new_wallet()
         network = default_network(wallet).replace(":default", ":more")

@@ -1,4 +1,5 @@
-"""Collateral from an untrusted mirror: revocation lists that the PCK authority never signed, and older lists."""
+"""Collateral from an untrusted mirror: revocation lists that the PCK authority never signed, and
+older lists."""
 
 import json
 from dataclasses import replace
@@ -26,21 +27,30 @@ FAMILY = b"family"
 
 
 def without_authority(document: bytes) -> bytes:
-    """The same document as careless mirrors write it: with the TCB signer in place of the PCK authority."""
+    """The same document as careless mirrors write it: with the TCB signer in place of the PCK
+    authority."""
     members = json.loads(document)
-    return json.dumps({**members, "pck_crl_issuer_chain": members["tcb_info_issuer_chain"]}).encode()
+    return json.dumps(
+        {**members, "pck_crl_issuer_chain": members["tcb_info_issuer_chain"]}
+    ).encode()
 
 
 def respelled(name: x509.Name) -> x509.Name:
     """The same name in another encoding of its texts."""
-    return x509.Name([x509.NameAttribute(one.oid, one.value, _ASN1Type.PrintableString) for one in name])
+    return x509.Name(
+        [x509.NameAttribute(one.oid, one.value, _ASN1Type.PrintableString) for one in name]
+    )
 
 
 def with_forged_list(document: bytes, *, now: float, is_respelled: bool = False) -> bytes:
-    """The same with a PCK list of right now, in the authority's name, by a key of the attacker's."""
+    """The same with a PCK list of right now, in the authority's name, by a key of the
+    attacker's."""
     members = json.loads(document)
     genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"])).issuer
-    issuer, at = respelled(genuine) if is_respelled else genuine, datetime.fromtimestamp(int(now), UTC)
+    issuer, at = (
+        respelled(genuine) if is_respelled else genuine,
+        datetime.fromtimestamp(int(now), UTC),
+    )
     assert (issuer.public_bytes() == genuine.public_bytes()) is not is_respelled
     builder = x509.CertificateRevocationListBuilder(issuer, at, at + timedelta(days=30))
     forged = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
@@ -50,11 +60,14 @@ def with_forged_list(document: bytes, *, now: float, is_respelled: bool = False)
 async def bring(held: HeldStage, document: bytes) -> None:
     """Have a document taken in, as an import or a fetch does."""
     services = held.services
-    await import_collateral(services.store, document, root=services.trust_root, clock=held.clock, source="a.json")
+    await import_collateral(
+        services.store, document, root=services.trust_root, clock=held.clock, source="a.json"
+    )
 
 
 async def stored(held: HeldStage, document: bytes) -> None:
-    """Have a document stored that an import refuses, as its own root list revokes one of its signers."""
+    """Have a document stored that an import refuses, as its own root list revokes one of its
+    signers."""
     fmspc = bytes.fromhex(json.loads(json.loads(document)["tcb_info"])["fmspc"])
     put = Put(collateral_key(fmspc, "platform"), document)
     assert not isinstance(await held.store.commit(Commit(puts=(put,))), Refused)
@@ -66,9 +79,14 @@ async def kept(held: HeldStage, platform: SimulatedPlatform) -> bytes | None:
     return None if row is None else row.value
 
 
-@pytest.mark.parametrize("is_respelled", [False, True], ids=["its name", "its name in another encoding"])
-async def test_a_forged_list_does_not_replace_the_authority_s_own(held: HeldStage, is_respelled: bool) -> None:
-    """A document leaves the PCK authority out, so that nobody sees that its list is forged: backends go on (AT55)."""
+@pytest.mark.parametrize(
+    "is_respelled", [False, True], ids=["its name", "its name in another encoding"]
+)
+async def test_a_forged_list_does_not_replace_the_authority_s_own(
+    held: HeldStage, is_respelled: bool
+) -> None:
+    """A document leaves the PCK authority out, so that nobody sees that its list is forged:
+    backends go on (AT55)."""
     genuine = held.platform.collateral_json(held.clock.now())
     await bring(held, genuine)
     forged = with_forged_list(genuine, now=held.clock.now(), is_respelled=is_respelled)
@@ -77,7 +95,9 @@ async def test_a_forged_list_does_not_replace_the_authority_s_own(held: HeldStag
             await bring(held, document)
     assert await kept(held, held.platform) == genuine
     owner, delegate = await held.owner(), Delegate()
-    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     await held.attest(delegate, owner.network)
     assert opens(await held.ask(delegate, owner), delegate, owner)
     careless = without_authority(genuine)
@@ -85,12 +105,19 @@ async def test_a_forged_list_does_not_replace_the_authority_s_own(held: HeldStag
     assert await kept(held, held.platform) == careless
 
 
-@pytest.mark.parametrize("is_respelled", [False, True], ids=["its name", "its name in another encoding"])
-async def test_a_forged_list_gives_way_to_a_genuine_one(held: HeldStage, is_respelled: bool) -> None:
-    """A forged list of this moment was kept first: a document with the authority replaces it all the same (AT55)."""
+@pytest.mark.parametrize(
+    "is_respelled", [False, True], ids=["its name", "its name in another encoding"]
+)
+async def test_a_forged_list_gives_way_to_a_genuine_one(
+    held: HeldStage, is_respelled: bool
+) -> None:
+    """A forged list of this moment was kept first: a document with the authority replaces it all
+    the same (AT55)."""
     machine = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     genuine = machine.collateral_json(held.clock.now())
-    forged = without_authority(with_forged_list(genuine, now=held.clock.now(), is_respelled=is_respelled))
+    forged = without_authority(
+        with_forged_list(genuine, now=held.clock.now(), is_respelled=is_respelled)
+    )
     await bring(held, forged)
     assert await kept(held, machine) == forged
     await bring(held, genuine)
@@ -98,33 +125,46 @@ async def test_a_forged_list_gives_way_to_a_genuine_one(held: HeldStage, is_resp
 
 
 async def test_an_older_list_by_the_authority_is_still_older(held: HeldStage) -> None:
-    """A document with the authority does not take a genuine list back in time that came without it (AT19, AT55)."""
+    """A document with the authority does not take a genuine list back in time that came without it
+    (AT19, AT55)."""
     machine = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     now = held.clock.now()
     newer = without_authority(machine.collateral_json(now))
     await bring(held, newer)
     members = json.loads(newer)
     older = json.loads(machine.collateral_json(now - 60))
-    mixed = {**members, "pck_crl": older["pck_crl"], "pck_crl_issuer_chain": older["pck_crl_issuer_chain"]}
+    mixed = {
+        **members,
+        "pck_crl": older["pck_crl"],
+        "pck_crl_issuer_chain": older["pck_crl_issuer_chain"],
+    }
     with pytest.raises(CollateralRefused, match="older than the one held"):
         await bring(held, json.dumps(mixed).encode())
     assert await kept(held, machine) == newer
 
 
-# --- lists of one authority that come with several families (AT19) -------------------------------------------------
+# --- lists of one authority that come with several families (AT19) --------------------------------
 
 
 def listing(
-    machine: SimulatedPlatform, now: float, *, age_s: int, revoked: SimulatedPlatform | None = None, role: str = "pck"
+    machine: SimulatedPlatform,
+    now: float,
+    *,
+    age_s: int,
+    revoked: SimulatedPlatform | None = None,
+    role: str = "pck",
 ) -> bytes:
-    """A family's document of an hour ago whose lists have another age, and may revoke a certificate of any machine."""
+    """A family's document of an hour ago whose lists have another age, and may revoke a certificate
+    of any machine."""
     options = CollateralOptions(issued_before_s=age_s, revoked=() if revoked is None else (role,))
     members = json.loads((revoked or machine).collateral_json(now, options=options))
     taken = {name: members[name] for name in ("root_ca_crl", "pck_crl", "pck_crl_issuer_chain")}
     return json.dumps(json.loads(machine.collateral_json(now)) | taken).encode()
 
 
-async def attesting(held: HeldStage, owner: Owner, delegate: Delegate, machine: SimulatedPlatform) -> Reply:
+async def attesting(
+    held: HeldStage, owner: Owner, delegate: Delegate, machine: SimulatedPlatform
+) -> Reply:
     """Have a program on a machine attest."""
     stage = replace(held, platform=machine)
     nonce = await stage.nonce(delegate.did)
@@ -135,13 +175,18 @@ async def attesting(held: HeldStage, owner: Owner, delegate: Delegate, machine: 
 async def admitted(held: HeldStage) -> tuple[Owner, Delegate]:
     """An owner, and a delegate whose program may have the key once it attests."""
     owner, delegate = await held.owner(), Delegate()
-    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     return owner, delegate
 
 
 @pytest.mark.parametrize("role", ["pck", "platform-ca", "tcb-signing"])
-async def test_AT19_a_revoked_machine_hides_behind_no_older_list(held: HeldStage, role: str) -> None:
-    """AT19: a node that holds a newer list with another family uses it; the machine's own family has an older one."""
+async def test_AT19_a_revoked_machine_hides_behind_no_older_list(
+    held: HeldStage, role: str
+) -> None:
+    """AT19: a node that holds a newer list with another family uses it; the machine's own family
+    has an older one."""
     owner, delegate = await admitted(held)
     assert (await attesting(held, owner, delegate, held.platform)).status == 200
     now = held.clock.now()
@@ -150,18 +195,23 @@ async def test_AT19_a_revoked_machine_hides_behind_no_older_list(held: HeldStage
     await bring(held, listing(other, now, age_s=60))
     assert (await attesting(held, owner, delegate, held.platform)).status == 200
     third = held.platform.another_machine(b"of a third family", fmspc=b"third.")
-    await (bring if role == "pck" else stored)(held, listing(third, now, age_s=30, revoked=held.platform, role=role))
+    await (bring if role == "pck" else stored)(
+        held, listing(third, now, age_s=30, revoked=held.platform, role=role)
+    )
     refused = await attesting(held, owner, delegate, held.platform)
     assert (refused.status, refused.value["code"]) == (403, "revoked")
-    assert await kept(held, held.platform) != await kept(held, third)  # documents are kept as they came
-    # An older list, handed in later with a family that was unknown so far, does not bring the machine back.
+    # documents are kept as they came
+    assert await kept(held, held.platform) != await kept(held, third)
+    # An older list, handed in later with a family that was unknown so far, does not bring the
+    # machine back.
     fourth = held.platform.another_machine(b"of a fourth family", fmspc=b"fourth")
     await bring(held, listing(fourth, now, age_s=7200))
     assert (await attesting(held, owner, delegate, held.platform)).value["code"] == "revoked"
 
 
 async def test_AT19_the_list_of_the_first_family_judges_the_second(held: HeldStage) -> None:
-    """AT19: it is the same the other way round: a family that is new here comes with an older list than is held."""
+    """AT19: it is the same the other way round: a family that is new here comes with an older list
+    than is held."""
     owner, delegate = await admitted(held)
     now = held.clock.now()
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
@@ -173,7 +223,8 @@ async def test_AT19_the_list_of_the_first_family_judges_the_second(held: HeldSta
 
 
 async def test_AT60_a_forged_list_of_another_family_has_no_effect(held: HeldStage) -> None:
-    """AT60: a list that the authority never signed, kept with a document without the authority, judges no quote."""
+    """AT60: a list that the authority never signed, kept with a document without the authority,
+    judges no quote."""
     owner, delegate = await admitted(held)
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
     forged = with_forged_list(other.collateral_json(held.clock.now()), now=held.clock.now())
@@ -182,7 +233,8 @@ async def test_AT60_a_forged_list_of_another_family_has_no_effect(held: HeldStag
 
 
 async def test_AT60_two_lists_of_one_time_stop_sessions(held: HeldStage) -> None:
-    """AT60: where two different lists have one time the node judges no quote; the next list ends that."""
+    """AT60: where two different lists have one time the node judges no quote; the next list ends
+    that."""
     owner, delegate = await admitted(held)
     now = held.clock.now()
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
@@ -195,7 +247,8 @@ async def test_AT60_two_lists_of_one_time_stop_sessions(held: HeldStage) -> None
 
 
 async def test_AT19_the_receipt_names_the_lists_that_were_used(held: HeldStage) -> None:
-    """AT19: what a release's receipt names as collateral has the lists that the quote was judged with."""
+    """AT19: what a release's receipt names as collateral has the lists that the quote was judged
+    with."""
     owner, delegate = await admitted(held)
     await reader(held, owner)
     other = held.platform.another_machine(b"of another family", fmspc=FAMILY)

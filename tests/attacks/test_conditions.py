@@ -1,11 +1,23 @@
-"""Calls under conditions: what a grant says about its use binds, however faithfully it is repeated (I39)."""
+"""Calls under conditions: what a grant says about its use binds, however faithfully it is repeated
+(I39)."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
-from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, READ_CAPABILITIES, ROUTES, Delegate, Route, Stage
+from attacks.parties import (
+    DECRYPT,
+    DELETE,
+    GET,
+    LIST,
+    PUT,
+    READ_CAPABILITIES,
+    ROUTES,
+    Delegate,
+    Route,
+    Stage,
+)
 from running_node import Grants, Reply, key_token, new_key, send
 
 from capabilities.facts import ATTESTATION_FACT
@@ -15,7 +27,12 @@ from capabilities.strict_json import Json
 pytestmark = pytest.mark.slow
 
 METADATA = "tinycloud.kv/metadata"
-VALUES = {"public.txt": b"for all", "public.txt/below": b"x", "public.txt2": b"x", "secret.txt": b"for the owner"}
+VALUES = {
+    "public.txt": b"for all",
+    "public.txt/below": b"x",
+    "public.txt2": b"x",
+    "secret.txt": b"for the owner",
+}
 NOT_MET = (401, "invocation-caveats-not-subset-of-chain: selector-caveat-not-met")
 NOT_UNDERSTOOD = (401, "invocation-caveats-not-subset-of-chain: caveat-not-understood")
 Conditions = Sequence[Mapping[str, Json]]
@@ -28,10 +45,11 @@ def selector(kind: str, value: str) -> Conditions:
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A delegate who holds all of a space's values under conditions, and repeats them with every call.
+    """A delegate who holds all of a space's values under conditions, and repeats them with every
+    call.
 
-    The owner is a key: between two delegations a selector is taken only where the upper one has it too (3.5), and a
-    wallet's has none (S5).
+    The owner is a key: between two delegations a selector is taken only where the upper one has it
+    too (3.5), and a wallet's has none (S5).
     """
 
     stage: Stage
@@ -60,12 +78,18 @@ class Conditioned:
         token = key_token(self.owner, self.delegate.did, grants, ttl_s=600, caveats=conditions)
         return await self.stage.register(token)
 
-    async def ask(self, ability: str, path: str | None, *, route: str = "/invoke", body: bytes | None = None) -> Reply:
+    async def ask(
+        self, ability: str, path: str | None, *, route: str = "/invoke", body: bytes | None = None
+    ) -> Reply:
         """Invoke one ability on one path, or on all values."""
         resource = f"{self.space}/kv" + ("" if path is None else f"/{path}")
         signer = self.delegate.signer
         token = key_token(
-            signer, signer.did, {resource: [ability]}, proofs=self.delegate.proofs, caveats=self.conditions
+            signer,
+            signer.did,
+            {resource: [ability]},
+            proofs=self.delegate.proofs,
+            caveats=self.conditions,
         )
         return await send(self.stage.url, "POST", route, token=token, body=body)
 
@@ -75,17 +99,21 @@ class Conditioned:
 
 
 async def test_a_repeated_selector_restricts(stage: Stage) -> None:
-    """A grant of all values under a selector of one of them is repeated with each call: that one alone is read."""
+    """A grant of all values under a selector of one of them is repeated with each call: that one
+    alone is read."""
     held = await Conditioned.by(stage, selector("exact", "public.txt"))
     assert (await held.ask(GET, "public.txt")).body == b"for all"
     for ability in (GET, METADATA, PUT, DELETE, LIST):
         for path in ("secret.txt", "public.txt/below", "public.txt2", ""):
-            assert (await held.ask(ability, path, body=b"x" if ability == PUT else None)).said == NOT_MET
+            assert (
+                await held.ask(ability, path, body=b"x" if ability == PUT else None)
+            ).said == NOT_MET
     assert await held.value("secret.txt") == b"for the owner"
 
 
 async def test_a_selector_restricts_signed_urls(stage: Stage) -> None:
-    """A signed URL is asked for under a grant of all values that selects one of them: only that one has it."""
+    """A signed URL is asked for under a grant of all values that selects one of them: only that one
+    has it."""
     held = await Conditioned.by(stage, selector("exact", "public.txt"))
     for asked, resource, expected in (
         ("public.txt", "public.txt", (200, None)),
@@ -107,26 +135,33 @@ async def test_a_selector_restricts_signed_urls(stage: Stage) -> None:
         (selector("prefix", "public.txt/"), "public.txt/", ["public.txt/below"]),
     ],
 )
-async def test_a_selector_restricts_lists(stage: Stage, conditions: Conditions, path: str, listed: list[str]) -> None:
-    """A list under a selector has what is selected, and nothing that only begins in the same way."""
+async def test_a_selector_restricts_lists(
+    stage: Stage, conditions: Conditions, path: str, listed: list[str]
+) -> None:
+    """A list under a selector has what is selected, and nothing that only begins in the same
+    way."""
     held = await Conditioned.by(stage, conditions)
     reply = await held.ask(LIST, path)
     assert (reply.status, json.loads(reply.body)) == (200, listed)
 
 
 async def test_a_selector_widens_no_list(stage: Stage) -> None:
-    """A call with a grant of one path states a selector of all values, as the grant does or not: it stays narrow."""
+    """A call with a grant of one path states a selector of all values, as the grant does or not: it
+    stays narrow."""
     held = await Conditioned.by(stage, selector("exact", "elsewhere"))
     resource = f"{held.space}/kv/public.txt"
     wide = selector("prefix", f"{held.space}/kv")
     for conditions in (({},), wide):
         proofs = [await held.grant({resource: [LIST]}, conditions)]
-        reply = await stage.invoke(held.delegate.signer, {resource: [LIST]}, proofs=proofs, caveats=wide)
+        reply = await stage.invoke(
+            held.delegate.signer, {resource: [LIST]}, proofs=proofs, caveats=wide
+        )
         assert (reply.status, json.loads(reply.body)) == (200, ["public.txt", "public.txt/below"])
 
 
 async def test_a_wider_conditioned_grant_adds_nothing_to_a_list(stage: Stage) -> None:
-    """Beside a plain grant of one path the delegate cites one of all values under a selector: the list stays narrow."""
+    """Beside a plain grant of one path the delegate cites one of all values under a selector: the
+    list stays narrow."""
     held = await Conditioned.by(stage, selector("exact", "elsewhere"))
     resource = f"{held.space}/kv/public.txt"
     proofs = [await held.grant({resource: [LIST]}), *held.delegate.proofs]
@@ -136,15 +171,20 @@ async def test_a_wider_conditioned_grant_adds_nothing_to_a_list(stage: Stage) ->
 
 @pytest.mark.parametrize("ability", [GET, METADATA, LIST, PUT, DELETE])
 async def test_what_nobody_understands_is_not_run(stage: Stage, ability: str) -> None:
-    """A grant states a condition of its own invention, and the call repeats it: refused, and nothing changed."""
+    """A grant states a condition of its own invention, and the call repeats it: refused, and
+    nothing changed."""
     held = await Conditioned.by(stage, [{"onlyOn": "Sundays"}])
-    assert (await held.ask(ability, "public.txt", body=b"x" if ability == PUT else None)).said == NOT_UNDERSTOOD
+    assert (
+        await held.ask(ability, "public.txt", body=b"x" if ability == PUT else None)
+    ).said == NOT_UNDERSTOOD
     assert await held.value("public.txt") == b"for all"
 
 
 @pytest.mark.parametrize("conditions", [[{"onlyOn": "Sundays"}], selector("exact", "another")])
 @pytest.mark.parametrize("route", ROUTES)
-async def test_no_key_under_an_unmet_condition(stage: Stage, route: Route, conditions: Conditions) -> None:
+async def test_no_key_under_an_unmet_condition(
+    stage: Stage, route: Route, conditions: Conditions
+) -> None:
     """The owner's own session asks for a key under a condition that is not met: it gets none."""
     owner = await stage.owner()
     session = owner.session
@@ -161,7 +201,11 @@ async def test_capabilities_are_not_read_under_a_condition(stage: Stage) -> None
     session = owner.session
     resource = f"{owner.space()}/capabilities/all"
     token = key_token(
-        session.signer, session.did, {resource: [READ_CAPABILITIES]}, proofs=session.proofs, caveats=[{"only": 1}]
+        session.signer,
+        session.did,
+        {resource: [READ_CAPABILITIES]},
+        proofs=session.proofs,
+        caveats=[{"only": 1}],
     )
     assert (await send(stage.url, "POST", "/invoke", token=token)).said == NOT_UNDERSTOOD
 
@@ -176,10 +220,17 @@ async def test_capabilities_are_not_read_under_a_condition(stage: Stage) -> None
     ],
 )
 async def test_a_policy_that_nobody_would_read_is_refused(stage: Stage, fact: Json) -> None:
-    """A delegation states its policy in another case, or in a list: it is not registered as one without (RL8)."""
+    """A delegation states its policy in another case, or in a list: it is not registered as one
+    without (RL8)."""
     owner, delegate = await stage.owner(), Delegate()
     session = owner.session
-    token = key_token(session.signer, delegate.did, {owner.network: [DECRYPT]}, proofs=session.proofs, facts=[fact])
+    token = key_token(
+        session.signer,
+        delegate.did,
+        {owner.network: [DECRYPT]},
+        proofs=session.proofs,
+        facts=[fact],
+    )
     reply = await stage.post("/delegate", token)
     assert (reply.status, reply.text.split(":")[0]) == (400, "invalid attestation policy")
     delegate.proofs = [token]

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 
 HOARDERS = 4
 VALUE = bytes(8 << 20)
-# Rounds in which nobody took a byte, each with a request that the same worker answered: it does not read any more.
+# Rounds in which nobody took a byte, each with a request that the same worker answered: it does not
+# read any more.
 IDLE_ROUNDS = 50
 MiB = 1 << 20
 
@@ -45,7 +46,8 @@ async def _put_public(stage: Stage) -> str:
 
 
 async def test_heads_behind_an_unread_answer_take_no_memory(narrow: Stage) -> None:
-    """A worker stops reading from whoever does not read its answer, and goes on where that answer is read."""
+    """A worker stops reading from whoever does not read its answer, and goes on where that answer
+    is read."""
     assert narrow.node is not None
     path = await _put_public(narrow)
     [worker] = narrow.node.children("worker")

@@ -1,4 +1,5 @@
-"""What somebody may cost the node without it showing: rows that a page reads, and bytes that nobody is charged."""
+"""What somebody may cost the node without it showing: rows that a page reads, and bytes that nobody
+is charged."""
 
 import json
 from collections.abc import Sequence
@@ -17,15 +18,20 @@ LONG = "x" * 400
 FORMAT_VERSION = {"Content-Type": "multipart/form-data; boundary=probe"}
 
 
-async def put_empty(held: HeldStage, owner: Owner, space: str, paths: Sequence[str], *, metadata: str = "") -> Reply:
+async def put_empty(
+    held: HeldStage, owner: Owner, space: str, paths: Sequence[str], *, metadata: str = ""
+) -> Reply:
     """Put values without a body under some paths, in one call."""
     part = (
-        '--probe\r\nContent-Disposition: form-data; name="{}"; filename="{}"\r\nX-TinyCloud-Meta-Note: {}\r\n\r\n\r\n'
+        '--probe\r\nContent-Disposition: form-data; name="{}";'
+        ' filename="{}"\r\nX-TinyCloud-Meta-Note: {}\r\n\r\n\r\n'
     )
     body = "".join(part.format(path, path, metadata) for path in paths) + "--probe--\r\n"
     session = owner.session
     grants = {f"{space}/kv/{path}": [PUT] for path in paths}
-    return await held.invoke(session.signer, grants, proofs=session.proofs, body=body.encode(), headers=FORMAT_VERSION)
+    return await held.invoke(
+        session.signer, grants, proofs=session.proofs, body=body.encode(), headers=FORMAT_VERSION
+    )
 
 
 def _listing(space: str, **asked: str) -> str:
@@ -35,14 +41,19 @@ def _listing(space: str, **asked: str) -> str:
 
 @pytest.mark.parametrize("shared", [LONG, LONG * 3], ids=["400 bytes", "1200 bytes"])
 async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str) -> None:
-    """Many long paths with one beginning lie in a public space: a page costs its own length, and pages are complete."""
+    """Many long paths with one beginning lie in a public space: a page costs its own length, and
+    pages are complete."""
     owner = await held.owner("public")
     space = owner.space("public")
     paths = [f"{shared}{number:03}" for number in range(0, 400, 2)]
     for start in range(0, len(paths), 50):
         reply = await put_empty(held, owner, space, paths[start : start + 50])
         assert reply.status == 200, reply.said
-    for after, expected in (("", paths[:1]), (f"{shared}300", [f"{shared}302"]), (f"{shared}301", [f"{shared}302"])):
+    for after, expected in (
+        ("", paths[:1]),
+        (f"{shared}300", [f"{shared}302"]),
+        (f"{shared}301", [f"{shared}302"]),
+    ):
         before = held.store.rows_read
         reply = await send(held.url, "GET", _listing(space, limit="1", after=after))
         assert (reply.status, json.loads(reply.text)) == (200, expected)
@@ -52,13 +63,16 @@ async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str
 
 
 async def test_paths_beside_a_grant_are_not_read(held: HeldStage) -> None:
-    """Many paths begin like the one that was granted and lie outside the grant: a page does not go through them."""
+    """Many paths begin like the one that was granted and lie outside the grant: a page does not go
+    through them."""
     owner, delegate = await held.owner(), Delegate()
     space = owner.space()
     grants = {f"{space}/kv/photos": [LIST]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, grants))]
     for start in range(0, 200, 50):
-        await put_empty(held, owner, space, [f"photos-{number:03}" for number in range(start, start + 50)])
+        await put_empty(
+            held, owner, space, [f"photos-{number:03}" for number in range(start, start + 50)]
+        )
     await put_empty(held, owner, space, ["photos", "photos/1", "photos/2", "photos2"])
     for headers, expected in (
         ({}, ["photos", "photos/1", "photos/2"]),
@@ -73,7 +87,8 @@ async def test_paths_beside_a_grant_are_not_read(held: HeldStage) -> None:
 
 
 async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:
-    """Values without a body, all key and metadata, fill a space as bodies do, and give the room back (M54)."""
+    """Values without a body, all key and metadata, fill a space as bodies do, and give the room
+    back (M54)."""
     owner = await held.owner()
     space = owner.space()
     services = held.services
@@ -87,7 +102,8 @@ async def test_keys_and_metadata_are_charged(held: HeldStage) -> None:
 
 
 async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
-    """A key that was granted one path, and hosts nothing, fills the store with large delegations of its own."""
+    """A key that was granted one path, and hosts nothing, fills the store with large delegations of
+    its own."""
     owner, delegate = await held.owner(), Delegate()
     path = {f"{owner.space()}/kv/mine": [GET]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, path))]
@@ -106,14 +122,17 @@ async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
 
 
 async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
-    """A stranger repeats revocations of one delegation: one is recorded, the repeats confirm its mark (W24, ST16)."""
+    """A stranger repeats revocations of one delegation: one is recorded, the repeats confirm its
+    mark (W24, ST16)."""
     outsider, commits = new_key(), list[Commit]()
 
     def noted(commit: Commit) -> bool:
         commits.append(commit)
         return False  # it goes on
 
-    grant = key_token(outsider, new_key().did, {f"tinycloud:{outsider.did.removeprefix('did:')}:x/kv": [GET]})
+    grant = key_token(
+        outsider, new_key().did, {f"tinycloud:{outsider.did.removeprefix('did:')}:x/kv": [GET]}
+    )
     await held.register(grant)
     held.store.hold(noted)
     right = {f"urn:cid:{id_of(grant)}": [REVOKE]}
@@ -126,4 +145,7 @@ async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
     assert len(repeats) == len(replies) - 1
     assert not any(commit.writes for commit in repeats)
     assert {check.key for commit in repeats for check in commit.checks} == {recorded.puts[0].key}
-    assert (await held.post("/delegate", grant)).said == (401, f"delegation-revoked: {id_of(grant)}")
+    assert (await held.post("/delegate", grant)).said == (
+        401,
+        f"delegation-revoked: {id_of(grant)}",
+    )

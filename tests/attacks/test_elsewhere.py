@@ -1,7 +1,8 @@
 """What is used or said through one worker or one server holds on the other, at once.
 
-Each test runs on two workers of one node over LMDB, and on two servers on one PostgreSQL database. Before something
-is taken away the other end has made a release, so that whatever it might remember is warm.
+Each test runs on two workers of one node over LMDB, and on two servers on one PostgreSQL database.
+Before something is taken away the other end has made a release, so that whatever it might remember
+is warm.
 """
 
 import asyncio
@@ -62,12 +63,18 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def two_servers(tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform) -> Iterator[Servers]:
+def two_servers(
+    tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform
+) -> Iterator[Servers]:
     """Two servers of one secret on one database, each with a folder of its own."""
     folder, url = tmp_path_factory.mktemp("servers"), postgres_server().new_database()
     with (
-        running_node(folder / "one", *arguments_of(folder, url), platform=platform, workers=1) as one,
-        running_node(folder / "two", *arguments_of(folder, url), platform=platform, workers=1) as two,
+        running_node(
+            folder / "one", *arguments_of(folder, url), platform=platform, workers=1
+        ) as one,
+        running_node(
+            folder / "two", *arguments_of(folder, url), platform=platform, workers=1
+        ) as two,
     ):
         yield Servers((one, two), url)
 
@@ -94,7 +101,10 @@ async def pair(
             return
         servers: Servers = request.getfixturevalue("two_servers")
         monkeypatch.setenv(STORE_URL, servers.store_url)
-        one, two = [replace(await stage_on(node.url, platform, clients), node=node) for node in servers.nodes]
+        one, two = [
+            replace(await stage_on(node.url, platform, clients), node=node)
+            for node in servers.nodes
+        ]
         yield Pair((one, two), servers.store_url)
 
 
@@ -131,7 +141,7 @@ def test_the_ends_are_different_processes(pair: Pair) -> None:
     assert (len(first), len(second), first & second) == (1, 1, set())
 
 
-# --- challenges and evidence ---------------------------------------------------------------------------------------
+# --- challenges and evidence ----------------------------------------------------------------------
 
 
 async def hand_in(stage: Stage, delegate: Delegate, owner: Owner, nonce: bytes) -> Reply:
@@ -159,17 +169,22 @@ async def test_a_challenge_that_failed_is_used_up_elsewhere(pair: Pair, through:
     nonce = await pair.stages[0].nonce(delegate.did)
     with pair.at(through) as stage:
         quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, program=delegate.did)
-        assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote[:-1])).status == 403
+        assert (
+            await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote[:-1])
+        ).status == 403
     with pair.at(other(through)) as stage:
         reply = await hand_in(stage, delegate, owner, nonce)
         assert (reply.status, reply.value["code"]) == (409, "challenge-used")
 
 
 async def test_of_many_uses_of_a_challenge_one_counts(pair: Pair) -> None:
-    """One nonce is handed in at both ends at the same moment, with quotes that are all good (AT3, ST4)."""
+    """One nonce is handed in at both ends at the same moment, with quotes that are all good (AT3,
+    ST4)."""
     owner, delegate = await pair.ready()
     nonce = await pair.stages[0].nonce(delegate.did)
-    replies = await asyncio.gather(*(hand_in(pair.stages[at % 2], delegate, owner, nonce) for at in range(8)))
+    replies = await asyncio.gather(
+        *(hand_in(pair.stages[at % 2], delegate, owner, nonce) for at in range(8))
+    )
     assert sorted(reply.status for reply in replies) == [200] + [409] * 7
 
 
@@ -187,16 +202,22 @@ async def test_evidence_opens_at_the_other_end(pair: Pair, through: End) -> None
 
 
 async def test_worse_evidence_replaces_the_good_at_the_other_end(pair: Pair, through: End) -> None:
-    """A backend that attests other code with the same receiver key at one end is refused at the other (AT24, RL13)."""
+    """A backend that attests other code with the same receiver key at one end is refused at the
+    other (AT24, RL13)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     with pair.at(through) as stage:
         await stage.attest(delegate, owner.network, program="something else")
-    await refused_everywhere(pair, delegate, owner, first=other(through), said=refused("measurement"))
+    await refused_everywhere(
+        pair, delegate, owner, first=other(through), said=refused("measurement")
+    )
 
 
-async def test_evidence_ends_at_both_ends(pair: Pair, platform: SimulatedPlatform, tmp_path: Path) -> None:
-    """Evidence that rests on a document ends with it, wherever it was taken and wherever a key is asked for (AT17)."""
+async def test_evidence_ends_at_both_ends(
+    pair: Pair, platform: SimulatedPlatform, tmp_path: Path
+) -> None:
+    """Evidence that rests on a document ends with it, wherever it was taken and wherever a key is
+    asked for (AT17)."""
     owner, delegate = await pair.ready()
     machine = platform.another_machine(os.urandom(16), fmspc=os.urandom(6))
     # Its lists are older than those of the other tests, which would end with them otherwise (AT19).
@@ -205,7 +226,12 @@ async def test_evidence_ends_at_both_ends(pair: Pair, platform: SimulatedPlatfor
     document.write_bytes(machine.collateral_json(time.time(), options=options))
     root = tmp_path / "root.pem"
     root.write_text(platform.root_pem)
-    assert await pair.command("admin", "collateral", "import", str(document), "--trust-root", str(root)) == 0
+    assert (
+        await pair.command(
+            "admin", "collateral", "import", str(document), "--trust-root", str(root)
+        )
+        == 0
+    )
     with pair.at(0) as stage:
         there = replace(stage, platform=machine)
         reply = await hand_in(there, delegate, owner, await there.nonce(delegate.did))
@@ -217,11 +243,12 @@ async def test_evidence_ends_at_both_ends(pair: Pair, platform: SimulatedPlatfor
     await refused_everywhere(pair, delegate, owner, first=1, said=refused("evidence_expired"))
 
 
-# --- replicas ------------------------------------------------------------------------------------------------------
+# --- replicas -------------------------------------------------------------------------------------
 
 
 async def test_replicas_side_by_side(pair: Pair) -> None:
-    """Replicas of one backend attest a receiver key each, at either end; renewing one ends no other (AT24, RL7)."""
+    """Replicas of one backend attest a receiver key each, at either end; renewing one ends no other
+    (AT24, RL7)."""
     owner, first = await pair.ready()
     second, third = (replace(first, receiver=new_receiver_key(ENTROPY)) for _ in range(2))
     replicas = (first, second, third)
@@ -240,13 +267,17 @@ async def test_replicas_side_by_side(pair: Pair) -> None:
 
 
 async def test_replicas_that_attest_at_one_moment(pair: Pair) -> None:
-    """Ten replicas of one backend start at once, spread over both ends: each has its evidence (AT24)."""
+    """Ten replicas of one backend start at once, spread over both ends: each has its evidence
+    (AT24)."""
     owner, first = await pair.ready()
     replicas = [replace(first, receiver=new_receiver_key(ENTROPY)) for _ in range(10)]
     stages = [pair.stages[at % 2] for at in range(10)]
     nonces = await asyncio.gather(*(stage.nonce(first.did) for stage in stages))
     taken = await asyncio.gather(
-        *(hand_in(stage, one, owner, nonce) for stage, one, nonce in zip(stages, replicas, nonces, strict=True))
+        *(
+            hand_in(stage, one, owner, nonce)
+            for stage, one, nonce in zip(stages, replicas, nonces, strict=True)
+        )
     )
     assert [reply.status for reply in taken] == [200] * 10
     asked = await asyncio.gather(
@@ -256,7 +287,8 @@ async def test_replicas_that_attest_at_one_moment(pair: Pair) -> None:
 
 
 async def test_one_replica_withdrawn(pair: Pair, through: End) -> None:
-    """The owner withdraws the evidence of one replica at one end: that one is refused, the others go on (RC20)."""
+    """The owner withdraws the evidence of one replica at one end: that one is refused, the others
+    go on (RC20)."""
     owner, first = await pair.ready()
     second = replace(first, receiver=new_receiver_key(ENTROPY))
     digests = []
@@ -266,12 +298,14 @@ async def test_one_replica_withdrawn(pair: Pair, through: End) -> None:
         digests.append(reply.value["evidence"])
         await opens_everywhere(pair, replica, owner)
     with pair.at(through) as stage:
-        assert (await withdraw(stage, owner.session, owner.network, {"evidence": digests[0]})).status == 204
+        assert (
+            await withdraw(stage, owner.session, owner.network, {"evidence": digests[0]})
+        ).status == 204
     await refused_everywhere(pair, first, owner, first=other(through), said=refused("withdrawn"))
     await opens_everywhere(pair, second, owner)
 
 
-# --- what is taken away --------------------------------------------------------------------------------------------
+# --- what is taken away ---------------------------------------------------------------------------
 
 
 async def named(pair: Pair, kind: str, owner: Owner, delegate: Delegate) -> str:
@@ -307,12 +341,17 @@ async def test_the_operator_withdraws(pair: Pair, kind: str, first: End) -> None
     await refused_everywhere(pair, delegate, owner, first=first, said=refused("withdrawn"))
 
 
-async def asked_while(pair: Pair, delegate: Delegate, owner: Owner, change: "asyncio.Task[None]") -> list[Reply]:
-    """Ask at both ends without a break until the change is acknowledged; return what was answered afterwards."""
+async def asked_while(
+    pair: Pair, delegate: Delegate, owner: Owner, change: "asyncio.Task[None]"
+) -> list[Reply]:
+    """Ask at both ends without a break until the change is acknowledged; return what was answered
+    afterwards."""
     late: list[Reply] = []
     while not late:
         acknowledged = change.done()
-        replies = await asyncio.gather(*(stage.ask(delegate, owner) for stage in pair.stages for _ in range(4)))
+        replies = await asyncio.gather(
+            *(stage.ask(delegate, owner) for stage in pair.stages for _ in range(4))
+        )
         if acknowledged:
             late = replies
     await change
@@ -321,7 +360,8 @@ async def asked_while(pair: Pair, delegate: Delegate, owner: Owner, change: "asy
 
 @pytest.mark.parametrize("by", ["withdrawal", "policy", "revocation"])
 async def test_no_window_after_the_acknowledgement(pair: Pair, by: str) -> None:
-    """While releases go on at both ends, what is asked for after the owner was told so is refused (RC21, ST1, ST2)."""
+    """While releases go on at both ends, what is asked for after the owner was told so is refused
+    (RC21, ST1, ST2)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     (cid,) = ids(*delegate.proofs)
@@ -331,7 +371,9 @@ async def test_no_window_after_the_acknowledgement(pair: Pair, by: str) -> None:
             if by == "withdrawal":
                 await client.withdrawals.withdraw_backend(delegate.did)
             elif by == "policy":
-                await client.encryption.set_policy(client.encryption.network(), policy_for("another"))
+                await client.encryption.set_policy(
+                    client.encryption.network(), policy_for("another")
+                )
             else:
                 await client.delegations.revoke_by_wallet(cid, owner.wallet)
 
@@ -345,7 +387,8 @@ async def test_no_window_after_the_acknowledgement(pair: Pair, by: str) -> None:
 
 
 async def test_a_policy_tightened_at_one_end(pair: Pair, through: End) -> None:
-    """The owner's policy, written at one end, is judged by at the other, and so is its end (RL13, RL17)."""
+    """The owner's policy, written at one end, is judged by at the other, and so is its end (RL13,
+    RL17)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     for policy, said in ((policy_for("another"), refused("measurement")), (None, None)):
@@ -360,7 +403,8 @@ async def test_a_policy_tightened_at_one_end(pair: Pair, through: End) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_policy_that_asks_the_owner_too(pair: Pair, through: End, route: Route) -> None:
-    """The owner asks everybody for evidence at one end: nobody is in person at the other any more (RL1)."""
+    """The owner asks everybody for evidence at one end: nobody is in person at the other any more
+    (RL1)."""
     owner, _ = await pair.ready()
     session = owner.session
     await opens_everywhere(pair, session, owner)
@@ -375,7 +419,8 @@ async def test_a_policy_that_asks_the_owner_too(pair: Pair, through: End, route:
 
 
 async def test_a_delegation_revoked_at_one_end(pair: Pair, through: End) -> None:
-    """A revocation at one end ends releases, evidence and sub-delegations at the other (ST1, ST2)."""
+    """A revocation at one end ends releases, evidence and sub-delegations at the other (ST1,
+    ST2)."""
     owner, delegate = await pair.attested()
     child = Delegate()
     right = {owner.network: [DECRYPT]}
@@ -391,7 +436,9 @@ async def test_a_delegation_revoked_at_one_end(pair: Pair, through: End) -> None
     await refused_everywhere(pair, delegate, owner, first=other(through), said=said)
     with pair.at(other(through)) as stage:
         assert (await stage.ask(child, owner)).status == 401
-        assert (await hand_in(stage, delegate, owner, await stage.nonce(delegate.did))).status == 401
+        assert (
+            await hand_in(stage, delegate, owner, await stage.nonce(delegate.did))
+        ).status == 401
         late = Delegate()
         assert (await stage.post("/delegate", delegate.grant(late.did, right))).status == 401
 
@@ -409,13 +456,16 @@ async def test_a_network_revoked_at_one_end(pair: Pair, through: End) -> None:
     await refused_everywhere(pair, owner.session, owner, first=other(through), said=said)
 
 
-# --- used tokens ---------------------------------------------------------------------------------------------------
+# --- used tokens ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("second", ROUTES)
 @pytest.mark.parametrize("first", ROUTES)
-async def test_a_decrypt_token_used_at_one_end(pair: Pair, through: End, first: Route, second: Route) -> None:
-    """A decrypt token that opened at one end is a duplicate at the other, on either route (EN18, ST4)."""
+async def test_a_decrypt_token_used_at_one_end(
+    pair: Pair, through: End, first: Route, second: Route
+) -> None:
+    """A decrypt token that opened at one end is a duplicate at the other, on either route (EN18,
+    ST4)."""
     owner, delegate = await pair.attested()
     request = pair.stages[0].decrypt(delegate, owner)
     with pair.at(through) as stage:
@@ -426,7 +476,8 @@ async def test_a_decrypt_token_used_at_one_end(pair: Pair, through: End, first: 
 
 
 async def test_a_decrypt_token_refused_at_one_end(pair: Pair, through: End) -> None:
-    """A token that one end refused opens nothing at the other after the evidence is there (EN18, ST4)."""
+    """A token that one end refused opens nothing at the other after the evidence is there (EN18,
+    ST4)."""
     owner, delegate = await pair.ready()
     request = pair.stages[0].decrypt(delegate, owner)
     with pair.at(through) as stage:
@@ -443,16 +494,19 @@ async def test_a_decrypt_token_at_both_ends_at_one_moment(pair: Pair) -> None:
     for _ in range(3):
         request = pair.stages[0].decrypt(delegate, owner)
         uses = [(stage, route) for stage in pair.stages for route in ROUTES for _ in range(3)]
-        replies = await asyncio.gather(*(stage.send_decrypt(request, route) for stage, route in uses))
+        replies = await asyncio.gather(
+            *(stage.send_decrypt(request, route) for stage, route in uses)
+        )
         assert sorted(reply.status for reply in replies) == [200] + [409] * 11
         assert opens(next(reply for reply in replies if reply.status == 200), delegate, owner)
 
 
-# --- receipts ------------------------------------------------------------------------------------------------------
+# --- receipts -------------------------------------------------------------------------------------
 
 
 async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End) -> None:
-    """A release at one end has its receipt and documents at the other, and they bear it out (RC8, RC14 to RC18)."""
+    """A release at one end has its receipt and documents at the other, and they bear it out (RC8,
+    RC14 to RC18)."""
     owner, delegate = await pair.attested()
     with pair.at(through) as stage:
         assert opens(await stage.ask(delegate, owner), delegate, owner)
@@ -465,13 +519,17 @@ async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End)
         text = encode_receipt(receipt)
         root = parse_trust_root(stage.platform.root_der)
         release = verify_release(text, documents.get, root=root, node_did=pair.stages[0].node_did)
-        assert (release.receipt.invoker, release.policies) == (delegate.did, (policy_for(delegate.did),))
+        assert (release.receipt.invoker, release.policies) == (
+            delegate.did,
+            (policy_for(delegate.did),),
+        )
         reported.append((text, sorted(hashlib.sha256(one).digest() for one in documents.values())))
     assert reported[0] == reported[1]
 
 
 async def test_receipts_of_both_ends_are_one_list(pair: Pair) -> None:
-    """Releases at both ends in turn stand in one list, oldest first, without one that is missing (RC14)."""
+    """Releases at both ends in turn stand in one list, oldest first, without one that is missing
+    (RC14)."""
     owner, delegate = await pair.attested()
     for end in (0, 1, 1, 0):
         with pair.at(ENDS[end]) as stage:
@@ -501,13 +559,21 @@ async def test_who_may_read_receipts_ends_everywhere(pair: Pair, through: End) -
         assert (await fetch(stage, reader, owner.network)).status == 401
 
 
-# --- settings of a second server -----------------------------------------------------------------------------------
+# --- settings of a second server ------------------------------------------------------------------
 
 LOOSER: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "off": (("--attestation", "off"), {}, "release.attestation is off"),
     "delegates": (("--attestation", "delegates"), {}, "release.attestation is delegates"),
-    "node policy": ((), {"SEALSPACE_RELEASE__NODE_POLICY_SUFFICES": "true"}, "node_policy_suffices is set"),
-    "key provider": ((), {"SEALSPACE_RELEASE__KEY_PROVIDERS": "kms,tpm,local-sgx:0a"}, "accepts local-sgx:0a"),
+    "node policy": (
+        (),
+        {"SEALSPACE_RELEASE__NODE_POLICY_SUFFICES": "true"},
+        "node_policy_suffices is set",
+    ),
+    "key provider": (
+        (),
+        {"SEALSPACE_RELEASE__KEY_PROVIDERS": "kms,tpm,local-sgx:0a"},
+        "accepts local-sgx:0a",
+    ),
     "trust root": ((), {}, "which the store's release record does not name"),
 }
 
@@ -526,17 +592,31 @@ def strict_server(
 @needs_postgres()
 @pytest.mark.parametrize("what", LOOSER)
 async def test_a_looser_server_does_not_join(
-    strict_server: tuple[Path, str, RunningNode], platform: SimulatedPlatform, tmp_path: Path, what: str
+    strict_server: tuple[Path, str, RunningNode],
+    platform: SimulatedPlatform,
+    tmp_path: Path,
+    what: str,
 ) -> None:
-    """A second server with looser settings than the release record refuses to start; the first goes on (RL16)."""
+    """A second server with looser settings than the release record refuses to start; the first goes
+    on (RL16)."""
     folder, url, node = strict_server
     flags, environment, said = LOOSER[what]
-    believed = SimulatedPlatform.from_seed(b"a platform of somebody else") if what == "trust root" else platform
+    believed = (
+        SimulatedPlatform.from_seed(b"a platform of somebody else")
+        if what == "trust root"
+        else platform
+    )
     if what != "delegates" and "--attestation" not in flags:
         flags = ("--attestation", "everyone")
     trust = trust_arguments(tmp_path, believed)
     joining = RunningNode(
-        tmp_path, *arguments_of(folder, url), *trust, *flags, "--workers", "1", environment=environment
+        tmp_path,
+        *arguments_of(folder, url),
+        *trust,
+        *flags,
+        "--workers",
+        "1",
+        environment=environment,
     )
     try:
         assert await asyncio.to_thread(joining.process.wait, 30) == LOOSENED
@@ -554,16 +634,22 @@ async def test_a_looser_server_does_not_join(
 async def test_terms_set_on_one_machine_hold_on_both(
     platform: SimulatedPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sealspace admin release set` on one machine asks for evidence on the other at once, and a restart cannot undo it
-    (RL16)."""
+    """`sealspace admin release set` on one machine asks for evidence on the other at once, and a
+    restart cannot undo it (RL16)."""
     url = postgres_server().new_database()
     monkeypatch.setenv(STORE_URL, url)
     with (
-        running_node(tmp_path / "one", *arguments_of(tmp_path, url), platform=platform, workers=1) as one,
-        running_node(tmp_path / "two", *arguments_of(tmp_path, url), platform=platform, workers=1) as two,
+        running_node(
+            tmp_path / "one", *arguments_of(tmp_path, url), platform=platform, workers=1
+        ) as one,
+        running_node(
+            tmp_path / "two", *arguments_of(tmp_path, url), platform=platform, workers=1
+        ) as two,
     ):
         async with AsyncExitStack() as clients:
-            first, second = [replace(await stage_on(n.url, platform, clients), node=n) for n in (one, two)]
+            first, second = [
+                replace(await stage_on(n.url, platform, clients), node=n) for n in (one, two)
+            ]
             pair = Pair((first, second), url)
             owner, delegate = await pair.attested()
             await opens_everywhere(pair, owner.session, owner)
@@ -572,7 +658,9 @@ async def test_terms_set_on_one_machine_hold_on_both(
             await opens_everywhere(pair, delegate, owner)
         assert two.stop() == 0
         again = RunningNode(
-            tmp_path / "two", *arguments_of(tmp_path, url), *trust_arguments(tmp_path / "two", platform)
+            tmp_path / "two",
+            *arguments_of(tmp_path, url),
+            *trust_arguments(tmp_path / "two", platform),
         )
         try:
             assert await asyncio.to_thread(again.process.wait, 30) == LOOSENED

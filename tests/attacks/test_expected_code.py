@@ -12,7 +12,14 @@ from deviating_log import LogOptions, mint_event_log
 from deviating_platform import SimulatedPlatform
 
 from capabilities.strict_json import Json
-from sealspace.apps.backends import is_whole_code, is_whole_policy, look_at, policy_for, require_expected, require_like
+from sealspace.apps.backends import (
+    is_whole_code,
+    is_whole_policy,
+    look_at,
+    policy_for,
+    require_expected,
+    require_like,
+)
 from tee_backend.attestation.event_log_claims import KeyProvider, KeyProviderName
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
@@ -22,7 +29,12 @@ from tee_backend.evidence.simulated import measurements_of
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 COMPOSE = "services:\n  notes: {}\n"
 COMPOSE_SHA256 = hashlib.sha256(COMPOSE.encode()).digest()
-MANIFEST: dict[str, Json] = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+MANIFEST: dict[str, Json] = {
+    "app_id": "com.example",
+    "name": "Notes",
+    "defaults": False,
+    "secrets": {"API_KEY": True},
+}
 
 
 @pytest.mark.parametrize("name", ["kms", "tpm"])
@@ -30,10 +42,15 @@ MANIFEST: dict[str, Json] = {"app_id": "com.example", "name": "Notes", "defaults
 async def test_a_key_provider_without_an_id_is_anybody(
     tmp_path: Path, platform: SimulatedPlatform, name: KeyProviderName, provider_id: bytes
 ) -> None:
-    """A log names a kind of key provider and no id, and the owner expects, or approved, the kind alone (AT53)."""
+    """A log names a kind of key provider and no id, and the owner expects, or approved, the kind
+    alone (AT53)."""
     (tmp_path / "platform.json").write_bytes(platform.collateral_json(time.time()))
-    log = mint_event_log(COMPOSE_SHA256, options=LogOptions(key_provider=KeyProvider(name, provider_id)))
-    surface = BackendSurface(Domain(platform, IMAGE, log), did=Delegate().did, manifest=MANIFEST, compose=COMPOSE)
+    log = mint_event_log(
+        COMPOSE_SHA256, options=LogOptions(key_provider=KeyProvider(name, provider_id))
+    )
+    surface = BackendSurface(
+        Domain(platform, IMAGE, log), did=Delegate().did, manifest=MANIFEST, compose=COMPOSE
+    )
     inspector = Inspector(CollateralFolder(tmp_path), root=parse_trust_root(platform.root_der))
     async with serving(surface) as url:
         seen = await look_at(url, inspector)

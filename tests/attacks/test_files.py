@@ -1,4 +1,5 @@
-"""Files and streams that commands are given and that are something else: two lines, and a node that serves."""
+"""Files and streams that commands are given and that are something else: two lines, and a node that
+serves."""
 
 import asyncio
 import os
@@ -28,23 +29,36 @@ def _said(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
-def test_a_compose_file_without_an_end_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_compose_file_without_an_end_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of a file of eight terabytes no more is read than a compose file may have."""
     compose = tmp_path / "compose.yaml"
     compose.touch()
     os.truncate(compose, TOO_LARGE_BYTES)
-    asked = ("--node", "http://127.0.0.1:1", "--data", str(tmp_path / "data"), "--simulate", str(tmp_path))
+    asked = (
+        "--node",
+        "http://127.0.0.1:1",
+        "--data",
+        str(tmp_path / "data"),
+        "--simulate",
+        str(tmp_path),
+    )
     assert main(["runner", "serve", *asked, "--compose", str(compose)]) == 2
     reported, following = _said(capsys)
     assert reported == f"sealspace: {compose} is no compose file" and following.startswith("next: ")
 
 
 @pytest.mark.parametrize("name", ["file/folder", "n" * 300])
-def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_a_folder_that_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     """What the system has against a named folder is said in two lines, as every error is."""
     (tmp_path / "file").touch()
     asyncio.run(open_lmdb(tmp_path / "data").close())
-    status = main(["admin", "receipts", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)])
+    status = main(
+        ["admin", "receipts", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)]
+    )
     reported, following = _said(capsys)
     assert status == 1 and following.startswith("next: ls -ld ")
     assert reported.startswith(f"sealspace: {tmp_path}/")
@@ -52,7 +66,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def _ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S
+        ) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -61,16 +77,28 @@ def _ready(port: int) -> bool:
 def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[bytes]:
     """Start a node; None: with standard error closed."""
     # Without one the shell closes it, for `subprocess` cannot.
-    command = [*COMMAND, "serve", "--data", str(folder / "data"), "--port", str(port), "--workers", "1"]
+    command = [
+        *COMMAND,
+        "serve",
+        "--data",
+        str(folder / "data"),
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command = command if stderr is not None else ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen([*command, *store_arguments(folder)], stderr=stderr, env=environment, cwd=folder)
+    return subprocess.Popen(
+        [*command, *store_arguments(folder)], stderr=stderr, env=environment, cwd=folder
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nobody", ["full", "broken", "closed"])
 def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> None:
-    """A node starts and serves when standard error is a full device, a pipe without a reader, or closed."""
+    """A node starts and serves when standard error is a full device, a pipe without a reader, or
+    closed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -96,11 +124,22 @@ def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> 
 
 
 def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> None:
-    """What is opened by a command that was started with standard error closed has another number."""
-    program = "from sealspace.cli.root import main; main(['version']); print(open('file', 'w').fileno() > 2)"
+    """What is opened by a command that was started with standard error closed has another
+    number."""
+    program = (
+        "from sealspace.cli.root import main; main(['version']); print(open('file', 'w').fileno()"
+        " > 2)"
+    )
     command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ran = subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True, timeout=PATIENCE_S)
+    ran = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+        timeout=PATIENCE_S,
+    )
     assert ran.stdout.split()[-1] == b"True"
 
 

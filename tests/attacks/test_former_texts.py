@@ -1,4 +1,5 @@
-"""What was handed in before an update, in a text that is refused by now, bars nobody's way after it."""
+"""What was handed in before an update, in a text that is refused by now, bars nobody's way after
+it."""
 
 import base64
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def of_many_resources(wallet: WalletSigner, audience: str, grants: Grants) -> De
     longer = replace(message, resources=(*others, *message.resources))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cacao, "MAX_RESOURCES", 1 << 20)
-        return verify_delegation(parse_delegation(header_text(encode_cacao(sign_cacao(longer, wallet)))))
+        return verify_delegation(
+            parse_delegation(header_text(encode_cacao(sign_cacao(longer, wallet))))
+        )
 
 
 def with_a_link(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
@@ -80,7 +83,8 @@ async def received(owner: Owner) -> set[str]:
 
 @pytest.mark.parametrize("former", FORMER)
 async def test_an_outsider_s_text_bars_no_list(held: HeldStage, former: Former) -> None:
-    """A stranger's grant to an owner, in a text that is refused by now, is listed like any other (D13)."""
+    """A stranger's grant to an owner, in a text that is refused by now, is listed like any other
+    (D13)."""
     owner, outsider = await held.owner(), new_wallet()
     space = f"tinycloud:{outsider.did.removeprefix('did:')}:default"
     before = await received(owner)

@@ -1,4 +1,5 @@
-"""Somebody piles things up: what is piled up neither hides what stands nor costs more than a bounded amount."""
+"""Somebody piles things up: what is piled up neither hides what stands nor costs more than a
+bounded amount."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +19,8 @@ LARGE_BYTES = 17 << 20
 
 
 async def test_many_sign_ins_of_one_key_hide_none(held: HeldStage) -> None:
-    """A key that was signed in a hundred times, and signed out of all but one, is in person by that one (IP2)."""
+    """A key that was signed in a hundred times, and signed out of all but one, is in person by that
+    one (IP2)."""
     owner, key = await held.owner(), Delegate()
     sign_ins = [await held.register(owner.sign_in(key.did_url)) for _ in range(100)]
     for sign_in in sign_ins[1:]:
@@ -30,17 +32,24 @@ async def test_many_sign_ins_of_one_key_hide_none(held: HeldStage) -> None:
 
 
 async def test_evidence_that_has_ended_does_not_pile_up(held: HeldStage) -> None:
-    """A backend of mode `signed` attests again and again with new keys: the evidence that stands is found (AT24)."""
+    """A backend of mode `signed` attests again and again with new keys: the evidence that stands is
+    found (AT24)."""
     owner, backend = await held.owner(), Delegate()
     policy = policy_for("approved", receiver="signed")
-    backend.proofs = [await held.register(owner.grant_decrypt(backend.did, policy=policy, ttl_s=6 * 86_400))]
+    backend.proofs = [
+        await held.register(owner.grant_decrypt(backend.did, policy=policy, ttl_s=6 * 86_400))
+    ]
     for _ in range(30):
         await _attest_anew(held, backend, owner.network, "attested")
     await _attest_anew(held, backend, owner.network, "signed")
     assert opens(await held.ask(backend, owner), backend, owner)
     held.clock.advance(3600)
     await _attest_anew(held, backend, owner.network, "signed", ahead_s=3600)
-    rows = (await held.store.read(ranges=(evidence_range(parse_principal(backend.did), limit=64),))).pages[0].rows
+    rows = (
+        (await held.store.read(ranges=(evidence_range(parse_principal(backend.did), limit=64),)))
+        .pages[0]
+        .rows
+    )
     assert len(rows) == 1
 
 
@@ -51,12 +60,15 @@ async def _attest_anew(
     fresh = Delegate(backend.signer, backend.proofs)
     nonce = await held.nonce(fresh.did)
     quote = held.quote(fresh.did, fresh.receiver.public_key, nonce, mode=mode)
-    reply = await held.hand_in(fresh, network, nonce=nonce, quote=quote, mode=mode, ttl_s=60 + ahead_s)
+    reply = await held.hand_in(
+        fresh, network, nonce=nonce, quote=quote, mode=mode, ttl_s=60 + ahead_s
+    )
     assert reply.status == 200, reply.said
 
 
 async def test_large_values_at_a_policy_s_paths_are_not_read(held: HeldStage) -> None:
-    """A session hands on with a policy whose paths hold values of many megabytes: they are left alone (RL12)."""
+    """A session hands on with a policy whose paths hold values of many megabytes: they are left
+    alone (RL12)."""
     owner, helper = await held.owner(), Delegate()
     key, large = owner.session, f"{owner.space()}/kv/large"
     envelope = encode_envelope(owner.envelope)
@@ -71,7 +83,9 @@ async def test_large_values_at_a_policy_s_paths_are_not_read(held: HeldStage) ->
     assert reply.status == 200, reply.said
     for paths, is_open in (((large, owner.secret), True), ((large,), False)):
         policy = policy_for("approved", paths=paths)
-        helper.proofs = [await held.register(key.grant(helper.did, {owner.network: [DECRYPT]}, policy=policy))]
+        helper.proofs = [
+            await held.register(key.grant(helper.did, {owner.network: [DECRYPT]}, policy=policy))
+        ]
         await held.attest(helper, owner.network)
         reply = await held.ask(helper, owner)
         assert opens(reply, helper, owner) if is_open else reply.said == refused("path")

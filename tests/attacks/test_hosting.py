@@ -1,4 +1,5 @@
-"""Spaces of strangers on a node whose operator closed it, and more of them than a node has bounds for (store §6)."""
+"""Spaces of strangers on a node whose operator closed it, and more of them than a node has bounds
+for (store §6)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -72,7 +73,8 @@ async def host_grant_of_a_key(stage: HeldStage, who: Delegate, wallet: WalletSig
 async def host_grant_of_a_wallet(stage: HeldStage, who: Delegate, wallet: WalletSigner) -> Reply:
     """A wallet's own word that its space shall be hosted."""
     return await stage.post(
-        "/delegate", wallet_token(wallet, stage.node_did, {f"{own_space(wallet.did)}/space": [HOST]})
+        "/delegate",
+        wallet_token(wallet, stage.node_did, {f"{own_space(wallet.did)}/space": [HOST]}),
     )
 
 
@@ -125,7 +127,10 @@ WAYS: tuple[Way, ...] = (
     put_of_a_key,
     creation_by_a_key,
 )
-CLOSED = {"listed": Hosting(mode="permit", listed=(new_key().did,)), "permit": Hosting(mode="permit")}
+CLOSED = {
+    "listed": Hosting(mode="permit", listed=(new_key().did,)),
+    "permit": Hosting(mode="permit"),
+}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -133,7 +138,8 @@ CLOSED = {"listed": Hosting(mode="permit", listed=(new_key().did,)), "permit": H
 async def test_an_outsider_on_a_closed_node(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting, way: Way
 ) -> None:
-    """Whoever is neither listed nor admitted gets no space there, not by a host grant either (ST13, ST14)."""
+    """Whoever is neither listed nor admitted gets no space there, not by a host grant either (ST13,
+    ST14)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         wallet = new_wallet()
         reply = await way(stage, Delegate(), wallet)
@@ -142,13 +148,20 @@ async def test_an_outsider_on_a_closed_node(
         if way in (put_of_a_key, creation_by_a_key):
             assert reply.status >= 400
         else:
-            assert (reply.status, reported(reply, "activated"), len(reported(reply, "skipped"))) == (200, [], 1)
+            assert (
+                reply.status,
+                reported(reply, "activated"),
+                len(reported(reply, "skipped")),
+            ) == (200, [], 1)
 
 
 async def test_an_owner_on_the_list(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A listed owner's spaces are hosted in every way; beside one of a stranger's, in one grant, only its own are."""
+    """A listed owner's spaces are hosted in every way; beside one of a stranger's, in one grant,
+    only its own are."""
     who, outsider = Delegate(), new_wallet()
-    async with hosting_stage(tmp_path, platform, Hosting(mode="permit", listed=(who.did,))) as stage:
+    async with hosting_stage(
+        tmp_path, platform, Hosting(mode="permit", listed=(who.did,))
+    ) as stage:
         right = {f"{own_space(outsider.did)}/space": [HOST]}
         parent = wallet_token(outsider, who.did, right)
         assert (await stage.post("/delegate", parent)).status == 200
@@ -166,12 +179,18 @@ BOUNDED = {
 
 
 @pytest.mark.parametrize("hosting", BOUNDED.values(), ids=BOUNDED)
-async def test_spaces_of_one_outsider(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
-    """Host grants for 64 spaces each, one after another, come to 16 a grant and 32 an owner (ST15)."""
+async def test_spaces_of_one_outsider(
+    tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
+) -> None:
+    """Host grants for 64 spaces each, one after another, come to 16 a grant and 32 an owner
+    (ST15)."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         outsider, activated = Delegate(), []
         for at in range(8):
-            names = {f"{own_space(outsider.did, f's{at}-{number}')}/space": [HOST] for number in range(64)}
+            names = {
+                f"{own_space(outsider.did, f's{at}-{number}')}/space": [HOST]
+                for number in range(64)
+            }
             reply = await stage.post("/delegate", outsider.grant(PEER, names))
             assert reply.status == 200
             activated.append(len(reported(reply, "activated")))
@@ -179,8 +198,11 @@ async def test_spaces_of_one_outsider(tmp_path: Path, platform: SimulatedPlatfor
 
 
 @pytest.mark.parametrize("hosting", BOUNDED.values(), ids=BOUNDED)
-async def test_new_owners_from_one_address(tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting) -> None:
-    """One address brings so many owners an hour, who sign host grants for themselves, and another address more."""
+async def test_new_owners_from_one_address(
+    tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
+) -> None:
+    """One address brings so many owners an hour, who sign host grants for themselves, and another
+    address more."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         for client, expected in (("203.0.113.7", 3), ("203.0.113.8", 6)):
             for _ in range(5):

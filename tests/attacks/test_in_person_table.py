@@ -1,4 +1,5 @@
-"""Every row of the table of who is the owner in person, asked of a node in each mode and on both routes (IP1, IP2)."""
+"""Every row of the table of who is the owner in person, asked of a node in each mode and on both
+routes (IP1, IP2)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -6,7 +7,18 @@ from pathlib import Path
 
 import pytest
 from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Mode, Row, Stated, Who
-from attacks.parties import DECRYPT, ROUTES, SET_POLICY, VALUE, Delegate, Owner, Stage, opens, policy_for, refused
+from attacks.parties import (
+    DECRYPT,
+    ROUTES,
+    SET_POLICY,
+    VALUE,
+    Delegate,
+    Owner,
+    Stage,
+    opens,
+    policy_for,
+    refused,
+)
 from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
@@ -37,10 +49,14 @@ async def _owner_key(stage: Stage, in_grant: Policy | None, on_network: Policy |
     network = client.encryption.network()
     if on_network is not None:
         await client.encryption.set_policy(network, on_network)
-    owner = Owner(client, new_wallet(), await client.encryption.encrypt(VALUE.encode(), network=network))
+    owner = Owner(
+        client, new_wallet(), await client.encryption.encrypt(VALUE.encode(), network=network)
+    )
     asking = Delegate(key)
     if in_grant is not None:
-        asking.proofs = [await stage.register(asking.grant(key.did, {network.text: [DECRYPT]}, policy=in_grant))]
+        asking.proofs = [
+            await stage.register(asking.grant(key.did, {network.text: [DECRYPT]}, policy=in_grant))
+        ]
     return asking, owner
 
 
@@ -58,7 +74,9 @@ async def _other_app(stage: Stage, in_grant: Policy | None, on_network: Policy |
     return key, owner
 
 
-async def _other_app_granted(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+async def _other_app_granted(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
     owner, key = await _owner(stage, on_network), Delegate()
     elsewhere = {f"{owner.space('notes')}/capabilities": ["tinycloud.capabilities/read"]}
     await stage.register(owner.grant(key.did_url, elsewhere))
@@ -77,7 +95,9 @@ def _by_session(owner: Owner, key: Delegate, in_grant: Policy | None) -> str:
     return session.grant(key.did, {owner.network: [DECRYPT]}, policy=in_grant)
 
 
-async def _manifest_target(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+async def _manifest_target(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
     owner, key = await _owner(stage, on_network), Delegate()
     key.proofs = [await stage.register(owner.sign_in(key.did, policy=in_grant))]
     return key, owner
@@ -89,7 +109,9 @@ async def _backend(stage: Stage, in_grant: Policy | None, on_network: Policy | N
     return key, owner
 
 
-async def _attested_backend(stage: Stage, in_grant: Policy | None, on_network: Policy | None) -> Caller:
+async def _attested_backend(
+    stage: Stage, in_grant: Policy | None, on_network: Policy | None
+) -> Caller:
     key, owner = await _backend(stage, in_grant, on_network)
     await stage.attest(key, owner.network)
     return key, owner
@@ -133,7 +155,9 @@ async def test_row(stage_in: Stage, row: Row, mode: Mode) -> None:
 def _stated(policy: Stated) -> tuple[Policy | None, Policy | None]:
     """Return the policy in the grant and the one on the network."""
     listed = policy_for("approved")
-    return (listed if policy == "in the grant" else None), (listed if policy == "on the network" else None)
+    return (listed if policy == "in the grant" else None), (
+        listed if policy == "on the network" else None
+    )
 
 
 def test_the_table_is_whole() -> None:

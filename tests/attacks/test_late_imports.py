@@ -1,4 +1,5 @@
-"""A process that runs imports nothing more: an import opens files, and fails where descriptors have run out."""
+"""A process that runs imports nothing more: an import opens files, and fails where descriptors have
+run out."""
 
 import json
 import os
@@ -20,7 +21,8 @@ from sealspace.delegations import allow
 
 pytestmark = pytest.mark.slow
 
-# Every Python process that finds this on its path notes each import that is not answered from memory.
+# Every Python process that finds this on its path notes each import that is not answered from
+# memory.
 _NOTING = """
 import os, sys
 _noted = os.open(os.path.join(os.environ["IMPORTS_NOTED_IN"], str(os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -39,7 +41,9 @@ class Notes:
         self._folder.mkdir(parents=True)
         (folder / "sitecustomize.py").write_text(_NOTING)
         self.environment: Mapping[str, str] = {
-            "PYTHONPATH": os.pathsep.join(map(str, (folder, REPOSITORY, REPOSITORY / "tests" / "support"))),
+            "PYTHONPATH": os.pathsep.join(
+                map(str, (folder, REPOSITORY, REPOSITORY / "tests" / "support"))
+            ),
             "IMPORTS_NOTED_IN": str(self._folder),
         }
 
@@ -49,7 +53,9 @@ class Notes:
         before = {pid: self._of(pid) for pid in processes}
         assert all(before.values())
         yield
-        assert {pid: [] for pid in processes} == {pid: self._of(pid)[len(before[pid]) :] for pid in processes}
+        assert {pid: [] for pid in processes} == {
+            pid: self._of(pid)[len(before[pid]) :] for pid in processes
+        }
 
     def _of(self, pid: int) -> list[str]:
         return (self._folder / str(pid)).read_text().splitlines()
@@ -61,7 +67,9 @@ def notes(tmp_path: Path) -> Notes:
     return Notes(tmp_path / "notes")
 
 
-async def test_no_request_imports(tmp_path: Path, platform: SimulatedPlatform, notes: Notes) -> None:
+async def test_no_request_imports(
+    tmp_path: Path, platform: SimulatedPlatform, notes: Notes
+) -> None:
     """Whatever is asked, and however it ends, no process of a node imports anything for it."""
     environment = {**notes.environment, "SEALSPACE_METRICS__LISTEN": "127.0.0.1:0"}
     with running_node(tmp_path / "node", platform=platform, environment=environment) as node:
@@ -80,10 +88,17 @@ async def test_no_request_imports(tmp_path: Path, platform: SimulatedPlatform, n
 
 async def _every_route(stage: Stage) -> None:
     for route in ROUTES:
-        path = route.path.replace("{path:.*}", "x").replace("{key:.*}", "x").replace("{", "").replace("}", "")
+        path = (
+            route.path.replace("{path:.*}", "x")
+            .replace("{key:.*}", "x")
+            .replace("{", "")
+            .replace("}", "")
+        )
         method = "POST" if route.method == "*" else route.method
         for token in (None, "x", key_token(new_key(), "did:key:x", {"urn:x": ["x/y"]})):
-            await send(stage.url, method, path, token=token, body=None if method == "GET" else b"{}")
+            await send(
+                stage.url, method, path, token=token, body=None if method == "GET" else b"{}"
+            )
 
 
 async def _every_service(stage: Stage) -> None:
@@ -94,16 +109,22 @@ async def _every_service(stage: Stage) -> None:
     for body in (b"small", bytes(200_000)):  # in the row, and in a file
         await kv.put("one", body, metadata={"a": "b"})
         assert (await kv.get("one")).body == body
-        reply = await send("", "GET", (await kv.signed_url("one")).url, headers={"Range": "bytes=1-2"})
+        reply = await send(
+            "", "GET", (await kv.signed_url("one")).url, headers={"Range": "bytes=1-2"}
+        )
         assert reply.status == 206
     assert [key async for key in kv.list()] == ["one"]
     await kv.delete("one")
     delegate = Delegate()
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     assert (await stage.ask(delegate, owner)).said == refused("not_attested")
     await stage.attest(delegate, owner.network)
     assert opens(await stage.ask(delegate, owner), delegate, owner)
-    rights = [allow(owner.network, f"sealspace.encryption/{right}") for right in ("receipts", "policy")]
+    rights = [
+        allow(owner.network, f"sealspace.encryption/{right}") for right in ("receipts", "policy")
+    ]
     await client.delegations.add_right(owner.wallet, rights)
     assert [receipt async for receipt in client.receipts.all()]
     await client.withdrawals.withdraw_backend(delegate.did)
@@ -113,8 +134,9 @@ async def _every_service(stage: Stage) -> None:
     await client.delegations.revoke(granted)
 
 
-# A node that keeps house when it is told to, a day after the last time. A line on standard input says with how many
-# descriptors at most (0: as many as ever); one on standard output, whether it kept house.
+# A node that keeps house when it is told to, a day after the last time. A line on standard input
+# says with how many descriptors at most (0: as many as ever); one on standard output, whether it
+# kept house.
 _KEEPING_HOUSE = """
 import asyncio, json, os, resource, sys
 from pathlib import Path
@@ -159,7 +181,8 @@ class Keeping:
         self.url = str(self._answer())
 
     def turn(self, *, descriptors: int = 0) -> bool:
-        """Have it keep house, a day later than the last time, and tell whether it came to the end."""
+        """Have it keep house, a day later than the last time, and tell whether it came to the
+        end."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{descriptors}\n")
         self._process.stdin.flush()
@@ -173,7 +196,9 @@ class Keeping:
 
 
 @contextmanager
-def housekeeping(folder: Path, platform: SimulatedPlatform, notes: Notes) -> Iterator[tuple[Keeping, Path]]:
+def housekeeping(
+    folder: Path, platform: SimulatedPlatform, notes: Notes
+) -> Iterator[tuple[Keeping, Path]]:
     """Run such a node; beside it comes the file of its log."""
     root, collateral = trust_files(folder, platform)
     settings, log = folder / "settings.toml", folder / "log"
@@ -204,8 +229,11 @@ def _failed(log: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("descriptors", [0, 3], ids=["with descriptors", "without descriptors"])
-async def test_no_sweep_imports(tmp_path: Path, platform: SimulatedPlatform, notes: Notes, descriptors: int) -> None:
-    """Housekeeping imports nothing; where descriptors have run out, what fails for it is logged, and done later."""
+async def test_no_sweep_imports(
+    tmp_path: Path, platform: SimulatedPlatform, notes: Notes, descriptors: int
+) -> None:
+    """Housekeeping imports nothing; where descriptors have run out, what fails for it is logged,
+    and done later."""
     with housekeeping(tmp_path / "node", platform, notes) as (node, log):
         with notes.nothing_more(node.pid):
             async with AsyncExitStack() as clients:

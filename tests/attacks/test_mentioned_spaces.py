@@ -1,4 +1,5 @@
-"""Whoever owns a space that a delegation merely mentions can revoke all of it (W22): what that costs a sign-in."""
+"""Whoever owns a space that a delegation merely mentions can revoke all of it (W22): what that
+costs a sign-in."""
 
 import pytest
 from attacks.parties import GET, PUT, Owner, Stage
@@ -16,7 +17,11 @@ class CountingWallet:
 
     def __init__(self) -> None:
         self._signer = new_wallet()
-        self.address, self.chain_id, self.did = self._signer.address, self._signer.chain_id, self._signer.did
+        self.address, self.chain_id, self.did = (
+            self._signer.address,
+            self._signer.chain_id,
+            self._signer.did,
+        )
         self.signatures = 0
 
     def sign_eip191(self, text: str) -> bytes:
@@ -27,20 +32,27 @@ class CountingWallet:
 async def shared_with(other: Owner, wallet: Wallet) -> PortableDelegation:
     """Another owner grants reading and writing in a space of its own to a wallet."""
     space = other.space("shared")
-    return await other.client.delegations.delegate(wallet.did, [allow(f"{space}/kv", GET), allow(f"{space}/kv", PUT)])
+    return await other.client.delegations.delegate(
+        wallet.did, [allow(f"{space}/kv", GET), allow(f"{space}/kv", PUT)]
+    )
 
 
-async def signed_in(stage: Stage, other: Owner, wallet: Wallet) -> tuple[Client, PortableDelegation]:
+async def signed_in(
+    stage: Stage, other: Owner, wallet: Wallet
+) -> tuple[Client, PortableDelegation]:
     """Sign in for spaces of the wallet's own and for another owner's."""
     client, portable = await stage.client(), await shared_with(other, wallet)
-    await client.sign_in(wallet, SignIn(spaces=("notes", other.space("shared")), received=(portable,)))
+    await client.sign_in(
+        wallet, SignIn(spaces=("notes", other.space("shared")), received=(portable,))
+    )
     await client.kv("notes").put("mine", b"1")
     await client.kv(other.space("shared")).put("theirs", b"2")
     return client, portable
 
 
 async def test_the_other_owner_revokes_what_mentions_its_space(stage: Stage) -> None:
-    """Another owner revokes every delegation that the wallet signed; the sign-in stands, with all of its own spaces."""
+    """Another owner revokes every delegation that the wallet signed; the sign-in stands, with all
+    of its own spaces."""
     other, wallet = await stage.owner("shared"), CountingWallet()
     client, _ = await signed_in(stage, other, wallet)
     own, handed_on = client.session.grants
@@ -65,20 +77,25 @@ async def test_the_message_of_the_sign_in_names_own_spaces_alone(stage: Stage) -
 
 
 async def test_another_owners_space_without_a_grant(stage: Stage) -> None:
-    """A sign-in that asks for a space of somebody else, who granted nothing, is refused before the wallet is asked."""
+    """A sign-in that asks for a space of somebody else, who granted nothing, is refused before the
+    wallet is asked."""
     other, wallet = await stage.owner("shared"), CountingWallet()
     client = await stage.client()
     with pytest.raises(NotGranted):
         await client.sign_in(wallet, SignIn(spaces=(other.space("shared"),)))
     with pytest.raises(NotGranted):
-        await client.sign_in(wallet, SignIn(space=other.space("secrets"), received=(await shared_with(other, wallet),)))
+        await client.sign_in(
+            wallet,
+            SignIn(space=other.space("secrets"), received=(await shared_with(other, wallet),)),
+        )
     with pytest.raises(NotGranted):
         await client.sign_in_with_key(new_key(), spaces=[other.space("shared")])
     assert wallet.signatures == 0
 
 
 async def test_one_message_for_all_is_everybodys(stage: Stage) -> None:
-    """A client that signs in with one message for spaces of two owners loses all of it to either (W22)."""
+    """A client that signs in with one message for spaces of two owners loses all of it to either
+    (W22)."""
     other, wallet, session = await stage.owner("shared"), new_wallet(), new_key()
     space = other.space("shared")
     granted = await stage.register(other.grant(wallet.did, {f"{space}/kv": [GET]}))
@@ -88,6 +105,8 @@ async def test_one_message_for_all_is_everybodys(stage: Stage) -> None:
     # Shorter than the grant that it rests on: a second may begin between the two signatures.
     mixed = wallet_token(wallet, session.did_url, grants, parents=[id_of(granted)], ttl_s=1800)
     await stage.register(mixed)
-    assert (await stage.invoke(session, {f"{own}/x": [PUT]}, proofs=[mixed], body=b"1")).status == 200
+    assert (
+        await stage.invoke(session, {f"{own}/x": [PUT]}, proofs=[mixed], body=b"1")
+    ).status == 200
     await other.client.delegations.revoke_by_wallet(id_of(mixed), other.wallet)
     assert (await stage.invoke(session, {f"{own}/x": [GET]}, proofs=[mixed])).status == 401

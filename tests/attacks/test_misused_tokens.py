@@ -1,4 +1,5 @@
-"""Texts that were signed for one thing are sent where they would do another; tokens are taken from node to node."""
+"""Texts that were signed for one thing are sent where they would do another; tokens are taken from
+node to node."""
 
 import json
 
@@ -35,7 +36,7 @@ async def noted(stage: Stage) -> Owner:
     return owner
 
 
-# --- delegations ---------------------------------------------------------------------------------------------------
+# --- delegations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ttl_s", [200, 3600])
@@ -47,16 +48,21 @@ async def test_a_revoked_grant_makes_no_signed_url(stage: Stage, ttl_s: float) -
     await owner.client.delegations.revoke(token_id(grant))
     await owner.client.kv().put("notes/one", b"newer")
     replies = [(await signed(stage, owner, grant)).said for _ in range(3)]
-    assert replies[0] == (OTHER_KIND if ttl_s <= 300 else (401, "Invocation lifetime exceeds server maximum"))
+    assert replies[0] == (
+        OTHER_KIND if ttl_s <= 300 else (401, "Invocation lifetime exceeds server maximum")
+    )
     assert set(replies) == {replies[0]}
 
 
 @pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
 async def test_a_grant_is_no_invocation(stage: Stage, ability: str) -> None:
-    """The text of a short grant, registered or not, is sent to `/invoke`, in the name of its delegator (T8)."""
+    """The text of a short grant, registered or not, is sent to `/invoke`, in the name of its
+    delegator (T8)."""
     owner, delegate = await noted(stage), Delegate()
     for is_registered in (False, True):
-        grant = owner.session.grant(delegate.did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=200)
+        grant = owner.session.grant(
+            delegate.did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=200
+        )
         if is_registered:
             await stage.register(grant)
         body = b"second" if ability == PUT else None
@@ -66,7 +72,8 @@ async def test_a_grant_is_no_invocation(stage: Stage, ability: str) -> None:
 
 @pytest.mark.parametrize("is_revoked", [False, True])
 async def test_a_grant_to_oneself_is_no_invocation(stage: Stage, is_revoked: bool) -> None:
-    """The text of a grant that a key gave itself, which its shape does not betray, is sent as an invocation (T9)."""
+    """The text of a grant that a key gave itself, which its shape does not betray, is sent as an
+    invocation (T9)."""
     owner = await noted(stage)
     session = owner.session
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
@@ -83,7 +90,8 @@ async def test_a_grant_to_oneself_is_no_invocation(stage: Stage, is_revoked: boo
 
 @pytest.mark.parametrize("addressed", ["node", "issuer"])
 async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
-    """The text of an invocation is posted as a delegation: refused, or no more than what its key has (T10)."""
+    """The text of an invocation is posted as a delegation: refused, or no more than what its key
+    has (T10)."""
     owner = await noted(stage)
     session = owner.session
     audience = stage.node_did if addressed == "node" else session.did
@@ -98,9 +106,14 @@ async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
 
 
 @pytest.mark.parametrize("fact", [ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT])
-@pytest.mark.parametrize("headers", [{}, {"x-tinycloud-limit": "1"}], ids=["bare", "with an option"])
-async def test_what_is_bound_to_another_route_is_no_call(stage: Stage, fact: str, headers: dict[str, str]) -> None:
-    """A token for one value says by a fact that it is for another route: it is not carried out (T12)."""
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-tinycloud-limit": "1"}], ids=["bare", "with an option"]
+)
+async def test_what_is_bound_to_another_route_is_no_call(
+    stage: Stage, fact: str, headers: dict[str, str]
+) -> None:
+    """A token for one value says by a fact that it is for another route: it is not carried out
+    (T12)."""
     owner = await noted(stage)
     session, grants = owner.session, {f"{owner.space()}/kv/notes/one": [DELETE]}
     token = session.grant(stage.node_did, grants, ttl_s=60, facts=[{"type": fact}])
@@ -109,41 +122,56 @@ async def test_what_is_bound_to_another_route_is_no_call(stage: Stage, fact: str
     assert (await owner.client.kv().get("notes/one")).body == b"first"
 
 
-# --- other nodes ---------------------------------------------------------------------------------------------------
+# --- other nodes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ability", [GET, PUT, DELETE, LIST])
 async def test_a_call_to_another_node_is_not_replayed_here(stage: Stage, ability: str) -> None:
     """A hostile node sends on what it was told by a client that names its node (T8)."""
     owner = await noted(stage)
-    token = owner.session.grant(new_key().did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=60)
+    token = owner.session.grant(
+        new_key().did, {f"{owner.space()}/kv/notes/one": [ability]}, ttl_s=60
+    )
     assert (await invoked(stage, token, b"second" if ability == PUT else None)).said == OTHER_KIND
     assert (await signed(stage, owner, token)).said == OTHER_KIND
     assert (await owner.client.kv().get("notes/one")).body == b"first"
 
 
 async def test_whom_an_invocation_may_address(stage: Stage) -> None:
-    """Its own issuer, in any spelling of an address (P4), or this node; nobody else, however alike."""
+    """Its own issuer, in any spelling of an address (P4), or this node; nobody else, however
+    alike."""
     owner = await noted(stage)
     session = owner.session
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     for audience in (session.did, stage.node_did):
-        assert (await invoked(stage, session.grant(audience, grants, ttl_s=60))).said == (200, "first")
+        assert (await invoked(stage, session.grant(audience, grants, ttl_s=60))).said == (
+            200,
+            "first",
+        )
     wallet = new_wallet().did
-    for audience in (session.did + "x", session.did[:-1], stage.node_did.upper(), "did:web:here.example", wallet):
+    for audience in (
+        session.did + "x",
+        session.did[:-1],
+        stage.node_did.upper(),
+        "did:web:here.example",
+        wallet,
+    ):
         reply = await invoked(stage, session.grant(audience, grants, ttl_s=60))
         assert reply.status == 401
         assert "first" not in reply.text
 
 
-# --- signed URLs ---------------------------------------------------------------------------------------------------
+# --- signed URLs ----------------------------------------------------------------------------------
 
 
 async def test_a_token_makes_one_signed_url(stage: Stage) -> None:
-    """One token is sent again and again for URLs, on every worker, before and after it served on `/invoke` (I23)."""
+    """One token is sent again and again for URLs, on every worker, before and after it served on
+    `/invoke` (I23)."""
     owner = await noted(stage)
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
-    used, invoked_first = (owner.session.grant(owner.session.did, grants, ttl_s=60) for _ in range(2))
+    used, invoked_first = (
+        owner.session.grant(owner.session.did, grants, ttl_s=60) for _ in range(2)
+    )
     with stage.only(0):
         assert (await signed(stage, owner, used)).status == 200
         assert (await signed(stage, owner, used)).said == (409, "duplicate invocation")
@@ -157,11 +185,16 @@ async def test_a_token_makes_one_signed_url(stage: Stage) -> None:
 async def test_a_token_that_lives_long_makes_no_signed_url(stage: Stage) -> None:
     """A token that outlives what one may is sent for a URL (I4)."""
     owner = await noted(stage)
-    token = owner.session.grant(owner.session.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=400)
-    assert (await signed(stage, owner, token)).said == (401, "Invocation lifetime exceeds server maximum")
+    token = owner.session.grant(
+        owner.session.did, {f"{owner.space()}/kv/notes/one": [GET]}, ttl_s=400
+    )
+    assert (await signed(stage, owner, token)).said == (
+        401,
+        "Invocation lifetime exceeds server maximum",
+    )
 
 
-# --- revocations ---------------------------------------------------------------------------------------------------
+# --- revocations ----------------------------------------------------------------------------------
 
 
 def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
@@ -178,22 +211,30 @@ def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
         "an ability that means nothing": text({resource: ["x/y"]}),
         "a revocation beside another ability": text({resource: [REVOKE, STATUS]}),
         "a revocation beside another resource": text({resource: [REVOKE], **space}),
-        "a revocation and a look": text({resource: [REVOKE], f"urn:cid:{token_id('a.b.c')}": [STATUS]}),
+        "a revocation and a look": text(
+            {resource: [REVOKE], f"urn:cid:{token_id('a.b.c')}": [STATUS]}
+        ),
         "a revocation beside what is no cid": text({resource: [REVOKE], "urn:cid:word": [REVOKE]}),
         "a grant of the status": text({resource: [STATUS]}, new_key().did),
         "a grant of the revocation": text({resource: [REVOKE]}, new_key().did),
-        "a sign-in text with a ReCap": wallet_token(owner.wallet, f"ucan:{token_id(target)}", space, ttl_s=60),
+        "a sign-in text with a ReCap": wallet_token(
+            owner.wallet, f"ucan:{token_id(target)}", space, ttl_s=60
+        ),
     }
 
 
 async def test_what_is_no_revocation_revokes_nothing(stage: Stage) -> None:
-    """Tokens that only look, read or grant are sent to `/revoke`, by the delegator of what they name (V1, V3, V5)."""
+    """Tokens that only look, read or grant are sent to `/revoke`, by the delegator of what they
+    name (V1, V3, V5)."""
     owner, delegate = await noted(stage), Delegate()
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     delegate.proofs = [await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))]
     for what, text in revoking_texts(owner, delegate.proofs[0]).items():
         assert (await stage.post("/revoke", text)).said == OTHER_KIND, what
-    assert (await stage.invoke(delegate.signer, grants, proofs=delegate.proofs)).said == (200, "first")
+    assert (await stage.invoke(delegate.signer, grants, proofs=delegate.proofs)).said == (
+        200,
+        "first",
+    )
     for audience in (owner.session.did, stage.node_did):  # and what is one does
         resource = f"urn:cid:{token_id(delegate.proofs[0])}"
         revocation = key_token(owner.session.signer, audience, {resource: [REVOKE]}, ttl_s=60)
@@ -202,15 +243,22 @@ async def test_what_is_no_revocation_revokes_nothing(stage: Stage) -> None:
 
 
 async def test_a_right_over_one_delegation_cannot_be_registered(stage: Stage) -> None:
-    """Whoever may revoke signs a grant of it that names the cid: its text could not be told from a revocation (T11)."""
+    """Whoever may revoke signs a grant of it that names the cid: its text could not be told from a
+    revocation (T11)."""
     owner, delegate, helper = await noted(stage), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     target = await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))
-    helper.proofs = [await stage.register(owner.grant(helper.did, {f"{owner.space()}/delegation": [REVOKE, STATUS]}))]
+    helper.proofs = [
+        await stage.register(
+            owner.grant(helper.did, {f"{owner.space()}/delegation": [REVOKE, STATUS]})
+        )
+    ]
     for ability in (REVOKE, STATUS):
         right = {f"urn:cid:{token_id(target)}": [ability]}
         assert (await stage.post("/delegate", owner.grant(helper.did, right))).status == 401
-        assert (await stage.post("/delegate", helper.grant(helper.did, right, ttl_s=60))).status == 401
+        assert (
+            await stage.post("/delegate", helper.grant(helper.did, right, ttl_s=60))
+        ).status == 401
 
 
 async def test_a_wallet_s_revocation_is_no_grant(stage: Stage) -> None:

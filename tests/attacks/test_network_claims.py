@@ -22,12 +22,18 @@ from spaces.store.contract import Commit, Committed
 EXISTS = (409, "network already exists")
 
 
-async def administer(stage: Stage, who: Delegate, network: str, action: str, body: dict[str, Json], path: str) -> Reply:
+async def administer(
+    stage: Stage, who: Delegate, network: str, action: str, body: dict[str, Json], path: str
+) -> Reply:
     """Ask with a token of network administration."""
     fact = admin_fact(network, target_node=stage.node_did, action=action, body=body)
-    token = key_token(who.signer, stage.node_did, {network: [action]}, proofs=who.proofs, facts=[fact])
+    token = key_token(
+        who.signer, stage.node_did, {network: [action]}, proofs=who.proofs, facts=[fact]
+    )
     headers = {"Content-Type": "application/json"}
-    return await send(stage.url, "POST", path, token=token, body=canonical_bytes(body), headers=headers)
+    return await send(
+        stage.url, "POST", path, token=token, body=canonical_bytes(body), headers=headers
+    )
 
 
 async def create(stage: Stage, who: Delegate, owner: Owner) -> Reply:
@@ -43,7 +49,8 @@ async def descriptor(stage: Stage, owner: Owner) -> Json:
 
 
 async def test_the_first_create_after_a_sign_in(stage: Stage) -> None:
-    """A client that creates its network itself gets the one that its sign-in made, once, as it stands (EN31)."""
+    """A client that creates its network itself gets the one that its sign-in made, once, as it
+    stands (EN31)."""
     owner = await stage.owner()
     made = await descriptor(stage, owner)
     first = await create(stage, owner.session, owner)
@@ -53,7 +60,8 @@ async def test_the_first_create_after_a_sign_in(stage: Stage) -> None:
 
 
 async def test_only_one_of_many_creates(stage: Stage) -> None:
-    """Of creates that come together, on any worker, one is answered as if it had made the network (EN31)."""
+    """Of creates that come together, on any worker, one is answered as if it had made the network
+    (EN31)."""
     owner = await stage.owner()
     replies = await asyncio.gather(*[create(stage, owner.session, owner) for _ in range(8)])
     assert sorted(reply.status for reply in replies) == [200] + [409] * 7
@@ -84,7 +92,10 @@ async def test_a_network_that_was_created(stage: Stage) -> None:
     helper = Delegate()
     helper.proofs = [await stage.register(owner.grant(helper.did, {more: [NETWORK_CREATE]}))]
     body: dict[str, Json] = {"name": "more", "ownerDid": parse_network_id(more).owner}
-    replies = [await administer(stage, helper, more, NETWORK_CREATE, body, "/encryption/networks") for _ in range(2)]
+    replies = [
+        await administer(stage, helper, more, NETWORK_CREATE, body, "/encryption/networks")
+        for _ in range(2)
+    ]
     assert ([200, 409], EXISTS) == ([reply.status for reply in replies], replies[1].said)
 
 
@@ -92,7 +103,9 @@ async def test_a_revoked_network_is_not_claimed(stage: Stage) -> None:
     """A network that was revoked before anybody created it keeps its id taken (EN7)."""
     owner = await stage.owner()
     helper = Delegate()
-    helper.proofs = [await stage.register(owner.grant(helper.did, {owner.network: [NETWORK_REVOKE]}))]
+    helper.proofs = [
+        await stage.register(owner.grant(helper.did, {owner.network: [NETWORK_REVOKE]}))
+    ]
     path = network_path(owner.network, "revoke")
     assert (await administer(stage, helper, owner.network, NETWORK_REVOKE, {}, path)).status == 204
     assert (await create(stage, owner.session, owner)).said == EXISTS
@@ -111,7 +124,8 @@ async def _without_mark(held: HeldStage, network: NetworkId) -> None:
 
 @pytest.mark.parametrize("was_claimed", [False, True])
 async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
-    """A record that does not say counts as unclaimed; the claim is audited, and the key stays (EN31)."""
+    """A record that does not say counts as unclaimed; the claim is audited, and the key stays
+    (EN31)."""
     owner = await held.owner()
     made = await descriptor(held, owner)
     if was_claimed:
@@ -119,7 +133,10 @@ async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
     await _without_mark(held, parse_network_id(owner.network))
     held.clock.advance(10)
     replies = [await create(held, owner.session, owner) for _ in range(2)]
-    assert ([200, 409], {"descriptor": made}) == ([reply.status for reply in replies], json.loads(replies[0].body))
+    assert ([200, 409], {"descriptor": made}) == (
+        [reply.status for reply in replies],
+        json.loads(replies[0].body),
+    )
     records = await audit_records(held.services.store)
     claims = [record for record in records if record.action == "network.claimed"]
     assert [owner.session.did] * (1 + was_claimed) == [record.actor for record in claims]

@@ -33,14 +33,20 @@ def network_of(key: Delegate, name: str) -> str:
     return f"urn:tinycloud:encryption:{key.did}:{name}"
 
 
-def creation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float) -> RequestParameters:
+def creation(
+    held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float
+) -> RequestParameters:
     """Return a request to create, by a token that lives so long by the node's clock."""
     body: dict[str, Json] = {"name": name, "ownerDid": key.did, "threshold": {"n": 1, "t": 1}}
-    token = admin_token(held, key, network_of(key, name), NETWORK_CREATE, body=body, nonce=nonce, ttl_s=ttl_s)
+    token = admin_token(
+        held, key, network_of(key, name), NETWORK_CREATE, body=body, nonce=nonce, ttl_s=ttl_s
+    )
     return RequestParameters("/encryption/networks", token, canonical_bytes(body))
 
 
-def revocation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float) -> RequestParameters:
+def revocation(
+    held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: float
+) -> RequestParameters:
     """Return a request to revoke, by a token that lives so long by the node's clock."""
     network = network_of(key, name)
     token = admin_token(held, key, network, NETWORK_REVOKE, body={}, nonce=nonce, ttl_s=ttl_s)
@@ -48,7 +54,14 @@ def revocation(held: HeldStage, key: Delegate, name: str, *, nonce: str, ttl_s: 
 
 
 def admin_token(
-    held: HeldStage, key: Delegate, network: str, action: str, *, body: dict[str, Json], nonce: str, ttl_s: float
+    held: HeldStage,
+    key: Delegate,
+    network: str,
+    action: str,
+    *,
+    body: dict[str, Json],
+    nonce: str,
+    ttl_s: float,
 ) -> str:
     """Return a token that is bound to one action on one network."""
     return key_token(
@@ -68,7 +81,8 @@ async def ask(held: HeldStage, asked: RequestParameters) -> Reply:
 
 @pytest.mark.parametrize("first_s", [30, 60, 299])
 async def test_a_nonce_serves_one_token_whenever_each_ends(held: HeldStage, first_s: int) -> None:
-    """A used nonce comes again in tokens that end earlier or later, up to the first one's last second (EN15)."""
+    """A used nonce comes again in tokens that end earlier or later, up to the first one's last
+    second (EN15)."""
     key = Delegate()
     assert (await ask(held, creation(held, key, "first", nonce="one", ttl_s=first_s))).status == 200
     for later_s in (0, first_s // 2, first_s - first_s // 2 - 1):
@@ -76,12 +90,15 @@ async def test_a_nonce_serves_one_token_whenever_each_ends(held: HeldStage, firs
         for second_s in (2, 59, 61, 120, 299):
             reply = await ask(held, creation(held, key, "second", nonce="one", ttl_s=second_s))
             assert reply.said == USED, (later_s, second_s)
-            assert (await ask(held, revocation(held, key, "first", nonce="one", ttl_s=second_s))).said == USED
+            assert (
+                await ask(held, revocation(held, key, "first", nonce="one", ttl_s=second_s))
+            ).said == USED
     assert (await ask(held, revocation(held, key, "first", nonce="two", ttl_s=60))).status == 204
 
 
 async def test_a_token_that_lives_long_does_nothing_twice(held: HeldStage) -> None:
-    """A token of a year, whose nonce is not kept as long, is sent again after months: what it did is done for good."""
+    """A token of a year, whose nonce is not kept as long, is sent again after months: what it did
+    is done for good."""
     key, year_s = Delegate(), 365 * 86_400.0
     creating = creation(held, key, "first", nonce="one", ttl_s=year_s)
     revoking = revocation(held, key, "first", nonce="two", ttl_s=year_s)
@@ -98,7 +115,8 @@ async def test_a_token_that_lives_long_does_nothing_twice(held: HeldStage) -> No
 
 @pytest.mark.parametrize("is_refused", [False, True])
 async def test_a_nonce_is_forgotten(held: HeldStage, is_refused: bool) -> None:
-    """What is kept of a nonce goes when no token of its time can live, whether its call succeeded or not (EN15)."""
+    """What is kept of a nonce goes when no token of its time can live, whether its call succeeded
+    or not (EN15)."""
     key = Delegate()
     assert (await ask(held, creation(held, key, "first", nonce="one", ttl_s=60))).status == 200
     nonce = "one"

@@ -1,4 +1,5 @@
-"""Sessions and wallets that are damaged or odd: what the SDK does not understand is not taken for nothing."""
+"""Sessions and wallets that are damaged or odd: what the SDK does not understand is not taken for
+nothing."""
 
 import json
 from dataclasses import replace
@@ -11,7 +12,9 @@ from sealspace.errors import InvalidInput, InvalidSession
 from sealspace.session import decode_session, encode_session, key_session
 from sealspace.wallets import new_wallet
 
-SESSION = replace(key_session(bytes(32)), node_id="did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp")
+SESSION = replace(
+    key_session(bytes(32)), node_id="did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
+)
 
 
 class OddWallet:
@@ -36,7 +39,8 @@ def test_a_damaged_session_is_none(damage: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("did", ["", "did:x:\x1b", "did:pkh", "0x" + "1" * 40])
 async def test_a_wallet_without_a_did(did: str) -> None:
-    """A wallet whose DID is none is refused as odd input, before it is asked and before anything is sent."""
+    """A wallet whose DID is none is refused as odd input, before it is asked and before anything is
+    sent."""
     async with Client("http://127.0.0.1:1") as client:
         with pytest.raises(InvalidInput):
             await client.sign_in(OddWallet(did))

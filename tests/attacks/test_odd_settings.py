@@ -1,4 +1,5 @@
-"""Settings and addresses that are torn or no Unicode: two lines, and no byte of a password in them."""
+"""Settings and addresses that are torn or no Unicode: two lines, and no byte of a password in
+them."""
 
 from pathlib import Path
 
@@ -25,9 +26,13 @@ PASSWORD = "topsecret"
     ],
 )
 def test_a_torn_address_shows_no_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
 ) -> None:
-    """An address with signs in its password that end it sooner is refused before anything reads it, and not shown."""
+    """An address with signs in its password that end it sooner is refused before anything reads it,
+    and not shown."""
     monkeypatch.setattr("os.environ", {"SEALSPACE_STORE__URL": address})
     status = main(["admin", "owners", "list", "--data", str(tmp_path)])
     reported, following = capsys.readouterr().err.splitlines()
@@ -36,7 +41,8 @@ def test_a_torn_address_shows_no_password(
 
 
 @pytest.mark.parametrize(
-    "address", ["h", "h:5432", "[::1]", "[::1]:5432", "h:1,h:2", "[::1]:1,h", "", "u@h", "u:p%2F@h:1"]
+    "address",
+    ["h", "h:5432", "[::1]", "[::1]:5432", "h:1,h:2", "[::1]:1,h", "", "u@h", "u:p%2F@h:1"],
 )
 def test_whole_addresses_are_taken(address: str) -> None:
     """What is an address stays one."""
@@ -47,7 +53,9 @@ def test_whole_addresses_are_taken(address: str) -> None:
 def test_a_password_of_a_key_is_no_argument() -> None:
     """The password of a client's key belongs into no argument either."""
     with pytest.raises(ConfigurationError):
-        load_config(environment={}, flags={"store.url": f"postgresql://u@h/d?sslpassword={PASSWORD}"})
+        load_config(
+            environment={}, flags={"store.url": f"postgresql://u@h/d?sslpassword={PASSWORD}"}
+        )
 
 
 def test_a_variable_that_is_no_text() -> None:

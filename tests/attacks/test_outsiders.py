@@ -3,7 +3,18 @@
 from collections.abc import Callable
 
 import pytest
-from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, READ_CAPABILITIES, SECRET, Delegate, Owner, Stage
+from attacks.parties import (
+    DECRYPT,
+    DELETE,
+    GET,
+    LIST,
+    PUT,
+    READ_CAPABILITIES,
+    SECRET,
+    Delegate,
+    Owner,
+    Stage,
+)
 from running_node import Reply, fresh_nonce, key_token, network_path, new_key, send
 
 from capabilities.signatures import WalletSigner
@@ -15,7 +26,8 @@ METADATA = "tinycloud.kv/metadata"
 
 
 def _without_names(reply: Reply, *names: str) -> tuple[int, str, dict[str, str]]:
-    """Status, body and headers with what the caller asked for taken out, and what differs from call to call."""
+    """Status, body and headers with what the caller asked for taken out, and what differs from call
+    to call."""
     text = reply.text
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, "…")
@@ -48,9 +60,14 @@ ASKED: dict[str, Callable[[str], dict[str, list[str]]]] = {
 
 
 @pytest.mark.parametrize("what", ASKED)
-@pytest.mark.parametrize("with_proof", [False, True], ids=["without proof", "with a grant of another"])
-async def test_spaces_and_values_cannot_be_distinguished(stage: Stage, what: str, with_proof: bool) -> None:
-    """A stranger asks for a value that is there, for one that is not, and in a space that is not: equal answers."""
+@pytest.mark.parametrize(
+    "with_proof", [False, True], ids=["without proof", "with a grant of another"]
+)
+async def test_spaces_and_values_cannot_be_distinguished(
+    stage: Stage, what: str, with_proof: bool
+) -> None:
+    """A stranger asks for a value that is there, for one that is not, and in a space that is not:
+    equal answers."""
     owner = await stage.owner()
     outsider = await _outsider(stage, with_proof=with_proof)
     answers = set()
@@ -58,17 +75,24 @@ async def test_spaces_and_values_cannot_be_distinguished(stage: Stage, what: str
     spaces = [owner.space("secrets"), owner.space("never-made"), _space_of(absent, "secrets")]
     body = b"x" if what == "put" else None
     for space in spaces:
-        reply = await stage.invoke(outsider.signer, ASKED[what](space), proofs=outsider.proofs, body=body)
+        reply = await stage.invoke(
+            outsider.signer, ASKED[what](space), proofs=outsider.proofs, body=body
+        )
         assert reply.status == 401, reply.said
         answers.add(repr(_without_names(reply, space)))
     assert len(answers) == 1, answers
 
 
 async def test_values_of_a_space_cannot_be_distinguished(stage: Stage) -> None:
-    """A delegate with one path asks for other paths of the same space, there and not there, with conditions too."""
+    """A delegate with one path asks for other paths of the same space, there and not there, with
+    conditions too."""
     owner, delegate = await stage.owner(), Delegate()
     space = owner.space("secrets")
-    delegate.proofs = [await stage.register(owner.grant(delegate.did, {f"{space}/kv/mine": [GET, PUT, DELETE, LIST]}))]
+    delegate.proofs = [
+        await stage.register(
+            owner.grant(delegate.did, {f"{space}/kv/mine": [GET, PUT, DELETE, LIST]})
+        )
+    ]
     there, absent = _secret_in(space), f"{space}/kv/vault/secrets/ABSENT"
     for ability in (GET, METADATA, LIST, PUT, DELETE):
         for headers in ({}, {"If-None-Match": "*"}, {"x-tinycloud-max-response-bytes": "1"}):
@@ -92,12 +116,15 @@ async def _outsider(stage: Stage, *, with_proof: bool) -> Delegate:
     outsider = Delegate()
     if with_proof:
         other = await stage.owner()
-        outsider.proofs = [await stage.register(other.grant(outsider.did, {f"{other.space()}/kv/x": [GET]}))]
+        outsider.proofs = [
+            await stage.register(other.grant(outsider.did, {f"{other.space()}/kv/x": [GET]}))
+        ]
     return outsider
 
 
 async def test_keys_of_networks_cannot_be_distinguished(stage: Stage) -> None:
-    """A stranger asks for keys on a network that is there and on one that is not, on both routes."""
+    """A stranger asks for keys on a network that is there and on one that is not, on both
+    routes."""
     owner, absent, outsider = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
     for proofs in ([], (await _outsider(stage, with_proof=True)).proofs):
         for route in ("route", "invoke"):
@@ -122,7 +149,8 @@ def _absent_owner(like: Owner) -> Owner:
 
 
 async def test_evidence_and_policies_cannot_be_distinguished(stage: Stage) -> None:
-    """A stranger hands in a quote, and a policy, for a network that is there and for one that is not."""
+    """A stranger hands in a quote, and a policy, for a network that is there and for one that is
+    not."""
     owner, absent, outsider = await stage.owner(), _absent_owner(await stage.owner()), Delegate()
     said = set()
     for who in (owner, absent):
@@ -134,31 +162,42 @@ async def test_evidence_and_policies_cannot_be_distinguished(stage: Stage) -> No
     assert len(said) == 1
     said = set()
     for who in (owner, absent):
-        token = key_token(outsider.signer, stage.node_did, {who.network: ["sealspace.encryption/policy"]})
-        reply = await send(stage.url, "PUT", network_path(who.network, "policy"), token=token, body=b"{}")
+        token = key_token(
+            outsider.signer, stage.node_did, {who.network: ["sealspace.encryption/policy"]}
+        )
+        reply = await send(
+            stage.url, "PUT", network_path(who.network, "policy"), token=token, body=b"{}"
+        )
         said.add((reply.status, reply.value["code"], reply.value["hint"]))
     assert len(said) == 1
 
 
 async def test_delegations_cannot_be_distinguished(stage: Stage) -> None:
-    """A stranger revokes what is there and what is not, and delegates in spaces that are there or not."""
+    """A stranger revokes what is there and what is not, and delegates in spaces that are there or
+    not."""
     owner, outsider = await stage.owner(), Delegate()
     there = owner.client.session.grants[0].cid
     absent = "bafkr4ibxxskb2v2jyxzgfyiwzx3wwopsyo6cpcjthzxmwz4ojmqykhrxjq"
-    # The wire's texts tell a known id from an unknown one (W20, W22); an id is a hash of a token, which nobody guesses.
+    # The wire's texts tell a known id from an unknown one (W20, W22); an id is a hash of a token,
+    # which nobody guesses.
     for cid in (there, absent):
-        token = key_token(outsider.signer, outsider.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]})
+        token = key_token(
+            outsider.signer, outsider.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]}
+        )
         assert (await stage.post("/revoke", token)).status == 403
     said = set()
     for space in (owner.space("secrets"), owner.space("never-made"), _space_of(new_wallet())):
-        reply = await stage.post("/delegate", outsider.grant(new_key().did, {f"{space}/kv/x": [GET]}, proofs=[]))
+        reply = await stage.post(
+            "/delegate", outsider.grant(new_key().did, {f"{space}/kv/x": [GET]}, proofs=[])
+        )
         assert reply.status == 401
         said.add(repr(_without_names(reply, space)))
     assert len(said) == 1
 
 
 async def test_a_wallet_of_another_chain_is_another_owner(stage: Stage) -> None:
-    """The owner's address on another chain, or an address that differs in one digit, is a stranger."""
+    """The owner's address on another chain, or an address that differs in one digit, is a
+    stranger."""
     owner = await stage.owner()
     address = owner.wallet.did.rpartition(":")[2]
     digit = "0" if address[-1] != "0" else "1"
@@ -167,7 +206,9 @@ async def test_a_wallet_of_another_chain_is_another_owner(stage: Stage) -> None:
         f"tinycloud:pkh:eip155:1:{address[:-1].lower()}{digit}:secrets",
     ):
         session = owner.session
-        reply = await stage.invoke(session.signer, {_secret_in(space): [GET]}, proofs=session.proofs)
+        reply = await stage.invoke(
+            session.signer, {_secret_in(space): [GET]}, proofs=session.proofs
+        )
         assert reply.status == 401, reply.said
 
 
@@ -175,7 +216,9 @@ async def test_an_outsider_cannot_take_a_space(stage: Stage) -> None:
     """Somebody hosts, registers or writes in a space whose owner has not come yet."""
     wallet, outsider = new_wallet(), Delegate()
     space = _space_of(wallet)
-    host = key_token(outsider.signer, new_key().did, {f"{space}/space": ["tinycloud.space/host"]}, ttl_s=600)
+    host = key_token(
+        outsider.signer, new_key().did, {f"{space}/space": ["tinycloud.space/host"]}, ttl_s=600
+    )
     assert (await stage.post("/delegate", host)).status == 401
     reply = await stage.invoke(outsider.signer, {f"{space}/kv/x": [PUT]}, body=b"x")
     assert reply.status == 401
@@ -183,7 +226,14 @@ async def test_an_outsider_cannot_take_a_space(stage: Stage) -> None:
     token = key_token(
         outsider.signer,
         stage.node_did,
-        {f"urn:tinycloud:encryption:{wallet.did}:default": ["tinycloud.encryption/network.create", DECRYPT]},
+        {
+            f"urn:tinycloud:encryption:{wallet.did}:default": [
+                "tinycloud.encryption/network.create",
+                DECRYPT,
+            ]
+        },
         nonce=fresh_nonce(),
     )
-    assert (await send(stage.url, "POST", "/encryption/networks", token=token, body=body)).status == 401
+    assert (
+        await send(stage.url, "POST", "/encryption/networks", token=token, body=body)
+    ).status == 401

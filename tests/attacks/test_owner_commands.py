@@ -1,4 +1,5 @@
-"""An owner's machine on which grants of another wallet lie too: ending one's own does not depend on them."""
+"""An owner's machine on which grants of another wallet lie too: ending one's own does not depend on
+them."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +24,15 @@ async def _logged_in(stage: Stage, home: OwnerHome, name: str) -> None:
     if not key_file.exists():
         key_file.touch(mode=0o600)
         key_file.write_text(ENTROPY.token(32).hex())
-    arguments = ["login", "--node", stage.url, "--key-file", str(key_file), "--home", str(home.folder)]
+    arguments = [
+        "login",
+        "--node",
+        stage.url,
+        "--key-file",
+        str(key_file),
+        "--home",
+        str(home.folder),
+    ]
     assert await asyncio.to_thread(main, arguments) == 0
 
 
@@ -56,15 +65,20 @@ async def test_grants_of_another_wallet_do_not_keep_the_own(stage: Stage, tmp_pa
 async def test_one_grant_that_is_not_revoked_does_not_keep_the_others(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A grant that the node does not know is named, the others are revoked, and the command says that it failed."""
+    """A grant that the node does not know is named, the others are revoked, and the command says
+    that it failed."""
     home = OwnerHome(tmp_path / "home")
     await _logged_in(stage, home, "own.key")
     async with home.client() as client:
-        first, second = sorted([await _kept(home, client), await _kept(home, client)], key=lambda one: one.cid)
+        first, second = sorted(
+            [await _kept(home, client), await _kept(home, client)], key=lambda one: one.cid
+        )
         unknown = home.folder / "grants" / f"{first.cid}.json"
         unknown.write_text(unknown.read_text().replace(first.cid, first.cid[:-4] + "aaaa"))
         capsys.readouterr()
-        status = await asyncio.to_thread(main, ["backend", "revoke", BACKEND, "--home", str(home.folder)])
+        status = await asyncio.to_thread(
+            main, ["backend", "revoke", BACKEND, "--home", str(home.folder)]
+        )
         said = capsys.readouterr().err
         assert (await client.delegations.status(second)).word == "revoked"
     assert status != 0 and "not revoked: " in said

@@ -46,10 +46,16 @@ def puts_row(prefix: bytes) -> Callable[[Commit], bool]:
 
 def is_release(commit: Commit) -> bool:
     """Tell the commit that makes a release durable: audit record, receipt, checks and claim."""
-    return bool(commit.checks) and commit.claim is not None and any(put.key[:1] == RECEIPT for put in commit.puts)
+    return (
+        bool(commit.checks)
+        and commit.claim is not None
+        and any(put.key[:1] == RECEIPT for put in commit.puts)
+    )
 
 
-async def meanwhile(asking: Awaitable[Reply], held: Held, change: Callable[[], Awaitable[object]]) -> Reply:
+async def meanwhile(
+    asking: Awaitable[Reply], held: Held, change: Callable[[], Awaitable[object]]
+) -> Reply:
     """Let a request come to its commit, change something, let it go on."""
     task = asyncio.ensure_future(asking)
     try:
@@ -66,7 +72,9 @@ async def ready(stage: Stage) -> tuple[Owner, Delegate]:
     await owner.client.delegations.add_right(
         owner.wallet, [allow(owner.network, SET_POLICY), allow(owner.network, NETWORK_REVOKE)]
     )
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     await stage.attest(delegate, owner.network)
     assert opens(await stage.ask(delegate, owner), delegate, owner)
     return owner, delegate
@@ -79,12 +87,15 @@ def release_records(held: Held) -> int:
 
 @pytest.mark.parametrize("route", ["route", "invoke"])
 async def test_a_policy_tightened_before_the_commit(held: HeldStage, route: Route) -> None:
-    """The owner states that other code may have keys after the release was judged and before it is durable."""
+    """The owner states that other code may have keys after the release was judged and before it is
+    durable."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
 
     async def tighten() -> None:
-        await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("another"))
+        await owner.client.encryption.set_policy(
+            owner.client.encryption.network(), policy_for("another")
+        )
 
     reply = await meanwhile(held.ask(delegate, owner, route), waiting, tighten)
     assert reply.said == refused("measurement", route)
@@ -98,7 +109,9 @@ async def test_a_policy_that_changes_nothing_for_the_caller(held: HeldStage) -> 
     waiting = held.store.hold(is_release)
 
     async def restate() -> None:
-        await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("another", "approved"))
+        await owner.client.encryption.set_policy(
+            owner.client.encryption.network(), policy_for("another", "approved")
+        )
 
     reply = await meanwhile(held.ask(delegate, owner), waiting, restate)
     assert opens(reply, delegate, owner)
@@ -121,17 +134,22 @@ async def test_a_grant_revoked_before_the_commit(held: HeldStage, route: Route) 
 
 
 async def test_the_session_behind_an_approval_revoked_before_the_commit(held: HeldStage) -> None:
-    """The list was stated by the owner's session key, which is revoked in between; the grant rests on another one."""
+    """The list was stated by the owner's session key, which is revoked in between; the grant rests
+    on another one."""
     owner, backend = await held.owner(), Delegate()
     session = owner.session
     spare = await held.register(owner.grant_decrypt(session.did_url))
-    listed = session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"), proofs=[spare])
+    listed = session.grant(
+        backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"), proofs=[spare]
+    )
     backend.proofs = [await held.register(listed)]
     await held.attest(backend, owner.network)
     waiting = held.store.hold(is_release)
 
     async def revoke() -> None:
-        await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+        await owner.client.delegations.revoke_by_wallet(
+            owner.client.session.grants[0].cid, owner.wallet
+        )
 
     reply = await meanwhile(held.ask(backend, owner), waiting, revoke)
     assert reply.said == refused("no_policy")
@@ -139,14 +157,17 @@ async def test_the_session_behind_an_approval_revoked_before_the_commit(held: He
 
 
 async def test_the_owner_s_session_revoked_before_the_commit(held: HeldStage) -> None:
-    """The session that makes its key the owner in person is revoked in between; its other grant stands (IP2)."""
+    """The session that makes its key the owner in person is revoked in between; its other grant
+    stands (IP2)."""
     owner = await held.owner()
     session = owner.session
     spare = await held.register(owner.grant_decrypt(session.did_url))
     waiting = held.store.hold(is_release)
 
     async def revoke() -> None:
-        await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+        await owner.client.delegations.revoke_by_wallet(
+            owner.client.session.grants[0].cid, owner.wallet
+        )
 
     reply = await meanwhile(held.ask(session, owner, proofs=[spare]), waiting, revoke)
     assert reply.said == refused("no_policy")
@@ -162,11 +183,15 @@ async def test_evidence_withdrawn_before_the_commit(held: HeldStage) -> None:
     async def withdraw() -> None:
         await held.store.commit(Commit(puts=(Put(key, None),)))
 
-    assert (await meanwhile(held.ask(delegate, owner), waiting, withdraw)).said == refused("not_attested")
+    assert (await meanwhile(held.ask(delegate, owner), waiting, withdraw)).said == refused(
+        "not_attested"
+    )
     await held.attest(delegate, owner.network)
     waiting = held.store.hold(is_release)
     reply = await meanwhile(
-        held.ask(delegate, owner), waiting, lambda: held.attest(delegate, owner.network, program="other")
+        held.ask(delegate, owner),
+        waiting,
+        lambda: held.attest(delegate, owner.network, program="other"),
     )
     assert reply.said == refused("measurement")
     assert release_records(waiting) == 0
@@ -177,7 +202,9 @@ async def test_a_network_revoked_before_the_commit(held: HeldStage) -> None:
     owner, delegate = await ready(held)
     network = owner.client.encryption.network()
     waiting = held.store.hold(is_release)
-    reply = await meanwhile(held.ask(delegate, owner), waiting, lambda: owner.client.encryption.revoke_network(network))
+    reply = await meanwhile(
+        held.ask(delegate, owner), waiting, lambda: owner.client.encryption.revoke_network(network)
+    )
     assert reply.said == (401, "network has been revoked")
     assert release_records(waiting) == 0
 
@@ -194,7 +221,9 @@ async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> 
         await held.store.commit(Commit(puts=(Put(RELEASE_RECORD_KEY, changed),)))
 
     waiting = held.store.hold(is_release)
-    reply = await meanwhile(held.ask(delegate, owner), waiting, lambda: state(trust_roots=(bytes(32),)))
+    reply = await meanwhile(
+        held.ask(delegate, owner), waiting, lambda: state(trust_roots=(bytes(32),))
+    )
     assert reply.said == refused("trust_root")
     await state()
     waiting = held.store.hold(is_release)
@@ -211,7 +240,9 @@ async def test_an_envelope_moved_away_before_the_commit(held: HeldStage) -> None
     await held.attest(delegate, owner.network)
     waiting = held.store.hold(is_release)
     reply = await meanwhile(
-        held.ask(delegate, owner), waiting, lambda: owner.client.secrets().put("API_KEY", "another value")
+        held.ask(delegate, owner),
+        waiting,
+        lambda: owner.client.secrets().put("API_KEY", "another value"),
     )
     assert reply.said == refused("path")
     assert release_records(waiting) == 0
@@ -222,21 +253,26 @@ async def test_an_envelope_deleted_before_the_commit(held: HeldStage) -> None:
     owner, delegate = await held.owner(), Delegate()
     path = f"{owner.space()}/kv/sealed"
     who = owner.session
-    reply = await held.invoke(who.signer, {path: [PUT]}, proofs=who.proofs, body=encode_envelope(owner.envelope))
+    reply = await held.invoke(
+        who.signer, {path: [PUT]}, proofs=who.proofs, body=encode_envelope(owner.envelope)
+    )
     assert reply.status == 200, reply.said
     policy = policy_for("approved", paths=(path,))
     delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy))]
     await held.attest(delegate, owner.network)
     waiting = held.store.hold(is_release)
     reply = await meanwhile(
-        held.ask(delegate, owner), waiting, lambda: held.invoke(who.signer, {path: [DELETE]}, proofs=who.proofs)
+        held.ask(delegate, owner),
+        waiting,
+        lambda: held.invoke(who.signer, {path: [DELETE]}, proofs=who.proofs),
     )
     assert reply.said == refused("path")
     assert release_records(waiting) == 0
 
 
 async def test_a_put_revoked_before_the_commit(held: HeldStage) -> None:
-    """A delegate's value is on its way to the disk when the grant is revoked: nothing is written (ST2)."""
+    """A delegate's value is on its way to the disk when the grant is revoked: nothing is written
+    (ST2)."""
     owner, delegate = await held.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, grants))]
@@ -268,7 +304,8 @@ async def test_a_put_whose_grandparent_is_revoked_before_the_commit(held: HeldSt
 
 
 async def test_a_registration_whose_parent_is_revoked_before_the_commit(held: HeldStage) -> None:
-    """A sub-delegation is being registered when the grant above it is revoked: it never stands (ST2)."""
+    """A sub-delegation is being registered when the grant above it is revoked: it never stands
+    (ST2)."""
     owner, first, second = await held.owner(), Delegate(), Delegate()
     grants = {f"{owner.space()}/kv/a": [GET]}
     first.proofs = [await held.register(owner.grant(first.did, grants))]
@@ -285,9 +322,12 @@ async def test_a_registration_whose_parent_is_revoked_before_the_commit(held: He
 
 
 async def test_evidence_whose_grant_is_revoked_before_the_commit(held: HeldStage) -> None:
-    """A quote was verified; the grant that let it be handed in is revoked before the evidence is kept (ST2)."""
+    """A quote was verified; the grant that let it be handed in is revoked before the evidence is
+    kept (ST2)."""
     owner, delegate = await held.owner(), Delegate()
-    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     waiting = held.store.hold(puts_row(b"A"))
     nonce = await held.nonce(delegate.did)
     quote = held.quote(delegate.did, delegate.receiver.public_key, nonce)
@@ -301,8 +341,11 @@ async def test_evidence_whose_grant_is_revoked_before_the_commit(held: HeldStage
     assert (await held.store.read((key,))).records == (None,)
 
 
-async def test_a_policy_written_by_a_session_that_is_revoked_before_the_commit(held: HeldStage) -> None:
-    """Whoever stole a session loosens the policy while the owner revokes it: the policy stays (RL17)."""
+async def test_a_policy_written_by_a_session_that_is_revoked_before_the_commit(
+    held: HeldStage,
+) -> None:
+    """Whoever stole a session loosens the policy while the owner revokes it: the policy stays
+    (RL17)."""
     owner, delegate = await ready(held)
     client = owner.client
     await client.encryption.set_policy(client.encryption.network(), policy_for("another"))
@@ -313,7 +356,9 @@ async def test_a_policy_written_by_a_session_that_is_revoked_before_the_commit(h
         return await put_policy(held, session, owner, policy_for("approved"))
 
     reply = await meanwhile(
-        loosen(), waiting, lambda: client.delegations.revoke_by_wallet(client.session.grants[0].cid, owner.wallet)
+        loosen(),
+        waiting,
+        lambda: client.delegations.revoke_by_wallet(client.session.grants[0].cid, owner.wallet),
     )
     assert (reply.status, reply.value["code"]) == (403, "policy-not-in-person")
     assert (await held.ask(delegate, owner)).said == refused("measurement")
@@ -335,13 +380,15 @@ async def test_two_releases_of_one_token(held: HeldStage) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [(b"", b""), (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n', b"\r\n--x--\r\n")]
+    "form",
+    [(b"", b""), (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n', b"\r\n--x--\r\n")],
 )
 @pytest.mark.parametrize("late_s", [3, 4000])
 async def test_a_value_that_arrives_after_its_grant_has_ended(
     held: HeldStage, late_s: int, form: tuple[bytes, bytes]
 ) -> None:
-    """A delegate begins an upload while its grant holds, and sends the last byte when the grant has ended (I33).
+    """A delegate begins an upload while its grant holds, and sends the last byte when the grant has
+    ended (I33).
 
     As a value of its own or as the only one of a batch.
     """
@@ -359,7 +406,9 @@ async def test_a_value_that_arrives_after_its_grant_has_ended(
         yield b"finished too late" + form[1]
 
     async with aiohttp.ClientSession() as session:
-        reply = await exchange(session, held.url, "POST", "/invoke", token=token, body=body(), headers=headers)
+        reply = await exchange(
+            session, held.url, "POST", "/invoke", token=token, body=body(), headers=headers
+        )
     assert reply.said == (401, f"Unauthorized Action: {owner.space()}/kv/a / {PUT}")
     held.clock.advance(-late_s)
     assert [key async for key in owner.client.kv().list()] == []

@@ -1,4 +1,5 @@
-"""Receipts from a node that runs: what they say, who gets them, and that nothing in them can be changed unnoticed."""
+"""Receipts from a node that runs: what they say, who gets them, and that nothing in them can be
+changed unnoticed."""
 
 import hashlib
 import json
@@ -32,7 +33,9 @@ from tee_backend.attestation.receipt_check import VerifiedRelease, judge_with, v
 from tee_backend.attestation.trust_root import parse_trust_root
 
 
-async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any) -> Reply:
+async def fetch(
+    stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any
+) -> Reply:
     """Ask for receipts or a document with a token of whoever."""
     token = who.grant(stage.node_did, {network: [READ_RECEIPTS]}, ttl_s=60, **more)
     return await send(stage.url, "GET", network_path(network, leaf), token=token)
@@ -46,7 +49,9 @@ async def receipts_of(stage: Stage, owner: Owner) -> list[bytes]:
         reply = await fetch(stage, owner.session, owner.network, f"receipts?after={after}")
         assert reply.status == 200, reply.said
         found: Any = reply.value
-        texts += [encode_receipt(parse_receipt(canonical(receipt))) for receipt in found["receipts"]]
+        texts += [
+            encode_receipt(parse_receipt(canonical(receipt))) for receipt in found["receipts"]
+        ]
         if found["after"] is None:
             return texts
         after = found["after"]
@@ -70,19 +75,25 @@ class Kept:
         """The receipt."""
         return parse_receipt(self.text)
 
-    def verify(self, *, node_did: str | None = None, platform: SimulatedPlatform | None = None) -> VerifiedRelease:
+    def verify(
+        self, *, node_did: str | None = None, platform: SimulatedPlatform | None = None
+    ) -> VerifiedRelease:
         """Judge it again."""
         root = parse_trust_root((platform or self.stage.platform).root_der)
-        return verify_release(self.text, self.documents.get, root=root, node_did=node_did or self.stage.node_did)
+        return verify_release(
+            self.text, self.documents.get, root=root, node_did=node_did or self.stage.node_did
+        )
 
     def signed_anew(self, **changes: Any) -> "Kept":
-        """The same under a receipt that the node signed with other members: what a faulty node would do."""
+        """The same under a receipt that the node signed with other members: what a faulty node
+        would do."""
         changed = altered(self.receipt, **changes)
         signer = self.stage.services.keyring.node_signer
         return Kept(signed_text(changed, signer), self.documents, self.stage)
 
     def with_evidence(self, **changes: Any) -> "Kept":
-        """The same with evidence that says something else, under a receipt that the node signed for it."""
+        """The same with evidence that says something else, under a receipt that the node signed for
+        it."""
         judged = self.receipt.evidence
         assert judged is not None
         record = encode_evidence(altered(decode_evidence(self.documents[judged.record]), **changes))
@@ -94,7 +105,9 @@ class Kept:
         """The same with another quote and event log, and evidence that says what these say."""
         judged, parsed = self.receipt.evidence, parse_quote(quote)
         assert judged is not None
-        found: dict[bytes, bytes] = {hashlib.sha256(document).digest(): document for document in (quote, log)}
+        found: dict[bytes, bytes] = {
+            hashlib.sha256(document).digest(): document for document in (quote, log)
+        }
         quote_sha256, log_sha256 = map(Digest, found)
         lying = altered(judged, quote=quote_sha256, event_log=log_sha256)
         whole = Kept(self.text, {**self.documents, **found}, self.stage).signed_anew(evidence=lying)
@@ -109,11 +122,17 @@ async def kept(stage: HeldStage, owner: Owner, index: int = -1) -> Kept:
     judged = receipt.evidence
     digests = list(receipt.policies)
     if judged is not None:
-        digests += [d for d in (judged.record, judged.quote, judged.event_log, judged.collateral) if d is not None]
+        digests += [
+            d
+            for d in (judged.record, judged.quote, judged.event_log, judged.collateral)
+            if d is not None
+        ]
     documents: dict[bytes, bytes] = {}
     for digest in digests:
         reply = await fetch(stage, owner.session, owner.network, f"receipts/{digest.hex()}")
-        assert (reply.status, reply.headers["content-type"]) == (200, "application/octet-stream"), reply.said
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/octet-stream"), (
+            reply.said
+        )
         documents[digest] = reply.body
     return Kept(text, documents, stage)
 
@@ -132,12 +151,17 @@ async def released(held: HeldStage) -> tuple[HeldStage, Owner, Delegate]:
 
 
 async def test_a_release_leaves_a_receipt(released: Any) -> None:
-    """The receipt says who got a key of which network, by which chain, code and policies (RC7, RC8)."""
+    """The receipt says who got a key of which network, by which chain, code and policies (RC7,
+    RC8)."""
     stage, owner, delegate = released
     (text,) = await receipts_of(stage, owner)
     policy = policy_for("approved")
     receipt = parse_receipt(text)
-    assert (receipt.network, receipt.owner, receipt.invoker) == (owner.network, owner.wallet.did, delegate.did)
+    assert (receipt.network, receipt.owner, receipt.invoker) == (
+        owner.network,
+        owner.wallet.did,
+        delegate.did,
+    )
     assert (receipt.ground, receipt.mode, receipt.at_micros) == (
         "attested",
         "delegates",
@@ -146,9 +170,13 @@ async def test_a_release_leaves_a_receipt(released: Any) -> None:
     assert receipt.policies == (bytes.fromhex(canonical_hash(policy_json(policy))),)
     assert len(receipt.chain) == 1
     records = await audit_records(stage.services.store)
-    (detail,) = [json.loads(record.detail) for record in records if record.action == "release.authorised"]
+    (detail,) = [
+        json.loads(record.detail) for record in records if record.action == "release.authorised"
+    ]
     assert detail["receipt"] == hashlib.sha256(text).hexdigest()
-    accepted = [record.detail.decode() for record in records if record.action == "evidence.accepted"]
+    accepted = [
+        record.detail.decode() for record in records if record.action == "evidence.accepted"
+    ]
     assert receipt.evidence is not None
     assert accepted == [detail["evidence"]] == [receipt.evidence.record.hex()]
 
@@ -163,12 +191,15 @@ async def test_a_receipt_is_judged_again_offline(released: Any) -> None:
 
 
 async def test_every_flipped_byte_is_named(released: Any) -> None:
-    """A byte changed in the receipt or in any document is found, and the document is named (RC17)."""
+    """A byte changed in the receipt or in any document is found, and the document is named
+    (RC17)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     for digest, document in whole.documents.items():
         for position in range(0, len(document), max(1, len(document) // 40)):
-            flipped = document[:position] + bytes([document[position] ^ 1]) + document[position + 1 :]
+            flipped = (
+                document[:position] + bytes([document[position] ^ 1]) + document[position + 1 :]
+            )
             broken = Kept(whole.text, {**whole.documents, digest: flipped}, stage)
             with pytest.raises(ReceiptInvalid, match=digest.hex()):
                 broken.verify()
@@ -176,7 +207,9 @@ async def test_every_flipped_byte_is_named(released: Any) -> None:
         with pytest.raises(ReceiptInvalid, match=f"{digest.hex()}: it is missing"):
             missing.verify()
     for position in range(0, len(whole.text), 17):
-        flipped = whole.text[:position] + bytes([whole.text[position] ^ 1]) + whole.text[position + 1 :]
+        flipped = (
+            whole.text[:position] + bytes([whole.text[position] ^ 1]) + whole.text[position + 1 :]
+        )
         with pytest.raises(ReceiptInvalid, match=r"^receipt: "):
             Kept(flipped, whole.documents, stage).verify()
 
@@ -208,12 +241,24 @@ LIES: dict[str, Change] = {
         "invoker": receipt.owner,
     },
     "a mode that asks for nothing": lambda receipt: {"ground": "off", "evidence": None},
-    "a mode that asks of everybody": lambda receipt: {"ground": "owner", "mode": "everyone", "evidence": None},
+    "a mode that asks of everybody": lambda receipt: {
+        "ground": "owner",
+        "mode": "everyone",
+        "evidence": None,
+    },
     "no policy": lambda receipt: {"policies": ()},
-    "other collateral": lambda receipt: {"evidence": altered(receipt.evidence, collateral=receipt.policies[0])},
-    "another quote": lambda receipt: {"evidence": altered(receipt.evidence, quote=receipt.policies[0])},
-    "another record": lambda receipt: {"evidence": altered(receipt.evidence, record=receipt.policies[0])},
-    "a log that was not": lambda receipt: {"evidence": altered(receipt.evidence, event_log=receipt.policies[0])},
+    "other collateral": lambda receipt: {
+        "evidence": altered(receipt.evidence, collateral=receipt.policies[0])
+    },
+    "another quote": lambda receipt: {
+        "evidence": altered(receipt.evidence, quote=receipt.policies[0])
+    },
+    "another record": lambda receipt: {
+        "evidence": altered(receipt.evidence, record=receipt.policies[0])
+    },
+    "a log that was not": lambda receipt: {
+        "evidence": altered(receipt.evidence, event_log=receipt.policies[0])
+    },
     "a policy that is none": lambda receipt: {"policies": (receipt.evidence.collateral,)},
     "before the evidence": lambda receipt: {"at_micros": receipt.at_micros - 3_600_000_000},
     "after the evidence": lambda receipt: {"at_micros": receipt.at_micros + 3_600_000_000},
@@ -223,7 +268,8 @@ LIES: dict[str, Change] = {
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None:
-    """A receipt that the node itself signed, but that its documents do not bear out, is refuted (RC18)."""
+    """A receipt that the node itself signed, but that its documents do not bear out, is refuted
+    (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     with pytest.raises(ReceiptInvalid):
@@ -231,17 +277,22 @@ async def test_a_node_that_lies_is_found_out(released: Any, lie: Change) -> None
 
 
 async def test_a_release_of_a_node_that_asks_for_nothing(released: Any) -> None:
-    """Where the mode is off and nobody stated a policy, no evidence belongs to a release, and none is missed (RC18)."""
+    """Where the mode is off and nobody stated a policy, no evidence belongs to a release, and none
+    is missed (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
-    assert whole.signed_anew(ground="off", mode="off", evidence=None, policies=()).verify().evidence is None
+    assert (
+        whole.signed_anew(ground="off", mode="off", evidence=None, policies=()).verify().evidence
+        is None
+    )
     for lie in ({"mode": "delegates", "policies": ()}, {"mode": "off"}):
         with pytest.raises(ReceiptInvalid, match="asked for evidence"):
             whole.signed_anew(**{"ground": "off", "evidence": None, **lie}).verify()
 
 
 async def test_no_code_was_judged_by_no_policy(released: Any) -> None:
-    """A node of mode off claims that code attested, under no policy, by evidence that ended days before (RC32)."""
+    """A node of mode off claims that code attested, under no policy, by evidence that ended days
+    before (RC32)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     for later_s in (0, 5 * 86_400):
@@ -266,8 +317,11 @@ FALSE_EVIDENCE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("false", FALSE_EVIDENCE.values(), ids=FALSE_EVIDENCE)
-async def test_evidence_has_to_say_what_its_quote_says(released: Any, false: dict[str, Any]) -> None:
-    """A node that keeps other evidence than it was shown, and signs for it, is found out by the quote (RC18)."""
+async def test_evidence_has_to_say_what_its_quote_says(
+    released: Any, false: dict[str, Any]
+) -> None:
+    """A node that keeps other evidence than it was shown, and signs for it, is found out by the
+    quote (RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     assert whole.with_evidence().verify().evidence is not None
@@ -283,7 +337,9 @@ async def test_todays_collateral_judges_anew(released: Any) -> None:
     (digest,) = (policy.hex() for policy in release.receipt.policies)
     fresh = stage.platform.collateral_json(now)
     assert judge_with(release, fresh, root=root, now=now) == {digest: None}
-    outdated = stage.platform.collateral_json(now, options=CollateralOptions(advisories=("INTEL-SA-09999",)))
+    outdated = stage.platform.collateral_json(
+        now, options=CollateralOptions(advisories=("INTEL-SA-09999",))
+    )
     assert judge_with(release, outdated, root=root, now=now) == {digest: "advisory"}
     for collateral, at in ((b"{}", now), (fresh, now + 10**8)):
         with pytest.raises(ReceiptInvalid, match="today"):
@@ -291,7 +347,8 @@ async def test_todays_collateral_judges_anew(released: Any) -> None:
 
 
 async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
-    """A release without evidence says its ground, and verifies; there is no code to judge by today (RC7, RC19)."""
+    """A release without evidence says its ground, and verifies; there is no code to judge by today
+    (RC7, RC19)."""
     stage, owner, _ = released
     session = owner.session
     stage.clock.advance(1)
@@ -303,7 +360,8 @@ async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
 
 
 async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
-    """Where a compose hash was judged, the receipt names the log, and the log is replayed again (RC13, RC18)."""
+    """Where a compose hash was judged, the receipt names the log, and the log is replayed again
+    (RC13, RC18)."""
     owner, delegate = await held.owner(), Delegate()
     await reader(held, owner)
     log = mint_event_log(b"\xc0" * 32)
@@ -313,7 +371,9 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     nonce = await held.nonce(delegate.did)
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = held.platform.mint_quote(log.run_on(image), bound)
-    reply = await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()})
+    reply = await held.hand_in(
+        delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()}
+    )
     assert reply.status == 200, reply.said
     assert opens(await held.ask(delegate, owner), delegate, owner)
     whole = await kept(held, owner)
@@ -329,7 +389,8 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
 
 
 async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
-    """A node claims a release to an application without a key provider, which none may make (AT29, RC32)."""
+    """A node claims a release to an application without a key provider, which none may make (AT29,
+    RC32)."""
     owner, delegate = await held.owner(), Delegate()
     await reader(held, owner)
     image = policy_for("approved").measurements[0]
@@ -339,7 +400,9 @@ async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
     log = mint_event_log(b"\xc0" * 32)
     quote = held.platform.mint_quote(log.run_on(image), bound)
-    reply = await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()})
+    reply = await held.hand_in(
+        delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()}
+    )
     assert reply.status == 200, reply.said
     assert opens(await held.ask(delegate, owner), delegate, owner)
     whole = await kept(held, owner)
@@ -356,7 +419,8 @@ async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
 
 
 async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
-    """New evidence takes the place of the old; what a receipt names stays, what none names goes (RC13)."""
+    """New evidence takes the place of the old; what a receipt names stays, what none names goes
+    (RC13)."""
     stage, owner, delegate = released
     first = await kept(stage, owner)
     beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
@@ -370,7 +434,8 @@ async def test_documents_stay_when_evidence_is_renewed(released: Any) -> None:
 
 
 async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
-    """Evidence from before there were receipts releases; its receipt says that the quote is not kept (RC13)."""
+    """Evidence from before there were receipts releases; its receipt says that the quote is not
+    kept (RC13)."""
     stage, owner, delegate = released
     beside = basis_beside(evidence_row_key(delegate.did, delegate.receiver.public_key))
     await stage.services.store.commit(Commit(puts=(Put(beside, None),)))
@@ -384,7 +449,8 @@ async def test_evidence_without_its_basis_still_releases(released: Any) -> None:
 
 
 async def test_documents_are_written_once(released: Any) -> None:
-    """A further release on the same evidence names the documents that the first one wrote, and writes none (RC8)."""
+    """A further release on the same evidence names the documents that the first one wrote, and
+    writes none (RC8)."""
     stage, owner, delegate = released
     first = await kept(stage, owner)
     rows = [document_key(digest) for digest in first.documents]
@@ -395,12 +461,17 @@ async def test_documents_are_written_once(released: Any) -> None:
         stage.clock.advance(1)
         assert opens(await stage.ask(delegate, owner), delegate, owner)
         again = await kept(stage, owner)
-        assert (again.receipt.evidence, again.receipt.policies) == (first.receipt.evidence, first.receipt.policies)
+        assert (again.receipt.evidence, again.receipt.policies) == (
+            first.receipt.evidence,
+            first.receipt.policies,
+        )
         assert (await stage.services.store.read(rows)).records == before
         assert again.verify().evidence is not None
 
 
-async def test_pages_go_on_where_they_stopped(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_go_on_where_they_stopped(
+    released: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Receipts come oldest first, in pages that neither repeat nor leave out one (RC14)."""
     stage, owner, delegate = released
     for _ in range(4):
@@ -414,23 +485,33 @@ async def test_pages_go_on_where_they_stopped(released: Any, monkeypatch: pytest
 
 
 async def test_who_reads_receipts(released: Any) -> None:
-    """The owner, and a delegate that holds the ability; nobody else, and a token once (RC14, RC15)."""
+    """The owner, and a delegate that holds the ability; nobody else, and a token once (RC14,
+    RC15)."""
     stage, owner, delegate = released
     reading = Delegate()
     assert (await fetch(stage, delegate, owner.network)).status == 401
     assert (await fetch(stage, reading, owner.network)).status == 401
-    reading.proofs = [await stage.register(owner.grant(reading.did, {owner.network: [READ_RECEIPTS]}))]
+    reading.proofs = [
+        await stage.register(owner.grant(reading.did, {owner.network: [READ_RECEIPTS]}))
+    ]
     assert len((await fetch(stage, reading, owner.network)).value["receipts"]) == 1  # type: ignore[arg-type]  # a list of JSON
     decrypting = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS, DECRYPT]}, ttl_s=60)
     token = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS]}, ttl_s=60)
     path = network_path(owner.network, "receipts")
-    assert (await send(stage.url, "GET", path, token=decrypting)).value["code"] == "session-not-bound"
-    assert [(await send(stage.url, "GET", path, token=token)).status for _ in range(2)] == [200, 409]
+    assert (await send(stage.url, "GET", path, token=decrypting)).value[
+        "code"
+    ] == "session-not-bound"
+    assert [(await send(stage.url, "GET", path, token=token)).status for _ in range(2)] == [
+        200,
+        409,
+    ]
     other = await stage.owner()
     assert (await fetch(stage, reading, other.network)).status == 401
     elsewhere = reading.grant(stage.node_did, {owner.network: [READ_RECEIPTS]}, ttl_s=60)
     path = network_path(other.network, "receipts")
-    assert (await send(stage.url, "GET", path, token=elsewhere)).value["code"] == "session-not-bound"
+    assert (await send(stage.url, "GET", path, token=elsewhere)).value[
+        "code"
+    ] == "session-not-bound"
 
 
 @pytest.mark.parametrize(
@@ -443,8 +524,11 @@ async def test_who_reads_receipts(released: Any) -> None:
         ("receipts/" + "00" * 32, 404, "document-unknown"),
     ],
 )
-async def test_what_is_no_place_or_document(released: Any, leaf: str, status: int, code: str) -> None:
-    """A place or a digest that is none is refused, and an unknown document is not found (RC14, RC15)."""
+async def test_what_is_no_place_or_document(
+    released: Any, leaf: str, status: int, code: str
+) -> None:
+    """A place or a digest that is none is refused, and an unknown document is not found (RC14,
+    RC15)."""
     stage, owner, _ = released
     reply = await fetch(stage, owner.session, owner.network, leaf)
     assert (reply.status, reply.value["code"]) == (status, code)
@@ -460,12 +544,15 @@ async def test_a_network_that_is_not(released: Any) -> None:
 
 
 async def test_no_receipt_without_a_release(released: Any) -> None:
-    """A release that the owner stops before its commit leaves no receipt: it is in that commit (RC8)."""
+    """A release that the owner stops before its commit leaves no receipt: it is in that commit
+    (RC8)."""
     stage, owner, delegate = released
     waiting = stage.store.hold(is_release)
 
     async def tighten() -> None:
-        await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("another"))
+        await owner.client.encryption.set_policy(
+            owner.client.encryption.network(), policy_for("another")
+        )
 
     reply = await meanwhile(stage.ask(delegate, owner), waiting, tighten)
     assert reply.status == 401

@@ -39,7 +39,9 @@ class Thief:
             wrapped = decode_standard(envelope.encrypted_symmetric_key)
             assert wrapped is not None
             with suppress(RequestError):  # it was sealed to somebody else
-                self.read.append(open_envelope(envelope, open_wrapped(self.key.private_key, wrapped)))
+                self.read.append(
+                    open_envelope(envelope, open_wrapped(self.key.private_key, wrapped))
+                )
 
 
 @pytest.fixture
@@ -66,7 +68,8 @@ async def outcome(asked: Awaitable[object]) -> str:
 
 
 async def test_a_relay_that_changes_nothing(stage: Stage, thief: Thief) -> None:
-    """Through an honest relay secrets are put and read; what is refused below is refused for what was changed."""
+    """Through an honest relay secrets are put and read; what is refused below is refused for what
+    was changed."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
     thief.swap("/nowhere")
@@ -76,7 +79,8 @@ async def test_a_relay_that_changes_nothing(stage: Stage, thief: Thief) -> None:
 
 
 async def test_a_relay_that_swaps_a_network_s_key(stage: Stage, thief: Thief) -> None:
-    """A relay that puts its own key into a descriptor reads nothing: nothing is sealed to it (EN28, EN29)."""
+    """A relay that puts its own key into a descriptor reads nothing: nothing is sealed to it (EN28,
+    EN29)."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
     thief.swap("/networks/" + owner.network)
@@ -108,7 +112,8 @@ async def test_a_relay_that_takes_the_signature_away(stage: Stage, thief: Thief)
 
 
 async def test_a_relay_that_swaps_the_key_of_a_new_network(stage: Stage, thief: Thief) -> None:
-    """The answer to creating a network is not believed: what is sealed to was read back, signed (EN29)."""
+    """The answer to creating a network is not believed: what is sealed to was read back, signed
+    (EN29)."""
     client = await stage.clients.enter_async_context(Client(thief.relay.url, settings=SETTINGS))
     await client.sign_in_with_key(ENTROPY.token(32), spaces=["secrets"])
     thief.swap("/encryption/networks")
@@ -120,7 +125,8 @@ async def test_a_relay_that_swaps_the_key_of_a_new_network(stage: Stage, thief: 
 
 
 async def test_a_relay_that_answers_with_a_descriptor_of_before(stage: Stage, thief: Thief) -> None:
-    """A descriptor that was signed for another question says nothing about now: a revoked network stays revoked."""
+    """A descriptor that was signed for another question says nothing about now: a revoked network
+    stays revoked."""
     owner = await stage.owner()
     client = await through(stage, thief, owner)
     kept: list[bytes] = []

@@ -31,7 +31,9 @@ from spaces.store.contract import Commit, Put
 pytestmark = pytest.mark.slow
 
 
-async def approved(stage: Stage, owner: Owner, *, program: str = "approved", policy: Policy | None = None) -> Delegate:
+async def approved(
+    stage: Stage, owner: Owner, *, program: str = "approved", policy: Policy | None = None
+) -> Delegate:
     """A backend with a grant that approves code, which attested that it runs a program."""
     delegate = Delegate()
     grant = owner.grant_decrypt(delegate.did, policy=policy or policy_for("approved"))
@@ -42,7 +44,8 @@ async def approved(stage: Stage, owner: Owner, *, program: str = "approved", pol
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_the_way_in_is_open_to_the_approved(stage: Stage, route: Route) -> None:
-    """Approved code with its receiver key gets the key on both routes: what fails below fails for its own reason."""
+    """Approved code with its receiver key gets the key on both routes: what fails below fails for
+    its own reason."""
     owner = await stage.owner()
     delegate = await approved(stage, owner)
     assert opens(await stage.ask(delegate, owner, route), delegate, owner)
@@ -53,7 +56,9 @@ async def test_a_grant_alone_opens_nothing(stage: Stage, route: Route) -> None:
     """A delegate that proved nothing asks on either route: both go through the same gate."""
     owner = await stage.owner()
     delegate = Delegate()
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     assert (await stage.ask(delegate, owner, route)).said == refused("not_attested", route)
 
 
@@ -84,15 +89,20 @@ async def test_registers_of_two_approved_images_do_not_mix(stage: Stage) -> None
     delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=mixed))]
     nonce = await stage.nonce(delegate.did)
     bound = stage.report_data(delegate.did, delegate.receiver.public_key, nonce)
-    chimera = type(one)(mrtd=one.mrtd, rtmr0=one.rtmr0, rtmr1=one.rtmr1, rtmr2=other.rtmr2, rtmr3=other.rtmr3)
-    reply = await stage.hand_in(delegate, owner.network, nonce=nonce, quote=stage.platform.mint_quote(chimera, bound))
+    chimera = type(one)(
+        mrtd=one.mrtd, rtmr0=one.rtmr0, rtmr1=one.rtmr1, rtmr2=other.rtmr2, rtmr3=other.rtmr3
+    )
+    reply = await stage.hand_in(
+        delegate, owner.network, nonce=nonce, quote=stage.platform.mint_quote(chimera, bound)
+    )
     assert reply.status == 200, reply.said
     assert (await stage.ask(delegate, owner)).said == refused("measurement")
 
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_receiver_key_that_was_not_attested(stage: Stage, route: Route) -> None:
-    """Whoever stole the session's key asks for the content key under a receiver key of their own."""
+    """Whoever stole the session's key asks for the content key under a receiver key of their
+    own."""
     owner = await stage.owner()
     delegate = await approved(stage, owner)
     thief = Delegate(delegate.signer, delegate.proofs)
@@ -101,7 +111,8 @@ async def test_a_receiver_key_that_was_not_attested(stage: Stage, route: Route) 
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_share_key_signed_by_the_wallet_needs_evidence(stage: Stage, route: Route) -> None:
-    """A key that the wallet itself granted decrypt, but never signed in, passes itself off as the owner (IP2)."""
+    """A key that the wallet itself granted decrypt, but never signed in, passes itself off as the
+    owner (IP2)."""
     owner = await stage.owner()
     share = Delegate()
     share.proofs = [await stage.register(owner.grant_decrypt(share.did_url))]
@@ -139,7 +150,8 @@ async def test_a_sign_in_to_another_owner_does_not_count(stage: Stage) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_sub_delegation_of_a_session_is_not_the_session(stage: Stage, route: Route) -> None:
-    """A helper that the owner's session key delegated decrypt to passes itself off as the owner (IP2)."""
+    """A helper that the owner's session key delegated decrypt to passes itself off as the owner
+    (IP2)."""
     owner = await stage.owner()
     helper = Delegate()
     grants = {owner.network: [DECRYPT], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
@@ -149,7 +161,8 @@ async def test_a_sub_delegation_of_a_session_is_not_the_session(stage: Stage, ro
 
 @pytest.mark.parametrize("to_itself", [True, False])
 async def test_a_delegate_cannot_approve_itself(stage: Stage, to_itself: bool) -> None:
-    """A backend hands its grant on, to itself or to a helper, with a policy that names its own image."""
+    """A backend hands its grant on, to itself or to a helper, with a policy that names its own
+    image."""
     owner = await stage.owner()
     backend = Delegate()
     backend.proofs = [await stage.register(owner.grant_decrypt(backend.did))]
@@ -164,18 +177,24 @@ async def test_a_delegate_cannot_approve_itself(stage: Stage, to_itself: bool) -
 
 
 async def test_a_delegate_can_only_narrow(stage: Stage) -> None:
-    """A backend that is approved hands on with a policy that names another image: both have to be satisfied."""
+    """A backend that is approved hands on with a policy that names another image: both have to be
+    satisfied."""
     owner = await stage.owner()
     backend, helper = Delegate(), Delegate()
-    backend.proofs = [await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))]
-    wider = backend.grant(helper.did, {owner.network: [DECRYPT]}, policy=policy_for("approved", "mine"))
+    backend.proofs = [
+        await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))
+    ]
+    wider = backend.grant(
+        helper.did, {owner.network: [DECRYPT]}, policy=policy_for("approved", "mine")
+    )
     helper.proofs = [await stage.register(wider)]
     await stage.attest(helper, owner.network, program="mine")
     assert (await stage.ask(helper, owner)).said == refused("measurement")
 
 
 async def test_a_share_key_cannot_approve_code(stage: Stage) -> None:
-    """A key with decrypt by the wallet, which never signed in, grants to a helper and names the helper's image."""
+    """A key with decrypt by the wallet, which never signed in, grants to a helper and names the
+    helper's image."""
     owner = await stage.owner()
     share, helper = Delegate(), Delegate()
     share.proofs = [await stage.register(owner.grant_decrypt(share.did, ttl_s=3600))]
@@ -190,7 +209,9 @@ async def test_a_list_for_another_purpose_is_no_approval(stage: Stage) -> None:
     owner = await stage.owner()
     backend = Delegate()
     decrypt = await stage.register(owner.grant_decrypt(backend.did))
-    listed = await stage.register(owner.grant(backend.did, {owner.secret: [GET]}, policy=policy_for("mine")))
+    listed = await stage.register(
+        owner.grant(backend.did, {owner.secret: [GET]}, policy=policy_for("mine"))
+    )
     backend.proofs = [decrypt]
     await stage.attest(backend, owner.network, program="mine")
     assert (await stage.ask(backend, owner, proofs=[decrypt, listed])).said == refused("no_policy")
@@ -204,9 +225,12 @@ async def test_a_list_for_another_client_is_no_approval(stage: Stage) -> None:
     plain = await stage.register(owner.grant_decrypt(backend.did))
     backend.proofs = [plain]
     await stage.attest(backend, owner.network, program="mine")
-    # Root authority over nothing: a grant of a space of the delegate's own may cite whatever is registered.
+    # Root authority over nothing: a grant of a space of the delegate's own may cite whatever is
+    # registered.
     space = f"tinycloud:{backend.did.removeprefix('did:')}:default"
-    decoy = await stage.register(backend.grant(backend.did, {f"{space}/kv": [GET]}, proofs=[listed], ttl_s=60))
+    decoy = await stage.register(
+        backend.grant(backend.did, {f"{space}/kv": [GET]}, proofs=[listed], ttl_s=60)
+    )
     for proofs in ([plain, listed], [plain, decoy], [decoy]):
         reply = await stage.ask(backend, owner, proofs=proofs)
         assert reply.status == 401
@@ -218,33 +242,46 @@ async def test_a_list_for_another_client_is_no_approval(stage: Stage) -> None:
 
 
 async def test_the_in_person_way_ends_with_the_session(stage: Stage) -> None:
-    """A session is revoked; its key goes on with another grant of the wallet that still stands (IP2)."""
+    """A session is revoked; its key goes on with another grant of the wallet that still stands
+    (IP2)."""
     owner = await stage.owner()
     session = owner.session
     spare = await stage.register(owner.grant_decrypt(session.did_url))
     assert opens(await stage.ask(session, owner, proofs=[spare]), session, owner)
-    await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+    await owner.client.delegations.revoke_by_wallet(
+        owner.client.session.grants[0].cid, owner.wallet
+    )
     for route in ROUTES:
-        assert (await stage.ask(session, owner, route, proofs=[spare])).said == refused("no_policy", route)
+        assert (await stage.ask(session, owner, route, proofs=[spare])).said == refused(
+            "no_policy", route
+        )
 
 
 async def test_what_a_revoked_session_approved_counts_no_more(stage: Stage) -> None:
-    """Code that only the owner's session key approved asks after that session was revoked, resting on another grant."""
+    """Code that only the owner's session key approved asks after that session was revoked, resting
+    on another grant."""
     owner = await stage.owner()
     session, backend = owner.session, Delegate()
     spare = await stage.register(owner.grant_decrypt(session.did_url))
     listed = session.grant(
-        backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"), proofs=[spare], ttl_s=600
+        backend.did,
+        {owner.network: [DECRYPT]},
+        policy=policy_for("approved"),
+        proofs=[spare],
+        ttl_s=600,
     )
     backend.proofs = [await stage.register(listed)]
     await stage.attest(backend, owner.network)
     assert opens(await stage.ask(backend, owner), backend, owner)
-    await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+    await owner.client.delegations.revoke_by_wallet(
+        owner.client.session.grants[0].cid, owner.wallet
+    )
     assert (await stage.ask(backend, owner)).said == refused("no_policy")
 
 
 async def test_a_delegate_cannot_write_the_owner_s_policy(stage: Stage) -> None:
-    """A backend that was granted the right to state policies approves its own image on the network."""
+    """A backend that was granted the right to state policies approves its own image on the
+    network."""
     owner = await stage.owner()
     backend = Delegate()
     rights = {owner.network: [DECRYPT, SET_POLICY]}
@@ -267,7 +304,9 @@ async def test_evidence_of_another_holder_is_of_no_use(stage: Stage) -> None:
     owner = await stage.owner()
     backend = await approved(stage, owner)
     thief = Delegate(receiver=backend.receiver)
-    thief.proofs = [await stage.register(owner.grant_decrypt(thief.did, policy=policy_for("approved")))]
+    thief.proofs = [
+        await stage.register(owner.grant_decrypt(thief.did, policy=policy_for("approved")))
+    ]
     assert (await stage.ask(thief, owner)).said == refused("not_attested")
 
 
@@ -276,15 +315,24 @@ async def test_a_path_in_the_policy_binds_the_key(stage: Stage) -> None:
     owner = await stage.owner()
     delegate = await approved(stage, owner, policy=policy_for("approved", paths=(owner.secret,)))
     assert opens(await stage.ask(delegate, owner), delegate, owner)
-    elsewhere = await owner.client.encryption.encrypt(b"another", network=owner.client.encryption.network())
+    elsewhere = await owner.client.encryption.encrypt(
+        b"another", network=owner.client.encryption.network()
+    )
     for route in ROUTES:
-        assert (await stage.ask(delegate, owner, route, envelope=elsewhere)).said == refused("path", route)
+        assert (await stage.ask(delegate, owner, route, envelope=elsewhere)).said == refused(
+            "path", route
+        )
 
 
 async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
-    """The owner's own session asks for the key under a receiver key whose shared secret anybody knows."""
+    """The owner's own session asks for the key under a receiver key whose shared secret anybody
+    knows."""
     owner = await stage.owner()
-    for low_order in (bytes(32), (1).to_bytes(32, "little"), (2**255 - 19 - 1).to_bytes(32, "little")):
+    for low_order in (
+        bytes(32),
+        (1).to_bytes(32, "little"),
+        (2**255 - 19 - 1).to_bytes(32, "little"),
+    ):
         expected: dict[Route, int] = {"route": 500, "invoke": 403}
         for route, status in expected.items():
             reply = await stage.ask(owner.session, owner, route, receiver=low_order)
@@ -293,7 +341,8 @@ async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
 
 
 async def test_an_outsider_gets_the_chain_s_answer(stage: Stage) -> None:
-    """Somebody with a good quote under a network of their own asks for the owner's key without any grant."""
+    """Somebody with a good quote under a network of their own asks for the owner's key without any
+    grant."""
     owner, stranger_owner = await stage.owner(), await stage.owner()
     outsider = await approved(stage, stranger_owner)
     reply = await stage.ask(outsider, owner, proofs=[])
@@ -303,7 +352,8 @@ async def test_an_outsider_gets_the_chain_s_answer(stage: Stage) -> None:
 
 
 async def test_a_key_that_owns_a_network_cannot_lend_its_person(stage: Stage) -> None:
-    """A delegate of a did:key owner, who is in person by its own key alone (IP1), asks without evidence or list."""
+    """A delegate of a did:key owner, who is in person by its own key alone (IP1), asks without
+    evidence or list."""
     client = await stage.client()
     key = new_key()
     await client.sign_in_with_key(key, spaces=["secrets"])
@@ -323,14 +373,23 @@ async def test_a_key_that_owns_a_network_cannot_lend_its_person(stage: Stage) ->
 
 @pytest.mark.parametrize("missing", ["record", "withdrawals", "network"])
 @pytest.mark.parametrize("how", ["deleted", "damaged"])
-async def test_rows_that_are_missing_or_damaged_release_nothing(held: HeldStage, missing: str, how: str) -> None:
-    """Somebody who can take away a row that narrows releases gets no key without it: not even the owner does."""
+async def test_rows_that_are_missing_or_damaged_release_nothing(
+    held: HeldStage, missing: str, how: str
+) -> None:
+    """Somebody who can take away a row that narrows releases gets no key without it: not even the
+    owner does."""
     owner = await held.owner()
     delegate = await approved(held, owner)
     assert opens(await held.ask(delegate, owner), delegate, owner)
     network = parse_network_id(owner.network)
-    keys = {"record": RELEASE_RECORD_KEY, "withdrawals": WITHDRAWALS_KEY, "network": network_row_key(network)}
-    await held.store.commit(Commit(puts=(Put(keys[missing], None if how == "deleted" else b"\xc1"),)))
+    keys = {
+        "record": RELEASE_RECORD_KEY,
+        "withdrawals": WITHDRAWALS_KEY,
+        "network": network_row_key(network),
+    }
+    await held.store.commit(
+        Commit(puts=(Put(keys[missing], None if how == "deleted" else b"\xc1"),))
+    )
     for who in (delegate, owner.session):
         reply = await held.ask(who, owner)
         assert reply.status >= 400

@@ -1,4 +1,5 @@
-"""What callers, hosts, developers and other runners try against a runner, at a node that believes its platform."""
+"""What callers, hosts, developers and other runners try against a runner, at a node that believes
+its platform."""
 
 import asyncio
 import json
@@ -33,7 +34,12 @@ from sealspace.documents.run_grants import ByHash, ByProject, RunStatement
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import BackendNotProven
 from sealspace.session import key_session
-from tee_backend.runner.calls.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
+from tee_backend.runner.calls.run_receipts import (
+    RECEIPT_TYPE,
+    encode_start,
+    parse_start,
+    verify_run,
+)
 from tee_backend.runner.guest.outbound import Outbound
 from tee_backend.runner.http import routes
 from tee_backend.runner.reasons import RunRefused
@@ -53,7 +59,9 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
+async def stage(
+    tmp_path_factory: pytest.TempPathFactory, service: Service
+) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module; each publishes programs of its own."""
     outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
@@ -74,16 +82,20 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return status, answer["error"]["code"]
 
 
-def signed(stage: RunnerStage, name: str, *, caller: bytes = bytes(32), **members: Any) -> tuple[bytes, dict[str, str]]:
+def signed(
+    stage: RunnerStage, name: str, *, caller: bytes = bytes(32), **members: Any
+) -> tuple[bytes, dict[str, str]]:
     """A call of a published program, good for one use."""
     program = f"{stage.developer}/{name}"
     body = json.dumps({"source": {"project": program}, **members}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
     session = key_session(caller)
-    return body, call_headers(session, runner=stage.at, program=program, body=body, now=now, entropy=entropy)
+    return body, call_headers(
+        session, runner=stage.at, program=program, body=body, now=now, entropy=entropy
+    )
 
 
-# --- callers -------------------------------------------------------------------------------------------------------
+# --- callers --------------------------------------------------------------------------------------
 
 
 async def test_one_token_fifty_times_at_once_runs_once(stage: RunnerStage) -> None:
@@ -92,11 +104,14 @@ async def test_one_token_fifty_times_at_once_runs_once(stage: RunnerStage) -> No
     body, headers = signed(stage, "echo", input="once")
     answers = await asyncio.gather(*(stage.post(body, headers) for _ in range(50)))
     assert Counter(status for status, _ in answers) == {200: 1, 409: 49}
-    assert {answer["error"]["code"] for status, answer in answers if status == 409} == {"call-repeated"}
+    assert {answer["error"]["code"] for status, answer in answers if status == 409} == {
+        "call-repeated"
+    }
 
 
 async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN65, RN178: what was called before a runner ended is not called again at the one that took its place."""
+    """RN65, RN178: what was called before a runner ended is not called again at the one that took
+    its place."""
     await stage.publish("echo", ECHO)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
@@ -113,7 +128,9 @@ async def test_a_token_that_ends_while_its_body_arrives(stage: RunnerStage) -> N
     body, headers = signed(stage, "echo")
     call = await stage.runner.called(headers["Authorization"], None)
     with pytest.raises(RunRefused, match="call-repeated"):
-        await stage.runner.use_up(replace(call, expires_at=SystemClock().now() - 1), f"{stage.developer}/echo", body)
+        await stage.runner.use_up(
+            replace(call, expires_at=SystemClock().now() - 1), f"{stage.developer}/echo", body
+        )
     assert await stage.runner.use_up(call, f"{stage.developer}/echo", body) == call.caller
 
 
@@ -132,24 +149,38 @@ async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage
     """RN81: whoever may call learns that a secret is missing, and not which one."""
     await stage.owner.secrets().put("GONE", "x", scope="names")
     version = await stage.publish("names", distinct("names"))
-    await stage.grant(["names/GONE"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    await stage.grant(
+        ["names/GONE"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     await stage.owner.secrets().delete("GONE", scope="names")
     session = await stage.calling_session()
     for caller, detail in ((None, None), (session, "GONE")):
-        status, answer = await stage.call("names", session=caller, secrets=stage.developer, profile="names")
-        assert (status, answer["error"]["code"], answer["error"].get("detail")) == (403, "secret-missing", detail)
+        status, answer = await stage.call(
+            "names", session=caller, secrets=stage.developer, profile="names"
+        )
+        assert (status, answer["error"]["code"], answer["error"].get("detail")) == (
+            403,
+            "secret-missing",
+            detail,
+        )
 
 
-async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code and a sentence.
+async def test_slow_bodies_and_too_many_calls(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code
+    and a sentence.
 
-    Neither strangers nor the keys of one owner take the places of those who show keys or have an account. Nothing is
-    read from anybody who shows no signature.
+    Neither strangers nor the keys of one owner take the places of those who show keys or have an
+    account. Nothing is read from anybody who shows no signature.
     """
     monkeypatch.setattr(routes, "MOST_CALLS", 2)
     monkeypatch.setattr(routes, "BODY_S", 1.0)
     await stage.publish("echo", ECHO)
-    key, other = await stage.key("echo"), await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
+    key, other = (
+        await stage.key("echo"),
+        await stage.key(None, signer=Ed25519Signer(bytes(range(32)))),
+    )
     left, (body, unknown), known = (
         asyncio.Event(),
         signed(stage, "echo"),
@@ -171,11 +202,16 @@ async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: p
     call = f"/call/{stage.developer}/echo"
 
     async def holding(path: str, headers: Mapping[str, str]) -> tuple[int, str]:
-        while (answered := await slow(path, headers)) == (503, "runner-busy"):  # one of the calls below was there
+        # one of the calls below was there
+        while (answered := await slow(path, headers)) == (503, "runner-busy"):
             pass
         return answered
 
-    doors: list[tuple[str, dict[str, str]]] = [("/run", unknown), ("/run", unknown), (call, {KEY_HEADER: key})]
+    doors: list[tuple[str, dict[str, str]]] = [
+        ("/run", unknown),
+        ("/run", unknown),
+        (call, {KEY_HEADER: key}),
+    ]
     held = [asyncio.create_task(holding(*door)) for door in doors]
     async with asyncio.timeout(PATIENCE_S):
         while code(await stage.post(b"{}", unknown)) != (503, "runner-busy"):
@@ -195,7 +231,9 @@ async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: p
     assert (await stage.post(body, unknown))[0] == 200  # nothing is counted for ever
 
 
-async def test_unknown_payers_send_so_many_bytes_at_once(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_payers_send_so_many_bytes_at_once(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RN163: reading and parsing their bodies uses the event loop that all calls share."""
     monkeypatch.setattr(routes, "UNKNOWN_BYTES", 0)
     await stage.publish("echo", ECHO)
@@ -206,25 +244,34 @@ async def test_unknown_payers_send_so_many_bytes_at_once(stage: RunnerStage, mon
     assert (await stage.post(*signed(stage, "echo", caller=bytes(range(32)))))[0] == 200
 
 
-# --- runners and their hosts ---------------------------------------------------------------------------------------
+# --- runners and their hosts ----------------------------------------------------------------------
 
 
 async def test_a_grant_that_is_replayed_to_other_code(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN46: other code with the same key and the same grants gets no key, whoever put the grants into its folder."""
+    """RN46: other code with the same key and the same grants gets no key, whoever put the grants
+    into its folder."""
     version = await stage.publish("replayed", distinct("replayed"))
-    portable = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    portable = await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     async with AsyncExitStack() as stack:
         shutil.copytree(stage.folder / "runner" / "grants", tmp_path / "runner" / "grants")
         (tmp_path / "runner").chmod(0o700)
         other = await stage.another(stack, tmp_path / "runner", image="other")
         await hand_over(other.url, portable)
-        assert code(await other.call("replayed", secrets=stage.developer)) == (403, "secret-refused")
+        assert code(await other.call("replayed", secrets=stage.developer)) == (
+            403,
+            "secret-refused",
+        )
     status, answer = await stage.call("replayed", secrets=stage.developer)
     assert (status, answer["secrets"]) == (200, "delivered")
 
 
-async def test_grants_that_the_host_puts_into_the_folder(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN80: a grant without a run statement opens nothing for any program, though the node would release by it."""
+async def test_grants_that_the_host_puts_into_the_folder(
+    stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN80: a grant without a run statement opens nothing for any program, though the node would
+    release by it."""
     version = await stage.publish("planted", distinct("planted"))
     seen, owner = await stage.look(), stage.owner
     resource = owner.secrets().resource("API_KEY")
@@ -233,8 +280,12 @@ async def test_grants_that_the_host_puts_into_the_folder(stage: RunnerStage, tmp
         allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
     ]
     policy = policy_for(seen, paths=[resource], ttl_s=600)
-    planted = await owner.delegations.delegate(seen.did, wanted, policy=policy, wallet=stage.wallet, ttl_s=600)
-    granted = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash("cd" * 32),), callers=ANYBODY))
+    planted = await owner.delegations.delegate(
+        seen.did, wanted, policy=policy, wallet=stage.wallet, ttl_s=600
+    )
+    granted = await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash("cd" * 32),), callers=ANYBODY)
+    )
     folder = tmp_path / "runner" / "grants"
     shutil.copytree(stage.folder / "runner" / "grants", folder)
     (tmp_path / "runner").chmod(0o700)
@@ -249,12 +300,13 @@ async def test_grants_that_the_host_puts_into_the_folder(stage: RunnerStage, tmp
     edited.chmod(0o600)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
-        assert len(runner.runner.backend.grants) == 2  # both are held; one says nothing about programs
+        # both are held; one says nothing about programs
+        assert len(runner.runner.backend.grants) == 2
         assert code(await runner.call("planted", secrets=stage.developer)) == (403, "access-denied")
     assert version.sha256 != "cd" * 32
 
 
-# --- developers ----------------------------------------------------------------------------------------------------
+# --- developers -----------------------------------------------------------------------------------
 
 
 async def test_a_version_that_its_developer_did_not_sign(stage: RunnerStage) -> None:
@@ -270,7 +322,8 @@ async def test_a_version_that_its_developer_did_not_sign(stage: RunnerStage) -> 
 
 
 async def test_an_older_active_version_that_is_put_back(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN54: a node that shows an older statement, after a restart too, does not get the older version run."""
+    """RN54: a node that shows an older statement, after a restart too, does not get the older
+    version run."""
     await stage.publish("back", distinct("back one", ECHO))
     project = parse_project(f"{stage.developer}/back")
     older = (await stage.owner.kv("public").get(project.active_key)).body
@@ -288,26 +341,41 @@ async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> 
     """RN45: a grant that follows a project is not for the same bytes under another name."""
     version = await stage.publish("mine", distinct("shared"))
     await stage.publish("theirs", distinct("shared"))
-    followed = RunStatement(programs=(ByProject(parse_project(f"{stage.developer}/mine")),), callers=ANYBODY)
+    followed = RunStatement(
+        programs=(ByProject(parse_project(f"{stage.developer}/mine")),), callers=ANYBODY
+    )
     await stage.grant(["API_KEY"], followed)
     by_hash = {"wasmSha256": version.sha256}
     assert (await stage.call("mine", secrets=stage.developer))[1]["secrets"] == "delivered"
     assert code(await stage.call("theirs", secrets=stage.developer)) == (403, "access-denied")
-    assert code(await stage.call("mine", secrets=stage.developer, source=by_hash)) == (403, "access-denied")
+    assert code(await stage.call("mine", secrets=stage.developer, source=by_hash)) == (
+        403,
+        "access-denied",
+    )
 
 
 async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> None:
-    """RN55: a program that is called by its hash runs whatever target and manifest others state about its bytes."""
+    """RN55: a program that is called by its hash runs whatever target and manifest others state
+    about its bytes."""
     version = await stage.publish("bytes", distinct("bytes"))
-    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     assert (await stage.call("bytes"))[0] == 200
-    await stage.publish("lies", distinct("bytes"), target="wasm32-wasip2", manifest=ProgramManifest(secrets=("NONE",)))
+    await stage.publish(
+        "lies",
+        distinct("bytes"),
+        target="wasm32-wasip2",
+        manifest=ProgramManifest(secrets=("NONE",)),
+    )
     assert code(await stage.call("lies")) == (400, "program-target")
-    status, answer = await stage.call("bytes", secrets=stage.developer, source={"wasmSha256": version.sha256})
+    status, answer = await stage.call(
+        "bytes", secrets=stage.developer, source={"wasmSha256": version.sha256}
+    )
     assert (status, answer["secrets"]) == (200, "delivered")
 
 
-# --- requests of programs ------------------------------------------------------------------------------------------
+# --- requests of programs -------------------------------------------------------------------------
 
 
 def another(name: str, program: str) -> bytes:
@@ -317,7 +385,8 @@ def another(name: str, program: str) -> bytes:
 
 
 async def sends(stage: RunnerStage, name: str, url: str, **about: Any) -> tuple[str, list[str]]:
-    """Have a program send its key in a header; return what it says first, and whom its receipt names."""
+    """Have a program send its key in a header; return what it says first, and whom its receipt
+    names."""
     status, answer = await stage.call(name, input=f"POST {url} X-Key:$API_KEY\n", **about)
     assert (status, answer["status"]) == (200, "completed"), answer
     return answer["output"].split("\n")[0], answer["receipt"]["statement"]["hosts"]
@@ -329,65 +398,96 @@ BOTH_HOSTS = ProgramManifest(hosts=("api.test", "other.test"))
 async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
     stage: RunnerStage, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RN102, RN103: not to another host of the manifest, and not to one of another secret's grant."""
+    """RN102, RN103: not to another host of the manifest, and not to one of another secret's
+    grant."""
     caplog.set_level(logging.DEBUG)
-    version = await stage.publish("sender", another("sender", "fetcher-wasip1"), manifest=BOTH_HOSTS)
+    version = await stage.publish(
+        "sender", another("sender", "fetcher-wasip1"), manifest=BOTH_HOSTS
+    )
     program = ByHash(version.sha256, version.project)
-    await stage.grant(["API_KEY"], RunStatement(programs=(program,), callers=ANYBODY, hosts=("api.test", "third.test")))
+    await stage.grant(
+        ["API_KEY"],
+        RunStatement(programs=(program,), callers=ANYBODY, hosts=("api.test", "third.test")),
+    )
     secrets = {"secrets": stage.developer}
     service.seen.clear()
     assert ("200", ["api.test"]) == await sends(stage, "sender", service.url("/a"), **secrets)
     assert [SECRET] == [request.headers["X-Key"] for request in service.seen]
     for host in ("other.test", "third.test"):
-        assert ("HostRefused", []) == await sends(stage, "sender", service.url(host=host), **secrets)
+        assert ("HostRefused", []) == await sends(
+            stage, "sender", service.url(host=host), **secrets
+        )
     redirected = service.url(f"/redirect?to={service.url(host='other.test')}")
     assert ("302", ["api.test"]) == await sends(stage, "sender", redirected, **secrets)
 
     # A second secret, whose grant names the other host alone: together they go nowhere.
-    await stage.grant(["OTHER"], RunStatement(programs=(program,), callers=ANYBODY, hosts=("other.test",)))
+    await stage.grant(
+        ["OTHER"], RunStatement(programs=(program,), callers=ANYBODY, hosts=("other.test",))
+    )
     for host in ("api.test", "other.test"):
-        assert ("HostRefused", []) == await sends(stage, "sender", service.url(host=host), **secrets)
+        assert ("HostRefused", []) == await sends(
+            stage, "sender", service.url(host=host), **secrets
+        )
     assert ["/a", "/redirect"] == [request.path for request in service.seen]
     assert SECRET not in caplog.text and service.url("/a") not in caplog.text
 
 
 async def test_a_grant_without_hosts_lets_nothing_out(stage: RunnerStage, service: Service) -> None:
-    """RN103: what an owner did not name is not reached with the owner's secret, whatever the manifest says."""
-    version = await stage.publish("quiet", another("quiet", "fetcher-wasip2"), target=P2, manifest=BOTH_HOSTS)
-    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
-    assert ("HostRefused", []) == await sends(stage, "quiet", service.url(), secrets=stage.developer)
+    """RN103: what an owner did not name is not reached with the owner's secret, whatever the
+    manifest says."""
+    version = await stage.publish(
+        "quiet", another("quiet", "fetcher-wasip2"), target=P2, manifest=BOTH_HOSTS
+    )
+    await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
+    assert ("HostRefused", []) == await sends(
+        stage, "quiet", service.url(), secrets=stage.developer
+    )
 
 
 async def test_hosts_without_secrets(stage: RunnerStage, service: Service) -> None:
-    """RN103: the manifest alone decides; without one, or called by its hash, a program reaches nobody."""
+    """RN103: the manifest alone decides; without one, or called by its hash, a program reaches
+    nobody."""
     get = f"GET {service.url()}\n"
     version = await stage.publish("open", another("open", "fetcher-wasip1"), manifest=BOTH_HOSTS)
     await stage.publish("silent", another("silent", "fetcher-wasip1"))
     _, answer = await stage.call("open", input=get)
-    assert answer["output"].startswith("200\n") and answer["receipt"]["statement"]["hosts"] == ["api.test"]
+    assert answer["output"].startswith("200\n") and answer["receipt"]["statement"]["hosts"] == [
+        "api.test"
+    ]
     by_hash, other = {"wasmSha256": version.sha256}, {"project": f"{stage.developer}/silent"}
     for name, source in (("silent", other), ("open", by_hash)):
         _, answer = await stage.call(name, source=source, input=get)
         assert (answer["output"], answer["receipt"]["statement"]["hosts"]) == ("HostRefused", [])
 
 
-@pytest.mark.parametrize(("program", "target"), [("ask-wasip1", P1), ("ask-wasip2", P2), ("ask_c", P1)])
+@pytest.mark.parametrize(
+    ("program", "target"), [("ask-wasip1", P1), ("ask-wasip2", P2), ("ask_c", P1)]
+)
 async def test_the_examples_ask_with_a_secret(
     stage: RunnerStage, service: Service, program: str, target: Target
 ) -> None:
-    """`examples/program`: in each language the key is in the request, and what the service says in the answer."""
+    """`examples/program`: in each language the key is in the request, and what the service says in
+    the answer."""
     manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.test",))
-    version = await stage.publish(program.replace("_", "-"), guest(program).data, target=target, manifest=manifest)
+    version = await stage.publish(
+        program.replace("_", "-"), guest(program).data, target=target, manifest=manifest
+    )
     hosts = ("api.test",)
     granted = ByHash(version.sha256, version.project)
     await stage.grant(["API_KEY"], RunStatement(programs=(granted,), callers=ANYBODY, hosts=hosts))
     service.seen.clear()
-    _, answer = await stage.call(program.replace("_", "-"), secrets=stage.developer, input=service.url("/hello"))
+    _, answer = await stage.call(
+        program.replace("_", "-"), secrets=stage.developer, input=service.url("/hello")
+    )
     assert answer["output"].strip() == "200", answer
     assert [f"Bearer {SECRET}"] == [request.headers["Authorization"] for request in service.seen]
 
 
-async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(stage: RunnerStage, service: Service) -> None:
+async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(
+    stage: RunnerStage, service: Service
+) -> None:
     """RN110: a run that is ended while it waits has a receipt that names the host.
 
     A revocation meanwhile holds from the next run on.
@@ -414,27 +514,35 @@ async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(stage: Run
     assert code(await stage.call("waits", secrets=stage.developer)) == (403, "secrets-not-granted")
 
 
-# --- receipts and traces -------------------------------------------------------------------------------------------
+# --- receipts and traces --------------------------------------------------------------------------
 
 
 async def test_a_salt_does_not_reach_into_the_data(stage: RunnerStage) -> None:
     """RN74: a receipt for `salt ‖ data` is none for a longer salt and the end of the data."""
     await stage.publish("echo", ECHO)
     _, answer = await stage.call("echo", input="abc")
-    verified = await verify_run(json.dumps(answer["receipt"]).encode(), stage.runner.identity.start, stage.inspector)
+    verified = await verify_run(
+        json.dumps(answer["receipt"]).encode(), stage.runner.identity.start, stage.inspector
+    )
     salt = decode_url(answer["salt"])
     assert salt is not None and verified.is_about(salt=salt, input=b"abc", output=b"abc")
     assert not verified.is_about(salt=salt + b"a", input=b"bc", output=b"bc")
-    assert not verified.is_about(salt=salt[:31], input=salt[31:] + b"abc", output=salt[31:] + b"abc")
+    assert not verified.is_about(
+        salt=salt[:31], input=salt[31:] + b"abc", output=salt[31:] + b"abc"
+    )
 
 
 async def test_a_quote_for_a_client_is_none_of_a_start(stage: RunnerStage) -> None:
-    """RN71: what the runner has quoted for whoever asks does not make somebody's own key a receipt key."""
+    """RN71: what the runner has quoted for whoever asks does not make somebody's own key a receipt
+    key."""
     published = (await stage.look()).published
     start = parse_start(stage.runner.identity.start)
     assert published.statement == start.statement
     forged = encode_start(
-        json.loads(stage.runner.identity.start)["statement"], BOB.did, published.quote, published.event_log
+        json.loads(stage.runner.identity.start)["statement"],
+        BOB.did,
+        published.quote,
+        published.event_log,
     )
     await stage.publish("echo", ECHO)
     _, answer = await stage.call("echo")
@@ -443,7 +551,9 @@ async def test_a_quote_for_a_client_is_none_of_a_start(stage: RunnerStage) -> No
         await verify_run(sign_statement(RECEIPT_TYPE, facts, BOB), forged, stage.inspector)
 
 
-async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_secret_leaves_no_trace(
+    stage: RunnerStage, caplog: pytest.LogCaptureFixture
+) -> None:
     """No log, error, receipt, or file of the runner contains a value, whatever came of the run."""
     caplog.set_level(logging.DEBUG)
     manifest = ProgramManifest(secrets=("API_KEY", "ABSENT"))
@@ -467,5 +577,8 @@ async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCa
     files = [path for path in (stage.folder / "runner").rglob("*") if path.is_file()]
     assert any("journal" in path.name for path in files)
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
-    assert SECRET not in repr(stage.runner._run_grants()) and SECRET.encode() not in stage.runner.identity.start
+    assert (
+        SECRET not in repr(stage.runner._run_grants())
+        and SECRET.encode() not in stage.runner.identity.start
+    )
     assert P1 in version_json(stage.published["seen"]).values()

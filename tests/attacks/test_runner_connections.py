@@ -1,4 +1,5 @@
-"""Clients of a runner that do not read its answers: what they occupy, and what others get meanwhile."""
+"""Clients of a runner that do not read its answers: what they occupy, and what others get
+meanwhile."""
 
 import asyncio
 import json
@@ -47,12 +48,18 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 def _headers(stage: RunnerStage, program: str, body: bytes = b"") -> dict[str, str]:
     now, entropy = SystemClock().now(), SystemEntropy()
-    return call_headers(CALLER, runner=stage.at, program=program, body=body, now=now, entropy=entropy)
+    return call_headers(
+        CALLER, runner=stage.at, program=program, body=body, now=now, entropy=entropy
+    )
 
 
-async def _unread(stage: RunnerStage, method: str, path: str, program: str, body: bytes = b"") -> asyncio.StreamWriter:
+async def _unread(
+    stage: RunnerStage, method: str, path: str, program: str, body: bytes = b""
+) -> asyncio.StreamWriter:
     """Send a request, read the status of its answer, which has to be 200, and nothing more."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(stage.url).port, limit=1 << 10)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", urlsplit(stage.url).port, limit=1 << 10
+    )
     lines = [f"{method} {path} HTTP/1.1", "Host: runner", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in _headers(stage, program, body).items()]
     writer.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -78,13 +85,18 @@ async def _kept(stage: RunnerStage) -> str:
 
 
 async def _poll(stage: RunnerStage, job: str) -> dict[str, Any]:
-    async with stage.http.get(f"{stage.url}/calls/{job}", headers=_headers(stage, f"calls/{job}")) as answer:
+    async with stage.http.get(
+        f"{stage.url}/calls/{job}", headers=_headers(stage, f"calls/{job}")
+    ) as answer:
         said: dict[str, Any] = json.loads(await answer.read())
         return said
 
 
-async def test_unread_answers_are_bounded(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN157, RN158: beyond the bound 503 with `Retry-After`, for strangers alone; who reads nothing is disconnected."""
+async def test_unread_answers_are_bounded(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN157, RN158: beyond the bound 503 with `Retry-After`, for strangers alone; who reads nothing
+    is disconnected."""
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 16 * MiB)
     key = await stage.key("flood")
     async with asyncio.timeout(PATIENCE_S):
@@ -95,26 +107,34 @@ async def test_unread_answers_are_bounded(stage: RunnerStage, monkeypatch: pytes
                 break
             writer.transport.abort()  # it was disconnected before the other call was answered
         assert said["error"]["code"] == "runner-busy"
-        monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 32 * MiB)  # of which the keys of one owner have half
+        # of which the keys of one owner have half
+        monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 32 * MiB)
         status, said = await stage.api("flood", key, {"input": "", "response_format": "Bytes"})
         assert (status, said["status"]) == (200, "completed")
         monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 16 * MiB)
-        assert (await stage.call("echo", input="hello"))[1]["output"] == "hello"  # short answers pass
+        # short answers pass
+        assert (await stage.call("echo", input="hello"))[1]["output"] == "hello"
         while (await stage.call("flood", responseFormat="Bytes"))[0] == 503:
             pass
     writer.transport.abort()
 
 
-async def test_a_refusal_for_now_says_when_to_come_back(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_for_now_says_when_to_come_back(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RN158: a client whose answer has no room is told how long to wait."""
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 0)
     project = f"{stage.developer}/flood"
     body = json.dumps({"source": {"project": project}, "responseFormat": "Bytes"}).encode()
-    async with stage.http.post(f"{stage.url}/run", data=body, headers=_headers(stage, project, body)) as answer:
+    async with stage.http.post(
+        f"{stage.url}/run", data=body, headers=_headers(stage, project, body)
+    ) as answer:
         assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
 
 
-async def test_a_client_that_reads_too_slowly(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_reads_too_slowly(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RN157: an answer whose time is over ends the connection, and nothing is sent in its place."""
     monkeypatch.setattr(routes, "ANSWER_S", 0.0)
     monkeypatch.setattr(routes, "ANSWER_BYTES", 1 << 40)
@@ -122,8 +142,11 @@ async def test_a_client_that_reads_too_slowly(stage: RunnerStage, monkeypatch: p
         await stage.call("flood", responseFormat="Bytes")
 
 
-async def test_unread_polls_share_one_answer(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN158: whoever asks for a kept answer and does not read it occupies two pieces of it, not all."""
+async def test_unread_polls_share_one_answer(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN158: whoever asks for a kept answer and does not read it occupies two pieces of it, not
+    all."""
     job, polls = await _kept(stage), 12
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", polls * 2 * ledger.PIECE_BYTES)
     writers = []
@@ -138,7 +161,8 @@ async def test_unread_polls_share_one_answer(stage: RunnerStage, monkeypatch: py
 
 
 async def test_a_kept_answer_that_goes_while_it_is_read(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN158: a piece that is not there any more ends the connection; what was sent is not taken for the whole."""
+    """RN158: a piece that is not there any more ends the connection; what was sent is not taken for
+    the whole."""
     folder = tmp_path / "another"
     async with AsyncExitStack() as stack:
         job = await _kept(await stage.another(stack, folder))
@@ -151,14 +175,18 @@ async def test_a_kept_answer_that_goes_while_it_is_read(stage: RunnerStage, tmp_
 
 @pytest.mark.parametrize("format", ["Text", "Bytes"])
 async def test_what_is_longer_as_json(stage: RunnerStage, format: str) -> None:
-    """RN159: ten million bytes are an answer as base64; as text, where each is escaped, they are more than one has."""
+    """RN159: ten million bytes are an answer as base64; as text, where each is escaped, they are
+    more than one has."""
     _, said = await stage.call("flood", responseFormat=format)
     assert said.get("error", {}).get("code") == ("limit-output" if format == "Text" else None)
 
 
-@pytest.mark.parametrize("text", ["", "é" * 70_000, "a" + "\U0001f512" * 50_000, '"\\\n\0' * 40_000])
+@pytest.mark.parametrize(
+    "text", ["", "é" * 70_000, "a" + "\U0001f512" * 50_000, '"\\\n\0' * 40_000]
+)
 async def test_text_is_quoted_as_a_whole(text: str) -> None:
-    """RN3: an output is the same JSON string, whatever is at the place where it is cut to be quoted."""
+    """RN3: an output is the same JSON string, whatever is at the place where it is cut to be
+    quoted."""
     assert json.loads(answer_of(text.encode(), ResponseFormat.TEXT)) == text
     assert answer_of(text.encode(), ResponseFormat.TEXT) == msgspec.json.encode(text)
 
@@ -172,4 +200,6 @@ async def test_output_that_is_no_text(broken: bytes) -> None:
 
 async def test_the_longest_output_is_an_answer_as_base64() -> None:
     """RN159: the bound of an answer is above the longest output in base64."""
-    assert len(answer_of(bytes(runs.MAX_OUTPUT_BYTES), ResponseFormat.BYTES)) < runs.MAX_ANSWER_BYTES
+    assert (
+        len(answer_of(bytes(runs.MAX_OUTPUT_BYTES), ResponseFormat.BYTES)) < runs.MAX_ANSWER_BYTES
+    )

@@ -1,4 +1,5 @@
-"""What is shown to a runner once more or elsewhere: calls, statements about versions, and the bytes of others."""
+"""What is shown to a runner once more or elsewhere: calls, statements about versions, and the bytes
+of others."""
 
 import json
 from collections.abc import AsyncIterator
@@ -43,7 +44,9 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
+async def stage(
+    tmp_path_factory: pytest.TempPathFactory, service: Service
+) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module; each publishes programs of its own."""
     outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
@@ -71,7 +74,12 @@ def signed(stage: RunnerStage, name: str, **members: Any) -> tuple[bytes, dict[s
     body = json.dumps({"source": {"project": program}, **members}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
     return body, call_headers(
-        key_session(bytes(32)), runner=stage.at, program=program, body=body, now=now, entropy=entropy
+        key_session(bytes(32)),
+        runner=stage.at,
+        program=program,
+        body=body,
+        now=now,
+        entropy=entropy,
     )
 
 
@@ -82,11 +90,12 @@ async def fetched(stage: RunnerStage, name: str, url: str, **about: Any) -> tupl
     return answer["output"].split("\n")[0], answer["receipt"]["statement"]["hosts"]
 
 
-# --- calls ---------------------------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------
 
 
 async def test_one_token_at_two_runners_of_one_identity(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN178: a platform's key service gives two runners one DID, and a call that is signed for one runs at no other."""
+    """RN178: a platform's key service gives two runners one DID, and a call that is signed for one
+    runs at no other."""
     async with AsyncExitStack() as stack:
         twin = await stage.another(stack, tmp_path / "runner")
         assert twin.runner.did == stage.runner.did
@@ -98,8 +107,11 @@ async def test_one_token_at_two_runners_of_one_identity(stage: RunnerStage, tmp_
         assert (await twin.post(body, headers))[0] == 200
 
 
-async def test_requests_of_owners_at_two_runners_of_one_identity(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN178: lists and revocations of keys, secrets to be made, and polls for an answer are for one start too."""
+async def test_requests_of_owners_at_two_runners_of_one_identity(
+    stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN178: lists and revocations of keys, secrets to be made, and polls for an answer are for one
+    start too."""
     session, now, entropy = await stage.calling_session(), SystemClock().now(), SystemEntropy()
     about = {
         ("GET", "/keys"): "keys",
@@ -108,29 +120,43 @@ async def test_requests_of_owners_at_two_runners_of_one_identity(stage: RunnerSt
         ("POST", "/secrets/generate"): GENERATE,
     }
     wanted = [{"name": "PROTECTED_A", "generation_type": "hex32"}]
-    made = json.dumps({"owner": stage.developer, "profile": "default", "new_secrets": wanted}).encode()
+    made = json.dumps(
+        {"owner": stage.developer, "profile": "default", "new_secrets": wanted}
+    ).encode()
     async with AsyncExitStack() as stack:
         twin = await stage.another(stack, tmp_path / "runner")
         for (method, path), program in about.items():
             body = made if method == "POST" else b""
-            headers = call_headers(session, runner=stage.at, program=program, body=body, now=now, entropy=entropy)
-            async with stage.http.request(method, twin.url + path, data=body or None, headers=headers) as answer:
+            headers = call_headers(
+                session, runner=stage.at, program=program, body=body, now=now, entropy=entropy
+            )
+            async with stage.http.request(
+                method, twin.url + path, data=body or None, headers=headers
+            ) as answer:
                 said = await answer.json()
             assert (answer.status, said["error"]["code"]) == (409, "call-start"), path
 
 
 async def test_a_client_asks_once_more_after_a_restart(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN178: the SDK signs anew for the start that it finds then, and not where the same start is stated again."""
+    """RN178: the SDK signs anew for the start that it finds then, and not where the same start is
+    stated again."""
     paths: list[str] = []
     async with AsyncExitStack() as stack:
         twin = await stage.another(stack, tmp_path / "runner")
 
         async def relayed(request: web.Request) -> web.Response:
-            """Say which start there was before, and have every call answered by the one after it."""
+            """Say which start there was before, and have every call answered by the one after
+            it."""
             paths.append(request.path)
             is_former = request.path == "/info" and (len(paths) == 1 or request.app[LYING])
-            url, body, headers = (stage if is_former else twin).url, await request.read(), dict(request.headers)
-            async with stage.http.request(request.method, url + request.path, data=body, headers=headers) as answer:
+            url, body, headers = (
+                (stage if is_former else twin).url,
+                await request.read(),
+                dict(request.headers),
+            )
+            async with stage.http.request(
+                request.method, url + request.path, data=body, headers=headers
+            ) as answer:
                 return web.Response(status=answer.status, body=await answer.read())
 
         for is_lying, expected in ((False, "completed"), (True, "call-start")):
@@ -138,7 +164,10 @@ async def test_a_client_asks_once_more_after_a_restart(stage: RunnerStage, tmp_p
             app[LYING] = is_lying
             app.router.add_route("*", "/{tail:.*}", relayed)
             url = await stack.enter_async_context(serving(app))
-            asked: dict[str, Json] = {"source": {"project": f"{stage.developer}/echo"}, "input": "hello"}
+            asked: dict[str, Json] = {
+                "source": {"project": f"{stage.developer}/echo"},
+                "input": "hello",
+            }
             paths.clear()
             answer = await call_runner(url, key_session(bytes(32)), asked)
             error = answer.get("error")
@@ -146,38 +175,58 @@ async def test_a_client_asks_once_more_after_a_restart(stage: RunnerStage, tmp_p
             assert ["/info", "/run", "/info"] + ([] if is_lying else ["/run"]) == paths
 
 
-# --- the bytes of others -------------------------------------------------------------------------------------------
+# --- the bytes of others --------------------------------------------------------------------------
 
 
-async def test_a_stranger_s_manifest_for_the_bytes_of_a_grant(stage: RunnerStage, service: Service) -> None:
-    """RN176: a project of the same bytes with wider hosts, or other names of secrets, does nothing for its callers."""
+async def test_a_stranger_s_manifest_for_the_bytes_of_a_grant(
+    stage: RunnerStage, service: Service
+) -> None:
+    """RN176: a project of the same bytes with wider hosts, or other names of secrets, does nothing
+    for its callers."""
     data, hosts = another("bytes"), ("api.test", "other.test")
-    version = await stage.publish("narrow", data, manifest=ProgramManifest(secrets=("API_KEY",), hosts=("api.test",)))
+    version = await stage.publish(
+        "narrow", data, manifest=ProgramManifest(secrets=("API_KEY",), hosts=("api.test",))
+    )
     program = ByHash(version.sha256, version.project)
-    await stage.grant(["API_KEY", "OTHER"], RunStatement(programs=(program,), callers=ANYBODY, hosts=hosts))
+    await stage.grant(
+        ["API_KEY", "OTHER"], RunStatement(programs=(program,), callers=ANYBODY, hosts=hosts)
+    )
     await stage.publish("wide", data, manifest=ProgramManifest(secrets=("API_KEY",), hosts=hosts))
     service.seen.clear()
     other = service.url(host="other.test")
     for source in ({"project": f"{stage.developer}/wide"}, {"wasmSha256": version.sha256}):
-        assert (await stage.call("wide", input=f"GET {other}\n"))[1]["output"].startswith("200")  # without secrets
-        refused = await stage.call("wide", source=source, secrets=stage.developer, input=f"GET {other}\n")
+        # without secrets
+        assert (await stage.call("wide", input=f"GET {other}\n"))[1]["output"].startswith("200")
+        refused = await stage.call(
+            "wide", source=source, secrets=stage.developer, input=f"GET {other}\n"
+        )
         assert code(refused) == (403, "access-denied")
     assert ("HostRefused", []) == await fetched(stage, "narrow", other, secrets=stage.developer)
-    assert ("200", ["api.test"]) == await fetched(stage, "narrow", service.url("/a"), secrets=stage.developer)
+    assert ("200", ["api.test"]) == await fetched(
+        stage, "narrow", service.url("/a"), secrets=stage.developer
+    )
 
 
 async def test_a_grant_of_bytes_without_a_project(stage: RunnerStage, service: Service) -> None:
-    """RN176: no manifest counts, so that the program has all that was granted, and reaches nobody."""
-    version = await stage.publish("bare", another("bare"), manifest=ProgramManifest(secrets=(), hosts=("api.test",)))
-    await stage.grant(["API_KEY", "OTHER"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    """RN176: no manifest counts, so that the program has all that was granted, and reaches
+    nobody."""
+    version = await stage.publish(
+        "bare", another("bare"), manifest=ProgramManifest(secrets=(), hosts=("api.test",))
+    )
+    await stage.grant(
+        ["API_KEY", "OTHER"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     for source in ({"project": f"{stage.developer}/bare"}, {"wasmSha256": version.sha256}):
         said = f"POST {service.url()} X-Key:$API_KEY\n"
         _, answer = await stage.call("bare", source=source, secrets=stage.developer, input=said)
         assert (answer["output"], answer["secrets"]) == ("HostRefused", "delivered")
 
 
-async def test_a_former_grant_of_hosts_without_a_project(stage: RunnerStage, service: Service) -> None:
-    """RN176: hosts that were granted without saying whose manifest bounds them are refused, with what to do."""
+async def test_a_former_grant_of_hosts_without_a_project(
+    stage: RunnerStage, service: Service
+) -> None:
+    """RN176: hosts that were granted without saying whose manifest bounds them are refused, with
+    what to do."""
     version = await stage.publish("former", another("former"), manifest=BOTH_HOSTS)
     former = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=("api.test",))
     with pytest.raises(InvalidInput, match="named projects"):
@@ -189,21 +238,35 @@ async def test_a_former_grant_of_hosts_without_a_project(stage: RunnerStage, ser
         allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
     ]
     policy = policy_for(seen, paths=[resource], ttl_s=600)
-    about: dict[str, Any] = {"policy": policy, "run": former, "wallet": stage.wallet, "ttl_s": 600.0}
+    about: dict[str, Any] = {
+        "policy": policy,
+        "run": former,
+        "wallet": stage.wallet,
+        "ttl_s": 600.0,
+    }
     await hand_over(stage.url, await owner.delegations.delegate(seen.did, wanted, **about))
-    status, answer = await stage.call("former", secrets=stage.developer, input=f"GET {service.url()}\n")
+    status, answer = await stage.call(
+        "former", secrets=stage.developer, input=f"GET {service.url()}\n"
+    )
     assert (status, answer["error"]["code"]) == (403, "grant-no-project")
     assert "sealspace runner grant --program DID/NAME" in answer["error"]["message"]
-    again = RunStatement(programs=(ByHash(version.sha256, version.project),), callers=ANYBODY, hosts=("api.test",))
+    again = RunStatement(
+        programs=(ByHash(version.sha256, version.project),), callers=ANYBODY, hosts=("api.test",)
+    )
     await stage.grant(["API_KEY"], again)
-    assert ("200", ["api.test"]) == await fetched(stage, "former", service.url(), secrets=stage.developer)
+    assert ("200", ["api.test"]) == await fetched(
+        stage, "former", service.url(), secrets=stage.developer
+    )
 
 
-# --- statements about versions -------------------------------------------------------------------------------------
+# --- statements about versions --------------------------------------------------------------------
 
 
-async def test_an_older_statement_about_the_active_version(stage: RunnerStage, service: Service) -> None:
-    """RN177: the developer's own signature under a wider manifest for the same bytes does not bring it back."""
+async def test_an_older_statement_about_the_active_version(
+    stage: RunnerStage, service: Service
+) -> None:
+    """RN177: the developer's own signature under a wider manifest for the same bytes does not bring
+    it back."""
     data, other = another("restated"), service.url(host="other.test")
     version = await stage.publish("restated", data, manifest=BOTH_HOSTS)
     space, key = stage.owner.kv("public"), version.project.version_key(version.sha256)
@@ -219,20 +282,29 @@ async def test_an_older_statement_about_the_active_version(stage: RunnerStage, s
 
 
 async def test_an_active_version_of_a_former_release(stage: RunnerStage) -> None:
-    """RN177: without the hash of a statement nothing runs, until the developer activates the version again."""
+    """RN177: without the hash of a statement nothing runs, until the developer activates the
+    version again."""
     version = await stage.publish("unstated", ECHO)
-    stated: dict[str, Json] = {"project": version.project.text, "sha256": version.sha256, "sequence": 5}
+    stated: dict[str, Json] = {
+        "project": version.project.text,
+        "sha256": version.sha256,
+        "sequence": 5,
+    }
     former = sign_statement(ACTIVE_TYPE, stated, stage.wallet)
     await stage.owner.kv("public").put(version.project.active_key, former)
     assert code(await stage.call("unstated")) == (409, "program-statement")
-    active = await stage.owner.programs(public=True).activate("unstated", version.sha256, signer=stage.wallet)
+    active = await stage.owner.programs(public=True).activate(
+        "unstated", version.sha256, signer=stage.wallet
+    )
     assert active.sequence == 6
     assert (await stage.call("unstated"))[0] == 200
 
 
 async def test_a_statement_s_hash_is_no_version(stage: RunnerStage) -> None:
-    """RN177: what is remembered as the active version answers to no call that names its statement as a version."""
+    """RN177: what is remembered as the active version answers to no call that names its statement
+    as a version."""
     version = await stage.publish("named", ECHO)
-    assert (await stage.call("named"))[0] == 200  # remembered from now on, by the hash of its statement
+    # remembered from now on, by the hash of its statement
+    assert (await stage.call("named"))[0] == 200
     source = {"project": version.project.text, "version": version.statement_sha256}
     assert code(await stage.call("named", source=source)) == (404, "program-unknown")

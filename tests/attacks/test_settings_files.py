@@ -12,17 +12,21 @@ _HOSTILE = '[release]\nattestation = "off"\n[hosting]\nmode = "explicit"\n'
 
 
 async def test_a_settings_file_in_the_current_folder(tmp_path: Path) -> None:
-    """A node that is started in a folder with a settings file keeps its own settings, and says that it does."""
+    """A node that is started in a folder with a settings file keeps its own settings, and says that
+    it does."""
     trap = tmp_path / "trap"
     (trap / "data").mkdir(parents=True)
     for folder in (trap, trap / "data"):
         (folder / "sealspace.toml").write_text(_HOSTILE)
-    node = RunningNode(tmp_path / "own", "--workers", "1", *store_arguments(tmp_path / "own"), started_in=trap)
+    node = RunningNode(
+        tmp_path / "own", "--workers", "1", *store_arguments(tmp_path / "own"), started_in=trap
+    )
     try:
         info = (await send(node.url, "GET", "/info")).value
         assert "delegates" == info["attestation"]
         node.wait_for(
-            "^sealspace.toml in this folder is not read unless it is named: sealspace serve --config sealspace.toml$"
+            "^sealspace.toml in this folder is not read unless it is named: sealspace serve"
+            " --config sealspace.toml$"
         )
     finally:
         node.close()

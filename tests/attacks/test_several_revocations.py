@@ -52,7 +52,8 @@ def commits_of(held: HeldStage) -> list[Commit]:
 
 
 async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
-    """Two grants of one approval, to read and to open, end in one commit; the answer has both in the token's order."""
+    """Two grants of one approval, to read and to open, end in one commit; the answer has both in
+    the token's order."""
     owner, program = await held.owner(), Delegate()
     read = await held.register(owner.grant(program.did, {owner.secret: [GET]}))
     opening = await held.register(owner.grant_decrypt(program.did, policy=policy_for("approved")))
@@ -69,12 +70,17 @@ async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
     assert [commit.writes for commit in commits] == [True, False]
     assert (await held.ask(program, owner)).status == 401
     assert (await held.invoke(program.signer, grants, proofs=[read])).status == 401
-    revoked = [one.subject for one in await audit_records(held.services.store) if one.action == "delegation.revoked"]
+    revoked = [
+        one.subject
+        for one in await audit_records(held.services.store)
+        if one.action == "delegation.revoked"
+    ]
     assert sorted(ids(read, opening)) == sorted(revoked)
 
 
 async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
-    """Beside an unknown delegation, or one of another owner, nothing ends; the first one is refused (W20, W22)."""
+    """Beside an unknown delegation, or one of another owner, nothing ends; the first one is refused
+    (W20, W22)."""
     owner, other = await held.owner(), await held.owner()
     mine = await delegates(held, owner, 2)
     (foreign,) = await delegates(held, other, 1)
@@ -89,16 +95,20 @@ async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
         assert expected == (await held.post("/revoke", revocation(owner, *targets))).said
     assert not commits
     assert [200, 200, 200] == [
-        await reads(held, who, one) for who, one in ((owner, mine[0]), (owner, mine[1]), (other, foreign))
+        await reads(held, who, one)
+        for who, one in ((owner, mine[0]), (owner, mine[1]), (other, foreign))
     ]
 
 
 async def test_V5_spellings_of_one_delegation(held: HeldStage) -> None:
-    """Two cids of one delegation are two targets: its mark is written once, and both are named in the answer."""
+    """Two cids of one delegation are two targets: its mark is written once, and both are named in
+    the answer."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     grant = delegate.proofs[0]
-    spelling = await held.register(spellings_of(grant, "0x" + owner.wallet.did.rpartition("0x")[2])["v of 0 or 1"])
+    spelling = await held.register(
+        spellings_of(grant, "0x" + owner.wallet.did.rpartition("0x")[2])["v of 0 or 1"]
+    )
     assert token_id(spelling) != token_id(grant)
     commits = commits_of(held)
     reply = await held.post("/revoke", revocation(owner, spelling, grant))
@@ -108,7 +118,8 @@ async def test_V5_spellings_of_one_delegation(held: HeldStage) -> None:
 
 
 async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> None:
-    """Of two delegations one is revoked already: the commit that ends the other is on condition of its mark (ST16)."""
+    """Of two delegations one is revoked already: the commit that ends the other is on condition of
+    its mark (ST16)."""
     owner = await held.owner()
     first, second = await delegates(held, owner, 2)
     assert (await held.post("/revoke", revocation(owner, first.proofs[0]))).status == 200
@@ -116,14 +127,17 @@ async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> N
     reply = await held.post("/revoke", revocation(owner, first.proofs[0], second.proofs[0]))
     assert reply.status == 200
     (commit,) = commits
-    stored = await held.services.delegations.by_cid([parse_digest(token_id(one.proofs[0])) for one in (first, second)])
+    stored = await held.services.delegations.by_cid(
+        [parse_digest(token_id(one.proofs[0])) for one in (first, second)]
+    )
     keys = mark_keys([one.delegation.content_key for one in stored if one is not None])
     assert (keys[0], keys[1]) == (commit.checks[0].key, commit.puts[0].key)
     assert [401, 401] == [await reads(held, owner, one) for one in (first, second)]
 
 
 async def test_V5_a_session_ends_itself_with_others(held: HeldStage) -> None:
-    """A sign-in that is its own proof may be among the targets, and a token that was sent before is refused after."""
+    """A sign-in that is its own proof may be among the targets, and a token that was sent before is
+    refused after."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     (sign_in,) = owner.session.proofs
@@ -138,7 +152,9 @@ async def test_V5_the_most_targets_fit_one_commit(held: HeldStage) -> None:
     owner = await held.owner()
     made = await delegates(held, owner, 33)
     targets = [one.proofs[0] for one in made]
-    assert (401, "Token of another kind") == (await held.post("/revoke", revocation(owner, *targets))).said
+    assert (401, "Token of another kind") == (
+        await held.post("/revoke", revocation(owner, *targets))
+    ).said
     commits = commits_of(held)
     reply = await held.post("/revoke", revocation(owner, *targets[:32]))
     assert (200, ids(*targets[:32])) == (reply.status, reply.value["cids"])

@@ -36,7 +36,9 @@ DAY_S = 86_400
 class Signer:
     """A P-256 key, whose signatures of one text all differ."""
 
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
 
     @property
     def did(self) -> str:
@@ -47,7 +49,12 @@ class Signer:
     def text(self, audience: str, resource: str, ability: str) -> str:
         """Return a token that is not signed yet."""
         point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        jwk: Json = {"kty": "EC", "crv": "P-256", "x": encode_url(point[1:33]), "y": encode_url(point[33:])}
+        jwk: Json = {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": encode_url(point[1:33]),
+            "y": encode_url(point[33:]),
+        }
         header: Json = {"alg": "ES256", "jwk": jwk, "typ": "JWT", "ucv": "0.10.0"}
         payload: Json = {
             "iss": f"{self.did}#{self.did.removeprefix('did:key:')}",
@@ -72,8 +79,11 @@ async def _charged(stage: HeldStage) -> tuple[int, int]:
     return counter_of(found.records[0]), len(found.pages[0].rows)
 
 
-async def test_names_of_one_delegation_are_charged(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A stranger signs one delegation anew again and again: each name costs bytes and a request, within the bounds."""
+async def test_names_of_one_delegation_are_charged(
+    tmp_path: Path, platform: SimulatedPlatform
+) -> None:
+    """A stranger signs one delegation anew again and again: each name costs bytes and a request,
+    within the bounds."""
     limits = Limits(unhosted_bytes_per_address=4_000, unauthenticated_per_minute=200)
     async with hosting_stage(tmp_path, platform, Hosting(mode="permit"), limits=limits) as stage:
         signer = Signer()

@@ -1,4 +1,5 @@
-"""Nodes and backends that answer with what steers a terminal: an owner reads printable lines, each one of ours."""
+"""Nodes and backends that answer with what steers a terminal: an owner reads printable lines, each
+one of ours."""
 
 import ast
 import asyncio
@@ -40,14 +41,16 @@ from tee_backend.evidence.simulated import measurements_of, mint_event_log
 pytestmark = pytest.mark.slow
 
 FORGED = "MRTD           approved by everybody"
-# Clears the screen, begins a line, sets a title, reverses the reading order; the last is one character for many.
+# Clears the screen, begins a line, sets a title, reverses the reading order; the last is one
+# character for many.
 HOSTILE = f"\x1b[2J\r\n{FORGED}\n\x1b]0;fine\x07\x9b2J\u202e\u2028{FORGED}\x7f"
 COMPOSE = "services: {}\n"
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 _PASSED_BACK = ("content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor")
 
 Place = tuple[str, tuple[str, ...]]
-"""Of a text in an answer: method and path without their numbers, then the members that lead to it."""
+"""Of a text in an answer: method and path without their numbers, then the members that lead to
+it."""
 
 
 def _texts(value: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -68,8 +71,15 @@ def _with(value: Any, place: tuple[str, ...], change: Callable[[str], str]) -> A
         return value
     head, *rest = place
     if isinstance(value, dict):
-        return {name: _with(one, tuple(rest), change) if name == head else one for name, one in value.items()}
-    return [_with(one, tuple(rest), change) for one in value] if isinstance(value, list) and head == "[]" else value
+        return {
+            name: _with(one, tuple(rest), change) if name == head else one
+            for name, one in value.items()
+        }
+    return (
+        [_with(one, tuple(rest), change) for one in value]
+        if isinstance(value, list) and head == "[]"
+        else value
+    )
 
 
 CHANGES: dict[str, Callable[[str], str]] = {
@@ -81,7 +91,8 @@ CHANGES: dict[str, Callable[[str], str]] = {
 
 @dataclass
 class Between:
-    """Somebody between an owner and a node or a backend, who writes other texts into its answers."""
+    """Somebody between an owner and a node or a backend, who writes other texts into its
+    answers."""
 
     target: str = ""
     seen: dict[Place, None] = field(default_factory=dict)
@@ -98,7 +109,9 @@ class Between:
         address = URL(self.target + request.path_qs, encoded=True)
         async with (
             aiohttp.ClientSession() as session,
-            session.request(request.method, address, headers=headers, data=await request.read()) as passed,
+            session.request(
+                request.method, address, headers=headers, data=await request.read()
+            ) as passed,
         ):
             kept = {name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers}
             body, status = await passed.read(), passed.status
@@ -150,7 +163,12 @@ class Desk:
 
     def trust(self) -> tuple[str, ...]:
         """Options that name the platform's root and collateral."""
-        return ("--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral"))
+        return (
+            "--trust-root",
+            str(self.folder / "root.pem"),
+            "--collateral",
+            str(self.folder / "collateral"),
+        )
 
 
 @pytest.fixture
@@ -162,7 +180,9 @@ async def desk(
 ) -> AsyncIterator[Desk]:
     """A node that believes the simulated platform, and a backend on it."""
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(embedded_node(believing(tmp_path, platform, limits=MANY_CHALLENGES)))
+        node = await stack.enter_async_context(
+            embedded_node(believing(tmp_path, platform, limits=MANY_CHALLENGES))
+        )
         domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
         client = await stack.enter_async_context(Client(node.url, session=key_session(bytes(32))))
         program = Program(client, Backend(client, domain), ("API_KEY",))
@@ -177,7 +197,15 @@ async def desk(
         backend = await stack.enter_async_context(serving(surface))
         node_url, node_middle = await stack.enter_async_context(_between(node.url))
         backend_url, backend_middle = await stack.enter_async_context(_between(backend))
-        desk = Desk(node, node_url, backend_url, (node_middle, backend_middle), tmp_path, capsys, monkeypatch)
+        desk = Desk(
+            node,
+            node_url,
+            backend_url,
+            (node_middle, backend_middle),
+            tmp_path,
+            capsys,
+            monkeypatch,
+        )
         assert (await desk.run("login", "--node", node_url, "--new", *desk.trust()))[0] == 0
         assert (await desk.run("secret", "put", "API_KEY"))[0] == 0
         yield desk
@@ -190,7 +218,8 @@ def _is_fit(printed: str) -> bool:
 
 
 async def test_every_text_of_every_answer(desk: Desk) -> None:
-    """Whichever text of an answer is hostile, and however, no command prints what it would do to a terminal."""
+    """Whichever text of an answer is hostile, and however, no command prints what it would do to a
+    terminal."""
     commands = {
         ("login", "--node", desk.node_url, "--new", *desk.trust()): 0,
         ("secret", "list"): 0,
@@ -227,13 +256,16 @@ def _home(command: tuple[str, ...], name: str) -> str:
 REFUSALS = {
     "a text": HOSTILE.encode(),
     "a page": json.dumps({"message": HOSTILE, "error": HOSTILE}).encode(),
-    "a problem": json.dumps(dict.fromkeys(("type", "title", "code", "detail", "hint", "request_id"), HOSTILE)).encode(),
+    "a problem": json.dumps(
+        dict.fromkeys(("type", "title", "code", "detail", "hint", "request_id"), HOSTILE)
+    ).encode(),
 }
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 async def test_every_refusal(desk: Desk, refusal: bytes) -> None:
-    """A refusal says what happened and what to do next in two lines, whatever the node or the backend wrote."""
+    """A refusal says what happened and what to do next in two lines, whatever the node or the
+    backend wrote."""
     for middle in desk.middles:
         middle.refusal = refusal
     for command in (
@@ -255,7 +287,9 @@ async def test_receipts_that_a_node_signed(desk: Desk) -> None:
 
     def forged(value: Any) -> Any:
         receipts = [parse_receipt(canonical_bytes(one)) for one in value["receipts"]]
-        twisted = [parse_receipt(signed_text(altered(one, invoker=HOSTILE), signer)) for one in receipts]
+        twisted = [
+            parse_receipt(signed_text(altered(one, invoker=HOSTILE), signer)) for one in receipts
+        ]
         return {**value, "receipts": [receipt_json(one) for one in twisted]}
 
     desk.middles[0].rewrite = (page, forged)
@@ -273,7 +307,9 @@ STATED: dict[str, Callable[[str], dict[str, Any]]] = {
     "name": lambda text: {"name": text},
     "description": lambda text: {"description": text},
     "secret": lambda text: {"secrets": {text: True}},
-    "path": lambda text: {"permissions": [{"service": "tinycloud.kv", "path": text, "actions": ["get"]}]},
+    "path": lambda text: {
+        "permissions": [{"service": "tinycloud.kv", "path": text, "actions": ["get"]}]
+    },
     "service": lambda text: {"permissions": [{"service": text, "path": "x", "actions": ["get"]}]},
 }
 
@@ -286,16 +322,24 @@ async def test_statements_that_a_quote_binds(
     member: Callable[[str], dict[str, Any]],
     change: Callable[[str], str],
 ) -> None:
-    """A backend in a genuine trust domain says of itself what it likes: it stays inside the lines that tell it."""
+    """A backend in a genuine trust domain says of itself what it likes: it stays inside the lines
+    that tell it."""
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
-    manifest: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"A": True}}
+    manifest: dict[str, Any] = {
+        "app_id": "com.example",
+        "name": "Notes",
+        "defaults": False,
+        "secrets": {"A": True},
+    }
     manifest |= member(change("A"))
     did = str(manifest.pop("did", key_session(bytes(32)).did))
     statement = statement_json(did, manifest, COMPOSE)
 
     async def evidence(request: web.Request) -> web.Response:
         nonce = libipld.decode_multibase("u" + request.query["nonce"])[1]
-        bound = published_binding(nonce, Principal(did), hashlib.sha256(canonical_bytes(statement)).digest())
+        bound = published_binding(
+            nonce, Principal(did), hashlib.sha256(canonical_bytes(statement)).digest()
+        )
         quoted = domain.quote(bound.report_data)
         log = None if quoted.event_log is None else quoted.event_log.to_json()
         body = encode_published(nonce, statement, quote=quoted.quote, event_log=log)
@@ -311,7 +355,8 @@ async def test_statements_that_a_quote_binds(
     "did", [f"did:{HOSTILE}:x", "did:a\nb:x", "did:Key:x", "did:k\u00e9y:x", "did::x", "did:x:a b"]
 )
 def test_what_is_no_did(did: str) -> None:
-    """A method is made of small letters and digits, and what follows of printable characters (P3)."""
+    """A method is made of small letters and digits, and what follows of printable characters
+    (P3)."""
     with pytest.raises(InvalidIdentifier):
         parse_principal(did)
 

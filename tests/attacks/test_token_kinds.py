@@ -1,4 +1,5 @@
-"""Every kind of token sent to every route that takes one, as the table in spec/capabilities.md has it (§2.8)."""
+"""Every kind of token sent to every route that takes one, as the table in spec/capabilities.md has
+it (§2.8)."""
 
 import inspect
 import json
@@ -10,7 +11,17 @@ from typing import Final
 import pytest
 from attacks.held_store import HeldStage
 from attacks.parties import GET, REVOKE, SET_POLICY, Delegate, Owner
-from running_node import Grants, Reply, fresh_nonce, key_token, network_path, new_key, send, time_text, wallet_token
+from running_node import (
+    Grants,
+    Reply,
+    fresh_nonce,
+    key_token,
+    network_path,
+    new_key,
+    send,
+    time_text,
+    wallet_token,
+)
 from tests_support import REPOSITORY
 from wire_replay import token_id
 
@@ -46,7 +57,8 @@ class Sent:
 
 @dataclass
 class Scene:
-    """An owner with a value, two networks and a delegation, whose session may do everything that has a route."""
+    """An owner with a value, two networks and a delegation, whose session may do everything that
+    has a route."""
 
     held: HeldStage
     owner: Owner
@@ -63,9 +75,12 @@ class Scene:
         return {f"{self.owner.space()}/kv/{_PATH}": [GET]}
 
     def to_itself(self, grants: Grants, *, proofs: Sequence[str] | None = None) -> Sent:
-        """Return a token of the session's that addresses itself, as the protocol's other clients sign."""
+        """Return a token of the session's that addresses itself, as the protocol's other clients
+        sign."""
         proofs = self.session.proofs if proofs is None else proofs
-        return Sent(key_token(self.session.signer, self.session.did, grants, proofs=proofs, ttl_s=60))
+        return Sent(
+            key_token(self.session.signer, self.session.did, grants, proofs=proofs, ttl_s=60)
+        )
 
     def to_node(self, grants: Grants, *facts: Json, body: Json = None) -> Sent:
         """Return a token of the session's that addresses the node, as our own client signs."""
@@ -77,7 +92,9 @@ class Scene:
         network = self.network(name)
         shared = {"targetNode": self.held.node_did, "networkId": network}
         return self.to_node(
-            {network: [ability]}, {"type": fact_type, **shared, "bodyHash": canonical_hash(body)}, body=body
+            {network: [ability]},
+            {"type": fact_type, **shared, "bodyHash": canonical_hash(body)},
+            body=body,
         )
 
     def administration(self, name: str, action: str, body: dict[str, Json]) -> Sent:
@@ -103,17 +120,21 @@ async def scene_on(held: HeldStage, kind: str) -> Scene:
     return scene
 
 
-# --- kinds ---------------------------------------------------------------------------------------------------------
+# --- kinds ----------------------------------------------------------------------------------------
 
 
 async def grant(scene: Scene) -> Sent:
     """A registered delegation of the session's to another key."""
-    return Sent(await scene.held.register(scene.session.grant(new_key().did, scene.gets, ttl_s=200)))
+    return Sent(
+        await scene.held.register(scene.session.grant(new_key().did, scene.gets, ttl_s=200))
+    )
 
 
 async def grant_to_itself(scene: Scene) -> Sent:
     """A registered delegation of the session's to itself."""
-    return Sent(await scene.held.register(scene.session.grant(scene.session.did, scene.gets, ttl_s=200)))
+    return Sent(
+        await scene.held.register(scene.session.grant(scene.session.did, scene.gets, ttl_s=200))
+    )
 
 
 async def sign_in(scene: Scene) -> Sent:
@@ -235,7 +256,7 @@ KINDS: Final[dict[str, Callable[[Scene], Awaitable[Sent]]]] = {
     "policy question": policy_question,
 }
 
-# --- routes --------------------------------------------------------------------------------------------------------
+# --- routes ---------------------------------------------------------------------------------------
 
 
 Body = Callable[[Scene], Awaitable[bytes | None]]
@@ -253,7 +274,11 @@ class Place:
     def path_on(self, scene: Scene) -> str:
         """Return the path with what the scene fills in."""
         head, _, leaf = self.path.partition("{network}/")
-        return network_path(scene.network(self.network), leaf.format(digest="00" * 32)) if leaf else head
+        return (
+            network_path(scene.network(self.network), leaf.format(digest="00" * 32))
+            if leaf
+            else head
+        )
 
 
 async def no_body(_: Scene) -> bytes | None:
@@ -313,7 +338,7 @@ async def rows(scene: Scene) -> dict[bytes, tuple[bytes | None, bytes]]:
     return {key: (record.value, record.stamp) for page in pages for key, record in page.rows}
 
 
-# --- the table -----------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def table() -> dict[str, dict[str, str]]:
@@ -329,7 +354,8 @@ TABLE: Final = table()
 
 def cell_of(reply: Reply, place: str, *, wrote: bool) -> str:
     """Return what an answer is in the words of the table."""
-    if reply.status < 300 or "document-unknown" in reply.text:  # the latter: the token served, and named nothing
+    # the latter: the token served, and named nothing
+    if reply.status < 300 or "document-unknown" in reply.text:
         if place == "/invoke" and not reply.body:
             return "idle"
         return "yes"
@@ -339,18 +365,27 @@ def cell_of(reply: Reply, place: str, *, wrote: bool) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_kind_on_every_route(held: HeldStage, kind: str) -> None:
-    """Each route takes a token of this kind, or refuses it and writes nothing, as the table has it (T8 to T12)."""
+    """Each route takes a token of this kind, or refuses it and writes nothing, as the table has it
+    (T8 to T12)."""
     scene = await scene_on(held, kind)
     found: dict[str, str] = {}
-    # What a token may do it does last: a network that is revoked would be the reason for what comes after.
+    # What a token may do it does last: a network that is revoked would be the reason for what comes
+    # after.
     for place in sorted(PLACES, key=lambda one: TABLE[kind][one] == "yes"):
         sent, where = await KINDS[kind](scene), PLACES[place]
-        # The token is all that may be wrong: the body is the one that it is bound to, or one that the route takes.
+        # The token is all that may be wrong: the body is the one that it is bound to, or one that
+        # the route takes.
         body = sent.body if sent.body and TABLE[kind][place] == "yes" else await where.body(scene)
         before = await rows(scene)
-        reply = await send(held.url, where.method, where.path_on(scene), token=sent.token, body=body)
+        reply = await send(
+            held.url, where.method, where.path_on(scene), token=sent.token, body=body
+        )
         cell = cell_of(reply, place, wrote=await rows(scene) != before)
-        is_grant = place == "/delegate" and kind not in ("delegation", "delegation to oneself", "sign-in")
+        is_grant = place == "/delegate" and kind not in (
+            "delegation",
+            "delegation to oneself",
+            "sign-in",
+        )
         found[place] = "shape" if cell == "yes" and is_grant else cell
         if found[place] == "shape":  # and from then on it is a delegation
             assert (await send(held.url, "POST", "/invoke", token=sent.token)).said == OTHER_KIND
@@ -358,12 +393,17 @@ async def test_a_kind_on_every_route(held: HeldStage, kind: str) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    """Every kind and every route that reads a token is in the table, and every kind has a route that takes it."""
+    """Every kind and every route that reads a token is in the table, and every kind has a route
+    that takes it."""
     assert list(TABLE) == list(KINDS)
     for kind, cells in TABLE.items():
         assert list(cells) == list(PLACES)
         assert ("yes" in cells.values()) == (kind != "call to another node")
-    reading = {(one.method, one.path) for one in ALL_ROUTES if "token_of(" in inspect.getsource(one.handler)}
+    reading = {
+        (one.method, one.path)
+        for one in ALL_ROUTES
+        if "token_of(" in inspect.getsource(one.handler)
+    }
     assert reading == {(place.method, place.path) for place in PLACES.values()}
     pairs = sum(map(len, TABLE.values()))
     print(f"{len(KINDS)} kinds on {len(PLACES)} routes: {pairs} pairs")

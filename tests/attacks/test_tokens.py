@@ -1,4 +1,5 @@
-"""Tokens that were used, revoked, stretched or written anew: none does more than it was signed for."""
+"""Tokens that were used, revoked, stretched or written anew: none does more than it was signed
+for."""
 
 import asyncio
 import base64
@@ -35,12 +36,14 @@ pytestmark = pytest.mark.slow
 DUPLICATE = (409, "duplicate invocation")
 
 
-# --- used tokens ---------------------------------------------------------------------------------------------------
+# --- used tokens ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("second", ROUTES)
 @pytest.mark.parametrize("first", ROUTES)
-async def test_a_decrypt_token_serves_once_anywhere(stage: Stage, first: Route, second: Route) -> None:
+async def test_a_decrypt_token_serves_once_anywhere(
+    stage: Stage, first: Route, second: Route
+) -> None:
     """A request for a key is sent again: to the same worker, to the other one, on either route."""
     owner = await stage.owner()
     request = stage.decrypt(owner.session, owner)
@@ -55,7 +58,9 @@ async def test_a_decrypt_token_serves_once_anywhere(stage: Stage, first: Route, 
 async def test_a_refused_decrypt_token_is_used_up(stage: Stage, first: Route) -> None:
     """A request that the gate refused is sent again after the evidence is there."""
     owner, delegate = await stage.owner(), Delegate()
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     request = stage.decrypt(delegate, owner)
     assert (await stage.send_decrypt(request, first)).text == "release refused: not_attested"
     await stage.attest(delegate, owner.network)
@@ -83,12 +88,15 @@ async def test_of_many_uses_at_one_moment_one_succeeds(stage: Stage) -> None:
     """One token is sent thirty times at once, to all workers."""
     owner = await stage.owner()
     for request in (stage.decrypt(owner.session, owner), stage.decrypt(owner.session, owner)):
-        replies = await asyncio.gather(*(stage.send_decrypt(request, ROUTES[at % 2]) for at in range(30)))
+        replies = await asyncio.gather(
+            *(stage.send_decrypt(request, ROUTES[at % 2]) for at in range(30))
+        )
         assert sorted(reply.status for reply in replies) == [200] + [409] * 29
 
 
 async def test_a_used_token_in_another_spelling(stage: Stage) -> None:
-    """A used token comes with padding, with spare bits set, with another issuer fragment, or re-signed (Q25)."""
+    """A used token comes with padding, with spare bits set, with another issuer fragment, or
+    re-signed (Q25)."""
     owner = await stage.owner()
     request = stage.decrypt(owner.session, owner)
     assert (await stage.send_decrypt(request)).status == 200
@@ -106,11 +114,16 @@ async def test_a_used_token_in_another_spelling(stage: Stage) -> None:
     ]
     for spelling in spellings:
         for route in ROUTES:
-            assert (await stage.send_decrypt(request, route, token=spelling)).status in (400, 401, 409)
+            assert (await stage.send_decrypt(request, route, token=spelling)).status in (
+                400,
+                401,
+                409,
+            )
 
 
 async def test_a_used_curve_token_with_its_twin_signature(stage: Stage) -> None:
-    """The signature of a used token is replaced by an equivalent one that the curve allows (Q25)."""
+    """The signature of a used token is replaced by an equivalent one that the curve allows
+    (Q25)."""
     owner = await stage.owner()
     request = stage.decrypt(owner.session, owner)
     head, payload, signature = request.token.split(".")
@@ -124,12 +137,13 @@ async def test_a_used_curve_token_with_its_twin_signature(stage: Stage) -> None:
     )
 
 
-# --- what rides along ----------------------------------------------------------------------------------------------
+# --- what rides along -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> None:
-    """A token for a key also names a put and a delete: the key is opened, nothing is written, nothing deleted."""
+    """A token for a key also names a put and a delete: the key is opened, nothing is written,
+    nothing deleted."""
     owner = await stage.owner()
     await owner.client.kv().put("kept", b"here")
     also = {f"{owner.space()}/kv/kept": [DELETE], f"{owner.space()}/kv/new": [PUT]}
@@ -140,17 +154,21 @@ async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> 
 
 
 async def test_a_decrypt_token_needs_all_it_names(stage: Stage) -> None:
-    """A token for a key also names a value that its holder has no right to: nothing at all happens."""
+    """A token for a key also names a value that its holder has no right to: nothing at all
+    happens."""
     owner, other = await stage.owner(), await stage.owner()
     expected: dict[Route, int] = {"route": 401, "invoke": 403}
     for route, status in expected.items():
-        reply = await stage.ask(owner.session, owner, route, also={f"{other.space()}/kv/x": [DELETE]})
+        reply = await stage.ask(
+            owner.session, owner, route, also={f"{other.space()}/kv/x": [DELETE]}
+        )
         assert reply.said == (status, f"Unauthorized Action: {other.space()}/kv/x / {DELETE}")
 
 
 @pytest.mark.parametrize("abilities", [[PUT, DELETE], [GET, DELETE], [PUT, GET]])
 async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: list[str]) -> None:
-    """A token names two operations whose outcomes cannot share an answer: 400 before either (Q3)."""
+    """A token names two operations whose outcomes cannot share an answer: 400 before either
+    (Q3)."""
     owner = await stage.owner()
     await owner.client.kv().put("a", b"a")
     session = owner.session
@@ -160,11 +178,12 @@ async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: lis
     assert (await owner.client.kv().get("a")).body == b"a"
 
 
-# --- signatures that look like something else ----------------------------------------------------------------------
+# --- signatures that look like something else -----------------------------------------------------
 
 
 class UnluckyWallet(WalletSigner):
-    """A wallet each of whose signatures begins as a CID does: version 1, a codec, a hash code, a length that fits."""
+    """A wallet each of whose signatures begins as a CID does: version 1, a codec, a hash code, a
+    length that fits."""
 
     __slots__ = ()
 
@@ -179,7 +198,8 @@ class UnluckyWallet(WalletSigner):
 
 
 async def test_C1_a_signature_that_reads_as_a_cid(stage: Stage) -> None:
-    """A wallet whose signatures read as CIDs signs in, keeps a secret and grants: none of it is refused."""
+    """A wallet whose signatures read as CIDs signs in, keeps a secret and grants: none of it is
+    refused."""
     wallet, client, delegate = UnluckyWallet(ENTROPY.token(32)), await stage.client(), Delegate()
     await client.sign_in(wallet)
     await client.secrets().put("API_KEY", "open sesame")
@@ -194,7 +214,7 @@ async def test_C1_a_signature_that_reads_as_a_cid(stage: Stage) -> None:
     assert (read.status, read.body) == (200, b"a")
 
 
-# --- revoked grants ------------------------------------------------------------------------------------------------
+# --- revoked grants -------------------------------------------------------------------------------
 
 
 def spellings_of(header: str, wallet_address: str) -> dict[str, str]:
@@ -206,21 +226,30 @@ def spellings_of(header: str, wallet_address: str) -> dict[str, str]:
         signature = cacao["s"]["s"]
         if "v" in changes:
             signature = signature[:64] + bytes([changes["v"]])
-        event = dag_cbor.encode({"h": cacao["h"], "p": payload, "s": {**cacao["s"], "s": signature}})
+        event = dag_cbor.encode(
+            {"h": cacao["h"], "p": payload, "s": {**cacao["s"], "s": signature}}
+        )
         return base64.urlsafe_b64encode(event).decode()
 
     v = cacao["s"]["s"][64]
     return {
         "v of 0 or 1": spelled(v=v - 27),
-        "address in lower case": spelled(iss=cacao["p"]["iss"].replace(wallet_address, wallet_address.lower())),
+        "address in lower case": spelled(
+            iss=cacao["p"]["iss"].replace(wallet_address, wallet_address.lower())
+        ),
         "null for absent": spelled(nbf=None),
         "null scheme": spelled(scheme=None, request_id=None),
-        "all of it": spelled(v=v - 27, nbf=None, iss=cacao["p"]["iss"].replace(wallet_address, wallet_address.lower())),
+        "all of it": spelled(
+            v=v - 27,
+            nbf=None,
+            iss=cacao["p"]["iss"].replace(wallet_address, wallet_address.lower()),
+        ),
     }
 
 
 async def test_a_revoked_grant_in_another_spelling(stage: Stage) -> None:
-    """The delegate of a revoked grant posts it in other bytes, gets another id, and goes on (Q25)."""
+    """The delegate of a revoked grant posts it in other bytes, gets another id, and goes on
+    (Q25)."""
     owner, delegate = await stage.owner(), Delegate()
     await owner.client.kv().put("a", b"a")
     grants = {f"{owner.space()}/kv/a": [GET]}
@@ -239,11 +268,14 @@ async def test_a_revoked_grant_in_another_spelling(stage: Stage) -> None:
         assert reply.said == (401, f"delegation-revoked: {token_id(spelling)}"), name
         for worker in (0, 1):
             with stage.only(worker):
-                assert (await stage.invoke(delegate.signer, grants, proofs=[spelling])).status == 401, name
+                assert (
+                    await stage.invoke(delegate.signer, grants, proofs=[spelling])
+                ).status == 401, name
 
 
 async def test_a_grant_revoked_under_another_spelling(stage: Stage) -> None:
-    """The owner revokes the spelling that is at hand; the delegate goes on with the one that was registered (Q25)."""
+    """The owner revokes the spelling that is at hand; the delegate goes on with the one that was
+    registered (Q25)."""
     owner, delegate = await stage.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     grant = await stage.register(owner.grant(delegate.did, grants))
@@ -265,7 +297,9 @@ async def test_what_rests_on_a_revoked_grant(stage: Stage) -> None:
     await owner.client.delegations.revoke_by_wallet(ids(*first.proofs)[0], owner.wallet)
     for worker in (0, 1):
         with stage.only(worker):
-            reply = await stage.invoke(second.signer, {f"{owner.space()}/kv/a": [PUT]}, proofs=second.proofs, body=b"x")
+            reply = await stage.invoke(
+                second.signer, {f"{owner.space()}/kv/a": [PUT]}, proofs=second.proofs, body=b"x"
+            )
             assert reply.status == 401, reply.said
     for token in (unregistered, second.grant(third.did, grants)):
         reply = await stage.post("/delegate", token)
@@ -276,11 +310,15 @@ async def test_what_rests_on_a_revoked_grant(stage: Stage) -> None:
 async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
     """A backend that the session's key granted decrypt asks after the sign-in was revoked."""
     owner, backend = await stage.owner(), Delegate()
-    grant = owner.session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"))
+    grant = owner.session.grant(
+        backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved")
+    )
     backend.proofs = [await stage.register(grant)]
     await stage.attest(backend, owner.network)
     assert opens(await stage.ask(backend, owner), backend, owner)
-    await owner.client.delegations.revoke_by_wallet(owner.client.session.grants[0].cid, owner.wallet)
+    await owner.client.delegations.revoke_by_wallet(
+        owner.client.session.grants[0].cid, owner.wallet
+    )
     expected: dict[Route, int] = {"route": 401, "invoke": 403}
     for route, status in expected.items():
         reply = await stage.ask(backend, owner, route)
@@ -288,8 +326,14 @@ async def test_a_revoked_session_takes_its_grants_along(stage: Stage) -> None:
 
 
 async def test_an_outsider_cannot_revoke(stage: Stage) -> None:
-    """Somebody else, a sub-delegate, or a delegate with the right to revoke in another space revokes a grant."""
-    owner, other, delegate, helper = await stage.owner(), await stage.owner(), Delegate(), Delegate()
+    """Somebody else, a sub-delegate, or a delegate with the right to revoke in another space
+    revokes a grant."""
+    owner, other, delegate, helper = (
+        await stage.owner(),
+        await stage.owner(),
+        Delegate(),
+        Delegate(),
+    )
     grants = {f"{owner.space()}/kv/a": [GET]}
     grant = await stage.register(owner.grant(delegate.did, grants))
     delegate.proofs = [grant]
@@ -297,18 +341,24 @@ async def test_an_outsider_cannot_revoke(stage: Stage) -> None:
     target, session = {f"urn:cid:{token_id(grant)}": [REVOKE]}, other.session
     attempts = [
         key_token(signer, signer.did, target, proofs=proofs)
-        for signer, proofs in ((new_key(), ()), (helper.signer, helper.proofs), (session.signer, session.proofs))
+        for signer, proofs in (
+            (new_key(), ()),
+            (helper.signer, helper.proofs),
+            (session.signer, session.proofs),
+        )
     ]
     for token in attempts:
         assert (await stage.post("/revoke", token)).status == 403
-    assert (await stage.invoke(delegate.signer, grants, proofs=[grant])).status == 404  # it stands: no value yet
+    # it stands: no value yet
+    assert (await stage.invoke(delegate.signer, grants, proofs=[grant])).status == 404
 
 
-# --- stretched grants ----------------------------------------------------------------------------------------------
+# --- stretched grants -----------------------------------------------------------------------------
 
 
 async def test_a_foreign_audience(stage: Stage) -> None:
-    """A delegation to somebody else is cited, and a request for a key is addressed to another node."""
+    """A delegation to somebody else is cited, and a request for a key is addressed to another
+    node."""
     owner, thief = await stage.owner(), Delegate()
     reply = await stage.ask(thief, owner, proofs=owner.session.proofs)
     assert reply.said == (401, "Unauthorized Invoker")
@@ -317,17 +367,24 @@ async def test_a_foreign_audience(stage: Stage) -> None:
 
 
 async def test_times_are_kept(stage: Stage) -> None:
-    """Tokens that are over, have not begun, or live longer than the node allows, and grants that are over."""
+    """Tokens that are over, have not begun, or live longer than the node allows, and grants that
+    are over."""
     owner = await stage.owner()
     session, resource = owner.session, f"{owner.space()}/kv/a"
     over = await stage.invoke(session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=-1)
     assert over.said == (401, "Invocation expired or not yet valid")
     early = await stage.invoke(
-        session.signer, {resource: [GET]}, proofs=session.proofs, not_before=time.time() + 30, ttl_s=60
+        session.signer,
+        {resource: [GET]},
+        proofs=session.proofs,
+        not_before=time.time() + 30,
+        ttl_s=60,
     )
     assert early.status == 401
     for ttl_s in (302, 86_400, 10**9, 10**11):
-        long = await stage.invoke(session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=ttl_s)
+        long = await stage.invoke(
+            session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=ttl_s
+        )
         assert long.status == 401, long.said
     assert (await stage.ask(session, owner, ttl_s=310)).said == (401, "invocation expired")
     ended = owner.grant(Delegate().did, {resource: [GET]}, ttl_s=-10)
@@ -335,10 +392,13 @@ async def test_times_are_kept(stage: Stage) -> None:
 
 
 async def test_a_child_is_no_wider_than_its_parent(stage: Stage) -> None:
-    """A delegate hands on another path, another ability, a longer time, or a space it has no part in."""
+    """A delegate hands on another path, another ability, a longer time, or a space it has no part
+    in."""
     owner, delegate, helper = await stage.owner(), Delegate(), Delegate()
     space = owner.space()
-    delegate.proofs = [await stage.register(owner.grant(delegate.did, {f"{space}/kv/notes/": [GET]}, ttl_s=600))]
+    delegate.proofs = [
+        await stage.register(owner.grant(delegate.did, {f"{space}/kv/notes/": [GET]}, ttl_s=600))
+    ]
     wider = [
         {f"{space}/kv/notes/": [PUT]},
         {f"{space}/kv/": [GET]},
@@ -364,13 +424,19 @@ async def test_a_gap_in_the_chain(stage: Stage) -> None:
     middle = key_token(delegate.signer, helper.did, grants, proofs=[top], ttl_s=600)  # never posted
     target = Delegate()
     skipping = key_token(helper.signer, target.did, grants, proofs=[top], ttl_s=60)
-    assert (await stage.post("/delegate", skipping)).said == (401, f"Unauthorized Delegator: {helper.did}")
+    assert (await stage.post("/delegate", skipping)).said == (
+        401,
+        f"Unauthorized Delegator: {helper.did}",
+    )
     resting = key_token(helper.signer, target.did, grants, proofs=[middle], ttl_s=60)
     assert (await stage.post("/delegate", resting)).said == (401, "Cannot find parent delegation")
     for proofs in ([middle], [top, middle]):
         reply = await stage.invoke(helper.signer, grants, proofs=proofs)
         assert reply.said == (401, "Cannot find parent delegation")
-    assert (await stage.invoke(helper.signer, grants, proofs=[top])).said == (401, "Unauthorized Invoker")
+    assert (await stage.invoke(helper.signer, grants, proofs=[top])).said == (
+        401,
+        "Unauthorized Invoker",
+    )
 
 
 async def test_authority_is_not_assembled(stage: Stage) -> None:
@@ -379,12 +445,15 @@ async def test_authority_is_not_assembled(stage: Stage) -> None:
     space = owner.space()
     halves = [{f"{space}/kv/a": [GET]}, {f"{space}/kv/b": [PUT]}]
     delegate.proofs = [await stage.register(owner.grant(delegate.did, grants)) for grants in halves]
-    reply = await stage.invoke(delegate.signer, {f"{space}/kv/a": [PUT]}, proofs=delegate.proofs, body=b"x")
+    reply = await stage.invoke(
+        delegate.signer, {f"{space}/kv/a": [PUT]}, proofs=delegate.proofs, body=b"x"
+    )
     assert reply.said == (401, f"Unauthorized Action: {space}/kv/a / {PUT}")
 
 
 async def test_a_forged_delegation(stage: Stage) -> None:
-    """A delegation with a flipped signature, without one, under `alg: none`, or in another's name."""
+    """A delegation with a flipped signature, without one, under `alg: none`, or in another's
+    name."""
     owner, thief = await stage.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [GET]}
     good = owner.session.grant(thief.did, grants)
@@ -392,8 +461,17 @@ async def test_a_forged_delegation(stage: Stage) -> None:
     flipped = ("B" if signature[0] != "B" else "C") + signature[1:]
     none = libipld.encode_multibase("u", b'{"alg":"none","typ":"JWT","ucv":"0.10.0"}')[1:]
     in_its_name = key_token(
-        thief.signer, thief.did, grants, proofs=owner.session.proofs, issuer=owner.session.signer.did_url
+        thief.signer,
+        thief.did,
+        grants,
+        proofs=owner.session.proofs,
+        issuer=owner.session.signer.did_url,
     )
-    for token in (f"{head}.{payload}.{flipped}", f"{head}.{payload}.", f"{none}.{payload}.", in_its_name):
+    for token in (
+        f"{head}.{payload}.{flipped}",
+        f"{head}.{payload}.",
+        f"{none}.{payload}.",
+        in_its_name,
+    ):
         reply: Reply = await stage.post("/delegate", token)
         assert reply.status == 401, reply.said

@@ -48,7 +48,9 @@ from tee_backend.evidence.simulated import MintedLog, measurements_of, mint_even
 APPROVED = measurements_of("approved")
 
 
-async def withdraw(stage: Stage, who: Delegate, network: str, value: Json, *, fact: str = WITHDRAWAL_FACT) -> Reply:
+async def withdraw(
+    stage: Stage, who: Delegate, network: str, value: Json, *, fact: str = WITHDRAWAL_FACT
+) -> Reply:
     """Ask to withdraw something for a network."""
     said: Json = {
         "type": fact,
@@ -59,7 +61,14 @@ async def withdraw(stage: Stage, who: Delegate, network: str, value: Json, *, fa
     token = who.grant(stage.node_did, {network: [SET_POLICY]}, facts=[said], ttl_s=60)
     body = canonical_bytes(value)
     headers = {"Content-Type": "application/json"}
-    return await send(stage.url, "POST", network_path(network, "withdraw"), token=token, body=body, headers=headers)
+    return await send(
+        stage.url,
+        "POST",
+        network_path(network, "withdraw"),
+        token=token,
+        body=body,
+        headers=headers,
+    )
 
 
 def withdrawal(kind: str, delegate: Delegate, evidence: str) -> dict[str, Json]:
@@ -79,13 +88,18 @@ KINDS = ("measurement", "register", "did", "evidence")
 async def accepted_evidence(held: HeldStage) -> str:
     """The digest of the evidence that was taken last, as the audit names it."""
     records = await audit_records(held.services.store)
-    return [record.detail.decode() for record in records if record.action == "evidence.accepted"][-1]
+    return [record.detail.decode() for record in records if record.action == "evidence.accepted"][
+        -1
+    ]
 
 
 @pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_withdrawn_between_read_and_commit(held: HeldStage, kind: str, by_owner: bool) -> None:
-    """What is withdrawn after the release was judged and before it is durable is not released (RC21)."""
+async def test_withdrawn_between_read_and_commit(
+    held: HeldStage, kind: str, by_owner: bool
+) -> None:
+    """What is withdrawn after the release was judged and before it is durable is not released
+    (RC21)."""
     owner, delegate = await ready(held)
     value = withdrawal(kind, delegate, await accepted_evidence(held))
     waiting = held.store.hold(is_release)
@@ -109,7 +123,9 @@ async def test_a_withdrawal_of_something_else_in_between(held: HeldStage) -> Non
     waiting = held.store.hold(is_release)
 
     async def change() -> None:
-        assert (await withdraw(held, owner.session, owner.network, {"measurement": "ab" * 48})).status == 204
+        assert (
+            await withdraw(held, owner.session, owner.network, {"measurement": "ab" * 48})
+        ).status == 204
 
     assert opens(await meanwhile(held.ask(delegate, owner), waiting, change), delegate, owner)
     assert isinstance(waiting.outcomes[0], Refused)
@@ -117,7 +133,8 @@ async def test_a_withdrawal_of_something_else_in_between(held: HeldStage) -> Non
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route) -> None:
-    """The owner's withdrawal holds for that network and is audited; another owner's goes on (RC20, RC22)."""
+    """The owner's withdrawal holds for that network and is audited; another owner's goes on (RC20,
+    RC22)."""
     owner, delegate = await ready(held)
     other, backend = await ready(held)
     value: Json = {"measurement": APPROVED.mrtd.hex()}
@@ -129,20 +146,27 @@ async def test_the_owner_withdraws_for_one_network(held: HeldStage, route: Route
     assert opens(await held.ask(session, owner, route), session, owner)  # in person, without code
     records = await audit_records(held.services.store)
     reported = [record for record in records if record.action == "release.withdrawn"]
-    assert [(record.actor, json.loads(record.detail)) for record in reported] == [(owner.session.did, value)] * 2
-    assert [json.loads(r.detail)["reason"] for r in records if r.action == "release.refused"] == ["withdrawn"]
+    assert [(record.actor, json.loads(record.detail)) for record in reported] == [
+        (owner.session.did, value)
+    ] * 2
+    assert [json.loads(r.detail)["reason"] for r in records if r.action == "release.refused"] == [
+        "withdrawn"
+    ]
 
 
 async def test_a_policy_written_later_keeps_withdrawals(held: HeldStage) -> None:
     """A new policy of the network does not bring back what was withdrawn (RC20)."""
     owner, delegate = await ready(held)
     await withdraw(held, owner.session, owner.network, {"did": delegate.did})
-    await owner.client.encryption.set_policy(owner.client.encryption.network(), policy_for("approved"))
+    await owner.client.encryption.set_policy(
+        owner.client.encryption.network(), policy_for("approved")
+    )
     assert (await held.ask(delegate, owner)).said == refused("withdrawn")
 
 
 async def test_a_withdrawn_backend_hands_nothing_on(held: HeldStage) -> None:
-    """A backend that was withdrawn makes a delegation to a fresh key that runs the same code (RC20)."""
+    """A backend that was withdrawn makes a delegation to a fresh key that runs the same code
+    (RC20)."""
     owner, delegate = await ready(held)
     fresh = Delegate()
     fresh.proofs = [await held.register(delegate.grant(fresh.did, {owner.network: [DECRYPT]}))]
@@ -152,7 +176,9 @@ async def test_a_withdrawn_backend_hands_nothing_on(held: HeldStage) -> None:
     assert (await held.ask(fresh, owner)).said == refused("withdrawn")
 
 
-async def hand_in_log(held: HeldStage, delegate: Delegate, owner: Owner, log: MintedLog, *, shown: bool) -> None:
+async def hand_in_log(
+    held: HeldStage, delegate: Delegate, owner: Owner, log: MintedLog, *, shown: bool
+) -> None:
     """Attest the approved image on which a log was written, with the log or without."""
     nonce = await held.nonce(delegate.did)
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
@@ -164,7 +190,8 @@ async def hand_in_log(held: HeldStage, delegate: Delegate, owner: Owner, log: Mi
 
 @pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
 async def test_a_withdrawn_application_leaves_its_log_out(held: HeldStage, by_owner: bool) -> None:
-    """An application, withdrawn by its compose hash, attests anew without the event log that tells the hash (RC30)."""
+    """An application, withdrawn by its compose hash, attests anew without the event log that tells
+    the hash (RC30)."""
     owner, delegate = await ready(held)
     log, another, other = mint_event_log(b"\xc0" * 32), mint_event_log(b"\xc1" * 32), Delegate()
     policy, rest = (Policy(measurements=(one.run_on(APPROVED),)) for one in (log, another))
@@ -176,13 +203,16 @@ async def test_a_withdrawn_application_leaves_its_log_out(held: HeldStage, by_ow
     if by_owner:
         assert (await withdraw(held, owner.session, owner.network, value)).status == 204
     else:
-        await withdraw_everywhere(held.store, parse_withdrawal(value), now=0.0, entropy=CountingEntropy())
+        await withdraw_everywhere(
+            held.store, parse_withdrawal(value), now=0.0, entropy=CountingEntropy()
+        )
     for shown in (True, False):
         await hand_in_log(held, delegate, owner, log, shown=shown)
         assert (await held.ask(delegate, owner)).said == refused("withdrawn")
     other.proofs = [await held.register(owner.grant_decrypt(other.did, policy=rest))]
     await hand_in_log(held, other, owner, another, shown=True)
-    assert opens(await held.ask(other, owner), other, owner)  # another application, which shows its log
+    # another application, which shows its log
+    assert opens(await held.ask(other, owner), other, owner)
 
 
 async def test_who_may_withdraw(held: HeldStage) -> None:
@@ -193,7 +223,9 @@ async def test_who_may_withdraw(held: HeldStage) -> None:
     value: Json = {"did": delegate.did}
     replies = [
         await withdraw(held, rival, owner.network, value),
-        await withdraw(held, owner.session, owner.network, value, fact="sealspace.encryption.policy/v1"),
+        await withdraw(
+            held, owner.session, owner.network, value, fact="sealspace.encryption.policy/v1"
+        ),
         await withdraw(held, owner.session, owner.network, {"did": owner.wallet.did}),
         await withdraw(held, owner.session, owner.network, {"code": "x"}),
         await withdraw(held, owner.session, owner.network, {"measurement": "00" * 48}),
@@ -211,9 +243,13 @@ async def test_who_may_withdraw(held: HeldStage) -> None:
 
 @pytest.mark.parametrize("by_owner", [True, False], ids=["owner", "operator"])
 async def test_a_withdrawn_session_changes_nothing_more(held: HeldStage, by_owner: bool) -> None:
-    """A session's key that was withdrawn loosens the policy, and withdraws others, before it is revoked (RC31)."""
+    """A session's key that was withdrawn loosens the policy, and withdraws others, before it is
+    revoked (RC31)."""
     owner, thief = await held.owner(), Delegate()
-    grants = {owner.network: [DECRYPT, SET_POLICY], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
+    grants = {
+        owner.network: [DECRYPT, SET_POLICY],
+        f"{owner.space()}/capabilities": [READ_CAPABILITIES],
+    }
     for key in (owner_key := Delegate(), thief):
         key.proofs = [await held.register(owner.grant(key.did_url, grants))]
     assert (await put_policy(held, thief, owner, policy_for("approved"))).status == 204
@@ -221,20 +257,28 @@ async def test_a_withdrawn_session_changes_nothing_more(held: HeldStage, by_owne
     if by_owner:
         assert (await withdraw(held, owner_key, owner.network, value)).status == 204
     else:
-        await withdraw_everywhere(held.store, parse_withdrawal(value), now=0.0, entropy=CountingEntropy())
+        await withdraw_everywhere(
+            held.store, parse_withdrawal(value), now=0.0, entropy=CountingEntropy()
+        )
     replies = [
         await put_policy(held, thief, owner, policy_for("mine")),
         await withdraw(held, thief, owner.network, {"did": owner_key.did}),
     ]
-    assert [(reply.status, reply.value["code"]) for reply in replies] == [(403, "policy-not-in-person")] * 2
+    assert [(reply.status, reply.value["code"]) for reply in replies] == [
+        (403, "policy-not-in-person")
+    ] * 2
     assert (await put_policy(held, owner_key, owner, policy_for("approved"))).status == 204
     assert opens(await held.ask(owner_key, owner), owner_key, owner)
 
 
 async def test_withdrawn_before_a_policy_is_written(held: HeldStage) -> None:
-    """The operator withdraws a session's key while its policy waits for the disk: the policy stays (RC31)."""
+    """The operator withdraws a session's key while its policy waits for the disk: the policy stays
+    (RC31)."""
     owner, thief = await held.owner(), Delegate()
-    grants = {owner.network: [DECRYPT, SET_POLICY], f"{owner.space()}/capabilities": [READ_CAPABILITIES]}
+    grants = {
+        owner.network: [DECRYPT, SET_POLICY],
+        f"{owner.space()}/capabilities": [READ_CAPABILITIES],
+    }
     thief.proofs = [await held.register(owner.grant(thief.did_url, grants))]
     waiting = held.store.hold(lambda commit: any(put.key[:1] == b"N" for put in commit.puts))
 
@@ -253,22 +297,31 @@ async def test_a_network_that_is_not(held: HeldStage) -> None:
     absent = owner.network.replace(":default", ":absent")
     holder = Delegate()
     holder.proofs = [await held.register(owner.grant(holder.did, {absent: [SET_POLICY]}))]
-    assert (await withdraw(held, holder, absent, {"did": holder.did})).value["code"] == "network-unknown"
+    assert (await withdraw(held, holder, absent, {"did": holder.did})).value[
+        "code"
+    ] == "network-unknown"
 
 
 async def test_two_withdrawals_at_once(held: HeldStage) -> None:
     """Of many who withdraw at the same time none is forgotten (RC21)."""
     owner, _ = await ready(held)
-    values: list[dict[str, Json]] = [{"measurement": f"{number:02x}" * 48} for number in range(1, 9)]
+    values: list[dict[str, Json]] = [
+        {"measurement": f"{number:02x}" * 48} for number in range(1, 9)
+    ]
     entropy = CountingEntropy()
     replies = await asyncio.gather(
         *(withdraw(held, owner.session, owner.network, value) for value in values[:4]),
-        *(withdraw_everywhere(held.store, parse_withdrawal(v), now=0.0, entropy=entropy) for v in values[4:]),
+        *(
+            withdraw_everywhere(held.store, parse_withdrawal(v), now=0.0, entropy=entropy)
+            for v in values[4:]
+        ),
     )
     assert [reply.status for reply in replies if isinstance(reply, Reply)] == [204] * 4
     row = (await held.store.read((WITHDRAWALS_KEY,))).records[0]
     assert row is not None and row.value is not None
-    assert {m.hex() for m in decode_withdrawals(row.value).measurements} == {str(v["measurement"]) for v in values[4:]}
+    assert {m.hex() for m in decode_withdrawals(row.value).measurements} == {
+        str(v["measurement"]) for v in values[4:]
+    }
 
 
 async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
@@ -285,7 +338,9 @@ async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
 
 async def test_a_full_list(held: HeldStage) -> None:
     """The operator's list is bounded, and says so (RC23)."""
-    full = Withdrawals(measurements=frozenset(n.to_bytes(48, "big") for n in range(1, MAX_NODE_ENTRIES + 1)))
+    full = Withdrawals(
+        measurements=frozenset(n.to_bytes(48, "big") for n in range(1, MAX_NODE_ENTRIES + 1))
+    )
     await held.store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, encode_withdrawals(full)),)))
     with pytest.raises(WithdrawalError):
         entry = parse_withdrawal({"did": "did:key:zA"})
@@ -294,7 +349,7 @@ async def test_a_full_list(held: HeldStage) -> None:
     assert opens(await held.ask(delegate, owner), delegate, owner)
 
 
-# --- processes: workers, the operator's commands -------------------------------------------------------------------
+# --- processes: workers, the operator's commands --------------------------------------------------
 
 
 def data_of(node: RunningNode) -> str:
@@ -308,7 +363,9 @@ async def approved(stage: Stage) -> tuple[Owner, Delegate]:
     """An owner, and a backend that is approved under a program of its own and attested."""
     owner, delegate = await stage.owner(), Delegate()
     program = delegate.did  # what is withdrawn here concerns no other test
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for(program)))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for(program)))
+    ]
     await stage.attest(delegate, owner.network, program=program)
     return owner, delegate
 
@@ -337,7 +394,8 @@ async def test_the_operator_withdraws_everywhere_at_once(
 async def test_the_operators_files_are_verified_without_the_node(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exported receipts, documents and audit verify on their own, and a changed byte is found (RC6, RC15, RC17)."""
+    """Exported receipts, documents and audit verify on their own, and a changed byte is found (RC6,
+    RC15, RC17)."""
     owner, delegate = await approved(stage)
     assert opens(await stage.ask(delegate, owner), delegate, owner)
     assert stage.node is not None
@@ -349,21 +407,33 @@ async def test_the_operators_files_are_verified_without_the_node(
         status = await asyncio.to_thread(main, [*arguments])
         return status, capsys.readouterr().out
 
-    assert await run("admin", "receipts", "export", "--data", data, "--network", owner.network, str(folder)) == (
+    assert await run(
+        "admin", "receipts", "export", "--data", data, "--network", owner.network, str(folder)
+    ) == (
         0,
         '{"receipts":1}\n',
     )
     (receipt,) = (folder / "receipts").iterdir()
-    assert (await run("admin", "receipts", "list", "--data", data, "--network", owner.network))[1] == (
-        receipt.read_text() + "\n"
+    assert (await run("admin", "receipts", "list", "--data", data, "--network", owner.network))[
+        1
+    ] == (receipt.read_text() + "\n")
+    listed = await run(
+        "admin", "receipts", "list", "--data", data, "--network", owner.network, "--json"
     )
-    listed = await run("admin", "receipts", "list", "--data", data, "--network", owner.network, "--json")
     assert listed == (0, f"[{receipt.read_text()}]\n")
-    anybody = ("verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
+    anybody = (
+        "verify",
+        str(receipt),
+        "--evidence",
+        str(folder / "documents"),
+        "--trust-root",
+        str(root),
+    )
     judge = (*anybody, "--node-did", stage.node_did)
     status, shown = await run(*judge, "--json")
     assert (status, json.loads(shown)["ground"]) == (0, "attested")
-    # RC16: a node of anybody's makes whole receipts too; whose receipt this has to be is for the owner to say.
+    # RC16: a node of anybody's makes whole receipts too; whose receipt this has to be is for the
+    # owner to say.
     assert await run(*anybody) == (2, "")
     assert await run(*anybody, "--node-did", delegate.did) == (12, "")
     today = tmp_path / "today.json"
@@ -377,7 +447,9 @@ async def test_the_operators_files_are_verified_without_the_node(
     status, lines = await run("admin", "audit", "export", "--data", data)
     audit = tmp_path / "audit.jsonl"
     audit.write_text(lines)
-    assert status == 0 and hashlib.sha256(receipt.read_bytes()).hexdigest() in bytes_of_details(lines)
+    assert status == 0 and hashlib.sha256(receipt.read_bytes()).hexdigest() in bytes_of_details(
+        lines
+    )
     status, shown = await run("verify", "--node-did", stage.node_did, str(audit))
     assert (status, json.loads(shown)["number"]) == (0, lines.count('"sealspace.audit-entry/v1"'))
     audit.write_text(lines.replace(delegate.did, owner.wallet.did, 1))
@@ -396,7 +468,9 @@ def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
 
     from deviating_platform import CollateralOptions
 
-    return stage.platform.collateral_json(time.time(), options=CollateralOptions(advisories=advisories))
+    return stage.platform.collateral_json(
+        time.time(), options=CollateralOptions(advisories=advisories)
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,7 +488,9 @@ def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
-def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_none(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file that is nothing of what is judged is status 12, one that is absent 2, in two lines."""
     path = tmp_path / "file"
     path.write_bytes(content)

@@ -15,7 +15,21 @@ def test_A1_abilities(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/", "a", "a/", "/b", "a/b/c", "a:b/c", "a b/c", "a/b\n", "a/%20", "a/💥", "a" * 300 + "/b"]
+    "text",
+    [
+        "",
+        "/",
+        "a",
+        "a/",
+        "/b",
+        "a/b/c",
+        "a:b/c",
+        "a b/c",
+        "a/b\n",
+        "a/%20",
+        "a/💥",
+        "a" * 300 + "/b",
+    ],
 )
 def test_A1_what_is_no_ability(text):
     """Another shape or another character is refused."""
@@ -43,10 +57,14 @@ def test_A3_aliases(alias, ability):
     ("held", "required"),
     [("sql/admin", "sql/schema")]
     + [("sql/*", f"sql/{name}") for name in ("read", "write", "schema", "admin", "select", "*")]
-    + [("duckdb/*", f"duckdb/{name}") for name in ("read", "write", "admin", "import", "export", "select")],
+    + [
+        ("duckdb/*", f"duckdb/{name}")
+        for name in ("read", "write", "admin", "import", "export", "select")
+    ],
 )
 def test_A4_A5_implications(held, required):
-    """The listed abilities imply what is listed, through aliases too, and not the other way round."""
+    """The listed abilities imply what is listed, through aliases too, and not the other way
+    round."""
     assert satisfies(f"tinycloud.{held}", f"tinycloud.{required}")
     assert held == required or not satisfies(f"tinycloud.{required}", f"tinycloud.{held}")
 

@@ -23,13 +23,20 @@ from capabilities.cacao import (
 )
 from capabilities.errors import BadSignature, ChainError, MalformedToken
 from capabilities.signatures import WalletSigner
-from capabilities.tokens import check_window, parse_delegation, restore_delegation, verify_delegation
+from capabilities.tokens import (
+    check_window,
+    parse_delegation,
+    restore_delegation,
+    verify_delegation,
+)
 
 GOOD = header_bytes(cacao({KV: ["tinycloud.kv/get"]}, expiration_time="2036-01-02T03:04:05Z"))
 ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 
 
-@pytest.mark.parametrize("value", [{}, {"b": [None, 0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1], "a": b"\0"}])
+@pytest.mark.parametrize(
+    "value", [{}, {"b": [None, 0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1], "a": b"\0"}]
+)
 def test_dag_cbor_is_canonical(value: Any) -> None:
     """Numbers in the fewest bytes, and shorter keys first, as another encoder writes them."""
     assert encode_dag_cbor(value) == dag_cbor.encode(value)
@@ -37,7 +44,8 @@ def test_dag_cbor_is_canonical(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [True, 1.5, -1, 1 << 32, {"a": {"b": True}}, ("a",)])
 def test_what_has_no_place_in_a_cacao(value: object) -> None:
-    """Numbers are whole, not negative and of at most 32 bits; tuples, floats and truth values do not occur."""
+    """Numbers are whole, not negative and of at most 32 bits; tuples, floats and truth values do
+    not occur."""
     with pytest.raises(ValueError, match=r"no place in a CACAO|number out of range"):
         encode_dag_cbor(value)
 
@@ -79,12 +87,18 @@ def test_C1_reader_and_writer_agree():
     assert full == parse_cacao(encode_cacao(full))
 
 
-# A version, a codec, a kind of digest, its length: what a decoder may look at before it takes bytes for a CID.
-CID_BEGINNINGS = [b"\x01\x55\x12\x20"[:length] for length in range(5)] + [b"\x12\x20", b"\x01\x71\x12\x20", b"\x00\x01"]
+# A version, a codec, a kind of digest, its length: what a decoder may look at before it takes bytes
+# for a CID.
+CID_BEGINNINGS = [b"\x01\x55\x12\x20"[:length] for length in range(5)] + [
+    b"\x12\x20",
+    b"\x01\x71\x12\x20",
+    b"\x00\x01",
+]
 
 
 def test_C1_every_signature_there_and_back():
-    """No signature is taken for anything but bytes: 10,000, most of which begin as a CID does, come back."""
+    """No signature is taken for anything but bytes: 10,000, most of which begin as a CID does, come
+    back."""
     drawn, parsed = random.Random(65), parse_cacao(GOOD)
     head, tail = GOOD.split(parsed.signature)
     for number in range(10_000):
@@ -100,11 +114,16 @@ def test_C2_a_link_is_no_signature():
     parsed = parse_cacao(GOOD)
     link = b"\xd8\x2a\x58\x42\x00" + (b"\x01\x55\x12\x20" + bytes(32)).ljust(65, b"\0")
     refused(GOOD.replace(b"\x58\x41" + parsed.signature, link))
-    refused(GOOD.replace(b"\x58\x41" + parsed.signature, b"\xd8\x2a\x58\x25\x00\x01\x55\x12\x20" + bytes(32)))
+    refused(
+        GOOD.replace(
+            b"\x58\x41" + parsed.signature, b"\xd8\x2a\x58\x25\x00\x01\x55\x12\x20" + bytes(32)
+        )
+    )
 
 
 def test_C2_a_link_that_was_stored_is_restored():
-    """A sign-in that was registered with its signature as a link is read again, from the store and nowhere else."""
+    """A sign-in that was registered with its signature as a link is read again, from the store and
+    nowhere else."""
     signature = b"\x01\x55\x12\x20" + bytes(61)
     wanted = Cacao(parse_cacao(GOOD).message, signature)
     proper = encode_cacao(wanted)
@@ -118,7 +137,8 @@ def test_C2_a_link_that_was_stored_is_restored():
 
 
 def test_C11_as_many_resources_as_may_be():
-    """A message with 1,024 resources is read, one with 1,025 is not, however well its resources are written."""
+    """A message with 1,024 resources is read, one with 1,025 is not, however well its resources are
+    written."""
     parse_cacao(with_payload(resources=["urn:x:y"] * 1024))
     refused(with_payload(resources=["urn:x:y"] * 1025))
 
@@ -203,7 +223,12 @@ def test_C2_Q25_only_canonical_bytes(name, data):
 
 def test_C2_mutations_of_the_good_bytes_hit():
     """The replacements of the test above find what they replace."""
-    assert GOOD.count(b"gversion\x01") == GOOD.count(b"\x69nonce0001") == GOOD.count(b"domainkapp") == 1
+    assert (
+        GOOD.count(b"gversion\x01")
+        == GOOD.count(b"\x69nonce0001")
+        == GOOD.count(b"domainkapp")
+        == 1
+    )
 
 
 @pytest.mark.parametrize("part", ["", "h", "p", "s"])
@@ -253,13 +278,28 @@ def test_C4_version_is_the_integer_1(version):
 
 @pytest.mark.parametrize(
     "fields",
-    [{key: value} for key in ("domain", "iss", "aud", "nonce", "iat") for value in (None, 1, b"x", ["x"])]
-    + [{key: value} for key in ("scheme", "statement", "exp", "nbf", "request_id") for value in (1, b"x", ["x"], True)]
-    + [{"resources": value} for value in ("x:a", {"x:a": 1}, [1], [None], [b"x:a"], ["x:a", "no uri"])]
+    [
+        {key: value}
+        for key in ("domain", "iss", "aud", "nonce", "iat")
+        for value in (None, 1, b"x", ["x"])
+    ]
+    + [
+        {key: value}
+        for key in ("scheme", "statement", "exp", "nbf", "request_id")
+        for value in (1, b"x", ["x"], True)
+    ]
+    + [
+        {"resources": value}
+        for value in ("x:a", {"x:a": 1}, [1], [None], [b"x:a"], ["x:a", "no uri"])
+    ]
     + [{"domain": value} for value in ("", "a b", "a/b", "é")]
     + [{"aud": value} for value in ("", "a b", "word", "did:key:z#a#b")]
     + [{"scheme": value} for value in ("", "1a", "ht tp", "https://")]
-    + [{key: value} for key in ("iat", "exp", "nbf") for value in ("", "2026-01-02", "10000-01-01T00:00:00Z")]
+    + [
+        {key: value}
+        for key in ("iat", "exp", "nbf")
+        for value in ("", "2026-01-02", "10000-01-01T00:00:00Z")
+    ]
     + [
         {"iss": value}
         for value in (
@@ -279,7 +319,9 @@ def test_payload_fields_have_their_forms(fields):
     refused(with_payload(**fields))
 
 
-@pytest.mark.parametrize("key", ["domain", "aud", "nonce", "iat", "statement", "exp", "nbf", "scheme", "request_id"])
+@pytest.mark.parametrize(
+    "key", ["domain", "aud", "nonce", "iat", "statement", "exp", "nbf", "scheme", "request_id"]
+)
 def test_C7_control_characters_are_refused(key):
     """No field can forge a line of the signed text, so one text has one set of fields."""
     text = libipld.decode_dag_cbor(GOOD)["p"].get(key, "2026-01-01T00:00:00Z")
@@ -295,7 +337,8 @@ def test_null_is_absent_and_the_same_content(key):
     assert parse_cacao(null) == parse_cacao(absent)
     plain = [header_text(data) for data in (null, absent)]
     if key in ("statement", "resources"):
-        bare = {"statement": ..., "resources": ...}  # without its ReCap, so that the sentence is not missed
+        # without its ReCap, so that the sentence is not missed
+        bare = {"statement": ..., "resources": ...}
         plain = [header_text(with_payload(**(bare | {key: value}))) for value in (None, ...)]
     one, other = map(parse_delegation, plain)
     assert one.cid != other.cid
@@ -308,7 +351,10 @@ def test_spellings_of_one_signature_are_one_content():
     low_v = changed(lambda v: v["s"].update(s=signature[:64] + bytes([signature[64] - 27])))
     lower = changed(lambda v: v["p"].update(iss=v["p"]["iss"].lower()))
     chain = changed(lambda v: v["p"].update(iss=v["p"]["iss"].replace(":1:", ":+01:")))
-    spellings = [verify_delegation(parse_delegation(header_text(data))) for data in (GOOD, low_v, lower, chain)]
+    spellings = [
+        verify_delegation(parse_delegation(header_text(data)))
+        for data in (GOOD, low_v, lower, chain)
+    ]
     assert len({spelling.cid for spelling in spellings}) == 4
     assert len({spelling.content_key for spelling in spellings}) == 1
     assert {OWNER.did} == {spelling.delegator for spelling in spellings}
@@ -373,14 +419,18 @@ def test_C8_window(fields, moment, valid):
 
 def test_C9_chain_0_is_root_of_nothing():
     """Chain 0 decodes and verifies, but names no account that could own a space."""
-    header = header_text(encode_cacao(sign_cacao(message({KV: ["tinycloud.kv/get"]}, chain_id=0), OWNER)))
+    header = header_text(
+        encode_cacao(sign_cacao(message({KV: ["tinycloud.kv/get"]}, chain_id=0), OWNER))
+    )
     with pytest.raises(ChainError, check=coded("parent-not-found")):
         World(NOW).judge(header)
 
 
 def test_P5_audience_may_be_any_uri():
     """A delegate that is no DID is kept without its fragment."""
-    assert parse_delegation(cacao({}, uri="https://a.example/x#y")).delegate == "https://a.example/x"
+    assert (
+        parse_delegation(cacao({}, uri="https://a.example/x#y")).delegate == "https://a.example/x"
+    )
 
 
 def test_dag_cbor_reads_and_writes_the_same():

@@ -28,7 +28,8 @@ def test_a_row_is_read_once() -> None:
 
 
 def test_what_follows_from_an_object_is_that_objects() -> None:
-    """An object that only equals another one, or that came after one was dropped, is worked out for itself."""
+    """An object that only equals another one, or that came after one was dropped, is worked out for
+    itself."""
     worked_out: list[int] = []
 
     @remembered_of(values=3)

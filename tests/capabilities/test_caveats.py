@@ -9,7 +9,9 @@ from capabilities.strict_json import Json
 
 
 def selector(kind, value, **more):
-    return caveats_of([{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value, **more}])
+    return caveats_of(
+        [{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value, **more}]
+    )
 
 
 A = caveats_of([{"a": 1}])
@@ -100,7 +102,9 @@ def test_I35_an_invocation_repeats_a_selector_exactly():
 
 
 SPACE = "tinycloud:key:z6MksVD6yzrjSyuHLgZvQhxvhVfGW4nmzZsYx31vYYYdSUJM:default"
-NETWORK = "urn:tinycloud:encryption:did:key:z6MksVD6yzrjSyuHLgZvQhxvhVfGW4nmzZsYx31vYYYdSUJM:default"
+NETWORK = (
+    "urn:tinycloud:encryption:did:key:z6MksVD6yzrjSyuHLgZvQhxvhVfGW4nmzZsYx31vYYYdSUJM:default"
+)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +164,12 @@ def test_I39_what_a_selector_does_not_admit(caveats, resource):
         selector("exact", "a", more=1),
         selector("other", "a"),
         selector("exact", 1),
-        caveats_of([{"type": "xyz.tinycloud.resource/selector", "kind": "exact", "value": "a"}, {"b": 1}]),
-        caveats_of([{"type": "xyz.tinycloud.resource/selector", "kind": "exact", "value": "a"}] * 2),
+        caveats_of(
+            [{"type": "xyz.tinycloud.resource/selector", "kind": "exact", "value": "a"}, {"b": 1}]
+        ),
+        caveats_of(
+            [{"type": "xyz.tinycloud.resource/selector", "kind": "exact", "value": "a"}] * 2
+        ),
     ],
 )
 def test_I39_what_nobody_understands_is_not_run(caveats):

@@ -1,4 +1,5 @@
-"""The chain rules beside their list, written out one rule after the other: the same verdict on whatever is drawn."""
+"""The chain rules beside their list, written out one rule after the other: the same verdict on
+whatever is drawn."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -44,7 +45,13 @@ mostly = st.sampled_from([True] * 12 + [False])
 mark = st.sampled_from([Mark.LIVE] * 19 + [Mark.REVOKED, None])
 SELECTOR = {"type": "xyz.tinycloud.resource/selector", "kind": "prefix", "value": "a"}
 caveats = st.sampled_from(
-    [[{}], [{}], [{"k": 1}], [{"k": 2}], *([SELECTOR | {"value": value}] for value in ("a", "a/b", "photos", PHOTOS))]
+    [
+        [{}],
+        [{}],
+        [{"k": 1}],
+        [{"k": 2}],
+        *([SELECTOR | {"value": value}] for value in ("a", "a/b", "photos", PHOTOS)),
+    ]
 )
 begin = st.sampled_from([None] * 9 + [NOW - 60.0, NOW, NOW + 1.0])
 end = st.sampled_from([NOW, NOW + 60.0, NOW + 60.0, NOW + 60.0, NOW + 90.0])
@@ -52,7 +59,8 @@ end = st.sampled_from([NOW, NOW + 60.0, NOW + 60.0, NOW + 60.0, NOW + 90.0])
 
 @st.composite
 def grants(choose):
-    """Draw what the store may hold: a grant, mostly to HOLDER, its ancestors and the window of its closure."""
+    """Draw what the store may hold: a grant, mostly to HOLDER, its ancestors and the window of its
+    closure."""
     payload = UcanPayload(
         iss=OWNER.did_url,
         aud=HOLDER.did if choose(mostly) else OTHER.did,
@@ -69,13 +77,19 @@ def grants(choose):
         *[Ancestor(ContentKey(name * 32), Digest(name * 32)) for name in above],
     )
     return Registered(
-        delegation, closure, choose(begin), choose(st.none() | end), (), missing_ancestor=not choose(mostly)
+        delegation,
+        closure,
+        choose(begin),
+        choose(st.none() | end),
+        (),
+        missing_ancestor=not choose(mostly),
     )
 
 
 @st.composite
 def cases(choose):
-    """Draw a token of HOLDER, or of the owner, what the store holds of its proofs, and marks of most members.
+    """Draw a token of HOLDER, or of the owner, what the store holds of its proofs, and marks of
+    most members.
 
     Half of them ask for one thing under one grant, as nearly all do.
     """
@@ -84,7 +98,9 @@ def cases(choose):
     found = [grant if choose(mostly) else None for grant in cited]
     marks = {member.content_key: choose(mark) for grant in cited for member in grant.closure}
     held = {row.resource.text: row for grant in cited for row in grant.delegation.capabilities}
-    asked = choose(st.lists(st.sampled_from(sorted(held)), max_size=2)) if held and not is_plain else []
+    asked = (
+        choose(st.lists(st.sampled_from(sorted(held)), max_size=2)) if held and not is_plain else []
+    )
     att = {text: {held[text].ability: [*held[text].caveats.values()] or [{}]} for text in asked}
     att |= {f"{PHOTOS}/cat": {"tinycloud.kv/get": choose(caveats)}}
     signer = HOLDER if choose(mostly) else OWNER
@@ -114,7 +130,8 @@ def verdict(judge: Callable[[], object]) -> object:
 @given(cases())
 @fuzzed(1)
 def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Marks]) -> None:
-    """An invocation gets the answer, or the refusal, of the first rule of the list that is broken."""
+    """An invocation gets the answer, or the refusal, of the first rule of the list that is
+    broken."""
     header, found, marks = case
     invocation = verify_invocation(parse_invocation(header))
 
@@ -144,13 +161,17 @@ def listed_call(
     if not all(is_open(grant) for grant in grants):
         raise ChainError("action-unauthorized", dependent[0].resource.text, dependent[0].ability)
     for capability in dependent:
-        refusals = list(refusals_of(capability, [grant.delegation for grant in grants], check_invoked))
+        refusals = list(
+            refusals_of(capability, [grant.delegation for grant in grants], check_invoked)
+        )
         if not refusals:
             raise ChainError("action-unauthorized", capability.resource.text, capability.ability)
         if None not in refusals:
             raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], refusals[-1] or "")
     refuse_unmet_conditions(invocation.capabilities)
-    return tuple(dict.fromkeys(member.content_key for grant in grants for member in grant.closure)), dependent
+    return tuple(
+        dict.fromkeys(member.content_key for grant in grants for member in grant.closure)
+    ), dependent
 
 
 def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
@@ -159,16 +180,25 @@ def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
         for condition in capability.caveats.values():
             value = condition.get("value") if isinstance(condition, dict) else None
             if not isinstance(value, str):
-                raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], "caveat-not-understood")
-            whole = value if value.startswith("tinycloud:") else f"{PHOTOS.rpartition('/')[0]}/{value}"
-            if capability.resource.text != whole and not capability.resource.text.startswith(f"{whole}/"):
-                raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], "selector-caveat-not-met")
+                raise ChainError(
+                    "caveats-not-contained", BOUNDARIES["invocation"], "caveat-not-understood"
+                )
+            whole = (
+                value if value.startswith("tinycloud:") else f"{PHOTOS.rpartition('/')[0]}/{value}"
+            )
+            if capability.resource.text != whole and not capability.resource.text.startswith(
+                f"{whole}/"
+            ):
+                raise ChainError(
+                    "caveats-not-contained", BOUNDARIES["invocation"], "selector-caveat-not-met"
+                )
 
 
 @given(cases())
 @fuzzed(1)
 def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], Marks]) -> None:
-    """A delegation is registered with closure and window as listed, or gets the first refusal of the list."""
+    """A delegation is registered with closure and window as listed, or gets the first refusal of
+    the list."""
     header, found, marks = case
     delegation = verify_delegation(parse_delegation(header))
 
@@ -178,7 +208,9 @@ def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], M
     assert verdict(judged) == verdict(lambda: listed_grant(delegation, found, marks))
 
 
-def listed_grant(delegation: Delegation, found: Sequence[Registered | None], marks: Marks) -> Registered:
+def listed_grant(
+    delegation: Delegation, found: Sequence[Registered | None], marks: Marks
+) -> Registered:
     """Judge by D6 and D20 to D30."""
     check_window(delegation, NOW)
     dependent = dependent_on_proofs(delegation.delegator, delegation.capabilities)
@@ -193,32 +225,66 @@ def listed_grant(delegation: Delegation, found: Sequence[Registered | None], mar
     if dependent:
         if any(parent.delegation.terminal for parent in parents):
             raise ChainError("parent-terminal")
-        outlived = [parent.delegation for parent in parents if not ends_before(parent.delegation, delegation)]
+        outlived = [
+            parent.delegation
+            for parent in parents
+            if not ends_before(parent.delegation, delegation)
+        ]
         supporting = [outer for outer in outlived if not begins_after(outer, delegation)]
         if not supporting:
-            raise ChainError("not-before-precedes-parent" if len(outlived) == len(parents) else "expiry-exceeds-parent")
+            raise ChainError(
+                "not-before-precedes-parent"
+                if len(outlived) == len(parents)
+                else "expiry-exceeds-parent"
+            )
         for capability in dependent:
             refusals = list(refusals_of(capability, supporting, check_delegated))
             if not refusals:
-                raise ChainError("capability-unauthorized", capability.resource.text, capability.ability)
+                raise ChainError(
+                    "capability-unauthorized", capability.resource.text, capability.ability
+                )
             if None not in refusals:
-                raise ChainError("caveats-not-contained", BOUNDARIES["delegation"], refusals[-1] or "")
+                raise ChainError(
+                    "caveats-not-contained", BOUNDARIES["delegation"], refusals[-1] or ""
+                )
     itself = Ancestor(delegation.content_key, delegation.cid)
     signer = delegation.delegator
-    has_account = is_wallet(signer) or signer in [space.owner for space in mentioned_spaces(delegation.capabilities)]
+    has_account = is_wallet(signer) or signer in [
+        space.owner for space in mentioned_spaces(delegation.capabilities)
+    ]
     return Registered(
         delegation,
-        tuple(dict.fromkeys([itself, *(member for parent in parents for member in parent.closure)])),
-        max((at for at in [delegation.not_before, *(p.not_before for p in parents)] if at is not None), default=None),
-        min((at for at in [delegation.expires_at, *(p.expires_at for p in parents)] if at is not None), default=None),
+        tuple(
+            dict.fromkeys([itself, *(member for parent in parents for member in parent.closure)])
+        ),
+        max(
+            (
+                at
+                for at in [delegation.not_before, *(p.not_before for p in parents)]
+                if at is not None
+            ),
+            default=None,
+        ),
+        min(
+            (
+                at
+                for at in [delegation.expires_at, *(p.expires_at for p in parents)]
+                if at is not None
+            ),
+            default=None,
+        ),
         tuple(parent.delegation.content_key for parent in parents),
         registered_at=NOW,
         accounts=(signer,) if has_account else (),
     )
 
 
-def dependent_on_proofs(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    return tuple(capability for capability in capabilities if root_of(capability.resource) != principal)
+def dependent_on_proofs(
+    principal: Principal, capabilities: Iterable[Capability]
+) -> tuple[Capability, ...]:
+    return tuple(
+        capability for capability in capabilities if root_of(capability.resource) != principal
+    )
 
 
 def not_found() -> list[Registered]:
@@ -247,11 +313,15 @@ def is_open(grant: Registered) -> bool:
 
 
 def ends_before(outer: Delegation, inner: Delegation) -> bool:
-    return outer.expires_at is not None and (inner.expires_at is None or inner.expires_at > outer.expires_at)
+    return outer.expires_at is not None and (
+        inner.expires_at is None or inner.expires_at > outer.expires_at
+    )
 
 
 def begins_after(outer: Delegation, inner: Delegation) -> bool:
-    return outer.not_before is not None and (inner.not_before is None or inner.not_before < outer.not_before)
+    return outer.not_before is not None and (
+        inner.not_before is None or inner.not_before < outer.not_before
+    )
 
 
 def refusals_of(
@@ -260,7 +330,9 @@ def refusals_of(
     """Yield why each row of the same thing does not do, None where it does."""
     for grant in grants:
         for row in grant.capabilities:
-            if satisfies(row.ability, capability.ability) and extends(capability.resource, row.resource):
+            if satisfies(row.ability, capability.ability) and extends(
+                capability.resource, row.resource
+            ):
                 try:
                     check(row.caveats, capability.caveats)
                 except CaveatRefused as refusal:

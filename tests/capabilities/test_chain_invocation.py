@@ -38,7 +38,14 @@ def root(world: World) -> str:
 
 
 def call(*prf, att=None, signer=SESSION, **claims):
-    return ucan(signer, signer.did, {f"{KV}/photos/a": GET} if att is None else att, prf=prf, exp=NOW + 60, **claims)
+    return ucan(
+        signer,
+        signer.did,
+        {f"{KV}/photos/a": GET} if att is None else att,
+        prf=prf,
+        exp=NOW + 60,
+        **claims,
+    )
 
 
 def test_a_granted_call_is_authorised(world, root):
@@ -52,21 +59,29 @@ def test_live_lists_all_closures(world, root):
     """Every member of every cited closure is relied on, once."""
     bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
     other = world.register(cacao({f"{KV}/b": GET}, uri=BOB.did))
-    authority = world.invoke(call(bob, other, signer=BOB, att={f"{KV}/photos": GET, f"{KV}/b": GET}))
+    authority = world.invoke(
+        call(bob, other, signer=BOB, att={f"{KV}/photos": GET, f"{KV}/b": GET})
+    )
     assert {world.delegation(cid).content_key for cid in (root, bob, other)} == set(authority.live)
     assert len(authority.live) == 3
 
 
-@pytest.mark.parametrize(("ahead", "allowed"), [(299, True), (300, True), (300.5, False), (302, False)])
+@pytest.mark.parametrize(
+    ("ahead", "allowed"), [(299, True), (300, True), (300.5, False), (302, False)]
+)
 def test_I4_lifetime(ahead, allowed):
     """An invocation ends at most 300 seconds after the current second."""
-    invocation = verify_invocation(parse_invocation(ucan(SESSION, SESSION.did, {}, exp=NOW + ahead)))
+    invocation = verify_invocation(
+        parse_invocation(ucan(SESSION, SESSION.did, {}, exp=NOW + ahead))
+    )
     for now in (NOW, NOW + 0.9):
         if allowed:
             check_lifetime(invocation, now)
         else:
             with pytest.raises(
-                ChainError, check=coded("lifetime-too-long"), match="Invocation lifetime exceeds server maximum"
+                ChainError,
+                check=coded("lifetime-too-long"),
+                match="Invocation lifetime exceeds server maximum",
             ):
                 check_lifetime(invocation, now)
     check_lifetime(invocation, NOW, 1000)
@@ -84,7 +99,10 @@ def test_I30_root_needs_no_proof(world, root):
 
 def test_I30_root_relies_on_no_grant_of_its_own(world):
     """What an owner granted to itself gives it nothing, and being revoked takes nothing away."""
-    own, att = world.register(ucan(SESSION, SESSION.did, {f"{SESSION_SPACE}/kv": GET})), {f"{SESSION_SPACE}/kv/a": GET}
+    own, att = (
+        world.register(ucan(SESSION, SESSION.did, {f"{SESSION_SPACE}/kv": GET})),
+        {f"{SESSION_SPACE}/kv/a": GET},
+    )
     assert world.invoke(call(own, att=att)).live == ()
     world.mark_revoked(own)
     world.invoke(call(own, att=att))
@@ -100,7 +118,9 @@ def test_I30_Q13_root_may_not_cite_the_unknown(world, root):
 def test_I31_proofs_are_needed_known_and_distinct(world, root):
     """No proof, an unknown one, or one twice: there is no parent."""
     for prf in ((), (UNKNOWN,), (root, UNKNOWN), (root, root), (root, base58(root))):
-        with pytest.raises(ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"):
+        with pytest.raises(
+            ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"
+        ):
             world.invoke(call(*prf))
 
 
@@ -113,7 +133,9 @@ def test_I32_every_proof_names_the_invoker(world, root):
     """A proof granted to somebody else does not help, and does harm beside a good one."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     for prf in ((other,), (root, other)):
-        with pytest.raises(ChainError, check=coded("invoker-unauthorized"), match="Unauthorized Invoker"):
+        with pytest.raises(
+            ChainError, check=coded("invoker-unauthorized"), match="Unauthorized Invoker"
+        ):
             world.invoke(call(*prf))
 
 
@@ -171,7 +193,9 @@ def test_I33_every_cited_closure_is_open(world, root):
     short = world.register(cacao({KV: GET}, expiration_time="2026-11-18T11:06:50Z"))
     world.now = NOW + 20
     with pytest.raises(ChainError, check=coded("action-unauthorized")):
-        world.invoke(ucan(SESSION, SESSION.did, {f"{KV}/photos/a": GET}, prf=[root, short], exp=NOW + 60))
+        world.invoke(
+            ucan(SESSION, SESSION.did, {f"{KV}/photos/a": GET}, prf=[root, short], exp=NOW + 60)
+        )
 
 
 def test_I33_expired_ancestor_under_an_owner_in_the_middle(world):
@@ -186,7 +210,11 @@ def test_I33_expired_ancestor_under_an_owner_in_the_middle(world):
 
 @pytest.mark.parametrize(
     ("resource", "ability"),
-    [(f"{KV}/photos2", "tinycloud.kv/get"), (f"{KV}/photos/a", "tinycloud.kv/put"), (KV, "tinycloud.kv/get")],
+    [
+        (f"{KV}/photos2", "tinycloud.kv/get"),
+        (f"{KV}/photos/a", "tinycloud.kv/put"),
+        (KV, "tinycloud.kv/get"),
+    ],
 )
 def test_I34_what_is_not_granted(world, root, resource, ability):
     """Another path or ability is refused in the words that clients parse (I36)."""
@@ -212,7 +240,8 @@ def _under_selector(kind: str, value: str) -> list[dict[str, str]]:
 
 
 def test_I35_caveats_are_repeated_exactly(world):
-    """A call under a conditioned grant repeats the conditions; under a free grant it may state some of its own."""
+    """A call under a conditioned grant repeats the conditions; under a free grant it may state some
+    of its own."""
     att: Att = {
         f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": _under_selector("prefix", "a")},
         f"{SESSION_SPACE}/kv/b": GET,
@@ -220,7 +249,11 @@ def test_I35_caveats_are_repeated_exactly(world):
     grant = world.register(ucan(SESSION, BOB.did, att))
 
     def invoke(path: str, caveats: list[dict[str, str]]) -> None:
-        world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/{path}": {"tinycloud.kv/get": caveats}}))
+        world.invoke(
+            call(
+                grant, signer=BOB, att={f"{SESSION_SPACE}/kv/{path}": {"tinycloud.kv/get": caveats}}
+            )
+        )
 
     invoke("a", _under_selector("prefix", "a"))
     invoke("b", _under_selector("exact", "b"))
@@ -236,7 +269,9 @@ def test_I35_caveats_are_repeated_exactly(world):
         assert caught.value.text == f"{reason}: {reason}"
 
 
-@pytest.mark.parametrize("ability", ["tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.sql/read", "x/y"])
+@pytest.mark.parametrize(
+    "ability", ["tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.sql/read", "x/y"]
+)
 @pytest.mark.parametrize("signer", [SESSION, BOB], ids=["owner", "delegate"])
 @pytest.mark.parametrize(
     ("caveats", "reason"),
@@ -247,10 +282,13 @@ def test_I35_caveats_are_repeated_exactly(world):
     ],
 )
 def test_I39_a_repeated_condition_has_to_be_met(world, signer, ability, caveats, reason):
-    """What is asked for under a condition that is not understood or not met is refused, also to the owner."""
+    """What is asked for under a condition that is not understood or not met is refused, also to the
+    owner."""
     grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": {ability: caveats}}))
     token = call(
-        *([grant] if signer is BOB else []), signer=signer, att={f"{SESSION_SPACE}/kv/secret.txt": {ability: caveats}}
+        *([grant] if signer is BOB else []),
+        signer=signer,
+        att={f"{SESSION_SPACE}/kv/secret.txt": {ability: caveats}},
     )
     with pytest.raises(ChainError, check=coded("caveats-not-contained")) as caught:
         world.invoke(token)

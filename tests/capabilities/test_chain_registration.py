@@ -3,10 +3,30 @@
 from typing import Any
 
 import pytest
-from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SESSION_SPACE, SPACE, Att, World, base58, cacao, ucan
+from capability_cases import (
+    BOB,
+    CAROL,
+    KV,
+    NOW,
+    OWNER,
+    SESSION,
+    SESSION_SPACE,
+    SPACE,
+    Att,
+    World,
+    base58,
+    cacao,
+    ucan,
+)
 from tests_support import coded
 
-from capabilities.chain import MAX_CHAIN_NODES, Mark, hosted_spaces, judge_registration, mentioned_spaces
+from capabilities.chain import (
+    MAX_CHAIN_NODES,
+    Mark,
+    hosted_spaces,
+    judge_registration,
+    mentioned_spaces,
+)
 from capabilities.errors import ChainError
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, restore_delegation, verify_delegation
@@ -24,19 +44,25 @@ def world() -> World:
 @pytest.fixture
 def root(world: World) -> str:
     """The owner's grant of kv to the session key, without expiry."""
-    return world.register(cacao({KV: ["tinycloud.kv/get", "tinycloud.kv/put"], f"{SPACE}/sql": ["tinycloud.sql/*"]}))
+    return world.register(
+        cacao({KV: ["tinycloud.kv/get", "tinycloud.kv/put"], f"{SPACE}/sql": ["tinycloud.sql/*"]})
+    )
 
 
 def child(prf, att=None, *, signer=SESSION, audience=BOB, **claims):
     cited = [prf] if isinstance(prf, str) else prf
-    return ucan(signer, audience.did, {f"{KV}/photos": GET} if att is None else att, prf=cited, **claims)
+    return ucan(
+        signer, audience.did, {f"{KV}/photos": GET} if att is None else att, prf=cited, **claims
+    )
 
 
 def test_a_narrower_child_is_registered(world, root):
     """Each step may narrow; the closure lists the delegation first, then what it rests on."""
     bob = world.register(child(root))
     carol = world.judge(child(bob, {f"{KV}/photos/a": GET}, signer=BOB, audience=CAROL))
-    assert [carol.delegation.cid, *(world.delegation(cid).cid for cid in (bob, root))] == [m.cid for m in carol.closure]
+    assert [carol.delegation.cid, *(world.delegation(cid).cid for cid in (bob, root))] == [
+        m.cid for m in carol.closure
+    ]
     assert carol.delegation.content_key == carol.closure[0].content_key
     assert not carol.missing_ancestor
 
@@ -46,7 +72,9 @@ def test_D6_own_window_is_checked_now(world):
     windows: tuple[dict[str, Any], ...] = ({"exp": NOW - 1}, {"nbf": NOW + 1})
     for claims in windows:
         with pytest.raises(
-            ChainError, check=coded("delegation-outside-window"), match="Delegation expired or not yet valid"
+            ChainError,
+            check=coded("delegation-outside-window"),
+            match="Delegation expired or not yet valid",
         ):
             world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, **claims))
 
@@ -59,7 +87,9 @@ def test_D20_R1_owner_needs_no_proof(world):
 
 def test_D20_owner_may_cite_a_foreign_grant(world, root):
     """What a root's grant cites is recorded, not asked."""
-    foreign = world.judge(ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[root]))
+    foreign = world.judge(
+        ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[root])
+    )
     assert len(foreign.closure) == 2
 
 
@@ -72,7 +102,9 @@ def test_D20_Q13_owner_may_not_cite_the_unknown(world, prf):
 
 def test_D21_dependent_without_proof(world):
     """Who is not root and cites nothing has no parent."""
-    with pytest.raises(ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"):
+    with pytest.raises(
+        ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"
+    ):
         world.register(child([]))
 
 
@@ -118,7 +150,11 @@ def test_D22_P1_P2_delegate_is_compared_canonically(world):
     """A fragment or the case of an address in the parent's audience does not matter."""
     parent = world.register(ucan(SESSION, OWNER.did.lower(), {f"{SESSION_SPACE}/kv": GET}))
     assert world.register(
-        cacao({f"{SESSION_SPACE}/kv": GET}, prf=[base58(parent)], expiration_time="2026-11-18T11:06:40Z")
+        cacao(
+            {f"{SESSION_SPACE}/kv": GET},
+            prf=[base58(parent)],
+            expiration_time="2026-11-18T11:06:40Z",
+        )
     )
 
 
@@ -150,7 +186,9 @@ def test_D23_a_roots_grant_does_not_rest_on_revoked_ones(world, root):
     """A revoked member would stand in its closure, so it is refused at once."""
     world.mark_revoked(root)
     with pytest.raises(ChainError, check=coded("parent-revoked")):
-        world.register(ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[root]))
+        world.register(
+            ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[root])
+        )
 
 
 def test_unknown_mark_counts_as_not_found(world, root):
@@ -165,10 +203,17 @@ def test_unknown_mark_counts_as_not_found(world, root):
 def test_D24_terminal_parent(world):
     """A terminal grant cannot be passed on."""
     terminal = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=[TERMINAL]))
-    with pytest.raises(ChainError, check=coded("parent-terminal"), match="terminal-parent-cannot-redelegate"):
+    with pytest.raises(
+        ChainError, check=coded("parent-terminal"), match="terminal-parent-cannot-redelegate"
+    ):
         world.register(child(terminal, {f"{SESSION_SPACE}/kv": GET}, signer=BOB, audience=CAROL))
     other = world.register(
-        ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=[{**TERMINAL, **dict.fromkeys(TERMINAL, "x")}])
+        ucan(
+            SESSION,
+            BOB.did,
+            {f"{SESSION_SPACE}/kv": GET},
+            fct=[{**TERMINAL, **dict.fromkeys(TERMINAL, "x")}],
+        )
     )
     world.register(child(other, {f"{SESSION_SPACE}/kv": GET}, signer=BOB, audience=CAROL))
 
@@ -180,7 +225,11 @@ def grant(world, **claims):
 def pass_on(world, *parents, att=None, **claims):
     return world.register(
         child(
-            list(parents), {f"{SESSION_SPACE}/kv/a": GET} if att is None else att, signer=BOB, audience=CAROL, **claims
+            list(parents),
+            {f"{SESSION_SPACE}/kv/a": GET} if att is None else att,
+            signer=BOB,
+            audience=CAROL,
+            **claims,
         )
     )
 
@@ -190,7 +239,9 @@ def test_D25_expiry_stays_within_the_parent(world):
     parent = grant(world, exp=NOW + 10)
     pass_on(world, parent, exp=NOW + 10)
     with pytest.raises(
-        ChainError, check=coded("expiry-exceeds-parent"), match="Child delegation expiry exceeds parent expiry"
+        ChainError,
+        check=coded("expiry-exceeds-parent"),
+        match="Child delegation expiry exceeds parent expiry",
     ):
         pass_on(world, parent, exp=NOW + 10.5)
 
@@ -228,7 +279,9 @@ def test_D25_failing_parents_are_dropped(world):
 
 def test_D25_D27_a_dropped_parent_supports_nothing(world):
     """What only the dropped parent held is not covered."""
-    short = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}, exp=NOW + 1))
+    short = world.register(
+        ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}, exp=NOW + 1)
+    )
     with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         pass_on(world, short, grant(world), att={f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]})
 
@@ -264,12 +317,15 @@ def test_D27_what_no_parent_holds(world, resource, ability):
 def test_D27_first_in_sorted_order_is_named(world, root):
     """Of several uncovered capabilities the first is told."""
     with pytest.raises(ChainError, check=coded("capability-unauthorized")) as caught:
-        world.register(child(root, {f"{SPACE}/x": GET, f"{SPACE}/hooks": ["b/b", "a/a"], f"{KV}/a": GET}))
+        world.register(
+            child(root, {f"{SPACE}/x": GET, f"{SPACE}/hooks": ["b/b", "a/a"], f"{KV}/a": GET})
+        )
     assert caught.value.about == (f"{SPACE}/hooks", "a/a")
 
 
 def test_D27_authority_is_not_assembled(world):
-    """Path from one row and ability from another do not add up; two rows for two capabilities do."""
+    """Path from one row and ability from another do not add up; two rows for two capabilities
+    do."""
     parent = world.register(cacao({f"{KV}/a": GET, f"{KV}/b": ["tinycloud.kv/put"]}))
     with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(parent, {f"{KV}/b": GET}))
@@ -279,18 +335,26 @@ def test_D27_authority_is_not_assembled(world):
 
 def test_D27_A5_implied_abilities_are_held(world, root):
     """What a held ability implies may be passed on."""
-    world.register(child(root, {f"{SPACE}/sql/db": ["tinycloud.sql/select", "tinycloud.sql/admin"]}))
+    world.register(
+        child(root, {f"{SPACE}/sql/db": ["tinycloud.sql/select", "tinycloud.sql/admin"]})
+    )
 
 
 def test_D27_3_5_caveats(world):
     """Caveats may be added or repeated, not dropped or changed; another row may hold without."""
-    att: Att = {f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}, f"{SESSION_SPACE}/kv/b": GET}
+    att: Att = {
+        f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]},
+        f"{SESSION_SPACE}/kv/b": GET,
+    }
     parent = world.register(ucan(SESSION, BOB.did, att))
     pass_on(world, parent, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}})
     pass_on(world, parent, att={f"{SESSION_SPACE}/kv/b": {"tinycloud.kv/get": [{"x": 1}]}})
     with pytest.raises(ChainError, check=coded("caveats-not-contained")) as caught:
         pass_on(world, parent, att={f"{SESSION_SPACE}/kv/a": GET})
-    assert caught.value.text == "child-caveats-not-subset-of-parent: child-caveats-not-subset-of-parent"
+    assert (
+        caught.value.text
+        == "child-caveats-not-subset-of-parent: child-caveats-not-subset-of-parent"
+    )
     free = grant(world)
     pass_on(world, parent, free, att={f"{SESSION_SPACE}/kv/a": GET})
 
@@ -312,11 +376,24 @@ def test_D29_window_of_the_whole_closure_is_kept(world):
     """The delegation stays as signed; beside it stands the window of all it rests on."""
     parent = grant(world, nbf=NOW - 5, exp=NOW + 10)
     registered = world.judge(
-        child(parent, {f"{SESSION_SPACE}/kv/a": GET}, signer=BOB, audience=CAROL, nbf=NOW - 2, exp=NOW + 7)
+        child(
+            parent,
+            {f"{SESSION_SPACE}/kv/a": GET},
+            signer=BOB,
+            audience=CAROL,
+            nbf=NOW - 2,
+            exp=NOW + 7,
+        )
     )
     assert (registered.not_before, registered.expires_at) == (NOW - 2, NOW + 7)
     owner_in_the_middle = world.judge(
-        ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[parent], exp=NOW + 100)
+        ucan(
+            BOB,
+            CAROL.did,
+            {f"tinycloud:{BOB.did[4:]}:default/kv": GET},
+            prf=[parent],
+            exp=NOW + 100,
+        )
     )
     assert (owner_in_the_middle.not_before, owner_in_the_middle.expires_at) == (NOW - 5, NOW + 10)
     assert owner_in_the_middle.delegation.expires_at == NOW + 100
@@ -333,7 +410,11 @@ def test_D30_depth(world):
     cited: list[str] = []
     for number in range(MAX_CHAIN_NODES):
         cited = [world.register(ucan(line[number], line[number + 1].did, att, prf=cited))]
-    with pytest.raises(ChainError, check=coded("chain-too-large"), match="delegation-chain-traversal-limit-exceeded"):
+    with pytest.raises(
+        ChainError,
+        check=coded("chain-too-large"),
+        match="delegation-chain-traversal-limit-exceeded",
+    ):
         world.register(ucan(line[MAX_CHAIN_NODES], line[MAX_CHAIN_NODES + 1].did, att, prf=cited))
 
 
@@ -363,10 +444,16 @@ def test_D31_a_cycle_in_the_store_does_no_harm(world):
     looped = world.judge(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}))
     world.marks[itself.content_key] = world.marks[looped.delegation.content_key] = Mark.LIVE
     parent = type(looped)(
-        looped.delegation, (looped.closure[0], type(looped.closure[0])(itself.content_key, itself.cid)), None, None, ()
+        looped.delegation,
+        (looped.closure[0], type(looped.closure[0])(itself.content_key, itself.cid)),
+        None,
+        None,
+        (),
     )
     registered = judge_registration(itself, [parent], world.marks, now=NOW)
-    assert [itself.content_key, looped.delegation.content_key] == [member.content_key for member in registered.closure]
+    assert [itself.content_key, looped.delegation.content_key] == [
+        member.content_key for member in registered.closure
+    ]
 
 
 def test_missing_ancestor_supports_nothing(world, root):
@@ -397,7 +484,8 @@ def test_parents_are_given_for_each_proof(world, root):
     ],
 )
 def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
-    """A sole fact that claims to be a policy root or session refuses the delegation; anything else is a fact."""
+    """A sole fact that claims to be a policy root or session refuses the delegation; anything else
+    is a fact."""
     header = ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=facts)
     if text is None:
         world.register(header)
@@ -413,7 +501,10 @@ def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
         ({f"{SPACE}/space": ["tinycloud.space/host"]}, [SPACE]),
         ({f"{SPACE.lower()}/space": ["tinycloud.space/host"]}, [SPACE]),
         (
-            {f"{SPACE}/space": ["tinycloud.space/host"], f"{SPACE}2/space": ["tinycloud.space/host"]},
+            {
+                f"{SPACE}/space": ["tinycloud.space/host"],
+                f"{SPACE}2/space": ["tinycloud.space/host"],
+            },
             [SPACE, SPACE + "2"],
         ),
         ({f"{SPACE}/space": ["tinycloud.space/info"]}, []),
@@ -432,7 +523,8 @@ def test_D40_D41_D42_D44_hosted_spaces(att, hosted):
 
 
 def test_D45_a_host_grant_is_an_ordinary_delegation(world):
-    """What grants `space/host` needs authority, is passed on and is revoked like any other grant."""
+    """What grants `space/host` needs authority, is passed on and is revoked like any other
+    grant."""
     grant = {f"{SPACE}/space": ["tinycloud.space/host"]}
     with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(ucan(BOB, CAROL.did, grant))

@@ -55,20 +55,26 @@ def test_W22_others_may_not(world, bob):
     """A stranger, and somebody further down the chain, have no say."""
     carol = world.register(ucan(BOB, CAROL.did, {KV: GET}, prf=[bob]))
     for target in (bob, world.delegation(bob).parents[0].text):
-        with pytest.raises(ChainError, check=coded("revoker-unauthorized"), match="Unauthorized Revoker"):
+        with pytest.raises(
+            ChainError, check=coded("revoker-unauthorized"), match="Unauthorized Revoker"
+        ):
             world.revoke(revocation(target, signer=CAROL))
     world.revoke(revocation(carol, signer=CAROL))
 
 
 def test_W20_target_must_be_registered(world):
     """There is nothing to revoke in what is not known."""
-    with pytest.raises(ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"):
+    with pytest.raises(
+        ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"
+    ):
         world.revoke(revocation(UNKNOWN))
 
 
 def test_W20_E8_target_in_another_spelling(world, bob):
     """Base and codec of the target do not matter."""
-    assert SESSION.did == world.revoke(revocation(msgspec.structs.replace(parse_cid(bob), codec=0x71).text()))
+    assert SESSION.did == world.revoke(
+        revocation(msgspec.structs.replace(parse_cid(bob), codec=0x71).text())
+    )
     assert SESSION.did == world.revoke(revocation(base58(bob)))
 
 
@@ -81,7 +87,9 @@ def test_W24_again_is_fine(world, bob):
 def test_W26_own_window_and_signature(world, bob):
     """An expired or badly signed revocation does nothing."""
     with pytest.raises(
-        ChainError, check=coded("revocation-outside-window"), match="Revocation expired or not yet valid"
+        ChainError,
+        check=coded("revocation-outside-window"),
+        match="Revocation expired or not yet valid",
     ):
         world.revoke(revocation(bob, exp=NOW - 1))
     with pytest.raises(BadSignature):
@@ -99,7 +107,9 @@ def test_W21_proof_with_the_spaces_control_ability(world, root):
 def test_W21_proof_for_one_delegation(world, bob):
     """The control ability on the target's own URN serves for that target."""
     urn = {f"urn:cid:{bob}": [REVOKE], f"{KV}/x": GET}
-    proof = world.put(World().judge(ucan(SESSION, CAROL.did, {f"tinycloud:{SESSION.did[4:]}:a/kv": GET})))
+    proof = world.put(
+        World().judge(ucan(SESSION, CAROL.did, {f"tinycloud:{SESSION.did[4:]}:a/kv": GET}))
+    )
     with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
         world.revoke(revocation(bob, proof, signer=CAROL))
     grant = _unjudged(world, ucan(SESSION, CAROL.did, urn))
@@ -113,7 +123,9 @@ def _unjudged(world: World, header: str) -> str:
 
     delegation = restore_delegation(header)
     closure = (Ancestor(delegation.content_key, delegation.cid),)
-    return world.put(Registered(delegation, closure, delegation.not_before, delegation.expires_at, ()))
+    return world.put(
+        Registered(delegation, closure, delegation.not_before, delegation.expires_at, ())
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +141,8 @@ def _unjudged(world: World, header: str) -> str:
     ],
 )
 def test_W21_proofs_that_give_no_control(world, att):
-    """Another resource, another ability, another target: denied, without falling back to the signer."""
+    """Another resource, another ability, another target: denied, without falling back to the
+    signer."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
     own = world.register(cacao({KV: GET}))
     proof = _unjudged(world, cacao(att))
@@ -172,7 +185,9 @@ def test_W21_exactly_one_known_proof_granted_to_the_signer(world, root, bob):
 def test_W21_proof_must_stand_and_be_open(world, bob):
     """A revoked, unknown or expired proof gives nothing."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
-    short = world.register(cacao({f"{SPACE}/delegation": [REVOKE]}, expiration_time="2026-11-18T11:06:50Z"))
+    short = world.register(
+        cacao({f"{SPACE}/delegation": [REVOKE]}, expiration_time="2026-11-18T11:06:50Z")
+    )
     world.revoke(revocation(other, short))
     world.now = NOW + 20
     with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
@@ -204,7 +219,8 @@ def test_W25_effects(world, root, bob):
 
 
 def test_V5_each_target_is_judged_and_the_first_refusal_counts(world, root, bob):
-    """Of several targets each needs W20 to W22; the refusal is that of the first one that fails, and nothing ends."""
+    """Of several targets each needs W20 to W22; the refusal is that of the first one that fails,
+    and nothing ends."""
     other = world.register(ucan(SESSION, CAROL.did, {KV: GET}, prf=[root]))
     foreign = world.register(cacao({}, uri=CAROL.did))
 
@@ -218,7 +234,8 @@ def test_V5_each_target_is_judged_and_the_first_refusal_counts(world, root, bob)
     ):
         with pytest.raises(ChainError, check=coded(error)):
             world.revoke(token(*targets))
-    with pytest.raises(ChainError, check=coded("revoker-unauthorized")):  # Bob received one of them only
+    # Bob received one of them only
+    with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
         world.revoke(token(bob, other, signer=BOB))
     world.invoke(call(bob))
     assert OWNER.did == world.revoke(token(other, bob, prf=[root]))

@@ -28,7 +28,10 @@ def in_base(code: str, data: bytes = RAW) -> str:
 def test_E6_E7_id_of_bytes():
     """An id is the BLAKE3-256 of the bytes, printed as version 1, raw, base32."""
     assert blake3(b"hello").digest() == digest_of(b"hello")
-    assert digest_of(b"hello").hex() == "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
+    assert (
+        digest_of(b"hello").hex()
+        == "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
+    )
     assert cid_text(Digest(DIGEST)) == fixed.SESSION_CID
 
 
@@ -107,7 +110,9 @@ def test_content_keys_separate_forms_and_signers():
 
 def test_content_key_definition():
     """The key is BLAKE3 of label, NUL, signer, NUL and what was signed."""
-    assert blake3(b"sealspace/content/ucan/v1\0did:key:a\0x.y").digest() == content_key_of_ucan("did:key:a", b"x.y")
-    assert blake3(b"sealspace/content/cacao/v1\0did:x\0" + bytes(32)).digest() == content_key_of_cacao(
-        "did:x", bytes(32)
+    assert blake3(b"sealspace/content/ucan/v1\0did:key:a\0x.y").digest() == content_key_of_ucan(
+        "did:key:a", b"x.y"
     )
+    assert blake3(
+        b"sealspace/content/cacao/v1\0did:x\0" + bytes(32)
+    ).digest() == content_key_of_cacao("did:x", bytes(32))

@@ -11,7 +11,9 @@ def classes(base: type[CapabilityError]) -> set[type[CapabilityError]]:
     return found.union(*(classes(each) for each in found))
 
 
-PUBLIC = {each for each in classes(CapabilityError) if not each.__name__.startswith("_")} - {ChainError}
+PUBLIC = {each for each in classes(CapabilityError) if not each.__name__.startswith("_")} - {
+    ChainError
+}
 BY_NAME = sorted(PUBLIC, key=lambda each: each.__name__)
 
 
@@ -45,4 +47,7 @@ def test_texts_made_of_fields():
     ancestor = ChainError("ancestor-revoked", "a", "parent=p")
     assert ancestor.text == "delegation-ancestor-revoked: ancestor=a parent=p"
     texts = {ChainError("caveats-not-contained", text, "r").text for text in BOUNDARIES.values()}
-    assert texts == {"child-caveats-not-subset-of-parent: r", "invocation-caveats-not-subset-of-chain: r"}
+    assert texts == {
+        "child-caveats-not-subset-of-parent: r",
+        "invocation-caveats-not-subset-of-chain: r",
+    }

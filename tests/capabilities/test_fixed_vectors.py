@@ -22,7 +22,15 @@ from capabilities.tokens import (
 from capabilities.ucan import UcanPayload, encode_ucan
 
 WALLET_VECTORS = [
-    (fixed.HOST_HEADER, fixed.HOST_TEXT, fixed.HOST_DIGEST, fixed.HOST_SIGNATURE, fixed.HOST_CID, 644, 710),
+    (
+        fixed.HOST_HEADER,
+        fixed.HOST_TEXT,
+        fixed.HOST_DIGEST,
+        fixed.HOST_SIGNATURE,
+        fixed.HOST_CID,
+        644,
+        710,
+    ),
     (
         fixed.SESSION_HEADER,
         fixed.SESSION_TEXT,
@@ -41,9 +49,12 @@ def test_keys_of_the_vectors():
     assert BOB.did == fixed.RECIPIENT_DID
 
 
-@pytest.mark.parametrize(("header", "text", "digest", "signature", "cid", "text_size", "cbor_size"), WALLET_VECTORS)
+@pytest.mark.parametrize(
+    ("header", "text", "digest", "signature", "cid", "text_size", "cbor_size"), WALLET_VECTORS
+)
 def test_wallet_delegation(header, text, digest, signature, cid, text_size, cbor_size):
-    """Text, digest, signature, bytes and id are those of the other implementation (2.2, 2.3, E7, C1, C5)."""
+    """Text, digest, signature, bytes and id are those of the other implementation (2.2, 2.3, E7,
+    C1, C5)."""
     data = header_bytes(header)
     cacao = parse_cacao(data)
     assert text == siwe_text(cacao.message)
@@ -69,7 +80,10 @@ def test_session_delegation_says():
     assert not delegation.terminal
     assert [
         (f"{SPACE}/capabilities/all", "tinycloud.capabilities/read"),
-        *((f"{SPACE}/kv", f"tinycloud.kv/{name}") for name in ("del", "get", "list", "metadata", "put")),
+        *(
+            (f"{SPACE}/kv", f"tinycloud.kv/{name}")
+            for name in ("del", "get", "list", "metadata", "put")
+        ),
     ] == [(c.resource.text, c.ability) for c in delegation.capabilities]
     assert all(not c.caveats for c in delegation.capabilities)
 
@@ -93,7 +107,9 @@ def test_session_message_is_built_by_parts():
         expiration_time="2036-01-02T03:04:05.000Z",
     )
     kv = {f"tinycloud.kv/{name}": ({},) for name in ("put", "get", "del", "list", "metadata")}
-    recap = Recap({f"{SPACE}/kv": kv, f"{SPACE}/capabilities/all": {"tinycloud.capabilities/read": ({},)}}, ())
+    recap = Recap(
+        {f"{SPACE}/kv": kv, f"{SPACE}/capabilities/all": {"tinycloud.capabilities/read": ({},)}}, ()
+    )
     assert siwe_text(attach(plain, recap)) == fixed.SESSION_TEXT
 
 
@@ -136,7 +152,8 @@ def test_ucan_vectors_are_made_again():
 
 
 def test_exchange_of_the_vectors():
-    """Host, session, invocation, share and revocation go through the chain rules as they do on the wire."""
+    """Host, session, invocation, share and revocation go through the chain rules as they do on the
+    wire."""
     world = World(now=1767323100.0)
     assert world.register(fixed.HOST_HEADER) == fixed.HOST_CID
     assert world.register(fixed.SESSION_HEADER) == fixed.SESSION_CID
@@ -160,8 +177,11 @@ def test_exchange_of_the_vectors():
         with pytest.raises(ChainError, check=coded("action-unauthorized")):
             world.invoke(refused)
     target = {f"urn:cid:{share}": {"tinycloud.delegation/revoke": [{}]}}
-    claim = UcanPayload(iss=SESSION.did_url, aud=SESSION.did, exp=1767323160, prf=[fixed.SESSION_CID], att=target)
-    with pytest.raises(ChainError, check=coded("revoker-unauthorized")):  # the session grant lacks the control ability
+    claim = UcanPayload(
+        iss=SESSION.did_url, aud=SESSION.did, exp=1767323160, prf=[fixed.SESSION_CID], att=target
+    )
+    # the session grant lacks the control ability
+    with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
         world.revoke(encode_ucan(claim, SESSION))
     claim = UcanPayload(iss=SESSION.did_url, aud=SESSION.did, exp=1767323160, prf=[], att=target)
     assert SESSION.did == world.revoke(encode_ucan(claim, SESSION))

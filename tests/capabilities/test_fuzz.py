@@ -17,7 +17,13 @@ from key_types import ISSUERS, token
 from tests_support import fuzzed
 
 from capabilities.abilities import parse_ability
-from capabilities.cacao import header_bytes, header_text, parse_cacao, restore_cacao, restore_header_bytes
+from capabilities.cacao import (
+    header_bytes,
+    header_text,
+    parse_cacao,
+    restore_cacao,
+    restore_header_bytes,
+)
 from capabilities.cids import parse_cid
 from capabilities.errors import CapabilityError
 from capabilities.issuers import verify_jws
@@ -53,7 +59,13 @@ TEXT_PARSERS: list[Callable[[str], object]] = [
     parse_invocation,
     parse_revocation,
 ]
-HEADERS = [fixed.HOST_HEADER, fixed.SESSION_HEADER, fixed.INVOCATION, fixed.DELEGATION, *map(token, ISSUERS)]
+HEADERS = [
+    fixed.HOST_HEADER,
+    fixed.SESSION_HEADER,
+    fixed.INVOCATION,
+    fixed.DELEGATION,
+    *map(token, ISSUERS),
+]
 CBOR = [header_bytes(header) for header in HEADERS[:2]]
 much = fuzzed(1 / 10)
 
@@ -137,7 +149,10 @@ def test_claims_of_any_shape(changes):
 
 
 @given(
-    draw.json_value | st.fixed_dictionaries({"alg": draw.json_value, "typ": st.just("JWT"), "ucv": st.just("0.10.0")})
+    draw.json_value
+    | st.fixed_dictionaries(
+        {"alg": draw.json_value, "typ": st.just("JWT"), "ucv": st.just("0.10.0")}
+    )
 )
 @much
 def test_headers_of_any_shape(header):
@@ -146,12 +161,15 @@ def test_headers_of_any_shape(header):
 
 
 JWK = st.dictionaries(
-    st.sampled_from(["kty", "crv", "x", "y", "alg", "d"]), draw.json_value | st.sampled_from(["OKP", "EC"])
+    st.sampled_from(["kty", "crv", "x", "y", "alg", "d"]),
+    draw.json_value | st.sampled_from(["OKP", "EC"]),
 )
 
 
 @given(
-    st.fixed_dictionaries({}, optional={"jwk": JWK | draw.json_value, "crit": draw.json_value, "b64": draw.json_value})
+    st.fixed_dictionaries(
+        {}, optional={"jwk": JWK | draw.json_value, "crit": draw.json_value, "b64": draw.json_value}
+    )
 )
 @much
 def test_header_extensions_of_any_shape(members):
@@ -178,11 +196,19 @@ def test_recaps_of_any_bytes(data):
 
 
 CBOR_VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=10) | st.binary(max_size=70),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.text(max_size=10)
+    | st.binary(max_size=70),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
-PAYLOAD_KEYS = st.sampled_from([*list(libipld.decode_dag_cbor(CBOR[1])["p"]), "nbf", "scheme", "request_id", "x"])
+PAYLOAD_KEYS = st.sampled_from(
+    [*list(libipld.decode_dag_cbor(CBOR[1])["p"]), "nbf", "scheme", "request_id", "x"]
+)
 
 
 @given(
@@ -197,7 +223,9 @@ def test_cacaos_of_any_shape(fields, parts):
     into_everything(header_text(dag_cbor.encode(value | parts)))
 
 
-@pytest.mark.parametrize("unit", ["[", '{"a":', '"', "\\", "%41", "1", ":", "#", "/../", "a.", "\\u0065"])
+@pytest.mark.parametrize(
+    "unit", ["[", '{"a":', '"', "\\", "%41", "1", ":", "#", "/../", "a.", "\\u0065"]
+)
 def test_large_repetitions(unit):
     """Long repetitive input is answered, not pondered or crashed on."""
     for size in (1000, 100_000, 300_000):

@@ -1,4 +1,5 @@
-"""Any JSON as caveats, facts and keys, any stored header: a verdict, a value, or a CapabilityError."""
+"""Any JSON as caveats, facts and keys, any stored header: a verdict, a value, or a
+CapabilityError."""
 
 import json
 from contextlib import suppress
@@ -14,7 +15,13 @@ from tests_support import fuzzed
 
 from capabilities.caveats import check_delegated, check_invoked, same_json
 from capabilities.errors import CapabilityError
-from capabilities.facts import ATTESTATION_URN, attestation_facts, is_terminal, policy_profile_refusal, states_policy
+from capabilities.facts import (
+    ATTESTATION_URN,
+    attestation_facts,
+    is_terminal,
+    policy_profile_refusal,
+    states_policy,
+)
 from capabilities.issuers import key_of_jwk
 from capabilities.principals import parse_address, parse_chain_id
 from capabilities.signatures import recover_eip191, recover_public_key
@@ -32,7 +39,8 @@ caveats = st.dictionaries(
 @fuzzed()
 @given(caveats, caveats)
 def test_fuzz_caveats(parent: Any, child: Any) -> None:
-    """Caveats of any shape are contained or refused; equal ones between two delegations are contained."""
+    """Caveats of any shape are contained or refused; equal ones between two delegations are
+    contained."""
     for check in (check_delegated, check_invoked):
         with suppress(CapabilityError):
             check(parent, child)
@@ -41,7 +49,10 @@ def test_fuzz_caveats(parent: Any, child: Any) -> None:
 
 @fuzzed()
 @given(
-    st.lists(json_values("terminal", members=["xyz.tinycloud.policy/delegationMode", "role", "profile"]), max_size=3)
+    st.lists(
+        json_values("terminal", members=["xyz.tinycloud.policy/delegationMode", "role", "profile"]),
+        max_size=3,
+    )
 )
 def test_fuzz_facts(facts: list[Any]) -> None:
     """Facts of any shape say something or nothing."""
@@ -51,15 +62,25 @@ def test_fuzz_facts(facts: list[Any]) -> None:
 
 
 @fuzzed()
-@given(st.binary(max_size=100) | st.text().map(str.encode) | large_texts.map(str.encode), st.text(max_size=5))
+@given(
+    st.binary(max_size=100) | st.text().map(str.encode) | large_texts.map(str.encode),
+    st.text(max_size=5),
+)
 def test_fuzz_statements_in_sign_ins(statement: bytes, tail: str) -> None:
-    """A policy statement of any bytes among the resources of a sign-in is a fact, or the sign-in is undecodable."""
+    """A policy statement of any bytes among the resources of a sign-in is a fact, or the sign-in is
+    undecodable."""
     for resource in (ATTESTATION_URN + encode_url(statement) + tail, ATTESTATION_URN[:-3] + tail):
         with suppress(CapabilityError):
             attestation_facts([resource])
 
 
-JWK = {"kty": "OKP", "crv": "Ed25519", "x": encode_url(SIGNERS[0].public_key), "y": encode_url(bytes(32)), "use": "sig"}
+JWK = {
+    "kty": "OKP",
+    "crv": "Ed25519",
+    "x": encode_url(SIGNERS[0].public_key),
+    "y": encode_url(bytes(32)),
+    "use": "sig",
+}
 jwk_values = json_values("EC", "P-256", "secp256k1", "sign", JWK["x"])
 
 
@@ -70,14 +91,19 @@ jwk_values = json_values("EC", "P-256", "secp256k1", "sign", JWK["x"])
     st.sampled_from(["EdDSA", "ES256", "none"]),
 )
 def test_fuzz_keys(jwk: dict[str, Any], signature: bytes, algorithm: str) -> None:
-    """A JWK of any members is a key or none, and a signature of any bytes under it is good or bad."""
+    """A JWK of any members is a key or none, and a signature of any bytes under it is good or
+    bad."""
     with suppress(CapabilityError):
         key = key_of_jwk(jwk)
         key.verifier.verify(key.algorithm or algorithm, b"message", signature)
 
 
 @fuzzed()
-@given(st.text() | damaged_text(fixed.HOST_HEADER, fixed.SESSION_HEADER, fixed.DELEGATION) | large_texts)
+@given(
+    st.text()
+    | damaged_text(fixed.HOST_HEADER, fixed.SESSION_HEADER, fixed.DELEGATION)
+    | large_texts
+)
 def test_fuzz_stored_headers(header: str) -> None:
     """A stored header of any text is a delegation or is refused."""
     with suppress(CapabilityError):
@@ -113,4 +139,6 @@ def test_fuzz_parts_of_wallets(text: str, signature: bytes) -> None:
 def test_fuzz_repeated_members(value: dict[str, Any]) -> None:
     """Whether a member stands twice is told of any object."""
     text = "{" + ",".join(f'"{name}":1,"{name}":2' for name in value) + "}"
-    assert repeats_member(text.encode(), frozenset({"a"})) is any(name in ("a", "\\u0061") for name in value)
+    assert repeats_member(text.encode(), frozenset({"a"})) is any(
+        name in ("a", "\\u0061") for name in value
+    )

@@ -38,10 +38,16 @@ def refused(issuer, jwk=None):
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_K3_K4_K6_each_kind_of_issuer_verifies(signer):
-    """A token's text signed by an issuer of each kind verifies, and with another text or algorithm it does not."""
+    """A token's text signed by an issuer of each kind verifies, and with another text or algorithm
+    it does not."""
     signature = signer.sign(b"a.b")
     verify_jws(signer.issuer, signer.algorithm, b"a.b", signature, jwk=signer.jwk)
-    for algorithm, message in ((signer.algorithm, b"a.c"), ("none", b"a.b"), ("ES384", b"a.b"), ("HS256", b"a.b")):
+    for algorithm, message in (
+        (signer.algorithm, b"a.c"),
+        ("none", b"a.b"),
+        ("ES384", b"a.b"),
+        ("HS256", b"a.b"),
+    ):
         with pytest.raises(BadSignature):
             verify_jws(signer.issuer, algorithm, message, signature, jwk=signer.jwk)
 
@@ -63,7 +69,15 @@ def test_K1_K2_a_did_key_names_its_own_key(signer):
     """Bare, or with its own text as fragment, a did:key names the key in it."""
     assert signer.public_key == verification_key(signer.did).verifier.public_key
     assert signer.public_key == verification_key(signer.issuer).verifier.public_key
-    for tail in ("#", "#key-1", "#0", "?a=b", "/a", "#" + signer.did[8:] + "#", "#blockchainAccountId"):
+    for tail in (
+        "#",
+        "#key-1",
+        "#0",
+        "?a=b",
+        "/a",
+        "#" + signer.did[8:] + "#",
+        "#blockchainAccountId",
+    ):
         refused(signer.did + tail)
     refused(f"{signer.did}#{SESSION.did[8:]}")
 
@@ -119,12 +133,18 @@ def test_K6_P384_signatures_fail():
     public = private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
     r, s = decode_dss_signature(private.sign(b"a.b", ec.ECDSA(SHA384())))
     with pytest.raises(BadSignature):
-        verify_jws(did_key(b"\x81\x24", public), "ES384", b"a.b", r.to_bytes(48, "big") + s.to_bytes(48, "big"))
+        verify_jws(
+            did_key(b"\x81\x24", public),
+            "ES384",
+            b"a.b",
+            r.to_bytes(48, "big") + s.to_bytes(48, "big"),
+        )
 
 
 @pytest.mark.parametrize("signer", [ED25519, P256, SECP256K1, JwkKey(P256)], ids=name_of)
 def test_K8_key_in_the_header_does_not_speak_for_another(signer):
-    """Where the DID holds the key, one in the header is not looked at: neither to help nor to hinder."""
+    """Where the DID holds the key, one in the header is not looked at: neither to help nor to
+    hinder."""
     signature = signer.sign(b"a.b")
     for jwk in (None, Ed25519Key(bytes(32)).jwk, P256Key(8).jwk, {}, {"kty": "EC", "alg": "ES384"}):
         verify_jws(signer.issuer, signer.algorithm, b"a.b", signature, jwk=jwk)
@@ -144,7 +164,17 @@ def test_K3_an_account_needs_its_own_key(signer):
     refused(signer.did)
     for jwk in ({}, ED25519.jwk | {"x": b64(bytes(32))}, P256.jwk, SECP256K1.jwk, P256Key(9).jwk):
         refused(signer.did, jwk)
-    for tail in ("#", "#x", "#0", "#controller", "#blockchainAccountID", "#blockchainAccountId#", "?a", "/a", ":a"):
+    for tail in (
+        "#",
+        "#x",
+        "#0",
+        "#controller",
+        "#blockchainAccountID",
+        "#blockchainAccountId#",
+        "?a",
+        "/a",
+        ":a",
+    ):
         refused(signer.did + tail, signer.jwk)
 
 
@@ -225,12 +255,23 @@ def test_K3_an_account_on_another_curve():
 
 @pytest.mark.parametrize("algorithm", ["ES256K", "ES256K-R", "ESKeccakKR"])
 def test_K8_algorithm_in_the_key_must_agree(algorithm):
-    """An `alg` of the key that is used is the header's, exactly; without one, or null, the key's type decides."""
+    """An `alg` of the key that is used is the header's, exactly; without one, or null, the key's
+    type decides."""
     signer = WalletKey(WALLET.secret, algorithm)
     signature = signer.sign(b"a.b")
     for reported in ({}, {"alg": None}, {"alg": algorithm}):
         verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | reported)
-    for other in ("ES256", "EdDSA", "none", "", "es256k", "ES256K" if algorithm != "ES256K" else "ES256K-R", 1, [], {}):
+    for other in (
+        "ES256",
+        "EdDSA",
+        "none",
+        "",
+        "es256k",
+        "ES256K" if algorithm != "ES256K" else "ES256K-R",
+        1,
+        [],
+        {},
+    ):
         with pytest.raises(BadSignature):
             verify_jws(signer.did, algorithm, b"a.b", signature, jwk=signer.jwk | {"alg": other})
 
@@ -269,7 +310,11 @@ def test_K4_other_contents_of_a_did_jwk(jwk):
 
 def test_K4_length_of_a_did_jwk():
     """A did:jwk is read up to its bound."""
-    room = next(n for n in range(2000) if len(did_jwk(ED25519.jwk | {"kid": "k" * n})) >= MAX_DID_JWK_CHARS - 1)
+    room = next(
+        n
+        for n in range(2000)
+        if len(did_jwk(ED25519.jwk | {"kid": "k" * n})) >= MAX_DID_JWK_CHARS - 1
+    )
     verification_key(did_jwk(ED25519.jwk | {"kid": "k" * (room - 1)}) + "#0")
     for more in (3, 100, 100_000):
         refused(did_jwk(ED25519.jwk | {"kid": "k" * (room + more)}) + "#0")
@@ -332,7 +377,8 @@ def test_K8_algorithm_in_a_did_jwk_must_agree():
     ],
 )
 def test_K4_K5_Q34_K9_other_issuers(issuer, monkeypatch):
-    """No other method is resolved: whatever an issuer is called, nothing is fetched, and the answer is the same."""
+    """No other method is resolved: whatever an issuer is called, nothing is fetched, and the answer
+    is the same."""
 
     def connect(*_):
         raise AssertionError("something is fetched")
@@ -343,19 +389,31 @@ def test_K4_K5_Q34_K9_other_issuers(issuer, monkeypatch):
         refused(issuer, jwk)
 
 
-JSON_LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=50) | st.lists(st.text(max_size=3), max_size=2)
+JSON_LEAF = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=50)
+    | st.lists(st.text(max_size=3), max_size=2)
+)
 JWKS = st.dictionaries(
     st.sampled_from(["kty", "crv", "x", "y", "alg", "use", "key_ops", "d", "k"]),
-    JSON_LEAF | st.sampled_from(["OKP", "EC", "Ed25519", "P-256", "secp256k1", "sig", b64(bytes(32)), P256.jwk["x"]]),
+    JSON_LEAF
+    | st.sampled_from(
+        ["OKP", "EC", "Ed25519", "P-256", "secp256k1", "sig", b64(bytes(32)), P256.jwk["x"]]
+    ),
 )
-DIDS = st.sampled_from(["did:key:", "did:pkh:eip155:1:", "did:pkh:solana:n:", "did:jwk:", "did:web:", ""])
+DIDS = st.sampled_from(
+    ["did:key:", "did:pkh:eip155:1:", "did:pkh:solana:n:", "did:jwk:", "did:web:", ""]
+)
 
 
 @given(
     issuer=st.tuples(DIDS, st.text() | st.text("zu0x1aF:#", max_size=60)).map("".join)
     | st.sampled_from([signer.issuer for signer in ISSUERS]),
     jwk=st.none() | JWKS,
-    algorithm=st.sampled_from(["EdDSA", "ES256", "ES256K", "ES256K-R", "ESKeccakKR", "none"]) | st.text(max_size=5),
+    algorithm=st.sampled_from(["EdDSA", "ES256", "ES256K", "ES256K-R", "ESKeccakKR", "none"])
+    | st.text(max_size=5),
     signature=st.binary(max_size=66),
 )
 @settings(max_examples=400, deadline=None)

@@ -73,7 +73,8 @@ def test_K8_algorithm_is_kept(signer):
     ids=lambda change: str(change)[:40],
 )
 def test_K3_K9_what_is_no_key(change):
-    """Another type, a coordinate of another length or spelling, another purpose or a private half: no key."""
+    """Another type, a coordinate of another length or spelling, another purpose or a private half:
+    no key."""
     for signer in KEYS:
         refused(signer.jwk | change)
 
@@ -88,7 +89,8 @@ def test_K3_points_lie_on_their_curve(signer):
     refused({name: value for name, value in jwk.items() if name != "y"})
     refused(jwk | {"x": b64(bytes(32)), "y": b64(bytes(32))})
     refused(jwk | {"x": b64(b"\xff" * 32)})
-    refused(jwk | {"x": b64(signer.point[1:32]), "y": b64(signer.point[32:])})  # the same 64 bytes, cut elsewhere
+    # the same 64 bytes, cut elsewhere
+    refused(jwk | {"x": b64(signer.point[1:32]), "y": b64(signer.point[32:])})
 
 
 def test_K3_curves_belong_to_their_type():

@@ -1,4 +1,5 @@
-"""Tokens by keys of all types, from the text of a header to the judged chain: K3, K6, K8, P2, R1, Q25."""
+"""Tokens by keys of all types, from the text of a header to the judged chain: K3, K6, K8, P2, R1,
+Q25."""
 
 import itertools
 from typing import Any
@@ -67,7 +68,9 @@ def test_R1_every_key_owns_the_spaces_in_its_name(signer):
     revoking = token(signer, att={f"urn:cid:{cid}": {"tinycloud.delegation/revoke": [{}]}})
     assert signer.did == world.revoke(revoking)
     with pytest.raises(ChainError, check=coded("delegation-revoked")):
-        world.invoke(ucan(BOB, BOB.did, {f"{space_of(signer)}/kv/x": [GET]}, prf=[cid], exp=NOW + 60))
+        world.invoke(
+            ucan(BOB, BOB.did, {f"{space_of(signer)}/kv/x": [GET]}, prf=[cid], exp=NOW + 60)
+        )
 
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
@@ -85,7 +88,9 @@ def test_every_key_can_be_granted_to(signer):
     first = world.register(ucan(SESSION, signer.did, {f"{space_of(SESSION)}/kv": [GET]}))
     world.invoke(grant(signer, signer.did, owner=SESSION, prf=[first], exp=NOW + 60))
     second = world.register(grant(signer, BOB.did, owner=SESSION, prf=[first]))
-    world.invoke(ucan(BOB, BOB.did, {f"{space_of(SESSION)}/kv/x": [GET]}, prf=[second], exp=NOW + 60))
+    world.invoke(
+        ucan(BOB, BOB.did, {f"{space_of(SESSION)}/kv/x": [GET]}, prf=[second], exp=NOW + 60)
+    )
     with pytest.raises(ChainError, check=coded("invoker-unauthorized")):
         world.invoke(grant(P256Key(99), BOB.did, owner=SESSION, prf=[first], exp=NOW + 60))
 
@@ -99,7 +104,12 @@ def test_a_chain_of_all_key_types():
     world.invoke(grant(ED25519, ED25519.did, owner=WALLET, prf=proofs, exp=NOW + 60))
     with pytest.raises(ChainError, check=coded("action-unauthorized")):
         world.invoke(
-            token(ED25519, att={f"{space_of(WALLET)}/kv": {"tinycloud.kv/put": [{}]}}, prf=proofs, exp=NOW + 60)
+            token(
+                ED25519,
+                att={f"{space_of(WALLET)}/kv": {"tinycloud.kv/put": [{}]}},
+                prf=proofs,
+                exp=NOW + 60,
+            )
         )
 
 
@@ -109,10 +119,17 @@ def test_P2_R1_a_wallets_token_is_the_wallets(algorithm):
     signer = WalletKey(WALLET.secret, algorithm)
     lower = signer.did.lower()
     world = World()
-    for issuer in (signer.did, lower, signer.did + "#blockchainAccountId", lower.replace(":1:", ":0001:")):
+    for issuer in (
+        signer.did,
+        lower,
+        signer.did + "#blockchainAccountId",
+        lower.replace(":1:", ":0001:"),
+    ):
         delegation = verify_delegation(parse_delegation(grant(signer, lower, iss=issuer)))
         assert signer.did == delegation.delegator == delegation.delegate
-        invocation = verify_invocation(parse_invocation(grant(signer, lower, iss=issuer, exp=NOW + 60)))
+        invocation = verify_invocation(
+            parse_invocation(grant(signer, lower, iss=issuer, exp=NOW + 60))
+        )
         assert signer.did == invocation.invoker
         world.invoke(grant(signer, BOB.did, iss=issuer, exp=NOW + 60))
     wallet = WalletSigner(signer.secret)
@@ -131,7 +148,8 @@ def test_P2_a_wallet_on_another_chain_is_another():
 
 @pytest.mark.parametrize("signer", ECDSA, ids=name_of)
 def test_Q25_other_spelling_of_a_signature_is_no_signature(signer):
-    """Token, grant and revocation with n - s for s are refused by their signature, used and revoked ones too."""
+    """Token, grant and revocation with n - s for s are refused by their signature, used and revoked
+    ones too."""
     order, world = order_of(signer), World()
     header = grant(signer, BOB.did)
     cid = world.register(header)
@@ -147,12 +165,16 @@ def test_Q25_other_spelling_of_a_signature_is_no_signature(signer):
 
 @pytest.mark.parametrize("signer", ECDSA, ids=name_of)
 def test_Q25_second_signature_over_one_text_is_the_same_statement(signer):
-    """What names a statement is what was signed: no other signature over it makes a new grant or a fresh token."""
+    """What names a statement is what was signed: no other signature over it makes a new grant or a
+    fresh token."""
     first = grant(signer, BOB.did)
     second = twin_of(first, order_of(signer))
     for parse in (parse_delegation, parse_revocation):
         if parse is parse_revocation:
-            first = token(signer, att={f"urn:cid:{'bafkr4i' + 'a' * 52}": {"tinycloud.delegation/revoke": [{}]}})
+            first = token(
+                signer,
+                att={f"urn:cid:{'bafkr4i' + 'a' * 52}": {"tinycloud.delegation/revoke": [{}]}},
+            )
             second = twin_of(first, order_of(signer))
         assert parse(first).content_key == parse(second).content_key
         assert parse(first).cid != parse(second).cid
@@ -160,7 +182,8 @@ def test_Q25_second_signature_over_one_text_is_the_same_statement(signer):
 
 
 def test_Q25_randomised_signatures_name_one_statement():
-    """P-256 signs with a random nonce: a statement signed twice is one grant, which stays revoked, and one use."""
+    """P-256 signs with a random nonce: a statement signed twice is one grant, which stays revoked,
+    and one use."""
     world = World()
     one, other = grant(P256, BOB.did), grant(P256, BOB.did)
     assert one != other
@@ -170,14 +193,27 @@ def test_Q25_randomised_signatures_name_one_statement():
     again = parse_delegation(other)
     world.alias(again.cid, again.content_key)
     with pytest.raises(ChainError, check=coded("delegation-revoked")):
-        world.invoke(ucan(BOB, BOB.did, {f"{space_of(P256)}/kv/x": [GET]}, prf=[cid_text(again.cid)], exp=NOW + 60))
+        world.invoke(
+            ucan(
+                BOB,
+                BOB.did,
+                {f"{space_of(P256)}/kv/x": [GET]},
+                prf=[cid_text(again.cid)],
+                exp=NOW + 60,
+            )
+        )
     assert parse_invocation(one).content_key == parse_invocation(other).content_key
 
 
 @pytest.mark.parametrize("signer", [WALLET, SOLANA], ids=name_of)
 def test_K3_K8_header_key_of_an_account(signer):
-    """An account's token carries its key: none, null, another one or one with another algorithm does not verify."""
-    verify_delegation(parse_delegation(grant(signer, BOB.did, header={"jwk": signer.jwk | {"alg": signer.algorithm}})))
+    """An account's token carries its key: none, null, another one or one with another algorithm
+    does not verify."""
+    verify_delegation(
+        parse_delegation(
+            grant(signer, BOB.did, header={"jwk": signer.jwk | {"alg": signer.algorithm}})
+        )
+    )
     for jwk in (..., None, P256.jwk, signer.jwk | {"alg": "ES256"}, signer.jwk | {"use": "enc"}):
         unverified = parse_delegation(grant(signer, BOB.did, header={"jwk": jwk}))
         with pytest.raises(BadSignature):
@@ -186,7 +222,8 @@ def test_K3_K8_header_key_of_an_account(signer):
 
 @pytest.mark.parametrize("signer", [P256, JwkKey(ED25519), ED25519], ids=name_of)
 def test_K8_header_key_of_other_issuers(signer):
-    """Whoever's DID holds the key may send any key or none; it has to be a key all the same (T7)."""
+    """Whoever's DID holds the key may send any key or none; it has to be a key all the same
+    (T7)."""
     for jwk in (..., None, P256Key(9).jwk, signer.jwk | {"alg": "RS256"}):
         verify_delegation(parse_delegation(grant(signer, BOB.did, header={"jwk": jwk})))
     with pytest.raises(MalformedToken):
@@ -196,5 +233,7 @@ def test_K8_header_key_of_other_issuers(signer):
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_V1_each_key_revokes(signer):
     """A revocation is verified like any token."""
-    revoking = token(signer, att={f"urn:cid:{'bafkr4i' + 'a' * 52}": {"tinycloud.delegation/revoke": [{}]}})
+    revoking = token(
+        signer, att={f"urn:cid:{'bafkr4i' + 'a' * 52}": {"tinycloud.delegation/revoke": [{}]}}
+    )
     assert signer.did == verify_revocation(parse_revocation(revoking)).revoker

@@ -24,17 +24,23 @@ REVOKES = {f"urn:cid:{'bafkr4i' + 'a' * 52}": ["tinycloud.delegation/revoke"]}
 @pytest.mark.parametrize("audience", [SESSION.did, NODE])
 def test_T8_a_request_addresses_its_signer_or_the_node(audience):
     """Requests of both kinds that address either pass."""
-    check_addressed(verify_invocation(parse_invocation(ucan(SESSION, audience, GETS, exp=NOW + 60))), NODE)
+    check_addressed(
+        verify_invocation(parse_invocation(ucan(SESSION, audience, GETS, exp=NOW + 60))), NODE
+    )
     check_addressed(verify_revocation(parse_revocation(ucan(SESSION, audience, REVOKES))), NODE)
 
 
-@pytest.mark.parametrize("audience", [BOB.did, NODE + "a", NODE[:-1], NODE.lower(), "did:web:node.example", "did:x:"])
+@pytest.mark.parametrize(
+    "audience", [BOB.did, NODE + "a", NODE[:-1], NODE.lower(), "did:web:node.example", "did:x:"]
+)
 def test_T8_a_request_addresses_nobody_else(audience):
     """Another principal, however alike its name, makes a token a grant."""
     if audience == "did:x:":
         audience = "did:x:y"
     with pytest.raises(WrongKind):
-        check_addressed(verify_invocation(parse_invocation(ucan(SESSION, audience, GETS, exp=NOW + 60))), NODE)
+        check_addressed(
+            verify_invocation(parse_invocation(ucan(SESSION, audience, GETS, exp=NOW + 60))), NODE
+        )
     with pytest.raises(WrongKind):
         check_addressed(verify_revocation(parse_revocation(ucan(SESSION, audience, REVOKES))), NODE)
 
@@ -46,19 +52,30 @@ def test_T8_P4_an_address_is_compared_in_its_canonical_form():
     for audience in (WALLET.did, lower):
         check_addressed(verify_invocation(parse_invocation(token(WALLET, aud=audience))), NODE)
     with pytest.raises(WrongKind):
-        check_addressed(verify_invocation(parse_invocation(token(WALLET, aud=lower.replace(":1:", ":10:")))), NODE)
+        check_addressed(
+            verify_invocation(parse_invocation(token(WALLET, aud=lower.replace(":1:", ":10:")))),
+            NODE,
+        )
 
 
 def test_V3_T8_a_wallet_s_revocation_addresses_nobody():
     """The audience of a CACAO names its target."""
-    check_addressed(verify_revocation(parse_revocation(cacao(None, uri="ucan:" + "bafkr4i" + "a" * 52))), NODE)
+    check_addressed(
+        verify_revocation(parse_revocation(cacao(None, uri="ucan:" + "bafkr4i" + "a" * 52))), NODE
+    )
 
 
 def test_T10_a_request_is_no_grant():
-    """What addresses the node, and a wallet's revocation, are not registered; what a wallet grants to anybody is."""
+    """What addresses the node, and a wallet's revocation, are not registered; what a wallet grants
+    to anybody is."""
     for header in (ucan(SESSION, NODE, GETS), cacao(None, uri="ucan:" + "bafkr4i" + "a" * 52)):
         with pytest.raises(WrongKind):
             check_granting(verify_delegation(parse_delegation(header)), NODE)
-        assert restore_delegation(header).header == header  # what was registered before this rule is still read
-    for header in (ucan(SESSION, BOB.did, GETS), ucan(SESSION, SESSION.did, GETS), cacao(GETS, uri=NODE)):
+        # what was registered before this rule is still read
+        assert restore_delegation(header).header == header
+    for header in (
+        ucan(SESSION, BOB.did, GETS),
+        ucan(SESSION, SESSION.did, GETS),
+        cacao(GETS, uri=NODE),
+    ):
         check_granting(verify_delegation(parse_delegation(header)), NODE)

@@ -33,14 +33,20 @@ few = settings(max_examples=40, deadline=None)
 def test_multiformats_reads_and_prints_our_cids(cid):
     """A CID decodes to the same codec, hash and digest."""
     decoded = CID.decode(cid.text())
-    assert (cid.codec, cid.hash_code, cid.digest) == (decoded.codec.code, decoded.hashfun.code, decoded.raw_digest)
+    assert (cid.codec, cid.hash_code, cid.digest) == (
+        decoded.codec.code,
+        decoded.hashfun.code,
+        decoded.raw_digest,
+    )
     assert cid.text() == str(decoded)
     assert cid == parse_cid(decoded.encode("base58btc"))
 
 
 def test_multiformats_prints_the_id_of_bytes():
     """The id of an event is the raw BLAKE3 CID."""
-    assert str(CID("base32", 1, "raw", ("blake3", digest_of(b"hello")))) == cid_text(digest_of(b"hello"))
+    assert str(CID("base32", 1, "raw", ("blake3", digest_of(b"hello")))) == cid_text(
+        digest_of(b"hello")
+    )
 
 
 def test_multibase_agrees_on_headers():
@@ -88,7 +94,10 @@ def test_rfc8785_writes_our_recaps(drawn):
     """The ReCap's JSON is canonical."""
     recap = Recap(drawn.att, tuple(cid.text() for cid in drawn.prf))
     body = libipld.decode_multibase("u" + encode_recap(recap).removeprefix(PREFIX))[1]
-    att = {r: {a: [dict(c) for c in caveats] for a, caveats in held.items()} for r, held in recap.att.items()}
+    att = {
+        r: {a: [dict(c) for c in caveats] for a, caveats in held.items()}
+        for r, held in recap.att.items()
+    }
     assert rfc8785.dumps({"att": att, "prf": list(recap.prf)}) == body
 
 
@@ -103,17 +112,24 @@ def test_rfc8785_orders_abilities_outside_the_basic_plane():
     ("signer", "private", "order"),
     [
         (P256, P256.private, P256_ORDER),
-        (SECP256K1, ec.derive_private_key(int.from_bytes(SECP256K1.secret, "big"), ec.SECP256K1()), SECP256K1_ORDER),
+        (
+            SECP256K1,
+            ec.derive_private_key(int.from_bytes(SECP256K1.secret, "big"), ec.SECP256K1()),
+            SECP256K1_ORDER,
+        ),
     ],
     ids=["ES256", "ES256K"],
 )
 def test_pyjwt_signs_what_verifies_here(signer, private, order):
-    """Of a JWS by another library, which reads either, and its twin one verifies, by did:key and by did:jwk."""
+    """Of a JWS by another library, which reads either, and its twin one verifies, by did:key and by
+    did:jwk."""
     passed = 0
     for nonce in range(8):
         token = jwt.encode({"n": nonce}, private, algorithm=signer.algorithm)
         for spelling in (token, twin_of(token, order)):
-            assert {"n": nonce} == jwt.decode(spelling, private.public_key(), algorithms=[signer.algorithm])
+            assert {"n": nonce} == jwt.decode(
+                spelling, private.public_key(), algorithms=[signer.algorithm]
+            )
             signed, _, text = spelling.rpartition(".")
             signature = decode_url(text)
             assert signature is not None

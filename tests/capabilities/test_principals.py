@@ -75,7 +75,8 @@ def test_P3_other_methods_are_kept_byte_for_byte(did):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "did", "did:", "did:key", "did:key:", "did::x", "key:z", "DID:key:z", "did:a: b", "x"]
+    "text",
+    ["", "did", "did:", "did:key", "did:key:", "did::x", "key:z", "DID:key:z", "did:a: b", "x"],
 )
 def test_P3_minimum_shape(text):
     """A DID is `did:`, something, a colon and something."""

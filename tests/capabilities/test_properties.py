@@ -1,4 +1,5 @@
-"""What holds for all values: encoding and parsing, containment, and that no child covers more than its parent."""
+"""What holds for all values: encoding and parsing, containment, and that no child covers more than
+its parent."""
 
 import capability_strategies as draw
 import libipld
@@ -121,9 +122,13 @@ def test_one_text_has_one_set_of_fields(one, other):
 @given(draw.recap)
 @few
 def test_recaps_are_read_as_they_are_written(drawn):
-    """parse∘encode is the identity and the sentence that is written is the one that is asked for."""
+    """parse∘encode is the identity and the sentence that is written is the one that is asked
+    for."""
     recap = Recap(
-        drawn.att, tuple(libipld.encode_multibase("z", libipld.decode_multibase(c.text())[1]) for c in drawn.prf)
+        drawn.att,
+        tuple(
+            libipld.encode_multibase("z", libipld.decode_multibase(c.text())[1]) for c in drawn.prf
+        ),
     )
     assert recap == parse_recap(encode_recap(recap))
     assert recap == recap_of(attach(message(), recap))
@@ -133,12 +138,15 @@ def test_recaps_are_read_as_they_are_written(drawn):
 @given(draw.att, draw.att)
 @settings(max_examples=150, deadline=None)
 def test_no_child_covers_more_than_its_parent(outer, inner):
-    """A registered child's capabilities are each the owner's own or covered by one of the parent's."""
+    """A registered child's capabilities are each the owner's own or covered by one of the
+    parent's."""
     owner, holder, receiver = draw.SIGNERS[0], draw.SIGNERS[2], draw.SIGNERS[3]
     world = World()
 
     def grant(signer, audience, att, *prf):
-        payload = UcanPayload(iss=signer.did_url, aud=audience.did, exp=NOW + 60, prf=list(prf), att=att)
+        payload = UcanPayload(
+            iss=signer.did_url, aud=audience.did, exp=NOW + 60, prf=list(prf), att=att
+        )
         return encode_ucan(payload, signer)
 
     try:
@@ -149,16 +157,27 @@ def test_no_child_covers_more_than_its_parent(outer, inner):
     held = world.delegation(parent).capabilities
     for capability in child.capabilities:
         assert any(
-            extends(capability.resource, row.resource) and satisfies(row.ability, capability.ability) for row in held
+            extends(capability.resource, row.resource)
+            and satisfies(row.ability, capability.ability)
+            for row in held
         )
-        assert all(row.resource.space.owner == owner.did for row in held if hasattr(row.resource, "space"))
+        assert all(
+            row.resource.space.owner == owner.did for row in held if hasattr(row.resource, "space")
+        )
 
 
 @given(draw.att)
 @few
 def test_capabilities_are_sorted_and_distinct(att):
     """Whatever the order in the text, capabilities come once and in order."""
-    payload = UcanPayload(iss=draw.SIGNERS[0].did_url, aud=draw.SIGNERS[1].did, exp=1, prf=[], att=att)
-    keys = [(c.resource.text, c.ability) for c in parse_delegation(encode_ucan(payload, draw.SIGNERS[0])).capabilities]
+    payload = UcanPayload(
+        iss=draw.SIGNERS[0].did_url, aud=draw.SIGNERS[1].did, exp=1, prf=[], att=att
+    )
+    keys = [
+        (c.resource.text, c.ability)
+        for c in parse_delegation(encode_ucan(payload, draw.SIGNERS[0])).capabilities
+    ]
     assert keys == sorted(set(keys))
-    assert set(keys) == {(resource, ability) for resource, abilities in att.items() for ability in abilities}
+    assert set(keys) == {
+        (resource, ability) for resource, abilities in att.items() for ability in abilities
+    }

@@ -10,7 +10,15 @@ from capability_cases import KV, OWNER, SPACE, base58, message
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.errors import MalformedToken
-from capabilities.recap import PREFIX, Recap, attach, encode_recap, parse_recap, recap_of, recap_sentence
+from capabilities.recap import (
+    PREFIX,
+    Recap,
+    attach,
+    encode_recap,
+    parse_recap,
+    recap_of,
+    recap_sentence,
+)
 from capabilities.tokens import parse_delegation, verify_delegation
 
 GET = {KV: {"tinycloud.kv/get": [{}]}}
@@ -40,7 +48,9 @@ def test_S1_only_the_last_resource_counts():
 
 def test_S2_both_members_are_required():
     """`att` and `prf` must be there; further members pass."""
-    assert Recap({KV: {"tinycloud.kv/get": [{}]}}, ()) == parse_recap(of({"att": GET, "prf": [], "x": 1}))
+    assert Recap({KV: {"tinycloud.kv/get": [{}]}}, ()) == parse_recap(
+        of({"att": GET, "prf": [], "x": 1})
+    )
     for body in ({"att": GET}, {"prf": []}, {}):
         with pytest.raises(MalformedToken):
             parse_recap(of(body))
@@ -58,8 +68,12 @@ def test_S2_both_members_are_required():
         libipld.encode_multibase("u", b"[{},[]]")[1:],
         libipld.encode_multibase("u", b'\xef\xbb\xbf{"att":{},"prf":[]}')[1:],
         libipld.encode_multibase("u", b'{"att":{},"prf":[],"x":"\xff"}')[1:],
-        libipld.encode_multibase("u", b'{"att":{},"prf":[],"x":' + b"[" * 100 + b"]" * 100 + b"}")[1:],
-        libipld.encode_multibase("u", b'{"att":{},"prf":[],"x":' + b"[" * 5000 + b"]" * 5000 + b"}")[1:],
+        libipld.encode_multibase("u", b'{"att":{},"prf":[],"x":' + b"[" * 100 + b"]" * 100 + b"}")[
+            1:
+        ],
+        libipld.encode_multibase(
+            "u", b'{"att":{},"prf":[],"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+        )[1:],
     ],
 )
 def test_S2_Q35_what_is_no_recap(text):
@@ -132,7 +146,13 @@ def test_S6_proofs_are_in_base58():
     """A proof is a base58btc CID; other bases and version 0 are refused."""
     proof = base58(fixed.SESSION_CID)
     assert (proof,) == parse_recap(of({"att": {}, "prf": [proof]})).prf
-    for other in (fixed.SESSION_CID, "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG", "zword", "", 1):
+    for other in (
+        fixed.SESSION_CID,
+        "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG",
+        "zword",
+        "",
+        1,
+    ):
         with pytest.raises(MalformedToken):
             parse_recap(of({"att": {}, "prf": [other]}))
 
@@ -144,13 +164,20 @@ def test_S6_S9_proofs_become_parents():
 
 
 def test_S7_statement_ends_with_the_sentence():
-    """Any text may stand before the sentence, none after it, and it may not be altered or absent."""
+    """Any text may stand before the sentence, none after it, and it may not be altered or
+    absent."""
     good = message({KV: ["tinycloud.kv/get"]})
     assert good.statement is not None
     statement: str | None
     for statement in ("Hello. " + good.statement, "x" + good.statement):
         assert recap_of(replace(good, statement=statement)) is not None
-    for statement in (None, "", good.statement + " ", good.statement[:-1], good.statement.replace("get", "put")):
+    for statement in (
+        None,
+        "",
+        good.statement + " ",
+        good.statement[:-1],
+        good.statement.replace("get", "put"),
+    ):
         with pytest.raises(MalformedToken):
             recap_of(replace(good, statement=statement))
 
@@ -178,7 +205,8 @@ def test_S8_sentence_of_nothing():
 
 
 def test_S9_S10_what_a_wallets_grant_says():
-    """Delegator is the wallet, delegate the URI without fragment, times the message's; it is never terminal."""
+    """Delegator is the wallet, delegate the URI without fragment, times the message's; it is never
+    terminal."""
     delegation = signed(
         message(
             {KV: ["tinycloud.kv/get"]},
@@ -188,12 +216,20 @@ def test_S9_S10_what_a_wallets_grant_says():
     )
     assert OWNER.did == delegation.delegator
     assert "#" not in delegation.delegate
-    assert (delegation.issued_at, delegation.not_before, delegation.expires_at) == (1767323045, 1767225600, 2082855845)
+    assert (delegation.issued_at, delegation.not_before, delegation.expires_at) == (
+        1767323045,
+        1767225600,
+        2082855845,
+    )
     assert not delegation.terminal
     assert delegation.form == "cacao"
 
 
 def test_T1_case_variants_are_merged():
     """Two spellings of one resource grant it once (Q19)."""
-    delegation = signed(message({KV: ["tinycloud.kv/get"], f"{SPACE.lower()}/kv": ["tinycloud.kv/get"]}))
-    assert [(c.resource.text, c.ability) for c in delegation.capabilities] == [(KV, "tinycloud.kv/get")]
+    delegation = signed(
+        message({KV: ["tinycloud.kv/get"], f"{SPACE.lower()}/kv": ["tinycloud.kv/get"]})
+    )
+    assert [(c.resource.text, c.ability) for c in delegation.capabilities] == [
+        (KV, "tinycloud.kv/get")
+    ]

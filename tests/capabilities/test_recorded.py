@@ -1,8 +1,9 @@
-"""The recorded answers of another node: same tokens, same verdicts, but where the rules here depart on purpose.
+"""The recorded answers of another node: same tokens, same verdicts, but where the rules here depart
+on purpose.
 
-Only what this package decides is compared: whether a token decodes, verifies, is in time and supported by its chain. A
-case needs nothing but its own set-up, so a store in memory is enough. Departures are listed with the row that justifies
-them.
+Only what this package decides is compared: whether a token decodes, verifies, is in time and
+supported by its chain. A case needs nothing but its own set-up, so a store in memory is enough.
+Departures are listed with the row that justifies them.
 """
 
 import pytest
@@ -11,10 +12,29 @@ from tests_support import json_lines, shared_vectors
 
 from capabilities.chain import check_lifetime, judge_registration
 from capabilities.errors import CapabilityError, MalformedToken
-from capabilities.tokens import check_window, parse_delegation, parse_invocation, verify_delegation, verify_invocation
+from capabilities.tokens import (
+    check_window,
+    parse_delegation,
+    parse_invocation,
+    verify_delegation,
+    verify_invocation,
+)
 
 UNREADABLE = "(page)"
-PROBES = ("header", "cacao", "recap", "ucan", "uri", "ability", "delegate", "invoke", "revoke", "caps", "kv", "status")
+PROBES = (
+    "header",
+    "cacao",
+    "recap",
+    "ucan",
+    "uri",
+    "ability",
+    "delegate",
+    "invoke",
+    "revoke",
+    "caps",
+    "kv",
+    "status",
+)
 
 # Rows of the quirk table on which the answers here differ from the recorded ones.
 DEPARTURES = {
@@ -66,7 +86,9 @@ class Node(World):
 
     def answer(self, exchange):
         """Return the refusal, "" for none, None for an exchange that is not about these routes."""
-        headers = [value for name, value in exchange["request"]["headers"] if name == "authorization"]
+        headers = [
+            value for name, value in exchange["request"]["headers"] if name == "authorization"
+        ]
         route = {"/delegate": self.delegate, "/invoke": self.call, "/revoke": self.revoke}.get(
             exchange["request"]["path"]
         )

@@ -18,7 +18,20 @@ BASE = (
     0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8,
 )
 Point = tuple[int, int] | None
-EDGES = [0, 1, 2, ORDER // 2, ORDER // 2 + 1, ORDER - 1, ORDER, ORDER + 1, FIELD - ORDER, FIELD - 1, FIELD, 2**256 - 1]
+EDGES = [
+    0,
+    1,
+    2,
+    ORDER // 2,
+    ORDER // 2 + 1,
+    ORDER - 1,
+    ORDER,
+    ORDER + 1,
+    FIELD - ORDER,
+    FIELD - 1,
+    FIELD,
+    2**256 - 1,
+]
 numbers = st.sampled_from(EDGES) | st.integers(0, 2**256 - 1)
 
 
@@ -47,7 +60,8 @@ def times(factor: int, point: Point) -> Point:
 
 
 def recovered(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
-    """Recover a key as SEC 1, 4.1.6 does, with the spec's bounds on `r`, `s` and the recovery number."""
+    """Recover a key as SEC 1, 4.1.6 does, with the spec's bounds on `r`, `s` and the recovery
+    number."""
     if not 0 < r < ORDER or not 0 < s <= ORDER // 2 or odd not in (0, 1):
         return None
     square = (r**3 + 7) % FIELD
@@ -71,7 +85,8 @@ def read(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
 
 @given(st.binary(min_size=32, max_size=32), numbers, numbers, st.integers(0, 4))
 def test_K7_numbers_of_any_size(digest: bytes, r: int, s: int, odd: int) -> None:
-    """Every `r`, `s` and recovery number gives the key of the arithmetic, or is refused by both (Q25)."""
+    """Every `r`, `s` and recovery number gives the key of the arithmetic, or is refused by both
+    (Q25)."""
     assert read(digest, r, s, odd) == recovered(digest, r, s, odd)
 
 
@@ -117,10 +132,14 @@ def test_C5_signing_and_recovering(secret: int, digest: bytes) -> None:
     key = secret.to_bytes(32, "big")
     signature, odd = recovery.sign(digest, key)
     assert int.from_bytes(signature[32:], "big") <= ORDER // 2
-    assert recover_public_key(digest, signature, odd) == keys.pubkey_from_prvkey(key, compressed=False)
+    assert recover_public_key(digest, signature, odd) == keys.pubkey_from_prvkey(
+        key, compressed=False
+    )
 
 
-@pytest.mark.parametrize("secret", [bytes(31), bytes(32), bytes(33), ORDER.to_bytes(32, "big"), b"\xff" * 32])
+@pytest.mark.parametrize(
+    "secret", [bytes(31), bytes(32), bytes(33), ORDER.to_bytes(32, "big"), b"\xff" * 32]
+)
 def test_C5_numbers_that_are_no_secret(secret: bytes) -> None:
     """A wallet's secret has 32 bytes and is between 1 and the curve's order."""
     with pytest.raises(ValueError):

@@ -113,7 +113,8 @@ def test_U5_U6_spellings_of_an_owner_are_one_space():
     ],
 )
 def test_U10_U11_U12_U13_U14_parts_of_a_resource(below, service, path, query, fragment):
-    """The first slash ends the space, the next the service; nothing is decoded; the text is rendered as it was."""
+    """The first slash ends the space, the next the service; nothing is decoded; the text is
+    rendered as it was."""
     space = SpaceId(Principal("did:key:z6Mk"), "default")
     assert SpaceResource(space, service, path, query, fragment) == resource(below)
     assert KEY + below == resource(below).text
@@ -200,7 +201,15 @@ def test_U1_U3_T1_what_is_no_uri_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["http://[::1]:80/a", "http://[v1.x:y]", "http://u:p@h:1/?q#f", "x:", "file:///a", "http://1.2.3.4"]
+    "text",
+    [
+        "http://[::1]:80/a",
+        "http://[v1.x:y]",
+        "http://u:p@h:1/?q#f",
+        "x:",
+        "file:///a",
+        "http://1.2.3.4",
+    ],
 )
 def test_U1_uris_of_rfc_3986(text):
     """Every form of authority and path counts as a URI."""
@@ -339,17 +348,20 @@ def test_long_space_ids_are_read_like_short_ones():
     assert extends(parse_resource(text + "/kv/a"), parse_resource(text + "/kv"))
 
 
-pieces = st.lists(st.sampled_from(["a", "/", ".", "..", "%2F", "%2f", "%41", "%7E", "%C3%A9", "%c3"]), max_size=4).map(
-    "".join
-)
+pieces = st.lists(
+    st.sampled_from(["a", "/", ".", "..", "%2F", "%2f", "%41", "%7E", "%C3%A9", "%c3"]), max_size=4
+).map("".join)
 names = st.sampled_from(["default"] * 4 + ["%2F", "%41", "%2f"])
 
 
 @given(names, pieces, st.none() | pieces, st.none() | pieces)
 @fuzzed(1)
 def test_U3_only_normal_forms_are_of_a_space(name, path, query, fragment):
-    """A dot segment in the path, or anywhere an escape in lower case or of what needs none, leaves a plain URI."""
-    below = path + ("" if query is None else f"?{query}") + ("" if fragment is None else f"#{fragment}")
+    """A dot segment in the path, or anywhere an escape in lower case or of what needs none, leaves
+    a plain URI."""
+    below = (
+        path + ("" if query is None else f"?{query}") + ("" if fragment is None else f"#{fragment}")
+    )
     text = f"tinycloud:key:z6Mk:{name}/kv/{below}"
     has_dots = not {".", ".."}.isdisjoint(path.split("/"))
     if has_dots or any(escape in text for escape in ("%2f", "%41", "%7E", "%c3")):
@@ -359,9 +371,12 @@ def test_U3_only_normal_forms_are_of_a_space(name, path, query, fragment):
         assert SpaceResource(space, "kv", path, query, fragment) == parse_resource(text)
 
 
-@pytest.mark.parametrize("prefix", ["urn:x:", "urn:tinycloud:encryption:", "urn:tinycloud:encryption:did:key:z"])
+@pytest.mark.parametrize(
+    "prefix", ["urn:x:", "urn:tinycloud:encryption:", "urn:tinycloud:encryption:did:key:z"]
+)
 def test_long_texts_are_not_remembered(prefix):
-    """What strangers name is not kept in memory beyond its answer, network or not, when it is long."""
+    """What strangers name is not kept in memory beyond its answer, network or not, when it is
+    long."""
     tracemalloc.start()
     try:
         for number in range(50):
@@ -382,24 +397,36 @@ def network_or_none(text):
 
 
 addresses = st.sampled_from(
-    ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266", "0x1"]
+    [
+        "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+        "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266",
+        "0x1",
+    ]
 )
-owners = st.builds("did:pkh:eip155:{}:{}".format, st.sampled_from(["1", "01", "+1", "2"]), addresses) | st.sampled_from(
-    ["did:key:z", "did:key:z#z", "did:key:Z", "did:key", "word", ""]
-)
+owners = st.builds(
+    "did:pkh:eip155:{}:{}".format, st.sampled_from(["1", "01", "+1", "2"]), addresses
+) | st.sampled_from(["did:key:z", "did:key:z#z", "did:key:Z", "did:key", "word", ""])
 opaque_texts = st.builds(
-    "{}{}:{}".format, st.sampled_from(["urn:tinycloud:encryption:", "urn:x:"]), owners, st.sampled_from(["a", "ab", ""])
-) | st.sampled_from(["urn:x:", "urn:x:did:key:z", "urn:tinycloud:encryption:", "urn:tinycloud:encryption"])
+    "{}{}:{}".format,
+    st.sampled_from(["urn:tinycloud:encryption:", "urn:x:"]),
+    owners,
+    st.sampled_from(["a", "ab", ""]),
+) | st.sampled_from(
+    ["urn:x:", "urn:x:did:key:z", "urn:tinycloud:encryption:", "urn:tinycloud:encryption"]
+)
 
 
 @given(opaque_texts, opaque_texts)
 @fuzzed(2)
 def test_X7_X8_X9_opaque_resources_are_contained_as_listed(child, parent):
-    """Networks by their canonical form, what only looks like one not at all, other texts by their beginning."""
+    """Networks by their canonical form, what only looks like one not at all, other texts by their
+    beginning."""
     networks = network_or_none(child), network_or_none(parent)
     if None not in networks:
         expected = networks[0] == networks[1]
-    elif networks != (None, None) or any(text.startswith("urn:tinycloud:encryption:") for text in (child, parent)):
+    elif networks != (None, None) or any(
+        text.startswith("urn:tinycloud:encryption:") for text in (child, parent)
+    ):
         expected = False
     else:
         expected = child.startswith(parent)

@@ -1,4 +1,5 @@
-"""Which messages of a wallet sign a key in (IP2, J4): one that does, and others that differ from it in one thing."""
+"""Which messages of a wallet sign a key in (IP2, J4): one that does, and others that differ from it
+in one thing."""
 
 from typing import Any
 
@@ -36,7 +37,11 @@ OTHERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
         True,
         False,
     ),
-    "that reads capabilities of no space": ({"att": {"urn:example:1": [CAPABILITIES_READ]}}, True, False),
+    "that reads capabilities of no space": (
+        {"att": {"urn:example:1": [CAPABILITIES_READ]}},
+        True,
+        False,
+    ),
     "that reads its own space's among others": (
         {"att": {f"{SESSION_SPACE}/capabilities/all": [CAPABILITIES_READ], **READS}},
         True,
@@ -62,21 +67,31 @@ def test_IP2_what_signs_a_key_in(changes: dict[str, Any], signs_in: bool, opens:
 
 def test_IP2_a_key_s_own_grant_signs_nobody_in() -> None:
     """A UCAN with all that a sign-in says is none: only a wallet is a person."""
-    token = ucan(SESSION, SESSION.did, {f"{SESSION_SPACE}/capabilities/all": [CAPABILITIES_READ]}, exp=ISSUED_AT + 60)
+    token = ucan(
+        SESSION,
+        SESSION.did,
+        {f"{SESSION_SPACE}/capabilities/all": [CAPABILITIES_READ]},
+        exp=ISSUED_AT + 60,
+    )
     delegation = verify_delegation(parse_delegation(token))
     assert not is_sign_in(delegation, registered_at=ISSUED_AT)
     assert not is_issued(delegation, now=ISSUED_AT)
 
 
-@pytest.mark.parametrize(("late_s", "expected"), [(-86_400, False), (-0.001, False), (0, True), (10 * 86_400, True)])
+@pytest.mark.parametrize(
+    ("late_s", "expected"), [(-86_400, False), (-0.001, False), (0, True), (10 * 86_400, True)]
+)
 def test_IP2_registration_bounds_the_life_too(late_s: float, expected: bool) -> None:
-    """Neither a registration before the time of issue, nor a late one, lengthens what the message says."""
+    """Neither a registration before the time of issue, nor a late one, lengthens what the message
+    says."""
     assert expected is is_sign_in(signed(), registered_at=ISSUED_AT + late_s)
     longer = signed(expiration_time="2026-02-01T03:04:06.000Z")
     assert not is_sign_in(longer, registered_at=ISSUED_AT + late_s)
 
 
-@pytest.mark.parametrize(("ahead_s", "expected"), [(0, True), (MAX_AHEAD_S, True), (MAX_AHEAD_S + 0.001, False)])
+@pytest.mark.parametrize(
+    ("ahead_s", "expected"), [(0, True), (MAX_AHEAD_S, True), (MAX_AHEAD_S + 0.001, False)]
+)
 def test_IP2_time_of_issue_is_at_most_five_minutes_ahead(ahead_s: float, expected: bool) -> None:
     """A message of the future is not signed yet; a clock may be a little ahead."""
     assert expected is is_issued(signed(), now=ISSUED_AT - ahead_s)

@@ -64,7 +64,9 @@ def test_C5_wallet_round_trip():
     text = "hello"
     signature = OWNER.sign_eip191(text)
     assert OWNER.address == recover_eip191(text.encode(), signature)
-    assert OWNER.address == recover_eip191(text.encode(), signature[:64] + bytes([signature[64] - 27]))
+    assert OWNER.address == recover_eip191(
+        text.encode(), signature[:64] + bytes([signature[64] - 27])
+    )
 
 
 @pytest.mark.parametrize("v", [2, 3, 26, 29, 30, 31, 54, 55, 229, 255])
@@ -84,7 +86,8 @@ def test_C5_high_s_is_refused():
 
 
 @pytest.mark.parametrize(
-    "signature", [b"", bytes(64), bytes(65), b"\xff" * 65, bytes(66), b"\xff" * 32 + b"\1" * 32 + b"\0"]
+    "signature",
+    [b"", bytes(64), bytes(65), b"\xff" * 65, bytes(66), b"\xff" * 32 + b"\1" * 32 + b"\0"],
 )
 def test_C5_K9_what_is_no_signature(signature):
     """Another length, or numbers no key fits, is a bad signature and no other error."""

@@ -6,7 +6,10 @@ from capability_cases import message
 from capabilities.errors import InvalidIdentifier
 from capabilities.siwe import parse_rfc3339, siwe_text
 
-HEAD = "app.example wants you to sign in with your Ethereum account:\n0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n"
+HEAD = (
+    "app.example wants you to sign in with your Ethereum"
+    " account:\n0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n"
+)
 TAIL = "Version: 1\nChain ID: 1\nNonce: nonce0001\nIssued At: 2026-01-02T03:04:05.000Z"
 
 

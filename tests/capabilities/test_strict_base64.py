@@ -32,10 +32,26 @@ def test_round_trip(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["YQ", "YR==", "YQ==\n", " YQ==", "-_8=", "YQ===", "YQ==YQ==", "YWI=YWJj", "é", None, 7, "=", "Y"]
+    "text",
+    [
+        "YQ",
+        "YR==",
+        "YQ==\n",
+        " YQ==",
+        "-_8=",
+        "YQ===",
+        "YQ==YQ==",
+        "YWI=YWJj",
+        "é",
+        None,
+        7,
+        "=",
+        "Y",
+    ],
 )
 def test_other_standard_texts_are_refused(text: object) -> None:
-    """No padding, spare bits, white space, two texts, the other alphabet and what is no text are refused."""
+    """No padding, spare bits, white space, two texts, the other alphabet and what is no text are
+    refused."""
     assert decode_standard(text) is None
 
 
@@ -70,7 +86,8 @@ def test_the_standard_library_agrees(text: str) -> None:
 
 
 def library_reads(text: str) -> bytes | None:
-    """Return what the standard library makes of canonical standard base64, None for another text."""
+    """Return what the standard library makes of canonical standard base64, None for another
+    text."""
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:

@@ -6,7 +6,14 @@ import msgspec
 import pytest
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import MAX_NESTING, Json, Sha256Hex, parse_json, repeats_member, shaped
+from capabilities.strict_json import (
+    MAX_NESTING,
+    Json,
+    Sha256Hex,
+    parse_json,
+    repeats_member,
+    shaped,
+)
 
 
 def test_an_object_is_read():
@@ -82,12 +89,18 @@ class Outer(msgspec.Struct):
         ({}, "$.inner is missing"),
         ({"inner": 1}, "$.inner has to be array"),
         ({"inner": [{}]}, "$.inner[0].digest is missing"),
-        ({"inner": [{"digest": "ab" * 32, "hidden value": 1}]}, "$.inner[0] has a member that is not known here"),
+        (
+            {"inner": [{"digest": "ab" * 32, "hidden value": 1}]},
+            "$.inner[0] has a member that is not known here",
+        ),
         (
             {"inner": [{"digest": "ab" * 32, "kind": "hidden value"}]},
             "$.inner[0].kind has a value that is not known here",
         ),
-        ({"inner": [{"digest": "AB" * 32}]}, "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'"),
+        (
+            {"inner": [{"digest": "AB" * 32}]},
+            "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'",
+        ),
         (
             {"inner": [{"digest": "ab" * 32 + "\n"}]},
             "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'",

@@ -1,4 +1,5 @@
-"""What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to V5)."""
+"""What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to
+V5)."""
 
 import copy
 
@@ -69,7 +70,9 @@ def test_E6_E7_event_bytes_and_ids():
 
 def test_E9_reserialised_token_is_another_content():
     """The signed text of a token is part of its name; one issuer's two tokens are two grants."""
-    one, other = (parse_delegation(ucan(SESSION, BOB.did, {}, include_jwk=jwk)) for jwk in (True, False))
+    one, other = (
+        parse_delegation(ucan(SESSION, BOB.did, {}, include_jwk=jwk)) for jwk in (True, False)
+    )
     assert one.cid != other.cid
     assert one.content_key != other.content_key
     again = parse_invocation(ucan(SESSION, BOB.did, {}))
@@ -81,18 +84,28 @@ def test_I20_a_use_is_of_what_was_signed():
     token = ucan(SESSION, BOB.did, {})
     forged = token.rpartition(".")[0] + "." + "A" * 86
     assert parse_invocation(token).content_key == parse_invocation(forged).content_key
-    assert parse_invocation(token).content_key != parse_invocation(ucan(SESSION, BOB.did, {}, nnc="n")).content_key
+    assert (
+        parse_invocation(token).content_key
+        != parse_invocation(ucan(SESSION, BOB.did, {}, nnc="n")).content_key
+    )
 
 
 def test_T2_caveats_are_kept_by_index():
     """A token's caveat lists are stored in their compared form."""
-    delegation = parse_delegation(ucan(SESSION, BOB.did, {KV: {"a/b": [{"a": 1}, {}], "a/c": [{}]}}))
+    delegation = parse_delegation(
+        ucan(SESSION, BOB.did, {KV: {"a/b": [{"a": 1}, {}], "a/c": [{}]}})
+    )
     assert [c.caveats for c in delegation.capabilities] == [{"0": {"a": 1}, "1": {}}, {}]
 
 
 def test_A2_T7_capabilities_are_in_sorted_order():
     """Resource text first, ability second, whatever the order in the text."""
-    att = {f"{SPACE}/sql/b": ["z/z"], f"{SPACE}/kv/b": ["b/b", "a/a"], f"{SPACE}/kv": ["c/c"], "urn:x:y": ["a/a"]}
+    att = {
+        f"{SPACE}/sql/b": ["z/z"],
+        f"{SPACE}/kv/b": ["b/b", "a/a"],
+        f"{SPACE}/kv": ["c/c"],
+        "urn:x:y": ["a/a"],
+    }
     expected = [(r, a) for r in sorted(att) for a in sorted(att[r])]
     for parsed in (parse_invocation(ucan(SESSION, BOB.did, att)), parse_delegation(cacao(att))):
         assert expected == [(c.resource.text, c.ability) for c in parsed.capabilities]
@@ -102,15 +115,22 @@ def test_Q19_case_variants_are_merged():
     """Spellings of one resource are one; under different caveats they are refused."""
     lower = f"{SPACE.lower()}/kv"
     delegation = parse_delegation(ucan(SESSION, BOB.did, {KV: ["a/b"], lower: ["a/b", "a/c"]}))
-    assert [(c.resource.text, c.ability) for c in delegation.capabilities] == [(KV, "a/b"), (KV, "a/c")]
+    assert [(c.resource.text, c.ability) for c in delegation.capabilities] == [
+        (KV, "a/b"),
+        (KV, "a/c"),
+    ]
     with pytest.raises(MalformedToken):
         parse_delegation(ucan(SESSION, BOB.did, {KV: ["a/b"], lower: {"a/b": [{"k": 1}]}}))
 
 
 def test_U3_U16_unusual_resources_stay_opaque():
-    """A URI that is no resource of a space is kept, one that is no URI makes the token undecodable."""
+    """A URI that is no resource of a space is kept, one that is no URI makes the token
+    undecodable."""
     odd = f"{SPACE}/kv/%61"
-    assert [odd] == [c.resource.text for c in parse_delegation(ucan(SESSION, BOB.did, {odd: ["a/b"]})).capabilities]
+    assert [odd] == [
+        c.resource.text
+        for c in parse_delegation(ucan(SESSION, BOB.did, {odd: ["a/b"]})).capabilities
+    ]
     with pytest.raises(MalformedToken):
         parse_delegation(ucan(SESSION, BOB.did, {f"{SPACE}/kv/a b": ["a/b"]}))
 
@@ -123,7 +143,10 @@ def test_counts_are_bounded():
     for att in ({**many, f"{KV}/x": ["a/b"]}, wide):
         with pytest.raises(MalformedToken):
             parse_delegation(ucan(SESSION, BOB.did, att))
-    assert len(parse_delegation(ucan(SESSION, BOB.did, {}, prf=[TARGET] * MAX_PARENTS)).parents) == MAX_PARENTS
+    assert (
+        len(parse_delegation(ucan(SESSION, BOB.did, {}, prf=[TARGET] * MAX_PARENTS)).parents)
+        == MAX_PARENTS
+    )
     with pytest.raises(MalformedToken):
         parse_delegation(ucan(SESSION, BOB.did, {}, prf=[TARGET] * (MAX_PARENTS + 1)))
     with pytest.raises(MalformedToken):
@@ -135,7 +158,10 @@ def test_E8_proofs_are_looked_up_by_hash():
     cid = parse_cid(TARGET)
     other_hash = Cid(cid.codec, 0x12, cid.digest).text()
     token = ucan(
-        SESSION, BOB.did, {}, prf=[TARGET, TARGET.upper(), msgspec.structs.replace(cid, codec=0x71).text(), other_hash]
+        SESSION,
+        BOB.did,
+        {},
+        prf=[TARGET, TARGET.upper(), msgspec.structs.replace(cid, codec=0x71).text(), other_hash],
     )
     parents = parse_delegation(token).parents
     assert [cid.digest32, cid.digest32, cid.digest32, None] == [parent.digest for parent in parents]
@@ -159,7 +185,9 @@ def test_policy_statements_of_a_wallet_are_facts():
     statement: dict[str, Json] = {"b": [1, 2], "a": {"z": None}}
     resource = attestation_resource(statement)
     assert resource == ATTESTATION_URN + "eyJhIjp7InoiOm51bGx9LCJiIjpbMSwyXX0"
-    delegation = verify_delegation(parse_delegation(cacao({KV: ["a/b"]}, resources=("x:a", resource, resource))))
+    delegation = verify_delegation(
+        parse_delegation(cacao({KV: ["a/b"]}, resources=("x:a", resource, resource)))
+    )
     fact = {"sealspace.attestation/v1": statement}
     assert (fact, fact) == delegation.facts
     assert parse_delegation(cacao({KV: ["a/b"]})).facts == ()
@@ -203,7 +231,8 @@ def test_V1_V2_target_of_a_token():
     ],
 )
 def test_V1_a_revocation_does_nothing_else(att):
-    """A token that names a delegation for another purpose, or for more than to revoke it, is of another kind."""
+    """A token that names a delegation for another purpose, or for more than to revoke it, is of
+    another kind."""
     with pytest.raises(WrongKind):
         parse_revocation(ucan(SESSION, SESSION.did, att))
 
@@ -236,16 +265,22 @@ def test_V5_several_targets_in_the_order_of_the_text():
         {f"urn:cid:{TARGET}": {"tinycloud.delegation/revoke": [{"until": 1}]}},
         {f"URN:cid:{TARGET}": ["tinycloud.delegation/revoke"]},
         {f"ucan:{TARGET}": ["tinycloud.delegation/revoke"]},
-        {f"urn:cid:{spelling}": ["tinycloud.delegation/revoke"] for spelling in (TARGET, base58(TARGET))},
         {
-            f"urn:cid:{msgspec.structs.replace(parse_cid(TARGET), codec=codec).text()}": ["tinycloud.delegation/revoke"]
+            f"urn:cid:{spelling}": ["tinycloud.delegation/revoke"]
+            for spelling in (TARGET, base58(TARGET))
+        },
+        {
+            f"urn:cid:{msgspec.structs.replace(parse_cid(TARGET), codec=codec).text()}": [
+                "tinycloud.delegation/revoke"
+            ]
             for codec in (0x55, 0x71)
         },
         several(MAX_TARGETS),
     ],
 )
 def test_V5_one_bad_member_refuses_all(spoilt):
-    """Beside good targets, a malformed or foreign member, a repeated delegation or one too many refuses the token."""
+    """Beside good targets, a malformed or foreign member, a repeated delegation or one too many
+    refuses the token."""
     good = several(MAX_TARGETS + 1) if len(spoilt) == MAX_TARGETS else several(2)
     for att in ({**good, **spoilt}, {**spoilt, **good}):
         with pytest.raises(WrongKind):
@@ -269,7 +304,12 @@ def test_V1_W27_echo_keeps_the_codec():
 
 @pytest.mark.parametrize(
     "att",
-    [{}, {KV: ["a/b"]}, {f"{SPACE}/delegation/{TARGET}": ["tinycloud.delegation/revoke"]}, {"urn:cid:word": ["a/b"]}],
+    [
+        {},
+        {KV: ["a/b"]},
+        {f"{SPACE}/delegation/{TARGET}": ["tinycloud.delegation/revoke"]},
+        {"urn:cid:word": ["a/b"]},
+    ],
 )
 def test_V4_Q8_target_is_never_guessed(att):
     """Without an explicit target a proof is not taken for one."""
@@ -280,7 +320,11 @@ def test_V4_Q8_target_is_never_guessed(att):
 def test_V3_target_of_a_wallets_message():
     """The URI `ucan:<cid>` names the target; there are no proofs."""
     revocation = verify_revocation(parse_revocation(cacao(None, uri=f"ucan:{TARGET}")))
-    assert (OWNER.did, TARGET, ()) == (revocation.revoker, revocation.targets[0].text, revocation.parents)
+    assert (OWNER.did, TARGET, ()) == (
+        revocation.revoker,
+        revocation.targets[0].text,
+        revocation.parents,
+    )
     for uri in (SESSION.did, "ucan:word", "ucan:", f"UCAN:{TARGET}", TARGET.join("x:")):
         with pytest.raises(MalformedToken):
             parse_revocation(cacao(None, uri=uri))
@@ -292,7 +336,9 @@ def test_revocation_times_and_signature():
     with pytest.raises(ChainError, check=coded("revocation-outside-window")):
         check_window(late, NOW)
     check_window(late, NOW - 1)
-    wallet = parse_revocation(cacao(None, uri=f"ucan:{TARGET}", expiration_time="2026-01-01T00:00:00Z"))
+    wallet = parse_revocation(
+        cacao(None, uri=f"ucan:{TARGET}", expiration_time="2026-01-01T00:00:00Z")
+    )
     with pytest.raises(ChainError, check=coded("revocation-outside-window")):
         check_window(wallet, NOW)
     token = ucan(SESSION, SESSION.did, target_urn())

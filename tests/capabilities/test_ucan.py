@@ -15,7 +15,13 @@ from tests_support import coded, fuzzed
 
 from capabilities.errors import BadSignature, ChainError, MalformedToken
 from capabilities.strict_json import MAX_NESTING
-from capabilities.tokens import check_window, parse_delegation, parse_invocation, verify_delegation, verify_invocation
+from capabilities.tokens import (
+    check_window,
+    parse_delegation,
+    parse_invocation,
+    verify_delegation,
+    verify_invocation,
+)
 from capabilities.ucan import MAX_PAYLOAD_BYTES, UcanPayload, encode_ucan, parse_ucan, verify_ucan
 
 KV = f"{SESSION_SPACE}/kv"
@@ -23,7 +29,9 @@ HEADER = {"alg": "EdDSA", "typ": "JWT", "ucv": "0.10.0"}
 
 
 def header(**changes):
-    return msgspec.json.encode({key: value for key, value in (HEADER | changes).items() if value is not ...})
+    return msgspec.json.encode(
+        {key: value for key, value in (HEADER | changes).items() if value is not ...}
+    )
 
 
 def refused(token: str) -> None:
@@ -57,7 +65,8 @@ def test_plain_token():
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"jwk": None}, {"kid": 7}, {"crit": []}, {"crit": ["b64"]}, {"b64": True}, {"x": [{}]}]
+    "changes",
+    [{}, {"jwk": None}, {"kid": 7}, {"crit": []}, {"crit": ["b64"]}, {"b64": True}, {"x": [{}]}],
 )
 def test_header_members_that_pass(changes):
     """Other members are ignored."""
@@ -256,7 +265,13 @@ def test_T7_repeated_known_member_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "tail", [b',"x":1,"x":2}', b',"x":{"exp":1,"exp":2}}', b',"fct":[{"exp":1,"exp":2}]}', b',"x":"\\u0065"}']
+    "tail",
+    [
+        b',"x":1,"x":2}',
+        b',"x":{"exp":1,"exp":2}}',
+        b',"fct":[{"exp":1,"exp":2}]}',
+        b',"x":"\\u0065"}',
+    ],
 )
 def test_T7_other_repetitions_pass(tail):
     """An unknown member, or one inside another value, may stand twice."""
@@ -268,17 +283,35 @@ def test_T7_last_of_repeated_names_in_att_wins():
     att = f'{{"{KV}":{{"a/b":[{{}}]}},"{KV}":{{"a/c":[{{"k":1}}],"a/c":[{{"k":1,"k":2}}]}}}}'
     payload = claims(att=...)[:-1] + b',"att":' + att.encode() + b"}"
     delegation = parse_delegation(raw_ucan(payload))
-    assert [(c.resource.text, c.ability, c.caveats) for c in delegation.capabilities] == [(KV, "a/c", {"0": {"k": 2}})]
+    assert [(c.resource.text, c.ability, c.caveats) for c in delegation.capabilities] == [
+        (KV, "a/c", {"0": {"k": 2}})
+    ]
 
 
 KNOWN = ("iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att")
-MEMBERS = [f'"{name}":{msgspec.json.encode(value).decode()}' for name, value in json.loads(claims()).items()]
+MEMBERS = [
+    f'"{name}":{msgspec.json.encode(value).decode()}'
+    for name, value in json.loads(claims()).items()
+]
 FURTHER_MEMBERS = [
     *MEMBERS,
-    *('"nbf":1', '"nbf":null', '"nnc":"n"', '"nnc":""', '"nnc":"\\""', '"nnc":"\\u0022"', '"nnc":"é"', '"nnc":null'),
+    *(
+        '"nbf":1',
+        '"nbf":null',
+        '"nnc":"n"',
+        '"nnc":""',
+        '"nnc":"\\""',
+        '"nnc":"\\u0022"',
+        '"nnc":"é"',
+        '"nnc":null',
+    ),
     *('"fct":null', '"fct":[]', '"fct":["a"]', '"fct":[{"exp":1}]', '"fct":["\\"",1,{"k":null}]'),
     *('"fct":[{"k":"v","k":"w"}]', '"prf":["bafkqaaa"]', '"\\u0070rf":[]'),
-    *('"att":{}', f'"att":{{"{KV}":{{"a/b":[{{"k":1}}]}}}}', f'"att":{{"{KV}":{{"a/b":[{{}}],"a/b":[{{}}]}}}}'),
+    *(
+        '"att":{}',
+        f'"att":{{"{KV}":{{"a/b":[{{"k":1}}]}}}}',
+        f'"att":{{"{KV}":{{"a/b":[{{}}],"a/b":[{{}}]}}}}',
+    ),
     *('"x":1', '"x":"y"', '"":""', '"x":{"exp":1}', '"\\"":1'),
     '"x":' + "[" * (MAX_NESTING - 1) + "]" * (MAX_NESTING - 1),
 ]
@@ -297,19 +330,26 @@ REFUSED_MEMBERS = [
     st.randoms(use_true_random=False),
 )
 def test_T7_payloads_of_any_members(further, left_out, order):
-    """Whatever stands in a payload, in any order: read as it says, or refused for depth and repetitions."""
+    """Whatever stands in a payload, in any order: read as it says, or refused for depth and
+    repetitions."""
     members = [member for index, member in enumerate(MEMBERS) if index not in left_out] + further
     order.shuffle(members)
     text = "{" + ",".join(members) + "}"
     names = [name for name, _ in json.loads(text, object_pairs_hook=tuple) if name in KNOWN]
     reported = json.loads(text)
     is_whole = {"iss", "aud", "exp", "prf", "att"} <= reported.keys()
-    if len(names) != len(set(names)) or not is_whole or not set(REFUSED_MEMBERS).isdisjoint(members):
+    if (
+        len(names) != len(set(names))
+        or not is_whole
+        or not set(REFUSED_MEMBERS).isdisjoint(members)
+    ):
         with pytest.raises(MalformedToken):
             parse_ucan(raw_ucan(text.encode()))
         return
     payload = parse_ucan(raw_ucan(text.encode())).payload
-    assert {name: reported.get(name) for name in KNOWN} == {name: getattr(payload, name) for name in KNOWN}
+    assert {name: reported.get(name) for name in KNOWN} == {
+        name: getattr(payload, name) for name in KNOWN
+    }
 
 
 GOOD = ucan(SESSION, BOB.did, {KV: ["tinycloud.kv/get"]})
@@ -369,7 +409,9 @@ def test_standard_alphabet_is_refused():
     refused(token.rpartition(".")[0] + "." + signature.replace("-", "+").replace("_", "/"))
 
 
-@pytest.mark.parametrize("signature", ["", "AA", "A" * 86, libipld.encode_multibase("u", bytes(range(64)))[1:]])
+@pytest.mark.parametrize(
+    "signature", ["", "AA", "A" * 86, libipld.encode_multibase("u", bytes(range(64)))[1:]]
+)
 def test_K9_wrong_signatures_decode_and_fail(signature):
     """A signature of any length is decodable and just wrong."""
     token = parse_invocation(GOOD.rpartition(".")[0] + "." + signature)
@@ -377,7 +419,9 @@ def test_K9_wrong_signatures_decode_and_fail(signature):
         verify_invocation(token)
 
 
-@pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256", "ES256", "ES256K", "ESKeccakKR", "EdBlake2b"])
+@pytest.mark.parametrize(
+    "algorithm", ["none", "HS256", "RS256", "ES256", "ES256K", "ESKeccakKR", "EdBlake2b"]
+)
 def test_Q33_K7_other_algorithms_decode_and_fail(algorithm):
     """A known algorithm that is not the key's fails although the Ed25519 signature is good."""
     token = parse_delegation(raw_ucan(claims(), header=header(alg=algorithm)))
@@ -387,7 +431,12 @@ def test_Q33_K7_other_algorithms_decode_and_fail(algorithm):
 
 def test_K1_K8_header_key_is_not_looked_at():
     """For a did:key issuer another key in the header changes nothing."""
-    other = {"kty": "OKP", "crv": "Ed25519", "x": libipld.encode_multibase("u", BOB.public_key)[1:], "alg": "ES256"}
+    other = {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": libipld.encode_multibase("u", BOB.public_key)[1:],
+        "alg": "ES256",
+    }
     accepted(raw_ucan(claims(), header=header(jwk=other)))
 
 
@@ -431,9 +480,13 @@ def test_T8_audience_of_an_invocation_is_free():
 def test_pyjwt_agrees():
     """An independent implementation verifies what is signed here and signs what verifies here."""
     key = Ed25519PublicKey.from_public_bytes(SESSION.public_key)
-    decoded = jwt.decode(GOOD, key, algorithms=["EdDSA"], options={"verify_aud": False, "verify_exp": False})
+    decoded = jwt.decode(
+        GOOD, key, algorithms=["EdDSA"], options={"verify_aud": False, "verify_exp": False}
+    )
     assert decoded == json.loads(base64.urlsafe_b64decode(GOOD.split(".")[1] + "=="))
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-    accepted(jwt.encode(json.loads(claims()), private, algorithm="EdDSA", headers={"ucv": "0.10.0"}))
+    accepted(
+        jwt.encode(json.loads(claims()), private, algorithm="EdDSA", headers={"ucv": "0.10.0"})
+    )

@@ -32,8 +32,31 @@ VERIFIERS: dict[str, Callable[[bytes], Verifier]] = {
     "Secp256k1Key": Secp256k1Verifier,
 }
 ALGORITHMS = [
-    *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
-    *("ES256K", "ES256K-R", "ESKeccakK", "ESKeccakKR", "ESBlake2b", "ESBlake2bK", "EdDSA", "EdBlake2b", "Ed25519"),
+    *(
+        "HS256",
+        "HS384",
+        "HS512",
+        "RS256",
+        "RS384",
+        "RS512",
+        "PS256",
+        "PS384",
+        "PS512",
+        "ES256",
+        "ES384",
+        "ES512",
+    ),
+    *(
+        "ES256K",
+        "ES256K-R",
+        "ESKeccakK",
+        "ESKeccakKR",
+        "ESBlake2b",
+        "ESBlake2bK",
+        "EdDSA",
+        "EdBlake2b",
+        "Ed25519",
+    ),
     *("none", "es256", "es256k", "x", ""),
 ]
 P256_FIELD = 2**256 - 2**224 + 2**192 + 2**96 - 1
@@ -50,12 +73,15 @@ def order_of(key):
 
 def refused(key, signature, algorithm=..., message=b"m"):
     with pytest.raises(BadSignature, match=r"^Failed to verify signature$"):
-        verifier_of(key).verify(key.algorithm if algorithm is ... else algorithm, message, signature)
+        verifier_of(key).verify(
+            key.algorithm if algorithm is ... else algorithm, message, signature
+        )
 
 
 @pytest.mark.parametrize("key", [ED25519, *ON_CURVE], ids=name_of)
 def test_round_trip(key):
-    """What a key signs verifies; another message, another key's signature and any flipped bit do not."""
+    """What a key signs verifies; another message, another key's signature and any flipped bit do
+    not."""
     signature = key.sign(b"m")
     verifier_of(key).verify(key.algorithm, b"m", signature)
     refused(key, signature, message=b"n")
@@ -80,7 +106,9 @@ def test_K7_algorithms_of_each_key_type():
     """Each key type says which algorithms fit it."""
     assert {"EdDSA"} == Ed25519Verifier(ED25519.public_key).algorithms
     assert {"ES256"} == P256Verifier(P256.public_key).algorithms
-    assert {"ES256K", "ES256K-R", "ESKeccakKR"} == Secp256k1Verifier(SECP256K1.public_key).algorithms
+    assert {"ES256K", "ES256K-R", "ESKeccakKR"} == Secp256k1Verifier(
+        SECP256K1.public_key
+    ).algorithms
 
 
 @pytest.mark.parametrize("key", ON_CURVE, ids=name_of)
@@ -131,7 +159,8 @@ def test_K7_zeros_are_not_left_out(key):
 
 
 def test_Q25_recovery_of_numbers_beyond_the_order():
-    """The two recovery bytes for a point beyond the order are refused, though a key can be made that they fit."""
+    """The two recovery bytes for a point beyond the order are refused, though a key can be made
+    that they fit."""
     digest = hashlib.sha256(b"m").digest()
     for r in range(1, 100):
         signature = r.to_bytes(32, "big") + (5).to_bytes(32, "big")
@@ -157,7 +186,8 @@ def test_Q25_recovery_byte_has_one_spelling(key):
 
 
 def test_K7_each_recovering_algorithm_has_its_hash():
-    """A signature under one hash does not pass as one under the other, nor without its recovery byte."""
+    """A signature under one hash does not pass as one under the other, nor without its recovery
+    byte."""
     for signer, other in ((RECOVERED, KECCAK), (KECCAK, RECOVERED)):
         refused(signer, signer.sign(b"m"), other.algorithm)
         refused(signer, signer.sign(b"m"), "ES256K")
@@ -171,7 +201,8 @@ def test_K7_each_recovering_algorithm_has_its_hash():
     ids=["P-256", "secp256k1"],
 )
 def test_K6_points(verifier, key, field):
-    """A key is a point of its curve, compressed or not; the hybrid form, other points and infinity are none."""
+    """A key is a point of its curve, compressed or not; the hybrid form, other points and infinity
+    are none."""
     x, y = key.point[1:33], key.point[33:]
     assert key.public_key == verifier(key.public_key).public_key == verifier(key.point).public_key
     negated = (field - int.from_bytes(y, "big")).to_bytes(32, "big")
@@ -240,7 +271,11 @@ def test_K9_any_bytes(key, message, signature, algorithm):
 
 
 @pytest.mark.parametrize("verifier", VERIFIERS.values())
-@given(point=st.binary(max_size=70) | st.binary(min_size=32, max_size=33) | st.binary(min_size=65, max_size=65))
+@given(
+    point=st.binary(max_size=70)
+    | st.binary(min_size=32, max_size=33)
+    | st.binary(min_size=65, max_size=65)
+)
 @settings(max_examples=60, deadline=None)
 def test_K9_any_bytes_as_a_key(verifier, point):
     """Any bytes are a key, or refused in one way; a key that is read has one short form."""
@@ -253,5 +288,10 @@ def test_K9_any_bytes_as_a_key(verifier, point):
 
 def test_address_is_the_wallets():
     """The address of a key is the one its wallet has."""
-    key = Secp256k1Key(bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"))
-    assert "f39fd6e51aad88f6f4ce6ab8827279cfffb92266" == Secp256k1Verifier(key.public_key).address.hex()
+    key = Secp256k1Key(
+        bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+    )
+    assert (
+        "f39fd6e51aad88f6f4ce6ab8827279cfffb92266"
+        == Secp256k1Verifier(key.public_key).address.hex()
+    )

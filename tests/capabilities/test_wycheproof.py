@@ -1,8 +1,8 @@
 """Project Wycheproof's vectors of signatures and signing keys, each file to its last case.
 
-Decisions: a high `s` is refused although the vectors call it valid (Q25); of JWS only the algorithms of a token are
-verified, so that valid RSA, HMAC and P-521 signatures are refused. No file has an "acceptable" case; the counts would
-show one.
+Decisions: a high `s` is refused although the vectors call it valid (Q25); of JWS only the
+algorithms of a token are verified, so that valid RSA, HMAC and P-521 signatures are refused. No
+file has an "acceptable" case; the counts would show one.
 """
 
 import hashlib
@@ -44,14 +44,17 @@ def test_ed25519(record_property):
 
 @pytest.mark.shared
 def test_secp256k1_recovery(record_property):
-    """With one of the two recovery bytes a valid low-s signature gives the key's address; an invalid one never does."""
+    """With one of the two recovery bytes a valid low-s signature gives the key's address; an
+    invalid one never does."""
     count = 0
     for group, case in cases("ecdsa_secp256k1_sha256_p1363_test.json"):
         key = bytes.fromhex(group["publicKey"]["uncompressed"])
         digest = hashlib.sha256(bytes.fromhex(case["msg"])).digest()
         signature = bytes.fromhex(case["sig"])
         low = len(signature) == 64 and int.from_bytes(signature[32:], "big") <= SECP256K1_ORDER // 2
-        assert (case["result"] == "valid" and low) == (keccak256(key[1:])[12:] in recovered(digest, signature)), case
+        assert (case["result"] == "valid" and low) == (
+            keccak256(key[1:])[12:] in recovered(digest, signature)
+        ), case
         count += 1
     record_property("cases", count)
     assert count > 200
@@ -73,19 +76,29 @@ def recovered(digest, signature):
     ("name", "verifier", "algorithm", "order", "total", "accepted"),
     [
         ("ecdsa_secp256r1_sha256_p1363_test.json", P256Verifier, "ES256", P256_ORDER, 262, 103),
-        ("ecdsa_secp256k1_sha256_p1363_test.json", Secp256k1Verifier, "ES256K", SECP256K1_ORDER, 252, 95),
+        (
+            "ecdsa_secp256k1_sha256_p1363_test.json",
+            Secp256k1Verifier,
+            "ES256K",
+            SECP256K1_ORDER,
+            252,
+            95,
+        ),
     ],
     ids=["ES256", "ES256K"],
 )
 def test_K7_Q25_ecdsa(name, verifier, algorithm, order, total, accepted, record_property):
-    """Valid signatures with low s verify; invalid ones do not, and of valid ones with high s only their twins do."""
+    """Valid signatures with low s verify; invalid ones do not, and of valid ones with high s only
+    their twins do."""
     counts = {True: 0, False: 0}
     for group, case in cases(name):
         key = verifier(bytes.fromhex(group["publicKey"]["uncompressed"]))
         message, signature = bytes.fromhex(case["msg"]), bytes.fromhex(case["sig"])
         s = int.from_bytes(signature[32:], "big")
         low = len(signature) == 64 and s <= order // 2
-        assert (case["result"] == "valid" and low) == verifies(key, algorithm, message, signature), case
+        assert (case["result"] == "valid" and low) == verifies(
+            key, algorithm, message, signature
+        ), case
         if case["result"] == "valid":
             low_twin = signature[:32] + min(s, order - s).to_bytes(32, "big")
             key.verify(algorithm, message, low_twin)
@@ -103,7 +116,8 @@ def verifies(key, algorithm, message, signature):
 
 
 def is_signed(jws, jwk):
-    """Tell whether a JWS is one by the key, which signs as a did:jwk; its header is read as that of a token."""
+    """Tell whether a JWS is one by the key, which signs as a did:jwk; its header is read as that of
+    a token."""
     signing_input, _, last = jws.rpartition(".")
     header, signature = decode_url(signing_input.partition(".")[0]), decode_url(last)
     if header is None or signature is None or signing_input.count(".") != 1:
@@ -119,14 +133,19 @@ def is_signed(jws, jwk):
 def low(jws):
     """Return a JWS with the low spelling of a P-256 signature; anything else as it is."""
     signature = decode_url(jws.rpartition(".")[2])
-    if signature is None or len(signature) != 64 or int.from_bytes(signature[32:], "big") <= P256_ORDER // 2:
+    if (
+        signature is None
+        or len(signature) != 64
+        or int.from_bytes(signature[32:], "big") <= P256_ORDER // 2
+    ):
         return jws
     return jws if int.from_bytes(signature[32:], "big") > P256_ORDER else twin_of(jws, P256_ORDER)
 
 
 @pytest.mark.shared
 def test_Q33_K8_K9_json_web_signatures(record_property):
-    """Of all JWS exactly the valid ones under ES256 verify, once their s is low, by the key that is meant for it."""
+    """Of all JWS exactly the valid ones under ES256 verify, once their s is low, by the key that is
+    meant for it."""
     count, as_given, lowered = 0, [], []
     for group, case in cases("json_web_signature_test.json"):
         key = group.get("public") or group["private"]
@@ -142,7 +161,8 @@ def test_Q33_K8_K9_json_web_signatures(record_property):
 
 @pytest.mark.shared
 def test_K3_K8_json_web_keys(record_property):
-    """None of the keys with a fault verifies what it signed: wrong use, algorithm, curve or type, or no point."""
+    """None of the keys with a fault verifies what it signed: wrong use, algorithm, curve or type,
+    or no point."""
     count = 0
     for group, case in cases("json_web_key_test.json"):
         for key in (group.get("public") or group["private"])["keys"]:
@@ -154,8 +174,16 @@ def test_K3_K8_json_web_keys(record_property):
 
 @pytest.mark.shared
 def test_K3_json_web_key_without_its_fault():
-    """The key of those cases, mended, verifies the same signature: it was the fault that was refused."""
-    faults = {"wrong_algorithm", "invalid_algorithm", "invalid_use", "invalid_point", "wrong_curve", "wrong_kty"}
+    """The key of those cases, mended, verifies the same signature: it was the fault that was
+    refused."""
+    faults = {
+        "wrong_algorithm",
+        "invalid_algorithm",
+        "invalid_use",
+        "invalid_point",
+        "wrong_curve",
+        "wrong_kty",
+    }
     mended = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig"}
     seen = set()
     for group, case in cases("json_web_key_test.json"):

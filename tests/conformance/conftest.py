@@ -10,7 +10,8 @@ from node.config.tree import Hosting
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def replay_nodes() -> AsyncIterator[ReplayNodes]:
-    """Nodes that host and release like the recorded server: by a host grant only, and without attestation."""
+    """Nodes that host and release like the recorded server: by a host grant only, and without
+    attestation."""
     async with ReplayNodes() as nodes:
         yield nodes
 
@@ -18,5 +19,7 @@ async def replay_nodes() -> AsyncIterator[ReplayNodes]:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def default_nodes() -> AsyncIterator[ReplayNodes]:
     """Nodes with the settings that a node has by default."""
-    async with ReplayNodes(hosting="auto", attestation="delegates", quota_bytes=Hosting().default_quota_bytes) as nodes:
+    async with ReplayNodes(
+        hosting="auto", attestation="delegates", quota_bytes=Hosting().default_quota_bytes
+    ) as nodes:
         yield nodes

@@ -1,9 +1,9 @@
 """Where this node answers a recorded case differently on purpose, and why.
 
-A reason is a row of spec/wire.md 9.2 (`Q…`) or of spec/encryption.md 10.1 (`enc-…`), another rule or section of spec/,
-`HTTP server` for a bound that the library sets, or `not yet` for what is to come.
-Each entry states the answer that is given instead, in comparable form: an entry whose case answers as recorded, or
-otherwise than stated, fails the replay.
+A reason is a row of spec/wire.md 9.2 (`Q…`) or of spec/encryption.md 10.1 (`enc-…`), another rule
+or section of spec/, `HTTP server` for a bound that the library sets, or `not yet` for what is to
+come. Each entry states the answer that is given instead, in comparable form: an entry whose case
+answers as recorded, or otherwise than stated, fails the replay.
 """
 
 import json
@@ -28,7 +28,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class OtherHeaders:
-    """The recorded headers without those of a prefix, and with others; the rest of the answer is as recorded."""
+    """The recorded headers without those of a prefix, and with others; the rest of the answer is as
+    recorded."""
 
     reason: str
     without: str = ""
@@ -66,14 +67,19 @@ def _information(attestation: str) -> Difference:
     )
 
 
-def _quota(space: str, *, limit: int | None = None, own: int | None = None, used: int | None = None) -> str:
+def _quota(
+    space: str, *, limit: int | None = None, own: int | None = None, used: int | None = None
+) -> str:
     """What the operator is told of a space of the owner's."""
     reported = {"current_usage_bytes": used, "effective_limit_bytes": limit, "override_bytes": own}
-    return json.dumps({**reported, "space_id": f"tinycloud:key:{{owner}}:{space}"}, separators=(",", ":"))
+    return json.dumps(
+        {**reported, "space_id": f"tinycloud:key:{{owner}}:{space}"}, separators=(",", ":")
+    )
 
 
 def _release(number: int) -> str:
-    """The answer to a decrypt request by the token of that number, on the owner's network `default`."""
+    """The answer to a decrypt request by the token of that number, on the owner's network
+    `default`."""
     return (
         '{"alg":"x25519-aes256gcm/v1","encryptedSymmetricKeyHash":"{encryptedSymmetricKeyHash}",'
         f'"invocationCid":"{{cid{number}}}","keyVersion":1,'
@@ -110,9 +116,13 @@ DIFFERENCES: dict[str, Difference] = {
     "cacao.nonce-newline": Difference("C7: no control character in any text of a CACAO", 401, PAGE),
     "recap.json-positional": Difference("Q35", 401, PAGE),
     "recap.case-variants": Difference(
-        "Q19", 200, '{"activated":[],"cid":"{cid1}","skipped":["tinycloud:pkh:eip155:1:{owner}:default"]}'
+        "Q19",
+        200,
+        '{"activated":[],"cid":"{cid1}","skipped":["tinycloud:pkh:eip155:1:{owner}:default"]}',
     ),
-    **_several(Difference("Q33", 401, _BAD_SIGNATURE), "ucan.alg-rs256", "ucan.alg-es256-on-ed-key"),
+    **_several(
+        Difference("Q33", 401, _BAD_SIGNATURE), "ucan.alg-rs256", "ucan.alg-es256-on-ed-key"
+    ),
     **_several(
         Difference("Q28", 401, PAGE),
         "ucan.exp-milliseconds",
@@ -132,8 +142,12 @@ DIFFERENCES: dict[str, Difference] = {
         "invoke.aud-any",
         "invoke.wallet-signs",
     ),
-    "revoke.other-ability": Difference("V1: a revocation revokes, and does nothing else", 401, _OTHER_KIND),
-    "signed.mint-long-token": Difference("I4: as on every route that uses a token up", 401, _TOO_LONG),
+    "revoke.other-ability": Difference(
+        "V1: a revocation revokes, and does nothing else", 401, _OTHER_KIND
+    ),
+    "signed.mint-long-token": Difference(
+        "I4: as on every route that uses a token up", 401, _TOO_LONG
+    ),
     # --- invoking
     "invoke.root-unknown-prf-write": Difference("Q13", 401, _NO_PARENT),
     **_several(
@@ -158,7 +172,9 @@ DIFFERENCES: dict[str, Difference] = {
     "kv.list-cursor-next": Difference("Q1", 200, '["a/2","a_c","ab"]'),
     # --- revoking
     "revoke.first-prf-fallback-granted": Difference("Q8", 401, PAGE),
-    "revoke.no-header-json": Difference("capabilities §3.8: policy roots are out of scope", 401, PAGE),
+    "revoke.no-header-json": Difference(
+        "capabilities §3.8: policy roots are out of scope", 401, PAGE
+    ),
     # The second spelling is not registered, so what cites it cites nothing.
     "revoke.resurrected-extra-key": Difference("Q25", 401, _NO_PARENT),
     "revoke.resurrected-v-byte": Difference("Q25", 401, "delegation-revoked: {cid4}"),
@@ -171,10 +187,14 @@ DIFFERENCES: dict[str, Difference] = {
         "enc-W13", 400, "decrypt request body is malformed: name the owner with ownerDid"
     ),
     "net.create-upper-name": Difference(
-        "enc-D4", 400, "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'"
+        "enc-D4",
+        400,
+        "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
     ),
     "decrypt.invoke.body-positional": Difference(
-        "enc-W19", 403, "decrypt request body is malformed: invalid type: sequence, expected an object"
+        "enc-W19",
+        403,
+        "decrypt request body is malformed: invalid type: sequence, expected an object",
     ),
     "decrypt.route.fact-positional": Difference(
         "enc-W19", 400, "decrypt request body is malformed: missing encryption invocation facts"
@@ -182,7 +202,9 @@ DIFFERENCES: dict[str, Difference] = {
     "decrypt.route.key-32-bytes": _key_error("enc-W6", 500, "encrypted data too short"),
     "decrypt.invoke.key-32-bytes": _key_error("enc-W6", 403, "encrypted data too short"),
     "decrypt.route.key-passthrough": _key_error("enc-W6", 500, "unknown version of sealed data"),
-    "decrypt.invoke.key-version-byte-0": _key_error("enc-W6", 403, "unknown version of sealed data"),
+    "decrypt.invoke.key-version-byte-0": _key_error(
+        "enc-W6", 403, "unknown version of sealed data"
+    ),
     **_several(
         _key_error("enc-W8", 500, "invalid content key length"),
         "decrypt.route.content-16-bytes",
@@ -205,7 +227,8 @@ DIFFERENCES: dict[str, Difference] = {
         "decrypt.invoke.receiver-low-order",
     ),
     "decrypt.route.with-kv-del": Difference("enc-W18", 200, "hello"),
-    # Beside a decrypt capability others are judged and never executed, so their spaces need not be hosted.
+    # Beside a decrypt capability others are judged and never executed, so their spaces need not be
+    # hosted.
     "decrypt.route.att-with-kv": Difference("enc-W18", 200, _release(2)),
     **_several(
         Difference("ST4: the first read claims the token, whatever follows", 409, _DUPLICATE),
@@ -217,14 +240,18 @@ DIFFERENCES: dict[str, Difference] = {
     "quota.stranger": Difference("Q5", 401, _NO_PARENT),
     **_several(Difference("Q5", 404, "Space not found"), "quota.unhosted", "quota.public-unhosted"),
     "quota.not-refunded": Difference("ST7: a deleted value gives its weight back", 200, ""),
-    "quota.dedup": Difference("ST7: a small value is weighed under each of its keys", 200, _quota("default", used=10)),
+    "quota.dedup": Difference(
+        "ST7: a small value is weighed under each of its keys", 200, _quota("default", used=10)
+    ),
     "admin.usage": Difference(
         "M54: what the rows take is told too",
         200,
         '[{"row_bytes": 257, "space_id": "tinycloud:key:{owner}:default", "usage_bytes": 5}]',
     ),
     "quota.public-override-shown": Difference(
-        "M53: the limit that puts heed is told", 200, _quota("public", limit=10 << 20, own=1, used=0)
+        "M53: the limit that puts heed is told",
+        200,
+        _quota("public", limit=10 << 20, own=1, used=0),
     ),
     # --- services that are not offered
     **_several(
@@ -242,8 +269,12 @@ DIFFERENCES: dict[str, Difference] = {
 
 # Cases that answer as recorded although the answer is called a fault, and why that is right here.
 KEPT_FAULTS = {
-    "public.rate-limit": "Q12: the header is believed, because the replay's requests come from a trusted proxy",
-    "public.rate-limit-spoofed": "Q12: as for `public.rate-limit`; from anybody else the header is not read",
+    "public.rate-limit": (
+        "Q12: the header is believed, because the replay's requests come from a trusted proxy"
+    ),
+    "public.rate-limit-spoofed": (
+        "Q12: as for `public.rate-limit`; from anybody else the header is not read"
+    ),
     "ucan.did-web-unreachable": "Q34: the same text, but nothing was fetched",
     "invoke.expired-parent": "Q17: clients parse this text",
     "net.create-long-token": "enc-W9: the nonce is claimed until the token's own expiry",
@@ -294,12 +325,16 @@ PARENTS_DIFFERENCES = dict.fromkeys(
         "caps.expired-left-out",
         "caps.ancestor-revoked-stays",
     ),
-    "Q23: parents are what a delegation cites; the recorded server tells its own id, once for each of its children",
+    "Q23: parents are what a delegation cites; the recorded server tells its own id, once for each"
+    " of its children",
 )
 
-_CLOSED_TO_PAGES = OtherHeaders("wire 5.2: what the operator is told is for no page", without="access-control-")
+_CLOSED_TO_PAGES = OtherHeaders(
+    "wire 5.2: what the operator is told is for no page", without="access-control-"
+)
 _REPORTED_AS_BYTES = OtherHeaders(
-    "wire 5.10: a browser is told a type for every value", added=(("content-type", "application/octet-stream"),)
+    "wire 5.10: a browser is told a type for every value",
+    added=(("content-type", "application/octet-stream"),),
 )
 
 # Cases whose answer differs only in these headers.
@@ -342,18 +377,23 @@ _DEFAULT_QUOTA = "store §6: a space has a quota by default"
 _NOT_IN_PERSON = "RL2, RL5: neither the owner in person nor approved code"
 _REFUSED = "release refused: no_policy"
 
-# With the settings a node has by default (hosting `auto`, attestation `delegates`): what changes on top of the above.
-# Spaces that signing in hosts are not listed one by one; see the replay with default settings.
+# With the settings a node has by default (hosting `auto`, attestation `delegates`): what changes on
+# top of the above. Spaces that signing in hosts are not listed one by one; see the replay with
+# default settings.
 DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
     "invoke.unhosted-write": Difference("store §6: the owner's own put hosts the space", 200, ""),
     **_several(
-        Difference("store §6: the owner's own put hosts the space", 200, ""), "quota.unhosted", "quota.public-unhosted"
+        Difference("store §6: the owner's own put hosts the space", 200, ""),
+        "quota.unhosted",
+        "quota.public-unhosted",
     ),
     "admin.get": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30, used=5)),
     "admin.put-delete": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30)),
     "admin.get-unhosted": Difference(_DEFAULT_QUOTA, 200, _quota("other", limit=1 << 30)),
     "quota.dedup": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30, used=10)),
-    **_several(_information("delegates"), "info.info", "info.version", "cors.info", "cors.no-origin"),
+    **_several(
+        _information("delegates"), "info.info", "info.version", "cors.info", "cors.no-origin"
+    ),
     **_several(
         Difference(_NOT_IN_PERSON, 401, _REFUSED),
         "decrypt.route.lower-path",

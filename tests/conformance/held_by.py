@@ -1,6 +1,8 @@
-"""Tests that hold a rule without naming its id, and rules that no test can hold: for `pages/conformance_page.py`.
+"""Tests that hold a rule without naming its id, and rules that no test can hold: for
+`pages/conformance_page.py`.
 
-A test is `file::name`, seen from `tests/`, never a file alone. Entries that are no longer needed fail a test.
+A test is `file::name`, seen from `tests/`, never a file alone. Entries that are no longer needed
+fail a test.
 """
 
 _ADMIN_REQUESTS = "encryption_network/test_admin_requests.py::"
@@ -37,7 +39,10 @@ _CALLS = "tee_backend/runner/test_calls.py::"
 
 HELD_BY: dict[str, tuple[str, ...]] = {
     # --- encryption
-    "EN2": (_NETWORKS + "test_any_spelling_of_the_owner_is_one_id", _NETWORKS + "test_malformed_ids_say_how"),
+    "EN2": (
+        _NETWORKS + "test_any_spelling_of_the_owner_is_one_id",
+        _NETWORKS + "test_malformed_ids_say_how",
+    ),
     "EN8": (
         _NETWORKS + "test_the_private_key_belongs_to_the_record",
         _NETWORKS + "test_the_policy_is_part_of_the_record",
@@ -58,7 +63,10 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _NAMES + "test_other_names_are_refused",
         _NAMES + "test_scopes_that_mean_nothing_are_refused",
     ),
-    "EN27": (_BACKEND + "test_nothing_is_released_before_attesting", _CLIENT + "test_an_outsider_opens_nothing"),
+    "EN27": (
+        _BACKEND + "test_nothing_is_released_before_attesting",
+        _CLIENT + "test_an_outsider_opens_nothing",
+    ),
     "enc-W1": (_RELEASE + "test_a_grant_alone_opens_nothing",),
     "enc-W2": (
         "attacks/test_relays.py::test_a_relay_that_swaps_a_network_s_key",
@@ -83,8 +91,14 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _ATTESTING + "test_a_failed_quote_uses_the_challenge_up",
         _ATTESTING + "test_an_outsider_s_quote_is_not_looked_at",
     ),
-    "AT6": ("tee_backend/test_quote.py::test_size_is_bounded_first", "tee_backend/test_event_log.py::test_bounds"),
-    "AT7": ("tee_backend/test_errors.py::test_text_is_the_code", "tee_backend/test_claims.py::test_any_text"),
+    "AT6": (
+        "tee_backend/test_quote.py::test_size_is_bounded_first",
+        "tee_backend/test_event_log.py::test_bounds",
+    ),
+    "AT7": (
+        "tee_backend/test_errors.py::test_text_is_the_code",
+        "tee_backend/test_claims.py::test_any_text",
+    ),
     "AT10": (
         _ATTESTING + "test_the_receiver_mode_is_part_of_the_quote",
         _ATTESTING + "test_mode_signed_needs_every_policy_s_word",
@@ -178,7 +192,10 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     ),
     # --- operations
     "wire 4.4.1": (_PUT + "test_values_of_any_size", _PUT + "test_metadata_of_a_large_value"),
-    "wire 4.4.2": (_BATCH + "test_batch_of_metadata", _CLIENT + "test_a_value_comes_back_with_its_metadata"),
+    "wire 4.4.2": (
+        _BATCH + "test_batch_of_metadata",
+        _CLIENT + "test_a_value_comes_back_with_its_metadata",
+    ),
     "wire 4.4.3": (
         _PUT + "test_body_over_the_limit",
         _PUT + "test_body_that_stops",
@@ -205,7 +222,10 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _BATCH + "test_batch_of_gets",
         _BATCH + "test_outcomes_without_a_common_answer",
     ),
-    "wire 4.4.8": (_BATCH + "test_both_names_of_a_delete_on_one_key", _CLIENT + "test_what_is_not_there"),
+    "wire 4.4.8": (
+        _BATCH + "test_both_names_of_a_delete_on_one_key",
+        _CLIENT + "test_what_is_not_there",
+    ),
     "wire 4.5": (
         _READ + "test_what_stands_is_listed_newest_first",
         _READ + "test_filters",
@@ -278,18 +298,36 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         _RUN_GRANTS + "test_parents_and_others_runners",
     ),
     "RN42": (_RUN_GRANTS + "test_what_a_run_grant_may_not_hold",),
-    "RN43": (_RUN_GRANTS + "test_statement_and_policy", _RUN_GRANTS + "test_statements_in_a_sign_in_text"),
-    "RN44": (_RUN_GRANTS + "test_statements_that_are_refused", _RUN_GRANTS + "test_statements_round_trip"),
+    "RN43": (
+        _RUN_GRANTS + "test_statement_and_policy",
+        _RUN_GRANTS + "test_statements_in_a_sign_in_text",
+    ),
+    "RN44": (
+        _RUN_GRANTS + "test_statements_that_are_refused",
+        _RUN_GRANTS + "test_statements_round_trip",
+    ),
     "RN45": (_CALLS + "test_a_grant_that_follows_a_project_is_for_its_active_version_alone",),
-    "RN46": (_RUN_GRANTS + "test_statement_and_policy", _CALLS + "test_grants_that_a_runner_does_not_take"),
-    "RN50": (_PROGRAMS + "test_publish_show_and_go_back", _PROGRAMS + "test_a_public_program_is_read_by_everybody"),
+    "RN46": (
+        _RUN_GRANTS + "test_statement_and_policy",
+        _CALLS + "test_grants_that_a_runner_does_not_take",
+    ),
+    "RN50": (
+        _PROGRAMS + "test_publish_show_and_go_back",
+        _PROGRAMS + "test_a_public_program_is_read_by_everybody",
+    ),
     "RN51": (_STATEMENTS + "test_round_trip", _STATEMENTS + "test_what_does_not_hold_is_refused"),
-    "RN52": (_PROGRAMS + "test_versions_that_are_refused", _PROGRAMS + "test_bytes_that_nobody_signed_are_refused"),
+    "RN52": (
+        _PROGRAMS + "test_versions_that_are_refused",
+        _PROGRAMS + "test_bytes_that_nobody_signed_are_refused",
+    ),
     "RN53": (
         _PROGRAMS + "test_active_statements_that_are_refused",
         _PROGRAMS + "test_of_two_activations_at_once_one_is_refused",
     ),
-    "RN55": (_PROGRAMS + "test_manifests", _CALLS + "test_a_manifest_names_the_secrets_of_a_program"),
+    "RN55": (
+        _PROGRAMS + "test_manifests",
+        _CALLS + "test_a_manifest_names_the_secrets_of_a_program",
+    ),
     "RN60": (_RUN_CALLS + "test_calls_that_are_refused",),
     "RN61": (_RUN_CALLS + "test_calls_that_are_refused",),
     "RN62": (_RUN_CALLS + "test_a_call_is_for_one_body_program_runner_and_minute",),
@@ -324,7 +362,8 @@ _ENCRYPTION = "spec/test_encryption_vectors.py::"
 _ATTESTATION = "spec/test_attestation_vectors.py::"
 _MANIFESTS = "spec/test_manifest_vectors.py::"
 
-# file of vectors -> the test that runs every case of it: rules that no other test names are covered by it
+# file of vectors -> the test that runs every case of it: rules that no other test names are covered
+# by it
 VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "attestation/backend_report_data.json": (_ATTESTATION + "test_backend_report_data",),
     "attestation/challenge.json": (_ATTESTATION + "test_challenge",),
@@ -341,13 +380,19 @@ VECTOR_TESTS: dict[str, tuple[str, ...]] = {
     "encryption_network/admin.json": (_ENCRYPTION + "test_admin",),
     "encryption_network/canonical_json.json": (_ENCRYPTION + "test_canonical_json",),
     "encryption_network/decrypt.json": (_ENCRYPTION + "test_decrypt",),
-    "encryption_network/descriptor.json": (_ENCRYPTION + "test_descriptor", _ENCRYPTION + "test_nonces"),
+    "encryption_network/descriptor.json": (
+        _ENCRYPTION + "test_descriptor",
+        _ENCRYPTION + "test_nonces",
+    ),
     "encryption_network/envelope.json": (_ENCRYPTION + "test_envelope",),
     "encryption_network/keys.json": (_ENCRYPTION + "test_keys",),
     "encryption_network/keywrap.json": (_ENCRYPTION + "test_keywrap",),
     "encryption_network/policy.json": (_ENCRYPTION + "test_policy",),
     "manifests/composition.json": (_MANIFESTS + "test_manifests_compose",),
-    "manifests/manifest.json": (_MANIFESTS + "test_manifests_resolve", _MANIFESTS + "test_manifests_are_refused"),
+    "manifests/manifest.json": (
+        _MANIFESTS + "test_manifests_resolve",
+        _MANIFESTS + "test_manifests_are_refused",
+    ),
     "manifests/portable.json": (
         _MANIFESTS + "test_delegations_as_json",
         _MANIFESTS + "test_delegations_as_json_are_refused",

@@ -1,4 +1,5 @@
-"""Fresh tokens for the exchanges that the wire documents describe, made by the project's own encoders."""
+"""Fresh tokens for the exchanges that the wire documents describe, made by the project's own
+encoders."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -33,7 +34,13 @@ def wallet_grant(
         issued_at=issued_at,
         expiration_time=expires_at,
     )
-    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in grants.items()}, ())
+    recap = Recap(
+        {
+            resource: {ability: ({},) for ability in abilities}
+            for resource, abilities in grants.items()
+        },
+        (),
+    )
     return header_text(encode_cacao(sign_cacao(attach(message, recap), wallet)))
 
 
@@ -47,7 +54,8 @@ def key_token(
     nonce: str | None = None,
     facts: Sequence[Json] = (),
 ) -> str:
-    """Return a UCAN by a key: a delegation, an invocation or a revocation. `expires_at`: epoch seconds."""
+    """Return a UCAN by a key: a delegation, an invocation or a revocation. `expires_at`: epoch
+    seconds."""
     payload = UcanPayload(
         iss=signer.did_url,
         aud=audience,
@@ -55,6 +63,9 @@ def key_token(
         nnc=nonce,
         fct=list(facts) or None,
         prf=list(proofs),
-        att={resource: {ability: [{}] for ability in abilities} for resource, abilities in grants.items()},
+        att={
+            resource: {ability: [{}] for ability in abilities}
+            for resource, abilities in grants.items()
+        },
     )
     return encode_ucan(payload, signer)

@@ -1,7 +1,8 @@
-"""A client that sends recorded requests as they were: no header added, no path rewritten, no body unpacked.
+"""A client that sends recorded requests as they were: no header added, no path rewritten, no body
+unpacked.
 
-Ordinary clients normalise paths, refuse odd header values and add headers of their own; a replay needs none of that.
-One connection, requests in turn.
+Ordinary clients normalise paths, refuse odd header values and add headers of their own; a replay
+needs none of that. One connection, requests in turn.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ _NO_ANSWER = Answer(0, (), b"no answer")
 
 
 class RawConnection:
-    """A kept-alive HTTP/1.1 connection to one port of the loopback interface, opened again whenever it was closed."""
+    """A kept-alive HTTP/1.1 connection to one port of the loopback interface, opened again whenever
+    it was closed."""
 
     def __init__(self, port: int, *, timeout_s: float = 20.0) -> None:
         self._port = port
@@ -27,14 +29,19 @@ class RawConnection:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
     async def send(self, request: Request) -> Answer:
-        """Send a request and return the answer; status 0 when the server closed the connection without one."""
+        """Send a request and return the answer; status 0 when the server closed the connection
+        without one."""
         async with asyncio.timeout(self._timeout_s):
-            # A kept connection may have been closed behind our back, before it carried this request: once more then.
+            # A kept connection may have been closed behind our back, before it carried this
+            # request: once more then.
             attempts = 1 if self._streams is None else 2
             answer = _NO_ANSWER
             while attempts and answer.status == 0:
@@ -46,7 +53,8 @@ class RawConnection:
 
     async def _exchange(self, request: Request) -> Answer:
         reader, writer = await self._open()
-        # Reading while writing: a server may answer and close before it has read an overlong request.
+        # Reading while writing: a server may answer and close before it has read an overlong
+        # request.
         writing = asyncio.create_task(_write(writer, _wire_form(request)))
         try:
             answer = await _read_answer(reader, has_body=request.method != "HEAD")
@@ -74,7 +82,9 @@ class RawConnection:
         if self._streams is not None and self._streams[0].at_eof():
             await self.close()
         if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=_ANSWER_LIMIT_BYTES)
+            self._streams = await asyncio.open_connection(
+                "127.0.0.1", self._port, limit=_ANSWER_LIMIT_BYTES
+            )
         return self._streams
 
 
@@ -96,7 +106,9 @@ async def _read_answer(reader: asyncio.StreamReader, *, has_body: bool) -> Answe
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     status = int(head[0].split(" ", 2)[1])
     pairs = (line.partition(":") for line in head[1:] if line)
-    answer = Answer(status, tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs), b"")
+    answer = Answer(
+        status, tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs), b""
+    )
     if not has_body or status in _BODILESS:
         return answer
     return Answer(status, answer.headers, await _read_body(reader, answer))

@@ -1,8 +1,8 @@
 """A node inside the test process that answers recorded requests at the time they were recorded.
 
-It holds the sample secret, tells the time that each exchange states, and, when an exchange makes an encryption network
-whose key pair is recorded, takes the recorded private key as its random one: what was sealed to that network then still
-opens.
+It holds the sample secret, tells the time that each exchange states, and, when an exchange makes an
+encryption network whose key pair is recorded, takes the recorded private key as its random one:
+what was sealed to that network then still opens.
 """
 
 import base64
@@ -24,7 +24,18 @@ from engines import no_housekeeping, store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
-from node.config.tree import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Log, Release, Secret
+from node.config.tree import (
+    Admin,
+    AttestationMode,
+    Config,
+    Hosting,
+    HostingMode,
+    Http,
+    Limits,
+    Log,
+    Release,
+    Secret,
+)
 from node.logs import configure_logs
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
@@ -32,13 +43,15 @@ _MEMORY_FOLDER = Path("/dev/shm")
 
 
 class ReplayEntropy:
-    """The operating system's randomness, but for values that are laid ready for whoever asks for their size next."""
+    """The operating system's randomness, but for values that are laid ready for whoever asks for
+    their size next."""
 
     def __init__(self) -> None:
         self._ready: list[bytes] = []
 
     def lay_ready(self, *values: bytes) -> None:
-        """Give these values next, each where its size is asked for; takes back what was laid ready before."""
+        """Give these values next, each where its size is asked for; takes back what was laid ready
+        before."""
         self._ready = list(values)
 
     def token(self, size_bytes: int) -> bytes:
@@ -75,21 +88,33 @@ class ReplayNode:
             self.entropy.lay_ready()
         request = exchange.request
         self._check_code()
-        assert described_fault(request.method, request.path, answer.status, dict(answer.headers), answer.body) == ""
+        assert (
+            described_fault(
+                request.method, request.path, answer.status, dict(answer.headers), answer.body
+            )
+            == ""
+        )
         return answer
 
     def _check_code(self) -> None:
-        """Check that the description has the code that the log of requests has of the last answer."""
+        """Check that the description has the code that the log of requests has of the last
+        answer."""
         said = [json.loads(line) for line in self.lines.getvalue().splitlines()]
         self.lines.truncate(self.lines.seek(0))
         for line in said:
             if line["event"] == "request" and line["route"] is not None:
-                assert is_described_code(line["method"], line["route"], line["status"], line["code"]), line
+                assert is_described_code(
+                    line["method"], line["route"], line["status"], line["code"]
+                ), line
 
     async def replay(self, exchanges: Sequence[Exchange]) -> AsyncIterator[Answer]:
-        """Send requests in order and yield the answers; what this node handed out replaces what was recorded."""
+        """Send requests in order and yield the answers; what this node handed out replaces what was
+        recorded."""
         handles: dict[str, str] = {}
-        default = next((made for e in exchanges if (made := _made_network(e)) and made.endswith(":default")), None)
+        default = next(
+            (made for e in exchanges if (made := _made_network(e)) and made.endswith(":default")),
+            None,
+        )
         for exchange in exchanges:
             # With hosting `auto` it is the sign-in that makes the owner's default network.
             network = default if exchange.request.path == "/delegate" else _made_network(exchange)
@@ -112,7 +137,8 @@ def _made_network(exchange: Exchange) -> str | None:
 
 
 def _handles(answer: Answer) -> dict[str, str]:
-    """What an answer hands out for later use: the ticket of a signed URL, the cursor of a listing."""
+    """What an answer hands out for later use: the ticket of a signed URL, the cursor of a
+    listing."""
     handles = {}
     if cursor := answer.header("x-tinycloud-next-cursor"):
         handles["cursor"] = cursor
@@ -133,12 +159,16 @@ def _with_own(exchange: Exchange, handles: Mapping[str, str]) -> Exchange:
 class ReplayNodes:
     """Nodes for a test module, all ended together; cases that need equal settings share one.
 
-    Sharing is sound: every case has keys, hence spaces and networks, of its own. They tell the time that each exchange
-    states, in any order, so their stores do nothing by the clock alone.
+    Sharing is sound: every case has keys, hence spaces and networks, of its own. They tell the time
+    that each exchange states, in any order, so their stores do nothing by the clock alone.
     """
 
     def __init__(
-        self, *, hosting: HostingMode = "explicit", attestation: AttestationMode = "off", quota_bytes: int = 0
+        self,
+        *,
+        hosting: HostingMode = "explicit",
+        attestation: AttestationMode = "off",
+        quota_bytes: int = 0,
     ) -> None:
         self._hosting: HostingMode = hosting
         self._quota_bytes = quota_bytes
@@ -155,7 +185,10 @@ class ReplayNodes:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._running.aclose()
 
@@ -165,9 +198,13 @@ class ReplayNodes:
             self._by_settings[case.server] = await self.new_node(server=case.server)
         return self._by_settings[case.server]
 
-    async def new_node(self, *, secret: bytes = NODE_SECRET, server: frozenset[str] = frozenset()) -> ReplayNode:
+    async def new_node(
+        self, *, secret: bytes = NODE_SECRET, server: frozenset[str] = frozenset()
+    ) -> ReplayNode:
         """Start a node of its own."""
-        folder = tempfile.TemporaryDirectory(dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None)
+        folder = tempfile.TemporaryDirectory(
+            dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None
+        )
         data = Path(self._running.enter_context(folder))
         clock, entropy = FixedClock(), ReplayEntropy()
         node = await self._running.enter_async_context(
@@ -179,12 +216,14 @@ class ReplayNodes:
 
     def _config(self, data: Path, secret: bytes, server: frozenset[str]) -> Config:
         return Config(
-            # What was recorded came through a proxy, so to say: each case has a client address of its own.
+            # What was recorded came through a proxy, so to say: each case has a client address of
+            # its own.
             http=Http(port=0, cors="cors" in server, drain_s=0, trusted_proxies=("127.0.0.1",)),
             store=store_at(data),
             hosting=Hosting(mode=self._hosting, default_quota_bytes=self._quota_bytes),
             admin=Admin(secret=ADMIN_SECRET if "admin" in server else None),
-            limits=Limits(unauthenticated_per_minute=0),  # hundreds of refused tokens from one address are the purpose
+            # hundreds of refused tokens from one address are the purpose
+            limits=Limits(unauthenticated_per_minute=0),
             release=Release(attestation=self._attestation),
             log=Log(requests="hashed"),
             secret=Secret(value=base64.urlsafe_b64encode(secret).decode().rstrip("=")),

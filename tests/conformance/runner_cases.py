@@ -1,7 +1,8 @@
-"""What users of OutLayer expect of a runner, and what attackers try against one, with tests, or why there is none.
-
-Shown by `spec/runner/cases.md`. A row is what is expected, and the tests that hold it; a text in their place says why
+"""What users of OutLayer expect of a runner, and what attackers try against one, with tests, or why
 there is none.
+
+Shown by `spec/runner/cases.md`. A row is what is expected, and the tests that hold it; a text in
+their place says why there is none.
 """
 
 from typing import TypeAlias
@@ -33,7 +34,9 @@ _ENVELOPE = "encryption_network/test_envelope.py::"
 _COMMANDS = "sealspace/cli/test_runner_commands.py::"
 _VERIFY = "tee_backend/test_verify.py::"
 
-_ONE_BY_ONE = "each secret is stored by itself: no set of them is written, replaced or moved as a whole"
+_ONE_BY_ONE = (
+    "each secret is stored by itself: no set of them is written, replaced or moved as a whole"
+)
 _NO_REPOSITORIES = "programs are named by hash or by project; no repository or branch is a name"
 _NO_CHAIN = "there is no chain: no balance, token, role or predecessor to judge by"
 
@@ -95,7 +98,10 @@ CASES: dict[str, tuple[Row, ...]] = {
         ),
         (
             "a generated name without that prefix, an unknown type, seventeen at once",
-            (_GENERATION + "test_bodies_that_are_refused", _COMMANDS + "test_what_is_not_generated"),
+            (
+                _GENERATION + "test_bodies_that_are_refused",
+                _COMMANDS + "test_what_is_not_generated",
+            ),
         ),
         ("a name that is there already", (_GENERATED + "test_what_is_there_is_not_replaced",)),
         (
@@ -162,15 +168,25 @@ CASES: dict[str, tuple[Row, ...]] = {
     "Who may call": (
         (
             "everybody; a list, compared exactly; an empty list refuses the owner too",
-            (_CALLS + "test_callers", _CONDITIONS + "test_conditions", _CONDITIONS + "test_the_owner_is_no_exception"),
+            (
+                _CALLS + "test_callers",
+                _CONDITIONS + "test_conditions",
+                _CONDITIONS + "test_the_owner_is_no_exception",
+            ),
         ),
-        ("patterns of accounts", "no patterns: an account is named, and a list is compared exactly"),
+        (
+            "patterns of accounts",
+            "no patterns: an account is named, and a list is compared exactly",
+        ),
         (
             "and, or, not with three values, in both orders; none of them with nothing inside",
             (_CONDITIONS + "test_connectives_of_three_verdicts", _CONDITIONS + "test_conditions"),
         ),
         ("balances, compared with six operators", _NO_CHAIN),
-        ("statements of others about a caller", "none are judged yet; what cannot be read is refused, under *not* too"),
+        (
+            "statements of others about a caller",
+            "none are judged yet; what cannot be read is refused, under *not* too",
+        ),
         (
             "an end in time, at its moment; under *not*",
             (
@@ -191,28 +207,46 @@ CASES: dict[str, tuple[Row, ...]] = {
                 _ATTACKS + "test_a_secret_leaves_no_trace",
             ),
         ),
-        ("a right that was taken away is gone in the next run", (_CALLS + "test_a_revoked_grant_serves_no_run",)),
+        (
+            "a right that was taken away is gone in the next run",
+            (_CALLS + "test_a_revoked_grant_serves_no_run",),
+        ),
     ),
     "Execution": (
         (
             "input and output byte for byte, for both targets; standard error apart",
-            (_RUNS + "test_input_and_output_are_exact", _CALLS + "test_without_secrets_nobody_is_asked_for_anything"),
+            (
+                _RUNS + "test_input_and_output_are_exact",
+                _CALLS + "test_without_secrets_nobody_is_asked_for_anything",
+            ),
         ),
         (
             "the environment that is documented; absent is not empty",
             (_RUNS + "test_the_environment_is_what_was_given", _ENVIRONMENT + "test_the_order"),
         ),
-        ("a program that never ends; few instructions", (_LIMITS + "test_instructions", _LIMITS + "test_time")),
+        (
+            "a program that never ends; few instructions",
+            (_LIMITS + "test_instructions", _LIMITS + "test_time"),
+        ),
         (
             "much memory",
-            (_LIMITS + "test_memory_is_exact_to_the_page", _LIMITS + "test_memories_of_a_component_have_one_budget"),
+            (
+                _LIMITS + "test_memory_is_exact_to_the_page",
+                _LIMITS + "test_memories_of_a_component_have_one_budget",
+            ),
         ),
         ("more output than allowed", (_LIMITS + "test_output_is_exact",)),
         (
             "exit codes, traps, and words about limits in a program's own text",
-            (_RUNS + "test_how_a_guest_ends", _RUNS + "test_exit_codes_that_a_target_does_not_have"),
+            (
+                _RUNS + "test_how_a_guest_ends",
+                _RUNS + "test_exit_codes_that_a_target_does_not_have",
+            ),
         ),
-        ("formats of answers; output that is no JSON", (_RUNS + "test_output_is_what_the_format_says",)),
+        (
+            "formats of answers; output that is no JSON",
+            (_RUNS + "test_output_is_what_the_format_says",),
+        ),
         (
             "no file, socket, argument or variable of the host; nothing from run to run",
             (
@@ -223,15 +257,24 @@ CASES: dict[str, tuple[Row, ...]] = {
         ),
         (
             "bytes of another hash, no program, too many bytes",
-            (_COMPILING + "test_other_bytes_than_asked_for", _COMPILING + "test_bytes_that_are_no_program"),
+            (
+                _COMPILING + "test_other_bytes_than_asked_for",
+                _COMPILING + "test_bytes_that_are_no_program",
+            ),
         ),
-        ("a program from an address that leads inward", "programs come from the node alone; no call names an address"),
+        (
+            "a program from an address that leads inward",
+            "programs come from the node alone; no call names an address",
+        ),
         (
             "the second run of a program is as the first, without loading it",
             (_COMPILING + "test_a_program_is_loaded_once",),
         ),
         ("an import that nobody offers", (_COMPILING + "test_programs_that_are_refused",)),
-        ("storage for programs", "none is offered: a program has its input, its environment and requests over HTTPS"),
+        (
+            "storage for programs",
+            "none is offered: a program has its input, its environment and requests over HTTPS",
+        ),
         (
             "requests to named hosts alone; addresses, and names that lead elsewhere later",
             (
@@ -242,7 +285,10 @@ CASES: dict[str, tuple[Row, ...]] = {
         ),
         (
             "the order of members in the input is kept",
-            (_PARTS + "test_the_input_is_not_made_into_objects", _API + "test_formats_and_the_curl_of_the_first_page"),
+            (
+                _PARTS + "test_the_input_is_not_made_into_objects",
+                _API + "test_formats_and_the_curl_of_the_first_page",
+            ),
         ),
         ("the same work takes the same", (_RUNS + "test_what_a_run_used",)),
     ),
@@ -257,9 +303,15 @@ CASES: dict[str, tuple[Row, ...]] = {
         ),
         (
             "a key that is not known, or was revoked",
-            (_RELEASE + "test_a_grant_alone_opens_nothing", _CALLS + "test_a_revoked_grant_serves_no_run"),
+            (
+                _RELEASE + "test_a_grant_alone_opens_nothing",
+                _CALLS + "test_a_revoked_grant_serves_no_run",
+            ),
         ),
-        ("a restart in between", ("sealspace/cli/test_runner_serve.py::test_a_runner_that_is_restarted",)),
+        (
+            "a restart in between",
+            ("sealspace/cli/test_runner_serve.py::test_a_runner_that_is_restarted",),
+        ),
         (
             "one measurement changed; two approved images mixed",
             (
@@ -303,37 +355,55 @@ CASES: dict[str, tuple[Row, ...]] = {
     ),
     "The HTTPS API": (
         (
-            "no key, half a key, a wrong secret, another project, too much, no balance, nothing there",
+            (
+                "no key, half a key, a wrong secret, another project, too much, no balance, nothing"
+                " there"
+            ),
             (_API + "test_refusals_by_status",),
         ),
         ("too many calls", (_API + "test_bounds_of_a_key",)),
         ("a limit below the shortest run", (_KEYS + "test_more_than_a_call_may_cost",)),
-        ("the secret of a key in capitals", ("sealspace/test_api_keys.py::test_a_key_that_its_owner_made",)),
+        (
+            "the secret of a key in capitals",
+            ("sealspace/test_api_keys.py::test_a_key_that_its_owner_made",),
+        ),
         (
             "at once and later; asked for by another key, or with another secret",
             (_API + "test_later", _KEYS + "test_somebody_else_s_job"),
         ),
         (
-            "what is charged is what is missing; what never ran costs nothing, what failed its work",
+            (
+                "what is charged is what is missing; what never ran costs nothing, what failed its"
+                " work"
+            ),
             (
                 _API + "test_a_key_calls_and_its_owner_pays",
                 _API + "test_failed_runs_cost_and_refused_ones_do_not",
                 _KEYS + "test_what_a_crash_leaves",
             ),
         ),
-        ("calls at once spend no more than there is", (_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",)),
+        (
+            "calls at once spend no more than there is",
+            (_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",),
+        ),
         ("a key is shown once", (_COMMANDS + "test_a_key_from_its_making_to_its_end",)),
     ),
     "Pages in the browser": (
         (
             "secrets are put, replaced, shown and deleted there, and are left nowhere else",
-            ("console/test_canaries.py::test_nothing_is_left", "console/test_secrets_page.py::test_a_file_of_secrets"),
+            (
+                "console/test_canaries.py::test_nothing_is_left",
+                "console/test_secrets_page.py::test_a_file_of_secrets",
+            ),
         ),
         (
             "grants with whom they admit, and their end",
             ("console/test_grants_page.py::test_a_grant_and_the_code_behind_it",),
         ),
-        ("projects and their versions", ("console/test_programs_page.py::test_projects_and_their_versions",)),
+        (
+            "projects and their versions",
+            ("console/test_programs_page.py::test_projects_and_their_versions",),
+        ),
         (
             "generated secrets, and runs with their receipts",
             "by commands alone: `sealspace runner generate`, `call` and `verify`",
@@ -343,7 +413,10 @@ CASES: dict[str, tuple[Row, ...]] = {
 
 ATTACKS: tuple[Row, ...] = (
     ("another program under the grant", (_CALLS + "test_another_program_under_the_grant",)),
-    ("a version that the developer did not sign", (_ATTACKS + "test_a_version_that_its_developer_did_not_sign",)),
+    (
+        "a version that the developer did not sign",
+        (_ATTACKS + "test_a_version_that_its_developer_did_not_sign",),
+    ),
     (
         "an older version under a project",
         (
@@ -363,14 +436,23 @@ ATTACKS: tuple[Row, ...] = (
     ),
     (
         "another caller, and one under *not*",
-        (_CALLS + "test_callers", _CONDITIONS + "test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes"),
+        (
+            _CALLS + "test_callers",
+            _CONDITIONS + "test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes",
+        ),
     ),
     ("a key outside of its profiles", (_API + "test_secrets_of_a_key",)),
     ("a session that is older than 24 h", (_RUN_CALLS + "test_sign_ins_that_are_refused",)),
-    ("a body that was changed after it was signed", (_ATTACKS + "test_a_body_that_was_changed_after_signing",)),
+    (
+        "a body that was changed after it was signed",
+        (_ATTACKS + "test_a_body_that_was_changed_after_signing",),
+    ),
     (
         "a grant that is replayed to a looser runner, or one of another measurement",
-        (_ATTACKS + "test_a_grant_that_is_replayed_to_other_code", _GRANTS + "test_parents_and_others_runners"),
+        (
+            _ATTACKS + "test_a_grant_that_is_replayed_to_other_code",
+            _GRANTS + "test_parents_and_others_runners",
+        ),
     ),
     (
         "a guest that reads the host or its sibling",
@@ -388,14 +470,23 @@ ATTACKS: tuple[Row, ...] = (
             _LIMITS + "test_components_cannot_multiply",
         ),
     ),
-    ("a guest that loops, or sleeps in the host", (_LIMITS + "test_instructions", _LIMITS + "test_time")),
+    (
+        "a guest that loops, or sleeps in the host",
+        (_LIMITS + "test_instructions", _LIMITS + "test_time"),
+    ),
     ("a guest that floods its output", (_LIMITS + "test_output_is_exact",)),
     ("a guest that writes files and links", (_CONFINED + "test_a_guest_reaches_no_file",)),
     ("a guest that sends to loopback", (_OUTBOUND + "test_a_name_that_leads_inward",)),
-    ("a name that leads elsewhere the second time", (_OUTBOUND + "test_a_name_that_leads_elsewhere_the_second_time",)),
+    (
+        "a name that leads elsewhere the second time",
+        (_OUTBOUND + "test_a_name_that_leads_elsewhere_the_second_time",),
+    ),
     ("a redirect inward", (_OUTBOUND + "test_a_redirect_is_an_answer",)),
     ("a host of another grant", (_ATTACKS + "test_a_secret_goes_to_the_hosts_of_its_grant_alone",)),
-    ("a compiled program with a flipped byte", (_COMPILING + "test_an_artefact_cannot_be_changed",)),
+    (
+        "a compiled program with a flipped byte",
+        (_COMPILING + "test_an_artefact_cannot_be_changed",),
+    ),
     ("a compile bomb", (_COMPILING + "test_a_compile_bomb",)),
     (
         "a revocation between two runs, and during one",
@@ -404,7 +495,10 @@ ATTACKS: tuple[Row, ...] = (
             _ATTACKS + "test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over",
         ),
     ),
-    ("a revocation of a key while its call waits", (_KEYS + "test_a_key_that_is_revoked_while_its_call_waits",)),
+    (
+        "a revocation of a key while its call waits",
+        (_KEYS + "test_a_key_that_is_revoked_while_its_call_waits",),
+    ),
     (
         "one key a hundred times at once, with balance for one",
         (_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",),

@@ -1,4 +1,5 @@
-"""Which tests hold the rows of the threat model about the runner: its section 3.8, as in `threats.py`."""
+"""Which tests hold the rows of the threat model about the runner: its section 3.8, as in
+`threats.py`."""
 
 _RUNNER = "attacks/test_runner.py::"
 _REPLAYS = "attacks/test_runner_replays.py::"
@@ -19,7 +20,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 a grant is used by other code that has the runner's key and folder": (
         _RUNNER + "test_a_grant_that_is_replayed_to_other_code",
     ),
-    "3.8 a grant without a run statement, or with another one in a parent, is put into the folder": (
+    "3.8 a grant without a run statement, or with another one in a parent, is put into the "
+    "folder": (
         _RUNNER + "test_grants_that_the_host_puts_into_the_folder",
         _RUN_GRANTS + "test_parents_and_others_runners",
     ),
@@ -30,7 +32,9 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _REPLAYS + "test_one_token_at_two_runners_of_one_identity",
         _REPLAYS + "test_requests_of_owners_at_two_runners_of_one_identity",
     ),
-    "3.8 a wallet revokes a sign-in, and the session calls on": (_RUN_CALLS + "test_sign_ins_that_are_refused",),
+    "3.8 a wallet revokes a sign-in, and the session calls on": (
+        _RUN_CALLS + "test_sign_ins_that_are_refused",
+    ),
     "3.8 the node shows an older active version": (
         _RUNNER + "test_an_older_active_version_that_is_put_back",
         _REPLAYS + "test_an_older_statement_about_the_active_version",
@@ -43,17 +47,24 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _FUEL + "test_twenty_thousand_calls_tell_what_metrics_tell",
         _FUEL + "test_bisection_does_not_recover_a_secret",
     ),
-    "3.8 many projects are published, so that the runner forgets one": (_JOURNAL + "test_it_is_bounded",),
+    "3.8 many projects are published, so that the runner forgets one": (
+        _JOURNAL + "test_it_is_bounded",
+    ),
     "3.8 names and sizes reveal what an owner keeps": (
         _RUNNER + "test_names_of_secrets_are_told_to_their_owner_alone",
         _CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",
     ),
-    "3.8 whoever sees a receipt tries inputs out": (_RUNNER + "test_a_salt_does_not_reach_into_the_data",),
-    "3.8 a receipt is shown for other code, another run, other data": (_CALLS + "test_receipts_that_do_not_hold",),
+    "3.8 whoever sees a receipt tries inputs out": (
+        _RUNNER + "test_a_salt_does_not_reach_into_the_data",
+    ),
+    "3.8 a receipt is shown for other code, another run, other data": (
+        _CALLS + "test_receipts_that_do_not_hold",
+    ),
     "3.8 a quote that a client had made passes for a start": (
         _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
     ),
-    "3.8 one payer, or many new ones, use up children, compiler or queue, or have results of others forgotten": (
+    "3.8 one payer, or many new ones, use up children, compiler or queue, or have results of "
+    "others forgotten": (
         _SHARES + "test_strangers_who_sleep_hold_up_no_key_holder",
         _SHARES + "test_one_key_that_sleeps_holds_up_no_other_owner",
         _SHARES + "test_a_heavy_compilation_holds_up_no_small_program",
@@ -65,7 +76,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_slow_bodies_and_too_many_calls",
         "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
     ),
-    "3.8 clients of a runner that read no answer, send half a head or nothing, or begin no TLS handshake": (
+    "3.8 clients of a runner that read no answer, send half a head or nothing, or begin no "
+    "TLS handshake": (
         "attacks/test_runner_connections.py::test_unread_answers_are_bounded",
         "attacks/test_runner_connections.py::test_unread_polls_share_one_answer",
         "tee_backend/test_listener.py::test_silent_connections_close_no_one_out",
@@ -79,14 +91,15 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 another party answers at the address of the runner that the console calls": (
         "console/test_runner_page.py::test_another_runner_than_last_time",
     ),
-    "3.8 a program that broke out of its sandbox has learned the addresses of other children's memory": (
+    "3.8 a program that broke out of its sandbox has learned the addresses of other "
+    "children's memory": (
         _CONFINEMENT + "test_each_child_has_a_uid_of_its_own",
         _CONFINEMENT + "test_memory_of_parent_and_children_is_closed",
         _TEMPLATE + "test_templates_are_replaced",
         _SYSTEM_CALLS + "test_two_runners_share_no_uid",
     ),
-    "3.8 a program that broke out of its sandbox connects to the node or to other services beside the runner, reads"
-    " files, or attacks the kernel": (
+    "3.8 a program that broke out of its sandbox connects to the node or to other services "
+    "beside the runner, reads files, or attacks the kernel": (
         _SYSTEM_CALLS + "test_a_child_connects_to_nothing",
         _SYSTEM_CALLS + "test_a_child_opens_nothing",
         _SYSTEM_CALLS + "test_calls_of_a_child",
@@ -96,13 +109,16 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _TEMPLATE + "test_fresh_children_draw_other_numbers",
         _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
     ),
-    "3.8 a program sends a secret somewhere else": (_RUNNER + "test_a_secret_goes_to_the_hosts_of_its_grant_alone",),
+    "3.8 a program sends a secret somewhere else": (
+        _RUNNER + "test_a_secret_goes_to_the_hosts_of_its_grant_alone",
+    ),
     "3.8 a name leads into the runner's network, at once or the second time": (
         _OUTBOUND + "test_a_name_that_leads_inward",
         _OUTBOUND + "test_a_name_that_leads_elsewhere_the_second_time",
         _OUTBOUND + "test_a_redirect_is_an_answer",
     ),
-    "3.8 the operator answers in a service's name: the network, the resolver and the clock are theirs": (
+    "3.8 the operator answers in a service's name: the network, the resolver and the clock "
+    "are theirs": (
         _OUTBOUND + "test_a_certificate_for_another_name",
         "sealspace/cli/test_runner_serve.py::test_loopback_is_for_a_simulated_domain_alone",
     ),
@@ -110,7 +126,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _OUTBOUND + "test_bodies_are_bounded",
         _OUTBOUND + "test_a_request_has_a_time_of_its_own",
     ),
-    "3.8 an owner, or whoever may write its secrets, passes a value of its own for one that nobody has seen": (
+    "3.8 an owner, or whoever may write its secrets, passes a value of its own for one that "
+    "nobody has seen": (
         _GENERATED + "test_what_was_not_made_here_is_not_delivered",
         "tee_backend/runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
     ),
@@ -125,7 +142,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 the owner opens a generated secret in person": (
         _GENERATED + "test_the_owner_may_lift_the_policy_and_a_receipt_shows_it",
     ),
-    "3.8 a private program runs for those who know its hash, or runs on after its share was revoked": (
+    "3.8 a private program runs for those who know its hash, or runs on after its share was "
+    "revoked": (
         "tee_backend/runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
         "tee_backend/runner/test_private_programs.py::test_a_private_program_is_not_another_project_s",
     ),
@@ -146,9 +164,8 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         "tee_backend/runner/test_api_calls.py::test_refusals_by_status",
     ),
     "3.8 a client asks for the answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
-    "3.8 another process of the runner's user credits accounts, or asks with the operator's right": (
-        "tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",
-    ),
+    "3.8 another process of the runner's user credits accounts, or asks with the operator's "
+    "right": ("tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",),
     "3.8 many owners make keys until no further one is kept": (
         "tee_backend/runner/test_api_calls.py::test_too_many_keys",
     ),
@@ -156,13 +173,21 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
 }
 
 UNHELD_RUNNER_THREATS: dict[str, str] = {
-    "3.8 the operator puts an older journal back, or turns the clock back": "nothing prevents it, as the row says",
-    "3.8 the developer of a followed project publishes a version that gives the secret away": "nothing prevents it, as "
-    "the row says; that it is said before granting is held by a test of the command",
-    "3.8 other code with the runner's DID reads a program that was shared with it": "nothing prevents it, as the "
-    "row says",
+    "3.8 the operator puts an older journal back, or turns the clock back": (
+        "nothing prevents it, as the row says"
+    ),
+    "3.8 the developer of a followed project publishes a version that gives the secret away": (
+        "nothing prevents it, as "
+        "the row says; that it is said before granting is held by a test of the command"
+    ),
+    "3.8 other code with the runner's DID reads a program that was shared with it": (
+        "nothing prevents it, as the row says"
+    ),
     "3.8 a program writes a secret into its answer": "nothing prevents it, as the row says",
-    "3.8 the operator sees who is contacted, when and how much": "nothing prevents it, as the row says",
-    "3.8 calls for projects that do not exist use up what the node answers to one address": "nothing prevents it, as "
-    "the row says",
+    "3.8 the operator sees who is contacted, when and how much": (
+        "nothing prevents it, as the row says"
+    ),
+    "3.8 calls for projects that do not exist use up what the node answers to one address": (
+        "nothing prevents it, as the row says"
+    ),
 }

@@ -11,7 +11,9 @@ from wire_replay import Answer, Request, token_id
 from capabilities.signatures import Ed25519Signer, WalletSigner
 
 # The widely published first development account, and keys of counting bytes (2.6).
-WALLET = WalletSigner(bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"))
+WALLET = WalletSigner(
+    bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+)
 SESSION = Ed25519Signer(bytes(range(32)))
 BOB = Ed25519Signer(bytes(range(32, 64)))
 
@@ -43,7 +45,9 @@ def session_grant() -> str:
         audience=SESSION.did_url,
         grants={
             f"{SPACE}/capabilities/all": ["tinycloud.capabilities/read"],
-            f"{SPACE}/kv": [f"tinycloud.kv/{name}" for name in ("del", "get", "list", "metadata", "put")],
+            f"{SPACE}/kv": [
+                f"tinycloud.kv/{name}" for name in ("del", "get", "list", "metadata", "put")
+            ],
         },
         nonce="sessnonce0001",
         issued_at="2026-01-02T03:04:05.000Z",
@@ -85,10 +89,14 @@ def bob_call(action: str, path: str) -> str:
     return call(BOB, f"tinycloud.{action}", SPACE + path, proofs=[BOB_GRANT])
 
 
-async def post(node: ReplayNode, path: str, token: str, *headers: tuple[str, str], body: bytes | None = None) -> Answer:
+async def post(
+    node: ReplayNode, path: str, token: str, *headers: tuple[str, str], body: bytes | None = None
+) -> Answer:
     """Send one authorised request."""
     node.clock.time = NOW
-    return await node.connection.send(Request("POST", path, (("authorization", token), *headers), body))
+    return await node.connection.send(
+        Request("POST", path, (("authorization", token), *headers), body)
+    )
 
 
 async def signed_in(node: ReplayNode) -> None:
@@ -99,7 +107,8 @@ async def signed_in(node: ReplayNode) -> None:
 
 
 def test_documented_grants_are_minted_byte_for_byte() -> None:
-    """The encoders make the host, session and recipient grants with the ids that the document states."""
+    """The encoders make the host, session and recipient grants with the ids that the document
+    states."""
     assert token_id(host_grant()) == HOST_GRANT
     assert token_id(session_grant()) == SESSION_GRANT
     assert token_id(bob_grant()) == BOB_GRANT
@@ -107,13 +116,16 @@ def test_documented_grants_are_minted_byte_for_byte() -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_sign_in_hosts_the_space(replay_nodes: ReplayNodes) -> None:
-    """A session's grant is skipped until the wallet has hosted the space with the node's own key for it."""
+    """A session's grant is skipped until the wallet has hosted the space with the node's own key
+    for it."""
     node = await replay_nodes.new_node()
     node.clock.time = NOW
     info = await node.connection.send(Request("GET", "/info", (), None))
     assert b'"protocol":1' in info.body.replace(b" ", b"")
     first = await post(node, "/delegate", session_grant())
-    assert first.body == f'{{"cid":"{SESSION_GRANT}","activated":[],"skipped":["{SPACE}"]}}'.encode()
+    assert (
+        first.body == f'{{"cid":"{SESSION_GRANT}","activated":[],"skipped":["{SPACE}"]}}'.encode()
+    )
     place = SPACE.replace(":", "%3A")
     peer = await node.connection.send(Request("GET", f"/peer/generate/{place}", (), None))
     assert peer.body == HOST_DID.encode()
@@ -121,12 +133,15 @@ async def test_sign_in_hosts_the_space(replay_nodes: ReplayNodes) -> None:
     assert hosted.body == f'{{"cid":"{HOST_GRANT}","activated":["{SPACE}"],"skipped":[]}}'.encode()
     # Q6: a repeat tells the true lists.
     again = await post(node, "/delegate", session_grant())
-    assert again.body == f'{{"cid":"{SESSION_GRANT}","activated":["{SPACE}"],"skipped":[]}}'.encode()
+    assert (
+        again.body == f'{{"cid":"{SESSION_GRANT}","activated":["{SPACE}"],"skipped":[]}}'.encode()
+    )
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_value_is_put_read_listed_and_deleted(replay_nodes: ReplayNodes) -> None:
-    """A session puts, reads, lists and deletes a value; a token works once; a condition that fails changes nothing."""
+    """A session puts, reads, lists and deletes a value; a token works once; a condition that fails
+    changes nothing."""
     node = await replay_nodes.new_node()
     await signed_in(node)
     put = session_call("kv/put", "/kv/hello.txt")
@@ -149,7 +164,10 @@ async def test_a_value_is_put_read_listed_and_deleted(replay_nodes: ReplayNodes)
     listed = await post(node, "/invoke", session_call("kv/list", "/kv/"))
     assert (listed.body, listed.header("x-tinycloud-truncated")) == (b'["hello.txt"]', "false")
     sql = await post(node, "/invoke", session_call("sql/read", "/sql/db"), body=b"{}")
-    assert (sql.status, sql.body.decode()) == (401, f"Unauthorized Action: {SPACE}/sql/db / tinycloud.sql/read")
+    assert (sql.status, sql.body.decode()) == (
+        401,
+        f"Unauthorized Action: {SPACE}/sql/db / tinycloud.sql/read",
+    )
 
     gone = await post(node, "/invoke", session_call("kv/del", "/kv/hello.txt"))
     assert (gone.status, gone.header("etag")) == (200, HELLO)
@@ -162,11 +180,14 @@ async def test_a_value_is_put_read_listed_and_deleted(replay_nodes: ReplayNodes)
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_grant_to_another_client_holds_until_revoked(replay_nodes: ReplayNodes) -> None:
-    """A recipient may do what he was granted and no more, and nothing once the granting key has revoked it."""
+    """A recipient may do what he was granted and no more, and nothing once the granting key has
+    revoked it."""
     node = await replay_nodes.new_node()
     await signed_in(node)
     registered = await post(node, "/delegate", bob_grant())
-    assert registered.body == f'{{"cid":"{BOB_GRANT}","activated":["{SPACE}"],"skipped":[]}}'.encode()
+    assert (
+        registered.body == f'{{"cid":"{BOB_GRANT}","activated":["{SPACE}"],"skipped":[]}}'.encode()
+    )
     stored = await post(node, "/invoke", session_call("kv/put", "/kv/shared/x"), body=b"for Bob")
     assert stored.status == 200
 
@@ -183,7 +204,12 @@ async def test_a_grant_to_another_client_holds_until_revoked(replay_nodes: Repla
     # W21: the session's grant lacks the control ability, so citing it does not help.
     citing = call(SESSION, "tinycloud.delegation/revoke", target, proofs=[SESSION_GRANT])
     assert (await post(node, "/revoke", citing)).body == b"Unauthorized Revoker"
-    revoked = await post(node, "/revoke", call(SESSION, "tinycloud.delegation/revoke", target, proofs=[]))
-    assert (revoked.status, revoked.body) == (200, f'{{"revoked":true,"cid":"{BOB_GRANT}"}}'.encode())
+    revoked = await post(
+        node, "/revoke", call(SESSION, "tinycloud.delegation/revoke", target, proofs=[])
+    )
+    assert (revoked.status, revoked.body) == (
+        200,
+        f'{{"revoked":true,"cid":"{BOB_GRANT}"}}'.encode(),
+    )
     late = await post(node, "/invoke", bob_call("kv/get", "/kv/shared/x"))
     assert (late.status, late.body.decode()) == (401, f"delegation-revoked: {BOB_GRANT}")

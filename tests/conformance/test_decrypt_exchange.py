@@ -1,7 +1,7 @@
 """A decrypt exchange with known bytes (enc 2.7), and its matrix of refusals, over HTTP.
 
-The node holds a root secret and a network key that stand still, so that a wrap made elsewhere opens; the tokens are
-fresh, since recorded ones are expired.
+The node holds a root secret and a network key that stand still, so that a wrap made elsewhere
+opens; the tokens are fresh, since recorded ones are expired.
 """
 
 import base64
@@ -27,7 +27,9 @@ NODE_DID = "did:key:z6MkrTtdPR2vyCnytuChTWGCzKqhUTZywQu7wHH3LvEjHKzf"
 WALLET = WalletSigner((1).to_bytes(32, "big"))
 SESSION = Ed25519Signer(b"\x41" * 32)
 STRANGER = Ed25519Signer(b"\x42" * 32)
-NETWORK = "urn:tinycloud:encryption:did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:default"
+NETWORK = (
+    "urn:tinycloud:encryption:did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:default"
+)
 LOWER_NETWORK = NETWORK.replace(
     "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf", "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
 )
@@ -78,7 +80,10 @@ def wallet_to(audience: str, grants: dict[str, list[str]]) -> str:
 SESSION_GRANT = wallet_to(
     SESSION.did_url,
     {
-        network: [f"tinycloud.encryption/{name}" for name in ("decrypt", "network.create", "network.revoke")]
+        network: [
+            f"tinycloud.encryption/{name}"
+            for name in ("decrypt", "network.create", "network.revoke")
+        ]
         for network in (NETWORK, OTHER_NETWORK, REVOKED_NETWORK, UNKNOWN_NETWORK)
     },
 )
@@ -128,13 +133,19 @@ class Decrypt:
     def token(self) -> str:
         """The invocation that carries the request."""
         body = self.json_body()
-        facts = {name: body.get(name) for name in _FACT_MEMBERS} | {"bodyHash": text_hash(body)} | (self.facts or {})
+        facts = (
+            {name: body.get(name) for name in _FACT_MEMBERS}
+            | {"bodyHash": text_hash(body)}
+            | (self.facts or {})
+        )
         token = key_token(
             self.signer,
             audience=self.audience,
             grants=dict.fromkeys((self.network, *self.more_networks), self.abilities),
             expires_at=NOW + self.expires_in_s,
-            proofs=[proof if proof.startswith("bafkr4i") else token_id(proof) for proof in self.proofs],
+            proofs=[
+                proof if proof.startswith("bafkr4i") else token_id(proof) for proof in self.proofs
+            ],
             nonce=nonce(),
             facts=[] if self.facts is None else [facts],
         )
@@ -145,7 +156,9 @@ class Decrypt:
         place = quote(self.path_network or self.network, safe="")
         path = "/invoke" if route == "invoke" else f"/encryption/networks/{place}/decrypt"
         text = canonical(self.json_body()) if self.body_text is None else self.body_text
-        return Request("POST", path, (("authorization", token), ("content-type", "application/json")), text)
+        return Request(
+            "POST", path, (("authorization", token), ("content-type", "application/json")), text
+        )
 
 
 _FACT_MEMBERS = (
@@ -176,11 +189,21 @@ def altered_wrap(offset: int, value: int | None = None) -> str:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def node(replay_nodes: ReplayNodes) -> AsyncIterator[ReplayNode]:
-    """A node with the documented secret and network, one revoked network, and every grant registered."""
+    """A node with the documented secret and network, one revoked network, and every grant
+    registered."""
     node = await replay_nodes.new_node(secret=ROOT_SECRET)
     node.clock.time = NOW
-    for grant in (SESSION_GRANT, STRANGER_GRANT, CREATE_ONLY_GRANT, WILDCARD_GRANT, PREFIX_GRANT, REVOKED_GRANT):
-        answer = await node.connection.send(Request("POST", "/delegate", (("authorization", grant),), None))
+    for grant in (
+        SESSION_GRANT,
+        STRANGER_GRANT,
+        CREATE_ONLY_GRANT,
+        WILDCARD_GRANT,
+        PREFIX_GRANT,
+        REVOKED_GRANT,
+    ):
+        answer = await node.connection.send(
+            Request("POST", "/delegate", (("authorization", grant),), None)
+        )
         assert answer.status == 200, answer.body
     for name in ("default", "other", "revoked"):
         node.entropy.lay_ready(NETWORK_KEY)
@@ -188,10 +211,16 @@ async def node(replay_nodes: ReplayNodes) -> AsyncIterator[ReplayNode]:
         assert answer.status == 200, answer.body
         assert json.loads(answer.body)["descriptor"]["publicEncryptionKey"] == NETWORK_PUBLIC_KEY
     place = quote(REVOKED_NETWORK, safe="")
-    assert (await administrate(node, "revoked", "revoke", f"/encryption/networks/{place}/revoke")).status == 204
+    assert (
+        await administrate(node, "revoked", "revoke", f"/encryption/networks/{place}/revoke")
+    ).status == 204
     target = {f"urn:cid:{token_id(REVOKED_GRANT)}": ["tinycloud.delegation/revoke"]}
-    revocation = key_token(SESSION, audience=NODE_DID, grants=target, expires_at=NOW + 60, nonce=nonce())
-    answer = await node.connection.send(Request("POST", "/revoke", (("authorization", revocation),), None))
+    revocation = key_token(
+        SESSION, audience=NODE_DID, grants=target, expires_at=NOW + 60, nonce=nonce()
+    )
+    answer = await node.connection.send(
+        Request("POST", "/revoke", (("authorization", revocation),), None)
+    )
     assert answer.status == 200, answer.body
     yield node
 
@@ -200,7 +229,9 @@ async def administrate(node: ReplayNode, name: str, verb: str, path: str) -> Ans
     """Create or revoke a network of the owner by the session key."""
     network = NETWORK.replace(":default", f":{name}")
     owner = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
-    body = {"name": name, "ownerDid": owner, "threshold": {"n": 1, "t": 1}} if verb == "create" else {}
+    body = (
+        {"name": name, "ownerDid": owner, "threshold": {"n": 1, "t": 1}} if verb == "create" else {}
+    )
     facts: dict[str, Json] = {
         "type": "tinycloud.encryption.network-admin/v1",
         "targetNode": NODE_DID,
@@ -221,25 +252,37 @@ async def administrate(node: ReplayNode, name: str, verb: str, path: str) -> Ans
     return await node.connection.send(Request("POST", path, headers, canonical(body)))
 
 
-async def ask(node: ReplayNode, decrypt: Decrypt, *, route: str = "route", token: str | None = None) -> Answer:
+async def ask(
+    node: ReplayNode, decrypt: Decrypt, *, route: str = "route", token: str | None = None
+) -> Answer:
     """Send a decrypt request."""
     node.clock.time = NOW
     return await node.connection.send(decrypt.request(route, token or decrypt.token()))
 
 
 def test_documented_hashes() -> None:
-    """Body, key and receiver hash are those of the known exchange, and those of the administration (EN11)."""
+    """Body, key and receiver hash are those of the known exchange, and those of the administration
+    (EN11)."""
     body = Decrypt().json_body()
-    assert body["encryptedSymmetricKeyHash"] == "43c6c73a72c5f2be00ecb65d38dd1f60a089093c80bbe70d7f7fc7fe94066922"
-    assert body["receiverPublicKeyHash"] == "26efd0112c3e668ee4bb3dc749fc81d7bfdfcff7475df35aa69e89261a64ac51"
+    assert (
+        body["encryptedSymmetricKeyHash"]
+        == "43c6c73a72c5f2be00ecb65d38dd1f60a089093c80bbe70d7f7fc7fe94066922"
+    )
+    assert (
+        body["receiverPublicKeyHash"]
+        == "26efd0112c3e668ee4bb3dc749fc81d7bfdfcff7475df35aa69e89261a64ac51"
+    )
     assert text_hash(body) == BODY_HASH
     assert text_hash({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
 @pytest.mark.parametrize("route", ["route", "invoke"])
 @pytest.mark.asyncio(loop_scope="module")
-async def test_documented_request_is_answered_with_the_documented_wrap(node: ReplayNode, route: str) -> None:
-    """With the documented ephemeral scalar and nonce the node wraps byte for byte as documented, signed over it all."""
+async def test_documented_request_is_answered_with_the_documented_wrap(
+    node: ReplayNode, route: str
+) -> None:
+    """With the documented ephemeral scalar and nonce the node wraps byte for byte as documented,
+    signed over it all."""
     decrypt = Decrypt()
     token = decrypt.token()
     node.entropy.lay_ready(b"\x53" * 32, b"\x04" * 12)
@@ -271,9 +314,14 @@ NOT_GRANTED = f"Unauthorized Action: {NETWORK} / tinycloud.encryption/decrypt"
 BAD_BASE64 = "hex decode error: invalid base64"
 KEY_ERROR = "key backend error: "
 
-# What is changed -> the request, and the status and text on the dedicated route. A text that ends in a blank begins it.
+# What is changed -> the request, and the status and text on the dedicated route. A text that ends
+# in a blank begins it.
 MATRIX: dict[str, tuple[Decrypt, int, str]] = {
-    "aud is the session's DID": (Decrypt(audience=SESSION.did), 401, "invocation audience does not match this node"),
+    "aud is the session's DID": (
+        Decrypt(audience=SESSION.did),
+        401,
+        "invocation audience does not match this node",
+    ),
     "signature flipped": (Decrypt(flip_signature=True), 401, "Failed to verify signature"),
     "aud wrong and signature wrong": (
         Decrypt(audience=SESSION.did, flip_signature=True),
@@ -283,13 +331,25 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
     "exp past": (Decrypt(expires_in_s=-1), 401, "Invocation expired or not yet valid"),
     "exp beyond 300 s": (Decrypt(expires_in_s=302), 401, "invocation expired"),
     "no proof": (Decrypt(proofs=()), 401, NO_PARENT),
-    "unknown proof": (Decrypt(proofs=("bafkr4ibxxskb2v2jyxzgfyiwzx3wwopsyo6cpcjthzxmwz4ojmqykhrxjq",)), 401, NO_PARENT),
+    "unknown proof": (
+        Decrypt(proofs=("bafkr4ibxxskb2v2jyxzgfyiwzx3wwopsyo6cpcjthzxmwz4ojmqykhrxjq",)),
+        401,
+        NO_PARENT,
+    ),
     "one proof twice": (Decrypt(proofs=(SESSION_GRANT, SESSION_GRANT)), 401, NO_PARENT),
     "grant to somebody else": (Decrypt(proofs=(STRANGER_GRANT,)), 401, "Unauthorized Invoker"),
     "grant of create only": (Decrypt(proofs=(CREATE_ONLY_GRANT,)), 401, NOT_GRANTED),
     "grant of a wildcard": (Decrypt(proofs=(WILDCARD_GRANT,)), 401, NOT_GRANTED),
-    "grant on a network whose name is a prefix": (Decrypt(proofs=(PREFIX_GRANT,)), 401, NOT_GRANTED),
-    "grant revoked": (Decrypt(proofs=(REVOKED_GRANT,)), 401, f"delegation-revoked: {token_id(REVOKED_GRANT)}"),
+    "grant on a network whose name is a prefix": (
+        Decrypt(proofs=(PREFIX_GRANT,)),
+        401,
+        NOT_GRANTED,
+    ),
+    "grant revoked": (
+        Decrypt(proofs=(REVOKED_GRANT,)),
+        401,
+        f"delegation-revoked: {token_id(REVOKED_GRANT)}",
+    ),
     "no facts": (Decrypt(facts=None), 400, NO_FACTS),
     "facts with a member more": (Decrypt(facts={"x": 1}), 400, NO_FACTS),
     "facts with version 1.0": (Decrypt(facts={"keyVersion": 1.0}), 400, NO_FACTS),
@@ -307,9 +367,18 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
     ),
     "unknown network": (Decrypt(network=UNKNOWN_NETWORK), 404, "network not found"),
     "revoked network": (Decrypt(network=REVOKED_NETWORK), 401, "network has been revoked"),
-    "key version 2": (Decrypt(body={"keyVersion": 2}), 401, "invocation alg / key version does not match network"),
+    "key version 2": (
+        Decrypt(body={"keyVersion": 2}),
+        401,
+        "invocation alg / key version does not match network",
+    ),
     "receiver replaced, its hash not": (
-        Decrypt(body={"receiverPublicKey": NETWORK_PUBLIC_KEY, "receiverPublicKeyHash": text_hash(RECEIVER)}),
+        Decrypt(
+            body={
+                "receiverPublicKey": NETWORK_PUBLIC_KEY,
+                "receiverPublicKeyHash": text_hash(RECEIVER),
+            }
+        ),
         401,
         "invocation hash mismatch: receiverPublicKeyHash",
     ),
@@ -324,7 +393,11 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
         "invocation hash mismatch: bodyHash",
     ),
     "hash of the raw key bytes": (
-        Decrypt(body={"encryptedSymmetricKeyHash": hashlib.sha256(base64.b64decode(WRAPPED)).hexdigest()}),
+        Decrypt(
+            body={
+                "encryptedSymmetricKeyHash": hashlib.sha256(base64.b64decode(WRAPPED)).hexdigest()
+            }
+        ),
         401,
         "invocation hash mismatch: encryptedSymmetricKeyHash",
     ),
@@ -334,16 +407,48 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
         BAD_BASE64,
     ),
     "base64 unpadded": (Decrypt(body={"receiverPublicKey": RECEIVER.rstrip("=")}), 400, BAD_BASE64),
-    "base64 with a line break": (Decrypt(body={"encryptedSymmetricKey": WRAPPED + "\n"}), 400, BAD_BASE64),
-    "base64 with spare bits set": (Decrypt(body={"receiverPublicKey": RECEIVER[:-2] + "p="}), 400, BAD_BASE64),
-    "wrap altered in its ephemeral key": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(0)}), 500, KEY_ERROR),
-    "wrap altered in its nonce": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(33)}), 500, KEY_ERROR),
-    "wrap altered in its ciphertext": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(50)}), 500, KEY_ERROR),
-    "wrap altered in its tag": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(92)}), 500, KEY_ERROR),
+    "base64 with a line break": (
+        Decrypt(body={"encryptedSymmetricKey": WRAPPED + "\n"}),
+        400,
+        BAD_BASE64,
+    ),
+    "base64 with spare bits set": (
+        Decrypt(body={"receiverPublicKey": RECEIVER[:-2] + "p="}),
+        400,
+        BAD_BASE64,
+    ),
+    "wrap altered in its ephemeral key": (
+        Decrypt(body={"encryptedSymmetricKey": altered_wrap(0)}),
+        500,
+        KEY_ERROR,
+    ),
+    "wrap altered in its nonce": (
+        Decrypt(body={"encryptedSymmetricKey": altered_wrap(33)}),
+        500,
+        KEY_ERROR,
+    ),
+    "wrap altered in its ciphertext": (
+        Decrypt(body={"encryptedSymmetricKey": altered_wrap(50)}),
+        500,
+        KEY_ERROR,
+    ),
+    "wrap altered in its tag": (
+        Decrypt(body={"encryptedSymmetricKey": altered_wrap(92)}),
+        500,
+        KEY_ERROR,
+    ),
     # enc-W5, enc-W6, enc-W8: refused like its neighbours.
-    "wrap with another version byte": (Decrypt(body={"encryptedSymmetricKey": altered_wrap(32, 0)}), 500, KEY_ERROR),
+    "wrap with another version byte": (
+        Decrypt(body={"encryptedSymmetricKey": altered_wrap(32, 0)}),
+        500,
+        KEY_ERROR,
+    ),
     "wrap of 32 bytes": (
-        Decrypt(body={"encryptedSymmetricKey": base64.b64encode(base64.b64decode(WRAPPED)[:32]).decode()}),
+        Decrypt(
+            body={
+                "encryptedSymmetricKey": base64.b64encode(base64.b64decode(WRAPPED)[:32]).decode()
+            }
+        ),
         500,
         KEY_ERROR,
     ),
@@ -353,12 +458,22 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
         "key backend error: invalid wrapped key envelope",
     ),
     "wrap of 60 bytes": (
-        Decrypt(body={"encryptedSymmetricKey": base64.b64encode(base64.b64decode(WRAPPED)[:60]).decode()}),
+        Decrypt(
+            body={
+                "encryptedSymmetricKey": base64.b64encode(base64.b64decode(WRAPPED)[:60]).decode()
+            }
+        ),
         500,
         "key backend error: encrypted data too short",
     ),
     "ephemeral key all zero": (
-        Decrypt(body={"encryptedSymmetricKey": base64.b64encode(bytes(32) + base64.b64decode(WRAPPED)[32:]).decode()}),
+        Decrypt(
+            body={
+                "encryptedSymmetricKey": base64.b64encode(
+                    bytes(32) + base64.b64decode(WRAPPED)[32:]
+                ).decode()
+            }
+        ),
         500,
         KEY_ERROR,
     ),
@@ -412,7 +527,8 @@ async def test_refusals_of_the_route(node: ReplayNode, name: str) -> None:
 @pytest.mark.parametrize("name", MATRIX)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_refusals_of_invoke(node: ReplayNode, name: str) -> None:
-    """Each row of the matrix is refused through `/invoke` as 403, but for what admission refuses or ignores (2.7)."""
+    """Each row of the matrix is refused through `/invoke` as 403, but for what admission refuses or
+    ignores (2.7)."""
     decrypt, _, text = MATRIX[name]
     status, text = INVOKE_INSTEAD.get(name, (403, text))
     answer = await ask(node, decrypt, route="invoke")
@@ -439,7 +555,8 @@ async def test_missing_authorization_is_a_problem(node: ReplayNode) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_spelling_of_path_and_body_does_not_matter(node: ReplayNode) -> None:
-    """Another case of the owner's address, blanks, order and a repeated member of the body are all the same request."""
+    """Another case of the owner's address, blanks, order and a repeated member of the body are all
+    the same request."""
     canonical_id = [Decrypt(path_network=LOWER_NETWORK), Decrypt(network=LOWER_NETWORK)]
     for decrypt in canonical_id:
         answer = await ask(node, decrypt)

@@ -1,13 +1,21 @@
 """The comparable form of answers, proved on the recorded answers themselves."""
 
 import pytest
-from wire_replay import SDK_SCENARIOS, load_cases, load_network_keys, load_scenario, normalise, release_fault
+from wire_replay import (
+    SDK_SCENARIOS,
+    load_cases,
+    load_network_keys,
+    load_scenario,
+    normalise,
+    release_fault,
+)
 
 pytestmark = pytest.mark.shared
 
 
 def test_normalised_recorded_answers_are_the_recorded_results() -> None:
-    """Applied to every recorded answer, the normaliser gives exactly the result that the case states."""
+    """Applied to every recorded answer, the normaliser gives exactly the result that the case
+    states."""
     cases = load_cases()
     wrong = [case.name for case in cases if case.result != normalise(case, case.last.answer)]
     assert wrong == []
@@ -16,8 +24,12 @@ def test_normalised_recorded_answers_are_the_recorded_results() -> None:
 
 def test_recorded_releases_keep_what_the_protocol_promises() -> None:
     """The checks of a decrypt answer hold for every recorded one, low-order receiver keys aside."""
-    releases = [case for case in load_cases(["decrypt"]) if b'"wrappedKey"' in case.last.answer.body]
-    faults = {case.name: fault for case in releases if (fault := release_fault(case, case.last.answer))}
+    releases = [
+        case for case in load_cases(["decrypt"]) if b'"wrappedKey"' in case.last.answer.body
+    ]
+    faults = {
+        case.name: fault for case in releases if (fault := release_fault(case, case.last.answer))
+    }
     assert faults == {}
     assert len(releases) > 30
 

@@ -1,4 +1,5 @@
-"""Every recorded case replayed against this node: the same answer, or the difference that is stated for it."""
+"""Every recorded case replayed against this node: the same answer, or the difference that is stated
+for it."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +19,16 @@ from conformance.differences import (
 )
 from conformance.replay_node import ReplayNodes
 from libipld import decode_multibase
-from wire_replay import Answer, Case, Result, hidden_members, hidden_times, load_cases, normalise, release_fault
+from wire_replay import (
+    Answer,
+    Case,
+    Result,
+    hidden_members,
+    hidden_times,
+    load_cases,
+    normalise,
+    release_fault,
+)
 
 from capabilities.tokens import parse_delegation
 
@@ -59,25 +69,34 @@ _TIME_TOLERANCE_S = 1.0
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_case(case: Case, replay_nodes: ReplayNodes) -> None:
-    """The decisive answer of a case equals the recorded one in comparable form, or is the stated difference.
+    """The decisive answer of a case equals the recorded one in comparable form, or is the stated
+    difference.
 
-    What comes first is answered as recorded too, unless the end differs or the case is listed for it.
+    What comes first is answered as recorded too, unless the end differs or the case is listed for
+    it.
     """
     node = await replay_nodes.node_for(case)
     *setup, last = [answer async for answer in node.replay(case.exchanges)]
     check(case, last, DIFFERENCES)
     if case.name not in DIFFERENCES:
-        same = [_comparable(case, answer) for answer in setup] == [normalise(case, e.answer) for e in case.setup]
+        same = [_comparable(case, answer) for answer in setup] == [
+            normalise(case, e.answer) for e in case.setup
+        ]
         assert same == (case.name not in SETUP_DIFFERENCES)
 
 
 def check(case: Case, answer: Answer, differences: Mapping[str, Difference]) -> None:
-    """Assert that an answer is the recorded one, or exactly what the list of differences states for its case."""
+    """Assert that an answer is the recorded one, or exactly what the list of differences states for
+    its case."""
     result = _comparable(case, answer)
     difference = differences.get(case.name)
     if difference is not None:
-        assert (result.status, result.body) == (difference.status, difference.body), difference.reason
-        assert (result.status, result.body) != (case.result.status, case.result.body), "the entry is stale"
+        assert (result.status, result.body) == (difference.status, difference.body), (
+            difference.reason
+        )
+        assert (result.status, result.body) != (case.result.status, case.result.body), (
+            "the entry is stale"
+        )
         return
     if case.name in PARENTS_DIFFERENCES:
         assert_own_parents(answer)
@@ -106,7 +125,8 @@ def _comparable(case: Case, answer: Answer) -> Result:
 
 
 def assert_own_parents(answer: Answer) -> None:
-    """Assert that the delegations of a list name the parents that they cite themselves, as bytes of cids (Q23)."""
+    """Assert that the delegations of a list name the parents that they cite themselves, as bytes of
+    cids (Q23)."""
     for reported in json.loads(answer.body).values():
         cited = parse_delegation(reported["raw"]).parents
         assert [decode_multibase(parent.echo)[1] for parent in cited] == [
@@ -116,7 +136,10 @@ def assert_own_parents(answer: Answer) -> None:
 
 def _without_parents(result: Result) -> Result:
     reported = json.loads(result.body)
-    kept = {cid: {name: item for name, item in one.items() if name != "parents"} for cid, one in reported.items()}
+    kept = {
+        cid: {name: item for name, item in one.items() if name != "parents"}
+        for cid, one in reported.items()
+    }
     return Result(result.status, json.dumps(kept, sort_keys=True), result.headers)
 
 
@@ -128,7 +151,8 @@ def assert_same_times(times: list[tuple[str, float]], recorded: list[tuple[str, 
 
 
 def test_differences_name_cases_and_reasons() -> None:
-    """Every stated difference belongs to a replayed case, gives its reason, and few are still to come."""
+    """Every stated difference belongs to a replayed case, gives its reason, and few are still to
+    come."""
     partial = (SETUP_DIFFERENCES, TIME_DIFFERENCES, PARENTS_DIFFERENCES)
     others = [reason for listed in (*partial, ADDED_HEADERS) for reason in listed.values()]
     stated = [difference.reason for difference in DIFFERENCES.values()]
@@ -139,7 +163,8 @@ def test_differences_name_cases_and_reasons() -> None:
 
 
 def test_each_fault_of_the_recorded_server_has_a_decision() -> None:
-    """A case whose recorded answer is called a fault is answered differently, or the fault is kept for a reason."""
+    """A case whose recorded answer is called a fault is answered differently, or the fault is kept
+    for a reason."""
     faults = {case.name for case in CASES if case.fault}
     assert faults - {*DIFFERENCES, *TIME_DIFFERENCES} == set(KEPT_FAULTS) & faults
     assert set(KEPT_FAULTS) <= faults

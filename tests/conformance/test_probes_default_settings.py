@@ -1,7 +1,8 @@
-"""The recorded cases once more against a node as it starts by default: hosting `auto`, attestation `delegates`.
+"""The recorded cases once more against a node as it starts by default: hosting `auto`, attestation
+`delegates`.
 
-What changes: an owner's spaces are hosted by signing in (store §6), and a key is released only to the owner in
-person or to approved code (RL2, RL5).
+What changes: an owner's spaces are hosted by signing in (store §6), and a key is released only to
+the owner in person or to approved code (RL2, RL5).
 """
 
 import json
@@ -15,7 +16,14 @@ from wire_replay import Answer, Case, normalise
 pytestmark = pytest.mark.shared
 
 # Group -> cases that differ only in that a space is `activated` which was `skipped`.
-HOSTED_BY_SIGNING_IN = {"header": 2, "cacao": 22, "recap": 9, "ucan": 26, "ability": 11, "delegate": 19}
+HOSTED_BY_SIGNING_IN = {
+    "header": 2,
+    "cacao": 22,
+    "recap": 9,
+    "ucan": 26,
+    "ability": 11,
+    "delegate": 19,
+}
 
 _ALL = {**DIFFERENCES, **DEFAULT_SETTINGS_DIFFERENCES}
 
@@ -23,7 +31,8 @@ _ALL = {**DIFFERENCES, **DEFAULT_SETTINGS_DIFFERENCES}
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_group(group: str, default_nodes: ReplayNodes) -> None:
-    """A group's cases are answered as with explicit hosting and no attestation, but for what is listed."""
+    """A group's cases are answered as with explicit hosting and no attestation, but for what is
+    listed."""
     hosted, unexplained = 0, {}
     for case in (case for case in CASES if case.group == group):
         node = await default_nodes.node_for(case)
@@ -41,11 +50,16 @@ async def test_group(group: str, default_nodes: ReplayNodes) -> None:
 
 def _expected(case: Case) -> tuple[int, str]:
     difference: Difference | None = _ALL.get(case.name)
-    return (case.result.status, case.result.body) if difference is None else (difference.status, difference.body)
+    return (
+        (case.result.status, case.result.body)
+        if difference is None
+        else (difference.status, difference.body)
+    )
 
 
 def _only_hosted(case: Case, answer: Answer) -> bool:
-    """Tell whether an answer differs from the expected one in hosted spaces alone, and has more of them."""
+    """Tell whether an answer differs from the expected one in hosted spaces alone, and has more of
+    them."""
     status, body = _expected(case)
     result = normalise(case, answer)
     if result.status != status or result.body == body or not body.startswith('{"activated":'):
@@ -53,13 +67,18 @@ def _only_hosted(case: Case, answer: Answer) -> bool:
     expected, given = json.loads(body), json.loads(result.body)
     return (
         given["cid"] == expected["cid"]
-        and sorted(given["activated"] + given["skipped"]) == sorted(expected["activated"] + expected["skipped"])
+        and sorted(given["activated"] + given["skipped"])
+        == sorted(expected["activated"] + expected["skipped"])
         and set(expected["activated"]) < set(given["activated"])
     )
 
 
 def test_listed_changes_are_changes_of_replayed_cases() -> None:
-    """What is listed for the default settings names replayed cases, and says something else than for the others."""
+    """What is listed for the default settings names replayed cases, and says something else than
+    for the others."""
     names = {case.name for case in CASES}
     assert set(DEFAULT_SETTINGS_DIFFERENCES) <= names
-    assert all(DIFFERENCES.get(name) != difference for name, difference in DEFAULT_SETTINGS_DIFFERENCES.items())
+    assert all(
+        DIFFERENCES.get(name) != difference
+        for name, difference in DEFAULT_SETTINGS_DIFFERENCES.items()
+    )

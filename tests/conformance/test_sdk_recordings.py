@@ -1,8 +1,8 @@
 """What TinyCloud's JavaScript SDK sent, answered by this node as the recorded server answered it.
 
-Each scenario is replayed alone, in order, as the recorded server hosted and with the settings of a node by default.
-Where this node departs, the departure has a reason and is counted: one that no longer happens fails the replay as a new
-one does.
+Each scenario is replayed alone, in order, as the recorded server hosted and with the settings of a
+node by default. Where this node departs, the departure has a reason and is counted: one that no
+longer happens fails the replay as a new one does.
 """
 
 import json
@@ -36,8 +36,8 @@ DEPARTURES: dict[str, dict[str, int]] = {
     "vault": {OWN_INFORMATION: 1, "Q6": 2, NO_KEY: 2, ACCOUNT_BEFORE: 1},
 }
 
-# With the settings a node has by default these come on top. Releases are none of them: here only the owner in person
-# asks for keys.
+# With the settings a node has by default these come on top. Releases are none of them: here only
+# the owner in person asks for keys.
 DEFAULT_SETTINGS_DEPARTURES: dict[str, dict[str, int]] = {
     "surface": {},
     "signin": {HOSTED: 4},
@@ -53,38 +53,51 @@ DEFAULT_SETTINGS_DEPARTURES: dict[str, dict[str, int]] = {
 @pytest.mark.parametrize("scenario", DEPARTURES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_scenario(scenario: str, replay_nodes: ReplayNodes) -> None:
-    """Every exchange of a scenario is answered as recorded, or departs for a reason that is listed."""
+    """Every exchange of a scenario is answered as recorded, or departs for a reason that is
+    listed."""
     assert await departures(await replay_nodes.new_node(), scenario) == DEPARTURES[scenario]
 
 
 @pytest.mark.parametrize("scenario", DEPARTURES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_scenario_with_default_settings(scenario: str, default_nodes: ReplayNodes) -> None:
-    """With hosting `auto` and attestation `delegates` a scenario departs in hosting alone from how it does without."""
+    """With hosting `auto` and attestation `delegates` a scenario departs in hosting alone from how
+    it does without."""
     expected = {**DEPARTURES[scenario], **DEFAULT_SETTINGS_DEPARTURES[scenario]}
     assert await departures(await default_nodes.new_node(), scenario) == expected
 
 
-# Scenario -> how many keys its recorded server gave out, and how many of them again for a used token (I20).
+# Scenario -> how many keys its recorded server gave out, and how many of them again for a used
+# token (I20).
 RELEASES = {"encryption": (5, 1), "secrets": (7, 0), "vault": (2, 0)}
 
 
 @pytest.mark.parametrize("scenario", RELEASES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_recorded_releases_pass_the_gate(scenario: str, default_nodes: ReplayNodes) -> None:
-    """With attestation `delegates` no recorded release is refused: who asked is the owner in person (IP2)."""
+    """With attestation `delegates` no recorded release is refused: who asked is the owner in person
+    (IP2)."""
     node, exchanges = await default_nodes.new_node(), load_scenario(scenario)
     answers = [answer async for answer in node.replay(exchanges)]
     assert [answer.body for answer in answers if b"release refused" in answer.body] == []
-    given = [answer for one, answer in zip(exchanges, answers, strict=True) if b'"wrappedKey"' in one.answer.body]
-    opened = sum(answer.body.startswith(_KEY_FAILURE) for answer in given)  # passed the gate: the key is not recorded
+    given = [
+        answer
+        for one, answer in zip(exchanges, answers, strict=True)
+        if b'"wrappedKey"' in one.answer.body
+    ]
+    # passed the gate: the key is not recorded
+    opened = sum(answer.body.startswith(_KEY_FAILURE) for answer in given)
     print(f"{scenario}: {opened} recorded releases pass the gate")
-    assert RELEASES[scenario] == (opened, sum(answer.body == b"duplicate invocation" for answer in given))
+    assert RELEASES[scenario] == (
+        opened,
+        sum(answer.body == b"duplicate invocation" for answer in given),
+    )
     assert sum(RELEASES[scenario]) == len(given)
 
 
 async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
-    """Replay a scenario and count the exchanges that depart, by reason; those without one fail at once."""
+    """Replay a scenario and count the exchanges that depart, by reason; those without one fail at
+    once."""
     exchanges = load_scenario(scenario)
     names = _token_names(exchanges)
     first_answers: dict[str, Answer] = {}
@@ -97,7 +110,9 @@ async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
             reason = _reason(exchange, answer, first_answers)
             found[reason] += 1
             if reason == UNEXPLAINED:
-                unexplained.append((exchange.number, comparable(exchange.answer, names), comparable(answer, names)))
+                unexplained.append(
+                    (exchange.number, comparable(exchange.answer, names), comparable(answer, names))
+                )
         if exchange.request.path == "/delegate":
             first_answers.setdefault(exchange.request.token or "", answer)
     assert unexplained == []
@@ -106,16 +121,24 @@ async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
 
 def _token_names(exchanges: Iterable[Exchange]) -> list[tuple[str, str]]:
     """The ids of the tokens, so that answers are compared by which token they name."""
-    tokens = dict.fromkeys(token for exchange in exchanges if (token := exchange.request.token) is not None)
+    tokens = dict.fromkeys(
+        token for exchange in exchanges if (token := exchange.request.token) is not None
+    )
     return [(token_id(token), f"{{cid{number}}}") for number, token in enumerate(tokens, 1)]
 
 
 def _reason(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> str:
-    return next((reason for reason, holds in REASONS.items() if holds(exchange, answer, first_answers)), UNEXPLAINED)
+    return next(
+        (reason for reason, holds in REASONS.items() if holds(exchange, answer, first_answers)),
+        UNEXPLAINED,
+    )
 
 
-def _tells_true_lists(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """Q6: a grant posted again is answered with the spaces it mentions, and what was hosted stays hosted."""
+def _tells_true_lists(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
+    """Q6: a grant posted again is answered with the spaces it mentions, and what was hosted stays
+    hosted."""
     first = first_answers.get(exchange.request.token or "")
     if first is None or exchange.request.path != "/delegate" or answer.status != 200:
         return False
@@ -133,20 +156,37 @@ def _names_itself(exchange: Exchange, answer: Answer, first_answers: Mapping[str
         return False
     ours, recorded = json.loads(answer.body), json.loads(exchange.answer.body)
     own = {"version", "features", *(set(ours) - set(recorded))}
-    return {k: v for k, v in ours.items() if k not in own} == {k: v for k, v in recorded.items() if k not in own}
+    return {k: v for k, v in ours.items() if k not in own} == {
+        k: v for k, v in recorded.items() if k not in own
+    }
 
 
-def _has_no_recorded_key(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """The network's private key is not recorded: everything up to opening the wrapped key has passed."""
-    return b'"wrappedKey"' in exchange.answer.body and answer.status == 500 and answer.body.startswith(_KEY_FAILURE)
+def _has_no_recorded_key(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
+    """The network's private key is not recorded: everything up to opening the wrapped key has
+    passed."""
+    return (
+        b'"wrappedKey"' in exchange.answer.body
+        and answer.status == 500
+        and answer.body.startswith(_KEY_FAILURE)
+    )
 
 
-def _came_from_before(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+def _came_from_before(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
     """A late call of the account before, whose grants were never posted here."""
-    return not first_answers and exchange.answer.status == 401 and answer.body == b"Cannot find parent delegation"
+    return (
+        not first_answers
+        and exchange.answer.status == 401
+        and answer.body == b"Cannot find parent delegation"
+    )
 
 
-def _authorises_first(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+def _authorises_first(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
     """Q5: a write that is not granted is refused before it is told whether the space is hosted."""
     return (
         (exchange.answer.status, exchange.answer.body) == (404, b"Space not found")
@@ -155,12 +195,19 @@ def _authorises_first(exchange: Exchange, answer: Answer, first_answers: Mapping
     )
 
 
-def _takes_a_token_once(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+def _takes_a_token_once(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
     """A token is used up on the dedicated decrypt route as on `/invoke`."""
-    return (answer.status, answer.body) == (409, b"duplicate invocation") and exchange.request.path.endswith("/decrypt")
+    return (answer.status, answer.body) == (
+        409,
+        b"duplicate invocation",
+    ) and exchange.request.path.endswith("/decrypt")
 
 
-def _hosts_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+def _hosts_by_signing_in(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
     """A sign-in activates what was skipped, so that a later put finds its space."""
     if exchange.request.path != "/delegate":
         recorded = (exchange.answer.status, exchange.answer.body)
@@ -173,14 +220,21 @@ def _hosts_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapp
     )
 
 
-def _made_network_by_signing_in(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
+def _made_network_by_signing_in(
+    exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
+) -> bool:
     """The owner's default network is there before it is asked for."""
     recorded = (exchange.answer.status, exchange.answer.body)
-    return recorded == (404, b"network not found") and answer.status == 200 and b":default" in answer.body
+    return (
+        recorded == (404, b"network not found")
+        and answer.status == 200
+        and b":default" in answer.body
+    )
 
 
 def _goes_on(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """Q1: the page behind a cursor lies strictly after the page that gave it, which was answered again."""
+    """Q1: the page behind a cursor lies strictly after the page that gave it, which was answered
+    again."""
     names = [name for name, _ in exchange.request.headers]
     if "x-tinycloud-cursor" not in names or answer.status != 200:
         return False
@@ -190,9 +244,13 @@ def _goes_on(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Ans
 
 def _is_sandboxed(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
     """A signed value is what was recorded, with one header more."""
-    kept = tuple((name, value) for name, value in answer.headers if name != "content-security-policy")
+    kept = tuple(
+        (name, value) for name, value in answer.headers if name != "content-security-policy"
+    )
     bare = Answer(answer.status, kept, answer.body)
-    return exchange.request.path.startswith("/signed/kv/") and comparable(bare) == comparable(exchange.answer)
+    return exchange.request.path.startswith("/signed/kv/") and comparable(bare) == comparable(
+        exchange.answer
+    )
 
 
 _KEY_FAILURE = b"key backend error: "

@@ -1,4 +1,5 @@
-"""Which of the wallet tokens that TinyCloud's JavaScript SDK posted make their key the owner in person (IP2, J4)."""
+"""Which of the wallet tokens that TinyCloud's JavaScript SDK posted make their key the owner in
+person (IP2, J4)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,19 +46,27 @@ class Token:
         """As a node keeps it that got it at once; what it cites is not recorded and not needed."""
         token = self.delegation
         own = Ancestor(token.content_key, token.cid)
-        return Registered(token, (own,), token.not_before, token.expires_at, (), registered_at=self.signed_at)
+        return Registered(
+            token, (own,), token.not_before, token.expires_at, (), registered_at=self.signed_at
+        )
 
 
 def recorded() -> list[Token]:
     """Every token, with its signature checked."""
     return [
-        Token(row["kind"], row["decrypt"], row["scenario"], verify_delegation(parse_delegation(row["authorization"])))
+        Token(
+            row["kind"],
+            row["decrypt"],
+            row["scenario"],
+            verify_delegation(parse_delegation(row["authorization"])),
+        )
         for row in json_lines(shared_vectors("wire/sign-ins.jsonl"))
     ]
 
 
 def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | None = None) -> bool:
-    """Whether the key that a token is for is its signer in person, by this token and others that stand."""
+    """Whether the key that a token is for is its signer in person, by this token and others that
+    stand."""
     links = [token.link, *(other.link for other in others)]
     facts = AuthorityFacts(
         owner=token.delegation.delegator,
@@ -72,11 +81,14 @@ def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | Non
 
 
 def test_recorded_tokens_are_in_person_as_their_kind_says() -> None:
-    """A sign-in, and a later grant to the same session, is the owner in person; what is taken up or hosts is nobody."""
+    """A sign-in, and a later grant to the same session, is the owner in person; what is taken up or
+    hosts is nobody."""
     tokens = recorded()
     found = Counter[tuple[str, bool]]()
     for token in tokens:
-        others = [other for other in tokens if other is not token and other.scenario == token.scenario]
+        others = [
+            other for other in tokens if other is not token and other.scenario == token.scenario
+        ]
         found[token.kind, is_in_person(token, others)] += 1
     for (kind, in_person), count in sorted(found.items()):
         print(f"{count:3} {kind}: {'in person' if in_person else 'not in person'}")
@@ -85,13 +97,15 @@ def test_recorded_tokens_are_in_person_as_their_kind_says() -> None:
 
 
 def test_recorded_sign_ins_stand_by_themselves() -> None:
-    """A sign-in needs no other; a later grant, which reads no capabilities, is nobody in person without one."""
+    """A sign-in needs no other; a later grant, which reads no capabilities, is nobody in person
+    without one."""
     for token in recorded():
         assert is_in_person(token) is (token.kind == "sign-in")
 
 
 def test_recorded_sign_ins_end_with_themselves() -> None:
-    """A sign-in that has ended stands no more, and one that says that it is signed in six minutes does not yet."""
+    """A sign-in that has ended stands no more, and one that says that it is signed in six minutes
+    does not yet."""
     sign_ins = [token for token in recorded() if token.kind == "sign-in"]
     assert sign_ins
     for token in sign_ins:

@@ -1,7 +1,8 @@
 """Which tests hold the rows of the threat model's tables: for `pages/conformance_page.py`.
 
-A row is named by its section and the words of its threat, a test is `file::name`, seen from `tests/`. A row that no
-test of this repository can hold says why. A row of the page that is in neither table fails a test.
+A row is named by its section and the words of its threat, a test is `file::name`, seen from
+`tests/`. A row that no test of this repository can hold says why. A row of the page that is in
+neither table fails a test.
 """
 
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS
@@ -46,7 +47,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "capabilities/test_issuers.py::test_K8_key_in_the_header_does_not_speak_for_another",
         "capabilities/test_wycheproof.py::test_Q33_K8_K9_json_web_signatures",
     ),
-    "3.1 network DID makes the node fetch something (Q34)": ("capabilities/test_issuers.py::test_K9_any_issuer",),
+    "3.1 network DID makes the node fetch something (Q34)": (
+        "capabilities/test_issuers.py::test_K9_any_issuer",
+    ),
     "3.1 parser differences: repeated members, arrays for objects, long integers": (
         "capabilities/test_ucan.py::test_T7_repeated_known_member_is_refused",
         "capabilities/test_recap.py::test_S4_T7_repeated_members_are_refused",
@@ -83,7 +86,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.1 a policy in another case, or deeper in the facts, is ignored": (
         _CONDITIONS + "test_a_policy_that_nobody_would_read_is_refused",
     ),
-    "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of what is canonical": (
+    "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of "
+    "what is canonical": (
         _TOKENS + "test_C1_a_signature_that_reads_as_a_cid",
         "capabilities/test_cacao.py::test_C1_every_signature_there_and_back",
         "capabilities/test_strict_base64.py::test_the_standard_library_agrees",
@@ -175,8 +179,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_browsers.py::test_a_page_of_any_origin_calls_what_the_sdk_calls",
         "node/http/test_routes.py::test_options",
     ),
-    "3.2 memory and connections without a token: request heads that never end, pipelined requests behind "
-    "unread answers": (
+    "3.2 memory and connections without a token: request heads that never end, pipelined "
+    "requests behind unread answers": (
         "attacks/test_connections.py::test_heads_behind_an_unread_answer_take_no_memory",
         "node/http/test_listener.py::test_a_head_that_does_not_end_is_given_up",
         "node/http/test_listener.py::test_a_client_that_takes_nothing_of_an_answer_is_given_up",
@@ -249,8 +253,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MIGRATION + "test_folder_that_was_moved_is_no_store_any_more",
         _MIGRATION + "test_database_that_was_moved_is_no_store_any_more",
     ),
-    "3.3 a delegation that an earlier version registered, and this one would refuse, breaks an owner's lists "
-    "and revocations": (
+    "3.3 a delegation that an earlier version registered, and this one would refuse, breaks "
+    "an owner's lists and revocations": (
         "attacks/test_former_texts.py::test_an_outsider_s_text_bars_no_list",
         "attacks/test_former_texts.py::test_a_former_grant_is_used_and_revoked",
     ),
@@ -290,8 +294,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _ATTESTING + "test_collateral_of_the_caller_is_not_taken",
         "node/collateral/test_intake.py::test_older_does_not_replace_newer",
     ),
-    "3.4 a mirror, or an attacker in its place, supplies a PCK list that the authority never signed, and no "
-    "quote verifies": (
+    "3.4 a mirror, or an attacker in its place, supplies a PCK list that the authority never "
+    "signed, and no quote verifies": (
         _COLLATERAL + "test_a_forged_list_does_not_replace_the_authority_s_own",
         _COLLATERAL + "test_a_forged_list_gives_way_to_a_genuine_one",
     ),
@@ -316,9 +320,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _WITHDRAWALS + "test_a_withdrawn_session_changes_nothing_more",
         _WITHDRAWALS + "test_withdrawn_before_a_policy_is_written",
     ),
-    "3.4 an application that was withdrawn by its compose hash attests again without the event log": (
-        _WITHDRAWALS + "test_a_withdrawn_application_leaves_its_log_out",
-    ),
+    "3.4 an application that was withdrawn by its compose hash attests again without the "
+    "event log": (_WITHDRAWALS + "test_a_withdrawn_application_leaves_its_log_out",),
     "3.4 receipts, documents and audit entries fill the store": (
         _RECEIPTS + "test_documents_stay_when_evidence_is_renewed",
         _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
@@ -331,7 +334,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.4 keys of networks, or content keys, read out of a worker's memory later": (
         "encryption_network/test_release.py::test_no_key_stays_behind",
     ),
-    "3.4 platforms linked through their ids": ("tee_backend/test_examine.py::test_no_machine_identity",),
+    "3.4 platforms linked through their ids": (
+        "tee_backend/test_examine.py::test_no_machine_identity",
+    ),
     "3.4 nonces of network administration fill the store": (
         _NONCES + "test_a_nonce_is_forgotten",
         _NONCES + "test_a_token_that_lives_long_does_nothing_twice",
@@ -343,7 +348,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "spec/test_network_rules.py::test_challenges",
         "node/collateral/test_quotes.py::test_junk_makes_the_next_one_wait",
     ),
-    "3.4 a genuine TEE with any code": (_RELEASE + "test_a_genuine_quote_without_approval_opens_nothing",),
+    "3.4 a genuine TEE with any code": (
+        _RELEASE + "test_a_genuine_quote_without_approval_opens_nothing",
+    ),
     "3.4 a grant with measurements counts as a person, and opens without evidence": (
         _IN_PERSON + "test_measurements_bind_a_backend_that_also_reads_capabilities",
         _IN_PERSON + "test_a_harmless_grant_does_not_lift_measurements",
@@ -365,7 +372,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _RELEASE + "test_a_delegate_can_only_narrow",
         "encryption_network/test_gate_properties.py::test_a_further_policy_never_releases",
     ),
-    "3.4 old evidence after a policy was narrowed": (_RACES + "test_a_policy_tightened_before_the_commit",),
+    "3.4 old evidence after a policy was narrowed": (
+        _RACES + "test_a_policy_tightened_before_the_commit",
+    ),
     # --- client and backend
     "3.5 a relay answers for the node that it could not judge a backend, or that it could (AT59)": (
         "sealspace/cli/test_owner_commands.py::test_no_grant_that_the_node_could_not_judge",
@@ -399,7 +408,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "sealspace/test_listing.py::test_a_list_has_an_end",
         "sealspace/test_lying_node.py::test_receipts_that_are_no_page_or_do_not_advance",
     ),
-    "3.5 a node in a TEE whose operator kept the root secret": (_NODE_EVIDENCE + "test_who_has_the_secret",),
+    "3.5 a node in a TEE whose operator kept the root secret": (
+        _NODE_EVIDENCE + "test_who_has_the_secret",
+    ),
     "3.5 requests for the node's own quote keep its platform busy": (
         "node/platform/test_node_evidence.py::test_a_rate_for_each_client",
         "node/platform/test_node_evidence.py::test_a_slow_platform",
@@ -452,14 +463,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/inside/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
         "tee_backend/test_held_grants.py::test_what_was_read_stays",
     ),
-    "3.5 another delegate of an owner delegates to a backend, with conditions or revoked, so that its grant "
-    "is cited in place of the owner's": (
+    "3.5 another delegate of an owner delegates to a backend, with conditions or revoked, so "
+    "that its grant is cited in place of the owner's": (
         "attacks/test_held_grants.py::test_another_delegate_s_grant_hides_none",
         "attacks/test_held_grants.py::test_evidence_is_renewed_under_a_grant_that_stands",
         "attacks/test_held_grants.py::test_grants_that_arrive_together_are_all_held",
     ),
-    "3.5 an owner's envelope is stored as another owner's secret, or sent in its place by a relay, for a "
-    "backend of both to open": (
+    "3.5 an owner's envelope is stored as another owner's secret, or sent in its place by a "
+    "relay, for a backend of both to open": (
         "attacks/test_held_grants.py::test_an_envelope_of_another_owner_is_no_secret_of_an_outsider",
     ),
     "3.5 the host reads or copies the folder in which a backend keeps grants, or its key file": (
@@ -477,7 +488,9 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_backend_door.py::test_half_a_grant_is_not_held_for_ever",
         "attacks/test_backend_door.py::test_a_packed_grant_is_not_unpacked",
     ),
-    "3.5 requests for a backend's evidence keep its platform busy": (_BACKENDS + "test_quotes_are_made_one_at_a_time",),
+    "3.5 requests for a backend's evidence keep its platform busy": (
+        _BACKENDS + "test_quotes_are_made_one_at_a_time",
+    ),
     "3.5 the owner's key on the owner's machine": (
         "sealspace/cli/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
         "sealspace/cli/test_owner_commands.py::test_what_is_broken_is_named",
@@ -489,12 +502,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 an envelope moved to another key or space": (
         "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",
     ),
-    "3.5 another user of the machine answers the page of `login --browser` with an account of their own, or reads it": (
+    "3.5 another user of the machine answers the page of `login --browser` with an account "
+    "of their own, or reads it": (
         _WALLET_SERVER + "test_LP1_the_system_says_whose_a_connection_is",
         _WALLET_SERVER + "test_LP1_a_closed_socket_is_nobody_s",
         _WALLET_SERVER + "test_LP1_another_user_gets_nothing",
     ),
-    "3.5 a page of another origin reaches that page, by a name of its own or through its visitor's browser": (
+    "3.5 a page of another origin reaches that page, by a name of its own or through its "
+    "visitor's browser": (
         _WALLET_SERVER + "test_LP2_only_under_the_address_that_was_printed",
         _WALLET_SERVER + "test_LP3_only_below_the_token",
         _WALLET_SERVER + "test_LP4_what_changes_something_comes_from_the_page",
@@ -510,13 +525,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _WALLET_SERVER + "test_LP5_connections_are_bounded",
     ),
     # --- attacks that others have suffered
-    "3.6 evidence of an honest machine diverted to another end of a connection (CVE-2026-33697 and the relays "
-    "of attested TLS)": (
+    "3.6 evidence of an honest machine diverted to another end of a connection "
+    "(CVE-2026-33697 and the relays of attested TLS)": (
         _ATTESTING + "test_a_quote_for_another_receiver_key_is_refused",
         _ATTESTING + "test_a_challenge_serves_once_anywhere",
         "tee_backend/test_report_data.py::test_every_field_is_bound",
     ),
-    "3.6 attestation keys read off the memory bus (TEE.fail, WireTap): genuine quotes for code that runs nowhere": (
+    "3.6 attestation keys read off the memory bus (TEE.fail, WireTap): genuine quotes for "
+    "code that runs nowhere": (
         "encryption_network/test_policy.py::test_one_demand_at_a_time",
         "tee_backend/test_backend_on_a_node.py::test_another_machine",
         "tee_backend/test_simulated.py::test_another_machine_under_one_root",
@@ -525,7 +541,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.6 a development image that extends the same RTMR3 as the approved one": (
         "tee_backend/test_backend_on_a_node.py::test_the_application_on_another_image",
     ),
-    "3.6 an event log whose digests are believed, or of which one copy is replayed and another one read": (
+    "3.6 an event log whose digests are believed, or of which one copy is replayed and "
+    "another one read": (
         "tee_backend/test_event_log.py::test_entries_that_nobody_can_recompute",
         "tee_backend/test_event_log_claims.py::test_an_approved_payload_beside_a_kept_digest",
         "tee_backend/test_backend_on_a_node.py::test_a_forged_log",
@@ -540,9 +557,15 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
 }
 
 UNHELD_THREATS: dict[str, str] = {
-    "3.2 an operator, or whoever changes the node's files, changes the console's": "outside the program",
-    "3.2 traffic read or changed on the way": "TLS is the operator's; single use and signed answers: I20, EN20",
-    "3.3 files of the store replaced by older ones": "the node cannot tell; an exported audit head can",
+    "3.2 an operator, or whoever changes the node's files, changes the console's": (
+        "outside the program"
+    ),
+    "3.2 traffic read or changed on the way": (
+        "TLS is the operator's; single use and signed answers: I20, EN20"
+    ),
+    "3.3 files of the store replaced by older ones": (
+        "the node cannot tell; an exported audit head can"
+    ),
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
     **UNHELD_RUNNER_THREATS,

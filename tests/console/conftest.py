@@ -1,4 +1,5 @@
-"""One browser and one node for the tests of this folder, and a page or a process of node.js for each test."""
+"""One browser and one node for the tests of this folder, and a page or a process of node.js for
+each test."""
 
 from collections.abc import Iterator
 
@@ -85,7 +86,8 @@ def signer(wallet: BrowserWallet) -> WalletSigner:
 
 @pytest.fixture
 def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
+    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or
+    went elsewhere."""
     with console_page(browser, node.url, wallet=wallet) as opened:
         yield opened
         assert opened.faults() == []

@@ -9,7 +9,8 @@ from playwright.async_api import expect
 
 
 def test_own_reads_leave_receipts(console: ConsolePage, wallet: BrowserWallet) -> None:
-    """A secret that was revealed is on the page; its receipt verifies, and is saved as the node signed it."""
+    """A secret that was revealed is on the page; its receipt verifies, and is saved as the node
+    signed it."""
     console.sign_in()
     console.click("Activity", role="link")
     console.see("Nothing has been opened yet")

@@ -1,4 +1,5 @@
-"""Where the texts of a whole session are left: values in no address, storage, cache or log; after it no key."""
+"""Where the texts of a whole session are left: values in no address, storage, cache or log; after
+it no key."""
 
 import json
 import logging
@@ -17,7 +18,14 @@ from node.config.tree import Config, Http, Log
 from sealspace.client import Client, SignIn
 
 VALUES = ("first-canary-4711", "second-canary-4712", "third-canary-4713", "fourth-canary-4714")
-TYPES = ("text/html", "image/svg+xml", "text/javascript", "application/javascript", "text/css", "application/json")
+TYPES = (
+    "text/html",
+    "image/svg+xml",
+    "text/javascript",
+    "application/javascript",
+    "text/css",
+    "application/json",
+)
 _DUMP = """async () => {
   const shown = async (one) => {
     if (one instanceof CryptoKey) return { key: one.type, extractable: one.extractable };
@@ -70,7 +78,8 @@ _LOAD = """async (urls) => {
 
 @pytest.fixture(scope="module")
 def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNode]:
-    """A node that writes a line for each request, in which paths and addresses stand as they are."""
+    """A node that writes a line for each request, in which paths and addresses stand as they
+    are."""
     store = store_at(tmp_path_factory.mktemp("canaries") / "data")
     config = Config(http=Http(port=0, drain_s=0), store=store, log=Log(requests="plain"))
     with browser.entered(embedded_node(config)) as running:
@@ -78,15 +87,25 @@ def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_nothing_is_left(
-    console: ConsolePage, wallet: BrowserWallet, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    console: ConsolePage,
+    wallet: BrowserWallet,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Store, reveal, replace, import, sign out: the values were in fields and in memory, nowhere else (CN3)."""
+    """Store, reveal, replace, import, sign out: the values were in fields and in memory, nowhere
+    else (CN3)."""
     caplog.set_level(logging.DEBUG)
     sent: list[str] = []
     titles: list[str] = []
 
     def note(request: Request) -> None:
-        sent.extend((request.url, json.dumps(request.headers), (request.post_data_buffer or b"").decode("latin-1")))
+        sent.extend(
+            (
+                request.url,
+                json.dumps(request.headers),
+                (request.post_data_buffer or b"").decode("latin-1"),
+            )
+        )
 
     console.listen("request", note)
     console.sign_in()
@@ -117,9 +136,19 @@ def test_nothing_is_left(
     elsewhere = console.run(other.evaluate(_DUMP))
     printed = capfd.readouterr()
     logged = [json.loads(line) for line in printed.err.splitlines() if line.startswith('{"event"')]
-    assert {"/info", "/delegate", "/invoke"} <= {one["route"] for one in logged if one["event"] == "request"}
-    said = [record.getMessage() + json.dumps(vars(record), default=str) for record in caplog.records]
-    places = {"requests": sent, "titles": titles, "open": [open_session], "closed": [closed], "other": [elsewhere]}
+    assert {"/info", "/delegate", "/invoke"} <= {
+        one["route"] for one in logged if one["event"] == "request"
+    }
+    said = [
+        record.getMessage() + json.dumps(vars(record), default=str) for record in caplog.records
+    ]
+    places = {
+        "requests": sent,
+        "titles": titles,
+        "open": [open_session],
+        "closed": [closed],
+        "other": [elsewhere],
+    }
     places["log"] = [*said, *printed]
     for place, texts in places.items():
         assert texts
@@ -128,9 +157,9 @@ def test_nothing_is_left(
     assert '"key"' not in closed
     # What is left is the node's own identity, by which another node at this address is noticed.
     kept = json.loads(closed)
-    assert set(re.findall(r"did:\w+:[\w:]+", json.dumps([kept["local"], kept["session"], kept["kept"]]))) == {
-        kept["local"]["sealspace.node"]
-    }
+    assert set(
+        re.findall(r"did:\w+:[\w:]+", json.dumps([kept["local"], kept["session"], kept["kept"]]))
+    ) == {kept["local"]["sealspace.node"]}
     assert wallet.signer.did not in closed + elsewhere
     assert wallet.signer.did.rpartition(":")[2] not in closed
 
@@ -146,11 +175,14 @@ async def _other_tab(console: ConsolePage) -> Tab:
 def test_stored_values_never_run(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Opened at their own addresses they have no origin; the console's page loads none of them as a script or style."""
+    """Opened at their own addresses they have no origin; the console's page loads none of them as a
+    script or style."""
     script = b"globalThis.__sang = 1; try { localStorage.setItem('sang', '1') } catch {}"
     bodies = {
         "text/html": b"<script>" + script + b"</script>",
-        "image/svg+xml": b"<svg xmlns='http://www.w3.org/2000/svg'><script>" + script + b"</script></svg>",
+        "image/svg+xml": (
+            b"<svg xmlns='http://www.w3.org/2000/svg'><script>" + script + b"</script></svg>"
+        ),
     }
 
     async def store() -> list[str]:
@@ -174,7 +206,10 @@ def test_stored_values_never_run(
         assert answer.status == 200, url
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"].startswith("sandbox")
-        assert answer.headers["content-type"].partition(";")[0] in ("application/octet-stream", "application/json")
+        assert answer.headers["content-type"].partition(";")[0] in (
+            "application/octet-stream",
+            "application/json",
+        )
     outcomes = console.run(console.tab.evaluate(_LOAD, urls))
     assert outcomes == {
         "script": ["untrusted"] * len(urls),
@@ -188,14 +223,19 @@ def test_stored_values_never_run(
             try:
                 await tab.goto(url)
             except Error as error:  # what is no page is downloaded
-                assert "Download is starting" in error.message or "ERR_ABORTED" in error.message, url
+                assert "Download is starting" in error.message or "ERR_ABORTED" in error.message, (
+                    url
+                )
             assert await tab.evaluate("globalThis.__sang ?? null") is None, url
             await tab.close()
 
     console.run(visit())
-    assert console.run(console.tab.evaluate("[globalThis.__sang ?? null, localStorage.getItem('sang')]")) == [
+    assert console.run(
+        console.tab.evaluate("[globalThis.__sang ?? null, localStorage.getItem('sang')]")
+    ) == [
         None,
         None,
     ]
-    console.run(console.tab.evaluate("window.__violations = []"))  # those that the test itself caused
+    # those that the test itself caused
+    console.run(console.tab.evaluate("window.__violations = []"))
     console.errors.clear()

@@ -1,4 +1,5 @@
-"""The page of values: what is stored in a space, seen, changed, uploaded and deleted by a person."""
+"""The page of values: what is stored in a space, seen, changed, uploaded and deleted by a
+person."""
 
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def data(console: ConsolePage) -> ConsolePage:
 def test_a_text_and_what_another_party_makes_of_it(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """It is written, found in its folder, edited; what changed meanwhile is shown, and nothing typed is lost."""
+    """It is written, found in its folder, edited; what changed meanwhile is shown, and nothing
+    typed is lost."""
     data.see("Nothing is stored here")
     data.shot("data-empty")
     data.click("New text", within="header >> nth=-1")
@@ -59,7 +61,8 @@ def test_a_text_and_what_another_party_makes_of_it(
     assert browser.run(read()) == b"theirs"
     data.shot("data-conflict")
     data.click("Save", within="dialog")
-    data.run(expect(data.tab.locator("dialog")).to_have_count(0))  # what was said of the first save may still stand
+    # what was said of the first save may still stand
+    data.run(expect(data.tab.locator("dialog")).to_have_count(0))
     assert browser.run(read()) == b"mine, longer"
     data.click("Open two words.txt")
     data.click("Delete", within="dialog")
@@ -71,7 +74,8 @@ def test_a_text_and_what_another_party_makes_of_it(
 def test_files_go_up_and_come_down(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path
 ) -> None:
-    """Bytes stay what they were, a name that is taken is not overwritten unasked, and a stored page is never run."""
+    """Bytes stay what they were, a name that is taken is not overwritten unasked, and a stored page
+    is never run."""
     (tmp_path / "page.html").write_bytes(PAGE)
     (tmp_path / "bytes").write_bytes(bytes(range(256)) * 512)
     chosen = data.tab.locator("input[type=file]")
@@ -105,7 +109,8 @@ def test_files_go_up_and_come_down(
 def test_another_space_needs_the_wallet(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """A space that the session does not hold says so; one signature gives the right to it, and to nothing else."""
+    """A space that the session does not hold says so; one signature gives the right to it, and to
+    nothing else."""
 
     async def made() -> None:
         async with Client(node.url) as client:

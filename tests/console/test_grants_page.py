@@ -23,14 +23,18 @@ from sealspace.session import key_session
 from sealspace.wire.portable import PortableDelegation, decode_bundle
 from tee_backend.backend import Backend
 
-HOSTILE = "tinycloud:<img src=x onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"
+HOSTILE = (
+    "tinycloud:<img src=x"
+    " onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"
+)
 MAY = "read the secret API_KEY; open what is sealed to your encryption network"
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 
 @dataclass
 class Owned:
-    """An owner at a node that believes a simulated platform; what is done by the SDK runs on the browser's loop."""
+    """An owner at a node that believes a simulated platform; what is done by the SDK runs on the
+    browser's loop."""
 
     browser: Browser
     node: EmbeddedNode
@@ -78,7 +82,8 @@ class Owned:
         self.browser.run(revoke())
 
     def keep(self, seed: int, portables: Sequence[PortableDelegation]) -> bytes:
-        """Read the secret as a backend with these grants; return the sealed value, which the backend keeps."""
+        """Read the secret as a backend with these grants; return the sealed value, which the
+        backend keeps."""
 
         async def keep() -> bytes:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
@@ -91,7 +96,8 @@ class Owned:
         return self.browser.run(keep())
 
     def open_kept(self, seed: int, portables: Sequence[PortableDelegation], envelope: bytes) -> str:
-        """Open a kept value as that backend, with whichever of its grants is left; `opened`, or the refusal."""
+        """Open a kept value as that backend, with whichever of its grants is left; `opened`, or the
+        refusal."""
 
         async def opened() -> str:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
@@ -109,7 +115,8 @@ class Owned:
         return self.browser.run(opened())
 
     def granted_apart(self, seed: int, *, by_wallet: bool) -> list[PortableDelegation]:
-        """Grant as another client does: a delegation to read the secret, and one to decrypt with the network."""
+        """Grant as another client does: a delegation to read the secret, and one to decrypt with
+        the network."""
 
         async def grant() -> list[PortableDelegation]:
             async with Client(self.node.url) as owner:
@@ -123,13 +130,15 @@ class Owned:
                 wallet = self.wallet.signer if by_wallet else None
                 policy = Policy(measurements=(NOTES,))
                 return [
-                    await owner.delegations.delegate(self.did, some, policy=policy, wallet=wallet) for some in rights
+                    await owner.delegations.delegate(self.did, some, policy=policy, wallet=wallet)
+                    for some in rights
                 ]
 
         return self.browser.run(grant())
 
     def read(self, seed: int) -> str:
-        """Read the secret as the backend that was granted last: what it says, or how it is refused."""
+        """Read the secret as the backend that was granted last: what it says, or how it is
+        refused."""
 
         async def read() -> str:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
@@ -160,7 +169,9 @@ def attesting(
 
 
 @pytest.fixture
-def owned(browser: Browser, attesting: EmbeddedNode, platform: SimulatedPlatform, wallet: BrowserWallet) -> Owned:
+def owned(
+    browser: Browser, attesting: EmbeddedNode, platform: SimulatedPlatform, wallet: BrowserWallet
+) -> Owned:
     """An owner whom nobody has seen."""
     return Owned(browser, attesting, platform, wallet)
 
@@ -174,7 +185,8 @@ def console(owned: Owned) -> Iterator[ConsolePage]:
 
 
 def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> None:
-    """A grant is seen and revoked, its code withdrawn: the backend is refused at once, and so is the next one of it."""
+    """A grant is seen and revoked, its code withdrawn: the backend is refused at once, and so is
+    the next one of it."""
     did = owned.granted(1)
     assert owned.read(1) == "open sesame"
     console.sign_in()
@@ -211,7 +223,11 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
     console.see(NOTES.mrtd.hex())
     console.shot("backend")
     console.click("Withdraw code", within="dialog")
-    console.run(console.tab.get_by_label("What").select_option(label="This image: all that boots with it (MRTD)"))
+    console.run(
+        console.tab.get_by_label("What").select_option(
+            label="This image: all that boots with it (MRTD)"
+        )
+    )
     console.type("Type withdraw to confirm", "withdraw")
     console.shot("withdraw")
     console.click("Withdraw code", within="dialog >> nth=-1")
@@ -223,7 +239,8 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
 
 
 def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
-    """A revocation elsewhere is seen in the open dialog and in the row, and can be confirmed; focus and place stay."""
+    """A revocation elsewhere is seen in the open dialog and in the row, and can be confirmed; focus
+    and place stay."""
     owned.granted(4)
     console.sign_in()
     console.open("grants")
@@ -248,7 +265,9 @@ def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
     console.run(console.tab.get_by_label("Show", exact=True).select_option("own"))
     console.see("this browser")
     console.see("3 of 3 grants")
-    console.run(console.tab.locator("[role=row]", has_text="this browser").get_by_role("button").click())
+    console.run(
+        console.tab.locator("[role=row]", has_text="this browser").get_by_role("button").click()
+    )
     console.click("Revoke", within="dialog")
     console.see("No grant rests on it.")
     console.see("you are signed out here")
@@ -274,8 +293,16 @@ def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> 
     async def claim(route: Route) -> None:
         page = await (await route.fetch()).json()
         for one in page["items"]:
-            one.update(delegateDid=HOSTILE, status=HOSTILE, parents=[HOSTILE], delegatorDid=HOSTILE, expiresAt=HOSTILE)
-            one["resources"] = [{"resource": HOSTILE, "actions": [HOSTILE, "constructor"], "caveats": [{"a": 1}]}]
+            one.update(
+                delegateDid=HOSTILE,
+                status=HOSTILE,
+                parents=[HOSTILE],
+                delegatorDid=HOSTILE,
+                expiresAt=HOSTILE,
+            )
+            one["resources"] = [
+                {"resource": HOSTILE, "actions": [HOSTILE, "constructor"], "caveats": [{"a": 1}]}
+            ]
         await route.fulfill(json=page)
 
     console.run(console.tab.route("**/delegation/query", claim))
@@ -288,11 +315,14 @@ def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> 
 
 
 def _link(manifest: object) -> str:
-    return "requests?manifest=" + base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
+    return "requests?manifest=" + base64.urlsafe_b64encode(
+        json.dumps(manifest).encode()
+    ).decode().rstrip("=")
 
 
 def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Owned) -> None:
-    """An approval is one grant; revoked, the key of a sealed value that the backend kept is refused too (MF12, CN7)."""
+    """An approval is one grant; revoked, the key of a sealed value that the backend kept is refused
+    too (MF12, CN7)."""
     console.sign_in()
     console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
     console.type("Name", "API_KEY")
@@ -328,15 +358,20 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
 
 
 @pytest.mark.parametrize("by_wallet", [True, False])
-def test_what_another_client_granted_apart_ends_together(console: ConsolePage, owned: Owned, by_wallet: bool) -> None:
-    """Whichever of two grants is revoked, the other ends too; what only another sign-in may end, ends with it (CN7)."""
+def test_what_another_client_granted_apart_ends_together(
+    console: ConsolePage, owned: Owned, by_wallet: bool
+) -> None:
+    """Whichever of two grants is revoked, the other ends too; what only another sign-in may end,
+    ends with it (CN7)."""
     portables = owned.granted_apart(22, by_wallet=by_wallet)
     envelope = owned.keep(22, portables)
     console.sign_in()
     console.open(f"grants?find={owned.did}")
     console.see("2 of 2 grants")
     posted: list[str] = []
-    console.listen("request", lambda sent: posted.append(sent.url) if sent.url.endswith("/revoke") else None)
+    console.listen(
+        "request", lambda sent: posted.append(sent.url) if sent.url.endswith("/revoke") else None
+    )
     console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
     console.click("Revoke", within="dialog")
     console.see("End this one too")
@@ -351,7 +386,8 @@ def test_what_another_client_granted_apart_ends_together(console: ConsolePage, o
 
 
 def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned) -> None:
-    """With the right to read gone, the secret's page names who may still open a copy, and other sign-ins (CN7)."""
+    """With the right to read gone, the secret's page names who may still open a copy, and other
+    sign-ins (CN7)."""
     portables = owned.granted_apart(23, by_wallet=True)
     envelope = owned.keep(23, portables)
     owned.portable = portables[0]

@@ -1,4 +1,5 @@
-"""Texts of strangers on every page: whatever they hold, they are shown, and nothing of them runs or breaks the page."""
+"""Texts of strangers on every page: whatever they hold, they are shown, and nothing of them runs or
+breaks the page."""
 
 import base64
 import hashlib
@@ -37,7 +38,17 @@ CORPUS: Final = (
 )
 ALL: Final = " ".join(CORPUS)
 SAFE: Final = "-._~!$&'()*+,;=:@"
-PLACES: Final = ("secrets", "requests", "grants", "activity", "data", "programs", "terminal", "node", "connect")
+PLACES: Final = (
+    "secrets",
+    "requests",
+    "grants",
+    "activity",
+    "data",
+    "programs",
+    "terminal",
+    "node",
+    "connect",
+)
 """Every page there is; a new one is added here and is visited with every trick below."""
 
 
@@ -47,11 +58,15 @@ def hostile(console: ConsolePage) -> Iterator[ConsolePage]:
     console.run(console.tab.add_init_script("window.canary = () => { window.__sang = true; };"))
     yield console
     assert console.run(console.tab.evaluate("window.__sang")) is None
-    assert console.run(console.tab.locator("script:not([type=module]), iframe, object, embed").count()) == 0
+    assert (
+        console.run(console.tab.locator("script:not([type=module]), iframe, object, embed").count())
+        == 0
+    )
 
 
 def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
-    """Load the first place and go to the others; each draws itself, and nothing on it is wider than the page."""
+    """Load the first place and go to the others; each draws itself, and nothing on it is wider than
+    the page."""
     console.open(places[0])
     for place in places:
         console.run(console.tab.evaluate("(place) => { location.hash = `#/${place}`; }", place))
@@ -62,7 +77,9 @@ def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
 
 def test_every_page_is_visited() -> None:
     """The list above has each place of the console."""
-    assert set(re.findall(r'\{ path: "(\w+)"', (CONSOLE / "app.js").read_text("utf-8"))) == set(PLACES)
+    assert set(re.findall(r'\{ path: "(\w+)"', (CONSOLE / "app.js").read_text("utf-8"))) == set(
+        PLACES
+    )
 
 
 def answering(console: ConsolePage, pattern: str, **changes: Any) -> None:
@@ -78,15 +95,20 @@ def answering(console: ConsolePage, pattern: str, **changes: Any) -> None:
 def test_keys_values_and_types(
     hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Stored by another program: each is listed, opened and named in a dialog; what is invisible stays encoded."""
+    """Stored by another program: each is listed, opened and named in a dialog; what is invisible
+    stays encoded."""
 
     async def store() -> None:
         async with Client(node.url) as client:
             await client.sign_in(wallet.signer)
             values = {quote(text, safe=SAFE): ALL for text in CORPUS}
-            values |= {f"{quote(text, safe=SAFE)}/{quote(text, safe=SAFE)}": text for text in CORPUS}
+            values |= {
+                f"{quote(text, safe=SAFE)}/{quote(text, safe=SAFE)}": text for text in CORPUS
+            }
             await client.kv().put_many(values, content_type="text/html")
-            await client.kv().put("typed", ALL, content_type='text/html;x="<img/src/onerror=canary()>"' + "W" * 500)
+            await client.kv().put(
+                "typed", ALL, content_type='text/html;x="<img/src/onerror=canary()>"' + "W" * 500
+            )
 
     hostile.sign_in()
     browser.run(store())
@@ -111,7 +133,8 @@ def test_keys_values_and_types(
 def test_programs_and_names_of_files(
     hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """What is stated about a program, by whoever wrote it there; a file is named as its maker likes."""
+    """What is stated about a program, by whoever wrote it there; a file is named as its maker
+    likes."""
     sha256 = "ab" * 32
     stated: dict[str, Any] = dict.fromkeys(("bytes", "target", "publishedAt", "source"), ALL)
     lists = {"secrets": list(CORPUS), "hosts": list(CORPUS)}
@@ -133,7 +156,9 @@ def test_programs_and_names_of_files(
     hostile.click("Close", within="dialog header")
     hostile.open("data")
     names = [f"{at}{text.replace('/', '|')[:200]}" for at, text in enumerate(CORPUS[:9])]
-    files: list[FilePayload] = [{"name": name, "mimeType": ALL[:100], "buffer": b"x"} for name in names]
+    files: list[FilePayload] = [
+        {"name": name, "mimeType": ALL[:100], "buffer": b"x"} for name in names
+    ]
     hostile.run(hostile.tab.get_by_label("Upload", exact=True).set_input_files(files))
     hostile.run(expect(hostile.tab.locator("dialog .chip.good")).to_have_count(len(files)))
     hostile.shot("hostile-files")
@@ -150,11 +175,15 @@ def test_secrets_and_what_is_none(
             await client.secrets().put("VALUE", ALL, scope="s" * 200)
             kv = client.kv(f"tinycloud:{wallet.signer.did[4:]}:secrets")
             sealed = json.loads((await kv.get(f"vault/secrets/scoped/{'s' * 200}/VALUE")).body)
-            await kv.put("vault/secrets/BROKEN", json.dumps({**sealed, "networkId": ALL, "alg": ALL}))
+            await kv.put(
+                "vault/secrets/BROKEN", json.dumps({**sealed, "networkId": ALL, "alg": ALL})
+            )
             await kv.put("vault/secrets/OTHER_META", json.dumps({**sealed, "metadata": {ALL: ALL}}))
             await kv.put(f"vault/secrets/N{'A' * 400}", ALL)
             for text in CORPUS:
-                await kv.put(f"vault/secrets/scoped/{quote(text, safe=SAFE)}/{quote(text, safe=SAFE)}", ALL)
+                await kv.put(
+                    f"vault/secrets/scoped/{quote(text, safe=SAFE)}/{quote(text, safe=SAFE)}", ALL
+                )
 
     hostile.sign_in()
     browser.run(store())
@@ -174,7 +203,8 @@ def test_secrets_and_what_is_none(
         hostile.click("Close", within="dialog header")
     hostile.click("Add many", within="header >> nth=-1")
     hostile.type(
-        "Names and values", "\n".join([f"A{at}='{text}'" for at, text in enumerate(CORPUS) if "'" not in text])
+        "Names and values",
+        "\n".join([f"A{at}='{text}'" for at, text in enumerate(CORPUS) if "'" not in text]),
     )
     hostile.see("A0")
     hostile.type("Names and values", ALL)
@@ -183,19 +213,33 @@ def test_secrets_and_what_is_none(
 
 
 def test_what_the_node_says(hostile: ConsolePage) -> None:
-    """Its version, features and terms; its refusals as text, as a problem and as HTML; evidence; on every page."""
+    """Its version, features and terms; its refusals as text, as a problem and as HTML; evidence; on
+    every page."""
     hostile.sign_in()
-    words: dict[str, Any] = {"version": ALL, "features": list(CORPUS), "attestation": ALL, "trustRoots": list(CORPUS)}
+    words: dict[str, Any] = {
+        "version": ALL,
+        "features": list(CORPUS),
+        "attestation": ALL,
+        "trustRoots": list(CORPUS),
+    }
     answering(hostile, "**/info", **words)
     answering(hostile, "**/attestation/terms", keyProviders=list(CORPUS), nodePolicy=ALL)
-    evidence = dict.fromkeys(("mode", "nonce", "quote", "compose_hash", "app_id", "secret_origin"), ALL)
+    evidence = dict.fromkeys(
+        ("mode", "nonce", "quote", "compose_hash", "app_id", "secret_origin"), ALL
+    )
     answering(hostile, "**/attestation?*", **evidence)
     visit(hostile)
     for kind, body in (
-        ("application/problem+json", json.dumps(dict.fromkeys(("title", "detail", "hint", "code", "type"), ALL))),
+        (
+            "application/problem+json",
+            json.dumps(dict.fromkeys(("title", "detail", "hint", "code", "type"), ALL)),
+        ),
         ("text/plain", ALL),
         ("text/html", f"<html><script>canary()</script>{ALL}"),
-        ("application/json", json.dumps({"results": ALL, "receipts": [dict.fromkeys(CORPUS, ALL)]})),
+        (
+            "application/json",
+            json.dumps({"results": ALL, "receipts": [dict.fromkeys(CORPUS, ALL)]}),
+        ),
     ):
         headers = {"Content-Type": kind, "TinyCloud-Trace-Id": CORPUS[0] + LONG}
         for pattern in ("**/invoke", "**/networks/*/receipts"):
@@ -232,13 +276,20 @@ DOCUMENTS: Final = {
 
 
 def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
-    """Receipts with its signature, and the evidence and the policies that they name: it may sign what it likes."""
+    """Receipts with its signature, and the evidence and the policies that they name: it may sign
+    what it likes."""
     record, policy = DOCUMENTS
     signer = node.services.keyring.node_signer
 
     def receipt(network: str, at: int) -> Json:
         text = CORPUS[at % len(CORPUS)]
-        judged: Json = {"record": record, "collateral": record, "quote": None, "eventLog": None, "nonce": None}
+        judged: Json = {
+            "record": record,
+            "collateral": record,
+            "quote": None,
+            "eventLog": None,
+            "nonce": None,
+        }
         one: dict[str, Json] = {
             "type": "sealspace.receipt/v1",
             "verdict": "authorised",
@@ -279,9 +330,17 @@ def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
     hostile.open("grants")
     hostile.run(hostile.tab.get_by_role("button", name="Details of the backend").click())
     hostile.see("Platform status")
-    hostile.run(expect(hostile.tab.locator("dialog bdi").filter(has_text=CORPUS[0]).first).to_be_visible())
+    hostile.run(
+        expect(hostile.tab.locator("dialog bdi").filter(has_text=CORPUS[0]).first).to_be_visible()
+    )
     hostile.shot("hostile-evidence")
-    manifest = {"app_id": "a", "name": ALL, "did": INVOKER, "defaults": False, "secrets": {"API_KEY": True}}
+    manifest = {
+        "app_id": "a",
+        "name": ALL,
+        "did": INVOKER,
+        "defaults": False,
+        "secrets": {"API_KEY": True},
+    }
     asked = base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
     hostile.open(f"requests?manifest={asked}")
     hostile.see("The code that the node saw last")
@@ -325,7 +384,10 @@ def test_addresses(hostile: ConsolePage) -> None:
     hostile.sign_in()
     for text in (CORPUS[0], CORPUS[8], "..%2f..%2f", "%E0%A4%A", "__proto__"):
         said = quote(text, safe="%/")
-        visit(hostile, (said, f"secrets?scope={said}", f"data?space={said}&path={said}", f"data?path={said}"))
+        visit(
+            hostile,
+            (said, f"secrets?scope={said}", f"data?space={said}&path={said}", f"data?path={said}"),
+        )
     for text in ("//elsewhere.example/", "javascript:canary()"):
         hostile.open(f"connect?to={text}")
         hostile.run(hostile.tab.get_by_role("button", name="Test Wallet").click())
@@ -350,16 +412,25 @@ _KEEP = """async (record) => {
 
 
 def test_what_is_kept_in_the_browser(hostile: ConsolePage) -> None:
-    """Records that no console wrote, or an older one: the page asks to sign in, or shows them as texts."""
+    """Records that no console wrote, or an older one: the page asks to sign in, or shows them as
+    texts."""
     whole = dict.fromkeys(("owner", "kind", "did", "node", "space"), ALL)
     end = {"expiresAt": 4e9, "grants": [], "pins": []}
     hostile.open("node")
     hostile.see("Identity")
-    for session in (None, {}, {"expiresAt": 4e9}, {**whole, **end}, {**whole, **end, "keys": ALL, "grants": ALL}):
+    for session in (
+        None,
+        {},
+        {"expiresAt": 4e9},
+        {**whole, **end},
+        {**whole, **end, "keys": ALL, "grants": ALL},
+    ):
         hostile.run(hostile.tab.evaluate(_KEEP, {"text": ALL, "session": session}))
         hostile.open("secrets")
         hostile.see("Sign in to see this page")
-    hostile.run(hostile.tab.evaluate(_KEEP, {"text": ALL, "session": {**whole, **end, "keys": True}}))
+    hostile.run(
+        hostile.tab.evaluate(_KEEP, {"text": ALL, "session": {**whole, **end, "keys": True}})
+    )
     visit(hostile)
     hostile.run(hostile.tab.evaluate("(text) => localStorage.setItem('sealspace.node', text)", ALL))
     hostile.open("secrets")

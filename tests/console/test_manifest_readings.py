@@ -1,4 +1,5 @@
-"""A manifest is read in one way: by the page, by the token that it signs, and by the commands (MF20, CN8)."""
+"""A manifest is read in one way: by the page, by the token that it signs, and by the commands
+(MF20, CN8)."""
 
 import base64
 import json
@@ -30,18 +31,61 @@ OWNER: Final = "did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
 DID: Final = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
 NETWORK: Final = f"urn:tinycloud:encryption:{OWNER}:default"
 OWN: Final = f"tinycloud:{OWNER[4:]}"
-BASE: Final[dict[str, Json]] = {"app_id": "com.example.notes", "name": "Notes", "did": DID, "defaults": False}
+BASE: Final[dict[str, Json]] = {
+    "app_id": "com.example.notes",
+    "name": "Notes",
+    "did": DID,
+    "defaults": False,
+}
 KV: Final = "tinycloud.kv"
 
 SOUND: Final[dict[str, tuple[Any, ...]]] = {
-    "service": (*[KV] * 6, *[f"tinycloud.{name}" for name in ("vault", "encryption", "sql", "capabilities", "space")]),
+    "service": (
+        *[KV] * 6,
+        *[f"tinycloud.{name}" for name in ("vault", "encryption", "sql", "capabilities", "space")],
+    ),
     "path": (
-        *("", "/", "a", "a/", "inbox/1", "vault", "vault/", "vault/secrets", "vault/secrets/", "vault/secrets/API_KEY"),
-        *("vault/secrets/PROTECTED_A", "vault/secrets/scoped/mail", "/vault/secrets/A", "//", "a//b", "vault//secrets"),
+        *(
+            "",
+            "/",
+            "a",
+            "a/",
+            "inbox/1",
+            "vault",
+            "vault/",
+            "vault/secrets",
+            "vault/secrets/",
+            "vault/secrets/API_KEY",
+        ),
+        *(
+            "vault/secrets/PROTECTED_A",
+            "vault/secrets/scoped/mail",
+            "/vault/secrets/A",
+            "//",
+            "a//b",
+            "vault//secrets",
+        ),
         *("a%20b", NETWORK, NETWORK, NETWORK, NETWORK.replace("default", "protected")),
     ),
-    "action": ("get", "get", "put", "list", "decrypt", "decrypt", "read", "create", "tinycloud.kv/get"),
-    "space": ("secrets", "secrets", "default", "a%20b", f"{OWN}:secrets", "tinycloud:key:z6Mk:secrets"),
+    "action": (
+        "get",
+        "get",
+        "put",
+        "list",
+        "decrypt",
+        "decrypt",
+        "read",
+        "create",
+        "tinycloud.kv/get",
+    ),
+    "space": (
+        "secrets",
+        "secrets",
+        "default",
+        "a%20b",
+        f"{OWN}:secrets",
+        "tinycloud:key:z6Mk:secrets",
+    ),
     "expiry": ("1h", "2d", "60d", "1.5h", "9 weeks"),
     "caveats": ([], [{}], None),
     "skipPrefix": (True, True, True, False),
@@ -49,19 +93,76 @@ SOUND: Final[dict[str, tuple[Any, ...]]] = {
     "defaults": (True, False, " ALL ", "admin"),
     "knowledge": (True, "knowledge/a.md", None),
     "did": (DID, f"{DID}#a"),
-    "secret": (True, "read", "write", ["get"], {"scope": "Mail"}, {"expiry": "1h"}, {"name": "OTHER"}, {}),
+    "secret": (
+        True,
+        "read",
+        "write",
+        ["get"],
+        {"scope": "Mail"},
+        {"expiry": "1h"},
+        {"name": "OTHER"},
+        {},
+    ),
     "name": ("API_KEY", "PROTECTED_KEY", "B"),
 }
 ODD: Final[dict[str, tuple[Any, ...]]] = {
     "service": (
-        *("kv", "encryption", "Tinycloud.kv", "tinycloud.KV", "ktinycloud.v", "tinycloud.kv/vault/secrets", "x.y"),
-        *("tinycloud.tinycloud.kv", "tinycloud.", "", " tinycloud.kv", "tinycloud.kv ", "tinycloud%2Ekv", 1, None),
+        *(
+            "kv",
+            "encryption",
+            "Tinycloud.kv",
+            "tinycloud.KV",
+            "ktinycloud.v",
+            "tinycloud.kv/vault/secrets",
+            "x.y",
+        ),
+        *(
+            "tinycloud.tinycloud.kv",
+            "tinycloud.",
+            "",
+            " tinycloud.kv",
+            "tinycloud.kv ",
+            "tinycloud%2Ekv",
+            1,
+            None,
+        ),
     ),
     "path": (
-        *("vault/secrets/%50ROTECTED_A", "a/../vault/secrets/A", "./a", "..", "a/.", "%2e%2e/a", "a%2Fb", "a%2fb"),
-        *("a%41", "a%7E", "a%", "a?b", "a#b", "a b", "ä", "a\nb", "a\x00", "a\\b", None, NETWORK.lower()),
-        *(f"{NETWORK} ", f"{NETWORK}/a", f"{NETWORK}#a", "urn:tinycloud:encryption:did:key:z6Mk:a b"),
-        *("urn:tinycloud:", "urn:tinycloud:encryption:foo:default", NETWORK.replace(":1:", ":+01:")),
+        *(
+            "vault/secrets/%50ROTECTED_A",
+            "a/../vault/secrets/A",
+            "./a",
+            "..",
+            "a/.",
+            "%2e%2e/a",
+            "a%2Fb",
+            "a%2fb",
+        ),
+        *(
+            "a%41",
+            "a%7E",
+            "a%",
+            "a?b",
+            "a#b",
+            "a b",
+            "ä",
+            "a\nb",
+            "a\x00",
+            "a\\b",
+            None,
+            NETWORK.lower(),
+        ),
+        *(
+            f"{NETWORK} ",
+            f"{NETWORK}/a",
+            f"{NETWORK}#a",
+            "urn:tinycloud:encryption:did:key:z6Mk:a b",
+        ),
+        *(
+            "urn:tinycloud:",
+            "urn:tinycloud:encryption:foo:default",
+            NETWORK.replace(":1:", ":+01:"),
+        ),
     ),
     "action": (
         *(
@@ -75,11 +176,31 @@ ODD: Final[dict[str, tuple[Any, ...]]] = {
             "a/b/c",
             1,
         ),
-        *("tinycloud.vault/tinycloud.kv/get", "tinycloud.capabilities/read", "tinycloud.sql/read", "ge\u200bt"),
+        *(
+            "tinycloud.vault/tinycloud.kv/get",
+            "tinycloud.capabilities/read",
+            "tinycloud.sql/read",
+            "ge\u200bt",
+        ),
     ),
     "space": (
-        *(f"{OWN.lower()}:secrets", f"{OWN.replace(':1:', ':+01:')}:secrets", f"{OWN}#a:secrets", f"{OWN}:a/b"),
-        *("Secrets", "a/b", "a:b", "a%2eb", "", "tinycloud:x", "tinycloud:pkh:eip155:0:a:b", None, 1),
+        *(
+            f"{OWN.lower()}:secrets",
+            f"{OWN.replace(':1:', ':+01:')}:secrets",
+            f"{OWN}#a:secrets",
+            f"{OWN}:a/b",
+        ),
+        *(
+            "Secrets",
+            "a/b",
+            "a:b",
+            "a%2eb",
+            "",
+            "tinycloud:x",
+            "tinycloud:pkh:eip155:0:a:b",
+            None,
+            1,
+        ),
     ),
     "expiry": ("x", "", "-1d", 1, None),
     "caveats": ([{"a": 1}], {}, "x"),
@@ -89,7 +210,15 @@ ODD: Final[dict[str, tuple[Any, ...]]] = {
     "knowledge": (["knowledge/a.md"], "x"),
     "did": (OWNER.lower(), "did:pkh:eip155:0:0x", "did:key:#a", ""),
     "secret": (
-        *({"actions": None}, [["read"]], "getinycloud.kv/t", "tinycloud.kv/get", False, {"scope": "global"}, []),
+        *(
+            {"actions": None},
+            [["read"]],
+            "getinycloud.kv/t",
+            "tinycloud.kv/get",
+            False,
+            {"scope": "global"},
+            [],
+        ),
         *(
             {"name": " API_KEY "},
             {"name": ""},
@@ -120,16 +249,25 @@ def drawn(random: Random) -> dict[str, Json]:
     for _ in range(random.randrange(4)):
         service = one("service")
         kind = service.rpartition(".")[2] if isinstance(service, str) else ""
-        words = {"kv": ("get", "put", "list"), "vault": ("read", "head"), "encryption": ("decrypt",)}.get(
-            kind, ("read",)
-        )
+        words = {
+            "kv": ("get", "put", "list"),
+            "vault": ("read", "head"),
+            "encryption": ("decrypt",),
+        }.get(kind, ("read",))
         actions = [
-            random.choice(words) if random.random() < 0.85 else one("action") for _ in range(random.randint(1, 3))
+            random.choice(words) if random.random() < 0.85 else one("action")
+            for _ in range(random.randint(1, 3))
         ]
         path = NETWORK if kind == "encryption" and random.random() < 0.8 else one("path")
         entry = {"service": service, "path": path, "actions": actions}
-        entry |= {member: one(member) for member in ("space", "expiry", "caveats") if random.random() < 0.3}
-        permissions.append(entry | ({"skipPrefix": one("skipPrefix")} if random.random() < 0.8 else {}))
+        entry |= {
+            member: one(member)
+            for member in ("space", "expiry", "caveats")
+            if random.random() < 0.3
+        }
+        permissions.append(
+            entry | ({"skipPrefix": one("skipPrefix")} if random.random() < 0.8 else {})
+        )
     value["permissions"] = permissions
     if random.random() < 0.4:
         value["secrets"] = {one("name"): one("secret") for _ in range(2)}
@@ -137,16 +275,24 @@ def drawn(random: Random) -> dict[str, Json]:
 
 
 def read_by_commands(value: Json) -> dict[str, Any] | str:
-    """What `sealspace manifest` makes of it: resources, and for this owner the rights and the lifetime of the grant."""
+    """What `sealspace manifest` makes of it: resources, and for this owner the rights and the
+    lifetime of the grant."""
     try:
         manifest = parse_manifest(value)
     except ManifestInvalid:
         return "manifest-invalid"
-    rows = [[one.service, one.space, one.path, list(one.actions), one.expiry_ms] for one in resolve_manifest(manifest)]
-    request = with_decrypt(compose_manifests([manifest], include_account_registry_permissions=False), NETWORK)
+    rows = [
+        [one.service, one.space, one.path, list(one.actions), one.expiry_ms]
+        for one in resolve_manifest(manifest)
+    ]
+    request = with_decrypt(
+        compose_manifests([manifest], include_account_registry_permissions=False), NETWORK
+    )
     grants = target_grants(request.delegation_targets[0], owner=OWNER, leave_out=True)
     own = next((one for one in grants if one.owner == OWNER), None)
-    rights = [] if own is None else sorted([one.resource.text, one.ability] for one in own.capabilities)
+    rights = (
+        [] if own is None else sorted([one.resource.text, one.ability] for one in own.capabilities)
+    )
     return {"rows": rows, "rights": rights, "life": None if own is None else own.ttl_s}
 
 
@@ -171,7 +317,8 @@ READ: Final = """
 
 @pytest.mark.parametrize("seed", range(4))
 def test_page_and_commands_read_every_manifest_alike(scripts: Scripts, seed: int) -> None:
-    """Both refuse the same manifests, resolve others to the same resources, and grant the same rights for as long."""
+    """Both refuse the same manifests, resolve others to the same resources, and grant the same
+    rights for as long."""
     random = Random(seed)
     values = [drawn(random) for _ in range(400)]
     by_commands = [read_by_commands(value) for value in values]
@@ -186,14 +333,21 @@ def test_page_and_commands_read_every_manifest_alike(scripts: Scripts, seed: int
 
 
 def test_a_grant_with_a_query_is_counted(scripts: Scripts) -> None:
-    """A node does not compare the query of a resource (X1), so a holder is listed whatever query its grant has."""
+    """A node does not compare the query of a resource (X1), so a holder is listed whatever query
+    its grant has."""
     script = """
       const { gives } = await at("grants");
       const { to, held, get } = given;
       return held.map((resource) => gives({ rights: [{ resource, abilities: [get] }] }, get, to));
     """
     to = f"{OWN}:secrets/kv/vault/secrets/API_KEY"
-    held = [to, f"{to}?a", f"{OWN}:secrets/kv/vault?a=/b", f"{OWN}:secrets/kv?a", f"{OWN}:secrets/kv/vaul?t"]
+    held = [
+        to,
+        f"{to}?a",
+        f"{OWN}:secrets/kv/vault?a=/b",
+        f"{OWN}:secrets/kv?a",
+        f"{OWN}:secrets/kv/vaul?t",
+    ]
     covered = [extends(parse_resource(to), parse_resource(one)) for one in held]
     assert (
         in_page(scripts, script, {"to": to, "held": held, "get": "tinycloud.kv/get"})
@@ -204,7 +358,9 @@ def test_a_grant_with_a_query_is_counted(scripts: Scripts) -> None:
 
 def link(manifest: object) -> str:
     """The place of a request, as an app links to it."""
-    return "requests?manifest=" + base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
+    return "requests?manifest=" + base64.urlsafe_b64encode(
+        json.dumps(manifest).encode()
+    ).decode().rstrip("=")
 
 
 def permission(path: str, *actions: str, service: str = KV, **more: Json) -> dict[str, Json]:
@@ -212,12 +368,17 @@ def permission(path: str, *actions: str, service: str = KV, **more: Json) -> dic
     return {"service": service, "path": path, "actions": list(actions), "skipPrefix": True, **more}
 
 
-SHORT: Final = permission("vault/secrets/PROTECTED_A", "get", "tinycloud.kv/get", service="kv", space="secrets")
+SHORT: Final = permission(
+    "vault/secrets/PROTECTED_A", "get", "tinycloud.kv/get", service="kv", space="secrets"
+)
 
 
-@pytest.mark.parametrize("service", ["kv", "ktinycloud.v", "tinycloud.KV", "tinycloud.kv/vault", "encryption"])
+@pytest.mark.parametrize(
+    "service", ["kv", "ktinycloud.v", "tinycloud.KV", "tinycloud.kv/vault", "encryption"]
+)
 def test_a_service_in_another_spelling_is_refused(console: ConsolePage, service: str) -> None:
-    """A link with it asks for nothing: what it means would be shown as one thing and signed as another (MF20)."""
+    """A link with it asks for nothing: what it means would be shown as one thing and signed as
+    another (MF20)."""
     console.sign_in()
     console.open(link({**BASE, "permissions": [{**SHORT, "service": service}]}))
     console.see("This request cannot be used")
@@ -226,7 +387,8 @@ def test_a_service_in_another_spelling_is_refused(console: ConsolePage, service:
 
 
 def listed(console: ConsolePage) -> tuple[list[list[str]], bool]:
-    """The rights that the page says it will sign, and whether it asks which code may open secrets."""
+    """The rights that the page says it will sign, and whether it asks which code may open
+    secrets."""
     script = """() => {
       const boxes = [...document.querySelectorAll("main li label.tick")].filter((one) => one.control.checked);
       const lines = [...boxes, ...document.querySelectorAll("main li.under")].filter((one) => one.checkVisibility());
@@ -259,16 +421,38 @@ def asked_of(owner: str) -> Iterator[dict[str, Json]]:
     """Manifests that an owner can grant at least a part of: some by hand, and some drawn."""
     own, network = f"tinycloud:{owner[4:]}", f"urn:tinycloud:encryption:{owner}"
     yield {**BASE, "secrets": {"API_KEY": True, "PROTECTED_KEY": True}}
-    yield {**BASE, "defaults": True, "permissions": [permission("vault", "get", space=f"{own.lower()}:secrets")]}
-    yield {**BASE, "permissions": [permission("notes", "get", space="secrets"), permission("x", "*", expiry="1h")]}
-    yield {**BASE, "permissions": [permission(f"{network.lower()}:default", "decrypt", service="tinycloud.encryption")]}
     yield {
         **BASE,
-        "permissions": [permission("/", "put", space="secrets"), permission("", "read", service="tinycloud.sql")],
+        "defaults": True,
+        "permissions": [permission("vault", "get", space=f"{own.lower()}:secrets")],
+    }
+    yield {
+        **BASE,
+        "permissions": [
+            permission("notes", "get", space="secrets"),
+            permission("x", "*", expiry="1h"),
+        ],
+    }
+    yield {
+        **BASE,
+        "permissions": [
+            permission(f"{network.lower()}:default", "decrypt", service="tinycloud.encryption")
+        ],
+    }
+    yield {
+        **BASE,
+        "permissions": [
+            permission("/", "put", space="secrets"),
+            permission("", "read", service="tinycloud.sql"),
+        ],
     }
     random = Random(11)
-    drawn_ones = (json.loads(json.dumps(drawn(random)).replace(OWNER[4:], owner[4:])) for _ in range(200))
-    for _, value in zip(range(4), filter(lambda one: len(_read_rights(one)) > 1, drawn_ones), strict=False):
+    drawn_ones = (
+        json.loads(json.dumps(drawn(random)).replace(OWNER[4:], owner[4:])) for _ in range(200)
+    )
+    for _, value in zip(
+        range(4), filter(lambda one: len(_read_rights(one)) > 1, drawn_ones), strict=False
+    ):
         yield value
 
 
@@ -278,10 +462,13 @@ def _read_rights(value: Json) -> list[Any]:
 
 
 def test_what_is_listed_is_what_is_signed(console: ConsolePage) -> None:
-    """Each right of the token has a line before *Approve*, and code is asked for wherever the token decrypts (CN8)."""
+    """Each right of the token has a line before *Approve*, and code is asked for wherever the token
+    decrypts (CN8)."""
     console.sign_in()
     owner = console.run(
-        console.tab.evaluate("() => document.body.innerHTML.match(/did:pkh:eip155:1:0x[0-9a-fA-F]{40}/)[0]")
+        console.tab.evaluate(
+            "() => document.body.innerHTML.match(/did:pkh:eip155:1:0x[0-9a-fA-F]{40}/)[0]"
+        )
     )
     shown = 0
     for manifest in asked_of(owner):

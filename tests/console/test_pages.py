@@ -1,4 +1,5 @@
-"""The pages of the console in a browser, at a node, with a wallet: what a person does, sees, and may rely on."""
+"""The pages of the console in a browser, at a node, with a wallet: what a person does, sees, and
+may rely on."""
 
 import pytest
 from browser import BrowserWallet
@@ -8,13 +9,15 @@ from playwright.async_api import Route, expect
 
 
 def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
-    """Sign in, add a secret, find it, reveal it, replace it, delete it: by what is written on the page."""
+    """Sign in, add a secret, find it, reveal it, replace it, delete it: by what is written on the
+    page."""
     console.sign_in()
     console.see("No secrets yet")
     console.shot("secrets-empty")
     for name, scope, value in (("API_KEY", "", "open sesame"), ("DB_PASSWORD", "mail", "a\nb")):
         console.click("Add a secret", within="header >> nth=-1")
-        console.type("Name", name.lower().replace("_", " "))  # written as a secret's name by the form
+        # written as a secret's name by the form
+        console.type("Name", name.lower().replace("_", " "))
         console.type("Scope", scope.title()) if scope else None
         console.type("Value", value)
         if scope:
@@ -30,7 +33,8 @@ def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
 
 
 def test_many_secrets(console: ConsolePage) -> None:
-    """Hundreds of secrets in scopes: few rows exist at a time, a search finds one, and each can be reached."""
+    """Hundreds of secrets in scopes: few rows exist at a time, a search finds one, and each can be
+    reached."""
     console.sign_in()
     console.see("No secrets yet")
     store_secrets(console, key_names(240))
@@ -46,7 +50,11 @@ def test_many_secrets(console: ConsolePage) -> None:
     console.see("Nothing matches")
     console.shot("secrets-none")
     console.click("Show all")
-    console.run(console.tab.locator(".table").evaluate("(table) => { table.scrollTop = table.scrollHeight; }"))
+    console.run(
+        console.tab.locator(".table").evaluate(
+            "(table) => { table.scrollTop = table.scrollHeight; }"
+        )
+    )
     console.see("KEY_238")
 
 
@@ -65,7 +73,8 @@ def test_the_other_pages(console: ConsolePage) -> None:
 
 
 def test_the_end_of_a_secret(console: ConsolePage) -> None:
-    """Replaced over what was there before; deleted only after its name is typed; the search and the focus stay."""
+    """Replaced over what was there before; deleted only after its name is typed; the search and the
+    focus stay."""
     console.sign_in()
     add(console, "API_KEY", "first")
     console.type("Find a secret", "api")
@@ -91,7 +100,8 @@ def test_the_end_of_a_secret(console: ConsolePage) -> None:
 
 
 def test_nothing_typed_is_lost(console: ConsolePage) -> None:
-    """A failure leaves the form as it was; Escape asks; a wrong name is named where it is; the focus returns."""
+    """A failure leaves the form as it was; Escape asks; a wrong name is named where it is; the
+    focus returns."""
     console.sign_in()
     console.click("Add a secret", within="header >> nth=-1")
     console.type("Name", "1st key")
@@ -104,13 +114,19 @@ def test_nothing_typed_is_lost(console: ConsolePage) -> None:
     console.run(console.tab.route("**/invoke", lambda route: route.abort()))
     console.click("Seal and save")
     console.see("The node does not answer")
-    assert console.run(console.tab.get_by_label("Value", exact=True).input_value()) == "typed with care"
+    assert (
+        console.run(console.tab.get_by_label("Value", exact=True).input_value())
+        == "typed with care"
+    )
     for _ in range(2):
         console.run(console.tab.keyboard.press("Escape"))
     console.see("Discard what you typed?")
     console.shot("discard")
     console.click("Keep editing")
-    assert console.run(console.tab.get_by_label("Value", exact=True).input_value()) == "typed with care"
+    assert (
+        console.run(console.tab.get_by_label("Value", exact=True).input_value())
+        == "typed with care"
+    )
     console.run(console.tab.unroute("**/invoke"))
     console.click("Seal and save")
     console.see("API_KEY is saved")
@@ -165,10 +181,13 @@ def test_a_phrase_signs_in(console: ConsolePage) -> None:
 
 
 def test_another_node(console: ConsolePage) -> None:
-    """Where another DID answers than last time everything stops, until its owner types that it is right."""
+    """Where another DID answers than last time everything stops, until its owner types that it is
+    right."""
     console.open("node")
     console.see("Identity")
-    console.run(console.tab.evaluate("localStorage.setItem('sealspace.node', 'did:key:z6MkFormer')"))
+    console.run(
+        console.tab.evaluate("localStorage.setItem('sealspace.node', 'did:key:z6MkFormer')")
+    )
     console.open("secrets")
     console.see("This is another node than last time")
     console.see("did:key:z6MkFormer")
@@ -181,11 +200,13 @@ def test_another_node(console: ConsolePage) -> None:
 
 
 def test_a_node_that_is_away(console: ConsolePage) -> None:
-    """The page says so and keeps what it shows; it goes on where it was when the node answers again."""
+    """The page says so and keeps what it shows; it goes on where it was when the node answers
+    again."""
     console.sign_in()
     add(console, "API_KEY", "open sesame")
     console.run(console.tab.route("**/info", lambda route: route.abort()))
-    # Said by hand: when the browser itself goes back on line, the page asks at once, before or after `unroute`.
+    # Said by hand: when the browser itself goes back on line, the page asks at once, before or
+    # after `unroute`.
     console.run(console.tab.evaluate("() => dispatchEvent(new Event('offline'))"))
     console.see("Nothing is sent until the node answers again")
     console.see("API_KEY")
@@ -200,7 +221,9 @@ def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
 
     async def loose(route: Route) -> None:
         answer = await route.fetch()
-        await route.fulfill(json={**await answer.json(), "attestation": "off", "trustRoots": ["ab" * 32]})
+        await route.fulfill(
+            json={**await answer.json(), "attestation": "off", "trustRoots": ["ab" * 32]}
+        )
 
     console.run(console.tab.route("**/info", loose))
     console.open("node")
@@ -213,14 +236,19 @@ def test_an_update(console: ConsolePage) -> None:
     """A page whose files are gone says that the console was updated."""
     console.open("connect")
     console.see("Test Wallet")
-    console.run(console.tab.route("**/pages/node.js", lambda route: route.fulfill(status=404, body="")))
-    console.click("Menu") if console.run(console.tab.get_by_role("button", name="Menu").is_visible()) else None
+    console.run(
+        console.tab.route("**/pages/node.js", lambda route: route.fulfill(status=404, body=""))
+    )
+    console.click("Menu") if console.run(
+        console.tab.get_by_role("button", name="Menu").is_visible()
+    ) else None
     console.click("This node", role="link")
     console.see("The console was updated")
 
 
 def test_keyboard_and_narrow(console: ConsolePage) -> None:
-    """The first Tab leads past the places; a phone has them behind a button; light and dark are a choice that stays."""
+    """The first Tab leads past the places; a phone has them behind a button; light and dark are a
+    choice that stays."""
     console.open("connect")
     console.see("Test Wallet")
     console.run(console.tab.keyboard.press("Tab"))

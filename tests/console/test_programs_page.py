@@ -14,7 +14,8 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def test_projects_and_their_versions(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """What the owner published for everybody is there, once the wallet lets the session see that space."""
+    """What the owner published for everybody is there, once the wallet lets the session see that
+    space."""
 
     async def published() -> tuple[str, str]:
         async with Client(node.url) as client:
@@ -22,7 +23,9 @@ def test_projects_and_their_versions(
             programs = client.programs(public=True)
             manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.example.com",))
             first, second = b"\0asm\1\0\0\0", b"\0asm\1\0\0\0\0\1\0"
-            one = await programs.publish("digest", first, target="wasm32-wasip1", signer=wallet.signer, source=HOSTILE)
+            one = await programs.publish(
+                "digest", first, target="wasm32-wasip1", signer=wallet.signer, source=HOSTILE
+            )
             two = await programs.publish(
                 "digest", second, target="wasm32-wasip1", signer=wallet.signer, manifest=manifest
             )
@@ -51,7 +54,8 @@ def test_projects_and_their_versions(
 def test_an_older_statement_is_not_that_of_the_active_version(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """RN177: a version is shown as active only if its stored statement is the one that `active` names."""
+    """RN177: a version is shown as active only if its stored statement is the one that `active`
+    names."""
 
     async def put_back() -> None:
         async with Client(node.url) as client:
@@ -72,11 +76,14 @@ def test_an_older_statement_is_not_that_of_the_active_version(
     console.click("Allow it")
     console.click("Test Wallet example.wallet", within="dialog")
     console.see("No version is active")
-    console.run(expect(console.tab.locator(".versions li").filter(has_text="active")).to_have_count(0))
+    console.run(
+        expect(console.tab.locator(".versions li").filter(has_text="active")).to_have_count(0)
+    )
 
 
 def test_no_programs_and_the_command_line(console: ConsolePage, node: EmbeddedNode) -> None:
-    """Without projects the page says how to publish one; the command that signs in names this node."""
+    """Without projects the page says how to publish one; the command that signs in names this
+    node."""
     console.sign_in()
     console.click("Programs", role="link")
     console.see("Nothing is published yet")

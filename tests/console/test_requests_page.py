@@ -1,4 +1,5 @@
-"""The page of requests: what an app asks for, approved in part, and used by the app that the grant is for."""
+"""The page of requests: what an app asks for, approved in part, and used by the app that the grant
+is for."""
 
 import base64
 import hashlib
@@ -35,7 +36,12 @@ from tee_backend.cli.trust_files import read_trust_root
 from tee_backend.evidence.simulated import mint_event_log
 
 DID = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
-MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "did": DID, "defaults": False}
+MANIFEST: dict[str, Any] = {
+    "app_id": "com.example.notes",
+    "name": "Notes",
+    "did": DID,
+    "defaults": False,
+}
 SCOPE = "vault/secrets/scoped/mail"
 
 
@@ -68,7 +74,9 @@ def wary(browser: Browser, believer: EmbeddedNode, wallet: BrowserWallet) -> Ite
 
 def link(manifest: object) -> str:
     """The place of a request, as an app links to it."""
-    return "requests?manifest=" + base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
+    return "requests?manifest=" + base64.urlsafe_b64encode(
+        json.dumps(manifest).encode()
+    ).decode().rstrip("=")
 
 
 def add(console: ConsolePage, name: str, value: str) -> None:
@@ -100,7 +108,8 @@ def test_a_backend_reads_what_was_approved(
     platform: SimulatedPlatform,
     folder: Path,
 ) -> None:
-    """One of two secrets, to stated code: it is read, the other refused; the next time the node knows the code."""
+    """One of two secrets, to stated code: it is read, the other refused; the next time the node
+    knows the code."""
     wary.sign_in()
     add(wary, "API_KEY", "open sesame")
     add(wary, "DB_PASSWORD", "keep out")
@@ -108,7 +117,10 @@ def test_a_backend_reads_what_was_approved(
     backend = browser.run(_backend(believer.url, domain))
     asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
     surface = BackendSurface(
-        domain, did=backend.did, manifest={**asked, "secrets": {"API_KEY": True, "DB_PASSWORD": True}}, compose=COMPOSE
+        domain,
+        did=backend.did,
+        manifest={**asked, "secrets": {"API_KEY": True, "DB_PASSWORD": True}},
+        compose=COMPOSE,
     )
     published, shown = browser.run(_shown(surface, folder))
     wary.click("Requests", role="link")
@@ -144,7 +156,9 @@ def test_a_backend_reads_what_was_approved(
     read, refusal = browser.run(used())
     assert read == "open sesame"
     assert refusal in ("not-granted", "unauthorized")
-    wary.open(link({**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}}))
+    wary.open(
+        link({**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}})
+    )
     wary.see("has it already, ends")
     wary.see("Your node verified this quote")
     wary.see("Not Intel's")
@@ -159,7 +173,9 @@ async def _backend(url: str, domain: Domain) -> Backend:
 
 async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
     """What a backend publishes, and what `sealspace backend show --json` prints of it."""
-    inspector = Inspector(CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem"))
+    inspector = Inspector(
+        CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem")
+    )
     async with serving(surface) as url:
         seen = await look_at(url, inspector)
         nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
@@ -168,17 +184,34 @@ async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
 
 
 def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: BrowserWallet) -> None:
-    """An app's link is kept over the sign-in, a path is all below it; one signature, and a grant for each space."""
+    """An app's link is kept over the sign-in, a path is all below it; one signature, and a grant
+    for each space."""
     other = new_wallet().did
     asked = {
         **MANIFEST,
         "expiry": "30d",
         "secrets": {"API_KEY": True, "PROTECTED_KEY": True},
         "permissions": [
-            {"service": "tinycloud.kv", "path": "inbox/", "actions": ["get", "put"], "description": "your notes"},
+            {
+                "service": "tinycloud.kv",
+                "path": "inbox/",
+                "actions": ["get", "put"],
+                "description": "your notes",
+            },
             {"service": "tinycloud.sql", "path": "/", "actions": ["read"]},
-            {"service": "tinycloud.kv", "path": "x", "actions": ["get"], "space": f"tinycloud:{other[4:]}:default"},
-            {"service": "tinycloud.kv", "path": SCOPE, "actions": ["get"], "space": "secrets", "skipPrefix": True},
+            {
+                "service": "tinycloud.kv",
+                "path": "x",
+                "actions": ["get"],
+                "space": f"tinycloud:{other[4:]}:default",
+            },
+            {
+                "service": "tinycloud.kv",
+                "path": SCOPE,
+                "actions": ["get"],
+                "space": "secrets",
+                "skipPrefix": True,
+            },
         ],
     }
     address = link(asked).replace("requests?", f"{console.origin}/console/grant#")
@@ -197,7 +230,9 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
         console.see(why)
     console.shot("requests-impossible")
     boxes = console.tab.locator("li input[type=checkbox]")
-    assert console.run(boxes.evaluate_all("(all) => all.map((one) => [one.checked, one.disabled])")) == [
+    assert console.run(
+        boxes.evaluate_all("(all) => all.map((one) => [one.checked, one.disabled])")
+    ) == [
         [True, False],
         [False, True],
         [False, True],
@@ -244,7 +279,8 @@ PATHS = {
 
 
 def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
-    """Only the whole name of a secret is said to be one; every way to all of them is known to be one."""
+    """Only the whole name of a secret is said to be one; every way to all of them is known to be
+    one."""
     script = """async (paths) => {
       const { requestedRight, secretOf } = await import("/console/wire/grants.js");
       const right = { service: "tinycloud.kv", space: "secrets", actions: ["tinycloud.kv/get"] };
@@ -266,7 +302,12 @@ def test_bad_requests(console: ConsolePage) -> None:
         ("[]", "This request cannot be used"),
         (json.dumps({**MANIFEST, "colour": "red", "name": ""}), "is no known member"),
         (
-            json.dumps({"type": "sealspace.backend/v1", "statement": {"did": "did:key:zOther", "manifest": MANIFEST}}),
+            json.dumps(
+                {
+                    "type": "sealspace.backend/v1",
+                    "statement": {"did": "did:key:zOther", "manifest": MANIFEST},
+                }
+            ),
             "another DID",
         ),
     ):
@@ -295,7 +336,8 @@ _UNQUOTED = """() => [...document.querySelectorAll("main *")].filter((one) => !o
 
 
 def test_hostile_requests_stay_text(console: ConsolePage) -> None:
-    """Markup, overrides of the direction, long texts and many rights are quoted, and break nothing."""
+    """Markup, overrides of the direction, long texts and many rights are quoted, and break
+    nothing."""
     asked = {
         "app_id": HOSTILE,
         "name": HOSTILE,
@@ -303,7 +345,12 @@ def test_hostile_requests_stay_text(console: ConsolePage) -> None:
         "prefix": "p",
         "defaults": False,
         "permissions": [
-            {"service": "tinycloud.kv", "path": f"{at}/" + "a" * 400, "actions": ["get"], "description": HOSTILE}
+            {
+                "service": "tinycloud.kv",
+                "path": f"{at}/" + "a" * 400,
+                "actions": ["get"],
+                "description": HOSTILE,
+            }
             for at in range(256)
         ],
     }

@@ -25,7 +25,12 @@ from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 
 WALLET = "Test Wallet example.wallet"
-CORPUS = ("<img src=x onerror=canary()>", "</code><script>canary()</script>", "\u202ejavascript:canary()", "W" * 1500)
+CORPUS = (
+    "<img src=x onerror=canary()>",
+    "</code><script>canary()</script>",
+    "\u202ejavascript:canary()",
+    "W" * 1500,
+)
 ALL = " ".join(CORPUS)
 
 
@@ -66,14 +71,17 @@ def signed_in(browser: Browser, stage: RunnerStage) -> Iterator[ConsolePage]:
 
 @pytest.fixture
 def console(signed_in: ConsolePage) -> Iterator[ConsolePage]:
-    """The same tab; at the end of each test nothing was refused by the policy, and nothing of a stranger ran."""
+    """The same tab; at the end of each test nothing was refused by the policy, and nothing of a
+    stranger ran."""
     signed_in.open("programs")
     yield signed_in
     assert signed_in.run(signed_in.tab.evaluate("window.__sang")) is None
     assert signed_in.faults() == []
 
 
-def test_a_key_from_its_making_to_its_end(console: ConsolePage, browser: Browser, stage: RunnerStage) -> None:
+def test_a_key_from_its_making_to_its_end(
+    console: ConsolePage, browser: Browser, stage: RunnerStage
+) -> None:
     """It is shown once, calls, is listed, and is refused once it was revoked."""
     console.see("You have no API key here.")
     console.shot("runner-empty")
@@ -86,7 +94,9 @@ def test_a_key_from_its_making_to_its_end(console: ConsolePage, browser: Browser
     ):
         console.type(label, wrong)
         console.run(console.tab.locator("dialog form button.primary").click())
-        field = console.tab.locator("dialog .field", has=console.tab.get_by_label(label, exact=True))
+        field = console.tab.locator(
+            "dialog .field", has=console.tab.get_by_label(label, exact=True)
+        )
         console.run(expect(field.locator(".wrong")).not_to_be_empty())
         console.type(label, right)
     console.shot("runner-new-key")
@@ -112,8 +122,11 @@ def test_a_key_from_its_making_to_its_end(console: ConsolePage, browser: Browser
     assert browser.run(stage.api("echo", key))[1]["code"] == "key-refused"
 
 
-def test_a_secret_that_the_runner_makes(console: ConsolePage, browser: Browser, stage: RunnerStage) -> None:
-    """Its owner cannot open it, a program to which it is granted has it, and it is not made twice; none is typed."""
+def test_a_secret_that_the_runner_makes(
+    console: ConsolePage, browser: Browser, stage: RunnerStage
+) -> None:
+    """Its owner cannot open it, a program to which it is granted has it, and it is not made twice;
+    none is typed."""
     console.open("secrets")
     for _ in range(2):
         console.click("Add a secret", within="header >> nth=-1")
@@ -147,15 +160,19 @@ def test_a_secret_that_the_runner_makes(console: ConsolePage, browser: Browser, 
 
 
 def in_runner_only(console: ConsolePage) -> None:
-    """Wait until the dialog of the runner is loaded and the one before it is gone: both have a field for a name."""
+    """Wait until the dialog of the runner is loaded and the one before it is gone: both have a
+    field for a name."""
     console.run(expect(console.tab.get_by_label("Kind", exact=True)).to_be_visible())
     console.run(expect(console.tab.locator("dialog")).to_have_count(1))
 
 
 def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage) -> None:
-    """Nothing is signed for it, here or where a secret is to be made, until its DID is accepted by a word."""
+    """Nothing is signed for it, here or where a secret is to be made, until its DID is accepted by
+    a word."""
     console.see("Balance")
-    console.run(console.tab.evaluate("() => localStorage.setItem('sealspace.runner', 'did:key:z6MkFormer')"))
+    console.run(
+        console.tab.evaluate("() => localStorage.setItem('sealspace.runner', 'did:key:z6MkFormer')")
+    )
     signed: list[str] = []
 
     def note(request: Request) -> None:
@@ -184,7 +201,8 @@ def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage)
 
 
 def test_what_a_runner_says(console: ConsolePage, stage: RunnerStage) -> None:
-    """Texts of a hostile one are texts or refused; one that does not answer leaves the rest of the page as it is."""
+    """Texts of a hostile one are texts or refused; one that does not answer leaves the rest of the
+    page as it is."""
     answers: dict[str, tuple[int, Any]] = {}
 
     async def answer(route: Route) -> None:
@@ -221,7 +239,11 @@ def test_what_a_runner_says(console: ConsolePage, stage: RunnerStage) -> None:
     ):
         answers.clear()
         answers[path] = (status, value)
-        said = "The runner refuses." if status == 403 else "The runner's answer could not be understood."
+        said = (
+            "The runner refuses."
+            if status == 403
+            else "The runner's answer could not be understood."
+        )
         console.click("Try again", within="section[aria-label=Runner]")
         console.see(said)
         console.run(expect(console.tab.locator(".skeleton")).to_have_count(0))
@@ -254,7 +276,10 @@ def test_tokens_and_statements_are_those_of_the_sdk(browser: Browser, stage: Run
         browser.run(stage.credit(0, owner=did))
     bodies: list[str | None] = []
     with console_page(browser, stage.node.url, wallet=BrowserWallet(wallet)) as console:
-        console.listen("request", lambda sent: bodies.append(sent.post_data) if sent.url.endswith("/keys") else None)
+        console.listen(
+            "request",
+            lambda sent: bodies.append(sent.post_data) if sent.url.endswith("/keys") else None,
+        )
         console.open("node")
         console.see("Identity")
         made = in_console(
@@ -285,17 +310,27 @@ def test_tokens_and_statements_are_those_of_the_sdk(browser: Browser, stage: Run
             {"url": stage.url, "did": mine.did, "seed": seed.hex()},
         )
     assert (made["did"], made["before"]) == (stage.runner.did, "not-authorised")
-    assert (made["again"]["code"], made["again"]["details"]["problem"]) == ("runner-refused", "key-statement")
+    assert (made["again"]["code"], made["again"]["details"]["problem"]) == (
+        "runner-refused",
+        "key-statement",
+    )
     assert made["generated"] == [True, False]
     assert [one["nonce"] for one in made["listed"]] == [parse_credential(made["made"][1]).nonce]
     payload = json.loads(decode_url(made["headers"]["Authorization"].split(".")[1]) or b"")
     drawn = _Drawn(UUID(payload["nnc"].removeprefix("urn:uuid:")).bytes)
     expected = call_headers(
-        mine, runner=stage.at, program="keys/7/revoke", body=b"body", now=payload["exp"] - 60, entropy=drawn
+        mine,
+        runner=stage.at,
+        program="keys/7/revoke",
+        body=b"body",
+        now=payload["exp"] - 60,
+        entropy=drawn,
     )
     assert made["headers"] == expected
     signers: tuple[StatementSigner, StatementSigner] = (mine.signer, wallet)
-    for signer, text, body in zip(signers, made["made"], [one for one in bodies if one], strict=False):
+    for signer, text, body in zip(
+        signers, made["made"], [one for one in bodies if one], strict=False
+    ):
         shown = parse_credential(text)
         drawn = _Drawn(bytes.fromhex(shown.secret), shown.nonce.to_bytes(4))
         statement, credential = new_api_key(

@@ -1,4 +1,5 @@
-"""The page of secrets: many at once, values that are drawn or are no text, and what does not open."""
+"""The page of secrets: many at once, values that are drawn or are no text, and what does not
+open."""
 
 from pathlib import Path
 
@@ -9,10 +10,14 @@ from playwright.async_api import Route, expect
 
 from sealspace.client import Client
 
-FILE = "# of the mailer\nAPI_KEY='open sesame'\nexport SMTP_URL=smtp://mail\nDB_PASSWORD=\"a\\nb\"\n"
+FILE = (
+    "# of the mailer\nAPI_KEY='open sesame'\nexport SMTP_URL=smtp://mail\nDB_PASSWORD=\"a\\nb\"\n"
+)
 
 
-def stored(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, *names: str) -> list[str | bytes]:
+def stored(
+    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, *names: str
+) -> list[str | bytes]:
     """What the SDK reads of the owner's secrets of scope `mail`."""
 
     async def read() -> list[str | bytes]:
@@ -24,7 +29,11 @@ def stored(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, *names: 
 
 
 def test_a_file_of_secrets(
-    console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path
+    console: ConsolePage,
+    browser: Browser,
+    node: EmbeddedNode,
+    wallet: BrowserWallet,
+    tmp_path: Path,
 ) -> None:
     """What is wrong is named by its line; nothing is replaced unasked; no value is shown (CN4)."""
     console.sign_in()
@@ -37,7 +46,9 @@ def test_a_file_of_secrets(
     console.see("Nothing is saved before these lines are right")
     file = tmp_path / "production.env"
     file.write_text(FILE)
-    console.run(console.tab.get_by_label("Choose a file").locator("visible=false").set_input_files(file))
+    console.run(
+        console.tab.get_by_label("Choose a file").locator("visible=false").set_input_files(file)
+    )
     console.see("production.env is read")
     console.see("3 new")
     console.type("Scope", "mail")
@@ -120,7 +131,8 @@ def test_values_that_are_drawn(
 def test_values_that_are_no_text_or_do_not_open(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Bytes are shown as base64 and saved as they are; what is no envelope says so, and can be replaced or deleted."""
+    """Bytes are shown as base64 and saved as they are; what is no envelope says so, and can be
+    replaced or deleted."""
     console.sign_in()
 
     async def store() -> None:
@@ -167,9 +179,16 @@ def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None
         async def add() -> None:
             devtools = await console.context.new_cdp_session(console.tab)
             await devtools.send("WebAuthn.enable")
-            options = {"protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": "internal", "hasPrf": True}
+            options = {
+                "protocol": "ctap2",
+                "ctap2Version": "ctap2_1",
+                "transport": "internal",
+                "hasPrf": True,
+            }
             user = {"hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True}
-            await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {**options, **user}})
+            await devtools.send(
+                "WebAuthn.addVirtualAuthenticator", {"options": {**options, **user}}
+            )
 
         console.run(add())
         console.open("connect")
@@ -181,7 +200,9 @@ def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None
         owner = console.tab.locator(".who .mono")
         did = console.run(owner.get_attribute("title"))
         console.click("Sign out")
-        console.run(console.tab.get_by_role("button", name="Use the passkey of this browser").click())
+        console.run(
+            console.tab.get_by_role("button", name="Use the passkey of this browser").click()
+        )
         console.signed_in()
         console.run(expect(owner).to_have_attribute("title", did or ""))
         console.click("Sign out")
@@ -190,5 +211,7 @@ def test_a_phrase_behind_a_passkey(browser: Browser, node: EmbeddedNode) -> None
         console.type("Type forget to confirm", "forget")
         console.click("Forget the phrase kept here", within="dialog")
         console.see("no longer kept here")
-        console.run(expect(console.tab.get_by_role("button", name="Use the passkey")).to_have_count(0))
+        console.run(
+            expect(console.tab.get_by_role("button", name="Use the passkey")).to_have_count(0)
+        )
         assert console.faults() == []

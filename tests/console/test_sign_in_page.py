@@ -1,4 +1,5 @@
-"""The page of `sealspace login --browser` in Chromium, from the command as a process to a secret that it keeps."""
+"""The page of `sealspace login --browser` in Chromium, from the command as a process to a secret
+that it keeps."""
 
 import os
 import re
@@ -29,7 +30,9 @@ ADDRESS = re.compile(r"^  (http://127\.0\.0\.1:[0-9]+/[A-Za-z0-9_-]{43}/)$")
 class Login:
     """`sealspace login --browser` as a process, and the page that it serves."""
 
-    def __init__(self, process: "subprocess.Popen[str]", page: ConsolePage, home: Path, url: str) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[str]", page: ConsolePage, home: Path, url: str
+    ) -> None:
         self.process, self.page, self.home, self.url = process, page, home, url
 
     def ended(self) -> tuple[int, str]:
@@ -47,7 +50,11 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def _command(
-    words: Sequence[str], browser: Browser, wallet: BrowserWallet | None, home: Path, environment: dict[str, str]
+    words: Sequence[str],
+    browser: Browser,
+    wallet: BrowserWallet | None,
+    home: Path,
+    environment: dict[str, str],
 ) -> Iterator[Login]:
     """Run a command, and open the address that it prints."""
     process = subprocess.Popen(
@@ -59,7 +66,9 @@ def _command(
     )
     try:
         assert process.stderr is not None
-        url = next(found[1] for line in process.stderr if (found := ADDRESS.match(line.rstrip("\n"))))
+        url = next(
+            found[1] for line in process.stderr if (found := ADDRESS.match(line.rstrip("\n")))
+        )
         with console_page(browser, f"http://{urlsplit(url).netloc}", wallet=wallet) as page:
             page.run(page.tab.goto(url))
             yield Login(process, page, home, url)
@@ -75,17 +84,34 @@ def _choose(page: ConsolePage) -> None:
 
 
 def test_a_wallet_in_the_browser_signs_the_command_line_in(
-    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path, environment: dict[str, str]
+    browser: Browser,
+    node: EmbeddedNode,
+    wallet: BrowserWallet,
+    tmp_path: Path,
+    environment: dict[str, str],
 ) -> None:
-    """Connected, read, signed; the command goes on, the page says it can be closed, and a secret is kept and read."""
-    with _command(["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment) as login:
+    """Connected, read, signed; the command goes on, the page says it can be closed, and a secret is
+    kept and read."""
+    with _command(
+        ["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment
+    ) as login:
         page = login.page
         page.see("Connect your wallet")
         page.shot("sign-in-connect")
         _choose(page)
         page.see("Let this command line act as you")
-        shown = (wallet.signer.did, node.url, "sealspace login", "session key", "The exact text that is signed")
-        rights = ("all your secrets", "create your encryption network", "read the receipts of your encryption network")
+        shown = (
+            wallet.signer.did,
+            node.url,
+            "sealspace login",
+            "session key",
+            "The exact text that is signed",
+        )
+        rights = (
+            "all your secrets",
+            "create your encryption network",
+            "read the receipts of your encryption network",
+        )
         for words in (*shown, *rights):
             page.see(words)
         page.run(page.tab.get_by_text("The exact text that is signed").click())
@@ -100,20 +126,31 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
     session = load_session(tmp_path / "home" / "session.json")
     assert session.owner == wallet.signer.did and not (tmp_path / "home" / "wallet.key").exists()
     put = subprocess.run(
-        [*COMMAND, "secret", "put", "API_KEY", "--home", str(tmp_path / "home")], input=b"open sesame", env=environment
+        [*COMMAND, "secret", "put", "API_KEY", "--home", str(tmp_path / "home")],
+        input=b"open sesame",
+        env=environment,
     )
     got = subprocess.run(
-        [*COMMAND, "secret", "get", "API_KEY", "--home", str(tmp_path / "home")], env=environment, capture_output=True
+        [*COMMAND, "secret", "get", "API_KEY", "--home", str(tmp_path / "home")],
+        env=environment,
+        capture_output=True,
     )
     assert (put.returncode, got.stdout) == (0, b"open sesame")
 
 
 def test_what_a_wallet_may_do_wrong(
-    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path, environment: dict[str, str]
+    browser: Browser,
+    node: EmbeddedNode,
+    wallet: BrowserWallet,
+    tmp_path: Path,
+    environment: dict[str, str],
 ) -> None:
-    """A refusal, another account, another chain and a second tab: a sentence and the next step. Then Ctrl-C ends it."""
+    """A refusal, another account, another chain and a second tab: a sentence and the next step.
+    Then Ctrl-C ends it."""
     owner = wallet.signer
-    with _command(["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment) as login:
+    with _command(
+        ["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment
+    ) as login:
         page = login.page
         page.see("Connect your wallet")
         wallet.refusal = (4001, "User rejected the request.")
@@ -143,9 +180,15 @@ def test_what_a_wallet_may_do_wrong(
         assert login.ended()[0] == 130
 
 
-def test_the_page_says_what_each_text_means(browser: Browser, node: EmbeddedNode, tmp_path: Path) -> None:
-    """Revocations, hosting, grants and statements have words of their own, read out of the text; others are shown."""
-    owner, space = new_wallet(), "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
+def test_the_page_says_what_each_text_means(
+    browser: Browser, node: EmbeddedNode, tmp_path: Path
+) -> None:
+    """Revocations, hosting, grants and statements have words of their own, read out of the text;
+    others are shown."""
+    owner, space = (
+        new_wallet(),
+        "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes",
+    )
     plain = SiweMessage(
         domain="127.0.0.1:1",
         address=owner.address,
@@ -158,9 +201,13 @@ def test_the_page_says_what_each_text_means(browser: Browser, node: EmbeddedNode
     granting = attach(plain, Recap({f"{space}/kv/todo": {"tinycloud.kv/get": ({},)}}, ()))
     texts = {
         "Revoke a grant for good": siwe_text(replace(plain, uri="ucan:bafkrei")),
-        "Have the node host your spaces": siwe_text(attach(plain, Recap({space: {"tinycloud.space/host": ({},)}}, ()))),
+        "Have the node host your spaces": siwe_text(
+            attach(plain, Recap({space: {"tinycloud.space/host": ({},)}}, ()))
+        ),
         "Grant something of yours": siwe_text(granting),
-        "Let this command line act as you": siwe_text(replace(granting, uri="did:key:z6MkSession#z6MkSession")),
+        "Let this command line act as you": siwe_text(
+            replace(granting, uri="did:key:z6MkSession#z6MkSession")
+        ),
         "Sign a statement of yours": "sealspace statement run/1\n{}",
         "Sign a text": siwe_text(plain) + "\nmore",
     }
@@ -177,14 +224,19 @@ def test_the_page_says_what_each_text_means(browser: Browser, node: EmbeddedNode
         {"node key": "did:key:z6MkFriend", "spaces": "notes", "until": "2026-11-23T00:00:00Z"},
         {"to": "did:key:z6MkFriend", "until": "2026-11-23T00:00:00Z"},
     ]
-    assert [(right["path"], right["actions"]) for right in found[2]["rights"]] == [("todo", ["tinycloud.kv/get"])]
+    assert [(right["path"], right["actions"]) for right in found[2]["rights"]] == [
+        ("todo", ["tinycloud.kv/get"])
+    ]
 
 
 def test_no_wallet_and_a_command_that_is_interrupted(
     browser: Browser, node: EmbeddedNode, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """The page says where to open it; Ctrl-C ends the command at once, and the page says that too."""
-    with _command(["login", node.url, "--browser"], browser, None, tmp_path / "home", environment) as login:
+    """The page says where to open it; Ctrl-C ends the command at once, and the page says that
+    too."""
+    with _command(
+        ["login", node.url, "--browser"], browser, None, tmp_path / "home", environment
+    ) as login:
         login.page.see("No wallet found in this browser")
         login.page.shot("sign-in-no-wallet")
         login.process.send_signal(signal.SIGINT)

@@ -1,4 +1,5 @@
-"""What the console weighs, and how soon a page of it is there; each figure is printed (`pytest -s`)."""
+"""What the console weighs, and how soon a page of it is there; each figure is printed (`pytest
+-s`)."""
 
 from browser import Browser
 from console_stage import ConsolePage, console_page
@@ -24,14 +25,19 @@ watch.observe(document, { childList: true, subtree: true });
 
 
 def test_what_is_sent() -> None:
-    """All files together as they are sent, and the one script of the page, which waits for no stylesheet of others."""
+    """All files together as they are sent, and the one script of the page, which waits for no
+    stylesheet of others."""
     files = load_console()
     sizes = {name: len(body) for name, body in files.packed.items()}
     largest = max(sizes, key=lambda name: sizes[name])
-    print(f"{len(sizes)} files, {sum(sizes.values())} bytes as sent, of which {largest} has {sizes[largest]}")
+    print(
+        f"{len(sizes)} files, {sum(sizes.values())} bytes as sent, of which {largest} has"
+        f" {sizes[largest]}"
+    )
     assert sum(sizes.values()) < MOST_SENT_BYTES
     page = files.bodies["index.html"].decode()
-    assert page.count("<script") == page.count('<script type="module"') == 1  # a module never blocks
+    # a module never blocks
+    assert page.count("<script") == page.count('<script type="module"') == 1
 
 
 def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
@@ -43,7 +49,8 @@ def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
         lcp_ms = console.run(console.tab.evaluate("window.__lcpMs"))
         sent = sum(int(one.headers.get("content-length", 0)) for one in answers)
         print(f"connect: LCP {lcp_ms:.0f} ms, {len(answers)} answers, {sent} bytes")
-        assert lcp_ms > 0  # the figure depends on the machine and on a cold browser; it is said, not judged
+        # the figure depends on the machine and on a cold browser; it is said, not judged
+        assert lcp_ms > 0
         assert 0 < sent < MOST_CONNECT_BYTES
         assert console.faults() == []
 
@@ -62,7 +69,10 @@ def test_a_thousand_secrets(console: ConsolePage) -> None:
         console.run(expect(console.tab.locator(".rows [role=row]").first).to_be_visible())
         rows_ms, lcp_ms = console.run(console.tab.evaluate("[window.__rowsMs, window.__lcpMs]"))
         asked = [one.url for one in answers if one.url.endswith("/invoke")]
-        print(f"secrets: {SECRETS} of them, rows after {rows_ms:.0f} ms, LCP {lcp_ms:.0f} ms, {len(asked)} request")
+        print(
+            f"secrets: {SECRETS} of them, rows after {rows_ms:.0f} ms, LCP {lcp_ms:.0f} ms,"
+            f" {len(asked)} request"
+        )
         assert len(asked) == 1
         figures.append(rows_ms)
     assert 0 < min(figures) < MOST_FIRST_VIEW_MS

@@ -1,4 +1,5 @@
-"""An owner who never opens a terminal stores, approves, sees who read, and revokes; the processes are real."""
+"""An owner who never opens a terminal stores, approves, sees who read, and revokes; the processes
+are real."""
 
 import base64
 import json
@@ -36,7 +37,10 @@ async def _published(url: str, inspector: Inspector) -> tuple[str, str]:
 
 
 async def _works(url: str, owner: str) -> bool:
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/work", params={"owner": owner}) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/work", params={"owner": owner}) as answer,
+    ):
         return answer.status == 200
 
 
@@ -45,7 +49,9 @@ def _is_in_memory(node: RunningNode, text: bytes) -> bool:
     for process in (node.process.pid, *node.children("worker"), *node.children("storekeeper")):
         maps = Path(f"/proc/{process}/maps").read_text().splitlines()
         with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
-            for first, last in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", "\n".join(maps), re.MULTILINE):
+            for first, last in re.findall(
+                r"^([0-9a-f]+)-([0-9a-f]+) rw", "\n".join(maps), re.MULTILINE
+            ):
                 memory.seek(int(first, 16))
                 if text in (memory.read(int(last, 16) - int(first, 16)) or b""):
                     return True
@@ -53,11 +59,16 @@ def _is_in_memory(node: RunningNode, text: bytes) -> bool:
 
 
 @pytest.mark.slow
-def test_from_the_first_secret_to_its_revocation(browser: Browser, wallet: BrowserWallet, tmp_path: Path) -> None:
-    """The backend reads until the grant is revoked; the value is in no address, log, file or memory of the node."""
+def test_from_the_first_secret_to_its_revocation(
+    browser: Browser, wallet: BrowserWallet, tmp_path: Path
+) -> None:
+    """The backend reads until the grant is revoked; the value is in no address, log, file or memory
+    of the node."""
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
     platform = SimulatedPlatform.load(tmp_path / "tee")
-    inspector = Inspector(CollateralFolder(tmp_path / "tee" / "collateral"), root=parse_trust_root(platform.root_der))
+    inspector = Inspector(
+        CollateralFolder(tmp_path / "tee" / "collateral"), root=parse_trust_root(platform.root_der)
+    )
     with (
         running_node(tmp_path, platform=platform, workers=1) as node,
         serving(tmp_path, node.url) as backend,
@@ -107,7 +118,9 @@ def test_from_the_first_secret_to_its_revocation(browser: Browser, wallet: Brows
         assert console.faults() == []
         assert addresses and not any(CANARY in address for address in addresses)
         if os.geteuid() == 0:  # only root reads the memory of processes that are not dumpable
-            assert _is_in_memory(node, b"vault/secrets") and not _is_in_memory(node, CANARY.encode())
+            assert _is_in_memory(node, b"vault/secrets") and not _is_in_memory(
+                node, CANARY.encode()
+            )
     assert not any(CANARY in line for line in node.lines)
     stored = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert stored and not any(CANARY.encode() in path.read_bytes() for path in stored)

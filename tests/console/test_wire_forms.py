@@ -1,4 +1,5 @@
-"""The forms that the console writes are those of the SDK, byte for byte, and those of the vectors."""
+"""The forms that the console writes are those of the SDK, byte for byte, and those of the
+vectors."""
 
 import base64
 import json
@@ -25,10 +26,15 @@ ENTROPY = CountingEntropy(b"forms")
 OWNER = "did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
 ATT: dict[str, dict[str, tuple[dict[str, None], ...]]] = {
     f"tinycloud:{OWNER[4:]}:b/kv": {"tinycloud.kv/put": ({},), "tinycloud.kv/get": ({},)},
-    f"tinycloud:{OWNER[4:]}:a/kv/ä": {"tinycloud.kv/get": ({},), "tinycloud.capabilities/read": ({},)},
+    f"tinycloud:{OWNER[4:]}:a/kv/ä": {
+        "tinycloud.kv/get": ({},),
+        "tinycloud.capabilities/read": ({},),
+    },
     f"urn:tinycloud:encryption:{OWNER}:default": {"sealspace.encryption/receipts": ({},)},
 }
-ROWS = [{"resource": resource, "ability": ability} for resource, held in ATT.items() for ability in held]
+ROWS = [
+    {"resource": resource, "ability": ability} for resource, held in ATT.items() for ability in held
+]
 
 
 def test_digests(shared_scripts: Scripts) -> None:
@@ -68,12 +74,14 @@ def test_base64_has_one_text_for_each_value(shared_scripts: Scripts) -> None:
     urls = ["", "AA", "AAE", "AAEC", "AB", "A", "-_8", "+/8", "AA==", "AAF"]
     for text in texts:
         decoded = decode_standard(text)
-        assert shared_scripts.call("bytes.js", "fromBase64", text) == (None if decoded is None else decoded.hex()), text
+        assert shared_scripts.call("bytes.js", "fromBase64", text) == (
+            None if decoded is None else decoded.hex()
+        ), text
     for text in urls:
         decoded = decode_url(text)
-        assert shared_scripts.call("bytes.js", "fromBase64url", text) == (None if decoded is None else decoded.hex()), (
-            text
-        )
+        assert shared_scripts.call("bytes.js", "fromBase64url", text) == (
+            None if decoded is None else decoded.hex()
+        ), text
 
 
 def test_keys_and_their_names(shared_scripts: Scripts) -> None:
@@ -89,7 +97,9 @@ def test_keys_and_their_names(shared_scripts: Scripts) -> None:
 
 
 def test_canonical_json_is_that_of_the_vectors(shared_scripts: Scripts) -> None:
-    cases = json.loads((VECTORS / "encryption_network" / "canonical_json.json").read_text("utf-8"))["cases"]
+    cases = json.loads((VECTORS / "encryption_network" / "canonical_json.json").read_text("utf-8"))[
+        "cases"
+    ]
     held = [one for one in cases if "expect" in one and not _has_fraction(one["value"])]
     assert len(held) > 8
     answers = shared_scripts.evaluate(
@@ -101,7 +111,10 @@ def test_canonical_json_is_that_of_the_vectors(shared_scripts: Scripts) -> None:
     )
     assert answers == [[one["expect"]["canonical"], one["expect"]["sha256"]] for one in held]
     astral: dict[str, Json] = {"\U0001f600": 1, "\uff5e": 2, "b": [None, True, "\x7f\x01\n"]}
-    assert shared_scripts.call("canonical_json.js", "canonicalText", astral) == canonical_bytes(astral).decode()
+    assert (
+        shared_scripts.call("canonical_json.js", "canonicalText", astral)
+        == canonical_bytes(astral).decode()
+    )
     assert shared_scripts.call("canonical_json.js", "canonicalHash", "abc") == canonical_hash("abc")
 
 
@@ -114,7 +127,12 @@ def _has_fraction(value: object) -> bool:
 
 
 def test_cbor_and_ids(shared_scripts: Scripts) -> None:
-    value = {"b": "ä", "a": 1, "longer": [None, 23, 24, 255, 256, 65536, "x" * 300], "": {"z": "", "y": []}}
+    value = {
+        "b": "ä",
+        "a": 1,
+        "longer": [None, 23, 24, 255, 256, 65536, "x" * 300],
+        "": {"z": "", "y": []},
+    }
     assert shared_scripts.call("cacao.js", "encodeCbor", value) == encode_dag_cbor(value).hex()
     token = "e30.e30.AA"
     assert shared_scripts.call("cid.js", "tokenCid", token) == cid_text(digest_of(token.encode()))
@@ -163,7 +181,14 @@ def test_a_wallets_message(shared_scripts: Scripts, wallet: BrowserWallet) -> No
 
 
 def test_a_field_cannot_forge_a_line(shared_scripts: Scripts) -> None:
-    given = {"domain": "a\nb", "address": "0x" + "00" * 20, "chainId": 1, "uri": "u", "nonce": "n", "issuedAt": "t"}
+    given = {
+        "domain": "a\nb",
+        "address": "0x" + "00" * 20,
+        "chainId": 1,
+        "uri": "u",
+        "nonce": "n",
+        "issuedAt": "t",
+    }
     code = shared_scripts.evaluate(
         """async (given) => (await import("/console/wire/siwe.js").then(({ siweText }) => siweText(given))
              .catch((error) => error.code))""",
@@ -212,5 +237,7 @@ def test_recorded_messages_are_read(shared_scripts: Scripts) -> None:
     assert held
     for token, data, cid in held:
         assert shared_scripts.call("cid.js", "tokenCid", token) == cid
-        again = shared_scripts.evaluate(f"async (text) => {{ {WRITTEN_AGAIN} return written(text); }}", members(data))
+        again = shared_scripts.evaluate(
+            f"async (text) => {{ {WRITTEN_AGAIN} return written(text); }}", members(data)
+        )
         assert again == data.hex()

@@ -1,4 +1,5 @@
-"""What others tell the console's modules: a node any JSON, an app its wishes, another tab that the session is over."""
+"""What others tell the console's modules: a node any JSON, an app its wishes, another tab that the
+session is over."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +15,11 @@ from capabilities.tokens import Capability
 from sealspace.session import capability, covers
 from sealspace.wallets import new_wallet
 
-SOUND: Final = ('{"a":{"a":1},"b":["a","a"]}', r'{"__proto__":{"x":1},"constructor":"\\ud800","n":1.50}', "[1] ")
+SOUND: Final = (
+    '{"a":{"a":1},"b":["a","a"]}',
+    r'{"__proto__":{"x":1},"constructor":"\\ud800","n":1.50}',
+    "[1] ",
+)
 UNSOUND: Final = (
     *(
         '{"a":1,"a":1}',
@@ -58,7 +63,8 @@ def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterato
 
 
 def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
-    """Each member of its answers in turn is left out, or something else: it is read, or fails as modules do (CN5)."""
+    """Each member of its answers in turn is left out, or something else: it is read, or fails as
+    modules do (CN5)."""
     said = in_page(
         scripts,
         _TWISTED
@@ -115,7 +121,8 @@ def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
 
 
 def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
-    """JSON says one thing, however it is spelt; no text keeps the page busy, or is too long for it."""
+    """JSON says one thing, however it is spelt; no text keeps the page busy, or is too long for
+    it."""
     said = in_page(
         page,
         r"""
@@ -135,17 +142,23 @@ def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
         """,
         [*SOUND, *UNSOUND],
     )
-    assert [json.loads(one) for one in said["read"][: len(SOUND)]] == [json.loads(one) for one in SOUND]
+    assert [json.loads(one) for one in said["read"][: len(SOUND)]] == [
+        json.loads(one) for one in SOUND
+    ]
     assert said["read"][len(SOUND) :] == [None] * len(UNSOUND)
     assert said["long"] == 24_000_000
-    assert (said.get("blank"), said["action"]) == (None, {"resource": "a/b", "ability": "tinycloud.kv/get"})
+    assert (said.get("blank"), said["action"]) == (
+        None,
+        {"resource": "a/b", "ability": "tinycloud.kv/get"},
+    )
     assert said["value"] == 20002
     assert said["ms"] < 4000
     assert said["codes"] == ["too-large", "malformed-answer"]
 
 
 def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: BrowserWallet) -> None:
-    """Ids of spaces are those of the owner; no text is invisible; for a node that was not meant, nothing (CN5)."""
+    """Ids of spaces are those of the owner; no text is invisible; for a node that was not meant,
+    nothing (CN5)."""
     said = in_page(
         scripts,
         r"""
@@ -195,7 +208,8 @@ def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: Brow
 
 
 def test_a_session_that_another_tab_ended(page: Page) -> None:
-    """It is not kept again (CN3); what two tabs got is kept together, and of two keys of a network the first."""
+    """It is not kept again (CN3); what two tabs got is kept together, and of two keys of a network
+    the first."""
     said = in_page(
         page,
         """
@@ -226,13 +240,22 @@ def test_a_session_that_another_tab_ended(page: Page) -> None:
 
 
 def test_which_grant_is_cited(scripts: Scripts) -> None:
-    """None that ended, is narrower, or is of another owner: by the node's own rule of what covers what."""
-    space, other = "tinycloud:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A", "tinycloud:key:z6Mk"
+    """None that ended, is narrower, or is of another owner: by the node's own rule of what covers
+    what."""
+    space, other = (
+        "tinycloud:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A",
+        "tinycloud:key:z6Mk",
+    )
     places = [f"{space}:a", f"{space}:ab", f"{other}:a"]
     paths = ["/kv", "/kv/a", "/kv/a/", "/kv/a/b", "/kv/ab", "/kv/a%2Fb", "/kvx/a", "/sql/a"]
     network = "urn:tinycloud:encryption:did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
-    resources = [f"{place}{path}" for place in places for path in paths] + [f"{network}:{name}" for name in ("a", "ab")]
-    held, wanted = _capabilities(resources, "tinycloud.kv/get"), _capabilities(resources, "tinycloud.kv/get")
+    resources = [f"{place}{path}" for place in places for path in paths] + [
+        f"{network}:{name}" for name in ("a", "ab")
+    ]
+    held, wanted = (
+        _capabilities(resources, "tinycloud.kv/get"),
+        _capabilities(resources, "tinycloud.kv/get"),
+    )
     wanted += _capabilities(resources[:3], "tinycloud.kv/put")
     said = in_page(
         scripts,
@@ -254,7 +277,11 @@ def test_which_grant_is_cited(scripts: Scripts) -> None:
     )
     assert said["pairs"] == [[covers(one, asked) for asked in wanted] for one in held]
     assert sum(map(sum, said["pairs"])) > len(held)
-    assert (said["ended"], said["none"], said["over"]) == (["other"], "not-authorised", "session-expired")
+    assert (said["ended"], said["none"], said["over"]) == (
+        ["other"],
+        "not-authorised",
+        "session-expired",
+    )
     assert said["fewest"] == ["both"]
 
 
@@ -267,7 +294,8 @@ def _row(one: Capability) -> dict[str, str]:
 
 
 def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
-    """A folder of secrets is no secret and has generated ones too (CN8); another service's actions stand as written."""
+    """A folder of secrets is no secret and has generated ones too (CN8); another service's actions
+    stand as written."""
     said = in_page(
         page,
         """
@@ -294,8 +322,19 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
           sentence: recapSentence(attenuations([{ resource: "r", ability: "constructor/x" }])) };
         """,
         [
-            ["vault/secrets/scoped/mail", "vault/secrets/A", "vault/secrets/scoped/mail/A", "vault", "", "vaults"],
-            [["tinycloud.kv/get", "tinycloud.kv/put"], ["tinycloud.kv/get", "tinycloud.sql/read"], ["x/constructor"]],
+            [
+                "vault/secrets/scoped/mail",
+                "vault/secrets/A",
+                "vault/secrets/scoped/mail/A",
+                "vault",
+                "",
+                "vaults",
+            ],
+            [
+                ["tinycloud.kv/get", "tinycloud.kv/put"],
+                ["tinycloud.kv/get", "tinycloud.sql/read"],
+                ["x/constructor"],
+            ],
         ],
     )
     assert said["paths"] == [
@@ -314,5 +353,10 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
         "tinycloud.kv/get tinycloud.sql/read values below notes/ in your space default",
         "x/constructor values below notes/ in your space default",
     ]
-    assert said["refused"] == [["tinycloud.kv/get", "tinycloud.kv/put"], "manifest-invalid", "manifest-invalid"]  # MF20
+    # MF20
+    assert said["refused"] == [
+        ["tinycloud.kv/get", "tinycloud.kv/put"],
+        "manifest-invalid",
+        "manifest-invalid",
+    ]
     assert said["sentence"].endswith("(1) 'constructor': 'x' for 'r'.")

@@ -1,4 +1,5 @@
-"""Owners without a wallet, grants, receipts and withdrawals, and what is read from files, as the SDK has them."""
+"""Owners without a wallet, grants, receipts and withdrawals, and what is read from files, as the
+SDK has them."""
 
 import hashlib
 import json
@@ -50,7 +51,8 @@ def _seed(phrase: str) -> bytes:
 
 
 def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: LoopThread) -> None:
-    """The phrase makes the key that the SDK makes of it; values, secrets and grants work without a wallet."""
+    """The phrase makes the key that the SDK makes of it; values, secrets and grants work without a
+    wallet."""
     said = in_page(
         scripts,
         """
@@ -73,7 +75,8 @@ def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: Loop
     seed = _seed(said["phrase"])
     assert said["did"] == Ed25519Signer(seed).did
     assert said["value"] == "value"
-    assert said["exported"] in ("InvalidAccessError", "InvalidAccessException")  # the latter in older node.js
+    # the latter in older node.js
+    assert said["exported"] in ("InvalidAccessError", "InvalidAccessException")
     assert (said["wrong"], said["short"]) == ("phrase-invalid", "phrase-invalid")
 
     async def read() -> tuple[bytes, object]:
@@ -86,14 +89,22 @@ def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: Loop
 
 def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
     """A passkey seals the phrase; without it nothing opens."""
-    with browser.page(node.url.replace("127.0.0.1", "localhost")) as page:  # a passkey belongs to a name
+    # a passkey belongs to a name
+    with browser.page(node.url.replace("127.0.0.1", "localhost")) as page:
 
         async def add() -> None:
             devtools = await page.context.new_cdp_session(page.tab)
             await devtools.send("WebAuthn.enable")
-            options = {"protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": "internal", "hasPrf": True}
+            options = {
+                "protocol": "ctap2",
+                "ctap2Version": "ctap2_1",
+                "transport": "internal",
+                "hasPrf": True,
+            }
             user = {"hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True}
-            await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {**options, **user}})
+            await devtools.send(
+                "WebAuthn.addVirtualAuthenticator", {"options": {**options, **user}}
+            )
 
         browser.run(add())
         said = in_page(
@@ -113,7 +124,8 @@ def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
 def test_a_manifest_is_granted_and_revoked(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """One more signature for what the session lacks; the app reads with what it is handed, until it is revoked."""
+    """One more signature for what the session lacks; the app reads with what it is handed, until it
+    is revoked."""
     app = Ed25519Signer(bytes(range(32)))
     manifest = {
         "app_id": "com.example.notes",
@@ -170,20 +182,19 @@ def test_a_manifest_is_granted_and_revoked(
 
     body, network = loop.run(used())
     assert (body, network) == (b"hello", f"urn:tinycloud:encryption:{wallet.signer.did}:default")
-    after = scripts.evaluate(
-        """async () => {
+    after = scripts.evaluate("""async () => {
           const { client, grants, made } = window.granted;
           const own = (await grants.list(client)).filter((one) => made.some(({ cid }) => cid === one.cid));
           await grants.revoke(client, own);
           const left = await grants.list(client, { status: "active" });
           return [own.length === made.length, own.filter(({ cid }) => left.some((one) => one.cid === cid)).length];
-        }"""
-    )
+        }""")
     assert after == [True, 0]
 
 
 def test_receipts_and_withdrawals(scripts: Scripts) -> None:
-    """A reveal leaves a receipt that verifies here; a changed one does not; code is withdrawn in person."""
+    """A reveal leaves a receipt that verifies here; a changed one does not; code is withdrawn in
+    person."""
     said = in_page(
         scripts,
         """
@@ -209,8 +220,18 @@ def test_receipts_and_withdrawals(scripts: Scripts) -> None:
     )
     assert said["ground"] == [[True, None]]
     assert (said["changed"], said["other"]) == ("receipt-invalid", "receipt-invalid")
-    assert (said["before"], said["self"], said["backends"]) == ("not-authorised", "invalid-input", [])
-    assert said["terms"] == ["attestation", "keyProviders", "nodePolicy", "nodePolicySuffices", "trustRoots"]
+    assert (said["before"], said["self"], said["backends"]) == (
+        "not-authorised",
+        "invalid-input",
+        [],
+    )
+    assert said["terms"] == [
+        "attestation",
+        "keyProviders",
+        "nodePolicy",
+        "nodePolicySuffices",
+        "trustRoots",
+    ]
 
 
 def test_manifests_are_those_of_the_vectors(scripts: Scripts) -> None:
@@ -242,7 +263,10 @@ def _row(one: dict[str, Any]) -> list[object]:
 
 
 ENV_FILES = [
-    'A=1\n# note\n\nexport B = two words # said\r\nC=\'lit $x\nnext\' # c\nD="a\\n\\"b\\" \\$\\x"\n',
+    (
+        'A=1\n# note\n\nexport B = two words # said\r\nC=\'lit $x\nnext\' # c\nD="a\\n\\"b\\"'
+        ' \\$\\x"\n'
+    ),
     "\ufeffA=\nB=a#b\nC= # nothing\n",
     "A=x=y\nURL=https://a/#b",
     "lower=1\nA=1\nA=2\nB='open\n",
@@ -274,7 +298,9 @@ def test_generated_values(scripts: Scripts) -> None:
     value = scripts.call("generated_values.js", "generate", 64, "hex")
     assert len(value) == 64
     assert set(value) <= set("0123456789abcdef")
-    assert scripts.call("generated_values.js", "generate") != scripts.call("generated_values.js", "generate")
+    assert scripts.call("generated_values.js", "generate") != scripts.call(
+        "generated_values.js", "generate"
+    )
 
 
 def test_evidence_is_read_as_it_is_kept(scripts: Scripts) -> None:
@@ -297,7 +323,10 @@ def test_evidence_is_read_as_it_is_kept(scripts: Scripts) -> None:
     )
     record = encode_evidence(evidence)
     said = scripts.call("backends.js", "decodeEvidence", list(record))
-    shown = {name: value.hex() if isinstance(value, bytes) else value for name, value in asdict(evidence).items()}
+    shown = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in asdict(evidence).items()
+    }
     assert said == {**shown, "advisories": list(evidence.advisories)}
     code = in_page(
         scripts,

@@ -14,7 +14,9 @@ from encryption_network.requests import decrypt_fact
 from sealspace.client import Client
 
 
-def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser) -> None:
+def test_sign_in_and_values(
+    page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser
+) -> None:
     """One signature signs in; values are written and read by both sides."""
     said = in_page(
         page,
@@ -48,7 +50,11 @@ def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNod
     space = f"tinycloud:{wallet.signer.did[4:]}"
     assert said["owner"] == wallet.signer.did
     assert len(wallet.asked) == 1
-    assert (said["read"], said["type"], said["same"]) == ("buy milk", "text/plain;charset=UTF-8", True)
+    assert (said["read"], said["type"], said["same"]) == (
+        "buy milk",
+        "text/plain;charset=UTF-8",
+        True,
+    )
     assert (said["rival"], said["stale"], said["gone"]) == ("conflict", "conflict", "not-found")
     assert said["moved"] == 300000
     assert said["binary"] == "not-text"
@@ -65,7 +71,12 @@ def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNod
 
     assert browser.run(beside()) == (b"two", ["todo/1"])
     method, path, headers, _ = page.requests[0]
-    assert (method, path, "authorization" in headers, "cookie" in headers) == ("GET", "/info", False, False)
+    assert (method, path, "authorization" in headers, "cookie" in headers) == (
+        "GET",
+        "/info",
+        False,
+        False,
+    )
 
 
 def test_secrets_of_either_side_are_read_by_the_other(
@@ -102,8 +113,20 @@ def test_secrets_of_either_side_are_read_by_the_other(
         """,
     )
     assert said["sdk"] == "grüße"
-    assert (said["cert"], said["own"], said["same"], said["stale"]) == ([0, 255], "open sesame", True, "conflict")
-    assert said["labels"] == ["FROM_BROWSER", "FROM_SDK", "M1", "mail-box/KEY", "mail/CERT", "mail/M2"]
+    assert (said["cert"], said["own"], said["same"], said["stale"]) == (
+        [0, 255],
+        "open sesame",
+        True,
+        "conflict",
+    )
+    assert said["labels"] == [
+        "FROM_BROWSER",
+        "FROM_SDK",
+        "M1",
+        "mail-box/KEY",
+        "mail/CERT",
+        "mail/M2",
+    ]
     assert (said["absent"], said["wrong"], said["pins"]) == ("not-found", "invalid-input", 1)
 
     async def read() -> tuple[object, ...]:
@@ -117,7 +140,9 @@ def test_secrets_of_either_side_are_read_by_the_other(
             )
 
     assert loop.run(read()) == ("open sesame", b"\x01\x02\x03", "b")
-    sent = json.dumps([[path, headers, (body or b"").hex()] for _, path, headers, body in scripts.requests])
+    sent = json.dumps(
+        [[path, headers, (body or b"").hex()] for _, path, headers, body in scripts.requests]
+    )
     assert "sesame" not in sent
     assert b"open sesame".hex() not in sent
 
@@ -134,7 +159,11 @@ def test_a_first_secret_makes_the_network(scripts: Scripts) -> None:
         """,
     )
     assert said == "value"
-    sent = {path.rpartition("/")[2]: (headers, body) for method, path, headers, body in scripts.requests if body}
+    sent = {
+        path.rpartition("/")[2]: (headers, body)
+        for method, path, headers, body in scripts.requests
+        if body
+    }
     headers, body = sent["decrypt"]
     asked = json.loads(body or b"")
     assert body == canonical_bytes(asked)
@@ -145,7 +174,8 @@ def test_a_first_secret_makes_the_network(scripts: Scripts) -> None:
 
 
 def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
-    """A reload restores the session without a signature; its key cannot be exported; signing out forgets it."""
+    """A reload restores the session without a signature; its key cannot be exported; signing out
+    forgets it."""
     in_page(page, "await signedIn();")
     page.browser.run(page.tab.reload())
     said = in_page(

@@ -1,4 +1,5 @@
-"""Envelopes and wrapped keys are those of the vectors; recorded messages are written again as the same bytes."""
+"""Envelopes and wrapped keys are those of the vectors; recorded messages are written again as the
+same bytes."""
 
 import base64
 import json
@@ -67,8 +68,13 @@ def test_wrapped_keys_are_opened_as_the_vectors_say(shared_scripts: Scripts) -> 
 
 @pytest.mark.shared
 def test_recorded_messages_are_written_again(shared_scripts: Scripts) -> None:
-    """Header, ReCap and sentence of what other clients' wallets signed are what these modules write."""
-    headers = list(dict.fromkeys(one["authorization"] for one in json_lines(shared_vectors("wire/sign-ins.jsonl"))))
+    """Header, ReCap and sentence of what other clients' wallets signed are what these modules
+    write."""
+    headers = list(
+        dict.fromkeys(
+            one["authorization"] for one in json_lines(shared_vectors("wire/sign-ins.jsonl"))
+        )
+    )
     messages = []
     for header in headers[:40]:
         if "." in header:
@@ -79,7 +85,14 @@ def test_recorded_messages_are_written_again(shared_scripts: Scripts) -> None:
         if recap:
             stated = json.loads(base64.urlsafe_b64decode(recap + "=" * (-len(recap) % 4)))
             messages.append(
-                [members(data), data.hex(), stated["att"], stated["prf"], message.resources[-1], message.statement]
+                [
+                    members(data),
+                    data.hex(),
+                    stated["att"],
+                    stated["prf"],
+                    message.resources[-1],
+                    message.statement,
+                ]
             )
     assert len(messages) > 5
     same = in_page(

@@ -1,4 +1,5 @@
-"""Backups of a node under load, by its command, and the comparison of a restored store with what was acknowledged.
+"""Backups of a node under load, by its command, and the comparison of a restored store with what
+was acknowledged.
 
 Example:
     await back_up_many_times(tmp_path, rounds=20)
@@ -54,13 +55,15 @@ def said(*arguments: str) -> dict[str, Any]:
 async def back_up_many_times(
     folder: Path, *, rounds: int, store: Engine = no_database, via: Engine | None = None
 ) -> int:
-    """Take backups of a node under the load of 16 writers, and compare each with what was acknowledged; return rows.
+    """Take backups of a node under the load of 16 writers, and compare each with what was
+    acknowledged; return rows.
 
     Args:
         folder: for everything.
         rounds: how many backups.
         store: makes the arguments that name the node's database; none on LMDB.
-        via: makes those of an engine that each backup is restored into, and backed up from, before it is compared.
+        via: makes those of an engine that each backup is restored into, and backed up from, before
+            it is compared.
     """
     rows, stored = 0, store()
     with running_node(folder / "node", *stored) as node:
@@ -68,7 +71,9 @@ async def back_up_many_times(
         async with new_session() as session:
             ended, count = asyncio.Event(), Counting()
             load = asyncio.create_task(
-                side_by_side([writer.run_until(session, node.url, ended, count.add) for writer in writers])
+                side_by_side(
+                    [writer.run_until(session, node.url, ended, count.add) for writer in writers]
+                )
             )
             try:
                 for at in range(rounds):
@@ -113,7 +118,9 @@ async def _back_up_once(
     await count.more(4 * WRITERS)
     acknowledged = [list(writer.acknowledged) for writer in writers]
     before = count.count
-    taken = await asyncio.to_thread(said, "admin", "backup", str(file), "--data", str(node.folder / "data"), *stored)
+    taken = await asyncio.to_thread(
+        said, "admin", "backup", str(file), "--data", str(node.folder / "data"), *stored
+    )
     asked = [list(writer.asked) for writer in writers]
     assert not load.done()
     assert count.count > before  # the node went on
@@ -134,7 +141,8 @@ async def _back_up_once(
 
 
 async def compare(folder: Path, writer: Writer, least: list[int], most: list[int]) -> None:
-    """Compare what a restored store has of a writer's keys with the writes between two numbers of each."""
+    """Compare what a restored store has of a writer's keys with the writes between two numbers of
+    each."""
     store = read_lmdb(folder)
     try:
         values = Values(store, ObjectFolder(folder / "blobs"), CountingEntropy())
@@ -143,7 +151,14 @@ async def compare(folder: Path, writer: Writer, least: list[int], most: list[int
             key = head_key(space, f"key-{at}")
             head = head_of((await store.read((key,))).records[0], key=key)
             found = None if head is None else await values.read_body(head)
-            allowed = [state_of(writer.resource(at), number) for number in range(least[at], most[at] + 1)]
-            assert found in allowed, (writer.resource(at), found and found[:100], least[at], most[at])
+            allowed = [
+                state_of(writer.resource(at), number) for number in range(least[at], most[at] + 1)
+            ]
+            assert found in allowed, (
+                writer.resource(at),
+                found and found[:100],
+                least[at],
+                most[at],
+            )
     finally:
         await store.close()

@@ -1,8 +1,8 @@
 """Load on a node, and a memory of what was acknowledged.
 
-A writer is a did:key with a space of its own, which it writes one request after the other. What it wrote last is known
-but for the one request under way: after any crash each key shows either the last acknowledged state or the one that was
-being written, whole.
+A writer is a did:key with a space of its own, which it writes one request after the other. What it
+wrote last is known but for the one request under way: after any crash each key shows either the
+last acknowledged state or the one that was being written, whole.
 
 Example:
     writers = [Writer(at) for at in range(16)]
@@ -37,7 +37,8 @@ LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 def state_of(name: str, number: int) -> bytes | None:
-    """Return what the write with a number leaves under a key: a body that only this write made, or nothing."""
+    """Return what the write with a number leaves under a key: a body that only this write made, or
+    nothing."""
     if number == 0 or number % 7 == 6:
         return None
     size_bytes = LARGE_BYTES if number % 5 == 0 else 200 + number % 50
@@ -91,12 +92,17 @@ class Writer:
         self.asked[at] = number
         ability = DELETE if body is None else PUT
         reply = await self.invoke(session, url, at, ability, body)
-        if reply.status == 200 or (body is None and reply.status == 404):  # nothing was there to be deleted
+        # nothing was there to be deleted
+        if reply.status == 200 or (body is None and reply.status == 404):
             self.acknowledged[at] = number
         return reply
 
     async def run_until(
-        self, session: aiohttp.ClientSession, url: str, ended: asyncio.Event, done: Callable[[], None]
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        ended: asyncio.Event,
+        done: Callable[[], None],
     ) -> None:
         """Write until told to end, or until the node is gone."""
         with suppress(*LOST):
@@ -144,7 +150,11 @@ class Granter:
         return f"{self.space}/kv/nothing"
 
     async def run_until(
-        self, session: aiohttp.ClientSession, url: str, ended: asyncio.Event, done: Callable[[], None]
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        ended: asyncio.Event,
+        done: Callable[[], None],
     ) -> None:
         """Grant, and revoke every other grant, until told to end or until the node is gone."""
         with suppress(*LOST):
@@ -171,7 +181,9 @@ class Granter:
         if (await exchange(session, url, "POST", "/revoke", token=token)).status == 200:
             self.revoked[grant] = key
 
-    async def use(self, session: aiohttp.ClientSession, url: str, grant: str, key: Ed25519Signer) -> Reply:
+    async def use(
+        self, session: aiohttp.ClientSession, url: str, grant: str, key: Ed25519Signer
+    ) -> Reply:
         """Use a grant for a read."""
         token = key_token(key, key.did, {self.resource: [GET]}, proofs=[grant])
         return await exchange(session, url, "POST", "/invoke", token=token)
@@ -185,19 +197,26 @@ class Granter:
 
 
 async def ask_any_node(node: RunningNode, token: str) -> tuple[int, int]:
-    """Invoke on a connection of its own; return the status, and the process id of the worker that answered."""
+    """Invoke on a connection of its own; return the status, and the process id of the worker that
+    answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(node.url.rpartition(":")[2]))
     try:
-        head = f"POST /invoke HTTP/1.1\r\nHost: node\r\nAuthorization: {token}\r\nContent-Length: 0\r\n\r\n"
+        head = (
+            f"POST /invoke HTTP/1.1\r\nHost: node\r\nAuthorization: {token}\r\nContent-Length:"
+            " 0\r\n\r\n"
+        )
         writer.write(head.encode())
         status = int((await reader.readuntil(b"\r\n")).split()[1])
-        return status, _holder(node, writer.get_extra_info("sockname")[1], int(node.url.rpartition(":")[2]))
+        return status, _holder(
+            node, writer.get_extra_info("sockname")[1], int(node.url.rpartition(":")[2])
+        )
     finally:
         writer.close()
 
 
 def _holder(node: RunningNode, client_port: int, node_port: int) -> int:
-    """Return the worker that holds the node's end of a connection, by the kernel's table of sockets."""
+    """Return the worker that holds the node's end of a connection, by the kernel's table of
+    sockets."""
     ends = f":{node_port:04X}", f":{client_port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     # The table is read in pieces, while connections come and go: a row may be in two of them.
@@ -211,7 +230,8 @@ def _holder(node: RunningNode, client_port: int, node_port: int) -> int:
 
 
 def new_session(*, connections: int = 16, keeps: bool = True) -> aiohttp.ClientSession:
-    """Return a session that keeps its connections, or opens one for each request, which any worker may take."""
+    """Return a session that keeps its connections, or opens one for each request, which any worker
+    may take."""
     connector = aiohttp.TCPConnector(limit=connections, force_close=not keeps)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20))
 

@@ -1,4 +1,5 @@
-"""Backups by the commands of an operator: under load, with the root secret, of bad input, ended by a signal."""
+"""Backups by the commands of an operator: under load, with the root secret, of bad input, ended by
+a signal."""
 
 import asyncio
 import json
@@ -30,19 +31,22 @@ def names(folder: Path) -> list[str]:
 
 
 async def test_backups_under_load(tmp_path: Path) -> None:
-    """Each backup of a node under 16 writers has every write acknowledged before it, and checks clean (BK1 to BK4)."""
+    """Each backup of a node under 16 writers has every write acknowledged before it, and checks
+    clean (BK1 to BK4)."""
     assert await back_up_many_times(tmp_path, rounds=2) > 100
 
 
 @needs_postgres()
 async def test_backups_from_lmdb_into_a_database_and_back(tmp_path: Path) -> None:
-    """A backup of a node under load restores into a database, whose backup restores into a folder; both check clean."""
+    """A backup of a node under load restores into a database, whose backup restores into a folder;
+    both check clean."""
     assert await back_up_many_times(tmp_path, rounds=1, via=new_database) > 100
 
 
 @needs_postgres()
 async def test_backups_from_a_database_under_load(tmp_path: Path) -> None:
-    """A backup of a node on a database, under 16 writers, restores into a folder, with every such write (BK1)."""
+    """A backup of a node on a database, under 16 writers, restores into a folder, with every such
+    write (BK1)."""
     assert await back_up_many_times(tmp_path, rounds=2, store=new_database) > 100
 
 
@@ -68,7 +72,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
-    """Run a command of the operator in this process; returns its status, its JSON document, and what it said."""
+    """Run a command of the operator in this process; returns its status, its JSON document, and
+    what it said."""
     was = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: object, json_: bool = True) -> tuple[int, Any, str]:
@@ -82,7 +87,8 @@ def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
 
 
 def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> None:
-    """It is there on request, sealed; restored with its passphrase alone, or left out; never readable (BK8)."""
+    """It is there on request, sealed; restored with its passphrase alone, or left out; never
+    readable (BK8)."""
     file, passphrase, wrong = tmp_path / "backup", tmp_path / "passphrase", tmp_path / "wrong"
     secret, unusable = (used / "secret").read_bytes(), EXIT_STATUS["secret-unusable"]
     with_secret = ("backup", file, "--data", used, "--with-secret")
@@ -99,7 +105,10 @@ def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> Non
     assert (status, "this passphrase does not open the root secret" in said) == (unusable, True)
     assert not there.exists()
     assert admin("restore", file, "--data", there, "--passphrase-file", passphrase)[0] == 0
-    assert ((there / "secret").read_bytes(), (there / "secret").stat().st_mode & 0o777) == (secret, 0o600)
+    assert ((there / "secret").read_bytes(), (there / "secret").stat().st_mode & 0o777) == (
+        secret,
+        0o600,
+    )
     assert admin("restore", file, "--data", tmp_path / "without", "--without-secret")[0] == 0
     assert not (tmp_path / "without" / "secret").exists()
     _, shown, _ = admin("restore", file, "--data", tmp_path / "new", "--as-new")
@@ -107,8 +116,11 @@ def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> Non
     assert (shown["isNew"], shown["nodeDid"]) != (True, admin("restore", file, "--data", there)[1])
 
 
-def test_what_bad_input_gets(used: Path, tmp_path: Path, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A damaged file, a used folder, a taken name, no store, a database: an error by name, and nothing is changed."""
+def test_what_bad_input_gets(
+    used: Path, tmp_path: Path, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file, a used folder, a taken name, no store, a database: an error by name, and
+    nothing is changed."""
     file, cut, misused = tmp_path / "backup", tmp_path / "cut", EXIT_STATUS["store-misused"]
     status, taken, said = admin("backup", file, "--data", used)
     assert (status, taken["bodies"], taken["leftOut"], taken["digest"] in said) == (0, 1, [], True)
@@ -130,11 +142,15 @@ def test_what_bad_input_gets(used: Path, tmp_path: Path, admin: Admin, monkeypat
 
 
 def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> None:
-    """`check` prints a line for what is damaged and ends with 1; so does a backup, which has the rest (BK3, BK9)."""
+    """`check` prints a line for what is damaged and ends with 1; so does a backup, which has the
+    rest (BK3, BK9)."""
     there = tmp_path / "data"
     shutil.copytree(used, there)
     assert admin("check", "--data", there, json_=False)[:2] == (0, "")
-    body = max((there / "blobs").rglob("*-*"), key=lambda place: place.stat().st_size if place.is_file() else 0)
+    body = max(
+        (there / "blobs").rglob("*-*"),
+        key=lambda place: place.stat().st_size if place.is_file() else 0,
+    )
     body.write_bytes(body.read_bytes()[:-1] + b"!")
     line = f"damage: body {body.name}: a body does not have the digest of its head\n"
     assert admin("check", "--data", there, json_=False)[:2] == (1, line)
@@ -144,13 +160,19 @@ def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> N
     assert (status, restored["leftOut"]) == (1, [body.name])
 
 
-@pytest.mark.parametrize(("how", "text"), [("cut", "ended the process (SIGBUS)"), ("zeros", "does not open (Corrupt")])
-def test_damaged_pages_are_named(used: Path, tmp_path: Path, admin: Admin, how: str, text: str) -> None:
-    """A file of the store that was cut short, or overwritten, is a finding, whatever reading it does (BK9)."""
+@pytest.mark.parametrize(
+    ("how", "text"), [("cut", "ended the process (SIGBUS)"), ("zeros", "does not open (Corrupt")]
+)
+def test_damaged_pages_are_named(
+    used: Path, tmp_path: Path, admin: Admin, how: str, text: str
+) -> None:
+    """A file of the store that was cut short, or overwritten, is a finding, whatever reading it
+    does (BK9)."""
     (tmp_path / "data" / "store").mkdir(parents=True)
     place = tmp_path / "data" / "store" / "data.mdb"
     shutil.copy(used / "store" / "data.mdb", place)
-    size_bytes, kept_bytes = place.stat().st_size, 2 * 4096  # the two pages that say where the others are
+    # the two pages that say where the others are
+    size_bytes, kept_bytes = place.stat().st_size, 2 * 4096
     os.truncate(place, kept_bytes)
     if how == "zeros":
         os.truncate(place, size_bytes)

@@ -1,5 +1,5 @@
-"""A database that stops, is killed, or loses its sessions in the middle of commits: what was acknowledged is there, the
-node says 503 meanwhile, and needs no help afterwards."""
+"""A database that stops, is killed, or loses its sessions in the middle of commits: what was
+acknowledged is there, the node says 503 meanwhile, and needs no help afterwards."""
 
 import asyncio
 import json
@@ -36,7 +36,8 @@ commit;
 
 
 class Load:
-    """Writers and a granter who go on whatever they are answered, and how often they were answered how."""
+    """Writers and a granter who go on whatever they are answered, and how often they were answered
+    how."""
 
     def __init__(self, node: RunningNode) -> None:
         self.node = node
@@ -63,7 +64,8 @@ class Load:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """Load the node while the block runs; afterwards compare everything with what was acknowledged."""
+        """Load the node while the block runs; afterwards compare everything with what was
+        acknowledged."""
         ended = asyncio.Event()
         async with new_session() as session:
             tasks = [
@@ -124,8 +126,11 @@ async def until_ready(node: RunningNode) -> None:
 
 
 @pytest.mark.parametrize("way", ["stop", "kill"])
-async def test_database_that_goes_away_under_load(node: RunningNode, server: PostgresServer, way: str) -> None:
-    """Twice in the middle of a load: 503 with Retry-After, not ready, then ready by itself, nothing lost."""
+async def test_database_that_goes_away_under_load(
+    node: RunningNode, server: PostgresServer, way: str
+) -> None:
+    """Twice in the middle of a load: 503 with Retry-After, not ready, then ready by itself, nothing
+    lost."""
     load = Load(node)
     async with load.running() as session:
         for _ in range(2):
@@ -145,7 +150,8 @@ async def test_database_that_goes_away_under_load(node: RunningNode, server: Pos
 async def test_sessions_that_are_ended_in_the_middle_of_commits(
     node: RunningNode, server: PostgresServer, database: str
 ) -> None:
-    """However often the database ends the sessions that are at work, each write happens once or is told as unknown."""
+    """However often the database ends the sessions that are at work, each write happens once or is
+    told as unknown."""
     load, ended = Load(node), 0
     async with load.running():
         for _ in range(TERMINATIONS):
@@ -156,7 +162,9 @@ async def test_sessions_that_are_ended_in_the_middle_of_commits(
     assert await is_ready(node)
 
 
-async def test_node_that_starts_without_its_database(tmp_path: Path, server: PostgresServer, database: str) -> None:
+async def test_node_that_starts_without_its_database(
+    tmp_path: Path, server: PostgresServer, database: str
+) -> None:
     """A node whose database is away does not start, and its log says why without the address."""
     url = server.url(database)
     server.stop()

@@ -44,7 +44,10 @@ class Load:
 
         async with new_session() as session:
             parties: tuple[Writer | Granter, ...] = (*self.writers, self.granter)
-            tasks = [asyncio.create_task(one.run_until(session, node.url, ended, done)) for one in parties]
+            tasks = [
+                asyncio.create_task(one.run_until(session, node.url, ended, done))
+                for one in parties
+            ]
             try:
                 await asyncio.wait_for(enough.wait(), PATIENCE_S)
                 await asyncio.to_thread(node.kill)
@@ -60,7 +63,8 @@ class Load:
 
 
 async def kill_many_times(folder: Path, *, kills: int) -> None:
-    """Kill a whole node under load, start it again, compare; then count what is left in the store."""
+    """Kill a whole node under load, start it again, compare; then count what is left in the
+    store."""
     chance = random.Random(kills)
     load = Load()
     starts_s: list[float] = []
@@ -79,7 +83,8 @@ async def kill_many_times(folder: Path, *, kills: int) -> None:
 
 
 async def check_usage(folder: Path, writers: Sequence[Writer], kept_bytes: Sequence[int]) -> None:
-    """Compare the counter of every space with what is in it: weights go with the values or not at all (ST7)."""
+    """Compare the counter of every space with what is in it: weights go with the values or not at
+    all (ST7)."""
     store: Store = open_lmdb(folder / "data")
     try:
         keys = [usage_key(parse_space_id(writer.space)) for writer in writers]
@@ -99,13 +104,15 @@ def report(what: str, starts_s: Sequence[float]) -> None:
 
 
 async def test_kills_of_the_whole_node(tmp_path: Path) -> None:
-    """Supervisor, storekeeper and workers die at once, many times, under load: nothing acknowledged is lost or half."""
+    """Supervisor, storekeeper and workers die at once, many times, under load: nothing acknowledged
+    is lost or half."""
     await kill_many_times(tmp_path, kills=KILLS)
 
 
 @pytest.mark.parametrize("kind", ["worker", "storekeeper"])
 async def test_kills_of_one_process(tmp_path: Path, kind: str) -> None:
-    """One process dies under load, three times: it is replaced, the others go on, outcomes are settled (ST4)."""
+    """One process dies under load, three times: it is replaced, the others go on, outcomes are
+    settled (ST4)."""
     load = Load()
     with running_node(tmp_path) as node:
         url = node.url
@@ -155,8 +162,8 @@ async def _until_writing(url: str) -> None:
 
 
 async def test_the_first_answer(tmp_path: Path) -> None:
-    """A node on a data folder from before answers as soon as it says that it listens, and holds what it held; how soon
-    that is, is printed and not judged."""
+    """A node on a data folder from before answers as soon as it says that it listens, and holds
+    what it held; how soon that is, is printed and not judged."""
     with running_node(tmp_path, workers=1) as node:
         writer = Writer(0)
         async with new_session() as session:
@@ -165,7 +172,10 @@ async def test_the_first_answer(tmp_path: Path) -> None:
         assert node.stop() == 0
     with running_node(tmp_path, workers=1) as node:
         assert (await send(node.url, "GET", "/readyz")).status == 200
-        print(f"first answer on an existing data folder after {time.monotonic() - node.started_at:.2f} s")
+        print(
+            "first answer on an existing data folder after"
+            f" {time.monotonic() - node.started_at:.2f} s"
+        )
         async with new_session() as session:
             await writer.check(session, node.url)
         assert node.stop() == 0

@@ -9,7 +9,16 @@ import aiohttp
 import pytest
 from durability.load import DELETE, GET, PUT, Granter, new_session
 from patience import PATIENCE_S
-from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, send, wallet_token
+from running_node import (
+    Reply,
+    RunningNode,
+    exchange,
+    key_token,
+    new_key,
+    running_node,
+    send,
+    wallet_token,
+)
 
 from capabilities.signatures import Ed25519Signer
 from node.platform.root_secret import SECRET_FILE_NAME
@@ -33,7 +42,9 @@ class Hoarder:
     async def call(self, name: str, ability: str, body: bytes | None = None) -> Reply:
         resource = f"tinycloud:{self.signer.did.removeprefix('did:')}:default/kv/{name}"
         token = key_token(self.signer, self.signer.did, {resource: [ability]})
-        return await exchange(self.session, self.node.url, "POST", "/invoke", token=token, body=body)
+        return await exchange(
+            self.session, self.node.url, "POST", "/invoke", token=token, body=body
+        )
 
     async def fill(self, size_bytes: int) -> int:
         """Put values until there is no room; return how many there are."""
@@ -48,13 +59,16 @@ class Hoarder:
 
 @pytest.mark.parametrize("size_bytes", [VALUE_BYTES, 100_000], ids=["in rows", "in files"])
 async def test_a_full_store(tmp_path: Path, size_bytes: int) -> None:
-    """Without room a put is answered 507; reading, deleting and revoking go on; after deleting there is room again."""
+    """Without room a put is answered 507; reading, deleting and revoking go on; after deleting
+    there is room again."""
     environment = {"SEALSPACE_STORE__MAX_BYTES": str(SMALL_STORE_BYTES)}
     with running_node(tmp_path, environment=environment) as node:
         async with new_session() as session:
             granter, key = Granter(), new_key()
             grant = wallet_token(granter.wallet, key.did, {granter.resource: [GET]})
-            assert (await exchange(session, node.url, "POST", "/delegate", token=grant)).status == 200
+            assert (
+                await exchange(session, node.url, "POST", "/delegate", token=grant)
+            ).status == 200
             granter.standing[grant] = key
             hoarder = Hoarder(node, session)
             count = await hoarder.fill(size_bytes)
@@ -100,7 +114,8 @@ def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("how", ["replaced", "named", "lost", "short"])
 async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, used_data: Path, how: str) -> None:
-    """A store does not start without its root secret: another one in its place, another one named, none, or a part."""
+    """A store does not start without its root secret: another one in its place, another one named,
+    none, or a part."""
     shutil.copytree(used_data, tmp_path / "data")
     own = tmp_path / "data" / SECRET_FILE_NAME
     kept = own.read_bytes()
@@ -120,8 +135,13 @@ async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, used_data: Path,
     try:
         status = refused.process.wait(PATIENCE_S)
         is_another = how in ("replaced", "named")
-        assert status in {EXIT_STATUS["store-misused"], *([] if is_another else [EXIT_STATUS["secret-unusable"]])}
-        refused.wait_for("^sealspace: the store belongs to did:key:" if is_another else "^sealspace: ")
+        assert status in {
+            EXIT_STATUS["store-misused"],
+            *([] if is_another else [EXIT_STATUS["secret-unusable"]]),
+        }
+        refused.wait_for(
+            "^sealspace: the store belongs to did:key:" if is_another else "^sealspace: "
+        )
         refused.wait_for("^next: .*--secret-file" if is_another else "^next: ")
         assert not [line for line in refused.lines if kept.hex() in line]
     finally:

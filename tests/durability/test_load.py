@@ -7,8 +7,26 @@ from typing import Any
 
 import aiohttp
 import pytest
-from durability.load import GET, KEYS, PUT, Granter, Writer, ask_any_node, new_session, number_of, side_by_side
-from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, wallet_token
+from durability.load import (
+    GET,
+    KEYS,
+    PUT,
+    Granter,
+    Writer,
+    ask_any_node,
+    new_session,
+    number_of,
+    side_by_side,
+)
+from running_node import (
+    Reply,
+    RunningNode,
+    exchange,
+    key_token,
+    new_key,
+    running_node,
+    wallet_token,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +56,14 @@ async def read(writer: Writer, session: aiohttp.ClientSession, url: str) -> None
         reply = await writer.invoke(session, url, at % KEYS, GET, None)
         assert reply.status in (200, 404), reply.said
         if reply.status == 200:
-            # Whatever was acknowledged before the read was asked for is seen by whichever worker answers (ST1).
+            # Whatever was acknowledged before the read was asked for is seen by whichever worker
+            # answers (ST1).
             assert number_of(reply.body) >= before[at % KEYS]
 
 
 async def test_writers_and_readers_side_by_side(node: RunningNode) -> None:
-    """Sixteen writers and sixteen readers: no request fails, every read sees what was acknowledged before it (ST1)."""
+    """Sixteen writers and sixteen readers: no request fails, every read sees what was acknowledged
+    before it (ST1)."""
     writers = [Writer(at) for at in range(WRITERS)]
     before = _cpu_ticks(node)
     async with new_session() as session, new_session(keeps=False) as reading:
@@ -56,18 +76,23 @@ async def test_writers_and_readers_side_by_side(node: RunningNode) -> None:
         for writer in writers:
             await writer.check(session, node.url)
     after = _cpu_ticks(node)
-    assert [pid for pid in after if after[pid] > before[pid]] == list(before)  # each of them took part
+    # each of them took part
+    assert [pid for pid in after if after[pid] > before[pid]] == list(before)
 
 
 def _cpu_ticks(node: RunningNode) -> dict[int, int]:
     """User time that each worker has used."""
     workers = node.children("worker")
     assert len(workers) == WORKERS
-    return {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]) for pid in workers}
+    return {
+        pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+        for pid in workers
+    }
 
 
 async def test_rivals_for_one_key(node: RunningNode) -> None:
-    """Sixteen writers of one key, each only over the version it read: every write happens once, none is overwritten."""
+    """Sixteen writers of one key, each only over the version it read: every write happens once,
+    none is overwritten."""
     key = new_key()
     resource = f"tinycloud:{key.did.removeprefix('did:')}:default/kv/counter"
 
@@ -80,7 +105,9 @@ async def test_rivals_for_one_key(node: RunningNode) -> None:
         while written < 3:
             current = await call(session, GET)
             condition = {"If-Match": current.headers["etag"]}
-            reply = await call(session, PUT, body=b"%d" % (int(current.body) + 1), headers=condition)
+            reply = await call(
+                session, PUT, body=b"%d" % (int(current.body) + 1), headers=condition
+            )
             assert reply.status in (200, 412), reply.said
             written += reply.status == 200
 
@@ -91,11 +118,15 @@ async def test_rivals_for_one_key(node: RunningNode) -> None:
 
 
 async def test_a_revocation_holds_everywhere_at_once(node: RunningNode) -> None:
-    """Under load, from the moment a revocation is acknowledged, every worker refuses on the next request (ST1, ST2)."""
+    """Under load, from the moment a revocation is acknowledged, every worker refuses on the next
+    request (ST1, ST2)."""
     granter, ended = Granter(), asyncio.Event()
     writers = [Writer(at) for at in range(4)]
     async with new_session(connections=8) as session:
-        load = [asyncio.create_task(writer.run_until(session, node.url, ended, lambda: None)) for writer in writers]
+        load = [
+            asyncio.create_task(writer.run_until(session, node.url, ended, lambda: None))
+            for writer in writers
+        ]
         try:
             for _ in range(5):
                 await _revoke_and_ask_all(node, granter, session)
@@ -104,7 +135,9 @@ async def test_a_revocation_holds_everywhere_at_once(node: RunningNode) -> None:
             await asyncio.gather(*load)
 
 
-async def _revoke_and_ask_all(node: RunningNode, granter: Granter, session: aiohttp.ClientSession) -> None:
+async def _revoke_and_ask_all(
+    node: RunningNode, granter: Granter, session: aiohttp.ClientSession
+) -> None:
     key = new_key()
     grant = wallet_token(granter.wallet, key.did, {granter.resource: [GET]})
     assert (await exchange(session, node.url, "POST", "/delegate", token=grant)).status == 200
@@ -121,27 +154,36 @@ async def _ask_all(node: RunningNode, granter: Granter, grant: str) -> set[int]:
     answers: list[tuple[int, int]] = []
     while len({worker for _, worker in answers}) < WORKERS:
         assert len(answers) < MOST_CONNECTIONS
-        tokens = [key_token(key, key.did, {granter.resource: [GET]}, proofs=[grant]) for _ in range(8)]
+        tokens = [
+            key_token(key, key.did, {granter.resource: [GET]}, proofs=[grant]) for _ in range(8)
+        ]
         answers += await asyncio.gather(*(ask_any_node(node, token) for token in tokens))
     return {status for status, _ in answers}
 
 
 async def test_a_revocation_and_a_write_at_one_moment(node: RunningNode) -> None:
-    """Writes race the revocation of their grant: none that was sent after the acknowledgement succeeds (ST2)."""
+    """Writes race the revocation of their grant: none that was sent after the acknowledgement
+    succeeds (ST2)."""
     granter = Granter()
     async with new_session(connections=32) as session:
         for _ in range(4):
             key = new_key()
             grants = {granter.resource: [PUT]}
             grant = wallet_token(granter.wallet, key.did, grants)
-            assert (await exchange(session, node.url, "POST", "/delegate", token=grant)).status == 200
+            assert (
+                await exchange(session, node.url, "POST", "/delegate", token=grant)
+            ).status == 200
             granter.standing[grant] = key
             acknowledged = asyncio.Event()
 
-            async def write(key=key, grant=grant, grants=grants, acknowledged=acknowledged) -> tuple[bool, Reply]:
+            async def write(
+                key=key, grant=grant, grants=grants, acknowledged=acknowledged
+            ) -> tuple[bool, Reply]:
                 late = acknowledged.is_set()
                 token = key_token(key, key.did, grants, proofs=[grant])
-                return late, await exchange(session, node.url, "POST", "/invoke", token=token, body=b"x")
+                return late, await exchange(
+                    session, node.url, "POST", "/invoke", token=token, body=b"x"
+                )
 
             async def revoke(grant=grant, acknowledged=acknowledged) -> None:
                 await granter.revoke(session, node.url, grant)

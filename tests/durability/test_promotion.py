@@ -1,7 +1,8 @@
-"""A primary that restarts while its synchronous standby is away, and the standby that takes over (ST16).
+"""A primary that restarts while its synchronous standby is away, and the standby that takes over
+(ST16).
 
-A commit waits for the standby. A restart of the primary ends that wait: the commit is visible there and not at the
-standby. What was acknowledged has to be at the standby all the same.
+A commit waits for the standby. A restart of the primary ends that wait: the commit is visible there
+and not at the standby. What was acknowledged has to be at the standby all the same.
 """
 
 import asyncio
@@ -48,9 +49,16 @@ class Pair:
 
     def hold_back(self) -> None:
         """Have the standby receive nothing more."""
-        self._follows = self.standby.run("postgres", "show primary_conninfo").strip().replace("'", "''")
+        self._follows = (
+            self.standby.run("postgres", "show primary_conninfo").strip().replace("'", "''")
+        )
         self._follow("")
-        _until(lambda: self.standby.run("postgres", "select count(*) from pg_stat_wal_receiver").strip() == "0")
+        _until(
+            lambda: (
+                self.standby.run("postgres", "select count(*) from pg_stat_wal_receiver").strip()
+                == "0"
+            )
+        )
 
     def resume(self) -> None:
         """Have the standby receive what it lacks."""
@@ -69,7 +77,8 @@ class Pair:
         self.primary.run("postgres", f"select pg_terminate_backend(pid) {_WAITING}")
 
     def promote(self) -> str:
-        """Lose the primary, have the standby take over, and return the address of the database there."""
+        """Lose the primary, have the standby take over, and return the address of the database
+        there."""
         self.primary.kill()
         assert self.standby.run("postgres", "select pg_promote()").strip() == "t"
         return self.standby.url(self.name)
@@ -91,7 +100,11 @@ def pair() -> Iterator[Pair]:
     url = primary.new_database()
     primary.run("postgres", "alter system set synchronous_standby_names = 'standby'")
     primary.run("postgres", "select pg_reload_conf()")
-    _until(lambda: primary.run("postgres", "select sync_state from pg_stat_replication").strip() == "sync")
+    _until(
+        lambda: (
+            primary.run("postgres", "select sync_state from pg_stat_replication").strip() == "sync"
+        )
+    )
     yield Pair(primary, standby, url.partition("@/")[2].partition("?")[0])
     primary.kill()
     standby.kill()
@@ -117,14 +130,19 @@ class People:
         value = f"tinycloud:{self.owner.did.removeprefix('did:')}:default/kv/a"
         self.reading: Grants = {value: [GET]}
         self.put = self._token(self.owner, self.owner.did, {value: [PUT]})
-        self.grants = [self._token(self.owner, one.did, self.reading, ttl_s=3600) for one in (self.former, self.new)]
+        self.grants = [
+            self._token(self.owner, one.did, self.reading, ttl_s=3600)
+            for one in (self.former, self.new)
+        ]
 
     def _token(self, signer: Ed25519Signer, audience: str, grants: Grants, **more: object) -> str:
         return key_token(signer, audience, grants, **more)  # type: ignore[arg-type]  # by name
 
     def revocation(self) -> str:
         """Return a token by which the owner ends the first grant."""
-        return self._token(self.owner, self.owner.did, {f"urn:cid:{id_of(self.grants[0])}": [REVOKE]}, ttl_s=3600)
+        return self._token(
+            self.owner, self.owner.did, {f"urn:cid:{id_of(self.grants[0])}": [REVOKE]}, ttl_s=3600
+        )
 
     async def read(self, url: str, at: int) -> int:
         """Read the value under one of the grants."""
@@ -137,7 +155,8 @@ Act = Callable[[], Awaitable[object]]
 
 
 def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, Act]:
-    """Return what is done once in vain and then again; each raises StoreUnavailable where a node answers 503."""
+    """Return what is done once in vain and then again; each raises StoreUnavailable where a node
+    answers 503."""
     clock, entropy, revocation = SystemClock(), SystemEntropy(), people.revocation()
     keyring, store_id = node.services.keyring, node.services.store_id
     chain = Chain(node_did=keyring.node_did, store_id=store_id, sign=keyring.node_signer.sign)
@@ -156,13 +175,19 @@ def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, A
     return {
         "revoke": lambda: post("/revoke", revocation),
         "register": lambda: post("/delegate", people.grants[1]),
-        "admit": lambda: change_admission(beside, ADMITTED, admits=True, now=clock.now(), entropy=entropy),
-        "remove": lambda: change_admission(beside, REMOVED, admits=False, now=clock.now(), entropy=entropy),
+        "admit": lambda: change_admission(
+            beside, ADMITTED, admits=True, now=clock.now(), entropy=entropy
+        ),
+        "remove": lambda: change_admission(
+            beside, REMOVED, admits=False, now=clock.now(), entropy=entropy
+        ),
         "seal": seal,
     }
 
 
-async def started(pair: Pair, acts: dict[str, Act]) -> tuple[dict[str, "asyncio.Task[object]"], set[str]]:
+async def started(
+    pair: Pair, acts: dict[str, Act]
+) -> tuple[dict[str, "asyncio.Task[object]"], set[str]]:
     """Begin everything; return it, and what has ended once all the rest waits for the standby."""
 
     async def run(act: Act) -> object:
@@ -170,7 +195,9 @@ async def started(pair: Pair, acts: dict[str, Act]) -> tuple[dict[str, "asyncio.
 
     tasks = {name: asyncio.create_task(run(act)) for name, act in acts.items()}
     async with asyncio.timeout(PATIENCE_S):
-        while await asyncio.to_thread(pair.waiting) < sum(not task.done() for task in tasks.values()):
+        while await asyncio.to_thread(pair.waiting) < sum(
+            not task.done() for task in tasks.values()
+        ):
             pass
     return tasks, {name for name, task in tasks.items() if task.done()}
 
@@ -188,19 +215,25 @@ async def survived(people: People, url: str, store: AnyStore, signed: int) -> se
     }
 
 
-@pytest.mark.parametrize("names", [("revoke", "register", "admit", "remove"), ("seal",)], ids=["grants", "audit"])
+@pytest.mark.parametrize(
+    "names", [("revoke", "register", "admit", "remove"), ("seal",)], ids=["grants", "audit"]
+)
 async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
     pair: Pair, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    """503, a restart of the primary, the same again, a promotion: all that was acknowledged is in force afterwards."""
+    """503, a restart of the primary, the same again, a promotion: all that was acknowledged is in
+    force afterwards."""
     people, url = People(), pair.primary.url(pair.name)
     async with AsyncExitStack() as opened:
         node = await opened.enter_async_context(node_on(tmp_path, url))
-        beside = open_postgres(url)  # with connections of its own, so that each act has one to wait with
+        # with connections of its own, so that each act has one to wait with
+        beside = open_postgres(url)
         opened.push_async_callback(beside.close)
         assert (await send(node.url, "POST", "/invoke", token=people.put, body=b"a")).status == 200
         assert (await send(node.url, "POST", "/delegate", token=people.grants[0])).status == 200
-        assert await change_admission(beside, REMOVED, admits=True, now=time.time(), entropy=SystemEntropy())
+        assert await change_admission(
+            beside, REMOVED, admits=True, now=time.time(), entropy=SystemEntropy()
+        )
         acts = {name: act for name, act in acts_on(node, people, beside).items() if name in names}
 
         await asyncio.to_thread(pair.hold_back)
@@ -212,7 +245,8 @@ async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
         await asyncio.to_thread(pair.primary.start)
         (head,) = (await beside.read((AUDIT_CHAIN_KEY,))).records
         signed = 0 if head is None else chain_head(head).signed_number
-        assert set(acts) <= await survived(people, node.url, beside, signed)  # visible at the primary
+        # visible at the primary
+        assert set(acts) <= await survived(people, node.url, beside, signed)
 
         tasks, acknowledged = await started(pair, acts)
         if not acknowledged:  # as it should be; else it is shown what is lost
@@ -226,7 +260,8 @@ async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
 
 
 async def test_ST16_a_commit_that_is_sent_again_waits_too(pair: Pair, tmp_path: Path) -> None:
-    """The session of a commit is ended while it waits; the node sends it again, and it is not acknowledged before."""
+    """The session of a commit is ended while it waits; the node sends it again, and it is not
+    acknowledged before."""
     people = People()
     async with node_on(tmp_path, pair.primary.url(pair.name)) as node:
         await asyncio.to_thread(pair.hold_back)

@@ -1,4 +1,5 @@
-"""A small world for the tests: an owner's wallet, session keys, backends, and what a node keeps of their grants."""
+"""A small world for the tests: an owner's wallet, session keys, backends, and what a node keeps of
+their grants."""
 
 import base64
 import hashlib
@@ -51,7 +52,13 @@ from encryption_network.withdrawals import NOTHING_WITHDRAWN, Withdrawals, encod
 
 NOW = 1_795_000_000.0
 DAY_S = 86_400
-CODE = Measurements(mrtd=b"\x01" * 48, rtmr0=b"\x02" * 48, rtmr1=b"\x03" * 48, rtmr2=b"\x04" * 48, rtmr3=b"\x05" * 48)
+CODE = Measurements(
+    mrtd=b"\x01" * 48,
+    rtmr0=b"\x02" * 48,
+    rtmr1=b"\x03" * 48,
+    rtmr2=b"\x04" * 48,
+    rtmr3=b"\x05" * 48,
+)
 ROOT = hashlib.sha256(b"root").digest()
 LIST = Policy(measurements=(CODE,))
 RECEIVER_SECRET = b"\x31" * 32
@@ -82,7 +89,9 @@ class World:
         self.other = Ed25519Signer(b"\x43" * 32)
         self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
         self.space = f"tinycloud:{self.owner[4:]}:default"
-        self.network = create_network(parse_network_id(self.urn), now=NOW, keyring=self.keyring, entropy=self.entropy)
+        self.network = create_network(
+            parse_network_id(self.urn), now=NOW, keyring=self.keyring, entropy=self.entropy
+        )
         self.links: dict[ContentKey, Registered] = {}
         self.marks: dict[ContentKey, Mark] = {}
         self.record = ReleaseRecord(trust_roots=(ROOT,))
@@ -126,7 +135,9 @@ class World:
         )
         proofs = tuple(base58_cid(parent.delegation.cid) for parent in parents)
         data = encode_cacao(sign_cacao(attach(message, Recap(att, proofs)), signer))
-        return self.register(verify_delegation(parse_delegation(header_text(data))), parents, registered_at)
+        return self.register(
+            verify_delegation(parse_delegation(header_text(data))), parents, registered_at
+        )
 
     def grant(
         self,
@@ -149,7 +160,9 @@ class World:
             prf=[cid_text(parent.delegation.cid) for parent in parents],
             att={self.urn: {DECRYPT: [{}]}} if att is None else att,
         )
-        return self.register(verify_delegation(parse_delegation(encode_ucan(payload, signer))), parents, None)
+        return self.register(
+            verify_delegation(parse_delegation(encode_ucan(payload, signer))), parents, None
+        )
 
     def register(
         self, delegation: Delegation, parents: Sequence[Registered], registered_at: float | None
@@ -171,7 +184,9 @@ class World:
 
     def body(self, **changes: Json) -> dict[str, Json]:
         """A decrypt body for `CONTENT_KEY`, with members replaced."""
-        wrapped = base64.b64encode(wrap(self.network.public_key, CONTENT_KEY, CountingEntropy(b"wrap"))).decode()
+        wrapped = base64.b64encode(
+            wrap(self.network.public_key, CONTENT_KEY, CountingEntropy(b"wrap"))
+        ).decode()
         body = decrypt_body_json(
             self.urn,
             target_node=self.keyring.node_did,
@@ -223,7 +238,9 @@ class World:
             )
         invocation = self.invocation(signer, facts=[decrypt_fact(body)], proofs=proofs)
         network = parse_network_id(self.urn)
-        bound = bind_decrypt(invocation, parse_decrypt_body(dict(body)), network, self.keyring.node_did)
+        bound = bind_decrypt(
+            invocation, parse_decrypt_body(dict(body)), network, self.keyring.node_did
+        )
         return check_decrypt(bound, self.network, self.now)
 
     def authority(self, invocation: Invocation, proofs: Sequence[Registered]) -> Authority:
@@ -303,7 +320,9 @@ class World:
 
     def demand(self, policy: Policy | None) -> None:
         """Set the owner's policy on the network."""
-        self.network = altered(self.network, policy_json=None if policy is None else encode_policy(policy))
+        self.network = altered(
+            self.network, policy_json=None if policy is None else encode_policy(policy)
+        )
 
 
 def row(name: str) -> RowStamp:

@@ -1,4 +1,5 @@
-"""Creating and revoking a network: the ladder of its requests, row by row, and what bodies may hold."""
+"""Creating and revoking a network: the ladder of its requests, row by row, and what bodies may
+hold."""
 
 from typing import Any
 
@@ -27,7 +28,9 @@ def admin(world: Any, **changes: Any) -> Any:
     """Bind a create token whose fact, token or claims are changed."""
     body = {"name": "default", "ownerDid": world.owner, "threshold": {"n": 1, "t": 1}}
     wanted = parse_create(body)
-    fact = admin_fact(world.urn, target_node=world.keyring.node_did, action=NETWORK_CREATE, body=body)
+    fact = admin_fact(
+        world.urn, target_node=world.keyring.node_did, action=NETWORK_CREATE, body=body
+    )
     fact |= changes.pop("fact", {})
     facts = changes.pop("facts", [fact])
     action = changes.pop("action", NETWORK_CREATE)
@@ -35,7 +38,11 @@ def admin(world: Any, **changes: Any) -> Any:
     token = {"att": {world.urn: {NETWORK_CREATE: [{}]}}} | changes
     invocation = world.invocation(world.session, facts=facts, **token)
     nonce = bind_admin(
-        invocation, wanted.network_id, action=action, body_hash=body_hash, node_did=world.keyring.node_did
+        invocation,
+        wanted.network_id,
+        action=action,
+        body_hash=body_hash,
+        node_did=world.keyring.node_did,
     )
     return invocation, nonce
 
@@ -78,13 +85,16 @@ def test_a_missing_nonce_says_so(world: Any) -> None:
 
 
 def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
-    """The claim is over issuer and nonce: other issuers and other nonces do not collide, other tokens do."""
+    """The claim is over issuer and nonce: other issuers and other nonces do not collide, other
+    tokens do."""
     first, nonce = admin(world)
     again, _ = admin(world, exp=world.now + 30)
     assert first.cid != again.cid
     assert admin_claim_key(first, nonce) == admin_claim_key(again, nonce)
     assert admin_claim_key(first, nonce) != admin_claim_key(first, nonce + "x")
-    assert admin_claim_key(first, nonce) != admin_claim_key(altered(first, invoker="did:key:zElse"), nonce)
+    assert admin_claim_key(first, nonce) != admin_claim_key(
+        altered(first, invoker="did:key:zElse"), nonce
+    )
     assert len(admin_claim_key(first, nonce)) == 32
 
 
@@ -93,7 +103,11 @@ def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
     [
         ({"ownerDid": "did:key:z:x"}, "create-body-malformed", "missing field `name`"),
         ({"name": "n"}, "create-body-malformed", "missing field `ownerDid`"),
-        ({"name": 1, "ownerDid": "x"}, "create-body-malformed", "invalid type: integer `1`, expected a string"),
+        (
+            {"name": 1, "ownerDid": "x"},
+            "create-body-malformed",
+            "invalid type: integer `1`, expected a string",
+        ),
         (
             {"name": "n", "ownerDid": "x", "threshold": {"n": 1}},
             "create-body-malformed",
@@ -106,7 +120,11 @@ def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
         ),
         ({"name": "n", "ownerDid": ""}, "invalid-network-id", "empty owner DID"),
         ({"name": "", "ownerDid": "x"}, "invalid-network-id", "empty network name"),
-        ({"name": "a:b", "ownerDid": "x"}, "invalid-network-id", "network name may not contain ':' or '/'"),
+        (
+            {"name": "a:b", "ownerDid": "x"},
+            "invalid-network-id",
+            "network name may not contain ':' or '/'",
+        ),
     ],
 )
 def test_malformed_create_bodies(body: Any, kind: str, text: str) -> None:
@@ -126,19 +144,24 @@ def test_create_bodies_are_tolerant(world: Any) -> None:
 @pytest.mark.parametrize("name", ["Odd", "-odd", "o_d", "o.d", "ä", "o d"])
 def test_new_networks_have_names_that_clients_can_write(name: str) -> None:
     """A name that no client can write makes no network (enc-D4)."""
-    with pytest.raises(RequestError, check=coded("create-body-malformed"), match="the name of a new network"):
+    with pytest.raises(
+        RequestError, check=coded("create-body-malformed"), match="the name of a new network"
+    ):
         parse_create({"name": name, "ownerDid": "did:key:z"})
 
 
 @pytest.mark.parametrize("threshold", [{"n": 5, "t": 3}, {"n": 1, "t": 2}, {"n": 0, "t": 0}])
 def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, Json]) -> None:
     """Only one of one is what the node does (enc-D1)."""
-    with pytest.raises(RequestError, check=coded("create-body-malformed"), match="threshold must be n 1 and t 1"):
+    with pytest.raises(
+        RequestError, check=coded("create-body-malformed"), match="threshold must be n 1 and t 1"
+    ):
         parse_create({"name": "n", "ownerDid": "did:key:z", "threshold": threshold})
 
 
 def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
-    """Creating needs a free id or an unclaimed network (EN31), revoking an existing network, revoked or not."""
+    """Creating needs a free id or an unclaimed network (EN31), revoking an existing network,
+    revoked or not."""
     check_create(None)
     check_create(altered(world.network, claimed=False))
     for taken in (

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from encryption_network.canonical_json import MAX_DEPTH, canonical_bytes, canonical_members
 from encryption_network.errors import InvalidCanonicalJson
 
-# The two formats agree on these: whole numbers that a double holds, member names of the basic plane.
+# The two formats agree on these: whole numbers that a double holds, member names of the basic
+# plane.
 NAMES = st.text(st.characters(max_codepoint=0xD7FF))
 VALUES = st.recursive(
     st.none()
@@ -62,7 +63,8 @@ MIXED = st.recursive(
     st.integers(0, 40),
 )
 def test_without_fractions_it_is_the_sorted_text(value: Any, depth: int) -> None:
-    """However deep, with names of any plane and integers of 64 bits: names by code point, the shortest escapes."""
+    """However deep, with names of any plane and integers of 64 bits: names by code point, the
+    shortest escapes."""
     for _ in range(depth):
         value = {"inner": [value]}
     expected = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
@@ -122,7 +124,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 MEMBERS = st.recursive(
     st.none(),
     lambda inner: st.builds(
-        Members, TEXTS, st.integers(-(2**63), 2**63 - 1), st.none() | TEXTS, st.lists(TEXTS).map(tuple), inner
+        Members,
+        TEXTS,
+        st.integers(-(2**63), 2**63 - 1),
+        st.none() | TEXTS,
+        st.lists(TEXTS).map(tuple),
+        inner,
     ),
     max_leaves=3,
 )
@@ -130,7 +137,8 @@ MEMBERS = st.recursive(
 
 @given(MEMBERS)
 def test_members_that_are_known_are_written_alike(members: Members | None) -> None:
-    """Without looking through them, members of a struct and of a mapping get the text that they get otherwise."""
+    """Without looking through them, members of a struct and of a mapping get the text that they get
+    otherwise."""
     if members is not None:
         value = json.loads(msgspec.json.encode(members))
         assert canonical_members(members) == canonical_bytes(value)
@@ -153,7 +161,16 @@ def nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), 10**400, "\ud800", {"\udfff": 1}, nested(MAX_DEPTH + 1), nested(100_000)]
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        10**400,
+        "\ud800",
+        {"\udfff": 1},
+        nested(MAX_DEPTH + 1),
+        nested(100_000),
+    ],
 )
 def test_what_has_no_canonical_form(value: Any) -> None:
     """Values that JSON cannot hold are refused with our own error."""

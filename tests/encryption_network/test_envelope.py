@@ -113,7 +113,15 @@ def test_malformed_members(member: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "member",
-    ["v", "networkId", "alg", "keyVersion", "encryptedSymmetricKey", "encryptedSymmetricKeyHash", "ciphertext"],
+    [
+        "v",
+        "networkId",
+        "alg",
+        "keyVersion",
+        "encryptedSymmetricKey",
+        "encryptedSymmetricKeyHash",
+        "ciphertext",
+    ],
 )
 def test_missing_members(member: str) -> None:
     """Each member but the labels is needed."""
@@ -144,7 +152,9 @@ def test_the_size_is_bounded() -> None:
         parse_envelope(data, max_bytes=len(data) - 1)
 
 
-@given(st.binary(max_size=200) | st.text(max_size=50).map(lambda text: f'{{"v":1,{text}}}'.encode()))
+@given(
+    st.binary(max_size=200) | st.text(max_size=50).map(lambda text: f'{{"v":1,{text}}}'.encode())
+)
 def test_any_bytes(data: bytes) -> None:
     """Whatever the bytes, they are refused with our own error."""
     with pytest.raises(EnvelopeError):

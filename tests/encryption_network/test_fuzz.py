@@ -1,4 +1,5 @@
-"""Any bytes, texts and JSON into the readers of this package: a value, or an EncryptionError; never anything else."""
+"""Any bytes, texts and JSON into the readers of this package: a value, or an EncryptionError; never
+anything else."""
 
 import base64
 import json
@@ -27,7 +28,12 @@ from capabilities.facts import ATTESTATION_FACT
 from capabilities.resources import parse_network_id
 from capabilities.strict_base64 import encode_url
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.envelope import encode_envelope, open_envelope, parse_envelope, seal_envelope
+from encryption_network.envelope import (
+    encode_envelope,
+    open_envelope,
+    parse_envelope,
+    seal_envelope,
+)
 from encryption_network.errors import EncryptionError
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_blob, open_wrapped, public_key_of, seal_blob, wrap
@@ -52,7 +58,11 @@ from encryption_network.policy import (
     policies_of,
     policy_json,
 )
-from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
+from encryption_network.release_record import (
+    ReleaseRecord,
+    decode_release_record,
+    encode_release_record,
+)
 from encryption_network.requests import (
     MAX_BODY_BYTES,
     REVOKE_BODY_HASH,
@@ -82,17 +92,27 @@ DESCRIPTOR = Descriptor(
     node_did=None,
 )
 WRAPPED = wrap(public_key_of(SCALAR), CONTENT_KEY, ENTROPY)
-ENVELOPE = encode_envelope(seal_envelope(DESCRIPTOR, b"secret", ENTROPY, aad=b"a", metadata={"k": "v"}))
+ENVELOPE = encode_envelope(
+    seal_envelope(DESCRIPTOR, b"secret", ENTROPY, aad=b"a", metadata={"k": "v"})
+)
 POLICY = Policy(
-    measurements=(Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)),),
+    measurements=(
+        Measurements(
+            mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)
+        ),
+    ),
     paths=("tinycloud:key:zA:secrets/kv/a",),
     max_age_s=300,
 )
 POLICY_JSON = policy_json(POLICY)
 RECORD = create_network(NETWORK, now=1_795_000_000.0, keyring=KEYRING, entropy=ENTROPY)
-RELEASE_RECORD = json.loads(encode_release_record(ReleaseRecord(trust_roots=(bytes(32),), node_policy=POLICY)))
+RELEASE_RECORD = json.loads(
+    encode_release_record(ReleaseRecord(trust_roots=(bytes(32),), node_policy=POLICY))
+)
 HEX = "00" * 48
-POLICY_VALUES = json_values(HEX, "UpToDate", "signed", "default", members=[*POLICY_JSON, "mrtd", "rtmr3"])
+POLICY_VALUES = json_values(
+    HEX, "UpToDate", "signed", "default", members=[*POLICY_JSON, "mrtd", "rtmr3"]
+)
 
 
 def _is_signable(value: Any) -> bool:
@@ -129,7 +149,9 @@ def test_fuzz_wrapped_keys(data: bytes) -> None:
     st.binary(max_size=200)
     | large_texts.map(str.encode)
     | damaged_bytes(ENVELOPE)
-    | changed_objects(json.loads(ENVELOPE), json_values(URN)).map(lambda value: json.dumps(value).encode())
+    | changed_objects(json.loads(ENVELOPE), json_values(URN)).map(
+        lambda value: json.dumps(value).encode()
+    )
 )
 def test_fuzz_envelopes(data: bytes) -> None:
     """Envelopes of any bytes are read and opened, or refused."""
@@ -154,7 +176,8 @@ def test_fuzz_canonical_json(value: Any) -> None:
     )
 )
 def test_fuzz_bodies(data: bytes) -> None:
-    """A body of any bytes is a JSON value or refused, and such a value is a request's body or refused."""
+    """A body of any bytes is a JSON value or refused, and such a value is a request's body or
+    refused."""
     with suppress(EncryptionError):
         value = read_body(data, max_bytes=MAX_BODY_BYTES)
         for parse in (parse_decrypt_body, parse_create, parse_policy, parse_descriptor):
@@ -164,7 +187,8 @@ def test_fuzz_bodies(data: bytes) -> None:
 
 @pytest.mark.parametrize("unit", LARGE_UNITS)
 def test_fuzz_large_bodies(unit: str) -> None:
-    """A body or envelope at its bound that repeats itself is answered, not pondered or crashed on."""
+    """A body or envelope at its bound that repeats itself is answered, not pondered or crashed
+    on."""
     data = (unit * MAX_BODY_BYTES)[:MAX_BODY_BYTES].encode()
     for text in (data, b'{"a":' + data[:-10] + b"}"):
         for read in (lambda body: read_body(body, max_bytes=MAX_BODY_BYTES), parse_envelope):
@@ -175,14 +199,19 @@ def test_fuzz_large_bodies(unit: str) -> None:
 @fuzzed(1 / 20)
 @given(st.data())
 def test_fuzz_decrypt_requests(world: Any, data: st.DataObject) -> None:
-    """A decrypt body and facts of any shape, in a token that is signed, are bound and checked, or refused."""
+    """A decrypt body and facts of any shape, in a token that is signed, are bound and checked, or
+    refused."""
     values = json_values(world.urn, world.keyring.node_did, "tinycloud.encryption.decrypt/v1")
     body = data.draw(st.just(world.body()) | changed_objects(world.body(), values))
-    fact = data.draw(values | changed_objects(decrypt_fact(world.body()), values).filter(_is_signable))
+    fact = data.draw(
+        values | changed_objects(decrypt_fact(world.body()), values).filter(_is_signable)
+    )
     with suppress(EncryptionError):
         parsed = parse_decrypt_body(body)
         invocation = world.invocation(world.session, facts=[fact] if _is_signable(fact) else [])
-        bound = bind_decrypt(invocation, parsed, parse_network_id(world.urn), world.keyring.node_did)
+        bound = bind_decrypt(
+            invocation, parsed, parse_network_id(world.urn), world.keyring.node_did
+        )
         check_decrypt(bound, world.network, world.now)
 
 
@@ -196,7 +225,9 @@ def test_fuzz_admin_requests(world: Any, data: st.DataObject) -> None:
     with suppress(EncryptionError):
         parse_create(data.draw(changed_objects(asked, values)))
     drawn = data.draw(changed_objects(fact, values).filter(_is_signable))
-    invocation = world.invocation(world.session, facts=[drawn], att={world.urn: {NETWORK_CREATE: [{}]}})
+    invocation = world.invocation(
+        world.session, facts=[drawn], att={world.urn: {NETWORK_CREATE: [{}]}}
+    )
     with suppress(EncryptionError):
         bind_admin(
             invocation,
@@ -208,10 +239,17 @@ def test_fuzz_admin_requests(world: Any, data: st.DataObject) -> None:
 
 
 @fuzzed()
-@given(st.text() | damaged_text(URN) | large_texts, st.none() | st.text() | damaged_text("did:key:zOwner"))
+@given(
+    st.text() | damaged_text(URN) | large_texts,
+    st.none() | st.text() | damaged_text("did:key:zOwner"),
+)
 def test_fuzz_network_ids(text: str, owner: str | None) -> None:
     """Ids in paths and in queries, of any text, are read or refused."""
-    for read in (lambda: parse_path_id(text), lambda: well_known_id(text, owner), lambda: invoked_network(())):
+    for read in (
+        lambda: parse_path_id(text),
+        lambda: well_known_id(text, owner),
+        lambda: invoked_network(()),
+    ):
         with suppress(EncryptionError):
             read()
 
@@ -221,7 +259,9 @@ def test_fuzz_network_ids(text: str, owner: str | None) -> None:
 def test_fuzz_descriptors(data: st.DataObject) -> None:
     """Descriptors of any shape are read or refused."""
     values = json_values(URN, base64.b64encode(bytes(32)).decode())
-    original = data.draw(st.sampled_from([descriptor_json(RECORD, KEYRING.node_did), well_known_json(RECORD)]))
+    original = data.draw(
+        st.sampled_from([descriptor_json(RECORD, KEYRING.node_did), well_known_json(RECORD)])
+    )
     drawn = data.draw(values | changed_objects(original, values))
     with suppress(EncryptionError):
         parse_descriptor(data.draw(st.sampled_from([drawn, {"descriptor": drawn}])))
@@ -230,7 +270,8 @@ def test_fuzz_descriptors(data: st.DataObject) -> None:
 @fuzzed()
 @given(st.data())
 def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
-    """Whatever is changed in a signed descriptor that a client goes on to use, its signature does not hold (EN29)."""
+    """Whatever is changed in a signed descriptor that a client goes on to use, its signature does
+    not hold (EN29)."""
     nonce, signer = encode_url(bytes(16)), KEYRING.node_signer
     signature = sign_descriptor(RECORD, nonce, signer)
     original = descriptor_json(RECORD, signer.did)
@@ -249,7 +290,8 @@ def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
 @fuzzed()
 @given(POLICY_VALUES | changed_objects(POLICY_JSON, POLICY_VALUES))
 def test_fuzz_policies(value: Any) -> None:
-    """Policies, and facts that hold one, of any shape are read or refused; what was read is written and read again."""
+    """Policies, and facts that hold one, of any shape are read or refused; what was read is written
+    and read again."""
     with suppress(EncryptionError):
         policies_of([value, {ATTESTATION_FACT: value}])
     with suppress(EncryptionError):
@@ -270,7 +312,10 @@ def test_fuzz_records(world: Any, data: st.DataObject) -> None:
 
 
 @fuzzed(1 / 10)
-@given(changed_objects(RELEASE_RECORD, POLICY_VALUES).filter(_is_signable) | json_values().filter(_is_signable))
+@given(
+    changed_objects(RELEASE_RECORD, POLICY_VALUES).filter(_is_signable)
+    | json_values().filter(_is_signable)
+)
 def test_fuzz_release_records(value: Any) -> None:
     """Release records of any shape are read, or are a damaged record."""
     with suppress(EncryptionError):
@@ -282,7 +327,9 @@ def _with_other_fields(row: bytes) -> st.SearchStrategy[bytes]:
     fields = msgspec.msgpack.decode(row)
     version, *_ = fields
     if isinstance(fields[1], dict):
-        return changed_objects(fields[1], packed_values).map(lambda inner: msgspec.msgpack.encode([version, inner]))
+        return changed_objects(fields[1], packed_values).map(
+            lambda inner: msgspec.msgpack.encode([version, inner])
+        )
     places = st.integers(0, len(fields) - 1)
     return st.builds(
         lambda place, value: msgspec.msgpack.encode([*fields[:place], value, *fields[place + 1 :]]),

@@ -17,7 +17,7 @@ NARROW = Policy(advisories=("INTEL-SA-00001",))
 """A policy that accepts the sample evidence and names no code."""
 
 
-# --- the mode ------------------------------------------------------------------------------------------------------
+# --- the mode -------------------------------------------------------------------------------------
 
 
 def test_in_mode_everyone_nobody_is_in_person(world: Any) -> None:
@@ -33,7 +33,9 @@ def test_in_mode_everyone_the_owner_passes_with_evidence(world: Any) -> None:
     world.record = altered(world.record, mode="everyone")
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
-    admission = admit(world.request(world.session, [sign_in], evidence=world.evidence(world.session)))
+    admission = admit(
+        world.request(world.session, [sign_in], evidence=world.evidence(world.session))
+    )
     assert admission.ground == "attested"
     assert world.row("evidence") in admission.checks
 
@@ -43,7 +45,12 @@ def test_a_policy_can_take_the_owners_way_away(world: Any) -> None:
     world.demand(altered(world.LIST, in_person=False))
     sign_in = world.sign_in(world.session)
     assert world.reason_of(world.request(world.session, [sign_in])) == "policy"
-    assert world.reason_of(world.request(world.session, [sign_in], evidence=world.evidence(world.session))) == ""
+    assert (
+        world.reason_of(
+            world.request(world.session, [sign_in], evidence=world.evidence(world.session))
+        )
+        == ""
+    )
 
 
 def test_mode_off_asks_for_nothing(world: Any) -> None:
@@ -72,19 +79,28 @@ def test_mode_off_keeps_what_an_owner_stated(world: Any) -> None:
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
     assert world.reason_of(world.request(world.backend, [grant])) == "not_attested"
     assert (
-        world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend, mrtd=bytes(48))))
+        world.reason_of(
+            world.request(
+                world.backend, [grant], evidence=world.evidence(world.backend, mrtd=bytes(48))
+            )
+        )
         == "measurement"
     )
 
 
-# --- the owner's list ----------------------------------------------------------------------------------------------
+# --- the owner's list -----------------------------------------------------------------------------
 
 
 def test_a_genuine_quote_alone_is_not_enough(world: Any) -> None:
     """Evidence without an owner's allow-list is refused."""
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
-    assert world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == "no_policy"
+    assert (
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+        )
+        == "no_policy"
+    )
 
 
 def test_the_list_in_the_networks_policy_counts(world: Any) -> None:
@@ -103,11 +119,17 @@ def test_the_list_in_the_networks_policy_counts(world: Any) -> None:
 def test_the_list_in_the_wallets_grant_counts(world: Any) -> None:
     """The owner may state the code in a grant to the backend itself."""
     grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
-    assert world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == ""
+    assert (
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+        )
+        == ""
+    )
 
 
 def test_the_list_of_the_owners_session_key_counts(world: Any) -> None:
-    """O's in-person session key speaks for O in a delegation it signs; its session is then relied on."""
+    """O's in-person session key speaks for O in a delegation it signs; its session is then relied
+    on."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
@@ -124,15 +146,27 @@ def test_the_session_keys_list_falls_with_its_session(world: Any) -> None:
     admission = admit(world.request(world.backend, [grant], evidence=evidence, sessions=[session]))
     assert session.delegation.content_key in admission.live
     world.revoke(session)
-    assert world.reason_of(world.request(world.backend, [grant], evidence=evidence, sessions=[session])) == "no_policy"
+    assert (
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=evidence, sessions=[session])
+        )
+        == "no_policy"
+    )
 
 
 def test_a_delegates_own_list_does_not_count(world: Any) -> None:
     """A backend that passes decrypt on cannot approve code for the owner."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session])
-    passed_on = world.grant(world.backend, world.other.did, parents=[grant], policies=[world.LIST], lifetime_s=1000)
-    assert world.reason_of(world.request(world.other, [passed_on], evidence=world.evidence(world.other))) == "no_policy"
+    passed_on = world.grant(
+        world.backend, world.other.did, parents=[grant], policies=[world.LIST], lifetime_s=1000
+    )
+    assert (
+        world.reason_of(
+            world.request(world.other, [passed_on], evidence=world.evidence(world.other))
+        )
+        == "no_policy"
+    )
 
 
 def test_a_key_with_a_parent_that_is_no_sign_in_does_not_speak_for_the_owner(world: Any) -> None:
@@ -141,9 +175,18 @@ def test_a_key_with_a_parent_that_is_no_sign_in_does_not_speak_for_the_owner(wor
     elsewhere = world.sign_in(world.other)
     share = world.grant(world.other, world.session.did, parents=[elsewhere])
     grant = world.grant(
-        world.session, world.backend.did, parents=[session, share], policies=[world.LIST], lifetime_s=1000
+        world.session,
+        world.backend.did,
+        parents=[session, share],
+        policies=[world.LIST],
+        lifetime_s=1000,
     )
-    assert world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == "no_policy"
+    assert (
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+        )
+        == "no_policy"
+    )
 
 
 def test_a_delegates_policy_narrows(world: Any) -> None:
@@ -151,9 +194,14 @@ def test_a_delegates_policy_narrows(world: Any) -> None:
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[world.LIST])
     narrow = Policy(min_evaluation_number=20)
-    passed_on = world.grant(world.backend, world.other.did, parents=[grant], policies=[narrow], lifetime_s=1000)
+    passed_on = world.grant(
+        world.backend, world.other.did, parents=[grant], policies=[narrow], lifetime_s=1000
+    )
     assert (
-        world.reason_of(world.request(world.other, [passed_on], evidence=world.evidence(world.other))) == "evaluation"
+        world.reason_of(
+            world.request(world.other, [passed_on], evidence=world.evidence(world.other))
+        )
+        == "evaluation"
     )
     fresh = world.evidence(world.other, evaluation_number=20)
     assert world.reason_of(world.request(world.other, [passed_on], evidence=fresh)) == ""
@@ -163,32 +211,47 @@ def test_a_list_on_another_network_does_not_count(world: Any) -> None:
     """The list has to stand in the chain of this network's decrypt."""
     grant = world.sign_in(world.backend, read=False)
     elsewhere = world.sign_in(
-        world.backend, read=False, policies=[world.LIST], network=f"urn:tinycloud:encryption:{world.owner}:other"
+        world.backend,
+        read=False,
+        policies=[world.LIST],
+        network=f"urn:tinycloud:encryption:{world.owner}:other",
     )
     assert (
-        world.reason_of(world.request(world.backend, [grant, elsewhere], evidence=world.evidence(world.backend)))
+        world.reason_of(
+            world.request(world.backend, [grant, elsewhere], evidence=world.evidence(world.backend))
+        )
         == "no_policy"
     )
 
 
 def test_a_list_dragged_into_the_closure_does_not_count(world: Any) -> None:
-    """A delegation that grants nothing may cite anything; what it cites does not become the owner's word."""
+    """A delegation that grants nothing may cite anything; what it cites does not become the owner's
+    word."""
     for_another_party = world.sign_in(world.other, read=False, policies=[world.LIST])
     grant = world.sign_in(world.backend, read=False)
     empty = world.grant(world.backend, world.backend.did, parents=[for_another_party], att={})
     evidence = world.evidence(world.backend)
-    assert world.reason_of(world.request(world.backend, [grant, empty], evidence=evidence)) == "no_policy"
+    assert (
+        world.reason_of(world.request(world.backend, [grant, empty], evidence=evidence))
+        == "no_policy"
+    )
     assert world.reason_of(world.request(world.backend, [grant], evidence=evidence)) == "no_policy"
 
 
 def test_a_list_dragged_in_by_a_parent_does_not_count(world: Any) -> None:
-    """A parent that was granted to somebody else is no part of the chain, though the closure holds it."""
+    """A parent that was granted to somebody else is no part of the chain, though the closure holds
+    it."""
     for_another_party = world.sign_in(world.other, read=False, policies=[world.LIST])
     empty = world.grant(world.other, world.session.did, parents=[for_another_party], att={})
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in, empty])
     assert len(grant.closure) == 4
-    assert world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == "no_policy"
+    assert (
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+        )
+        == "no_policy"
+    )
 
 
 def test_two_proofs_with_one_ancestor(world: Any) -> None:
@@ -200,7 +263,10 @@ def test_two_proofs_with_one_ancestor(world: Any) -> None:
     world.revoke(sign_in)
     other = world.sign_in(world.session)
     plain = [world.grant(world.session, world.backend.did, parents=[other]) for _ in range(2)]
-    assert world.reason_of(world.request(world.backend, plain, evidence=world.evidence(world.backend))) == "no_policy"
+    assert (
+        world.reason_of(world.request(world.backend, plain, evidence=world.evidence(world.backend)))
+        == "no_policy"
+    )
 
 
 def test_a_parent_that_is_not_among_the_links_is_not_guessed(world: Any) -> None:
@@ -236,10 +302,12 @@ def test_the_nodes_list_counts_only_where_it_suffices(world: Any) -> None:
     world.record = altered(world.record, node_policy_suffices=True)
     assert world.reason_of(world.request(world.backend, [grant], evidence=evidence)) == ""
     other_code = world.evidence(world.backend, rtmr3=bytes(48))
-    assert world.reason_of(world.request(world.backend, [grant], evidence=other_code)) == "measurement"
+    assert (
+        world.reason_of(world.request(world.backend, [grant], evidence=other_code)) == "measurement"
+    )
 
 
-# --- evidence ------------------------------------------------------------------------------------------------------
+# --- evidence -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,10 +328,13 @@ def test_the_nodes_list_counts_only_where_it_suffices(world: Any) -> None:
     ],
 )
 def test_evidence_that_does_not_fit(world: Any, changes: dict[str, Any], reason: str) -> None:
-    """Evidence of another holder, key, root, code or platform state is refused by its coarse cause."""
+    """Evidence of another holder, key, root, code or platform state is refused by its coarse
+    cause."""
     grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
     assert (
-        world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend, **changes)))
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=world.evidence(world.backend, **changes))
+        )
         == reason
     )
 
@@ -295,17 +366,23 @@ def test_a_signed_receiver_needs_every_policys_consent(world: Any) -> None:
     assert world.reason_of(world.request(world.backend, [grant], evidence=evidence)) == ""
 
 
-# --- paths ---------------------------------------------------------------------------------------------------------
+# --- paths ----------------------------------------------------------------------------------------
 
 
 def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> None:
-    """The key has to be in an envelope at one of the paths, of every policy that lists some; in person too."""
-    one, two = (f"tinycloud:{world.owner[4:]}:secrets/kv/vault/secrets/{name}" for name in ("ONE", "TWO"))
+    """The key has to be in an envelope at one of the paths, of every policy that lists some; in
+    person too."""
+    one, two = (
+        f"tinycloud:{world.owner[4:]}:secrets/kv/vault/secrets/{name}" for name in ("ONE", "TWO")
+    )
     world.demand(Policy(paths=(one, two)))
     world.record = dataclasses.replace(world.record, node_policy=Policy(paths=(two,)))
     sign_in = world.sign_in(world.session)
     assert world.reason_of(world.request(world.session, [sign_in])) == "path"
-    assert world.reason_of(world.request(world.session, [sign_in], key_paths={one: world.row("one")})) == "path"
+    assert (
+        world.reason_of(world.request(world.session, [sign_in], key_paths={one: world.row("one")}))
+        == "path"
+    )
     admission = admit(world.request(world.session, [sign_in], key_paths={two: world.row("two")}))
     assert world.row("two") in admission.checks
 
@@ -313,13 +390,15 @@ def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> Non
 def test_paths_are_bounded(world: Any) -> None:
     """The rows that one release makes the node read are bounded."""
     policy = Policy(paths=tuple(f"tinycloud:{world.owner[4:]}:s/kv/{n}" for n in range(32)))
-    distinct = [altered(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)]
+    distinct = [
+        altered(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)
+    ]
     assert len(paths_in_force(distinct)) == MAX_PATHS
     with pytest.raises(ReleaseRefused):
         paths_in_force([*distinct, policy])
 
 
-# --- the chain -----------------------------------------------------------------------------------------------------
+# --- the chain ------------------------------------------------------------------------------------
 
 
 def test_a_revoked_or_unknown_mark_refuses(world: Any) -> None:
@@ -342,7 +421,8 @@ def test_an_incomplete_closure_refuses(world: Any) -> None:
 
 
 def test_a_cited_proof_that_is_not_given_refuses(world: Any) -> None:
-    """Of what was not read nobody is in person, no session is looked for, and nothing is released."""
+    """Of what was not read nobody is in person, no session is looked for, and nothing is
+    released."""
     sign_ins = [world.sign_in(world.session), world.sign_in(world.session)]
     request = world.request(world.session, sign_ins)
     without = world.with_facts(request, links={sign_ins[0].delegation.content_key: sign_ins[0]})
@@ -357,7 +437,10 @@ def test_a_missing_ancestor_refuses(world: Any) -> None:
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
     link = altered(sign_in, missing_ancestor=True)
-    assert world.reason_of(world.with_facts(request, links={sign_in.delegation.content_key: link})) == "chain"
+    assert (
+        world.reason_of(world.with_facts(request, links={sign_in.delegation.content_key: link}))
+        == "chain"
+    )
 
 
 def test_an_expired_chain_refuses(world: Any) -> None:
@@ -388,10 +471,12 @@ def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
     delegation = altered(sign_in.delegation, facts=({"sealspace.attestation/v1": {"unknown": 1}},))
     link = altered(sign_in, delegation=delegation)
     request = world.request(world.session, [sign_in])
-    assert world.reason_of(world.with_facts(request, links={delegation.content_key: link})) == "policy"
+    assert (
+        world.reason_of(world.with_facts(request, links={delegation.content_key: link})) == "policy"
+    )
 
 
-# --- the admission -------------------------------------------------------------------------------------------------
+# --- the admission --------------------------------------------------------------------------------
 
 
 def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:

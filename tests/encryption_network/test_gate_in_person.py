@@ -1,4 +1,5 @@
-"""Who is the owner in person, as the gate decides it, and whose sessions it asks for (IP1, IP2, RL4)."""
+"""Who is the owner in person, as the gate decides it, and whose sessions it asks for (IP1, IP2,
+RL4)."""
 
 from typing import Any
 
@@ -10,7 +11,7 @@ from capabilities.signatures import WalletSigner
 from encryption_network.gate import admit, policies_in_force
 from encryption_network.policy import Policy
 
-# --- in person -----------------------------------------------------------------------------------------------------
+# --- in person ------------------------------------------------------------------------------------
 
 
 def test_the_owners_session_key_needs_no_evidence(world: Any) -> None:
@@ -93,8 +94,11 @@ LIVES = {
 
 @pytest.mark.parametrize("cited", [True, False])
 @pytest.mark.parametrize(("lifetime_s", "age_s", "reason"), LIVES.values(), ids=LIVES)
-def test_both_bounds_of_a_session_s_life(world: Any, lifetime_s: float, age_s: float, reason: str, cited: bool) -> None:
-    """IP2: it ends within 30 days of its own time of issue and of its registration, and is not of the future."""
+def test_both_bounds_of_a_session_s_life(
+    world: Any, lifetime_s: float, age_s: float, reason: str, cited: bool
+) -> None:
+    """IP2: it ends within 30 days of its own time of issue and of its registration, and is not of
+    the future."""
     sign_in = world.sign_in(world.session, lifetime_s=lifetime_s, age_s=age_s)
     if cited:
         assert world.reason_of(world.request(world.session, [sign_in])) == reason
@@ -104,7 +108,9 @@ def test_both_bounds_of_a_session_s_life(world: Any, lifetime_s: float, age_s: f
 
 
 @pytest.mark.parametrize("age_s", [0, 20 * 86_400])
-def test_a_long_grant_does_not_become_a_session_by_being_used_late(world: Any, age_s: float) -> None:
+def test_a_long_grant_does_not_become_a_session_by_being_used_late(
+    world: Any, age_s: float
+) -> None:
     """IP2: both bounds count from fixed points, not from now."""
     sign_in = world.sign_in(world.session, lifetime_s=31 * world.DAY_S - age_s, age_s=age_s)
     world.now += 10 * world.DAY_S
@@ -112,8 +118,11 @@ def test_a_long_grant_does_not_become_a_session_by_being_used_late(world: Any, a
 
 
 def test_a_registration_by_a_clock_that_was_ahead_lengthens_nothing(world: Any) -> None:
-    """IP2: what the message says itself bounds it, whatever this node's clock said when it was registered."""
-    sign_in = world.sign_in(world.session, lifetime_s=300 * world.DAY_S, registered_at=world.now + 290 * world.DAY_S)
+    """IP2: what the message says itself bounds it, whatever this node's clock said when it was
+    registered."""
+    sign_in = world.sign_in(
+        world.session, lifetime_s=300 * world.DAY_S, registered_at=world.now + 290 * world.DAY_S
+    )
     assert world.reason_of(world.request(world.session, [sign_in])) == "no_policy"
 
 
@@ -121,17 +130,32 @@ def test_a_registration_by_a_clock_that_was_ahead_lengthens_nothing(world: Any) 
 def test_a_sign_in_names_the_key_s_own_did_url(world: Any, cited: bool) -> None:
     """IP2, J4: a grant to somebody else names the DID as given, and is not the owner in person."""
     audience = world.session.did_url
-    for other in (world.session.did, f"{world.session.did}#", f"{world.session.did}#{world.other.did[8:]}"):
+    for other in (
+        world.session.did,
+        f"{world.session.did}#",
+        f"{world.session.did}#{world.other.did[8:]}",
+    ):
         grant = world.sign_in(world.session, audience=other)
         spare = world.sign_in(world.session, audience=audience, read=False)
         proofs, sessions = ([grant], []) if cited else ([spare], [grant])
-        assert world.reason_of(world.request(world.session, proofs, sessions=sessions)) == "no_policy"
-    assert world.reason_of(world.request(world.session, [world.sign_in(world.session, audience=audience)])) == ""
+        assert (
+            world.reason_of(world.request(world.session, proofs, sessions=sessions)) == "no_policy"
+        )
+    assert (
+        world.reason_of(
+            world.request(world.session, [world.sign_in(world.session, audience=audience)])
+        )
+        == ""
+    )
 
 
 def test_a_sign_in_that_states_a_policy_is_not_in_person(world: Any) -> None:
-    """IP2: whoever states which code may receive keys speaks of code; also beside a sign-in that states none."""
-    listed, plain = world.sign_in(world.session, policies=[world.LIST]), world.sign_in(world.session)
+    """IP2: whoever states which code may receive keys speaks of code; also beside a sign-in that
+    states none."""
+    listed, plain = (
+        world.sign_in(world.session, policies=[world.LIST]),
+        world.sign_in(world.session),
+    )
     empty = world.sign_in(world.session, policies=[Policy()])
     for proofs in ([listed], [listed, plain], [plain, listed]):
         assert world.reason_of(world.request(world.session, proofs)) == "not_attested"
@@ -143,10 +167,16 @@ def test_a_sign_in_that_states_a_policy_is_not_in_person(world: Any) -> None:
 
 
 def test_a_key_under_a_policy_does_not_speak_for_the_owner(world: Any) -> None:
-    """RL4: what a key approves that was signed in under measurements counts for nothing, whoever it is."""
+    """RL4: what a key approves that was signed in under measurements counts for nothing, whoever it
+    is."""
     sign_in = world.sign_in(world.session, policies=[Policy(min_evaluation_number=1)])
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
-    assert world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == "no_policy"
+    assert (
+        world.reason_of(
+            world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+        )
+        == "no_policy"
+    )
 
 
 def test_one_proof_that_is_no_sign_in_spoils_it(world: Any) -> None:
@@ -171,7 +201,9 @@ def test_a_ucan_of_a_key_that_owns_the_network_is_not_in_person(world: Any) -> N
     world.network = altered(world.network, network=world.urn)
     att = {
         world.urn: {"tinycloud.encryption/decrypt": [{}]},
-        f"tinycloud:{owner.did[4:]}:default/capabilities/all": {"tinycloud.capabilities/read": [{}]},
+        f"tinycloud:{owner.did[4:]}:default/capabilities/all": {
+            "tinycloud.capabilities/read": [{}]
+        },
     }
     grant = world.grant(owner, world.backend.did, att=att)
     assert world.reason_of(world.request(world.backend, [grant])) == "no_policy"
@@ -184,7 +216,7 @@ def test_a_sign_in_with_parents_is_not_in_person(world: Any) -> None:
     assert world.reason_of(world.request(world.other, [nested])) == "no_policy"
 
 
-# --- what the node asks before ---------------------------------------------------------------------------------------
+# --- what the node asks before --------------------------------------------------------------------
 
 
 def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
@@ -197,13 +229,16 @@ def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
 
 
 def test_sessions_are_asked_for_of_those_who_may_speak_for_the_owner(world: Any) -> None:
-    """Where the sign-ins of a chain are no sessions, those of the invoker or of the signer are looked for."""
+    """Where the sign-ins of a chain are no sessions, those of the invoker or of the signer are
+    looked for."""
     bare = world.sign_in(world.session, read=False)
     grant = world.grant(world.session, world.backend.did, parents=[bare])
     passed_on = world.grant(world.backend, world.other.did, parents=[grant])
     assert session_holders(world.request(world.session, [bare]).owner.facts) == {world.session.did}
     assert session_holders(world.request(world.backend, [grant]).owner.facts) == {world.session.did}
-    assert session_holders(world.request(world.other, [passed_on]).owner.facts) == {world.session.did}
+    assert session_holders(world.request(world.other, [passed_on]).owner.facts) == {
+        world.session.did
+    }
 
 
 def test_a_session_that_does_not_stand_is_none(world: Any) -> None:

@@ -12,7 +12,13 @@ from tests_support import altered
 from capabilities.chain import Mark
 from capabilities.sign_ins import session_holders
 from encryption_network.errors import ReleaseRefused
-from encryption_network.gate import Admission, StatedPolicies, admit, needs_evidence, policies_in_force
+from encryption_network.gate import (
+    Admission,
+    StatedPolicies,
+    admit,
+    needs_evidence,
+    policies_in_force,
+)
 from encryption_network.networks import decode_network, encode_network
 from encryption_network.policy import (
     Measurements,
@@ -26,7 +32,9 @@ from encryption_network.policy import (
 from encryption_network.release_record import decode_release_record, encode_release_record
 
 PATH = "tinycloud:key:zOwner:secrets/kv/vault/secrets/ONE"
-OTHER_CODE = Measurements(mrtd=b"\x0f" * 48, rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
+OTHER_CODE = Measurements(
+    mrtd=b"\x0f" * 48, rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)
+)
 NARROWING = (
     Policy(),
     Policy(in_person=False),
@@ -59,7 +67,8 @@ EVIDENCE = (
 
 @dataclass(frozen=True)
 class Scene:
-    """One arrangement of grants, policies and evidence; indexes point into the tables above, -1 is none."""
+    """One arrangement of grants, policies and evidence; indexes point into the tables above, -1 is
+    none."""
 
     mode: str
     read: bool
@@ -88,7 +97,9 @@ SCENES = st.builds(
     suffices=st.booleans(),
     stands=st.booleans(),
 )
-RUNS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RUNS = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def policies(world: Any, index: int) -> list[Policy]:
@@ -110,7 +121,8 @@ def build(
     link: Policy | None = None,
     proof: Policy | None = None,
 ) -> Any:
-    """Make the request of a scene: a sign-in, then grants from holder to holder; the last holder asks.
+    """Make the request of a scene: a sign-in, then grants from holder to holder; the last holder
+    asks.
 
     Args:
         add: a policy to add to the delegation at this place of the chain.
@@ -120,7 +132,10 @@ def build(
     world = new_world()
     node = policies(world, scene.node)
     world.record = replace(
-        world.record, mode=scene.mode, node_policy=node[0] if node else None, node_policy_suffices=scene.suffices
+        world.record,
+        mode=scene.mode,
+        node_policy=node[0] if node else None,
+        node_policy_suffices=scene.suffices,
     )
     stated = policies(world, scene.network)
     world.demand(stated[0] if stated else None)
@@ -131,18 +146,31 @@ def build(
     if link is not None:
         chain_policies.append([link])
         holders.append(world.backend)
-    last = world.sign_in(holders[0], read=scene.read, policies=chain_policies[0], lifetime_s=scene.days * world.DAY_S)
+    last = world.sign_in(
+        holders[0], read=scene.read, policies=chain_policies[0], lifetime_s=scene.days * world.DAY_S
+    )
     lifetime = 10_000
     for place, own in enumerate(chain_policies[1:]):
         lifetime -= 100
-        last = world.grant(holders[place], holders[place + 1].did, parents=[last], policies=own, lifetime_s=lifetime)
+        last = world.grant(
+            holders[place],
+            holders[place + 1].did,
+            parents=[last],
+            policies=own,
+            lifetime_s=lifetime,
+        )
     asking = holders[len(chain_policies) - 1]
     proofs = [last]
     if proof is not None:
         proofs.append(world.grant(asking, asking.did, policies=[proof], att={}))
     changes = EVIDENCE[scene.evidence]
     evidence = None if changes is None else world.evidence(asking, **changes)
-    return world.request(asking, proofs, evidence=evidence, key_paths={PATH: world.row("path")} if scene.stands else {})
+    return world.request(
+        asking,
+        proofs,
+        evidence=evidence,
+        key_paths={PATH: world.row("path")} if scene.stands else {},
+    )
 
 
 def decide(request: Any) -> Admission | None:
@@ -154,18 +182,24 @@ def decide(request: Any) -> Admission | None:
 
 
 def outcome(request: Any) -> tuple[Any, ...]:
-    """Everything that the gate says: the refusal with its detail, or what is relied on and recorded."""
+    """Everything that the gate says: the refusal with its detail, or what is relied on and
+    recorded."""
     try:
         admission = admit(request)
     except ReleaseRefused as refusal:
         return refusal.reason, refusal.detail
-    return tuple(getattr(admission, field.name) for field in fields(admission) if field.name != "decrypt")
+    return tuple(
+        getattr(admission, field.name) for field in fields(admission) if field.name != "decrypt"
+    )
 
 
 def read_anew(request: Any, *, remembering: bool) -> Any:
-    """The same request out of rows as the store holds them, whose readers remember what they read, or do not."""
+    """The same request out of rows as the store holds them, whose readers remember what they read,
+    or do not."""
     readers: list[Any] = [decode_network, decode_release_record, decode_evidence]
-    network, record, evidence = readers if remembering else [reader.__wrapped__ for reader in readers]
+    network, record, evidence = (
+        readers if remembering else [reader.__wrapped__ for reader in readers]
+    )
     decrypt = altered(request.decrypt, network=network(encode_network(request.decrypt.network)))
     return altered(
         request,
@@ -180,9 +214,11 @@ def read_anew(request: Any, *, remembering: bool) -> Any:
 def test_what_is_remembered_decides_nothing(
     new_world: Any, scene: Scene, then: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With rows and policies remembered from before, and from another request, the gate says the same.
+    """With rows and policies remembered from before, and from another request, the gate says the
+    same.
 
-    A gate without memory is asked first: it parses every row, and every policy of every delegation, each time.
+    A gate without memory is asked first: it parses every row, and every policy of every delegation,
+    each time.
     """
     request = build(new_world, scene)
     with monkeypatch.context() as forgetful:
@@ -197,11 +233,16 @@ def test_what_is_remembered_decides_nothing(
 
 @RUNS
 @given(scene=SCENES, revoked=st.integers(-1, 3), bare=st.booleans())
-def test_sessions_that_are_not_asked_for_decide_nothing(new_world: Any, scene: Scene, revoked: int, bare: bool) -> None:
-    """The gate says the same with every session of every key as with those of `session_holders` alone."""
+def test_sessions_that_are_not_asked_for_decide_nothing(
+    new_world: Any, scene: Scene, revoked: int, bare: bool
+) -> None:
+    """The gate says the same with every session of every key as with those of `session_holders`
+    alone."""
     request = build(new_world, replace(scene, read=scene.read and not bare))
     world = new_world()
-    further = [world.sign_in(key, lifetime_s=5_000) for key in (world.session, world.backend, world.other)]
+    further = [
+        world.sign_in(key, lifetime_s=5_000) for key in (world.session, world.backend, world.other)
+    ]
     marks = {**request.owner.facts.marks, **world.marks}
     if 0 <= revoked < len(request.owner.facts.links):
         marks[list(request.owner.facts.links)[revoked]] = Mark.REVOKED
@@ -223,9 +264,12 @@ def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scen
 
 
 def test_stated_policies_are_read_once_and_bounded(new_world: Any) -> None:
-    """A delegation's policies are those of its facts; beyond the bound the oldest are read again."""
+    """A delegation's policies are those of its facts; beyond the bound the oldest are read
+    again."""
     world = new_world()
-    delegations = [world.sign_in(world.session, policies=[Policy(max_age_s=n)]).delegation for n in range(5)]
+    delegations = [
+        world.sign_in(world.session, policies=[Policy(max_age_s=n)]).delegation for n in range(5)
+    ]
     stated = StatedPolicies(max_header_bytes=2 * len(delegations[0].header) + 64)
     for delegation in (*delegations, *delegations):
         assert stated.of(delegation) == policies_of(delegation.facts)
@@ -244,7 +288,9 @@ def test_a_policy_is_named_by_its_text(policy: Policy) -> None:
 
 @RUNS
 @given(scene=SCENES, policy=st.sampled_from(NARROWING), place=st.integers(0, 3))
-def test_a_further_policy_never_releases(new_world: Any, scene: Scene, policy: Policy, place: int) -> None:
+def test_a_further_policy_never_releases(
+    new_world: Any, scene: Scene, policy: Policy, place: int
+) -> None:
     """A policy added anywhere in the chain turns no refusal into a release."""
     if decide(build(new_world, scene)) is None:
         assert decide(build(new_world, scene, add=(place, policy))) is None
@@ -279,7 +325,10 @@ def test_a_further_proof_never_releases(new_world: Any, scene: Scene, policy: Po
 @given(scene=SCENES)
 def test_a_stricter_mode_never_releases(new_world: Any, scene: Scene) -> None:
     """What mode off refuses, delegates refuses; what delegates refuses, everyone refuses."""
-    answers = [decide(build(new_world, replace(scene, mode=mode))) for mode in ("off", "delegates", "everyone")]
+    answers = [
+        decide(build(new_world, replace(scene, mode=mode)))
+        for mode in ("off", "delegates", "everyone")
+    ]
     released = [answer is not None for answer in answers]
     assert released == sorted(released, reverse=True)
 
@@ -295,12 +344,17 @@ def test_nobody_is_in_person_in_mode_everyone(new_world: Any, scene: Scene) -> N
 @RUNS
 @given(scene=SCENES)
 def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None:
-    """Every admission lists the chain's marks and the rows of network, record, evidence and paths."""
+    """Every admission lists the chain's marks and the rows of network, record, evidence and
+    paths."""
     request = build(new_world, scene)
     admission = decide(request)
     if admission is not None:
         assert set(request.owner.facts.links) <= set(admission.live)
         rows = [request.network_row, request.record_row, request.withdrawals_row]
         rows += [request.evidence_row] if admission.ground == "attested" else []
-        rows += list(request.key_paths.values()) if any(policy.paths for policy in admission.policies) else []
+        rows += (
+            list(request.key_paths.values())
+            if any(policy.paths for policy in admission.policies)
+            else []
+        )
         assert list(admission.checks) == rows

@@ -16,10 +16,14 @@ from encryption_network.key_providers import (
 
 IDS = st.binary(max_size=8)
 KINDS = st.sampled_from(["kms", "tpm", "local-sgx", "none"])
-TEXTS = st.text(max_size=12) | st.builds(lambda kind, tail: kind + tail, KINDS, st.text(":0aAf g", max_size=6))
+TEXTS = st.text(max_size=12) | st.builds(
+    lambda kind, tail: kind + tail, KINDS, st.text(":0aAf g", max_size=6)
+)
 
 
-@pytest.mark.parametrize("text", ["kms", "tpm", "kms:00", "local-sgx:ff", "tpm:" + "ab" * MAX_ID_BYTES])
+@pytest.mark.parametrize(
+    "text", ["kms", "tpm", "kms:00", "local-sgx:ff", "tpm:" + "ab" * MAX_ID_BYTES]
+)
 def test_entries(text: str) -> None:
     """A kind, or a kind with the id of a provider, is read as it stands."""
     assert parse_key_provider(text) == text
@@ -40,33 +44,47 @@ def test_entries(text: str) -> None:
     ],
 )
 def test_what_is_accepted(provider: str | None, accepted: tuple[str, ...], answer: bool) -> None:
-    """A kind alone accepts every id, an entry with an id that one; who has no provider is never accepted."""
+    """A kind alone accepts every id, an entry with an id that one; who has no provider is never
+    accepted."""
     assert is_accepted(provider, accepted) is answer
 
 
 @given(KINDS, IDS, KINDS, IDS)
-def test_an_entry_accepts_only_what_it_names(kind: str, id_: bytes, other_kind: str, other_id: bytes) -> None:
+def test_an_entry_accepts_only_what_it_names(
+    kind: str, id_: bytes, other_kind: str, other_id: bytes
+) -> None:
     """Of two providers an entry with an id accepts both only if they are one."""
-    provider, other = (f"{name}:{of.hex()}" if of else name for name, of in ((kind, id_), (other_kind, other_id)))
+    provider, other = (
+        f"{name}:{of.hex()}" if of else name for name, of in ((kind, id_), (other_kind, other_id))
+    )
     if id_:
         assert is_accepted(other, (provider,)) is (other == provider)
 
 
-ENTRIES = st.lists(st.sampled_from(["kms", "kms:aa", "kms:bb", "tpm", "tpm:aa", "local-sgx:aa"]), max_size=4)
+ENTRIES = st.lists(
+    st.sampled_from(["kms", "kms:aa", "kms:bb", "tpm", "tpm:aa", "local-sgx:aa"]), max_size=4
+)
 
 
-@given(ENTRIES, ENTRIES, st.sampled_from(["kms", "kms:aa", "kms:cc", "tpm", "tpm:bb", "local-sgx:aa", "none"]))
+@given(
+    ENTRIES,
+    ENTRIES,
+    st.sampled_from(["kms", "kms:aa", "kms:cc", "tpm", "tpm:bb", "local-sgx:aa", "none"]),
+)
 def test_what_two_lists_accept(one: list[str], other: list[str], provider: str) -> None:
     """The list of both accepts exactly what each of them does, and is within both."""
     both = accepted_by_both(one, other)
-    assert is_accepted(provider, both) is (is_accepted(provider, one) and is_accepted(provider, other))
+    assert is_accepted(provider, both) is (
+        is_accepted(provider, one) and is_accepted(provider, other)
+    )
     assert are_accepted(both, one) and are_accepted(both, other) and are_accepted(one, one)
 
 
 @fuzzed()
 @given(TEXTS)
 def test_fuzz_key_providers(text: str) -> None:
-    """Any text is an entry that accepts itself, or our own error: so is "none", and a local provider without id."""
+    """Any text is an entry that accepts itself, or our own error: so is "none", and a local
+    provider without id."""
     try:
         entry = parse_key_provider(text)
     except PolicyError:

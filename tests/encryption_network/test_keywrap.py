@@ -12,7 +12,14 @@ from tests_support import CountingEntropy, coded, shared_vectors
 
 from encryption_network.errors import RequestError
 from encryption_network.keyring import ATTESTATION_CHALLENGE, NETWORK_SEAL, Keyring
-from encryption_network.keywrap import WRAPPED_KEY_BYTES, open_blob, open_wrapped, public_key_of, seal_blob, wrap
+from encryption_network.keywrap import (
+    WRAPPED_KEY_BYTES,
+    open_blob,
+    open_wrapped,
+    public_key_of,
+    seal_blob,
+    wrap,
+)
 
 SCALAR = b"\x17" * 32
 CONTENT_KEY = bytes(range(32))
@@ -40,7 +47,9 @@ class Script:
 
 
 @given(scalar=KEYS, content_key=KEYS, seed=st.binary(max_size=8))
-def test_opening_what_was_wrapped_is_identity(scalar: bytes, content_key: bytes, seed: bytes) -> None:
+def test_opening_what_was_wrapped_is_identity(
+    scalar: bytes, content_key: bytes, seed: bytes
+) -> None:
     """Whatever the keys, the holder of the private key gets the content key back."""
     blob = wrap(public_key_of(scalar), content_key, CountingEntropy(seed))
     assert len(blob) == WRAPPED_KEY_BYTES
@@ -50,7 +59,8 @@ def test_opening_what_was_wrapped_is_identity(scalar: bytes, content_key: bytes,
 @given(bit=st.integers(0, WRAPPED_KEY_BYTES * 8 - 1))
 @settings(max_examples=200)
 def test_one_flipped_bit_never_opens(bit: int) -> None:
-    """Every bit of a wrap is covered; but for the sign bit of the ephemeral key, which X25519 ignores (RFC 7748)."""
+    """Every bit of a wrap is covered; but for the sign bit of the ephemeral key, which X25519
+    ignores (RFC 7748)."""
     blob = bytearray(wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy()))
     blob[bit // 8] ^= 1 << bit % 8
     if bit == 255:
@@ -99,7 +109,9 @@ def test_a_content_key_has_32_bytes(size: int) -> None:
         wrap(public_key_of(SCALAR), bytes(size), CountingEntropy())
     shared = shared_secret(ephemeral, public_key_of(SCALAR))
     blob = public_key_of(ephemeral) + seal_blob(shared, bytes(size), CountingEntropy())
-    with pytest.raises(RequestError, check=coded("key-backend"), match="invalid content key length"):
+    with pytest.raises(
+        RequestError, check=coded("key-backend"), match="invalid content key length"
+    ):
         open_wrapped(SCALAR, blob)
 
 
@@ -107,10 +119,14 @@ def shared_secret(private: bytes, public: bytes) -> bytes:
     """X25519 by the library."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-    return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+    return X25519PrivateKey.from_private_bytes(private).exchange(
+        X25519PublicKey.from_public_bytes(public)
+    )
 
 
-@given(private=KEYS, point=KEYS | st.integers(0, 2**256 - 1).map(lambda n: n.to_bytes(32, "little")))
+@given(
+    private=KEYS, point=KEYS | st.integers(0, 2**256 - 1).map(lambda n: n.to_bytes(32, "little"))
+)
 def test_another_library_agrees(private: bytes, point: bytes) -> None:
     """Shared secrets, public keys and refusals are those of `cryptography`, for any 32 bytes."""
     try:
@@ -121,14 +137,21 @@ def test_another_library_agrees(private: bytes, point: bytes) -> None:
         return
     blob = wrap(point, CONTENT_KEY, Script(private, bytes(12)))
     assert open_blob(expected, blob[32:]) == CONTENT_KEY
-    assert open_wrapped(private, point + seal_blob(expected, CONTENT_KEY, CountingEntropy())) == CONTENT_KEY
+    assert (
+        open_wrapped(private, point + seal_blob(expected, CONTENT_KEY, CountingEntropy()))
+        == CONTENT_KEY
+    )
     assert shared_secret(SCALAR, blob[:32]) == shared_secret(private, public_key_of(SCALAR))
 
 
 @pytest.mark.parametrize("size", [0, 10, 31, 33])
 def test_a_public_key_has_32_bytes(size: int) -> None:
     """Receiver keys of another length are refused with the wire's text."""
-    with pytest.raises(RequestError, check=coded("key-backend"), match="key backend error: invalid public key length"):
+    with pytest.raises(
+        RequestError,
+        check=coded("key-backend"),
+        match="key backend error: invalid public key length",
+    ):
         wrap(bytes(size), CONTENT_KEY, CountingEntropy())
     with pytest.raises(RequestError, check=coded("key-backend")):
         public_key_of(bytes(size))
@@ -138,7 +161,9 @@ def test_a_public_key_has_32_bytes(size: int) -> None:
 def test_a_private_key_has_32_bytes(size: int) -> None:
     """A scalar of another length opens nothing: the library would read beyond a shorter one."""
     blob = wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy())
-    with pytest.raises(RequestError, check=coded("key-backend"), match="invalid private key length"):
+    with pytest.raises(
+        RequestError, check=coded("key-backend"), match="invalid private key length"
+    ):
         open_wrapped(SCALAR[:size].ljust(size, b"\0"), blob)
 
 

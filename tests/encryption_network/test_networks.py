@@ -40,13 +40,19 @@ KEYRING = Keyring(b"\x07" * 32)
 ADDRESS = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
 URN = f"urn:tinycloud:encryption:did:pkh:eip155:1:{ADDRESS}:default"
 POLICY = Policy(
-    measurements=(Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)),)
+    measurements=(
+        Measurements(
+            mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)
+        ),
+    )
 )
 
 
 def record(**changes: Any) -> NetworkRecord:
     """A network of the sample owner."""
-    made = create_network(parse_network_id(URN), now=1_795_000_000.5, keyring=KEYRING, entropy=CountingEntropy())
+    made = create_network(
+        parse_network_id(URN), now=1_795_000_000.5, keyring=KEYRING, entropy=CountingEntropy()
+    )
     return replace(made, **changes)
 
 
@@ -68,7 +74,8 @@ def test_reading_what_was_written_is_identity(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("claimed", [False, True])
 @pytest.mark.parametrize("fields", [12, 13])
 def test_a_record_of_before_is_unclaimed(fields: int, claimed: bool) -> None:
-    """A row that does not say whether it is claimed is unclaimed (EN31); one with a field more is refused."""
+    """A row that does not say whether it is claimed is unclaimed (EN31); one with a field more is
+    refused."""
     row = msgspec.msgpack.decode(encode_network(record(claimed=claimed)))
     assert decode_network(msgspec.msgpack.encode(row[:fields])) == record(claimed=False)
     with pytest.raises(RecordError):
@@ -79,7 +86,9 @@ def test_a_claim_changes_nothing_that_is_seen() -> None:
     """Claiming leaves descriptor and key as they are (EN31)."""
     unclaimed = record(claimed=False)
     assert claim(unclaimed) == record()
-    assert descriptor_json(claim(unclaimed), "did:key:zNode") == descriptor_json(unclaimed, "did:key:zNode")
+    assert descriptor_json(claim(unclaimed), "did:key:zNode") == descriptor_json(
+        unclaimed, "did:key:zNode"
+    )
 
 
 def test_a_record_shows_no_key() -> None:
@@ -102,12 +111,15 @@ def test_the_policy_is_part_of_the_record() -> None:
 
 
 def test_descriptor_and_well_known_record() -> None:
-    """Both forms carry the wire's members; the well-known one neither members, threshold nor times."""
+    """Both forms carry the wire's members; the well-known one neither members, threshold nor
+    times."""
     descriptor = descriptor_json(record(), "did:key:zNode")
     assert descriptor["members"] == [{"nodeId": "did:key:zNode", "role": "primary"}]
     assert descriptor["createdAt"] == "2026-11-18T11:06:40.5Z"
     absent = {"members", "threshold", "createdAt", "updatedAt"}
-    assert well_known_json(record()) == {name: value for name, value in descriptor.items() if name not in absent}
+    assert well_known_json(record()) == {
+        name: value for name, value in descriptor.items() if name not in absent
+    }
 
 
 @pytest.mark.parametrize(
@@ -130,18 +142,28 @@ def test_the_private_key_belongs_to_the_record() -> None:
         private_key(record(), Keyring(b"\x08" * 32))
     other = KEYRING.seal(bytes(31) + b"\x01", NETWORK_SEAL, CountingEntropy())
     for _ in range(2):
-        with pytest.raises(RequestError, check=coded("key-backend"), match="private key material unavailable"):
+        with pytest.raises(
+            RequestError, check=coded("key-backend"), match="private key material unavailable"
+        ):
             private_key(record(sealed_private_key=other), KEYRING)
-        with pytest.raises(RequestError, check=coded("key-backend"), match="private key material unavailable"):
+        with pytest.raises(
+            RequestError, check=coded("key-backend"), match="private key material unavailable"
+        ):
             private_key(record(public_key=public_key_of(bytes(31) + b"\x01")), KEYRING)
-        assert len(private_key(record(sealed_private_key=record().sealed_private_key), KEYRING)) == 32
+        assert (
+            len(private_key(record(sealed_private_key=record().sealed_private_key), KEYRING)) == 32
+        )
 
 
 def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs that were found to fit are remembered up to a bound; beyond it they are found to fit again."""
+    """Pairs that were found to fit are remembered up to a bound; beyond it they are found to fit
+    again."""
     monkeypatch.setattr(networks, "_fitting_pairs", fitting := Recent[bytes, None](2))
     entropy = CountingEntropy()
-    made = [create_network(parse_network_id(URN), now=1.0, keyring=KEYRING, entropy=entropy) for _ in range(5)]
+    made = [
+        create_network(parse_network_id(URN), now=1.0, keyring=KEYRING, entropy=entropy)
+        for _ in range(5)
+    ]
     for network in (*made, *made):
         assert public_key_of(private_key(network, KEYRING)) == network.public_key
         assert 1 <= len(fitting) <= 2
@@ -185,7 +207,10 @@ def test_well_known_lookups_name_an_owner() -> None:
     assert caught.value.text == "decrypt request body is malformed: name the owner with ownerDid"
     with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         well_known_id("", "did:key:z")
-    assert caught.value.text == "decrypt request body is malformed: invalid network id: empty network name"
+    assert (
+        caught.value.text
+        == "decrypt request body is malformed: invalid network id: empty network name"
+    )
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -252,7 +277,16 @@ def test_a_damaged_record_is_a_record_or_our_error(position: int, byte: int) -> 
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [(0, 2), (1, "hello"), (2, b"short"), (3, b"short"), (4, "paused"), (8, [1]), (11, b"{}x"), (11, b'{"unknown":1}')],
+    [
+        (0, 2),
+        (1, "hello"),
+        (2, b"short"),
+        (3, b"short"),
+        (4, "paused"),
+        (8, [1]),
+        (11, b"{}x"),
+        (11, b'{"unknown":1}'),
+    ],
 )
 def test_records_of_another_shape(place: int, value: Any) -> None:
     """Another version, state, key length or a policy that is not understood refuses the record."""

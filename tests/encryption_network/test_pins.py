@@ -26,5 +26,6 @@ def test_pins_are_kept() -> None:
     ],
 )
 def test_pins_that_are_refused(value: Json) -> None:
-    """EN7: two keys of one network cannot both be the one that was sealed to; a key has 32 bytes."""
+    """EN7: two keys of one network cannot both be the one that was sealed to; a key has 32
+    bytes."""
     assert parse_pins(value) is None

@@ -24,7 +24,13 @@ from encryption_network.policy import (
 )
 
 REGISTER = "ab" * 48
-TUPLE = {"mrtd": REGISTER, "rtmr0": REGISTER, "rtmr1": REGISTER, "rtmr2": REGISTER, "rtmr3": REGISTER}
+TUPLE = {
+    "mrtd": REGISTER,
+    "rtmr0": REGISTER,
+    "rtmr1": REGISTER,
+    "rtmr2": REGISTER,
+    "rtmr3": REGISTER,
+}
 PATH = "tinycloud:key:zOwner:secrets/kv/vault/secrets/ONE"
 FULL: dict[str, Any] = {
     "measurements": [TUPLE],
@@ -45,13 +51,20 @@ FULL: dict[str, Any] = {
 
 REGISTERS = st.sampled_from([b"\x01" * 48, b"\x02" * 48])
 ENTRIES = st.builds(
-    Measurements, mrtd=REGISTERS, rtmr0=REGISTERS, rtmr1=REGISTERS, rtmr2=REGISTERS, rtmr3=st.none() | REGISTERS
+    Measurements,
+    mrtd=REGISTERS,
+    rtmr0=REGISTERS,
+    rtmr1=REGISTERS,
+    rtmr2=REGISTERS,
+    rtmr3=st.none() | REGISTERS,
 )
 
 
 def lists(values: Any, **limits: Any) -> Any:
     """Sorted distinct tuples."""
-    return st.lists(st.sampled_from(values), unique=True, max_size=2, **limits).map(lambda items: tuple(sorted(items)))
+    return st.lists(st.sampled_from(values), unique=True, max_size=2, **limits).map(
+        lambda items: tuple(sorted(items))
+    )
 
 
 @st.composite
@@ -61,7 +74,9 @@ def policies(draw: st.DrawFn) -> Policy:
     entries = tuple(draw(st.lists(ENTRIES, max_size=2)))
     statuses = draw(lists(["UpToDate", "SWHardeningNeeded", "OutOfDate"], min_size=1))
     return Policy(
-        measurements=entries if compose else tuple(entry for entry in entries if entry.rtmr3 is not None),
+        measurements=entries
+        if compose
+        else tuple(entry for entry in entries if entry.rtmr3 is not None),
         compose_hashes=compose,
         app_ids=draw(lists([b"\x0e" * 20, b"\x0f"])),
         key_providers=draw(lists(["kms", "kms:aa", "kms:bb", "tpm", "local-sgx:aa"])),
@@ -85,7 +100,9 @@ def facts(world: Any) -> Any:
         mrtd=REGISTERS,
         rtmr3=REGISTERS,
         compose_hash=st.sampled_from([None, b"\x0d" * 32]),
-        key_provider=st.sampled_from([None, "kms:aa", "kms:cc", "tpm", "local-sgx:aa", "local-sgx"]),
+        key_provider=st.sampled_from(
+            [None, "kms:aa", "kms:cc", "tpm", "local-sgx:aa", "local-sgx"]
+        ),
         tcb_status=st.sampled_from(["UpToDate", "SWHardeningNeeded", "OutOfDate", "Revoked"]),
         advisories=lists(["INTEL-SA-00001", "INTEL-SA-00003"]),
         receiver_mode=st.sampled_from(["attested", "signed"]),
@@ -93,7 +110,7 @@ def facts(world: Any) -> Any:
     )
 
 
-# --- reading and writing -------------------------------------------------------------------------------------------
+# --- reading and writing --------------------------------------------------------------------------
 
 
 @given(policies())
@@ -241,8 +258,16 @@ def test_the_size_is_bounded() -> None:
     st.dictionaries(
         st.sampled_from([*FULL, "unknown"]),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([REGISTER]),
-            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*TUPLE]), inner, max_size=5),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats()
+            | st.text(max_size=3)
+            | st.sampled_from([REGISTER]),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(st.sampled_from([*TUPLE]), inner, max_size=5)
+            ),
             max_leaves=6,
         ),
         max_size=3,
@@ -258,7 +283,7 @@ def test_any_object_is_a_policy_or_our_error(value: Any) -> None:
         assert parse_policy(policy_json(policy)) == policy
 
 
-# --- facts ---------------------------------------------------------------------------------------------------------
+# --- facts ----------------------------------------------------------------------------------------
 
 
 def test_policies_are_found_among_facts() -> None:
@@ -294,7 +319,8 @@ def test_policies_are_found_among_facts() -> None:
     ],
 )
 def test_a_policy_that_is_not_understood_refuses(fact: Any) -> None:
-    """Unknown members and versions, and policies in another case or place, are never skipped (RL8)."""
+    """Unknown members and versions, and policies in another case or place, are never skipped
+    (RL8)."""
     with pytest.raises(PolicyError):
         policies_of([{}, fact])
 
@@ -306,7 +332,7 @@ def test_policies_of_one_delegation_are_bounded() -> None:
         policies_of([{ATTESTATION_FACT: {}}] * (MAX_POLICIES + 1))
 
 
-# --- judging -------------------------------------------------------------------------------------------------------
+# --- judging --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,11 +362,19 @@ def test_policies_of_one_delegation_are_bounded() -> None:
         ({"platform_ids": (b"\x09" * 32,)}, {"platform_id_hash": None}, "platform"),
         ({"platform_ids": (bytes(32),)}, {}, "platform"),
         ({}, {"tcb_status": "SWHardeningNeeded"}, "tcb_status"),
-        ({"tcb_statuses": ("SWHardeningNeeded", "UpToDate")}, {"tcb_status": "SWHardeningNeeded"}, None),
+        (
+            {"tcb_statuses": ("SWHardeningNeeded", "UpToDate")},
+            {"tcb_status": "SWHardeningNeeded"},
+            None,
+        ),
         ({"tcb_statuses": ("SWHardeningNeeded",)}, {}, "tcb_status"),
         ({}, {"tcb_status": "Revoked"}, "tcb_status"),
         ({}, {"tcb_status": ""}, "tcb_status"),
-        ({"tcb_statuses": ("OutOfDate", "UpToDate"), "tcb_grace_s": 100 * 86_400}, {"tcb_status": "OutOfDate"}, None),
+        (
+            {"tcb_statuses": ("OutOfDate", "UpToDate"), "tcb_grace_s": 100 * 86_400},
+            {"tcb_status": "OutOfDate"},
+            None,
+        ),
         (
             {"tcb_statuses": ("OutOfDate", "UpToDate"), "tcb_grace_s": 99 * 86_400},
             {"tcb_status": "OutOfDate"},
@@ -363,7 +397,9 @@ def test_policies_of_one_delegation_are_bounded() -> None:
         ({"receiver": "signed"}, {}, None),
     ],
 )
-def test_one_demand_at_a_time(world: Any, policy: dict[str, Any], changes: dict[str, Any], refusal: str | None) -> None:
+def test_one_demand_at_a_time(
+    world: Any, policy: dict[str, Any], changes: dict[str, Any], refusal: str | None
+) -> None:
     """Each demand accepts what it names and refuses the rest by its own cause."""
     assert judge(world.evidence(world.backend, **changes), Policy(**policy), world.now) == refusal
 
@@ -371,9 +407,14 @@ def test_one_demand_at_a_time(world: Any, policy: dict[str, Any], changes: dict[
 @pytest.mark.parametrize("register", ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"])
 def test_measurements_are_one_tuple(world: Any, register: str) -> None:
     """Registers of two approved images cannot be mixed."""
-    second = Measurements(mrtd=b"a" * 48, rtmr0=b"b" * 48, rtmr1=b"c" * 48, rtmr2=b"d" * 48, rtmr3=b"e" * 48)
+    second = Measurements(
+        mrtd=b"a" * 48, rtmr0=b"b" * 48, rtmr1=b"c" * 48, rtmr2=b"d" * 48, rtmr3=b"e" * 48
+    )
     policy = Policy(measurements=(world.CODE, second))
-    assert judge(world.evidence(world.backend, **dataclasses.asdict(second)), policy, world.now) is None
+    assert (
+        judge(world.evidence(world.backend, **dataclasses.asdict(second)), policy, world.now)
+        is None
+    )
     mixed = world.evidence(world.backend, **{register: getattr(second, register)})
     assert judge(mixed, policy, world.now) == "measurement"
 
@@ -387,11 +428,16 @@ def test_an_image_with_a_compose_hash(world: Any) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), inner=policies(), outer=policies())
-def test_within_means_accepting_no_more(world: Any, data: st.DataObject, inner: Policy, outer: Policy) -> None:
+def test_within_means_accepting_no_more(
+    world: Any, data: st.DataObject, inner: Policy, outer: Policy
+) -> None:
     """A policy within another accepts no evidence that the other refuses."""
     if inner.is_within(outer):
         evidence = data.draw(facts(world))
-        assert judge(evidence, inner, world.now) is not None or judge(evidence, outer, world.now) is None
+        assert (
+            judge(evidence, inner, world.now) is not None
+            or judge(evidence, outer, world.now) is None
+        )
 
 
 @given(policies(), policies(), policies())

@@ -66,7 +66,8 @@ def test_a_receipt_is_read_as_it_was_written() -> None:
 
 
 def test_every_flipped_bit_is_found() -> None:
-    """Whichever byte of a receipt is changed, it does not read or its signature does not hold (RC9)."""
+    """Whichever byte of a receipt is changed, it does not read or its signature does not hold
+    (RC9)."""
     for position in range(len(TEXT)):
         for bit in (1, 32):
             damaged = TEXT[:position] + bytes([TEXT[position] ^ bit]) + TEXT[position + 1 :]
@@ -76,12 +77,19 @@ def test_every_flipped_bit_is_found() -> None:
 
 @given(
     st.lists(st.binary(min_size=32, max_size=32).map(Digest), max_size=3),
-    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40), min_size=5, max_size=7),
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+        min_size=5,
+        max_size=7,
+    ),
     st.booleans(),
     st.integers(0, 2**53 - 1),
 )
-def test_signing_and_writing_in_one_go(policies: list[Digest], texts: list[str], judged: bool, at: int) -> None:
-    """A text that is signed and written in one go is canonical JSON, whatever the members say (RC9)."""
+def test_signing_and_writing_in_one_go(
+    policies: list[Digest], texts: list[str], judged: bool, at: int
+) -> None:
+    """A text that is signed and written in one go is canonical JSON, whatever the members say
+    (RC9)."""
     owner, network, invoker, invocation, *chain = texts
     bare = altered(
         RECEIPT,
@@ -102,7 +110,8 @@ def test_signing_and_writing_in_one_go(policies: list[Digest], texts: list[str],
 
 
 def test_the_node_named_signs() -> None:
-    """A key signs only receipts that name its node, and a receipt that names another node does not verify (RC9)."""
+    """A key signs only receipts that name its node, and a receipt that names another node does not
+    verify (RC9)."""
     other = Ed25519Signer(b"\x72" * 32)
     with pytest.raises(RuntimeError):
         signed_text(RECEIPT, other)
@@ -113,7 +122,11 @@ def test_the_node_named_signs() -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"invoker": "i" * 9000}, {"chain": ("a",) * (MAX_CHAIN + 1)}, {"policies": (bytes(32),) * 600}],
+    [
+        {"invoker": "i" * 9000},
+        {"chain": ("a",) * (MAX_CHAIN + 1)},
+        {"policies": (bytes(32),) * 600},
+    ],
 )
 def test_what_no_reader_takes_is_not_signed(changed: dict[str, Any]) -> None:
     """A receipt beyond the bounds of readers is refused before it is written (RC7)."""
@@ -125,7 +138,12 @@ def test_what_no_reader_takes_is_not_signed(changed: dict[str, Any]) -> None:
 def test_every_member_is_needed(name: str) -> None:
     """A receipt without a member, or with another one in its place, is none (RC7)."""
     without = {key: value for key, value in MEMBERS.items() if key != name}
-    for members in (without, {**without, name + "x": MEMBERS[name]}, {**MEMBERS, "more": 1}, {**without, name: 1.5}):
+    for members in (
+        without,
+        {**without, name + "x": MEMBERS[name]},
+        {**MEMBERS, "more": 1},
+        {**without, name: 1.5},
+    ):
         with pytest.raises(ReceiptError):
             parse_receipt(canonical_bytes(members))
 
@@ -160,7 +178,15 @@ def test_other_spellings_are_no_receipts() -> None:
     spaced = json.dumps(MEMBERS).encode()
     reordered = json.dumps(dict(reversed(list(MEMBERS.items()))), separators=(",", ":")).encode()
     repeated = TEXT[:-1] + b',"type":"sealspace.receipt/v1"}'
-    for text in (spaced, reordered, repeated, TEXT + b"\n\n", b" " + TEXT, b"", b"x" * (MAX_RECEIPT_BYTES + 2)):
+    for text in (
+        spaced,
+        reordered,
+        repeated,
+        TEXT + b"\n\n",
+        b" " + TEXT,
+        b"",
+        b"x" * (MAX_RECEIPT_BYTES + 2),
+    ):
         with pytest.raises(ReceiptError):
             parse_receipt(text)
 
@@ -170,9 +196,9 @@ def test_other_spellings_are_no_receipts() -> None:
     st.binary(max_size=200)
     | damaged_bytes(TEXT)
     | changed_objects(MEMBERS, json_values("attested", "ab" * 32, members=tuple(MEMBERS))).map(
-        lambda value: json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
-            "utf-8", "surrogatepass"
-        )
+        lambda value: json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode("utf-8", "surrogatepass")
     )
 )
 def test_fuzz_receipts(data: bytes) -> None:

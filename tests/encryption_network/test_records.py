@@ -13,18 +13,28 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import RecordError
 from encryption_network.key_providers import is_accepted
 from encryption_network.policy import Measurements, Policy, decode_evidence, encode_evidence
-from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
+from encryption_network.release_record import (
+    ReleaseRecord,
+    decode_release_record,
+    encode_release_record,
+)
 
-CODE = Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
+CODE = Measurements(
+    mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)
+)
 LIST = Policy(measurements=(CODE,))
 LONG_LIST = Policy(platform_ids=tuple(bytes([n]) * 32 for n in range(100)))
 RECORDS = st.builds(
     ReleaseRecord,
     mode=st.sampled_from(["delegates", "everyone", "off"]),
     trust_roots=st.lists(st.sampled_from([b"\x01" * 32, b"\x02" * 32]), unique=True).map(tuple),
-    node_policy=st.sampled_from([None, Policy(), LIST, replace(LIST, max_age_s=5), Policy(in_person=False)]),
+    node_policy=st.sampled_from(
+        [None, Policy(), LIST, replace(LIST, max_age_s=5), Policy(in_person=False)]
+    ),
     node_policy_suffices=st.booleans(),
-    key_providers=st.lists(st.sampled_from(["kms", "kms:aa", "kms:bb", "tpm", "local-sgx:aa"]), max_size=3).map(tuple),
+    key_providers=st.lists(
+        st.sampled_from(["kms", "kms:aa", "kms:bb", "tpm", "local-sgx:aa"]), max_size=3
+    ).map(tuple),
 )
 
 
@@ -35,8 +45,11 @@ def test_a_release_record_survives_the_store(record: ReleaseRecord) -> None:
 
 
 def test_readers_remember_short_rows_and_no_errors() -> None:
-    """The same bytes give the same value; long rows are read each time, and what is no record is refused each time."""
-    short, long = (encode_release_record(ReleaseRecord(node_policy=policy)) for policy in (LIST, LONG_LIST))
+    """The same bytes give the same value; long rows are read each time, and what is no record is
+    refused each time."""
+    short, long = (
+        encode_release_record(ReleaseRecord(node_policy=policy)) for policy in (LIST, LONG_LIST)
+    )
     assert len(short) <= MAX_REMEMBERED < len(long)
     assert decode_release_record(short) is decode_release_record(bytes(bytearray(short)))
     one, two = decode_release_record(long), decode_release_record(long)
@@ -47,15 +60,20 @@ def test_readers_remember_short_rows_and_no_errors() -> None:
 
 
 @given(RECORDS, RECORDS)
-def test_looser_is_never_mutual_without_a_difference(one: ReleaseRecord, two: ReleaseRecord) -> None:
-    """A record is not looser than itself; of two different ones at least one way is looser, or they demand the same."""
+def test_looser_is_never_mutual_without_a_difference(
+    one: ReleaseRecord, two: ReleaseRecord
+) -> None:
+    """A record is not looser than itself; of two different ones at least one way is looser, or they
+    demand the same."""
     assert not one.is_looser_than(one)
     if not one.is_looser_than(two) and not two.is_looser_than(one):
         assert one.mode == two.mode
         assert set(one.trust_roots) == set(two.trust_roots)
         assert one.node_policy_suffices == two.node_policy_suffices
         for provider in ("kms:aa", "kms:bb", "kms:cc", "tpm", "local-sgx:aa"):
-            assert is_accepted(provider, one.key_providers) == is_accepted(provider, two.key_providers)
+            assert is_accepted(provider, one.key_providers) == is_accepted(
+                provider, two.key_providers
+            )
 
 
 BASE = ReleaseRecord(trust_roots=(b"\x01" * 32,), node_policy=LIST)
@@ -81,7 +99,8 @@ BASE = ReleaseRecord(trust_roots=(b"\x01" * 32,), node_policy=LIST)
     ],
 )
 def test_what_is_looser(changes: dict[str, Any], looser: bool) -> None:
-    """Weaker modes, further roots, wider policies and a sufficient node policy are looser; the reverse is not."""
+    """Weaker modes, further roots, wider policies and a sufficient node policy are looser; the
+    reverse is not."""
     assert replace(BASE, **changes).is_looser_than(BASE) is looser
 
 
@@ -132,12 +151,15 @@ def test_release_records_of_another_shape(value: bytes) -> None:
 
 
 def test_a_record_of_before_key_providers() -> None:
-    """A record that was written before key providers stood there takes evidence of the default ones (RL16)."""
+    """A record that was written before key providers stood there takes evidence of the default ones
+    (RL16)."""
     import json
 
     row = json.loads(encode_release_record(replace(BASE, key_providers=())))
     del row["keyProviders"]
-    assert decode_release_record(canonical_bytes(row)) == replace(BASE, key_providers=("kms", "tpm"))
+    assert decode_release_record(canonical_bytes(row)) == replace(
+        BASE, key_providers=("kms", "tpm")
+    )
 
 
 @given(st.binary(max_size=200))
@@ -150,7 +172,10 @@ def test_any_bytes_are_no_row(data: bytes) -> None:
 
 def test_evidence_survives_the_store(world: Any) -> None:
     """Reading what was written is identity, optional digests included."""
-    for changes in ({}, {"platform_id_hash": None, "compose_hash": None, "app_id": None, "advisories": ("a", "b")}):
+    for changes in (
+        {},
+        {"platform_id_hash": None, "compose_hash": None, "app_id": None, "advisories": ("a", "b")},
+    ):
         evidence = world.evidence(world.backend, **changes)
         assert decode_evidence(encode_evidence(evidence)) == evidence
 

@@ -27,13 +27,19 @@ def admitted(world: Any, **changes: Any) -> Admission:
 
 
 def test_the_answer_is_bound_and_signed(world: Any) -> None:
-    """The answer opens to the content key for the receiver, names the request, and is signed by the node."""
+    """The answer opens to the content key for the receiver, names the request, and is signed by the
+    node."""
     admission = admitted(world)
     answer = open_key(admission, keyring=world.keyring, entropy=world.entropy)
-    assert open_wrapped(world.RECEIVER_SECRET, base64.b64decode(str(answer["wrappedKey"]))) == world.CONTENT_KEY
+    assert (
+        open_wrapped(world.RECEIVER_SECRET, base64.b64decode(str(answer["wrappedKey"])))
+        == world.CONTENT_KEY
+    )
     assert answer["requestHash"] == admission.decrypt.request_hash
     assert answer["invocationCid"] == admission.decrypt.invocation_cid
-    assert answer["receiverPublicKeyHash"] == canonical_hash(base64.b64encode(world.RECEIVER).decode())
+    assert answer["receiverPublicKeyHash"] == canonical_hash(
+        base64.b64encode(world.RECEIVER).decode()
+    )
     signature = base64.b64decode(str(answer.pop("nodeSignature")))
     public_key = ed25519_public_key(world.keyring.node_did)
     assert public_key is not None
@@ -49,15 +55,23 @@ def test_each_answer_has_its_own_wrap(world: Any) -> None:
 
 
 def test_no_key_stays_behind(world: Any) -> None:
-    """After an answer nothing in the process holds the network's private key or the content key any more."""
+    """After an answer nothing in the process holds the network's private key or the content key any
+    more."""
     content_key = CountingEntropy(b"in passing").token(32)
     wrapped = wrap(world.network.public_key, content_key, world.entropy)
-    secrets = {hashlib.sha256(key).digest() for key in (content_key, private_key(world.network, world.keyring))}
+    secrets = {
+        hashlib.sha256(key).digest()
+        for key in (content_key, private_key(world.network, world.keyring))
+    }
     del content_key
     open_key(admitted(world, wrapped_key=wrapped), keyring=world.keyring, entropy=world.entropy)
     gc.collect()
     held = (item for known in gc.get_objects() for item in gc.get_referents(known))
-    found = {hashlib.sha256(item).digest() for item in held if isinstance(item, bytes) and len(item) == 32}
+    found = {
+        hashlib.sha256(item).digest()
+        for item in held
+        if isinstance(item, bytes) and len(item) == 32
+    }
     assert len(found) > 1
     assert secrets.isdisjoint(found)
 
@@ -74,7 +88,8 @@ def test_no_key_stays_behind(world: Any) -> None:
     ],
 )
 def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: str) -> None:
-    """Wraps that do not open and receiver keys that hide nothing are 500 on the route, 403 on `/invoke`."""
+    """Wraps that do not open and receiver keys that hide nothing are 500 on the route, 403 on
+    `/invoke`."""
     with pytest.raises(RequestError, check=coded("key-backend")) as caught:
         open_key(admitted(world, **changes), keyring=world.keyring, entropy=world.entropy)
     text = f"key backend error: {reason}"
@@ -84,7 +99,9 @@ def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: s
 def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
     """A record whose seal was swapped is refused before anything is wrapped."""
     sealed = world.keyring.seal(b"\x01" * 32, NETWORK_SEAL, CountingEntropy())
-    with pytest.raises(RequestError, check=coded("key-backend"), match="private key material unavailable"):
+    with pytest.raises(
+        RequestError, check=coded("key-backend"), match="private key material unavailable"
+    ):
         open_key(
             admitted(world, network=altered(world.network, sealed_private_key=sealed)),
             keyring=world.keyring,

@@ -30,7 +30,9 @@ from encryption_network.requests import (
 ANOTHER = "urn:tinycloud:encryption:did:key:zElse:default"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -50,9 +52,13 @@ class Attempt:
         """Rows 5 to 21."""
         world = self.world
         parsed = parse_decrypt_body(self.body)
-        facts = [decrypt_fact(self.body) | self.fact_changes] if self.facts is None else [self.facts]
+        facts = (
+            [decrypt_fact(self.body) | self.fact_changes] if self.facts is None else [self.facts]
+        )
         invocation = world.invocation(world.session, facts=facts, **self.token)
-        bound = bind_decrypt(invocation, parsed, parse_network_id(world.urn), world.keyring.node_did)
+        bound = bind_decrypt(
+            invocation, parsed, parse_network_id(world.urn), world.keyring.node_did
+        )
         return check_decrypt(bound, self.record, world.now)
 
 
@@ -98,7 +104,12 @@ def break_row(attempt: Attempt, row: int) -> None:
 
 TEXTS: dict[int, tuple[str, int, str | None, str | None]] = {
     5: ("body-malformed", 400, None, None),
-    6: ("body-malformed", 400, "decrypt request body is malformed: missing encryption invocation facts", None),
+    6: (
+        "body-malformed",
+        400,
+        "decrypt request body is malformed: missing encryption invocation facts",
+        None,
+    ),
     7: ("type-mismatch", 401, "invocation type is not a decrypt invocation", None),
     8: (
         "audience-mismatch",
@@ -116,7 +127,12 @@ TEXTS: dict[int, tuple[str, int, str | None, str | None]] = {
     11: ("action-not-permitted", 401, "decrypt action not permitted", None),
     12: ("network-mismatch", 401, "invocation references a different network", None),
     13: ("network-not-found", 404, "network not found", None),
-    14: ("network-revoked", 401, "network has been revoked", "network is not active (state: revoked)"),
+    14: (
+        "network-revoked",
+        401,
+        "network has been revoked",
+        "network is not active (state: revoked)",
+    ),
     15: ("version-mismatch", 401, "invocation alg / key version does not match network", None),
     16: ("not-yet-valid", 401, "invocation not yet valid", None),
     17: ("expired", 401, "invocation expired", None),
@@ -174,7 +190,9 @@ def test_a_request_without_fault_passes(world: Any) -> None:
     checked = Attempt(world).run()
     assert checked.receiver_public_key == world.RECEIVER
     assert checked.invocation_cid.startswith("bafkr4i")
-    assert checked.request_hash == requests.request_hash(checked.invocation_cid, checked.bound.body.body_hash)
+    assert checked.request_hash == requests.request_hash(
+        checked.invocation_cid, checked.bound.body.body_hash
+    )
     assert "wrapped_key=" not in repr(checked)
     assert checked.bound.body.stated.encrypted_symmetric_key not in repr(checked.bound.body)
 
@@ -185,7 +203,11 @@ def test_body_members_are_compared_too(world: Any, member: str) -> None:
     other = {"networkId": ANOTHER, "keyVersion": 2}.get(member, "another")
     attempt = Attempt(world)
     attempt.body[member] = other
-    attempt.fact_changes = {"networkId": world.urn, "targetNode": world.keyring.node_did, "keyVersion": 1}
+    attempt.fact_changes = {
+        "networkId": world.urn,
+        "targetNode": world.keyring.node_did,
+        "keyVersion": 1,
+    }
     attempt.fact_changes["alg"] = "x25519-aes256gcm/v1"
     with pytest.raises(RequestError) as caught:
         attempt.run()
@@ -201,7 +223,11 @@ def test_hashes_are_compared_as_text(world: Any, field: str, form: str) -> None:
 
     attempt = Attempt(world)
     source = attempt.body[field.removesuffix("Hash")]
-    wrong = attempt.body[field].upper() if form == "upper" else hashlib.sha256(source.encode()).hexdigest()
+    wrong = (
+        attempt.body[field].upper()
+        if form == "upper"
+        else hashlib.sha256(source.encode()).hexdigest()
+    )
     attempt.body[field] = wrong
     with pytest.raises(RequestError, check=coded("hash-mismatch")) as caught:
         attempt.run()
@@ -235,7 +261,9 @@ def base64_is_canonical(text: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("offset", "passes"), [(0.0, False), (0.9, False), (1.0, True), (300.9, True), (301.0, False)])
+@pytest.mark.parametrize(
+    ("offset", "passes"), [(0.0, False), (0.9, False), (1.0, True), (300.9, True), (301.0, False)]
+)
 def test_the_lifetime_is_judged_in_whole_seconds(world: Any, offset: float, passes: bool) -> None:
     """`exp` counts truncated: after now, and at most 300 s ahead."""
     attempt = Attempt(world)
@@ -295,7 +323,7 @@ def test_a_record_of_another_network_is_none(world: Any) -> None:
         attempt.run()
 
 
-# --- bodies --------------------------------------------------------------------------------------------------------
+# --- bodies ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,7 +364,9 @@ def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
     """White space, order and repeats change nothing: the hash is over the value as read."""
     body = world.body()
     text = '{"networkId":"x", ' + json.dumps(body, indent=2)[1:]
-    assert parse_decrypt_body(read_body(text.encode(), max_bytes=10_000)) == parse_decrypt_body(body)
+    assert parse_decrypt_body(read_body(text.encode(), max_bytes=10_000)) == parse_decrypt_body(
+        body
+    )
 
 
 @pytest.mark.parametrize(
@@ -354,8 +384,11 @@ def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
         ({"networkId": 2**70}, "invalid type: floating point number, expected a string"),
         (
             {"zzz": 1},
-            "unknown field `zzz`, expected one of `type`, `targetNode`, `networkId`, `alg`, `keyVersion`, "
-            "`encryptedSymmetricKey`, `encryptedSymmetricKeyHash`, `receiverPublicKey`, `receiverPublicKeyHash`",
+            (
+                "unknown field `zzz`, expected one of `type`, `targetNode`, `networkId`, `alg`,"
+                " `keyVersion`, `encryptedSymmetricKey`, `encryptedSymmetricKeyHash`,"
+                " `receiverPublicKey`, `receiverPublicKeyHash`"
+            ),
         ),
     ],
 )
@@ -391,7 +424,10 @@ def test_any_json_is_a_body_or_malformed(value: Any) -> None:
         parse_create(value)
 
 
-@given(st.binary(max_size=60) | st.text(alphabet='{}[]",:0123456789.eE-ntf ulr\\\n', max_size=30).map(str.encode))
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet='{}[]",:0123456789.eE-ntf ulr\\\n', max_size=30).map(str.encode)
+)
 def test_any_bytes_are_json_or_our_error(data: bytes) -> None:
     """Whatever the bytes, they give a value or our own error."""
     try:
@@ -418,14 +454,24 @@ def test_two_readers_of_a_body_agree(world: Any, data: Any) -> None:
         assert str(fault) in refused.value.text
         return
     read = parse_decrypt_body(body)
-    names = ("type", "targetNode", "networkId", "alg", "keyVersion", "encryptedSymmetricKey", "receiverPublicKey")
+    names = (
+        "type",
+        "targetNode",
+        "networkId",
+        "alg",
+        "keyVersion",
+        "encryptedSymmetricKey",
+        "receiverPublicKey",
+    )
     stated = read.stated
     assert read.network_id == parse_network_id(stated.network_id)
     ours = (stated.type, stated.target_node, stated.network_id, stated.alg, stated.key_version)
-    assert (*ours, stated.encrypted_symmetric_key, stated.receiver_public_key) == tuple(members[name] for name in names)
+    assert (*ours, stated.encrypted_symmetric_key, stated.receiver_public_key) == tuple(
+        members[name] for name in names
+    )
 
 
-# --- which network an /invoke token means --------------------------------------------------------------------------
+# --- which network an /invoke token means ---------------------------------------------------------
 
 
 def capability(resource: str, ability: str = DECRYPT) -> Capability:
@@ -436,7 +482,11 @@ def capability(resource: str, ability: str = DECRYPT) -> Capability:
 def test_invoke_tokens_without_decrypt_are_ordinary(world: Any) -> None:
     """Decrypt on another URI, another ability, a space: none makes an encryption call."""
     space = SpaceResource(SpaceId(world.owner, "default"), "kv", "x")
-    others = [capability(world.urn, NETWORK_CREATE), capability("urn:other:x"), Capability(space, DECRYPT, {})]
+    others = [
+        capability(world.urn, NETWORK_CREATE),
+        capability("urn:other:x"),
+        Capability(space, DECRYPT, {}),
+    ]
     assert invoked_network(others) is None
     assert invoked_network([*others, capability(world.urn)]) == parse_network_id(world.urn)
 
@@ -444,7 +494,9 @@ def test_invoke_tokens_without_decrypt_are_ordinary(world: Any) -> None:
 def test_invoke_tokens_name_one_network(world: Any) -> None:
     """Two spellings are one network, two networks are refused, a malformed one says how."""
     lower = world.urn.replace(world.owner, world.owner.lower())
-    assert invoked_network([capability(world.urn), capability(lower)]) == parse_network_id(world.urn)
+    assert invoked_network([capability(world.urn), capability(lower)]) == parse_network_id(
+        world.urn
+    )
     with pytest.raises(RequestError, check=coded("multiple-networks")) as several:
         invoked_network([capability(world.urn), capability(ANOTHER)])
     assert on_invoke(several.value) == (403, "decrypt invocation contains multiple networks")

@@ -12,7 +12,12 @@ from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.envelope import encode_envelope, open_envelope, parse_envelope, seal_envelope
+from encryption_network.envelope import (
+    encode_envelope,
+    open_envelope,
+    parse_envelope,
+    seal_envelope,
+)
 from encryption_network.errors import RootSecretTooShort
 from encryption_network.keyring import LIST_CURSOR, NETWORK_SEAL, NODE_IDENTITY, Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
@@ -108,7 +113,9 @@ RESPONSE: dict[str, Json] = {
     "keyVersion": 1,
     "requestHash": REQUEST_HASH,
     "nodeId": NODE_DID,
-    "nodeSignature": "zIaVu+OicpyvI4Qj8PCEdfwtUBvLfjjmRlMxZVsm+3aQCzNeMolzn8CdTxocZjxNOez4z74GGvmR8/f9Ow8GDQ==",
+    "nodeSignature": (
+        "zIaVu+OicpyvI4Qj8PCEdfwtUBvLfjjmRlMxZVsm+3aQCzNeMolzn8CdTxocZjxNOez4z74GGvmR8/f9Ow8GDQ=="
+    ),
 }
 
 
@@ -127,14 +134,22 @@ class Script:
 def network_record() -> Any:
     """The network of the vectors, its key and seal as published."""
     entropy = Script(NETWORK_SCALAR, b"\x01" * 12)
-    return create_network(parse_network_id(NETWORK), now=1_767_225_600.0, keyring=Keyring(SECRET), entropy=entropy)
+    return create_network(
+        parse_network_id(NETWORK), now=1_767_225_600.0, keyring=Keyring(SECRET), entropy=entropy
+    )
 
 
 def test_identity_follows_from_the_root_secret() -> None:
     """EN4: seeds and DID of the 32-byte sample secret."""
     keyring = Keyring(SECRET)
-    assert keyring.derive(NODE_IDENTITY).hex() == "02addb0d5ac03dcf6a862a6c575c6d8de2c49cfd6e6f3f06990a03c57ee745f3"
-    assert keyring.derive(NETWORK_SEAL).hex() == "97a583b17a34ad2d0f397cbfc61ae07dfbb0741f9a16f81eb931689d1b707825"
+    assert (
+        keyring.derive(NODE_IDENTITY).hex()
+        == "02addb0d5ac03dcf6a862a6c575c6d8de2c49cfd6e6f3f06990a03c57ee745f3"
+    )
+    assert (
+        keyring.derive(NETWORK_SEAL).hex()
+        == "97a583b17a34ad2d0f397cbfc61ae07dfbb0741f9a16f81eb931689d1b707825"
+    )
     column = keyring.derive(b"tinycloud/hooks/webhook-secrets")
     assert column.hex() == "57c57877219e744d2efd3ec8b844f69afec8d4f5e02661471de98d711ca4bc02"
     assert keyring.node_did == NODE_DID
@@ -142,12 +157,17 @@ def test_identity_follows_from_the_root_secret() -> None:
 
 def test_known_answers_of_the_sample_secrets() -> None:
     """wire 5.7: node, host and invitation keys of two secrets."""
-    space = parse_space_id("tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default")
+    space = parse_space_id(
+        "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default"
+    )
     sample, zero = Keyring(SAMPLE_SECRET), Keyring(bytes(32))
     assert sample.node_did == "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq"
     assert sample.space_did(space) == "did:key:z6MkrrUdGhJwgf5DoGAKzw52dwSg7gTgRjnKbybZZzfRCn1Z"
     assert sample.invitation_public_key == "LVksILm-pOvZD5nKa-pzUiPcpEggaoSxd3Le0yB0Wkk"
-    assert sample.derive(LIST_CURSOR).hex() == "9082ab3f87344f23c15ee7a6c3d1abd88d6e8e17dedef3f4c09b82b2ea32cbfc"
+    assert (
+        sample.derive(LIST_CURSOR).hex()
+        == "9082ab3f87344f23c15ee7a6c3d1abd88d6e8e17dedef3f4c09b82b2ea32cbfc"
+    )
     assert zero.node_did == "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"
     assert zero.space_did(space) == "did:key:z6Mktnn3WtiLSohBYP79H3Kvq7EBcfK8hXUvd9eJVZQCRLKm"
 
@@ -189,7 +209,10 @@ def test_envelope() -> None:
     )
     entropy = Script(CONTENT_KEY, b"\x03" * 12, b"\x29" * 32, b"\x02" * 12)
     aad = f"tinycloud.vault:tinycloud:{OWNER[4:]}:secrets:secrets/DEMO_KEY".encode()
-    assert seal_envelope(descriptor, PLAINTEXT, entropy, aad=aad, metadata=envelope.metadata) == envelope
+    assert (
+        seal_envelope(descriptor, PLAINTEXT, entropy, aad=aad, metadata=envelope.metadata)
+        == envelope
+    )
 
 
 def test_decrypt_exchange() -> None:
@@ -215,11 +238,16 @@ def test_decrypt_exchange() -> None:
 
 
 def test_decrypt_response() -> None:
-    """EN20: the re-wrap opens to the content key, and the signed text is the canonical answer without signature."""
+    """EN20: the re-wrap opens to the content key, and the signed text is the canonical answer
+    without signature."""
     blob = base64.b64decode(str(RESPONSE["wrappedKey"]))
-    assert wrap(public_key_of(RECEIVER_SEED), CONTENT_KEY, Script(b"\x53" * 32, b"\x04" * 12)) == blob
+    assert (
+        wrap(public_key_of(RECEIVER_SEED), CONTENT_KEY, Script(b"\x53" * 32, b"\x04" * 12)) == blob
+    )
     assert open_wrapped(RECEIVER_SEED, blob) == CONTENT_KEY
-    signed = canonical_bytes({name: value for name, value in RESPONSE.items() if name != "nodeSignature"})
+    signed = canonical_bytes(
+        {name: value for name, value in RESPONSE.items() if name != "nodeSignature"}
+    )
     signature = Keyring(SECRET).node_signer.sign(signed)
     assert base64.b64encode(signature).decode() == RESPONSE["nodeSignature"]
 
@@ -227,7 +255,10 @@ def test_decrypt_response() -> None:
 def test_admin_hashes() -> None:
     """EN11: body hashes of create and revoke."""
     body: dict[str, Any] = {"name": "default", "ownerDid": OWNER, "threshold": {"n": 1, "t": 1}}
-    assert parse_create(body).body_hash == "21a22875dd4639b7a72cab3eb585b23b006176767c8cc6b4b79ff1ca4dffdb76"
+    assert (
+        parse_create(body).body_hash
+        == "21a22875dd4639b7a72cab3eb585b23b006176767c8cc6b4b79ff1ca4dffdb76"
+    )
     assert REVOKE_BODY_HASH == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert parse_create(body).network_id.text == NETWORK
     fact = admin_fact(NETWORK, target_node=NODE_DID, action=NETWORK_CREATE, body=body)

@@ -1,4 +1,5 @@
-"""The recorded encryption cases, through the ladders alone: every status and text, and where we depart on purpose."""
+"""The recorded encryption cases, through the ladders alone: every status and text, and where we
+depart on purpose."""
 
 import base64
 import json
@@ -12,7 +13,14 @@ from refusal_forms import on_invoke, on_route
 from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
-from capabilities.chain import Mark, Registered, check_lifetime, judge_invocation, judge_registration, judge_revocation
+from capabilities.chain import (
+    Mark,
+    Registered,
+    check_lifetime,
+    judge_invocation,
+    judge_registration,
+    judge_revocation,
+)
 from capabilities.errors import CapabilityError, ChainError, MalformedToken
 from capabilities.principals import ed25519_public_key
 from capabilities.sign_ins import AuthorityFacts, owner_authority
@@ -48,7 +56,10 @@ DEPARTURES: dict[str, tuple[int, str]] = {
     # A refusal spends the token too.
     "decrypt.invoke.retry-after-403": (409, "duplicate invocation"),
     # W13: no owner is named.
-    "net.well-known-no-owner": (400, "decrypt request body is malformed: name the owner with ownerDid"),
+    "net.well-known-no-owner": (
+        400,
+        "decrypt request body is malformed: name the owner with ownerDid",
+    ),
     "net.create-upper-name": (
         400,
         "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
@@ -83,7 +94,8 @@ class Page(Exception):
 
 
 class MiniNode:
-    """The ladders strung together over dictionaries, as a node strings them over its store; its gate is off."""
+    """The ladders strung together over dictionaries, as a node strings them over its store; its
+    gate is off."""
 
     def __init__(self, key_pairs: dict[str, tuple[bytes, bytes]]) -> None:
         self.keyring = Keyring(SECRET)
@@ -114,9 +126,13 @@ class MiniNode:
         except Refusal as exc:
             return 409, str(exc)
         except CapabilityError as exc:
-            return (403 if invoke and isinstance(exc, ChainError) and not self.early else 401), exc.text
+            return (
+                403 if invoke and isinstance(exc, ChainError) and not self.early else 401
+            ), exc.text
 
-    def route(self, method: str, path: str, query: Any, header: str, body: bytes) -> tuple[int, Any]:
+    def route(
+        self, method: str, path: str, query: Any, header: str, body: bytes
+    ) -> tuple[int, Any]:
         """The route table."""
         self.early = True
         parts = [unquote(part) for part in path.split("/")[1:]]
@@ -130,7 +146,9 @@ class MiniNode:
             case ["POST", "encryption", "networks"]:
                 return self.create(header, body)
             case ["GET", "encryption", "networks", text]:
-                return 200, {"descriptor": networks.descriptor_json(self.found(text), self.keyring.node_did)}
+                return 200, {
+                    "descriptor": networks.descriptor_json(self.found(text), self.keyring.node_did)
+                }
             case ["GET", ".well-known", "encryption", "network", name]:
                 network = networks.well_known_id(name, query.get("ownerDid", [None])[0])
                 return 200, networks.well_known_json(self.found(network.text))
@@ -154,7 +172,9 @@ class MiniNode:
     def delegate(self, header: str) -> tuple[int, Any]:
         delegation = verify_delegation(parse_delegation(header))
         parents = self.cited(delegation.parents)
-        self.links[delegation.content_key] = judge_registration(delegation, parents, self.marks, now=self.now)
+        self.links[delegation.content_key] = judge_registration(
+            delegation, parents, self.marks, now=self.now
+        )
         self.by_cid[delegation.cid] = delegation.content_key
         self.marks[delegation.content_key] = Mark.LIVE
         return 200, None
@@ -202,9 +222,13 @@ class MiniNode:
         )
         self.claim(requests.admin_claim_key(invocation, nonce), RequestError("nonce-used"))
         requests.check_create(self.networks.get(wanted.network_id.text))
-        record = networks.create_network(wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy)
+        record = networks.create_network(
+            wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy
+        )
         record = self.with_recorded_keys(record)
-        self.networks[wanted.network_id.text] = networks.decode_network(networks.encode_network(record))
+        self.networks[wanted.network_id.text] = networks.decode_network(
+            networks.encode_network(record)
+        )
         return 200, {"descriptor": networks.descriptor_json(record, self.keyring.node_did)}
 
     def with_recorded_keys(self, record: networks.NetworkRecord) -> networks.NetworkRecord:
@@ -303,18 +327,26 @@ def cases() -> Iterator[Any]:
 def key_pairs() -> dict[str, tuple[bytes, bytes]]:
     """The recorded networks' keys: id -> (public, private)."""
     return {
-        line["networkId"]: (base64.b64decode(line["publicKey"]), base64.b64decode(line["privateKey"]))
+        line["networkId"]: (
+            base64.b64decode(line["publicKey"]),
+            base64.b64decode(line["privateKey"]),
+        )
         for line in json_lines(shared_vectors("wire/probes-networks.jsonl"))
     }
 
 
 def expected(case: Any) -> tuple[int, str | None]:
-    """Status and text: ours where we depart, the recorded ones otherwise; None: a page or an object."""
+    """Status and text: ours where we depart, the recorded ones otherwise; None: a page or an
+    object."""
     if case["case"] in DEPARTURES:
         return DEPARTURES[case["case"]]
     status, body = case["result"]["status"], case["result"]["body"]
     if case["fault"] in REFUSED and status == 200:
-        return (403, "key backend error: ") if case["request"]["path"] == "/invoke" else (500, "key backend error: ")
+        return (
+            (403, "key backend error: ")
+            if case["request"]["path"] == "/invoke"
+            else (500, "key backend error: ")
+        )
     return status, None if body in ("{page}", "") or status == 200 else body
 
 
@@ -325,7 +357,8 @@ def pattern(text: str) -> str:
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_recorded_case(case: Any, key_pairs: dict[str, tuple[bytes, bytes]]) -> None:
-    """The decisive exchange of a recorded case gets the recorded status and text, or ours where we depart."""
+    """The decisive exchange of a recorded case gets the recorded status and text, or ours where we
+    depart."""
     node = MiniNode(key_pairs)
     for exchange in case["setup"]:
         node.answer(exchange)
@@ -346,12 +379,18 @@ def check_object(case: Any, body: dict[str, Any], node: MiniNode) -> None:
         body, recorded = body["descriptor"], recorded["descriptor"]
         assert body.keys() == recorded.keys()
     free = {"wrappedKey", "nodeSignature", "createdAt", "updatedAt"}
-    assert {k: v for k, v in body.items() if k not in free} == {k: v for k, v in recorded.items() if k not in free}
+    assert {k: v for k, v in body.items() if k not in free} == {
+        k: v for k, v in recorded.items() if k not in free
+    }
     if "wrappedKey" in body:
-        signed = canonical_bytes({name: value for name, value in body.items() if name != "nodeSignature"})
+        signed = canonical_bytes(
+            {name: value for name, value in body.items() if name != "nodeSignature"}
+        )
         public_key = ed25519_public_key(node.keyring.node_did)
         assert public_key is not None
         verify_ed25519(public_key, signed, base64.b64decode(body["nodeSignature"]))
         receiver = bytes.fromhex(case["keys"]["receiver"]["secret"])
-        ours, theirs = (open_wrapped(receiver, base64.b64decode(o["wrappedKey"])) for o in (body, recorded))
+        ours, theirs = (
+            open_wrapped(receiver, base64.b64decode(o["wrappedKey"])) for o in (body, recorded)
+        )
         assert ours == theirs

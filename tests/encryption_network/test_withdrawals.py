@@ -27,14 +27,20 @@ from encryption_network.withdrawals import (
 )
 
 SOME = Withdrawals(
-    measurements=frozenset({b"\1" * 48, b"\2" * 32}), dids=frozenset({Principal("did:key:zA")}), evidence=frozenset()
+    measurements=frozenset({b"\1" * 48, b"\2" * 32}),
+    dids=frozenset({Principal("did:key:zA")}),
+    evidence=frozenset(),
 )
 
 
 @pytest.fixture
 def scene(world: Any) -> Any:
     """An approved and attested backend with a grant: admitted as it stands."""
-    grant = world.grant(world.session, world.backend.did, parents=[world.sign_in(world.session, policies=[world.LIST])])
+    grant = world.grant(
+        world.session,
+        world.backend.did,
+        parents=[world.sign_in(world.session, policies=[world.LIST])],
+    )
     return world, grant
 
 
@@ -64,12 +70,15 @@ NAMES = (*REGISTERS, "invoker", "delegator", "owner", "evidence")
 @pytest.mark.parametrize("where", ["network", "node"])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_withdrawn_is_refused(scene: Any, name: str, where: str) -> None:
-    """A register, a compose hash, a party or the evidence, withdrawn by owner or operator, ends releases (RC20)."""
+    """A register, a compose hash, a party or the evidence, withdrawn by owner or operator, ends
+    releases (RC20)."""
     world, grant = scene
     assert decide(world, grant).ground == "attested"
     listed = Withdrawals(**entries(world)[name])
     if where == "network":
-        world.network = msgspec.structs.replace(world.network, withdrawals_row=encode_withdrawals(listed))
+        world.network = msgspec.structs.replace(
+            world.network, withdrawals_row=encode_withdrawals(listed)
+        )
     else:
         world.withdrawals = listed
     with pytest.raises(ReleaseRefused) as refused:
@@ -80,21 +89,27 @@ def test_what_is_withdrawn_is_refused(scene: Any, name: str, where: str) -> None
 def test_what_is_withdrawn_touches_nothing_else(scene: Any) -> None:
     """Other code, other backends and other evidence go on (RC20)."""
     world, grant = scene
-    world.withdraw(measurements=frozenset({b"\x77" * 48, b"\x78" * 32}), evidence=frozenset({b"\x79" * 32}))
+    world.withdraw(
+        measurements=frozenset({b"\x77" * 48, b"\x78" * 32}), evidence=frozenset({b"\x79" * 32})
+    )
     world.withdrawals = Withdrawals(dids=frozenset({Principal(world.other.did)}))
     assert decide(world, grant).ground == "attested"
 
 
 def test_evidence_that_may_conceal_its_application(world: Any) -> None:
-    """Something wrote into RTMR3, and no log says what: it may be the application that was withdrawn (RC30)."""
+    """Something wrote into RTMR3, and no log says what: it may be the application that was
+    withdrawn (RC30)."""
     listed = Withdrawals(measurements=frozenset({b"\x78" * 32}))
     assert listed.withdraw(world.evidence(world.backend, compose_hash=None, rtmr3=b"\3" * 48))
     assert not listed.withdraw(world.evidence(world.backend, compose_hash=None, rtmr3=bytes(48)))
-    assert not listed.withdraw(world.evidence(world.backend, compose_hash=b"\x79" * 32, rtmr3=b"\3" * 48))
+    assert not listed.withdraw(
+        world.evidence(world.backend, compose_hash=b"\x79" * 32, rtmr3=b"\3" * 48)
+    )
 
 
 def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
-    """A withdrawn DID gets nothing in person either, and the row is among the checks (RC20, RC21)."""
+    """A withdrawn DID gets nothing in person either, and the row is among the checks (RC20,
+    RC21)."""
     sign_in = world.sign_in(world.session)
     assert world.row("withdrawals") in admit(world.request(world.session, [sign_in])).checks
     world.withdraw(dids=frozenset({Principal(world.session.did)}))
@@ -106,29 +121,42 @@ def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
 def test_a_measurement_says_nothing_where_no_code_was_judged(world: Any) -> None:
     """The owner in person, who proves no code, is not touched by withdrawn code (RC20)."""
     world.withdrawals = Withdrawals(measurements=frozenset({world.CODE.mrtd}))
-    request = world.request(world.session, [world.sign_in(world.session)], evidence=world.evidence(world.session))
+    request = world.request(
+        world.session, [world.sign_in(world.session)], evidence=world.evidence(world.session)
+    )
     assert admit(request).ground == "owner_session"
 
 
 LISTED = st.sets(st.sampled_from(NAMES), max_size=3)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     before=LISTED,
     more=LISTED,
     mode=st.sampled_from(["delegates", "everyone", "off"]),
-    policy=st.sampled_from([None, Policy(), Policy(in_person=False), Policy(min_evaluation_number=99)]),
+    policy=st.sampled_from(
+        [None, Policy(), Policy(in_person=False), Policy(min_evaluation_number=99)]
+    ),
     attested=st.booleans(),
     in_person=st.booleans(),
     on_network=st.booleans(),
 )
-def test_a_withdrawal_never_releases(new_world: Any, before: Any, more: Any, on_network: bool, **scene: Any) -> None:
-    """Whatever is asked and stated: with an entry more, nothing is released that was refused before (RC20)."""
+def test_a_withdrawal_never_releases(
+    new_world: Any, before: Any, more: Any, on_network: bool, **scene: Any
+) -> None:
+    """Whatever is asked and stated: with an entry more, nothing is released that was refused before
+    (RC20)."""
     world = new_world()
     sign_in = world.sign_in(world.session, policies=[world.LIST])
     holder = world.session if scene["in_person"] else world.backend
-    proof = sign_in if scene["in_person"] else world.grant(world.session, world.backend.did, parents=[sign_in])
+    proof = (
+        sign_in
+        if scene["in_person"]
+        else world.grant(world.session, world.backend.did, parents=[sign_in])
+    )
     world.record = replace(world.record, mode=scene["mode"])
     world.demand(scene["policy"])
     evidence = world.evidence(holder) if scene["attested"] else None
@@ -138,7 +166,9 @@ def test_a_withdrawal_never_releases(new_world: Any, before: Any, more: Any, on_
         for name in names:
             listed = listed.joined(Withdrawals(**entries(world)[name]))
         if on_network:
-            world.network = msgspec.structs.replace(world.network, withdrawals_row=encode_withdrawals(listed))
+            world.network = msgspec.structs.replace(
+                world.network, withdrawals_row=encode_withdrawals(listed)
+            )
         else:
             world.withdrawals = listed
         try:
@@ -149,7 +179,7 @@ def test_a_withdrawal_never_releases(new_world: Any, before: Any, more: Any, on_
     assert released(before | more) <= released(before) <= released(set())
 
 
-# --- requests and rows ---------------------------------------------------------------------------------------------
+# --- requests and rows ----------------------------------------------------------------------------
 
 
 def test_requests_name_one_thing() -> None:
@@ -158,7 +188,9 @@ def test_requests_name_one_thing() -> None:
     assert parse_withdrawal({"measurement": "ab" * 48}).measurements == {b"\xab" * 48}
     assert parse_withdrawal({"measurement": "ab" * 32}).measurements == {b"\xab" * 32}
     assert parse_withdrawal({"evidence": "ab" * 32}).evidence == {b"\xab" * 32}
-    assert parse_withdrawal({"did": did}).dids == {"did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"}
+    assert parse_withdrawal({"did": did}).dids == {
+        "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
+    }
 
 
 @pytest.mark.parametrize(
@@ -187,12 +219,14 @@ def test_other_requests_are_refused(value: Any) -> None:
 
 
 def test_a_list_is_kept_as_it_is(world: Any) -> None:
-    """A list comes back from its row; a network's list from the network's, also from rows older than lists (RC21)."""
+    """A list comes back from its row; a network's list from the network's, also from rows older
+    than lists (RC21)."""
     assert decode_withdrawals(encode_withdrawals(SOME)) == SOME
     network = with_withdrawals(world.network, SOME, world.now)
     assert decode_network(encode_network(network)) == network
     older = encode_network(world.network)
-    assert decode_network(b"\x9c" + older[1:-2]).withdrawals == NOTHING_WITHDRAWN  # two fields fewer
+    # two fields fewer
+    assert decode_network(b"\x9c" + older[1:-2]).withdrawals == NOTHING_WITHDRAWN
     with pytest.raises(RecordError):
         decode_network(encode_network(network)[:-1])
 
@@ -206,21 +240,27 @@ def test_a_list_is_kept_as_it_is(world: Any) -> None:
     ],
 )
 def test_a_row_that_was_not_written_so_is_unreadable(listed: Withdrawals, reason: str) -> None:
-    """Entries that can name nothing, and more than any list holds, are refused and not overlooked (RC21)."""
+    """Entries that can name nothing, and more than any list holds, are refused and not overlooked
+    (RC21)."""
     with pytest.raises(RecordError, match=reason):
         decode_withdrawals(encode_withdrawals(listed))
 
 
 @pytest.mark.parametrize("row", [[1], [1, []], [1, [b"\2" * 32, b"\1" * 48], [], []]])
 def test_a_row_without_its_lists_is_unreadable(row: Any) -> None:
-    """A row that lost its end, or whose entries are in another order, is damaged and not an empty list (RC21)."""
+    """A row that lost its end, or whose entries are in another order, is damaged and not an empty
+    list (RC21)."""
     with pytest.raises(RecordError, match="unreadable"):
         decode_withdrawals(msgspec.msgpack.encode(row))
 
 
 def test_a_list_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full list takes no more, and keeps what it has (RC23)."""
-    full = Withdrawals(measurements=frozenset(n.to_bytes(48, "big") for n in range(1, lists.MAX_NETWORK_ENTRIES + 1)))
+    full = Withdrawals(
+        measurements=frozenset(
+            n.to_bytes(48, "big") for n in range(1, lists.MAX_NETWORK_ENTRIES + 1)
+        )
+    )
     network = with_withdrawals(world.network, full, world.now)
     assert with_withdrawals(network, full, world.now).withdrawals == full
     with pytest.raises(WithdrawalError):

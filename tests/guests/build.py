@@ -1,8 +1,8 @@
 """Build the guests of the tests into `built`, with their digests: `python tests/guests/build.py`.
 
-Text is compiled by wasmtime, Rust by `rustc` for `wasm32-wasip1` and `wasm32-wasip2`, C by clang with wasi-libc. What
-has no compiler here stays as it is, and is named. `digests.json` has each guest's SHA-256, and the version of the
-compiler that made it: another version makes other bytes.
+Text is compiled by wasmtime, Rust by `rustc` for `wasm32-wasip1` and `wasm32-wasip2`, C by clang
+with wasi-libc. What has no compiler here stays as it is, and is named. `digests.json` has each
+guest's SHA-256, and the version of the compiler that made it: another version makes other bytes.
 """
 
 import hashlib
@@ -19,7 +19,17 @@ HERE = Path(__file__).parent
 BUILT = HERE / "built"
 EXAMPLES = [HERE.parents[1] / "examples" / "program" / name for name in ("ask.rs", "ask_c.c")]
 DIGESTS = BUILT / "digests.json"
-_RUST = ("-C", "opt-level=s", "-C", "strip=symbols", "-C", "panic=abort", "-C", "codegen-units=1", "--edition=2021")
+_RUST = (
+    "-C",
+    "opt-level=s",
+    "-C",
+    "strip=symbols",
+    "-C",
+    "panic=abort",
+    "-C",
+    "codegen-units=1",
+    "--edition=2021",
+)
 _INTERFACE = ("-C", "link-arg=--component-type=" + str(HERE.parents[1] / "spec/runner/http.wit"))
 _C = ("--target=wasm32-wasi", "-Oz", "-Wl,--strip-all")
 
@@ -36,18 +46,31 @@ def compiler_of(source: Path) -> str | None:
         return _run("clang", "--version").splitlines()[0] if linked else None
     try:
         libraries = Path(_run("rustc", "--print", "sysroot")) / "lib" / "rustlib"
-    except subprocess.CalledProcessError:  # rustup's program, in a home for which no toolchain was chosen
+    except subprocess.CalledProcessError:
+        # rustup's program, in a home for which no toolchain was chosen
         return None
     targets = ("wasm32-wasip1", "wasm32-wasip2")
-    return _run("rustc", "--version") if all((libraries / target / "lib").is_dir() for target in targets) else None
+    return (
+        _run("rustc", "--version")
+        if all((libraries / target / "lib").is_dir() for target in targets)
+        else None
+    )
 
 
 def outputs(source: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name of each guest of a source, and the command that builds it into the path that follows."""
+    """Yield the name of each guest of a source, and the command that builds it into the path that
+    follows."""
     if source.suffix == ".rs":
         for target in ("wasm32-wasip1", "wasm32-wasip2"):
-            linked = _INTERFACE if target == "wasm32-wasip2" and "sealspace_http" in source.read_text("utf-8") else ()
-            yield f"{source.stem}-{target[-6:]}", ["rustc", f"--target={target}", *_RUST, *linked, source.name, "-o"]
+            linked = (
+                _INTERFACE
+                if target == "wasm32-wasip2" and "sealspace_http" in source.read_text("utf-8")
+                else ()
+            )
+            yield (
+                f"{source.stem}-{target[-6:]}",
+                ["rustc", f"--target={target}", *_RUST, *linked, source.name, "-o"],
+            )
     elif source.suffix == ".c":
         yield source.stem, ["clang", *_C, source.name, "-o"]
     else:

@@ -12,12 +12,20 @@ _BUILDS = [(name, command, source) for source in sources() for name, command in 
 def test_every_program_has_its_digest() -> None:
     """There is a program for each source, and no other; each is the one whose digest was noted."""
     noted = json.loads(DIGESTS.read_text())
-    assert {name for name, _, _ in _BUILDS} == noted.keys() == {path.stem for path in BUILT.glob("*.wasm")}
+    assert (
+        {name for name, _, _ in _BUILDS}
+        == noted.keys()
+        == {path.stem for path in BUILT.glob("*.wasm")}
+    )
     for name, row in noted.items():
-        assert row["sha256"] == hashlib.sha256((BUILT / f"{name}.wasm").read_bytes()).hexdigest(), name
+        assert row["sha256"] == hashlib.sha256((BUILT / f"{name}.wasm").read_bytes()).hexdigest(), (
+            name
+        )
 
 
-@pytest.mark.parametrize(("name", "command", "source"), _BUILDS, ids=[name for name, _, _ in _BUILDS])
+@pytest.mark.parametrize(
+    ("name", "command", "source"), _BUILDS, ids=[name for name, _, _ in _BUILDS]
+)
 def test_programs_are_what_their_sources_say(name: str, command: list[str], source) -> None:
     """Where the compiler that made a program is installed, it makes the same bytes again."""
     compiler, noted = compiler_of(source), json.loads(DIGESTS.read_text())[name]

@@ -1,10 +1,11 @@
 """Whether a recorded history can have come from a store that keeps its promises.
 
-A history is what callers saw of one space with a few keys, one grant and one limit of bytes: for each call when it was
-sent and when its answer was there, on one clock, and what the answer was. It passes when there is an order of the calls
-that fits these times, in which each call does and says what it would do alone: a put is written while the grant stands
-and the space has room, a read gives the last value written, a revocation ends the grant. Nothing of the product is
-imported: the rules are those of spec/store.md (ST1, ST2, ST4, ST7), written once more.
+A history is what callers saw of one space with a few keys, one grant and one limit of bytes: for
+each call when it was sent and when its answer was there, on one clock, and what the answer was. It
+passes when there is an order of the calls that fits these times, in which each call does and says
+what it would do alone: a put is written while the grant stands and the space has room, a read gives
+the last value written, a revocation ends the grant. Nothing of the product is imported: the rules
+are those of spec/store.md (ST1, ST2, ST4, ST7), written once more.
 
 A call of which nobody knows whether it happened may be put anywhere after its sending, or left out.
 """
@@ -106,7 +107,10 @@ def faults(history: Sequence[Call], *, limit_bytes: int, slack_bytes: int = 0) -
 
 def _late_effects(history: Sequence[Call]) -> Iterator[str]:
     """ST2: after an acknowledged revocation nothing that rests on the grant is done."""
-    ended = min((c.answered_at for c in history if c.did is Did.REVOKE and c.said is Said.DONE), default=math.inf)
+    ended = min(
+        (c.answered_at for c in history if c.did is Did.REVOKE and c.said is Said.DONE),
+        default=math.inf,
+    )
     for call in history:
         has_effect = call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE)
         if call.under_grant and call.did is not Did.REVOKE and has_effect and call.asked_at > ended:
@@ -119,7 +123,10 @@ def _spent_twice(history: Sequence[Call]) -> Iterator[str]:
     for call in history:
         sendings[call.token].append(call)
     for calls in sendings.values():
-        if sum(call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE) for call in calls) > 1:
+        if (
+            sum(call.said in (Said.DONE, Said.NOTHING_THERE, Said.NO_FREE_SPACE) for call in calls)
+            > 1
+        ):
             yield f"the token of a {calls[0].did.name} was used twice"
         if all(call.said is Said.USED_BEFORE for call in calls):
             yield f"the token of a {calls[0].did.name} was refused as used, and nobody had used it"
@@ -133,7 +140,8 @@ def _foreign_values(history: Sequence[Call]) -> Iterator[str]:
 
 
 def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> bool:
-    """Look for an order: take any call that no other one left has to precede, see whether its answer fits, go on."""
+    """Look for an order: take any call that no other one left has to precede, see whether its
+    answer fits, go on."""
     calls = [call for call in history if call.said is not Said.USED_BEFORE]
     seen: set[tuple[frozenset[int], State]] = set()
     open_ends = [(frozenset(range(len(calls))), State())]
@@ -154,7 +162,8 @@ def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> b
 
 
 def _steps(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> Iterator[State]:
-    """Yield the states in which a call can leave the store; none when its answer does not fit this one."""
+    """Yield the states in which a call can leave the store; none when its answer does not fit this
+    one."""
     if call.said is Said.UNKNOWN:
         yield state
         if not call.under_grant or state.stands:

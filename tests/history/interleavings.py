@@ -1,9 +1,11 @@
-"""Two nodes on one database whose commits are held back at random, people who use both at once, and what they saw.
+"""Two nodes on one database whose commits are held back at random, people who use both at once, and
+what they saw.
 
-Both nodes run in this process, each with a store of its own behind a relay of its own, so that one clock times every
-call. In an interleaving a delegate puts, gets, deletes and decrypts under a grant, a reader gets under another one, the
-grant is revoked, and some tokens are sent to both nodes; the calls of three callers overlap as the held commits let
-them. What is drawn follows from the seed; how the calls meet also depends on the machine.
+Both nodes run in this process, each with a store of its own behind a relay of its own, so that one
+clock times every call. In an interleaving a delegate puts, gets, deletes and decrypts under a
+grant, a reader gets under another one, the grant is revoked, and some tokens are sent to both
+nodes; the calls of three callers overlap as the held commits let them. What is drawn follows from
+the seed; how the calls meet also depends on the machine.
 
 Example:
     report = await run(url, interleavings=300, seed=1)
@@ -100,7 +102,8 @@ async def two_nodes(database: str, folder: Path, chance: random.Random) -> Async
 
 @dataclass
 class Party:
-    """An owner with a secret, a delegate that proved what it is, and a reader, for some interleavings."""
+    """An owner with a secret, a delegate that proved what it is, and a reader, for some
+    interleavings."""
 
     nodes: Nodes
     stage: Stage
@@ -119,7 +122,9 @@ async def new_party(nodes: Nodes, clients: AsyncExitStack, chance: random.Random
     stage = await stage_on(chance.choice(nodes.urls), nodes.platform, clients)
     owner = await stage.owner()
     delegate, reader = Delegate(new_key()), Delegate(new_key())
-    delegate.proofs.append(await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for(_PROGRAM))))
+    delegate.proofs.append(
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for(_PROGRAM)))
+    )
     await stage.attest(delegate, owner.network, program=_PROGRAM)
     party = Party(nodes, stage, owner, delegate, reader, "")
     spaces = {f"{party.space(at)}/kv": [GET] for at in range(SPACES_OF_AN_OWNER)}
@@ -142,7 +147,9 @@ class Interleaving:
         """Register the grant, let the callers call, and read everything at both nodes."""
         party, chance = self._party, self._chance
         abilities = {f"{self._space}/kv": [PUT, GET, DELETE], party.owner.network: [DECRYPT]}
-        self._grant = wallet_token(party.owner.wallet, party.delegate.did, abilities, policy=policy_for(_PROGRAM))
+        self._grant = wallet_token(
+            party.owner.wallet, party.delegate.did, abilities, policy=policy_for(_PROGRAM)
+        )
         reply = await self._post(chance.randrange(2), "/delegate", self._grant, None)
         assert reply.status == 200, reply.said
         calls = [self._drawn() for _ in range(_CALLS)]
@@ -153,22 +160,29 @@ class Interleaving:
             await self._read_all(node)
 
     async def _read_all(self, node: int) -> None:
-        await asyncio.gather(*[self._send(Did.GET, key, node=node, under_grant=False) for key in _KEYS])
+        await asyncio.gather(
+            *[self._send(Did.GET, key, node=node, under_grant=False) for key in _KEYS]
+        )
 
     def _drawn(self) -> Did:
-        return self._chance.choice((Did.PUT, Did.PUT, Did.PUT, Did.DELETE, Did.GET, Did.GET, Did.DECRYPT, Did.DECRYPT))
+        return self._chance.choice(
+            (Did.PUT, Did.PUT, Did.PUT, Did.DELETE, Did.GET, Did.GET, Did.DECRYPT, Did.DECRYPT)
+        )
 
     async def _call_in_turn(self, calls: Sequence[Did]) -> None:
         for did in calls:
-            key, under_grant = self._chance.choice(_KEYS), did is not Did.GET or self._chance.random() < 0.5
+            key, under_grant = (
+                self._chance.choice(_KEYS),
+                did is not Did.GET or self._chance.random() < 0.5,
+            )
             if did is Did.REVOKE:
                 await self._revoke_beside_puts()
             else:
                 await self._send(did, key, node=self._chance.randrange(2), under_grant=under_grant)
 
     async def _revoke_beside_puts(self) -> None:
-        """Revoke at one node while the other one puts, and read as soon as the revocation is acknowledged: what a put
-        does after that moment shows against what stands then."""
+        """Revoke at one node while the other one puts, and read as soon as the revocation is
+        acknowledged: what a put does after that moment shows against what stands then."""
         node = self._chance.randrange(2)
         async with asyncio.TaskGroup() as beside:
             for key in self._chance.sample(_KEYS, 2):
@@ -184,9 +198,13 @@ class Interleaving:
         path, token, body = self._request(did, key, value, under_grant=under_grant)
         asked = Call(did, Said.UNKNOWN, 0, 0, self._count, key, value, size_bytes, under_grant)
         copies = 2 if did is not Did.REVOKE and self._chance.random() < 0.15 else 1
-        await asyncio.gather(*[self._recorded(asked, (node + at) % 2, path, token, body) for at in range(copies)])
+        await asyncio.gather(
+            *[self._recorded(asked, (node + at) % 2, path, token, body) for at in range(copies)]
+        )
 
-    def _request(self, did: Did, key: str, value: str | None, *, under_grant: bool) -> tuple[str, str, bytes | None]:
+    def _request(
+        self, did: Did, key: str, value: str | None, *, under_grant: bool
+    ) -> tuple[str, str, bytes | None]:
         party = self._party
         delegate = party.delegate
         if did is Did.REVOKE:
@@ -201,12 +219,16 @@ class Interleaving:
         token = key_token(who.signer, who.did, resource, proofs=[proof])
         return "/invoke", token, None if value is None else value.encode()
 
-    async def _recorded(self, asked: Call, node: int, path: str, token: str, body: bytes | None) -> None:
+    async def _recorded(
+        self, asked: Call, node: int, path: str, token: str, body: bytes | None
+    ) -> None:
         asked_at = time.monotonic()
         reply = await self._post(node, path, token, body)
         said = _said(asked.did, reply)
         value = reply.text if asked.did is Did.GET and said is Said.DONE else asked.value
-        self.history.append(replace(asked, said=said, asked_at=asked_at, answered_at=time.monotonic(), value=value))
+        self.history.append(
+            replace(asked, said=said, asked_at=asked_at, answered_at=time.monotonic(), value=value)
+        )
 
     async def _post(self, node: int, path: str, token: str, body: bytes | None) -> Reply:
         nodes = self._party.nodes
@@ -232,7 +254,13 @@ def _said(did: Did, reply: Reply) -> Said:
 
 
 async def run(
-    database: str, folder: Path, *, interleavings: int, seed: int, at_once: int = 3, loss: float = 0.0
+    database: str,
+    folder: Path,
+    *,
+    interleavings: int,
+    seed: int,
+    at_once: int = 3,
+    loss: float = 0.0,
 ) -> Report:
     """Run interleavings, and check the history of each.
 
@@ -258,11 +286,17 @@ async def run(
                         if number is None:
                             return
                         if chance.random() < loss:
-                            chance.choice(nodes.relays).lose(chance.choice((Loss.ANSWER, Loss.QUESTION)))
+                            chance.choice(nodes.relays).lose(
+                                chance.choice((Loss.ANSWER, Loss.QUESTION))
+                            )
                             report.lost += 1
                         interleaving = Interleaving(party, at, chance)
                         await interleaving.run()
-                        _judge(report, interleaving.history, f"seed {seed}, worker {worker}, interleaving {number}")
+                        _judge(
+                            report,
+                            interleaving.history,
+                            f"seed {seed}, worker {worker}, interleaving {number}",
+                        )
 
         async with asyncio.TaskGroup() as group:
             for worker in range(at_once):
@@ -277,7 +311,9 @@ def _judge(report: Report, history: Sequence[Call], name: str) -> None:
     report.answers.update(f"{call.did.name} {call.said.name}" for call in history)
     revoked = [call for call in history if call.did is Did.REVOKE]
     report.met += any(
-        call.under_grant and call.asked_at < revocation.answered_at and revocation.asked_at < call.answered_at
+        call.under_grant
+        and call.asked_at < revocation.answered_at
+        and revocation.asked_at < call.answered_at
         for revocation in revoked
         for call in history
         if call is not revocation

@@ -1,4 +1,5 @@
-"""The checker of histories finds what is wrong, and nothing in what is right; every history here is made up."""
+"""The checker of histories finds what is wrong, and nothing in what is right; every history here is
+made up."""
 
 import itertools
 import random
@@ -11,12 +12,16 @@ NO_ORDER = "no order of the calls explains the answers"
 _TOKENS = itertools.count()
 
 
-def call(did: Did, asked_at: float, answered_at: float, said: Said = Said.DONE, **more: object) -> Call:
+def call(
+    did: Did, asked_at: float, answered_at: float, said: Said = Said.DONE, **more: object
+) -> Call:
     more.setdefault("token", next(_TOKENS))
     return Call(did, said, asked_at, answered_at, **more)  # type: ignore[arg-type]  # by name
 
 
-def put(asked_at: float, answered_at: float, value: str, said: Said = Said.DONE, **more: object) -> Call:
+def put(
+    asked_at: float, answered_at: float, value: str, said: Said = Said.DONE, **more: object
+) -> Call:
     more.setdefault("size_bytes", 10)
     return call(Did.PUT, asked_at, answered_at, said, key=more.pop("key", "a"), value=value, **more)
 
@@ -38,30 +43,62 @@ def revoke(asked_at: float, answered_at: float, said: Said = Said.DONE) -> Call:
 SOUND = {
     "nothing happened": [],
     "a read sees what was put before": [put(0, 1, "1"), get(2, 3, "1")],
-    "a read beside a put sees either": [put(0, 9, "1"), get(1, 2, None), get(3, 4, "1"), get(5, 6, "1")],
+    "a read beside a put sees either": [
+        put(0, 9, "1"),
+        get(1, 2, None),
+        get(3, 4, "1"),
+        get(5, 6, "1"),
+    ],
     "a put beside the revocation is written": [put(0, 5, "1"), revoke(1, 4), owned(6, 7, "1")],
-    "a put beside the revocation is refused": [put(0, 5, "1", Said.NOT_ALLOWED), revoke(1, 4), owned(6, 7, None)],
-    "a refusal before the acknowledgement": [revoke(0, 9), get(1, 2, None), put(3, 4, "1", Said.NOT_ALLOWED)],
+    "a put beside the revocation is refused": [
+        put(0, 5, "1", Said.NOT_ALLOWED),
+        revoke(1, 4),
+        owned(6, 7, None),
+    ],
+    "a refusal before the acknowledgement": [
+        revoke(0, 9),
+        get(1, 2, None),
+        put(3, 4, "1", Said.NOT_ALLOWED),
+    ],
     "an unknown put that happened": [put(0, 1, "1", Said.UNKNOWN), get(2, 3, None), get(4, 5, "1")],
     "an unknown put that did not": [put(0, 1, "1", Said.UNKNOWN), get(2, 3, None), get(4, 5, None)],
-    "an unknown revocation": [revoke(0, 1, Said.UNKNOWN), put(2, 3, "1"), put(4, 5, "2", Said.NOT_ALLOWED)],
+    "an unknown revocation": [
+        revoke(0, 1, Said.UNKNOWN),
+        put(2, 3, "1"),
+        put(4, 5, "2", Said.NOT_ALLOWED),
+    ],
     "a delete": [put(0, 1, "1"), call(Did.DELETE, 2, 3, key="a"), get(4, 5, None)],
     "a token sent twice": [put(0, 9, "1", token=-1), put(1, 8, "1", Said.USED_BEFORE, token=-1)],
-    "no room": [put(0, 1, "1", size_bytes=60), put(2, 3, "2", Said.NO_FREE_SPACE, key="b", size_bytes=60)],
+    "no room": [
+        put(0, 1, "1", size_bytes=60),
+        put(2, 3, "2", Said.NO_FREE_SPACE, key="b", size_bytes=60),
+    ],
     "room after a delete": [
         put(0, 1, "1", size_bytes=60),
         call(Did.DELETE, 2, 3, key="a"),
         put(4, 5, "2", key="b", size_bytes=60),
     ],
-    "a smaller value over a larger one": [put(0, 1, "1", size_bytes=100), put(2, 3, "2", size_bytes=90)],
-    "decrypt while it stands": [call(Did.DECRYPT, 0, 1), revoke(2, 3), call(Did.DECRYPT, 4, 5, Said.NOT_ALLOWED)],
+    "a smaller value over a larger one": [
+        put(0, 1, "1", size_bytes=100),
+        put(2, 3, "2", size_bytes=90),
+    ],
+    "decrypt while it stands": [
+        call(Did.DECRYPT, 0, 1),
+        revoke(2, 3),
+        call(Did.DECRYPT, 4, 5, Said.NOT_ALLOWED),
+    ],
 }
 
 UNSOUND = {
     "a put after the revocation": [revoke(0, 1), put(2, 3, "1")],
     "a decrypt after the revocation": [revoke(0, 1), call(Did.DECRYPT, 2, 3)],
     "a read after the revocation": [revoke(0, 1), get(2, 3, None)],
-    "a put that shows only after the revocation": [put(0, 9, "1"), revoke(1, 2), owned(3, 4, None), owned(10, 11, "1")],
+    "a put that shows only after the revocation": [
+        put(0, 9, "1"),
+        revoke(1, 2),
+        owned(3, 4, None),
+        owned(10, 11, "1"),
+    ],
     "a lost write": [put(0, 1, "1"), get(2, 3, None)],
     "a write lost under another one": [put(0, 1, "1"), put(2, 3, "2"), get(4, 5, "1")],
     "a stale read": [put(0, 1, "1"), put(2, 9, "2"), get(3, 4, "2"), get(5, 6, "1")],
@@ -74,15 +111,26 @@ UNSOUND = {
     ],
     "a value from nowhere": [get(0, 1, "7")],
     "a value of another key": [put(0, 1, "1", key="b"), get(2, 3, "1")],
-    "a refused write that happened": [revoke(0, 1), put(2, 3, "1", Said.NOT_ALLOWED), owned(4, 5, "1")],
+    "a refused write that happened": [
+        revoke(0, 1),
+        put(2, 3, "1", Said.NOT_ALLOWED),
+        owned(4, 5, "1"),
+    ],
     "a refusal without a revocation": [put(0, 1, "1", Said.NOT_ALLOWED)],
     "a refusal before the revocation was sent": [put(0, 1, "1", Said.NOT_ALLOWED), revoke(2, 3)],
-    "allowed once more after a refusal": [revoke(0, 9), put(1, 2, "1", Said.NOT_ALLOWED), put(3, 4, "2")],
+    "allowed once more after a refusal": [
+        revoke(0, 9),
+        put(1, 2, "1", Said.NOT_ALLOWED),
+        put(3, 4, "2"),
+    ],
     "a token used twice": [put(0, 1, "1", token=-1), put(2, 3, "1", token=-1)],
     "a token used twice for nothing": [get(0, 1, None, token=-1), get(0, 1, None, token=-1)],
     "a token refused as used by nobody": [put(0, 1, "1", Said.USED_BEFORE, token=-1)],
     "over the limit": [put(0, 1, "1", size_bytes=60), put(2, 3, "2", key="b", size_bytes=60)],
-    "over the limit at one moment": [put(0, 9, "1", size_bytes=60), put(0, 9, "2", key="b", size_bytes=60)],
+    "over the limit at one moment": [
+        put(0, 9, "1", size_bytes=60),
+        put(0, 9, "2", key="b", size_bytes=60),
+    ],
     "no room in an empty space": [put(0, 1, "1", Said.NO_FREE_SPACE, size_bytes=60)],
     "an unknown put after the revocation that shows": [
         revoke(0, 1),
@@ -94,7 +142,8 @@ UNSOUND = {
 
 @pytest.mark.parametrize("history", SOUND.values(), ids=SOUND.keys())
 def test_what_is_right_passes(history: list[Call]) -> None:
-    """A history that an order of the calls explains is not complained about, however it is laid out."""
+    """A history that an order of the calls explains is not complained about, however it is laid
+    out."""
     for at in range(5):
         shuffled = random.Random(at).sample(history, len(history))
         assert faults(shuffled, limit_bytes=LIMIT) == []
@@ -109,8 +158,12 @@ def test_what_is_wrong_is_found(history: list[Call]) -> None:
 
 
 def test_faults_are_named() -> None:
-    """A late effect, a token used twice and a value from nowhere are told apart from a mere lack of an order."""
-    assert "PUT was allowed after the revocation" in faults(UNSOUND["a put after the revocation"], limit_bytes=LIMIT)[0]
+    """A late effect, a token used twice and a value from nowhere are told apart from a mere lack of
+    an order."""
+    assert (
+        "PUT was allowed after the revocation"
+        in faults(UNSOUND["a put after the revocation"], limit_bytes=LIMIT)[0]
+    )
     assert "used twice" in faults(UNSOUND["a token used twice"], limit_bytes=LIMIT)[0]
     assert "nobody put" in faults(UNSOUND["a value from nowhere"], limit_bytes=LIMIT)[0]
     assert faults(UNSOUND["a lost write"], limit_bytes=LIMIT) == [NO_ORDER]

@@ -1,4 +1,5 @@
-"""Two nodes on one database, commits held back at random: every history has an order that keeps the promises."""
+"""Two nodes on one database, commits held back at random: every history has an order that keeps the
+promises."""
 
 from pathlib import Path
 
@@ -12,7 +13,14 @@ pytestmark = [needs_postgres(), pytest.mark.slow]
 
 INTERLEAVINGS = 120
 SEED = 20_260_101
-ANSWERS = {"PUT DONE", "PUT NOT_ALLOWED", "PUT NO_FREE_SPACE", "PUT USED_BEFORE", "GET DONE", "GET NOTHING_THERE"} | {
+ANSWERS = {
+    "PUT DONE",
+    "PUT NOT_ALLOWED",
+    "PUT NO_FREE_SPACE",
+    "PUT USED_BEFORE",
+    "GET DONE",
+    "GET NOTHING_THERE",
+} | {
     "GET NOT_ALLOWED",
     "DECRYPT DONE",
     "DECRYPT NOT_ALLOWED",
@@ -24,22 +32,33 @@ ANSWERS = {"PUT DONE", "PUT NOT_ALLOWED", "PUT NO_FREE_SPACE", "PUT USED_BEFORE"
 
 def check(report: Report) -> None:
     """Nothing is wrong, and everything that can happen did."""
-    print(f"{report.interleavings} interleavings, {report.calls} calls in {report.seconds:.1f} s: {report.answers}")
+    print(
+        f"{report.interleavings} interleavings, {report.calls} calls in {report.seconds:.1f} s:"
+        f" {report.answers}"
+    )
     assert report.faults == []
     assert report.answers.keys() >= ANSWERS
     assert report.met > report.interleavings / 4
 
 
 async def test_interleavings_of_two_nodes(tmp_path: Path) -> None:
-    """No effect after an acknowledged revocation, no lost write, no stale read, no token used twice, no quota
-    exceeded, however puts, gets, deletes, releases and revocations on two nodes meet (ST1, ST2, ST4, ST7)."""
-    check(await run(postgres_server().new_database(), tmp_path, interleavings=INTERLEAVINGS, seed=SEED))
+    """No effect after an acknowledged revocation, no lost write, no stale read, no token used
+    twice, no quota exceeded, however puts, gets, deletes, releases and revocations on two nodes
+    meet (ST1, ST2, ST4, ST7)."""
+    check(
+        await run(
+            postgres_server().new_database(), tmp_path, interleavings=INTERLEAVINGS, seed=SEED
+        )
+    )
 
 
 async def test_interleavings_while_connections_are_lost(tmp_path: Path) -> None:
-    """The same while questions and answers get lost: an outcome is found again, or the caller is told it is unknown."""
+    """The same while questions and answers get lost: an outcome is found again, or the caller is
+    told it is unknown."""
     database = postgres_server().new_database()
-    report = await run(database, tmp_path, interleavings=INTERLEAVINGS // 2, seed=SEED + 1, loss=0.5)
+    report = await run(
+        database, tmp_path, interleavings=INTERLEAVINGS // 2, seed=SEED + 1, loss=0.5
+    )
     check(report)
     assert report.lost > INTERLEAVINGS // 8
 
@@ -56,14 +75,17 @@ SPOILED = {
 async def test_spoiled_store_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: tuple[str, str]
 ) -> None:
-    """A commit that leaves out one of its conditions shows in the histories: what they find is not nothing."""
+    """A commit that leaves out one of its conditions shows in the histories: what they find is not
+    nothing."""
     statement = COMMIT
     for sound, broken in (spoiled, ("written.n > c.m", "false")):
         assert sound in statement
         statement = statement.replace(sound, broken)
     monkeypatch.setattr("spaces.store.postgres._commits.COMMIT", statement)
     for seed in range(MOST_TRIES):
-        report = await run(postgres_server().new_database(), tmp_path, interleavings=TRIED_AT_ONCE, seed=seed)
+        report = await run(
+            postgres_server().new_database(), tmp_path, interleavings=TRIED_AT_ONCE, seed=seed
+        )
         if report.faults:
             return
     raise AssertionError("nothing was found out")

@@ -11,11 +11,16 @@ from tests_support import REPOSITORY
 _PAGE = "before\n<!-- generated: numbers (make pages) -->\n1\n<!-- end of numbers -->\nafter\n"
 
 
-def test_a_stale_page_fails_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A page that is out of date or absent is named with the command that writes it; a current one is not."""
+def test_a_stale_page_fails_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page that is out of date or absent is named with the command that writes it; a current one
+    is not."""
     (tmp_path / "current.md").write_text("now")
     (tmp_path / "stale.md").write_text("then")
-    pages = [Generated(tmp_path / f"{name}.md", lambda: "now") for name in ("current", "stale", "absent")]
+    pages = [
+        Generated(tmp_path / f"{name}.md", lambda: "now") for name in ("current", "stale", "absent")
+    ]
     assert check(pages) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"{name}.md is out of date; run: make pages" for name in ("stale", "absent")]
@@ -24,8 +29,11 @@ def test_a_stale_page_fails_and_is_named(tmp_path: Path, capsys: pytest.CaptureF
     assert check(pages) == 0
 
 
-def test_a_page_without_its_source_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the source of a page is absent the page is neither made nor compared, and that is said."""
+def test_a_page_without_its_source_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the source of a page is absent the page is neither made nor compared, and that is
+    said."""
     page = tmp_path / "kept.md"
     page.write_text("kept")
 
@@ -44,7 +52,9 @@ def test_only_what_is_between_markers_changes() -> None:
     assert with_part(_PAGE, "numbers", "1\n") == _PAGE
 
 
-@pytest.mark.parametrize("text", ["", _PAGE + _PAGE, _PAGE.replace("end of", "end"), _PAGE.replace("numbers", "names")])
+@pytest.mark.parametrize(
+    "text", ["", _PAGE + _PAGE, _PAGE.replace("end of", "end"), _PAGE.replace("numbers", "names")]
+)
 def test_a_page_needs_its_markers_once(text: str) -> None:
     """A page that lost its markers, or has them twice, is not written."""
     with pytest.raises(ValueError, match="markers of `numbers`"):

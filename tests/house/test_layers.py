@@ -1,7 +1,8 @@
-"""The shape of the product: how much lies side by side, what imports what, how long modules and functions are.
+"""The shape of the product: how much lies side by side, what imports what, how long modules and
+functions are.
 
-The order of the layers stands in pyproject.toml, and `make check` holds it; here it is checked that every folder which
-has an order there is named, and how much one has to look at in one place.
+The order of the layers stands in pyproject.toml, and `make check` holds it; here it is checked that
+every folder which has an order there is named, and how much one has to look at in one place.
 """
 
 import ast
@@ -15,15 +16,16 @@ from tests_support import PACKAGES, REPOSITORY
 PAGE = REPOSITORY / "spec" / "decisions" / "0017-layers-inside-packages.md"
 _NOT_YET = str.maketrans("", "", "()")  # around a module that has a place before it exists
 
-MOST_LINES = 600
-MOST_LINES_OF_A_FUNCTION = 60
+MOST_LINES = 720
+MOST_LINES_OF_A_FUNCTION = 72
 # package -> modules and folders directly in it, pairs of them of which one imports the other
 MOST_BESIDE = {"node": (24, 80), "spaces": (16, 60)}
 
 
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    """Every import between modules of the product, those for type checking and those inside functions too."""
+    """Every import between modules of the product, those for type checking and those inside
+    functions too."""
     return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
@@ -37,14 +39,23 @@ def _files(*folders: str) -> list[Path]:
 
 def _layers() -> dict[str, list[str]]:
     """Return the layers of each package that has an order, the highest first."""
-    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
-    ordered = [contract for contract in contracts if contract["type"] == "layers" and contract.get("exhaustive")]
-    return {package: contract["layers"] for contract in ordered for package in contract["containers"]}
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"]
+    ordered = [
+        contract
+        for contract in contracts
+        if contract["type"] == "layers" and contract.get("exhaustive")
+    ]
+    return {
+        package: contract["layers"] for contract in ordered for package in contract["containers"]
+    }
 
 
 @pytest.mark.parametrize("package", MOST_BESIDE)
 def test_what_lies_side_by_side(graph: grimp.ImportGraph, package: str) -> None:
-    """A package directly holds so many modules and folders, with so many pairs of which one imports the other."""
+    """A package directly holds so many modules and folders, with so many pairs of which one imports
+    the other."""
     most, most_pairs = MOST_BESIDE[package]
     children = graph.find_children(package)
     pairs = {
@@ -58,7 +69,8 @@ def test_what_lies_side_by_side(graph: grimp.ImportGraph, package: str) -> None:
 
 
 def test_packages_have_an_order() -> None:
-    """The linter holds an order for each package that is large enough to need one, and the page shows the same."""
+    """The linter holds an order for each package that is large enough to need one, and the page
+    shows the same."""
     layers = _layers()
     assert {"node", "node.http", "node.operations", "spaces"} <= layers.keys()
     page = PAGE.read_text("utf-8")
@@ -70,7 +82,9 @@ def test_no_circles(graph: grimp.ImportGraph) -> None:
     """No modules import each other in a circle, and no folders do, at any depth of any package."""
     packages = [module for module in sorted(graph.modules) if graph.find_children(module)]
     assert set(PACKAGES) < set(packages)
-    assert {} == {package: found for package in packages if (found := graph.nominate_cycle_breakers(package))}
+    assert {} == {
+        package: found for package in packages if (found := graph.nominate_cycle_breakers(package))
+    }
     assert [] == [module for module in sorted(graph.modules) if _reaches_itself(graph, module)]
 
 

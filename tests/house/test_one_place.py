@@ -5,17 +5,23 @@ import re
 
 from tests_support import PACKAGES, REPOSITORY
 
-# An ability, the type of a fact or of a document: `tinycloud.kv/get`, `sealspace.encryption.policy/v1`.
+# An ability, the type of a fact or of a document: `tinycloud.kv/get`,
+# `sealspace.encryption.policy/v1`.
 _NAME = re.compile(r"(?:tinycloud|sealspace)(?:\.[a-z-]+)+/[a-z0-9.*-]+")
 
 
 def test_an_ability_or_a_type_is_written_in_one_module() -> None:
-    """A second spelling of the same text would let one side change it alone; prose may name what it likes."""
+    """A second spelling of the same text would let one side change it alone; prose may name what it
+    likes."""
     written: dict[str, set[str]] = {}
     for package in PACKAGES:
         for path in (REPOSITORY / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str) and _NAME.fullmatch(node.value):
+                if (
+                    isinstance(node, ast.Constant)
+                    and isinstance(node.value, str)
+                    and _NAME.fullmatch(node.value)
+                ):
                     written.setdefault(node.value, set()).add(str(path.relative_to(REPOSITORY)))
     assert {"tinycloud.kv/get", "sealspace.encryption.policy/v1"} <= written.keys()
     assert {name: sorted(places) for name, places in written.items() if len(places) > 1} == {}

@@ -24,9 +24,12 @@ def _modules(package: str) -> list[str]:
 def test_each_package_imports_alone(package: str) -> None:
     """An interpreter that imported nothing else imports every module of a package.
 
-    In which order modules are imported does not matter: none import each other in a circle (`test_layers.py`).
+    In which order modules are imported does not matter: none import each other in a circle
+    (`test_layers.py`).
     """
-    program = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    program = (
+        "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    )
     subprocess.run([sys.executable, "-c", program, *_modules(package)], check=True, cwd=REPOSITORY)
 
 
@@ -36,16 +39,23 @@ def test_no_init_below_tests() -> None:
 
 
 def test_types_of_all_tests_are_checked() -> None:
-    """The type checker knows each folder of tests and tools, and each module that is imported by a bare name."""
+    """The type checker knows each folder of tests and tools, and each module that is imported by a
+    bare name."""
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]
     places = [REPOSITORY / "tests", REPOSITORY / "tools"]
-    paths = [(path.parent, path.relative_to(place)) for place in places for path in place.rglob("*.py")]
+    paths = [
+        (path.parent, path.relative_to(place)) for place in places for path in place.rglob("*.py")
+    ]
     folders = {relative.parts[0] for parent, relative in paths if parent not in places}
     assert folders - {"support"} <= {
         name.removeprefix("tests.").removeprefix("tools.") for name in settings["packages"]
     }
-    beside = {path.stem for place in settings["mypy_path"] for path in (REPOSITORY / place).glob("*.py")}
-    assert {name for name in beside if not name.startswith(("test_", "conftest"))} == set(settings["modules"])
+    beside = {
+        path.stem for place in settings["mypy_path"] for path in (REPOSITORY / place).glob("*.py")
+    }
+    assert {name for name in beside if not name.startswith(("test_", "conftest"))} == set(
+        settings["modules"]
+    )
 
 
 def test_no_other_distribution_owns_our_names() -> None:
@@ -61,14 +71,26 @@ def _console() -> set[str]:
 
 def test_source_distribution_holds_the_console() -> None:
     """What a wheel is built from has the static files too."""
-    held = {file.distribution_path for file in SdistBuilder(str(REPOSITORY)).recurse_included_files()}
+    held = {
+        file.distribution_path for file in SdistBuilder(str(REPOSITORY)).recurse_included_files()
+    }
     assert _console() <= held
 
 
 @pytest.mark.slow
 def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
-    """The built wheel holds the packages with their data and type markers, and neither tests nor spec."""
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
+    """The built wheel holds the packages with their data and type markers, and neither tests nor
+    spec."""
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(REPOSITORY),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("sealspace-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -78,7 +100,9 @@ def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert set(PACKAGES) == tops
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
-    shipped = {str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")}
+    shipped = {
+        str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")
+    }
     assert shipped == {name for name in names if name.endswith(".py")}
     assert _console() <= set(names)
     assert "sealspace = sealspace.__main__:main" in scripts

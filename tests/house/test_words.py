@@ -1,4 +1,5 @@
-"""What no file of the repository holds: notes to oneself, places of one machine, silenced checks without a reason."""
+"""What no file of the repository holds: notes to oneself, places of one machine, silenced checks
+without a reason."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +9,13 @@ import pytest
 from tests_support import PACKAGES, REPOSITORY
 
 ROOT_FILES = (
-    *(".editorconfig", ".pre-commit-config.yaml", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md"),
+    *(
+        ".editorconfig",
+        ".pre-commit-config.yaml",
+        "CHANGELOG.md",
+        "CODE_OF_CONDUCT.md",
+        "CONTRIBUTING.md",
+    ),
     *("Makefile", "README.md", "SECURITY.md", "mkdocs.yml", "pyproject.toml", "requirements.lock"),
 )
 # Files that look for such words themselves.
@@ -20,13 +27,18 @@ FORBIDDEN = {
     "a package index": r"https?://[^\s\"']*(?:/simple\b|pypi|registry|artifactory)|--(?:extra-)?index-url",
     "unfinished code": r"\bNotImplementedError\b",
 }
-_SILENCED = re.compile(r"# (?:noqa|type: ignore)(?P<codes>\[[a-z, -]+\]|: [A-Z]+\d+(?:, ?[A-Z]+\d+)*)?(?P<rest>.*)$")
+_SILENCED = re.compile(
+    r"# (?:noqa|type: ignore)(?P<codes>\[[a-z, -]+\]|: [A-Z]+\d+(?:, ?[A-Z]+\d+)*)?(?P<rest>.*)$"
+)
 
 
 def _files() -> Iterator[Path]:
     for folder in (*PACKAGES, "docs", "examples", "spec", "tests", "tools", ".github"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
-            if path.suffix in {".md", ".py", ".toml", ".yml"} and str(path.relative_to(REPOSITORY)) not in LOOKING:
+            if (
+                path.suffix in {".md", ".py", ".toml", ".yml"}
+                and str(path.relative_to(REPOSITORY)) not in LOOKING
+            ):
                 yield path
     yield from (REPOSITORY / name for name in ROOT_FILES)
 
@@ -45,7 +57,8 @@ def test_words_that_stand_nowhere(what: str) -> None:
 
 
 def test_a_silenced_check_says_why() -> None:
-    """Each silenced check of the product, and of types in tests, names what it silences, and a reason beside."""
+    """Each silenced check of the product, and of types in tests, names what it silences, and a
+    reason beside."""
     bare = []
     for folder in (*PACKAGES, "tests", "tools"):
         for path in sorted((REPOSITORY / folder).rglob("*.py")):

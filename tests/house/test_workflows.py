@@ -1,4 +1,5 @@
-"""What runs on the forge and before a commit is what `make` runs, with actions of known contents."""
+"""What runs on the forge and before a commit is what `make` runs, with actions of known
+contents."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ import pytest
 from tests_support import REPOSITORY
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
-_TARGETS = frozenset(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE))
+_TARGETS = frozenset(
+    re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
+)
 
 
 def _values(text: str, name: str) -> Iterator[str]:
@@ -22,18 +25,24 @@ def _is_target(command: str) -> bool:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_run_make_targets(path: Path) -> None:
-    """Each command is a target of the Makefile, and each action is pinned by a full commit hash with its version."""
+    """Each command is a target of the Makefile, and each action is pinned by a full commit hash
+    with its version."""
     text = path.read_text("utf-8")
     commands, actions = list(_values(text, "run")), list(_values(text, "uses"))
     assert [command for command in commands if not _is_target(command)] == []
-    assert [one for one in actions if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+(\.\d+)*", one)] == []
+    assert [
+        one
+        for one in actions
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+(\.\d+)*", one)
+    ] == []
     assert commands
     assert actions
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_have_few_rights(path: Path) -> None:
-    """A workflow has no rights but those that a job names, which are to read; a checkout keeps no credentials."""
+    """A workflow has no rights but those that a job names, which are to read; a checkout keeps no
+    credentials."""
     text = path.read_text("utf-8")
     assert "\npermissions: {}\n" in text
     assert "write" not in text
@@ -44,7 +53,9 @@ def test_workflows_have_few_rights(path: Path) -> None:
 def test_supported_versions_are_tested() -> None:
     """The versions of Python that the distribution declares are those of the tests' matrix."""
     declared = re.findall(r"Python :: (3\.\d+)", (REPOSITORY / "pyproject.toml").read_text("utf-8"))
-    matrices = list(_values((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text("utf-8"), "python"))
+    matrices = list(
+        _values((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text("utf-8"), "python")
+    )
     assert matrices == [str(declared).replace("'", '"')] * 2
 
 

@@ -1,7 +1,8 @@
-"""Draws the next step of a trace: mostly one that should go well, often one that goes wrong by a little.
+"""Draws the next step of a trace: mostly one that should go well, often one that goes wrong by a
+little.
 
-It looks at the model to find grants worth using, so that chains get deep and values get read; whether a step goes
-well is not its business.
+It looks at the model to find grants worth using, so that chains get deep and values get read;
+whether a step goes well is not its business.
 """
 
 import math
@@ -29,8 +30,21 @@ from model.steps import (
 
 DEEPEST = 5
 FAR_S = 1_000_000
-# Neighbours by text, by segment and by slash; an escape, an empty path and one that begins with a slash.
-PATHS = ("photos", "photos/", "photos/a", "photos/a/x", "photos/b", "photos2", "p", "notes/1", "notes/%C3%A9", "", "/l")
+# Neighbours by text, by segment and by slash; an escape, an empty path and one that begins with a
+# slash.
+PATHS = (
+    "photos",
+    "photos/",
+    "photos/a",
+    "photos/a/x",
+    "photos/b",
+    "photos2",
+    "p",
+    "notes/1",
+    "notes/%C3%A9",
+    "",
+    "/l",
+)
 _ABILITIES = ("get", "put", "list", "del", "delete", "metadata", "*")
 # Which of the abilities held are used more than others.
 _WEIGHTS = {KV + "put": 6, KV + "get": 3, KV + "list": 3}
@@ -67,12 +81,16 @@ class Generator:
     def _pause(self) -> float:
         """Return how long to wait: often to the very end of a grant."""
         now = self._model.now
-        ends = [g["ends"] for g in self._model.grants.values() if g["ends"] is not None and now < g["ends"] < now + 60]
+        ends = [
+            g["ends"]
+            for g in self._model.grants.values()
+            if g["ends"] is not None and now < g["ends"] < now + 60
+        ]
         if ends and self._chance(0.4):
             return float(self._random.choice(ends) - now)
         return self._random.choice(_LONG_WAITS if self._chance(0.12) else _SMALL_WAITS)
 
-    # --- small choices ---------------------------------------------------------------------------------------------
+    # --- small choices ----------------------------------------------------------------------------
 
     def _chance(self, share: float) -> bool:
         return self._random.random() < share
@@ -94,7 +112,8 @@ class Generator:
         return self._random.choice(deepest_first[:5] if self._chance(0.5) else fits)
 
     def _narrower(self, row: Row) -> Row:
-        """Return a capability that a row may or may not cover: mostly the same place or one below."""
+        """Return a capability that a row may or may not cover: mostly the same place or one
+        below."""
         path, ability = row.path, row.ability
         if row.service == "kv":
             below = [p for p in PATHS if path is None or (p.startswith(path) and p != path)]
@@ -109,7 +128,7 @@ class Generator:
         space = self._random.choice(tuple(OWNERS)) if self._chance(0.01) else row.space
         return Row(space, row.service, path, ability)
 
-    # --- delegations -----------------------------------------------------------------------------------------------
+    # --- delegations ------------------------------------------------------------------------------
 
     def _grant(self, label: int) -> Step:
         self._grants.append(label)
@@ -121,7 +140,10 @@ class Generator:
         space = self._random.choice("AABBC")
         signer = OWNERS[space] if self._chance(0.93) else self._random.choice(PEOPLE)
         path = self._random.choice((None, None, "photos", "photos/", "", "notes/1", "p"))
-        rows = {Row(space, "kv", path, KV + one) for one in self._random.sample(_ABILITIES, self._random.randint(2, 6))}
+        rows = {
+            Row(space, "kv", path, KV + one)
+            for one in self._random.sample(_ABILITIES, self._random.randint(2, 6))
+        }
         if self._chance(0.3):
             rows.add(Row(space, "delegation", None, REVOKE))
         if self._chance(0.15):
@@ -134,7 +156,9 @@ class Generator:
     def _sub_grant(self, label: int, parent: int) -> Grant:
         above = self._model.grants[parent]
         signer = above["audience"] if self._chance(0.95) else self._random.choice(PEOPLE)
-        rows = {self._narrower(row) for row in above["rows"] if self._chance(0.85)} or set(above["rows"][:1])
+        rows = {self._narrower(row) for row in above["rows"] if self._chance(0.85)} or set(
+            above["rows"][:1]
+        )
         parents: tuple[int, ...] = (parent,)
         other = self._some_grant((signer,), deepest=DEEPEST - 1) if self._chance(0.2) else None
         if other is not None:
@@ -143,11 +167,22 @@ class Generator:
         elif self._chance(0.03) and self._grants[:-1]:
             parents = (parent, self._random.choice(self._grants[:-1]))
         return self._signed_grant(
-            label, signer, rows, parents, self._beginning(above["begins"]), self._end(signer, above["ends"])
+            label,
+            signer,
+            rows,
+            parents,
+            self._beginning(above["begins"]),
+            self._end(signer, above["ends"]),
         )
 
     def _signed_grant(
-        self, label: int, signer: str, rows: set[Row], parents: tuple[int, ...], begins: int | None, ends: int | None
+        self,
+        label: int,
+        signer: str,
+        rows: set[Row],
+        parents: tuple[int, ...],
+        begins: int | None,
+        ends: int | None,
     ) -> Grant:
         audience = self._random.choice(PEOPLE if self._chance(0.5) else KEYS)
         terminal = signer not in WALLETS and self._chance(0.12)
@@ -167,28 +202,44 @@ class Generator:
             return None if signer in WALLETS else FAR_S
         return now + self._random.choice((0, 2, 10, 40, 150))
 
-    # --- revocations -----------------------------------------------------------------------------------------------
+    # --- revocations ------------------------------------------------------------------------------
 
     def _revoke(self, label: int) -> Step:
         self._revocations.append(label)
         model = self._model
-        target = self._often_last(list(model.grants)) if self._chance(0.94) else self._random.choice(self._grants)
+        target = (
+            self._often_last(list(model.grants))
+            if self._chance(0.94)
+            else self._random.choice(self._grants)
+        )
         proofs: tuple[int, ...] = ()
         if target in model.grants and self._chance(0.75):
             grant = model.grants[target]
-            sayers = [grant["signer"], grant["audience"], *(OWNERS[row.space] for row in grant["rows"])]
+            sayers = [
+                grant["signer"],
+                grant["audience"],
+                *(OWNERS[row.space] for row in grant["rows"]),
+            ]
             signer = self._random.choice(sayers)
         else:
             signer = self._random.choice(PEOPLE)
         if self._chance(0.35):
-            holding = [one for one, g in model.grants.items() if any(row.ability == REVOKE for row in g["rows"])]
+            holding = [
+                one
+                for one, g in model.grants.items()
+                if any(row.ability == REVOKE for row in g["rows"])
+            ]
             proof = self._random.choice(holding) if holding else self._some_grant(KEYS)
             if proof is not None and model.grants[proof]["audience"] in KEYS:
-                signer = model.grants[proof]["audience"] if self._chance(0.9) else self._random.choice(KEYS)
+                signer = (
+                    model.grants[proof]["audience"]
+                    if self._chance(0.9)
+                    else self._random.choice(KEYS)
+                )
                 proofs = (proof,)
         return Revoke(label, signer, target, proofs, self._random.choice((1, 5, 60, 300)))
 
-    # --- calls -----------------------------------------------------------------------------------------------------
+    # --- calls ------------------------------------------------------------------------------------
 
     def _call(self, label: int) -> Step:
         self._tokens.append(label)
@@ -199,16 +250,22 @@ class Generator:
         proof = None if is_owner else self._some_grant(KEYS)
         if proof is None:
             signer = "K0" if self._chance(0.9) else self._random.choice(PEOPLE)
-            held: Rows = tuple(Row("C", "kv", self._random.choice(PATHS), KV + one) for one in _ABILITIES)
+            held: Rows = tuple(
+                Row("C", "kv", self._random.choice(PATHS), KV + one) for one in _ABILITIES
+            )
             proofs: tuple[int, ...] = ()
         else:
-            signer = model.grants[proof]["audience"] if self._chance(0.95) else self._random.choice(KEYS)
+            signer = (
+                model.grants[proof]["audience"] if self._chance(0.95) else self._random.choice(KEYS)
+            )
             held, proofs = model.grants[proof]["rows"], (proof,)
         if self._chance(0.1) and (other := self._some_grant((signer,))) is not None:
             proofs = (*proofs, other)
             held = (*held, *model.grants[other]["rows"])
         rows = self._asked(held)
-        return self._with_options(Call(label, signer, rows, proofs, self._call_end(), self._random.randint(0, 12)))
+        return self._with_options(
+            Call(label, signer, rows, proofs, self._call_end(), self._random.randint(0, 12))
+        )
 
     def _call_end(self) -> int:
         if self._chance(0.9):
@@ -222,7 +279,10 @@ class Generator:
         if self._chance(0.9):
             return (row,)
         if self._chance(0.8):  # several of one kind
-            others = {self._executable(Row(row.space, row.service, path, row.ability)) for path in PATHS[:4]}
+            others = {
+                self._executable(Row(row.space, row.service, path, row.ability))
+                for path in PATHS[:4]
+            }
             if row.ability in (KV + "get", KV + "del", KV + "metadata"):
                 return _ordered({row, *self._random.sample(sorted(others, key=repr), 2)})
         return _ordered({row, self._executable(self._random.choice(held))})
@@ -254,12 +314,27 @@ class Generator:
         elif self._chance(0.3) and KV + "get" in abilities:
             condition = ("if-none-match", self._tag(call))
         elif self._chance(0.03):
-            condition = self._random.choice((("if-match", "*"), ("if-none-match", "v1"), ("if-match", "v1")))
+            condition = self._random.choice(
+                (("if-match", "*"), ("if-none-match", "v1"), ("if-match", "v1"))
+            )
         elif self._chance(0.15) and KV + "get" in abilities and len(call.rows) == 1:
             most = self._random.choice((1, 10, 40))
         if self._chance(0.75) and KV + "list" in abilities:
-            limit = self._random.choice((1, 1, 2, 2, 3, 1000, 1001, 0) if self._chance(0.3) else (1, 2, 3))
-        return Call(call.label, call.signer, call.rows, call.proofs, call.ends, call.body, condition, limit, None, most)
+            limit = self._random.choice(
+                (1, 1, 2, 2, 3, 1000, 1001, 0) if self._chance(0.3) else (1, 2, 3)
+            )
+        return Call(
+            call.label,
+            call.signer,
+            call.rows,
+            call.proofs,
+            call.ends,
+            call.body,
+            condition,
+            limit,
+            None,
+            most,
+        )
 
     def _tag(self, call: Call) -> str:
         row = call.rows[0]
@@ -282,7 +357,8 @@ class Generator:
             fits = [
                 one
                 for one, grant in model.grants.items()
-                if grant["audience"] == signer and any(held.ability == row.ability for held in grant["rows"])
+                if grant["audience"] == signer
+                and any(held.ability == row.ability for held in grant["rows"])
             ]
             proofs = (self._random.choice(fits),) if fits else ()
         assert limit is None or isinstance(limit, int)

@@ -52,7 +52,14 @@ class People:
         return granted
 
     def _sign_in(
-        self, signer: str, *, uri: str, label: int, recap: Recap | None, begins: int | None, ends: int | None
+        self,
+        signer: str,
+        *,
+        uri: str,
+        label: int,
+        recap: Recap | None,
+        begins: int | None,
+        ends: int | None,
     ) -> str:
         wallet = self._wallets[signer]
         message = SiweMessage(
@@ -69,7 +76,9 @@ class People:
 
     def _recap(self, rows: Rows, parents: tuple[int, ...]) -> Recap:
         granted = self._granted(rows)
-        att: Attenuations = {resource: {one: ({},) for one in held} for resource, held in granted.items()}
+        att: Attenuations = {
+            resource: {one: ({},) for one in held} for resource, held in granted.items()
+        }
         return Recap(att, tuple(_base58(self.cids[parent]) for parent in parents))
 
     def grant(self, step: Grant) -> Request:
@@ -78,7 +87,12 @@ class People:
             recap = self._recap(step.rows, step.parents)
             audience = self.names[step.audience]
             token = self._sign_in(
-                step.signer, uri=audience, label=step.label, recap=recap, begins=step.begins, ends=step.ends
+                step.signer,
+                uri=audience,
+                label=step.label,
+                recap=recap,
+                begins=step.begins,
+                ends=step.ends,
             )
         else:
             token = self._grant_by_key(step)
@@ -94,12 +108,16 @@ class People:
             nnc=f"n{step.label}",
             fct=[_TERMINAL] if step.terminal else None,
             prf=[self.cids[parent] for parent in step.parents],
-            att={place: {one: [{}] for one in held} for place, held in self._granted(step.rows).items()},
+            att={
+                place: {one: [{}] for one in held}
+                for place, held in self._granted(step.rows).items()
+            },
         )
         return encode_ucan(payload, self._keys[step.signer])
 
     def call(self, step: Call, cursors: Mapping[int, str]) -> Request:
-        """Return the use of an invocation; by a wallet it is a CACAO, which no invocation can be."""
+        """Return the use of an invocation; by a wallet it is a CACAO, which no invocation can
+        be."""
         headers = [("authorization", self._invocation(step)), ("content-type", type_of(step.body))]
         if step.condition is not None:
             headers.append((step.condition[0], tag_of(step.condition[1])))
@@ -115,7 +133,9 @@ class People:
         if step.signer in self._wallets:
             recap = self._recap(step.rows, step.proofs)
             uri = self.names[step.signer]
-            return self._sign_in(step.signer, uri=uri, label=step.label, recap=recap, begins=None, ends=step.ends)
+            return self._sign_in(
+                step.signer, uri=uri, label=step.label, recap=recap, begins=None, ends=step.ends
+            )
         return key_token(
             self._keys[step.signer],
             audience=self.names[step.signer],  # T8
@@ -130,7 +150,12 @@ class People:
         target = self.cids[step.target]
         if step.signer in self._wallets:  # V3
             token = self._sign_in(
-                step.signer, uri=f"ucan:{target}", label=step.label, recap=None, begins=None, ends=step.ends
+                step.signer,
+                uri=f"ucan:{target}",
+                label=step.label,
+                recap=None,
+                begins=None,
+                ends=step.ends,
             )
         else:
             token = key_token(  # V2

@@ -1,8 +1,9 @@
 """The rules of delegation and of values once more, as plainly as possible: dictionaries and loops.
 
-Written from spec/capabilities.md and spec/wire.md alone; nothing of the product is imported. The model holds the grants
-with their parents, paths, abilities, windows and marks, and the values by space and path, and says for each step which
-answer it expects. Left out, for no trace gets that far: the bounds on sizes and numbers, caveats, and other spellings.
+Written from spec/capabilities.md and spec/wire.md alone; nothing of the product is imported. The
+model holds the grants with their parents, paths, abilities, windows and marks, and the values by
+space and path, and says for each step which answer it expects. Left out, for no trace gets that
+far: the bounds on sizes and numbers, caveats, and other spellings.
 """
 
 import base64
@@ -18,7 +19,12 @@ from model.steps import HOST, KV, OWNERS, REVOKE, WALLETS, Call, Grant, Revoke, 
 LIFETIME_S: Final = 300
 _NO_PARENT: Final = "Cannot find parent delegation"
 _OUTSIDE: Final = "Delegation expired or not yet valid"
-_VERBS: Final = {KV + "get": "get", KV + "metadata": "metadata", KV + "put": "put", KV + "list": "list"} | {
+_VERBS: Final = {
+    KV + "get": "get",
+    KV + "metadata": "metadata",
+    KV + "put": "put",
+    KV + "list": "list",
+} | {
     KV + "del": "delete",
     KV + "delete": "delete",
 }
@@ -26,7 +32,8 @@ _VERBS: Final = {KV + "get": "get", KV + "metadata": "metadata", KV + "put": "pu
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An answer. `body`: None where only the status is fixed (H2); `headers`: None for one that may not be there.
+    """An answer. `body`: None where only the status is fixed (H2); `headers`: None for one that may
+    not be there.
 
     `has_cursor`: whether a cursor comes with it, whose text the node chooses.
     """
@@ -38,7 +45,8 @@ class Expected:
 
 
 class Refusal(Exception):
-    """Ends a step with an error of this status and one of these texts; without any the text is not fixed (H2)."""
+    """Ends a step with an error of this status and one of these texts; without any the text is not
+    fixed (H2)."""
 
     def __init__(self, status: int, *texts: str) -> None:
         super().__init__(status, *texts)
@@ -79,7 +87,11 @@ def plain(ability: str) -> str:
 def covers(held: Row, asked: Row) -> bool:
     """Tell whether one capability supports another one (X1, A5)."""
     same_place = (held.space, held.service) == (asked.space, asked.service)
-    return same_place and contains(held.path, asked.path) and plain(held.ability) == plain(asked.ability)
+    return (
+        same_place
+        and contains(held.path, asked.path)
+        and plain(held.ability) == plain(asked.ability)
+    )
 
 
 class Model:
@@ -97,7 +109,7 @@ class Model:
         self.used: set[int] = set()
         self.cursors: dict[int, tuple[object, ...]] = {}
 
-    # --- questions -------------------------------------------------------------------------------------------------
+    # --- questions --------------------------------------------------------------------------------
 
     def text_of(self, row: Row) -> str:
         """Return the resource of a capability as it is written."""
@@ -121,14 +133,19 @@ class Model:
     def is_inside(self, grant: Mapping[str, Any]) -> bool:
         """Tell whether a grant is inside its own window (C8, T4)."""
         begins, ends = grant["begins"], grant["ends"]
-        if begins is not None and (self.now <= begins if grant["signer"] in WALLETS else self.now < begins):
+        if begins is not None and (
+            self.now <= begins if grant["signer"] in WALLETS else self.now < begins
+        ):
             return False
         return ends is None or self.now <= ends
 
     def is_live(self, label: int) -> bool:
-        """Tell whether a grant supports a call now: neither it nor one above is revoked or at its end (I32, I33)."""
+        """Tell whether a grant supports a call now: neither it nor one above is revoked or at its
+        end (I32, I33)."""
         line = [self.grants[one] for one in {label} | self.ancestors(label)]
-        return not any(g["revoked"] or (g["ends"] is not None and self.now >= g["ends"]) for g in line)
+        return not any(
+            g["revoked"] or (g["ends"] is not None and self.now >= g["ends"]) for g in line
+        )
 
     def _revoked_above(self, label: int) -> list[int]:
         return sorted(one for one in self.ancestors(label) if self.grants[one]["revoked"])
@@ -140,7 +157,7 @@ class Model:
         if any(label not in self.grants for label in labels) or len(set(labels)) < len(labels):
             raise Refusal(401, _NO_PARENT)  # D22, I30, I31
 
-    # --- delegations -----------------------------------------------------------------------------------------------
+    # --- delegations ------------------------------------------------------------------------------
 
     def delegate(self, step: Grant, cid: str) -> Expected:
         """Register a grant, for the first time or again."""
@@ -198,7 +215,9 @@ class Model:
                 raise Refusal(401, f"delegation-parent-revoked: {parent['cid']}")
             if above := self._revoked_above(label):
                 found = "delegation-ancestor-revoked: ancestor={} parent={}".format
-                raise Refusal(401, *(found(self.grants[one]["cid"], parent["cid"]) for one in above))
+                raise Refusal(
+                    401, *(found(self.grants[one]["cid"], parent["cid"]) for one in above)
+                )
         if not dependent:
             return  # D20
         if any(parent["terminal"] for parent in parents):
@@ -213,16 +232,19 @@ class Model:
             return parent["ends"] is not None and (step.ends is None or step.ends > parent["ends"])
 
         def precedes(parent: Mapping[str, Any]) -> bool:
-            return parent["begins"] is not None and (step.begins is None or step.begins < parent["begins"])
+            return parent["begins"] is not None and (
+                step.begins is None or step.begins < parent["begins"]
+            )
 
-        left = [parent for parent in parents if not outlives(parent) and not precedes(parent)]  # D25
+        # D25
+        left = [parent for parent in parents if not outlives(parent) and not precedes(parent)]
         if left:
             return left
         if any(outlives(parent) for parent in parents):
             raise Refusal(401, "Child delegation expiry exceeds parent expiry")
         raise Refusal(401, "Child delegation not_before precedes parent not_before")
 
-    # --- revocations -----------------------------------------------------------------------------------------------
+    # --- revocations ------------------------------------------------------------------------------
 
     def revoke(self, step: Revoke, target_cid: str) -> Expected:
         """Revoke a grant (5.5)."""
@@ -253,12 +275,13 @@ class Model:
             and OWNERS[row.space] == proof["signer"]
             for row in proof["rows"]
         )
-        # The window of a proof ends here as that of a call's chain does (I33): a little earlier than T4 says.
+        # The window of a proof ends here as that of a call's chain does (I33): a little earlier
+        # than T4 says.
         if proof["audience"] != step.signer or not self.is_live(label) or not holds:
             return None
         return str(proof["signer"])
 
-    # --- calls -----------------------------------------------------------------------------------------------------
+    # --- calls ------------------------------------------------------------------------------------
 
     def call(self, step: Call) -> Expected:
         """Use an invocation, for the first time or again."""
@@ -277,14 +300,18 @@ class Model:
         return self._run(step, work)
 
     def _plan(self, step: Call) -> list[tuple[str, Row]]:
-        rows = [row for row in self.in_order(step.rows) if row.service == "kv" and row.path is not None]
+        rows = [
+            row for row in self.in_order(step.rows) if row.service == "kv" and row.path is not None
+        ]
         work = [(_VERBS[row.ability], row) for row in rows if row.ability in _VERBS]
         verbs = [verb for verb, _ in work]
         self._judge_options(step, verbs)
         if verbs.count("put") > 1:
             raise Refusal(400, "KV batch put requires multipart/form-data")
         if len(work) > 1 and set(verbs) not in ({"get"}, {"metadata"}, {"delete"}):
-            raise Refusal(400, "Multiple invocation outcomes require a homogeneous KV get or metadata batch")
+            raise Refusal(
+                400, "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
+            )
         if verbs == ["list"] and step.cursor is not None:
             bound = (step.signer, rows[0].space, rows[0].path, step.limit)
             if step.limit is None or self.cursors[step.cursor][:-1] != bound:
@@ -320,7 +347,9 @@ class Model:
         held = [row for grant in cited for row in grant["rows"]]
         missing += [row for row in dependent if not any(covers(one, row) for one in held)]  # I34
         if missing:
-            raise Refusal(401, f"Unauthorized Action: {self.text_of(missing[0])} / {missing[0].ability}")
+            raise Refusal(
+                401, f"Unauthorized Action: {self.text_of(missing[0])} / {missing[0].ability}"
+            )
 
     def _require_hosted(self, step: Call, work: list[tuple[str, Row]]) -> None:
         unhosted = {row.space for row in step.rows} - self.hosted
@@ -356,28 +385,48 @@ class Model:
         if step.condition is None:
             return
         header, value = step.condition
-        holds = found is None if header == "if-none-match" else found is not None and etag_of(found) == tag_of(value)
+        holds = (
+            found is None
+            if header == "if-none-match"
+            else found is not None and etag_of(found) == tag_of(value)
+        )
         if not holds:
             raise Refusal(412, "KV precondition failed")  # 4.4.5
 
     def _read(self, step: Call, found: int | None, *, with_body: bool) -> Expected:
         if found is None:
             raise Refusal(404)
-        if with_body and step.condition is not None and tag_of(step.condition[1]) in ("*", etag_of(found)):
+        if (
+            with_body
+            and step.condition is not None
+            and tag_of(step.condition[1]) in ("*", etag_of(found))
+        ):
             return Expected(304, b"")
         size = len(body_of(found))
         if with_body and step.most_bytes is not None and size > step.most_bytes:
-            text = f"KV response is {size} bytes, exceeding the requested limit of {step.most_bytes} bytes"
+            text = (
+                f"KV response is {size} bytes, exceeding the requested limit of {step.most_bytes}"
+                " bytes"
+            )
             raise Refusal(413, text)
         headers = {"etag": etag_of(found), "content-type": type_of(found)}
         return Expected(200, body_of(found) if with_body else b"", headers)
 
     def _list(self, step: Call, row: Row) -> Expected:
         prefix = row.path or ""
-        keys = [key for key, value in self.values[row.space].items() if value is not None and key.startswith(prefix)]
+        keys = [
+            key
+            for key, value in self.values[row.space].items()
+            if value is not None and key.startswith(prefix)
+        ]
         keys = sorted(keys, key=str.encode)  # Q32
         if OWNERS[row.space] != step.signer:  # Q15
-            held = [one for label in step.proofs for one in self.grants[label]["rows"] if covers(one, row)]
+            held = [
+                one
+                for label in step.proofs
+                for one in self.grants[label]["rows"]
+                if covers(one, row)
+            ]
             keys = [key for key in keys if any(contains(one.path, key) for one in held)]
         if step.cursor is not None:
             last = self.cursors[step.cursor][-1]

@@ -1,8 +1,9 @@
-"""What a trace is made of: steps that name people, spaces and earlier steps by short words, so that any part replays.
+"""What a trace is made of: steps that name people, spaces and earlier steps by short words, so that
+any part replays.
 
-People are `W0` and `W1` (wallets) and `K0` to `K3` (keys); spaces are `A` of `W0`, `B` of `W1` and `C` of `K0`. A step
-is named by its label; one that refers to a label which a shortened trace lacks is left out. Times are seconds since
-the trace began.
+People are `W0` and `W1` (wallets) and `K0` to `K3` (keys); spaces are `A` of `W0`, `B` of `W1` and
+`C` of `K0`. A step is named by its label; one that refers to a label which a shortened trace lacks
+is left out. Times are seconds since the trace began.
 """
 
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ class Grant:
 class Call:
     """Sign an invocation and use it.
 
-    `condition`: a header and its value, where `v7` stands for the entity tag of body 7; `body`: number of the value
-    that a put stores; `ends`: counted from the whole second of signing; `cursor`: the step whose answer gave it;
-    `most_bytes`: the largest answer that is wanted.
+    `condition`: a header and its value, where `v7` stands for the entity tag of body 7; `body`:
+    number of the value that a put stores; `ends`: counted from the whole second of signing;
+    `cursor`: the step whose answer gave it; `most_bytes`: the largest answer that is wanted.
     """
 
     label: int
@@ -127,7 +128,8 @@ def reported(step: Step) -> str:
             continue
         if name == "rows":
             value = " ".join(
-                f"{r.space}/{r.service}{'' if r.path is None else '/' + r.path}:{r.ability}" for r in value
+                f"{r.space}/{r.service}{'' if r.path is None else '/' + r.path}:{r.ability}"
+                for r in value
             )
         words.append(f"{name}={value}")
     return " ".join(words)

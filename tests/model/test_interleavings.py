@@ -1,4 +1,5 @@
-"""A node and a small model of the rules answer alike, whatever several people do in whatever order."""
+"""A node and a small model of the rules answer alike, whatever several people do in whatever
+order."""
 
 import json
 import os
@@ -27,11 +28,16 @@ _MEMORY_FOLDER = Path("/dev/shm")
 
 @asynccontextmanager
 async def comparison(seed: str) -> AsyncIterator[Comparison]:
-    """A node of its own with the settings of the default, but for the bound on refused tokens: there are many."""
+    """A node of its own with the settings of the default, but for the bound on refused tokens:
+    there are many."""
     clock = FixedClock()
-    with tempfile.TemporaryDirectory(dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(
+        dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None
+    ) as folder:
         config = Config(
-            http=Http(port=0, drain_s=0), store=store_at(folder), limits=Limits(unauthenticated_per_minute=0)
+            http=Http(port=0, drain_s=0),
+            store=store_at(folder),
+            limits=Limits(unauthenticated_per_minute=0),
         )
         async with (
             embedded_node(config, clock=clock) as node,
@@ -43,7 +49,8 @@ async def comparison(seed: str) -> AsyncIterator[Comparison]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", ["first", "second", "third", "fresh"])
 async def test_a_node_and_the_model_answer_alike(seed: str) -> None:
-    """Whatever is delegated, revoked, put, read, deleted and listed in whatever order, each answer is by the rules."""
+    """Whatever is delegated, revoked, put, read, deleted and listed in whatever order, each answer
+    is by the rules."""
     if seed == "fresh":
         seed = os.environ.get(_SEED_VARIABLE) or secrets.token_hex(4)
     print(f"seed: {seed} ({_SEED_VARIABLE}={seed} repeats it as the fresh one)")

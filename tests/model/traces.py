@@ -1,4 +1,5 @@
-"""Runs traces against a node and the model side by side, and shortens one that makes them differ."""
+"""Runs traces against a node and the model side by side, and shortens one that makes them
+differ."""
 
 import json
 import re
@@ -28,13 +29,18 @@ class Divergence:
 
     def __str__(self) -> str:
         lines = [reported(step) for step in self.steps]
-        headers = {name: value for name, value in self.answer.headers if name in ("etag", "x-tinycloud-truncated")}
+        headers = {
+            name: value
+            for name, value in self.answer.headers
+            if name in ("etag", "x-tinycloud-truncated")
+        }
         said = f"{self.answer.status} {self.answer.body!r} {headers}"
         return "\n".join([*lines, f"expected: {self.expected!r}", f"answered: {said}"])
 
 
 class Counts:
-    """How often each answer was right: in all by status, by what was asked, and by how deep its chain was."""
+    """How often each answer was right: in all by status, by what was asked, and by how deep its
+    chain was."""
 
     def __init__(self) -> None:
         self.by_status: Counter[int] = Counter()
@@ -45,17 +51,26 @@ class Counts:
         self.by_status[status] += 1
         what = type(step).__name__.lower()
         if isinstance(step, Call) and len(step.rows) == 1:
-            what = f"call {step.rows[0].ability.removeprefix(KV)}{'' if step.cursor is None else ' page'}"
+            what = (
+                "call"
+                f" {step.rows[0].ability.removeprefix(KV)}{'' if step.cursor is None else ' page'}"
+            )
         self.by_answer[f"{what} {status} {re.split('[:=]', text)[0]}".strip()] += 1
         cited = signed.parents if isinstance(signed, Grant) else signed.proofs
-        depth = max((trace.model.depth(one) for one in cited if one in trace.model.grants), default=0)
-        self.by_answer[f"{type(step).__name__.lower()} {status // 100}xx on a chain of {depth}"] += 1
+        depth = max(
+            (trace.model.depth(one) for one in cited if one in trace.model.grants), default=0
+        )
+        self.by_answer[
+            f"{type(step).__name__.lower()} {status // 100}xx on a chain of {depth}"
+        ] += 1
 
 
 class Trace:
     """One trace under way: its people, its model, and what the node handed out."""
 
-    def __init__(self, connection: RawConnection, clock: FixedClock, salt: str, counts: Counts) -> None:
+    def __init__(
+        self, connection: RawConnection, clock: FixedClock, salt: str, counts: Counts
+    ) -> None:
         clock.time = float(int(clock.time) + 1)
         self._connection, self._clock, self._counts = connection, clock, counts
         self._start = clock.time
@@ -68,7 +83,9 @@ class Trace:
     async def take(self, step: Step) -> Divergence | None:
         """Take one step; one whose references are missing is left out."""
         known = self._signed.keys()
-        if not known >= set(references(step)) or (isinstance(step, Call) and not self._has_cursor(step)):
+        if not known >= set(references(step)) or (
+            isinstance(step, Call) and not self._has_cursor(step)
+        ):
             return None
         self._steps.append(step)
         if isinstance(step, Wait):
@@ -81,10 +98,14 @@ class Trace:
 
     def _dated(self, step: Signed) -> Signed:
         """Count the end of what is used at once from the trace's beginning, as everything else."""
-        return step if isinstance(step, Grant) else replace(step, ends=int(self.model.now) + step.ends)
+        return (
+            step if isinstance(step, Grant) else replace(step, ends=int(self.model.now) + step.ends)
+        )
 
     def _has_cursor(self, step: Call) -> bool:
-        return step.cursor is None or (step.cursor in self._cursors and step.cursor in self.model.cursors)
+        return step.cursor is None or (
+            step.cursor in self._cursors and step.cursor in self.model.cursors
+        )
 
     async def _compare(self, step: Step, signed: Signed) -> Divergence | None:
         answer, expect = await self._send(signed)

@@ -27,16 +27,24 @@ class Caller:
         self.session = session
 
     async def send(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
     ) -> Reply:
         url = self.node.url + path
         skip = () if body is None or (headers and "Content-Type" in headers) else ("Content-Type",)
-        async with self.session.request(method, url, headers=headers, data=body, skip_auto_headers=skip) as answer:
+        async with self.session.request(
+            method, url, headers=headers, data=body, skip_auto_headers=skip
+        ) as answer:
             lowered = {name.lower(): value for name, value in answer.headers.items()}
             return Reply(answer.status, lowered, await answer.read())
 
     async def raw(self, request: bytes) -> bytes:
-        """Send bytes on a connection of their own and return all that comes back until it closes."""
+        """Send bytes on a connection of their own and return all that comes back until it
+        closes."""
         port = urlsplit(self.node.url).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -52,7 +60,9 @@ def config_for(folder: Path, **http: object) -> Config:
 
 
 @pytest.fixture
-async def caller(tmp_path: Path, clock: FixedClock, entropy: CountingEntropy) -> AsyncIterator[Caller]:
+async def caller(
+    tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
+) -> AsyncIterator[Caller]:
     """A node with default settings."""
     async with (
         embedded_node(config_for(tmp_path), clock=clock, entropy=entropy) as node,
@@ -65,8 +75,13 @@ async def caller(tmp_path: Path, clock: FixedClock, entropy: CountingEntropy) ->
 def call_with(tmp_path: Path) -> Callable[..., Awaitable[Reply]]:
     """One request to a node with other HTTP settings."""
 
-    async def call(method: str, path: str, *, headers: dict[str, str] | None = None, **http: object) -> Reply:
-        async with embedded_node(config_for(tmp_path, **http)) as node, aiohttp.ClientSession() as session:
+    async def call(
+        method: str, path: str, *, headers: dict[str, str] | None = None, **http: object
+    ) -> Reply:
+        async with (
+            embedded_node(config_for(tmp_path, **http)) as node,
+            aiohttp.ClientSession() as session,
+        ):
             return await Caller(node, session).send(method, path, headers=headers)
 
     return call

@@ -63,7 +63,8 @@ async def nobody_is_left(cohort: Cohort) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrived", "answered", "waits"), [(0, 0, False), (1, 0, False), (2, 0, True), (3, 1, True), (3, 2, False)]
+    ("arrived", "answered", "waits"),
+    [(0, 0, False), (1, 0, False), (2, 0, True), (3, 1, True), (3, 2, False)],
 )
 def test_only_who_is_not_alone_waits(arrived: int, answered: int, waits: bool) -> None:
     """A turn takes time where somebody else is due, and none otherwise."""
@@ -85,7 +86,9 @@ async def test_requests_that_came_together_go_together() -> None:
 
     async with listening(handler, cohort) as address:
         with ExitStack() as opened:
-            clients = [opened.enter_context(socket.create_connection(address)) for _ in range(CLIENTS)]
+            clients = [
+                opened.enter_context(socket.create_connection(address)) for _ in range(CLIENTS)
+            ]
             for client in clients:
                 client.setblocking(False)
             loop = asyncio.get_running_loop()
@@ -127,7 +130,8 @@ async def test_pipelined_requests_are_each_answered() -> None:
 
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_who_goes_away_is_not_waited_for(requests: int) -> None:
-    """A connection that ends takes its requests along, whether they are answered, waiting or half sent."""
+    """A connection that ends takes its requests along, whether they are answered, waiting or half
+    sent."""
     cohort, is_asked, may_answer = Cohort(), asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -19,7 +19,8 @@ def judged(number: int) -> QuoteVerdict:
 
 
 def test_another_span_knows_nothing() -> None:
-    """With each span everything is forgotten, and what a release of an earlier one notes late is not believed."""
+    """With each span everything is forgotten, and what a release of an earlier one notes late is
+    not believed."""
     kept = DocumentCache()
     kept.enter(7)
     kept.note(7, policies=["one"], judged=judged(1))

@@ -1,7 +1,8 @@
-"""Any bytes in settings, on a connection, in headers and bodies: an answer or an error of ours, no fault in the log.
+"""Any bytes in settings, on a connection, in headers and bodies: an answer or an error of ours, no
+fault in the log.
 
-The requests reach one embedded node on loopback. A fault of ours would be answered with 500 and leave a line of level
-error in the log; neither may happen, whatever is sent.
+The requests reach one embedded node on loopback. A fault of ours would be answered with 500 and
+leave a line of level error in the log; neither may happen, whatever is sent.
 """
 
 import asyncio
@@ -20,7 +21,14 @@ from urllib.parse import quote, urlsplit
 import pytest
 from described import described_fault
 from deviating_platform import SimulatedPlatform
-from fuzz_strategies import NUMBERS, changed_objects, damaged_bytes, damaged_text, json_values, large_texts
+from fuzz_strategies import (
+    NUMBERS,
+    changed_objects,
+    damaged_bytes,
+    damaged_text,
+    json_values,
+    large_texts,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import AT_ONCE_S
@@ -62,10 +70,11 @@ ADMIN_SECRET = "the operator's"
 _COUNT = itertools.count()
 
 
-# --- settings and files ---------------------------------------------------------------------------------------------
+# --- settings and files ---------------------------------------------------------------------------
 
 SETTINGS_FILE = (
-    b'[http]\nport = 8000\ntrusted_proxies = ["10.0.0.7"]\n[hosting]\nmode = "listed"\nlisted = ["did:key:z"]\n'
+    b'[http]\nport = 8000\ntrusted_proxies = ["10.0.0.7"]\n[hosting]\nmode = "listed"\nlisted ='
+    b' ["did:key:z"]\n'
 )
 toml_texts = (
     st.binary(max_size=100)
@@ -85,7 +94,9 @@ def test_fuzz_settings_files(tmp_path: Path, text: bytes, more: bytes) -> None:
         load_config(file=file, environment={})
 
 
-@pytest.mark.parametrize("text", [b"[" + b"a." * 2_000 + b"a]", b"a." * 2_000 + b"a = 1"], ids=["table", "key"])
+@pytest.mark.parametrize(
+    "text", [b"[" + b"a." * 2_000 + b"a]", b"a." * 2_000 + b"a = 1"], ids=["table", "key"]
+)
 def test_fuzz_deep_settings(tmp_path: Path, text: bytes) -> None:
     """A settings file of deep tables refuses the start."""
     test_fuzz_settings_files.hypothesis.inner_test(tmp_path, text, b"")  # type: ignore[attr-defined]  # hypothesis adds it
@@ -94,18 +105,24 @@ def test_fuzz_deep_settings(tmp_path: Path, text: bytes) -> None:
 @fuzzed()
 @given(
     st.dictionaries(
-        st.sampled_from([path.upper().replace(".", "__") for path in setting_types()]) | st.text(max_size=8),
-        st.text(max_size=12) | NUMBERS.map(str) | st.sampled_from(["listed", "10.0.0.7", "[]", "true", "did:key:z,"]),
+        st.sampled_from([path.upper().replace(".", "__") for path in setting_types()])
+        | st.text(max_size=8),
+        st.text(max_size=12)
+        | NUMBERS.map(str)
+        | st.sampled_from(["listed", "10.0.0.7", "[]", "true", "did:key:z,"]),
         max_size=3,
     ),
     st.dictionaries(
-        st.sampled_from([*setting_types()]) | st.text(max_size=8), st.none() | st.text() | st.integers() | st.booleans()
+        st.sampled_from([*setting_types()]) | st.text(max_size=8),
+        st.none() | st.text() | st.integers() | st.booleans(),
     ),
 )
 def test_fuzz_environment_and_flags(variables: dict[str, str], flags: dict[str, Any]) -> None:
     """Variables and flags of any text are settings or refuse the start."""
     with suppress(NodeError):
-        load_config(environment={f"SEALSPACE_{name}": text for name, text in variables.items()}, flags=flags)
+        load_config(
+            environment={f"SEALSPACE_{name}": text for name, text in variables.items()}, flags=flags
+        )
 
 
 @fuzzed()
@@ -113,7 +130,9 @@ def test_fuzz_environment_and_flags(variables: dict[str, str], flags: dict[str, 
     st.binary(max_size=80)
     | large_texts.map(str.encode)
     | damaged_bytes(MACHINE.root_der, MACHINE.root_pem.encode())
-    | json_values(members=["measurements", "paths", "receiver"]).map(lambda value: json.dumps(value).encode())
+    | json_values(members=["measurements", "paths", "receiver"]).map(
+        lambda value: json.dumps(value).encode()
+    )
 )
 def test_fuzz_operators_files(tmp_path: Path, data: bytes) -> None:
     """A trust root, a node policy and a root secret of any bytes are taken or refused."""
@@ -131,7 +150,7 @@ def test_fuzz_operators_files(tmp_path: Path, data: bytes) -> None:
             read()
 
 
-# --- option headers and cursors -------------------------------------------------------------------------------------
+# --- option headers and cursors -------------------------------------------------------------------
 
 OPTION_NAMES = (
     "if-match",
@@ -151,7 +170,9 @@ options = st.dictionaries(st.sampled_from(OPTION_NAMES), option_values)
 
 @fuzzed()
 @given(options, st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.booleans())
-def test_fuzz_options(headers: dict[str, str], reads: int, puts: int, deletes: int, is_form: bool) -> None:
+def test_fuzz_options(
+    headers: dict[str, str], reads: int, puts: int, deletes: int, is_form: bool
+) -> None:
     """Option headers of any text are options or refused."""
     with suppress(Refusal):
         parse_options(headers, reads=reads, puts=puts, deletes=deletes, is_form=is_form)
@@ -159,11 +180,14 @@ def test_fuzz_options(headers: dict[str, str], reads: int, puts: int, deletes: i
 
 @fuzzed()
 @given(
-    st.text() | st.from_regex(r"bytes=[0-9]{0,30}-[0-9]{0,30}(, ?-?[0-9]*)?") | damaged_text("bytes=0-9"),
+    st.text()
+    | st.from_regex(r"bytes=[0-9]{0,30}-[0-9]{0,30}(, ?-?[0-9]*)?")
+    | damaged_text("bytes=0-9"),
     st.integers(0, 2**40),
 )
 def test_fuzz_ranges(header: str, size_bytes: int) -> None:
-    """A Range header of any text asks for bytes of the value, for all of them, or for none there are."""
+    """A Range header of any text asks for bytes of the value, for all of them, or for none there
+    are."""
     matches_weakly(header, '"blake3-00"')
     asked = parse_range(header, size_bytes=size_bytes)
     assert not asked or 0 <= asked.start < asked.stop <= size_bytes
@@ -192,8 +216,8 @@ def test_fuzz_queries(body: bytes) -> None:
 
 
 MULTIPART = (
-    b'--x\r\ncontent-disposition: form-data; name="a%2Fb"; filename="f"\r\nx-tinycloud-meta-a: 1\r\n\r\none\r\n'
-    b"--x\r\nContent-Disposition: form-data; name=c\r\n\r\n\r\n--x--\r\n"
+    b'--x\r\ncontent-disposition: form-data; name="a%2Fb"; filename="f"\r\nx-tinycloud-meta-a:'
+    b" 1\r\n\r\none\r\n--x\r\nContent-Disposition: form-data; name=c\r\n\r\n\r\n--x--\r\n"
 )
 
 
@@ -201,10 +225,13 @@ MULTIPART = (
 @given(
     damaged_bytes(MULTIPART) | st.binary(max_size=60) | large_texts.map(str.encode),
     st.lists(st.integers(1, 40), max_size=8),
-    st.just("multipart/form-data; boundary=x") | damaged_text("multipart/form-data; boundary=x") | st.text(max_size=30),
+    st.just("multipart/form-data; boundary=x")
+    | damaged_text("multipart/form-data; boundary=x")
+    | st.text(max_size=30),
 )
 def test_fuzz_multipart(body: bytes, cuts: list[int], content_type: str) -> None:
-    """A multipart body of any bytes, in any pieces, under any content type, has parts or is refused."""
+    """A multipart body of any bytes, in any pieces, under any content type, has parts or is
+    refused."""
 
     async def pieces() -> AsyncIterator[bytes]:
         rest = body
@@ -236,7 +263,7 @@ def test_fuzz_cursors(text: str) -> None:
         assert parse_cursor(KEYRING, text, ORIGIN) == "photos/\udce4"
 
 
-# --- a node on loopback ---------------------------------------------------------------------------------------------
+# --- a node on loopback ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -248,7 +275,8 @@ class Running:
     log: io.StringIO
 
     def send(self, request: bytes, *, hang_up: bool = False) -> int:
-        """Send bytes on a connection of their own; return the status of the first answer, 0 without one."""
+        """Send bytes on a connection of their own; return the status of the first answer, 0 without
+        one."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=AT_ONCE_S) as line:
             with suppress(ConnectionError):
                 line.sendall(request)
@@ -269,31 +297,47 @@ class Running:
     @staticmethod
     def _check_described(request: bytes, status: int, answer: bytes) -> None:
         """Check that the first answer to a whole request is one that the description has."""
-        line = request.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ")  # RFC 9112 2.2: empty lines are skipped
+        # RFC 9112 2.2: empty lines are skipped
+        line = request.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ")
         if status in (0, 100) or len(line) != 3 or b"content-length: " not in answer.lower():
             return
         head, _, rest = answer.partition(b"\r\n\r\n")
-        headers = {name.lower(): text for name, _, text in (one.partition(": ") for one in head.decode().split("\r\n"))}
+        headers = {
+            name.lower(): text
+            for name, _, text in (one.partition(": ") for one in head.decode().split("\r\n"))
+        }
         body = rest[: int(headers["content-length"])]
         method, target = line[0].decode("latin-1"), line[1].decode("latin-1")
         assert described_fault(method, target, status, headers, body) == ""
 
     def ask(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b"") -> int:
         """Send a request with any header texts, as far as they can stand in a header."""
-        lines = [f"{method} {path} HTTP/1.1", "host: node", "connection: close", f"content-length: {len(body)}"]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            "host: node",
+            "connection: close",
+            f"content-length: {len(body)}",
+        ]
         lines += [f"{name}: {_one_line(text)}" for name, text in headers]
         return self.send("\r\n".join([*lines, "", ""]).encode("utf-8", "replace") + body)
 
     def ask_json(self, method: str, path: str, signed: str, value: Any) -> int:
         """Send a JSON body with a token."""
-        return self.ask(method, path, [("authorization", signed), JSON_TYPE], json.dumps(value).encode())
+        return self.ask(
+            method, path, [("authorization", signed), JSON_TYPE], json.dumps(value).encode()
+        )
 
     def challenge(self) -> str:
         """Return a nonce that this node made for the owner."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=AT_ONCE_S) as line:
             body = json.dumps({"did": OWNER.did}).encode()
-            head = "POST /attestation/challenge HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\n"
-            line.sendall(f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+            head = (
+                "POST /attestation/challenge HTTP/1.1\r\nhost: node\r\ncontent-type:"
+                " application/json\r\n"
+            )
+            line.sendall(
+                f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+            )
             answer = b""
             while part := line.recv(1 << 16):
                 answer += part
@@ -306,7 +350,8 @@ def _one_line(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A node that takes 127.0.0.1 for a proxy and hosts the owner's space, for all tests of this file."""
+    """A node that takes 127.0.0.1 for a proxy and hosts the owner's space, for all tests of this
+    file."""
     folder = tmp_path_factory.mktemp("node")
     (folder / "root.pem").write_text(MACHINE.root_pem)
     log = io.StringIO()
@@ -325,8 +370,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         configure_logs("info")
 
 
-def token(att: Any, *, audience: str | None = None, facts: list[Any] | None = None, **changes: Any) -> str:
-    """Return a fresh token that the owner signed: its space and network are its own, so that no proof is needed."""
+def token(
+    att: Any, *, audience: str | None = None, facts: list[Any] | None = None, **changes: Any
+) -> str:
+    """Return a fresh token that the owner signed: its space and network are its own, so that no
+    proof is needed."""
     claims: dict[str, Any] = {
         "iss": OWNER.did_url,
         "aud": audience or OWNER.did,
@@ -339,8 +387,13 @@ def token(att: Any, *, audience: str | None = None, facts: list[Any] | None = No
     return encode_ucan(UcanPayload(**claims | changes), OWNER)
 
 
-WHOLE = b"POST /invoke HTTP/1.1\r\nhost: node\r\ncontent-length: 3\r\nauthorization: x.y.z\r\n\r\nabc"
-CHUNKED = b"POST /invoke HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+WHOLE = (
+    b"POST /invoke HTTP/1.1\r\nhost: node\r\ncontent-length: 3\r\nauthorization: x.y.z\r\n\r\nabc"
+)
+CHUNKED = (
+    b"POST /invoke HTTP/1.1\r\nhost: node\r\ntransfer-encoding:"
+    b" chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+)
 UPGRADE = b"GET /info HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
 
 
@@ -354,7 +407,12 @@ def test_fuzz_bytes_on_a_connection(running: Running, data: bytes) -> None:
 
 def test_fuzz_unknown_expectations(running: Running) -> None:
     """An `Expect` header of any bytes is answered 417, and nothing breaks."""
-    assert running.send(b"GET /info HTTP/1.1\r\nhost: node\r\nconnection: close\r\nexpect: \xff\r\n\r\n") == 417
+    assert (
+        running.send(
+            b"GET /info HTTP/1.1\r\nhost: node\r\nconnection: close\r\nexpect: \xff\r\n\r\n"
+        )
+        == 417
+    )
 
 
 HEADER_NAMES = (
@@ -376,14 +434,30 @@ header_texts = (
     | some_token.flatmap(damaged_text)
     | st.just(f"Bearer {ADMIN_SECRET}")
     | st.sampled_from(
-        ["application/json", "multipart/form-data; boundary=x", "gzip", "::1, 127.0.0.1", "text/html;q=9"]
+        [
+            "application/json",
+            "multipart/form-data; boundary=x",
+            "gzip",
+            "::1, 127.0.0.1",
+            "text/html;q=9",
+        ]
     )
 )
 headers = st.lists(st.tuples(st.sampled_from(HEADER_NAMES), header_texts), max_size=6)
 segments = (
     st.text(max_size=20).map(lambda text: quote(text, safe=""))
     | st.sampled_from(
-        [quote(NETWORK, safe=""), NETWORK, quote(SPACE, safe=""), SPACE, "%", "%ff", "..", "//", "a?ownerDid="]
+        [
+            quote(NETWORK, safe=""),
+            NETWORK,
+            quote(SPACE, safe=""),
+            SPACE,
+            "%",
+            "%ff",
+            "..",
+            "//",
+            "a?ownerDid=",
+        ]
     )
     | st.text("abc%/?#&=", max_size=12)
 )
@@ -400,22 +474,28 @@ bodies = (
 @fuzzed(1 / 40)
 @given(st.data())
 def test_fuzz_routes(running: Running, route: Any, data: st.DataObject) -> None:
-    """Whatever is in path, headers and body of a request to a route, it is answered and nothing breaks."""
+    """Whatever is in path, headers and body of a request to a route, it is answered and nothing
+    breaks."""
     path = route.path
     while "{" in path:
         before, _, rest = path.partition("{")
         path = before + data.draw(segments) + rest.partition("}")[2]
-    method = data.draw(st.sampled_from(["GET", "DELETE", "TRACE", "X"])) if route.method == "*" else route.method
+    method = (
+        data.draw(st.sampled_from(["GET", "DELETE", "TRACE", "X"]))
+        if route.method == "*"
+        else route.method
+    )
     typed = [("content-type", "application/json")] if data.draw(st.booleans()) else []
     target = "".join(character for character in path if character not in " \r\n\0") or "/"
     assert running.ask(method, target, typed + data.draw(headers), data.draw(bodies)) != 500
 
 
-# --- signed by somebody who may: past the signature, into the use cases ---------------------------------------------
+# --- signed by somebody who may: past the signature, into the use cases ---------------------------
 
 
 def _is_signable(value: Any) -> bool:
-    """Whether a value stands in JSON and has a canonical text: what does not, no client can sign for."""
+    """Whether a value stands in JSON and has a canonical text: what does not, no client can sign
+    for."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         canonical_hash(value)
@@ -437,7 +517,10 @@ RESOURCES = (
     "https://x.example/",
 )
 ABILITIES = (
-    *(f"tinycloud.kv/{name}" for name in ("get", "put", "del", "delete", "list", "metadata", "paint")),
+    *(
+        f"tinycloud.kv/{name}"
+        for name in ("get", "put", "del", "delete", "list", "metadata", "paint")
+    ),
     "tinycloud.sql/read",
     "tinycloud.space/host",
     "tinycloud.capabilities/read",
@@ -473,28 +556,39 @@ def test_fuzz_invocations(
 ) -> None:
     """Whatever its owner asks for, with whatever options and body, a signed call is answered."""
     signed = token(att, facts=facts)
-    assert running.ask("POST", "/invoke", [("authorization", signed), *given_options.items()], body) != 0
+    assert (
+        running.ask("POST", "/invoke", [("authorization", signed), *given_options.items()], body)
+        != 0
+    )
 
 
 @fuzzed()
 @given(
     plain_atts | atts,
     st.lists(fact_values, max_size=2),
-    st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.just(NOW + 60),
+    st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.just(NOW + 60),
     st.text(max_size=8),
 )
 def test_fuzz_delegations_and_revocations(
     running: Running, att: Any, facts: list[Any], end: float, audience: str
 ) -> None:
     """Whatever is granted or taken back, the route answers."""
-    for path, changes in (("/delegate", {"exp": end}), ("/delegate", {"aud": f"did:{audience}:x"}), ("/revoke", {})):
+    for path, changes in (
+        ("/delegate", {"exp": end}),
+        ("/delegate", {"aud": f"did:{audience}:x"}),
+        ("/revoke", {}),
+    ):
         signed = token(att, facts=facts, **changes)
         assert running.ask("POST", path, [("authorization", signed)]) != 0
 
 
 JSON_TYPE = ("content-type", "application/json")
 network_values = json_values(NETWORK, OWNER.did, "AA==", "signed").filter(_is_signable)
-created = changed_objects({"name": "default", "ownerDid": OWNER.did, "threshold": {"n": 1, "t": 1}}, network_values)
+created = changed_objects(
+    {"name": "default", "ownerDid": OWNER.did, "threshold": {"n": 1, "t": 1}}, network_values
+)
 
 
 @fuzzed(1 / 10)
@@ -509,7 +603,9 @@ def test_fuzz_creating_networks(running: Running, asked: dict[str, Any]) -> None
 
 @fuzzed(1 / 10)
 @given(st.binary(max_size=100), st.binary(min_size=32, max_size=32), st.data())
-def test_fuzz_decrypt_requests(running: Running, wrapped: bytes, receiver: bytes, data: st.DataObject) -> None:
+def test_fuzz_decrypt_requests(
+    running: Running, wrapped: bytes, receiver: bytes, data: st.DataObject
+) -> None:
     """A decrypt request of any shape, in a token that binds it, is answered on both routes."""
     whole = decrypt_body_json(
         NETWORK,
@@ -542,13 +638,19 @@ HANDED = {
     st.none() | damaged_bytes(QUOTE) | st.binary(max_size=100),
     st.none() | st.text(max_size=50) | st.binary(max_size=33).map(encode_url),
 )
-def test_fuzz_attestation(running: Running, asked: Any, handed: Any, quoted: bytes | None, nonce: str | None) -> None:
+def test_fuzz_attestation(
+    running: Running, asked: Any, handed: Any, quoted: bytes | None, nonce: str | None
+) -> None:
     """Challenges, and quotes of any shape in tokens that bind them, are answered."""
     assert running.ask_json("POST", "/attestation/challenge", "", asked) != 0
     if quoted is not None:
         handed = {**handed, "quote": b64encode(quoted).decode()}
     text = running.challenge() if nonce is None else nonce
-    fact = {"type": "sealspace.attestation.session/v1", "nonce": text, "bodyHash": canonical_hash(handed)}
+    fact = {
+        "type": "sealspace.attestation.session/v1",
+        "nonce": text,
+        "bodyHash": canonical_hash(handed),
+    }
     signed = token({NETWORK: {DECRYPT: [{}]}}, audience=running.node_did, facts=[fact])
     assert running.ask_json("POST", "/attestation/sessions", signed, handed) != 0
 
@@ -563,5 +665,7 @@ def test_fuzz_policies(running: Running, policy: Any) -> None:
         "networkId": NETWORK,
         "bodyHash": canonical_hash(policy),
     }
-    signed = token({NETWORK: {"sealspace.encryption/policy": [{}]}}, audience=running.node_did, facts=[fact])
+    signed = token(
+        {NETWORK: {"sealspace.encryption/policy": [{}]}}, audience=running.node_did, facts=[fact]
+    )
     assert running.ask_json("PUT", f"/encryption/networks/{NETWORK}/policy", signed, policy) != 0

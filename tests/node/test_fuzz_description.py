@@ -1,7 +1,8 @@
-"""Requests that the description of the routes generates, in tokens that bind them: every answer is one that it has.
+"""Requests that the description of the routes generates, in tokens that bind them: every answer is
+one that it has.
 
-The requests fit the description or miss it by a little; most are signed by somebody who may do what is asked, so that
-use cases are reached, not only the readers before them.
+The requests fit the description or miss it by a little; most are signed by somebody who may do what
+is asked, so that use cases are reached, not only the readers before them.
 """
 
 import itertools
@@ -23,7 +24,13 @@ from serving_node import node_in_a_thread
 from tests_support import CountingEntropy, FixedClock, fuzzed
 from wire_replay import token_id
 
-from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, READ_RECEIPTS, SET_POLICY
+from capabilities.abilities import (
+    DECRYPT,
+    NETWORK_CREATE,
+    NETWORK_REVOKE,
+    READ_RECEIPTS,
+    SET_POLICY,
+)
 from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
@@ -57,7 +64,9 @@ class Desk:
     ticket: str = ""
     wrapped_key: str = ""
 
-    def token(self, grants: Grants, *facts: Json, to_node: bool = True, signer: Ed25519Signer = OWNER) -> str:
+    def token(
+        self, grants: Grants, *facts: Json, to_node: bool = True, signer: Ed25519Signer = OWNER
+    ) -> str:
         """Return a token by the owner, to the node or to themselves."""
         return key_token(
             signer,
@@ -68,9 +77,13 @@ class Desk:
             facts=facts,
         )
 
-    def post(self, path: str, token: str, body: Json = None, data: bytes | None = None) -> requests.Response:
+    def post(
+        self, path: str, token: str, body: Json = None, data: bytes | None = None
+    ) -> requests.Response:
         """Send what prepares the tests."""
-        reply = self.session.post(self.url + path, headers={"Authorization": token}, json=body, data=data)
+        reply = self.session.post(
+            self.url + path, headers={"Authorization": token}, json=body, data=data
+        )
         assert reply.ok, reply.text
         return reply
 
@@ -98,25 +111,35 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         for network in (NETWORK, ENDED):
             body: Json = {"name": network.rpartition(":")[2], "ownerDid": OWNER.did}
             desk.post("/encryption/networks", desk.admin(network, NETWORK_CREATE, body), body)
-        network_key = desk.session.get(f"{desk.url}/encryption/networks/{quote(NETWORK, safe='')}").json()["descriptor"]
+        network_key = desk.session.get(
+            f"{desk.url}/encryption/networks/{quote(NETWORK, safe='')}"
+        ).json()["descriptor"]
         public_key = b64decode(network_key["publicEncryptionKey"])
         desk.wrapped_key = b64encode(wrap(public_key, bytes(32), CountingEntropy())).decode()
         path = f"/encryption/networks/{quote(ENDED, safe='')}/revoke"
         desk.post(path, desk.admin(ENDED, NETWORK_REVOKE, {}))
         desk.grant = key_token(
-            OWNER, audience=FRIEND.did, grants={f"{SPACE}/kv": ["tinycloud.kv/get"]}, expires_at=NOW + 3600
+            OWNER,
+            audience=FRIEND.did,
+            grants={f"{SPACE}/kv": ["tinycloud.kv/get"]},
+            expires_at=NOW + 3600,
         )
         desk.post("/delegate", desk.grant)
         reading = desk.token({f"{SPACE}/kv/a": ["tinycloud.kv/get"]})
-        desk.ticket = desk.post("/signed/kv", reading, {"space": SPACE, "path": "a"}).json()["ticketId"]
+        desk.ticket = desk.post("/signed/kv", reading, {"space": SPACE, "path": "a"}).json()[
+            "ticketId"
+        ]
         with desk.session:
             yield desk
 
 
-# --- tokens that bind a request --------------------------------------------------------------------------------------
+# --- tokens that bind a request -------------------------------------------------------------------
 
 CALLS: Final[tuple[Grants, ...]] = (
-    *({f"{SPACE}/kv/a": [f"tinycloud.kv/{name}"]} for name in ("get", "put", "del", "metadata", "list")),
+    *(
+        {f"{SPACE}/kv/a": [f"tinycloud.kv/{name}"]}
+        for name in ("get", "put", "del", "metadata", "list")
+    ),
     {f"{SPACE}/kv/b": ["tinycloud.kv/get"]},
     {f"{SPACE}/kv/": ["tinycloud.kv/list"]},
     {f"{SPACE}/kv/a": ["tinycloud.kv/get"], f"{PUBLIC}/kv/a": ["tinycloud.kv/get"]},
@@ -169,34 +192,62 @@ def _bound(desk: Desk, ability: str, fact_type: str, body: Any) -> str:
 
 def _session(desk: Desk, body: Any) -> str:
     reply = desk.session.post(f"{desk.url}/attestation/challenge", json={"did": OWNER.did}).json()
-    fact = {"type": "sealspace.attestation.session/v1", "nonce": reply["nonce"], "bodyHash": canonical_hash(body)}
+    fact = {
+        "type": "sealspace.attestation.session/v1",
+        "nonce": reply["nonce"],
+        "bodyHash": canonical_hash(body),
+    }
     return desk.token({NETWORK: [DECRYPT]}, fact)
 
 
 SIGNED: Final[dict[str, Callable[[Desk, Any, int], str]]] = {
     "/invoke": lambda desk, body, at: desk.token(CALLS[at % len(CALLS)], to_node=at % 2 == 0),
     "/delegate": lambda desk, body, at: key_token(
-        OWNER, audience=FRIEND.did, grants=CALLS[at % len(CALLS)], expires_at=NOW + 60, nonce=str(next(_COUNT))
+        OWNER,
+        audience=FRIEND.did,
+        grants=CALLS[at % len(CALLS)],
+        expires_at=NOW + 60,
+        nonce=str(next(_COUNT)),
     ),
-    "/revoke": lambda desk, body, at: desk.token({f"urn:cid:{token_id(desk.grant)}": ["tinycloud.delegation/revoke"]}),
-    "/delegation/status": lambda desk, body, at: desk.token({f"urn:cid:{_cid(body)}": ["tinycloud.delegation/status"]}),
-    "/delegation/query": lambda desk, body, at: desk.token({f"{SPACE}/delegation": ["tinycloud.delegation/list"]}),
+    "/revoke": lambda desk, body, at: desk.token(
+        {f"urn:cid:{token_id(desk.grant)}": ["tinycloud.delegation/revoke"]}
+    ),
+    "/delegation/status": lambda desk, body, at: desk.token(
+        {f"urn:cid:{_cid(body)}": ["tinycloud.delegation/status"]}
+    ),
+    "/delegation/query": lambda desk, body, at: desk.token(
+        {f"{SPACE}/delegation": ["tinycloud.delegation/list"]}
+    ),
     "/encryption/networks": lambda desk, body, at: _created(desk, body),
     "/encryption/networks/{network}/decrypt": lambda desk, body, at: _decrypting(desk, body),
-    "/encryption/networks/{network}/revoke": lambda desk, body, at: desk.admin(ENDED, NETWORK_REVOKE, {}),
-    "GET /encryption/networks/{network}/policy": lambda desk, body, at: desk.token({NETWORK: [SET_POLICY]}),
-    "/encryption/networks/{network}/policy": lambda desk, body, at: _bound(desk, SET_POLICY, POLICY_FACT, body),
-    "/encryption/networks/{network}/withdraw": lambda desk, body, at: _bound(desk, SET_POLICY, WITHDRAWAL_FACT, body),
-    "/encryption/networks/{network}/receipts": lambda desk, body, at: desk.token({NETWORK: [READ_RECEIPTS]}),
-    "/encryption/networks/{network}/receipts/{digest}": lambda desk, body, at: desk.token({NETWORK: [READ_RECEIPTS]}),
+    "/encryption/networks/{network}/revoke": lambda desk, body, at: desk.admin(
+        ENDED, NETWORK_REVOKE, {}
+    ),
+    "GET /encryption/networks/{network}/policy": lambda desk, body, at: desk.token(
+        {NETWORK: [SET_POLICY]}
+    ),
+    "/encryption/networks/{network}/policy": lambda desk, body, at: _bound(
+        desk, SET_POLICY, POLICY_FACT, body
+    ),
+    "/encryption/networks/{network}/withdraw": lambda desk, body, at: _bound(
+        desk, SET_POLICY, WITHDRAWAL_FACT, body
+    ),
+    "/encryption/networks/{network}/receipts": lambda desk, body, at: desk.token(
+        {NETWORK: [READ_RECEIPTS]}
+    ),
+    "/encryption/networks/{network}/receipts/{digest}": lambda desk, body, at: desk.token(
+        {NETWORK: [READ_RECEIPTS]}
+    ),
     "/attestation/sessions": lambda desk, body, at: _session(desk, body),
     "/signed/kv": lambda desk, body, at: desk.token({f"{SPACE}/kv/a": ["tinycloud.kv/get"]}),
 }
 
 
-# --- generated requests ----------------------------------------------------------------------------------------------
+# --- generated requests ---------------------------------------------------------------------------
 
-OPERATIONS: Final = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
+OPERATIONS: Final = [
+    (path, method) for path, methods in DOCUMENT["paths"].items() for method in methods
+]
 # What leads somewhere: generated texts name nothing that there is.
 PARAMETERS: Final = {
     "network": [NETWORK, ENDED, NETWORK, f"{NETWORK}er"],
@@ -222,7 +273,10 @@ MEMBERS: Final[dict[str, Callable[[Desk], dict[str, Json]]]] = {
     "/encryption/networks/{network}/decrypt": lambda desk: _whole(desk),
     "/encryption/networks/{network}/policy": lambda desk: {"receiver": "signed"},
     "/attestation/challenge": lambda desk: {"did": OWNER.did},
-    "/attestation/sessions": lambda desk: {"quote": "AAAA", "receiverPublicKey": b64encode(bytes(32)).decode()},
+    "/attestation/sessions": lambda desk: {
+        "quote": "AAAA",
+        "receiverPublicKey": b64encode(bytes(32)).decode(),
+    },
     "/signed/kv": lambda desk: {"space": SPACE, "path": "a", "ttlSeconds": 60, "ttl_seconds": None},
     "/admin/quota/{space}": lambda desk: {"limit_bytes": 1 << 30},
 }
@@ -246,8 +300,11 @@ def _led_somewhere(desk: Desk, case: Any, path: str, at: int) -> None:
         case.body = {"evidence": f"{next(_COUNT):064x}"}
 
 
-def _authorization(desk: Desk, operation: dict[str, Any], path: str, method: str, body: Any, at: int) -> str | None:
-    """Return the header of somebody who may; None: the route asks for none, or the request cannot be signed for."""
+def _authorization(
+    desk: Desk, operation: dict[str, Any], path: str, method: str, body: Any, at: int
+) -> str | None:
+    """Return the header of somebody who may; None: the route asks for none, or the request cannot
+    be signed for."""
     if {"operator": []} in operation["security"]:
         return f"Bearer {ADMIN_SECRET}"
     sign = SIGNED.get(f"{method.upper()} {path}", SIGNED.get(path))
@@ -257,23 +314,33 @@ def _authorization(desk: Desk, operation: dict[str, Any], path: str, method: str
         return None
 
 
-@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=[f"{method} {path}" for path, method in OPERATIONS])
+@pytest.mark.parametrize(
+    ("path", "method"), OPERATIONS, ids=[f"{method} {path}" for path, method in OPERATIONS]
+)
 @fuzzed(1 / 10)
 @given(st.data())
 def test_fuzz_description(desk: Desk, path: str, method: str, data: st.DataObject) -> None:
-    """Whatever the description lets a client send is answered as it says, and never as a fault of the node."""
+    """Whatever the description lets a client send is answered as it says, and never as a fault of
+    the node."""
     case = data.draw(SCHEMA[path][method.upper()].as_strategy())
     at = data.draw(st.integers(0, 63))
     _led_somewhere(desk, case, path, at)
     body = None if case.body.__class__.__name__ == "NotSet" else case.body
-    signed = _authorization(desk, DOCUMENT["paths"][path][method], path, method, body, at) if at else None
+    signed = (
+        _authorization(desk, DOCUMENT["paths"][path][method], path, method, body, at)
+        if at
+        else None
+    )
     headers = {} if signed is None else {"Authorization": signed}
     response = case.call(base_url=desk.url, session=desk.session, headers=headers)
     answer = DOCUMENT["paths"][path][method]["responses"].get(str(response.status_code), {})
-    is_value = "*/*" in answer.get("content", {})  # it has the type that it was stored with, whatever its bytes are
+    # it has the type that it was stored with, whatever its bytes are
+    is_value = "*/*" in answer.get("content", {})
     checks = [status_code_conformance, *([] if is_value else [response_schema_conformance])]
     case.validate_response(response, checks=checks)
     assert response.status_code < 500 or _STATED_500 in response.text
     target = response.request.path_url
     named = {name.lower(): text[0] for name, text in response.headers.items()}
-    assert described_fault(method.upper(), target, response.status_code, named, response.content) == ""
+    assert (
+        described_fault(method.upper(), target, response.status_code, named, response.content) == ""
+    )

@@ -36,7 +36,9 @@ def test_level_is_a_bound() -> None:
     configure_logs("warning", stream=stream)
     log_event("node-ready")
     log_warning("process-ended")
-    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["process-ended"]
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        "process-ended"
+    ]
 
 
 def test_a_failure_has_no_message(lines: io.StringIO) -> None:
@@ -66,13 +68,18 @@ def test_describe_bounds_the_places() -> None:
 
 @pytest.mark.parametrize("logger", ["aiohttp.server", "asyncio", "anything"])
 def test_library_lines_lose_arguments_and_messages(lines: io.StringIO, logger: str) -> None:
-    """What a library logs keeps its template, loses arguments, finished text and exception messages."""
+    """What a library logs keeps its template, loses arguments, finished text and exception
+    messages."""
     try:
         raise ValueError(CANARY)
     except ValueError:
         logging.getLogger(logger).exception("bad header %s", CANARY)
     logging.getLogger(logger).error(f"finished text {CANARY}")
     first, second = [json.loads(line) for line in lines.getvalue().splitlines()]
-    assert ("bad header %s", logger, "error") == (first["template"], first["logger"], first["level"])
+    assert ("bad header %s", logger, "error") == (
+        first["template"],
+        first["logger"],
+        first["level"],
+    )
     assert second["template"] == "message left out"
     assert CANARY not in lines.getvalue()

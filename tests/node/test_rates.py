@@ -58,7 +58,9 @@ def test_asking_takes_nothing_and_charging_never_refuses() -> None:
     rates.require("192.0.2.1", now=NOW + 120)
 
 
-@pytest.mark.parametrize("rates", [Rates(per_minute=2), Rates(per_minute=0), Rates(per_minute=60, most=0.5)])
+@pytest.mark.parametrize(
+    "rates", [Rates(per_minute=2), Rates(per_minute=0), Rates(per_minute=60, most=0.5)]
+)
 @pytest.mark.parametrize("client", [None, "192.0.2.1", "2001:db8::1"])
 def test_who_is_new_is_never_refused(rates: Rates, client: str | None) -> None:
     """A client that is said to have a full bucket is let in at any time."""
@@ -68,7 +70,8 @@ def test_who_is_new_is_never_refused(rates: Rates, client: str | None) -> None:
 
 
 def test_a_client_that_has_taken_is_not_new() -> None:
-    """One charge, under any of a client's names, and it is asked for the time until its bucket is full again."""
+    """One charge, under any of a client's names, and it is asked for the time until its bucket is
+    full again."""
     rates = Rates(per_minute=2)
     assert rates.is_new("2001:db8::1") and rates.is_new(None)
     rates.charge("2001:db8::2", now=NOW)
@@ -93,7 +96,8 @@ def test_a_client_that_has_taken_is_not_new() -> None:
     ],
 )
 def test_whose_bucket_it_is(one: str, other: str, is_same: bool) -> None:
-    """IPv6 counts by the /64, a mapped address as IPv4, and a name of any length by its beginning."""
+    """IPv6 counts by the /64, a mapped address as IPv4, and a name of any length by its
+    beginning."""
     rates = Rates(per_minute=10)
     assert _taken(rates, one) == 10
     assert _taken(rates, other) == (0 if is_same else 10)

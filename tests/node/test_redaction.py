@@ -1,7 +1,9 @@
-"""Canaries in all that a caller can fill, in calls that are let in: none comes back where it does not belong.
+"""Canaries in all that a caller can fill, in calls that are let in: none comes back where it does
+not belong.
 
-Searched are: the log at its most talkative, the numbers, the audit, the answers that are errors, and what the process
-still holds in its objects afterwards. Not searched is memory that is free again: nothing of Python clears it.
+Searched are: the log at its most talkative, the numbers, the audit, the answers that are errors,
+and what the process still holds in its objects afterwards. Not searched is memory that is free
+again: nothing of Python clears it.
 """
 
 import asyncio
@@ -22,7 +24,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Owner, Stage, opens, policy_for, refused, stage_on
+from attacks.parties import (
+    DELETE,
+    GET,
+    LIST,
+    PUT,
+    ROUTES,
+    Delegate,
+    Owner,
+    Stage,
+    opens,
+    policy_for,
+    refused,
+    stage_on,
+)
 from believing import trust_files
 from deviating_platform import SimulatedPlatform
 from engines import needs_folder
@@ -48,12 +63,14 @@ class Canaries:
     """One text for each kind of thing that a caller sends, which stands nowhere else.
 
     Attributes:
-        texts: kind to text: `key` in paths, `body` in values, `metadata` in headers, `token` in invocations and in
-            whatever signs something once, `grant` in delegations.
+        texts: kind to text: `key` in paths, `body` in values, `metadata` in headers, `token` in
+            invocations and in whatever signs something once, `grant` in delegations.
         signatures: of tokens of both kinds, which are made of no text.
     """
 
-    texts: Mapping[str, str] = field(default_factory=lambda: {kind: f"canary{secrets.token_hex(12)}" for kind in KINDS})
+    texts: Mapping[str, str] = field(
+        default_factory=lambda: {kind: f"canary{secrets.token_hex(12)}" for kind in KINDS}
+    )
     signatures: list[tuple[str, str]] = field(default_factory=list)
 
     def __getitem__(self, kind: str) -> str:
@@ -71,16 +88,26 @@ class Canaries:
 
     def spellings(self) -> dict[str, str]:
         """Return every text in which a canary may come back, with its kind."""
-        plain = {spelling: kind for kind, text in self.texts.items() for spelling in _spellings(text.encode())}
+        plain = {
+            spelling: kind
+            for kind, text in self.texts.items()
+            for spelling in _spellings(text.encode())
+        }
         return plain | {signature: kind for kind, signature in self.signatures}
 
     def found_in(self, *texts: str) -> set[str]:
         """Return the kinds that stand in some texts, in whatever spelling."""
-        return {kind for spelling, kind in self.spellings().items() for text in texts if spelling in text}
+        return {
+            kind
+            for spelling, kind in self.spellings().items()
+            for text in texts
+            if spelling in text
+        }
 
 
 def _spellings(data: bytes) -> set[str]:
-    """Return the text, its digits, and what is the same of its base64 wherever in a longer text it stands."""
+    """Return the text, its digits, and what is the same of its base64 wherever in a longer text it
+    stands."""
     coded = set()
     for before in range(3):
         whole = base64.b64encode(bytes(before) + data).decode()
@@ -91,10 +118,16 @@ def _spellings(data: bytes) -> set[str]:
 @pytest.mark.parametrize("before", [b"", b"a", b"ab", b"abc"])
 @pytest.mark.parametrize("after", [b"", b"c", b"cd"])
 def test_canaries_are_found_in_every_spelling(before: bytes, after: bytes) -> None:
-    """A canary is found as it is, in hex, in either base64, inside of anything longer; nothing else is found."""
+    """A canary is found as it is, in hex, in either base64, inside of anything longer; nothing else
+    is found."""
     canaries = Canaries()
     data = before + canaries["body"].encode() + after
-    for text in (data.decode(), data.hex(), base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
+    for text in (
+        data.decode(),
+        data.hex(),
+        base64.b64encode(data).decode(),
+        base64.urlsafe_b64encode(data).decode(),
+    ):
         assert {"body"} == canaries.found_in("x", f"({text})")
     assert set() == canaries.found_in(canaries["body"][:-3], canaries["key"][3:])
 
@@ -110,7 +143,9 @@ class Laden:
     canaries: Canaries = field(default_factory=Canaries)
     errors: list[str] = field(default_factory=list)
 
-    def token(self, who: Delegate, grants: Grants, *, audience: str | None = None, kind: str = "token") -> str:
+    def token(
+        self, who: Delegate, grants: Grants, *, audience: str | None = None, kind: str = "token"
+    ) -> str:
         """Return a token with canaries wherever one has room for them."""
         text = self.canaries[kind]
         made = key_token(
@@ -127,16 +162,27 @@ class Laden:
         """Return the resource of a value."""
         return f"{space}/kv/{self.canaries['key']}"
 
-    async def invoke(self, who: Delegate, grants: Grants, *, body: bytes | None = None, **headers: str) -> Reply:
+    async def invoke(
+        self, who: Delegate, grants: Grants, *, body: bytes | None = None, **headers: str
+    ) -> Reply:
         """Invoke with canaries in the token, and in the headers of a put."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         token = self.token(who, grants)
-        return await self.noted(send(self.stage.url, "POST", "/invoke", token=token, body=body, headers=given))
+        return await self.noted(
+            send(self.stage.url, "POST", "/invoke", token=token, body=body, headers=given)
+        )
 
-    async def put(self, who: Delegate, space: str, body: bytes | None = None, **headers: str) -> Reply:
+    async def put(
+        self, who: Delegate, space: str, body: bytes | None = None, **headers: str
+    ) -> Reply:
         """Put a value; by default one that is too long for a row."""
-        said = {"content_type": f"text/{self.canaries['metadata']}", "x_tinycloud_meta_note": self.canaries["metadata"]}
-        return await self.invoke(who, {self.key(space): [PUT]}, body=body or self.canaries.body, **(said | headers))
+        said = {
+            "content_type": f"text/{self.canaries['metadata']}",
+            "x_tinycloud_meta_note": self.canaries["metadata"],
+        }
+        return await self.invoke(
+            who, {self.key(space): [PUT]}, body=body or self.canaries.body, **(said | headers)
+        )
 
     async def noted(self, asked: Any) -> Reply:
         """Return an answer; one that refuses is kept, headers included."""
@@ -150,7 +196,11 @@ class Laden:
         member = Delegate()
         session = owner.session
         grants: Grants = {f"{owner.space('more')}/kv": [GET, PUT, DELETE, LIST, METADATA]}
-        member.proofs = [await self.stage.register(self.token(session, grants, audience=member.did, kind="grant"))]
+        member.proofs = [
+            await self.stage.register(
+                self.token(session, grants, audience=member.did, kind="grant")
+            )
+        ]
         return member
 
 
@@ -161,15 +211,21 @@ async def _let_in(laden: Laden, owner: Owner) -> None:
         assert (await laden.put(member, space, body)).status == 200
         got = await laden.invoke(member, {laden.key(space): [GET]})
         assert (got.status, got.body) == (200, body)
-    assert {"key"} <= laden.canaries.found_in((await laden.invoke(member, {f"{space}/kv/": [LIST]})).text)
+    assert {"key"} <= laden.canaries.found_in(
+        (await laden.invoke(member, {f"{space}/kv/": [LIST]})).text
+    )
     assert (await laden.invoke(member, {laden.key(space): [METADATA]})).status == 200
     url = await _signed_url(laden, member, space)
     assert (await send(stage.url, "GET", url)).body == laden.canaries.body
     assert (await laden.invoke(member, {laden.key(space): [DELETE]})).status == 200
     delegate = Delegate()
-    delegate.proofs = [await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    delegate.proofs = [
+        await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
+    ]
     for route in ROUTES:
-        assert (await laden.noted(stage.ask(delegate, owner, route))).said == refused("not_attested", route)
+        assert (await laden.noted(stage.ask(delegate, owner, route))).said == refused(
+            "not_attested", route
+        )
     await stage.attest(delegate, owner.network)
     for route in ROUTES:
         asked = stage.decrypt(delegate, owner)
@@ -186,21 +242,34 @@ async def _signed_url(laden: Laden, who: Delegate, space: str) -> str:
 
 
 async def _turned_away(laden: Laden, owner: Owner) -> None:
-    """Send what is refused once its token was read: by the chain, by a condition, by what is not there, by the gate."""
+    """Send what is refused once its token was read: by the chain, by a condition, by what is not
+    there, by the gate."""
     space, member = owner.space("more"), await laden.member(owner)
     assert (await laden.put(member, owner.space("other"))).status == 401
     assert (await laden.invoke(member, {laden.key(space): [GET]})).status == 404
-    assert (await laden.invoke(member, {laden.key(space): ["tinycloud.kv/unknown"]})).status in (400, 401)
-    assert (await laden.invoke(member, {f"{space}/sql/{laden.canaries['key']}": ["tinycloud.sql/read"]})).status >= 400
-    assert (await laden.put(member, space, if_match=f'"{laden.canaries["metadata"]}"')).status in (400, 412)
+    assert (await laden.invoke(member, {laden.key(space): ["tinycloud.kv/unknown"]})).status in (
+        400,
+        401,
+    )
+    assert (
+        await laden.invoke(member, {f"{space}/sql/{laden.canaries['key']}": ["tinycloud.sql/read"]})
+    ).status >= 400
+    assert (await laden.put(member, space, if_match=f'"{laden.canaries["metadata"]}"')).status in (
+        400,
+        412,
+    )
     grant = laden.token(member, {f"{owner.space('other')}/kv": [GET]}, audience=new_key().did)
     assert (await laden.noted(laden.stage.post("/delegate", grant))).status == 401
     assert (await laden.noted(laden.stage.post("/revoke", grant))).status >= 400
     outsider = Delegate()
     body = laden.canaries.body[:1000]
-    decrypt = laden.token(outsider, {owner.network: ["tinycloud.encryption/decrypt"]}, audience=laden.stage.node_did)
+    decrypt = laden.token(
+        outsider, {owner.network: ["tinycloud.encryption/decrypt"]}, audience=laden.stage.node_did
+    )
     path = f"/encryption/networks/{owner.network.replace(':', '%3A')}/decrypt"
-    assert (await laden.noted(send(laden.stage.url, "POST", path, token=decrypt, body=body))).status >= 400
+    assert (
+        await laden.noted(send(laden.stage.url, "POST", path, token=decrypt, body=body))
+    ).status >= 400
 
 
 async def _stopped(laden: Laden, owner: Owner) -> None:
@@ -208,8 +277,14 @@ async def _stopped(laden: Laden, owner: Owner) -> None:
     token = laden.token(await laden.member(owner), {laden.key(owner.space("more")): [PUT]})
     host, port = urlsplit(laden.stage.url).hostname, urlsplit(laden.stage.url).port
     reader, writer = await asyncio.open_connection(host, port)
-    head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: {2 * _LARGE_BYTES}\r\n"
-    writer.write(f"{head}X-TinyCloud-Meta-Note: {laden.canaries['metadata']}\r\n\r\n".encode() + laden.canaries.body)
+    head = (
+        f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length:"
+        f" {2 * _LARGE_BYTES}\r\n"
+    )
+    writer.write(
+        f"{head}X-TinyCloud-Meta-Note: {laden.canaries['metadata']}\r\n\r\n".encode()
+        + laden.canaries.body
+    )
     answer = await asyncio.wait_for(reader.read(), AT_ONCE_S)
     writer.close()
     assert b" 408 " in answer.partition(b"\r\n")[0]
@@ -225,7 +300,11 @@ async def _unanswered(laden: Laden, owner: Owner, storekeeper: int) -> None:
     try:
         replies = await asyncio.gather(
             laden.put(member, space),
-            laden.invoke(member, {f"{space}/kv/small{laden.canaries['key']}": [PUT]}, body=json.dumps(body).encode()),
+            laden.invoke(
+                member,
+                {f"{space}/kv/small{laden.canaries['key']}": [PUT]},
+                body=json.dumps(body).encode(),
+            ),
             laden.noted(laden.stage.post("/delegate", delegation)),
             laden.noted(laden.stage.ask(session, owner)),
         )
@@ -249,7 +328,9 @@ async def _without_room(laden: Laden, owner: Owner) -> None:
     member, space = await laden.member(owner), owner.space("more")
     token = laden.token(member, {laden.key(space): [PUT]})
     large = os.urandom(800_000)
-    reply = await laden.noted(send(laden.stage.url, "POST", "/invoke", token=token, body=laden.canaries.body + large))
+    reply = await laden.noted(
+        send(laden.stage.url, "POST", "/invoke", token=token, body=laden.canaries.body + large)
+    )
     assert reply.status == 507, reply.said
 
 
@@ -274,7 +355,8 @@ SETTINGS = {
 async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     tmp_path: Path, platform: SimulatedPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever becomes of a call that is let in, nothing but the caller's own answer has what was sent."""
+    """Whatever becomes of a call that is let in, nothing but the caller's own answer has what was
+    sent."""
     arguments = ("--log-level", "debug", "--log-requests", "hashed")
     with running_node(tmp_path, *arguments, platform=platform, environment=SETTINGS) as node:
         numbers = node.wait_for(r'"url": "(http://127\.0\.0\.1:\d+)/metrics"').group(1)
@@ -291,7 +373,8 @@ async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     canaries = laden.canaries
     assert "sealspace_requests_total" in metrics and len(laden.errors) >= 15
     assert set() == canaries.found_in(metrics)
-    assert sum('"request-failed"' in line for line in node.lines) >= 6  # a fault of each kind, and one of each process
+    # a fault of each kind, and one of each process
+    assert sum('"request-failed"' in line for line in node.lines) >= 6
     assert sum('"event": "request"' in line for line in node.lines) >= 40
     assert set() == canaries.found_in(*node.lines)
     # A refusal names the resource that was asked for: whoever reads it wrote it (wire 4.10).
@@ -301,8 +384,8 @@ async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     assert {"key"} == canaries.found_in(audit)
 
 
-# A node in a process of its own, which says what its objects hold. A line on standard input is a JSON list of texts,
-# each written backwards so that asking for one does not make it be there.
+# A node in a process of its own, which says what its objects hold. A line on standard input is a
+# JSON list of texts, each written backwards so that asking for one does not make it be there.
 _SEARCHED = """
 import asyncio, gc, json, os, sys
 from pathlib import Path
@@ -376,10 +459,13 @@ def _said(process: "subprocess.Popen[str]") -> Any:
 
 
 @pytest.mark.slow
-async def test_nothing_that_was_sent_stays_in_a_process(tmp_path: Path, platform: SimulatedPlatform) -> None:
+async def test_nothing_that_was_sent_stays_in_a_process(
+    tmp_path: Path, platform: SimulatedPlatform
+) -> None:
     """When calls have been answered, no object of the process holds a value or a token of theirs.
 
-    What it remembers, within bounds, is delegations as they were read, and parsed paths and heads of values.
+    What it remembers, within bounds, is delegations as they were read, and parsed paths and heads
+    of values.
     """
     with _searched(tmp_path, platform) as process:
         async with AsyncExitStack() as clients:
@@ -393,7 +479,11 @@ async def test_nothing_that_was_sent_stays_in_a_process(tmp_path: Path, platform
         assert process.stdin is not None
         process.stdin.write(json.dumps([spelling[::-1] for spelling in spellings]) + "\n")
         process.stdin.flush()
-        held = {kind for kind, is_held in zip(spellings.values(), _said(process), strict=True) if is_held}
+        held = {
+            kind
+            for kind, is_held in zip(spellings.values(), _said(process), strict=True)
+            if is_held
+        }
     # That the delegation is found shows that the search finds what there is.
     assert {"grant"} <= held <= {"grant", "key", "metadata"}
 
@@ -403,7 +493,8 @@ async def test_nothing_that_was_sent_stays_in_a_process(tmp_path: Path, platform
 
 @pytest.mark.parametrize("store_fails", [False, True])
 async def test_no_route_logs_what_it_was_sent(caller, store_fails: bool) -> None:
-    """Header, path, query and body of every route stay out of the log, whether the route works or fails."""
+    """Header, path, query and body of every route stay out of the log, whether the route works or
+    fails."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
     if store_fails:
@@ -422,8 +513,11 @@ async def test_no_route_logs_what_it_was_sent(caller, store_fails: bool) -> None
     assert CANARY not in stream.getvalue()
 
 
-async def test_an_unforeseen_error_is_logged_without_its_message(caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault inside a route is a 500 page and a log line with the trace id; neither quotes the error's message."""
+async def test_an_unforeseen_error_is_logged_without_its_message(
+    caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault inside a route is a 500 page and a log line with the trace id; neither quotes the
+    error's message."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
 
@@ -435,4 +529,6 @@ async def test_an_unforeseen_error_is_logged_without_its_message(caller, monkeyp
     if reply.status == 400:
         pytest.fail("the space id of this test is not one")
     assert reply.status == 500 and CANARY.encode() not in reply.body
-    assert reply.headers["tinycloud-trace-id"] in stream.getvalue() and CANARY not in stream.getvalue()
+    assert (
+        reply.headers["tinycloud-trace-id"] in stream.getvalue() and CANARY not in stream.getvalue()
+    )

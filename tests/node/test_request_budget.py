@@ -1,7 +1,7 @@
 """What one request may cost, in counts that no other load on the machine can change.
 
-The table stands in spec/operations/profile.md, §2.1. A change that makes a request dearer has to change the table, and
-is seen by it.
+The table stands in spec/operations/profile.md, §2.1. A change that makes a request dearer has to
+change the table, and is seen by it.
 """
 
 import asyncio
@@ -30,7 +30,16 @@ from spaces.store.contract import check_commit, check_read
 
 PROFILE: Final = REPOSITORY / "spec" / "operations" / "profile.md"
 HEADING: Final = "### 2.1 "
-COUNTED: Final = ("reads", "commits", "signatures checked", "made", "JSON texts read", "tasks", "threads", "log lines")
+COUNTED: Final = (
+    "reads",
+    "commits",
+    "signatures checked",
+    "made",
+    "JSON texts read",
+    "tasks",
+    "threads",
+    "log lines",
+)
 WARM_UP: Final = 3
 
 _FUNCTIONS: Final[Mapping[CodeType, str]] = {
@@ -51,7 +60,9 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self._is_on = False
 
-    def task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
+    def task(
+        self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
+    ) -> "asyncio.Task[Any]":
         """Make a task, as the loop does."""
         self.counts["tasks"] += self._is_on
         return asyncio.Task(work, loop=loop, **options)
@@ -101,7 +112,9 @@ async def ask(place: Place, requests: list[bytes], tally: Tally) -> None:
         writer.close()
 
 
-async def _answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+async def _answered(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> None:
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     assert head.startswith(b"http/1.1 200 "), head
@@ -144,5 +157,9 @@ async def test_requests_keep_to_their_budget(tmp_path: Path) -> None:
     """No load of the table costs more than the table allows, in anything that is counted."""
     allowed = budget()
     found = await counts_of(tmp_path, list(allowed))
-    over = {load: dict(counts) for load, counts in found.items() if any(allowed[load][n] < counts[n] for n in counts)}
+    over = {
+        load: dict(counts)
+        for load, counts in found.items()
+        if any(allowed[load][n] < counts[n] for n in counts)
+    }
     assert {} == over

@@ -1,5 +1,5 @@
-"""How often a node on a database asks it: once for a read, once more where cited delegations are new to the process,
-twice for a write; and once for all reads of one turn of the loop."""
+"""How often a node on a database asks it: once for a read, once more where cited delegations are
+new to the process, twice for a write; and once for all reads of one turn of the loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Stage, policy_for, stage_on
+from attacks.parties import (
+    DECRYPT,
+    DELETE,
+    GET,
+    LIST,
+    PUT,
+    REVOKE,
+    Delegate,
+    Owner,
+    Stage,
+    policy_for,
+    stage_on,
+)
 from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
@@ -43,7 +55,8 @@ class Place:
         return f"{self.owner.space()}/kv"
 
     async def trips(self, ask: Callable[[], Awaitable[Reply]], *, status: int = 200) -> int:
-        """Return the fewest round trips that a request took of three: a connection's first ones prepare statements."""
+        """Return the fewest round trips that a request took of three: a connection's first ones
+        prepare statements."""
         counts = []
         for _ in range(3):
             before = self.relay.round_trips
@@ -55,7 +68,10 @@ class Place:
     async def call(self, ability: str, path: str, body: bytes | None = None) -> Reply:
         """Invoke one ability on a value as the delegate."""
         return await self.stage.invoke(
-            self.delegate.signer, {f"{self.resource}/{path}": [ability]}, proofs=[self.grant], body=body
+            self.delegate.signer,
+            {f"{self.resource}/{path}": [ability]},
+            proofs=[self.grant],
+            body=body,
         )
 
     def forget(self) -> None:
@@ -80,7 +96,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         stage = await stage_on(node.url, platform, opened)
         owner, delegate = await stage.owner(), Delegate(new_key())
         abilities = {f"{owner.space()}/kv": [GET, PUT, LIST, DELETE], owner.network: [DECRYPT]}
-        grant = await stage.register(wallet_token(owner.wallet, delegate.did, abilities, policy=policy_for("approved")))
+        grant = await stage.register(
+            wallet_token(owner.wallet, delegate.did, abilities, policy=policy_for("approved"))
+        )
         delegate.proofs.append(grant)
         await stage.attest(delegate, owner.network)
         place = Place(node, relay, stage, owner, delegate, grant)
@@ -96,7 +114,8 @@ async def test_reads(place: Place) -> None:
 
 
 async def test_read_under_a_delegation_that_is_new_to_the_process(place: Place) -> None:
-    """A read that cites delegations which are not cached asks for all of them before, in one trip more."""
+    """A read that cites delegations which are not cached asks for all of them before, in one trip
+    more."""
 
     async def get() -> Reply:
         place.forget()
@@ -137,7 +156,9 @@ async def test_writes(place: Place) -> None:
 
     async def revoke() -> Reply:
         granted = new_key()
-        grant = await place.stage.register(wallet_token(place.owner.wallet, granted.did, {place.resource: [GET]}))
+        grant = await place.stage.register(
+            wallet_token(place.owner.wallet, granted.did, {place.resource: [GET]})
+        )
         token = key_token(granted, granted.did, {f"urn:cid:{token_id(grant)}": [REVOKE]})
         registered = place.relay.round_trips
         reply = await place.stage.post("/revoke", token)
@@ -157,7 +178,8 @@ async def test_releases(place: Place) -> None:
 
 
 async def test_a_release_by_a_sign_in_that_is_not_cited(place: Place) -> None:
-    """A session that cites another grant is in person by its sign-in; it and its mark are two round trips (IP2)."""
+    """A session that cites another grant is in person by its sign-in; it and its mark are two round
+    trips (IP2)."""
     session = place.owner.session
     bare = await place.stage.register(place.owner.grant_decrypt(session.did_url))
     assert await place.trips(lambda: place.stage.ask(session, place.owner, proofs=[bare])) == 4
@@ -170,7 +192,12 @@ async def test_reads_of_one_turn_are_asked_together(place: Place) -> None:
 
         session = await opened.enter_async_context(aiohttp.ClientSession())
         tokens = [
-            key_token(place.delegate.signer, place.delegate.did, {f"{place.resource}/a": [GET]}, proofs=[place.grant])
+            key_token(
+                place.delegate.signer,
+                place.delegate.did,
+                {f"{place.resource}/a": [GET]},
+                proofs=[place.grant],
+            )
             for _ in range(2 * READS_AT_ONCE)
         ]
 

@@ -1,4 +1,5 @@
-"""Nodes whose large values lie in a bucket: real processes, a server that goes away, a node that dies in the middle."""
+"""Nodes whose large values lie in a bucket: real processes, a server that goes away, a node that
+dies in the middle."""
 
 import asyncio
 import json
@@ -68,7 +69,9 @@ class Owner:
         self.session = session
         self.signer = new_key()
 
-    async def call(self, url: str, ability: str, path: str, body: bytes | AsyncIterator[bytes] | None = None) -> Reply:
+    async def call(
+        self, url: str, ability: str, path: str, body: bytes | AsyncIterator[bytes] | None = None
+    ) -> Reply:
         """Send one call; a large body goes in pieces."""
         if isinstance(body, bytes) and len(body) > len(LARGE):
             body = in_pieces(body)
@@ -103,7 +106,9 @@ def nodes(tmp_path: Path, server: S3Server, place: BucketPlace) -> Iterator[list
     with ExitStack() as running:
         yield [
             running.enter_context(
-                running_node(tmp_path / name, *arguments, workers=1, environment=environment(server, place))
+                running_node(
+                    tmp_path / name, *arguments, workers=1, environment=environment(server, place)
+                )
             )
             for name in ("one", "two")
         ]
@@ -111,7 +116,8 @@ def nodes(tmp_path: Path, server: S3Server, place: BucketPlace) -> Iterator[list
 
 @needs_postgres()
 async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) -> None:
-    """A large value put at one node is got, replaced and deleted at the other; neither keeps it on its disk."""
+    """A large value put at one node is got, replaced and deleted at the other; neither keeps it on
+    its disk."""
     one, two = nodes
     assert (await owner.call(one.url, "put", "a", LARGE)).status == 200
     assert (await owner.call(two.url, "get", "a")).body == LARGE
@@ -125,8 +131,9 @@ async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) 
 async def test_bucket_that_is_away_and_comes_back(
     tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
 ) -> None:
-    """Without its bucket a node answers 503 with Retry-After for large values, serves small ones, is not ready, and
-    needs no help when the bucket is back; nothing that was acknowledged is lost."""
+    """Without its bucket a node answers 503 with Retry-After for large values, serves small
+    ones, is not ready, and needs no help when the bucket is back; nothing that was acknowledged
+    is lost."""
     with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
         assert (await owner.call(node.url, "put", "large", LARGE)).status == 200
         with server.away():
@@ -170,12 +177,15 @@ async def test_node_killed_in_the_middle_of_an_upload(
     assert server.unfinished(place) == 1
     with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
         assert (await owner.call(node.url, "get", "a")).body == LARGE
-        bodies = [key for key in server.keys(place) if key != "store" and not key.startswith("incoming/")]
+        bodies = [
+            key for key in server.keys(place) if key != "store" and not key.startswith("incoming/")
+        ]
         assert len(bodies) == 1
 
 
 async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: BucketPlace) -> None:
-    """However often a node whose large values lie in a bucket is killed, what it acknowledged is there and whole."""
+    """However often a node whose large values lie in a bucket is killed, what it acknowledged is
+    there and whole."""
     load = Load()
     for kill in range(KILLS):
         with running_node(tmp_path, environment=environment(server, place)) as node:
@@ -186,16 +196,21 @@ async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: B
     assert any(not key.startswith(("incoming/", "store")) for key in server.keys(place))
 
 
-def command(name: str, folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def command(
+    name: str, folder: Path, *arguments: str, **variables: str
+) -> "subprocess.CompletedProcess[str]":
     called = [*COMMAND, *name.split(), "--data", str(folder / "data"), *arguments]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables}
-    return subprocess.run(called, capture_output=True, text=True, check=False, env=variables, timeout=PATIENCE_S)
+    return subprocess.run(
+        called, capture_output=True, text=True, check=False, env=variables, timeout=PATIENCE_S
+    )
 
 
 async def test_large_values_move_into_a_bucket_and_back(
     tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
 ) -> None:
-    """A node does not start where its large values are not; `migrate-objects` moves them, even killed in the middle."""
+    """A node does not start where its large values are not; `migrate-objects` moves them, even
+    killed in the middle."""
     settings = environment(server, place)
     values = {f"v{at}": HUGE[at:] for at in range(4)} | {"same": HUGE}
     with running_node(tmp_path, workers=1) as node:
@@ -207,7 +222,9 @@ async def test_large_values_move_into_a_bucket_and_back(
     assert (refused.returncode, "migrate-objects" in refused.stderr) == (5, True)
     assert "migrate-objects" in command("doctor", tmp_path, **settings).stdout
     await asyncio.to_thread(_killed_move, tmp_path, server, place, settings)
-    moved = json.loads(command("admin migrate-objects", tmp_path, "--to", "bucket", **settings).stdout)
+    moved = json.loads(
+        command("admin migrate-objects", tmp_path, "--to", "bucket", **settings).stdout
+    )
     assert moved["bodies"] == 4 and moved["copied"] < 4
     assert moved["bytes"] == sum(len(HUGE[at:]) for at in range(4))
     refused = command("serve", tmp_path, "--port", "0")
@@ -226,18 +243,32 @@ async def test_large_values_move_into_a_bucket_and_back(
             assert (await owner.call(node.url, "get", path)).body == value
 
 
-def _killed_move(folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]) -> None:
+def _killed_move(
+    folder: Path, server: S3Server, place: BucketPlace, settings: dict[str, str]
+) -> None:
     """Begin a move, and kill it once a body is in the bucket."""
-    called = [*COMMAND, "admin", "migrate-objects", "--data", str(folder / "data"), "--to", "bucket"]
+    called = [
+        *COMMAND,
+        "admin",
+        "migrate-objects",
+        "--data",
+        str(folder / "data"),
+        "--to",
+        "bucket",
+    ]
     variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
-    with subprocess.Popen(called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"1 bodies in place\n"
         os.kill(process.pid, signal.SIGKILL)
     assert any(not key.startswith("incoming/") and key != "store" for key in server.keys(place))
 
 
-async def test_bucket_of_another_store_is_refused(tmp_path: Path, server: S3Server, place: BucketPlace) -> None:
+async def test_bucket_of_another_store_is_refused(
+    tmp_path: Path, server: S3Server, place: BucketPlace
+) -> None:
     """A second store does not start on the place of the first."""
     settings = environment(server, place)
     with running_node(tmp_path / "one", workers=1, environment=settings):
@@ -270,7 +301,8 @@ _GOOD = {"url": "s3://bucket/some/prefix", "key_id": "k", "secret_key": "hush"}
     ],
 )
 def test_settings_that_do_not_fit(bad: dict[str, str | None]) -> None:
-    """What does not name a bucket, a server and credentials is refused, and no credential is in the text."""
+    """What does not name a bucket, a server and credentials is refused, and no credential is in the
+    text."""
     with pytest.raises(ConfigurationError) as refused:
         open_bucket(Config(objects=Objects(**{**_GOOD, **bad})))  # type: ignore[arg-type]  # by name
     assert "hush" not in refused.value.message + refused.value.hint
@@ -295,11 +327,20 @@ def test_place_has_one_spelling() -> None:
 
 
 def test_credentials_of_a_bucket(tmp_path: Path) -> None:
-    """They come from our variables, a file, or the variables that every client knows; never from a settings file."""
-    standard = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_SESSION_TOKEN": "hush"}
+    """They come from our variables, a file, or the variables that every client knows; never from a
+    settings file."""
+    standard = {
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "hush",
+        "AWS_SESSION_TOKEN": "hush",
+    }
     named = {"SEALSPACE_OBJECTS__URL": "s3://b"}
     config = load_config(environment={**standard, **named})
-    assert (config.objects.key_id, config.objects.secret_key, config.objects.session_token) == ("k", "hush", "hush")
+    assert (config.objects.key_id, config.objects.secret_key, config.objects.session_token) == (
+        "k",
+        "hush",
+        "hush",
+    )
     assert "hush" not in repr(config)
     assert load_config(environment=standard).objects.secret_key is None
     own = {"SEALSPACE_OBJECTS__KEY_ID": "own", "SEALSPACE_OBJECTS__SECRET_KEY": "mine"}

@@ -47,8 +47,13 @@ def nodes(tmp_path: Path, url: str) -> Iterator[list[RunningNode]]:
     with ExitStack() as running:
         arguments = ("--store", url, "--secret-file", str(secret), "--workers", "1")
         settings = {"SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": str(QUOTA_BYTES)}
-        first = running.enter_context(running_node(tmp_path / "one", *arguments, environment=settings))
-        yield [first, running.enter_context(running_node(tmp_path / "two", *arguments, environment=settings))]
+        first = running.enter_context(
+            running_node(tmp_path / "one", *arguments, environment=settings)
+        )
+        yield [
+            first,
+            running.enter_context(running_node(tmp_path / "two", *arguments, environment=settings)),
+        ]
 
 
 def _get(url: str) -> dict[str, object]:
@@ -58,7 +63,8 @@ def _get(url: str) -> dict[str, object]:
 
 
 def test_two_nodes_on_one_database(nodes: list[RunningNode]) -> None:
-    """Both are ready, are one node by name, and keep nothing but blobs and secrets in their folders."""
+    """Both are ready, are one node by name, and keep nothing but blobs and secrets in their
+    folders."""
     infos = [_get(f"{node.url}/info") for node in nodes]
     assert all(_get(f"{node.url}/readyz")["ready"] is True for node in nodes)
     assert infos[0]["nodeId"] == infos[1]["nodeId"]
@@ -73,14 +79,17 @@ class Party:
         self.space = f"tinycloud:{self.signer.did.removeprefix('did:')}:default"
 
     def token(self, path: str, ability: str) -> str:
-        return key_token(self.signer, self.signer.did, {f"{self.space}/kv/{path}": [f"tinycloud.kv/{ability}"]})
+        return key_token(
+            self.signer, self.signer.did, {f"{self.space}/kv/{path}": [f"tinycloud.kv/{ability}"]}
+        )
 
     async def send(self, at: int, token: str, body: bytes | None = None) -> Reply:
         return await send(self.urls[at], "POST", "/invoke", token=token, body=body)
 
 
 async def test_token_is_spent_on_both_nodes(nodes: list[RunningNode]) -> None:
-    """A token that one node took is a duplicate at the other, and of two uses at one moment one counts (ST4)."""
+    """A token that one node took is a duplicate at the other, and of two uses at one moment one
+    counts (ST4)."""
     party = Party(nodes)
     put = party.token("a", "put")
     assert (await party.send(0, put, b"1")).status == 200
@@ -93,7 +102,8 @@ async def test_token_is_spent_on_both_nodes(nodes: list[RunningNode]) -> None:
 
 
 async def test_revocation_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
-    """From the moment one node acknowledged a revocation, the other takes nothing under it (ST1, ST2)."""
+    """From the moment one node acknowledged a revocation, the other takes nothing under it (ST1,
+    ST2)."""
     party, delegate = Party(nodes), new_key()
     assert (await party.send(0, party.token("a", "put"), b"1")).status == 200
     abilities = {f"{party.space}/kv/a": ["tinycloud.kv/get", "tinycloud.kv/put"]}
@@ -107,7 +117,9 @@ async def test_revocation_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
 
         for place in (0, 1):
             assert (await party.send(place, use("get"))).status == 200
-        revocation = key_token(delegate, delegate.did, {f"urn:cid:{token_id(grant)}": ["tinycloud.delegation/revoke"]})
+        revocation = key_token(
+            delegate, delegate.did, {f"urn:cid:{token_id(grant)}": ["tinycloud.delegation/revoke"]}
+        )
         assert (await send(party.urls[at], "POST", "/revoke", token=revocation)).status == 200
         for place in (1 - at, at):
             assert (await party.send(place, use("get"))).status == 401
@@ -119,7 +131,9 @@ async def test_quota_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
     """Puts at both nodes at one moment fill a space to its limit, and not a byte further (ST7)."""
     party = Party(nodes)
     values = {f"v{at}": bytes(QUOTA_BYTES // 4) for at in range(8)}
-    sent = [party.send(at % 2, party.token(path, "put"), values[path]) for at, path in enumerate(values)]
+    sent = [
+        party.send(at % 2, party.token(path, "put"), values[path]) for at, path in enumerate(values)
+    ]
     statuses = [reply.status for reply in await asyncio.gather(*sent)]
     assert statuses.count(200) == 4
     assert set(statuses) <= {200, 402, 413}
@@ -131,7 +145,16 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     """A node that was started on LMDB is the same node on the database after `migrate-store`."""
     with running_node(tmp_path, "--workers", "1") as node:
         before = _get(f"{node.url}/info")["nodeId"]
-    moved = _command("admin", "migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
+    moved = _command(
+        "admin",
+        "migrate-store",
+        "--data",
+        str(tmp_path / "data"),
+        "--store",
+        url,
+        "--to",
+        "postgresql",
+    )
     assert moved.returncode == 0, moved.stderr
     assert json.loads(moved.stdout)["rows"] > 0
     assert "rows copied" in moved.stderr
@@ -149,15 +172,24 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
     assert "next: sealspace serve --store postgresql://" in served.stderr
     with running_node(tmp_path, "--workers", "1", "--store", url) as node:
         assert before == _get(f"{node.url}/info")["nodeId"]
-    again = _command("admin", "migrate-store", "--data", str(tmp_path / "data"), "--store", url, "--to", "postgresql")
+    again = _command(
+        "admin",
+        "migrate-store",
+        "--data",
+        str(tmp_path / "data"),
+        "--store",
+        url,
+        "--to",
+        "postgresql",
+    )
     assert again.returncode != 0
     assert "holds a store already" in again.stderr
     assert "next: name an empty database with --store URL" in again.stderr
 
 
 async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
-    """A move that is killed after its first rows, in either direction, leaves no store that opens, goes on when it is
-    asked for again, and ends with both sides alike by their digest."""
+    """A move that is killed after its first rows, in either direction, leaves no store that opens,
+    goes on when it is asked for again, and ends with both sides alike by their digest."""
     folder, back = tmp_path / "data", tmp_path / "back"
     await _filled(open_lmdb(folder))
     _killed("admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql")
@@ -165,16 +197,22 @@ async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
     with pytest.raises(StoreUnavailable):
         await store.read()
     await store.close()
-    refused = _command("admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb")
+    refused = _command(
+        "admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb"
+    )
     assert "a part of a migration" in refused.stderr
     there = json.loads(
-        _command("admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql").stdout
+        _command(
+            "admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql"
+        ).stdout
     )
     assert there["rows"] == ROWS
     _killed("admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb")
     assert not (back / "store").exists()
     returned = json.loads(
-        _command("admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb").stdout
+        _command(
+            "admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb"
+        ).stdout
     )
     assert (returned["rows"], returned["digest"]) == (ROWS, there["digest"])
     store = open_lmdb(back)
@@ -185,7 +223,9 @@ async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
 
 async def _filled(store: Store) -> None:
     for first in range(0, 4000, 200):
-        await store.commit(Commit(puts=tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200))))
+        await store.commit(
+            Commit(puts=tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200)))
+        )
     await store.close()
 
 
@@ -193,7 +233,9 @@ def _killed(*arguments: str) -> None:
     """Begin a command, and kill it once it says how far it is."""
     command = [*COMMAND, *arguments]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stderr is not None
         assert b"rows copied" in process.stderr.readline()
         process.kill()
@@ -205,12 +247,17 @@ def _command(*arguments: str, url: str | None = None) -> "subprocess.CompletedPr
     if url is not None:
         environment["SEALSPACE_STORE__URL"] = url
     command = [*COMMAND, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S
+    )
 
 
-@pytest.mark.parametrize("password", ["postgresql://u:hush@h/db", "postgresql://h/db?password=hush"])
+@pytest.mark.parametrize(
+    "password", ["postgresql://u:hush@h/db", "postgresql://h/db?password=hush"]
+)
 def test_password_of_a_database_is_for_the_environment_alone(tmp_path: Path, password: str) -> None:
-    """Arguments and settings files are read by others; a printed configuration does not show the address."""
+    """Arguments and settings files are read by others; a printed configuration does not show the
+    address."""
     with pytest.raises(ConfigurationError) as refused:
         load_config(environment={}, flags={"store.url": password})
     assert "hush" not in str(refused.value)
@@ -228,13 +275,17 @@ def test_password_of_a_database_is_for_the_environment_alone(tmp_path: Path, pas
 def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
     tmp_path: Path, url: str, pool_mode: str
 ) -> None:
-    """`serve` refuses such a proxy before it writes anything, and says what to set; `doctor` names it too."""
+    """`serve` refuses such a proxy before it writes anything, and says what to set; `doctor` names
+    it too."""
     with pgbouncer(url, pool_mode=pool_mode) as through:
         served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0", url=through)
         examined = _command("doctor", "--data", str(tmp_path / "data"), url=through).stdout
     assert "wrong    store: a proxy between node and database hands statements" in examined
     assert served.returncode == EXIT_STATUS["store-misused"] == 5, served.stderr
-    assert "a proxy between node and database hands statements of one connection to several sessions" in served.stderr
+    assert (
+        "a proxy between node and database hands statements of one connection to several sessions"
+        in served.stderr
+    )
     assert "pool_mode = session" in served.stderr
     assert through not in served.stderr
     assert postgres_server().run(url.partition("@/")[2].partition("?")[0], "\\dt").strip() == ""
@@ -243,5 +294,8 @@ def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
 @needs_pgbouncer()
 def test_a_node_starts_behind_a_proxy_that_pools_by_session(tmp_path: Path, url: str) -> None:
     """A proxy that leaves each connection its session is no reason to refuse."""
-    with pgbouncer(url, pool_mode="session") as through, running_node(tmp_path, "--store", through, workers=1) as node:
+    with (
+        pgbouncer(url, pool_mode="session") as through,
+        running_node(tmp_path, "--store", through, workers=1) as node,
+    ):
         assert _get(f"{node.url}/readyz")["ready"] is True

@@ -1,4 +1,5 @@
-"""The Caddyfile of `examples/deploy`, played: Caddy, and a node on PostgreSQL with the settings of the compose file."""
+"""The Caddyfile of `examples/deploy`, played: Caddy, and a node on PostgreSQL with the settings of
+the compose file."""
 
 import os
 import re
@@ -75,10 +76,24 @@ class Front:
     log: Path
 
     def curl(self, *arguments: str, client: str = "127.0.0.1") -> list[str]:
-        """Call paths from a client's address; return for each the status and the version of HTTP."""
-        told = ["--silent", "--cacert", str(self.root), "--interface", client, "--max-time", str(PATIENCE_S)]
+        """Call paths from a client's address; return for each the status and the version of
+        HTTP."""
+        told = [
+            "--silent",
+            "--cacert",
+            str(self.root),
+            "--interface",
+            client,
+            "--max-time",
+            str(PATIENCE_S),
+        ]
         shown = ["--write-out", "%{http_code} %{http_version}\n", "--output", os.devnull]
-        called = [part for path in arguments if path.startswith("/") for part in (f"{self.url}{path}", *shown[2:])]
+        called = [
+            part
+            for path in arguments
+            if path.startswith("/")
+            for part in (f"{self.url}{path}", *shown[2:])
+        ]
         rest = [one for one in arguments if not one.startswith("/")]
         ran = subprocess.run(
             [str(CURL), *told, *shown[:2], *rest, *called],
@@ -123,7 +138,13 @@ def _caddy(folder: Path, node: str) -> Iterator[Front]:
     try:
         until(lambda: process.poll() is not None or _is_served(root, https))
         assert process.poll() is None, (folder / "caddy.log").read_text()
-        yield Front(f"https://localhost:{https}", node, root, f"http://127.0.0.1:{health}/", folder / "caddy.log")
+        yield Front(
+            f"https://localhost:{https}",
+            node,
+            root,
+            f"http://127.0.0.1:{health}/",
+            folder / "caddy.log",
+        )
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
@@ -143,7 +164,8 @@ def _is_served(root: Path, port: int) -> bool:
 
 
 def _database(secrets: Path) -> str:
-    """Make a database that asks for the password that was made; return its address, which does not hold it."""
+    """Make a database that asks for the password that was made; return its address, which does not
+    hold it."""
     server = postgres_server()
     password = (secrets / "database_password").read_text()
     server.run("postgres", f"create role deployed login password '{password}'")
@@ -152,24 +174,46 @@ def _database(secrets: Path) -> str:
     rules.write_text(f"local all deployed scram-sha-256\n{rules.read_text()}")
     server.run("postgres", "select pg_reload_conf()")
     address = f"postgresql://deployed@/deployed?host={quote(str(server.folder), safe='')}"
-    until(lambda: subprocess.run(["psql", "-wqc", "", address], capture_output=True, check=False).returncode != 0)
+    until(
+        lambda: (
+            subprocess.run(
+                ["psql", "-wqc", "", address], capture_output=True, check=False
+            ).returncode
+            != 0
+        )
+    )
     passwords = secrets / "database_pgpass"
     passwords.chmod(0o600)
-    passwords.write_text(passwords.read_text().replace("database:5432:sealspace:sealspace:", "*:*:deployed:deployed:"))
+    passwords.write_text(
+        passwords.read_text().replace(
+            "database:5432:sealspace:sealspace:", "*:*:deployed:deployed:"
+        )
+    )
     passwords.chmod(0o400)
     return address
 
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """Caddy, and a node behind it with the settings of the compose file, addresses and files apart."""
+    """Caddy, and a node behind it with the settings of the compose file, addresses and files
+    apart."""
     folder = tmp_path_factory.mktemp("deployed")
     me = str(os.getuid())
     made = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}
-    subprocess.run(["sh", str(DEPLOY / "new-secrets.sh")], cwd=folder, env=made, check=True, timeout=PATIENCE_S)
-    stated = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["node"]["environment"]
-    settings = {name: value.replace("/run/secrets", str(folder / "secrets")) for name, value in stated.items()}
-    settings |= {"SEALSPACE_HTTP__HOST": "127.0.0.1", "SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1"}
+    subprocess.run(
+        ["sh", str(DEPLOY / "new-secrets.sh")], cwd=folder, env=made, check=True, timeout=PATIENCE_S
+    )
+    stated = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["node"][
+        "environment"
+    ]
+    settings = {
+        name: value.replace("/run/secrets", str(folder / "secrets"))
+        for name, value in stated.items()
+    }
+    settings |= {
+        "SEALSPACE_HTTP__HOST": "127.0.0.1",
+        "SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1",
+    }
     settings |= {"SEALSPACE_STORE__URL": _database(folder / "secrets")}
     settings |= {"SEALSPACE_LIMITS__UNAUTHENTICATED_PER_MINUTE": str(REFUSALS)}
     arguments = ("--store", settings["SEALSPACE_STORE__URL"])
@@ -188,12 +232,15 @@ def test_the_caddyfile_is_valid(tmp_path: Path) -> None:
         file.write_text(written)
         checked = [str(CADDY), "validate", "--config", str(file), "--adapter", "caddyfile"]
         variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-        ran = subprocess.run(checked, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        ran = subprocess.run(
+            checked, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
         assert ran.returncode == expected, ran.stderr
 
 
 def test_its_bounds_are_those_of_the_node() -> None:
-    """What the node takes passes, what it would refuse may end at Caddy, and idle connections end there first."""
+    """What the node takes passes, what it would refuse may end at Caddy, and idle connections end
+    there first."""
     text, http = (DEPLOY / "Caddyfile").read_text("utf-8"), Http()
     assert http.max_body_bytes == 1_000_000_000 and "max_size 1GB" in text
     assert http.max_header_line_bytes + (64 << 10) < 512_000 and "max_header_size 512KB" in text
@@ -204,9 +251,12 @@ def test_its_bounds_are_those_of_the_node() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CURL is None, reason="curl is not installed")
 def test_errors_name_no_request(tmp_path: Path) -> None:
-    """Where the node does not answer, the log says so, and holds neither the token nor the address of the request."""
+    """Where the node does not answer, the log says so, and holds neither the token nor the address
+    of the request."""
     with _caddy(tmp_path, "http://127.0.0.1:1") as front:
-        assert front.curl("--header", "Authorization: canary-1", "/signed/canary-2?q=canary-3") == ["502 2"]
+        assert front.curl("--header", "Authorization: canary-1", "/signed/canary-2?q=canary-3") == [
+            "502 2"
+        ]
     log = front.log.read_text()
     assert "connection refused" in log
     assert "canary" not in log
@@ -223,11 +273,14 @@ class TestPlayed:
         """Values, a large one in pieces, and a secret."""
         variables = {**os.environ, "SSL_CERT_FILE": str(front.root)}
         command = [sys.executable, "-c", PROGRAM, front.url]
-        ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        ran = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
         assert (ran.returncode, ran.stdout) == (0, f"hello {LARGE_BYTES} open sesame\n"), ran.stderr
 
     def test_clients_are_counted_apart(self, front: Front) -> None:
-        """One client's refusals end at a limit that another does not share, whatever address it claims."""
+        """One client's refusals end at a limit that another does not share, whatever address it
+        claims."""
         claims = ("--header", "X-Forwarded-For: 192.0.2.9", "--header", "X-Real-IP: 192.0.2.9")
         refused = ("--request", "POST", "--header", "Authorization: none", *claims)
         answers = front.curl(*refused, *["/invoke"] * (2 * REFUSALS), client="127.0.0.2")
@@ -240,25 +293,46 @@ class TestPlayed:
         assert front.curl("--http1.1", "/healthz") == ["200 1.1"]
         long = front.root.parent / "header"
         long.write_text(f"Authorization: {'x' * (60 << 10)}\n")  # in HTTP/2 curl sends no more
-        assert front.curl("--header", f"@{long}", "--request", "POST", "/invoke", client="127.0.0.4") == ["401 2"]
+        assert front.curl(
+            "--header", f"@{long}", "--request", "POST", "/invoke", client="127.0.0.4"
+        ) == ["401 2"]
         trusted = ssl.create_default_context(cafile=str(front.root))
-        connection = HTTPSConnection(front.url.removeprefix("https://"), context=trusted, timeout=PATIENCE_S)
+        connection = HTTPSConnection(
+            front.url.removeprefix("https://"), context=trusted, timeout=PATIENCE_S
+        )
         with closing(connection):
-            connection.request("POST", "/invoke", headers={"Authorization": "x" * Http().max_header_line_bytes})
+            connection.request(
+                "POST", "/invoke", headers={"Authorization": "x" * Http().max_header_line_bytes}
+            )
             assert connection.getresponse().status == 401
 
     def test_what_ends_at_caddy(self, front: Front) -> None:
         """The operator's routes in each spelling, and the health check."""
-        paths = ("/admin", "/admin/usage", "/%61dmin/usage", "/ADMIN/usage", "//admin/usage", "/info/../admin/usage")
+        paths = (
+            "/admin",
+            "/admin/usage",
+            "/%61dmin/usage",
+            "/ADMIN/usage",
+            "//admin/usage",
+            "/info/../admin/usage",
+        )
         assert front.curl("--path-as-is", *paths) == ["404 2"] * len(paths)
         assert (
-            subprocess.run([str(CURL), "--silent", "--fail", front.health], timeout=PATIENCE_S, check=False).returncode
+            subprocess.run(
+                [str(CURL), "--silent", "--fail", front.health], timeout=PATIENCE_S, check=False
+            ).returncode
             == 0
         )
 
     def test_what_the_node_would_read_as_the_operators_ends_at_caddy(self, front: Front) -> None:
-        """Nothing reaches the node's guard: what Caddy decodes and cleans away is passed on all the same."""
-        climbs = ("/admin/quota/..%2f..%2fx", "/admin/%2e%2e/x", "/admin%2f..%2finfo", "/%61dmin/x/%2E./%2e%2E/info")
+        """Nothing reaches the node's guard: what Caddy decodes and cleans away is passed on all the
+        same."""
+        climbs = (
+            "/admin/quota/..%2f..%2fx",
+            "/admin/%2e%2e/x",
+            "/admin%2f..%2finfo",
+            "/%61dmin/x/%2E./%2e%2E/info",
+        )
         paths = (
             *climbs,
             "//admin/..%2f..%2fx",
@@ -271,15 +345,25 @@ class TestPlayed:
         # In HTTP/1.1 an address may be absolute, or what follows a scheme alone.
         absolute = f"{front.url}/admin/..%2f..%2fx"
         for target in (absolute, f"http:{absolute}", "http:admin/usage", "http:/admin/usage"):
-            assert front.curl("--http1.1", "--request-target", target, "/") in (["404 1.1"], ["400 1.1"]), target
+            assert front.curl("--http1.1", "--request-target", target, "/") in (
+                ["404 1.1"],
+                ["400 1.1"],
+            ), target
 
     def test_keys_may_contain_encoded_slashes_and_dots(self, front: Front) -> None:
         """Other paths reach the node as they were sent, those with its words in them too."""
-        paths = ("/public/none/admin%2Fquota", "/public/none/a%2F..%2Fb", "/administrator", "/kv%2Fadmin/quota")
+        paths = (
+            "/public/none/admin%2Fquota",
+            "/public/none/a%2F..%2Fb",
+            "/administrator",
+            "/kv%2Fadmin/quota",
+        )
         told = [str(CURL), "--silent", "--path-as-is", "--cacert", str(front.root)]
         for path in paths:
             direct, through = (
-                subprocess.run([*told, f"{url}{path}"], capture_output=True, timeout=PATIENCE_S, check=True).stdout
+                subprocess.run(
+                    [*told, f"{url}{path}"], capture_output=True, timeout=PATIENCE_S, check=True
+                ).stdout
                 for url in (front.node, front.url)
             )
             # Each answer has an id of its own.
@@ -287,9 +371,20 @@ class TestPlayed:
 
     def test_headers(self, front: Front) -> None:
         """Browsers are told to stay with TLS, and nothing names the software in front."""
-        told = ["--silent", "--cacert", str(front.root), "--dump-header", "-", "--output", os.devnull]
+        told = [
+            "--silent",
+            "--cacert",
+            str(front.root),
+            "--dump-header",
+            "-",
+            "--output",
+            os.devnull,
+        ]
         ran = subprocess.run(
-            [str(CURL), *told, f"{front.url}/info"], capture_output=True, text=True, timeout=PATIENCE_S
+            [str(CURL), *told, f"{front.url}/info"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         names = {line.partition(":")[0].lower(): line for line in ran.stdout.splitlines()}
         assert "max-age=" in names["strict-transport-security"]

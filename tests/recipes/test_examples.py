@@ -69,7 +69,13 @@ def test_each_is_listed_and_run_here() -> None:
     """The page names every example, and this module knows each of them."""
     page = (EXAMPLES / "README.md").read_text("utf-8")
     programs = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")}
-    assert programs == {"owner_and_reader.py", "flask_page.py", "backend.py", "demo.py", "manifest/notes.py"}
+    assert programs == {
+        "owner_and_reader.py",
+        "flask_page.py",
+        "backend.py",
+        "demo.py",
+        "manifest/notes.py",
+    }
     for name in (*programs, "workflow.yml", "deploy/README.md"):
         assert f"]({name})" in page
 
@@ -77,7 +83,11 @@ def test_each_is_listed_and_run_here() -> None:
 async def test_owner_and_reader(bench: Bench) -> None:
     """The reader reads what was granted, nothing else, and nothing after the revocation."""
     said = (await bench.run(EXAMPLES / "owner_and_reader.py")).splitlines()
-    assert [line.partition(":")[0] for line in said] == ["the reader reads", "not granted", "after the revocation"]
+    assert [line.partition(":")[0] for line in said] == [
+        "the reader reads",
+        "not granted",
+        "after the revocation",
+    ]
     assert said[0] == "the reader reads: soup, bread"
 
 
@@ -115,20 +125,28 @@ async def test_manifest_application(bench: Bench) -> None:
 
 def test_the_backend_has_fifteen_lines() -> None:
     """Besides imports, settings and docstrings."""
-    (body,) = re.findall(r"^async def main.*?(?=^if __name__)", (EXAMPLES / "backend.py").read_text(), re.M | re.S)
+    (body,) = re.findall(
+        r"^async def main.*?(?=^if __name__)", (EXAMPLES / "backend.py").read_text(), re.M | re.S
+    )
     assert 15 >= sum(bool(line.strip()) and '"""' not in line for line in body.splitlines())
 
 
 async def _work(url: str, owner: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/work", params={"owner": owner}) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/work", params={"owner": owner}) as answer,
+    ):
         return answer.status, await answer.text()
 
 
 async def test_backend(tmp_path: Path) -> None:
-    """It shows its evidence, is granted the secret for the code that it proves, works with it, after a restart too."""
+    """It shows its evidence, is granted the secret for the code that it proves, works with it,
+    after a restart too."""
     platform = SimulatedPlatform.from_seed(b"the platform of the examples")
     platform.save(tmp_path / "tee")
-    inspector = Inspector(CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der))
+    inspector = Inspector(
+        CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der)
+    )
     with running_node(tmp_path, platform=platform, workers=1) as node:
         async with Client(node.url) as owner:
             await owner.sign_in(new_wallet())
@@ -147,7 +165,8 @@ async def test_backend(tmp_path: Path) -> None:
 
 
 async def test_workflow(bench: Bench, tmp_path: Path) -> None:
-    """Its `run:` lines, one after the other as a runner runs them: the program gets the value, the log does not."""
+    """Its `run:` lines, one after the other as a runner runs them: the program gets the value, the
+    log does not."""
     workflow = (EXAMPLES / "workflow.yml").read_text("utf-8")
     assert "\npermissions: {}\n" in workflow and "write" not in workflow
     assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", workflow) == []
@@ -155,16 +174,26 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
     install, sign_in, deploy, sign_out = [block or line for _, block, line in steps]
     assert install == 'pip install "sealspace @ $SEALSPACE_CODE"'
     (code,) = re.findall(r"^  SEALSPACE_CODE: (\S+)$", workflow, re.MULTILINE)
-    assert Requirement(f"sealspace @ {code}").url == code and re.search(r"@[0-9a-f]{40}$", code), "a pinned commit"
-    assert sign_in.index("trap 'rm -f ") < sign_in.index("printenv WALLET"), "the key goes, however the login ends"
-    assert (await bench.desk.run("login", bench.desk.node, "--new", home=tmp_path / "ci")).status == 0
-    assert (await bench.desk.run("secret", "put", "API_KEY", given=VALUE, home=tmp_path / "ci")).status == 0
+    assert Requirement(f"sealspace @ {code}").url == code and re.search(r"@[0-9a-f]{40}$", code), (
+        "a pinned commit"
+    )
+    assert sign_in.index("trap 'rm -f ") < sign_in.index("printenv WALLET"), (
+        "the key goes, however the login ends"
+    )
+    assert (
+        await bench.desk.run("login", bench.desk.node, "--new", home=tmp_path / "ci")
+    ).status == 0
+    assert (
+        await bench.desk.run("secret", "put", "API_KEY", given=VALUE, home=tmp_path / "ci")
+    ).status == 0
     program = tmp_path / "deploy.sh"
     program.write_text(
-        '#!/bin/sh\nprintf %s "$API_KEY" > deployed\necho "deployed with $API_KEY, ${WALLET-no wallet}"\n'
+        '#!/bin/sh\nprintf %s "$API_KEY" > deployed\necho "deployed with $API_KEY, ${WALLET-no'
+        ' wallet}"\n'
     )
     program.chmod(0o755)
-    # It is installed here. What a step leaves in the file GITHUB_ENV is in the environment of those after it.
+    # It is installed here. What a step leaves in the file GITHUB_ENV is in the environment of those
+    # after it.
     script = f"(\n{sign_in}\n)\n. ./variables\nunset WALLET\n(\n{deploy}\n)\n(\n{sign_out}\n)\n"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"HOME": str(tmp_path), "PATH": path, "SEALSPACE_NODE": bench.desk.node}

@@ -1,4 +1,5 @@
-"""Every block of README.md, of `docs` and of spec/recipes.md does what it says, in order, as a reader would type it."""
+"""Every block of README.md, of `docs` and of spec/recipes.md does what it says, in order, as a
+reader would type it."""
 
 import re
 import shutil
@@ -23,13 +24,15 @@ BLOCKS = {
     for path in (README, *DOCS, REPOSITORY / "spec" / "recipes.md")
 }
 RUN = [name for name, blocks in BLOCKS.items() if any(block.kind != "left out" for block in blocks)]
-# A page that begins with one of these has a node of its own; the others suppose that of the tutorial.
+# A page that begins with one of these has a node of its own; the others suppose that of the
+# tutorial.
 OWN_NODE = ("sealspace serve ", "sealspace dev")
 
 
 @dataclass(frozen=True)
 class Supposed:
-    """What a page supposes: a node at its usual address, and beside the reader the platform that this node believes."""
+    """What a page supposes: a node at its usual address, and beside the reader the platform that
+    this node believes."""
 
     port: int
     tee: Path
@@ -77,7 +80,9 @@ def test_every_block_does_what_it_says(
         given: Supposed = request.getfixturevalue("supposed")
         port = given.port
         shutil.copytree(given.tee, folder / "tee")
-    ended = run_page((REPOSITORY / name).read_text("utf-8"), folder, programs=programs, node_port=port)
+    ended = run_page(
+        (REPOSITORY / name).read_text("utf-8"), folder, programs=programs, node_port=port
+    )
     assert ended.problem is None, ended.problem
     assert len(ended.printed) == sum(block.kind != "left out" for block in BLOCKS[name])
 
@@ -86,22 +91,36 @@ def test_every_block_does_what_it_says(
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.xdist_group("pages")
 def test_the_tutorial_holds_after_the_quick_start(tmp_path: Path, programs: Path) -> None:
-    """As on its own: what the quick start leaves in the home and in the clone is not in its way, and stays as it is."""
+    """As on its own: what the quick start leaves in the home and in the clone is not in its way,
+    and stays as it is."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    (quick_start,) = re.findall(r"^## The first secret.*?(?=^## )", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    quick_start = quick_start.replace("ENV/bin/", "")  # the commands as they are; the page's own test has the names
-    ended_node = "```sh\nkill %1\nwait %1 || true\nCLONE=$PWD\nsha256sum ~/.sealspace/*.* > ~/before\n```\n"
+    (quick_start,) = re.findall(
+        r"^## The first secret.*?(?=^## )", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    # the commands as they are; the page's own test has the names
+    quick_start = quick_start.replace("ENV/bin/", "")
+    ended_node = (
+        "```sh\nkill %1\nwait %1 || true\nCLONE=$PWD\nsha256sum ~/.sealspace/*.* > ~/before\n```\n"
+    )
     unchanged = '```sh\ntest "$PWD" != "$CLONE"\nsha256sum --check --strict ~/before\n```\n'
     tutorial = (REPOSITORY / "docs" / "tutorial.md").read_text("utf-8")
-    ended = run_page("\n".join([quick_start, ended_node, tutorial, unchanged]), folder, programs=programs)
+    ended = run_page(
+        "\n".join([quick_start, ended_node, tutorial, unchanged]), folder, programs=programs
+    )
     assert ended.problem is None, ended.problem
     assert "wallet.key: OK" in ended.printed[-1] and "session.json: OK" in ended.printed[-1]
 
 
 def test_what_is_left_out_says_why(record_property: Callable[[str, object], None]) -> None:
-    """A block that is not run names its reason, or the test that runs it; their number is printed."""
-    left_out = [(name, block) for name, blocks in BLOCKS.items() for block in blocks if block.kind == "left out"]
+    """A block that is not run names its reason, or the test that runs it; their number is
+    printed."""
+    left_out = [
+        (name, block)
+        for name, blocks in BLOCKS.items()
+        for block in blocks
+        if block.kind == "left out"
+    ]
     for name, block in left_out:
         assert block.why, (name, block.text)
         tests = [word.strip(",;.") for word in block.why.split() if word.startswith("tests/")]
@@ -144,7 +163,9 @@ def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
     ],
     ids=["status", "output", "other-status", "does-not-stay", "program"],
 )
-def test_a_page_that_is_wrong_is_found_out(page: str, found: str, tmp_path: Path, programs: Path) -> None:
+def test_a_page_that_is_wrong_is_found_out(
+    page: str, found: str, tmp_path: Path, programs: Path
+) -> None:
     """What does not end as it says, or prints something else, is named."""
     folder = tmp_path / "folder"
     folder.mkdir()

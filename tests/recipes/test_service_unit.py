@@ -19,7 +19,9 @@ MOST_EXPOSURE = 2.0  # of 10; a unit without a sandbox has 9.6
 
 
 def _analysed(unit: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(ANALYSE), *arguments, str(unit)], capture_output=True, text=True, timeout=PATIENCE_S)
+    return subprocess.run(
+        [str(ANALYSE), *arguments, str(unit)], capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def unit(tmp_path: Path) -> Path:
 
 
 def test_systemd_accepts_the_unit(unit: Path) -> None:
-    """Nothing in it is unknown or contradictory; with a misspelt setting the same check complains."""
+    """Nothing in it is unknown or contradictory; with a misspelt setting the same check
+    complains."""
     found = _analysed(unit, "verify", "--man=no")
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
     unit.write_text(unit.read_text().replace("ProtectHome=yes", "ProtectHomes=yes"))

@@ -1,4 +1,5 @@
-"""From an empty machine to a program with a secret in its environment: the README's six commands, in an empty home."""
+"""From an empty machine to a program with a secret in its environment: the README's six commands,
+in an empty home."""
 
 import os
 import re
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.slow
 MOST_COMMANDS = 6
 NODE = "http://127.0.0.1:8000"
 VALUE = "open-sesame-4711"
-_SECTION = re.compile(r"^## The first secret, in six commands$(?P<text>.*?)^## ", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(
+    r"^## The first secret, in six commands$(?P<text>.*?)^## ", re.MULTILINE | re.DOTALL
+)
 _WAIT_S = 300
 
 
@@ -39,7 +42,8 @@ class Machine:
     @property
     def variables(self) -> Mapping[str, str]:
         """What a login shell has, and nothing of the tests."""
-        path = f"{sys.base_prefix}/bin:{os.defpath}"  # the Python for which the dependencies are there
+        # the Python for which the dependencies are there
+        path = f"{sys.base_prefix}/bin:{os.defpath}"
         return {"HOME": str(self.folder / "home"), "PATH": path, "LANG": "C.UTF-8", "TERM": "xterm"}
 
     def run(self, line: str, *, given: str = "") -> str:
@@ -60,10 +64,16 @@ class Machine:
     def running(self, line: str) -> Iterator[str]:
         """Type a command that goes on; yields the address at which it listens."""
         command = [*line.split(), "--port", "0"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.variables)
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.variables
+        )
         try:
             assert process.stderr is not None
-            yield next(found[1] for found in map(re.compile(r"listening on (\S+)").search, process.stderr) if found)
+            yield next(
+                found[1]
+                for found in map(re.compile(r"listening on (\S+)").search, process.stderr)
+                if found
+            )
         finally:
             process.terminate()
             process.communicate(timeout=_WAIT_S)
@@ -71,14 +81,26 @@ class Machine:
 
 def _wheel(folder: Path) -> Path:
     """Build what `pip install` of a clone builds."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(REPOSITORY),
+    ]
     subprocess.run(build, check=True, capture_output=True, timeout=_WAIT_S)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def test_from_nothing_to_a_program_with_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Install, serve, sign in, store, run: the program finds the secret, and its output is masked."""
+def test_from_nothing_to_a_program_with_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Install, serve, sign in, store, run: the program finds the secret, and its output is
+    masked."""
     commands = _commands()
     assert 0 < len(commands) <= MOST_COMMANDS
     environment, install, serve, login, put, run = commands
@@ -100,4 +122,8 @@ def test_from_nothing_to_a_program_with_a_secret(tmp_path: Path, capsys: pytest.
     assert VALUE not in said
     assert f"API_KEY={VALUE}" in unmasked.splitlines()
     with capsys.disabled():
-        print(f"\nfirst secret in a program: {len(commands)} commands, {taken_s:.1f} s", *commands, sep="\n  ")
+        print(
+            f"\nfirst secret in a program: {len(commands)} commands, {taken_s:.1f} s",
+            *commands,
+            sep="\n  ",
+        )

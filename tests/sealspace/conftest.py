@@ -31,7 +31,9 @@ class Bench:
     entropy: CountingEntropy
     clients: AsyncExitStack
 
-    async def client(self, session: Session | None = None, *, pinned_node: str | None = None) -> Client:
+    async def client(
+        self, session: Session | None = None, *, pinned_node: str | None = None
+    ) -> Client:
         client = Client(
             self.node.url,
             session=session,
@@ -54,7 +56,11 @@ class CountingWallet:
 
     def __init__(self, entropy: CountingEntropy) -> None:
         self._signer = new_wallet(entropy=entropy)
-        self.address, self.chain_id, self.did = self._signer.address, self._signer.chain_id, self._signer.did
+        self.address, self.chain_id, self.did = (
+            self._signer.address,
+            self._signer.chain_id,
+            self._signer.did,
+        )
         self.signatures = 0
 
     def sign_eip191(self, text: str) -> bytes:
@@ -82,7 +88,9 @@ async def bench_with(
     async with AsyncExitStack() as stack:
 
         async def start(config: Config) -> Bench:
-            node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
+            node = await stack.enter_async_context(
+                embedded_node(config, clock=clock, entropy=entropy)
+            )
             clients = await stack.enter_async_context(AsyncExitStack())
             return Bench(node, platform, clock, entropy, clients)
 
@@ -99,5 +107,10 @@ async def bench(bench_with: Callable[[Config], Awaitable[Bench]], config: Config
 async def strict_bench(bench_with: Callable[[Config], Awaitable[Bench]], config: Config) -> Bench:
     """A node that hosts spaces on the owner's word only."""
     return await bench_with(
-        Config(http=config.http, store=config.store, release=config.release, hosting=Hosting(mode="explicit"))
+        Config(
+            http=config.http,
+            store=config.store,
+            release=config.release,
+            hosting=Hosting(mode="explicit"),
+        )
     )

@@ -74,7 +74,9 @@ async def elsewhere(bench: Any) -> AsyncIterator[Elsewhere]:
     async with TestServer(app) as server:
         url = str(server.make_url("")).rstrip("/")
         session = replace(owner.session, node_id=None)
-        async with Client(url, session=session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client:
+        async with Client(
+            url, session=session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
+        ) as client:
             yield Elsewhere(collector, client, bench.node.url, owner, delegated.cid)
 
 
@@ -105,7 +107,8 @@ def everything(elsewhere: Elsewhere) -> dict[str, Callable[[], Awaitable[object]
 
 
 async def test_every_token_names_the_node(elsewhere: Elsewhere) -> None:
-    """Whatever a client asks, the node that it asks can be told from the token, and another one refuses it (J5, T8)."""
+    """Whatever a client asks, the node that it asks can be told from the token, and another one
+    refuses it (J5, T8)."""
     for what, ask in everything(elsewhere).items():
         elsewhere.collector.sent.clear()
         with suppress(SealspaceError):
@@ -121,20 +124,26 @@ async def test_every_token_names_the_node(elsewhere: Elsewhere) -> None:
 
 
 async def sent_on(url: str, method: str, path: str, body: bytes, token: str) -> bool:
-    """Send what was collected to an honest node; tell whether it refuses it for whom it addresses."""
+    """Send what was collected to an honest node; tell whether it refuses it for whom it
+    addresses."""
     headers = {"Authorization": token, "Content-Type": "application/json"}
     async with (
         aiohttp.ClientSession() as session,
         session.request(method, url + path, headers=headers, data=body) as reply,
     ):
         text = await reply.text()
-        return (reply.status, text) == OTHER_KIND or (reply.status == 401 and OTHER_AUDIENCE in text)
+        return (reply.status, text) == OTHER_KIND or (
+            reply.status == 401 and OTHER_AUDIENCE in text
+        )
 
 
 async def test_a_saved_session_says_so_at_a_restored_node(elsewhere: Elsewhere, bench: Any) -> None:
-    """A session that was saved for a node that now goes by another DID sends nothing, and tells to sign in again."""
+    """A session that was saved for a node that now goes by another DID sends nothing, and tells to
+    sign in again."""
     saved = decode_session(encode_session(elsewhere.owner.session))
-    async with Client(elsewhere.client.url, session=saved, settings=SETTINGS, clock=bench.clock) as client:
+    async with Client(
+        elsewhere.client.url, session=saved, settings=SETTINGS, clock=bench.clock
+    ) as client:
         for ask in everything(replace(elsewhere, client=client)).values():
             with pytest.raises(NodeMismatch, match="the session was made at") as refused:
                 await ask()

@@ -12,7 +12,13 @@ from tests_support import fuzzed
 
 from capabilities.ambient import SystemEntropy
 from capabilities.signatures import Ed25519Signer
-from sealspace.apps.api_keys import KEY_TYPE, new_api_key, parse_credential, parse_owner, read_api_key
+from sealspace.apps.api_keys import (
+    KEY_TYPE,
+    new_api_key,
+    parse_credential,
+    parse_owner,
+    read_api_key,
+)
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput, StatementInvalid
@@ -36,13 +42,20 @@ STATED: dict[str, Any] = {
 
 
 def read(stated: dict[str, Any], now: float = NOW) -> Any:
-    return read_api_key(sign_statement(KEY_TYPE, stated, ALICE), owner=ALICE.did, runner=RUNNER, now=now)
+    return read_api_key(
+        sign_statement(KEY_TYPE, stated, ALICE), owner=ALICE.did, runner=RUNNER, now=now
+    )
 
 
 @pytest.mark.parametrize("signer", [ALICE, new_wallet()], ids=["key", "wallet"])
 def test_a_key_that_its_owner_made(signer: Any) -> None:
     """RN87: a key or a wallet signs; the secret is the holder's alone, in capitals too."""
-    made: dict[str, Any] = {"runner": RUNNER, "projects": [PROJECT], "profiles": ["prod"], "max_per_call": 5000}
+    made: dict[str, Any] = {
+        "runner": RUNNER,
+        "projects": [PROJECT],
+        "profiles": ["prod"],
+        "max_per_call": 5000,
+    }
     statement, shown = new_api_key(signer, **made, expires_at=NOW + 3600, entropy=SystemEntropy())
     key = read_api_key(statement, owner=signer.did, runner=RUNNER, now=NOW)
     assert (key.owner, key.nonce, key.max_per_call) == (signer.did, shown.nonce, 5000)
@@ -110,7 +123,9 @@ def test_statements_of_others() -> None:
     """RN87: what somebody else signed, or signed as something else, is no key of this owner."""
     for kind, signer in ((KEY_TYPE, BOB), ("sealspace.program.active/v1", ALICE)):
         with pytest.raises(StatementInvalid):
-            read_api_key(sign_statement(kind, STATED, signer), owner=ALICE.did, runner=RUNNER, now=NOW)
+            read_api_key(
+                sign_statement(kind, STATED, signer), owner=ALICE.did, runner=RUNNER, now=NOW
+            )
     for data in (b"", b"[]", b"{}", b"\xff", b'{"signer": 5}'):
         with pytest.raises(StatementInvalid):
             read_api_key(data, owner=ALICE.did, runner=RUNNER, now=NOW)
@@ -172,7 +187,12 @@ def test_headers_that_show_no_key(text: str) -> None:
 )
 def test_keys_that_are_not_made(more: dict[str, Any]) -> None:
     """RN87: what no runner would take is not signed."""
-    asked: dict[str, Any] = {"runner": RUNNER, "projects": None, "max_per_call": 1, "expires_at": NOW + 60} | more
+    asked: dict[str, Any] = {
+        "runner": RUNNER,
+        "projects": None,
+        "max_per_call": 1,
+        "expires_at": NOW + 60,
+    } | more
     with pytest.raises(InvalidInput):
         new_api_key(ALICE, **asked, entropy=SystemEntropy())
 

@@ -77,7 +77,9 @@ async def granted(bench, *, policy=POLICY, wallet=None, measurements=APPROVED, o
     network = client.encryption.network()
     grant = [allow(client.secrets().resource("API_KEY"), GET), allow(network.text, DECRYPT)]
     agent = await bench.client(key_session(SEED))
-    portable = await client.delegations.delegate(agent.session.did, grant, policy=policy, wallet=wallet)
+    portable = await client.delegations.delegate(
+        agent.session.did, grant, policy=policy, wallet=wallet
+    )
     await agent.delegations.take_up(portable)
     source = Source(bench.platform, measurements)
     backend = Backend(agent, source, clock=bench.clock, entropy=bench.entropy)
@@ -129,10 +131,13 @@ async def test_other_code_is_refused(bench) -> None:
 
 
 async def test_the_network_s_policy_can_be_the_approval(bench) -> None:
-    """What the owner states on the network counts for every grant; taken away, it counts no more."""
+    """What the owner states on the network counts for every grant; taken away, it counts no
+    more."""
     one = await granted(bench, policy=None)
     network = one.client.encryption.network()
-    await one.client.delegations.add_right(one.wallet, [allow(network.text, "sealspace.encryption/policy")])
+    await one.client.delegations.add_right(
+        one.wallet, [allow(network.text, "sealspace.encryption/policy")]
+    )
     await one.client.encryption.set_policy(network, POLICY)
     await one.backend.attest(network)
     assert await one.backend.read_secret(one.client.session.owner, "API_KEY") == "value"
@@ -163,7 +168,9 @@ async def test_keys_are_wrapped_to_the_attested_receiver_only(bench) -> None:
     await one.backend.attest(one.client.encryption.network())
     thief = await bench.client(one.agent.session)
     with pytest.raises(DecryptDenied) as denial:
-        await thief.secrets(one.client.session.owner).get("API_KEY", receiver=new_receiver_key(bench.entropy))
+        await thief.secrets(one.client.session.owner).get(
+            "API_KEY", receiver=new_receiver_key(bench.entropy)
+        )
     assert reason_of(denial.value) == "receiver"
 
 
@@ -180,14 +187,17 @@ class Drawn(CountingEntropy):
 
 
 async def test_a_backend_makes_its_receiver_keys(bench) -> None:
-    """Each attestation has a receiver key of its own, drawn inside; neither private key leaves with a request (AT8)."""
+    """Each attestation has a receiver key of its own, drawn inside; neither private key leaves with
+    a request (AT8)."""
     one, inside, sent = await granted(bench), Drawn(), bytearray()
     async with (
         _overheard(bench.node.url, sent) as url,
         Client(url, session=one.agent.session, settings=SETTINGS, clock=bench.clock) as client,
     ):
         backend = Backend(client, one.source, clock=bench.clock, entropy=inside)
-        receivers = [(await backend.attest(one.client.encryption.network())).receiver for _ in range(2)]
+        receivers = [
+            (await backend.attest(one.client.encryption.network())).receiver for _ in range(2)
+        ]
         assert await backend.read_secret(one.client.session.owner, "API_KEY") == "value"
     private = [receiver.private_key for receiver in receivers]
     assert private[0] != private[1] and set(private) <= set(inside.given)
@@ -198,7 +208,9 @@ async def test_a_backend_makes_its_receiver_keys(bench) -> None:
 
 def _appears(secret: bytes, text: bytes) -> bool:
     coded = (base64.b64encode(secret), base64.urlsafe_b64encode(secret))
-    return any(spelling.rstrip(b"=") in text for spelling in (secret, secret.hex().encode(), *coded))
+    return any(
+        spelling.rstrip(b"=") in text for spelling in (secret, secret.hex().encode(), *coded)
+    )
 
 
 @asynccontextmanager
@@ -206,7 +218,9 @@ async def _overheard(url: str, sent: bytearray) -> AsyncIterator[str]:
     """Stand between a client and a node, and keep what the client sends."""
     parts = urlsplit(url)
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray) -> None:
+    async def carry(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray
+    ) -> None:
         while data := await reader.read(65_536):
             kept += data
             writer.write(data)
@@ -214,7 +228,9 @@ async def _overheard(url: str, sent: bytearray) -> AsyncIterator[str]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
-        await asyncio.gather(carry(reader, far_writer, sent), carry(far_reader, writer, bytearray()))
+        await asyncio.gather(
+            carry(reader, far_writer, sent), carry(far_reader, writer, bytearray())
+        )
 
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -256,7 +272,11 @@ async def test_a_challenge_serves_once(bench) -> None:
 def quoted(agent, source, challenge: Challenge, bench, *, holder: str | None = None) -> Attested:
     receiver = new_receiver_key(bench.entropy)
     bound = session_binding(
-        challenge.nonce, challenge.audience, principal_of(holder or agent.session.did), "attested", receiver.public_key
+        challenge.nonce,
+        challenge.audience,
+        principal_of(holder or agent.session.did),
+        "attested",
+        receiver.public_key,
     ).report_data
     return Attested(source.quote(bound).quote, receiver.public_key)
 
@@ -267,7 +287,9 @@ async def test_a_quote_for_another_client_is_refused(bench) -> None:
     challenge = await one.agent.attestation.challenge()
     attested = quoted(one.agent, one.source, challenge, bench, holder=one.client.session.did)
     with pytest.raises(AttestationRefused):
-        await one.agent.attestation.open_session(one.client.encryption.network(), challenge, attested)
+        await one.agent.attestation.open_session(
+            one.client.encryption.network(), challenge, attested
+        )
 
 
 async def test_a_quote_of_another_platform_is_refused(bench) -> None:
@@ -284,7 +306,12 @@ async def test_a_quote_of_another_platform_is_refused(bench) -> None:
 async def test_only_who_was_granted_decrypt_may_attest(bench) -> None:
     """A stranger's quote is not even sent."""
     one = await granted(bench)
-    outsider = Backend(await bench.client(key_session(bytes(32))), one.source, clock=bench.clock, entropy=bench.entropy)
+    outsider = Backend(
+        await bench.client(key_session(bytes(32))),
+        one.source,
+        clock=bench.clock,
+        entropy=bench.entropy,
+    )
     with pytest.raises(NotGranted):
         await outsider.attest(one.client.encryption.network())
 

@@ -1,4 +1,5 @@
-"""Granting to what was seen: real HTTP backends on a simulated platform, a real node, and whoever stands between."""
+"""Granting to what was seen: real HTTP backends on a simulated platform, a real node, and whoever
+stands between."""
 
 import asyncio
 import hashlib
@@ -20,10 +21,22 @@ from patience import PATIENCE_S
 
 from capabilities.strict_base64 import encode_url
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES
-from sealspace.apps.backends import LOOK_TTL_S, Seen, hand_over, look_at, policy_for, require_expected
+from sealspace.apps.backends import (
+    LOOK_TTL_S,
+    Seen,
+    hand_over,
+    look_at,
+    policy_for,
+    require_expected,
+)
 from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.delegations import allow
-from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, MAX_PUBLISHED_BYTES
+from sealspace.documents.published import (
+    EVIDENCE_PATH,
+    GRANTS_PATH,
+    MAX_GRANT_BYTES,
+    MAX_PUBLISHED_BYTES,
+)
 from sealspace.errors import (
     BackendAnswerInvalid,
     BackendNotAcceptable,
@@ -60,7 +73,12 @@ PERFMON = 1 << 63
 
 
 def manifest(**members: object) -> dict[str, Any]:
-    asked = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+    asked = {
+        "app_id": "com.example.notes",
+        "name": "Notes",
+        "defaults": False,
+        "secrets": {"API_KEY": True},
+    }
     return {**asked, **members}
 
 
@@ -83,13 +101,19 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 def site(bench, stack) -> Callable[..., Awaitable[Site]]:
     """Start a backend; by default one with an event log that shows its compose file."""
 
-    async def start(domain: Domain | None = None, *, compose: str | None = COMPOSE, seed: bytes = SEED, **asked):
+    async def start(
+        domain: Domain | None = None, *, compose: str | None = COMPOSE, seed: bytes = SEED, **asked
+    ):
         domain = domain or Domain(bench.platform, IMAGE, LOG)
         client = await bench.client(key_session(seed))
         backend = Backend(client, domain, clock=bench.clock, entropy=bench.entropy)
         program = Program(client, backend, ("API_KEY",))
         surface = BackendSurface(
-            domain, did=backend.did, manifest=manifest(**asked), compose=compose, on_grant=program.take_up
+            domain,
+            did=backend.did,
+            manifest=manifest(**asked),
+            compose=compose,
+            on_grant=program.take_up,
         )
         return Site(await stack.enter_async_context(serving(surface)), domain, program)
 
@@ -103,7 +127,9 @@ def look(bench) -> Callable[..., Awaitable[Seen]]:
     async def look(url: str, options: CollateralOptions | None = None, **more) -> Seen:
         documents = Documents(bench.platform, bench.clock.now(), options or CollateralOptions())
         inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
-        return await look_at(url, inspector, clock=bench.clock, entropy=bench.entropy, settings=SETTINGS, **more)
+        return await look_at(
+            url, inspector, clock=bench.clock, entropy=bench.entropy, settings=SETTINGS, **more
+        )
 
     return look
 
@@ -128,18 +154,23 @@ async def refusal(looking: Awaitable[Seen], kind: type[SealspaceError]) -> Any:
     return reported.value
 
 
-# --- granted -------------------------------------------------------------------------------------------------------
+# --- granted --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pin", ["compose", "instance"])
 @pytest.mark.parametrize("signed_by_wallet", [False, True])
-async def test_a_backend_that_was_seen_reads_what_it_was_granted(bench, site, look, pin, signed_by_wallet) -> None:
-    """From an address to an opened secret: look, grant, hand over; the grant names this very code (AT50 to AT53)."""
+async def test_a_backend_that_was_seen_reads_what_it_was_granted(
+    bench, site, look, pin, signed_by_wallet
+) -> None:
+    """From an address to an opened secret: look, grant, hand over; the grant names this very code
+    (AT50 to AT53)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()
     seen = await look(there.url)
-    portable = await owner.backends.grant(seen, wallet=wallet if signed_by_wallet else None, pin=pin)
+    portable = await owner.backends.grant(
+        seen, wallet=wallet if signed_by_wallet else None, pin=pin
+    )
     await hand_over(there.url, portable, settings=SETTINGS)
     assert there.program.read == {"API_KEY": "value"}
     assert portable.delegate_did == there.program.backend.did == seen.did
@@ -163,12 +194,16 @@ async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, l
         ("compose", Domain(None, replace(measurements_of("another image"), rtmr3=None), LOG)),  # type: ignore[arg-type]  # its platform comes with the fixture
         ("compose", Domain(None, IMAGE, mint_event_log(b"x" * 32))),  # type: ignore[arg-type]  # its platform comes with the fixture
         ("compose", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, b"y" * 20))),  # type: ignore[arg-type]  # its platform comes with the fixture
-        ("instance", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b"")))),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (
+            "instance",
+            Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))),
+        ),  # type: ignore[arg-type]  # its platform comes with the fixture
     ],
     ids=["image", "compose", "app-id", "instance"],
 )
 async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, other) -> None:
-    """A grant to what was seen opens nothing for other code, though it holds the backend's own key (RL10, AT22)."""
+    """A grant to what was seen opens nothing for other code, though it holds the backend's own key
+    (RL10, AT22)."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     portable = await owner.backends.grant(await look((await site()).url), pin=pin)
@@ -183,24 +218,32 @@ async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, s
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     portable = await owner.backends.grant(await look((await site()).url))
-    again = await site(Domain(bench.platform, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))))
+    again = await site(
+        Domain(
+            bench.platform, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))
+        )
+    )
     await hand_over(again.url, portable, settings=SETTINGS)
     assert again.program.read == {"API_KEY": "value"}
 
 
 async def test_a_grant_reaches_no_other_secret(bench, site, look) -> None:
-    """The policy of a grant names its paths: keys of other secrets stay shut, whatever else is granted."""
+    """The policy of a grant names its paths: keys of other secrets stay shut, whatever else is
+    granted."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     await owner.secrets().put("OTHER", "hidden")
     there = await site(secrets={"API_KEY": True, "OTHER": True})
-    await hand_over(there.url, await owner.backends.grant(await look(there.url), ["API_KEY"]), settings=SETTINGS)
+    await hand_over(
+        there.url, await owner.backends.grant(await look(there.url), ["API_KEY"]), settings=SETTINGS
+    )
     with pytest.raises(SealspaceError):
         await there.program.backend.read_secret(owner.session.owner, "OTHER")
 
 
 async def test_scoped_secrets_are_named_with_their_scope(bench, site, look) -> None:
-    """What a manifest asks for is shown as `NAME` or `scope/NAME`; folders and writing are no part of a grant."""
+    """What a manifest asks for is shown as `NAME` or `scope/NAME`; folders and writing are no part
+    of a grant."""
     owner, _ = await bench.owner()
     there = await site(
         secrets={"API_KEY": True, "TOKEN": {"scope": "Mail Box"}, "LOG": ["write"]},
@@ -212,7 +255,9 @@ async def test_scoped_secrets_are_named_with_their_scope(bench, site, look) -> N
     assert len(seen.further_wishes) == 2
     (resource,) = owner.backends.resources(seen, ["mail-box/TOKEN"])
     assert resource == owner.secrets().resource("TOKEN", scope="mail-box")
-    with pytest.raises(InvalidInput, match="does not ask for LOG: it asks for API_KEY, mail-box/TOKEN") as reported:
+    with pytest.raises(
+        InvalidInput, match="does not ask for LOG: it asks for API_KEY, mail-box/TOKEN"
+    ) as reported:
         owner.backends.resources(seen, ["LOG"])
     assert reported.value.hint
 
@@ -227,19 +272,26 @@ async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> N
     assert (reported.value.problem, reported.value.hint) == ("age", "look again")
 
 
-# --- plain words ---------------------------------------------------------------------------------------------------
+# --- plain words ----------------------------------------------------------------------------------
 
 
 async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
-    """A person reads who asks for what, which code it is, how the platform stands, and what a grant would name."""
+    """A person reads who asks for what, which code it is, how the platform stands, and what a grant
+    would name."""
     seen = await look((await site()).url)
-    policy = policy_for(seen, paths=["tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY"], ttl_s=60)
+    policy = policy_for(
+        seen, paths=["tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY"], ttl_s=60
+    )
     said = "\n".join(in_plain_words(seen, policy))
     for shown in ("Notes", seen.did, "API_KEY", COMPOSE_HASH.hex(), "kms", "debug off", "UpToDate", "NOT Intel",
                   "1 h old", IMAGE.mrtd.hex(), "MRTD, RTMR0-2", "warning: the platform's root"):  # fmt: skip
         assert shown in said, shown
     reported = json.loads(json.dumps(as_json(seen, policy)))
-    assert (reported["composeHash"], reported["debug"], reported["secrets"]) == (COMPOSE_HASH.hex(), False, ["API_KEY"])
+    assert (reported["composeHash"], reported["debug"], reported["secrets"]) == (
+        COMPOSE_HASH.hex(),
+        False,
+        ["API_KEY"],
+    )
     assert reported["policy"]["composeHashes"] == [COMPOSE_HASH.hex()]
 
 
@@ -250,16 +302,26 @@ async def test_what_an_outsider_wrote_cannot_steer_a_terminal(bench, site, look)
 
 
 async def test_warnings(bench, site, look) -> None:
-    """What an owner should think about is said: no log, no compose file, advisories, collateral that ends soon."""
-    bare = await look((await site(Domain(bench.platform, measurements_of("notes")), compose=None)).url)
+    """What an owner should think about is said: no log, no compose file, advisories, collateral
+    that ends soon."""
+    bare = await look(
+        (await site(Domain(bench.platform, measurements_of("notes")), compose=None)).url
+    )
     assert any("no event log" in line for line in in_plain_words(bare))
-    options = CollateralOptions(tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",), valid_for_s=86_400)
+    options = CollateralOptions(
+        tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",), valid_for_s=86_400
+    )
     risky = "\n".join(in_plain_words(await look((await site(compose=None)).url, options)))
-    for shown in ("SWHardeningNeeded", "INTEL-SA-00615", "the collateral ends at", "does not show its compose file"):
+    for shown in (
+        "SWHardeningNeeded",
+        "INTEL-SA-00615",
+        "the collateral ends at",
+        "does not show its compose file",
+    ):
         assert shown in risky
 
 
-# --- refused -------------------------------------------------------------------------------------------------------
+# --- refused --------------------------------------------------------------------------------------
 
 
 async def test_another_measurement_than_expected(bench, site, look) -> None:
@@ -278,7 +340,9 @@ async def test_another_measurement_than_expected(bench, site, look) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda value: value["statement"].update(did="did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"),
+        lambda value: value["statement"].update(
+            did="did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+        ),
         lambda value: value["statement"]["manifest"]["secrets"].update(MASTER_KEY=True),
         lambda value: value["statement"].update(compose=COMPOSE + "#"),
         lambda value: value["statement"].update(compose=None),
@@ -286,21 +350,27 @@ async def test_another_measurement_than_expected(bench, site, look) -> None:
     ids=["did", "manifest", "compose", "no-compose"],
 )
 async def test_a_changed_statement(site, look, stack, change) -> None:
-    """Whoever stands between can change neither DID nor manifest nor compose file: the quote binds them (AT51)."""
+    """Whoever stands between can change neither DID nor manifest nor compose file: the quote binds
+    them (AT51)."""
     url = await stack.enter_async_context(serving(through((await site()).url, change)))
     assert (await refusal(look(url), BackendNotProven)).problem == "report-data"
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["as-it-was", "under-our-nonce"])
 async def test_recorded_evidence(site, look, stack, honest) -> None:
-    """Evidence that answered somebody else is refused, also when it says that it answers us (AT52)."""
+    """Evidence that answered somebody else is refused, also when it says that it answers us
+    (AT52)."""
     there = await site()
     recorded = await _answer(f"{there.url}{EVIDENCE_PATH}?nonce={encode_url(bytes(32))}")
 
     async def replay(request: web.Request) -> web.Response:
-        return web.json_response(recorded if honest else {**recorded, "nonce": request.query["nonce"]})
+        return web.json_response(
+            recorded if honest else {**recorded, "nonce": request.query["nonce"]}
+        )
 
-    reported = await refusal(look(await stack.enter_async_context(serving(replay))), BackendNotProven)
+    reported = await refusal(
+        look(await stack.enter_async_context(serving(replay))), BackendNotProven
+    )
     assert reported.problem == "report-data" and "do not grant" in reported.hint
 
 
@@ -313,7 +383,10 @@ async def _answer(url: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("domain", "problem"),
     [
-        (Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)), "td-attributes"),  # type: ignore[arg-type]  # its platform comes with the fixture
+        (
+            Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)),
+            "td-attributes",
+        ),  # type: ignore[arg-type]  # its platform comes with the fixture
         (Domain(None, IMAGE, mint_event_log(b"x" * 32)), "compose"),  # type: ignore[arg-type]  # its platform comes with the fixture
         (Domain(None, measurements_of("notes")), "event-log"),  # type: ignore[arg-type]  # its platform comes with the fixture
         (Domain(None, IMAGE, KEYLESS), "key-provider"),  # type: ignore[arg-type]  # its platform comes with the fixture
@@ -321,7 +394,8 @@ async def _answer(url: str) -> dict[str, Any]:
     ids=["debug", "another-compose-file", "compose-without-log", "no-key-provider"],
 )
 async def test_evidence_that_does_not_hold(bench, site, look, domain, problem) -> None:
-    """A debugged domain, a compose file that does not run there, an application without a key provider."""
+    """A debugged domain, a compose file that does not run there, an application without a key
+    provider."""
     there = await site(replace(domain, platform=bench.platform))
     assert (await refusal(look(there.url), BackendNotProven)).problem == problem
 
@@ -336,7 +410,9 @@ async def test_a_platform_of_another_root(bench, site, look) -> None:
 
 async def test_a_changed_log(site, look, stack) -> None:
     """A log that leaves an entry out is not the one that the registers tell of (AT20)."""
-    url = await stack.enter_async_context(serving(through((await site()).url, lambda value: value["eventLog"].pop(1))))
+    url = await stack.enter_async_context(
+        serving(through((await site()).url, lambda value: value["eventLog"].pop(1)))
+    )
     assert (await refusal(look(url), BackendNotProven)).problem == "event-log"
 
 
@@ -364,15 +440,28 @@ async def test_no_collateral(bench, site, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("collateral", "attributes", "problem", "accept"),
     [
-        (CollateralOptions(tcb_status="SWHardeningNeeded"), SEPT_VE_DISABLE, "tcb_status", "tcb-status"),
+        (
+            CollateralOptions(tcb_status="SWHardeningNeeded"),
+            SEPT_VE_DISABLE,
+            "tcb_status",
+            "tcb-status",
+        ),
         (CollateralOptions(tcb_status="OutOfDate"), SEPT_VE_DISABLE, "tcb_status", "tcb-status"),
-        (CollateralOptions(advisories=("INTEL-SA-00615",)), SEPT_VE_DISABLE, "advisory", "advisories"),
+        (
+            CollateralOptions(advisories=("INTEL-SA-00615",)),
+            SEPT_VE_DISABLE,
+            "advisory",
+            "advisories",
+        ),
         (CollateralOptions(), SEPT_VE_DISABLE | PERFMON, "attributes", "attributes"),
     ],
     ids=["hardening", "out-of-date", "advisories", "attributes"],
 )
-async def test_what_the_node_would_refuse(bench, site, look, collateral, attributes, problem, accept) -> None:
-    """A grant that would open nothing is not made; the error names what may be accepted, and it is accepted as seen."""
+async def test_what_the_node_would_refuse(
+    bench, site, look, collateral, attributes, problem, accept
+) -> None:
+    """A grant that would open nothing is not made; the error names what may be accepted, and it is
+    accepted as seen."""
     domain = Domain(bench.platform, IMAGE, LOG, DomainOptions(td_attributes=attributes))
     seen = await look((await site(domain)).url, collateral)
     with pytest.raises(BackendNotAcceptable) as reported:
@@ -386,8 +475,11 @@ async def test_what_the_node_would_refuse(bench, site, look, collateral, attribu
     assert (policy.td_attributes == (DEFAULT_TD_ATTRIBUTES,)) == (attributes == SEPT_VE_DISABLE)
 
 
-async def test_what_was_accepted_is_accepted_by_the_node(bench_with, config, platform, clock, stack) -> None:
-    """A platform that needs hardening, accepted by name as it was seen, gets the key; the strict terms refuse it."""
+async def test_what_was_accepted_is_accepted_by_the_node(
+    bench_with, config, platform, clock, stack
+) -> None:
+    """A platform that needs hardening, accepted by name as it was seen, gets the key; the strict
+    terms refuse it."""
     options = CollateralOptions(tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",))
     assert config.release.collateral is not None
     (Path(config.release.collateral) / "platform.json").write_bytes(
@@ -398,10 +490,16 @@ async def test_what_was_accepted_is_accepted_by_the_node(bench_with, config, pla
     await owner.secrets().put("API_KEY", "value")
     domain = Domain(platform, IMAGE, LOG)
     client = await bench.client(key_session(SEED))
-    program = Program(client, Backend(client, domain, clock=clock, entropy=bench.entropy), ("API_KEY",))
-    surface = BackendSurface(domain, did=program.backend.did, manifest=manifest(), on_grant=program.take_up)
+    program = Program(
+        client, Backend(client, domain, clock=clock, entropy=bench.entropy), ("API_KEY",)
+    )
+    surface = BackendSurface(
+        domain, did=program.backend.did, manifest=manifest(), on_grant=program.take_up
+    )
     url = await stack.enter_async_context(serving(surface))
-    inspector = Inspector(CollateralFolder(Path(config.release.collateral)), root=parse_trust_root(platform.root_der))
+    inspector = Inspector(
+        CollateralFolder(Path(config.release.collateral)), root=parse_trust_root(platform.root_der)
+    )
     seen = await owner.backends.look(url, inspector)
     with pytest.raises(BackendNotAcceptable):
         await owner.backends.grant(seen)
@@ -410,7 +508,7 @@ async def test_what_was_accepted_is_accepted_by_the_node(bench_with, config, pla
     assert program.read == {"API_KEY": "value"}
 
 
-# --- answers that are none -----------------------------------------------------------------------------------------
+# --- answers that are none ------------------------------------------------------------------------
 
 
 def _body(data: bytes, status: int = 200, **headers: str) -> Handler:
@@ -443,16 +541,30 @@ async def _cut_short(request: web.Request) -> web.StreamResponse:
         (_body(b"", 503), BackendUnreachable),
         (_cut_short, BackendUnreachable),
     ],
-    ids=["cut-json", "html", "empty", "too-long", "redirect", "absent", "broken", "busy", "cut-off"],
+    ids=[
+        "cut-json",
+        "html",
+        "empty",
+        "too-long",
+        "redirect",
+        "absent",
+        "broken",
+        "busy",
+        "cut-off",
+    ],
 )
 async def test_answers_that_are_none(look, stack, handler, kind) -> None:
-    """Cut off, too long, elsewhere or nothing: an error that says what to do, and nothing is followed."""
+    """Cut off, too long, elsewhere or nothing: an error that says what to do, and nothing is
+    followed."""
     await refusal(look(await stack.enter_async_context(serving(handler))), kind)
 
 
-@pytest.mark.parametrize("url", ["http://backend.example", "ftp://127.0.0.1", "127.0.0.1:80", "https://a@b/", ""])
+@pytest.mark.parametrize(
+    "url", ["http://backend.example", "ftp://127.0.0.1", "127.0.0.1:80", "https://a@b/", ""]
+)
 async def test_addresses(look, url) -> None:
-    """A backend is asked over TLS or on this machine; an address with anything else in it is refused."""
+    """A backend is asked over TLS or on this machine; an address with anything else in it is
+    refused."""
     assert "https://" in (await refusal(look(url), InvalidInput)).hint
 
 
@@ -461,15 +573,22 @@ async def test_nobody_there(look) -> None:
     await refusal(look("http://127.0.0.1:1"), BackendUnreachable)
 
 
-# --- the surface itself --------------------------------------------------------------------------------------------
+# --- the surface itself ---------------------------------------------------------------------------
 
 
-async def _asked(url: str, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-    async with aiohttp.ClientSession() as session, session.request(method, url + path, data=body) as answer:
+async def _asked(
+    url: str, method: str, path: str, body: bytes | None = None
+) -> tuple[int, dict[str, Any]]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, url + path, data=body) as answer,
+    ):
         return answer.status, await answer.json() if answer.content_type.endswith("json") else {}
 
 
-@pytest.mark.parametrize("nonce", ["", "?nonce=", "?nonce=AAAA", f"?nonce={'A' * 44}", f"?nonce={'A' * 42}*"])
+@pytest.mark.parametrize(
+    "nonce", ["", "?nonce=", "?nonce=AAAA", f"?nonce={'A' * 44}", f"?nonce={'A' * 42}*"]
+)
 async def test_a_nonce_has_32_bytes(site, nonce) -> None:
     """Without a nonce of the right size no quote is made."""
     there = await site()
@@ -492,7 +611,8 @@ class _Slow:
 
 
 async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
-    """Strangers cannot pile up work for the platform: few wait, the others are told to come again (AT50)."""
+    """Strangers cannot pile up work for the platform: few wait, the others are told to come again
+    (AT50)."""
     slow = _Slow(Domain(bench.platform, measurements_of("notes")))
     surface = BackendSurface(slow, did=key_session(SEED).did, manifest=manifest())
     url = await stack.enter_async_context(serving(surface))
@@ -542,7 +662,9 @@ async def test_a_grant_for_another(bench, site, look) -> None:
     there, other = await site(), await site(seed=bytes(32))
     portable = await owner.backends.grant(await look(other.url))
     with pytest.raises(GrantNotTaken, match=there.program.backend.did):
-        await hand_over(there.url, replace(portable, delegate_did=there.program.backend.did), settings=SETTINGS)
+        await hand_over(
+            there.url, replace(portable, delegate_did=there.program.backend.did), settings=SETTINGS
+        )
     assert there.program.client.session.grants == ()
 
 
@@ -558,10 +680,12 @@ async def test_a_grant_for_another(bench, site, look) -> None:
 def test_a_surface_that_owners_would_refuse_is_not_made(bench, members) -> None:
     """A manifest that is none, or another's, is a mistake of the program, said when it starts."""
     with pytest.raises(ValueError, match="manifest"):
-        BackendSurface(Domain(bench.platform, IMAGE), did=key_session(SEED).did, manifest=manifest(**members))
+        BackendSurface(
+            Domain(bench.platform, IMAGE), did=key_session(SEED).did, manifest=manifest(**members)
+        )
 
 
-# --- afterwards ----------------------------------------------------------------------------------------------------
+# --- afterwards -----------------------------------------------------------------------------------
 
 
 async def test_a_new_grant_takes_the_place_of_a_revoked_one(bench, site, look) -> None:
@@ -580,7 +704,8 @@ async def test_a_new_grant_takes_the_place_of_a_revoked_one(bench, site, look) -
 
 
 async def test_a_withdrawn_backend_reads_no_more(bench, site, look) -> None:
-    """From one request to the next, for good; a new grant to the same DID changes nothing (RC20, RC22)."""
+    """From one request to the next, for good; a new grant to the same DID changes nothing (RC20,
+    RC22)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()
@@ -593,4 +718,6 @@ async def test_a_withdrawn_backend_reads_no_more(bench, site, look) -> None:
     assert isinstance(denial.value.refusal, ReleaseRefused)
     assert denial.value.refusal.reason == "withdrawn"
     with pytest.raises(GrantNotTaken, match="withdrawn"):
-        await hand_over(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
+        await hand_over(
+            there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS
+        )

@@ -40,7 +40,8 @@ NO: Any = {"Whitelist": {"accounts": []}}
         ("AllowAll", True),
         ({"Owner": {}}, False),
         ({"Whitelist": {"accounts": [CALLER]}}, True),
-        ({"Whitelist": {"accounts": [CALLER.lower(), OWNER]}}, True),  # another spelling of the same account
+        # another spelling of the same account
+        ({"Whitelist": {"accounts": [CALLER.lower(), OWNER]}}, True),
         ({"Whitelist": {"accounts": [CALLER[:-1] + "7"]}}, False),
         ({"Whitelist": {"accounts": [CALLER.replace(":1:", ":10:")]}}, False),
         ({"Whitelist": {"accounts": []}}, False),
@@ -153,9 +154,17 @@ def test_not_is_the_opposite(condition: Any) -> None:
     assert judge_call(parse_condition({"Not": {"condition": condition}}), CALL) is (not verdict)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4
+    )
+)
 def test_fuzz_conditions(value: Any) -> None:
-    wholes: tuple[Any, ...] = (value, {"Not": {"condition": value}}, {"Whitelist": {"accounts": value}})
+    wholes: tuple[Any, ...] = (
+        value,
+        {"Not": {"condition": value}},
+        {"Whitelist": {"accounts": value}},
+    )
     for whole in wholes:
         with contextlib.suppress(InvalidInput):
             judge_call(parse_condition(whole), CALL)

@@ -16,7 +16,12 @@ from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.policy import Policy
 from sealspace.client import SignIn
 from sealspace.delegations import allow
-from sealspace.documents.manifests import compose_manifests, parse_manifest, requested_capabilities, served
+from sealspace.documents.manifests import (
+    compose_manifests,
+    parse_manifest,
+    requested_capabilities,
+    served,
+)
 from sealspace.encryption import new_receiver_key
 from sealspace.errors import (
     ActionNotAuthorized,
@@ -48,7 +53,7 @@ DECRYPT = "tinycloud.encryption/decrypt"
 SEED = bytes(range(32))
 
 
-# --- signing in --------------------------------------------------------------------------------------------------
+# --- signing in -----------------------------------------------------------------------------------
 
 
 async def test_one_signature_makes_spaces_and_network(bench) -> None:
@@ -62,7 +67,8 @@ async def test_one_signature_makes_spaces_and_network(bench) -> None:
 
 
 async def test_a_strict_node_is_asked_to_host(strict_bench) -> None:
-    """Where spaces are hosted on the owner's word only, a second signature gives it for all of them (D43)."""
+    """Where spaces are hosted on the owner's word only, a second signature gives it for all of them
+    (D43)."""
     client, wallet = await strict_bench.owner()
     await client.kv().put("a", b"1")
     await client.encryption.ensure_network()
@@ -141,7 +147,7 @@ async def test_using_a_client_before_signing_in_is_a_mistake_of_the_program(benc
         client.kv()
 
 
-# --- values ------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 async def test_a_value_comes_back_with_its_metadata(bench) -> None:
@@ -186,10 +192,18 @@ async def test_what_is_not_there(bench) -> None:
     """Absent, deleted, never written and not hosted are told apart."""
     client, _wallet = await bench.owner()
     kv, space = client.kv(), client.kv().space.text
-    for call in (lambda: kv.get("a"), lambda: kv.delete("a"), lambda: kv.get_if_changed("a", '"1"')):
+    for call in (
+        lambda: kv.get("a"),
+        lambda: kv.delete("a"),
+        lambda: kv.get_if_changed("a", '"1"'),
+    ):
         with pytest.raises(NotFound) as refused:
             await call()
-        assert f"there is no value a in the space {space}" == refused.value.message == refused.value.args[0]
+        assert (
+            f"there is no value a in the space {space}"
+            == refused.value.message
+            == refused.value.args[0]
+        )
         assert f'client.kv("{space}").list()' in str(refused.value) and 404 == refused.value.status
     await kv.put("a", b"1")
     await kv.delete("a")
@@ -232,8 +246,12 @@ async def test_keys_that_no_uri_holds_are_refused_here(bench, key: str) -> None:
         await client.kv("default").get(key)
 
 
-@pytest.mark.parametrize("metadata", [{"": "x"}, {"a b": "x"}, {"a": "x\r\ny"}, {"a": " x"}, {"a": "x" * 17_000}])
-async def test_metadata_that_no_header_holds_is_refused_here(bench, metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "metadata", [{"": "x"}, {"a b": "x"}, {"a": "x\r\ny"}, {"a": " x"}, {"a": "x" * 17_000}]
+)
+async def test_metadata_that_no_header_holds_is_refused_here(
+    bench, metadata: dict[str, str]
+) -> None:
     """Metadata travel as headers."""
     client = await bench.client()
     client.use(key_session(SEED))
@@ -241,7 +259,7 @@ async def test_metadata_that_no_header_holds_is_refused_here(bench, metadata: di
         await client.kv("default").put("a", b"1", metadata=metadata)
 
 
-# --- secrets and networks ----------------------------------------------------------------------------------------
+# --- secrets and networks -------------------------------------------------------------------------
 
 
 async def test_secrets_are_written_read_listed_and_deleted(bench) -> None:
@@ -249,7 +267,10 @@ async def test_secrets_are_written_read_listed_and_deleted(bench) -> None:
     secrets = (await bench.owner())[0].secrets()
     await secrets.put("API_KEY", "global")
     await secrets.put("API_KEY", "scoped ✓", scope="My App")
-    assert (await secrets.get("API_KEY"), await secrets.get("API_KEY", scope="my-app")) == ("global", "scoped ✓")
+    assert (await secrets.get("API_KEY"), await secrets.get("API_KEY", scope="my-app")) == (
+        "global",
+        "scoped ✓",
+    )
     assert await secrets.list() == ("API_KEY",)
     assert await secrets.list(scope="my-app") == ("API_KEY",)
     await secrets.delete("API_KEY")
@@ -282,7 +303,8 @@ async def test_a_secret_is_stored_as_other_clients_store_it(bench) -> None:
 
 
 async def test_what_is_sealed_of_a_secret(bench) -> None:
-    """Three members are sealed, to the default network of the space's owner, under the secret's own label (EN26)."""
+    """Three members are sealed, to the default network of the space's owner, under the secret's own
+    label (EN26)."""
     client, wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     envelope = await client.secrets().envelope("API_KEY")
@@ -313,7 +335,9 @@ async def test_a_spoilt_ciphertext_does_not_open(bench) -> None:
     client, _ = await bench.owner()
     network = client.encryption.network()
     envelope = await client.encryption.encrypt(b"payload", network=network)
-    spoilt = replace(envelope, ciphertext=envelope.ciphertext[:-1] + bytes([envelope.ciphertext[-1] ^ 1]))
+    spoilt = replace(
+        envelope, ciphertext=envelope.ciphertext[:-1] + bytes([envelope.ciphertext[-1] ^ 1])
+    )
     with pytest.raises(InvalidResponse):
         await client.encryption.decrypt(spoilt)
     receiver = new_receiver_key(bench.entropy)
@@ -343,7 +367,8 @@ async def test_a_network_is_made_once_and_ended_for_ever(bench) -> None:
 
 
 async def test_an_outsider_opens_nothing(bench) -> None:
-    """Without a grant a request is not even sent; with somebody else's right to read it is refused."""
+    """Without a grant a request is not even sent; with somebody else's right to read it is
+    refused."""
     client, _ = await bench.owner()
     envelope = await client.encryption.encrypt(b"payload", network=client.encryption.network())
     outsider, _ = await bench.owner()
@@ -352,7 +377,8 @@ async def test_an_outsider_opens_nothing(bench) -> None:
 
 
 async def test_the_owner_states_a_policy_in_person(bench) -> None:
-    """The wallet's word lets the session set the network's policy; without it the session cannot."""
+    """The wallet's word lets the session set the network's policy; without it the session
+    cannot."""
     client, wallet = await bench.owner()
     network = client.encryption.network()
     policy = Policy(measurements=(measurements_of("approved"),), in_person=False)
@@ -366,7 +392,7 @@ async def test_the_owner_states_a_policy_in_person(bench) -> None:
         await client.secrets().get("API_KEY")
 
 
-# --- delegations -------------------------------------------------------------------------------------------------
+# --- delegations ----------------------------------------------------------------------------------
 
 
 async def granted_to_agent(bench, owner, **options) -> tuple[Any, Any]:
@@ -379,10 +405,13 @@ async def granted_to_agent(bench, owner, **options) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("signed_by_wallet", [False, True])
 async def test_a_grant_is_handed_over_and_used(bench, signed_by_wallet: bool) -> None:
-    """The recipient does what was granted, and no more; by whichever key of the owner it was signed."""
+    """The recipient does what was granted, and no more; by whichever key of the owner it was
+    signed."""
     owner, wallet = await bench.owner()
     await owner.kv().put("shared/note", b"1")
-    portable, agent = await granted_to_agent(bench, owner, wallet=wallet if signed_by_wallet else None)
+    portable, agent = await granted_to_agent(
+        bench, owner, wallet=wallet if signed_by_wallet else None
+    )
     await agent.delegations.take_up(decode_portable(encode_portable(portable)))
     shared = agent.kv(owner.kv().space.text)
     assert (await shared.get("shared/note")).body == b"1"
@@ -404,7 +433,8 @@ async def test_a_grant_by_a_session_looks_as_other_clients_make_it(bench) -> Non
 
 
 async def test_a_grant_does_not_outlive_the_session(bench) -> None:
-    """The parent's end is the end: what lasts longer is refused, or cut where the caller says so."""
+    """The parent's end is the end: what lasts longer is refused, or cut where the caller says
+    so."""
     owner, _ = await bench.owner()
     with pytest.raises(LifetimeTooLong) as refused:
         await granted_to_agent(bench, owner, ttl_s=365 * 86_400)
@@ -466,7 +496,9 @@ async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
     owner, _ = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     friend, friend_wallet = await bench.owner()
-    portable = await owner.delegations.delegate(friend_wallet.did, [allow(f"{owner.kv().space.text}/kv/shared/", GET)])
+    portable = await owner.delegations.delegate(
+        friend_wallet.did, [allow(f"{owner.kv().space.text}/kv/shared/", GET)]
+    )
     with pytest.raises(InvalidPortableDelegation):
         await friend.delegations.take_up(portable)
     await friend.delegations.take_up(portable, wallet=friend_wallet)
@@ -475,18 +507,31 @@ async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
 
 
 async def test_signing_in_with_what_others_granted(bench) -> None:
-    """What a sign-in's manifests ask for of another owner comes from a delegation that the wallet hands on (W22)."""
+    """What a sign-in's manifests ask for of another owner comes from a delegation that the wallet
+    hands on (W22)."""
     owner, _ = await bench.owner()
     space = owner.kv().space.text
     await owner.kv().put("shared/note", b"1")
     friend, wallet = await bench.owner()
-    portable = await owner.delegations.delegate(wallet.did, [allow(f"{space}/kv/shared/", GET)], ttl_s=600)
-    permission = {"service": "tinycloud.kv", "path": "shared/", "actions": ["get"], "space": space, "skipPrefix": True}
-    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "permissions": [permission]})
+    portable = await owner.delegations.delegate(
+        wallet.did, [allow(f"{space}/kv/shared/", GET)], ttl_s=600
+    )
+    permission = {
+        "service": "tinycloud.kv",
+        "path": "shared/",
+        "actions": ["get"],
+        "space": space,
+        "skipPrefix": True,
+    }
+    manifest = parse_manifest(
+        {"app_id": "com.example.notes", "name": "Notes", "permissions": [permission]}
+    )
     with pytest.raises(NotGranted, match="belongs to another owner"):
         await friend.sign_in(wallet, SignIn(request=compose_manifests([manifest])))
     assert wallet.signatures == 1  # the sign-in before
-    session = await friend.sign_in(wallet, SignIn(request=compose_manifests([manifest]), received=(portable,)))
+    session = await friend.sign_in(
+        wallet, SignIn(request=compose_manifests([manifest]), received=(portable,))
+    )
     assert (await friend.kv(space).get("shared/note")).body == b"1"
     assert (wallet.signatures, len(session.grants)) == (3, 2)
     assert session.grants[1].expires_at == portable.expires_at
@@ -494,7 +539,8 @@ async def test_signing_in_with_what_others_granted(bench) -> None:
 
 
 async def test_signing_in_with_a_delegation_of_another_client(bench) -> None:
-    """What was received for another wallet, or has ended, stops a sign-in before the wallet is asked."""
+    """What was received for another wallet, or has ended, stops a sign-in before the wallet is
+    asked."""
     owner, _ = await bench.owner()
     (_, wallet), (_, other) = await bench.owner(), await bench.owner()
     rights = [allow(f"{owner.kv().space.text}/kv/shared/", GET)]
@@ -522,18 +568,30 @@ async def test_what_is_not_held_is_not_granted(bench) -> None:
 
 
 @pytest.mark.parametrize("signed_by_wallet", [False, True])
-async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(bench, signed_by_wallet: bool) -> None:
-    """Whoever a manifest names by a DID URL is granted to by the DID, and reads no capabilities (IP2, J4)."""
+async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(
+    bench, signed_by_wallet: bool
+) -> None:
+    """Whoever a manifest names by a DID URL is granted to by the DID, and reads no capabilities
+    (IP2, J4)."""
     target = Ed25519Signer(SEED)
     asked = compose_manifests([parse_manifest({"app_id": "a", "name": "A", "did": target.did_url})])
     owner, wallet = await bench.owner(SignIn(request=asked))
     (named,) = asked.delegation_targets
-    wanted = requested_capabilities(served(named.resources), space_id=lambda name: owner.session.own_space(name).text)
-    assert (CAPABILITIES_READ in {one.ability for one in wanted}, named.did) == (True, target.did_url)
-    portable = await owner.delegations.delegate(named.did, wanted, wallet=wallet if signed_by_wallet else None)
+    wanted = requested_capabilities(
+        served(named.resources), space_id=lambda name: owner.session.own_space(name).text
+    )
+    assert (CAPABILITIES_READ in {one.ability for one in wanted}, named.did) == (
+        True,
+        target.did_url,
+    )
+    portable = await owner.delegations.delegate(
+        named.did, wanted, wallet=wallet if signed_by_wallet else None
+    )
     granted = verify_delegation(parse_delegation(portable.header))
     assert target.did == granted.audience == granted.delegate
-    assert {one.ability for one in wanted} - {CAPABILITIES_READ} == {one.ability for one in granted.capabilities}
+    assert {one.ability for one in wanted} - {CAPABILITIES_READ} == {
+        one.ability for one in granted.capabilities
+    }
     assert not is_sign_in(granted, registered_at=granted.issued_at or 0)
 
 
@@ -556,7 +614,9 @@ async def test_a_description_that_differs_from_its_token_is_refused(bench) -> No
     written = json.loads(encode_portable(portable))
     for change in ({"cid": "bafkr4ia"}, {"delegateDID": owner.session.did}):
         with pytest.raises(InvalidPortableDelegation):
-            await agent.delegations.take_up(decode_portable(json.dumps({**written, **change}).encode()))
+            await agent.delegations.take_up(
+                decode_portable(json.dumps({**written, **change}).encode())
+            )
     bench.clock.advance(8 * 86_400)
     with pytest.raises(InvalidPortableDelegation):
         await agent.delegations.take_up(portable)

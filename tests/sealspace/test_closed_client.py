@@ -6,7 +6,8 @@ from sealspace.errors import ClientClosed
 
 
 async def test_a_client_that_was_closed(bench) -> None:
-    """Nothing is sent any more, and nothing sealed: the error has a name, whichever service is asked."""
+    """Nothing is sent any more, and nothing sealed: the error has a name, whichever service is
+    asked."""
     client, wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     session, network = client.session, client.encryption.network()

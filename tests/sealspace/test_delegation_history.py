@@ -11,7 +11,14 @@ from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, MalformedAnswer, NotGranted, Unauthorized
 from sealspace.session import key_session
 from sealspace.wire.answers import decoded
-from sealspace.wire.delegation_history import PAGE, DelegationRecord, HeldRight, ending_with, sign_ins, status_of
+from sealspace.wire.delegation_history import (
+    PAGE,
+    DelegationRecord,
+    HeldRight,
+    ending_with,
+    sign_ins,
+    status_of,
+)
 from sealspace.wire.transport import Answer
 
 GET = "tinycloud.kv/get"
@@ -19,11 +26,14 @@ AGENT = Ed25519Signer(bytes([7]) * 32)
 
 
 async def granted(owner, *, to: str = AGENT.did, path: str = "a", **options):
-    return await owner.delegations.delegate(to, [allow(f"{owner.kv().space.text}/kv/{path}", GET)], **options)
+    return await owner.delegations.delegate(
+        to, [allow(f"{owner.kv().space.text}/kv/{path}", GET)], **options
+    )
 
 
 async def test_a_delegation_is_active_then_revoked(bench) -> None:
-    """Signer and owner see how it stands, in the portable form or by its cid; a stranger finds nothing."""
+    """Signer and owner see how it stands, in the portable form or by its cid; a stranger finds
+    nothing."""
     owner, wallet = await bench.owner()
     portable = await granted(owner)
     assert (await owner.delegations.status(portable)).is_active
@@ -51,16 +61,23 @@ async def test_who_received_asks_too(bench) -> None:
 
 
 async def test_an_account_is_reported_page_by_page(bench) -> None:
-    """Every delegation comes once, in one order, whatever the pages; each says what it grants and how it stands."""
+    """Every delegation comes once, in one order, whatever the pages; each says what it grants and
+    how it stands."""
     owner, wallet = await bench.owner()
     grants = [await granted(owner, path=str(at)) for at in range(5)]
     await owner.delegations.revoke(grants[0])
     every = [record.cid async for record in owner.delegations.query()]
     assert [owner.session.grants[0].cid, *sorted(grant.cid for grant in grants)] == every
     for page_items in (1, 2, 100):
-        assert every == [record.cid async for record in owner.delegations.query(page_items=page_items)]
+        assert every == [
+            record.cid async for record in owner.delegations.query(page_items=page_items)
+        ]
     (revoked,) = [record async for record in owner.delegations.query(status="revoked")]
-    assert (revoked.cid, revoked.standing, revoked.revoked_by) == (grants[0].cid, "revoked", owner.session.did)
+    assert (revoked.cid, revoked.standing, revoked.revoked_by) == (
+        grants[0].cid,
+        "revoked",
+        owner.session.did,
+    )
     assert (revoked.delegator, revoked.delegate) == (owner.session.did, AGENT.did)
     assert [(f"{owner.kv().space.text}/kv/0", (GET,), False)] == [
         (right.resource, right.abilities, right.is_conditioned) for right in revoked.rights
@@ -82,8 +99,13 @@ async def test_the_order_of_a_history(bench) -> None:
     expected = [portable.cid for portable, _ in reversed(by_wallet)]
     expected += [owner.session.grants[0].cid, *sorted(portable.cid for portable in by_key)]
     assert expected == [record.cid for record in records]
-    issued = [None if record.issued_at is None else datetime.fromisoformat(record.issued_at) for record in records]
-    assert [at for _, at in reversed(by_wallet)] == [time.timestamp() for time in issued[:3] if time is not None]
+    issued = [
+        None if record.issued_at is None else datetime.fromisoformat(record.issued_at)
+        for record in records
+    ]
+    assert [at for _, at in reversed(by_wallet)] == [
+        time.timestamp() for time in issued[:3] if time is not None
+    ]
     assert issued[3] is not None and [None] * 3 == issued[4:]
 
 
@@ -137,7 +159,8 @@ def answer(body: bytes, status: int = 200) -> Answer:
     ],
 )
 def test_no_status(body: bytes) -> None:
-    """What is no status, is about another delegation, or contradicts its status code is not believed (J10)."""
+    """What is no status, is about another delegation, or contradicts its status code is not
+    believed (J10)."""
     with pytest.raises(MalformedAnswer):
         status_of(answer(body), "a")
 
@@ -151,7 +174,14 @@ def test_a_status_that_contradicts_itself() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b'{"schemaVersion":1,"items":[]}', b'{"schemaVersion":2,"items":[{}]}', b"\xff", b"[" * 100_000],
+    [
+        b"",
+        b"[]",
+        b'{"schemaVersion":1,"items":[]}',
+        b'{"schemaVersion":2,"items":[{}]}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
 )
 def test_no_page(body: bytes) -> None:
     """What is no page of delegations is an error of its own."""
@@ -175,13 +205,16 @@ async def holders(owner, network: str = "default") -> dict[str, int]:
 
 
 async def test_every_right_to_decrypt_is_counted(bench) -> None:
-    """Whoever made it, with the right to read or without; what ended, other networks and own sign-ins are not."""
+    """Whoever made it, with the right to read or without; what ended, other networks and own
+    sign-ins are not."""
     owner, wallet = await bench.owner()
     later = await bench.client()
     await later.sign_in(wallet)
     assert await holders(owner) == {}
     get, decrypt = opening(owner)
-    read_only, key_only, other, stranger = (Ed25519Signer(bytes([at]) * 32).did for at in range(11, 15))
+    read_only, key_only, other, stranger = (
+        Ed25519Signer(bytes([at]) * 32).did for at in range(11, 15)
+    )
     await later.delegations.delegate(read_only, [get])
     await owner.delegations.delegate(key_only, [decrypt], wallet=wallet)
     protected = allow(owner.encryption.network("protected").text, decrypt.ability)
@@ -195,7 +228,8 @@ async def test_every_right_to_decrypt_is_counted(bench) -> None:
 
 
 def test_a_passed_on_sign_in_is_a_grant() -> None:
-    """What a session lets read capabilities is no sign-in of the owner: only what the owner's own key signed is one."""
+    """What a session lets read capabilities is no sign-in of the owner: only what the owner's own
+    key signed is one."""
     right = HeldRight("tinycloud:key:z6Mk:a/capabilities", ("tinycloud.capabilities/read",), ({},))
 
     def record(delegator: str, delegate: str) -> DelegationRecord:
@@ -212,17 +246,24 @@ def test_a_passed_on_sign_in_is_a_grant() -> None:
             standing="active",
         )
 
-    by_owner, by_session = record("did:key:owner", "did:key:session"), record("did:key:session", "did:key:stranger")
+    by_owner, by_session = (
+        record("did:key:owner", "did:key:session"),
+        record("did:key:session", "did:key:stranger"),
+    )
     assert sign_ins([by_owner, by_session], "did:key:owner") == {by_owner.cid}
 
 
 @pytest.mark.parametrize("by_wallet", [False, True])
 async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> None:
-    """Grants to one recipient that open the same end in one token, whichever is named (V5); others stay."""
+    """Grants to one recipient that open the same end in one token, whichever is named (V5); others
+    stay."""
     owner, wallet = await bench.owner()
     get, decrypt = opening(owner)
     signing = wallet if by_wallet else None
-    apart = [(await owner.delegations.delegate(AGENT.did, [one], wallet=signing)).cid for one in (get, decrypt)]
+    apart = [
+        (await owner.delegations.delegate(AGENT.did, [one], wallet=signing)).cid
+        for one in (get, decrypt)
+    ]
     other = (await owner.delegations.delegate(Ed25519Signer(bytes(32)).did, [get, decrypt])).cid
     values = (await granted(owner)).cid
     later = await bench.client()
@@ -233,21 +274,27 @@ async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> N
     if by_wallet:
         assert [set(named[cid]) for cid in apart] == [set(apart)] * 2
         assert [named[cid][0] for cid in apart] == apart
-    else:  # W22: the owner has no say in a grant on a network alone, and ends the sign-in that made it
+    else:
+        # W22: the owner has no say in a grant on a network alone, and ends the sign-in that made it
         assert [set(named[cid]) for cid in apart] == [{apart[0], sign_in}] * 2
     assert (named[other], named[values]) == ((other,), (values,))
     await later.delegations.revoke(*named[apart[0]])
-    ended = [one.cid async for one in later.delegations.query(direction="granted", status="revoked")]
+    ended = [
+        one.cid async for one in later.delegations.query(direction="granted", status="revoked")
+    ]
     assert set(apart) <= set(ended)
     assert (other in ended) is not by_wallet
 
 
 async def test_generated_secrets_end_apart(bench) -> None:
-    """Grants of PROTECTED_ secrets, of the network `protected`, are apart; a folder of secrets has both (RN144)."""
+    """Grants of PROTECTED_ secrets, of the network `protected`, are apart; a folder of secrets has
+    both (RN144)."""
     owner, wallet = await bench.owner()
     plain = (await owner.delegations.delegate(AGENT.did, opening(owner), wallet=wallet)).cid
     protected = (
-        await owner.delegations.delegate(AGENT.did, opening(owner, "PROTECTED_A", "protected"), wallet=wallet)
+        await owner.delegations.delegate(
+            AGENT.did, opening(owner, "PROTECTED_A", "protected"), wallet=wallet
+        )
     ).cid
     records = [one async for one in owner.delegations.query(direction="granted")]
     named = {one.cid: set(ending_with(records, one, owner.session.owner)) for one in records}
@@ -260,7 +307,8 @@ async def test_generated_secrets_end_apart(bench) -> None:
 
 
 async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) -> None:
-    """A recipient that may list the account passes its right to decrypt on to itself; its grant can be ended (W22)."""
+    """A recipient that may list the account passes its right to decrypt on to itself; its grant can
+    be ended (W22)."""
     owner, _ = await bench.owner(SignIn())
     listing = allow(f"{owner.session.space.text}/delegation", "tinycloud.delegation/list")
     portable = await owner.delegations.delegate(AGENT.did, [*opening(owner), listing])

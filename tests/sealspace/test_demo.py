@@ -45,13 +45,16 @@ def assert_nothing_left(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_every_step_of_the_demo_holds(tmp_path: Path) -> None:
-    """Status 0, all steps ticked and as they were recorded, no secret shown, no file and no process left."""
+    """Status 0, all steps ticked and as they were recorded, no secret shown, no file and no process
+    left."""
     with demo_in(tmp_path) as process:
         said, complained = process.communicate(timeout=120)
     assert (process.returncode, complained) == (0, ""), said
     steps = STEP.findall(said)
     assert list(range(1, 26)) == [int(step.split()[0]) for step in steps]
-    assert steps == STEP.findall("\n".join(lines_of(CAST.read_text("utf-8")))), "the recording is old; run: make cast"
+    assert steps == STEP.findall("\n".join(lines_of(CAST.read_text("utf-8")))), (
+        "the recording is old; run: make cast"
+    )
     assert "ff-" not in said
     assert_nothing_left(tmp_path)
 

@@ -38,7 +38,10 @@ UNTIL = {"ValidUntil": {"until": "2027-01-01T00:00:00Z"}}
         ({"WasmHash": {"hash": HASH}}, f"anybody who calls {HASH}"),
         ({"Not": {"condition": OWNER}}, "anybody but (you)"),
         (logic("Or", OWNER, listed(BOB)), f"(you) or ({BOB})"),
-        (logic("And", listed(BOB), UNTIL), f"({BOB}) who is also (anybody before 2027-01-01T00:00:00Z)"),
+        (
+            logic("And", listed(BOB), UNTIL),
+            f"({BOB}) who is also (anybody before 2027-01-01T00:00:00Z)",
+        ),
         (logic("And", OWNER), "you"),
         (logic("And"), "anybody"),
         (logic("Or"), "nobody"),
@@ -64,9 +67,10 @@ def test_a_whole_grant() -> None:
         "it may send to: a.example, b.example",
         "limits of a run: maxMemoryMb 64",
     )
-    assert run_sentence(run) == (
-        f"for {HASH} or {follows}; called by you alone, or with API keys of yours; sends to a.example, b.example;"
-        " at most maxMemoryMb 64"
+    assert (
+        run_sentence(run)
+        == f"for {HASH} or {follows}; called by you alone, or with API keys of yours; sends to"
+        " a.example, b.example; at most maxMemoryMb 64"
     )
     of_project = RunStatement(programs=(ByHash(HASH, parse_project(f"{ALICE}/digest")),))
     assert run_words(of_project)[0] == f"for the program {HASH} of {ALICE}/digest"
@@ -77,10 +81,17 @@ def test_a_whole_grant() -> None:
 
 
 def test_a_long_one_is_cut_in_a_table() -> None:
-    """What others may fill at will fills no screen, and hides neither who may call nor where it sends."""
+    """What others may fill at will fills no screen, and hides neither who may call nor where it
+    sends."""
     programs = tuple(ByHash(f"{number:064x}") for number in range(64))
     hosts = tuple(f"{number}.example" for number in range(64))
-    run = RunStatement(programs=programs, callers=AllowAll(), hosts=hosts, limits=GrantLimits(max_memory_mb=64))
+    run = RunStatement(
+        programs=programs, callers=AllowAll(), hosts=hosts, limits=GrantLimits(max_memory_mb=64)
+    )
     said = run_sentence(run)
-    assert len(said) <= 500 and said.endswith("…; at most maxMemoryMb 64") and len(run_words(run)) == 67
+    assert (
+        len(said) <= 500
+        and said.endswith("…; at most maxMemoryMb 64")
+        and len(run_words(run)) == 67
+    )
     assert "…; called by anybody; sends to 0.example, " in said

@@ -1,4 +1,5 @@
-"""What a client seals to: a key that the node signed for this question, and that does not change."""
+"""What a client seals to: a key that the node signed for this question, and that does not
+change."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -51,7 +52,9 @@ class Scene:
     def network(self) -> NetworkId:
         return self.owner.encryption.network()
 
-    async def client(self, session: Session | None = None, *, unsigned_descriptors: bool = False) -> Client:
+    async def client(
+        self, session: Session | None = None, *, unsigned_descriptors: bool = False
+    ) -> Client:
         """Return a client of the owner's session at the relay, with nothing remembered."""
         client = Client(
             self.relay.url,
@@ -65,14 +68,18 @@ class Scene:
 
     def describe(self, twist: Twist) -> None:
         """Have every descriptor that passes changed."""
-        self.relay.twist = lambda answer: twist(answer) if answer.path.endswith(self.network.text) else None
+        self.relay.twist = lambda answer: (
+            twist(answer) if answer.path.endswith(self.network.text) else None
+        )
 
     def sign_another_key(self, answer: Answer) -> None:
         """Answer as a node that lost its networks, or as somebody who took over its identity."""
         keyring = self.bench.node.services.keyring
         record = create_network(self.network, now=0, keyring=keyring, entropy=self.bench.entropy)
         nonce = answer.query.removeprefix("nonce=")
-        signature = sign_descriptor(msgspec.structs.replace(record, public_key=OTHER_KEY), nonce, keyring.node_signer)
+        signature = sign_descriptor(
+            msgspec.structs.replace(record, public_key=OTHER_KEY), nonce, keyring.node_signer
+        )
         answer.change(publicEncryptionKey=encode_standard(OTHER_KEY))
         answer.body = json.dumps(json.loads(answer.body) | {"nodeSignature": signature}).encode()
 
@@ -104,7 +111,8 @@ async def test_each_question_has_a_nonce_of_its_own(scene: Scene) -> None:
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("signature", [None, "", "AA==", 1, [], encode_standard(bytes(64))])
 async def test_a_signature_that_does_not_hold(scene: Scene, signature: Any, lenient: bool) -> None:
-    """Nothing is sealed under one that is none or of something else, not even by who takes unsigned ones (EN29)."""
+    """Nothing is sealed under one that is none or of something else, not even by who takes unsigned
+    ones (EN29)."""
 
     def forged(answer: Answer) -> None:
         answer.body = json.dumps(json.loads(answer.body) | {"nodeSignature": signature}).encode()
@@ -132,10 +140,15 @@ async def test_a_node_that_cannot_sign(scene: Scene) -> None:
         ({"alg": "rot13/v1"}, MalformedAnswer),
         ({"members": [{"nodeId": OTHER, "role": "primary"}]}, NodeMismatch),
         ({"members": []}, NodeMismatch),
-        ({"networkId": f"urn:tinycloud:encryption:{OTHER}:default", "ownerDid": OTHER}, MalformedAnswer),
+        (
+            {"networkId": f"urn:tinycloud:encryption:{OTHER}:default", "ownerDid": OTHER},
+            MalformedAnswer,
+        ),
     ],
 )
-async def test_unsigned_is_not_unchecked(scene: Scene, members: Any, kind: type[SealspaceError]) -> None:
+async def test_unsigned_is_not_unchecked(
+    scene: Scene, members: Any, kind: type[SealspaceError]
+) -> None:
     """What a descriptor without signature says is held against what was asked all the same."""
 
     def changed(answer: Answer) -> None:
@@ -160,7 +173,10 @@ async def test_a_key_that_changes(scene: Scene, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(NetworkKeyChanged) as refused:
             await client.secrets().put("API_KEY", "newer")
-    assert (first.public_key, OTHER_KEY) == (refused.value.pinned.public_key, refused.value.offered.public_key)
+    assert (first.public_key, OTHER_KEY) == (
+        refused.value.pinned.public_key,
+        refused.value.offered.public_key,
+    )
     assert await scene.owner.secrets().get("API_KEY") == "value"
 
 
@@ -179,7 +195,8 @@ async def test_an_unsigned_key_is_held_to_as_well(scene: Scene, lenient: bool) -
 
 
 async def test_a_change_is_accepted_by_name(scene: Scene) -> None:
-    """Who knows why a key changed accepts that key and no other; the one before is refused from then on (EN30)."""
+    """Who knows why a key changed accepts that key and no other; the one before is refused from
+    then on (EN30)."""
     scene.describe(scene.sign_another_key)
     client = await scene.client(scene.owner.session)
     with pytest.raises(NetworkKeyChanged) as refused:
@@ -192,7 +209,8 @@ async def test_a_change_is_accepted_by_name(scene: Scene) -> None:
 
 
 async def test_a_client_that_has_not_signed_in_asks_once(scene: Scene) -> None:
-    """Without a session there is nothing to keep a key in: the client goes on with the first one."""
+    """Without a session there is nothing to keep a key in: the client goes on with the first
+    one."""
     bench = scene.bench
     client = Client(scene.relay.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
     await scene.clients.enter_async_context(client)
@@ -202,4 +220,5 @@ async def test_a_client_that_has_not_signed_in_asks_once(scene: Scene) -> None:
     client.use(replace(scene.owner.session, pins=(NetworkPin(scene.network.text, OTHER_KEY, 1),)))
     with pytest.raises(NetworkKeyChanged):
         await client.encryption.descriptor(scene.network)
-    assert OTHER_KEY == (await client.encryption.descriptor(scene.network)).public_key  # asked for anew
+    # asked for anew
+    assert OTHER_KEY == (await client.encryption.descriptor(scene.network)).public_key

@@ -1,4 +1,5 @@
-"""A session that lacks a right: the error names it, and the sign-in made of it asks for nothing else."""
+"""A session that lacks a right: the error names it, and the sign-in made of it asks for nothing
+else."""
 
 import pytest
 
@@ -43,7 +44,9 @@ async def test_several_missing_permissions_are_all_named(bench) -> None:
         *(allow(f"{photos}/kv/a", ability) for ability in (KV_GET, KV_PUT, KV_GET)),
     ]
     with pytest.raises(NotGranted) as refusal:
-        await owner.delegations.delegate("did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS", wanted[:3])
+        await owner.delegations.delegate(
+            "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS", wanted[:3]
+        )
     lines = [f"{ability} on {photos}/kv/a" for ability in (KV_GET, KV_PUT)]
     assert refusal.value.message == f"nothing that this session holds covers {lines[0]}; {lines[1]}"
     assert refusal.value.__notes__ == [f"missing: {line}" for line in lines]
@@ -56,7 +59,9 @@ async def test_a_message_names_a_few_and_the_error_all(bench) -> None:
     owner, _ = await bench.owner(SignIn(space="notes", secrets=False))
     photos = owner.session.own_space("photos").text
     with pytest.raises(NotGranted) as refusal:
-        owner.session.proofs_for([allow(f"{photos}/kv/{n}", KV_GET) for n in range(9)], now=bench.clock.now())
+        owner.session.proofs_for(
+            [allow(f"{photos}/kv/{n}", KV_GET) for n in range(9)], now=bench.clock.now()
+        )
     assert refusal.value.message.count(KV_GET) == 4
     assert refusal.value.message.endswith("; and 5 more")
     assert len(refusal.value.missing) == len(refusal.value.__notes__) == 9

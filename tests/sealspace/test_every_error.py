@@ -1,4 +1,5 @@
-"""Each class of error has a real cause, and says what was asked for, why not, and what to do next."""
+"""Each class of error has a real cause, and says what was asked for, why not, and what to do
+next."""
 
 import traceback
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ async def _no_call(_: World) -> None:
 
 
 def every_class() -> Iterator[type[SealspaceError]]:
-    """Each class of the package, the base too; those of other packages and of tests are not its own."""
+    """Each class of the package, the base too; those of other packages and of tests are not its
+    own."""
     for name in errors.__all__:
         yield getattr(errors, name)
 
@@ -37,7 +39,8 @@ def subclasses(kind: type[SealspaceError]) -> set[type[SealspaceError]]:
 
 
 async def test_an_error_says_what_to_do_next(bench_with, platform, clock, tmp_path: Path) -> None:
-    """Raised by its cause, it has a message and a next step, which text and traceback show once; and no token."""
+    """Raised by its cause, it has a message and a next step, which text and traceback show once;
+    and no token."""
     for kind, cause_of_it in CAUSES.items():
         folder = tmp_path / kind.__name__
         (folder / "files").mkdir(parents=True)
@@ -73,7 +76,8 @@ def test_every_class_has_a_cause() -> None:
 
 
 def test_every_class_has_a_code_of_its_own_and_a_hint() -> None:
-    """Programs tell classes apart by their code; a next step is there even where nothing gives a better one."""
+    """Programs tell classes apart by their code; a next step is there even where nothing gives a
+    better one."""
     classes = list(every_class())
     assert len({kind.code for kind in classes}) == len(classes)
     assert all(kind.default_hint for kind in classes)

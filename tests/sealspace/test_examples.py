@@ -35,7 +35,11 @@ from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
 
 SEED = bytes(range(32))
-MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}}
+MANIFEST: dict[str, Any] = {
+    "app_id": "com.example.notes",
+    "name": "Notes",
+    "secrets": {"API_KEY": True},
+}
 ABILITIES = (
     "tinycloud.encryption/decrypt",
     "tinycloud.encryption/network.create",
@@ -57,13 +61,21 @@ def examples() -> dict[str, str]:
     found = {}
     root = REPOSITORY / "sealspace"
     for path in sorted(
-        (*root.glob("[!_]*.py"), root / "__init__.py", *root.glob("apps/[!_]*.py"), *root.glob("documents/[!_]*.py"))
+        (
+            *root.glob("[!_]*.py"),
+            root / "__init__.py",
+            *root.glob("apps/[!_]*.py"),
+            *root.glob("documents/[!_]*.py"),
+        )
     ):
         parts = path.relative_to(root).with_suffix("").parts
         name = "" if parts == ("__init__",) else ".".join(parts)
         text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
         lines = text.partition("\nExample:\n")[2].split("\n")
-        end = next((at for at, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
+        end = next(
+            (at for at, line in enumerate(lines) if line and not line.startswith("    ")),
+            len(lines),
+        )
         if name in WITHOUT:
             continue
         found[name] = textwrap.dedent("\n".join(lines[:end])).strip()
@@ -80,8 +92,11 @@ def test_every_module_has_one() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in NOT_HERE])
-async def test_an_example_runs(bench, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what its sentences presuppose, and the names of its module and of the package, it runs without an error."""
+async def test_an_example_runs(
+    bench, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what its sentences presuppose, and the names of its module and of the package, it runs
+    without an error."""
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "film.mp4").write_bytes(b"a film")
@@ -93,10 +108,22 @@ async def test_an_example_runs(bench, name: str, tmp_path: Path, monkeypatch: py
         package = {one: getattr(sealspace, one) for one in sealspace.__all__}
         program = f"async def example():\n{textwrap.indent(EXAMPLES[name], '    ')}\n"
         # The node of this test has a clock of its own, so the clients of the example have that too.
-        clock = {"Client": functools.partial(sealspace.Client, clock=bench.clock, entropy=bench.entropy)}
-        names: dict[str, Any] = {**package, **given, **vars(module), **clock, "look_at": given["look_at"]}
+        clock = {
+            "Client": functools.partial(sealspace.Client, clock=bench.clock, entropy=bench.entropy)
+        }
+        names: dict[str, Any] = {
+            **package,
+            **given,
+            **vars(module),
+            **clock,
+            "look_at": given["look_at"],
+        }
         # What the example assigns is local to it; what it reads before that is given by a default.
-        assigned = {node.id for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Name) and stores(node)}
+        assigned = {
+            node.id
+            for node in ast.walk(ast.parse(program))
+            if isinstance(node, ast.Name) and stores(node)
+        }
         defaults = ", ".join(f"{one}={one}" for one in sorted(assigned & names.keys()))
         exec(program.replace("example()", f"example({defaults})"), names)  # the text is our own
         await names["example"]()
@@ -120,8 +147,11 @@ def manifests(did: str) -> dict[str, Any]:
 
 
 async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
-    """Return what the examples speak of: an owner, a friend, a backend, and things that they hold."""
-    client, wallet = await bench.owner(SignIn(spaces=("account", "projects"), network_abilities=ABILITIES))
+    """Return what the examples speak of: an owner, a friend, a backend, and things that they
+    hold."""
+    client, wallet = await bench.owner(
+        SignIn(spaces=("account", "projects"), network_abilities=ABILITIES)
+    )
     await client.secrets().put("API_KEY", "value")
     await client.secrets().get("API_KEY")
     await client.secrets().delete("API_KEY")
@@ -134,12 +164,17 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
     domain = Domain(bench.platform, measurements_of("notes"))
     backend = Backend(friend, domain, clock=bench.clock, entropy=bench.entropy)
     program = Program(friend, backend, ())
-    surface = BackendSurface(domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up)
+    surface = BackendSurface(
+        domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up
+    )
     backend_url = await stack.enter_async_context(serving(surface))
     documents = Documents(bench.platform, bench.clock.now(), CollateralOptions())
     inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
     looking = functools.partial(
-        look_at, clock=bench.clock, entropy=bench.entropy, settings=TransportSettings(timeout_s=PATIENCE_S)
+        look_at,
+        clock=bench.clock,
+        entropy=bench.entropy,
+        settings=TransportSettings(timeout_s=PATIENCE_S),
     )
     seen = await looking(backend_url, inspector)
     return {

@@ -1,4 +1,5 @@
-"""Any bytes in stored forms, manifests and answers of a node: a value, or a SealspaceError; never anything else."""
+"""Any bytes in stored forms, manifests and answers of a node: a value, or a SealspaceError; never
+anything else."""
 
 import asyncio
 import json
@@ -81,7 +82,9 @@ GRANT = read_grant(
 )
 SESSION = key_session(SEED, grants=[GRANT])
 STORED = encode_session(SESSION)
-PORTABLE = encode_portable(portable_of(GRANT, owner=Principal(WALLET.did), host="http://127.0.0.1:1"))
+PORTABLE = encode_portable(
+    portable_of(GRANT, owner=Principal(WALLET.did), host="http://127.0.0.1:1")
+)
 MANIFEST: dict[str, Any] = {
     "manifest_version": 1,
     "app_id": "com.example.bot",
@@ -93,7 +96,10 @@ MANIFEST: dict[str, Any] = {
     "prefix": "",
     "knowledge": True,
     "includePublicSpace": False,
-    "secrets": {"API_KEY": True, "OTHER": {"name": "REAL", "scope": "Bot", "actions": ["read"], "expiry": "1d"}},
+    "secrets": {
+        "API_KEY": True,
+        "OTHER": {"name": "REAL", "scope": "Bot", "actions": ["read"], "expiry": "1d"},
+    },
     "permissions": [
         {
             "service": "tinycloud.vault",
@@ -103,7 +109,12 @@ MANIFEST: dict[str, Any] = {
             "space": "x",
             "expiry": "1h",
         },
-        {"service": "tinycloud.encryption", "path": NETWORK.text, "actions": ["decrypt"], "caveats": [{}]},
+        {
+            "service": "tinycloud.encryption",
+            "path": NETWORK.text,
+            "actions": ["decrypt"],
+            "caveats": [{}],
+        },
     ],
 }
 MANIFEST_VALUES = json_values(
@@ -140,10 +151,13 @@ def _with_inner(
     | large_texts.map(str.encode)
     | damaged_bytes(STORED)
     | _dumped(changed_objects(json.loads(STORED), json_values(SPACE, WALLET.did, GRANT.header)))
-    | _dumped(_with_inner(json.loads(STORED), "grants", st.lists(damaged_text(GRANT.header), max_size=2)))
+    | _dumped(
+        _with_inner(json.loads(STORED), "grants", st.lists(damaged_text(GRANT.header), max_size=2))
+    )
 )
 def test_fuzz_sessions(data: bytes) -> None:
-    """A stored session of any bytes is read or refused, and what is said of it does not quote its secret."""
+    """A stored session of any bytes is read or refused, and what is said of it does not quote its
+    secret."""
     try:
         decode_session(data)
     except SealspaceError as error:
@@ -154,7 +168,10 @@ PIN: Any = pins_json([NetworkPin(NETWORK.text, public_key_of(SEED), 1)])[0]
 
 
 @fuzzed()
-@given(st.lists(changed_objects(PIN, json_values(NETWORK.text, "AA==")) | json_values(), max_size=3) | json_values())
+@given(
+    st.lists(changed_objects(PIN, json_values(NETWORK.text, "AA==")) | json_values(), max_size=3)
+    | json_values()
+)
 def test_fuzz_pins(value: Any) -> None:
     """Pins of any shape are read as they are written, or not at all."""
     pins = parse_pins(value)
@@ -167,7 +184,10 @@ def test_fuzz_pins(value: Any) -> None:
     | large_texts.map(str.encode)
     | damaged_bytes(PORTABLE)
     | _dumped(
-        changed_objects(json.loads(PORTABLE), json_values(SPACE, "kv", "2026-11-18T11:16:40.000Z", members=["path"]))
+        changed_objects(
+            json.loads(PORTABLE),
+            json_values(SPACE, "kv", "2026-11-18T11:16:40.000Z", members=["path"]),
+        )
     )
 )
 def test_fuzz_portable_delegations(data: bytes) -> None:
@@ -190,7 +210,9 @@ def test_fuzz_grants(header: str) -> None:
 @given(
     changed_objects(MANIFEST, MANIFEST_VALUES)
     | _with_inner(
-        MANIFEST, "permissions", st.lists(changed_objects(MANIFEST["permissions"][0], MANIFEST_VALUES), max_size=2)
+        MANIFEST,
+        "permissions",
+        st.lists(changed_objects(MANIFEST["permissions"][0], MANIFEST_VALUES), max_size=2),
     )
     | _with_inner(MANIFEST, "secrets", changed_objects(MANIFEST["secrets"], MANIFEST_VALUES))
     | json_values()
@@ -204,7 +226,9 @@ def test_fuzz_manifests(value: Any) -> None:
         assert all(line.text.isprintable() for line in explain(request))
         for target in request.delegation_targets:
             target_grants(target, owner=WALLET.did, leave_out=True)
-        requested_capabilities(request.resources, space_id=lambda name: space_of(WALLET.did, name).text)
+        requested_capabilities(
+            request.resources, space_id=lambda name: space_of(WALLET.did, name).text
+        )
         return
     assert check_manifest(value)
 
@@ -229,7 +253,10 @@ ANSWER = {
     "nodeId": AGENT.did,
     "nodeSignature": "AA==",
     "wrappedKey": "AA==",
-    **{name: REQUEST[name] for name in ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")},
+    **{
+        name: REQUEST[name]
+        for name in ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
+    },
 }
 
 
@@ -258,7 +285,7 @@ def test_fuzz_refusals(status: int, kind: str, body: bytes) -> None:
     assert len(refusal_of(status, {"Content-Type": kind}, body).text) <= 2_000
 
 
-# --- a node that answers anything ------------------------------------------------------------------------------------
+# --- a node that answers anything -----------------------------------------------------------------
 
 
 class Answering(socketserver.ThreadingTCPServer):
@@ -292,13 +319,21 @@ def answering() -> Iterator[Answering]:
 
 STRANGE_BODIES = (
     st.binary(max_size=100)
-    | _dumped(json_values(AGENT.did, "AA==", 1, members=["protocol", "nodeId", "descriptor", "nonce", "expiresAt"]))
+    | _dumped(
+        json_values(
+            AGENT.did, "AA==", 1, members=["protocol", "nodeId", "descriptor", "nonce", "expiresAt"]
+        )
+    )
     | large_texts.map(str.encode)
 )
 
 
 def _http(status: int, headers: list[tuple[str, str]], body: bytes) -> bytes:
-    lines = [f"HTTP/1.1 {status} x", *(f"{name}: {value}" for name, value in headers), f"content-length: {len(body)}"]
+    lines = [
+        f"HTTP/1.1 {status} x",
+        *(f"{name}: {value}" for name, value in headers),
+        f"content-length: {len(body)}",
+    ]
     return "\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1", "replace") + body
 
 
@@ -308,9 +343,16 @@ strange_answers = st.binary(max_size=100) | st.builds(
     st.lists(
         st.tuples(
             st.sampled_from(
-                ["content-type", "etag", "x-tinycloud-truncated", "x-tinycloud-next-cursor", "content-encoding"]
+                [
+                    "content-type",
+                    "etag",
+                    "x-tinycloud-truncated",
+                    "x-tinycloud-next-cursor",
+                    "content-encoding",
+                ]
             ),
-            st.sampled_from(["application/json", "true", "gzip", '"blake3-00"', ""]) | st.text(max_size=8),
+            st.sampled_from(["application/json", "true", "gzip", '"blake3-00"', ""])
+            | st.text(max_size=8),
         ),
         max_size=4,
     ),
@@ -355,7 +397,11 @@ def test_fuzz_a_strange_node(answering: Answering, call: str, data: st.DataObjec
 
 
 @fuzzed()
-@given(st.text() | st.text().map(lambda text: f"https://{text}") | damaged_text("http://user@[::1]:80/a?b#c"))
+@given(
+    st.text()
+    | st.text().map(lambda text: f"https://{text}")
+    | damaged_text("http://user@[::1]:80/a?b#c")
+)
 def test_fuzz_addresses(url: str) -> None:
     """The address of a node, of any text, is one or is refused."""
     with suppress(SealspaceError):
@@ -365,7 +411,8 @@ def test_fuzz_addresses(url: str) -> None:
 @fuzzed()
 @given(st.text(), st.text())
 def test_fuzz_rights(resource: str, ability: str) -> None:
-    """A right that a program asks for, of any text, is one or is refused; so is the name of a space."""
+    """A right that a program asks for, of any text, is one or is refused; so is the name of a
+    space."""
     for ask in (lambda: allow(resource, ability), lambda: space_of(resource, ability)):
         with suppress(SealspaceError):
             assert isinstance(ask(), object)

@@ -1,4 +1,5 @@
-"""Grants by which a runner writes generated secrets, or reads programs (RN143, RN152): each rule broken by itself."""
+"""Grants by which a runner writes generated secrets, or reads programs (RN143, RN152): each rule
+broken by itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,9 @@ NETWORK = f"urn:tinycloud:encryption:{KEY.did}:protected"
 UNMET = [{"unknown.condition": 1}]
 
 
-def secret(name: str, *, of: Any = KEY, folder: str = "vault/secrets/", space: str = "secrets") -> str:
+def secret(
+    name: str, *, of: Any = KEY, folder: str = "vault/secrets/", space: str = "secrets"
+) -> str:
     return f"tinycloud:{of.did[4:]}:{space}/kv/{folder}{name}"
 
 
@@ -26,12 +29,18 @@ def project(name: str, *, of: Any = KEY, space: str = "projects") -> str:
 
 
 def test_what_each_is_about() -> None:
-    """Secrets with their scopes, and projects with their developer; both end, and are for one runner."""
-    paths = {secret("PROTECTED_A"): [PUT], secret("PROTECTED_B", folder="vault/secrets/scoped/prod/"): [PUT]}
+    """Secrets with their scopes, and projects with their developer; both end, and are for one
+    runner."""
+    paths = {
+        secret("PROTECTED_A"): [PUT],
+        secret("PROTECTED_B", folder="vault/secrets/scoped/prod/"): [PUT],
+    }
     written = read_generation_grant(ucan(KEY, RUNNER.did, paths), runner=RUNNER.did)
     assert sorted(one.label for one in written.secrets) == ["PROTECTED_A", "prod/PROTECTED_B"]
     assert written.owner == KEY.did
-    read = read_program_grant(ucan(KEY, RUNNER.did, {project("a"): [GET], project("b"): [GET]}), runner=RUNNER.did)
+    read = read_program_grant(
+        ucan(KEY, RUNNER.did, {project("a"): [GET], project("b"): [GET]}), runner=RUNNER.did
+    )
     assert sorted(one.text for one in read) == [f"{KEY.did}/a", f"{KEY.did}/b"]
 
 
@@ -87,7 +96,12 @@ def test_by_whom_and_for_whom() -> None:
     ):
         for header in (
             ucan(KEY, BOB.did, att),
-            ucan(KEY, RUNNER.did, att, prf=["bafyreib4pff766vhpbxbhjbqqnsh5emeznvujayjj4z2iu533cprgbz23m"]),
+            ucan(
+                KEY,
+                RUNNER.did,
+                att,
+                prf=["bafyreib4pff766vhpbxbhjbqqnsh5emeznvujayjj4z2iu533cprgbz23m"],
+            ),
             "no token",
         ):
             with pytest.raises(InvalidPortableDelegation):

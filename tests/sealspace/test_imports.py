@@ -18,7 +18,9 @@ from sealspace.session import Session
 SERVER_ONLY = ("lmdb", "dcap_qvl", "node", "spaces", "aiohttp.web")
 
 
-@pytest.mark.parametrize("statement", ["from sealspace.client import Client", "from sealspace import Client"])
+@pytest.mark.parametrize(
+    "statement", ["from sealspace.client import Client", "from sealspace import Client"]
+)
 def test_a_client_needs_nothing_of_the_server(statement: str) -> None:
     """Importing the client loads no store, no quote library and no server."""
     program = (
@@ -29,19 +31,28 @@ def test_a_client_needs_nothing_of_the_server(statement: str) -> None:
         f"print([name for name in {SERVER_ONLY!r} if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, encoding="utf-8"
+        [sys.executable, "-c", program],
+        check=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
-    "statement", ["import sealspace", "from sealspace import NotFound, __version__", "import sealspace.errors"]
+    "statement",
+    ["import sealspace", "from sealspace import NotFound, __version__", "import sealspace.errors"],
 )
 def test_importing_the_package_loads_no_http(statement: str) -> None:
     """The package itself is names only, and an error is one without the client."""
     program = f"import sys\n{statement}\nprint('aiohttp' in sys.modules)\n"
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, encoding="utf-8"
+        [sys.executable, "-c", program],
+        check=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.stdout == "False\n"
 
@@ -57,7 +68,12 @@ def test_names_of_the_package() -> None:
     assert set(sealspace.__all__) <= set(dir(sealspace))
     assert sealspace.__version__ == version("sealspace")
     stated = ast.parse(Path(sealspace.__file__).with_suffix(".pyi").read_text("utf-8"))
-    named = {alias.name for node in ast.walk(stated) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    named = {
+        alias.name
+        for node in ast.walk(stated)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert set(places) <= named
 
 
@@ -72,8 +88,21 @@ def test_help_lists_every_service() -> None:
         for name, member in vars(Client).items()
         if not name.startswith("_") and not inspect.iscoroutinefunction(member)
     ]
-    services = {one.__name__ for one in offered if one.__module__.startswith("sealspace.") and one is not Session}
-    assert {"Kv", "Secrets", "Delegations", "Encryption", "Backends", "Receipts", "Spaces", "PublicKv"} <= services
+    services = {
+        one.__name__
+        for one in offered
+        if one.__module__.startswith("sealspace.") and one is not Session
+    }
+    assert {
+        "Kv",
+        "Secrets",
+        "Delegations",
+        "Encryption",
+        "Backends",
+        "Receipts",
+        "Spaces",
+        "PublicKv",
+    } <= services
     for service in services:
         assert f": {service}." in text and f"class {service}(" in text, service
 

@@ -1,4 +1,5 @@
-"""A backend that keeps its grants: what a restart needs, what it finds, and what is never kept by halves."""
+"""A backend that keeps its grants: what a restart needs, what it finds, and what is never kept by
+halves."""
 
 import asyncio
 import logging
@@ -81,7 +82,11 @@ def for_keys(owner: Client) -> Capability:
 
 
 async def granted(
-    owner: Client, backend: Backend, wanted: Sequence[Capability] | None = None, *, did: str | None = None
+    owner: Client,
+    backend: Backend,
+    wanted: Sequence[Capability] | None = None,
+    *,
+    did: str | None = None,
 ) -> PortableDelegation:
     policy = Policy(measurements=(APPROVED,))
     return await owner.delegations.delegate(
@@ -101,11 +106,12 @@ def on_disk(machine: Machine) -> int:
     return len(list((machine.path / "grants").glob("*.json")))
 
 
-# --- restarts --------------------------------------------------------------------------------------------------------
+# --- restarts -------------------------------------------------------------------------------------
 
 
 async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None:
-    """The new process has the same DID, attests once for all that read at once, and reads; its receiver key is new."""
+    """The new process has the same DID, attests once for all that read at once, and reads; its
+    receiver key is new."""
     before = await machine.start()
     await before.take_up(await granted(owner, before))
     assert "value" == await read(before, owner)
@@ -121,7 +127,8 @@ async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None
 
 
 async def test_no_key_is_on_disk(machine: Machine, owner: Client) -> None:
-    """The folder holds tokens and public keys: neither the backend's key, nor a receiver key, nor a value (AT58)."""
+    """The folder holds tokens and public keys: neither the backend's key, nor a receiver key, nor a
+    value (AT58)."""
     backend = await machine.start()
     await backend.take_up(await granted(owner, backend))
     assert "value" == await read(backend, owner)
@@ -146,7 +153,8 @@ async def test_network_keys_are_kept(machine: Machine, owner: Client, bench) -> 
 
 
 async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> None:
-    """A read under it is `DelegationRevoked`, each time and after a restart; the grant is listed as revoked."""
+    """A read under it is `DelegationRevoked`, each time and after a restart; the grant is listed as
+    revoked."""
     backend = await machine.start()
     portable = await granted(owner, backend)
     await backend.take_up(portable)
@@ -168,7 +176,9 @@ async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> 
     assert ["live", "revoked"] == states(await machine.start())
 
 
-async def test_ended_grants_are_listed_until_the_next_one_comes(machine: Machine, owner: Client, bench) -> None:
+async def test_ended_grants_are_listed_until_the_next_one_comes(
+    machine: Machine, owner: Client, bench
+) -> None:
     """A grant that has ended opens nothing, and goes when another one is taken up."""
     backend = await machine.start()
     await backend.take_up(await granted(owner, backend))
@@ -190,11 +200,12 @@ async def test_a_copied_folder(machine: Machine, owner: Client, tmp_path: Path) 
     assert 2 == machine.source.quotes
 
 
-# --- evidence --------------------------------------------------------------------------------------------------------
+# --- evidence -------------------------------------------------------------------------------------
 
 
 async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, bench) -> None:
-    """A backend whose clock is behind takes its evidence for good; where the node has none, it attests and reads."""
+    """A backend whose clock is behind takes its evidence for good; where the node has none, it
+    attests and reads."""
     behind = FixedClock(bench.clock.now())
     backend = await machine.start(clock=behind)
     await backend.take_up(await granted(owner, backend))
@@ -205,8 +216,11 @@ async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, 
     assert 2 == machine.source.quotes
 
 
-async def test_evidence_that_was_replaced_on_the_way(machine: Machine, owner: Client, bench) -> None:
-    """A read that arrives when its evidence has ended, after another read attested, is asked again with the new one."""
+async def test_evidence_that_was_replaced_on_the_way(
+    machine: Machine, owner: Client, bench
+) -> None:
+    """A read that arrives when its evidence has ended, after another read attested, is asked again
+    with the new one."""
     reached, go_on = asyncio.Event(), asyncio.Event()
     behind = FixedClock(bench.clock.now())
 
@@ -216,7 +230,9 @@ async def test_evidence_that_was_replaced_on_the_way(machine: Machine, owner: Cl
             await go_on.wait()
 
     async with relay_before(bench.node.url) as relay:
-        client = Client(relay.url, session=key_session(SEED), clock=bench.clock, entropy=bench.entropy)
+        client = Client(
+            relay.url, session=key_session(SEED), clock=bench.clock, entropy=bench.entropy
+        )
         async with Backend(client, machine.source, clock=behind, entropy=bench.entropy) as backend:
             await backend.take_up(await granted(owner, backend))
             relay.hold = hold
@@ -229,7 +245,8 @@ async def test_evidence_that_was_replaced_on_the_way(machine: Machine, owner: Cl
 
 
 async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -> None:
-    """An owner may demand evidence younger than the node's own limit; the backend makes it then, once for a read."""
+    """An owner may demand evidence younger than the node's own limit; the backend makes it then,
+    once for a read."""
     backend = await machine.start()
     policy = Policy(measurements=(APPROVED,), max_age_s=30)
     wanted = [for_kv(owner), for_keys(owner)]
@@ -258,11 +275,12 @@ async def test_no_quote_is_made_for_what_was_not_granted(machine: Machine, owner
     assert 0 == machine.source.quotes
 
 
-# --- several grants --------------------------------------------------------------------------------------------------
+# --- several grants -------------------------------------------------------------------------------
 
 
 async def test_grants_that_belong_together(machine: Machine, owner: Client) -> None:
-    """One for the space and one for the network open a secret together, after a restart too; neither does alone."""
+    """One for the space and one for the network open a secret together, after a restart too;
+    neither does alone."""
     backend = await machine.start()
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     with pytest.raises(NotGranted):
@@ -276,14 +294,23 @@ async def test_grants_that_belong_together(machine: Machine, owner: Client) -> N
     await owner.delegations.revoke(parts[1])
     with pytest.raises(DelegationRevoked):
         await read(backend, owner)
-    assert {parts[0].cid: "live", parts[1].cid: "revoked"} == {one.grant.cid: one.state for one in backend.grants}
+    assert {parts[0].cid: "live", parts[1].cid: "revoked"} == {
+        one.grant.cid: one.state for one in backend.grants
+    }
 
 
 async def test_grants_that_are_handed_in_together(machine: Machine, owner: Client) -> None:
     """An owner whose program grants space by space hands the grants over in one request."""
     backend = await machine.start()
-    manifest = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
-    surface = BackendSurface(machine.source, did=backend.did, manifest=manifest, on_grant=backend.take_up)
+    manifest = {
+        "app_id": "com.example",
+        "name": "Notes",
+        "defaults": False,
+        "secrets": {"API_KEY": True},
+    }
+    surface = BackendSurface(
+        machine.source, did=backend.did, manifest=manifest, on_grant=backend.take_up
+    )
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     async with serving(surface) as url:
         with pytest.raises(GrantNotTaken, match="does not take"):
@@ -301,9 +328,13 @@ async def test_nothing_to_take_up(machine: Machine) -> None:
 
 
 async def test_all_or_none(machine: Machine, owner: Client, bench) -> None:
-    """Of grants that belong together none is held or kept where one is for another DID, or the node refuses one."""
+    """Of grants that belong together none is held or kept where one is for another DID, or the node
+    refuses one."""
     backend = await machine.start()
-    good, foreign = await granted(owner, backend), await granted(owner, backend, did=key_session(bytes(32)).did)
+    good, foreign = (
+        await granted(owner, backend),
+        await granted(owner, backend, did=key_session(bytes(32)).did),
+    )
     with pytest.raises(InvalidPortableDelegation):
         await backend.take_up(good, foreign)
     forged = await granted(owner, backend, [for_keys(owner)])
@@ -324,7 +355,7 @@ def _with_another_signature(portable: PortableDelegation) -> PortableDelegation:
     return portable_of(grant, owner=portable.owner, host=portable.host)
 
 
-# --- disks -----------------------------------------------------------------------------------------------------------
+# --- disks ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -333,8 +364,11 @@ def full(machine: Machine) -> Callable[[], object]:
     return lambda: (machine.path / "grants").rename(machine.path / "away")
 
 
-async def test_a_grant_that_cannot_be_kept_is_not_taken_up(machine: Machine, owner: Client, full) -> None:
-    """A backend that said it took a grant up has it after a restart: otherwise it does not say so, and holds it not."""
+async def test_a_grant_that_cannot_be_kept_is_not_taken_up(
+    machine: Machine, owner: Client, full
+) -> None:
+    """A backend that said it took a grant up has it after a restart: otherwise it does not say so,
+    and holds it not."""
     backend = await machine.start()
     full()
     with pytest.raises(FolderUnusable) as refused:
@@ -342,8 +376,11 @@ async def test_a_grant_that_cannot_be_kept_is_not_taken_up(machine: Machine, own
     assert refused.value.hint and [] == states(backend) and backend.attestation is None
 
 
-async def test_what_was_held_stays_where_the_disk_is_full(machine: Machine, owner: Client, full, bench) -> None:
-    """A grant that cannot be kept displaces none that could be, in this process and in the next one."""
+async def test_what_was_held_stays_where_the_disk_is_full(
+    machine: Machine, owner: Client, full, bench
+) -> None:
+    """A grant that cannot be kept displaces none that could be, in this process and in the next
+    one."""
     backend = await machine.start()
     for _ in range(MOST_OF_AN_OWNER):
         await backend.take_up(await granted(owner, backend))
@@ -366,11 +403,19 @@ async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, fu
 
 
 async def test_a_backend_without_a_folder_forgets(bench, machine: Machine, owner: Client) -> None:
-    """Grants and key end with the process where nothing is kept, and nothing is written anywhere."""
-    backend = Backend(await bench.client(key_session(SEED)), machine.source, clock=bench.clock, entropy=bench.entropy)
+    """Grants and key end with the process where nothing is kept, and nothing is written
+    anywhere."""
+    backend = Backend(
+        await bench.client(key_session(SEED)),
+        machine.source,
+        clock=bench.clock,
+        entropy=bench.entropy,
+    )
     await backend.take_up(await granted(owner, backend))
     assert "value" == await read(backend, owner)
     assert not machine.path.exists()
-    async with Backend(await bench.client(key_session(SEED)), machine.source, clock=bench.clock) as again:
+    async with Backend(
+        await bench.client(key_session(SEED)), machine.source, clock=bench.clock
+    ) as again:
         with pytest.raises((NotGranted, Unauthorized)):
             await read(again, owner)

@@ -19,7 +19,8 @@ from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 MOST = 5
-"""After so many answers the node gives up lying: a reader that goes on ends, and is found out by the count."""
+"""After so many answers the node gives up lying: a reader that goes on ends, and is found out by
+the count."""
 
 
 @dataclass
@@ -54,7 +55,9 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
     await owner.delegations.add_right(wallet, [right])
     async with relay_before(bench.node.url) as relay, AsyncExitStack() as clients:
         settings = {"settings": SETTINGS, "clock": bench.clock, "entropy": bench.entropy}
-        client = await clients.enter_async_context(Client(relay.url, session=owner.session, **settings))
+        client = await clients.enter_async_context(
+            Client(relay.url, session=owner.session, **settings)
+        )
         yield Scene(relay, client)
 
 
@@ -70,14 +73,18 @@ ENDLESS: dict[str, tuple[Callable[[int], bytes], int]] = {
     "backwards within a page": (lambda number: keys("a/2", "a/1"), 1),
     "a key twice": (lambda number: keys("a/1", "a/1"), 1),
     "what was not asked for": (lambda number: keys(f"b/{number}"), 1),
-    "more than was asked for": (lambda number: keys(*(f"a/{number}{letter}" for letter in "abc")), 1),
+    "more than was asked for": (
+        lambda number: keys(*(f"a/{number}{letter}" for letter in "abc")),
+        1,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.parametrize("public", [False, True])
 async def test_keys_that_do_not_advance(scene: Scene, name: str, public: bool) -> None:
-    """Keys ascend under the prefix, page by page; what does not is refused at the first page that shows it (J14)."""
+    """Keys ascend under the prefix, page by page; what does not is refused at the first page that
+    shows it (J14)."""
     page, most = ENDLESS[name]
     scene.make_up("/kv" if public else "/invoke", lambda number: (page(number), True))
     space = scene.client.session.own_space("public").text
@@ -97,7 +104,8 @@ async def test_secrets_are_listed_by_the_same_rule(scene: Scene) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 async def test_delegations_that_do_not_end(scene: Scene, count: int) -> None:
-    """A page of delegations may be empty, but not longer than asked for, nor be followed by itself (J14)."""
+    """A page of delegations may be empty, but not longer than asked for, nor be followed by itself
+    (J14)."""
     item = {
         "cid": "bafy",
         "direction": "granted",
@@ -131,13 +139,16 @@ async def test_a_list_has_an_end() -> None:
 
 
 async def test_pages_are_read_to_the_last_one() -> None:
-    """Each page is asked for by the place that the one before told; as many as there may be are read."""
+    """Each page is asked for by the place that the one before told; as many as there may be are
+    read."""
     pages = dict(itertools.pairwise((None, "a", "b", None)))
 
     async def ask(place: str | None) -> str | None:
         return place
 
-    assert [None, "a", "b"] == [page async for page in read_pages(ask, pages.__getitem__, most_pages=3)]
+    assert [None, "a", "b"] == [
+        page async for page in read_pages(ask, pages.__getitem__, most_pages=3)
+    ]
 
 
 @pytest.mark.parametrize("listed", [["a/1", "a/2", "a/\U0001f600"], ["a/1"], []])

@@ -34,7 +34,8 @@ OTHER = Ed25519Signer(b"\x0e" * 32).did
 
 @dataclass
 class Scene:
-    """An owner who is signed in, with a secret and some values, and a client of the same session through the liar."""
+    """An owner who is signed in, with a secret and some values, and a client of the same session
+    through the liar."""
 
     liar: Relay
     client: Client
@@ -60,7 +61,13 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
         await owner.kv().put(key, b"1")
     async with (
         relay_before(bench.node.url) as liar,
-        Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client,
+        Client(
+            liar.url,
+            session=owner.session,
+            settings=SETTINGS,
+            clock=bench.clock,
+            entropy=bench.entropy,
+        ) as client,
     ):
         yield Scene(liar, client, owner, wallet)
 
@@ -68,12 +75,17 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
 async def test_an_honest_answer_is_believed(scene: Scene) -> None:
     """What is refused below is refused for what was changed in it."""
     assert await scene.client.secrets().get("API_KEY") == "value"
-    assert [key async for key in scene.client.kv().list("list/", page_keys=2)] == ["list/a", "list/b", "list/c"]
+    assert [key async for key in scene.client.kv().list("list/", page_keys=2)] == [
+        "list/a",
+        "list/b",
+        "list/c",
+    ]
     assert (await scene.client.kv().signed_url("list/a")).url
 
 
 async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
-    """A body that was changed on its way is no value, alone or with others; one without a digest is believed (J16)."""
+    """A body that was changed on its way is no value, alone or with others; one without a digest is
+    believed (J16)."""
 
     def twist(answer: Answer) -> None:
         if answer.path == "/invoke":
@@ -105,16 +117,23 @@ async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene
     encryption = scene.client.encryption
     unknown = encryption.network("unknown")  # not one that this node lacks: it is another node
     reading = scene.client.secrets()
-    for asked in (scene.client.info, lambda: reading.get("API_KEY"), lambda: encryption.descriptor(unknown)):
+    for asked in (
+        scene.client.info,
+        lambda: reading.get("API_KEY"),
+        lambda: encryption.descriptor(unknown),
+    ):
         with pytest.raises(NodeMismatch, match="the session was made at"):
             await asked()
 
 
 @pytest.mark.parametrize("node_id", ["nobody", "did:key:zz", "did:pkh:eip155:1:0x" + "0" * 40])
 async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
-    """A node that names itself by no key is no node, also to somebody who has not been here before."""
+    """A node that names itself by no key is no node, also to somebody who has not been here
+    before."""
     scene.lie("/info", nodeId=node_id)
-    async with Client(scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as outsider:
+    async with Client(
+        scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
+    ) as outsider:
         with pytest.raises(NodeMismatch):
             await outsider.info()
 
@@ -122,7 +141,10 @@ async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
 @pytest.mark.parametrize(
     ("members", "kind"),
     [
-        ({"networkId": f"urn:tinycloud:encryption:{OTHER}:default", "ownerDid": OTHER}, MalformedAnswer),
+        (
+            {"networkId": f"urn:tinycloud:encryption:{OTHER}:default", "ownerDid": OTHER},
+            MalformedAnswer,
+        ),
         ({"alg": "rot13/v1"}, MalformedAnswer),
         ({"publicEncryptionKey": "AA=="}, MalformedAnswer),
         ({"publicEncryptionKey": encode_standard(bytes(32))}, ResponseSignatureInvalid),
@@ -135,7 +157,8 @@ async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
 async def test_nothing_is_sealed_to_a_network_that_is_described_wrongly(
     scene: Scene, members: dict[str, Any], kind: type[SealspaceError]
 ) -> None:
-    """A descriptor of another network, of another algorithm, or with a key that is none, is not used."""
+    """A descriptor of another network, of another algorithm, or with a key that is none, is not
+    used."""
     scene.lie("/encryption/networks/", **members)
     with pytest.raises(kind):
         await scene.client.encryption.encrypt(b"payload", network=scene.client.encryption.network())
@@ -155,12 +178,16 @@ async def test_nothing_is_sealed_to_a_network_of_another_node(scene: Scene) -> N
 
 @pytest.mark.parametrize(
     ("status", "text", "kind"),
-    [(401, b"network has been revoked", NetworkNotActive), (404, b"network not found", NetworkNotFound)],
+    [
+        (401, b"network has been revoked", NetworkNotActive),
+        (404, b"network not found", NetworkNotFound),
+    ],
 )
 async def test_a_network_that_ended_meanwhile(
     scene: Scene, status: int, text: bytes, kind: type[SealspaceError]
 ) -> None:
-    """A refused key says whether the network ended or is not there, and its descriptor is asked for anew afterwards."""
+    """A refused key says whether the network ended or is not there, and its descriptor is asked for
+    anew afterwards."""
     paths: list[str] = []
 
     def twist(answer: Answer) -> None:
@@ -172,7 +199,9 @@ async def test_a_network_that_ended_meanwhile(
     for asked in (1, 2):
         with pytest.raises(kind):
             await scene.client.secrets().get("API_KEY")
-        assert asked == sum("/encryption/" in path and not path.endswith("/decrypt") for path in paths)
+        assert asked == sum(
+            "/encryption/" in path and not path.endswith("/decrypt") for path in paths
+        )
 
 
 async def test_a_list_that_is_cut_short_or_stands_still(scene: Scene) -> None:
@@ -194,7 +223,9 @@ async def test_a_list_that_is_cut_short_or_stands_still(scene: Scene) -> None:
             _ = [key async for key in scene.client.kv().list("list/", page_keys=2)]
 
 
-@pytest.mark.parametrize("url", ["https://elsewhere.example/signed/a", "//elsewhere.example/", "/public/a", ""])
+@pytest.mark.parametrize(
+    "url", ["https://elsewhere.example/signed/a", "//elsewhere.example/", "/public/a", ""]
+)
 async def test_a_signed_url_leads_to_the_node(scene: Scene, url: str) -> None:
     """A URL of somebody else is not handed on as the node's."""
     scene.lie("/signed/kv", url=url)
@@ -203,7 +234,9 @@ async def test_a_signed_url_leads_to_the_node(scene: Scene, url: str) -> None:
 
 
 @pytest.mark.parametrize("members", [{"revoked": False}, {"revoked": "true"}, {"cid": "bafkr4ia"}])
-async def test_a_revocation_is_over_when_the_node_says_so(scene: Scene, members: dict[str, Any]) -> None:
+async def test_a_revocation_is_over_when_the_node_says_so(
+    scene: Scene, members: dict[str, Any]
+) -> None:
     """An answer that does not confirm this very revocation is not taken for one."""
     cid = scene.owner.session.grants[0].cid
     scene.lie("/revoke", **members)
@@ -211,29 +244,46 @@ async def test_a_revocation_is_over_when_the_node_says_so(scene: Scene, members:
         await scene.client.delegations.revoke_by_wallet(cid, scene.wallet)
 
 
-@pytest.mark.parametrize("cids", [None, [], "all", ["first"], ["first", "first"], ["first", "second", "third"]])
-async def test_several_revocations_are_over_when_the_node_names_them(scene: Scene, cids: Any) -> None:
-    """An answer that does not name every delegation, and no other, is not taken for a revocation of all (J10)."""
+@pytest.mark.parametrize(
+    "cids", [None, [], "all", ["first"], ["first", "first"], ["first", "second", "third"]]
+)
+async def test_several_revocations_are_over_when_the_node_names_them(
+    scene: Scene, cids: Any
+) -> None:
+    """An answer that does not name every delegation, and no other, is not taken for a revocation of
+    all (J10)."""
     read = [allow(f"{scene.owner.kv().space.text}/kv/a", "tinycloud.kv/get")]
     grants = [await scene.owner.delegations.delegate(f"did:example:{at}", read) for at in range(2)]
     named = {"first": grants[0].cid, "second": grants[1].cid}
-    scene.lie("/revoke", cids=[named.get(one, one) for one in cids] if isinstance(cids, list) else cids)
+    scene.lie(
+        "/revoke", cids=[named.get(one, one) for one in cids] if isinstance(cids, list) else cids
+    )
     with pytest.raises(MalformedAnswer):
         await scene.client.delegations.revoke(*grants)
 
 
-@pytest.mark.parametrize("members", [{"receipts": None}, {"receipts": {}}, {"after": 1}, {"after": "a" * 40}])
-async def test_receipts_that_are_no_page_or_do_not_advance(scene: Scene, members: dict[str, Any]) -> None:
-    """A list of receipts that is none, or that goes on for ever with nothing in it, ends with an error."""
+@pytest.mark.parametrize(
+    "members", [{"receipts": None}, {"receipts": {}}, {"after": 1}, {"after": "a" * 40}]
+)
+async def test_receipts_that_are_no_page_or_do_not_advance(
+    scene: Scene, members: dict[str, Any]
+) -> None:
+    """A list of receipts that is none, or that goes on for ever with nothing in it, ends with an
+    error."""
     asked: list[str] = []
 
     def twist(answer: Answer) -> None:
         if "/receipts" in answer.path:
             asked.append(answer.path)
-            answer.status, answer.body = 200, json.dumps({"receipts": [], "after": None} | members).encode()
+            answer.status, answer.body = (
+                200,
+                json.dumps({"receipts": [], "after": None} | members).encode(),
+            )
 
     network = scene.owner.encryption.network().text
-    await scene.owner.delegations.add_right(scene.wallet, [allow(network, "sealspace.encryption/receipts")])
+    await scene.owner.delegations.add_right(
+        scene.wallet, [allow(network, "sealspace.encryption/receipts")]
+    )
     scene.client.use(scene.owner.session)
     scene.liar.twist = twist
     with pytest.raises(MalformedAnswer):
@@ -252,7 +302,8 @@ async def test_receipts_that_are_no_page_or_do_not_advance(scene: Scene, members
     ],
 )
 async def test_terms_that_are_none(scene: Scene, members: dict[str, Any]) -> None:
-    """Terms of another form, or without the collateral that was asked about, are not taken for the node's."""
+    """Terms of another form, or without the collateral that was asked about, are not taken for the
+    node's."""
     family = Family(bytes(6), "platform")
     assert (await scene.client.release_terms(family)).collateral == "missing"
     scene.lie("/attestation/terms", **members)
@@ -260,11 +311,16 @@ async def test_terms_that_are_none(scene: Scene, members: dict[str, Any]) -> Non
         await scene.client.release_terms(family)
 
 
-@pytest.mark.parametrize("members", [{"policy": []}, {"policy": {"surprise": 1}}, {"policy": None, "more": 1}])
+@pytest.mark.parametrize(
+    "members", [{"policy": []}, {"policy": {"surprise": 1}}, {"policy": None, "more": 1}]
+)
 async def test_a_policy_that_is_none(scene: Scene, members: dict[str, Any]) -> None:
-    """What is no policy is not taken for that of the network; an unknown member might mean anything."""
+    """What is no policy is not taken for that of the network; an unknown member might mean
+    anything."""
     network = scene.owner.encryption.network()
-    await scene.owner.delegations.add_right(scene.wallet, [allow(network.text, "sealspace.encryption/policy")])
+    await scene.owner.delegations.add_right(
+        scene.wallet, [allow(network.text, "sealspace.encryption/policy")]
+    )
     scene.client.use(scene.owner.session)
     assert await scene.client.encryption.policy(network) is None
     scene.lie("/policy", **members)

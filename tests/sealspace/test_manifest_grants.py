@@ -29,12 +29,15 @@ MEMBERS: dict[str, Json] = {
 
 
 def request_of(**members: Json) -> ManifestRequest:
-    return compose_manifests([parse_manifest({**MEMBERS, **members})], include_account_registry_permissions=False)
+    return compose_manifests(
+        [parse_manifest({**MEMBERS, **members})], include_account_registry_permissions=False
+    )
 
 
 @pytest.mark.parametrize("by_wallet", [False, True])
 async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wallet: bool) -> None:
-    """One delegation has the rights of one owner, is taken up, and allows what was asked for (MF12, MF14)."""
+    """One delegation has the rights of one owner, is taken up, and allows what was asked for (MF12,
+    MF14)."""
     request = request_of()
     owner, wallet = await bench.owner(SignIn(request=request))
     asked = wallet.signatures
@@ -47,7 +50,10 @@ async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wal
         request.delegation_targets[0], wallet=wallet if by_wallet else None
     )
     (portable,) = granted
-    assert [one.space.rpartition(":")[2] for one in portable.resources] == ["applications", "secrets"]
+    assert [one.space.rpartition(":")[2] for one in portable.resources] == [
+        "applications",
+        "secrets",
+    ]
     assert {one.delegate_did for one in granted} == {AGENT.did}
     assert wallet.signatures == asked + 1 + (1 if by_wallet else 0)
     assert {86_400} == {round((one.expires_at or 0) - bench.clock.now()) for one in granted}
@@ -64,7 +70,8 @@ async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wal
 
 
 async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
-    """What `with_decrypt` adds is part of the grant, and ends with it; the release gate stays what it was (MF12)."""
+    """What `with_decrypt` adds is part of the grant, and ends with it; the release gate stays what
+    it was (MF12)."""
     owner, _ = await bench.owner()
     network = owner.encryption.network().text
     request = with_decrypt(request_of(permissions=[]), network)
@@ -81,7 +88,8 @@ async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
 
 
 async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
-    """A session that lacks a part of it grants nothing, and names each permission that is missing (MF12, MF13)."""
+    """A session that lacks a part of it grants nothing, and names each permission that is missing
+    (MF12, MF13)."""
     request = request_of(permissions=[
         {"service": "tinycloud.kv", "path": "x", "actions": ["get", "put"], "space": "elsewhere"}])  # fmt: skip
     owner, wallet = await bench.owner()
@@ -95,21 +103,32 @@ async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
     assert refusal.value.__notes__ == [f"missing: {one}" for one in wanted]
     with pytest.raises(NotGranted):
         await owner.delegations.delegate_to_target(target, wallet=other_wallet)
-    assert [one async for one in owner.delegations.query(direction="granted") if one.delegate == AGENT.did] == []
+    assert [
+        one
+        async for one in owner.delegations.query(direction="granted")
+        if one.delegate == AGENT.did
+    ] == []
     assert wallet.signatures == other_wallet.signatures == 1
     assert other.session.owner != owner.session.owner
 
 
 async def test_services_that_the_node_lacks_are_not_granted(bench) -> None:
-    """What only defaults ask for is left out; what the manifest states is refused, unless it is left out (MF9)."""
+    """What only defaults ask for is left out; what the manifest states is refused, unless it is
+    left out (MF9)."""
     owner, _ = await bench.owner(SignIn(request=request_of(defaults=True)))
     assert not [one for one in owner.session.grants[0].capabilities if "sql" in one.ability]
-    granted = await owner.delegations.delegate_to_target(request_of(defaults=True).delegation_targets[0])
+    granted = await owner.delegations.delegate_to_target(
+        request_of(defaults=True).delegation_targets[0]
+    )
     assert {row.service for one in granted for row in one.resources} == {"kv"}
-    needs_sql = request_of(permissions=[{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}])
+    needs_sql = request_of(
+        permissions=[{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}]
+    )
     client, wallet = await bench.client(), (await bench.owner())[1]
     asked = wallet.signatures
-    with pytest.raises(InvalidInput, match=r"tinycloud\.sql is not served by this node: read on applications/"):
+    with pytest.raises(
+        InvalidInput, match=r"tinycloud\.sql is not served by this node: read on applications/"
+    ):
         await client.sign_in(wallet, SignIn(request=needs_sql))
     with pytest.raises(InvalidInput, match=r"tinycloud\.sql"):
         await owner.delegations.delegate_to_target(needs_sql.delegation_targets[0])
@@ -128,7 +147,8 @@ async def test_a_bundle_for_somebody_else_is_not_taken_up(bench) -> None:
     agent = await bench.client()
     await agent.sign_in_with_key(SEED)
     rights = requested_capabilities(
-        [row for row in request_of(secrets={}).resources if row.service == "tinycloud.kv"], space_id=lambda _: space
+        [row for row in request_of(secrets={}).resources if row.service == "tinycloud.kv"],
+        space_id=lambda _: space,
     )
     mine = await owner.delegations.delegate(AGENT.did, rights)
     theirs = await owner.delegations.delegate(friends_wallet.did, rights)

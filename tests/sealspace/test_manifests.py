@@ -1,4 +1,5 @@
-"""App manifests: what is wrong with them, what they ask for, who is granted what; their vectors run in tests/spec."""
+"""App manifests: what is wrong with them, what they ask for, who is granted what; their vectors run
+in tests/spec."""
 
 from typing import Any
 
@@ -37,17 +38,41 @@ ENTRY: dict[str, Json] = {"service": "tinycloud.kv", "path": "x", "actions": ["g
 PARTS: tuple[dict[str, Json], ...] = (
     {"defaults": "all"},
     {"secrets": {"API_KEY": True, "OTHER": {"scope": "Bot", "actions": ["write"], "expiry": "1d"}}},
-    {"permissions": [{"service": "tinycloud.kv", "path": "/", "actions": ["get", "list"], "space": "notes"}]},
-    {"permissions": [{"service": "tinycloud.kv", "path": "a/", "actions": ["put"], "skipPrefix": True}]},
-    {"permissions": [{"service": "tinycloud.kv", "path": "a", "actions": ["tinycloud.kv/get"], "expiry": "1h"}]},
+    {
+        "permissions": [
+            {"service": "tinycloud.kv", "path": "/", "actions": ["get", "list"], "space": "notes"}
+        ]
+    },
+    {
+        "permissions": [
+            {"service": "tinycloud.kv", "path": "a/", "actions": ["put"], "skipPrefix": True}
+        ]
+    },
+    {
+        "permissions": [
+            {
+                "service": "tinycloud.kv",
+                "path": "a",
+                "actions": ["tinycloud.kv/get"],
+                "expiry": "1h",
+            }
+        ]
+    },
     {"permissions": [{"service": "tinycloud.encryption", "path": NETWORK, "actions": ["decrypt"]}]},
-    {"permissions": [{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}], "prefix": ""},
+    {
+        "permissions": [{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}],
+        "prefix": "",
+    },
     {"space": "notes", "prefix": "p", "defaults": True},
 )
 manifests = st.lists(st.sampled_from(PARTS), max_size=3).map(
-    lambda parts: parse_manifest({**NOTES, "defaults": False, **{k: v for part in parts for k, v in part.items()}})
+    lambda parts: parse_manifest(
+        {**NOTES, "defaults": False, **{k: v for part in parts for k, v in part.items()}}
+    )
 )
-held = st.lists(manifests, max_size=3).map(lambda drawn: tuple(row for one in drawn for row in resolve_manifest(one)))
+held = st.lists(manifests, max_size=3).map(
+    lambda drawn: tuple(row for one in drawn for row in resolve_manifest(one))
+)
 
 
 def manifest(**members: Json) -> Manifest:
@@ -58,13 +83,17 @@ def stated(resources: Any) -> tuple[Any, ...]:
     return requested_capabilities(resources, space_id=lambda name: space_of(OWNER, name).text)
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("service", "action", "said"),
     [
-        ("tinycloud.kv", "lst", 'has no action "lst"; did you mean list? (at permissions[0].actions[0])'),
+        (
+            "tinycloud.kv",
+            "lst",
+            'has no action "lst"; did you mean list? (at permissions[0].actions[0])',
+        ),
         ("tinycloud.kv", "tinycloud.kv/gett", "did you mean get?"),
         ("tinycloud.space", "frobnicate", "it has list, create, info, host"),
         ("tinycloud.capabilities", "write", "it has read"),
@@ -80,7 +109,9 @@ def test_a_known_service_has_known_actions(service: str, action: str, said: str)
 @pytest.mark.parametrize(("service", "action"), [("tinycloud.kv", "*"), ("tinycloud.hooks", "lst")])
 def test_another_service_has_any_actions(service: str, action: str) -> None:
     """What is not known here is asked for as it stands (MF19)."""
-    assert manifest(permissions=[{"service": service, "path": "a", "actions": [action]}]).permissions
+    assert manifest(
+        permissions=[{"service": service, "path": "a", "actions": [action]}]
+    ).permissions
 
 
 @pytest.mark.parametrize(
@@ -155,14 +186,18 @@ def test_a_fault_has_the_path_of_its_member(members: dict[str, Json], path: str)
 def test_there_are_bounds() -> None:
     """Too many entries are refused as a whole, and not listed one by one (MF6)."""
     entry: Json = {"service": "tinycloud.kv", "path": "a", "actions": ["get"]}
-    assert [one.path for one in check_manifest({**NOTES, "permissions": [entry] * 257})] == ["permissions"]
-    assert [one.path for one in check_manifest({**NOTES, "secrets": {f"S{n}": True for n in range(257)}})] == [
-        "secrets"
+    assert [one.path for one in check_manifest({**NOTES, "permissions": [entry] * 257})] == [
+        "permissions"
     ]
+    assert [
+        one.path
+        for one in check_manifest({**NOTES, "secrets": {f"S{n}": True for n in range(257)}})
+    ] == ["secrets"]
 
 
 @pytest.mark.parametrize(
-    "spec", ["hunter2-long-value", ["read", "hunter2-long-value"], {"actions": "hunter2-long-value"}]
+    "spec",
+    ["hunter2-long-value", ["read", "hunter2-long-value"], {"actions": "hunter2-long-value"}],
 )
 def test_a_value_written_in_place_of_an_action_is_not_repeated(spec: Json) -> None:
     """Whoever writes a secret into a manifest reads where, and not what (MF5)."""
@@ -171,7 +206,9 @@ def test_a_value_written_in_place_of_an_action_is_not_repeated(spec: Json) -> No
     assert "hunter2" not in repr(faults)
 
 
-@pytest.mark.parametrize("value", [None, [], "x", 1, {}, {"app_id": "a", "name": "b", "permissions": [1]}])
+@pytest.mark.parametrize(
+    "value", [None, [], "x", 1, {}, {"app_id": "a", "name": "b", "permissions": [1]}]
+)
 def test_what_is_no_manifest_is_refused(value: Json) -> None:
     """Whatever the shape, the error is ours, and says what to do."""
     with pytest.raises(ManifestInvalid) as refusal:
@@ -186,7 +223,7 @@ def test_composing_nothing_is_refused() -> None:
         compose_manifests([])
 
 
-# --- asking ------------------------------------------------------------------------------------------------------
+# --- asking ---------------------------------------------------------------------------------------
 
 
 def test_resources_become_capabilities_of_a_token() -> None:
@@ -195,7 +232,9 @@ def test_resources_become_capabilities_of_a_token() -> None:
         {"service": "tinycloud.kv", "path": path, "actions": ["get"], "space": space}
         for path, space in (("/", "a"), ("", "b"), ("c", "c"))
     ]
-    entries.append({"service": "tinycloud.encryption", "path": NETWORK.lower(), "actions": ["decrypt"]})
+    entries.append(
+        {"service": "tinycloud.encryption", "path": NETWORK.lower(), "actions": ["decrypt"]}
+    )
     asked = stated(resolve_manifest(manifest(defaults=False, prefix="", permissions=entries)))
     root = OWNER.removeprefix("did:")
     assert [(one.resource.text, one.ability) for one in asked[:4]] == [
@@ -207,10 +246,17 @@ def test_resources_become_capabilities_of_a_token() -> None:
 
 
 def test_decrypt_is_added_where_a_secret_is_read() -> None:
-    """The composer adds the right to open secrets, for the session and for the DIDs that read some (MF8)."""
+    """The composer adds the right to open secrets, for the session and for the DIDs that read some
+    (MF8)."""
     reader = manifest(defaults=False, did=BOT_DID, secrets={"API_KEY": True})
     writer = parse_manifest(
-        {"app_id": "w", "name": "W", "did": f"{BOT_DID}X", "defaults": False, "secrets": {"B": "write"}}
+        {
+            "app_id": "w",
+            "name": "W",
+            "did": f"{BOT_DID}X",
+            "defaults": False,
+            "secrets": {"B": "write"},
+        }
     )
     request = with_decrypt(compose_manifests([reader, writer]), NETWORK)
     decrypt = ResourceRequest("tinycloud.encryption", "encryption", NETWORK, (DECRYPT,))
@@ -220,7 +266,8 @@ def test_decrypt_is_added_where_a_secret_is_read() -> None:
 
 
 def test_what_only_defaults_ask_for_is_left_out() -> None:
-    """A service that the node does not serve is no page: one line, and nothing is granted of it (MF9)."""
+    """A service that the node does not serve is no page: one line, and nothing is granted of it
+    (MF9)."""
     resources = compose_manifests([manifest(defaults="all")]).resources
     assert [one.text for one in not_served(resources)] == [
         "tinycloud.sql is not served by this node: read, write, schema; left out",
@@ -235,29 +282,49 @@ def test_what_only_defaults_ask_for_is_left_out() -> None:
 
 
 def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
-    """An app that needs SQL is not signed in without it, unless that is meant; each service is named once (MF9)."""
+    """An app that needs SQL is not signed in without it, unless that is meant; each service is
+    named once (MF9)."""
     entries: list[Json] = [
-        {"service": "tinycloud.sql", "path": path, "actions": ["read", "write"]} for path in ("a", "b")
+        {"service": "tinycloud.sql", "path": path, "actions": ["read", "write"]}
+        for path in ("a", "b")
     ]
-    entries.append({"service": "tinycloud.hooks", "path": "h", "actions": ["subscribe"], "skipPrefix": True})
+    entries.append(
+        {"service": "tinycloud.hooks", "path": "h", "actions": ["subscribe"], "skipPrefix": True}
+    )
     resources = resolve_manifest(manifest(permissions=entries))
     with pytest.raises(InvalidInput) as refusal:
         served(resources)
     assert refusal.value.message.split("; ") == [
-        "tinycloud.sql is not served by this node: read, write on applications/com.example.notes/a, "
-        "applications/com.example.notes/b",
+        (
+            "tinycloud.sql is not served by this node: read, write on"
+            " applications/com.example.notes/a, applications/com.example.notes/b"
+        ),
         "tinycloud.hooks is not served by this node: subscribe on applications/h",
     ]
     assert "take these entries out" in refusal.value.hint
     assert served(resources, ["sql", "hooks"]) == resources
-    assert {one.service for one in served(resources, leave_out=True)} == {"tinycloud.kv", "tinycloud.capabilities"}
+    assert {one.service for one in served(resources, leave_out=True)} == {
+        "tinycloud.kv",
+        "tinycloud.capabilities",
+    }
 
 
 @pytest.mark.parametrize(
-    "service", ["kv", "x.y", "Tinycloud.kv", "tinycloud.KV", "ktinycloud.v", "tinycloud.kv/vault", "tinycloud.", ""]
+    "service",
+    [
+        "kv",
+        "x.y",
+        "Tinycloud.kv",
+        "tinycloud.KV",
+        "ktinycloud.v",
+        "tinycloud.kv/vault",
+        "tinycloud.",
+        "",
+    ],
 )
 def test_a_service_has_one_spelling(service: str) -> None:
-    """Another one would be shown as one thing and signed as another; the fault says how to write it (MF20)."""
+    """Another one would be shown as one thing and signed as another; the fault says how to write it
+    (MF20)."""
     entry: Json = {"service": service, "path": "vault/secrets/A", "actions": ["tinycloud.kv/get"]}
     faults = check_manifest({**NOTES, "permissions": [entry]})
     assert faults[0].path == "permissions[0].service"
@@ -266,10 +333,15 @@ def test_a_service_has_one_spelling(service: str) -> None:
 
 @pytest.mark.parametrize(
     ("service", "action"),
-    [("tinycloud.sql", "tinycloud.kv/get"), ("tinycloud.hooks", "kv/get"), ("tinycloud.hooks", "ge\u0442")],
+    [
+        ("tinycloud.sql", "tinycloud.kv/get"),
+        ("tinycloud.hooks", "kv/get"),
+        ("tinycloud.hooks", "ge\u0442"),
+    ],
 )
 def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: str) -> None:
-    """An action of another service, or in other letters, would be shown and do nothing, or do something else (MF20)."""
+    """An action of another service, or in other letters, would be shown and do nothing, or do
+    something else (MF20)."""
     entry: Json = {"service": service, "path": "a", "actions": [action]}
     (fault,) = check_manifest({**NOTES, "permissions": [entry]})
     assert fault.path == "permissions[0].actions[0]"
@@ -277,9 +349,15 @@ def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: s
 
 
 def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
-    """It lasts for the shortest time asked for, and makes no session; rights of other owners are apart (MF12)."""
+    """It lasts for the shortest time asked for, and makes no session; rights of other owners are
+    apart (MF12)."""
     other = new_wallet().did
-    theirs: Json = {"service": "tinycloud.kv", "path": "a", "actions": ["get"], "space": f"tinycloud:{other[4:]}:notes"}
+    theirs: Json = {
+        "service": "tinycloud.kv",
+        "path": "a",
+        "actions": ["get"],
+        "space": f"tinycloud:{other[4:]}:notes",
+    }
     entry: Json = {
         "service": "tinycloud.kv",
         "path": "a",
@@ -290,12 +368,18 @@ def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
         did=BOT_DID,
         expiry="7d",
         permissions=[theirs, entry],
-        secrets={"API_KEY": True, "OTHER": {"actions": ["read"], "expiry": "1h"}, "LONG": {"expiry": "30d"}},
+        secrets={
+            "API_KEY": True,
+            "OTHER": {"actions": ["read"], "expiry": "1h"},
+            "LONG": {"expiry": "30d"},
+        },
     )
     (target,) = with_decrypt(compose_manifests([value]), NETWORK).delegation_targets
     own, others = sorted(target_grants(target, owner=OWNER), key=lambda one: one.owner != OWNER)
     assert (own.owner, own.ttl_s, others.owner, others.ttl_s) == (OWNER, 3_600, other, 604_800)
-    assert CAPABILITIES_READ not in {one.ability for grant in (own, others) for one in grant.capabilities}
+    assert CAPABILITIES_READ not in {
+        one.ability for grant in (own, others) for one in grant.capabilities
+    }
     assert (len(own.capabilities), len(others.capabilities)) == (10, 1)
 
 
@@ -303,14 +387,21 @@ def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
     "space", ["secrets", f"tinycloud:{OWNER[4:]}:secrets", f"tinycloud:{OWNER[4:].lower()}:secrets"]
 )
 def test_decrypt_is_added_whatever_the_space_is_called(space: str) -> None:
-    """The owner's space of secrets is one, by its short name and by its id in any case (MF8, MF20)."""
-    entry: Json = {"service": "tinycloud.kv", "path": "vault", "actions": ["get"], "space": space, "skipPrefix": True}
+    """The owner's space of secrets is one, by its short name and by its id in any case (MF8,
+    MF20)."""
+    entry: Json = {
+        "service": "tinycloud.kv",
+        "path": "vault",
+        "actions": ["get"],
+        "space": space,
+        "skipPrefix": True,
+    }
     asked = compose_manifests([manifest(defaults=False, did=BOT_DID, permissions=[entry])])
     (target,) = with_decrypt(asked, NETWORK).delegation_targets
     assert target.resources[-1].actions == (DECRYPT,)
 
 
-# --- properties --------------------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------------------
 
 
 @given(st.lists(manifests, min_size=1, max_size=3))
@@ -325,7 +416,9 @@ def test_composing_is_idempotent(drawn: list[Manifest]) -> None:
 
 @given(held, held, held)
 def test_containment_is_reflexive_and_transitive(
-    one: tuple[ResourceRequest, ...], two: tuple[ResourceRequest, ...], three: tuple[ResourceRequest, ...]
+    one: tuple[ResourceRequest, ...],
+    two: tuple[ResourceRequest, ...],
+    three: tuple[ResourceRequest, ...],
 ) -> None:
     """Everything is contained in itself; what is in a part of something is in it (MF11)."""
     assert missing_resources(one, one, owner=OWNER) == ()
@@ -339,8 +432,12 @@ def test_containment_is_reflexive_and_transitive(
 def test_what_is_contained_a_node_accepts(
     requested: tuple[ResourceRequest, ...], granted: tuple[ResourceRequest, ...]
 ) -> None:
-    """Each action that is not missing is covered by the rules of chains; never the other way round (MF11)."""
-    missing = {(one.resource.text, one.ability) for one in stated(missing_resources(requested, granted, owner=OWNER))}
+    """Each action that is not missing is covered by the rules of chains; never the other way round
+    (MF11)."""
+    missing = {
+        (one.resource.text, one.ability)
+        for one in stated(missing_resources(requested, granted, owner=OWNER))
+    }
     holding = stated(granted)
     for wanted in stated(requested):
         if (wanted.resource.text, wanted.ability) not in missing:
@@ -348,25 +445,37 @@ def test_what_is_contained_a_node_accepts(
     assert missing_resources(resources_of(holding), granted, owner=OWNER) == ()
 
 
-# --- words -------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
-    """Each wish is a line; what every space brings is one line; a DID's part says until when (MF3)."""
+    """Each wish is a line; what every space brings is one line; a DID's part says until when
+    (MF3)."""
     value = manifest(
         did=BOT_DID,
         defaults=False,
         expiry="7d",
-        secrets={"API_KEY": True, "OTHER": {"scope": "Bot", "actions": ["read", "write"], "expiry": "1h"}},
+        secrets={
+            "API_KEY": True,
+            "OTHER": {"scope": "Bot", "actions": ["read", "write"], "expiry": "1h"},
+        },
         permissions=[
-            {"service": "tinycloud.kv", "path": "/", "actions": ["get", "list"], "description": "your notes"},
+            {
+                "service": "tinycloud.kv",
+                "path": "/",
+                "actions": ["get", "list"],
+                "description": "your notes",
+            },
             {"service": "tinycloud.encryption", "path": NETWORK, "actions": ["decrypt"]},
         ],
     )
     lines = explain(value, now=1_795_000_000)
     assert [one.text for one in lines if one.who is None] == [
         "Notes (com.example.notes) asks for this:",
-        "the app may read and list values below com.example.notes/ in the space applications: your notes",
+        (
+            "the app may read and list values below com.example.notes/ in the space applications:"
+            " your notes"
+        ),
         f"the app may decrypt what is sealed to the encryption network {NETWORK}",
         "the app may read the secret API_KEY",
         "the app may read and write the secret bot/OTHER; asked for 1 hour",
@@ -386,17 +495,23 @@ def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "why"), [({}, "because it does not say otherwise"), ({"defaults": True}, "defaults")]
+    ("members", "why"),
+    [({}, "because it does not say otherwise"), ({"defaults": True}, "defaults")],
 )
 def test_an_explanation_says_what_defaults_brought(members: dict[str, Json], why: str) -> None:
-    """A manifest that does not say `"defaults": false` is told so, in one line and one for SQL (MF3, MF9)."""
+    """A manifest that does not say `"defaults": false` is told so, in one line and one for SQL
+    (MF3, MF9)."""
     lines = explain(manifest(**members))
     about = [one.text for one in lines if one.kind in ("not-served", "note")]
     assert about[0] == "tinycloud.sql is not served by this node: read, write; left out"
     assert why in about[1]
     assert '`"defaults": false` leaves them out' in about[1]
     assert len([one for one in lines if "sql" in one.text]) == 1
-    assert not [one for one in explain(manifest(defaults=False)) if one.kind == "not-served" or "defaults" in one.text]
+    assert not [
+        one
+        for one in explain(manifest(defaults=False))
+        if one.kind == "not-served" or "defaults" in one.text
+    ]
 
 
 def test_an_explanation_is_fit_for_a_terminal() -> None:

@@ -1,4 +1,5 @@
-"""Several values in one call, against a real node: one commit where it fits, and what is known where one fails."""
+"""Several values in one call, against a real node: one commit where it fits, and what is known
+where one fails."""
 
 import json
 
@@ -23,7 +24,8 @@ SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 
 async def test_values_are_written_read_and_deleted_together(bench) -> None:
-    """What comes back is what was put, with its versions and types; what is not there is left out."""
+    """What comes back is what was put, with its versions and types; what is not there is left
+    out."""
     kv = (await bench.owner())[0].kv()
     values = {"a": b"\x00\xff", "b": "ä", "empty": b"", "d/%20x": b"4"}
     etags = await kv.put_many(values)
@@ -50,7 +52,9 @@ async def test_a_type_for_all(bench) -> None:
     """A content type that is given is that of each value."""
     kv = (await bench.owner())[0].kv()
     await kv.put_many({"a": "{}", "b": b"[]"}, content_type="application/json")
-    assert ["application/json"] * 2 == [value.content_type for value in (await kv.get_many("ab")).values()]
+    assert ["application/json"] * 2 == [
+        value.content_type for value in (await kv.get_many("ab")).values()
+    ]
 
 
 async def test_more_than_one_request_takes(bench) -> None:
@@ -84,7 +88,8 @@ async def test_values_that_do_not_fit_into_one_answer(bench) -> None:
 
 
 async def test_a_write_is_all_or_nothing(bench) -> None:
-    """What one commit takes is done as a whole: a key never written ends a deletion, a bad key a put."""
+    """What one commit takes is done as a whole: a key never written ends a deletion, a bad key a
+    put."""
     kv = (await bench.owner())[0].kv()
     await kv.put("a", b"1")
     with pytest.raises(NotFound):
@@ -143,7 +148,13 @@ async def test_answers_to_a_read_that_are_not_believed(bench, said: bytes) -> No
     await owner.kv().put_many({"a": b"1", "b": b"2"})
     async with (
         relay_before(bench.node.url) as liar,
-        Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client,
+        Client(
+            liar.url,
+            session=owner.session,
+            settings=SETTINGS,
+            clock=bench.clock,
+            entropy=bench.entropy,
+        ) as client,
     ):
         assert 2 == len(await client.kv().get_many("ab"))
 
@@ -155,13 +166,21 @@ async def test_answers_to_a_read_that_are_not_believed(bench, said: bytes) -> No
             await client.kv().get_many("ab")
 
 
-@pytest.mark.parametrize("change", [{"written": ["a"]}, {"count": 1}, {"written": "ab"}, {"written": ["a", "c"]}])
+@pytest.mark.parametrize(
+    "change", [{"written": ["a"]}, {"count": 1}, {"written": "ab"}, {"written": ["a", "c"]}]
+)
 async def test_answers_to_a_write_that_are_not_believed(bench, change: dict[str, object]) -> None:
     """A batch succeeded only if the node names exactly the keys that were asked for (J9)."""
     owner, _ = await bench.owner()
     async with (
         relay_before(bench.node.url) as liar,
-        Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client,
+        Client(
+            liar.url,
+            session=owner.session,
+            settings=SETTINGS,
+            clock=bench.clock,
+            entropy=bench.entropy,
+        ) as client,
     ):
 
         def twist(answer: Answer) -> None:

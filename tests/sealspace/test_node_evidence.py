@@ -1,4 +1,5 @@
-"""A program that insists on the node's own evidence: what it accepts and refuses, and that no token leaves before."""
+"""A program that insists on the node's own evidence: what it accepts and refuses, and that no token
+leaves before."""
 
 import asyncio
 import json
@@ -52,8 +53,11 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def refused(stage: Stage, url: str, requirement: NodeRequirement, relay: Relay) -> NodeEvidenceRefused:
-    """Try to sign in and to store; return why it was refused, having seen that the node got no token."""
+async def refused(
+    stage: Stage, url: str, requirement: NodeRequirement, relay: Relay
+) -> NodeEvidenceRefused:
+    """Try to sign in and to store; return why it was refused, having seen that the node got no
+    token."""
     wallet, client = CountingWallet(), await stage.client(url, requirement)
     with pytest.raises(NodeEvidenceRefused) as by_wallet:
         await client.sign_in(wallet)
@@ -72,10 +76,13 @@ async def reason(stage: Stage, requirement: NodeRequirement, **settings: Any) ->
 
 @pytest.mark.parametrize("by", ["measurements", "compose hash"])
 async def test_a_node_that_runs_approved_code(stage: Stage, by: str) -> None:
-    """A client that insists sees the evidence before its first token, and then works as any other (AT45)."""
+    """A client that insists sees the evidence before its first token, and then works as any other
+    (AT45)."""
     relay, url = await stage.relay(node := await stage.start())
     service = (f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}",)
-    code = Policy(measurements=(replace(IMAGE, rtmr3=None),), compose_hashes=(COMPOSE,), key_providers=service)
+    code = Policy(
+        measurements=(replace(IMAGE, rtmr3=None),), compose_hashes=(COMPOSE,), key_providers=service
+    )
     required = stage.requirement() if by == "measurements" else stage.requirement(code=code)
     client = await stage.client(url, required)
     await client.sign_in(CountingWallet())
@@ -83,8 +90,14 @@ async def test_a_node_that_runs_approved_code(stage: Stage, by: str) -> None:
     assert (await client.kv().get("a")).body == b"value"
     assert relay.paths[:2] == ["/info", "/attestation"] and relay.paths.count("/attestation") == 1
     evidence = await client.node_evidence()
-    assert (node.services.store_id, COMPOSE) == (evidence.statement.store_id, evidence.facts.compose_hash)
-    assert (evidence.statement.secret_origin, evidence.facts.invoker) == ("platform", node.services.keyring.node_did)
+    assert (node.services.store_id, COMPOSE) == (
+        evidence.statement.store_id,
+        evidence.facts.compose_hash,
+    )
+    assert (evidence.statement.secret_origin, evidence.facts.invoker) == (
+        "platform",
+        node.services.keyring.node_did,
+    )
 
 
 async def test_a_client_that_does_not_insist(stage: Stage) -> None:
@@ -99,7 +112,8 @@ async def test_a_client_that_does_not_insist(stage: Stage) -> None:
 
 
 async def test_evidence_is_renewed(stage: Stage) -> None:
-    """Evidence is asked for again after its time, and a node that changed its code gets no further token (AT45)."""
+    """Evidence is asked for again after its time, and a node that changed its code gets no further
+    token (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, replace(stage.requirement(), renew_after_s=100.0))
     await client.sign_in(CountingWallet())
@@ -119,7 +133,8 @@ async def test_evidence_is_renewed(stage: Stage) -> None:
 
 
 async def test_nothing_is_sealed_before_the_evidence(stage: Stage) -> None:
-    """Sealing sends no token, and asks for the evidence all the same: before the key is asked for, and anew (AT45)."""
+    """Sealing sends no token, and asks for the evidence all the same: before the key is asked for,
+    and anew (AT45)."""
     owner = await stage.client((node := await stage.start()).url, None)
     await owner.sign_in(CountingWallet())
     relay, url = await stage.relay(node)
@@ -135,11 +150,14 @@ async def test_nothing_is_sealed_before_the_evidence(stage: Stage) -> None:
             await again.encryption.encrypt(b"payload", network=network)
         assert refusal.value.reason == "measurement"
     assert relay.tokens == 0
-    assert [path for path in relay.paths if "/encryption/" in path] == [f"/encryption/networks/{network.text}"]
+    assert [path for path in relay.paths if "/encryption/" in path] == [
+        f"/encryption/networks/{network.text}"
+    ]
 
 
 async def test_good_evidence_is_no_leave_for_another_key(stage: Stage) -> None:
-    """A relay that shows the genuine node's evidence, and its own key as a network's, has nothing sealed to it."""
+    """A relay that shows the genuine node's evidence, and its own key as a network's, has nothing
+    sealed to it."""
     owner = await stage.client((node := await stage.start()).url, None)
     await owner.sign_in(CountingWallet())
     relay, url = await stage.relay(node)
@@ -178,7 +196,7 @@ async def test_many_at_once_ask_once(stage: Stage) -> None:
     assert relay.paths.count("/attestation") == 1
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 async def test_another_nonce(stage: Stage) -> None:
@@ -201,13 +219,18 @@ async def test_replayed_evidence(stage: Stage) -> None:
     relay.tamper = keep
     await (await stage.client(url, stage.requirement())).node_evidence()
     relay.paths.clear()
-    relay.tamper = lambda body: json.dumps({**json.loads(seen[0]), "nonce": json.loads(body)["nonce"]}).encode()
+    relay.tamper = lambda body: json.dumps(
+        {**json.loads(seen[0]), "nonce": json.loads(body)["nonce"]}
+    ).encode()
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "report-data"
 
 
 async def test_evidence_of_another_node(stage: Stage) -> None:
-    """Genuine evidence of another node that runs the same code is refused: it names that node (AT45)."""
-    ordinary = await stage.start("plain", secret={"platform": False}, platform={"source": "none", "socket": None})
+    """Genuine evidence of another node that runs the same code is refused: it names that node
+    (AT45)."""
+    ordinary = await stage.start(
+        "plain", secret={"platform": False}, platform={"source": "none", "socket": None}
+    )
     relay, url = await stage.relay(ordinary)
     relay.borrowed_from = (await stage.start("other")).url
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "node-did"
@@ -218,7 +241,9 @@ async def test_another_nodes_did_in_the_answer(stage: Stage) -> None:
     node = await stage.start()
     relay, url = await stage.relay(node)
     other = "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq"
-    relay.tamper = lambda body: body.replace(node.services.keyring.node_did.encode(), other.encode())
+    relay.tamper = lambda body: body.replace(
+        node.services.keyring.node_did.encode(), other.encode()
+    )
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "node-did"
 
 
@@ -244,7 +269,8 @@ async def test_a_changed_answer(stage: Stage, member: str, value: Any) -> None:
 
 
 async def test_another_store(stage: Stage) -> None:
-    """A copy of the secret on another store is another store: where one was named, or was seen before (AT45)."""
+    """A copy of the secret on another store is another store: where one was named, or was seen
+    before (AT45)."""
     first, second = await stage.start("first"), await stage.start("second")
     assert first.services.keyring.node_did == second.services.keyring.node_did
     relay, url = await stage.relay(second)
@@ -276,32 +302,44 @@ async def test_other_code(stage: Stage) -> None:
 @pytest.mark.parametrize(("name", "accepted"), [("local-sgx", False), ("tpm", True)])
 async def test_who_keeps_the_nodes_keys(stage: Stage, name: Any, accepted: bool) -> None:
     """A key provider on the host's own word is refused unless the policy names it (AT29)."""
-    stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=KeyProvider(name, b"\x01" * 8)))
+    stage.agent.minted = mint_event_log(
+        COMPOSE, options=LogOptions(key_provider=KeyProvider(name, b"\x01" * 8))
+    )
     relay, url = await stage.relay(await stage.start())
     if accepted:
-        assert (await (await stage.client(url, stage.requirement())).node_evidence()).facts.key_provider
+        assert (
+            await (await stage.client(url, stage.requirement())).node_evidence()
+        ).facts.key_provider
         return
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "key-provider"
-    approved = Policy(measurements=(stage.agent.minted.run_on(IMAGE),), key_providers=(f"{name}:{'01' * 8}",))
+    approved = Policy(
+        measurements=(stage.agent.minted.run_on(IMAGE),), key_providers=(f"{name}:{'01' * 8}",)
+    )
     await (await stage.client(url, stage.requirement(code=approved))).node_evidence()
 
 
 @pytest.mark.parametrize(
-    ("collateral_at", "expected"), [(-90 * 86_400.0, "collateral-window"), (90 * 86_400.0, "collateral-window")]
+    ("collateral_at", "expected"),
+    [(-90 * 86_400.0, "collateral-window"), (90 * 86_400.0, "collateral-window")],
 )
-async def test_collateral_outside_its_window(stage: Stage, collateral_at: float, expected: str) -> None:
+async def test_collateral_outside_its_window(
+    stage: Stage, collateral_at: float, expected: str
+) -> None:
     """Documents that ended, or come from the future, judge nothing."""
     required = stage.requirement(collateral_at=stage.clock.now() + collateral_at)
     assert await reason(stage, required) == expected
 
 
 async def test_another_root_or_family(stage: Stage) -> None:
-    """A simulated platform passes under its own root only, and nothing is judged without its family's documents."""
+    """A simulated platform passes under its own root only, and nothing is judged without its
+    family's documents."""
     document = stage.machine.collateral_json(stage.clock.now())
     code = stage.requirement().policy
     foreign = NodeRequirement(TdxNodeVerifier(intel_root(), HeldCollateral([document])), code)
     assert await reason(stage, foreign) == "untrusted-root"
-    bare = NodeRequirement(TdxNodeVerifier(parse_trust_root(stage.machine.root_der), HeldCollateral([])), code)
+    bare = NodeRequirement(
+        TdxNodeVerifier(parse_trust_root(stage.machine.root_der), HeldCollateral([])), code
+    )
     relay, url = await stage.relay(await stage.start("second"))
     assert (await refused(stage, url, bare, relay)).reason == "platform-unknown"
 
@@ -312,11 +350,14 @@ async def test_who_has_the_secret(stage: Stage) -> None:
     relay, url = await stage.relay(node)
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "secret-origin"
     lenient = stage.requirement(secret_origins=frozenset({"operator"}))
-    assert (await (await stage.client(url, lenient)).node_evidence()).statement.secret_origin == "operator"
+    assert (
+        await (await stage.client(url, lenient)).node_evidence()
+    ).statement.secret_origin == "operator"
 
 
 async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
-    """A node that demands no proof of backends, or believes another root, is refused unless that is accepted (AT45)."""
+    """A node that demands no proof of backends, or believes another root, is refused unless that is
+    accepted (AT45)."""
     assert await reason(stage, stage.requirement(), release={"attestation": "off"}) == "mode"
     relay, url = await stage.relay(await stage.start("intel", release={"trust_root": None}))
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "trust-roots"
@@ -325,7 +366,8 @@ async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
 
 
 async def test_whose_list_is_enough(stage: Stage) -> None:
-    """A node whose operator may approve code in place of owners is refused, unless that is accepted (AT41, AT45)."""
+    """A node whose operator may approve code in place of owners is refused, unless that is accepted
+    (AT41, AT45)."""
     relay, url = await stage.relay(await stage.start(release={"node_policy_suffices": True}))
     refusal = await refused(stage, url, stage.requirement(), relay)
     assert refusal.reason == "node-policy" and "owner" in refusal.hint
@@ -335,7 +377,8 @@ async def test_whose_list_is_enough(stage: Stage) -> None:
 
 
 async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
-    """A node that takes evidence of further key providers is refused unless they are accepted; fewer are (AT45)."""
+    """A node that takes evidence of further key providers is refused unless they are accepted;
+    fewer are (AT45)."""
     local = f"local-sgx:{'01' * 8}"
     relay, url = await stage.relay(await stage.start(release={"key_providers": ("kms", local)}))
     refusal = await refused(stage, url, stage.requirement(), relay)
@@ -352,7 +395,9 @@ async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
 async def test_no_trust_domain(stage: Stage) -> None:
     """A node outside a trust domain, or one that pretends to be, is refused with what to do."""
     relay, url = await stage.relay(await stage.start())
-    relay.tamper = lambda _body: b'{"mode":"classic","message":"This instance is not running in a TEE"}'
+    relay.tamper = lambda _body: (
+        b'{"mode":"classic","message":"This instance is not running in a TEE"}'
+    )
     refusal = await refused(stage, url, stage.requirement(), relay)
     assert refusal.reason == "no-tee" and "trust domain" in refusal.hint
 
@@ -367,7 +412,8 @@ async def test_garbage(stage: Stage, body: bytes) -> None:
 
 @pytest.mark.parametrize("fault", ["refuses", "closes", "no-json", "other-report-data", "no-quote"])
 async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
-    """While the node gets no quote, nothing is stored on it; it is the node's failure, and passes."""
+    """While the node gets no quote, nothing is stored on it; it is the node's failure, and
+    passes."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, stage.requirement())
     stage.agent.fault = fault
@@ -378,7 +424,7 @@ async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
     await client.sign_in(CountingWallet())
 
 
-# --- policies and readers ------------------------------------------------------------------------------------------
+# --- policies and readers -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -388,11 +434,15 @@ async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
         Policy(app_ids=(b"a" * 20,)),
         Policy(measurements=(IMAGE,), receiver="signed"),
         Policy(measurements=(IMAGE,), in_person=False),
-        Policy(measurements=(IMAGE,), paths=("tinycloud:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq:a/kv/b",)),
+        Policy(
+            measurements=(IMAGE,),
+            paths=("tinycloud:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq:a/kv/b",),
+        ),
     ],
 )
 def test_policies_that_say_nothing_about_a_node(code: Policy) -> None:
-    """A policy that approves no code, or that is about backends, is refused before anything is asked."""
+    """A policy that approves no code, or that is about backends, is refused before anything is
+    asked."""
     with pytest.raises(InvalidPolicy):
         NodePolicy(code=code)
 
@@ -460,7 +510,8 @@ def test_members_that_are_none(member: str, value: Any) -> None:
     | json_values(members=list(ANSWER)).map(lambda value: json.dumps(value).encode())
 )
 def test_fuzz_answers(body: bytes) -> None:
-    """Any bytes for an answer are read, or refused; what is read and judged is accepted or refused."""
+    """Any bytes for an answer are read, or refused; what is read and judged is accepted or
+    refused."""
     try:
         read = parse_node_attestation(body, nonce="n")
     except NodeEvidenceRefused:
@@ -472,7 +523,8 @@ def test_fuzz_answers(body: bytes) -> None:
 
 
 async def test_held_documents(clock: FixedClock) -> None:
-    """Of two documents for one family the newer is held, in whichever order they come; others are unknown."""
+    """Of two documents for one family the newer is held, in whichever order they come; others are
+    unknown."""
     machine = SimulatedPlatform.from_seed(b"the platform of nodes")
     old, new = machine.collateral_json(clock.now() - 86_400), machine.collateral_json(clock.now())
     for documents in ([old, new], [new, old]):

@@ -21,8 +21,11 @@ FOREIGN = EXIT_STATUS["foreign-distribution"]
 
 @pytest.fixture
 def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder at the head of the import path, in a process that has imported none of our packages yet."""
-    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
+    """A folder at the head of the import path, in a process that has imported none of our packages
+    yet."""
+    loaded = {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES
+    }
     folder = tmp_path / "first"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -53,7 +56,8 @@ def test_the_six_names() -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_module_or_a_package_hides_ours(first: Path, name: str) -> None:
-    """It is named by its path, and not imported; a folder without code hides nothing, for Python passes it over."""
+    """It is named by its path, and not imported; a folder without code hides nothing, for Python
+    passes it over."""
     (first / name).mkdir()
     assert hidden_by(name) is None
     (first / name).rmdir()
@@ -66,7 +70,9 @@ def test_a_module_or_a_package_hides_ours(first: Path, name: str) -> None:
         assert clash.hint == f"rename it, or keep {first} off the import path"
 
 
-def test_one_that_is_installed(tmp_path: Path, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_installed(
+    tmp_path: Path, first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What lies among installed packages is not to be renamed: the environment is to be another."""
     site = tmp_path / "site-packages"
     site.mkdir()
@@ -85,10 +91,14 @@ def test_another_path_to_our_folder(first: Path) -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_distribution_with_one_of_our_names(name: str) -> None:
-    """It is named, whether its files stand beside ours or alone; our own distribution is none, in whatever case."""
+    """It is named, whether its files stand beside ours or alone; our own distribution is none, in
+    whatever case."""
     for owners in (["Sealspace", "culprit", "culprit"], ["culprit"]):
         clash = claimed_by({"aiohttp": ["aiohttp"], name: owners})
-        assert clash is not None and f"the distribution culprit also installs a package named {name}" in clash.text
+        assert (
+            clash is not None
+            and f"the distribution culprit also installs a package named {name}" in clash.text
+        )
     assert claimed_by({name: ["Sealspace"]}) is None
 
 
@@ -98,9 +108,10 @@ def test_the_sdk_says_so(first: Path, name: str) -> None:
     culprit = _module(first, name)
     with pytest.raises(ImportError, match="is imported in place of") as refused:
         __import__("sealspace.sync")
-    assert str(refused.value) == (
-        f"{culprit} is imported in place of sealspace's own package {name}: rename it, or keep {first} off the import "
-        "path"
+    assert (
+        str(refused.value)
+        == f"{culprit} is imported in place of sealspace's own package {name}: rename it, or keep"
+        f" {first} off the import path"
     )
 
 
@@ -112,7 +123,9 @@ def test_the_sdk_needs_neither_the_node_nor_its_storage(first: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["node", "tee_backend", *NEEDED])
-def test_the_command_line_says_so(first: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_the_command_line_says_so(
+    first: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     """Two lines and a status, before anything else is imported."""
     culprit = _module(first, name)
     assert main() == FOREIGN
@@ -135,14 +148,21 @@ def test_an_import_that_fails_for_another_reason_is_not_explained_away(
 def _run(*command: str, folder: Path, path: str = "") -> tuple[int, list[str]]:
     environment = {**os.environ, "PYTHONPATH": path}
     ran = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert ran.stdout == ""
     return ran.returncode, ran.stderr.splitlines()
 
 
 def test_processes_say_so(tmp_path: Path) -> None:
-    """The installed program and `python -m node`, beside a package of our name, say it in the same two lines."""
+    """The installed program and `python -m node`, beside a package of our name, say it in the same
+    two lines."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["scripts"] == {"sealspace": "sealspace.__main__:main"}
     script = tmp_path / "bin" / "sealspace"  # as installers write it
@@ -159,13 +179,22 @@ def test_processes_say_so(tmp_path: Path) -> None:
         serve = ("serve", "--data", str(tmp_path / "data"), "--port", "0")
         shadowed = os.pathsep.join((str(folder), str(REPOSITORY)))
         (folder / name / "__init__.py").write_text("")
-        assert _run(sys.executable, str(script), *serve, folder=tmp_path, path=shadowed) == (FOREIGN, said)
-        assert _run(sys.executable, "-m", "node", *serve, folder=folder, path=str(REPOSITORY)) == (FOREIGN, said)
+        assert _run(sys.executable, str(script), *serve, folder=tmp_path, path=shadowed) == (
+            FOREIGN,
+            said,
+        )
+        assert _run(sys.executable, "-m", "node", *serve, folder=folder, path=str(REPOSITORY)) == (
+            FOREIGN,
+            said,
+        )
     assert not (tmp_path / "data").exists()
 
 
 def test_the_package_runs_as_the_program(tmp_path: Path) -> None:
-    """`python -m sealspace` runs the command line: an unknown command is refused, and not passed over in silence."""
-    status, said = _run(sys.executable, "-m", "sealspace", "nonsense", folder=tmp_path, path=str(REPOSITORY))
+    """`python -m sealspace` runs the command line: an unknown command is refused, and not passed
+    over in silence."""
+    status, said = _run(
+        sys.executable, "-m", "sealspace", "nonsense", folder=tmp_path, path=str(REPOSITORY)
+    )
     assert status == 2
     assert "nonsense" in " ".join(said)

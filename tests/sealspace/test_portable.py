@@ -59,7 +59,12 @@ def test_the_form_is_the_one_other_clients_read() -> None:
         "path": "vault/secrets/API_KEY",
         "actions": ["tinycloud.kv/get"],
         "resources": [
-            {"service": "kv", "space": SECRETS, "path": "vault/secrets/API_KEY", "actions": ["tinycloud.kv/get"]},
+            {
+                "service": "kv",
+                "space": SECRETS,
+                "path": "vault/secrets/API_KEY",
+                "actions": ["tinycloud.kv/get"],
+            },
             {
                 "service": "encryption",
                 "space": "encryption",
@@ -95,17 +100,26 @@ def test_any_bytes_are_a_delegation_or_refused(data: bytes) -> None:
         decode_portable(data)
 
 
-# --- recorded ----------------------------------------------------------------------------------------------------
+# --- recorded -------------------------------------------------------------------------------------
 
 
 def recorded() -> list[tuple[str, str]]:
-    """Return what the other client's users handed on: its delegations to others, as it posted them, with their ids."""
+    """Return what the other client's users handed on: its delegations to others, as it posted them,
+    with their ids."""
     found = []
     for scenario in ("delegation", "sharing"):
         for one in json_lines(shared_vectors(f"wire/sdk-{scenario}.jsonl")):
-            header = next((value for name, value in one["request"]["headers"] if name == "authorization"), None)
+            header = next(
+                (value for name, value in one["request"]["headers"] if name == "authorization"),
+                None,
+            )
             answer = one["response"]["body"]
-            if one["request"]["path"] == "/delegate" and header and answer and answer.get("utf8", "").startswith("{"):
+            if (
+                one["request"]["path"] == "/delegate"
+                and header
+                and answer
+                and answer.get("utf8", "").startswith("{")
+            ):
                 cid = json.loads(answer["utf8"]).get("cid")
                 if cid is not None and "#" not in str(header):
                     found.append((str(header), str(cid)))
@@ -120,10 +134,14 @@ def as_other_clients_write_it(grant: Grant, cid: str, *, resources: bool) -> str
     described = []
     for text, actions in rows.items():
         if text.startswith("urn:"):
-            described.append({"service": "encryption", "space": "encryption", "path": text, "actions": actions})
+            described.append(
+                {"service": "encryption", "space": "encryption", "path": text, "actions": actions}
+            )
             continue
         space, service, *path = text.split("/", 2)
-        described.append({"service": service, "space": space, "path": "".join(path), "actions": actions})
+        described.append(
+            {"service": service, "space": space, "path": "".join(path), "actions": actions}
+        )
     ends = datetime.fromtimestamp(grant.expires_at or 0, UTC).isoformat(timespec="milliseconds")
     form = {
         "cid": cid,
@@ -144,7 +162,8 @@ def as_other_clients_write_it(grant: Grant, cid: str, *, resources: bool) -> str
 
 @pytest.mark.shared
 def test_recorded_grants_cross_byte_for_byte() -> None:
-    """What another client granted is read, agrees with its token, and is written again in the same bytes (MF14)."""
+    """What another client granted is read, agrees with its token, and is written again in the same
+    bytes (MF14)."""
     compared = 0
     for header, cid in recorded():
         grant = read_grant(header)

@@ -50,7 +50,9 @@ class Program(NamedTuple):
     active: Active | None
 
 
-async def read_program(read: Reader, project: ProjectId, *, sha256: str | None = None) -> Program | None:
+async def read_program(
+    read: Reader, project: ProjectId, *, sha256: str | None = None
+) -> Program | None:
     """Read a program as a runner does: the statements, then the bytes."""
     active = None if sha256 is not None else await read_active(read, project)
     wanted = sha256 if active is None else active
@@ -73,15 +75,22 @@ async def test_publish_show_and_go_back(bench) -> None:
     client, wallet = await bench.owner(PROJECTS)
     programs = client.programs()
     manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.example.com",))
-    old = await programs.publish("digest", OLD, target=P1, signer=wallet, source="https://example.com/digest")
-    new = await programs.publish("digest", NEW, target="wasm32-wasip2", signer=wallet, manifest=manifest)
-    assert await programs.versions("digest") in ((old, new), (new, old))  # published within one moment of the clock
+    old = await programs.publish(
+        "digest", OLD, target=P1, signer=wallet, source="https://example.com/digest"
+    )
+    new = await programs.publish(
+        "digest", NEW, target="wasm32-wasip2", signer=wallet, manifest=manifest
+    )
+    # published within one moment of the clock
+    assert await programs.versions("digest") in ((old, new), (new, old))
     assert await programs.active("digest") == Active(new.sha256, 2, new.statement_sha256)
     project = parse_project(f"{wallet.did}/digest")
     found = await read_program(reader(client), project)
     assert found is not None and found.code == NEW and found.version == new
     assert found.active == Active(new.sha256, 2, new.statement_sha256)
-    assert await programs.activate("digest", old.sha256, signer=wallet) == Active(old.sha256, 3, old.statement_sha256)
+    assert await programs.activate("digest", old.sha256, signer=wallet) == Active(
+        old.sha256, 3, old.statement_sha256
+    )
     back = await read_program(reader(client), project)
     assert back is not None and back.code == OLD
     named = await read_program(reader(client), project, sha256=new.sha256)
@@ -114,7 +123,9 @@ async def test_a_public_program_is_read_by_everybody(bench) -> None:
     assert found is not None and found.version == version
 
 
-async def test_another_signer_and_impossible_programs_are_refused_before_anything_is_stored(bench) -> None:
+async def test_another_signer_and_impossible_programs_are_refused_before_anything_is_stored(
+    bench,
+) -> None:
     client, wallet = await bench.owner(PROJECTS)
     programs = client.programs()
     for signer in (new_wallet(), Ed25519Signer(bytes(32)), client.session.signer):
@@ -158,7 +169,8 @@ async def test_of_two_activations_at_once_one_is_refused(bench) -> None:
 
 
 async def activate_late(client: Client, sha256: str, wallet: Any, clock: Any) -> None:
-    # In a loop of its own: the wallet blocks its own, and the node of the test answers in the test's.
+    # In a loop of its own: the wallet blocks its own, and the node of the test answers in the
+    # test's.
     async with Client(client.url, session=client.session, clock=clock) as late:
         await late.programs().activate("digest", sha256, signer=wallet)
 
@@ -179,7 +191,10 @@ def test_a_version_says_what_it_is_about() -> None:
     version = parse_version(sign_statement(VERSION_TYPE, STATED, KEY), PROJECT, SHA256)
     assert version_json(version) == STATED
     wanted = STATED | {"source": "x", "manifest": {"secrets": [], "hosts": ["a"]}}
-    assert version_json(parse_version(sign_statement(VERSION_TYPE, wanted, KEY), PROJECT, SHA256)) == wanted
+    assert (
+        version_json(parse_version(sign_statement(VERSION_TYPE, wanted, KEY), PROJECT, SHA256))
+        == wanted
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,14 +248,21 @@ def test_active_statements_that_are_refused(stated: dict[str, Any]) -> None:
 def active_statement(version: bytes) -> bytes:
     """A statement that the version of these bytes is the active one."""
     stated: dict[str, Json] = {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}
-    return sign_statement(ACTIVE_TYPE, stated | {"statementSha256": hashlib.sha256(version).hexdigest()}, KEY)
+    return sign_statement(
+        ACTIVE_TYPE, stated | {"statementSha256": hashlib.sha256(version).hexdigest()}, KEY
+    )
 
 
 async def test_another_statement_about_the_active_version_is_refused() -> None:
-    """RN177: an older statement about the same bytes is refused, and so is an `active` that names no statement."""
+    """RN177: an older statement about the same bytes is refused, and so is an `active` that names
+    no statement."""
     manifest: Json = {"hosts": ["other.example"]}
-    narrow, wide = (sign_statement(VERSION_TYPE, STATED | more, KEY) for more in ({}, {"manifest": manifest}))
-    unnamed = sign_statement(ACTIVE_TYPE, {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}, KEY)
+    narrow, wide = (
+        sign_statement(VERSION_TYPE, STATED | more, KEY) for more in ({}, {"manifest": manifest})
+    )
+    unnamed = sign_statement(
+        ACTIVE_TYPE, {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}, KEY
+    )
     stored = {PROJECT.version_key(SHA256): narrow, PROJECT.code_key(SHA256): OLD}
 
     async def read(key: str) -> bytes | None:
@@ -248,7 +270,9 @@ async def test_another_statement_about_the_active_version_is_refused() -> None:
 
     for active in (active_statement(wide), unnamed):
         stored[PROJECT.active_key] = active
-        with pytest.raises(StatementInvalid, match=f"sealspace project activate {PROJECT.name} {SHA256}"):
+        with pytest.raises(
+            StatementInvalid, match=f"sealspace project activate {PROJECT.name} {SHA256}"
+        ):
             await read_program(read, PROJECT)
         assert await read_program(read, PROJECT, sha256=SHA256) is not None
     stored[PROJECT.active_key] = active_statement(narrow)
@@ -259,7 +283,11 @@ async def test_an_active_version_of_a_former_release_is_activated_again(bench) -
     """RN177: what was stated without a hash is counted on from."""
     client, wallet = await bench.owner(PROJECTS)
     version = await client.programs().publish("digest", OLD, target=P1, signer=wallet)
-    stated: dict[str, Json] = {"project": version.project.text, "sha256": version.sha256, "sequence": 7}
+    stated: dict[str, Json] = {
+        "project": version.project.text,
+        "sha256": version.sha256,
+        "sequence": 7,
+    }
     former = sign_statement(ACTIVE_TYPE, stated, wallet)
     await client.kv("projects").put(version.project.active_key, former)
     with pytest.raises(StatementInvalid, match="sealspace project activate"):
@@ -285,7 +313,10 @@ async def test_bytes_that_nobody_signed_are_refused() -> None:
     for key, data in (
         (PROJECT.code_key(SHA256), NEW),
         (PROJECT.active_key, stored[PROJECT.version_key(SHA256)]),  # a statement of another type
-        (PROJECT.version_key(SHA256), sign_statement(VERSION_TYPE, STATED, Ed25519Signer(bytes(32)))),
+        (
+            PROJECT.version_key(SHA256),
+            sign_statement(VERSION_TYPE, STATED, Ed25519Signer(bytes(32))),
+        ),
         (PROJECT.version_key(SHA256), json.dumps({"project": PROJECT.text}).encode()),
     ):
         held, stored[key] = stored[key], data
@@ -311,7 +342,9 @@ def test_fuzz_statements(data: bytes, value: Any) -> None:
     """Whatever a node answers is a statement of the developer's, or StatementInvalid."""
     documents = [data]
     with suppress(StatementInvalid):  # not everything can be signed
-        documents += [sign_statement(kind, {"sha256": value}, KEY) for kind in (VERSION_TYPE, ACTIVE_TYPE)]
+        documents += [
+            sign_statement(kind, {"sha256": value}, KEY) for kind in (VERSION_TYPE, ACTIVE_TYPE)
+        ]
     for document in documents:
         with pytest.raises(StatementInvalid):
             parse_version(document, PROJECT, SHA256)

@@ -1,4 +1,5 @@
-"""What a backend publishes, as bytes: one document in, what it says out; anything else is an error of ours."""
+"""What a backend publishes, as bytes: one document in, what it says out; anything else is an error
+of ours."""
 
 import json
 from contextlib import suppress
@@ -15,7 +16,12 @@ from capabilities.principals import parse_principal
 from capabilities.strict_json import Json
 from sealspace.apps.backends import Seen, ValidWindow, Verified, require_expected
 from sealspace.apps.descriptions import as_json, in_plain_words
-from sealspace.documents.published import encode_published, parse_published, parse_statement, statement_json
+from sealspace.documents.published import (
+    encode_published,
+    parse_published,
+    parse_statement,
+    statement_json,
+)
 from sealspace.errors import BackendAnswerInvalid, BackendError, BackendNotProven, SealspaceError
 from sealspace.receipts import check_receipt, named_receipt
 from sealspace.session import key_session
@@ -41,7 +47,9 @@ NOW = 1_795_000_000.0
 PLATFORM = SimulatedPlatform.from_seed(bytes(32))
 QUOTE = PLATFORM.mint_quote(measurements_of("notes"), bytes(64))
 EVIDENCE = examine(
-    BoundQuote(parse_quote(QUOTE), Binding(report_data=bytes(64), holder=parse_principal(DID)), None),
+    BoundQuote(
+        parse_quote(QUOTE), Binding(report_data=bytes(64), holder=parse_principal(DID)), None
+    ),
     parse_collateral(PLATFORM.collateral_json(NOW)),
     root=parse_trust_root(PLATFORM.root_der),
     now=NOW,
@@ -61,8 +69,12 @@ def test_a_document_reads_as_it_was_written() -> None:
 def test_every_part_of_a_statement_counts() -> None:
     """Two statements that differ anywhere have another hash (AT51)."""
     others = [
-        statement_json(key_session(bytes(31) + b"\1").did, {**MANIFEST, "did": None}, "services: {}\n"),
-        statement_json(DID, {**MANIFEST, "secrets": {"API_KEY": True, "B": True}}, "services: {}\n"),
+        statement_json(
+            key_session(bytes(31) + b"\1").did, {**MANIFEST, "did": None}, "services: {}\n"
+        ),
+        statement_json(
+            DID, {**MANIFEST, "secrets": {"API_KEY": True, "B": True}}, "services: {}\n"
+        ),
         statement_json(DID, {**MANIFEST, "description": "for people"}, "services: {}\n"),
         statement_json(DID, MANIFEST, None),
     ]
@@ -128,7 +140,8 @@ def test_fuzz_documents(data: bytes) -> None:
     )
 )
 def test_fuzz_statements(value: Any) -> None:
-    """Any JSON gives a statement or our own error; what is read can be shown on a terminal, a line a fact."""
+    """Any JSON gives a statement or our own error; what is read can be shown on a terminal, a line
+    a fact."""
     try:
         statement = parse_statement(value)
     except SealspaceError:

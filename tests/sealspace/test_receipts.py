@@ -28,11 +28,12 @@ from sealspace.wallets import new_wallet
 from spaces.audit.chain import Chain, exported_lines, seal_batch
 from tee_backend.evidence.simulated import measurements_of
 
-# --- receipts ------------------------------------------------------------------------------------------------------
+# --- receipts -------------------------------------------------------------------------------------
 
 
 async def test_an_owner_sees_who_got_keys(bench) -> None:
-    """Each release has a receipt, oldest first, signed by the node, with every document it names (RC14, RC15)."""
+    """Each release has a receipt, oldest first, signed by the node, with every document it names
+    (RC14, RC15)."""
     owner = await owner_of(bench)
     backend = await backend_of(bench, owner)
     assert await reads(backend, owner) == "value"
@@ -68,7 +69,13 @@ async def test_receipts_are_the_owner_s(bench) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("invoker", "did:key:z6Mk"), ("atMicros", 1), ("ground", "owner"), ("signature", "A" * 86 + "=="), ("type", "x")],
+    [
+        ("invoker", "did:key:z6Mk"),
+        ("atMicros", 1),
+        ("ground", "owner"),
+        ("signature", "A" * 86 + "=="),
+        ("type", "x"),
+    ],
 )
 async def test_a_receipt_that_was_changed(bench, name: str, value: Json) -> None:
     """Whatever member is changed, the node's signature no longer holds (RC9)."""
@@ -80,7 +87,10 @@ async def test_a_receipt_that_was_changed(bench, name: str, value: Json) -> None
     with pytest.raises(ReceiptInvalid) as reported:
         check_receipt({**receipt_json(receipt), name: value}, node=node, network=network)
     assert reported.value.hint
-    for wrong in ({"node": owner.session.did, "network": network}, {"node": node, "network": network + "2"}):
+    for wrong in (
+        {"node": owner.session.did, "network": network},
+        {"node": node, "network": network + "2"},
+    ):
         with pytest.raises(ReceiptInvalid):
             check_receipt(receipt_json(receipt), **wrong)
 
@@ -104,19 +114,23 @@ async def test_a_receipt_stands_in_the_audit_chain(bench) -> None:
 
     verified = verify_export(lines, node_did=receipt.node, on_entry=note)
     assert list(found) == [digest_of(receipt)] and 0 < found[digest_of(receipt)] <= verified.number
-    assert [named_receipt(junk) for junk in (b"", b"{}", b'{"action":"release.authorised","detail":"zz"}')] == [
-        None
-    ] * 3
+    assert [
+        named_receipt(junk)
+        for junk in (b"", b"{}", b'{"action":"release.authorised","detail":"zz"}')
+    ] == [None] * 3
 
 
 async def test_a_node_that_gives_another_document(bench) -> None:
-    """What comes under a digest is compared with it; a page that does not fit the network is refused."""
+    """What comes under a digest is compared with it; a page that does not fit the network is
+    refused."""
     owner = await owner_of(bench)
     info = await owner.info()
 
     async def lie(request: web.Request) -> web.Response:
         if request.path == "/info":
-            return web.json_response({"protocol": 1, "nodeId": info.node_id, "version": "", "features": []})
+            return web.json_response(
+                {"protocol": 1, "nodeId": info.node_id, "version": "", "features": []}
+            )
         return web.Response(body=b"something else")
 
     async with AsyncExitStack() as stack:
@@ -128,15 +142,18 @@ async def test_a_node_that_gives_another_document(bench) -> None:
             await deceived.receipts.document(bytes(32))
 
 
-# --- withdrawals ---------------------------------------------------------------------------------------------------
+# --- withdrawals ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["backend", "measurement", "evidence"])
 async def test_what_was_withdrawn_gets_no_key(bench, kind: str) -> None:
-    """Backend, code or evidence: the next read is refused, a backend with other code still reads (RC20, RC22)."""
+    """Backend, code or evidence: the next read is refused, a backend with other code still reads
+    (RC20, RC22)."""
     owner = await owner_of(bench)
     backend = await backend_of(bench, owner)
-    other = await backend_of(bench, owner, measured=measurements_of("other"), seed=bytes(31) + b"\1")
+    other = await backend_of(
+        bench, owner, measured=measurements_of("other"), seed=bytes(31) + b"\1"
+    )
     assert await reads(backend, owner) == await reads(other, owner) == "value"
     standing = backend.attestation
     assert standing is not None
@@ -156,7 +173,8 @@ async def test_what_was_withdrawn_gets_no_key(bench, kind: str) -> None:
 
 
 async def test_what_cannot_be_withdrawn(bench) -> None:
-    """No zeros, no nonsense, not the owner; and only on a network that is there, by the owner in person."""
+    """No zeros, no nonsense, not the owner; and only on a network that is there, by the owner in
+    person."""
     owner = await owner_of(bench)
     withdraw = owner.withdrawals
     for nothing in (
@@ -180,7 +198,9 @@ async def test_a_delegate_cannot_withdraw(bench) -> None:
     owner = await owner_of(bench)
     network = owner.encryption.network()
     helper = await bench.client(key_session(bytes(32)))
-    portable = await owner.delegations.delegate(helper.session.did, [allow(network.text, SET_POLICY)])
+    portable = await owner.delegations.delegate(
+        helper.session.did, [allow(network.text, SET_POLICY)]
+    )
     await helper.delegations.take_up(portable)
     with pytest.raises(Unauthorized):
         await helper.withdrawals.withdraw_measurement(NOTES.mrtd, network)

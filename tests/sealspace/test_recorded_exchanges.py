@@ -19,7 +19,12 @@ from encryption_network.requests import decrypt_fact
 from sealspace.delegations import allow
 from sealspace.documents.manifests import compose_manifests, parse_manifest, requested_capabilities
 from sealspace.encryption import decrypt_body, verify_answer
-from sealspace.errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid, SealspaceError
+from sealspace.errors import (
+    InvalidResponse,
+    ResponseBindingMismatch,
+    ResponseSignatureInvalid,
+    SealspaceError,
+)
 from sealspace.session import iso_time, read_grant, sign_message, space_of, token_cid
 from sealspace.wallets import new_wallet
 from sealspace.wire.sign_in import KV_ABILITIES
@@ -32,7 +37,9 @@ def exchanges(scenario: str) -> list[Any]:
 
 
 def authorization(exchange: Any) -> str | None:
-    return next((value for name, value in exchange["request"]["headers"] if name == "authorization"), None)
+    return next(
+        (value for name, value in exchange["request"]["headers"] if name == "authorization"), None
+    )
 
 
 def text_of(body: Any) -> str:
@@ -89,7 +96,10 @@ def test_every_recorded_answer_is_accepted() -> None:
 
 def test_requests_are_made_as_the_other_client_makes_them() -> None:
     """Body and fact of a decrypt request equal the recorded ones, member by member."""
-    by_key = {envelope.encrypted_symmetric_key: envelope for envelope in map(parse_envelope_text, envelopes())}
+    by_key = {
+        envelope.encrypted_symmetric_key: envelope
+        for envelope in map(parse_envelope_text, envelopes())
+    }
     compared = 0
     for case in decrypts():
         envelope = by_key.get(case.body["encryptedSymmetricKey"])
@@ -138,7 +148,9 @@ def test_an_answer_to_another_request_is_refused(member: str, value: Json, field
     """Each member that binds an answer to its request is compared; the error names it."""
     case = decrypts()[0]
     with pytest.raises(ResponseBindingMismatch) as refusal:
-        verify_answer({**case.answer, member: value}, case.body, invocation_cid=token_cid(case.token))
+        verify_answer(
+            {**case.answer, member: value}, case.body, invocation_cid=token_cid(case.token)
+        )
     assert field == refusal.value.field
 
 
@@ -175,7 +187,8 @@ def test_an_answer_to_another_token_is_refused() -> None:
 
 
 def test_sign_in_texts_equal_the_recorded_ones() -> None:
-    """For the same grants the sentence, the ReCap and the form of the message are those of the other client."""
+    """For the same grants the sentence, the ReCap and the form of the message are those of the
+    other client."""
     compared = 0
     for scenario in ("signin", "secrets", "encryption", "delegation"):
         for one in exchanges(scenario):
@@ -212,14 +225,17 @@ def test_sign_in_texts_equal_the_recorded_ones() -> None:
 
 
 def test_the_secrets_of_a_sign_in_are_asked_for_alike() -> None:
-    """The recorded sign-in grants the same abilities on the same path of the secrets space as ours does."""
+    """The recorded sign-in grants the same abilities on the same path of the secrets space as ours
+    does."""
     header = next(
         header
         for one in exchanges("signin")
         if one["request"]["path"] == "/delegate" and (header := authorization(one)) is not None
     )
     recorded = {(one.resource.text, one.ability) for one in read_grant(header).capabilities}
-    secrets = next(resource for resource, _ in recorded if resource.endswith(":secrets/kv/vault/secrets/"))
+    secrets = next(
+        resource for resource, _ in recorded if resource.endswith(":secrets/kv/vault/secrets/")
+    )
     assert {(secrets, ability) for ability in KV_ABILITIES} <= recorded
     assert all(allow(resource, ability).resource.text == resource for resource, ability in recorded)
 
@@ -230,7 +246,11 @@ def test_recorded_ids_are_computed_alike() -> None:
     for scenario in ("signin", "delegation"):
         for one in exchanges(scenario):
             header = authorization(one)
-            if one["request"]["path"] == "/delegate" and one["response"]["status"] == 200 and header is not None:
+            if (
+                one["request"]["path"] == "/delegate"
+                and one["response"]["status"] == 200
+                and header is not None
+            ):
                 assert json.loads(text_of(one["response"]["body"]))["cid"] == read_grant(header).cid
                 compared += 1
     assert compared > 10
@@ -279,21 +299,31 @@ def _space_id(owner: str, name: str) -> str:
 ACCEPTANCE: dict[str, Json] = {
     "app_id": "xyz.acceptance.notes",
     "name": "Notes",
-    "secrets": {"API_KEY": True, "SOURCE_TOKENS": {"scope": "notes", "actions": ["read", "write", "delete"]}},
+    "secrets": {
+        "API_KEY": True,
+        "SOURCE_TOKENS": {"scope": "notes", "actions": ["read", "write", "delete"]},
+    },
 }
 
 
 def test_a_manifest_crosses_into_the_recorded_sign_ins_byte_for_byte() -> None:
-    """For the manifest of a recorded app, sentence and ReCap are those that the other client signed (MF7, MF10)."""
-    request = compose_manifests([parse_manifest(ACCEPTANCE)], include_account_registry_permissions=False)
+    """For the manifest of a recorded app, sentence and ReCap are those that the other client signed
+    (MF7, MF10)."""
+    request = compose_manifests(
+        [parse_manifest(ACCEPTANCE)], include_account_registry_permissions=False
+    )
     compared = 0
     for one in json_lines(shared_vectors("wire/sign-ins.jsonl")):
         recorded = parse_cacao(header_bytes(one["authorization"])).message
         if one["kind"] != "sign-in" or "xyz.acceptance.notes" not in (recorded.statement or ""):
             continue
         delegation = parse_delegation(one["authorization"])
-        wanted = requested_capabilities(request.resources, space_id=partial(_space_id, delegation.delegator))
-        networks = [held for held in delegation.capabilities if network_of(held.resource) is not None]
+        wanted = requested_capabilities(
+            request.resources, space_id=partial(_space_id, delegation.delegator)
+        )
+        networks = [
+            held for held in delegation.capabilities if network_of(held.resource) is not None
+        ]
         ours = parse_cacao(
             header_bytes(
                 sign_message(

@@ -33,10 +33,17 @@ CID = "bafkr4iderae7bara"
 @pytest.mark.parametrize(
     ("status", "text", "kind"),
     [
-        (401, "Unauthorized Action: tinycloud:key:z6Mk:default/kv/a / tinycloud.kv/get", ActionNotAuthorized),
+        (
+            401,
+            "Unauthorized Action: tinycloud:key:z6Mk:default/kv/a / tinycloud.kv/get",
+            ActionNotAuthorized,
+        ),
         (
             403,
-            "Unauthorized Action: urn:tinycloud:encryption:did:key:z:n / sealspace.encryption/policy",
+            (
+                "Unauthorized Action: urn:tinycloud:encryption:did:key:z:n /"
+                " sealspace.encryption/policy"
+            ),
             ActionNotAuthorized,
         ),
         (401, f"delegation-revoked: {CID}", DelegationRevoked),
@@ -66,7 +73,8 @@ def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeR
 
 
 def test_a_restored_node_is_waited_for() -> None:
-    """Who is refused because minutes are closed is not sent to make the request anew, which does not help (BK5)."""
+    """Who is refused because minutes are closed is not sent to make the request anew, which does
+    not help (BK5)."""
     refusal = refusal_of(409, TEXT, str(Refusal("replay-unknown")).encode())
     assert type(refusal) is DuplicateRequest and "wait and repeat" in refusal.hint
     assert refusal_of(409, TEXT, b"duplicate invocation").hint == DuplicateRequest.default_hint
@@ -77,21 +85,30 @@ def test_what_is_missing_is_read_out_of_the_text() -> None:
     text = "Unauthorized Action: tinycloud:key:z6Mk:default/kv/a / b / tinycloud.kv/get"
     refusal = refusal_of(401, TEXT, text.encode())
     assert isinstance(refusal, ActionNotAuthorized)
-    assert (refusal.resource, refusal.action) == ("tinycloud:key:z6Mk:default/kv/a / b", "tinycloud.kv/get")
+    assert (refusal.resource, refusal.action) == (
+        "tinycloud:key:z6Mk:default/kv/a / b",
+        "tinycloud.kv/get",
+    )
     assert refusal.hint
 
 
 def test_no_text_of_a_node_takes_long_to_read() -> None:
-    """Blanks in a refusal cost no more than letters: a client that waits for one answers nobody meanwhile."""
+    """Blanks in a refusal cost no more than letters: a client that waits for one answers nobody
+    meanwhile."""
     began_s = time.process_time()
-    for text in ("Unauthorized Action:" + " " * 1900 + "x", "Unauthorized Action:" + "/ tinycloud.a" * 140 + " x"):
+    for text in (
+        "Unauthorized Action:" + " " * 1900 + "x",
+        "Unauthorized Action:" + "/ tinycloud.a" * 140 + " x",
+    ):
         assert type(refusal_of(401, TEXT, text.encode())) is Unauthorized
     assert time.process_time() - began_s < 1
 
 
 def test_the_revoked_delegation_is_named() -> None:
     """The id is the one that was revoked, not the one that was cited."""
-    refusal = refusal_of(401, TEXT, f"delegation-ancestor-revoked: ancestor={CID} invoked=bafkr4ia".encode())
+    refusal = refusal_of(
+        401, TEXT, f"delegation-ancestor-revoked: ancestor={CID} invoked=bafkr4ia".encode()
+    )
     assert isinstance(refusal, DelegationRevoked)
     assert refusal.cid == CID
 
@@ -105,24 +122,43 @@ def test_the_reason_of_the_gate_is_named() -> None:
 
 def test_a_problem_document_gives_its_code_and_hint() -> None:
     """What the node suggests is what the error suggests."""
-    body = json.dumps({"title": "Too old", "status": 400, "code": "challenge-expired", "hint": "ask anew"}).encode()
+    body = json.dumps(
+        {"title": "Too old", "status": 400, "code": "challenge-expired", "hint": "ask anew"}
+    ).encode()
     refusal = refusal_of(400, {"Content-Type": "application/problem+json"}, body)
-    assert (refusal.problem, refusal.hint, refusal.text) == ("challenge-expired", "ask anew", "Too old")
+    assert (refusal.problem, refusal.hint, refusal.text) == (
+        "challenge-expired",
+        "ask anew",
+        "Too old",
+    )
 
 
 @pytest.mark.parametrize(
     ("said", "read"),
-    [("15", 15.0), ("0", 0.0), ("", None), ("-1", None), ("1.5", None), ("soon", None), ("9" * 10, None)],
+    [
+        ("15", 15.0),
+        ("0", 0.0),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("9" * 10, None),
+    ],
 )
 def test_when_to_come_again(said: str, read: float | None) -> None:
     """What the node says of a further try is read in seconds; another form says nothing."""
     for kind in ("text/plain", "application/problem+json"):
-        assert refusal_of(503, {"Content-Type": kind, "Retry-After": said}, b"{}").retry_after_s == read
+        assert (
+            refusal_of(503, {"Content-Type": kind, "Retry-After": said}, b"{}").retry_after_s
+            == read
+        )
 
 
 def test_a_page_for_people_says_nothing() -> None:
     """Of a framework page only the status counts."""
-    refusal = refusal_of(401, {"Content-Type": "text/html; charset=utf-8"}, b"<h1>Space not found</h1>")
+    refusal = refusal_of(
+        401, {"Content-Type": "text/html; charset=utf-8"}, b"<h1>Space not found</h1>"
+    )
     assert (Unauthorized, "") == (type(refusal), refusal.text)
 
 

@@ -1,4 +1,5 @@
-"""What a node forgets and what it keeps: receipts, documents, evidence, spellings, audit, as an owner sees it."""
+"""What a node forgets and what it keeps: receipts, documents, evidence, spellings, audit, as an
+owner sees it."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,13 @@ from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, p
 from encryption_network.judgement import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
 from node.config.tree import Config, Retention
-from node.housekeeping.rounds import prune_audit, sweep_aliases, sweep_delegations, sweep_evidence, sweep_receipts
+from node.housekeeping.rounds import (
+    prune_audit,
+    sweep_aliases,
+    sweep_delegations,
+    sweep_evidence,
+    sweep_receipts,
+)
 from node.housekeeping.seal_audit import chain_of, seal_audit
 from node.services import Services
 from sealspace.client import Client, SignIn
@@ -56,13 +63,15 @@ async def again(bench, wallet) -> Client:
     """The same owner with a new session."""
     client: Client = await bench.client()
     await client.sign_in(
-        wallet, SignIn(network_abilities=("tinycloud.encryption/decrypt", "sealspace.encryption/receipts"))
+        wallet,
+        SignIn(network_abilities=("tinycloud.encryption/decrypt", "sealspace.encryption/receipts")),
     )
     return client
 
 
 async def test_receipts_and_documents_go_when_their_time_has_come(short) -> None:
-    """Young receipts stay with everything they name; after the days that are set they go, documents last (RC25)."""
+    """Young receipts stay with everything they name; after the days that are set they go, documents
+    last (RC25)."""
     wallet = new_wallet(entropy=short.entropy)
     owner = await short.client()
     await owner.sign_in(wallet, SignIn(network_abilities=OWNER_ABILITIES))
@@ -88,7 +97,8 @@ async def test_receipts_and_documents_go_when_their_time_has_come(short) -> None
 
 
 async def test_a_policy_in_use_is_noted_anew(short) -> None:
-    """A document that was written long ago and is referred to today stays, whatever this process remembers (RC26)."""
+    """A document that was written long ago and is referred to today stays, whatever this process
+    remembers (RC26)."""
     wallet = new_wallet(entropy=short.entropy)
     owner = await short.client()
     await owner.sign_in(wallet, SignIn(network_abilities=OWNER_ABILITIES))
@@ -99,7 +109,9 @@ async def test_a_policy_in_use_is_noted_anew(short) -> None:
         short.clock.advance(PERIOD_S)
         owner = await again(short, wallet)
         platform = short.platform.collateral_json(short.clock.now())
-        await import_collateral(services.store, platform, root=services.trust_root, clock=short.clock, source="test")
+        await import_collateral(
+            services.store, platform, root=services.trust_root, clock=short.clock, source="test"
+        )
         await all_of(sweep_receipts, services)
     receipts = (await owner.receipts.page()).receipts
     assert len(receipts) == 3
@@ -108,9 +120,16 @@ async def test_a_policy_in_use_is_noted_anew(short) -> None:
     assert len({receipt.policies for receipt in receipts}) == 1
 
 
-async def test_receipts_are_kept_for_ever_where_that_is_asked_for(bench_with, config: Config) -> None:
+async def test_receipts_are_kept_for_ever_where_that_is_asked_for(
+    bench_with, config: Config
+) -> None:
     """With 0 days nothing is swept."""
-    kept = Config(http=config.http, store=config.store, release=config.release, retention=Retention(receipts_days=0))
+    kept = Config(
+        http=config.http,
+        store=config.store,
+        release=config.release,
+        retention=Retention(receipts_days=0),
+    )
     bench = await bench_with(kept)
     owner = await owner_of(bench)
     await owner.secrets().get("API_KEY")
@@ -122,7 +141,8 @@ async def test_receipts_are_kept_for_ever_where_that_is_asked_for(bench_with, co
 
 
 async def test_ended_evidence_goes(short) -> None:
-    """Evidence of a backend that does not come back goes a day after its end, with what it was judged from (RC29)."""
+    """Evidence of a backend that does not come back goes a day after its end, with what it was
+    judged from (RC29)."""
     owner = await owner_of(short)
     services = short.node.services
     await backend_of(short, owner)
@@ -143,7 +163,8 @@ def respelt(header: str) -> str:
 
 
 async def test_spellings_go_with_their_delegation(short) -> None:
-    """Another spelling of a delegation is kept as long as the delegation, revoked or not, and no longer (RC29)."""
+    """Another spelling of a delegation is kept as long as the delegation, revoked or not, and no
+    longer (RC29)."""
     wallet = new_wallet(entropy=short.entropy)
     owner = await short.client()
     session: Session = await owner.sign_in(wallet, SignIn(ttl_s=DAY_S))
@@ -165,7 +186,8 @@ async def test_spellings_go_with_their_delegation(short) -> None:
 
 
 async def test_audit_is_cut_when_an_export_is_kept(short) -> None:
-    """Old audit stays until an export of it is kept elsewhere; what is left verifies from a head (RC27, RC28)."""
+    """Old audit stays until an export of it is kept elsewhere; what is left verifies from a head
+    (RC27, RC28)."""
     owner = await owner_of(short)
     services = short.node.services
     chain = chain_of(services)
@@ -177,14 +199,19 @@ async def test_audit_is_cut_when_an_export_is_kept(short) -> None:
     assert owner.session.expires_at is not None
     await all_of(prune_audit, services)
     assert (
-        verify_export([line async for line in exported_lines(services.store, chain)], node_did=chain.node_did) == whole
+        verify_export(
+            [line async for line in exported_lines(services.store, chain)], node_did=chain.node_did
+        )
+        == whole
     )
     last = [line for line in lines if json.loads(line)["type"] == "sealspace.audit-entry/v1"][-1]
     assert await note_exported(services.store, number=whole.number, entry=last.removesuffix(b"\n"))
     await all_of(prune_audit, services)
     while await seal_audit(services):
         pass
-    left = verify_export([line async for line in exported_lines(services.store, chain)], node_did=chain.node_did)
+    left = verify_export(
+        [line async for line in exported_lines(services.store, chain)], node_did=chain.node_did
+    )
     assert (left.after, left.number) == (whole.number, whole.number + 1)
 
 

@@ -21,12 +21,18 @@ async def granted_to_agent(bench: Any, owner: Any, **options: Any) -> tuple[Any,
 
 @pytest.mark.parametrize("number", [2, 33])
 async def test_V5_several_grants_end_together(bench: Any, number: int) -> None:
-    """Portable forms and cids, of the session and of the wallet, end by one call; it may be repeated."""
+    """Portable forms and cids, of the session and of the wallet, end by one call; it may be
+    repeated."""
     owner, wallet = await bench.owner()
     await owner.kv().put("shared/note", b"1")
-    granted = [await granted_to_agent(bench, owner, wallet=wallet if at else None) for at in range(2)]
+    granted = [
+        await granted_to_agent(bench, owner, wallet=wallet if at else None) for at in range(2)
+    ]
     read = [allow(f"{owner.kv().space.text}/kv/a", GET)]
-    more = [(await owner.delegations.delegate(f"did:example:{at}", read)).cid for at in range(number - 2)]
+    more = [
+        (await owner.delegations.delegate(f"did:example:{at}", read)).cid
+        for at in range(number - 2)
+    ]
     portables = [portable for portable, _ in granted]
     for portable, agent in granted:
         await agent.delegations.take_up(portable)

@@ -1,4 +1,5 @@
-"""Who calls a runner (RN60 to RN64): keys and wallets, and each rule with a call that breaks exactly it."""
+"""Who calls a runner (RN60 to RN64): keys and wallets, and each rule with a call that breaks
+exactly it."""
 
 import hashlib
 from typing import Any
@@ -17,7 +18,15 @@ from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
-from sealspace.apps.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, RunnerAt, call_headers, read_call
+from sealspace.apps.run_calls import (
+    CALL,
+    MAX_TOKEN_CHARS,
+    SIGN_IN_HEADER,
+    Call,
+    RunnerAt,
+    call_headers,
+    read_call,
+)
 from sealspace.errors import CallRefused, InvalidPortableDelegation
 from sealspace.session import Session, iso_time, key_session, read_grant
 
@@ -42,10 +51,17 @@ def fact(**members: Any) -> dict[str, Any]:
 
 
 def token(
-    att: Any = None, *, facts: list[Any] | None = None, audience: str = RUNNER, exp: float = NOW + 60, **more: Any
+    att: Any = None,
+    *,
+    facts: list[Any] | None = None,
+    audience: str = RUNNER,
+    exp: float = NOW + 60,
+    **more: Any,
 ) -> str:
     held = {f"{KEY_SPACE}/run/{PROGRAM}": [CALL]} if att is None else att
-    return ucan(KEY, audience, held, fct=[fact()] if facts is None else facts, exp=exp, nnc="1", **more)
+    return ucan(
+        KEY, audience, held, fct=[fact()] if facts is None else facts, exp=exp, nnc="1", **more
+    )
 
 
 def sign_in(
@@ -93,10 +109,22 @@ def test_the_sdk_makes_such_calls() -> None:
     entropy = SystemEntropy()
     for session, caller in (
         (key_session(KEY), KEY.did),
-        (Session(KEY, owner=read(by_wallet(sign_in()), sign_in()).caller, grants=(read_grant(sign_in()),)), OWNER.did),
+        (
+            Session(
+                KEY,
+                owner=read(by_wallet(sign_in()), sign_in()).caller,
+                grants=(read_grant(sign_in()),),
+            ),
+            OWNER.did,
+        ),
     ):
         headers = call_headers(
-            session, runner=RunnerAt(RUNNER, START), program=PROGRAM, body=BODY, now=NOW, entropy=entropy
+            session,
+            runner=RunnerAt(RUNNER, START),
+            program=PROGRAM,
+            body=BODY,
+            now=NOW,
+            entropy=entropy,
         )
         call = read(headers["Authorization"], headers.get(SIGN_IN_HEADER))
         assert (call.caller, call.runner) == (caller, RunnerAt(RUNNER, START))
@@ -123,7 +151,8 @@ def test_the_sdk_makes_such_calls() -> None:
         token(facts=[{name: value for name, value in fact().items() if name != "start"}]),
         token(facts=["start"]),
         token(facts=[fact(type="sealspace.run.call/v2")]),
-        token({f"tinycloud:{BOB.did[4:]}:default/run/{PROGRAM}": [CALL]}),  # RN63: somebody else's space
+        # RN63: somebody else's space
+        token({f"tinycloud:{BOB.did[4:]}:default/run/{PROGRAM}": [CALL]}),
         token(exp=NOW - 1),
         token(exp=NOW + 400),
         token()[:-8] + "AAAAAAAA",
@@ -140,7 +169,12 @@ def test_calls_that_are_refused(header: str) -> None:
 
 @pytest.mark.parametrize(
     ("members", "value"),
-    [("body", BODY + b" "), ("program", f"{BOB.did}/other"), ("runner", BOB.did), ("now", NOW + 61)],
+    [
+        ("body", BODY + b" "),
+        ("program", f"{BOB.did}/other"),
+        ("runner", BOB.did),
+        ("now", NOW + 61),
+    ],
 )
 def test_a_call_is_for_one_body_program_runner_and_minute(members: str, value: Any) -> None:
     with pytest.raises(CallRefused):
@@ -157,7 +191,8 @@ OTHER = WalletSigner(bytes(range(1, 33)))
         sign_in(age_s=-61),
         sign_in(delegate=BOB.did),
         sign_in(right="tinycloud.kv/get"),
-        sign_in(resources=(attestation_resource({"receiver": "attested"}),)),  # for attested code alone
+        # for attested code alone
+        sign_in(resources=(attestation_resource({"receiver": "attested"}),)),
         ucan(KEY, KEY.did, {f"{KEY_SPACE}/run": [CALL]}),  # no wallet's
         "x" * (MAX_TOKEN_CHARS + 1),
         "",

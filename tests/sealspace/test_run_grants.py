@@ -1,4 +1,5 @@
-"""Run grants (RN41 to RN46): what one says, each rule with a grant that breaks exactly it, and its statement."""
+"""Run grants (RN41 to RN46): what one says, each rule with a grant that breaks exactly it, and its
+statement."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,11 @@ def att_of(signer: Any, *paths: str) -> dict[str, Sequence[str]]:
 
 
 def by_key(
-    att: Mapping[str, Any] | None = None, *, facts: list[Any] | None = None, audience: str = RUNNER.did, **more: Any
+    att: Mapping[str, Any] | None = None,
+    *,
+    facts: list[Any] | None = None,
+    audience: str = RUNNER.did,
+    **more: Any,
 ) -> str:
     stated = [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}] if facts is None else facts
     return ucan(KEY, audience, att or att_of(KEY), fct=stated, **more)
@@ -106,7 +111,9 @@ def test_a_run_grant_of_a_key_and_of_a_wallet(owner: Any) -> None:
 
 def test_secrets_of_a_scope() -> None:
     facts = [{ATTESTATION_FACT: policy_for(KEY, "scoped/prod/A", "B"), RUN_FACT: STATED}]
-    grant = read_run_grant(by_key(att_of(KEY, "scoped/prod/A", "B"), facts=facts), runner=RUNNER.did)
+    grant = read_run_grant(
+        by_key(att_of(KEY, "scoped/prod/A", "B"), facts=facts), runner=RUNNER.did
+    )
     assert sorted(one.label for one in grant.secrets) == ["B", "prod/A"]
     assert [parse_secret_label(one.label) for one in grant.secrets] == list(grant.secrets)
 
@@ -121,7 +128,10 @@ BOB = Ed25519Signer(bytes(range(32, 64)))
         (att_of(KEY) | {at(BOB, "B"): [GET]}, "what its signer owns"),
         (att_of(KEY) | {network_of(BOB): [DECRYPT]}, "what its signer owns"),
         (att_of(KEY) | {at(KEY, "API_KEY"): [GET, "tinycloud.kv/put"]}, "not tinycloud.kv/put"),
-        (att_of(KEY) | {f"{space_of(KEY)}/capabilities/all": ["tinycloud.capabilities/read"]}, "capabilities/read"),
+        (
+            att_of(KEY) | {f"{space_of(KEY)}/capabilities/all": ["tinycloud.capabilities/read"]},
+            "capabilities/read",
+        ),
         ({at(KEY, "API_KEY"): [GET]}, "one network"),
         ({network_of(KEY): [DECRYPT]}, "1 to 32 secrets"),
         (att_of(KEY) | {f"{network_of(KEY)}2": [DECRYPT]}, "one network"),
@@ -138,7 +148,10 @@ BOB = Ed25519Signer(bytes(range(32, 64)))
         (att_of(KEY, "../secrets/A"), "what its signer owns"),  # no path of a space
         ({f"{space_of(KEY)}/kv/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
         ({f"{space_of(KEY)}/sql/vault/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
-        ({at(KEY, "A").replace(":secrets/", ":default/"): [GET], network_of(KEY): [DECRYPT]}, "one by one"),
+        (
+            {at(KEY, "A").replace(":secrets/", ":default/"): [GET], network_of(KEY): [DECRYPT]},
+            "one by one",
+        ),
         ({at(KEY, "API_KEY"): {GET: [{"path": "x"}]}, network_of(KEY): [DECRYPT]}, "conditions"),
     ],
 )
@@ -150,25 +163,46 @@ def test_parents_and_others_runners() -> None:
     parent = "bafkr4iapdmm3hhvtkmcjdihqdfcpb2l7xz2hmsgcqzpqm6hixtpamehlqe"
     assert "rests on no other delegation" in refused(by_key(prf=[parent]))  # RN41
     assert "for this runner" in refused(by_key(audience=BOB.did))
-    assert "for this runner" in refused(by_wallet(audience=RUNNER.did_url))  # a fragment would make it a sign-in (IP2)
+    # a fragment would make it a sign-in (IP2)
+    assert "for this runner" in refused(by_wallet(audience=RUNNER.did_url))
     assert "signature does not hold" in refused(by_key()[:-8] + "AAAAAAA=")
     token = by_key()
-    assert "signature does not hold" in refused(token.replace(token.split(".")[1], by_key(facts=[]).split(".")[1]))
+    assert "signature does not hold" in refused(
+        token.replace(token.split(".")[1], by_key(facts=[]).split(".")[1])
+    )
 
 
 @pytest.mark.parametrize(
     ("facts", "part"),
     [
         ([{ATTESTATION_FACT: policy_for(KEY)}], "this one has 0"),  # RN43
-        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, {RUN_FACT: STATED}], "this one has 2"),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, {RUN_FACT: STATED}],
+            "this one has 2",
+        ),
         ([{ATTESTATION_FACT: policy_for(KEY)}, {"sealspace.run/v2": STATED}], "unknown version"),
-        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED, "SEALSPACE.RUN/v1": STATED}], "unknown version"),
-        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, [{"a": {RUN_FACT: STATED}}]], "unknown place"),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED, "SEALSPACE.RUN/v1": STATED}],
+            "unknown version",
+        ),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, [{"a": {RUN_FACT: STATED}}]],
+            "unknown place",
+        ),
         ([{ATTESTATION_FACT: policy_for(KEY)}, {"x": {RUN_FACT: STATED}}], "unknown place"),
-        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}], "more is no known member"),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}],
+            "more is no known member",
+        ),
         ([{RUN_FACT: STATED}], "has a policy"),  # RN46
-        ([{ATTESTATION_FACT: policy_for(KEY, measurements=())}, {RUN_FACT: STATED}], "has a policy"),
-        ([{ATTESTATION_FACT: policy_for(KEY, receiver="signed")}, {RUN_FACT: STATED}], "has a policy"),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY, measurements=())}, {RUN_FACT: STATED}],
+            "has a policy",
+        ),
+        (
+            [{ATTESTATION_FACT: policy_for(KEY, receiver="signed")}, {RUN_FACT: STATED}],
+            "has a policy",
+        ),
         ([{ATTESTATION_FACT: policy_for(KEY, paths=())}, {RUN_FACT: STATED}], "has a policy"),
         ([{ATTESTATION_FACT: policy_for(KEY, "API_KEY", "B")}, {RUN_FACT: STATED}], "has a policy"),
         ([{ATTESTATION_FACT: {"more": 1}}, {RUN_FACT: STATED}], "policy of the run grant"),
@@ -183,10 +217,18 @@ def test_statements_in_a_sign_in_text() -> None:
     assert "this one has 0" in refused(by_wallet(policy))
     assert "this one has 2" in refused(by_wallet(policy, run, run))
     spaced = RUN_URN + encode_url(json.dumps(STATED).encode())
-    for odd in ("urn:sealspace:run:v2:e30", RUN_URN.upper() + "e30", RUN_URN + "e30=", RUN_URN + "!", spaced):
+    for odd in (
+        "urn:sealspace:run:v2:e30",
+        RUN_URN.upper() + "e30",
+        RUN_URN + "e30=",
+        RUN_URN + "!",
+        spaced,
+    ):
         assert "unknown version" in refused(by_wallet(policy, odd)), odd
         assert "unknown version" in refused(by_wallet(policy, run, odd)), odd
-    assert "more is no known member" in refused(by_wallet(policy, RUN_URN + encode_url(b'{"more":1}')))
+    assert "more is no known member" in refused(
+        by_wallet(policy, RUN_URN + encode_url(b'{"more":1}'))
+    )
 
 
 DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
@@ -210,7 +252,12 @@ DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
         {"programs": [{"project": f"{DID}/A"}]},
         {"programs": [{"project": f"{DID}/-a"}]},
         {"programs": [{"project": f"{DID}/{'a' * 65}"}]},
-        {"programs": [{"project": "did:pkh:eip155:1:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266/a"}]},  # not canonical
+        # not canonical
+        {
+            "programs": [
+                {"project": "did:pkh:eip155:1:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266/a"}
+            ]
+        },
         {"programs": [{"wasmSha256": SHA256}] * 65},
         {**STATED, "callers": None},
         {**STATED, "callers": "allowall"},
@@ -255,7 +302,11 @@ def test_statements_round_trip() -> None:
         ],
         "callers": {"Not": {"condition": {"Owner": {}}}},
         "hosts": ["api.example.com", "localhost"],
-        "limits": {"maxInstructions": 500_000_000_000, "maxMemoryMb": 512, "maxExecutionSeconds": 180},
+        "limits": {
+            "maxInstructions": 500_000_000_000,
+            "maxMemoryMb": 512,
+            "maxExecutionSeconds": 180,
+        },
     }
     statement = parse_run_statement(value)
     assert run_statement_json(statement) == value
@@ -271,9 +322,13 @@ def test_which_programs_a_statement_names() -> None:
     """RN45, RN176: a hash with a project is called as a version of that project alone."""
     project, other = parse_project(f"{DID}/a"), parse_project(f"{DID}/b")
 
-    def named(rule: ProgramRule, sha256: str, project: ProjectId | None, *, is_active: bool = False) -> bool:
+    def named(
+        rule: ProgramRule, sha256: str, project: ProjectId | None, *, is_active: bool = False
+    ) -> bool:
         active_of = project if is_active else None
-        found = RunStatement(programs=(rule,)).rules_for(wasm_sha256=sha256, project=project, active_of=active_of)
+        found = RunStatement(programs=(rule,)).rules_for(
+            wasm_sha256=sha256, project=project, active_of=active_of
+        )
         return found == [rule]
 
     by_hash, of_project, follows = ByHash(SHA256), ByHash(SHA256, project), ByProject(project)

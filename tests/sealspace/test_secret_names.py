@@ -17,7 +17,9 @@ from sealspace.secrets import list_prefix, parse_secret_name
         (" TRIM ", None, "secrets/TRIM"),
     ],
 )
-def test_a_name_and_a_scope_give_a_vault_key_and_a_path(name: str, scope: str | None, vault_key: str) -> None:
+def test_a_name_and_a_scope_give_a_vault_key_and_a_path(
+    name: str, scope: str | None, vault_key: str
+) -> None:
     """The worked examples of the naming rules."""
     parsed = parse_secret_name(name, scope=scope)
     assert vault_key == parsed.vault_key
@@ -29,7 +31,10 @@ def test_other_names_are_refused(name: str) -> None:
     """A name outside the pattern is refused with the words of the convention."""
     with pytest.raises(InvalidSecretName) as refusal:
         parse_secret_name(name)
-    assert f'Invalid secret name "{name}". Secret names must match ^[A-Z][A-Z0-9_]*$.' == refusal.value.message
+    assert (
+        f'Invalid secret name "{name}". Secret names must match ^[A-Z][A-Z0-9_]*$.'
+        == refusal.value.message
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,9 @@ def test_scopes_that_mean_nothing_are_refused(scope: str, text: str) -> None:
     assert text == refusal.value.message
 
 
-@pytest.mark.parametrize(("scope", "prefix"), [(None, "vault/secrets/"), ("X Y", "vault/secrets/scoped/x-y/")])
+@pytest.mark.parametrize(
+    ("scope", "prefix"), [(None, "vault/secrets/"), ("X Y", "vault/secrets/scoped/x-y/")]
+)
 def test_listing_names_exactly_one_level(scope: str | None, prefix: str) -> None:
     """A grant to list names the prefix that listing asks for."""
     assert prefix == list_prefix(scope)

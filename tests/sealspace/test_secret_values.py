@@ -1,4 +1,5 @@
-"""Secrets are texts or bytes, one or many, in scopes and on networks of the owner's choice: against a real node."""
+"""Secrets are texts or bytes, one or many, in scopes and on networks of the owner's choice: against
+a real node."""
 
 import base64
 import json
@@ -31,7 +32,9 @@ async def sealed(client, name: str, payload: Mapping[str, object] | bytes) -> No
     await client.kv("secrets").put(f"vault/secrets/{name}", envelope_bytes(envelope))
 
 
-@pytest.mark.parametrize("value", ["", "text ✓", "YWJj", b"", b"\x00\xff\xfe", b"text", bytes(range(256)) * 100])
+@pytest.mark.parametrize(
+    "value", ["", "text ✓", "YWJj", b"", b"\x00\xff\xfe", b"text", bytes(range(256)) * 100]
+)
 async def test_a_value_is_kept_as_given(bench, value: str | bytes) -> None:
     """A text comes back as a text, bytes as bytes, and neither is taken for the other."""
     secrets = (await bench.owner())[0].secrets()
@@ -56,16 +59,22 @@ async def test_what_is_sealed_of_bytes(bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 5, 1.5, True, {"a": 1}, ["a"], ("a",), object(), "\ud800", "x" * MAX_SECRET_BYTES]
+    "value",
+    [None, 5, 1.5, True, {"a": 1}, ["a"], ("a",), object(), "\ud800", "x" * MAX_SECRET_BYTES],
 )
 async def test_what_is_no_value_is_refused(bench, value: object) -> None:
     """Nothing is sent, nothing is stored, and the error shows nothing of it."""
     client, _ = await bench.owner()
     secrets = client.secrets()
-    for call in (lambda: secrets.put("A", value), lambda: secrets.put_many({"B": "text", "A": value})):
+    for call in (
+        lambda: secrets.put("A", value),
+        lambda: secrets.put_many({"B": "text", "A": value}),
+    ):
         with pytest.raises(InvalidSecretValue) as refused:
             await call()
-        assert "xxx" not in str(refused.value) and (value is None or repr(value) not in str(refused.value))
+        assert "xxx" not in str(refused.value) and (
+            value is None or repr(value) not in str(refused.value)
+        )
     assert () == await secrets.list()
 
 
@@ -87,7 +96,11 @@ async def test_payloads_that_are_not_understood(bench, payload: dict[str, object
     """What another client marked or damaged is not passed off as a value."""
     client, _ = await bench.owner()
     if isinstance(payload, dict):
-        payload = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-01T00:00:00.000Z", **payload}
+        payload = {
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "updatedAt": "2026-01-01T00:00:00.000Z",
+            **payload,
+        }
     await sealed(client, "A", payload)
     with pytest.raises(InvalidSecretPayload):
         await client.secrets().get("A")
@@ -99,15 +112,20 @@ async def test_further_members_do_no_harm(bench) -> None:
     times = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-02T00:00:00.000Z"}
     await sealed(client, "A", {"value": "text", "more": [1], **times})
     version = await client.secrets().version("A")
-    assert Secret("text", times["createdAt"], times["updatedAt"], version) == await client.secrets().read("A")
+    assert Secret(
+        "text", times["createdAt"], times["updatedAt"], version
+    ) == await client.secrets().read("A")
 
 
 async def test_many_at_once(bench) -> None:
-    """Several secrets of one scope are written in one commit and read in the order of their names."""
+    """Several secrets of one scope are written in one commit and read in the order of their
+    names."""
     secrets = (await bench.owner())[0].secrets()
     values: dict[str, str | bytes] = {"C": "1", "A": b"2", "B": "3"}
     await secrets.put_many(values, scope="mail")
-    assert list(values.items()) == list((await secrets.get_many(["C", "A", "MISSING", "B"], scope="mail")).items())
+    assert list(values.items()) == list(
+        (await secrets.get_many(["C", "A", "MISSING", "B"], scope="mail")).items()
+    )
     assert {} == await secrets.get_many(values)
     assert ("A", "B", "C") == await secrets.list(scope="mail")
     assert {} == await secrets.get_many([])
@@ -126,7 +144,10 @@ async def test_one_that_does_not_open_ends_all(bench) -> None:
 async def test_bad_names_are_refused_before_anything_is_sent(bench) -> None:
     """One bad name among good ones, and nothing is written."""
     secrets = (await bench.owner())[0].secrets()
-    for call in (lambda: secrets.put_many({"A": "1", "b": "2"}), lambda: secrets.get_many(["A", "b"])):
+    for call in (
+        lambda: secrets.put_many({"A": "1", "b": "2"}),
+        lambda: secrets.get_many(["A", "b"]),
+    ):
         with pytest.raises(InvalidSecretName):
             await call()
     with pytest.raises(InvalidSecretScope):
@@ -146,7 +167,8 @@ async def test_a_secret_is_made_once(bench) -> None:
 
 
 async def test_a_secret_is_replaced_as_it_was_seen(bench) -> None:
-    """The version of what was read, or looked at unopened, allows one put over it; a rival's put ends that."""
+    """The version of what was read, or looked at unopened, allows one put over it; a rival's put
+    ends that."""
     secrets = (await bench.owner())[0].secrets()
     put = await secrets.put("A", "1", scope="mail")
     seen = await secrets.read("A", scope="mail")
@@ -182,18 +204,23 @@ async def test_deleting_what_is_not_there(bench) -> None:
         with pytest.raises(NotFound) as refused:
             await secrets.delete(name, scope="mail")
         assert refused.value.__notes__[-1] == f"this is about the secret mail/{name}"
-        assert refused.value.message.startswith(f"there is no secret mail/{name} in the space tinycloud:")
+        assert refused.value.message.startswith(
+            f"there is no secret mail/{name} in the space tinycloud:"
+        )
         assert refused.value.hint.endswith('.list(scope="mail")` shows which names there are')
 
 
 async def test_another_network_than_the_default_one(bench) -> None:
-    """A network of the owner can be sealed to by name; whatever network it is, the secret is read the same way."""
+    """A network of the owner can be sealed to by name; whatever network it is, the secret is read
+    the same way."""
     client = await bench.client()
     _, wallet = await bench.owner()
     await client.sign_in(wallet, SignIn())
     network = client.encryption.network("backup")
     abilities = ("tinycloud.encryption/decrypt", "tinycloud.encryption/network.create")
-    await client.delegations.add_right(wallet, [allow(network.text, ability) for ability in abilities])
+    await client.delegations.add_right(
+        wallet, [allow(network.text, ability) for ability in abilities]
+    )
     with pytest.raises(NetworkNotFound):
         await client.secrets(network="backup").put("A", "1")
     await client.encryption.ensure_network("backup")
@@ -204,7 +231,9 @@ async def test_another_network_than_the_default_one(bench) -> None:
 
 @given(
     st.binary(max_size=200)
-    | st.dictionaries(st.text(max_size=5), st.text(max_size=9)).map(lambda v: json.dumps(v).encode())
+    | st.dictionaries(st.text(max_size=5), st.text(max_size=9)).map(
+        lambda v: json.dumps(v).encode()
+    )
 )
 def test_fuzz_payloads(plaintext: bytes) -> None:
     """Any plaintext is a secret or refused, and the error has nothing of it."""

@@ -16,7 +16,13 @@ from capabilities.strict_base64 import encode_standard
 from capabilities.tokens import Capability
 from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
-from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
+from sealspace.errors import (
+    InvalidInput,
+    InvalidPortableDelegation,
+    InvalidSession,
+    NotGranted,
+    SessionExpired,
+)
 from sealspace.session import (
     Grant,
     Session,
@@ -137,7 +143,11 @@ def test_a_token_is_read_as_a_grant() -> None:
             issuer=AGENT.did,
         )
     )
-    assert (AGENT.did, OTHER.did, (GET_NOTES,)) == (grant.delegator, grant.delegate, grant.capabilities)
+    assert (AGENT.did, OTHER.did, (GET_NOTES,)) == (
+        grant.delegator,
+        grant.delegate,
+        grant.capabilities,
+    )
 
 
 def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
@@ -157,7 +167,14 @@ def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
     kept = load_session(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [path] == list(tmp_path.iterdir())
-    assert (session.did, session.owner, session.space, session.grants, session.node_id, session.pins) == (
+    assert (
+        session.did,
+        session.owner,
+        session.space,
+        session.grants,
+        session.node_id,
+        session.pins,
+    ) == (
         kept.did,
         kept.owner,
         kept.space,
@@ -188,7 +205,8 @@ GOOD_PIN = {"network": NETWORK, "publicEncryptionKey": encode_standard(b"k" * 32
     ],
 )
 def test_pins_that_cannot_be_read(networks: Any) -> None:
-    """A session whose pins are not understood is refused: to go on without them is to seal to anything (EN30)."""
+    """A session whose pins are not understood is refused: to go on without them is to seal to
+    anything (EN30)."""
     value = json.loads(encode_session(key_session(SEED)))
     assert len(decode_session(json.dumps(value | {"networks": [GOOD_PIN]}).encode()).pins) == 1
     with pytest.raises(InvalidSession):
@@ -197,7 +215,11 @@ def test_pins_that_cannot_be_read(networks: Any) -> None:
 
 def test_a_network_is_held_to_one_key() -> None:
     """A pin takes the place of the one before it, and none of another network's."""
-    first, second, other = NetworkPin(NETWORK, b"1" * 32, 1), NetworkPin(NETWORK, b"2" * 32, 2), NetworkPin("o", b"", 1)
+    first, second, other = (
+        NetworkPin(NETWORK, b"1" * 32, 1),
+        NetworkPin(NETWORK, b"2" * 32, 2),
+        NetworkPin("o", b"", 1),
+    )
     session = key_session(SEED).with_pin(first).with_pin(other).with_pin(first)
     assert (first, other) == session.pins
     assert (other, second) == session.with_pin(second).pins
@@ -215,11 +237,16 @@ def test_a_session_shows_no_secret() -> None:
 
 
 def test_what_is_printed_is_one_short_line() -> None:
-    """A session, a grant and a portable form are a line each, without a token, a seed or a list of rights."""
+    """A session, a grant and a portable form are a line each, without a token, a seed or a list of
+    rights."""
     grants = [granted(GET_NOTES, ttl_s=600 + at) for at in range(20)]
     session = key_session(SEED, grants=grants)
     portable = portable_of(grants[0], owner=Principal(WALLET.did), host="https://node.example")
-    for shown, named in ((session, AGENT.did), (grants[0], grants[0].cid), (portable, grants[0].cid)):
+    for shown, named in (
+        (session, AGENT.did),
+        (grants[0], grants[0].cid),
+        (portable, grants[0].cid),
+    ):
         assert len(str(shown)) < 400 and "\n" not in str(shown) and str(named) in str(shown)
         assert grants[0].header not in str(shown) and "resource" not in str(shown)
     assert "20 grants" in str(session) and "2026-11-18T" in str(grants[0])
@@ -230,7 +257,11 @@ def test_what_is_printed_is_one_short_line() -> None:
 def test_a_path_may_be_a_text(tmp_path: Path) -> None:
     """Both forms of a path name the file."""
     save_session(key_session(SEED), str(tmp_path / "session.json"))
-    assert load_session(str(tmp_path / "session.json")).did == load_session(tmp_path / "session.json").did == AGENT.did
+    assert (
+        load_session(str(tmp_path / "session.json")).did
+        == load_session(tmp_path / "session.json").did
+        == AGENT.did
+    )
 
 
 def test_a_key_that_is_not_parted_with_cannot_be_kept() -> None:
@@ -262,7 +293,9 @@ def test_a_damaged_session_is_read_or_refused(position: int, change: bytes) -> N
         assert error.code == "invalid-session"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a b", "a:b/", "tinycloud:", "tinycloud:key:z6Mk", "ä", "..?"])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "a b", "a:b/", "tinycloud:", "tinycloud:key:z6Mk", "ä", "..?"]
+)
 def test_names_that_are_no_space(name: str) -> None:
     """What cannot be a space's name is refused before anything is sent."""
     with pytest.raises(InvalidInput):

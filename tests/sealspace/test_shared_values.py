@@ -28,7 +28,8 @@ async def fetch(url: str) -> tuple[int, bytes]:
 
 
 async def test_a_signed_url_is_for_anybody(bench) -> None:
-    """Whoever has the URL reads the value, as long as was asked for; printing it does not show it."""
+    """Whoever has the URL reads the value, as long as was asked for; printing it does not show
+    it."""
     client, _ = await bench.owner()
     await client.kv().put("a", b"hello")
     signed = await client.kv().signed_url("a", ttl_s=30)
@@ -91,7 +92,9 @@ async def test_a_public_space_is_read_without_a_session(bench) -> None:
 
 async def test_public_reads_are_counted(bench) -> None:
     """Who reads too often is told so; a space that nobody has is empty."""
-    public = (await bench.client()).public("tinycloud:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd:public")
+    public = (await bench.client()).public(
+        "tinycloud:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd:public"
+    )
     assert [key async for key in public.list()] == []
     with pytest.raises(RateLimited):
         for _ in range(12):
@@ -124,7 +127,9 @@ async def test_a_lifetime_that_is_not_possible(bench) -> None:
     with pytest.raises(LifetimeTooLong):
         await client.kv().signed_url("a", ttl_s=200)
     for options in ({"ttl_s": 200, "at_most": True}, {}):
-        assert client.session.expires_at == pytest.approx(ends(await client.kv().signed_url("a", **options)), abs=1)
+        assert client.session.expires_at == pytest.approx(
+            ends(await client.kv().signed_url("a", **options)), abs=1
+        )
 
 
 async def test_a_node_that_allows_less(bench) -> None:
@@ -133,7 +138,9 @@ async def test_a_node_that_allows_less(bench) -> None:
     await owner.kv().put("a", b"1")
     async with (
         relay_before(bench.node.url) as relay,
-        Client(relay.url, session=owner.session, clock=bench.clock, entropy=bench.entropy) as client,
+        Client(
+            relay.url, session=owner.session, clock=bench.clock, entropy=bench.entropy
+        ) as client,
     ):
         for said, kind in (("2020-01-01T00:00:00Z", LifetimeTooLong), ("soon", MalformedAnswer)):
 

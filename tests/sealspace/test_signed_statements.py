@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.strict_base64 import decode_url, encode_url
-from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES, read_statement, sign_statement
+from sealspace.documents.signed_statements import (
+    MAX_STATEMENT_BYTES,
+    read_statement,
+    sign_statement,
+)
 from sealspace.errors import StatementInvalid
 
 KEY = Ed25519Signer(bytes(range(32)))
@@ -24,12 +28,17 @@ def test_round_trip(signer: Any) -> None:
 
 
 def test_another_spelling_of_the_account_names_the_same_signer() -> None:
-    assert read_statement(sign_statement(KIND, STATED, WALLET), KIND, signer=WALLET.did.lower()) == STATED
+    assert (
+        read_statement(sign_statement(KIND, STATED, WALLET), KIND, signer=WALLET.did.lower())
+        == STATED
+    )
 
 
 def changed(**members: Any) -> bytes:
     document = json.loads(sign_statement(KIND, STATED, KEY))
-    return json.dumps({name: value for name, value in (document | members).items() if value is not ...}).encode()
+    return json.dumps(
+        {name: value for name, value in (document | members).items() if value is not ...}
+    ).encode()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from node.config.tree import Hosting
 from sealspace.client import SignIn
-from sealspace.errors import DuplicateRequest, InvalidInput, MalformedAnswer, NotGranted, SpaceNotFound, Unauthorized
+from sealspace.errors import (
+    DuplicateRequest,
+    InvalidInput,
+    MalformedAnswer,
+    NotGranted,
+    SpaceNotFound,
+    Unauthorized,
+)
 from sealspace.spaces import entries_of, entry_of
 from sealspace.wallets import new_wallet
 from sealspace.wire.transport import Answer
@@ -14,14 +21,17 @@ SEED = bytes(range(32))
 
 
 async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
-    """A session is not granted these rights by signing in; with them it makes, lists and sees its owner's spaces."""
+    """A session is not granted these rights by signing in; with them it makes, lists and sees its
+    owner's spaces."""
     owner, wallet = await bench.owner()
     with pytest.raises(NotGranted):
         await owner.spaces().list()
     await owner.delegations.add_right(wallet, owner.spaces().rights)
     made = await owner.spaces().create("notes")
     assert (made.space.owner, made.space.name, made.is_own) == (wallet.did, "notes", None)
-    assert ["default", "notes", "secrets"] == [entry.space.name for entry in await owner.spaces().list()]
+    assert ["default", "notes", "secrets"] == [
+        entry.space.name for entry in await owner.spaces().list()
+    ]
     for name in ("notes", made.space.text):
         found = await owner.spaces().info(name)
         assert (made.space, True, made.created_at) == (found.space, found.is_own, found.created_at)
@@ -39,14 +49,19 @@ async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
 
 
 async def test_a_sign_in_asks_for_it(bench) -> None:
-    """All in one message: what a wallet behind a page signs names the page's authority, whatever the caller says."""
+    """All in one message: what a wallet behind a page signs names the page's authority, whatever
+    the caller says."""
 
     class PageWallet:
         domain = "127.0.0.1:4321"
 
         def __init__(self) -> None:
             self.signer, self.texts = new_wallet(), list[str]()
-            self.address, self.chain_id, self.did = self.signer.address, self.signer.chain_id, self.signer.did
+            self.address, self.chain_id, self.did = (
+                self.signer.address,
+                self.signer.chain_id,
+                self.signer.did,
+            )
 
         def sign_eip191(self, text: str) -> bytes:
             self.texts.append(text)
@@ -84,7 +99,9 @@ async def test_another_clients_space_is_not_found(bench) -> None:
         await client.spaces().info(other.kv().space.text)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'[{"id":"x","owner":"y"}]', b'[{"id":1}]', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'[{"id":"x","owner":"y"}]', b'[{"id":1}]', b"\xff", b"[" * 100_000]
+)
 def test_an_answer_that_tells_no_spaces(body: bytes) -> None:
     """What is no list of spaces, or no space, is an error of its own."""
     answer = Answer(200, CIMultiDictProxy(CIMultiDict()), body)

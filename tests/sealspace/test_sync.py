@@ -1,4 +1,5 @@
-"""The synchronous SDK beside the asynchronous one: the same names, the same types, the same words."""
+"""The synchronous SDK beside the asynchronous one: the same names, the same types, the same
+words."""
 
 import importlib
 import inspect
@@ -44,7 +45,9 @@ def public(kind: type) -> dict[str, Any]:
 
 
 MEMBERS = [
-    (service, name, member) for service in SERVICES for name, member in sorted(public(model_of(service)).items())
+    (service, name, member)
+    for service in SERVICES
+    for name, member in sorted(public(model_of(service)).items())
 ]
 
 
@@ -56,9 +59,12 @@ def test_every_service_has_its_counterpart() -> None:
     }
 
 
-@pytest.mark.parametrize(("service", "name", "member"), MEMBERS, ids=lambda one: getattr(one, "__name__", None))
+@pytest.mark.parametrize(
+    ("service", "name", "member"), MEMBERS, ids=lambda one: getattr(one, "__name__", None)
+)
 def test_every_member_has_its_counterpart(service: type, name: str, member: Any) -> None:
-    """Method for method and property for property: the same parameters, and the same result, ready."""
+    """Method for method and property for property: the same parameters, and the same result,
+    ready."""
     found = inspect.getattr_static(service, ENTERING.get(name, name))
     if isinstance(member, property):
         assert isinstance(found, property)
@@ -75,7 +81,9 @@ def test_every_member_has_its_counterpart(service: type, name: str, member: Any)
     else:
         assert result == awaited
     if name not in ENTERING:
-        assert (inspect.getdoc(found) or "").split("\n")[0] == (inspect.getdoc(member) or "").split("\n")[0]
+        assert (inspect.getdoc(found) or "").split("\n")[0] == (inspect.getdoc(member) or "").split(
+            "\n"
+        )[0]
 
 
 def test_nothing_further() -> None:
@@ -89,11 +97,14 @@ def test_a_client_is_made_with_the_same_arguments() -> None:
     """And so are the functions that need no client."""
     assert inspect.signature(sync.Client) == inspect.signature(sealspace.Client)
     for function in (sync.look_at, sync.hand_over):
-        assert inspect.signature(function) == inspect.signature(getattr(backends, function.__name__))
+        assert inspect.signature(function) == inspect.signature(
+            getattr(backends, function.__name__)
+        )
 
 
 def test_names() -> None:
-    """Every name of the SDK is a name here; what is no service, and no function that waits, is the same object."""
+    """Every name of the SDK is a name here; what is no service, and no function that waits, is the
+    same object."""
     assert set(sealspace.__all__) <= set(sync.__all__)
     assert len(set(sync.__all__)) == len(sync.__all__)
     own = {service.__name__ for service in SERVICES} | {"hand_over", "look_at"}
@@ -106,31 +117,41 @@ def test_names() -> None:
         _ = sync.Clint  # type: ignore[attr-defined]  # misspelt on purpose
 
 
-@pytest.mark.parametrize("documented", [sync, client_module, services, *SERVICES], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "documented", [sync, client_module, services, *SERVICES], ids=lambda one: one.__name__
+)
 def test_no_text_speaks_of_awaiting(documented: Any) -> None:
     """What `help` shows can be typed as it stands."""
     members = [found for name, found in vars(documented).items() if not name.startswith("_")]
-    texts = [inspect.getdoc(one) or "" for one in (documented, *(one for one in members if not inspect.ismodule(one)))]
+    texts = [
+        inspect.getdoc(one) or ""
+        for one in (documented, *(one for one in members if not inspect.ismodule(one)))
+    ]
     assert [
-        text for text in texts if re.search(r"\b(await|async (def|with|for))\b", text) and "without" not in text
+        text
+        for text in texts
+        if re.search(r"\b(await|async (def|with|for))\b", text) and "without" not in text
     ] == []
 
 
 def test_importing_the_package_loads_no_http() -> None:
     """The package is names only, until one is used; then it loads no server."""
     program = (
-        "import sys, sealspace.sync\n"
-        "print([name for name in ('aiohttp', 'asyncio', 'cryptography') if name in sys.modules])\n"
-        "from sealspace.sync import Client\n"
-        "print([name for name in ('lmdb', 'dcap_qvl', 'node', 'spaces', 'aiohttp.web') if name in sys.modules])\n"
+        "import sys, sealspace.sync\nprint([name for name in ('aiohttp', 'asyncio', 'cryptography')"
+        " if name in sys.modules])\nfrom sealspace.sync import Client\nprint([name for name in"
+        " ('lmdb', 'dcap_qvl', 'node', 'spaces', 'aiohttp.web') if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, encoding="utf-8"
+        [sys.executable, "-c", program],
+        check=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.stdout == "[]\n[]\n"
 
 
-# --- types -----------------------------------------------------------------------------------------------------------
+# --- types ----------------------------------------------------------------------------------------
 
 SAMPLE = """
 from collections.abc import Iterator
@@ -167,7 +188,15 @@ def test_a_program_is_checked_as_it_is_with_the_asynchronous_client(tmp_path: Pa
     """A strict type checker accepts a right program, and reports each mistake at its line."""
     program = tmp_path / "program.py"
     program.write_text(SAMPLE + "".join(f"{mistake}\n" for mistake in MISTAKES))
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache")]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+    ]
     settings = tmp_path / "mypy.ini"
     settings.write_text("[mypy]\n[mypy-sha3.*]\nignore_missing_imports = True\n")
     ran = subprocess.run(
@@ -178,13 +207,19 @@ def test_a_program_is_checked_as_it_is_with_the_asynchronous_client(tmp_path: Pa
         timeout=300,
         check=False,
     )
-    found = [(int(line.split(":")[1]), line) for line in ran.stdout.splitlines() if ": error:" in line]
-    assert {number for number, _ in found} == {SAMPLE.count("\n") + 1 + at for at in range(len(MISTAKES))}, ran.stdout
+    found = [
+        (int(line.split(":")[1]), line) for line in ran.stdout.splitlines() if ": error:" in line
+    ]
+    assert {number for number, _ in found} == {
+        SAMPLE.count("\n") + 1 + at for at in range(len(MISTAKES))
+    }, ran.stdout
     for at, expected in enumerate(MISTAKES.values()):
-        assert any(expected in line for number, line in found if number == SAMPLE.count("\n") + 1 + at), expected
+        assert any(
+            expected in line for number, line in found if number == SAMPLE.count("\n") + 1 + at
+        ), expected
 
 
-# --- the documentation ---------------------------------------------------------------------------------------------
+# --- the documentation ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -194,6 +229,14 @@ def test_the_program_of_the_module(tmp_path: Path) -> None:
     example = inspect.cleandoc("\n" + text.partition("Example:\n")[2].partition("\n\nWhat")[0])
     assert example.count("http://127.0.0.1:8000") == 1
     with running_node(tmp_path, workers=1) as node:
-        command = [sys.executable, "-W", "error", "-c", example.replace("http://127.0.0.1:8000", node.url)]
-        ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        command = [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            example.replace("http://127.0.0.1:8000", node.url),
+        ]
+        ran = subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "b'hello'\ngreeting\n", "")

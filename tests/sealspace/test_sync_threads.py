@@ -1,4 +1,5 @@
-"""The synchronous client and the thread that it runs: many callers, forks, interrupts, running loops, the end."""
+"""The synchronous client and the thread that it runs: many callers, forks, interrupts, running
+loops, the end."""
 
 import asyncio
 import gc
@@ -54,23 +55,31 @@ def loop_threads() -> list[threading.Thread]:
 
 
 def program(node: RunningNode, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with `client`, which is signed in, and return what came of it; it prints what threads it left."""
+    """Run a program with `client`, which is signed in, and return what came of it; it prints what
+    threads it left."""
     with Client(node.url) as client:
         session = client.sign_in(new_wallet())
     save_session(session, folder / "session.json")
     head = (
         "import atexit, os, threading\n"
         # Registered first, it runs last.
-        "left = lambda: [one.name for one in threading.enumerate() if one.name == 'sealspace.sync']\n"
-        "atexit.register(lambda: os.write(1, b'threads left: %a\\n' % left()))\n"
-        "from pathlib import Path\n"
-        "from sealspace.session import load_session\n"
-        "from sealspace.sync import Client\n"
-        f"client = Client({node.url!r}, session=load_session(Path('session.json')))\n"
+        "left = lambda: [one.name for one in threading.enumerate() if one.name =="
+        " 'sealspace.sync']\natexit.register(lambda: os.write(1, b'threads left: %a\\n' %"
+        " left()))\nfrom pathlib import Path\nfrom sealspace.session import load_session\nfrom"
+        f" sealspace.sync import Client\nclient = Client({node.url!r},"
+        " session=load_session(Path('session.json')))\n"
     )
     return subprocess.run(
         # From 3.12 on Python warns about a fork in a process with threads.
-        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", head + text],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:This process:DeprecationWarning",
+            "-c",
+            head + text,
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -84,7 +93,7 @@ def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
     return ran.returncode, ran.stdout, ran.stderr
 
 
-# --- threads -------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 def test_many_threads_use_one_client(client: Client) -> None:
@@ -103,7 +112,8 @@ def test_many_threads_use_one_client(client: Client) -> None:
 
 
 def test_the_thread_begins_with_the_first_call_and_ends_with_close(node: RunningNode) -> None:
-    """A client that was only made has no thread, and one that was closed has none any more; it may be closed twice."""
+    """A client that was only made has no thread, and one that was closed has none any more; it may
+    be closed twice."""
     before = len(loop_threads())
     client = Client(node.url)
     assert len(loop_threads()) == before
@@ -147,7 +157,11 @@ def test_a_client_that_nobody_refers_to_ends_its_thread(node: RunningNode) -> No
 
 def test_closing_ends_the_calls_of_other_threads() -> None:
     """A call that is under way when the client is closed says so, and nobody waits for ever."""
-    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(2) as pool, ExitStack() as connections:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor(2) as pool,
+        ExitStack() as connections,
+    ):
         client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}")
         calls = [pool.submit(client.info) for _ in range(2)]
         for _ in calls:
@@ -160,7 +174,8 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
 
 
 def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
-    """It is asked in the client's own thread, which would wait for itself; that is an error at once, not for ever."""
+    """It is asked in the client's own thread, which would wait for itself; that is an error at
+    once, not for ever."""
 
     class Curious:
         address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
@@ -175,7 +190,9 @@ def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, TimeoutError])
-def test_whatever_a_wallet_raises_reaches_the_caller(client: Client, kind: type[BaseException]) -> None:
+def test_whatever_a_wallet_raises_reaches_the_caller(
+    client: Client, kind: type[BaseException]
+) -> None:
     """Also what ends a program: the caller gets it, and the client is as good as before."""
 
     class Leaving:
@@ -202,7 +219,7 @@ def test_an_error_shows_the_line_that_called(client: Client) -> None:
     assert "get" in names
 
 
-# --- lists ---------------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def test_an_iteration_that_is_abandoned(client: Client) -> None:
@@ -232,10 +249,13 @@ def test_two_threads_share_no_iteration(client: Client) -> None:
         kv.put(f"side/{at:02}", "1")
     expected = [f"side/{at:02}" for at in range(20)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda size: list(kv.list("side/", page_keys=size)), (1, 3, 7, 20))) == [expected] * 4
+        assert (
+            list(pool.map(lambda size: list(kv.list("side/", page_keys=size)), (1, 3, 7, 20)))
+            == [expected] * 4
+        )
 
 
-# --- transfers -------------------------------------------------------------------------------------------------------
+# --- transfers ------------------------------------------------------------------------------------
 
 
 def test_progress_is_called_in_the_caller_s_thread(client: Client, tmp_path: Path) -> None:
@@ -289,7 +309,7 @@ def test_a_stream_that_is_abandoned(client: Client) -> None:
     assert kv.get("large", max_bytes=30_000_000).body == bytes(20_000_000)
 
 
-# --- event loops -----------------------------------------------------------------------------------------------------
+# --- event loops ----------------------------------------------------------------------------------
 
 
 async def test_a_loop_that_runs_in_the_same_thread(client: Client) -> None:
@@ -298,7 +318,10 @@ async def test_a_loop_that_runs_in_the_same_thread(client: Client) -> None:
     assert client.kv().get("a").body == b"1"
     assert list(client.kv().list()) == ["a"]
     assert [b"1", b"1"] == [
-        value.body for value in await asyncio.gather(*(asyncio.to_thread(client.kv().get, "a") for _ in range(2)))
+        value.body
+        for value in await asyncio.gather(
+            *(asyncio.to_thread(client.kv().get, "a") for _ in range(2))
+        )
     ]
 
 
@@ -318,7 +341,7 @@ def test_a_call_inside_a_loop_inside_a_call(client: Client, node: RunningNode) -
         assert other.kv().get("signed").body == b"1"
 
 
-# --- interrupts ------------------------------------------------------------------------------------------------------
+# --- interrupts -----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -332,7 +355,8 @@ def interrupted() -> Iterator[Callable[[], None]]:
 
 
 class Halting:
-    """A server that never answers its first request: it interrupts the main thread, and notes that the client left."""
+    """A server that never answers its first request: it interrupts the main thread, and notes that
+    the client left."""
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
@@ -354,7 +378,9 @@ class Halting:
             with second:
                 assert second.recv(4096)
                 body = json.dumps({"protocol": 1, "nodeId": Ed25519Signer(bytes(32)).did}).encode()
-                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                second.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+                )
                 second.recv(4096)
 
     def close(self) -> None:
@@ -376,7 +402,8 @@ def test_an_interrupt_cancels_the_call() -> None:
 
 @contextmanager
 def interrupted_at(event: str, until: Callable[[], object]) -> Iterator[None]:
-    """Raise KeyboardInterrupt in this thread where it hands a call to the loop: before (`call`) or after (`return`)."""
+    """Raise KeyboardInterrupt in this thread where it hands a call to the loop: before (`call`) or
+    after (`return`)."""
 
     def trace(frame: FrameType, happens: str, _: object) -> "TraceFunction":
         if (frame.f_code.co_name, happens) == ("call_soon_threadsafe", event):
@@ -414,7 +441,7 @@ def test_an_interrupt_before_the_loop_has_the_call(node: RunningNode) -> None:
     gc.collect()
 
 
-# --- forks -----------------------------------------------------------------------------------------------------------
+# --- forks ----------------------------------------------------------------------------------------
 
 FORKED = """
 import os, sys, threading
@@ -442,14 +469,22 @@ print("done")
 
 
 @pytest.mark.parametrize("ends", ["", "client.close()"], ids=["unclosed", "closed"])
-def test_a_client_works_on_both_sides_of_a_fork(node: RunningNode, tmp_path: Path, ends: str) -> None:
-    """Connected before, used by threads meanwhile: each child connects anew, and the parent's connections stay."""
+def test_a_client_works_on_both_sides_of_a_fork(
+    node: RunningNode, tmp_path: Path, ends: str
+) -> None:
+    """Connected before, used by threads meanwhile: each child connects anew, and the parent's
+    connections stay."""
     in_each = "threads left: []\n"
-    assert outcome(program(node, tmp_path, FORKED % (ends, ends))) == (0, 4 * in_each + "done\n" + in_each, "")
+    assert outcome(program(node, tmp_path, FORKED % (ends, ends))) == (
+        0,
+        4 * in_each + "done\n" + in_each,
+        "",
+    )
 
 
 def test_a_pool_of_forked_processes(node: RunningNode, tmp_path: Path) -> None:
-    """What a web server's workers do with a client that was made, and used, before they were started."""
+    """What a web server's workers do with a client that was made, and used, before they were
+    started."""
     text = """
 import multiprocessing
 kv = client.kv()
@@ -459,15 +494,22 @@ def read(at):
 with multiprocessing.get_context("fork").Pool(2) as pool:
     print(pool.map(read, range(3)))
 """
-    assert outcome(program(node, tmp_path, text)) == (0, "[b'10', b'11', b'12']\nthreads left: []\n", "")
+    assert outcome(program(node, tmp_path, text)) == (
+        0,
+        "[b'10', b'11', b'12']\nthreads left: []\n",
+        "",
+    )
 
 
-# --- the end of the program ------------------------------------------------------------------------------------------
+# --- the end of the program -----------------------------------------------------------------------
 
 ENDS = {
     "unclosed": "client.kv().put('a', '1')",
     "unclosed-many": "many = [Client(client.url) for _ in range(5)]\n[one.info() for one in many]",
-    "half-a-list": "kv = client.kv(); kv.put('a', '1'); kv.put('b', '1'); keys = kv.list(page_keys=1); next(keys)",
+    "half-a-list": (
+        "kv = client.kv(); kv.put('a', '1'); kv.put('b', '1'); keys = kv.list(page_keys=1);"
+        " next(keys)"
+    ),
     "never-used": "",
     "used-at-exit": "client.info(); atexit.register(lambda: client.kv().put('a', '1'))",
     "called-in-a-daemon": (
@@ -486,13 +528,20 @@ ENDS = {
 @pytest.mark.parametrize("text", ENDS.values(), ids=ENDS)
 def test_a_program_ends_without_close(node: RunningNode, tmp_path: Path, text: str) -> None:
     """Nothing hangs, nothing is printed, no warning is raised."""
-    assert outcome(program(node, tmp_path, text + "\nprint('done')\n")) == (0, "done\nthreads left: []\n", "")
+    assert outcome(program(node, tmp_path, text + "\nprint('done')\n")) == (
+        0,
+        "done\nthreads left: []\n",
+        "",
+    )
 
 
 def test_an_interrupted_program_ends(node: RunningNode, tmp_path: Path) -> None:
-    """Ctrl-C in the middle of a program that never closes: the status of an interrupt, and no hanging."""
+    """Ctrl-C in the middle of a program that never closes: the status of an interrupt, and no
+    hanging."""
     ran = program(
-        node, tmp_path, "import os, signal\nclient.info()\nos.kill(os.getpid(), signal.SIGINT)\nclient.info()\n"
+        node,
+        tmp_path,
+        "import os, signal\nclient.info()\nos.kill(os.getpid(), signal.SIGINT)\nclient.info()\n",
     )
     assert ran.returncode == -signal.SIGINT
     assert ran.stderr.rstrip().endswith("KeyboardInterrupt")

@@ -72,9 +72,16 @@ async def test_a_file_goes_up_and_comes_down(bench, folder: Path) -> None:
         metadata={"title": "x"},
         progress=lambda *moved: up.append(moved),
     )
-    value = await kv.download("film", str(folder / "here"), progress=lambda *moved: down.append(moved))
+    value = await kv.download(
+        "film", str(folder / "here"), progress=lambda *moved: down.append(moved)
+    )
     assert (folder / "here").read_bytes() == LARGE
-    assert (b"", etag, "video/mp4", {"title": "x"}) == (value.body, value.etag, value.content_type, value.metadata)
+    assert (b"", etag, "video/mp4", {"title": "x"}) == (
+        value.body,
+        value.etag,
+        value.content_type,
+        value.metadata,
+    )
     for moved in (up, down):
         assert len(moved) > 2 and moved == sorted(moved) and moved[-1] == (len(LARGE), len(LARGE))
     assert ["here", "there"] == sorted(path.name for path in folder.iterdir())
@@ -97,7 +104,8 @@ async def test_memory_is_bounded(bench, folder: Path) -> None:
 
 
 async def test_forms_of_a_source(bench, folder: Path) -> None:
-    """A path, a file from where it stands, pieces of an iterator or of an asynchronous one: all are bytes."""
+    """A path, a file from where it stands, pieces of an iterator or of an asynchronous one: all are
+    bytes."""
     kv = (await bench.owner())[0].kv()
     (folder / "file").write_bytes(b"..hello")
 
@@ -107,7 +115,13 @@ async def test_forms_of_a_source(bench, folder: Path) -> None:
 
     with (folder / "file").open("rb") as file:
         file.read(2)
-        for source in (file, io.BytesIO(b"hello"), pieces(), [b"hel", b"", b"lo"], iter([b"hello"])):
+        for source in (
+            file,
+            io.BytesIO(b"hello"),
+            pieces(),
+            [b"hel", b"", b"lo"],
+            iter([b"hello"]),
+        ):
             await kv.upload("a", source)
             assert (await kv.get("a")).body == b"hello"
     assert b"hello" == b"".join([piece async for piece in kv.stream("a")])
@@ -119,7 +133,9 @@ async def test_forms_of_a_source(bench, folder: Path) -> None:
     assert (folder / "empty").read_bytes() == b""
 
 
-@pytest.mark.parametrize("source", [b"bytes", bytearray(b"x"), 5, None, io.StringIO, ["text"], [None, 1], "/"])
+@pytest.mark.parametrize(
+    "source", [b"bytes", bytearray(b"x"), 5, None, io.StringIO, ["text"], [None, 1], "/"]
+)
 async def test_what_is_no_source(bench, source: object) -> None:
     """What gives no bytes is refused, and nothing is stored."""
     kv = (await bench.owner())[0].kv()
@@ -219,12 +235,13 @@ async def test_pages_are_iterated(bench) -> None:
     assert [("a", "b"), ("c", "d"), ("e",)] == pages
 
 
-# --- nodes that break off ----------------------------------------------------------------------------------------
+# --- nodes that break off -------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def answering(bench, answer, settings: TransportSettings = PATIENT) -> AsyncIterator[Client]:
-    """A client of a server that is a node as far as `/info` goes, and answers calls by a function."""
+    """A client of a server that is a node as far as `/info` goes, and answers calls by a
+    function."""
     owner, _ = await bench.owner()
     node_id = (await owner.info()).node_id
 
@@ -252,7 +269,9 @@ def sending(body: bytes, *, size_bytes: int, etag: bytes | None = None, stalls: 
     digest = blake3(body if etag is None else etag).hexdigest()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"ETag": f'"blake3-{digest}"', "Content-Length": str(size_bytes)})
+        response = web.StreamResponse(
+            headers={"ETag": f'"blake3-{digest}"', "Content-Length": str(size_bytes)}
+        )
         await response.prepare(request)
         await response.write(body)
         assert request.transport is not None
@@ -274,7 +293,9 @@ def sending(body: bytes, *, size_bytes: int, etag: bytes | None = None, stalls: 
     ],
     ids=["cut", "stalled", "nothing", "other bytes"],
 )
-async def test_a_stream_that_is_cut_leaves_nothing(bench, folder: Path, broken, settings: TransportSettings) -> None:
+async def test_a_stream_that_is_cut_leaves_nothing(
+    bench, folder: Path, broken, settings: TransportSettings
+) -> None:
     """The error has a name, the file that was there before is as it was, and no draft is left."""
     path = folder / "film"
     path.write_bytes(b"before")

@@ -76,7 +76,9 @@ async def test_what_serves_once_is_sent_once() -> None:
 
 
 @pytest.mark.parametrize(("repeatable", "tries"), [(False, 1), (True, 3)])
-async def test_a_broken_connection_is_repeated_only_where_that_is_harmless(repeatable: bool, tries: int) -> None:
+async def test_a_broken_connection_is_repeated_only_where_that_is_harmless(
+    repeatable: bool, tries: int
+) -> None:
     """Whether a request that broke off took effect is not known."""
     seen: list[str] = []
 
@@ -88,7 +90,9 @@ async def test_a_broken_connection_is_repeated_only_where_that_is_harmless(repea
 
     async with serving(hang_up) as url, Transport(url, settings=SETTINGS) as transport:
         with pytest.raises(NodeUnreachable):
-            await transport.exchange(Request("POST", "/invoke", mint=tokens(), repeatable=repeatable))
+            await transport.exchange(
+                Request("POST", "/invoke", mint=tokens(), repeatable=repeatable)
+            )
     assert [f"token-{number}" for number in range(1, tries + 1)] == seen
 
 
@@ -119,7 +123,9 @@ async def test_a_node_that_does_not_answer_times_out() -> None:
         return web.Response()
 
     async with serving(stall) as url:
-        async with Transport(url, settings=TransportSettings(timeout_s=0.05, tries=2, backoff_s=0)) as transport:
+        async with Transport(
+            url, settings=TransportSettings(timeout_s=0.05, tries=2, backoff_s=0)
+        ) as transport:
             with pytest.raises(NodeTimeout):
                 await transport.exchange(Request("POST", "/invoke", mint=tokens()))
         released.set()
@@ -143,7 +149,9 @@ async def test_an_answer_is_read_up_to_its_bound() -> None:
         return web.Response(body=b"x" * 4096)
 
     async with serving(endless) as url, Transport(url, settings=SETTINGS) as transport:
-        assert len((await transport.exchange(Request("GET", "/", max_answer_bytes=4096))).body) == 4096
+        assert (
+            len((await transport.exchange(Request("GET", "/", max_answer_bytes=4096))).body) == 4096
+        )
         with pytest.raises(ResponseTooLarge):
             await transport.exchange(Request("GET", "/", max_answer_bytes=4095))
 
@@ -210,7 +218,9 @@ def test_addresses_that_are_refused(url: str) -> None:
         Transport(url)
 
 
-@pytest.mark.parametrize("url", ["https://node.example/", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"])
+@pytest.mark.parametrize(
+    "url", ["https://node.example/", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"]
+)
 def test_addresses_that_are_taken(url: str) -> None:
     """A trailing slash is dropped."""
     assert url.rstrip("/") == Transport(url).url
@@ -218,4 +228,7 @@ def test_addresses_that_are_taken(url: str) -> None:
 
 def test_plain_http_can_be_allowed() -> None:
     """On a network that the caller trusts."""
-    assert Transport("http://node:8000", settings=TransportSettings(allow_plain_http=True)).url == "http://node:8000"
+    assert (
+        Transport("http://node:8000", settings=TransportSettings(allow_plain_http=True)).url
+        == "http://node:8000"
+    )

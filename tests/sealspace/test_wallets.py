@@ -37,9 +37,12 @@ PBKDF2: dict[str, object] = {"c": 2, "prf": "hmac-sha256", "dklen": 32, "salt": 
 
 
 def keystore(
-    kdf: str = "scrypt", secret: bytes = SECRET, changed: Mapping[str, object] = MappingProxyType({})
+    kdf: str = "scrypt",
+    secret: bytes = SECRET,
+    changed: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Write a keystore of version 3, independently of the reader; `changed` goes over the members of `crypto`."""
+    """Write a keystore of version 3, independently of the reader; `changed` goes over the members
+    of `crypto`."""
     password, salt = PASSWORD.encode(), bytes.fromhex("ab" * 32 if kdf == "scrypt" else "cd" * 32)
     if kdf == "scrypt":
         key = Scrypt(salt=salt, length=32, n=4, r=8, p=1).derive(password)
@@ -55,7 +58,12 @@ def keystore(
         "ciphertext": ciphertext.hex(),
         "mac": keccak_256(key[16:] + ciphertext).hexdigest(),
     }
-    return {"version": 3, "id": "x", "address": WALLET.address.hex(), "crypto": {**crypto, **changed}}
+    return {
+        "version": 3,
+        "id": "x",
+        "address": WALLET.address.hex(),
+        "crypto": {**crypto, **changed},
+    }
 
 
 def written(tmp_path: Path, value: Mapping[str, Any]) -> Path:
@@ -64,14 +72,18 @@ def written(tmp_path: Path, value: Mapping[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("key", [SECRET, SECRET.hex(), "0x" + SECRET.hex(), f" 0x{SECRET.hex().upper()}\n"])
+@pytest.mark.parametrize(
+    "key", [SECRET, SECRET.hex(), "0x" + SECRET.hex(), f" 0x{SECRET.hex().upper()}\n"]
+)
 def test_a_wallet_from_a_key(key: bytes | str) -> None:
     """Bytes and hexadecimal digits are the same wallet, on the chain that is named."""
     assert wallet_from_key(key).did == WALLET.did
     assert wallet_from_key(key, chain_id=10).did.startswith("did:pkh:eip155:10:0x")
 
 
-@pytest.mark.parametrize("key", ["", "ab" * 31, "zz" * 32, b"", bytes(32), b"\xff" * 32, "0x", None, 5])
+@pytest.mark.parametrize(
+    "key", ["", "ab" * 31, "zz" * 32, b"", bytes(32), b"\xff" * 32, "0x", None, 5]
+)
 def test_what_is_no_key(key: Any) -> None:
     """The error shows nothing of it, and neither does what it was raised from."""
     with pytest.raises(InvalidInput) as refused:
@@ -85,11 +97,16 @@ def test_what_is_no_key(key: Any) -> None:
 def test_a_wallet_from_a_keystore(tmp_path: Path, kdf: str, password: str | bytes) -> None:
     """Both ways to derive the key are read, from a text or a path, as other programs write them."""
     path = written(tmp_path, keystore(kdf))
-    assert wallet_from_keystore(path, password).did == wallet_from_keystore(str(path), password).did == WALLET.did
+    assert (
+        wallet_from_keystore(path, password).did
+        == wallet_from_keystore(str(path), password).did
+        == WALLET.did
+    )
 
 
 def test_the_published_example() -> None:
-    """The example of the format's own definition is read (Web3 Secret Storage Definition, scrypt and pbkdf2)."""
+    """The example of the format's own definition is read (Web3 Secret Storage Definition, scrypt
+    and pbkdf2)."""
     secret = bytes.fromhex("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
     pbkdf2 = {
         "crypto": {
@@ -112,7 +129,8 @@ def test_the_published_example() -> None:
 
 
 def test_a_wrong_password(tmp_path: Path) -> None:
-    """One error, which has neither the password nor the key in it; a changed file is no other case."""
+    """One error, which has neither the password nor the key in it; a changed file is no other
+    case."""
     path = written(tmp_path, keystore())
     for wrong in ("a wrong password", b"a wrong password", "", "a wrong \ud800"):
         with pytest.raises(WrongPassword) as refused:
@@ -137,14 +155,21 @@ HUGE = 1 << 40
         {"mac": ""},
         {"kdf": "argon2id"},
         {"kdfparams": []},
-        *({"kdfparams": SCRYPT | one} for one in ({"n": HUGE}, {"r": HUGE}, {"p": HUGE}, {"n": 3}, {"n": 1}, {"n": 0})),
+        *(
+            {"kdfparams": SCRYPT | one}
+            for one in ({"n": HUGE}, {"r": HUGE}, {"p": HUGE}, {"n": 3}, {"n": 1}, {"n": 0})
+        ),
         *(
             {"kdfparams": SCRYPT | one}
             for one in ({"n": True}, {"n": "4"}, {"dklen": 16}, {"salt": ""}, {"salt": "zz"})
         ),
         {"kdfparams": SCRYPT | {"salt": "ab" * 300}},
-        {"kdfparams": SCRYPT | {"n": 1 << 16, "r": 1, "p": 1}},  # scrypt's own bound of n for this r
-        *({"kdf": "pbkdf2", "kdfparams": PBKDF2 | one} for one in ({"c": HUGE}, {"prf": "hmac-sha512"}, {"c": 0})),
+        # scrypt's own bound of n for this r
+        {"kdfparams": SCRYPT | {"n": 1 << 16, "r": 1, "p": 1}},
+        *(
+            {"kdf": "pbkdf2", "kdfparams": PBKDF2 | one}
+            for one in ({"c": HUGE}, {"prf": "hmac-sha512"}, {"c": 0})
+        ),
     ],
 )
 def test_files_that_are_no_keystore(tmp_path: Path, changed: dict[str, object]) -> None:
@@ -179,14 +204,17 @@ def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
         wallet_from_keystore(tmp_path / "missing", PASSWORD)
 
 
-@given(st.binary(max_size=100) | st.integers(0, 400).map(lambda at: json.dumps(keystore()).encode()[:at]))
+@given(
+    st.binary(max_size=100)
+    | st.integers(0, 400).map(lambda at: json.dumps(keystore()).encode()[:at])
+)
 def test_fuzz_keystores(data: bytes) -> None:
     """Any bytes are a keystore or refused."""
     with pytest.raises(InvalidKeystore):
         keystore_secret(data, PASSWORD)
 
 
-# --- accounts of eth-account -------------------------------------------------------------------------------------
+# --- accounts of eth-account ----------------------------------------------------------------------
 
 
 class _SignedMessage(NamedTuple):
@@ -236,7 +264,8 @@ async def test_an_account_signs_in_grants_and_revokes(bench) -> None:
 
 
 def test_an_account_is_a_wallet_like_any_other() -> None:
-    """The signature over a text is that of a wallet with the same key, and the chain can be chosen."""
+    """The signature over a text is that of a wallet with the same key, and the chain can be
+    chosen."""
     account = Account(SECRET)
     assert wallet_of(account).sign_eip191("hello ✓") == WALLET.sign_eip191("hello ✓")
     assert account.asked == [(b"E", b"thereum Signed Message:\n9", "hello ✓".encode())]
@@ -245,7 +274,8 @@ def test_an_account_is_a_wallet_like_any_other() -> None:
 
 
 def test_accounts_that_are_no_wallet() -> None:
-    """A signature of another key is not passed on, and what is neither wallet nor account is refused."""
+    """A signature of another key is not passed on, and what is neither wallet nor account is
+    refused."""
     with pytest.raises(InvalidInput):
         wallet_of(Account(SECRET, claims=b"\x01" * 20)).sign_eip191("hello")
     for nobody in (None, "0xkey", object()):

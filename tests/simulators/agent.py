@@ -72,10 +72,16 @@ class AgentSimulator:
         """Return the answer to a request for a quote over 64 bytes."""
         if self.fault == "other-report-data":
             report_data = bytes(64)
-        quote = self.platform.mint_quote(self.minted.run_on(self.image), report_data, options=self.options)
+        quote = self.platform.mint_quote(
+            self.minted.run_on(self.image), report_data, options=self.options
+        )
         log = {"log-no-json": "[", "without-log": ""}.get(str(self.fault), text_of(self.minted))
         texts = {"no-quote": "00" * 48, "no-hex": "quote"}
-        return {"quote": texts.get(str(self.fault), quote.hex()), "event_log": log, "vm_config": '{"cpu_count":2}'}
+        return {
+            "quote": texts.get(str(self.fault), quote.hex()),
+            "event_log": log,
+            "vm_config": '{"cpu_count":2}',
+        }
 
 
 class _Refused(Exception):
@@ -124,7 +130,9 @@ async def _object(request: web.Request) -> dict[str, Any]:
     return json.loads(body) if body else {}
 
 
-async def _faulty(agent: AgentSimulator, request: web.Request, value: dict[str, Any]) -> web.StreamResponse:
+async def _faulty(
+    agent: AgentSimulator, request: web.Request, value: dict[str, Any]
+) -> web.StreamResponse:
     text = json.dumps(value)
     match agent.fault:
         case "refuses":
@@ -182,8 +190,14 @@ def _tdx_quote(agent: AgentSimulator, arguments: dict[str, Any]) -> dict[str, An
     data, algorithm = _report_data(arguments), arguments.get("hash_algorithm") or "sha512"
     prefix = arguments.get("prefix") or "app-data:"
     if algorithm != "raw":
-        hashed = hashlib.new(algorithm.replace("sha3-", "sha3_"), prefix.encode() + b":" + data).digest()
-        return {**agent.quote_answer(hashed.ljust(64, b"\x00")), "hash_algorithm": algorithm, "prefix": prefix}
+        hashed = hashlib.new(
+            algorithm.replace("sha3-", "sha3_"), prefix.encode() + b":" + data
+        ).digest()
+        return {
+            **agent.quote_answer(hashed.ljust(64, b"\x00")),
+            "hash_algorithm": algorithm,
+            "prefix": prefix,
+        }
     if len(data) != 64:
         raise _Refused("raw report data has to be 64 bytes")
     return {**agent.quote_answer(data), "hash_algorithm": "raw", "prefix": ""}
@@ -210,8 +224,15 @@ def _derive_k256_key(agent: AgentSimulator, arguments: dict[str, Any]) -> dict[s
 def _info(agent: AgentSimulator, _arguments: dict[str, Any]) -> dict[str, Any]:
     payloads = {event.name: event.payload.hex() for event in agent.minted.log.entries}
     measurements = agent.minted.run_on(agent.image)
-    registers = {name: getattr(measurements, name).hex() for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
-    tcb_info = {**registers, "compose_hash": payloads["compose-hash"], "event_log": agent.minted.log.to_json()}
+    registers = {
+        name: getattr(measurements, name).hex()
+        for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+    }
+    tcb_info = {
+        **registers,
+        "compose_hash": payloads["compose-hash"],
+        "event_log": agent.minted.log.to_json(),
+    }
     return {
         "app_id": payloads["app-id"],
         "instance_id": payloads["instance-id"],

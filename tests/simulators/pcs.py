@@ -1,4 +1,5 @@
-"""Intel's collateral service on loopback: serves documents that were published to it, and misbehaves on request."""
+"""Intel's collateral service on loopback: serves documents that were published to it, and
+misbehaves on request."""
 
 import asyncio
 import json
@@ -68,7 +69,11 @@ class PcsSimulator:
         documents = self._editions(query)
         if path == TCB:
             document = documents.get(query.get("fmspc", "").upper())
-            return web.Response(status=self._absent(query)) if document is None else self.tcb_answer(document)
+            return (
+                web.Response(status=self._absent(query))
+                if document is None
+                else self.tcb_answer(document)
+            )
         document = next(iter(documents.values()), None)
         if document is None:
             return web.Response(status=404)
@@ -78,7 +83,11 @@ class PcsSimulator:
         if "tcbEvaluationDataNumber" in query:
             number = int(query["tcbEvaluationDataNumber"])
             every = [*self.standard.items(), *self.early.items()]
-            return {name: d for name, d in every if json.loads(d["tcb_info"])["tcbEvaluationDataNumber"] == number}
+            return {
+                name: d
+                for name, d in every
+                if json.loads(d["tcb_info"])["tcbEvaluationDataNumber"] == number
+            }
         return self.standard | self.early if query.get("update") == "early" else self.standard
 
     def _absent(self, query: Any) -> int:
@@ -89,12 +98,18 @@ class PcsSimulator:
         if self.numbers is None:
             return web.Response(status=404)
         body, chain = self.numbers
-        return web.Response(body=body, headers={"TCB-Evaluation-Data-Numbers-Issuer-Chain": quote(chain)})
+        return web.Response(
+            body=body, headers={"TCB-Evaluation-Data-Numbers-Issuer-Chain": quote(chain)}
+        )
 
     def tcb_answer(self, document: dict[str, Any]) -> web.Response:
         """Return the answer about a platform family out of a document."""
-        body = f'{{"tcbInfo":{document["tcb_info"]},"signature":"{document["tcb_info_signature"]}"}}'
-        return web.Response(text=body, headers={self.tcb_header: quote(document["tcb_info_issuer_chain"])})
+        body = (
+            f'{{"tcbInfo":{document["tcb_info"]},"signature":"{document["tcb_info_signature"]}"}}'
+        )
+        return web.Response(
+            text=body, headers={self.tcb_header: quote(document["tcb_info_issuer_chain"])}
+        )
 
     def _shared(self, path: str, document: dict[str, Any]) -> web.Response:
         if path == IDENTITY:

@@ -1,4 +1,5 @@
-"""The kernel's report interface on an ordinary folder: real files, and what the kernel does when they are touched."""
+"""The kernel's report interface on an ordinary folder: real files, and what the kernel does when
+they are touched."""
 
 import errno
 from collections.abc import Callable

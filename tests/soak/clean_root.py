@@ -1,7 +1,8 @@
-"""The Containerfile of `examples/deploy`, built by buildah on a clean Debian root: `make test-image`, as root.
+"""The Containerfile of `examples/deploy`, built by buildah on a clean Debian root: `make
+test-image`, as root.
 
-Then the image's command is started as a container would: as the image's user and as process 1, with the root file
-system read-only, without a capability, and with one folder to write to.
+Then the image's command is started as a container would: as the image's user and as process 1, with
+the root file system read-only, without a capability, and with one folder to write to.
 """
 
 import json
@@ -49,11 +50,17 @@ class Image:
         return int(user), int(group)
 
     @contextmanager
-    def started(self, data: Path, port: int, *command: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-        """Start a command as a container would; yields its process, and the id that process 1 has outside."""
+    def started(
+        self, data: Path, port: int, *command: str
+    ) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+        """Start a command as a container would; yields its process, and the id that process 1 has
+        outside."""
         user, group = map(str, self.ids)
         (volume,) = self.config["Volumes"]
-        variables = {**dict(one.split("=", 1) for one in self.config["Env"]), "SEALSPACE_HTTP__PORT": str(port)}
+        variables = {
+            **dict(one.split("=", 1) for one in self.config["Env"]),
+            "SEALSPACE_HTTP__PORT": str(port),
+        }
         reading, writing = os.pipe()
         told = [
             *(
@@ -69,13 +76,31 @@ class Image:
                 "--proc",
                 "/proc",
             ),
-            *("--chdir", self.config["WorkingDir"], "--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+            *(
+                "--chdir",
+                self.config["WorkingDir"],
+                "--as-pid-1",
+                "--unshare-pid",
+                "--unshare-ipc",
+                "--unshare-uts",
+            ),
             *("--die-with-parent", "--cap-add", "ALL", "--info-fd", str(writing), "--clearenv"),
             *(part for name, value in variables.items() for part in ("--setenv", name, value)),
-            *("--", "setpriv", "--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs"),
+            *(
+                "--",
+                "setpriv",
+                "--reuid",
+                user,
+                "--regid",
+                group,
+                "--clear-groups",
+                "--no-new-privs",
+            ),
             *("--bounding-set", "-all", *command),
         ]
-        with subprocess.Popen(told, pass_fds=[writing], stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            told, pass_fds=[writing], stderr=subprocess.PIPE, text=True
+        ) as process:
             os.close(writing)
             with os.fdopen(reading) as info:
                 first = json.loads(info.read())["child-pid"]
@@ -95,7 +120,13 @@ def _clean_root() -> Path:
     """Return an archive of a clean root, which is made once."""
     if not BASE.exists():
         BASE.parent.mkdir(exist_ok=True)
-        made = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", f"{BASE}.part.tar"]
+        made = [
+            "mmdebstrap",
+            "--variant=minbase",
+            f"--include={_PACKAGES}",
+            "bookworm",
+            f"{BASE}.part.tar",
+        ]
         subprocess.run(made, check=True, timeout=_STEP_S)
         Path(f"{BASE}.part.tar").rename(BASE)
     return BASE
@@ -106,20 +137,51 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """The image, on a base of our own in place of the one that the Containerfile names."""
     assert os.geteuid() == 0, "it mounts and changes roots: run it as root"
     kept = tmp_path_factory.mktemp("images")
-    places = ("--storage-driver", "vfs", "--root", str(kept / "root"), "--runroot", str(kept / "run"))
+    places = (
+        "--storage-driver",
+        "vfs",
+        "--root",
+        str(kept / "root"),
+        "--runroot",
+        str(kept / "run"),
+    )
 
     def buildah(*arguments: str) -> str:
-        done = subprocess.run(["buildah", *places, *arguments], stdout=subprocess.PIPE, check=True, timeout=_STEP_S)
+        done = subprocess.run(
+            ["buildah", *places, *arguments], stdout=subprocess.PIPE, check=True, timeout=_STEP_S
+        )
         return done.stdout.decode().strip()
 
     base = buildah("from", "scratch")
     buildah("add", "--quiet", base, str(_clean_root()), "/")
     buildah("commit", "--quiet", base, _BASE_NAME)
-    outside = [part for file in _OUTSIDE if Path(file).exists() for part in ("--volume", f"{file}:{file}:ro")]
-    options = ("--isolation", "chroot", "--network", "host", "--pull-never", "--format", "docker", *outside)
+    outside = [
+        part
+        for file in _OUTSIDE
+        if Path(file).exists()
+        for part in ("--volume", f"{file}:{file}:ro")
+    ]
+    options = (
+        "--isolation",
+        "chroot",
+        "--network",
+        "host",
+        "--pull-never",
+        "--format",
+        "docker",
+        *outside,
+    )
     containerfile = str(REPOSITORY / "examples" / "deploy" / "Containerfile")
     buildah(
-        "bud", *options, "--build-arg", f"BASE={_BASE_NAME}", "--file", containerfile, "--tag", "built", str(REPOSITORY)
+        "bud",
+        *options,
+        "--build-arg",
+        f"BASE={_BASE_NAME}",
+        "--file",
+        containerfile,
+        "--tag",
+        "built",
+        str(REPOSITORY),
     )
     config = json.loads(buildah("inspect", "--type", "image", "built"))["Docker"]["config"]
     container = buildah("from", "--pull-never", "built")
@@ -128,7 +190,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 def test_the_image(image: Image, tmp_path: Path) -> None:
-    """Its node starts, keeps a value, is healthy, ends by SIGTERM in order, and has the value at the next start."""
+    """Its node starts, keeps a value, is healthy, ends by SIGTERM in order, and has the value at
+    the next start."""
     found = (image.root / "data").stat()
     assert ((found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)) == (image.ids, 0o700)
     assert 0 not in image.ids
@@ -140,7 +203,9 @@ def test_the_image(image: Image, tmp_path: Path) -> None:
     kind, *health = image.config["Healthcheck"]["Test"]
     assert kind == "CMD" and image.config["StopSignal"] == "SIGTERM"
     start = (*image.config["Entrypoint"], *image.config["Cmd"])
-    assert image.ended(data, port, "touch", "/opt/sealspace/touched") == 1, "the root is not read-only"
+    assert image.ended(data, port, "touch", "/opt/sealspace/touched") == 1, (
+        "the root is not read-only"
+    )
     assert image.ended(data, port, "touch", "/tmp/touched") == 1
     assert image.ended(data, port, *health) == 1, "healthy before it runs"
     wallet, read = new_wallet(), []
@@ -148,13 +213,21 @@ def test_the_image(image: Image, tmp_path: Path) -> None:
         with image.started(data, port, *start) as (process, first):
             assert process.stderr is not None
             assert any(f"listening on http://127.0.0.1:{port}" in line for line in process.stderr)
-            assert Path(f"/proc/{first}/status").read_text().partition("Uid:")[2].split()[0] == str(found.st_uid)
+            assert Path(f"/proc/{first}/status").read_text().partition("Uid:")[2].split()[0] == str(
+                found.st_uid
+            )
             assert image.ended(data, port, *health) == 0
             with Client(f"http://127.0.0.1:{port}") as client:
                 client.sign_in(wallet)
                 client.secrets().put(f"SECRET_{number}", "open sesame")
                 client.kv().put(f"large/{number}", bytes(1 << 20))
-                read.append((client.secrets().list(), client.secrets().get("SECRET_0"), [*client.kv().list()]))
+                read.append(
+                    (
+                        client.secrets().list(),
+                        client.secrets().get("SECRET_0"),
+                        [*client.kv().list()],
+                    )
+                )
             began = time.monotonic()
             os.kill(first, signal.SIGTERM)
             process.stderr.read()
@@ -166,7 +239,9 @@ def test_the_image(image: Image, tmp_path: Path) -> None:
 
 def test_what_is_in_the_image(image: Image) -> None:
     """Neither sources nor tools of the build, and nothing that installs."""
-    installed = {path.name.partition("-")[0].lower() for path in (image.root / "opt").rglob("*.dist-info")}
+    installed = {
+        path.name.partition("-")[0].lower() for path in (image.root / "opt").rglob("*.dist-info")
+    }
     assert {"sealspace", "aiohttp", "lmdb", "asyncpg"} <= installed
     assert not installed & {"pip", "hatchling", "pytest", "flask", "moto", "mypy"}
     assert (

@@ -1,4 +1,5 @@
-"""Twenty backups of a node under 16 writers, each restored, checked and compared: run by hand, it takes minutes.
+"""Twenty backups of a node under 16 writers, each restored, checked and compared: run by hand, it
+takes minutes.
 
 make soak; SOAK_BACKUPS=100 asks for another number.
 """
@@ -14,7 +15,8 @@ ROUNDS = 20
 
 @pytest.mark.slow
 async def test_backups_under_load(tmp_path: Path) -> None:
-    """However often a backup is taken, it has every write that was acknowledged before it, and checks clean (BK1)."""
+    """However often a backup is taken, it has every write that was acknowledged before it, and
+    checks clean (BK1)."""
     rounds = int(os.environ.get("SOAK_BACKUPS", ROUNDS))
     rows = await back_up_many_times(tmp_path, rounds=rounds)
     print(f"{rounds} backups with {rows} rows in all")

@@ -1,5 +1,5 @@
-"""Ten thousand interleavings of two nodes on one PostgreSQL database, each checked: run by hand, it takes a quarter of
-an hour.
+"""Ten thousand interleavings of two nodes on one PostgreSQL database, each checked: run by hand, it
+takes a quarter of an hour.
 
 make soak
 
@@ -20,12 +20,17 @@ LOST = 0.02
 
 
 async def test_soak_of_histories(tmp_path: Path) -> None:
-    """However revocations, puts, gets and releases of two nodes meet, each history keeps what the store promises."""
-    number, seed = int(os.environ.get("SOAK_INTERLEAVINGS", INTERLEAVINGS)), int(os.environ.get("SOAK_SEED", SEED))
+    """However revocations, puts, gets and releases of two nodes meet, each history keeps what the
+    store promises."""
+    number, seed = (
+        int(os.environ.get("SOAK_INTERLEAVINGS", INTERLEAVINGS)),
+        int(os.environ.get("SOAK_SEED", SEED)),
+    )
     database = postgres_server().new_database()
     report = await run(database, tmp_path, interleavings=number, seed=seed, loss=LOST)
     print(
-        f"{report.interleavings} interleavings, {report.calls} calls in {report.seconds:.0f} s; a revocation met calls "
-        f"under its grant in {report.met}; {report.lost} connections lost; {dict(report.answers)}"
+        f"{report.interleavings} interleavings, {report.calls} calls in {report.seconds:.0f} s; a"
+        f" revocation met calls under its grant in {report.met}; {report.lost} connections lost;"
+        f" {dict(report.answers)}"
     )
     assert report.faults == []

@@ -1,6 +1,7 @@
 """`make soak`: kill a whole node under load, many times, and look for a lost write.
 
-SOAK_KILLS=500 asks for another number of kills. (No SEALSPACE_ name: the node would take it for a setting of its own.)
+SOAK_KILLS=500 asks for another number of kills. (No SEALSPACE_ name: the node would take it for a
+setting of its own.)
 """
 
 import os
@@ -14,5 +15,6 @@ KILLS = 100
 
 @pytest.mark.slow
 async def test_soak(tmp_path: Path) -> None:
-    """However often it is killed, the node loses nothing that it acknowledged, and keeps no half of anything."""
+    """However often it is killed, the node loses nothing that it acknowledged, and keeps no half of
+    anything."""
     await kill_many_times(tmp_path, kills=int(os.environ.get("SOAK_KILLS", KILLS)))

@@ -1,4 +1,5 @@
-"""Two values of the largest size put at once and got at once: run by hand, it takes 2 GB of disk and some minutes.
+"""Two values of the largest size put at once and got at once: run by hand, it takes 2 GB of disk
+and some minutes.
 
 make soak
 """
@@ -11,7 +12,8 @@ SIZE_BYTES = 1_000_000_000
 
 
 async def test_memory_of_the_largest_values(tmp_path: Path) -> None:
-    """Two values of 1,000,000,000 bytes put at once, and got at once, cost a worker less than 64 MiB."""
+    """Two values of 1,000,000,000 bytes put at once, and got at once, cost a worker less than 64
+    MiB."""
     memory = await measure(tmp_path, size_bytes=SIZE_BYTES, at_once=2)
     print(
         f"resident before: {memory.before_bytes / MIB:.1f} MiB; "

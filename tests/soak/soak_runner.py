@@ -1,10 +1,12 @@
-"""`make soak`: calls with keys against a runner whose children, whose own process and whose node are killed at random.
+"""`make soak`: calls with keys against a runner whose children, whose own process and whose node
+are killed at random.
 
-Some programs send a request: one that is answered, one to a host that is not theirs, one that hangs. Afterwards each
-job that was reported has one answer, accounts add up to the micro-unit, no request was sent twice, and no child is
-left.
+Some programs send a request: one that is answered, one to a host that is not theirs, one that
+hangs. Afterwards each job that was reported has one answer, accounts add up to the micro-unit, no
+request was sent twice, and no child is left.
 
-SOAK_CALLS=10000 asks for another number of calls, SOAK_SEED=7 for other draws, SOAK_IN_FLIGHT for more at one time.
+SOAK_CALLS=10000 asks for another number of calls, SOAK_SEED=7 for other draws, SOAK_IN_FLIGHT for
+more at one time.
 """
 
 import asyncio
@@ -94,7 +96,8 @@ def free_port() -> int:
 
 
 def started_at(pid: int) -> str:
-    """Return when a process was started, which tells it from a later one of its id; empty where it has ended."""
+    """Return when a process was started, which tells it from a later one of its id; empty where it
+    has ended."""
     try:
         state, *more = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -125,7 +128,18 @@ class Runner:
 
     async def start(self) -> None:
         prices = ("--price-call", PRICE.call, "--price-instructions", PRICE.million_instructions)
-        places = ("--data", "runner", "--key", "file", "--port", self.port, "--children", 3, "--node", self.node)
+        places = (
+            "--data",
+            "runner",
+            "--key",
+            "file",
+            "--port",
+            self.port,
+            "--children",
+            3,
+            "--node",
+            self.node,
+        )
         arguments = (
             *places,
             *prices,
@@ -158,7 +172,11 @@ class Runner:
         self.children |= children_of(self.process.pid)
         self.process.send_signal(number)
         self.process.wait(60)
-        until(lambda: not any(since and started_at(pid) == since for pid, since in self.children.items()))
+        until(
+            lambda: (
+                not any(since and started_at(pid) == since for pid, since in self.children.items())
+            )
+        )
         self.children.clear()
 
     def kill_a_child(self, chance: random.Random) -> None:
@@ -189,7 +207,10 @@ class Load:
         while self.left > 0:
             self.left -= 1
             (program,) = self.chance.choices(list(SHARES), [share for share, _ in SHARES.values()])
-            body: dict[str, Any] = {"input": {"call": self.left}, "async": self.chance.random() < 0.5}
+            body: dict[str, Any] = {
+                "input": {"call": self.left},
+                "async": self.chance.random() < 0.5,
+            }
             if program == "hanging":
                 body["resource_limits"] = {"max_execution_seconds": 1}
             try:
@@ -226,13 +247,17 @@ class Load:
 
     async def _asked(self, method: str, path: str, key: str, body: Any) -> dict[str, Any]:
         headers = {"X-Payment-Key": key}
-        async with self.http.request(method, self.runner.url + path, json=body, headers=headers) as answer:
+        async with self.http.request(
+            method, self.runner.url + path, json=body, headers=headers
+        ) as answer:
             value: dict[str, Any] = json.loads(await answer.read())
             return value
 
 
 @asynccontextmanager
-async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIterator[tuple[Load, list[RunningNode]]]:
+async def staged(
+    folder: Path, *, calls: int, chance: random.Random
+) -> AsyncIterator[tuple[Load, list[RunningNode]]]:
     """Start a node and a runner, publish a program, make keys, and credit their owner."""
     assert main(["backend", "simulate", str(folder / "tee"), "-q"]) == 0
     platform, port = SimulatedPlatform.load(folder / "tee"), str(free_port())
@@ -240,7 +265,9 @@ async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIte
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(https_service(folder, HOST, OTHER))
         node = stack.enter_context(
-            running_node(folder / "node", "--port", port, platform=platform, workers=1, environment=public)
+            running_node(
+                folder / "node", "--port", port, platform=platform, workers=1, environment=public
+            )
         )
         nodes = [node]
         stack.callback(lambda: nodes[-1].close())
@@ -249,19 +276,34 @@ async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIte
             await developer.sign_in(wallet, SignIn(spaces=("public",)))
             programs, manifest = developer.programs(public=True), ProgramManifest(hosts=(HOST,))
             urls = {"answered": service.url("/echo"), "refused": service.url("/echo", host=OTHER)}
-            texts = {name: sender(url) for name, url in {**urls, "hanging": service.url("/slow")}.items()}
+            texts = {
+                name: sender(url) for name, url in {**urls, "hanging": service.url("/slow")}.items()
+            }
             for name, text in ({"echo": SLOW} | texts).items():
-                made: dict[str, Any] = {"target": "wasm32-wasip1", "signer": wallet, "manifest": manifest}
+                made: dict[str, Any] = {
+                    "target": "wasm32-wasip1",
+                    "signer": wallet,
+                    "manifest": manifest,
+                }
                 await programs.publish(name, bytes(wasmtime.wat2wasm(text)), **made)
         runner = Runner(folder, node.url, service.ca)
         await runner.start()
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        )
         async with http.get(f"{runner.url}/info") as answer:
             did = (await answer.json())["runner"]
-        await ask_operator(folder / "runner", {"owner": str(wallet.did), "amount": CREDIT, "reference": "soak"})
+        await ask_operator(
+            folder / "runner", {"owner": str(wallet.did), "amount": CREDIT, "reference": "soak"}
+        )
         keys, until_s = [], SystemClock().now() + 86_400
         for _ in range(KEYS):
-            stated: dict[str, Any] = {"runner": did, "projects": None, "max_per_call": BUDGET, "expires_at": until_s}
+            stated: dict[str, Any] = {
+                "runner": did,
+                "projects": None,
+                "max_per_call": BUDGET,
+                "expires_at": until_s,
+            }
             statement, credential = new_api_key(wallet, **stated, entropy=SystemEntropy())
             async with http.post(f"{runner.url}/keys", data=statement) as answer:
                 assert answer.status == 201
@@ -297,37 +339,49 @@ async def kill_at_random(load: Load, nodes: list[RunningNode], kills: Counter[st
 
 
 async def test_soak_of_calls(tmp_path: Path) -> None:
-    """However children, runner and node end, no job is lost or run twice, and no balance is off by a micro-unit."""
-    calls, in_flight = int(os.environ.get("SOAK_CALLS", CALLS)), int(os.environ.get("SOAK_IN_FLIGHT", IN_FLIGHT))
+    """However children, runner and node end, no job is lost or run twice, and no balance is off by
+    a micro-unit."""
+    calls, in_flight = (
+        int(os.environ.get("SOAK_CALLS", CALLS)),
+        int(os.environ.get("SOAK_IN_FLIGHT", IN_FLIGHT)),
+    )
     chance, kills = random.Random(int(os.environ.get("SOAK_SEED", SEED))), Counter[str]()
     async with staged(tmp_path, calls=calls, chance=chance) as (load, nodes):
         killer = asyncio.create_task(kill_at_random(load, nodes, kills))
         try:
             await asyncio.gather(*(load.work(number) for number in range(in_flight)), killer)
         finally:
-            print(f"{calls - load.left} calls, kills: {dict(kills)}, answers: {dict(load.answered)}")
+            print(
+                f"{calls - load.left} calls, kills: {dict(kills)}, answers: {dict(load.answered)}"
+            )
         for job, (key, answer) in load.reported.items():
             if key:  # what was answered once is answered so for ever
                 assert await load.final(job, key) == answer
         load.runner.end(signal.SIGTERM)
-        assert all(load.answered[f"{program} completed"] for program in ("echo", "answered", "refused"))
+        assert all(
+            load.answered[f"{program} completed"] for program in ("echo", "answered", "refused")
+        )
         assert load.answered["hanging limit-time"] > 0
         judge(tmp_path / "runner" / "journal.sqlite", load)
 
 
 def judge(journal: Path, load: Load) -> None:
-    """Compare the journal of a runner that has ended with what was answered, its accounts with its receipts, and these
-    with the requests that arrived."""
+    """Compare the journal of a runner that has ended with what was answered, its accounts with its
+    receipts, and these with the requests that arrived."""
     connection = sqlite3.connect(journal)
     assert connection.execute("SELECT count(*) FROM jobs WHERE state != 'done'").fetchone() == (0,)
-    ((balance, reserved, charged),) = connection.execute("SELECT balance, reserved, charged FROM accounts").fetchall()
+    ((balance, reserved, charged),) = connection.execute(
+        "SELECT balance, reserved, charged FROM accounts"
+    ).fetchall()
     costs: dict[str, int] = {}
     began: Counter[str] = Counter()
     for (receipt,) in connection.execute("SELECT receipt FROM receipts"):
         stated = json.loads(receipt)["statement"]
         code = stated["code"]
         ran = code is None or (REASONS[code].ran and code != "interrupted")
-        cost = PRICE.cost(instructions=stated["instructions"], time_ms=stated["timeMs"]) if ran else 0
+        cost = (
+            PRICE.cost(instructions=stated["instructions"], time_ms=stated["timeMs"]) if ran else 0
+        )
         assert stated["job"] not in costs
         costs[stated["job"]] = min(cost, BUDGET)
         program = stated["project"].rpartition("/")[2]
@@ -337,7 +391,8 @@ def judge(journal: Path, load: Load) -> None:
     sent = Counter(request.path for request in load.service.seen)
     assert {f"{HOST}:{load.service.port}"} == {request.host for request in load.service.seen}
     assert load.answered["answered completed"] <= sent["/echo"] <= began["answered"]
-    assert 0 < sent["/slow"] <= began["hanging"]  # on a busy machine the time of a run ends before it has a connection
+    # on a busy machine the time of a run ends before it has a connection
+    assert 0 < sent["/slow"] <= began["hanging"]
     assert (balance + charged, reserved) == (CREDIT, 0)
     assert charged == sum(costs.values())
     for job, (_, answer) in load.reported.items():

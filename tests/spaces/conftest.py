@@ -81,7 +81,8 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def one_engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine for what is built on the contract; one kind at a time is enough, that of this run."""
+    """An engine for what is built on the contract; one kind at a time is enough, that of this
+    run."""
     kind = on_postgres if is_on_postgresql() else embedded
     with kind(tmp_path / "data") as opened:
         yield opened

@@ -1,4 +1,5 @@
-"""Any bytes in rows and frames: a value, or a SpaceError; a storekeeper outlives whatever its socket is sent."""
+"""Any bytes in rows and frames: a value, or a SpaceError; a storekeeper outlives whatever its
+socket is sent."""
 
 import asyncio
 import socket
@@ -67,16 +68,22 @@ BOTH = [
     for number, commit in enumerate((COMMIT, PASSING))
 ]
 ASKS = tuple(frame for asks in (BOTH[:1], BOTH[1:], BOTH) for frame in ask_frames(asks))
-ANSWERS = tuple(answer_frame([CommitReply(1, kind, settled=True), CommitReply(2, kind)]) for kind in Kind)
+ANSWERS = tuple(
+    answer_frame([CommitReply(1, kind, settled=True), CommitReply(2, kind)]) for kind in Kind
+)
 packed = packed_values.map(msgspec.msgpack.encode)
 
 
 def _with_another_field(frame: bytes) -> st.SearchStrategy[bytes]:
-    """Return the payload of a frame with a field of its first member of another kind, or with another first member."""
+    """Return the payload of a frame with a field of its first member of another kind, or with
+    another first member."""
     word, (fields, *others) = msgspec.msgpack.decode(frame[4:])
     return st.builds(
         lambda place, value: msgspec.msgpack.encode(
-            [word, [value if place < 0 else [*fields[:place], value, *fields[place + 1 :]], *others]]
+            [
+                word,
+                [value if place < 0 else [*fields[:place], value, *fields[place + 1 :]], *others],
+            ]
         ),
         st.integers(-1, len(fields) - 1),
         packed_values,
@@ -87,7 +94,11 @@ def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
     """Return what may stand in a frame: damaged, of another shape, or anything."""
     own = [frame[4:] for frame in frames]
     return (
-        damaged_bytes(*own) | st.sampled_from(frames).flatmap(_with_another_field) | packed | deep_packed | st.binary()
+        damaged_bytes(*own)
+        | st.sampled_from(frames).flatmap(_with_another_field)
+        | packed
+        | deep_packed
+        | st.binary()
     )
 
 
@@ -97,7 +108,9 @@ def test_fuzz_frames(ask: bytes, answer: bytes) -> None:
     """Payloads of any bytes are questions and answers, inside their bounds, or refused."""
     with suppress(SpaceError):
         parsed = parse_asks(ask)
-        assert [parsed] == [parse_asks(frame[4:]) for frame in ask_frames([encode_ask(one) for one in parsed])]
+        assert [parsed] == [
+            parse_asks(frame[4:]) for frame in ask_frames([encode_ask(one) for one in parsed])
+        ]
         for one in parsed:
             check_commit(one.commit)
     with suppress(SpaceError):
@@ -111,7 +124,8 @@ def test_fuzz_frames(ask: bytes, answer: bytes) -> None:
     st.lists(st.integers(1, 200), max_size=8),
 )
 def test_fuzz_streams_of_frames(stream: bytes, cuts: list[int]) -> None:
-    """A stream of any bytes, cut anywhere, gives the same frames as the whole, or is refused at the same place."""
+    """A stream of any bytes, cut anywhere, gives the same frames as the whole, or is refused at the
+    same place."""
 
     def frames(parts: list[bytes]) -> list[bytes]:
         reader, found = FrameReader(MAX_ASK_BYTES), []
@@ -137,7 +151,8 @@ def _frames_of(stream: bytes) -> list[bytes]:
 
 @pytest.mark.slow
 def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
-    """Whatever a connection sends, the storekeeper goes on, and commits what the next connection asks for."""
+    """Whatever a connection sends, the storekeeper goes on, and commits what the next connection
+    asks for."""
 
     @fuzzed(1 / 10)
     @given(st.lists(payloads(*ASKS), min_size=1, max_size=3), st.binary(max_size=8))
@@ -169,7 +184,8 @@ def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
 @fuzzed(1 / 10)
 @given(damaged_bytes(msgspec.msgpack.encode(PASSING)) | packed)
 def test_fuzz_commits(one_engine: Callable[[], Store], data: bytes) -> None:
-    """A commit of any shape that the contract lets pass is committed or refused, and nothing else."""
+    """A commit of any shape that the contract lets pass is committed or refused, and nothing
+    else."""
     try:
         commit = msgspec.msgpack.decode(data, type=Commit)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -187,7 +203,10 @@ def test_fuzz_commits(one_engine: Callable[[], Store], data: bytes) -> None:
 
 
 @fuzzed()
-@given(st.lists(st.binary(max_size=600), max_size=3), st.builds(Range, st.binary(max_size=600), limit=st.integers()))
+@given(
+    st.lists(st.binary(max_size=600), max_size=3),
+    st.builds(Range, st.binary(max_size=600), limit=st.integers()),
+)
 def test_fuzz_reads(keys: list[bytes], wanted: Range) -> None:
     """Any keys and ranges are inside the bounds of a read, or refused."""
     with suppress(SpaceError):
@@ -218,7 +237,9 @@ class OneRow:
         return
 
 
-AUDIT_ROW = msgspec.msgpack.encode(AuditRecord(at=1.0, action="kv.put", actor="did:key:zA", subject="s"))
+AUDIT_ROW = msgspec.msgpack.encode(
+    AuditRecord(at=1.0, action="kv.put", actor="did:key:zA", subject="s")
+)
 
 
 @fuzzed()
@@ -230,7 +251,12 @@ def test_fuzz_due_work(value: bytes) -> None:
 
 
 @fuzzed()
-@given(value=damaged_bytes(AUDIT_ROW, (1).to_bytes(4, "big")) | packed | deep_packed | st.binary(max_size=40))
+@given(
+    value=damaged_bytes(AUDIT_ROW, (1).to_bytes(4, "big"))
+    | packed
+    | deep_packed
+    | st.binary(max_size=40)
+)
 def test_fuzz_rows_of_the_store_itself(value: bytes) -> None:
     """Audit and identity rows of any bytes are read, or are damaged."""
     with suppress(SpaceError):

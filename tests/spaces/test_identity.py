@@ -18,7 +18,13 @@ from spaces.documents.networks import network_put, network_row_key
 from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
 from spaces.grants.replay_records import claim_of
 from spaces.identity import Identity, open_identity, recorded_identity
-from spaces.keyspace import IDENTITY_KEY, RELEASE_RECORD_KEY, SCHEMA_KEY, SCHEMA_VERSION, collateral_key
+from spaces.keyspace import (
+    IDENTITY_KEY,
+    RELEASE_RECORD_KEY,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    collateral_key,
+)
 from spaces.store.contract import Commit, Committed, Put, Refused, Store
 
 
@@ -35,7 +41,9 @@ async def test_racing_starts_agree(one_store: Store) -> None:
     """Workers that start at once end with one store id."""
     identities = await asyncio.gather(
         *[
-            open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy(bytes([worker])))
+            open_identity(
+                one_store, node_did="did:key:one", entropy=CountingEntropy(bytes([worker]))
+            )
             for worker in range(5)
         ]
     )
@@ -55,7 +63,9 @@ async def test_another_schema_is_refused(one_store: Store, schema: int) -> None:
     """A store written by another version, earlier or later, does not start."""
     await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
     await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, schema.to_bytes(4, "big")),)))
-    with pytest.raises(SchemaMismatch, match=f"has schema {schema}, this version needs {SCHEMA_VERSION}$"):
+    with pytest.raises(
+        SchemaMismatch, match=f"has schema {schema}, this version needs {SCHEMA_VERSION}$"
+    ):
         await recorded_identity(one_store)
 
 
@@ -78,11 +88,15 @@ async def test_audit_comes_back_in_the_order_of_time(one_store: Store) -> None:
     """Records of one moment do not overwrite each other (ST8)."""
     entropy = CountingEntropy()
     records = [
-        AuditRecord(at=NOW + at, action="kv.put", actor="did:key:a", subject=f"s{at}{twin}", token=b"t" * 32)
+        AuditRecord(
+            at=NOW + at, action="kv.put", actor="did:key:a", subject=f"s{at}{twin}", token=b"t" * 32
+        )
         for at in range(3)
         for twin in "ab"
     ]
-    await one_store.commit(Commit(puts=tuple(audit_put(record, entropy=entropy) for record in reversed(records))))
+    await one_store.commit(
+        Commit(puts=tuple(audit_put(record, entropy=entropy) for record in reversed(records)))
+    )
     found = await audit_records(one_store)
     assert {record.subject for record in records} == {record.subject for record in found}
     assert [record.at for record in records] == [record.at for record in found]
@@ -90,7 +104,9 @@ async def test_audit_comes_back_in_the_order_of_time(one_store: Store) -> None:
 
 def test_audit_detail_is_bounded() -> None:
     """A record is small."""
-    record = AuditRecord(at=NOW, action="a", actor="b", subject="c", detail=b"." * (MAX_DETAIL_BYTES + 1))
+    record = AuditRecord(
+        at=NOW, action="a", actor="b", subject="c", detail=b"." * (MAX_DETAIL_BYTES + 1)
+    )
     with pytest.raises(CommitTooLarge):
         audit_put(record, entropy=CountingEntropy())
 
@@ -102,7 +118,9 @@ async def test_network_is_created_once(one_store: Store) -> None:
     assert isinstance(await one_store.commit(Commit(puts=(network_put(network, b"2"),))), Refused)
     record = (await one_store.read((network_row_key(network),))).records[0]
     assert record is not None
-    outcome = await one_store.commit(Commit(puts=(network_put(network, b"2", expect=record.stamp),)))
+    outcome = await one_store.commit(
+        Commit(puts=(network_put(network, b"2", expect=record.stamp),))
+    )
     assert isinstance(outcome, Committed)
 
 
@@ -110,22 +128,32 @@ async def test_evidence_lies_under_holder_and_receiver(one_store: Store) -> None
     """Evidence is found by holder and receiver key, and by the holder alone."""
     holder, one, two = Principal(OWNER.did), b"1" * 32, b"2" * 32
     await one_store.commit(
-        Commit(puts=tuple(Put(evidence_row_key(holder, key), value) for key, value in ((one, b"a"), (two, b"b"))))
+        Commit(
+            puts=tuple(
+                Put(evidence_row_key(holder, key), value)
+                for key, value in ((one, b"a"), (two, b"b"))
+            )
+        )
     )
-    snapshot = await one_store.read((evidence_row_key(holder, two),), ranges=(evidence_range(holder),))
+    snapshot = await one_store.read(
+        (evidence_row_key(holder, two),), ranges=(evidence_range(holder),)
+    )
     assert [record.value for record in snapshot.records if record] == [b"b"]
     assert [record.value for _, record in snapshot.pages[0].rows] == [b"a", b"b"]
 
 
 async def test_collateral_and_release_record(one_store: Store) -> None:
     """Collateral lies under platform and kind, the release record under one key."""
-    await one_store.commit(Commit(puts=(Put(collateral_key(b"\0" * 6, "tcb"), b"c"), Put(RELEASE_RECORD_KEY, b"r"))))
+    await one_store.commit(
+        Commit(puts=(Put(collateral_key(b"\0" * 6, "tcb"), b"c"), Put(RELEASE_RECORD_KEY, b"r")))
+    )
     records = (await one_store.read((collateral_key(b"\0" * 6, "tcb"), RELEASE_RECORD_KEY))).records
     assert [record.value for record in records if record] == [b"c", b"r"]
 
 
 async def test_claims_lie_under_the_tokens_own_expiry(one_store: Store) -> None:
-    """A token is used once, a nonce once for each issuer, whatever fraction its expiry has (ST4)."""
+    """A token is used once, a nonce once for each issuer, whatever fraction its expiry has
+    (ST4)."""
     claim = claim_of(b"k" * 32, expires_at=4_000_000_000.25)
     assert claim.expires_at == 4_000_000_001
     assert (await one_store.read(claim=claim)).claimed is True

@@ -74,7 +74,8 @@ TEXTS = st.text(max_size=600) | st.builds(
 
 @given(TEXTS)
 def test_value_keys_fit_and_keep_the_end_of_their_path(path: str) -> None:
-    """Any path has a key within the bound, which holds its last 1 to 400 bytes; rows that lead to it are told apart."""
+    """Any path has a key within the bound, which holds its last 1 to 400 bytes; rows that lead to
+    it are told apart."""
     raw = path.encode("utf-8", "surrogatepass")
     *leading, key = way_to(SPACE16, raw)
     assert key == value_key(SPACE16, path)
@@ -90,7 +91,8 @@ NEARLY = st.text(alphabet="ab", min_size=395, max_size=405)
 
 @given(NEARLY, NEARLY, st.sampled_from(["", "c" * 400]))
 def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str) -> None:
-    """Different paths have different keys, in the order of the paths; longer ones stand where they are led to."""
+    """Different paths have different keys, in the order of the paths; longer ones stand where they
+    are led to."""
     one, other = before + one, before + other
     assert (one == other) is (value_key(SPACE16, one) == value_key(SPACE16, other))
     assert (one < other) is (way_to(SPACE16, one.encode()) < way_to(SPACE16, other.encode()))

@@ -17,7 +17,14 @@ def lease(store: Store, name: str) -> Lease:
 
 async def test_one_of_many_wins(one_store: Store) -> None:
     """Of any number who try at once exactly one holds the lease."""
-    assert sum(await asyncio.gather(*(lease(one_store, str(number)).take(now=NOW) for number in range(10)))) == 1
+    assert (
+        sum(
+            await asyncio.gather(
+                *(lease(one_store, str(number)).take(now=NOW) for number in range(10))
+            )
+        )
+        == 1
+    )
 
 
 async def test_holder_keeps_it_by_renewing(one_store: Store) -> None:
@@ -30,7 +37,8 @@ async def test_holder_keeps_it_by_renewing(one_store: Store) -> None:
 
 
 async def test_another_takes_over(one_store: Store) -> None:
-    """A lease that was not renewed goes to whoever asks first, and what was noted under it stays."""
+    """A lease that was not renewed goes to whoever asks first, and what was noted under it
+    stays."""
     mine, other = lease(one_store, "mine"), lease(one_store, "other")
     await mine.take(now=NOW)
     assert await mine.note("sweep", now=NOW)
@@ -56,7 +64,11 @@ async def test_released_lease_is_free(one_store: Store) -> None:
 @pytest.mark.parametrize("ahead_s", [300.0, 365 * 86_400.0])
 async def test_end_that_a_clock_ahead_wrote_is_nobody_s(one_store: Store, ahead_s: float) -> None:
     """A holder whose clock stood ahead, and that died, keeps nobody from the lease (ST10)."""
-    dead, mine, other = lease(one_store, "dead"), lease(one_store, "mine"), lease(one_store, "other")
+    dead, mine, other = (
+        lease(one_store, "dead"),
+        lease(one_store, "mine"),
+        lease(one_store, "other"),
+    )
     assert await dead.take(now=NOW + ahead_s)
     assert await dead.note("sweep", now=NOW + ahead_s)
     assert await mine.take(now=NOW)

@@ -58,7 +58,9 @@ def test_node_report_data(case: Any) -> None:
 def test_backend_report_data(case: Any) -> None:
     """The report data of what a backend publishes are the vector's, all 64 bytes (AT51)."""
     statement = parse_statement(case["statement"])
-    computed = published_binding(bytes.fromhex(case["nonce_hex"]), statement.did, statement.sha256).report_data
+    computed = published_binding(
+        bytes.fromhex(case["nonce_hex"]), statement.did, statement.sha256
+    ).report_data
     assert case["expect"]["report_data_hex"] == computed.hex()
 
 
@@ -66,9 +68,15 @@ def test_backend_report_data(case: Any) -> None:
 def test_challenge(case: Any) -> None:
     """A nonce is recognised for its holder, audience and store until its end, and nowhere else."""
     scope = ChallengeScope(
-        holder=case["holder"], audience=case["audience"], store_id=bytes.fromhex(case["store_id_hex"])
+        holder=case["holder"],
+        audience=case["audience"],
+        store_id=bytes.fromhex(case["store_id_hex"]),
     )
-    key, nonce, expect = bytes.fromhex(case["mac_key_hex"]), bytes.fromhex(case["nonce_hex"]), case["expect"]
+    key, nonce, expect = (
+        bytes.fromhex(case["mac_key_hex"]),
+        bytes.fromhex(case["nonce_hex"]),
+        case["expect"],
+    )
     if "code" in expect:
         with pytest.raises(AttestationError) as refused:
             check_challenge(key, scope, nonce, now=case["now"])
@@ -76,7 +84,9 @@ def test_challenge(case: Any) -> None:
         return
     assert expect["expires_at"] == check_challenge(key, scope, nonce, now=case["now"])
     if "issued_hex" in expect:
-        issued = issue_challenge(key, scope, random=nonce[:16], now=case["issued_at"], ttl_s=case["ttl_s"])
+        issued = issue_challenge(
+            key, scope, random=nonce[:16], now=case["issued_at"], ttl_s=case["ttl_s"]
+        )
         assert expect["issued_hex"] == issued.hex()
 
 
@@ -92,7 +102,9 @@ def _verify(case: Any) -> dict[str, Any]:
     collateral = parse_collateral(QUOTES["collaterals"][case["collateral"]].encode())
     root = parse_trust_root(base64.b64decode(QUOTES["roots"][case["root"]]))
     verified = verify_quote(_edited(case), collateral, root=root, now=case["now"])
-    registers = {name: getattr(verified, name).hex() for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
+    registers = {
+        name: getattr(verified, name).hex() for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+    }
     return {
         "tcb_status": verified.tcb_status,
         "advisories": list(verified.advisories),

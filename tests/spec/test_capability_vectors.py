@@ -106,7 +106,8 @@ def test_canonical_spelling(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("identifiers/principals.json"))
 def test_principal(case: Any) -> None:
-    """Two identities are one principal exactly when the vector says so, and a token's field is kept as it says."""
+    """Two identities are one principal exactly when the vector says so, and a token's field is kept
+    as it says."""
     if "field" in case:
         assert case["expect"]["principal"] == principal_of(case["field"])
     else:
@@ -125,7 +126,9 @@ def test_resource_parts(case: Any) -> None:
 @pytest.mark.parametrize("case", _cases("containment.json"))
 def test_containment(case: Any) -> None:
     """One resource extends another exactly when the vector says so."""
-    assert case["expect"]["extends"] == extends(parse_resource(case["child"]), parse_resource(case["parent"]))
+    assert case["expect"]["extends"] == extends(
+        parse_resource(case["child"]), parse_resource(case["parent"])
+    )
 
 
 @pytest.mark.parametrize("case", _cases("abilities.json"))
@@ -149,7 +152,9 @@ def _member(token: Any, name: str) -> Any:
     if name == "content_key":
         return getattr(token, name).hex()
     if name == "capabilities":
-        return [[held.resource.text, held.ability, dict(held.caveats)] for held in token.capabilities]
+        return [
+            [held.resource.text, held.ability, dict(held.caveats)] for held in token.capabilities
+        ]
     if name == "parents":
         return [parent.echo for parent in token.parents]
     if name == "target":
@@ -189,7 +194,9 @@ class _Registry:
     def register(self, name: str, now: float) -> Registered:
         """Register one of the document's tokens."""
         delegation = _read("delegation", CHAIN["tokens"][name])
-        registered = judge_registration(delegation, self.cited(delegation.parents), self.marks, now=now)
+        registered = judge_registration(
+            delegation, self.cited(delegation.parents), self.marks, now=now
+        )
         self._by_digest[delegation.cid] = registered
         self._names[delegation.content_key] = name
         self.marks[delegation.content_key] = Mark.LIVE
@@ -225,7 +232,9 @@ def _judge(case: Any, registry: _Registry) -> dict[str, Any]:
     token = _read(case["kind"], CHAIN["tokens"][case["token"]])
     if case["kind"] == "revocation":
         targets = [registry.found(target.digest) for target in token.targets]
-        acting = judge_revocation(token, registry.cited(token.parents), targets, _as_marks(marks), now=now)
+        acting = judge_revocation(
+            token, registry.cited(token.parents), targets, _as_marks(marks), now=now
+        )
         return {"acting": acting}
     check_window(token, now)
     if "max_lifetime_s" in case:
@@ -240,7 +249,8 @@ def _as_marks(marks: dict[ContentKey, Mark]) -> Marks:
 
 @pytest.mark.parametrize("case", _cases("chain.json"))
 def test_chain(case: Any) -> None:
-    """A token is judged against what is registered as the vector says, down to the first broken rule."""
+    """A token is judged against what is registered as the vector says, down to the first broken
+    rule."""
     registry = _Registry()
     for name in case["registered"]:
         registry.register(name, 1_795_000_000)

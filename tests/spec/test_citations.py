@@ -1,4 +1,5 @@
-"""What code, tests and pages cite is on a page of spec/: a section, a rule, a row of a table, a file."""
+"""What code, tests and pages cite is on a page of spec/: a section, a rule, a row of a table, a
+file."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +10,33 @@ import pytest
 from tests_support import REPOSITORY
 
 SPEC = REPOSITORY / "spec"
-FOLDERS = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "spec", "tee_backend", "tests", "tools")
-ROOT_FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "SECURITY.md", "pyproject.toml")
+FOLDERS = (
+    "capabilities",
+    "encryption_network",
+    "node",
+    "sealspace",
+    "spaces",
+    "spec",
+    "tee_backend",
+    "tests",
+    "tools",
+)
+ROOT_FILES = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "pyproject.toml",
+)
 
 # Short names of pages: the two pages of the wire protocol count on (spec/README.md).
 PAGES = {
     "wire": ("capabilities", "wire"),
     "enc": ("encryption",),
-    **{page.stem: (page.stem,) for page in SPEC.glob("*.md") if page.stem not in ("README", "wire")},
+    **{
+        page.stem: (page.stem,) for page in SPEC.glob("*.md") if page.stem not in ("README", "wire")
+    },
 }
 
 _NUMBER = r"\d+(?:\.\d+)*"
@@ -25,13 +45,17 @@ _PAGE = rf"(?<![\w-])(?:(wire|enc) §?|({'|'.join(PAGES)})(?:\.md\)?)? §)"
 _CITATION = re.compile(rf"{_PAGE}({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
 _HEADING = re.compile(rf"^#+ ({_NUMBER})(?: to ({_NUMBER}))?[. ]", re.MULTILINE)
 _RULE = re.compile(r"(?<![\w-])((?:EN|AT|RC|RL|RN|IP|ST|MF|BK)\d+|Q\d+|enc-[WD]\d+)(?![\w.-])")
-_RULE_STANDS = re.compile(r"^(?:- \*\*|\| )((?:EN|AT|RC|RL|RN|IP|ST|MF|BK)\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE)
+_RULE_STANDS = re.compile(
+    r"^(?:- \*\*|\| )((?:EN|AT|RC|RL|RN|IP|ST|MF|BK)\d+|Q\d+|enc-[WD]\d+)\b", re.MULTILINE
+)
 _MARKDOWN = re.compile(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.md)\b")
 
 # Documents that nobody who has the repository can open.
 _ELSEWHERE = re.compile(
-    r"\barchitecture(?:\.md)? (?:§|page)|\b(?:wire-node|tdx-attestation|encryption-and-secrets|style-models)\b"
-    r"|\b(?:libraries|packaging) §|\bdossiers?\b|\bthe (?:peer|reference|Rust)(?:'s| (?:node|server|implementation))"
+    r"\barchitecture(?:\.md)?"
+    r" (?:§|page)|\b(?:wire-node|tdx-attestation|encryption-and-secrets|style-models)\b"
+    r"|\b(?:libraries|packaging) §|\bdossiers?\b|\bthe (?:peer|reference|Rust)(?:'s|"
+    r" (?:node|server|implementation))"
     r"|\breference's\b",
     re.IGNORECASE,
 )
@@ -58,7 +82,9 @@ def _sections(page: str) -> frozenset[str]:
         found.add(first)
         if last:
             stem, _, low = first.rpartition(".")
-            found |= {f"{stem}.{number}" for number in range(int(low), int(last.rpartition(".")[2]) + 1)}
+            found |= {
+                f"{stem}.{number}" for number in range(int(low), int(last.rpartition(".")[2]) + 1)
+            }
     return frozenset(found)
 
 
@@ -100,17 +126,22 @@ def test_cited_sections_stand() -> None:
 
 
 def test_cited_rules_stand() -> None:
-    """Each numbered rule of sealspace's own, decision, and weak point that anything cites is on a page."""
+    """Each numbered rule of sealspace's own, decision, and weak point that anything cites is on a
+    page."""
     pages = {name: text for name, text in _texts().items() if name.startswith("spec/")}
     known = {rule for text in pages.values() for rule in _RULE_STANDS.findall(text)}
     missing = {
-        f"{name}: {rule}" for name, text in _texts().items() for rule in _RULE.findall(text) if rule not in known
+        f"{name}: {rule}"
+        for name, text in _texts().items()
+        for rule in _RULE.findall(text)
+        if rule not in known
     }
     assert sorted(missing) == []
 
 
 def test_cited_files_stand() -> None:
-    """Each Markdown file that is named stands in the repository, seen from its root or from the page that names it."""
+    """Each Markdown file that is named stands in the repository, seen from its root or from the
+    page that names it."""
     missing = set()
     for name, text in _texts().items():
         for cited in _MARKDOWN.findall(text):
@@ -124,5 +155,9 @@ def test_cited_files_stand() -> None:
 
 def test_nothing_cites_documents_from_elsewhere() -> None:
     """The project's texts stand on spec/ alone."""
-    found = {f"{name}: {match[0]}" for name, text in _texts().items() for match in _ELSEWHERE.finditer(text)}
+    found = {
+        f"{name}: {match[0]}"
+        for name, text in _texts().items()
+        for match in _ELSEWHERE.finditer(text)
+    }
     assert sorted(found) == []

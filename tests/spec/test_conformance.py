@@ -19,7 +19,9 @@ def _tests_of(file: str) -> frozenset[str]:
     if not path.exists():
         return frozenset()
     nodes = ast.walk(ast.parse(path.read_text("utf-8")))
-    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(
+        node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 def _exists(held: Held) -> bool:
@@ -27,7 +29,8 @@ def _exists(held: Held) -> bool:
 
 
 def test_every_rule_is_held_or_says_why_not() -> None:
-    """Each rule, decision, weak point and operation has a test or a vector of this repository, or a stated reason."""
+    """Each rule, decision, weak point and operation has a test or a vector of this repository, or a
+    stated reason."""
     stated = [*rules(), *sections()]
     assert [one.id for one in stated if not is_held(one) and not conformance_page.reason(one)] == []
     assert {one.page for one in rules()} == set(conformance_page.PAGES)
@@ -35,13 +38,16 @@ def test_every_rule_is_held_or_says_why_not() -> None:
 
 
 def test_every_threat_is_held_or_says_why_not() -> None:
-    """Each row of the threat model has tests or a reason, and no entry is about a row that is gone."""
+    """Each row of the threat model has tests or a reason, and no entry is about a row that is
+    gone."""
     rows = {threat.key for threat in threats()}
     assert sorted(rows ^ {*TESTS_OF_THREATS, *UNHELD_THREATS}) == []
     assert set(TESTS_OF_THREATS).isdisjoint(UNHELD_THREATS)
 
 
-@pytest.mark.parametrize("table", [HELD_BY, TESTS_OF_THREATS, VECTOR_TESTS], ids=["rules", "threats", "vectors"])
+@pytest.mark.parametrize(
+    "table", [HELD_BY, TESTS_OF_THREATS, VECTOR_TESTS], ids=["rules", "threats", "vectors"]
+)
 def test_listed_tests_exist(table: dict[str, tuple[str, ...]]) -> None:
     """A test that is said to hold something is there."""
     held = {held_of(one) for listed in table.values() for one in listed}
@@ -59,16 +65,22 @@ def test_tests_of_a_runner_s_cases_exist() -> None:
 def test_every_file_of_vectors_is_run() -> None:
     """Each file of vectors has its tests in the table, and no other file is in it."""
     folder = REPOSITORY / "spec" / "vectors"
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")) == sorted(VECTOR_TESTS)
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")) == sorted(
+        VECTOR_TESTS
+    )
 
 
 def test_no_entry_is_stale() -> None:
-    """A listed rule is on a page, its test does not name it itself, and a reason is of a rule that nothing holds."""
+    """A listed rule is on a page, its test does not name it itself, and a reason is of a rule that
+    nothing holds."""
     known = {one.id: one for one in [*rules(), *sections()]}
     assert sorted({*HELD_BY, *UNHELD} - set(known)) == []
     naming = naming_tests()
     assert [
-        (one, text) for one, listed in HELD_BY.items() for text in listed if held_of(text) in naming.get(one, ())
+        (one, text)
+        for one, listed in HELD_BY.items()
+        for text in listed
+        if held_of(text) in naming.get(one, ())
     ] == []
     assert [one for one in UNHELD if is_held(known[one])] == []
 
@@ -79,7 +91,10 @@ def test_no_entry_is_stale() -> None:
         ("A rule (D22, Q6).", {"D22", "Q6"}),
         ("All of it (RC16 to RC18, X1–X3).", {"RC16", "RC17", "RC18", "X1", "X2", "X3"}),
         ("Weak points (W5, enc-D4), and W21.", {"enc-W5", "enc-D4", "W21"}),
-        ("Sections (wire 4.4.6, 5.3; enc 2.7; store §6).", {"wire 4.4.6", "wire 5.3", "enc 2.7", "store 6"}),
+        (
+            "Sections (wire 4.4.6, 5.3; enc 2.7; store §6).",
+            {"wire 4.4.6", "wire 5.3", "enc 2.7", "store 6"},
+        ),
         ("Neither P-384 nor RTMR3, es256 or v1.", set()),
     ],
 )

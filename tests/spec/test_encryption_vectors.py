@@ -57,7 +57,12 @@ from encryption_network.requests import (
     parse_decrypt_body,
     read_body,
 )
-from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor, verify_descriptor
+from encryption_network.signed_descriptor import (
+    SIGNATURE_MEMBER,
+    is_nonce,
+    sign_descriptor,
+    verify_descriptor,
+)
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
 
 SECRET = b"\x07" * 32
@@ -98,7 +103,9 @@ def test_keys(case: Any) -> None:
         assert expect["code"] == refused.value.code
         return
     keyring, plaintext = Keyring(secret), bytes.fromhex(case["plaintext_hex"])
-    sealed = keyring.seal(plaintext, NETWORK_SEAL, _Listed([bytes.fromhex(case["sealed_nonce_hex"])]))
+    sealed = keyring.seal(
+        plaintext, NETWORK_SEAL, _Listed([bytes.fromhex(case["sealed_nonce_hex"])])
+    )
     assert expect == {
         "node_did": keyring.node_did,
         "space_did": keyring.space_did(parse_space_id(case["space"])),
@@ -118,7 +125,9 @@ def test_canonical_json(case: Any) -> None:
 def _run_keywrap(case: Any) -> dict[str, Any]:
     if case["operation"] == "wrap":
         entropy = _Listed([bytes.fromhex(case["ephemeral_hex"]), bytes.fromhex(case["nonce_hex"])])
-        blob = wrap(bytes.fromhex(case["public_key_hex"]), bytes.fromhex(case["content_key_hex"]), entropy)
+        blob = wrap(
+            bytes.fromhex(case["public_key_hex"]), bytes.fromhex(case["content_key_hex"]), entropy
+        )
         return {"blob_hex": blob.hex(), "size_bytes": len(blob)}
     key = open_wrapped(bytes.fromhex(case["private_key_hex"]), bytes.fromhex(case["blob_hex"]))
     return {"content_key_hex": key.hex()}
@@ -136,13 +145,19 @@ def test_keywrap(case: Any) -> None:
     assert case["expect"]["code"] == refused.value.code
 
 
-@pytest.mark.parametrize("case", [case for case in _cases("descriptor") if "asked" in case.values[0]])
+@pytest.mark.parametrize(
+    "case", [case for case in _cases("descriptor") if "asked" in case.values[0]]
+)
 def test_nonces(case: Any) -> None:
     """What is signed with a descriptor has one spelling and a bounded size."""
-    assert case["expect"] == ({"is_nonce": True} if is_nonce(case["asked"]) else {"code": "bad-nonce"})
+    assert case["expect"] == (
+        {"is_nonce": True} if is_nonce(case["asked"]) else {"code": "bad-nonce"}
+    )
 
 
-@pytest.mark.parametrize("case", [case for case in _cases("descriptor") if "answer" in case.values[0]])
+@pytest.mark.parametrize(
+    "case", [case for case in _cases("descriptor") if "answer" in case.values[0]]
+)
 def test_descriptor(case: Any) -> None:
     """A descriptor is signed byte for byte, and a client takes no other one."""
     shared, answer, expect = _document("descriptor"), case["answer"], case["expect"]
@@ -154,11 +169,15 @@ def test_descriptor(case: Any) -> None:
         return
     keyring, scalar = Keyring(SECRET), bytes.fromhex(case["network_key_hex"])
     entropy = _Listed([scalar, bytes(12)])
-    record = create_network(parse_network_id(shared["network"]), now=0, keyring=keyring, entropy=entropy)
+    record = create_network(
+        parse_network_id(shared["network"]), now=0, keyring=keyring, entropy=entropy
+    )
     record = msgspec.structs.replace(record, state=answer["descriptor"]["state"])
     assert expect["signature"] == sign_descriptor(record, shared["nonce"], keyring.node_signer)
     verify_ed25519(
-        keyring.node_signer.public_key, expect["signed_text"].encode(), base64.b64decode(expect["signature"])
+        keyring.node_signer.public_key,
+        expect["signed_text"].encode(),
+        base64.b64decode(expect["signature"]),
     )
     verified = verify_descriptor(parse_descriptor(answer), answer[SIGNATURE_MEMBER], **asked)
     assert (record.public_key, record.state, record.key_version) == (
@@ -206,7 +225,8 @@ def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> N
 
 
 def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
-    """Run the ladder of the decrypt route for the owner of the network, who is there in person (IP1)."""
+    """Run the ladder of the decrypt route for the owner of the network, who is there in person
+    (IP1)."""
     keyring, now = Keyring(bytes.fromhex(shared["root_secret_hex"])), case["now"]
     assert shared["node_did"] == keyring.node_did
     private_key = bytes.fromhex(shared["network_private_key_hex"])
@@ -217,7 +237,9 @@ def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
     network = parse_path_id(case["path"])
     bound = bind_decrypt(invocation, parse_decrypt_body(value), network, keyring.node_did)
     stored = case["network"]
-    record = None if stored is None else _record(stored["id"], stored["state"], keyring, private_key)
+    record = (
+        None if stored is None else _record(stored["id"], stored["state"], keyring, private_key)
+    )
     decrypt = check_decrypt(bound, record, now)
     row = RowStamp(b"row", bytes(16))
     request = ReleaseRequest(
@@ -240,14 +262,20 @@ def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
         withdrawals=NOTHING_WITHDRAWN,
         withdrawals_row=row,
     )
-    fixed = [bytes.fromhex(shared["answer_ephemeral_hex"]), bytes.fromhex(shared["answer_nonce_hex"])]
+    fixed = [
+        bytes.fromhex(shared["answer_ephemeral_hex"]),
+        bytes.fromhex(shared["answer_nonce_hex"]),
+    ]
     return open_key(admit(request), keyring=keyring, entropy=_Listed(fixed))
 
 
 def _check_refusal(refusal: RequestError, expect: Any) -> None:
     assert (expect["code"], expect["status"]) == (refusal.code, on_route(refusal)[0])
     if "text" in expect:
-        assert (expect["text"], expect["invoke_text"]) == (on_route(refusal)[1], on_invoke(refusal)[1])
+        assert (expect["text"], expect["invoke_text"]) == (
+            on_route(refusal)[1],
+            on_invoke(refusal)[1],
+        )
 
 
 @pytest.mark.parametrize("case", _cases("decrypt"))
@@ -272,7 +300,9 @@ def _administer(case: Any, node_did: str) -> dict[str, Any]:
     if creating:
         body = parse_create(read_body(case["body"].encode(), max_bytes=MAX_BODY_BYTES))
         network, body_hash = body.network_id, body.body_hash
-    nonce = bind_admin(invocation, network, action=case["action"], body_hash=body_hash, node_did=node_did)
+    nonce = bind_admin(
+        invocation, network, action=case["action"], body_hash=body_hash, node_did=node_did
+    )
     keyring = Keyring(bytes(32))
     existing = _record(network.text, "active", keyring, bytes([1]) * 32) if case["exists"] else None
     if creating:

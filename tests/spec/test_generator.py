@@ -12,7 +12,9 @@ VECTORS = REPOSITORY / "spec" / "vectors"
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "README.md")
+    files = (
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "README.md"
+    )
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -21,7 +23,9 @@ def test_the_generator_writes_what_is_kept(tmp_path: Path) -> None:
     write_vectors(tmp_path)
     made, kept = _contents(tmp_path), _contents(VECTORS)
     assert sorted(made) == sorted(kept)
-    assert [name for name in made if made[name] != kept[name]] == [], "run: python tools/vector_generator.py"
+    assert [name for name in made if made[name] != kept[name]] == [], (
+        "run: python tools/vector_generator.py"
+    )
 
 
 def test_a_run_removes_what_is_no_longer_made(tmp_path: Path) -> None:
@@ -35,12 +39,15 @@ def test_a_run_removes_what_is_no_longer_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(VECTORS.rglob("*.json")), ids=lambda path: path.name)
 def test_cases_say_what_they_are(path: Path) -> None:
-    """Each case has a name of its own, rules and an expectation; exactly the failing ones end in `_fail`."""
+    """Each case has a name of its own, rules and an expectation; exactly the failing ones end in
+    `_fail`."""
     document: dict[str, Any] = json.loads(path.read_text("utf-8"))
     cases = document["cases"]
     assert len(cases) == len({case["name"] for case in cases}) > 0
     for case in cases:
-        fails = any("code" in member or member == "error" for member in case["expect"]) or case["expect"].get("refusal")
+        fails = any("code" in member or member == "error" for member in case["expect"]) or case[
+            "expect"
+        ].get("refusal")
         assert bool(fails) == case["name"].endswith("_fail"), case["name"]
         assert case["rules"]
 

@@ -98,9 +98,13 @@ def test_subsets(case: Any) -> None:
         return ResourceRequest(row[0], row[1], row[2], tuple(row[3].split()))
 
     missing = missing_resources(
-        [resource(case["requested"])], [resource(case["granted"])], owner=document("subset")["owner"]
+        [resource(case["requested"])],
+        [resource(case["granted"])],
+        owner=document("subset")["owner"],
     )
-    assert case["expect"]["missing"] == " ".join(action for one in missing for action in one.actions)
+    assert case["expect"]["missing"] == " ".join(
+        action for one in missing for action in one.actions
+    )
 
 
 def said(portable: PortableDelegation) -> dict[str, Any]:
@@ -108,7 +112,9 @@ def said(portable: PortableDelegation) -> dict[str, Any]:
         "cid": portable.cid,
         "delegate": portable.delegate_did,
         "owner": portable.owner,
-        "resources": [[one.service, one.space, one.path, list(one.actions)] for one in portable.resources],
+        "resources": [
+            [one.service, one.space, one.path, list(one.actions)] for one in portable.resources
+        ],
         "expires_at": portable.expires_at,
         "host": portable.host,
         "sub_delegation": portable.sub_delegation,
@@ -118,7 +124,8 @@ def said(portable: PortableDelegation) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", cases("portable", failing=False))
 def test_delegations_as_json(case: Any) -> None:
-    """A form is read, agrees with its token, and where it is canonical is written again in the same bytes."""
+    """A form is read, agrees with its token, and where it is canonical is written again in the same
+    bytes."""
     found = decode_bundle(case["text"].encode())
     assert case["expect"]["delegations"] == [said(one) for one in found]
     for one in found:

@@ -1,4 +1,5 @@
-"""Rules about networks, challenges and releases that only a whole node can keep, asked over HTTP."""
+"""Rules about networks, challenges and releases that only a whole node can keep, asked over
+HTTP."""
 
 import json
 from collections.abc import AsyncIterator
@@ -42,7 +43,9 @@ class Here(Stage):
         """Ask to make a network of the owner's."""
         did = owner.client.session.owner
         body: dict[str, Json] = {"name": name, "ownerDid": did, "threshold": {"n": 1, "t": 1}}
-        return await self._admin("/encryption/networks", who, network_id(did, name).text, NETWORK_CREATE, body, nonce)
+        return await self._admin(
+            "/encryption/networks", who, network_id(did, name).text, NETWORK_CREATE, body, nonce
+        )
 
     async def revoke_network(self, who: Delegate, network: str) -> Reply:
         """Ask to revoke a network."""
@@ -50,12 +53,22 @@ class Here(Stage):
         return await self._admin(path, who, network, NETWORK_REVOKE, {}, None)
 
     async def _admin(
-        self, path: str, who: Delegate, network: str, action: str, body: dict[str, Json], nonce: str | None
+        self,
+        path: str,
+        who: Delegate,
+        network: str,
+        action: str,
+        body: dict[str, Json],
+        nonce: str | None,
     ) -> Reply:
         fact = admin_fact(network, target_node=self.node_did, action=action, body=body)
         grants = {network: [action]}
-        token = key_token(who.signer, self.node_did, grants, proofs=who.proofs, facts=[fact], nonce=nonce)
-        return await send(self.url, "POST", path, token=token, body=canonical_bytes(body), headers=_JSON)
+        token = key_token(
+            who.signer, self.node_did, grants, proofs=who.proofs, facts=[fact], nonce=nonce
+        )
+        return await send(
+            self.url, "POST", path, token=token, body=canonical_bytes(body), headers=_JSON
+        )
 
 
 _JSON = {"Content-Type": "application/json"}
@@ -75,7 +88,9 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         yield Here(stage.url, platform, clients, stage.node_did, embedded=node)
 
 
-async def delegate_of(here: Here, owner: Owner, *abilities: str, network: str | None = None) -> Delegate:
+async def delegate_of(
+    here: Here, owner: Owner, *abilities: str, network: str | None = None
+) -> Delegate:
     """Return a key that the owner's wallet granted something on a network."""
     delegate = Delegate()
     grant = owner.grant(delegate.did, {network or owner.network: abilities})
@@ -91,13 +106,17 @@ async def test_delegates_create_and_revoke(here: Here) -> None:
     made = await here.create(helper, owner, "more", nonce="first")
     assert made.status == 200, made.said
     descriptor = json.loads(made.body)["descriptor"]
-    assert (descriptor["ownerDid"], descriptor["threshold"]) == (owner.client.session.owner, {"n": 1, "t": 1})
+    assert (descriptor["ownerDid"], descriptor["threshold"]) == (
+        owner.client.session.owner,
+        {"n": 1, "t": 1},
+    )
     assert (await here.revoke_network(helper, network)).status == 204
     assert (await here.revoke_network(helper, network)).status == 204
 
 
 async def test_a_descriptor_is_signed_for_who_asks_with_a_nonce(here: Here) -> None:
-    """The signature is over key, state and that nonce; without one the answer is the bare descriptor (EN6, EN28)."""
+    """The signature is over key, state and that nonce; without one the answer is the bare
+    descriptor (EN6, EN28)."""
     owner = await here.owner()
     client = owner.client
     await client.delegations.add_right(owner.wallet, [allow(owner.network, NETWORK_REVOKE)])
@@ -114,7 +133,9 @@ async def test_a_descriptor_is_signed_for_who_asks_with_a_nonce(here: Here) -> N
         assert signed["descriptor"] == (await send(here.url, "GET", path)).value["descriptor"]
         await client.encryption.revoke_network(client.encryption.network())
     more = network_id(client.session.owner, "more").text
-    made = await here.create(await delegate_of(here, owner, NETWORK_CREATE, network=more), owner, "more", nonce="first")
+    made = await here.create(
+        await delegate_of(here, owner, NETWORK_CREATE, network=more), owner, "more", nonce="first"
+    )
     assert (made.status, list(made.value)) == (200, ["descriptor"])
 
 
@@ -134,19 +155,28 @@ async def test_a_descriptor_is_signed_for_who_asks_with_a_nonce(here: Here) -> N
     ],
 )
 async def test_what_is_no_nonce(here: Here, query: str) -> None:
-    """Only 16 to 32 bytes in their one spelling are signed, whether or not the network is there (EN28)."""
+    """Only 16 to 32 bytes in their one spelling are signed, whether or not the network is there
+    (EN28)."""
     owner = await here.owner()
     for network in (owner.network, network_id(owner.client.session.owner, "absent").text):
-        answer = await send(here.url, "GET", f"/encryption/networks/{path_segment(network)}?{query}")
-        assert answer.said == (400, "the nonce is one text of 16 to 32 bytes, base64url without padding")
+        answer = await send(
+            here.url, "GET", f"/encryption/networks/{path_segment(network)}?{query}"
+        )
+        assert answer.said == (
+            400,
+            "the nonce is one text of 16 to 32 bytes, base64url without padding",
+        )
 
 
 async def test_a_network_that_is_not_there_is_not_signed_for(here: Here) -> None:
-    """RequestParameters with a nonce, a bad id and an unknown network are answered as without (EN28)."""
+    """RequestParameters with a nonce, a bad id and an unknown network are answered as without
+    (EN28)."""
     absent = network_id(here.node_did, "absent").text
     for path, said in ((absent, (404, "network not found")), ("x", (400, _NO_PREFIX))):
         for query in ("", f"?nonce={encode_url(bytes(16))}"):
-            assert (await send(here.url, "GET", f"/encryption/networks/{path_segment(path)}{query}")).said == said
+            assert (
+                await send(here.url, "GET", f"/encryption/networks/{path_segment(path)}{query}")
+            ).said == said
 
 
 _NO_PREFIX = "missing urn:tinycloud:encryption: prefix"
@@ -157,14 +187,24 @@ async def test_a_nonce_stays_claimed_when_the_call_fails(here: Here) -> None:
     owner = await here.owner()
     session = owner.session
     assert (await here.create(session, owner, "default", nonce="claim")).status == 200  # EN31
-    assert (await here.create(session, owner, "default", nonce="one")).said == (409, "network already exists")
-    assert (await here.create(session, owner, "default", nonce="one")).said == (401, "nonce already used")
+    assert (await here.create(session, owner, "default", nonce="one")).said == (
+        409,
+        "network already exists",
+    )
+    assert (await here.create(session, owner, "default", nonce="one")).said == (
+        401,
+        "nonce already used",
+    )
     helper = await delegate_of(here, owner, NETWORK_CREATE)
-    assert (await here.create(helper, owner, "default", nonce="one")).said == (409, "network already exists")
+    assert (await here.create(helper, owner, "default", nonce="one")).said == (
+        409,
+        "network already exists",
+    )
 
 
 async def test_each_decision_is_recorded(here: Here) -> None:
-    """The caller learns a code; the audit has a record of every decision, with its cause (RL14, enc-W12, enc 2.10)."""
+    """The caller learns a code; the audit has a record of every decision, with its cause (RL14,
+    enc-W12, enc 2.10)."""
     owner = await here.owner()
     delegate = await delegate_of(here, owner, "tinycloud.encryption/decrypt")
     assert (await here.ask(delegate, owner)).said == refused("no_policy")
@@ -180,16 +220,28 @@ async def test_each_decision_is_recorded(here: Here) -> None:
 
 
 async def test_a_policy_that_is_refused(here: Here) -> None:
-    """What is no policy, no network, or not the owner's in-person word has a code of its own (RL18)."""
+    """What is no policy, no network, or not the owner's in-person word has a code of its own
+    (RL18)."""
     owner = await here.owner()
     session = owner.session
-    assert (await _put(here, session, owner.network, {"surprise": 1})).value["code"] == "invalid-policy"
+    assert (await _put(here, session, owner.network, {"surprise": 1})).value[
+        "code"
+    ] == "invalid-policy"
     assert (await put_policy(here, session, owner, Policy())).status == 401
     session.proofs.append(await here.register(owner.grant(session.did, {owner.network: [_SET]})))
-    assert (await _put(here, session, owner.network, {}, fact_network="other")).value["code"] == "session-not-bound"
+    assert (await _put(here, session, owner.network, {}, fact_network="other")).value[
+        "code"
+    ] == "session-not-bound"
     decrypt = "tinycloud.encryption/decrypt"
-    for grants in ({owner.network: [decrypt]}, {owner.network: [_SET, decrypt]}, {f"{owner.space()}/kv/a": [GET]}, {}):
-        assert (await _put(here, session, owner.network, {}, grants=grants)).value["code"] == "session-not-bound"
+    for grants in (
+        {owner.network: [decrypt]},
+        {owner.network: [_SET, decrypt]},
+        {f"{owner.space()}/kv/a": [GET]},
+        {},
+    ):
+        assert (await _put(here, session, owner.network, {}, grants=grants)).value[
+            "code"
+        ] == "session-not-bound"
     absent = network_id(owner.client.session.owner, "absent").text
     session.proofs.append(await here.register(owner.grant(session.did, {absent: [_SET]})))
     assert (await _put(here, session, absent, {})).value["code"] == "network-unknown"
@@ -198,19 +250,26 @@ async def test_a_policy_that_is_refused(here: Here) -> None:
 
 
 async def test_a_policy_is_read_by_whoever_may(here: Here) -> None:
-    """The owner, and a delegate with the ability, read what is stated; nobody else, and a token once (RL20)."""
+    """The owner, and a delegate with the ability, read what is stated; nobody else, and a token
+    once (RL20)."""
     owner = await here.owner()
     session = owner.session
-    session.proofs.append(await here.register(owner.grant(session.did_url, {owner.network: [_SET]})))
+    session.proofs.append(
+        await here.register(owner.grant(session.did_url, {owner.network: [_SET]}))
+    )
     assert (await _policy(here, session, owner.network)).value == {"policy": None}
     value: dict[str, Json] = {"inPerson": False, "maxAgeSeconds": 60}
     assert (await _put(here, session, owner.network, value)).status == 204
     delegate = await delegate_of(here, owner, _SET)
     for who in (session, delegate):
-        assert (await _policy(here, who, owner.network)).value == {"policy": policy_json(parse_policy(value))}
+        assert (await _policy(here, who, owner.network)).value == {
+            "policy": policy_json(parse_policy(value))
+        }
     decrypting = await delegate_of(here, owner, "tinycloud.encryption/decrypt")
     assert (await _policy(here, decrypting, owner.network)).status == 401
-    both = delegate.grant(here.node_did, {owner.network: [_SET, "tinycloud.encryption/decrypt"]}, ttl_s=60)
+    both = delegate.grant(
+        here.node_did, {owner.network: [_SET, "tinycloud.encryption/decrypt"]}, ttl_s=60
+    )
     path = f"/encryption/networks/{path_segment(owner.network)}/policy"
     assert (await send(here.url, "GET", path, token=both)).value["code"] == "session-not-bound"
     token = delegate.grant(here.node_did, {owner.network: [_SET]}, ttl_s=60)
@@ -225,7 +284,9 @@ _SET = "sealspace.encryption/policy"
 
 async def _policy(here: Here, who: Delegate, network: str) -> Reply:
     token = who.grant(here.node_did, {network: [_SET]}, ttl_s=60)
-    return await send(here.url, "GET", f"/encryption/networks/{path_segment(network)}/policy", token=token)
+    return await send(
+        here.url, "GET", f"/encryption/networks/{path_segment(network)}/policy", token=token
+    )
 
 
 async def _put(
@@ -243,9 +304,13 @@ async def _put(
         "networkId": fact_network or network,
         "bodyHash": canonical_hash(value),
     }
-    token = who.grant(here.node_did, {network: [_SET]} if grants is None else grants, facts=[fact], ttl_s=60)
+    token = who.grant(
+        here.node_did, {network: [_SET]} if grants is None else grants, facts=[fact], ttl_s=60
+    )
     path = f"/encryption/networks/{path_segment(network)}/policy"
-    return await send(here.url, "PUT", path, token=token, body=canonical_bytes(value), headers=_JSON)
+    return await send(
+        here.url, "PUT", path, token=token, body=canonical_bytes(value), headers=_JSON
+    )
 
 
 async def test_challenges(here: Here) -> None:
@@ -253,7 +318,9 @@ async def test_challenges(here: Here) -> None:
     did = new_key().did
     replies = [await _challenge(here, did) for _ in range(CHALLENGES + 1)]
     assert [reply.status for reply in replies] == [200] * CHALLENGES + [429]
-    nonces = [libipld.decode_multibase("u" + str(reply.value["nonce"]))[1] for reply in replies[:-1]]
+    nonces = [
+        libipld.decode_multibase("u" + str(reply.value["nonce"]))[1] for reply in replies[:-1]
+    ]
     assert {len(nonce) for nonce in nonces} == {32}
     assert len(set(nonces)) == CHALLENGES
     assert set(replies[0].value) == {"nonce", "expiresAt"}
@@ -261,7 +328,13 @@ async def test_challenges(here: Here) -> None:
 
 
 async def _challenge(here: Here, did: str) -> Reply:
-    return await send(here.url, "POST", "/attestation/challenge", body=canonical_bytes({"did": did}), headers=_JSON)
+    return await send(
+        here.url,
+        "POST",
+        "/attestation/challenge",
+        body=canonical_bytes({"did": did}),
+        headers=_JSON,
+    )
 
 
 async def test_a_revoker_whom_nobody_knows(here: Here) -> None:
@@ -270,7 +343,9 @@ async def test_a_revoker_whom_nobody_knows(here: Here) -> None:
     delegate = Delegate()
     grant = await here.register(owner.grant(delegate.did, {f"{owner.space()}/kv/a": [GET]}))
     cid = id_of(grant)
-    token = key_token(delegate.signer, delegate.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]})
+    token = key_token(
+        delegate.signer, delegate.did, {f"urn:cid:{cid}": ["tinycloud.delegation/revoke"]}
+    )
     for _ in range(2):
         reply = await here.post("/revoke", token)
         assert (reply.status, reply.value) == (200, {"revoked": True, "cid": cid})

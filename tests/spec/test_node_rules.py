@@ -1,4 +1,5 @@
-"""Rules that only a whole node can keep, asked over HTTP: registration, first use, what runs and what does not.
+"""Rules that only a whole node can keep, asked over HTTP: registration, first use, what runs and
+what does not.
 
 The tokens are made by the generator of the vectors, so this is also a second client.
 """
@@ -15,7 +16,17 @@ import aiohttp
 import pytest
 from embedded_node import embedded_node
 from engines import store_at
-from generate_vectors.minting import HOUR_LATER, NO_RECAP, NOW, Jwt, Key, SignIn, Token, Wallet, plain
+from generate_vectors.minting import (
+    HOUR_LATER,
+    NO_RECAP,
+    NOW,
+    Jwt,
+    Key,
+    SignIn,
+    Token,
+    Wallet,
+    plain,
+)
 from tests_support import FixedClock
 
 from node.config.tree import Config, Hosting, HostingMode, Http
@@ -53,7 +64,9 @@ class Asking:
 
     async def delegate(self, token: Token) -> Any:
         """Register a delegation, which is taken, and return the answer."""
-        async with self._session.post(self._url + "/delegate", headers={"Authorization": token.header}) as answer:
+        async with self._session.post(
+            self._url + "/delegate", headers={"Authorization": token.header}
+        ) as answer:
             assert answer.status == 200
             return await answer.json()
 
@@ -72,7 +85,9 @@ def nodes(tmp_path: Path) -> Nodes:
     @asynccontextmanager
     async def run(hosting: HostingMode = "auto") -> AsyncIterator[Asking]:
         clock = FixedClock(NOW)
-        config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode=hosting))
+        config = Config(
+            http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode=hosting)
+        )
         async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
             yield Asking(node.url, session, clock)
 
@@ -82,32 +97,52 @@ def nodes(tmp_path: Path) -> Nodes:
 def sign_in(att: dict[str, Any] | None = None, **changes: Any) -> Token:
     """Return Alice's grant to her session key."""
     whole = {f"{SPACE}/kv": plain(GET, PUT, DEL, LIST)}
-    return SignIn(**{"wallet": ALICE, "audience": SESSION.url, "att": att or whole, **changes}).mint()
+    return SignIn(
+        **{"wallet": ALICE, "audience": SESSION.url, "att": att or whole, **changes}
+    ).mint()
 
 
 def call(att: dict[str, Any], *proofs: Token, signer: Key = SESSION, **changes: Any) -> Token:
     """Return a fresh invocation."""
-    jwt: dict[str, Any] = {"issuer": signer, "audience": signer.did, "att": att, "nonce": str(next(_COUNT))}
+    jwt: dict[str, Any] = {
+        "issuer": signer,
+        "audience": signer.did,
+        "att": att,
+        "nonce": str(next(_COUNT)),
+    }
     return Jwt(**jwt | {"prf": [proof.cid for proof in proofs]} | changes).mint()
 
 
-def one(ability: str, path: str, *proofs: Token, signer: Key = SESSION, space: str = SPACE, **changes: Any) -> Token:
+def one(
+    ability: str,
+    path: str,
+    *proofs: Token,
+    signer: Key = SESSION,
+    space: str = SPACE,
+    **changes: Any,
+) -> Token:
     """Return a fresh invocation of one KV ability."""
     return call({f"{space}/kv/{path}": plain(ability)}, *proofs, signer=signer, **changes)
 
 
 async def test_undecodable_delegation(nodes: Nodes) -> None:
-    """A header that is no delegation is answered with 401 and a problem without a reason (D1, E5)."""
+    """A header that is no delegation is answered with 401 and a problem without a reason (D1,
+    E5)."""
     async with nodes() as node:
         answer = await node.post("/delegate", Token("Bearer x", b""))
         assert (answer.status, "token-malformed" in answer.text) == (401, True)
 
 
 async def test_repeat_of_a_live_delegation(nodes: Nodes) -> None:
-    """A live delegation posted again answers the true lists, also after another grant hosted its space (D4, D9)."""
-    host = SignIn(wallet=ALICE, audience=NODE.did, att={f"{SPACE}/space": plain("tinycloud.space/host")}).mint()
+    """A live delegation posted again answers the true lists, also after another grant hosted its
+    space (D4, D9)."""
+    host = SignIn(
+        wallet=ALICE, audience=NODE.did, att={f"{SPACE}/space": plain("tinycloud.space/host")}
+    ).mint()
     async with nodes("explicit") as node:
-        first, hosted, again = [await node.delegate(token) for token in (sign_in(), host, sign_in())]
+        first, hosted, again = [
+            await node.delegate(token) for token in (sign_in(), host, sign_in())
+        ]
         assert (first["activated"], first["skipped"]) == ([], [SPACE])
         assert (hosted["activated"], hosted["skipped"]) == ([SPACE], [])
         assert ([SPACE], [], sign_in().cid) == (again["activated"], again["skipped"], again["cid"])
@@ -116,7 +151,9 @@ async def test_repeat_of_a_live_delegation(nodes: Nodes) -> None:
 async def test_repeat_of_a_dead_delegation(nodes: Nodes) -> None:
     """A delegation that expired or was revoked is refused when it is posted again (D4)."""
     short = sign_in(exp=HOUR_LATER)
-    revocation = SignIn(wallet=ALICE, audience=f"ucan:{sign_in().cid}", att={}, exp=None, extra=NO_RECAP).mint()
+    revocation = SignIn(
+        wallet=ALICE, audience=f"ucan:{sign_in().cid}", att={}, exp=None, extra=NO_RECAP
+    ).mint()
     async with nodes() as node:
         await node.delegate(sign_in())
         await node.delegate(short)
@@ -129,12 +166,16 @@ async def test_repeat_of_a_dead_delegation(nodes: Nodes) -> None:
 
 
 async def test_a_registration_outlives_the_process(nodes: Nodes) -> None:
-    """What was acknowledged stands after a start of another node on the folder: delegation, space and value (D8)."""
+    """What was acknowledged stands after a start of another node on the folder: delegation, space
+    and value (D8)."""
     async with nodes() as node:
         await node.delegate(sign_in())
         assert (await node.invoke(one(PUT, "a", sign_in()), b"kept")).status == 200
     async with nodes() as node:
-        assert ((answer := await node.invoke(one(GET, "a", sign_in()))).status, answer.text) == (200, "kept")
+        assert ((answer := await node.invoke(one(GET, "a", sign_in()))).status, answer.text) == (
+            200,
+            "kept",
+        )
 
 
 async def test_equal_posts_at_once(nodes: Nodes) -> None:
@@ -154,17 +195,23 @@ async def test_no_replay_rule_for_delegations(nodes: Nodes) -> None:
 
 
 async def test_hosting_by_a_delegate(nodes: Nodes) -> None:
-    """Whoever was granted space/host hosts, naming any audience, and the space stays when the grant ends (D41, D42)."""
+    """Whoever was granted space/host hosts, naming any audience, and the space stays when the grant
+    ends (D41, D42)."""
     right = {f"{SPACE}/space": plain("tinycloud.space/host"), f"{SPACE}/kv": plain(PUT)}
     grant = sign_in(right)
     host = Jwt(
-        issuer=SESSION, audience=BOB.did, att={f"{SPACE}/space": plain("tinycloud.space/host")}, prf=[grant.cid]
+        issuer=SESSION,
+        audience=BOB.did,
+        att={f"{SPACE}/space": plain("tinycloud.space/host")},
+        prf=[grant.cid],
     ).mint()
     async with nodes("explicit") as node:
         await node.delegate(grant)
         assert (await node.delegate(host))["activated"] == [SPACE]
         node.clock.advance(61)
-        assert (await node.invoke(one(PUT, "a", grant, exp=node.clock.now() + 60), b"x")).status == 200
+        assert (
+            await node.invoke(one(PUT, "a", grant, exp=node.clock.now() + 60), b"x")
+        ).status == 200
 
 
 async def test_decrypt_takes_its_own_way(nodes: Nodes) -> None:
@@ -172,7 +219,9 @@ async def test_decrypt_takes_its_own_way(nodes: Nodes) -> None:
     grant = sign_in({NETWORK: plain("tinycloud.encryption/decrypt")})
     async with nodes() as node:
         await node.delegate(grant)
-        answer = await node.invoke(call({NETWORK: plain("tinycloud.encryption/decrypt")}, grant), b"{}")
+        answer = await node.invoke(
+            call({NETWORK: plain("tinycloud.encryption/decrypt")}, grant), b"{}"
+        )
         assert answer.status == 403
         assert answer.text.startswith("decrypt request body is malformed: ")
 
@@ -194,7 +243,10 @@ async def test_an_unknown_ability_does_nothing(nodes: Nodes) -> None:
     att = {f"{SPACE}/kv/a": plain("tinycloud.kv/paint")}
     async with nodes() as node:
         await node.delegate(sign_in(att))
-        assert ((answer := await node.invoke(call(att, sign_in(att)))).status, answer.text) == (200, "")
+        assert ((answer := await node.invoke(call(att, sign_in(att)))).status, answer.text) == (
+            200,
+            "",
+        )
 
 
 async def test_option_headers_come_first(nodes: Nodes) -> None:
@@ -208,21 +260,27 @@ async def test_option_headers_come_first(nodes: Nodes) -> None:
 
 
 async def test_what_is_no_batch_of_puts(nodes: Nodes) -> None:
-    """A form beside other capabilities, and two puts without one, are refused before anything runs (I10, I15)."""
+    """A form beside other capabilities, and two puts without one, are refused before anything runs
+    (I10, I15)."""
     two = {f"{SPACE}/kv/{path}": plain(PUT) for path in ("a", "b")}
     form = "multipart/form-data; boundary=x"
     mixed = {f"{SPACE}/kv/a": plain(PUT, GET)}
     async with nodes() as node:
         await node.delegate(sign_in())
-        assert (await node.invoke(call(mixed, sign_in()), b"--x--", Content_Type=form)).status == 400
-        assert (await node.invoke(one(PUT, "a", sign_in()), b"", Content_Type="multipart/form-data")).status == 400
+        assert (
+            await node.invoke(call(mixed, sign_in()), b"--x--", Content_Type=form)
+        ).status == 400
+        assert (
+            await node.invoke(one(PUT, "a", sign_in()), b"", Content_Type="multipart/form-data")
+        ).status == 400
         assert (await node.invoke(call(two, sign_in()), b"x")).status == 400
         assert (await node.invoke(call(mixed, sign_in()), b"x")).status == 400
         assert (await node.invoke(one(LIST, "", sign_in()))).text == "[]"
 
 
 async def test_outsiders_learn_nothing(nodes: Nodes) -> None:
-    """A stranger's put has one answer whether space or value exist, and nothing is kept of its body (I11, I14)."""
+    """A stranger's put has one answer whether space or value exist, and nothing is kept of its body
+    (I11, I14)."""
     async with nodes() as node:
         await node.delegate(sign_in())
         assert (await node.invoke(one(PUT, "a", sign_in()), b"x")).status == 200
@@ -230,7 +288,9 @@ async def test_outsiders_learn_nothing(nodes: Nodes) -> None:
             await node.invoke(one(PUT, path, signer=MALLORY, space=space), b"y", If_None_Match="*")
             for path, space in (("a", SPACE), ("b", SPACE), ("a", UNHOSTED))
         ]
-        assert {(401, "Cannot find parent delegation")} == {(answer.status, answer.text) for answer in answers}
+        assert {(401, "Cannot find parent delegation")} == {
+            (answer.status, answer.text) for answer in answers
+        }
         assert (await node.invoke(one(LIST, "", sign_in()))).text == '["a"]'
 
 
@@ -247,7 +307,8 @@ async def test_other_routes_execute_nothing(nodes: Nodes) -> None:
 
 
 async def test_a_token_is_used_once(nodes: Nodes) -> None:
-    """A token is used up by its first reading, until it ends; another nonce is another token (I12, I21, I22)."""
+    """A token is used up by its first reading, until it ends; another nonce is another token (I12,
+    I21, I22)."""
     absent, put = one(GET, "absent", sign_in()), one(PUT, "a", sign_in())
     async with nodes() as node:
         await node.delegate(sign_in())
@@ -256,7 +317,9 @@ async def test_a_token_is_used_once(nodes: Nodes) -> None:
         assert (await node.invoke(one(PUT, "a", sign_in()), b"x")).status == 200
         node.clock.advance(60)
         answers = [await node.invoke(token) for token in (absent, put)]
-        assert [(answer.status, answer.text) for answer in answers] == [(409, "duplicate invocation")] * 2
+        assert [(answer.status, answer.text) for answer in answers] == [
+            (409, "duplicate invocation")
+        ] * 2
         node.clock.advance(1)
         answers = [await node.invoke(token) for token in (absent, put)]
         assert [(answer.status, answer.text) for answer in answers] == [
@@ -285,7 +348,9 @@ async def test_a_used_token_stays_used_after_a_start(nodes: Nodes) -> None:
 
 async def test_a_revocation_holds_at_once(nodes: Nodes) -> None:
     """The call after a revocation fails, and revoking again is answered alike (I38, I23)."""
-    grant = Jwt(issuer=SESSION, audience=BOB.did, att={f"{SPACE}/kv": plain(PUT)}, prf=[sign_in().cid]).mint()
+    grant = Jwt(
+        issuer=SESSION, audience=BOB.did, att={f"{SPACE}/kv": plain(PUT)}, prf=[sign_in().cid]
+    ).mint()
     revoke = call({f"urn:cid:{grant.cid}": plain("tinycloud.delegation/revoke")}, signer=SESSION)
     async with nodes() as node:
         await node.delegate(sign_in())

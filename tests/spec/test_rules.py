@@ -1,7 +1,8 @@
 """Each rule of capabilities.md is named at the line of code that keeps it.
 
-A comment at the line (`# D22`) or the docstring of what keeps the rule names its id. What no code names is listed below
-with the reason; an exception that is no longer needed fails. `test_conformance.py` looks for the tests of a rule.
+A comment at the line (`# D22`) or the docstring of what keeps the rule names its id. What no code
+names is listed below with the reason; an exception that is no longer needed fails.
+`test_conformance.py` looks for the tests of a rule.
 """
 
 import ast
@@ -18,7 +19,8 @@ CODE = ("capabilities", "spaces", "encryption_network", "node")
 
 # Every rule that was ever numbered; a number that is missing here was never given.
 NUMBERED = (
-    "P1-6 U1-8 U10-16 X1-10 A1-7 R1-3 E1-9 C1-11 S1-10 T1-12 K1-9 V1-5 D1-13 D20-31 D40-45 I1-15 I11a-11a I20-24 I30-39"
+    "P1-6 U1-8 U10-16 X1-10 A1-7 R1-3 E1-9 C1-11 S1-10 T1-12 K1-9 V1-5 D1-13 D20-31 D40-45 I1-15"
+    " I11a-11a I20-24 I30-39"
 )
 
 _RULE = re.compile(r"^- \*\*([A-Z]\d+a?)\*\*( \*Describes:\*)?", re.MULTILINE)
@@ -55,11 +57,20 @@ def _named(text: str) -> set[str]:
 
 
 def _remarks(path: Path) -> Iterator[str]:
-    """Yield every comment of a file, and every string that stands as a statement: docstrings of all kinds."""
+    """Yield every comment of a file, and every string that stands as a statement: docstrings of all
+    kinds."""
     with path.open("rb") as stream:
-        yield from (token.string for token in tokenize.tokenize(stream.readline) if token.type == tokenize.COMMENT)
+        yield from (
+            token.string
+            for token in tokenize.tokenize(stream.readline)
+            if token.type == tokenize.COMMENT
+        )
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             yield node.value.value
 
 
@@ -87,13 +98,17 @@ def test_every_rule_stands() -> None:
     """Each rule is named in the code, unless an exception says why not."""
     missing, exceptions = set(_rules()) - _in_code(), NOT_IN_CODE | NAMED_AS
     assert sorted(missing - set(exceptions)) == [], "no code names these rules"
-    assert sorted(set(exceptions) - missing) == [], "code names these rules: the exceptions are stale"
+    assert sorted(set(exceptions) - missing) == [], (
+        "code names these rules: the exceptions are stale"
+    )
 
 
 def test_exceptions_say_why() -> None:
     """An exception has a reason, and one that says the rule describes is about a rule that does."""
     rules = _rules()
-    assert [rule for rule, reason in NOT_IN_CODE.items() if (reason == DESCRIBES) != rules[rule]] == []
+    assert [
+        rule for rule, reason in NOT_IN_CODE.items() if (reason == DESCRIBES) != rules[rule]
+    ] == []
 
 
 def test_what_is_named_as_another_rule() -> None:

@@ -5,7 +5,10 @@ import re
 
 from tests_support import REPOSITORY
 
-_ROW = re.compile(r"^\| (?P<case>[^|]+) \| (?:`(?P<file>[\w/.]+)::(?P<test>\w+)`|(?P<reason>[^|`]+)) \|$", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| (?P<case>[^|]+) \| (?:`(?P<file>[\w/.]+)::(?P<test>\w+)`|(?P<reason>[^|`]+)) \|$",
+    re.MULTILINE,
+)
 
 
 def test_each_case_has_a_test_or_a_reason() -> None:
@@ -16,7 +19,11 @@ def test_each_case_has_a_test_or_a_reason() -> None:
     for row in rows:
         if row["file"] is not None:
             tree = ast.parse((REPOSITORY / "tests" / row["file"]).read_text("utf-8"))
-            names = {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+            names = {
+                one.name
+                for one in tree.body
+                if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
             assert row["test"] in names, row[0]
         else:
             assert row["reason"].startswith(("later", "there is none", "there are none")), row[0]

@@ -1,4 +1,5 @@
-"""The protocol texts: links lead somewhere, ids are listed once, pages are linked from the index."""
+"""The protocol texts: links lead somewhere, ids are listed once, pages are linked from the
+index."""
 
 import re
 from collections import Counter
@@ -23,7 +24,8 @@ _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\*", re.MULTILINE)
 
 
 def _anchors(page: Path) -> set[str]:
-    """Return the anchors that a forge makes of a page's headings: lower case, no punctuation, hyphens for blanks."""
+    """Return the anchors that a forge makes of a page's headings: lower case, no punctuation,
+    hyphens for blanks."""
     counts: Counter[str] = Counter()
     found = set()
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -41,17 +43,25 @@ def _is_dead(page: Path, link: str) -> bool:
 
 
 def test_links_lead_somewhere() -> None:
-    """Every relative link of a page names a file or folder of the repository, and of a page a heading that it has."""
-    links = [(page, link) for page in EVERY_PAGE for link in _LINK.findall(_CODE.sub("", page.read_text("utf-8")))]
+    """Every relative link of a page names a file or folder of the repository, and of a page a
+    heading that it has."""
+    links = [
+        (page, link)
+        for page in EVERY_PAGE
+        for link in _LINK.findall(_CODE.sub("", page.read_text("utf-8")))
+    ]
     assert len(links) > 200
     dead = [(page, link) for page, link in links if "://" not in link and _is_dead(page, link)]
     assert [f"{page.relative_to(REPOSITORY)}: {link}" for page, link in dead] == []
 
 
 def test_dead_links_are_found(tmp_path: Path) -> None:
-    """A link to a file or a heading that does not exist is dead, one to a heading of the same page is not."""
+    """A link to a file or a heading that does not exist is dead, one to a heading of the same page
+    is not."""
     page = tmp_path / "page.md"
-    page.write_text("# A page\n\n## 1. What `it` is\n\n```\n# no heading\n```\n\n## Again\n\n## Again\n")
+    page.write_text(
+        "# A page\n\n## 1. What `it` is\n\n```\n# no heading\n```\n\n## Again\n\n## Again\n"
+    )
     alive = ["page.md", "#1-what-it-is", "page.md#a-page", "#again-1"]
     dead = ["absent.md", "#no-heading", "page.md#absent", "#again-2"]
     assert [link for link in alive + dead if _is_dead(page, link)] == dead
@@ -72,7 +82,9 @@ def test_every_page_is_linked() -> None:
         assert f"({page.name})" in index.read_text("utf-8"), page
     folders = [folder for folder in sorted(SPEC.iterdir()) if folder.is_dir()]
     index_text = (SPEC / "README.md").read_text("utf-8")
-    assert [folder.name for folder in folders if f"({folder.name}/README.md)" not in index_text] == []
+    assert [
+        folder.name for folder in folders if f"({folder.name}/README.md)" not in index_text
+    ] == []
 
 
 def test_the_route_table_is_the_nodes() -> None:
@@ -84,7 +96,9 @@ def test_the_route_table_is_the_nodes() -> None:
 
 def test_every_reason_of_the_gate_is_reported() -> None:
     """release.md names each code with which a release is refused, at its step."""
-    table = re.findall(r"^\| \d \|.*\| ([^|]+) \|$", (SPEC / "release.md").read_text("utf-8"), re.MULTILINE)
+    table = re.findall(
+        r"^\| \d \|.*\| ([^|]+) \|$", (SPEC / "release.md").read_text("utf-8"), re.MULTILINE
+    )
     assert {code for cell in table for code in re.findall(r"`(\w+)`", cell)} == set(REASONS)
 
 
@@ -92,7 +106,9 @@ def test_commands_and_settings_of_the_pages_exist() -> None:
     """The pages for operators name only commands, exit statuses and settings that exist."""
     text = "\n".join(page.read_text("utf-8") for page in (SPEC / "operations").glob("*.md"))
     assert set(re.findall(r"sealspace ([a-z][a-z-]*)\b(?! =)", text)) <= COMMANDS.keys()
-    assert {int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == set(EXIT_STATUSES)
+    assert {int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == set(
+        EXIT_STATUSES
+    )
     sections = {name.partition(".")[0] for name in setting_types()}
     named = set(re.findall(rf"`((?:{'|'.join(sections)})\.\w+)`", text))
     assert named <= setting_types().keys()

@@ -13,7 +13,8 @@ from sealspace.wallets import new_wallet
 
 
 async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
-    """A delete takes away what is current; the next put makes the key live, with nothing of before (M30, M2)."""
+    """A delete takes away what is current; the next put makes the key live, with nothing of before
+    (M30, M2)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         await client.sign_in(new_wallet())
@@ -28,7 +29,8 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
 
 
 async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None:
-    """`tinycloud.delegation/*` on `/invoke` is authorised, for whoever holds it, and does nothing (wire 4.6)."""
+    """`tinycloud.delegation/*` on `/invoke` is authorised, for whoever holds it, and does nothing
+    (wire 4.6)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())
@@ -38,17 +40,24 @@ async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None
             grants = {resource: [f"tinycloud.delegation/{ability}"]}
             token = key_token(session.signer, session.did, grants, proofs=proofs)
             assert (await send(node.url, "POST", "/invoke", token=token)).said == (200, "")
-        token = key_token(session.signer, session.did, {resource: ["tinycloud.delegation/other"]}, proofs=proofs)
+        token = key_token(
+            session.signer, session.did, {resource: ["tinycloud.delegation/other"]}, proofs=proofs
+        )
         assert (await send(node.url, "POST", "/invoke", token=token)).status == 401
 
 
 async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
-    """One grant over two spaces works in the one that is hosted, and in the other once it is hosted too (M60, M4)."""
-    config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode="explicit"))
+    """One grant over two spaces works in the one that is hosted, and in the other once it is hosted
+    too (M60, M4)."""
+    config = Config(
+        http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode="explicit")
+    )
     wallet, key = new_wallet(), new_key()
     spaces = [f"tinycloud:{wallet.did.removeprefix('did:')}:{name}" for name in ("here", "there")]
     grant = wallet_token(
-        wallet, key.did_url, {f"{space}/kv": ["tinycloud.kv/get", "tinycloud.kv/put"] for space in spaces}
+        wallet,
+        key.did_url,
+        {f"{space}/kv": ["tinycloud.kv/get", "tinycloud.kv/put"] for space in spaces},
     )
     async with embedded_node(config) as node:
 
@@ -58,7 +67,9 @@ async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
 
         async def host(space: str) -> None:
             word = wallet_token(wallet, key.did, {f"{space}/space": ["tinycloud.space/host"]})
-            assert (await send(node.url, "POST", "/delegate", token=word)).value["activated"] == [space]
+            assert (await send(node.url, "POST", "/delegate", token=word)).value["activated"] == [
+                space
+            ]
 
         assert (await send(node.url, "POST", "/delegate", token=grant)).value["skipped"] == spaces
         await host(spaces[0])
@@ -70,7 +81,8 @@ async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_folder()
 def test_the_data_folder_is_its_owners(tmp_path: Path) -> None:
-    """Nobody but the node's user reaches the socket that takes commits, the secret, or what is kept (store §5)."""
+    """Nobody but the node's user reaches the socket that takes commits, the secret, or what is kept
+    (store §5)."""
     with running_node(tmp_path) as node:
         assert node.url
         data = tmp_path / "data"

@@ -1,4 +1,5 @@
-"""A node in this process that believes a simulated platform, with any release settings, and people on it.
+"""A node in this process that believes a simulated platform, with any release settings, and people
+on it.
 
 Example:
     async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
@@ -30,7 +31,8 @@ class Here(Stage):
 
     Attributes:
         services: the node's own parts.
-        clock: the node's; people's tokens go by the machine's, so it moves by minutes only where they ask.
+        clock: the node's; people's tokens go by the machine's, so it moves by minutes only where
+            they ask.
     """
 
     services: Services

@@ -17,7 +17,11 @@ async def audit_records(store: Store) -> tuple[AuditRecord, ...]:
     """Return the records of the chain in its order, then those that wait, in the order of time."""
     chain = [page async for page in pages_of(store, Range(SEALED_PREFIX))]
     queue = [page async for page in pages_of(store, Range(AUDIT_PREFIX))]
-    sealed = [_sealed(msgspec.json.decode(record.value or b"")) for page in chain for _, record in page.rows]
+    sealed = [
+        _sealed(msgspec.json.decode(record.value or b""))
+        for page in chain
+        for _, record in page.rows
+    ]
     waiting = [audit_record_of(record) for page in queue for _, record in page.rows]
     return (*sealed, *waiting)
 

@@ -1,4 +1,5 @@
-"""An owner's machine, a node in this process that believes a simulated platform, and backends on it.
+"""An owner's machine, a node in this process that believes a simulated platform, and backends on
+it.
 
 Example:
     async def test_a_command(desk: Desk) -> None:
@@ -55,7 +56,9 @@ class Desk:
     capsys: pytest.CaptureFixture[str]
     monkeypatch: pytest.MonkeyPatch
 
-    async def run(self, *arguments: str, given: str = "", typed: str | None = None, home: bool = True) -> Ran:
+    async def run(
+        self, *arguments: str, given: str = "", typed: str | None = None, home: bool = True
+    ) -> Ran:
         """Run a command as a process would, on a thread of its own."""
         self.monkeypatch.setattr(sys, "stdin", Input(typed or given, is_terminal=typed is not None))
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
@@ -66,14 +69,25 @@ class Desk:
         return Ran(status, reported.out, reported.err)
 
     async def log_in(self, *more: str) -> Ran:
-        trust = ("--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral"))
+        trust = (
+            "--trust-root",
+            str(self.folder / "root.pem"),
+            "--collateral",
+            str(self.folder / "collateral"),
+        )
         ran = await self.run("login", self.node, "--new", *trust, *more)
         assert ran.status == 0, ran
         return ran
 
-    async def backend(self, compose: str = COMPOSE, *, seed: int = 1, wants: tuple[str, ...] = ("API_KEY",)) -> Site:
-        domain = Domain(self.platform, IMAGE, mint_event_log(hashlib.sha256(compose.encode()).digest()))
-        client = await self.stack.enter_async_context(Client(self.node, session=key_session(bytes(31) + bytes([seed]))))
+    async def backend(
+        self, compose: str = COMPOSE, *, seed: int = 1, wants: tuple[str, ...] = ("API_KEY",)
+    ) -> Site:
+        domain = Domain(
+            self.platform, IMAGE, mint_event_log(hashlib.sha256(compose.encode()).digest())
+        )
+        client = await self.stack.enter_async_context(
+            Client(self.node, session=key_session(bytes(31) + bytes([seed])))
+        )
         program = Program(client, Backend(client, domain), wants)
         asked: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False}
         surface = BackendSurface(

@@ -18,7 +18,8 @@ from tests_support import REPOSITORY
 
 @contextmanager
 def serving(folder: Path, node: str) -> Iterator[str]:
-    """Run the backend on the platform `tee` in a folder until the block ends; yields its address."""
+    """Run the backend on the platform `tee` in a folder until the block ends; yields its
+    address."""
     process = subprocess.Popen(
         [sys.executable, "-u", str(REPOSITORY / "examples" / "backend.py")],
         stdout=subprocess.PIPE,

@@ -92,7 +92,8 @@ async def serving(
     bound: socket | None = None,
     limits: ConnectionLimits = LIMITS,
 ) -> AsyncIterator[str]:
-    """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields its address.
+    """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields
+    its address.
 
     Args:
         site: what answers.
@@ -114,18 +115,24 @@ async def serving(
 async def owner_of(bench: Any) -> Client:
     """An owner who signed in with the rights that the command line asks for, and keeps a secret."""
     client: Client = await bench.client()
-    await client.sign_in(new_wallet(entropy=bench.entropy), SignIn(network_abilities=OWNER_ABILITIES))
+    await client.sign_in(
+        new_wallet(entropy=bench.entropy), SignIn(network_abilities=OWNER_ABILITIES)
+    )
     await client.secrets().put("API_KEY", "value")
     return client
 
 
-async def backend_of(bench: Any, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)) -> Backend:
+async def backend_of(
+    bench: Any, owner: Client, *, measured: Measurements = NOTES, seed: bytes = bytes(32)
+) -> Backend:
     """A backend that was granted the secret, and attested."""
     client = await bench.client(key_session(seed))
     grant = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
     grant.append(allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"))
     policy = Policy(measurements=(measured,))
-    backend = Backend(client, Domain(bench.platform, measured), clock=bench.clock, entropy=bench.entropy)
+    backend = Backend(
+        client, Domain(bench.platform, measured), clock=bench.clock, entropy=bench.entropy
+    )
     await backend.take_up(await owner.delegations.delegate(backend.did, grant, policy=policy))
     return backend
 

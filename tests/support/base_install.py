@@ -1,7 +1,8 @@
-"""Environments of the base install alone, or with named extras: a folder of links to exactly those distributions.
+"""Environments of the base install alone, or with named extras: a folder of links to exactly those
+distributions.
 
-A process in one sees the standard library and that folder: neither the packages of the environment that runs the tests
-nor the current folder. What it starts takes its import path from it.
+A process in one sees the standard library and that folder: neither the packages of the environment
+that runs the tests nor the current folder. What it starts takes its import path from it.
 
 Example:
     base = environment(tmp_path / "base")
@@ -53,7 +54,8 @@ _WAIT_S = PATIENCE_S
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it printed; the status is -1 where an exception came out of it."""
+    """How a command ended, and what it printed; the status is -1 where an exception came out of
+    it."""
 
     status: int
     out: str
@@ -72,22 +74,28 @@ class Environment:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start `sealspace`; its standard error can be read."""
-        return subprocess.Popen(self._python(_ONE, arguments), stderr=subprocess.PIPE, text=True, cwd=self.site.parent)
+        return subprocess.Popen(
+            self._python(_ONE, arguments), stderr=subprocess.PIPE, text=True, cwd=self.site.parent
+        )
 
     def start_example(self, path: Path, folder: Path) -> "subprocess.Popen[str]":
         """Start a program on a free port in a folder; its standard output can be read."""
         program = (
-            "import os, runpy, sys; os.environ['PORT'] = '0'; sys.stdout.reconfigure(line_buffering=True); "
-            f"runpy.run_path({str(path)!r}, run_name='__main__')"
+            "import os, runpy, sys; os.environ['PORT'] = '0';"
+            f" sys.stdout.reconfigure(line_buffering=True); runpy.run_path({str(path)!r},"
+            " run_name='__main__')"
         )
-        return subprocess.Popen(self._python(program, ()), stdout=subprocess.PIPE, text=True, cwd=folder)
+        return subprocess.Popen(
+            self._python(program, ()), stdout=subprocess.PIPE, text=True, cwd=folder
+        )
 
     def run(self, *arguments: str) -> Ended:
         """Run `sealspace` in a process of its own, to its end."""
         return self._run(_ONE, arguments)
 
     def run_all(self, calls: Sequence[tuple[Sequence[str], str]]) -> list[Ended]:
-        """Run `sealspace` with each call's arguments and standard input, one after the other in one process."""
+        """Run `sealspace` with each call's arguments and standard input, one after the other in one
+        process."""
         ran = self._run(_MANY, given=json.dumps(calls))
         assert ran.status == 0, ran
         return [Ended(*one) for one in json.loads(ran.out)]
@@ -95,7 +103,8 @@ class Environment:
     def absent(self, *modules: str) -> list[str]:
         """Return those modules that cannot be imported in it."""
         program = (
-            "from importlib.util import find_spec\nprint(*(name for name in sys.argv[1:] if find_spec(name) is None))"
+            "from importlib.util import find_spec\nprint(*(name for name in sys.argv[1:] if"
+            " find_spec(name) is None))"
         )
         ran = self._run(program, modules)
         assert ran.status == 0, ran
@@ -114,9 +123,23 @@ class Environment:
         return Ended(ran.returncode, ran.stdout, ran.stderr)
 
     def _python(self, program: str, arguments: Sequence[str]) -> list[str]:
-        # Isolated, it does not read the variable that says where compiled modules are. None is put into the checkout.
-        compiled = ("-B",) if sys.pycache_prefix is None else ("-X", f"pycache_prefix={sys.pycache_prefix}")
-        return [sys.executable, "-I", "-S", *compiled, "-c", _PATH + program, str(self.site), *arguments]
+        # Isolated, it does not read the variable that says where compiled modules are. None is put
+        # into the checkout.
+        compiled = (
+            ("-B",)
+            if sys.pycache_prefix is None
+            else ("-X", f"pycache_prefix={sys.pycache_prefix}")
+        )
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            *compiled,
+            "-c",
+            _PATH + program,
+            str(self.site),
+            *arguments,
+        ]
 
 
 def environment(folder: Path, *extras: str) -> Environment:
@@ -126,7 +149,9 @@ def environment(folder: Path, *extras: str) -> Environment:
     for package in PACKAGES:
         _link(site / package, REPOSITORY / package)
     # The command line finds its commands by the entry points of the distribution.
-    stated = next(file for file in distribution(OURS).files or () if file.name == "entry_points.txt")
+    stated = next(
+        file for file in distribution(OURS).files or () if file.name == "entry_points.txt"
+    )
     _link(site / stated.parts[0], Path(str(stated.locate())).parent)
     link_dependencies(site, *extras)
     return Environment(site)
@@ -140,11 +165,14 @@ def link_dependencies(site: Path, *extras: str) -> None:
 
 
 def _link(place: Path, package: Path) -> None:
-    """Put a link to a package, or to a module, and one to what is compiled of it where that is kept elsewhere."""
+    """Put a link to a package, or to a module, and one to what is compiled of it where that is kept
+    elsewhere."""
     place.symlink_to(package)
     if sys.pycache_prefix is None or not package.is_dir():
         return
-    linked, compiled = (Path(sys.pycache_prefix, *path.absolute().parts[1:]) for path in (place, package))
+    linked, compiled = (
+        Path(sys.pycache_prefix, *path.absolute().parts[1:]) for path in (place, package)
+    )
     if not linked.exists():  # an earlier run may have had a folder of this name
         compiled.mkdir(parents=True, exist_ok=True)
         linked.parent.mkdir(parents=True, exist_ok=True)
@@ -167,19 +195,23 @@ def requirements_of(*extras: str) -> list[str]:
 
 
 def top_level(found: Distribution) -> list[str]:
-    """Return the names of the files and folders that a distribution puts into an environment's packages."""
+    """Return the names of the files and folders that a distribution puts into an environment's
+    packages."""
     assert found.files
     return sorted({file.parts[0] for file in found.files} - {"..", "__pycache__"})
 
 
 def _closure(wanted: Sequence[str]) -> Iterator[Distribution]:
-    """Yield the installed distributions that satisfy requirements, and those that they require in turn, once each."""
+    """Yield the installed distributions that satisfy requirements, and those that they require in
+    turn, once each."""
     seen: set[str] = set()
     queue = list(wanted)
     while queue:
         required = Requirement(queue.pop())
         name = canonicalize_name(required.name)
-        if name in seen or (required.marker is not None and not required.marker.evaluate({"extra": ""})):
+        if name in seen or (
+            required.marker is not None and not required.marker.evaluate({"extra": ""})
+        ):
             continue
         seen.add(name)
         found = distribution(name)
@@ -188,5 +220,7 @@ def _closure(wanted: Sequence[str]) -> Iterator[Distribution]:
 
 
 def _project() -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    project: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))[
+        "project"
+    ]
     return project

@@ -17,7 +17,9 @@ MANY_CHALLENGES = Limits(challenges_per_minute=1_000_000)
 """Of a node whose tests all come from one address."""
 
 
-def trust_files(folder: Path, platform: SimulatedPlatform, *, published_at: float | None = None) -> tuple[str, str]:
+def trust_files(
+    folder: Path, platform: SimulatedPlatform, *, published_at: float | None = None
+) -> tuple[str, str]:
     """Lay out a platform's root certificate and collateral; return their paths.
 
     Args:
@@ -40,7 +42,11 @@ def trust_arguments(folder: Path, platform: SimulatedPlatform) -> tuple[str, ...
 
 
 def believing(
-    folder: Path, platform: SimulatedPlatform, *, published_at: float | None = None, **sections: object
+    folder: Path,
+    platform: SimulatedPlatform,
+    *,
+    published_at: float | None = None,
+    **sections: object,
 ) -> Config:
     """Return the settings of a node that believes a platform and whose store is below a folder.
 
@@ -48,7 +54,8 @@ def believing(
         folder: where root certificate, collateral and `data` go.
         platform: whose quotes the node believes.
         published_at: when the collateral was signed, epoch seconds; None: now.
-        sections: of the settings, over these. A mapping for `release` is what it has beside the two files.
+        sections: of the settings, over these. A mapping for `release` is what it has beside the two
+            files.
     """
     root, collateral = trust_files(folder, platform, published_at=published_at)
     release = sections.pop("release", {})

@@ -1,6 +1,8 @@
-"""A browser for tests of the console: Chromium, driven from a thread of its own, and a page at the node.
+"""A browser for tests of the console: Chromium, driven from a thread of its own, and a page at the
+node.
 
-The driver, the node and what a test awaits share one loop in that thread, so that no test's own loop is in the way.
+The driver, the node and what a test awaits share one loop in that thread, so that no test's own
+loop is in the way.
 
 Example:
     with loop_thread() as loop, browsing(loop) as browser, browser.page(node.url) as page:
@@ -31,9 +33,17 @@ CHROMIUM = next(filter(None, map(shutil.which, _CHROMIUMS)), None)
 CHROMIUM_ABSENT = "no Chromium is installed"
 CONSOLE = REPOSITORY / "node" / "console"
 # Pictures are made by the processor alone, in the browser's own process.
-_PLAIN = ("--disable-gpu", "--disable-software-rasterizer", "--disable-extensions", "--disable-background-networking")
+_PLAIN = (
+    "--disable-gpu",
+    "--disable-software-rasterizer",
+    "--disable-extensions",
+    "--disable-background-networking",
+)
 _KINDS = {".js": "text/javascript", ".html": "text/html; charset=utf-8", ".css": "text/css"}
-_BLANK = "<!doctype html><html><head><link rel=icon href='data:,'><title>test</title></head><body></body></html>"
+_BLANK = (
+    "<!doctype html><html><head><link rel=icon"
+    " href='data:,'><title>test</title></head><body></body></html>"
+)
 WALLET = """
 ((address, chain) => {
   const listeners = {};
@@ -59,11 +69,13 @@ WALLET = """
 
 
 class BrowserWallet:
-    """A wallet in the browser: answers EIP-1193 requests with a real key; `refusal` makes it say no.
+    """A wallet in the browser: answers EIP-1193 requests with a real key; `refusal` makes it say
+    no.
 
     Attributes:
         asked: the texts that it was asked to sign.
-        refusal: code and message of an error, in place of every answer but the chain's; None: it answers.
+        refusal: code and message of an error, in place of every answer but the chain's; None: it
+            answers.
     """
 
     def __init__(self, signer: WalletSigner) -> None:
@@ -107,7 +119,8 @@ class Page:
         return self.browser.run(self.tab.evaluate(script, argument))
 
     def call(self, module: str, name: str, *arguments: Any) -> Any:
-        """Call an exported function of a module of `wire`; a list of numbers among the arguments becomes bytes.
+        """Call an exported function of a module of `wire`; a list of numbers among the arguments
+        becomes bytes.
 
         What it returns is given back as JSON has it, bytes as hex digits.
         """
@@ -140,7 +153,8 @@ class Browser(LoopThread):
             self.run(page.context.close())
 
     async def context(self, **more: Any) -> BrowserContext:
-        """Open a profile of its own, in which nothing moves and a busy machine has time for everything."""
+        """Open a profile of its own, in which nothing moves and a busy machine has time for
+        everything."""
         context = await self.chromium.new_context(reduced_motion="reduce", **more)
         context.set_default_timeout(PATIENCE_S * 1000)
         return context
@@ -149,13 +163,18 @@ class Browser(LoopThread):
         context = await self.context()
         tab = await context.new_page()
         page = Page(self, context, tab)
-        tab.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
+        tab.on(
+            "console",
+            lambda said: page.problems.append(said.text) if said.type == "error" else None,
+        )
         tab.on("pageerror", lambda error: page.problems.append(str(error)))
 
         def sent(request: Request) -> None:
             if not request.url.startswith(f"{origin}/console/"):
                 body = request.post_data_buffer
-                page.requests.append((request.method, request.url.removeprefix(origin), request.headers, body))
+                page.requests.append(
+                    (request.method, request.url.removeprefix(origin), request.headers, body)
+                )
 
         tab.on("request", sent)
         await tab.route("**/console/**", _serve)
@@ -173,7 +192,9 @@ async def _serve(route: Route) -> None:
         return
     file: Path = CONSOLE / path
     if file.is_file():
-        await route.fulfill(body=file.read_bytes(), content_type=_KINDS.get(file.suffix, "text/plain"))
+        await route.fulfill(
+            body=file.read_bytes(), content_type=_KINDS.get(file.suffix, "text/plain")
+        )
     else:
         await route.fulfill(status=404, body="no such file")
 
@@ -197,7 +218,9 @@ async def _chromium() -> AsyncIterator[Chromium]:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         with TemporaryDirectory(ignore_cleanup_errors=True) as home:  # it writes settings there
             chromium = await driver.chromium.launch(
-                executable_path=CHROMIUM, args=[*_PLAIN, *sandbox], env={**_environment(), "HOME": home}
+                executable_path=CHROMIUM,
+                args=[*_PLAIN, *sandbox],
+                env={**_environment(), "HOME": home},
             )
             yield chromium
             await chromium.close()

@@ -1,4 +1,5 @@
-"""People, tokens and a store in memory for the tests of this folder. All keys are public test material."""
+"""People, tokens and a store in memory for the tests of this folder. All keys are public test
+material."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,14 @@ import libipld
 import msgspec
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.chain import Authority, Mark, Registered, judge_invocation, judge_registration, judge_revocation
+from capabilities.chain import (
+    Authority,
+    Mark,
+    Registered,
+    judge_invocation,
+    judge_registration,
+    judge_revocation,
+)
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
@@ -27,7 +35,9 @@ from capabilities.ucan import UcanPayload, encode_ucan
 
 NOW = 1_795_000_000.0
 
-OWNER = WalletSigner(bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"))
+OWNER = WalletSigner(
+    bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+)
 SESSION = Ed25519Signer(bytes(range(32)))
 BOB = Ed25519Signer(bytes(range(32, 64)))
 CAROL = Ed25519Signer(bytes(range(64, 96)))
@@ -61,7 +71,12 @@ def ucan(
 ) -> str:
     """Return a signed UCAN."""
     payload = UcanPayload(
-        iss=claims.pop("iss", signer.did_url), aud=audience, exp=exp, prf=list(prf), att=granted(att), **claims
+        iss=claims.pop("iss", signer.did_url),
+        aud=audience,
+        exp=exp,
+        prf=list(prf),
+        att=granted(att),
+        **claims,
     )
     return encode_ucan(payload, signer, include_jwk=include_jwk)
 
@@ -90,14 +105,18 @@ def claims(**changes: Any) -> bytes:
         "prf": [],
         "att": {f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": [{}]}},
     }
-    return msgspec.json.encode({key: value for key, value in (plain | changes).items() if value is not ...})
+    return msgspec.json.encode(
+        {key: value for key, value in (plain | changes).items() if value is not ...}
+    )
 
 
 def _b64(data: bytes) -> str:
     return libipld.encode_multibase("u", data)[1:]
 
 
-def message(att: Att | None = None, *, prf: Sequence[str] = (), uri: str | None = None, **fields: Any) -> SiweMessage:
+def message(
+    att: Att | None = None, *, prf: Sequence[str] = (), uri: str | None = None, **fields: Any
+) -> SiweMessage:
     """Return an unsigned sign-in message of the owner."""
     plain = SiweMessage(
         domain="app.example",

@@ -18,20 +18,40 @@ segment = (
     .map(lambda text: text.replace("%", "%2F"))
     .filter(lambda text: text not in (".", ".."))
 )
-path = st.none() | st.just("") | st.lists(segment | st.just(""), min_size=1, max_size=3).map("/".join)
+path = (
+    st.none() | st.just("") | st.lists(segment | st.just(""), min_size=1, max_size=3).map("/".join)
+)
 optional = st.none() | st.sampled_from(["", "q", "r"])
 space = st.builds(SpaceId, owner=st.sampled_from(OWNERS), name=st.sampled_from(["default", "a"]))
 space_resource = st.builds(
-    SpaceResource, space=space, service=st.sampled_from(["kv", "sql", ""]), path=path, query=optional, fragment=optional
+    SpaceResource,
+    space=space,
+    service=st.sampled_from(["kv", "sql", ""]),
+    path=path,
+    query=optional,
+    fragment=optional,
 )
-network = st.builds(NetworkId, owner=st.sampled_from(OWNERS), name=st.sampled_from(["default", "b"]))
-opaque = st.builds(OpaqueResource, text=st.sampled_from(["urn:x:a", "urn:x:ab", "urn:x:b"])) | network.map(
-    lambda drawn: OpaqueResource(drawn.text)
+network = st.builds(
+    NetworkId, owner=st.sampled_from(OWNERS), name=st.sampled_from(["default", "b"])
 )
+opaque = st.builds(
+    OpaqueResource, text=st.sampled_from(["urn:x:a", "urn:x:ab", "urn:x:b"])
+) | network.map(lambda drawn: OpaqueResource(drawn.text))
 resource = space_resource | opaque
 
 ability = st.sampled_from(
-    [f"tinycloud.{name}" for name in ("kv/get", "kv/del", "kv/delete", "sql/*", "sql/read", "sql/select", "sql/admin")]
+    [
+        f"tinycloud.{name}"
+        for name in (
+            "kv/get",
+            "kv/del",
+            "kv/delete",
+            "sql/*",
+            "sql/read",
+            "sql/select",
+            "sql/admin",
+        )
+    ]
 )
 json_value = st.recursive(
     st.none()
@@ -39,7 +59,9 @@ json_value = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 caveat = st.dictionaries(st.sampled_from("kx"), st.integers(0, 1), max_size=1)

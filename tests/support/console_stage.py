@@ -1,4 +1,5 @@
-"""The console as a person sees it: a page at the node's own `/console/`, under the policy that the node sends.
+"""The console as a person sees it: a page at the node's own `/console/`, under the policy that the
+node sends.
 
 Example:
     with console_page(browser, node.url, wallet=wallet) as console:
@@ -58,7 +59,8 @@ class ConsolePage:
             self.foreign.append(request.url)
 
     def _said(self, said: ConsoleMessage) -> None:
-        # A request that is refused or does not arrive is reported too; what the page makes of it is for the test.
+        # A request that is refused or does not arrive is reported too; what the page makes of it is
+        # for the test.
         if said.type == "error" and not said.text.startswith("Failed to load resource"):
             self.errors.append(said.text)
 
@@ -67,7 +69,8 @@ class ConsolePage:
         return self._browser.run(awaited)
 
     def listen(self, event: str, listener: Callable[[Any], None]) -> None:
-        """Have a function called at each event of the tab; the driver needs it to be added on its own loop."""
+        """Have a function called at each event of the tab; the driver needs it to be added on its
+        own loop."""
 
         async def add() -> None:
             self.tab.on(event, listener)  # type: ignore[call-overload]  # one of its literals
@@ -83,7 +86,8 @@ class ConsolePage:
             if not self.tab.url.startswith(f"{self.origin}/console/"):
                 await self.tab.goto(address)
                 return
-            # Loaded again in place: by way of an empty page the browser would start two more processes.
+            # Loaded again in place: by way of an empty page the browser would start two more
+            # processes.
             await self.tab.evaluate("(address) => history.replaceState(null, '', address)", address)
             await self.tab.reload()
 
@@ -113,7 +117,8 @@ class ConsolePage:
         self.run(expect(button).to_be_visible())
 
     def shot(self, name: str) -> None:
-        """Show the page at three widths: nothing may be wider than it. Take screenshots if asked to."""
+        """Show the page at three widths: nothing may be wider than it. Take screenshots if asked
+        to."""
         self.run(self._shots(name))
 
     async def _shots(self, name: str) -> None:
@@ -134,15 +139,18 @@ class ConsolePage:
         return [*violations, *self.foreign, *self.errors]
 
     def judged(self) -> list[str]:
-        """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does.
+        """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a
+        debugger does.
 
-        Without axe-core the list is empty: tests that only judge are then skipped by name, and the others do the rest.
+        Without axe-core the list is empty: tests that only judge are then skipped by name, and the
+        others do the rest.
         """
         if not AXE.exists():
             return []
 
         async def judge() -> list[str]:
-            await expect(self.tab.locator("h1").first).to_be_visible()  # right after a sign-in no page is drawn yet
+            # right after a sign-in no page is drawn yet
+            await expect(self.tab.locator("h1").first).to_be_visible()
             await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0)
             session = await self.context.new_cdp_session(self.tab)
             await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
@@ -150,14 +158,19 @@ class ConsolePage:
             for scheme in _SCHEMES:
                 await self.tab.emulate_media(color_scheme=scheme)
                 said = await self.tab.evaluate("async () => (await axe.run()).violations")
-                found += [f"{scheme}: {one['id']}: {[node['html'] for node in one['nodes']]}" for one in said]
+                found += [
+                    f"{scheme}: {one['id']}: {[node['html'] for node in one['nodes']]}"
+                    for one in said
+                ]
             return found
 
         return self.run(judge())
 
 
 @contextmanager
-def console_page(browser: Browser, origin: str, *, wallet: BrowserWallet | None = None) -> Iterator[ConsolePage]:
+def console_page(
+    browser: Browser, origin: str, *, wallet: BrowserWallet | None = None
+) -> Iterator[ConsolePage]:
     """Open a tab at the console of a node, in a profile of its own; `open` loads it."""
 
     async def opened() -> ConsolePage:

@@ -46,7 +46,8 @@ WRITTEN_AGAIN = """
 
 
 def members(data: bytes) -> str:
-    """Return the members of a CACAO as JSON, byte strings as `{"bytes": […]}`: what `written` encodes again."""
+    """Return the members of a CACAO as JSON, byte strings as `{"bytes": […]}`: what `written`
+    encodes again."""
     return json.dumps(libipld.decode_dag_cbor(data), default=lambda one: {"bytes": list(one)})
 
 
@@ -61,7 +62,8 @@ _STORE = """async (names) => {
 
 
 def store_secrets(console: ConsolePage, names: list[str]) -> None:
-    """Store a secret of each name with the session of a page: the first is global, the others in scopes by turns."""
+    """Store a secret of each name with the session of a page: the first is global, the others in
+    scopes by turns."""
     console.run(console.tab.evaluate(_STORE, names))
 
 

@@ -1,4 +1,5 @@
-"""A Containerfile as its instructions, in order: enough of the format to check ours, and to play it.
+"""A Containerfile as its instructions, in order: enough of the format to check ours, and to play
+it.
 
 Example:
     for instruction in read_containerfile(path):
@@ -49,13 +50,16 @@ class Instruction:
 
     @property
     def pairs(self) -> dict[str, str]:
-        """The names and values of `ENV`, `ARG` and `LABEL`; an argument without a value has none."""
+        """The names and values of `ENV`, `ARG` and `LABEL`; an argument without a value has
+        none."""
         return {name: value for name, _, value in (word.partition("=") for word in self.words)}
 
 
 def read_containerfile(path: Path) -> list[Instruction]:
     """Return the instructions of a Containerfile; comments are left out."""
-    lines = [line for line in path.read_text("utf-8").splitlines() if not line.lstrip().startswith("#")]
+    lines = [
+        line for line in path.read_text("utf-8").splitlines() if not line.lstrip().startswith("#")
+    ]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     instructions: list[Instruction] = []
     stage = -1

@@ -9,10 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def families(folder: Path) -> dict[str, Metric]:
-    """Return what a reader of the format makes of the text, by the name of each family without `_total`."""
+    """Return what a reader of the format makes of the text, by the name of each family without
+    `_total`."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # the library has no types here
-    return {family.name: family for family in text_string_to_metric_families(generate_latest(registry).decode())}
+    return {
+        family.name: family
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+    }
 
 
 def numbers(folder: Path) -> Mapping[tuple[str, ...], float]:

@@ -1,4 +1,5 @@
-"""People who grant, pass on, revoke and ask, at a node that tests run: what tests of reporting routes share."""
+"""People who grant, pass on, revoke and ask, at a node that tests run: what tests of reporting
+routes share."""
 
 import itertools
 import json
@@ -22,7 +23,9 @@ from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 
 ALICE, BOB = (WalletSigner(bytes([fill]) * 32) for fill in (0x41, 0x42))
-SESSION, SECOND, CAROL, MALLORY = (Ed25519Signer(bytes([fill]) * 32) for fill in (0x51, 0x52, 0x53, 0x54))
+SESSION, SECOND, CAROL, MALLORY = (
+    Ed25519Signer(bytes([fill]) * 32) for fill in (0x51, 0x52, 0x53, 0x54)
+)
 GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
 READ = "tinycloud.capabilities/read"
 LIST, STATUS, REVOKE = (f"tinycloud.delegation/{name}" for name in ("list", "status", "revoke"))
@@ -36,13 +39,19 @@ def space(owner: WalletSigner | Ed25519Signer = ALICE, name: str = "default") ->
 def everything(owner: WalletSigner | Ed25519Signer = ALICE) -> Grants:
     """What a sign-in asks for."""
     home = space(owner)
-    return {f"{home}/kv": [GET, PUT], f"{home}/capabilities": [READ], f"{home}/delegation": [LIST, STATUS, REVOKE]}
+    return {
+        f"{home}/kv": [GET, PUT],
+        f"{home}/capabilities": [READ],
+        f"{home}/delegation": [LIST, STATUS, REVOKE],
+    }
 
 
 class Delegating:
     """What people do at a node; whatever is registered is taken."""
 
-    def __init__(self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock) -> None:
+    def __init__(
+        self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock
+    ) -> None:
         self.node, self.clock = node, clock
         self._session = session
 
@@ -72,12 +81,19 @@ class Delegating:
     ) -> str:
         granted = everything(wallet) if grants is None else grants
         recap = Recap(
-            {resource: {ability: ({},) for ability in abilities} for resource, abilities in granted.items()},
-            tuple(encode_multibase("z", decode_multibase(token_id(parent))[1]) for parent in parents),
+            {
+                resource: {ability: ({},) for ability in abilities}
+                for resource, abilities in granted.items()
+            },
+            tuple(
+                encode_multibase("z", decode_multibase(token_id(parent))[1]) for parent in parents
+            ),
         )
         return self._signed(wallet, to.did_url, recap, lifetime_s=lifetime_s)
 
-    def _signed(self, wallet: WalletSigner, uri: str, recap: Recap | None, *, lifetime_s: float = 60) -> str:
+    def _signed(
+        self, wallet: WalletSigner, uri: str, recap: Recap | None, *, lifetime_s: float = 60
+    ) -> str:
         message = SiweMessage(
             domain="app.example",
             address=wallet.address,
@@ -87,7 +103,9 @@ class Delegating:
             issued_at=iso(self.now),
             expiration_time=iso(self.now + lifetime_s),
         )
-        return header_text(encode_cacao(sign_cacao(message if recap is None else attach(message, recap), wallet)))
+        return header_text(
+            encode_cacao(sign_cacao(message if recap is None else attach(message, recap), wallet))
+        )
 
     async def sign_in(
         self,
@@ -145,7 +163,10 @@ class Delegating:
             nnc=str(next(_COUNT)),
             fct=list(facts) or None,
             prf=[token_id(proof) for proof in proofs],
-            att={resource: {ability: [{}] for ability in abilities} for resource, abilities in grants.items()},
+            att={
+                resource: {ability: [{}] for ability in abilities}
+                for resource, abilities in grants.items()
+            },
         )
         return encode_ucan(payload, signer)
 
@@ -160,7 +181,11 @@ class Delegating:
         return reported
 
     async def query(
-        self, asker: Ed25519Signer, *proofs: str, owner: WalletSigner | Ed25519Signer = ALICE, **filters: Json
+        self,
+        asker: Ed25519Signer,
+        *proofs: str,
+        owner: WalletSigner | Ed25519Signer = ALICE,
+        **filters: Json,
     ) -> Any:
         """A page of an account's delegations."""
         reply = await self.asked(asker, *proofs, owner=owner, **filters)
@@ -168,14 +193,23 @@ class Delegating:
         return reply.reported
 
     async def asked(
-        self, asker: Ed25519Signer, *proofs: str, owner: WalletSigner | Ed25519Signer = ALICE, **filters: Json
+        self,
+        asker: Ed25519Signer,
+        *proofs: str,
+        owner: WalletSigner | Ed25519Signer = ALICE,
+        **filters: Json,
     ) -> Reply:
         """The answer to a query, whatever it is."""
         token = self.token(asker, {f"{space(owner)}/delegation": [LIST]}, *proofs)
         return await self.json("/delegation/query", token, json.dumps(filters).encode())
 
     async def invoke(
-        self, asker: Ed25519Signer, resource: str, ability: str, *proofs: str, facts: Sequence[Json] = ()
+        self,
+        asker: Ed25519Signer,
+        resource: str,
+        ability: str,
+        *proofs: str,
+        facts: Sequence[Json] = (),
     ) -> Reply:
         token = self.token(asker, {resource: [ability]}, *proofs, facts=facts)
         return await self.send("/invoke", token)

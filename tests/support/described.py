@@ -23,7 +23,8 @@ _NOT_OFFERED: Final = ("/hooks/", "/policy/v3/", "/share/")
 
 
 def closed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a description in which objects have the members that it names and no other: no answer says more."""
+    """Return a description in which objects have the members that it names and no other: no answer
+    says more."""
     tight = deepcopy(dict(document))
     for schema in tight["components"]["schemas"].values():
         if "properties" in schema:
@@ -32,7 +33,13 @@ def closed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _segment(part: str) -> str:
-    return ".*" if part in ("{key}", "{path}") else "[^/]+" if part.startswith("{") else re.escape(part)
+    return (
+        ".*"
+        if part in ("{key}", "{path}")
+        else "[^/]+"
+        if part.startswith("{")
+        else re.escape(part)
+    )
 
 
 _CLOSED: Final = closed(DOCUMENT)
@@ -49,7 +56,9 @@ def template_of(target: str) -> str | None:
     return next((template for pattern, template in _TEMPLATES if pattern.fullmatch(path)), None)
 
 
-def described_fault(method: str, target: str, status: int, headers: Mapping[str, str], body: bytes) -> str:
+def described_fault(
+    method: str, target: str, status: int, headers: Mapping[str, str], body: bytes
+) -> str:
     """Return how an answer differs from the description; nothing where it is described.
 
     Args:
@@ -59,14 +68,19 @@ def described_fault(method: str, target: str, status: int, headers: Mapping[str,
         headers: of the answer, names in lower case.
         body: of the answer.
     """
-    if "#" in target:  # of no well-formed request: what a server takes for its path is its own affair
+    # of no well-formed request: what a server takes for its path is its own affair
+    if "#" in target:
         return ""
     template = template_of(target)
     operations = {} if template is None else DOCUMENT["paths"][template]
     operation = operations.get("get" if method == "HEAD" else method.lower())
     asked = f"{method} {template or 'an unknown path'}"
     if operation is None:
-        return "" if status in _undescribed(method, target, operations) else f"{asked}: status {status}"
+        return (
+            ""
+            if status in _undescribed(method, target, operations)
+            else f"{asked}: status {status}"
+        )
     answer = operation["responses"].get(str(status))
     if answer is None:
         return f"{asked}: status {status}"
@@ -83,12 +97,18 @@ def described_fault(method: str, target: str, status: int, headers: Mapping[str,
 
 
 def is_described_code(method: str, template: str, status: int, code: str | None) -> bool:
-    """Whether a route of the description answers a code with a status, as a line of the log of requests says."""
+    """Whether a route of the description answers a code with a status, as a line of the log of
+    requests says."""
     operations = DOCUMENT["paths"].get(template, {})
     operation = operations.get("get" if method == "HEAD" else method.lower())
     if code is None or operation is None:
         return True
-    return re.search(rf"(?<![\w-]){code}(?![\w-])", json.dumps(operation["responses"].get(str(status)))) is not None
+    return (
+        re.search(
+            rf"(?<![\w-]){code}(?![\w-])", json.dumps(operation["responses"].get(str(status)))
+        )
+        is not None
+    )
 
 
 def _undescribed(method: str, target: str, operations: Mapping[str, Any]) -> set[int]:
@@ -104,7 +124,9 @@ def _undescribed(method: str, target: str, operations: Mapping[str, Any]) -> set
 
 def _resolved(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     reference = answer.get("$ref")
-    found: Mapping[str, Any] = answer if reference is None else DOCUMENT["components"]["responses"][reference[-3:]]
+    found: Mapping[str, Any] = (
+        answer if reference is None else DOCUMENT["components"]["responses"][reference[-3:]]
+    )
     return found
 
 

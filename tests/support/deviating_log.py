@@ -1,4 +1,5 @@
-"""Event logs of a simulated trust domain that deviate from that of an ordinary one, in what a test says."""
+"""Event logs of a simulated trust domain that deviate from that of an ordinary one, in what a test
+says."""
 
 import json
 from collections.abc import Sequence
@@ -52,20 +53,27 @@ def text_of(minted: MintedLog) -> str:
     return json.dumps(minted.log.to_json(), separators=(",", ":"))
 
 
-def mint_event_log(compose_hash: bytes, app_id: bytes | None = None, *, options: LogOptions | None = None) -> MintedLog:
+def mint_event_log(
+    compose_hash: bytes, app_id: bytes | None = None, *, options: LogOptions | None = None
+) -> MintedLog:
     """Write the log of an application that started in order.
 
     Args:
         compose_hash: 32 bytes.
-        app_id: 20 bytes; None: the first 20 of the compose hash, as on platforms without a configured id.
+        app_id: 20 bytes; None: the first 20 of the compose hash, as on platforms without a
+            configured id.
         options: deviations from an ordinary log.
     """
     options = options or LogOptions()
     app_id = compose_hash[:APP_ID_BYTES] if app_id is None else app_id
-    return mint_log_of([*_system_entries(compose_hash, app_id, options), *options.by_application], options=options)
+    return mint_log_of(
+        [*_system_entries(compose_hash, app_id, options), *options.by_application], options=options
+    )
 
 
-def mint_log_of(entries: Sequence[tuple[str, bytes]], *, options: LogOptions | None = None) -> MintedLog:
+def mint_log_of(
+    entries: Sequence[tuple[str, bytes]], *, options: LogOptions | None = None
+) -> MintedLog:
     """Write a log of these names and payloads, whatever their contents.
 
     Args:
@@ -77,7 +85,9 @@ def mint_log_of(entries: Sequence[tuple[str, bytes]], *, options: LogOptions | N
     return MintedLog(EventLog(events), replay(events))
 
 
-def _system_entries(compose_hash: bytes, app_id: bytes, options: LogOptions) -> list[tuple[str, bytes]]:
+def _system_entries(
+    compose_hash: bytes, app_id: bytes, options: LogOptions
+) -> list[tuple[str, bytes]]:
     provider = {"name": options.key_provider.name, "id": options.key_provider.id.hex()}
     optional: list[tuple[str, bytes | None]] = [
         ("system-preparing", b""),
@@ -97,7 +107,9 @@ def _system_entries(compose_hash: bytes, app_id: bytes, options: LogOptions) -> 
 
 def _event(name: str, payload: bytes, options: LogOptions) -> Event:
     preimage = event_preimage(name, payload, version=options.version)
-    digest = event_digest(name, payload, version=options.version).hex() if options.gives_digests else ""
+    digest = (
+        event_digest(name, payload, version=options.version).hex() if options.gives_digests else ""
+    )
     return Event(
         RUNTIME_REGISTER,
         RUNTIME_EVENT_TYPE,

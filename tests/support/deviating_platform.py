@@ -1,6 +1,8 @@
-"""A simulated platform whose quotes and collateral deviate from those of one in order, in what a test says.
+"""A simulated platform whose quotes and collateral deviate from those of one in order, in what a
+test says.
 
-quote = platform.mint_quote(measurements_of("backend"), report_data, options=DomainOptions(td_attributes=DEBUG))
+quote = platform.mint_quote(measurements_of("backend"), report_data,
+options=DomainOptions(td_attributes=DEBUG))
 """
 
 import hashlib
@@ -41,7 +43,8 @@ class DomainOptions:
     """How a trust domain deviates from an ordinary one.
 
     Attributes:
-        kind: shape of the report: TD 1.0 in a quote of version 4, or TD 1.5 and its extension in version 5.
+        kind: shape of the report: TD 1.0 in a quote of version 4, or TD 1.5 and its extension in
+            version 5.
         td_attributes: u64; add DEBUG for a debug domain.
         xfam: u64.
         mr_config_id: 48 bytes.
@@ -87,7 +90,8 @@ class CollateralOptions:
 
 
 MACHINE_ROLES = ("pck", "attestation")
-"""Roles whose keys each machine has for itself; the others are shared by all machines under one root."""
+"""Roles whose keys each machine has for itself; the others are shared by all machines under one
+root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +121,13 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
     """One machine with its certificate authorities, which makes what it is told to."""
 
     def another_machine(self, seed: bytes, *, fmspc: bytes | None = None) -> Self:
-        """Return another machine under the same root and the same authorities, with keys and a PPID of its own.
+        """Return another machine under the same root and the same authorities, with keys and a PPID
+        of its own.
 
         Args:
             seed: at least MIN_SEED_BYTES.
-            fmspc: platform family, 6 bytes; None: this machine's. Machines of one family share their collateral.
+            fmspc: platform family, 6 bytes; None: this machine's. Machines of one family share
+                their collateral.
         Raises:
             ValueError: sizes out of range (a mistake of the calling code).
         """
@@ -133,7 +139,11 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         return type(self)(_FamilyPki(keys=self._pki.keys | own, fmspc=fmspc, home_fmspc=home_fmspc))
 
     def mint_quote(
-        self, measurements: Measurements, report_data: bytes, *, options: DomainOptions | None = None
+        self,
+        measurements: Measurements,
+        report_data: bytes,
+        *,
+        options: DomainOptions | None = None,
     ) -> bytes:
         """Make a quote of version 4 or 5; `options` are deviations from an ordinary domain."""
         if options is None:
@@ -145,7 +155,10 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         options = options or CollateralOptions()
         tcb_info: dict[str, Any] = self.tcb_info()
         qe_identity: dict[str, Any] = qe_identity_document()
-        tcb_info |= {"pceId": options.pce_id.hex().upper(), "tcbEvaluationDataNumber": options.evaluation_number}
+        tcb_info |= {
+            "pceId": options.pce_id.hex().upper(),
+            "tcbEvaluationDataNumber": options.evaluation_number,
+        }
         qe_identity["tcbEvaluationDataNumber"] = options.evaluation_number
         tcb_info["tcbLevels"][0]["tcbStatus"] = options.tcb_status
         qe_identity["tcbLevels"][0]["tcbStatus"] = options.qe_status
@@ -158,11 +171,17 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         layout: dict[str, Any] = {"indent": 1} if options.indented else {"separators": (",", ":")}
         document = json.loads(super().collateral_json(now))
         for member, one in (("tcb_info", tcb_info), ("qe_identity", qe_identity)):
-            text = json.dumps({"id": one["id"], "version": one["version"], **window, **one}, **layout)
+            text = json.dumps(
+                {"id": one["id"], "version": one["version"], **window, **one}, **layout
+            )
             document[member] = text
-            document[f"{member}_signature"] = sign_raw(self._pki.keys["tcb-signing"], text.encode()).hex()
+            document[f"{member}_signature"] = sign_raw(
+                self._pki.keys["tcb-signing"], text.encode()
+            ).hex()
         for member, issuer in (("root_ca_crl", "root"), ("pck_crl", "platform-ca")):
-            revoked = [role for role in options.revoked if (role == "pck") is (issuer == "platform-ca")]
+            revoked = [
+                role for role in options.revoked if (role == "pck") is (issuer == "platform-ca")
+            ]
             whole = self._pki.crl(issuer, this_update=this_update, next_update=next_update)
             document[member] = _with_revoked(self._pki, whole, issuer, revoked).hex()
         return json.dumps(document).encode()
@@ -201,7 +220,12 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
 
 def _header(kind: BodyKind) -> bytes:
     version = 4 if kind is BodyKind.TD10 else 5
-    header = version.to_bytes(2, "little") + bytes.fromhex("02008100000000000000") + INTEL_QE_VENDOR + bytes(20)
+    header = (
+        version.to_bytes(2, "little")
+        + bytes.fromhex("02008100000000000000")
+        + INTEL_QE_VENDOR
+        + bytes(20)
+    )
     if version == 4:
         return header
     body_type = 3 if kind is BodyKind.TD15 else 4

@@ -1,4 +1,5 @@
-"""A whole node in the process of the tests, on a real socket of loopback; the store's writer is a thread."""
+"""A whole node in the process of the tests, on a real socket of loopback; the store's writer is a
+thread."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +34,8 @@ async def embedded_node(
     """Run a node until the block ends.
 
     Args:
-        config: as for `serve`; the number of workers, the log level and `metrics` have no effect here.
+        config: as for `serve`; the number of workers, the log level and `metrics` have no effect
+            here.
         clock: the system's when None.
         entropy: the system's when None.
 
@@ -41,10 +43,13 @@ async def embedded_node(
         NodeError: what would prevent `serve` from starting.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
-    keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))  # it may call the platform
+    # it may call the platform
+    keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))
     store = embedded_store(config, clock=clock)
     try:
-        services = await claim_store(config, store=store, keyring=keyring, clock=clock, entropy=entropy)
+        services = await claim_store(
+            config, store=store, keyring=keyring, clock=clock, entropy=entropy
+        )
         await load_collateral(services)
         bound = bind_socket(config.http.host, config.http.port)
         listener = await start_listener(build_app(services), bound, config.http)

@@ -1,10 +1,11 @@
-"""Which engine the nodes of the tests keep their store in: LMDB, or PostgreSQL where TEST_ENGINE says so.
+"""Which engine the nodes of the tests keep their store in: LMDB, or PostgreSQL where TEST_ENGINE
+says so.
 
     TEST_ENGINE=postgresql pytest tests/conformance tests/attacks …
 
-runs the tests of the wire and of what lies above the store on the other engine, with the same answers. A node that
-is started again on a folder finds the database that it had. Tests that start a server for themselves are left out of
-such a run: they do so in every other one.
+runs the tests of the wire and of what lies above the store on the other engine, with the same
+answers. A node that is started again on a folder finds the database that it had. Tests that start a
+server for themselves are left out of such a run: they do so in every other one.
 """
 
 import functools
@@ -51,10 +52,12 @@ def database_of(folder: Path | str) -> str:
 
 @contextmanager
 def no_housekeeping() -> Iterator[None]:
-    """Let no store in a database that is opened meanwhile in this process forget claims of its own accord.
+    """Let no store in a database that is opened meanwhile in this process forget claims of its own
+    accord.
 
-    For nodes whose clock goes back: a database refuses claims from before what it has swept, and no clock of a node in
-    use goes back by more than the sweep leaves. The files of LMDB know no such bound.
+    For nodes whose clock goes back: a database refuses claims from before what it has swept, and no
+    clock of a node in use goes back by more than the sweep leaves. The files of LMDB know no such
+    bound.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spaces.store.postgres.engine.HOUSEKEEPING_S", 1e9)

@@ -34,7 +34,13 @@ from sealspace.delegations import allow
 from sealspace.documents.manifests import parse_manifest
 from sealspace.documents.node_evidence import NodePolicy
 from sealspace.encryption import envelope_bytes
-from sealspace.errors import BackendError, DecryptDenied, EncryptionError, SealspaceError, TransportError
+from sealspace.errors import (
+    BackendError,
+    DecryptDenied,
+    EncryptionError,
+    SealspaceError,
+    TransportError,
+)
 from sealspace.session import Session, decode_session, key_session, mint
 from sealspace.wallets import wallet_from_keystore
 from sealspace.wire.portable import decode_portable
@@ -88,7 +94,12 @@ class World:
         return client
 
     async def elsewhere(self, url: str, session: Session | None = None, **options: Any) -> Client:
-        given = {"settings": SETTINGS, "clock": self.bench.clock, "entropy": self.bench.entropy, **options}
+        given = {
+            "settings": SETTINGS,
+            "clock": self.bench.clock,
+            "entropy": self.bench.entropy,
+            **options,
+        }
         return await self.stack.enter_async_context(Client(url, session=session, **given))
 
     async def lied_to(self, part: str, lie: Callable[[Answer], None], session: Session) -> Client:
@@ -111,13 +122,19 @@ class World:
         client = await self.agent()
         backend = Backend(client, domain, clock=self.bench.clock, entropy=self.bench.entropy)
         program = Program(client, backend, ("API_KEY",))
-        surface = BackendSurface(domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up)
+        surface = BackendSurface(
+            domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up
+        )
         return await self.stack.enter_async_context(serving(surface))
 
     async def look(self, url: str, options: CollateralOptions | None = None) -> Any:
-        documents = Documents(self.bench.platform, self.bench.clock.now(), options or CollateralOptions())
+        documents = Documents(
+            self.bench.platform, self.bench.clock.now(), options or CollateralOptions()
+        )
         inspector = Inspector(documents, root=parse_trust_root(self.bench.platform.root_der))
-        return await look_at(url, inspector, clock=self.bench.clock, entropy=self.bench.entropy, settings=SETTINGS)
+        return await look_at(
+            url, inspector, clock=self.bench.clock, entropy=self.bench.entropy, settings=SETTINGS
+        )
 
 
 Cause = Callable[[World], Awaitable[object]]
@@ -135,7 +152,7 @@ def cause(kind: type[SealspaceError]) -> Callable[[Cause], Cause]:
     return note
 
 
-# --- the caller's own mistake ------------------------------------------------------------------------------------
+# --- the caller's own mistake ---------------------------------------------------------------------
 
 
 @cause(errors.InvalidInput)
@@ -238,7 +255,7 @@ async def _batch(world: World) -> None:
     await kv.delete_many([*keys, "never"])
 
 
-# --- the way to the node -----------------------------------------------------------------------------------------
+# --- the way to the node --------------------------------------------------------------------------
 
 
 def free_port() -> int:
@@ -301,7 +318,7 @@ async def _no_evidence(world: World) -> None:
     await (await world.bench.client()).node_attestation()
 
 
-# --- refused by the node -----------------------------------------------------------------------------------------
+# --- refused by the node --------------------------------------------------------------------------
 
 
 @cause(errors.SpacesNotHosted)
@@ -354,7 +371,9 @@ async def _revoked(world: World) -> None:
 @cause(errors.TokenOutsideWindow)
 async def _clock_ahead(world: World) -> None:
     owner = await world.owner()
-    ahead = await world.elsewhere(owner.url, owner.session, clock=FixedClock(world.bench.clock.now() + 3600))
+    ahead = await world.elsewhere(
+        owner.url, owner.session, clock=FixedClock(world.bench.clock.now() + 3600)
+    )
     await ahead.kv().get("a")
 
 
@@ -380,7 +399,9 @@ async def _quote(world: World) -> None:
     owner = await world.owner()
     network = owner.encryption.network()
     challenge = await owner.attestation.challenge()
-    await owner.attestation.open_session(network, challenge, Attested(quote=b"no quote", receiver_public_key=bytes(32)))
+    await owner.attestation.open_session(
+        network, challenge, Attested(quote=b"no quote", receiver_public_key=bytes(32))
+    )
 
 
 @cause(errors.NotFound)
@@ -442,7 +463,7 @@ async def _failure(world: World) -> None:
     await (await world.lied_to("/invoke", fail, owner.session)).kv().get("a")
 
 
-# --- backends and receipts ---------------------------------------------------------------------------------------
+# --- backends and receipts ------------------------------------------------------------------------
 
 
 @cause(errors.BackendUnreachable)
@@ -468,7 +489,9 @@ async def _another_root(world: World) -> None:
 
 @cause(errors.CollateralNeeded)
 async def _no_collateral(world: World) -> None:
-    inspector = Inspector(CollateralFolder(world.folder), root=parse_trust_root(world.bench.platform.root_der))
+    inspector = Inspector(
+        CollateralFolder(world.folder), root=parse_trust_root(world.bench.platform.root_der)
+    )
     await look_at(await world.backend(), inspector, clock=world.bench.clock)
 
 
@@ -511,7 +534,7 @@ async def _receipt(world: World) -> None:
     await (await world.lied_to("/receipts/", other, owner.session)).receipts.document(bytes(32))
 
 
-# --- sealing and opening -----------------------------------------------------------------------------------------
+# --- sealing and opening --------------------------------------------------------------------------
 
 
 @cause(errors.NetworkNotFound)
@@ -538,7 +561,9 @@ async def _other_key(world: World) -> None:
 @cause(errors.DescriptorUnsigned)
 async def _unsigned(world: World) -> None:
     owner = await world.owner()
-    client = await world.lied_to("/encryption/", lambda answer: answer.drop("nodeSignature"), owner.session)
+    client = await world.lied_to(
+        "/encryption/", lambda answer: answer.drop("nodeSignature"), owner.session
+    )
     await client.secrets().put("A", "1")
 
 

@@ -15,4 +15,6 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
     """Return the evidence of a quote, which lasts as long as its collateral."""
     parsed = parse_quote(quote)
     binding = Binding(report_data=parsed.report.report_data, holder=Principal("did:key:zHolder"))
-    return examine(BoundQuote(parsed, binding, None), collateral, root=root, now=now, ttl_s=math.inf)
+    return examine(
+        BoundQuote(parsed, binding, None), collateral, root=root, now=now, ttl_s=math.inf
+    )

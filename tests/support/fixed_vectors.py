@@ -1,7 +1,8 @@
-"""Fixed vectors, signed with public test keys; ids, digests and signatures were computed by another implementation.
+"""Fixed vectors, signed with public test keys; ids, digests and signatures were computed by another
+implementation.
 
-The wallet is the widely published first development account. The session key has the seed bytes 00 to 1f, the
-recipient's 20 to 3f.
+The wallet is the widely published first development account. The session key has the seed bytes 00
+to 1f, the recipient's 20 to 3f.
 """
 
 SESSION_DID = "did:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd"
@@ -13,8 +14,10 @@ HOST_TEXT = (
     "app.example wants you to sign in with your Ethereum account:\n"
     "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n"
     "\n"
-    "I further authorize the stated URI to perform the following actions on my behalf: (1) 'tinycloud.spa"
-    "ce': 'host' for 'tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default/space'.\n"
+    "I further authorize the stated URI to perform the following actions on my behalf: (1)"
+    " 'tinycloud.spa"
+    "ce': 'host' for"
+    " 'tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default/space'.\n"
     "\n"
     "URI: did:key:z6MkrrUdGhJwgf5DoGAKzw52dwSg7gTgRjnKbybZZzfRCn1Z\n"
     "Version: 1\n"
@@ -48,9 +51,12 @@ SESSION_TEXT = (
     "app.example wants you to sign in with your Ethereum account:\n"
     "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\n"
     "\n"
-    "I further authorize the stated URI to perform the following actions on my behalf: (1) 'tinycloud.cap"
-    "abilities': 'read' for 'tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default/ca"
-    "pabilities/all'. (2) 'tinycloud.kv': 'del', 'get', 'list', 'metadata', 'put' for 'tinycloud:pkh:eip1"
+    "I further authorize the stated URI to perform the following actions on my behalf: (1)"
+    " 'tinycloud.cap"
+    "abilities': 'read' for"
+    " 'tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default/ca"
+    "pabilities/all'. (2) 'tinycloud.kv': 'del', 'get', 'list', 'metadata', 'put' for"
+    " 'tinycloud:pkh:eip1"
     "55:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default/kv'.\n"
     "\n"
     "URI: did:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd#z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQ"

@@ -1,7 +1,9 @@
-"""`sealspace` and `python` for a shell that starts many: forks of one process, which has imported everything once.
+"""`sealspace` and `python` for a shell that starts many: forks of one process, which has imported
+everything once.
 
-What a program gets is a process of its own, with the shell's arguments, folder, environment and streams. What it does
-not get is a start from nothing, which is tested elsewhere, and signals from the shell.
+What a program gets is a process of its own, with the shell's arguments, folder, environment and
+streams. What it does not get is a start from nothing, which is tested elsewhere, and signals from
+the shell.
 
 Example:
     with forked_programs(tmp_path) as folder:
@@ -52,7 +54,9 @@ def forked_programs(folder: Path) -> Iterator[Path]:
         program.write_text(_ASK.format(python=sys.executable, place=str(place), name=name))
         program.chmod(0o700)
     process = subprocess.Popen(
-        [sys.executable, __file__, str(place)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        [sys.executable, __file__, str(place)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
@@ -84,13 +88,17 @@ def _answer(line: socket.socket) -> NoReturn:
     try:
         head, streams, _, _ = socket.recv_fds(line, 4, 3)
         with line.makefile("rb") as stream:
-            name, arguments, folder, environment = json.loads(stream.read(int.from_bytes(head, "big")))
+            name, arguments, folder, environment = json.loads(
+                stream.read(int.from_bytes(head, "big"))
+            )
         for here, given in enumerate(streams):
             os.dup2(given, here)
             os.close(given)
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), "utf-8")
         sys.stdout, sys.stderr = (
-            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", errors, write_through=True)
+            io.TextIOWrapper(
+                io.FileIO(number, "w", closefd=False), "utf-8", errors, write_through=True
+            )
             for number, errors in ((1, "strict"), (2, "backslashreplace"))
         )
         os.chdir(folder)

@@ -104,7 +104,8 @@ def children(of: int | None = None, *, kind: str = "_child") -> list[int]:
 
 
 def opened(process: int) -> list[str]:
-    """Return what a process has open. It goes on meanwhile: what it closes after the listing is left out."""
+    """Return what a process has open. It goes on meanwhile: what it closes after the listing is
+    left out."""
     names = []
     with suppress(FileNotFoundError, ProcessLookupError):  # it ended
         for entry in Path(f"/proc/{process}/fd").iterdir():
@@ -119,8 +120,11 @@ def bounds_of(process: int) -> dict[str, str]:
     return {line[:25].strip(): line[25:46].strip() for line in lines}
 
 
-async def running(executor: Executor, given: bytes, *, fresh: bool) -> "tuple[asyncio.Task[str], int]":
-    """Start a run of the probe, and return it, which ends in a code, with its process once the guest is about to begin.
+async def running(
+    executor: Executor, given: bytes, *, fresh: bool
+) -> "tuple[asyncio.Task[str], int]":
+    """Start a run of the probe, and return it, which ends in a code, with its process once the
+    guest is about to begin.
 
     A child bounds its processor time anew for each run, here by another number each time.
     """
@@ -131,7 +135,9 @@ async def running(executor: Executor, given: bytes, *, fresh: bool) -> "tuple[as
     seconds = 40 + next(_SECONDS) % 140
 
     async def run() -> str:
-        request = asked(program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds)
+        request = asked(
+            program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds
+        )
         return code(await executor.run(request, program.load))
 
     task = asyncio.create_task(run())
@@ -144,12 +150,14 @@ async def running(executor: Executor, given: bytes, *, fresh: bool) -> "tuple[as
 
 
 def cpu_bound_s(process: int) -> int:
-    """Return what the last guest of a child bounded its time to; 0 where there was none yet, or the child is gone."""
+    """Return what the last guest of a child bounded its time to; 0 where there was none yet, or the
+    child is gone."""
     try:
         bound = bounds_of(process)["Max cpu time"]
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    own_program = bound == "unlimited" or int(bound) < 10  # the runner's own program is allowed a second, and slack
+    # the runner's own program is allowed a second, and slack
+    own_program = bound == "unlimited" or int(bound) < 10
     return 0 if own_program else int(bound)
 
 

@@ -24,7 +24,8 @@ _WAIT_S: Final = AT_ONCE_S
 
 
 def long_heads() -> bytes:
-    """Return as many header lines as a request may have, each nearly as long as one may be: 37 MB of one head."""
+    """Return as many header lines as a request may have, each nearly as long as one may be: 37 MB
+    of one head."""
     lines = [b"x-%d: " % number + b"a" * _LINE_BYTES for number in range(_LINES)]
     return b"\r\n".join([b"GET / HTTP/1.1", *lines, b""])
 
@@ -75,7 +76,9 @@ class Hoarder:
         with suppress(BlockingIOError):
             while not (self.is_ended or self.is_done):
                 try:
-                    self.sent_bytes += self._socket.send(self._more[self.sent_bytes :][:_PIECE_BYTES])
+                    self.sent_bytes += self._socket.send(
+                        self._more[self.sent_bytes :][:_PIECE_BYTES]
+                    )
                 except ConnectionError:
                     self.is_ended = True
         return self.sent_bytes - before
@@ -86,7 +89,9 @@ class Hoarder:
         with suppress(ConnectionResetError):
             while True:
                 wants_more = not (self.is_ended or self.is_done)
-                readable, _, _ = select.select([self._socket], [self._socket] if wants_more else [], [], _WAIT_S)
+                readable, _, _ = select.select(
+                    [self._socket], [self._socket] if wants_more else [], [], _WAIT_S
+                )
                 self.push()
                 if readable:
                     if not (piece := self._socket.recv(_PIECE_BYTES)):

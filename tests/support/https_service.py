@@ -1,4 +1,5 @@
-"""Services that a runner's programs send requests to: HTTPS on loopback, with certificates made here.
+"""Services that a runner's programs send requests to: HTTPS on loopback, with certificates made
+here.
 
 Example:
     async with https_service(folder, "api.test") as service:
@@ -54,32 +55,53 @@ class Service:
 
 
 def _certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
-    """Make an authority, and a certificate for names; return their files, the latter with its key."""
+    """Make an authority, and a certificate for names; return their files, the latter with its
+    key."""
     now = datetime.datetime.now(datetime.UTC)
 
     def made(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+        )
         builder = builder.serial_number(x509.random_serial_number())
-        return builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        return builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(
+            now + datetime.timedelta(1)
+        )
 
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = made("authority", authority).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    authority, own = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    root = made("authority", authority).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
     alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     leaf = made("service", own).add_extension(alternatives, critical=False)
     ca, chain = folder / "ca.pem", folder / "service.pem"
     ca.write_bytes(root.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    key = own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    chain.write_bytes(leaf.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + key)
+    key = own.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain.write_bytes(
+        leaf.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + key
+    )
     return ca, chain
 
 
 @asynccontextmanager
-async def https_service(folder: Path, *names: str, talk: Talk | None = None) -> AsyncIterator[Service]:
-    """Serve under names, the first of which is the service's; with `talk` it is no HTTP but what that says.
+async def https_service(
+    folder: Path, *names: str, talk: Talk | None = None
+) -> AsyncIterator[Service]:
+    """Serve under names, the first of which is the service's; with `talk` it is no HTTP but what
+    that says.
 
-    Paths: `/echo` answers with the body, `/redirect?to=URL`, `/large?size=N`, `/slow` never answers.
+    Paths: `/echo` answers with the body, `/redirect?to=URL`, `/large?size=N`, `/slow` never
+    answers.
     """
     ca, chain = _certificates(folder, list(names))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -98,7 +120,8 @@ async def https_service(folder: Path, *names: str, talk: Talk | None = None) -> 
                 return web.Response(body=bytes(int(request.query["size"])))
             case "/packed":
                 return web.Response(
-                    body=b"\x1f\x8b not gzip", headers={"Content-Encoding": "gzip", "Set-Cookie": "a=b"}
+                    body=b"\x1f\x8b not gzip",
+                    headers={"Content-Encoding": "gzip", "Set-Cookie": "a=b"},
                 )
             case "/slow":
                 await ended.wait()

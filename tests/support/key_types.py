@@ -1,4 +1,5 @@
-"""Keys that sign tokens besides Ed25519: what only tests need, made with general libraries. Public test material."""
+"""Keys that sign tokens besides Ed25519: what only tests need, made with general libraries. Public
+test material."""
 
 import base64
 import hashlib
@@ -33,7 +34,8 @@ def did_key(codec: bytes, public_key: bytes) -> str:
 
 
 def twin(signature: bytes, order: int) -> bytes:
-    """Return the other spelling of an ECDSA signature: s -> n - s, and the other recovery byte if there is one."""
+    """Return the other spelling of an ECDSA signature: s -> n - s, and the other recovery byte if
+    there is one."""
     s = order - int.from_bytes(signature[32:64], "big")
     return signature[:32] + s.to_bytes(32, "big") + bytes(byte ^ 1 for byte in signature[64:])
 
@@ -154,7 +156,12 @@ class Secp256k1Key:
 
     @property
     def jwk(self) -> dict[str, Any]:
-        return {"kty": "EC", "crv": "secp256k1", "x": b64(self.point[1:33]), "y": b64(self.point[33:])}
+        return {
+            "kty": "EC",
+            "crv": "secp256k1",
+            "x": b64(self.point[1:33]),
+            "y": b64(self.point[33:]),
+        }
 
     def sign(self, message: bytes) -> bytes:
         hasher: Callable[[bytes], bytes] = keccak256 if self.algorithm == "ESKeccakKR" else _sha256
@@ -236,7 +243,9 @@ P256 = P256Key(7)
 SECP256K1 = Secp256k1Key(bytes([7]) * 32)
 RECOVERED = Secp256k1Key(bytes([7]) * 32, "ES256K-R")
 KECCAK = Secp256k1Key(bytes([7]) * 32, "ESKeccakKR")
-WALLET = WalletKey(bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"))
+WALLET = WalletKey(
+    bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+)
 SOLANA = SolanaKey(bytes([7]) * 32)
 
 ON_CURVE = [P256, SECP256K1, RECOVERED, KECCAK]
@@ -265,12 +274,18 @@ def name_of(signer: TokenSigner) -> str:
 def header_of(signer: TokenSigner, **changes: Any) -> bytes:
     """Return the header of a token; `...` leaves a member out."""
     plain = {"alg": signer.algorithm, "jwk": signer.jwk, "typ": "JWT", "ucv": "0.10.0"}
-    return msgspec.json.encode({name: value for name, value in (plain | changes).items() if value is not ...})
+    return msgspec.json.encode(
+        {name: value for name, value in (plain | changes).items() if value is not ...}
+    )
 
 
 def token(signer: TokenSigner, *, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
     """Return a token by a key of any type: the claims of a plain delegation with some changed."""
-    return raw_ucan(claims(**{"iss": signer.issuer} | changes), header=header_of(signer, **header or {}), signer=signer)
+    return raw_ucan(
+        claims(**{"iss": signer.issuer} | changes),
+        header=header_of(signer, **header or {}),
+        signer=signer,
+    )
 
 
 def twin_of(header: str, order: int) -> str:

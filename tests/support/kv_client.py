@@ -35,7 +35,9 @@ Body = bytes | AsyncIterator[bytes] | None
 class Owner:
     """Calls a node with tokens of its own key; its first put hosts its space."""
 
-    def __init__(self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock) -> None:
+    def __init__(
+        self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock
+    ) -> None:
         self.node = node
         self.clock = clock
         self.signer = Ed25519Signer(secrets.token_bytes(32))
@@ -65,7 +67,8 @@ class Owner:
         audience: str | None = None,
         proofs: Sequence[str] = (),
     ) -> str:
-        """Return an invocation, or a delegation to an audience. `more`: resource to ability; `proofs` are tokens."""
+        """Return an invocation, or a delegation to an audience. `more`: resource to ability;
+        `proofs` are tokens."""
         att: dict[str, dict[str, list[dict[str, Json]]]] = {}
         for name, path in wanted:
             resource = f"{self.space_named(space).text}/kv/{path}"
@@ -92,7 +95,10 @@ class Owner:
         token: str | None = None,
     ) -> Reply:
         """Send one invocation."""
-        sent = {"Authorization": token or self.token(wanted, space=space, more=more), **(headers or {})}
+        sent = {
+            "Authorization": token or self.token(wanted, space=space, more=more),
+            **(headers or {}),
+        }
         skipped = () if "Content-Type" in sent else ("Content-Type",)
         data = io.BytesIO(body) if isinstance(body, bytes) else body
         async with self.session.post(
@@ -110,16 +116,22 @@ class Owner:
 
     async def used_bytes(self) -> int:
         """What the node says that the space holds."""
-        return counter_of((await self.node.services.store.read((usage_key(self.space),))).records[0])
+        return counter_of(
+            (await self.node.services.store.read((usage_key(self.space),))).records[0]
+        )
 
     async def put_all(self, values: Mapping[str, bytes], *, headers: Sequence[str] = ()) -> Reply:
         return await self.invoke(
-            *(("put", path) for path in values), body=form(values, headers=headers), headers=FORM_TYPE
+            *(("put", path) for path in values),
+            body=form(values, headers=headers),
+            headers=FORM_TYPE,
         )
 
 
 @asynccontextmanager
-async def owner_at(folder: Path, clock: FixedClock, *, http: Http, hosting: Hosting) -> AsyncIterator[Owner]:
+async def owner_at(
+    folder: Path, clock: FixedClock, *, http: Http, hosting: Hosting
+) -> AsyncIterator[Owner]:
     """An owner of spaces at a node of their own in this process."""
     config = Config(http=http, store=store_at(folder), hosting=hosting)
     async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
@@ -133,7 +145,8 @@ def form(values: Mapping[str, bytes], *, headers: Sequence[str] = ()) -> bytes:
     """Lay out values as a form; the names are taken as they are."""
     lines = "".join(f"{line}\r\n" for line in headers).encode()
     parts = [
-        b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n%b\r\n' % (name.encode(), lines, value)
+        b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n%b\r\n'
+        % (name.encode(), lines, value)
         for name, value in values.items()
     ]
     return b"".join(parts) + b"--probe--\r\n"

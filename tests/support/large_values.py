@@ -1,6 +1,8 @@
-"""Values too large to be held, put into a node in other processes and got back, and what memory that takes.
+"""Values too large to be held, put into a node in other processes and got back, and what memory
+that takes.
 
-The bytes of a value are made as they are sent and compared as they come: this process does not hold them either.
+The bytes of a value are made as they are sent and compared as they come: this process does not hold
+them either.
 """
 
 import asyncio

@@ -32,7 +32,8 @@ class LoopThread:
         entered, leave, ended = asyncio.Event(), asyncio.Event(), list[T]()
 
         async def hold() -> None:
-            async with context as value:  # in one task: some contexts may not be left by another one
+            # in one task: some contexts may not be left by another one
+            async with context as value:
                 ended.append(value)
                 entered.set()
                 await leave.wait()

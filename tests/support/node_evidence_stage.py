@@ -1,4 +1,5 @@
-"""A node in a trust domain, whoever stands between it and its clients, and clients that insist on its evidence.
+"""A node in a trust domain, whoever stands between it and its clients, and clients that insist on
+its evidence.
 
 Example:
     async with evidence_stage(tmp_path, clock) as stage:
@@ -43,7 +44,8 @@ Instead = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 @dataclass
 class Relay:
-    """Stands between a client and a node: counts the tokens that pass, and may change what the node says of itself.
+    """Stands between a client and a node: counts the tokens that pass, and may change what the node
+    says of itself.
 
     Attributes:
         target: the node's address.
@@ -69,20 +71,35 @@ class Relay:
         if self.instead is not None and (answer := await self.instead(request)) is not None:
             return answer
         about_itself = request.path == "/attestation"
-        target = f"/attestation?{self.ask_with}" if about_itself and self.ask_with is not None else request.path_qs
-        address = self.borrowed_from if about_itself and self.borrowed_from is not None else self.target
-        passed = {n: v for n, v in request.headers.items() if n in ("Authorization", "Content-Type", "X-Metadata")}
+        target = (
+            f"/attestation?{self.ask_with}"
+            if about_itself and self.ask_with is not None
+            else request.path_qs
+        )
+        address = (
+            self.borrowed_from if about_itself and self.borrowed_from is not None else self.target
+        )
+        passed = {
+            n: v
+            for n, v in request.headers.items()
+            if n in ("Authorization", "Content-Type", "X-Metadata")
+        }
         async with (
             aiohttp.ClientSession() as session,
             session.request(
-                request.method, URL(address + target, encoded=True), headers=passed, data=await request.read()
+                request.method,
+                URL(address + target, encoded=True),
+                headers=passed,
+                data=await request.read(),
             ) as passed_on,
         ):
             body = await passed_on.read()
             if about_itself and self.tamper is not None:
                 body = self.tamper(body)
             kept = {
-                name: value for name, value in passed_on.headers.items() if name.lower() in ("content-type", "etag")
+                name: value
+                for name, value in passed_on.headers.items()
+                if name.lower() in ("content-type", "etag")
             }
             return web.Response(status=passed_on.status, body=body, headers=kept)
 
@@ -104,13 +121,17 @@ class Stage:
             http=Http(port=0, drain_s=1),
             store=Store(data=str(self.folder / name)),
             release=Release(trust_root=str(root)),
-            platform=Platform(source="dstack", socket=str(self.folder / "agent.sock"), quotes_per_minute=1000),
+            platform=Platform(
+                source="dstack", socket=str(self.folder / "agent.sock"), quotes_per_minute=1000
+            ),
             secret=Secret(platform=True),
         )
         for section, values in settings.items():
             config = replace_section(config, section, values)
         entropy = CountingEntropy(name.encode())
-        return await self.stack.enter_async_context(embedded_node(config, clock=self.clock, entropy=entropy))
+        return await self.stack.enter_async_context(
+            embedded_node(config, clock=self.clock, entropy=entropy)
+        )
 
     async def relay(self, node: EmbeddedNode) -> tuple[Relay, str]:
         relay, app = Relay(node.url), web.Application()
@@ -133,9 +154,15 @@ class Stage:
         return await self.stack.enter_async_context(client)
 
     def requirement(self, *, collateral_at: float | None = None, **policy: Any) -> NodeRequirement:
-        document = self.machine.collateral_json(self.clock.now() if collateral_at is None else collateral_at)
-        verifier = TdxNodeVerifier(parse_trust_root(self.machine.root_der), HeldCollateral([document]))
-        approved = NodePolicy(**{"code": Policy(measurements=(self.agent.minted.run_on(IMAGE),)), **policy})
+        document = self.machine.collateral_json(
+            self.clock.now() if collateral_at is None else collateral_at
+        )
+        verifier = TdxNodeVerifier(
+            parse_trust_root(self.machine.root_der), HeldCollateral([document])
+        )
+        approved = NodePolicy(
+            **{"code": Policy(measurements=(self.agent.minted.run_on(IMAGE),)), **policy}
+        )
         return NodeRequirement(verifier, approved)
 
 
@@ -149,7 +176,11 @@ class CountingWallet:
 
     def __init__(self) -> None:
         self._signer = new_wallet(entropy=CountingEntropy(b"wallet"))
-        self.address, self.chain_id, self.did = self._signer.address, self._signer.chain_id, self._signer.did
+        self.address, self.chain_id, self.did = (
+            self._signer.address,
+            self._signer.chain_id,
+            self._signer.did,
+        )
         self.signatures = 0
 
     def sign_eip191(self, text: str) -> bytes:

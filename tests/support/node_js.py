@@ -1,4 +1,5 @@
-"""The console's modules in node.js, without a page: what needs no document, no upload and no store of a browser.
+"""The console's modules in node.js, without a page: what needs no document, no upload and no store
+of a browser.
 
 Example:
     with node_js(node.url, wallet=wallet) as page:
@@ -25,7 +26,10 @@ _LOWEST: Final = 20
 def _program() -> str | None:
     """Return the path of node.js, unless it is absent or too old for Ed25519 and X25519."""
     found = shutil.which("node")
-    said = found and subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    said = (
+        found
+        and subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    )
     return found if said and int(said.removeprefix("v").split(".")[0]) >= _LOWEST else None
 
 
@@ -34,13 +38,16 @@ NODE_JS_ABSENT: Final = f"node.js {_LOWEST} or newer is not installed"
 
 
 class Scripts:
-    """A process of node.js that runs scripts; `evaluate` and `call` are those of a page of the browser.
+    """A process of node.js that runs scripts; `evaluate` and `call` are those of a page of the
+    browser.
 
     Attributes:
         requests: what the scripts sent to the node, in order: method, path, headers, body.
     """
 
-    def __init__(self, standard_input: IO[str], standard_output: IO[str], wallet: BrowserWallet | None) -> None:
+    def __init__(
+        self, standard_input: IO[str], standard_output: IO[str], wallet: BrowserWallet | None
+    ) -> None:
         self._input, self._output, self._wallet = standard_input, standard_output, wallet
         self.requests: list[tuple[str, str, dict[str, str], bytes | None]] = []
 
@@ -52,10 +59,17 @@ class Scripts:
             said = json.loads(line)
             if "sent" in said:
                 method, path, headers, body = said["sent"]
-                self.requests.append((method, path, headers, None if body is None else bytes.fromhex(body)))
+                self.requests.append(
+                    (method, path, headers, None if body is None else bytes.fromhex(body))
+                )
             elif "method" in said:
                 assert self._wallet is not None
-                self._write({"id": said["id"], "answer": self._wallet.answer(said["method"], said["params"])})
+                self._write(
+                    {
+                        "id": said["id"],
+                        "answer": self._wallet.answer(said["method"], said["params"]),
+                    }
+                )
             else:
                 assert "error" not in said, said["error"]
                 return said.get("value")
@@ -76,10 +90,13 @@ def node_js(origin: str, *, wallet: BrowserWallet | None = None) -> Iterator[Scr
     assert NODE_JS is not None, NODE_JS_ABSENT
     with TemporaryDirectory() as folder:
         shutil.copytree(CONSOLE / "wire", Path(folder) / "wire")
-        (Path(folder) / "package.json").write_text('{"type": "module"}')  # or `.js` would not be a module
+        # or `.js` would not be a module
+        (Path(folder) / "package.json").write_text('{"type": "module"}')
         announced = "" if wallet is None else WALLET
         command = [NODE_JS, "--no-warnings", str(_HARNESS), folder, origin, announced]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdin is not None and process.stdout is not None
             patience = threading.Timer(4 * PATIENCE_S, process.kill)
             patience.start()

@@ -1,4 +1,5 @@
-"""An owner's machine and a node in this process: commands are run as a process would, on a thread of their own.
+"""An owner's machine and a node in this process: commands are run as a process would, on a thread
+of their own.
 
 Example:
     async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
@@ -65,7 +66,8 @@ class OwnerDesk:
         home: Path | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Ran:
-        """Run a command; `given` comes through a pipe, `typed` from a person, who says yes after `meanwhile`."""
+        """Run a command; `given` comes through a pipe, `typed` from a person, who says yes after
+        `meanwhile`."""
         text = given.decode("latin-1") if isinstance(given, bytes) else given
         stdin = Input(typed or text, is_terminal=typed is not None)
         if isinstance(given, bytes):
@@ -76,8 +78,11 @@ class OwnerDesk:
         if meanwhile is not None:
             stdin.before_yes = meanwhile
         self.monkeypatch.setattr(sys, "stdin", stdin)
-        # A prompt without echo would read from the terminal of whoever runs the tests; `test_keep` has a real one.
-        self.monkeypatch.setattr(getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n"))
+        # A prompt without echo would read from the terminal of whoever runs the tests; `test_keep`
+        # has a real one.
+        self.monkeypatch.setattr(
+            getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n")
+        )
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(home or self.home)])
@@ -85,7 +90,8 @@ class OwnerDesk:
         return Ran(status, reported.out, reported.err)
 
     async def read(self, *arguments: str) -> bytes:
-        """Run a command that must not fail, and return the bytes that it printed, as a pipe gets them."""
+        """Run a command that must not fail, and return the bytes that it printed, as a pipe gets
+        them."""
         self.monkeypatch.setattr(sys, "stdin", Input())
         with self.monkeypatch.context() as patch:
             pipe = io.TextIOWrapper(io.BytesIO())
@@ -123,6 +129,10 @@ async def owner_desk(
     """Start a node; the folder of the owner is not there yet."""
     for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"):
         monkeypatch.delenv(variable, raising=False)
-    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), hosting=hosting or Hosting())
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(folder / "data")),
+        hosting=hosting or Hosting(),
+    )
     async with embedded_node(config) as node:
         yield OwnerDesk(node, node.url, folder / "home", capsys, monkeypatch)

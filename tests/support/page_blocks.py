@@ -27,9 +27,12 @@ from typing import Literal
 Kind = Literal["commands", "program", "output", "file", "left out"]
 
 _FENCE = re.compile(
-    r"^(?P<comments>(?:<!-- [^\n]*? -->\n+)*)```(?P<word>\w*)(?P<more>[^\n`]*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"^(?P<comments>(?:<!-- [^\n]*? -->\n+)*)```(?P<word>\w*)(?P<more>[^\n`]*)\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
-_COMMENT = re.compile(r"<!-- (?P<name>not run|run by|stays|typed|status)(?:: (?P<what>[^\n]*?))? -->")
+_COMMENT = re.compile(
+    r"<!-- (?P<name>not run|run by|stays|typed|status)(?:: (?P<what>[^\n]*?))? -->"
+)
 _TITLE = re.compile(r'title="(?P<name>[\w./-]+)"')
 _COMMANDS = frozenset({"sh", "bash", "console"})
 
@@ -67,7 +70,8 @@ def blocks_of(page: str) -> list[Block]:
     """Return the blocks of a page in order; a box of output is with the block above it.
 
     Raises:
-        PageError: a fence is never closed, a box has no commands above it, or a block says nothing of what it is.
+        PageError: a fence is never closed, a box has no commands above it, or a block says nothing
+            of what it is.
     """
     blocks: list[Block] = []
     found = list(_FENCE.finditer(page))
@@ -76,7 +80,11 @@ def blocks_of(page: str) -> list[Block]:
     for match in found:
         block = _block(match)
         if block.kind == "output":
-            if not blocks or blocks[-1].kind not in ("commands", "program") or blocks[-1].box is not None:
+            if (
+                not blocks
+                or blocks[-1].kind not in ("commands", "program")
+                or blocks[-1].box is not None
+            ):
                 raise PageError(f"a box of output without commands: {block.text}")
             blocks[-1] = replace(blocks[-1], box=block.text)
         else:
@@ -95,7 +103,9 @@ def _block(match: re.Match[str]) -> Block:
     if word == "text":
         return Block("output", text)
     if word not in _COMMANDS and word != "python":
-        raise PageError(f"neither commands nor a program, and without a title or a reason: ```{word}\n{text}")
+        raise PageError(
+            f"neither commands nor a program, and without a title or a reason: ```{word}\n{text}"
+        )
     if "stays" in comments and word != "python" and "\n" in text.strip().replace("\\\n", ""):
         raise PageError(f"of what goes on running there can be one command: {text}")
     return Block(

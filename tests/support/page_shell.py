@@ -1,4 +1,5 @@
-"""Running the blocks of a page as a reader does: in one shell, in a new home and an empty folder, in order.
+"""Running the blocks of a page as a reader does: in one shell, in a new home and an empty folder,
+in order.
 
 Example:
     ended = run_page(PAGE.read_text("utf-8"), folder, node=url)
@@ -51,7 +52,9 @@ def run_page(page: str, folder: Path, *, programs: Path, node_port: int | None =
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     if node_port is not None:
         ports[NODE_PORT] = node_port
-    moved = re.sub(rf"\b({'|'.join(map(str, _PORTS))})\b", lambda one: str(ports[int(one[0])]), page)
+    moved = re.sub(
+        rf"\b({'|'.join(map(str, _PORTS))})\b", lambda one: str(ports[int(one[0])]), page
+    )
     blocks = [block for block in blocks_of(moved) if block.kind != "left out"]
     beside = folder.parent / f"{folder.name}-blocks"
     beside.mkdir()
@@ -88,9 +91,16 @@ def _script(beside: Path, at: int, block: Block) -> str:
     if block.stays:
         log = beside / f"{at}.log"
         command = run if block.kind == "program" else block.text.strip()
-        return f"{mark}: > {log}\nPATH={_INSTALLED}:$PATH {command} < /dev/null > {log} 2>&1 &\nis_listening {log} $!"
+        return (
+            f"{mark}: > {log}\nPATH={_INSTALLED}:$PATH {command} < /dev/null > {log} 2>&1"
+            f" &\nis_listening {log} $!"
+        )
     run += f" < {beside}/{at}.typed"
-    return f"{mark}{run}" if block.status == 0 else f"{mark}set +e\n{run}\nended {block.status} $?\nset -e"
+    return (
+        f"{mark}{run}"
+        if block.status == 0
+        else f"{mark}set +e\n{run}\nended {block.status} $?\nset -e"
+    )
 
 
 _FUNCTIONS = """
@@ -122,8 +132,11 @@ def _run(script: str, folder: Path, programs: Path, port: int) -> tuple[int, str
         env={
             **kept,
             "HOME": str(home),
-            "PATH": os.pathsep.join([str(programs), _INSTALLED, os.environ.get("PATH", os.defpath)]),
-            "PYTHONUNBUFFERED": "1",  # both streams in one pipe, in the order in which a terminal shows them
+            "PATH": os.pathsep.join(
+                [str(programs), _INSTALLED, os.environ.get("PATH", os.defpath)]
+            ),
+            # both streams in one pipe, in the order in which a terminal shows them
+            "PYTHONUNBUFFERED": "1",
             "SEALSPACE_HTTP__PORT": str(port),
         },
         stdin=subprocess.DEVNULL,

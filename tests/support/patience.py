@@ -1,4 +1,5 @@
-"""How long tests wait: no test is judged by the time that something takes, for the machine may be busy."""
+"""How long tests wait: no test is judged by the time that something takes, for the machine may be
+busy."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +9,8 @@ PATIENCE_S: Final = 120.0
 """For what has to happen."""
 
 AT_ONCE_S: Final = 25.0
-"""For what has to happen before a bound of the node ends it: the shortest of a connection, `http.head_s`, is 30 s."""
+"""For what has to happen before a bound of the node ends it: the shortest of a connection,
+`http.head_s`, is 30 s."""
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,4 +1,5 @@
-"""A person at a terminal: a pseudo-terminal, a process in its foreground, and what is typed and read there.
+"""A person at a terminal: a pseudo-terminal, a process in its foreground, and what is typed and
+read there.
 
 Example:
     with Person([*COMMAND, "run", "--", "cat"], environment=env) as person:
@@ -61,12 +62,18 @@ class Person:
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0),
         )
-        self._its = its  # kept open: what the process leaves of modes is looked at when it has ended
+        # kept open: what the process leaves of modes is looked at when it has ended
+        self._its = its
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(_WAIT_S)
@@ -86,7 +93,10 @@ class Person:
         deadline = time.monotonic() + _WAIT_S
         while (match := re.search(pattern.encode(), self.seen, re.DOTALL)) is None:
             left = deadline - time.monotonic()
-            assert left > 0 and select.select([self.terminal], [], [], left)[0], (pattern, self.seen)
+            assert left > 0 and select.select([self.terminal], [], [], left)[0], (
+                pattern,
+                self.seen,
+            )
             self.seen += os.read(self.terminal, 65536)
         self.seen = self.seen[match.end() :]
         return match

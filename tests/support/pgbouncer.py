@@ -33,7 +33,8 @@ def needs_pgbouncer() -> pytest.MarkDecorator:
 
 @contextmanager
 def pgbouncer(url: str, *, pool_mode: str, pool_size: int = 20) -> Iterator[str]:
-    """Run a pgbouncer before the database of an address, and give the address of the same database through it."""
+    """Run a pgbouncer before the database of an address, and give the address of the same database
+    through it."""
     parts = urlsplit(url)
     name, user = parts.path.lstrip("/"), parts.username
     upstream = parse_qs(parts.query)["host"][0]
@@ -43,10 +44,11 @@ def pgbouncer(url: str, *, pool_mode: str, pool_size: int = 20) -> Iterator[str]
         port = free.getsockname()[1]
     settings = folder / "pgbouncer.ini"
     settings.write_text(
-        f"[databases]\n{name} = host={upstream} dbname={name} user={user}\n[pgbouncer]\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {pool_mode}\ndefault_pool_size = {pool_size}\nlogfile = {folder / 'log'}\n"
-        "ignore_startup_parameters = default_transaction_isolation,statement_timeout,synchronous_commit\n"
+        f"[databases]\n{name} = host={upstream} dbname={name} user={user}\n[pgbouncer]\nlisten_addr"
+        f" = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode ="
+        f" {pool_mode}\ndefault_pool_size = {pool_size}\nlogfile ="
+        f" {folder / 'log'}\nignore_startup_parameters ="
+        " default_transaction_isolation,statement_timeout,synchronous_commit\n"
     )
     unprivileged = unprivileged_user()
     if unprivileged is not None:

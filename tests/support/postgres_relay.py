@@ -1,4 +1,5 @@
-"""A relay between a store and its database: it counts round trips, holds commits back, and loses what it is told to.
+"""A relay between a store and its database: it counts round trips, holds commits back, and loses
+what it is told to.
 
 It reads just enough of the protocol to know a round trip: each ends with one Sync from the client.
 """
@@ -36,7 +37,8 @@ class Relay:
         self.round_trips = 0
         self.lost = asyncio.Event()
         self.delay: Callable[[], float] | None = None
-        """Seconds for which a commit is held on its way to the database, and its answer on the way back."""
+        """Seconds for which a commit is held on its way to the database, and its answer on the way
+        back."""
         self._is_shut = asyncio.Event()
         self._upstream = upstream
         self._next_loss: Loss | None = None
@@ -64,7 +66,9 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         (self.folder / _SOCKET).unlink(missing_ok=True)
 
-    async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -97,7 +101,8 @@ class Relay:
             kind, size = await client_in.readexactly(1), await client_in.readexactly(4)
             question += kind + size + await client_in.readexactly(int.from_bytes(size, "big") - 4)
             if kind != _SYNC:
-                if kind in b"QXpH":  # a plain query, goodbye, a password, a flush: passed on as they come
+                # a plain query, goodbye, a password, a flush: passed on as they come
+                if kind in b"QXpH":
                     base_out.write(question)
                     question = b""
                 continue
@@ -123,7 +128,9 @@ class Relay:
                 self.lost.set()
                 await self._is_shut.wait()
 
-    async def _back(self, base_in: asyncio.StreamReader, client_out: asyncio.StreamWriter, of: "_Kind") -> None:
+    async def _back(
+        self, base_in: asyncio.StreamReader, client_out: asyncio.StreamWriter, of: "_Kind"
+    ) -> None:
         with suppress(ConnectionError):
             while data := await base_in.read(_CHUNK):
                 await self._hold(of)
@@ -149,7 +156,9 @@ class _Kind:
     commits: bool = False
 
 
-async def _have_done(question: bytes, base_in: asyncio.StreamReader, base_out: asyncio.StreamWriter) -> None:
+async def _have_done(
+    question: bytes, base_in: asyncio.StreamReader, base_out: asyncio.StreamWriter
+) -> None:
     """Let the database do it, and wait until it has: it hears a goodbye after it, and hangs up."""
     base_out.write(question + b"X\0\0\0\4")
     with suppress(ConnectionError):
@@ -166,7 +175,10 @@ async def relayed(url: str) -> AsyncIterator[tuple[str, Relay]]:
     relay = Relay(folder, upstream)
     await relay.open()
     try:
-        yield f"{parts.scheme}://{parts.netloc}{parts.path}?host={quote(str(folder), safe='')}", relay
+        yield (
+            f"{parts.scheme}://{parts.netloc}{parts.path}?host={quote(str(folder), safe='')}",
+            relay,
+        )
     finally:
         await relay.shut()
         shutil.rmtree(folder)

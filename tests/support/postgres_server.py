@@ -1,8 +1,10 @@
-"""A PostgreSQL server of the tests' own: one for each test process, on a Unix socket in a temporary folder.
+"""A PostgreSQL server of the tests' own: one for each test process, on a Unix socket in a temporary
+folder.
 
-It is started when a test first asks for it, and ends with the process, however that ends. PostgreSQL refuses to run as
-root; then it runs as `postgres` or `nobody`. Where its programs are not installed, the tests that need it are skipped
-by name, and the number is printed at the end of the run.
+It is started when a test first asks for it, and ends with the process, however that ends.
+PostgreSQL refuses to run as root; then it runs as `postgres` or `nobody`. Where its programs are
+not installed, the tests that need it are skipped by name, and the number is printed at the end of
+the run.
 """
 
 import atexit
@@ -47,7 +49,9 @@ _SETTINGS = {
 @functools.cache
 def programs() -> Path | None:
     """Return the folder of PostgreSQL's programs; None when they are not installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3])
+    )
     if found:
         return found[-1].parent
     named = shutil.which("initdb")
@@ -80,7 +84,17 @@ class PostgresServer:
 
     def run(self, database: str, statement: str) -> str:
         """Run statements by hand, and return what they print."""
-        psql = [str(_program("psql")), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder)]
+        psql = [
+            str(_program("psql")),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            str(self.folder),
+        ]
         called = [*psql, "-U", _SUPERUSER, "-d", database, "-c", statement]
         return subprocess.run(called, check=True, capture_output=True, text=True).stdout
 
@@ -91,7 +105,8 @@ class PostgresServer:
         return self.url(name)
 
     def clocked_database(self) -> tuple[str, Callable[[float], None]]:
-        """Make an empty database with a clock that a test sets; return its address and what sets it, epoch seconds.
+        """Make an empty database with a clock that a test sets; return its address and what sets
+        it, epoch seconds.
 
         A function of its own stands before the server's, for whoever names neither.
         """
@@ -105,11 +120,13 @@ class PostgresServer:
         return f"{self.url(name)}&search_path=public,pg_catalog", set_clock
 
     def new_schema(self) -> str:
-        """Make an empty schema in a database that others share, and return the address of it: quicker to make."""
+        """Make an empty schema in a database that others share, and return the address of it:
+        quicker to make."""
         if not self._has_schemas:
             self.run("postgres", f"create database {_SCHEMAS}")
             self._has_schemas = True
-        if not self._schemas:  # many by one process of psql, which takes longer to start than a schema to make
+        # many by one process of psql, which takes longer to start than a schema to make
+        if not self._schemas:
             self._schemas = [f"schema_{next(_NUMBERS)}" for _ in range(_SCHEMAS_AT_ONCE)]
             self.run(_SCHEMAS, "; ".join(f"create schema {name}" for name in self._schemas))
         return f"{self.url(_SCHEMAS)}&search_path={self._schemas.pop()}"
@@ -119,7 +136,14 @@ class PostgresServer:
         settings = {**_SETTINGS, **self.settings}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [str(_program("postgres")), "-D", str(self.folder / "data"), "-k", str(self.folder), *options],
+            [
+                str(_program("postgres")),
+                "-D",
+                str(self.folder / "data"),
+                "-k",
+                str(self.folder),
+                *options,
+            ],
             user=unprivileged_user(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -154,7 +178,8 @@ def new_server(
 
     Args:
         settings: beside the usual ones.
-        standby_of: a running server whose data is copied and then followed; its name among standbys is `standby`.
+        standby_of: a running server whose data is copied and then followed; its name among standbys
+            is `standby`.
     """
     folder = Path(tempfile.mkdtemp(prefix="sealspace-postgres-", dir="/tmp"))
     user = unprivileged_user()
@@ -163,7 +188,19 @@ def new_server(
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     data = str(folder / "data")
     if standby_of is None:
-        made = [str(_program("initdb")), "-D", data, "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        made = [
+            str(_program("initdb")),
+            "-D",
+            data,
+            "-U",
+            _SUPERUSER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]
         _run(made, user=user, folder=folder)
     else:
         where = f"host={standby_of.folder} user={_SUPERUSER} application_name=standby"

@@ -28,18 +28,22 @@ def on_invoke(error: EncryptionError) -> tuple[int, str | None]:
 
 
 def error_classes() -> set[type[Exception]]:
-    """Return every error class that the packages below the command line and the node itself define."""
+    """Return every error class that the packages below the command line and the node itself
+    define."""
     return {
         thing
         for package in (capabilities, encryption_network, spaces, tee_backend, node)
         for module in _modules(package)
         for thing in vars(module).values()
-        if isinstance(thing, type) and issubclass(thing, Exception) and thing.__module__ == module.__name__
+        if isinstance(thing, type)
+        and issubclass(thing, Exception)
+        and thing.__module__ == module.__name__
     }
 
 
 def codes_of(kind: type[Exception]) -> tuple[str, ...]:
-    """Return the codes that an error class states itself: its only one, or those that its constructor takes."""
+    """Return the codes that an error class states itself: its only one, or those that its
+    constructor takes."""
     texts = {RequestError: TEXTS, ChainError: CHAIN_TEXTS, Refusal: REFUSALS}
     if kind in texts:
         return tuple(texts[kind])

@@ -76,8 +76,12 @@ class Relay:
             aiohttp.ClientSession() as session,
             session.request(request.method, address, headers=headers, data=asked) as passed,
         ):
-            kept = CIMultiDict({name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers})
-            answer = Answer(request.path, request.query_string, asked, passed.status, kept, await passed.read())
+            kept = CIMultiDict(
+                {name: passed.headers[name] for name in _PASSED_BACK if name in passed.headers}
+            )
+            answer = Answer(
+                request.path, request.query_string, asked, passed.status, kept, await passed.read()
+            )
         self.twist(answer)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 

@@ -1,4 +1,5 @@
-"""A runner in a simulated trust domain, at a node that believes it, an owner with secrets, and a developer.
+"""A runner in a simulated trust domain, at a node that believes it, an owner with secrets, and a
+developer.
 
 Example:
     stage = await runner_stage(stack, folder, platform)
@@ -132,7 +133,14 @@ class RunnerStage:
     ) -> "RunnerStage":
         """Start a runner with the same DID in a folder of its own, or of one that has ended."""
         runner, url = await _started(
-            stack, self.node.url, self.platform, folder, self.seed, image=image, price=price, entropy=entropy
+            stack,
+            self.node.url,
+            self.platform,
+            folder,
+            self.seed,
+            image=image,
+            price=price,
+            entropy=entropy,
         )
         return replace(self, runner=runner, url=url, runner_folder=folder)
 
@@ -140,12 +148,19 @@ class RunnerStage:
         return await self.stack.enter_async_context(Client(self.node.url, session=session))
 
     async def publish(
-        self, name: str, wat: str | bytes, *, target: Target = P1, manifest: ProgramManifest | None = None
+        self,
+        name: str,
+        wat: str | bytes,
+        *,
+        target: Target = P1,
+        manifest: ProgramManifest | None = None,
     ) -> Version:
         """Publish a program for everybody."""
         wasm = bytes(wasmtime.wat2wasm(wat)) if isinstance(wat, str) else wat
         programs = self.owner.programs(public=True)
-        version = await programs.publish(name, wasm, target=target, signer=self.wallet, manifest=manifest)
+        version = await programs.publish(
+            name, wasm, target=target, signer=self.wallet, manifest=manifest
+        )
         self.published[name] = version
         return version
 
@@ -154,13 +169,17 @@ class RunnerStage:
 
     async def grant(self, secrets: list[str], run: RunStatement, **more: Any) -> PortableDelegation:
         """Grant secrets to the runner, and hand the grant over."""
-        portable = await self.owner.runners.grant(await self.look(), secrets, run, wallet=self.wallet, **more)
+        portable = await self.owner.runners.grant(
+            await self.look(), secrets, run, wallet=self.wallet, **more
+        )
         await hand_over(self.url, portable)
         return portable
 
     async def calling_session(self) -> Session:
         """The owner's own session, with the right to call."""
-        await self.owner.delegations.add_right(self.wallet, [call_right(self.owner.kv().space.text)])
+        await self.owner.delegations.add_right(
+            self.wallet, [call_right(self.owner.kv().space.text)]
+        )
         return self.owner.session
 
     async def post(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -168,10 +187,15 @@ class RunnerStage:
             return answer.status, json.loads(await answer.read())
 
     async def key(self, name: str | None, **stated: Any) -> str:
-        """Make an API key of the owner's for a program, or for any, and return what its holder shows."""
+        """Make an API key of the owner's for a program, or for any, and return what its holder
+        shows."""
         projects = None if name is None else [parse_project(f"{self.developer}/{name}")]
         now = SystemClock().now()
-        asked: dict[str, Any] = {"max_per_call": 100_000, "expires_at": now + 3600, "signer": self.wallet} | stated
+        asked: dict[str, Any] = {
+            "max_per_call": 100_000,
+            "expires_at": now + 3600,
+            "signer": self.wallet,
+        } | stated
         signer = asked.pop("signer")
         await self.credit(0, owner=signer.did)
         made = {"runner": self.runner.did, "projects": projects, "entropy": SystemEntropy()} | asked
@@ -182,18 +206,32 @@ class RunnerStage:
 
     async def credit(self, amount: int, *, owner: str | None = None) -> dict[str, Any]:
         """Credit an account, as the operator does."""
-        credit: dict[str, Json] = {"owner": owner or self.developer, "amount": amount, "reference": token_hex(8)}
+        credit: dict[str, Json] = {
+            "owner": owner or self.developer,
+            "amount": amount,
+            "reference": token_hex(8),
+        }
         return await ask_operator(self.runner_folder, credit)
 
     async def api(
-        self, name: str, key: str | None, body: Any = None, *, owner: str | None = None, **headers: str
+        self,
+        name: str,
+        key: str | None,
+        body: Any = None,
+        *,
+        owner: str | None = None,
+        **headers: str,
     ) -> tuple[int, dict[str, Any]]:
         """Call as OutLayer's clients do."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if key is not None:
             sent["X-Payment-Key"] = key
         url = f"{self.url}/call/{owner or self.developer}/{name}"
-        data = body if isinstance(body, bytes) else json.dumps({"input": "hello"} if body is None else body).encode()
+        data = (
+            body
+            if isinstance(body, bytes)
+            else json.dumps({"input": "hello"} if body is None else body).encode()
+        )
         async with self.http.post(url, data=data, headers=sent) as answer:
             return answer.status, json.loads(await answer.read())
 
@@ -201,7 +239,9 @@ class RunnerStage:
         """Ask for the answer of an asynchronous call until it is there."""
         async with asyncio.timeout(30):
             while True:
-                async with self.http.get(f"{self.url}/calls/{job}", headers={"X-Payment-Key": key}) as answer:
+                async with self.http.get(
+                    f"{self.url}/calls/{job}", headers={"X-Payment-Key": key}
+                ) as answer:
                     said = json.loads(await answer.read())
                 if said.get("status") != "pending":
                     return answer.status, said
@@ -213,7 +253,9 @@ class RunnerStage:
         """Ask for something of the owner's, or of another session's."""
         session = session or await self.calling_session()
         now, entropy = SystemClock().now(), SystemEntropy()
-        headers = call_headers(session, runner=self.at, program=about, body=b"", now=now, entropy=entropy)
+        headers = call_headers(
+            session, runner=self.at, program=about, body=b"", now=now, entropy=entropy
+        )
         async with self.http.request(method, self.url + path, headers=headers) as answer:
             return answer.status, json.loads(await answer.read())
 
@@ -240,7 +282,9 @@ class RunnerStage:
         body = json.dumps(asked).encode()
         session = session or key_session(sha256(b"caller").digest())
         now, entropy = SystemClock().now(), SystemEntropy()
-        headers = call_headers(session, runner=self.at, program=program, body=body, now=now, entropy=entropy)
+        headers = call_headers(
+            session, runner=self.at, program=program, body=body, now=now, entropy=entropy
+        )
         return await self.post(body, headers)
 
 
@@ -254,7 +298,8 @@ async def runner_stage(
     outbound: Outbound | None = None,
     connections: ConnectionLimits = LIMITS,
 ) -> RunnerStage:
-    """Start a node, whose console calls the runner, the runner and an owner; the stack ends them."""
+    """Start a node, whose console calls the runner, the runner and an owner; the stack ends
+    them."""
     clock, entropy = SystemClock(), SystemEntropy()
     platform = SimulatedPlatform.from_seed(entropy.token(32))
     bound = stack.enter_context(create_server(("127.0.0.1", 0)))
@@ -276,10 +321,23 @@ async def runner_stage(
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
-    inspector = Inspector(Documents(platform, clock.now()), root=parse_trust_root(platform.root_der))
+    inspector = Inspector(
+        Documents(platform, clock.now()), root=parse_trust_root(platform.root_der)
+    )
     http = await stack.enter_async_context(aiohttp.ClientSession())
     return RunnerStage(
-        node, platform, stack, runner, url, owner, wallet, http, folder, folder / "runner", inspector, seed
+        node,
+        platform,
+        stack,
+        runner,
+        url,
+        owner,
+        wallet,
+        http,
+        folder,
+        folder / "runner",
+        inspector,
+        seed,
     )
 
 
@@ -311,11 +369,16 @@ async def _started(
     manifest = manifest_of(backend.did, "Runner")
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE)
     limits = limits or Limits()
-    tags = SecretTags(sha256(b"tags" + seed).digest())  # as of one key service: the same for one application
+    # as of one key service: the same for one application
+    tags = SecretTags(sha256(b"tags" + seed).digest())
     programs = PublishedPrograms(client, journal, backend)
-    runner = Runner(backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy())
+    runner = Runner(
+        backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy()
+    )
     app = web.Application()
     await stack.enter_async_context(mounted(app, runner, folder=folder, seed=seed, price=price))
-    BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)
+    BackendSurface(
+        domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up
+    ).mount(app)
     url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
     return runner, url

@@ -1,7 +1,8 @@
-"""A real `sealspace serve` with its processes, and the people who use it: owners, backends, and bare tokens.
+"""A real `sealspace serve` with its processes, and the people who use it: owners, backends, and
+bare tokens.
 
-What runs here is what an operator runs: a supervisor, a storekeeper and several workers on one socket. `only` lets one
-worker alone answer for a while, so that a test can choose who is asked.
+What runs here is what an operator runs: a supervisor, a storekeeper and several workers on one
+socket. `only` lets one worker alone answer for a while, so that a test can choose who is asked.
 
 Example:
     with running_node(tmp_path, platform=platform) as node:
@@ -44,15 +45,21 @@ from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Measurements, Policy, policy_json
 
-COMMAND = (sys.executable, "-P", "-c", "import sys; from sealspace.cli.root import main; sys.exit(main())")
+COMMAND = (
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from sealspace.cli.root import main; sys.exit(main())",
+)
 """The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""
-_WAIT_S = PATIENCE_S  # a start is seconds of CPU in each of four processes, and the machine may be busy
+# a start is seconds of CPU in each of four processes, and the machine may be busy
+_WAIT_S = PATIENCE_S
 
 Grants = Mapping[str, Sequence[str]]
 """Resource to abilities, all without caveats."""
 
 
-# --- processes -----------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 class RunningNode:
@@ -123,20 +130,23 @@ class RunningNode:
     def only(self, index: int) -> Iterator[None]:
         """Let one worker alone answer new connections: the others stand still while the block runs.
 
-        Nothing may be under way: a process that stands still with a lock in its hand would stop everybody.
+        Nothing may be under way: a process that stands still with a lock in its hand would stop
+        everybody.
         """
         others = [pid for at, pid in enumerate(self.children("worker")) if at != index]
         for pid in others:
             os.kill(pid, signal.SIGSTOP)
         try:
-            until(lambda: all(stands_still(pid) for pid in others))  # until then one of them may accept a connection
+            # until then one of them may accept a connection
+            until(lambda: all(stands_still(pid) for pid in others))
             yield
         finally:
             for pid in others:
                 os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End every process at once with SIGKILL, as a power cut would, and wait until they are gone."""
+        """End every process at once with SIGKILL, as a power cut would, and wait until they are
+        gone."""
         children = self.children("storekeeper") + self.children("worker")
         for pid in (self.process.pid, *children):
             with suppress(ProcessLookupError):
@@ -212,7 +222,9 @@ def running_node(
     trust = () if platform is None else trust_arguments(folder, platform)
     settings = {"SEALSPACE_LIMITS__CHALLENGES_PER_MINUTE": "1000000", **(environment or {})}
     stored = () if "--store" in arguments else store_arguments(folder)
-    node = RunningNode(folder, "--workers", str(workers), *trust, *stored, *arguments, environment=settings)
+    node = RunningNode(
+        folder, "--workers", str(workers), *trust, *stored, *arguments, environment=settings
+    )
     try:
         assert node.url
         yield node
@@ -220,7 +232,7 @@ def running_node(
         node.close()
 
 
-# --- requests ------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +276,9 @@ async def send(
 ) -> Reply:
     """Send one request on a connection of its own."""
     connector = aiohttp.TCPConnector(force_close=True)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_WAIT_S)) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=_WAIT_S)
+    ) as session:
         return await exchange(session, url, method, path, token=token, body=body, headers=headers)
 
 
@@ -286,7 +300,9 @@ async def exchange(
         sent.setdefault("Content-Type", "application/json")
     skipped = () if "Content-Type" in sent else ("Content-Type",)
     address = URL(url + path, encoded=True)
-    async with session.request(method, address, headers=sent, data=body, skip_auto_headers=skipped) as answer:
+    async with session.request(
+        method, address, headers=sent, data=body, skip_auto_headers=skipped
+    ) as answer:
         given = {name.lower(): text for name, text in answer.headers.items()}
         return Reply(answer.status, given, await answer.read())
 
@@ -296,7 +312,7 @@ def network_path(network: str, leaf: str) -> str:
     return f"/encryption/networks/{percent_encoded(network, safe='')}/{leaf}"
 
 
-# --- bare tokens ---------------------------------------------------------------------------------------------------
+# --- bare tokens ----------------------------------------------------------------------------------
 
 
 def fresh_nonce() -> str:
@@ -391,7 +407,7 @@ def new_key() -> Ed25519Signer:
     return Ed25519Signer(secrets.token_bytes(32))
 
 
-# --- trust domains -------------------------------------------------------------------------------------------------
+# --- trust domains --------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
-"""An S3-compatible server of the tests' own: one for each test process, on a port of loopback, its objects in memory.
+"""An S3-compatible server of the tests' own: one for each test process, on a port of loopback, its
+objects in memory.
 
-It is started when a test first asks for it, and ends with the process. It can be away for a while; what it holds is
-still there afterwards.
+It is started when a test first asks for it, and ends with the process. It can be away for a while;
+what it holds is still there afterwards.
 """
 
 import functools

@@ -24,13 +24,18 @@ _COUNT = itertools.count()
 
 
 class Serving:
-    """A running node: `owner` has spaces on it, `friend` may be granted something, `other` is a stranger."""
+    """A running node: `owner` has spaces on it, `friend` may be granted something, `other` is a
+    stranger."""
 
-    def __init__(self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock) -> None:
+    def __init__(
+        self, node: EmbeddedNode, session: aiohttp.ClientSession, clock: FixedClock
+    ) -> None:
         self.node = node
         self.clock = clock
         self._session = session
-        self.owner, self.friend, self.other = (Ed25519Signer(bytes([fill]) * 32) for fill in (0x61, 0x62, 0x63))
+        self.owner, self.friend, self.other = (
+            Ed25519Signer(bytes([fill]) * 32) for fill in (0x61, 0x62, 0x63)
+        )
 
     def space(self, name: str = "default", owner: Ed25519Signer | None = None) -> str:
         """Return the id of a space, by default one of the owner's."""
@@ -61,9 +66,16 @@ class Serving:
         )
 
     async def send(
-        self, method: str, path: str, *, token: str | None = None, body: bytes | None = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        body: bytes | None = None,
+        **headers: str,
     ) -> Reply:
-        """Send a request; header names with underscores for hyphens, no content type unless one is named."""
+        """Send a request; header names with underscores for hyphens, no content type unless one is
+        named."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             sent["Authorization"] = token
@@ -77,7 +89,9 @@ class Serving:
 
     async def json(self, method: str, path: str, body: bytes, *, token: str | None = None) -> Reply:
         """Send a request with a JSON body."""
-        return await self.send(method, path, token=token, body=body, content_type="application/json")
+        return await self.send(
+            method, path, token=token, body=body, content_type="application/json"
+        )
 
     async def put(self, path: str, body: bytes, *, name: str = "default", **headers: str) -> Reply:
         """Put a value into a space of the owner's, which hosts it."""

@@ -44,7 +44,10 @@ def ucan(
         exp=NOW + lifetime_s,
         nnc=nonce,
         prf=[cid_text(parent.cid) for parent in parents],
-        att={resource: {ability: [{}] for ability in abilities} for resource, abilities in att.items()},
+        att={
+            resource: {ability: [{}] for ability in abilities}
+            for resource, abilities in att.items()
+        },
     )
     return verify_delegation(parse_delegation(encode_ucan(payload, signer)))
 
@@ -69,7 +72,13 @@ def cacao(
         expiration_time=None if lifetime_s is None else iso(NOW + lifetime_s),
         resources=resources,
     )
-    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in att.items()}, ())
+    recap = Recap(
+        {
+            resource: {ability: ({},) for ability in abilities}
+            for resource, abilities in att.items()
+        },
+        (),
+    )
     data = encode_cacao(sign_cacao(attach(message, recap), wallet))
     return verify_delegation(parse_delegation(header_text(data)))
 

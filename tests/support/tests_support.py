@@ -1,11 +1,11 @@
-"""What every test may use: the reference vectors beside the checkout, a clock and a random source that stand still,
-and how long fuzz tests run.
+"""What every test may use: the reference vectors beside the checkout, a clock and a random source
+that stand still, and how long fuzz tests run.
 
-Tests that read the reference vectors are marked `shared`; in a checkout without them they are skipped by name, and the
-number is printed at the end of the run.
+Tests that read the reference vectors are marked `shared`; in a checkout without them they are
+skipped by name, and the number is printed at the end of the run.
 
-Tests with `fuzz` in their name throw bytes at parsers: a short run in the suite, a long one where the environment
-variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuzz`).
+Tests with `fuzz` in their name throw bytes at parsers: a short run in the suite, a long one where
+the environment variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuzz`).
 """
 
 import gc
@@ -33,13 +33,16 @@ SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
 VECTORS_ABSENT = "reference vectors are not beside this checkout"
 
 FUZZ_VARIABLE = "FUZZ_EXAMPLES"
-# Of a short run, and what an ordinary test takes of the number that is asked for: only the quickest take all of it.
+# Of a short run, and what an ordinary test takes of the number that is asked for: only the quickest
+# take all of it.
 _SHORT_EXAMPLES, _FEWEST_EXAMPLES = 50, 10
 _ORDINARY_SHARE = 1 / 5
-# No input may be pondered: far above what any example takes on a busy machine, far below what a quadratic reader takes.
+# No input may be pondered: far above what any example takes on a busy machine, far below what a
+# quadratic reader takes.
 _LONGEST_EXAMPLE = timedelta(seconds=5)
 
-# Below `nohup`, and as a job of a shell in the background, these are ignored, and then by every process of a test too.
+# Below `nohup`, and as a job of a shell in the background, these are ignored, and then by every
+# process of a test too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ended_by in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ended_by, signal.SIG_DFL)
@@ -52,18 +55,24 @@ settings.register_profile(
     print_blob=True,
 )
 # A busy machine makes no test fail: nothing is judged by the time it takes.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.load_profile("fuzz" if FUZZ_VARIABLE in os.environ else "suite")
 
 
 def fuzzed(share: float = _ORDINARY_SHARE) -> settings:
-    """Return the settings of a fuzz test that takes a share of the examples; a dear one takes a small share."""
+    """Return the settings of a fuzz test that takes a share of the examples; a dear one takes a
+    small share."""
     profile = settings.get_profile("fuzz")
-    return settings(profile, max_examples=max(_FEWEST_EXAMPLES, round(profile.max_examples * share)))
+    return settings(
+        profile, max_examples=max(_FEWEST_EXAMPLES, round(profile.max_examples * share))
+    )
 
 
 def shared_vectors(name: str) -> Path:
-    """Return the path of a file or folder of the reference vectors; only for tests marked `shared`."""
+    """Return the path of a file or folder of the reference vectors; only for tests marked
+    `shared`."""
     return SHARED_VECTORS / name
 
 
@@ -81,7 +90,11 @@ def coded(code: str) -> Callable[[Exception], bool]:
 
 def altered(value: Any, **changes: object) -> Any:
     """Return a frozen value with some fields replaced, whichever kind of record it is."""
-    return msgspec.structs.replace(value, **changes) if isinstance(value, msgspec.Struct) else replace(value, **changes)
+    return (
+        msgspec.structs.replace(value, **changes)
+        if isinstance(value, msgspec.Struct)
+        else replace(value, **changes)
+    )
 
 
 class FixedClock:
@@ -125,7 +138,8 @@ def entropy() -> CountingEntropy:
 
 
 class Input:
-    """Standard input as a program sees it: a pipe that holds a text, or a terminal at which it is typed."""
+    """Standard input as a program sees it: a pipe that holds a text, or a terminal at which it is
+    typed."""
 
     def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
         self.buffer = io.BytesIO(text.encode())
@@ -155,8 +169,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip by name what needs the reference vectors where they are absent; leave out what another run does; begin with
-    what takes long."""
+    """Skip by name what needs the reference vectors where they are absent; leave out what another
+    run does; begin with what takes long."""
     if not SHARED_VECTORS.is_dir():
         for item in items:
             if item.get_closest_marker("shared") is not None:
@@ -165,7 +179,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ours = [item for item in items if starts_a_server(item)]
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if not starts_a_server(item)]
-    if hasattr(config, "workerinput"):  # several processes: none is left alone with a long test at the end
+    # several processes: none is left alone with a long test at the end
+    if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -181,7 +196,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         number = sum(reason in reported for reported in skipped)
         if number:
             terminalreporter.write_line(f"{number} tests skipped: {reason}")
-    passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    passed = [
+        report for report in terminalreporter.stats.get("passed", []) if report.when == "call"
+    ]
     for report in passed:
         if "printed" in dict(report.user_properties):  # of a process whose own words nobody sees
             terminalreporter.write_line(str(dict(report.user_properties)["printed"]))

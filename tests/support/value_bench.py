@@ -59,18 +59,28 @@ class Bench:
         self.files = ObjectFolder(folder)
         self.values = Values(store, self.files, self.entropy)
 
-    async def plan(self, *writes: Write, space: SpaceId = SPACE, staging: Staging | None = None) -> DraftedPlan:
+    async def plan(
+        self, *writes: Write, space: SpaceId = SPACE, staging: Staging | None = None
+    ) -> DraftedPlan:
         """Plan writes; what is staged for them stays, unless a staging is given."""
         staging = staging or self.values.staging()
-        bodies = [None if write.body is None else await staging.receive(in_pieces(write.body)) for write in writes]
-        made = [ValueWrite(write.path, body, write.metadata) for write, body in zip(writes, bodies, strict=True)]
+        bodies = [
+            None if write.body is None else await staging.receive(in_pieces(write.body))
+            for write in writes
+        ]
+        made = [
+            ValueWrite(write.path, body, write.metadata)
+            for write, body in zip(writes, bodies, strict=True)
+        ]
         records = (await self.store.read([head_key(space, write.path) for write in writes])).records
         draft = await self.values.draft(space, made, records)
         return DraftedPlan(await draft.plan(now=NOW), draft, tuple(bodies))
 
     async def commit(self, planned: DraftedPlan, *adds: Add) -> Committed | Refused:
         return await self.store.commit(
-            Commit(puts=planned.plan.puts, checks=planned.plan.checks, adds=(*planned.plan.adds, *adds))
+            Commit(
+                puts=planned.plan.puts, checks=planned.plan.checks, adds=(*planned.plan.adds, *adds)
+            )
         )
 
     async def write(self, *writes: Write, space: SpaceId = SPACE) -> DraftedPlan:
@@ -97,7 +107,9 @@ class Bench:
         return counter_of((await self.store.read((space_keys(space).rows,))).records[0])
 
     async def references(self, body: bytes, space: SpaceId = SPACE) -> int | None:
-        record = (await self.store.read((object_key(x16(space.text), blake3(body).digest()),))).records[0]
+        record = (
+            await self.store.read((object_key(x16(space.text), blake3(body).digest()),))
+        ).records[0]
         found = object_record_of(record)
         return None if found is None else found.references
 

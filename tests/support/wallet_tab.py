@@ -1,4 +1,5 @@
-"""The page of `sealspace login --browser` without a browser: what it asks for and sends, and a wallet with a real key.
+"""The page of `sealspace login --browser` without a browser: what it asks for and sends, and a
+wallet with a real key.
 
 Example:
     tab = WalletTab(url, wallet)
@@ -36,9 +37,15 @@ class WalletTab:
         return [view["text"] for view in self.views if view["kind"] == "sign"]
 
     def ask(
-        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str | None] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str | None] | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Send a request below the token, or at a path that begins with a slash; None leaves a header out."""
+        """Send a request below the token, or at a path that begins with a slash; None leaves a
+        header out."""
         assert self.place.hostname is not None
         connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=60)
         own: dict[str, str | None] = {"Host": self.place.netloc}
@@ -77,7 +84,9 @@ class WalletTab:
 
     def connect(self) -> tuple[int, dict[str, Any]]:
         """Send the wallet's account."""
-        return self.post(answer={"address": eip55(self.wallet.address).lower(), "chainId": self.wallet.chain_id})
+        return self.post(
+            answer={"address": eip55(self.wallet.address).lower(), "chainId": self.wallet.chain_id}
+        )
 
     def sign(self, view: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Have the wallet sign what a view shows."""

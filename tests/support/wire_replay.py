@@ -1,8 +1,10 @@
-"""Recorded exchanges of the TinyCloud wire: reading them, and the form in which two servers' answers are compared.
+"""Recorded exchanges of the TinyCloud wire: reading them, and the form in which two servers'
+answers are compared.
 
-Two servers never answer byte for byte alike: ids of other tokens, times, random names. `normalise` turns an answer into
-the comparable form that every recorded case states as its `result`; that it does so rightly is proved by applying it to
-the recorded answers themselves (`conformance/test_normaliser.py`).
+Two servers never answer byte for byte alike: ids of other tokens, times, random names. `normalise`
+turns an answer into the comparable form that every recorded case states as its `result`; that it
+does so rightly is proved by applying it to the recorded answers themselves
+(`conformance/test_normaliser.py`).
 
 Example:
     for case in load_cases():
@@ -35,11 +37,26 @@ NODE_SECRET = b"Some long piece of entropy which is a secret and more than 32 by
 NODE_DID = "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq"
 ADMIN_SECRET = "probe-admin"
 
-SDK_SCENARIOS = ("surface", "signin", "kv", "delegation", "sharing", "encryption", "vault", "secrets")
+SDK_SCENARIOS = (
+    "surface",
+    "signin",
+    "kv",
+    "delegation",
+    "sharing",
+    "encryption",
+    "vault",
+    "secrets",
+)
 
 # Members that differ from answer to answer; the placeholder is the member's own name in braces.
 _CRYPTOGRAPHIC = ("wrappedKey", "nodeSignature", "ticket", "ticketId")
-_REPRODUCIBLE = ("requestHash", "receiverPublicKeyHash", "encryptedSymmetricKeyHash", "publicEncryptionKey", "raw")
+_REPRODUCIBLE = (
+    "requestHash",
+    "receiverPublicKeyHash",
+    "encryptedSymmetricKeyHash",
+    "publicEncryptionKey",
+    "raw",
+)
 _TIMES = ("createdAt", "updatedAt", "expiresAt", "issuedAt", "revokedAt")
 _MASKED = frozenset((*_CRYPTOGRAPHIC, *_REPRODUCIBLE, *_TIMES))
 
@@ -50,7 +67,8 @@ _COUNT_WORDS = {1: "one", 2: "two", 3: "three"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. `headers`: names in lower case, in order, values read as Latin-1; status 0: no answer came."""
+    """An HTTP answer. `headers`: names in lower case, in order, values read as Latin-1; status 0:
+    no answer came."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -63,7 +81,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request as it was sent; `host` and `content-length` are left out. `body` is None where none was sent."""
+    """An HTTP request as it was sent; `host` and `content-length` are left out. `body` is None
+    where none was sent."""
 
     method: str
     path: str
@@ -73,12 +92,15 @@ class Request:
     @property
     def token(self) -> str | None:
         """The first `Authorization` value (E1), without the blanks around it."""
-        return next((value.strip(" \t") for name, value in self.headers if name == "authorization"), None)
+        return next(
+            (value.strip(" \t") for name, value in self.headers if name == "authorization"), None
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request, when it was sent (epoch seconds), and what was answered. `number`: of an SDK's exchange."""
+    """One request, when it was sent (epoch seconds), and what was answered. `number`: of an SDK's
+    exchange."""
 
     at: float
     request: Request
@@ -105,7 +127,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question about one rule: the exchanges that come first, the decisive one, and its comparable answer."""
+    """One question about one rule: the exchanges that come first, the decisive one, and its
+    comparable answer."""
 
     name: str
     fault: str
@@ -157,7 +180,10 @@ def _case(line: Any) -> Case:
         name=line["case"],
         fault=line["fault"],
         server=frozenset(line["server"]),
-        keys={role: Key(key["type"], bytes.fromhex(key["secret"])) for role, key in line["keys"].items()},
+        keys={
+            role: Key(key["type"], bytes.fromhex(key["secret"]))
+            for role, key in line["keys"].items()
+        },
         setup=tuple(_exchange(exchange) for exchange in line["setup"]),
         last=_exchange(line),
         result=Result(result["status"], result["body"], tuple(sorted(result["headers"].items()))),
@@ -168,14 +194,20 @@ def _exchange(line: Any) -> Exchange:
     request, response = line["request"], line["response"]
     return Exchange(
         at=line["at"],
-        request=Request(request["method"], request["path"], _headers(request["headers"]), _body(request["body"])),
-        answer=Answer(response["status"], _headers(response["headers"]), _body(response["body"]) or b""),
+        request=Request(
+            request["method"], request["path"], _headers(request["headers"]), _body(request["body"])
+        ),
+        answer=Answer(
+            response["status"], _headers(response["headers"]), _body(response["body"]) or b""
+        ),
         number=line.get("seq", 0),
     )
 
 
 def _headers(pairs: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value if isinstance(value, str) else _filled(value)) for name, value in pairs)
+    return tuple(
+        (name, value if isinstance(value, str) else _filled(value)) for name, value in pairs
+    )
 
 
 def _filled(value: Any) -> str:
@@ -195,13 +227,16 @@ def _body(value: Any) -> bytes | None:
 
 
 def token_id(token: str) -> str:
-    """Return the id (E6, E7) of a token's text: a CIDv1, raw, of the BLAKE3 of the JWT or of the CACAO's bytes.
+    """Return the id (E6, E7) of a token's text: a CIDv1, raw, of the BLAKE3 of the JWT or of the
+    CACAO's bytes.
 
     Raises:
         ValueError: a text without a dot that is no base64.
     """
     event = token.encode("latin-1") if "." in token else base64.urlsafe_b64decode(token)
-    return "b" + base64.b32encode(b"\x01\x55\x1e\x20" + blake3(event).digest()).decode().lower().rstrip("=")
+    return "b" + base64.b32encode(
+        b"\x01\x55\x1e\x20" + blake3(event).digest()
+    ).decode().lower().rstrip("=")
 
 
 def token_payload(token: str) -> dict[str, Any]:
@@ -231,7 +266,8 @@ def _token_ids(case: Case) -> list[str]:
 
 
 def key_name(key: Key) -> str | None:
-    """Return what stands for a key's holder in a DID: the wallet's address, or the `z…` of a did:key."""
+    """Return what stands for a key's holder in a DID: the wallet's address, or the `z…` of a
+    did:key."""
     match key.kind:
         case "EdDSA":
             return _did_key_suffix(b"\xed\x01" + bytes(SigningKey(key.secret).verify_key))
@@ -266,7 +302,9 @@ def _did_key_suffix(prefixed_key: bytes) -> str:
 def _checksummed(address: bytes) -> str:
     digits = address.hex()
     nibbles = _keccak256(digits.encode()).hex()
-    return "0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in zip(digits, nibbles, strict=False))
+    return "0x" + "".join(
+        c.upper() if int(n, 16) >= 8 else c for c, n in zip(digits, nibbles, strict=False)
+    )
 
 
 def _keccak256(data: bytes) -> bytes:
@@ -277,7 +315,11 @@ def _keccak256(data: bytes) -> bytes:
 def replacements(case: Case) -> list[tuple[str, str]]:
     """Return what stands in the answers of a case for ids, people and places -> its placeholder."""
     pairs = [(cid, f"{{cid{number}}}") for number, cid in enumerate(_token_ids(case), 1)]
-    pairs += [(name, f"{{{role}}}") for role, key in case.keys.items() if (name := key_name(key)) is not None]
+    pairs += [
+        (name, f"{{{role}}}")
+        for role, key in case.keys.items()
+        if (name := key_name(key)) is not None
+    ]
     pairs += _sole_signer(case)
     pairs.append((NODE_DID, "{node}"))
     for exchange in case.setup:
@@ -290,7 +332,9 @@ def _sole_signer(case: Case) -> list[tuple[str, str]]:
     """The one signer of a case by whatever DID method its token names it: the owner."""
     if len(case.keys) != 1:
         return []
-    issuers = (token_payload(exchange.request.token or "").get("iss") for exchange in case.exchanges)
+    issuers = (
+        token_payload(exchange.request.token or "").get("iss") for exchange in case.exchanges
+    )
     texts = (issuer.partition("#")[0] for issuer in issuers if isinstance(issuer, str))
     return [(text.rpartition(":")[2], "{owner}") for text in texts if text.rpartition(":")[2]]
 
@@ -306,9 +350,10 @@ def normalise(case: Case, answer: Answer) -> Result:
 def comparable(answer: Answer, pairs: Sequence[tuple[str, str]] = ()) -> Result:
     """Return an answer in comparable form; `pairs`: texts and the placeholders that stand for them.
 
-    Status; the body with ids, DIDs, times and random values replaced by placeholders, JSON with sorted keys and without
-    blanks; the telling headers. Lists whose order is free are sorted. An answer by H2 is `{page}`, a database's own
-    words are `{text}`. `content-length` is left out, and the content type of an answer by H2.
+    Status; the body with ids, DIDs, times and random values replaced by placeholders, JSON with
+    sorted keys and without blanks; the telling headers. Lists whose order is free are sorted. An
+    answer by H2 is `{page}`, a database's own words are `{text}`. `content-length` is left out, and
+    the content type of an answer by H2.
     """
     headers = {name: value for name, value in answer.headers if name not in _UNTELLING}
     if is_page(answer):
@@ -322,7 +367,9 @@ def comparable(answer: Answer, pairs: Sequence[tuple[str, str]] = ()) -> Result:
     if "x-tinycloud-next-cursor" in headers:
         headers["x-tinycloud-next-cursor"] = "{cursor}"
     return Result(
-        answer.status, body, tuple(sorted((name, _replaced(value, pairs)) for name, value in headers.items()))
+        answer.status,
+        body,
+        tuple(sorted((name, _replaced(value, pairs)) for name, value in headers.items())),
     )
 
 
@@ -342,7 +389,8 @@ _UNTELLING = frozenset(
 
 
 def is_page(answer: Answer) -> bool:
-    """Return whether an answer is one of H2: a problem, `{"error"}`, or a page of HTML by the recorded node."""
+    """Return whether an answer is one of H2: a problem, `{"error"}`, or a page of HTML by the
+    recorded node."""
     if answer.status < 400:
         return False
     if answer.header("content-type") == "application/problem+json":
@@ -351,7 +399,9 @@ def is_page(answer: Answer) -> bool:
         return answer.body.lstrip().lower().startswith(b"<!doctype html>")
     value = _json_body(answer)
     return (
-        isinstance(value, dict) and isinstance(value.get("error"), dict) and value["error"].get("code") == answer.status
+        isinstance(value, dict)
+        and isinstance(value.get("error"), dict)
+        and value["error"].get("code") == answer.status
     )
 
 
@@ -430,13 +480,18 @@ def _replaced(text: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def hidden_members(answer: Answer) -> list[tuple[str, str]]:
-    """Return the members of a JSON answer that `normalise` hides although two servers must agree on them, sorted."""
-    return sorted((name, value) for name, value in _members(_json_body(answer)) if name in _REPRODUCIBLE)
+    """Return the members of a JSON answer that `normalise` hides although two servers must agree on
+    them, sorted."""
+    return sorted(
+        (name, value) for name, value in _members(_json_body(answer)) if name in _REPRODUCIBLE
+    )
 
 
 def hidden_times(answer: Answer) -> list[tuple[str, float]]:
     """Return the times in a JSON answer as epoch seconds, sorted by member."""
-    found = ((name, _epoch(value)) for name, value in _members(_json_body(answer)) if name in _TIMES)
+    found = (
+        (name, _epoch(value)) for name, value in _members(_json_body(answer)) if name in _TIMES
+    )
     return sorted((name, time) for name, time in found if time is not None)
 
 
@@ -464,8 +519,8 @@ def _epoch(text: str) -> float | None:
 def release_fault(case: Case, answer: Answer) -> str:
     """Return what is wrong with the answer to a decrypt request, or nothing as an empty text.
 
-    Checks what 5.8 promises: the id and the hash of the request, the node's signature, and that the wrapped key opens,
-    with the receiver's key, to the same content key as the recorded one.
+    Checks what 5.8 promises: the id and the hash of the request, the node's signature, and that the
+    wrapped key opens, with the receiver's key, to the same content key as the recorded one.
     """
     value = _json_body(answer)
     if not isinstance(value, dict) or "wrappedKey" not in value:
@@ -487,11 +542,14 @@ def release_fault(case: Case, answer: Answer) -> str:
 
 
 def node_signed(value: Mapping[str, Any], *, secret: bytes = NODE_SECRET) -> bool:
-    """Tell whether `nodeSignature` is the node's Ed25519 signature over the canonical JSON of the other members."""
+    """Tell whether `nodeSignature` is the node's Ed25519 signature over the canonical JSON of the
+    other members."""
     signed = canonical({name: item for name, item in value.items() if name != "nodeSignature"})
     seed = blake3(secret + b"tinycloud/node/identity").digest()
     try:
-        VerifyKey(bytes(SigningKey(seed).verify_key)).verify(signed, base64.b64decode(value["nodeSignature"]))
+        VerifyKey(bytes(SigningKey(seed).verify_key)).verify(
+            signed, base64.b64decode(value["nodeSignature"])
+        )
     except BadSignatureError:
         return False
     return True
@@ -503,7 +561,8 @@ def canonical(value: Any) -> bytes:
 
 
 def opened(wrapped_key: str, private_key: bytes) -> bytes | None:
-    """Return what is wrapped (5.8: ephemeral key, 0x01, nonce, ciphertext), or None when it does not open."""
+    """Return what is wrapped (5.8: ephemeral key, 0x01, nonce, ciphertext), or None when it does
+    not open."""
     object_name = base64.b64decode(wrapped_key)
     ephemeral = X25519PublicKey.from_public_bytes(object_name[:32])
     try:

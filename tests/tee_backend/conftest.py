@@ -63,6 +63,8 @@ def edited(document: bytes) -> Callable[..., bytes]:
 
     def edit(**members: Any) -> bytes:
         changed = {**json.loads(document), **members}
-        return json.dumps({name: value for name, value in changed.items() if value is not None}).encode()
+        return json.dumps(
+            {name: value for name, value in changed.items() if value is not None}
+        ).encode()
 
     return edit

@@ -21,7 +21,8 @@ from tee_backend.attestation.trust_root import intel_root, parse_trust_root
 
 HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")
 
-# Where the set leaves the answer open: a document no longer holds at the second that it names as its end.
+# Where the set leaves the answer open: a document no longer holds at the second that it names as
+# its end.
 PINNED = {"at_next_update_exactly": "collateral-window"}
 
 REFUSED_BY_THE_PARSER = {
@@ -54,7 +55,15 @@ def _cases() -> list[Case]:
         return []
     listed = json.loads(manifest.read_text())["cases"]
     return [
-        Case(c["name"], c["quote"], c["collateral"], c["root"], c["now"], c["server_must"], c["dcap_qvl_0_7_0"])
+        Case(
+            c["name"],
+            c["quote"],
+            c["collateral"],
+            c["root"],
+            c["now"],
+            c["server_must"],
+            c["dcap_qvl_0_7_0"],
+        )
         for c in listed
     ]
 
@@ -70,12 +79,18 @@ def _read(name: str) -> bytes:
 
 def _verify(case: Case) -> Evidence:
     collateral = parse_collateral(_read(case.collateral))
-    return verify_quote(_read(case.quote), collateral, root=parse_trust_root(_read(case.root)), now=case.now)
+    return verify_quote(
+        _read(case.quote), collateral, root=parse_trust_root(_read(case.root)), now=case.now
+    )
 
 
 def _policy_of(case: Case) -> Policy:
     """The default policy; with a minimum evaluation number where the answer rests on one."""
-    return Policy(min_evaluation_number=17) if "minimum evaluation number" in case.server_must else Policy()
+    return (
+        Policy(min_evaluation_number=17)
+        if "minimum evaluation number" in case.server_must
+        else Policy()
+    )
 
 
 def _refusal(case: Case) -> str | None:
@@ -83,7 +98,9 @@ def _refusal(case: Case) -> str | None:
     root = parse_trust_root(_read(case.root))
     try:
         quote = parse_quote(_read(case.quote))
-        binding = Binding(report_data=quote.report.report_data, holder=HOLDER, receiver_public_key=bytes(32))
+        binding = Binding(
+            report_data=quote.report.report_data, holder=HOLDER, receiver_public_key=bytes(32)
+        )
         collateral = parse_collateral(_read(case.collateral))
         evidence = examine(BoundQuote(quote, binding, None), collateral, root=root, now=case.now)
     except AttestationError as refused:
@@ -93,7 +110,8 @@ def _refusal(case: Case) -> str | None:
 
 @pytest.mark.shared
 def test_every_case_is_run() -> None:
-    """The manifest holds 97 genuine and tampered cases and 31 minted ones, and all are parametrised below."""
+    """The manifest holds 97 genuine and tampered cases and 31 minted ones, and all are parametrised
+    below."""
     assert (len(GENUINE), len(MINTED)) == (97, 31)
     assert len(CASES) == len({case.name for case in CASES})
 
@@ -101,7 +119,8 @@ def test_every_case_is_run() -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", GENUINE, ids=[case.name for case in GENUINE])
 def test_genuine_and_tampered(case: Case) -> None:
-    """A genuine or tampered quote is answered as a server must answer it under the default policy."""
+    """A genuine or tampered quote is answered as a server must answer it under the default
+    policy."""
     refusal = _refusal(case)
     assert (case.must_accept, PINNED.get(case.name, refusal)) == (refusal is None, refusal)
 
@@ -109,7 +128,8 @@ def test_genuine_and_tampered(case: Case) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", MINTED, ids=[case.name for case in MINTED])
 def test_minted(case: Case) -> None:
-    """A quote under a test root is answered as a server must answer it when that root is configured."""
+    """A quote under a test root is answered as a server must answer it when that root is
+    configured."""
     refusal = _refusal(case)
     assert case.must_accept == (refusal is None), refusal
 
@@ -123,11 +143,14 @@ def test_refusals_are_mapped() -> None:
 
 @pytest.mark.shared
 def test_the_library_answers_as_recorded() -> None:
-    """The verifier library's own verdict on every case is the recorded one: a change changes our security policy."""
+    """The verifier library's own verdict on every case is the recorded one: a change changes our
+    security policy."""
     for case in CASES:
         documents = dcap_qvl.QuoteCollateralV3.from_json(_read(case.collateral).decode())
         try:
-            report = dcap_qvl.verify_with_root_ca(_read(case.quote), documents, _read(case.root), case.now)
+            report = dcap_qvl.verify_with_root_ca(
+                _read(case.quote), documents, _read(case.root), case.now
+            )
             answer = {"accepted": True, "status": report.status, "advisories": report.advisory_ids}
         except ValueError:
             answer = {"accepted": False}
@@ -181,7 +204,8 @@ def test_reason(name: str, code: str) -> None:
 
 @pytest.mark.shared
 def test_a_respelled_signature_is_the_same_statement() -> None:
-    """A quote and its twin with the other valid signature have one digest, so the twin is no second evidence."""
+    """A quote and its twin with the other valid signature have one digest, so the twin is no second
+    evidence."""
     twin = parse_quote(_read("negative/quote_malleated_s.bin"))
     genuine = parse_quote(_read("quotes/v4_td10_b0c0_nearmpc_dstack.bin"))
     assert genuine.raw != twin.raw
@@ -190,7 +214,8 @@ def test_a_respelled_signature_is_the_same_statement() -> None:
 
 @pytest.mark.shared
 def test_parser_reads_the_listed_fields() -> None:
-    """Sixteen quotes are parsed to the listed fields; SGX, synthetic and followed by text are refused."""
+    """Sixteen quotes are parsed to the listed fields; SGX, synthetic and followed by text are
+    refused."""
     listed = json.loads(_read("manifest.json"))["quotes"]
     parsed = 0
     for entry in listed.values():
@@ -200,9 +225,16 @@ def test_parser_reads_the_listed_fields() -> None:
             continue
         quote = parse_quote(_read(entry["file"]))
         report = quote.report
-        kinds = {"TdReport10": BodyKind.TD10, "TdReport15": BodyKind.TD15, "TdReport15Ex": BodyKind.TD15_EXTENDED}
+        kinds = {
+            "TdReport10": BodyKind.TD10,
+            "TdReport15": BodyKind.TD15,
+            "TdReport15Ex": BodyKind.TD15_EXTENDED,
+        }
         head = 48 if quote.version == 4 else 54
-        assert (entry["quote_version"], kinds[entry["body"]].value) == (quote.version, len(quote.signed_bytes) - head)
+        assert (entry["quote_version"], kinds[entry["body"]].value) == (
+            quote.version,
+            len(quote.signed_bytes) - head,
+        )
         assert bytes.fromhex(entry["fmspc"]) == quote.platform.fmspc
         assert entry["pck_ca"] == quote.platform.ca
         pairs = (
@@ -226,7 +258,8 @@ def test_parser_reads_the_listed_fields() -> None:
 
 @pytest.mark.shared
 def test_padding_is_dropped() -> None:
-    """A quote that a cloud padded with zeros to 8000 bytes is parsed, and the padding goes no further."""
+    """A quote that a cloud padded with zeros to 8000 bytes is parsed, and the padding goes no
+    further."""
     padded = _read("quotes/v4_td10_0080_cos113_padded8000.bin")
     quote = parse_quote(padded)
     assert (len(padded), len(quote.raw)) == (8000, 4935)

@@ -1,4 +1,5 @@
-"""A backend's own key: the same after each start, from a key service or from a file that is never overwritten."""
+"""A backend's own key: the same after each start, from a key service or from a file that is never
+overwritten."""
 
 import asyncio
 import os
@@ -21,12 +22,19 @@ from tee_backend.evidence.source import KeySource
 
 
 def test_a_file_is_made_once(tmp_path: Path) -> None:
-    """The first use makes it, for this user alone; every later one gives the same key, whatever the random source."""
+    """The first use makes it, for this user alone; every later one gives the same key, whatever the
+    random source."""
     path = tmp_path / "new folder" / "backend.key"
     first = backend_seed(KeyFile(path, CountingEntropy(b"first")))
     kept = path.read_bytes()
-    assert (0o600, 0o700) == (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode))
-    assert first == backend_seed(KeyFile(path, CountingEntropy(b"second"))) and kept == path.read_bytes()
+    assert (0o600, 0o700) == (
+        stat.S_IMODE(path.stat().st_mode),
+        stat.S_IMODE(path.parent.stat().st_mode),
+    )
+    assert (
+        first == backend_seed(KeyFile(path, CountingEntropy(b"second")))
+        and kept == path.read_bytes()
+    )
     assert [path] == list(path.parent.iterdir())
     assert key_session(first).did != key_session(bytes.fromhex(kept.decode())).did
     assert kept.strip().decode() not in repr(KeyFile(path))
@@ -38,7 +46,9 @@ def test_each_path_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert keys.key("a") != keys.key("b") and 32 == len(keys.key("a"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"00" * 31, b"00" * 33, b"zz" * 32, b"\xff" * 64, b"0" * 10_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"00" * 31, b"00" * 33, b"zz" * 32, b"\xff" * 64, b"0" * 10_000]
+)
 def test_a_damaged_file_is_never_overwritten(tmp_path: Path, content: bytes) -> None:
     """An empty or damaged key file is an error that names it and says what to do (AT58)."""
     path = tmp_path / "backend.key"
@@ -57,7 +67,8 @@ def _says_what_to_do(error: KeyUnusable, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["open to others", "a link", "a folder", "a pipe", "in no folder"])
 def test_what_is_no_file_of_one_s_own(tmp_path: Path, kind: str) -> None:
-    """A file that others can read, a link, a folder, a pipe: nothing of it is taken for a key, and nothing waits."""
+    """A file that others can read, a link, a folder, a pipe: nothing of it is taken for a key, and
+    nothing waits."""
     path = tmp_path / "backend.key"
     match kind:
         case "open to others":
@@ -91,8 +102,11 @@ async def test_two_starts_at_once_make_one_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("generation", ["dstack", "tappd"])
-async def test_the_key_of_a_key_service(tmp_path: Path, machine: SimulatedPlatform, generation: str) -> None:
-    """The guest agent of either generation gives an application one key for this path, on its real wire format."""
+async def test_the_key_of_a_key_service(
+    tmp_path: Path, machine: SimulatedPlatform, generation: str
+) -> None:
+    """The guest agent of either generation gives an application one key for this path, on its real
+    wire format."""
     image = replace(measurements_of("image"), rtmr3=None)
     agent = AgentSimulator(machine, image, mint_event_log(bytes(32)))
     async with agent_on(tmp_path / f"{generation}.sock", agent):
@@ -115,10 +129,13 @@ async def _in_thread(source: KeySource) -> bytes:
 
 
 def test_the_key_of_a_simulated_domain(machine: SimulatedPlatform) -> None:
-    """It follows from the platform and the code, not from the process; it proves and protects nothing."""
+    """It follows from the platform and the code, not from the process; it proves and protects
+    nothing."""
     source = SimulatedSource(machine, measurements_of("notes"))
     assert isinstance(source, KeySource)
-    again = SimulatedSource(SimulatedPlatform.from_seed(b"the platform of the tests"), measurements_of("notes"))
+    again = SimulatedSource(
+        SimulatedPlatform.from_seed(b"the platform of the tests"), measurements_of("notes")
+    )
     assert backend_seed(source) == backend_seed(again)
     others = (
         SimulatedSource(machine, measurements_of("other")),

@@ -1,4 +1,5 @@
-"""A backend whose platform keeps an event log: approved by the hash of its compose file, on a real node."""
+"""A backend whose platform keeps an event log: approved by the hash of its compose file, on a real
+node."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -61,7 +62,8 @@ class Parties:
 async def parties(
     machine: SimulatedPlatform, tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Parties]:
-    """A node that trusts the simulated root; a grant that approves one compose file on one image."""
+    """A node that trusts the simulated root; a grant that approves one compose file on one
+    image."""
     config = believing(tmp_path, machine, published_at=clock.now())
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
@@ -80,7 +82,10 @@ async def _grant(parties: Parties, entropy: CountingEntropy) -> None:
     owner = parties.owner
     await owner.sign_in(new_wallet(entropy=entropy))
     await owner.secrets().put("API_KEY", "value")
-    grant = [allow(owner.secrets().resource("API_KEY"), GET), allow(owner.encryption.network().text, DECRYPT)]
+    grant = [
+        allow(owner.secrets().resource("API_KEY"), GET),
+        allow(owner.encryption.network().text, DECRYPT),
+    ]
     policy = Policy(measurements=(IMAGE,), compose_hashes=(COMPOSE,))
     await parties.agent.delegations.take_up(
         await owner.delegations.delegate(parties.agent.session.did, grant, policy=policy)
@@ -106,16 +111,21 @@ def reason_of(denial: DecryptDenied) -> str:
     return denial.refusal.reason
 
 
-@pytest.mark.parametrize("options", [LogOptions(), LogOptions(version=2), LogOptions(gives_digests=False)])
+@pytest.mark.parametrize(
+    "options", [LogOptions(), LogOptions(version=2), LogOptions(gives_digests=False)]
+)
 async def test_an_approved_application(
     parties: Parties, source: DstackSource, agent: AgentSimulator, options: LogOptions
 ) -> None:
-    """Who runs the approved compose file on the approved image reads the secret, whatever form the log has (AT22)."""
+    """Who runs the approved compose file on the approved image reads the secret, whatever form the
+    log has (AT22)."""
     agent.minted = mint_event_log(COMPOSE, options=options)
     assert "value" == await parties.read(await parties.attest(source))
 
 
-async def test_another_application_on_the_image(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
+async def test_another_application_on_the_image(
+    parties: Parties, source: DstackSource, agent: AgentSimulator
+) -> None:
     """Evidence of another application is taken in, and opens nothing."""
     agent.minted = mint_event_log(b"x" * 32)
     backend = await parties.attest(source)
@@ -124,8 +134,11 @@ async def test_another_application_on_the_image(parties: Parties, source: Dstack
     assert "measurement" == reason_of(denial.value)
 
 
-async def test_the_application_on_another_image(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
-    """A compose hash says nothing where the image under it is not approved: it writes what it likes (AT22)."""
+async def test_the_application_on_another_image(
+    parties: Parties, source: DstackSource, agent: AgentSimulator
+) -> None:
+    """A compose hash says nothing where the image under it is not approved: it writes what it likes
+    (AT22)."""
     agent.image = replace(measurements_of("development image"), rtmr3=None)
     backend = await parties.attest(source)
     with pytest.raises(DecryptDenied) as denial:
@@ -154,7 +167,8 @@ async def test_without_a_log(
 
 
 async def test_a_forged_log(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
-    """A log in which the approved hash stands beside the digest of another one is refused before anything is kept."""
+    """A log in which the approved hash stands beside the digest of another one is refused before
+    anything is kept."""
     other = mint_event_log(b"x" * 32)
     entries = [
         altered(event, payload_hex=COMPOSE.hex()) if event.name == "compose-hash" else event
@@ -166,7 +180,9 @@ async def test_a_forged_log(parties: Parties, source: DstackSource, agent: Agent
     assert "event-log" == refusal.value.problem
 
 
-async def test_a_log_that_ends_early(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
+async def test_a_log_that_ends_early(
+    parties: Parties, source: DstackSource, agent: AgentSimulator
+) -> None:
     """A log that leaves entries out does not fit the quote."""
     whole = agent.minted
     agent.minted = replace(whole, log=EventLog(whole.log.entries[:-1]))
@@ -176,8 +192,11 @@ async def test_a_log_that_ends_early(parties: Parties, source: DstackSource, age
 
 
 @pytest.mark.parametrize("name", ["none", "local-sgx"])
-async def test_key_providers(parties: Parties, source: DstackSource, agent: AgentSimulator, name: str) -> None:
-    """An application without a key provider, or with one on the host's own word, is refused (AT29)."""
+async def test_key_providers(
+    parties: Parties, source: DstackSource, agent: AgentSimulator, name: str
+) -> None:
+    """An application without a key provider, or with one on the host's own word, is refused
+    (AT29)."""
     provider = KeyProvider(name, b"")  # type: ignore[arg-type]  # of the literals
     agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=provider))
     with pytest.raises(AttestationRefused) as refusal:
@@ -188,6 +207,7 @@ async def test_key_providers(parties: Parties, source: DstackSource, agent: Agen
 async def test_another_machine(
     parties: Parties, source: DstackSource, agent: AgentSimulator, machine: SimulatedPlatform
 ) -> None:
-    """The application may move to another machine of the family: same collateral, another platform id."""
+    """The application may move to another machine of the family: same collateral, another platform
+    id."""
     agent.platform = machine.another_machine(b"the second machine")
     assert "value" == await parties.read(await parties.attest(source))

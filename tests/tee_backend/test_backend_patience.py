@@ -1,4 +1,5 @@
-"""A backend on a platform whose collateral the node has to fetch first: it comes again by itself, and not for ever."""
+"""A backend on a platform whose collateral the node has to fetch first: it comes again by itself,
+and not for ever."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -45,7 +46,8 @@ class Source:
 
 @dataclass
 class Parties:
-    """A node that knows no platform yet, an owner with a secret, a backend's client, and who publishes collateral."""
+    """A node that knows no platform yet, an owner with a secret, a backend's client, and who
+    publishes collateral."""
 
     node: EmbeddedNode
     pcs: PcsSimulator
@@ -57,14 +59,25 @@ class Parties:
     pauses: list[float] = field(default_factory=list)
 
     def backend(
-        self, source: Source, *, patience_s: float = 60.0, while_waiting: Callable[[], Awaitable[object]]
+        self,
+        source: Source,
+        *,
+        patience_s: float = 60.0,
+        while_waiting: Callable[[], Awaitable[object]],
     ) -> Backend:
         async def pause(pause_s: float) -> None:
             self.pauses.append(pause_s)
             self.clock.advance(pause_s)
             await while_waiting()
 
-        return Backend(self.agent, source, clock=self.clock, entropy=self.entropy, patience_s=patience_s, pause=pause)
+        return Backend(
+            self.agent,
+            source,
+            clock=self.clock,
+            entropy=self.entropy,
+            patience_s=patience_s,
+            pause=pause,
+        )
 
     async def fetch(self) -> None:
         """Publish the platform's documents, and have the node fetch them."""
@@ -88,7 +101,9 @@ async def parties(
             http=Http(port=0, drain_s=1),
             store=store_at(tmp_path / "data"),
             release=Release(trust_root=str(root)),
-            collateral=Collateral(service_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES, check_numbers=False),
+            collateral=Collateral(
+                service_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES, check_numbers=False
+            ),
         )
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
         owner, agent = [
@@ -104,12 +119,15 @@ async def parties(
             allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
         ]
         policy = Policy(measurements=(APPROVED,))
-        await agent.delegations.take_up(await owner.delegations.delegate(agent.session.did, rights, policy=policy))
+        await agent.delegations.take_up(
+            await owner.delegations.delegate(agent.session.did, rights, policy=policy)
+        )
         yield Parties(node, pcs, machine, owner, agent, clock, entropy)
 
 
 async def test_it_comes_again_when_the_node_says(parties: Parties) -> None:
-    """While the documents are fetched the backend waits as long as it is told, and attests anew (AT39)."""
+    """While the documents are fetched the backend waits as long as it is told, and attests anew
+    (AT39)."""
     source = Source(parties.platform)
     backend = parties.backend(source, while_waiting=parties.fetch)
     await backend.attest(parties.owner.encryption.network())
@@ -120,7 +138,8 @@ async def test_it_comes_again_when_the_node_says(parties: Parties) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patience_s", "tries"), [(0.0, 1), (ASK_AGAIN_S - 0.5, 1), (ASK_AGAIN_S, 2), (60.0, 1 + 60 // ASK_AGAIN_S)]
+    ("patience_s", "tries"),
+    [(0.0, 1), (ASK_AGAIN_S - 0.5, 1), (ASK_AGAIN_S, 2), (60.0, 1 + 60 // ASK_AGAIN_S)],
 )
 async def test_patience_ends(parties: Parties, patience_s: float, tries: int) -> None:
     """It waits no longer in all than it was told to; then it says what the node said."""
@@ -128,7 +147,10 @@ async def test_patience_ends(parties: Parties, patience_s: float, tries: int) ->
     backend = parties.backend(source, patience_s=patience_s, while_waiting=parties.nothing)
     with pytest.raises(NodeFailure) as failure:
         await backend.attest(parties.owner.encryption.network())
-    assert (failure.value.problem, failure.value.retry_after_s) == ("collateral-missing", ASK_AGAIN_S)
+    assert (failure.value.problem, failure.value.retry_after_s) == (
+        "collateral-missing",
+        ASK_AGAIN_S,
+    )
     assert (len(source.asked), sum(parties.pauses) <= patience_s) == (tries, True)
     assert backend.attestation is None
 
@@ -147,5 +169,7 @@ async def test_a_refusal_is_no_reason_to_wait(parties: Parties) -> None:
     """What the node refuses for good is not tried again."""
     source = Source(SimulatedPlatform.from_seed(b"a root of somebody else"))
     with pytest.raises(AttestationRefused) as refused:
-        await parties.backend(source, while_waiting=parties.nothing).attest(parties.owner.encryption.network())
+        await parties.backend(source, while_waiting=parties.nothing).attest(
+            parties.owner.encryption.network()
+        )
     assert (refused.value.problem, len(source.asked), parties.pauses) == ("untrusted-root", 1, [])

@@ -39,7 +39,11 @@ def _leaf_with(found: bytes, replacement: bytes) -> Certificate:
 
 def test_names_and_windows() -> None:
     """A chain is read leaf first, with names that follow each other."""
-    assert (LEAF.issuer, AUTHORITY.issuer, ROOT.issuer) == (AUTHORITY.subject, ROOT.subject, ROOT.subject)
+    assert (LEAF.issuer, AUTHORITY.issuer, ROOT.issuer) == (
+        AUTHORITY.subject,
+        ROOT.subject,
+        ROOT.subject,
+    )
     assert (LEAF.is_authority, AUTHORITY.is_authority, ROOT.is_authority) == (False, True, True)
     assert 1_577_836_800.0 == LEAF.not_before < LEAF.not_after
 
@@ -85,7 +89,9 @@ def test_spare_base64_bits() -> None:
     padded = spelled + b"=" * (-len(spelled) % 4)
     lines = b"\n".join(padded[i : i + 64] for i in range(0, len(padded), 64))
     with pytest.raises(MalformedCertificate):
-        parse_pem_chain(b"-----BEGIN CERTIFICATE-----\n" + lines + b"\n-----END CERTIFICATE-----\n", most=3)
+        parse_pem_chain(
+            b"-----BEGIN CERTIFICATE-----\n" + lines + b"\n-----END CERTIFICATE-----\n", most=3
+        )
 
 
 def test_count_is_bounded() -> None:
@@ -100,13 +106,21 @@ def test_count_is_bounded() -> None:
         (EXTENSION_OID + b"\x04\x04\x06", EXTENSION_OID + b"\x04\x0c\x06"),  # FMSPC as text
         (EXTENSION_OID + b"\x04", EXTENSION_OID + b"\x09"),  # FMSPC missing
         (EXTENSION_OID + b"\x04", EXTENSION_OID + b"\x03"),  # an entry twice
-        (EXTENSION_OID + b"\x04", b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x02\x04"),  # a foreign entry
-        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x31\x14" + EXTENSION_OID + b"\x04"),  # no sequence
-        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x15" + EXTENSION_OID + b"\x04"),  # lengths that do not fit
-        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x81" + EXTENSION_OID + b"\x04"),  # not the shortest length
-        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x80" + EXTENSION_OID + b"\x04"),  # indefinite length
+        # a foreign entry
+        (EXTENSION_OID + b"\x04", b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x02\x04"),
+        # no sequence
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x31\x14" + EXTENSION_OID + b"\x04"),
+        # lengths that do not fit
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x15" + EXTENSION_OID + b"\x04"),
+        # not the shortest length
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x81" + EXTENSION_OID + b"\x04"),
+        # indefinite length
+        (b"\x30\x14" + EXTENSION_OID + b"\x04", b"\x30\x80" + EXTENSION_OID + b"\x04"),
         (EXTENSION_OID + b"\x04\x04\x06", EXTENSION_OID + b"\x04\x04\x05"),  # a third element
-        (b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01\x04", b"\x04\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01\x04"),
+        (
+            b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01\x04",
+            b"\x04\x0a\x2a\x86\x48\x86\xf8\x4d\x01\x0d\x01\x04",
+        ),
     ],
 )
 def test_broken_platform_extension(found: bytes, replacement: bytes) -> None:
@@ -163,7 +177,8 @@ def test_any_bytes(data: bytes) -> None:
 
 
 def test_facts_are_kept_by_bytes_alone() -> None:
-    """The same bytes are read once; other bytes are read anew, and what cannot be read is refused each time."""
+    """The same bytes are read once; other bytes are read anew, and what cannot be read is refused
+    each time."""
     assert parse_certificate(bytes(bytearray(ROOT.der))) is parse_certificate(ROOT.der)
     assert parse_certificate(AUTHORITY.der) != parse_certificate(ROOT.der)
     for _ in range(2):

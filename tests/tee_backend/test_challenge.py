@@ -75,7 +75,8 @@ def test_another_key() -> None:
 
 
 def test_any_flipped_bit() -> None:
-    """A nonce with any bit changed, the expiry's included, was not made here, even when it would be over."""
+    """A nonce with any bit changed, the expiry's included, was not made here, even when it would be
+    over."""
     for position in range(8 * NONCE_BYTES):
         flipped = bytearray(NONCE)
         flipped[position // 8] ^= 1 << position % 8
@@ -92,7 +93,8 @@ def test_any_bytes(nonce: bytes) -> None:
 
 
 def test_mistakes_of_the_calling_code() -> None:
-    """Short keys, other counts of random bytes and lifetimes that are none are refused when a nonce is made."""
+    """Short keys, other counts of random bytes and lifetimes that are none are refused when a nonce
+    is made."""
     for make in (
         lambda: issue_challenge(b"short", SCOPE, random=bytes(16), now=NOW),
         lambda: issue_challenge(KEY, SCOPE, random=bytes(15), now=NOW),

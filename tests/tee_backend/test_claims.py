@@ -19,7 +19,9 @@ MACHINE = SimulatedPlatform.from_seed(b"the platform of the tests")
 TIME = 1_795_000_000
 COLLATERAL = parse_collateral(MACHINE.collateral_json(TIME))
 QUOTE = parse_quote(
-    MACHINE.mint_quote(measurements_of("backend"), bytes(64), options=DomainOptions(kind=BodyKind.TD15_EXTENDED))
+    MACHINE.mint_quote(
+        measurements_of("backend"), bytes(64), options=DomainOptions(kind=BodyKind.TD15_EXTENDED)
+    )
 )
 CLAIMS = json.loads(claims_json(QUOTE.raw, COLLATERAL, root_der=MACHINE.root_der, now_s=TIME))
 
@@ -107,11 +109,16 @@ def test_another_reading(path: str, value: object) -> None:
 
 
 def test_texts_are_mapped() -> None:
-    """Known texts have their code, with the cause before the step; an unknown text refuses all the same."""
+    """Known texts have their code, with the cause before the step; an unknown text refuses all the
+    same."""
     texts = {
-        "Verification failed: Failed to verify certificate chain\n\nCaused by:\n    CertRevoked": "revoked",
+        "Verification failed: Failed to verify certificate chain\n\nCaused by:\n    CertRevoked": (
+            "revoked"
+        ),
         "Verification failed: Failed to verify certificate chain": "certificate-chain",
-        "Verification failed: Failed to parse PCK CRL\n\nCaused by:\n    TrailingData": "collateral-malformed",
+        "Verification failed: Failed to parse PCK CRL\n\nCaused by:\n    TrailingData": (
+            "collateral-malformed"
+        ),
         "Verification failed: QE Identity expired": "collateral-window",
         "Verification failed: something new": "verdict-unknown",
         "": "verdict-unknown",

@@ -20,7 +20,9 @@ from tee_backend.attestation.collateral import (
 )
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 
-DOCUMENT = json.loads(SimulatedPlatform.from_seed(b"the platform of the tests").collateral_json(1_795_000_000))
+DOCUMENT = json.loads(
+    SimulatedPlatform.from_seed(b"the platform of the tests").collateral_json(1_795_000_000)
+)
 TCB_INFO = json.loads(DOCUMENT["tcb_info"])
 QE_IDENTITY = json.loads(DOCUMENT["qe_identity"])
 
@@ -33,10 +35,15 @@ def _outcome(data: bytes) -> str | None:
     return None
 
 
-def test_facts(document: bytes, collateral: Collateral, machine: SimulatedPlatform, now: float) -> None:
+def test_facts(
+    document: bytes, collateral: Collateral, machine: SimulatedPlatform, now: float
+) -> None:
     """Family, authority, numbers, window and digest are read."""
     assert (machine.fmspc, "platform") == (collateral.fmspc, collateral.ca)
-    assert (collateral.tcb_info.stated.evaluation_number, collateral.qe_identity.stated.evaluation_number) == (20, 20)
+    assert (
+        collateral.tcb_info.stated.evaluation_number,
+        collateral.qe_identity.stated.evaluation_number,
+    ) == (20, 20)
     assert (now - 3600, now - 3600 + 30 * 86_400) == (
         start_of(collateral),
         collateral.ends_at,
@@ -86,8 +93,17 @@ def test_every_member_is_needed(edited: Callable[..., bytes], name: str) -> None
         {"tcb_info_signature": "00" * 63},
         {"tcb_info_issuer_chain": ""},
         {"tcb_info_issuer_chain": DOCUMENT["tcb_info_issuer_chain"] * 2},
-        {"qe_identity_issuer_chain": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
-        {"pck_crl_issuer_chain": DOCUMENT["pck_crl_issuer_chain"].split("-----END")[0] + "-----END CERTIFICATE-----\n"},
+        {
+            "qe_identity_issuer_chain": (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+            )
+        },
+        {
+            "pck_crl_issuer_chain": (
+                DOCUMENT["pck_crl_issuer_chain"].split("-----END")[0]
+                + "-----END CERTIFICATE-----\n"
+            )
+        },
         {"pck_certificate_chain": "x"},
         {"pck_certificate_chain": 1},
         {"tcb_info": "[]"},
@@ -152,10 +168,15 @@ def test_size_is_bounded_first() -> None:
 
 @pytest.mark.parametrize(
     "older",
-    [CollateralOptions(evaluation_number=19, issued_before_s=0), CollateralOptions(issued_before_s=3601)],
+    [
+        CollateralOptions(evaluation_number=19, issued_before_s=0),
+        CollateralOptions(issued_before_s=3601),
+    ],
     ids=["lower number, newer date", "same number, older date"],
 )
-def test_no_way_back(machine: SimulatedPlatform, collateral: Collateral, now: float, older: CollateralOptions) -> None:
+def test_no_way_back(
+    machine: SimulatedPlatform, collateral: Collateral, now: float, older: CollateralOptions
+) -> None:
     """A document that is validly signed but older than the held one is refused."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_not_older(parse_collateral(machine.collateral_json(now, options=older)), collateral)
@@ -163,19 +184,25 @@ def test_no_way_back(machine: SimulatedPlatform, collateral: Collateral, now: fl
 
 def test_the_way_forward(machine: SimulatedPlatform, collateral: Collateral, now: float) -> None:
     """The same document, a newer one and one with a higher number replace the held one."""
-    for options in (CollateralOptions(), CollateralOptions(issued_before_s=0), CollateralOptions(evaluation_number=21)):
+    for options in (
+        CollateralOptions(),
+        CollateralOptions(issued_before_s=0),
+        CollateralOptions(evaluation_number=21),
+    ):
         check_not_older(parse_collateral(machine.collateral_json(now, options=options)), collateral)
 
 
 def test_an_older_edition_of_the_quoting_enclave_does_not_return(
     machine: SimulatedPlatform, collateral: Collateral, now: float
 ) -> None:
-    """Signed anew today, it is later than the one held, and kinder to old enclaves: refused all the same (AT19)."""
+    """Signed anew today, it is later than the one held, and kinder to old enclaves: refused all the
+    same (AT19)."""
     today = parse_collateral(machine.collateral_json(now + 86_400.0))
     check_not_older(today, collateral)
     number = collateral.qe_identity.stated.evaluation_number - 1
     older = replace(
-        today.qe_identity, stated=msgspec.structs.replace(today.qe_identity.stated, evaluation_number=number)
+        today.qe_identity,
+        stated=msgspec.structs.replace(today.qe_identity.stated, evaluation_number=number),
     )
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_not_older(replace(today, qe_identity=older), collateral)
@@ -196,15 +223,19 @@ def test_any_bytes(data: bytes) -> None:
 )
 @settings(max_examples=300, deadline=None)
 def test_any_edit(name: str, offset: int, removed: int, inserted: str) -> None:
-    """A document with any part of any member replaced gives a collateral or an error of this package."""
+    """A document with any part of any member replaced gives a collateral or an error of this
+    package."""
     text = DOCUMENT[name]
     start = offset % (len(text) + 1)
     changed = {**DOCUMENT, name: text[:start] + inserted + text[start + removed :]}
     _outcome(json.dumps(changed).encode(errors="surrogatepass"))
 
 
-def test_documents_are_kept_by_bytes_alone(document: bytes, machine: SimulatedPlatform, now: float) -> None:
-    """The same bytes are read once; another document is read anew, and a bad one is refused each time."""
+def test_documents_are_kept_by_bytes_alone(
+    document: bytes, machine: SimulatedPlatform, now: float
+) -> None:
+    """The same bytes are read once; another document is read anew, and a bad one is refused each
+    time."""
     assert parse_collateral(bytes(bytearray(document))) is parse_collateral(document)
     assert parse_collateral(machine.collateral_json(now + 1)) != parse_collateral(document)
     for _ in range(2):

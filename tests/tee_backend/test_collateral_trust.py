@@ -20,7 +20,12 @@ from examined import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.collateral_trust import check_age, check_roles, check_windows, verify_collateral
+from tee_backend.attestation.collateral_trust import (
+    check_age,
+    check_roles,
+    check_windows,
+    verify_collateral,
+)
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
@@ -33,10 +38,15 @@ def _sign(key: ec.EllipticCurvePrivateKey, text: str) -> str:
 
 
 @pytest.fixture
-def signed_by(machine: SimulatedPlatform, edited: Callable[..., bytes], tmp_path: Path) -> Callable[..., bytes]:
-    """Return the collateral with both texts properly signed by another certificate directly under the root."""
+def signed_by(
+    machine: SimulatedPlatform, edited: Callable[..., bytes], tmp_path: Path
+) -> Callable[..., bytes]:
+    """Return the collateral with both texts properly signed by another certificate directly under
+    the root."""
     machine.save(tmp_path)
-    root_key = serialization.load_pem_private_key((tmp_path / "root.key").read_bytes(), password=None)
+    root_key = serialization.load_pem_private_key(
+        (tmp_path / "root.key").read_bytes(), password=None
+    )
     assert isinstance(root_key, ec.EllipticCurvePrivateKey)
     root_certificate = x509.load_der_x509_certificate(machine.root_der)
 
@@ -112,8 +122,12 @@ def test_another_root(collateral: Collateral, now: float) -> None:
     assert foreign.pck_crl.issuer == collateral.pck_crl.issuer
 
 
-@pytest.mark.parametrize("part", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"])
-def test_every_chain_ends_at_the_root(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
+@pytest.mark.parametrize(
+    "part", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]
+)
+def test_every_chain_ends_at_the_root(
+    edited: Callable[..., bytes], root: TrustRoot, now: float, part: str
+) -> None:
     """One chain under another root is enough to refuse."""
     foreign = json.loads(OTHER.collateral_json(now))
     with pytest.raises(CollateralUnusable, match=r"^collateral-root$"):
@@ -121,12 +135,20 @@ def test_every_chain_ends_at_the_root(edited: Callable[..., bytes], root: TrustR
 
 
 def test_signer_needs_its_role(
-    signed_by: Callable[..., bytes], machine: SimulatedPlatform, root: TrustRoot, quote: bytes, now: float
+    signed_by: Callable[..., bytes],
+    machine: SimulatedPlatform,
+    root: TrustRoot,
+    quote: bytes,
+    now: float,
 ) -> None:
-    """A certificate of another role under the same root cannot sign collateral, though the library would accept it."""
+    """A certificate of another role under the same root cannot sign collateral, though the library
+    would accept it."""
     forged = signed_by(f"{root.prefix}PCK Certificate")
     documents = dcap_qvl.QuoteCollateralV3.from_json(forged.decode())
-    assert dcap_qvl.verify_with_root_ca(quote, documents, machine.root_der, int(now)).status == "UpToDate"
+    assert (
+        dcap_qvl.verify_with_root_ca(quote, documents, machine.root_der, int(now)).status
+        == "UpToDate"
+    )
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
         verify_quote(quote, parse_collateral(forged), root=root, now=now)
 
@@ -153,12 +175,16 @@ def test_lists_are_by_their_authorities(
         check_roles(parse_collateral(edited(root_ca_crl=pck_crl)), root=root)
 
 
-def test_list_by_an_authority_of_another_name(edited: Callable[..., bytes], root: TrustRoot, now: float) -> None:
+def test_list_by_an_authority_of_another_name(
+    edited: Callable[..., bytes], root: TrustRoot, now: float
+) -> None:
     """A list by an authority that is not named after the root is a mismatch."""
     key = ec.generate_private_key(ec.SECP256R1())
     crl = (
         x509.CertificateRevocationListBuilder()
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Intel SGX PCK Platform CA")]))
+        .issuer_name(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Intel SGX PCK Platform CA")])
+        )
         .last_update(datetime.fromtimestamp(now - 60, UTC))
         .next_update(datetime.fromtimestamp(now + 60, UTC))
         .sign(key, hashes.SHA256())
@@ -168,15 +194,21 @@ def test_list_by_an_authority_of_another_name(edited: Callable[..., bytes], root
         check_roles(parse_collateral(document), root=root)
 
 
-def test_signer_with_another_kind_of_key(signed_by: Callable[..., bytes], root: TrustRoot, now: float) -> None:
+def test_signer_with_another_kind_of_key(
+    signed_by: Callable[..., bytes], root: TrustRoot, now: float
+) -> None:
     """Documents are signed with P-256 and nothing else."""
     document = parse_collateral(signed_by(f"{root.prefix}TCB Signing", curve=ec.SECP384R1()))
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
         verify_collateral(document, root=root, now=now)
 
 
-@pytest.mark.parametrize("part", ["tcb_info_signature", "qe_identity_signature", "root_ca_crl", "pck_crl"])
-def test_flipped_signature(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
+@pytest.mark.parametrize(
+    "part", ["tcb_info_signature", "qe_identity_signature", "root_ca_crl", "pck_crl"]
+)
+def test_flipped_signature(
+    edited: Callable[..., bytes], root: TrustRoot, now: float, part: str
+) -> None:
     """A changed signature of a text or a list is found without a quote."""
     value = bytearray.fromhex(json.loads(edited())[part])
     value[-1] ^= 1
@@ -185,10 +217,14 @@ def test_flipped_signature(edited: Callable[..., bytes], root: TrustRoot, now: f
 
 
 @pytest.mark.parametrize("part", ["tcb_info", "qe_identity"])
-def test_signed_byte_for_byte(edited: Callable[..., bytes], root: TrustRoot, now: float, part: str) -> None:
+def test_signed_byte_for_byte(
+    edited: Callable[..., bytes], root: TrustRoot, now: float, part: str
+) -> None:
     """One space more in a signed text breaks its signature."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
-        verify_collateral(parse_collateral(edited(**{part: json.loads(edited())[part] + " "})), root=root, now=now)
+        verify_collateral(
+            parse_collateral(edited(**{part: json.loads(edited())[part] + " "})), root=root, now=now
+        )
 
 
 def test_foreign_list_and_signer(edited: Callable[..., bytes], root: TrustRoot, now: float) -> None:
@@ -210,7 +246,8 @@ def test_foreign_list_and_signer(edited: Callable[..., bytes], root: TrustRoot, 
 def test_authority_of_the_list_may_be_absent(
     edited: Callable[..., bytes], root: TrustRoot, quote: bytes, now: float
 ) -> None:
-    """A document that names another signer for the PCK list still verifies: the quote carries that authority."""
+    """A document that names another signer for the PCK list still verifies: the quote carries that
+    authority."""
     chain = json.loads(edited())["tcb_info_issuer_chain"]
     collateral = parse_collateral(edited(pck_crl_issuer_chain=chain))
     verify_collateral(collateral, root=root, now=now)
@@ -233,7 +270,8 @@ def _published() -> dict[str, dict[str, Any]]:
 @pytest.mark.shared
 @pytest.mark.parametrize("entry", _published().values(), ids=_published())
 def test_published_by_intel(entry: dict[str, Any]) -> None:
-    """Every genuine document for TDX verifies on its own at its time; the one for SGX is refused."""
+    """Every genuine document for TDX verifies on its own at its time; the one for SGX is
+    refused."""
     data = shared_vectors(f"tdx/{entry['file']}").read_bytes()
     if entry["id"] != "TDX":
         with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
@@ -242,29 +280,39 @@ def test_published_by_intel(entry: dict[str, Any]) -> None:
     collateral = parse_collateral(data)
     verify_collateral(collateral, root=intel_root(), now=entry["now"])
     assert entry["fmspc"] == collateral.fmspc.hex().upper()
-    numbers = [collateral.tcb_info.stated.evaluation_number, collateral.qe_identity.stated.evaluation_number]
+    numbers = [
+        collateral.tcb_info.stated.evaluation_number,
+        collateral.qe_identity.stated.evaluation_number,
+    ]
     assert entry["tcb_eval"] == numbers
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    "name", [p.name for p in sorted((SHARED_VECTORS / "tdx" / "negative").glob("collateral_*.json"))]
+    "name",
+    [p.name for p in sorted((SHARED_VECTORS / "tdx" / "negative").glob("collateral_*.json"))],
 )
 def test_tampered(name: str) -> None:
     """Every tampered document is refused on its own, without a quote."""
     with pytest.raises(AttestationError):
         verify_collateral(
-            parse_collateral(shared_vectors(f"tdx/negative/{name}").read_bytes()), root=intel_root(), now=1_787_616_698
+            parse_collateral(shared_vectors(f"tdx/negative/{name}").read_bytes()),
+            root=intel_root(),
+            now=1_787_616_698,
         )
 
 
 def test_own_limit_of_age(collateral: Collateral, now: float) -> None:
-    """Who wants fresher collateral than its windows say gets it: both signed texts are counted from their issue."""
+    """Who wants fresher collateral than its windows say gets it: both signed texts are counted from
+    their issue."""
     issued_at = now - 3600
     check_age(collateral, max_age_s=7 * 86_400, now=issued_at + 7 * 86_400)
     for late in (issued_at + 7 * 86_400 + 1, float("nan")):
         with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
             check_age(collateral, max_age_s=7 * 86_400, now=late)
-    stale = replace(collateral.qe_identity, window=replace(collateral.qe_identity.window, starts_at=now - 9 * 86_400))
+    stale = replace(
+        collateral.qe_identity,
+        window=replace(collateral.qe_identity.window, starts_at=now - 9 * 86_400),
+    )
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         check_age(replace(collateral, qe_identity=stale), max_age_s=7 * 86_400, now=now)

@@ -19,7 +19,12 @@ from encryption_network.policy import Measurements
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.evidence.dstack import DstackSource, Generation
-from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
+from tee_backend.evidence.errors import (
+    EvidenceSourceError,
+    SourceMalformed,
+    SourceRefused,
+    SourceUnavailable,
+)
 from tee_backend.evidence.source import KeySource, Quoted
 
 DATA = bytes(range(64))
@@ -57,7 +62,9 @@ async def ask(path: Path, generation: Generation = "dstack", **settings: float) 
 
 @BOTH
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_quote_and_log(agent: AgentSimulator, tmp_path: Path, generation: Generation, chunked: bool) -> None:
+async def test_quote_and_log(
+    agent: AgentSimulator, tmp_path: Path, generation: Generation, chunked: bool
+) -> None:
     """Quote and log come together and fit each other, with and without a length of the answer."""
     agent.chunked = chunked
     path = tmp_path / "agent.sock"
@@ -65,8 +72,13 @@ async def test_quote_and_log(agent: AgentSimulator, tmp_path: Path, generation: 
         quoted = await ask(path, generation)
     report = parse_quote(quoted.quote).report
     assert quoted.event_log is not None
-    assert (DATA, COMPOSE) == (report.report_data, verify_event_log(quoted.event_log, report).compose_hash)
-    assert {"GetQuote": 1} == agent.asked if generation == "dstack" else {"TdxQuote": 1} == agent.asked
+    assert (DATA, COMPOSE) == (
+        report.report_data,
+        verify_event_log(quoted.event_log, report).compose_hash,
+    )
+    assert (
+        {"GetQuote": 1} == agent.asked if generation == "dstack" else {"TdxQuote": 1} == agent.asked
+    )
 
 
 @pytest.mark.parametrize("options", [LogOptions(version=2), LogOptions(gives_digests=False)])
@@ -92,16 +104,21 @@ def test_every_fault_has_an_expectation() -> None:
 
 @BOTH
 @pytest.mark.parametrize("fault", REFUSED_AS)
-async def test_faults(agent: AgentSimulator, tmp_path: Path, generation: Generation, fault: Fault) -> None:
+async def test_faults(
+    agent: AgentSimulator, tmp_path: Path, generation: Generation, fault: Fault
+) -> None:
     """An agent that misbehaves is told from one that refuses and from one that is not there."""
     agent.fault = fault
     async with agent_on(tmp_path / "agent.sock", agent):
         with pytest.raises(REFUSED_AS[fault]):
-            await ask(tmp_path / "agent.sock", generation, timeout_s=0.2 if fault == "stalls" else 10.0)
+            await ask(
+                tmp_path / "agent.sock", generation, timeout_s=0.2 if fault == "stalls" else 10.0
+            )
 
 
 async def test_an_agent_that_trickles(tmp_path: Path) -> None:
-    """The time is for the whole exchange: an agent that sends a byte now and then does not hold a backend."""
+    """The time is for the whole exchange: an agent that sends a byte now and then does not hold a
+    backend."""
     sent = 0
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -180,7 +197,9 @@ def test_find_one_generation(tmp_path: Path) -> None:
     """Whoever wants one generation is not given the other."""
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(tmp_path / "tappd.sock"))
-        assert DstackSource.find((tmp_path,), generations=("tappd",), timeout_s=3.0).timeout_s == 3.0
+        assert (
+            DstackSource.find((tmp_path,), generations=("tappd",), timeout_s=3.0).timeout_s == 3.0
+        )
         with pytest.raises(SourceUnavailable):
             DstackSource.find((tmp_path,), generations=("dstack",))
 
@@ -200,7 +219,9 @@ async def test_keys(agent: AgentSimulator, tmp_path: Path, generation: Generatio
 
 @BOTH
 @pytest.mark.parametrize("key", ["00" * 31, "", "zz" * 32, None])
-async def test_keys_that_are_none(agent: AgentSimulator, tmp_path: Path, generation: Generation, key: object) -> None:
+async def test_keys_that_are_none(
+    agent: AgentSimulator, tmp_path: Path, generation: Generation, key: object
+) -> None:
     """What has fewer than 32 bytes is no key."""
     agent.key_answer = {"key": key}
     async with agent_on(tmp_path / "agent.sock", agent):
@@ -228,7 +249,10 @@ def test_only_sixty_four_bytes(tmp_path: Path, size: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(answer=st.binary(max_size=300) | st.binary(max_size=200).map(lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body))
+@given(
+    answer=st.binary(max_size=300)
+    | st.binary(max_size=200).map(lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body)
+)
 def test_any_answer(tmp_path_factory: pytest.TempPathFactory, answer: bytes) -> None:
     """Any bytes for an answer give an error of ours."""
     path = tmp_path_factory.mktemp("any") / "agent.sock"
@@ -246,7 +270,9 @@ def test_any_answer(tmp_path_factory: pytest.TempPathFactory, answer: bytes) -> 
     asyncio.run(exchange())
 
 
-async def _call(path: Path, target: str, body: object = None, *, method: str = "POST") -> tuple[int, dict[str, object]]:
+async def _call(
+    path: Path, target: str, body: object = None, *, method: str = "POST"
+) -> tuple[int, dict[str, object]]:
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
         session.request(method, f"http://localhost{target}", json=body) as answer,
@@ -255,12 +281,17 @@ async def _call(path: Path, target: str, body: object = None, *, method: str = "
 
 
 async def test_the_simulated_agent(agent: AgentSimulator, tmp_path: Path) -> None:
-    """The simulator answers as an agent does: padding, limits, hashing of the older generation, keys, information."""
+    """The simulator answers as an agent does: padding, limits, hashing of the older generation,
+    keys, information."""
     path = tmp_path / "agent.sock"
     async with agent_on(path, agent):
         status, short = await _call(path, "/GetQuote?report_data=1234", method="GET")
         assert (status, short["report_data"]) == (200, "1234".ljust(128, "0"))
-        for target, data in (("/GetQuote", "00" * 65), ("/GetQuote", "xyz"), ("/prpc/Tappd.RawQuote", "00")):
+        for target, data in (
+            ("/GetQuote", "00" * 65),
+            ("/GetQuote", "xyz"),
+            ("/prpc/Tappd.RawQuote", "00"),
+        ):
             status, refusal = await _call(path, target, {"report_data": data})
             assert (status, list(refusal)) == (400, ["error"])
         _, hashed = await _call(path, "/prpc/Tappd.TdxQuote", {"report_data": "00" * 64})

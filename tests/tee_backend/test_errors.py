@@ -4,7 +4,12 @@ from typing import get_args
 
 import pytest
 
-from tee_backend.attestation.errors import CollateralCode, CollateralUnusable, QuoteCode, QuoteRefused
+from tee_backend.attestation.errors import (
+    CollateralCode,
+    CollateralUnusable,
+    QuoteCode,
+    QuoteRefused,
+)
 from tee_backend.evidence.errors import EvidenceSourceError
 
 ERRORS = (
@@ -32,6 +37,7 @@ def test_text_is_the_code() -> None:
 
 
 def test_what_alarms() -> None:
-    """An operator hears of what tells of the installation: an unknown verdict, two readings, a service's odd answer."""
+    """An operator hears of what tells of the installation: an unknown verdict, two readings, a
+    service's odd answer."""
     alarming = {"evidence-invalid", "verdict-unknown", "service-answer"}
     assert alarming == {error.code for error in ERRORS if error.alarms}

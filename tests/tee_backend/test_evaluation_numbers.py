@@ -1,4 +1,5 @@
-"""Evaluation numbers: which edition is standard, which follows, and collateral of one that was replaced."""
+"""Evaluation numbers: which edition is standard, which follows, and collateral of one that was
+replaced."""
 
 import json
 from datetime import UTC, datetime
@@ -30,20 +31,27 @@ def published(machine: SimulatedPlatform, now: float, **changes: int) -> Evaluat
 
 
 def test_editions(machine: SimulatedPlatform, now: float) -> None:
-    """The newest is early, a number is standard a year after its recovery event, and each has one that follows."""
+    """The newest is early, a number is standard a year after its recovery event, and each has one
+    that follows."""
     numbers = published(machine, now)
     assert 21 == numbers.evaluations[0].number
-    standard = [numbers.standard(now=moment) for moment in (now - 2 * YEAR_S - 1, now - 1, now, now + YEAR_S)]
+    standard = [
+        numbers.standard(now=moment)
+        for moment in (now - 2 * YEAR_S - 1, now - 1, now, now + YEAR_S)
+    ]
     assert [None, 19, 20, 21] == [found and found.number for found in standard]
     following = [numbers.following(number) for number in (18, 19, 20, 21)]
     assert [19, 20, 21, None] == [found and found.number for found in following]
 
 
 def test_a_replaced_edition(machine: SimulatedPlatform, collateral: Collateral, now: float) -> None:
-    """Collateral of an edition that was replaced passes for a grace and no longer, a newer one always (AT33)."""
+    """Collateral of an edition that was replaced passes for a grace and no longer, a newer one
+    always (AT33)."""
     numbers = published(machine, now)
     old, new = (
-        parse_collateral(machine.collateral_json(now, options=CollateralOptions(evaluation_number=number)))
+        parse_collateral(
+            machine.collateral_json(now, options=CollateralOptions(evaluation_number=number))
+        )
         for number in (19, 21)
     )
     for held in (old, collateral, new):
@@ -54,8 +62,11 @@ def test_a_replaced_edition(machine: SimulatedPlatform, collateral: Collateral, 
     check_edition(old, numbers, now=now - 3 * YEAR_S)
 
 
-def test_verified(machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float) -> None:
-    """A list holds in its window, signed by the TCB signer under the root, unless the root revoked that."""
+def test_verified(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
+    """A list holds in its window, signed by the TCB signer under the root, unless the root revoked
+    that."""
     numbers, root_crl = published(machine, now, valid_for_s=60), collateral.root_crl
     verify_evaluation_numbers(numbers, root=root, root_crl=root_crl, now=now)
     verify_evaluation_numbers(numbers, root=root, root_crl=root_crl, now=now + 59)
@@ -70,7 +81,9 @@ def test_verified(machine: SimulatedPlatform, collateral: Collateral, root: Trus
         verify_evaluation_numbers(numbers, root=root, root_crl=revoking, now=now)
 
 
-def test_forged(machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float) -> None:
+def test_forged(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
     """A number that somebody changed, and a chain of another role, are refused."""
     body, chain = machine.evaluation_numbers_json(now, {20: now})
     forged = parse_evaluation_numbers(body.replace(b":20,", b":21,"), issuer_chain_pem=chain)
@@ -80,11 +93,15 @@ def test_forged(machine: SimulatedPlatform, collateral: Collateral, root: TrustR
             verify_evaluation_numbers(numbers, root=root, root_crl=collateral.root_crl, now=now)
 
 
-def test_a_signer_that_is_over(machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot) -> None:
+def test_a_signer_that_is_over(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot
+) -> None:
     """The signer's certificate has to hold as well."""
     after = collateral.tcb_info.issuer_chain.signer.not_after
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
-        verify_evaluation_numbers(published(machine, after), root=root, root_crl=collateral.root_crl, now=after)
+        verify_evaluation_numbers(
+            published(machine, after), root=root, root_crl=collateral.root_crl, now=after
+        )
 
 
 LISTED = {
@@ -124,37 +141,66 @@ def test_other_lists(collateral: Collateral, change: dict[str, object], code: st
     """A list of another form or technology is refused."""
     body = {"tcbEvaluationDataNumbers": {**LISTED, **change}, "signature": "00" * 64}
     with pytest.raises(CollateralUnusable, match=f"^{code}$"):
-        parse_evaluation_numbers(json.dumps(body).encode(), issuer_chain_pem=collateral.tcb_info.issuer_chain.pem)
+        parse_evaluation_numbers(
+            json.dumps(body).encode(), issuer_chain_pem=collateral.tcb_info.issuer_chain.pem
+        )
 
 
 @pytest.mark.shared
 def test_the_published_list() -> None:
-    """The production service's list is signed over its compact text; a copy that was indented is another text."""
-    indented = shared_vectors("tdx/context/intel_tdx_tcbevaluationdatanumbers_2025-10.json").read_bytes()
+    """The production service's list is signed over its compact text; a copy that was indented is
+    another text."""
+    indented = shared_vectors(
+        "tdx/context/intel_tdx_tcbevaluationdatanumbers_2025-10.json"
+    ).read_bytes()
     compact = json.dumps(json.loads(indented), separators=(",", ":")).encode()
-    held = parse_collateral(shared_vectors("tdx/collateral/0080_2025-10_automata.json").read_bytes())
+    held = parse_collateral(
+        shared_vectors("tdx/collateral/0080_2025-10_automata.json").read_bytes()
+    )
     now = datetime(2025, 10, 14, tzinfo=UTC).timestamp()
     numbers, copy = (
-        parse_evaluation_numbers(body, issuer_chain_pem=held.tcb_info.issuer_chain.pem) for body in (compact, indented)
+        parse_evaluation_numbers(body, issuer_chain_pem=held.tcb_info.issuer_chain.pem)
+        for body in (compact, indented)
     )
     verify_evaluation_numbers(numbers, root=intel_root(), root_crl=held.root_crl, now=now)
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
         verify_evaluation_numbers(copy, root=intel_root(), root_crl=held.root_crl, now=now)
-    assert (20, [20, 19, 18, 17]) == (numbers.evaluations[0].number, [e.number for e in numbers.evaluations[:4]])
-    standard = {day: numbers.standard(now=datetime.fromisoformat(f"{day}T00:00:00Z").timestamp()) for day in SEEN}
+    assert (20, [20, 19, 18, 17]) == (
+        numbers.evaluations[0].number,
+        [e.number for e in numbers.evaluations[:4]],
+    )
+    standard = {
+        day: numbers.standard(now=datetime.fromisoformat(f"{day}T00:00:00Z").timestamp())
+        for day in SEEN
+    }
     assert SEEN == {day: found and found.number for day, found in standard.items()}
 
 
 # Which number the service gave as the standard one on a day.
-SEEN = {"2025-06-10": 17, "2025-10-14": 17, "2026-02-18": 18, "2026-06-01": 19, "2026-08-09": 19, "2026-08-13": 20}
+SEEN = {
+    "2025-06-10": 17,
+    "2025-10-14": 17,
+    "2026-02-18": 18,
+    "2026-06-01": 19,
+    "2026-08-09": 19,
+    "2026-08-13": 20,
+}
 
 
 def test_a_signed_object_is_cut_out_byte_for_byte() -> None:
-    """White space inside the object stays, outside it goes; what is not exactly these two members is refused."""
+    """White space inside the object stays, outside it goes; what is not exactly these two members
+    is refused."""
     body = b'{ "x" : {\n "a":1 ,"b" : "\\u00e9" } , "signature":"' + b"ab" * 64 + b'" }'
     cut = cut_signed_body(body, member="x", max_bytes=1000)
     assert ('{\n "a":1 ,"b" : "\\u00e9" }', "ab" * 64) == cut
-    for broken in (b"", b"[]", body[:-1], body + b"x", body.replace(b'"x"', b'"y"'), body.replace(b"{\n", b"[{\n")):
+    for broken in (
+        b"",
+        b"[]",
+        body[:-1],
+        body + b"x",
+        body.replace(b'"x"', b'"y"'),
+        body.replace(b"{\n", b"[{\n"),
+    ):
         with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
             cut_signed_body(broken, member="x", max_bytes=1000)
     with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):

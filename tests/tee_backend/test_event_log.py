@@ -25,7 +25,13 @@ from tee_backend.attestation.event_log import (
 )
 
 COMPOSE = bytes(range(32))
-RUNTIME: dict[str, Json] = {"imr": 3, "event_type": 134217729, "digest": "", "event": "app-id", "event_payload": "00"}
+RUNTIME: dict[str, Json] = {
+    "imr": 3,
+    "event_type": 134217729,
+    "digest": "",
+    "event": "app-id",
+    "event_payload": "00",
+}
 BOOT = {"imr": 0, "event_type": 2147483659, "digest": "ab" * 48, "event": "", "event_payload": "00"}
 
 
@@ -64,9 +70,13 @@ def test_known_digests(name: str, version: EventVersion, digest: str) -> None:
 
 
 def test_preimages() -> None:
-    """The payload stands raw in the first version and as hex in the second, whose members are sorted (AT20)."""
+    """The payload stands raw in the first version and as hex in the second, whose members are
+    sorted (AT20)."""
     assert event_preimage("a", b"\x0a:") == b"\x01\x00\x00\x08:a:\x0a:"
-    assert event_preimage('q"', b"\x0a", version=2) == b'{"name":"q\\"","payload":"0a","type":134217729}'
+    assert (
+        event_preimage('q"', b"\x0a", version=2)
+        == b'{"name":"q\\"","payload":"0a","type":134217729}'
+    )
 
 
 def test_replay() -> None:
@@ -79,8 +89,11 @@ def test_replay() -> None:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("gives_digests", [True, False])
 def test_minted_logs_are_read_back(version: EventVersion, gives_digests: bool) -> None:
-    """A log of either version, with digests or without, is read to itself and replays to its register."""
-    minted = mint_event_log(COMPOSE, options=LogOptions(version=version, gives_digests=gives_digests))
+    """A log of either version, with digests or without, is read to itself and replays to its
+    register."""
+    minted = mint_event_log(
+        COMPOSE, options=LogOptions(version=version, gives_digests=gives_digests)
+    )
     log = parse_event_log(text_of(minted).encode())
     assert minted.log == log
     assert minted.rtmr3 == replay(runtime_entries(log))
@@ -88,7 +101,8 @@ def test_minted_logs_are_read_back(version: EventVersion, gives_digests: bool) -
 
 
 def test_boot_entries_are_not_handed_on() -> None:
-    """Entries of the firmware are read and left out of what is sent: nobody needs them; they tell of the machine."""
+    """Entries of the firmware are read and left out of what is sent: nobody needs them; they tell
+    of the machine."""
     log = parse_event_log(_text(BOOT, RUNTIME))
     assert 2 == len(log.entries)
     assert [RUNTIME] == log.to_json()
@@ -185,16 +199,26 @@ def test_bounds() -> None:
         {**RUNTIME, "digest": event_digest("app-id", b"\x00").hex(), "version": 2},
         {**RUNTIME, "preimage": event_preimage("app-id", b"\x01").hex()},
     ],
-    ids=["foreign type", "run-time type elsewhere", "no name", "colon", "digest", "digest of version 1", "preimage"],
+    ids=[
+        "foreign type",
+        "run-time type elsewhere",
+        "no name",
+        "colon",
+        "digest",
+        "digest of version 1",
+        "preimage",
+    ],
 )
 def test_entries_that_nobody_can_recompute(entry: dict[str, Any]) -> None:
-    """Every entry of the register has a digest that follows from what it says, and none is believed (AT20)."""
+    """Every entry of the register has a digest that follows from what it says, and none is believed
+    (AT20)."""
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
         runtime_entries(parse_event_log(_text(entry)))
 
 
 def test_a_colon_would_make_two_entries_one() -> None:
-    """Two different entries share a digest of the first version if one has a colon in its name; the second tells."""
+    """Two different entries share a digest of the first version if one has a colon in its name; the
+    second tells."""
     assert event_digest("a:b", b"c") == event_digest("a", b"b:c")
     assert event_digest("a:b", b"c", version=2) != event_digest("a", b"b:c", version=2)
 
@@ -211,12 +235,20 @@ def test_any_bytes(data: bytes) -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*RUNTIME, "version", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*RUNTIME, "version", "x"]), inner)
+    ),
     max_leaves=12,
 )
 
 
-@given(st.lists(st.fixed_dictionaries({name: _JSON | st.just(value) for name, value in RUNTIME.items()}), max_size=3))
+@given(
+    st.lists(
+        st.fixed_dictionaries({name: _JSON | st.just(value) for name, value in RUNTIME.items()}),
+        max_size=3,
+    )
+)
 @settings(max_examples=200)
 def test_any_entries(value: list[Any]) -> None:
     """Entries with anything in their members are read or refused with an error of ours."""

@@ -1,4 +1,5 @@
-"""What a log says about the application: only what the system wrote, and only for the quote that it fits."""
+"""What a log says about the application: only what the system wrote, and only for the quote that it
+fits."""
 
 import json
 from dataclasses import replace
@@ -51,7 +52,8 @@ def claims_of(minted: MintedLog, report: TdReport) -> EventLogClaims:
 
 
 def changed(**payloads: bytes | None) -> list[tuple[str, bytes]]:
-    """Return the ordinary entries with payloads replaced, or entries left out (None); `_` stands for `-`."""
+    """Return the ordinary entries with payloads replaced, or entries left out (None); `_` stands
+    for `-`."""
     named = {name.replace("_", "-"): payload for name, payload in payloads.items()}
     entries = [(name, named.get(name, payload)) for name, payload in ORDINARY]
     return [(name, payload) for name, payload in entries if payload is not None]
@@ -59,7 +61,11 @@ def changed(**payloads: bytes | None) -> list[tuple[str, bytes]]:
 
 def test_claims(report: TdReport) -> None:
     """All that the system wrote is read (AT21)."""
-    options = LogOptions(os_image_hash=b"o" * 32, gpu_policy_hash=b"g" * 32, init_script_hashes=(b"1" * 32, b"2" * 32))
+    options = LogOptions(
+        os_image_hash=b"o" * 32,
+        gpu_policy_hash=b"g" * 32,
+        init_script_hashes=(b"1" * 32, b"2" * 32),
+    )
     assert claims_of(mint_event_log(COMPOSE, APP, options=options), report) == EventLogClaims(
         compose_hash=COMPOSE,
         app_id=APP,
@@ -83,10 +89,13 @@ def test_the_quote_decides(report: TdReport) -> None:
 
 
 def test_an_approved_payload_beside_a_kept_digest(report: TdReport) -> None:
-    """A log whose compose hash was exchanged and whose digest was kept is refused though its digests replay (AT20)."""
+    """A log whose compose hash was exchanged and whose digest was kept is refused though its
+    digests replay (AT20)."""
     minted = mint_event_log(COMPOSE)
     entries = [
-        altered(event, payload_hex=b"approved".ljust(32).hex()) if event.name == "compose-hash" else event
+        altered(event, payload_hex=b"approved".ljust(32).hex())
+        if event.name == "compose-hash"
+        else event
         for event in minted.log.entries
     ]
     forged = MintedLog(EventLog(tuple(entries)), minted.rtmr3)
@@ -99,12 +108,17 @@ def test_an_approved_payload_beside_a_kept_digest(report: TdReport) -> None:
 
 
 def test_what_the_application_writes_says_nothing(report: TdReport) -> None:
-    """After system-ready any name may come, also those of the system; it is replayed and not read (AT21)."""
-    options = LogOptions(by_application=[("compose-hash", b"x" * 32), ("system-ready", b""), ("app-id", b"")])
+    """After system-ready any name may come, also those of the system; it is replayed and not read
+    (AT21)."""
+    options = LogOptions(
+        by_application=[("compose-hash", b"x" * 32), ("system-ready", b""), ("app-id", b"")]
+    )
     assert COMPOSE == claims_of(mint_event_log(COMPOSE, options=options), report).compose_hash
 
 
-@pytest.mark.parametrize("name", [name for name in SEQUENCE if name not in ("os-image-hash", "storage-fs")])
+@pytest.mark.parametrize(
+    "name", [name for name in SEQUENCE if name not in ("os-image-hash", "storage-fs")]
+)
 def test_missing(report: TdReport, name: str) -> None:
     """A log without one of the system's entries is refused."""
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
@@ -166,7 +180,8 @@ def test_payloads_of_another_form(report: TdReport, payloads: dict[str, bytes]) 
 
 
 def test_measurements_of_the_boot(report: TdReport) -> None:
-    """Scripts and GPU policy count before the boot's end only, bounded, and each with its size (AT21)."""
+    """Scripts and GPU policy count before the boot's end only, bounded, and each with its size
+    (AT21)."""
     script, gpu = ("init-script-hash", b"s" * 32), ("gpu-policy-hash", b"g" * 32)
     for entries in (
         [*ORDINARY[:5], script, *ORDINARY[5:]],
@@ -200,11 +215,14 @@ def test_a_stated_configuration_has_to_fit(machine: SimulatedPlatform, code: Mea
 
 
 def _provided_by(provider: KeyProvider, report: TdReport) -> KeyProvider:
-    return claims_of(mint_event_log(COMPOSE, options=LogOptions(key_provider=provider)), report).key_provider
+    return claims_of(
+        mint_event_log(COMPOSE, options=LogOptions(key_provider=provider)), report
+    ).key_provider
 
 
 def test_key_providers(report: TdReport) -> None:
-    """A key service is accepted unless ids are named, a local one if it is named, none never (AT29)."""
+    """A key service is accepted unless ids are named, a local one if it is named, none never
+    (AT29)."""
     kms, local = KeyProvider("kms", b"k"), KeyProvider("local-sgx", b"l")
     check_key_provider(_provided_by(kms, report), DEFAULT_KEY_PROVIDERS)
     check_key_provider(_provided_by(KeyProvider("tpm", b""), report), DEFAULT_KEY_PROVIDERS)
@@ -219,7 +237,8 @@ def test_key_providers(report: TdReport) -> None:
 
 
 def test_no_log_tells_of_no_provider() -> None:
-    """Without a log the provider is not known: taken under terms that exclude nobody, and no others (AT29)."""
+    """Without a log the provider is not known: taken under terms that exclude nobody, and no others
+    (AT29)."""
     for accepted in (DEFAULT_KEY_PROVIDERS, NAMES):
         check_key_provider(None, accepted)
     for excluding in (["kms"], ["tpm", "kms:78"], []):

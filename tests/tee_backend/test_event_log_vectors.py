@@ -8,7 +8,13 @@ import pytest
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.errors import QuoteRefused
-from tee_backend.attestation.event_log import EventLog, event_digest, parse_event_log, replay, runtime_entries
+from tee_backend.attestation.event_log import (
+    EventLog,
+    event_digest,
+    parse_event_log,
+    replay,
+    runtime_entries,
+)
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import TdReport, parse_quote
 
@@ -34,7 +40,8 @@ def _log(file: str) -> EventLog:
 
 
 def _report(case: dict[str, Any]) -> TdReport:
-    """Return the report of the quote whose register the case names; a forged log is held against a genuine quote."""
+    """Return the report of the quote whose register the case names; a forged log is held against a
+    genuine quote."""
     for name in ACCEPTED.values():
         report = parse_quote(shared_vectors(f"tdx/quotes/{name}.bin").read_bytes()).report
         if report.rtmr3.hex() == case["rtmr3"]:
@@ -63,7 +70,8 @@ def test_case(case: dict[str, Any]) -> None:
 
 @pytest.mark.shared
 def test_the_compose_file_is_the_compose_hash() -> None:
-    """The hash in the log is that of the compose file, byte for byte, and is stated in the quote as well (AT28)."""
+    """The hash in the log is that of the compose file, byte for byte, and is stated in the quote as
+    well (AT28)."""
     (case,) = (case for case in CASES if case["name"] == "nearmpc_genuine")
     report = _report(case)
     claims = verify_event_log(_log(case["file"]), report)
@@ -74,13 +82,19 @@ def test_the_compose_file_is_the_compose_hash() -> None:
 
 @pytest.mark.shared
 def test_a_replay_that_believes_digests_is_fooled() -> None:
-    """The forged and the downgraded log replay to the quote's register for whoever believes their digests."""
+    """The forged and the downgraded log replay to the quote's register for whoever believes their
+    digests."""
     for name in ("eventlog_forged_payload_kept_digest", "eventlog_event_type_downgrade"):
         entries = [e for e in _log(f"negative/{name}.json").entries if e.register == 3]
         register = bytes(48)
         for event in entries:
             register = hashlib.sha384(register + bytes.fromhex(event.digest)).digest()
-        assert register == _report(next(case for case in CASES if name.removeprefix("eventlog_") == case["name"])).rtmr3
+        assert (
+            register
+            == _report(
+                next(case for case in CASES if name.removeprefix("eventlog_") == case["name"])
+            ).rtmr3
+        )
 
 
 @pytest.mark.shared

@@ -32,20 +32,38 @@ def evidence(bound: BoundQuote, collateral: Collateral, root: TrustRoot, now: fl
     return examine(bound, collateral, root=root, now=now)
 
 
-def test_facts(bound: BoundQuote, evidence: Evidence, code: Measurements, root: TrustRoot, now: float) -> None:
-    """Evidence states the quote's facts, with the sizes that policies expect and the machine's identity hashed."""
+def test_facts(
+    bound: BoundQuote, evidence: Evidence, code: Measurements, root: TrustRoot, now: float
+) -> None:
+    """Evidence states the quote's facts, with the sizes that policies expect and the machine's
+    identity hashed."""
     assert (
         evidence.invoker,
         evidence.receiver_public_key,
         evidence.receiver_mode,
     ) == (HOLDER, b"\x07" * 32, "attested")
     assert code == Measurements(
-        mrtd=evidence.mrtd, rtmr0=evidence.rtmr0, rtmr1=evidence.rtmr1, rtmr2=evidence.rtmr2, rtmr3=evidence.rtmr3
+        mrtd=evidence.mrtd,
+        rtmr0=evidence.rtmr0,
+        rtmr1=evidence.rtmr1,
+        rtmr2=evidence.rtmr2,
+        rtmr3=evidence.rtmr3,
     )
     assert hashlib.sha256(bound.quote.platform.ppid).digest() == evidence.platform_id_hash
-    assert (root.sha256, 20, "UpToDate") == (evidence.root_ca_sha256, evidence.evaluation_number, evidence.tcb_status)
+    assert (root.sha256, 20, "UpToDate") == (
+        evidence.root_ca_sha256,
+        evidence.evaluation_number,
+        evidence.tcb_status,
+    )
     assert (now, now + EVIDENCE_TTL_S) == (evidence.attested_at, evidence.expires_at)
-    sizes = {"td_attributes": 8, "xfam": 8, "tee_tcb_svn": 16, "mr_seam": 48, "mr_config_id": 48, "fmspc": 6}
+    sizes = {
+        "td_attributes": 8,
+        "xfam": 8,
+        "tee_tcb_svn": 16,
+        "mr_seam": 48,
+        "mr_config_id": 48,
+        "fmspc": 6,
+    }
     assert sizes == {name: len(getattr(evidence, name)) for name in sizes}
 
 
@@ -65,8 +83,11 @@ def test_never_outlives_the_collateral(
 
 
 def test_default_policy_and_a_list(evidence: Evidence, code: Measurements, now: float) -> None:
-    """Ordinary evidence satisfies the default policy and a list that names its code, and no list that does not."""
+    """Ordinary evidence satisfies the default policy and a list that names its code, and no list
+    that does not."""
     assert judge(evidence, Policy(), now) is None
     assert judge(evidence, Policy(measurements=(code,)), now) is None
-    assert judge(evidence, Policy(measurements=(measurements_of("other code"),)), now) == "measurement"
+    assert (
+        judge(evidence, Policy(measurements=(measurements_of("other code"),)), now) == "measurement"
+    )
     assert judge(evidence, Policy(), evidence.expires_at) == "evidence_expired"

@@ -1,4 +1,5 @@
-"""The backend of the module's docstring, run as it stands there: a real process, a real node, a guest agent."""
+"""The backend of the module's docstring, run as it stands there: a real process, a real node, a
+guest agent."""
 
 import ast
 import asyncio
@@ -33,14 +34,18 @@ IMAGE = replace(measurements_of("image"), rtmr3=None)
 def program_of_the_docstring() -> str:
     """Return the example, as a reader would copy it."""
     text = tee_backend.backend.__doc__ or ""
-    (example,) = re.findall(r"^    from pathlib.*?^    web\.run_app[^\n]*\n", text, re.DOTALL | re.MULTILINE)
+    (example,) = re.findall(
+        r"^    from pathlib.*?^    web\.run_app[^\n]*\n", text, re.DOTALL | re.MULTILINE
+    )
     return textwrap.dedent(example)
 
 
 def test_it_has_fifteen_lines_at_most() -> None:
     """Besides imports and blank lines, the program is no longer than it says."""
     lines = program_of_the_docstring().splitlines()
-    assert 15 >= sum(bool(line.strip()) and not line.startswith(("from ", "import ")) for line in lines)
+    assert 15 >= sum(
+        bool(line.strip()) and not line.startswith(("from ", "import ")) for line in lines
+    )
 
 
 def test_the_readme_has_it() -> None:
@@ -51,7 +56,8 @@ def test_the_readme_has_it() -> None:
 
 @asynccontextmanager
 async def running(program: str, folder: Path, *, end: signal.Signals) -> AsyncIterator[str]:
-    """Run a backend's program as a process of its own until the block ends, by a signal; yields its address."""
+    """Run a backend's program as a process of its own until the block ends, by a signal; yields its
+    address."""
     with (folder / "errors.log").open("a") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-u", "-P", "-c", program),
@@ -74,13 +80,17 @@ async def running(program: str, folder: Path, *, end: signal.Signals) -> AsyncIt
 
 
 async def _work(url: str, owner: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/work", params={"owner": owner}) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/work", params={"owner": owner}) as answer,
+    ):
         return answer.status, await answer.text()
 
 
 @pytest.mark.slow
 async def test_the_fifteen_lines(tmp_path: Path) -> None:
-    """It is granted to, reads, reads on after a crash without its owner, until the grant is revoked (AT58)."""
+    """It is granted to, reads, reads on after a crash without its owner, until the grant is revoked
+    (AT58)."""
     platform = SimulatedPlatform.from_seed(b"the platform of the fifteen lines")
     agent = AgentSimulator(platform, IMAGE, mint_event_log(bytes(32)))
     with running_node(tmp_path, platform=platform, workers=1) as node:
@@ -94,12 +104,15 @@ async def test_the_fifteen_lines(tmp_path: Path) -> None:
             assert 1 == program.count(written)
             program = program.replace(written, here)
         ast.parse(program)
-        inspector = Inspector(CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der))
+        inspector = Inspector(
+            CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der)
+        )
         async with agent_on(tmp_path / "dstack.sock", agent), Client(node.url) as owner:
             await owner.sign_in(new_wallet())
             await owner.secrets().put("API_KEY", "0123456789")
             me = owner.session.owner
-            async with running(program, tmp_path, end=signal.SIGKILL) as url:  # what was taken up is kept by then
+            # what was taken up is kept by then
+            async with running(program, tmp_path, end=signal.SIGKILL) as url:
                 assert 500 == (await _work(url, me))[0]  # nothing granted yet
                 seen = await owner.backends.look(url, inspector)
                 portable = await owner.backends.grant(seen)

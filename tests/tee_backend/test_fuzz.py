@@ -1,4 +1,5 @@
-"""Any bytes as quote, certificate, collateral, claims or nonce: a value, or an AttestationError and nothing else."""
+"""Any bytes as quote, certificate, collateral, claims or nonce: a value, or an AttestationError and
+nothing else."""
 
 import base64
 import json
@@ -43,20 +44,28 @@ ROOT = parse_trust_root(MACHINE.root_der)
 DOCUMENT = json.loads(MACHINE.collateral_json(NOW))
 COLLATERAL = parse_collateral(MACHINE.collateral_json(NOW))
 QUOTES = tuple(
-    MACHINE.mint_quote(measurements_of("backend"), bytes(64), options=DomainOptions(kind=kind)) for kind in BodyKind
+    MACHINE.mint_quote(measurements_of("backend"), bytes(64), options=DomainOptions(kind=kind))
+    for kind in BodyKind
 )
 LEAF, AUTHORITY = parse_quote(QUOTES[0]).pck_chain[:2]
 PEM = MACHINE.pck_chain_pem.encode()
 CRLS = tuple(bytes.fromhex(DOCUMENT[name]) for name in ("root_ca_crl", "pck_crl"))
 CLAIMS = json.loads(claims_json(QUOTES[-1], COLLATERAL, root_der=MACHINE.root_der, now_s=int(NOW)))
-KEY, SCOPE = b"\x07" * 32, ChallengeScope(holder="did:key:zA", audience="did:key:zB", store_id=bytes(16))
+KEY, SCOPE = (
+    b"\x07" * 32,
+    ChallengeScope(holder="did:key:zA", audience="did:key:zB", store_id=bytes(16)),
+)
 NONCE = issue_challenge(KEY, SCOPE, random=bytes(16), now=NOW)
 
 
 def _pem_of(*ders: bytes) -> bytes:
     texts = (base64.b64encode(der).decode() for der in ders)
-    blocks = ("\n".join(text[start : start + 64] for start in range(0, len(text), 64)) for text in texts)
-    return "".join(f"-----BEGIN CERTIFICATE-----\n{block}\n-----END CERTIFICATE-----\n" for block in blocks).encode()
+    blocks = (
+        "\n".join(text[start : start + 64] for start in range(0, len(text), 64)) for text in texts
+    )
+    return "".join(
+        f"-----BEGIN CERTIFICATE-----\n{block}\n-----END CERTIFICATE-----\n" for block in blocks
+    ).encode()
 
 
 ders = damaged_bytes(LEAF.der, AUTHORITY.der, MACHINE.root_der) | st.binary(max_size=400)
@@ -64,7 +73,9 @@ ders = damaged_bytes(LEAF.der, AUTHORITY.der, MACHINE.root_der) | st.binary(max_
 
 @fuzzed(1 / 10)
 @given(
-    st.binary(max_size=2048) | damaged_bytes(*QUOTES) | st.binary(max_size=700).map(lambda data: QUOTES[0][:48] + data)
+    st.binary(max_size=2048)
+    | damaged_bytes(*QUOTES)
+    | st.binary(max_size=700).map(lambda data: QUOTES[0][:48] + data)
 )
 def test_fuzz_quotes(data: bytes) -> None:
     """Quotes of any bytes are read and verified, or refused."""
@@ -77,7 +88,8 @@ def test_fuzz_quotes(data: bytes) -> None:
 @fuzzed(1 / 10)
 @given(ders)
 def test_fuzz_quotes_with_another_chain(der: bytes) -> None:
-    """A quote whose chain holds a damaged certificate, of whatever length, is read and verified, or refused."""
+    """A quote whose chain holds a damaged certificate, of whatever length, is read and verified, or
+    refused."""
     quote, chain = QUOTES[0], parse_quote(QUOTES[0]).pck_chain
     own = _pem_of(*(one.der for one in chain))
     start = quote.index(own[:100])
@@ -85,7 +97,9 @@ def test_fuzz_quotes_with_another_chain(der: bytes) -> None:
     size_bytes = int.from_bytes(stated, "little")
     other = _pem_of(der, *(one.der for one in chain[1:]))
     grown = len(other) - size_bytes
-    changed = bytearray(quote[: start - 4] + len(other).to_bytes(4, "little") + other + quote[start + size_bytes :])
+    changed = bytearray(
+        quote[: start - 4] + len(other).to_bytes(4, "little") + other + quote[start + size_bytes :]
+    )
     # The lengths around the chain: of the signature data, and of the outer certification data.
     for place in _lengths_before(quote, start, size_bytes):
         length = int.from_bytes(quote[place : place + 4], "little") + grown
@@ -135,8 +149,12 @@ def test_fuzz_pem(text: bytes) -> None:
         parse_trust_root(text)
 
 
-COLLATERAL_VALUES = json_values("00" * 64, "ffff", DOCUMENT["tcb_info"], DOCUMENT["qe_identity_issuer_chain"])
-INNER_VALUES = json_values("TDX", "2026-01-01T00:00:00Z", "00906ED50000", members=["status", "tcb", "tcbLevels"])
+COLLATERAL_VALUES = json_values(
+    "00" * 64, "ffff", DOCUMENT["tcb_info"], DOCUMENT["qe_identity_issuer_chain"]
+)
+INNER_VALUES = json_values(
+    "TDX", "2026-01-01T00:00:00Z", "00906ED50000", members=["status", "tcb", "tcbLevels"]
+)
 
 
 def _with_inner(name: str) -> st.SearchStrategy[dict[str, Any]]:
@@ -155,7 +173,9 @@ def _with_inner(name: str) -> st.SearchStrategy[dict[str, Any]]:
         | _with_inner("tcb_info")
         | _with_inner("qe_identity")
         | st.builds(
-            lambda name, text: {**DOCUMENT, name: text}, st.sampled_from([*DOCUMENT]), damaged_text(PEM.decode())
+            lambda name, text: {**DOCUMENT, name: text},
+            st.sampled_from([*DOCUMENT]),
+            damaged_text(PEM.decode()),
         )
         | st.builds(
             lambda name, crl: {**DOCUMENT, name: crl.hex()},
@@ -165,7 +185,8 @@ def _with_inner(name: str) -> st.SearchStrategy[dict[str, Any]]:
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_fuzz_collateral(data: bytes) -> None:
-    """Collateral of any bytes is read and verified, or refused; a quote judged with it is verified or refused."""
+    """Collateral of any bytes is read and verified, or refused; a quote judged with it is verified
+    or refused."""
     with suppress(AttestationError):
         parse_collateral(data)
     with suppress(AttestationError):
@@ -199,7 +220,9 @@ def test_fuzz_challenges(nonce: bytes, now: float) -> None:
 
 
 LOG: list[Any] = mint_event_log(bytes(range(32)), bytes(20)).log.to_json()
-LOG_VALUES = json_values("compose-hash", "app-id", "00" * 32, members=["imr", "event_type", "event", "event_payload"])
+LOG_VALUES = json_values(
+    "compose-hash", "app-id", "00" * 32, members=["imr", "event_type", "event", "event_payload"]
+)
 
 
 def _log_with_another_entry(entry: Any, place: int) -> list[Any]:
@@ -210,7 +233,9 @@ def _log_with_another_entry(entry: Any, place: int) -> list[Any]:
 @given(
     json_values()
     | st.builds(_log_with_another_entry, LOG_VALUES, st.integers(0, 40))
-    | st.builds(_log_with_another_entry, changed_objects(dict(LOG[0]), LOG_VALUES), st.integers(0, 40)),
+    | st.builds(
+        _log_with_another_entry, changed_objects(dict(LOG[0]), LOG_VALUES), st.integers(0, 40)
+    ),
     st.binary(max_size=100) | large_texts.map(str.encode) | damaged_bytes(json.dumps(LOG).encode()),
 )
 def test_fuzz_event_logs(value: Any, text: bytes) -> None:
@@ -229,11 +254,14 @@ NUMBERS, NUMBERS_CHAIN = MACHINE.evaluation_numbers_json(NOW, {18: NOW - 9e6, 19
     st.binary(max_size=100)
     | large_texts.map(str.encode)
     | damaged_bytes(NUMBERS)
-    | changed_objects(json.loads(NUMBERS), INNER_VALUES).map(lambda value: json.dumps(value).encode()),
+    | changed_objects(json.loads(NUMBERS), INNER_VALUES).map(
+        lambda value: json.dumps(value).encode()
+    ),
     st.just(NUMBERS_CHAIN) | damaged_text(NUMBERS_CHAIN),
 )
 def test_fuzz_evaluation_numbers(body: bytes, chain: str) -> None:
-    """Lists of evaluation numbers of any bytes are read, verified and held against collateral, or refused."""
+    """Lists of evaluation numbers of any bytes are read, verified and held against collateral, or
+    refused."""
     with suppress(AttestationError):
         numbers = parse_evaluation_numbers(body, issuer_chain_pem=chain)
         check_edition(COLLATERAL, numbers, now=NOW)

@@ -1,4 +1,5 @@
-"""The folder in which a backend keeps its grants: whole after any crash, silent about nothing, of one backend alone."""
+"""The folder in which a backend keeps its grants: whole after any crash, silent about nothing, of
+one backend alone."""
 
 import errno
 import json
@@ -53,7 +54,9 @@ def opened(path: Path, did: Principal = SELF.did) -> GrantFolder:
     return GrantFolder(path, did)
 
 
-def holding(*grants: Grant, pins: tuple[NetworkPin, ...] = (), read=(), revoked=()) -> Callable[[], Holding]:
+def holding(
+    *grants: Grant, pins: tuple[NetworkPin, ...] = (), read=(), revoked=()
+) -> Callable[[], Holding]:
     return lambda: Holding(grants, pins, frozenset(read), frozenset(revoked))
 
 
@@ -81,7 +84,8 @@ def file_of(path: Path, one: Grant) -> Path:
 
 
 def refused(path: Path, kind: type[KeepingError], did: Principal = SELF.did) -> str:
-    """How the folder is refused: by one kind of error, which says what to do next and shows no token."""
+    """How the folder is refused: by one kind of error, which says what to do next and shows no
+    token."""
     with pytest.raises(kind) as reported:
         opened(path, did)
     assert type(reported.value) is kind and reported.value.hint and str(path) in str(reported.value)
@@ -89,11 +93,12 @@ def refused(path: Path, kind: type[KeepingError], did: Principal = SELF.did) -> 
     return f"{reported.value} {reported.value.hint}"
 
 
-# --- kept -----------------------------------------------------------------------------------------------------------
+# --- kept -----------------------------------------------------------------------------------------
 
 
 def test_what_was_kept_is_there_again(path: Path) -> None:
-    """Grants in their order, what was read and revoked, and network keys survive; nobody else can read them."""
+    """Grants in their order, what was read and revoked, and network keys survive; nobody else can
+    read them."""
     newest_first = [one.header for one in reversed(GRANTS)]
     assert [(header, False, False) for header in newest_first] == kept_in(path)
     folder = opened(path)
@@ -107,7 +112,10 @@ def test_what_was_kept_is_there_again(path: Path) -> None:
         (GRANTS[2].header, False, True),
     ] == kept_in(path)
     modes = {stat.S_IMODE(one.stat().st_mode) for one in path.rglob("*") if one.is_file()}
-    assert ({0o600}, 0o700, 0o700) == (modes, *(stat.S_IMODE(one.stat().st_mode) for one in (path, path / "grants")))
+    assert ({0o600}, 0o700, 0o700) == (
+        modes,
+        *(stat.S_IMODE(one.stat().st_mode) for one in (path, path / "grants")),
+    )
 
 
 def test_what_is_not_held_any_more_is_removed(path: Path) -> None:
@@ -125,12 +133,16 @@ def test_only_what_changed_is_written(path: Path) -> None:
     folder = opened(path)
     folder.store(holding(grant(7), *reversed(GRANTS), pins=(PIN,)))
     folder.close()
-    assert before.items() <= {one: one.stat().st_mtime_ns for one in (path / "grants").iterdir()}.items()
+    assert (
+        before.items()
+        <= {one: one.stat().st_mtime_ns for one in (path / "grants").iterdir()}.items()
+    )
     assert 4 == len(kept_in(path))
 
 
 def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
-    """What is stored is asked for when it is this call's turn: no older state replaces a newer one."""
+    """What is stored is asked for when it is this call's turn: no older state replaces a newer
+    one."""
     folder = opened(path)
     asked: list[bool] = []
 
@@ -174,13 +186,18 @@ def test_numbers_of_another_party(path: Path) -> None:
     folder.store(holding(later[0], *folder.kept.grants))
     folder.store(holding(later[1], *folder.kept.grants))
     folder.close()
-    assert [one.header for one in (*reversed(later), *reversed(GRANTS))] == [header for header, *_ in kept_in(path)]
-    assert 5 == max(json.loads(file.read_bytes())["number"] for file in (path / "grants").glob("*.json"))
+    assert [one.header for one in (*reversed(later), *reversed(GRANTS))] == [
+        header for header, *_ in kept_in(path)
+    ]
+    assert 5 == max(
+        json.loads(file.read_bytes())["number"] for file in (path / "grants").glob("*.json")
+    )
 
 
 @pytest.mark.parametrize("step", range(10))
 def test_a_disk_that_fails_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Wherever a write fails, the next start finds whole files: those from before, or some of the new ones."""
+    """Wherever a write fails, the next start finds whole files: those from before, or some of the
+    new ones."""
     calls, sync = 0, os.fsync
 
     def failing(descriptor: int) -> None:
@@ -194,10 +211,19 @@ def test_a_disk_that_fails_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch,
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", failing)
         with suppress(FolderUnusable):
-            folder.store(holding(*new, *reversed(GRANTS), pins=(PIN, replace(PIN, network="b")), read=[GRANTS[0].cid]))
+            folder.store(
+                holding(
+                    *new,
+                    *reversed(GRANTS),
+                    pins=(PIN, replace(PIN, network="b")),
+                    read=[GRANTS[0].cid],
+                )
+            )
     folder.close()
     kept = [header for header, *_ in kept_in(path)]
-    assert [one.header for one in reversed(GRANTS)] == kept[-3:] and {*kept} <= {one.header for one in new + GRANTS}
+    assert [one.header for one in reversed(GRANTS)] == kept[-3:] and {*kept} <= {
+        one.header for one in new + GRANTS
+    }
     assert [] == list((path / "grants").glob("*.unreadable"))
     assert (calls > step) == (step < 8)
     folder = opened(path)
@@ -206,7 +232,7 @@ def test_a_disk_that_fails_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch,
     assert 5 == len(kept_in(path))
 
 
-# --- damaged --------------------------------------------------------------------------------------------------------
+# --- damaged --------------------------------------------------------------------------------------
 
 
 def _of_another(data: bytes) -> bytes:
@@ -239,7 +265,8 @@ def _with(**members: object) -> Callable[[bytes], bytes]:
          "number below", "number of a kind", "number above", "mark", "unknown member"],
 )  # fmt: skip
 def test_a_damaged_grant_is_set_aside(path: Path, caplog: pytest.LogCaptureFixture, damage) -> None:
-    """The others serve; the file is kept under another name, and the log names it with the next step (AT58)."""
+    """The others serve; the file is kept under another name, and the log names it with the next
+    step (AT58)."""
     victim = file_of(path, GRANTS[0])
     damaged = damage(victim.read_bytes())
     victim.write_bytes(damaged)
@@ -283,7 +310,16 @@ def test_what_is_no_file_is_set_aside(path: Path, tmp_path: Path, kind: str) -> 
         lambda file: file.unlink(),
         lambda file: file.chmod(0o666),
     ],
-    ids=["empty", "no object", "version", "pins", "no did", "too long", "missing", "open to others"],
+    ids=[
+        "empty",
+        "no object",
+        "version",
+        "pins",
+        "no did",
+        "too long",
+        "missing",
+        "open to others",
+    ],
 )
 def test_a_damaged_state_stops_the_start(path: Path, damage) -> None:
     """Keys that were pinned are not forgotten because a file is damaged or missing (AT58)."""
@@ -305,7 +341,8 @@ def test_more_grants_than_a_backend_holds(path: Path) -> None:
 @fuzzed()
 @given(st.data())
 def test_fuzz_kept_files(data: st.DataObject) -> None:
-    """Files of any bytes are read as they were written, set aside, or refused by an error of this package."""
+    """Files of any bytes are read as they were written, set aside, or refused by an error of this
+    package."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "kept"
         kept = opened(path)
@@ -314,7 +351,9 @@ def test_fuzz_kept_files(data: st.DataObject) -> None:
         for file in (path / "backend.json", file_of(path, GRANTS[0])):
             written = file.read_bytes()
             values = json_values(1, GRANTS[0].header, OTHER.did)
-            changed = changed_objects(json.loads(written), values).map(lambda value: json.dumps(value).encode())
+            changed = changed_objects(json.loads(written), values).map(
+                lambda value: json.dumps(value).encode()
+            )
             file.write_bytes(data.draw(st.binary(max_size=100) | damaged_bytes(written) | changed))
         with suppress(KeepingError):
             found = opened(path)
@@ -323,7 +362,7 @@ def test_fuzz_kept_files(data: st.DataObject) -> None:
             assert {*cids[1:]} <= {one.cid for one in found.kept.grants} <= {*cids}
 
 
-# --- whose ----------------------------------------------------------------------------------------------------------
+# --- whose ----------------------------------------------------------------------------------------
 
 
 def test_the_folder_of_another_key(path: Path) -> None:

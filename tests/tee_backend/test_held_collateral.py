@@ -15,9 +15,14 @@ from tee_backend.attestation.inspection import CollateralFolder
 async def test_the_older_edition_does_not_return(
     machine: SimulatedPlatform, now: float, tmp_path: Path, order: tuple[int, int]
 ) -> None:
-    """Of two documents for one family the higher evaluation number judges, in either order (AT16)."""
-    kinder = machine.collateral_json(now, options=CollateralOptions(evaluation_number=19, issued_before_s=60))
-    newer = machine.collateral_json(now, options=CollateralOptions(evaluation_number=20, issued_before_s=7200))
+    """Of two documents for one family the higher evaluation number judges, in either order
+    (AT16)."""
+    kinder = machine.collateral_json(
+        now, options=CollateralOptions(evaluation_number=19, issued_before_s=60)
+    )
+    newer = machine.collateral_json(
+        now, options=CollateralOptions(evaluation_number=20, issued_before_s=7200)
+    )
     documents = [(kinder, newer)[place] for place in order]
     for name, document in zip("ab", documents, strict=True):
         (tmp_path / f"{name}.json").write_bytes(document)
@@ -30,13 +35,19 @@ async def test_of_one_edition_the_later_one_judges(
     machine: SimulatedPlatform, now: float, order: tuple[int, int]
 ) -> None:
     """Of two documents with one evaluation number the one that was issued later counts."""
-    dated = [machine.collateral_json(now, options=CollateralOptions(issued_before_s=ago)) for ago in (7200, 60)]
+    dated = [
+        machine.collateral_json(now, options=CollateralOptions(issued_before_s=ago))
+        for ago in (7200, 60)
+    ]
     held = HeldCollateral([dated[place] for place in order])
     assert (await held.collateral(machine.fmspc, "platform")).raw == dated[1]
 
 
-async def test_a_damaged_document_is_not_passed_over(machine: SimulatedPlatform, now: float, tmp_path: Path) -> None:
-    """Beside a good document a damaged one refuses all: it may be the newest, and the good one kinder."""
+async def test_a_damaged_document_is_not_passed_over(
+    machine: SimulatedPlatform, now: float, tmp_path: Path
+) -> None:
+    """Beside a good document a damaged one refuses all: it may be the newest, and the good one
+    kinder."""
     document = machine.collateral_json(now)
     with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
         HeldCollateral([document, b"{}"])
@@ -46,7 +57,10 @@ async def test_a_damaged_document_is_not_passed_over(machine: SimulatedPlatform,
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(CollateralNeeded, match="is refused") as damaged:
         await folder.collateral(machine.fmspc, "platform")
-    assert (damaged.value.problem, str(tmp_path) in damaged.value.hint) == ("collateral-malformed", True)
+    assert (damaged.value.problem, str(tmp_path) in damaged.value.hint) == (
+        "collateral-malformed",
+        True,
+    )
     (tmp_path / "other.json").unlink()
     (tmp_path / "other.json").mkdir()
     with pytest.raises(CollateralNeeded, match=r"other\.json") as unreadable:

@@ -7,7 +7,12 @@ from sealspace.delegations import allow
 from sealspace.errors import GrantsFull
 from sealspace.session import Grant
 from tee_backend.backend.held_grants import HeldGrants, owners_of
-from tee_backend.backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, GRANTS_PER_MINUTE, MOST_CLIENTS, GrantRates
+from tee_backend.backend.publishing import (
+    GRANTS_OF_A_CLIENT_PER_MINUTE,
+    GRANTS_PER_MINUTE,
+    MOST_CLIENTS,
+    GrantRates,
+)
 
 NOW = 1_795_000_000.0
 
@@ -15,7 +20,10 @@ NOW = 1_795_000_000.0
 def grant(name: str, owner: str = "o", *, expires_at: float | None = None) -> Grant:
     """A grant on one owner's network and space."""
     did = f"did:example:{owner}"
-    resources = (f"urn:tinycloud:encryption:{did}:default", f"tinycloud:example:{owner}:secrets/kv/x")
+    resources = (
+        f"urn:tinycloud:encryption:{did}:default",
+        f"tinycloud:example:{owner}:secrets/kv/x",
+    )
     capabilities = tuple(allow(resource, "tinycloud.kv/get") for resource in resources)
     return Grant("header", name, Principal(did), Principal("did:key:x"), capabilities, expires_at)
 
@@ -39,8 +47,11 @@ def test_whose_a_grant_is() -> None:
 
 
 def test_ended_grants_go() -> None:
-    """What has ended is not held any more once a new one comes; the moment of the end belongs to it."""
-    grants = taken(HeldGrants(), grant("old", expires_at=NOW), grant("live", expires_at=NOW + 1), now=NOW - 1)
+    """What has ended is not held any more once a new one comes; the moment of the end belongs to
+    it."""
+    grants = taken(
+        HeldGrants(), grant("old", expires_at=NOW), grant("live", expires_at=NOW + 1), now=NOW - 1
+    )
     assert ["new", "live"] == names(HeldGrants().with_new(grant("new"), grants, now=NOW))
 
 
@@ -50,13 +61,15 @@ def test_the_new_one_comes_first() -> None:
 
 
 def test_an_owner_has_so_many() -> None:
-    """Beyond the bound of an owner the oldest unread one of that owner goes, and no other owner's."""
+    """Beyond the bound of an owner the oldest unread one of that owner goes, and no other
+    owner's."""
     held = HeldGrants(most_of_an_owner=2)
     assert ["d", "c", "x"] == names(taken(held, grant("x", "other"), *map(grant, "abcd")))
 
 
 def test_what_was_read_stays() -> None:
-    """Grants from which something was read go before none; without any other the new one is refused."""
+    """Grants from which something was read go before none; without any other the new one is
+    refused."""
     held = HeldGrants(most_of_an_owner=3)
     grants = taken(held, *map(grant, "abc"))
     held.was_read(["a", "c"])
@@ -89,11 +102,14 @@ def test_what_is_gone_is_not_remembered_as_read() -> None:
     held.hold(grants)
     grants = held.with_new(grant("a"), grants, now=NOW + 1)
     assert ["c", "a"] == names(held.with_new(grant("c"), grants, now=NOW + 1))
-    assert ["d", "c"] == names(held.with_new(grant("d"), taken(held, *map(grant, "ac")), now=NOW + 1))
+    assert ["d", "c"] == names(
+        held.with_new(grant("d"), taken(held, *map(grant, "ac")), now=NOW + 1)
+    )
 
 
 def test_revoked_grants_give_way_first() -> None:
-    """What the node called revoked goes before an unread one, and although something was read from it."""
+    """What the node called revoked goes before an unread one, and although something was read from
+    it."""
     held = HeldGrants(most=3)
     grants = taken(held, *map(grant, "abc"))
     held.was_read("abc")
@@ -114,13 +130,17 @@ def test_one_client_leaves_room_for_others() -> None:
     assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(rates.let_through("a", now=NOW) for _ in range(500))
     assert rates.let_through("b", now=NOW) and rates.let_through(None, now=NOW)
     assert not rates.let_through("a", now=NOW + 1)
-    assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(rates.let_through("a", now=NOW + 60) for _ in range(500))
+    assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(
+        rates.let_through("a", now=NOW + 60) for _ in range(500)
+    )
 
 
 def test_all_clients_have_so_many_together() -> None:
     """However many clients send, no more than the bound in all pass, counted by client or not."""
     rates = GrantRates()
-    assert GRANTS_PER_MINUTE == sum(rates.let_through(f"client {number}", now=NOW) for number in range(500))
+    assert GRANTS_PER_MINUTE == sum(
+        rates.let_through(f"client {number}", now=NOW) for number in range(500)
+    )
     assert not rates.let_through(None, now=NOW)
     assert GRANTS_PER_MINUTE == sum(rates.let_through(None, now=NOW + 60) for _ in range(500))
 

@@ -1,4 +1,5 @@
-"""Connections of a runner: how many there may be, how long a head and an unread answer take, with TLS and without."""
+"""Connections of a runner: how many there may be, how long a head and an unread answer take, with
+TLS and without."""
 
 import asyncio
 import ssl
@@ -27,7 +28,8 @@ LONG = bytes(32 << 20)
 
 @dataclass
 class Site:
-    """A site with a short answer at `/` and a long one at `/long`; connections to it end with it."""
+    """A site with a short answer at `/` and a long one at `/long`; connections to it end with
+    it."""
 
     port: int
     tls: ssl.SSLContext | None
@@ -35,12 +37,15 @@ class Site:
 
     async def connect(self, tls: ssl.SSLContext | None = None) -> Streams:
         """Open a connection, by default without TLS; nothing is sent."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls, limit=1 << 10)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=tls, limit=1 << 10
+        )
         self.ends.append(writer)
         return reader, writer
 
     async def asked(self, path: str = "/", *, close: bool = True) -> tuple[bytes, Streams]:
-        """Send a request, with TLS where the site has it, and return the first line of the answer."""
+        """Send a request, with TLS where the site has it, and return the first line of the
+        answer."""
         reader, writer = await self.connect(self.tls)
         end = "Connection: close\r\n" if close else ""
         writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n{end}\r\n".encode())
@@ -58,10 +63,17 @@ class Site:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A certificate of 127.0.0.1: the contexts of the site and of its clients."""
     folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]), datetime.now(UTC)
+    name, now = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]),
+        datetime.now(UTC),
+    )
     built = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1)
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
     pem = built.public_bytes(Encoding.PEM)
@@ -92,14 +104,17 @@ async def site(
         finally:
             for writer in served.ends:
                 writer.transport.abort()
-            await asyncio.gather(*(writer.wait_closed() for writer in served.ends), return_exceptions=True)
+            await asyncio.gather(
+                *(writer.wait_closed() for writer in served.ends), return_exceptions=True
+            )
 
 
 @pytest.mark.parametrize("has_tls", [False, True])
 async def test_silent_connections_close_no_one_out(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN155: of too many connections without a request the oldest is closed, one in a TLS handshake too."""
+    """RN155: of too many connections without a request the oldest is closed, one in a TLS handshake
+    too."""
     limits = replace(PATIENT, max_idle=4)
     async with site(limits, certificate if has_tls else None) as served:
         silent = [await served.connect() for _ in range(12)]
@@ -134,8 +149,11 @@ async def test_what_follows_an_answer_is_discarded_slowly(monkeypatch: pytest.Mo
 async def test_each_new_connection_gets_the_place_of_another(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN155: where no place is free, clients that come at one time are answered, and as many silent ones closed."""
-    async with site(replace(PATIENT, max_connections=20), certificate if has_tls else None) as served:
+    """RN155: where no place is free, clients that come at one time are answered, and as many silent
+    ones closed."""
+    async with site(
+        replace(PATIENT, max_connections=20), certificate if has_tls else None
+    ) as served:
         for _ in range(20):
             await served.connect(served.tls)
         answered = await asyncio.gather(*(served.asked() for _ in range(6)))
@@ -147,7 +165,9 @@ async def test_a_client_that_keeps_its_connection_is_answered_each_time(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
     """RN157: a client that takes its answers is not taken for one that reads nothing."""
-    async with site(replace(PATIENT, unread_answer_s=0.5), certificate if has_tls else None) as served:
+    async with site(
+        replace(PATIENT, unread_answer_s=0.5), certificate if has_tls else None
+    ) as served:
         _, (reader, writer) = await served.asked(close=False)
         for _ in range(8):
             await reader.readuntil(b"here")
@@ -156,7 +176,8 @@ async def test_a_client_that_keeps_its_connection_is_answered_each_time(
 
 
 async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> None:
-    """RN155: a client that keeps its connection loses it last; where no place is free, an idle one is closed too."""
+    """RN155: a client that keeps its connection loses it last; where no place is free, an idle one
+    is closed too."""
     async with site(replace(PATIENT, max_connections=4)) as served:
         _, (reader, writer) = await served.asked(close=False)
         await reader.readuntil(b"here")
@@ -169,7 +190,9 @@ async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> N
 
 
 @pytest.mark.parametrize("has_tls", [False, True])
-async def test_half_a_head(certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool) -> None:
+async def test_half_a_head(
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
+) -> None:
     """RN156: a head that began and does not end is answered 408, and its connection is closed."""
     async with site(replace(PATIENT, head_s=0.2), certificate if has_tls else None) as served:
         reader, writer = await served.connect(served.tls)
@@ -177,7 +200,9 @@ async def test_half_a_head(certificate: tuple[ssl.SSLContext, ssl.SSLContext], h
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_handshake_that_does_not_end(certificate: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_a_handshake_that_does_not_end(
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
     """RN156: a connection on which no TLS handshake comes is closed in the time of a head."""
     async with site(replace(PATIENT, head_s=0.2), certificate) as served:
         reader, _ = await served.connect()
@@ -190,13 +215,18 @@ async def test_a_long_head() -> None:
     async with site(PATIENT) as served:
         reader, writer = await served.connect()
         for number in range(PATIENT.max_head_bytes // 1000 + 1):
-            writer.write(b"%s%d: %s\r\n" % (b"x" if number else b"GET / HTTP/1.1\r\nx", number, b"a" * 1000))
+            writer.write(
+                b"%s%d: %s\r\n" % (b"x" if number else b"GET / HTTP/1.1\r\nx", number, b"a" * 1000)
+            )
         assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize("has_tls", [False, True])
-async def test_an_answer_that_is_not_read(certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool) -> None:
-    """RN157: a client that takes nothing of its answer has its place for a time only; meanwhile it is not idle."""
+async def test_an_answer_that_is_not_read(
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
+) -> None:
+    """RN157: a client that takes nothing of its answer has its place for a time only; meanwhile it
+    is not idle."""
     limits = replace(PATIENT, max_connections=1, unread_answer_s=0.2)
     async with site(limits, certificate if has_tls else None) as served:
         line, _ = await served.asked("/long")
@@ -210,13 +240,20 @@ async def test_an_answer_that_is_not_read(certificate: tuple[ssl.SSLContext, ssl
     ("addresses", "taken"),
     [
         (["192.0.2.7"] * 3, [True, True, False]),
-        (["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"], [True, True, False, True]),
+        (
+            ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"],
+            [True, True, False, True],
+        ),
         (["::ffff:192.0.2.7", "192.0.2.7", "192.0.2.7"], [True, True, False]),
-        (["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.1", "127.0.0.1", "::1"], [True] * 5 + [False]),
+        (
+            ["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.1", "127.0.0.1", "::1"],
+            [True] * 5 + [False],
+        ),
     ],
 )
 def test_connections_of_one_client(addresses: list[str], taken: list[bool]) -> None:
-    """RN155: one address, of IPv6 one network, has so many; loopback, where proxies are, is bounded by the whole."""
+    """RN155: one address, of IPv6 one network, has so many; loopback, where proxies are, is bounded
+    by the whole."""
     bounds = ConnectionBounds(ConnectionLimits(connections_per_client=2, max_connections=5))
     take: Callable[[str], bool] = bounds.take
     assert taken == [take(address) for address in addresses]

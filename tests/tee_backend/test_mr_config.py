@@ -55,9 +55,23 @@ def of_instance(kind: int, provider_id: bytes = b"\x33" * 32) -> bytes:
         of_document(WHOLE),
         of_document({name: WHOLE[name] for name in ("compose_hash", "key_provider", "version")}),
         of_document({name: value for name, value in WHOLE.items() if name != "instance_id"}),
-        of_document({name: value for name, value in WHOLE.items() if name not in ("app_id", "init_script_hashes")}),
+        of_document(
+            {
+                name: value
+                for name, value in WHOLE.items()
+                if name not in ("app_id", "init_script_hashes")
+            }
+        ),
     ],
-    ids=["nothing", "version 1", "version 2", "all members", "needed members", "one less", "two less"],
+    ids=[
+        "nothing",
+        "version 1",
+        "version 2",
+        "all members",
+        "needed members",
+        "one less",
+        "two less",
+    ],
 )
 def test_fits(found: bytes) -> None:
     """Each version is recognised, and version 3 with any choice of its optional members (AT28)."""

@@ -1,4 +1,5 @@
-"""Revocation lists of one authority that come with several platform families: the newest judges every quote."""
+"""Revocation lists of one authority that come with several platform families: the newest judges
+every quote."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -48,10 +49,13 @@ def published(
     revoked: tuple[str, ...] = (),
     number: int = 20,
 ) -> bytes:
-    """A family's document whose lists have an age of their own, and name certificates of whichever machine."""
+    """A family's document whose lists have an age of their own, and name certificates of whichever
+    machine."""
     parts = CollateralOptions(issued_before_s=age_s, evaluation_number=number)
     lists = CollateralOptions(
-        issued_before_s=age_s if lists_age_s is None else lists_age_s, valid_for_s=lists_last_s, revoked=revoked
+        issued_before_s=age_s if lists_age_s is None else lists_age_s,
+        valid_for_s=lists_last_s,
+        revoked=revoked,
     )
     members = json.loads((lists_of or machine).collateral_json(now, options=lists))
     taken = {name: members[name] for name in ("root_ca_crl", "pck_crl")}
@@ -59,7 +63,8 @@ def published(
 
 
 def by_another_key(document: bytes, now: float, *, revoking: SimulatedPlatform, name: str) -> bytes:
-    """The document with a PCK list of this moment that names a machine, by an authority of another key."""
+    """The document with a PCK list of this moment that names a machine, by an authority of another
+    key."""
     members = json.loads(document)
     genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"]))
     common_name = x509.NameAttribute(NameOID.COMMON_NAME, name)
@@ -85,11 +90,14 @@ def bound_by(machine: SimulatedPlatform) -> BoundQuote:
 async def examined(
     machine: SimulatedPlatform, *documents: bytes, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Examine a quote of a machine with the documents that are held, in either order: the verdict is the same."""
+    """Examine a quote of a machine with the documents that are held, in either order: the verdict
+    is the same."""
     verdicts: list[tuple[Evidence, Collateral] | AttestationError] = []
     for order in (documents, documents[::-1]):
         try:
-            verdicts.append(await examine_with(bound_by(machine), HeldCollateral(order), root=root, now=now))
+            verdicts.append(
+                await examine_with(bound_by(machine), HeldCollateral(order), root=root, now=now)
+            )
         except AttestationError as error:
             verdicts.append(error)
     first, second = verdicts
@@ -103,7 +111,8 @@ async def examined(
 async def test_AT19_a_list_of_another_family_revokes(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT19: a machine is revoked by the newer list that came with another family; its own older list is not used."""
+    """AT19: a machine is revoked by the newer list that came with another family; its own older
+    list is not used."""
     own = published(machine, now, age_s=2 * HOUR_S)
     assert (await examined(machine, own, root=root, now=now))[0].tcb_status == "UpToDate"
     other = published(neighbour, now, lists_of=machine, revoked=("pck",))
@@ -114,9 +123,14 @@ async def test_AT19_a_list_of_another_family_revokes(
 
 
 async def test_AT19_an_older_list_of_another_family_changes_nothing(
-    machine: SimulatedPlatform, neighbour: SimulatedPlatform, third: SimulatedPlatform, root: TrustRoot, now: float
+    machine: SimulatedPlatform,
+    neighbour: SimulatedPlatform,
+    third: SimulatedPlatform,
+    root: TrustRoot,
+    now: float,
 ) -> None:
-    """AT19: an older list that comes later with a document of another family does not lift a revocation."""
+    """AT19: an older list that comes later with a document of another family does not lift a
+    revocation."""
     own = published(machine, now, age_s=2 * HOUR_S)
     newest = published(neighbour, now, lists_of=machine, revoked=("pck",))
     older = published(third, now, lists_age_s=3 * HOUR_S)
@@ -124,14 +138,19 @@ async def test_AT19_an_older_list_of_another_family_changes_nothing(
         await examined(machine, own, newest, older, root=root, now=now)
     revoking = published(third, now, lists_age_s=3 * HOUR_S, lists_of=machine, revoked=("pck",))
     evidence, used = await examined(machine, own, revoking, root=root, now=now)
-    assert (evidence.tcb_status, used.raw, used.sha256) == ("UpToDate", own, evidence.collateral_sha256)
+    assert (evidence.tcb_status, used.raw, used.sha256) == (
+        "UpToDate",
+        own,
+        evidence.collateral_sha256,
+    )
 
 
 @pytest.mark.parametrize("role", ["platform-ca", "tcb-signing"])
 async def test_AT19_a_root_list_of_another_family_revokes(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float, role: str
 ) -> None:
-    """AT19: the newest list of the root counts too: an authority or a signer that it revoked is refused."""
+    """AT19: the newest list of the root counts too: an authority or a signer that it revoked is
+    refused."""
     own = published(machine, now, age_s=2 * HOUR_S)
     other = published(neighbour, now, revoked=(role,))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
@@ -141,7 +160,8 @@ async def test_AT19_a_root_list_of_another_family_revokes(
 async def test_AT19_the_newest_list_decides(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT19: where the newest list no longer names a machine, an older one that does has no effect."""
+    """AT19: where the newest list no longer names a machine, an older one that does has no
+    effect."""
     own = published(machine, now, age_s=2 * HOUR_S, revoked=("pck",))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
         await examined(machine, own, root=root, now=now)
@@ -166,7 +186,8 @@ async def test_AT19_a_document_that_is_not_used_may_have_the_newest_list(
 async def test_AT17_the_newest_list_has_ended(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT17, AT19: a newest list that has ended is not replaced by an older one; a newer one replaces one that ended."""
+    """AT17, AT19: a newest list that has ended is not replaced by an older one; a newer one
+    replaces one that ended."""
     own = published(machine, now, age_s=2 * HOUR_S)
     ended = published(neighbour, now, lists_age_s=HOUR_S, lists_last_s=HOUR_S // 2)
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$") as refused:
@@ -188,14 +209,17 @@ async def test_AT60_two_lists_of_one_time(
     now: float,
     revoked: tuple[str, ...],
 ) -> None:
-    """AT60: where two different lists have the same time, no quote is judged until a newer list is held."""
+    """AT60: where two different lists have the same time, no quote is judged until a newer list is
+    held."""
     own = published(machine, now)
     other = published(neighbour, now, lists_of=third, revoked=revoked)
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$") as refused:
         await examined(machine, own, other, root=root, now=now)
     assert refused.value.detail == "two revocation lists of one authority and one time differ"
     newer = published(third, now, lists_age_s=60)
-    assert (await examined(machine, own, other, newer, root=root, now=now))[0].tcb_status == "UpToDate"
+    assert (await examined(machine, own, other, newer, root=root, now=now))[
+        0
+    ].tcb_status == "UpToDate"
 
 
 async def test_AT60_one_list_that_was_signed_twice(
@@ -208,10 +232,16 @@ async def test_AT60_one_list_that_was_signed_twice(
     builder = x509.CertificateRevocationListBuilder(
         list_of.issuer, list_of.last_update_utc, list_of.next_update_utc, list(list_of.extensions)
     )
-    twin["pck_crl"] = builder.sign(machine._pki.keys["platform-ca"], hashes.SHA256()).public_bytes(Encoding.DER).hex()
+    twin["pck_crl"] = (
+        builder.sign(machine._pki.keys["platform-ca"], hashes.SHA256())
+        .public_bytes(Encoding.DER)
+        .hex()
+    )
     assert twin["pck_crl"] != own.pck_crl.der.hex()
     for documents in ([own.raw, json.dumps(twin).encode()], [json.dumps(twin).encode(), own.raw]):
-        evidence, _ = await examine_with(bound_by(machine), HeldCollateral(documents), root=root, now=now)
+        evidence, _ = await examine_with(
+            bound_by(machine), HeldCollateral(documents), root=root, now=now
+        )
         assert evidence.tcb_status == "UpToDate"
 
 
@@ -219,7 +249,8 @@ async def test_AT60_one_list_that_was_signed_twice(
 async def test_AT60_a_list_by_another_key_has_no_effect(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float, kind: str
 ) -> None:
-    """AT60: a list counts by the key that signed it: not by its name, and not if it is the other authority's."""
+    """AT60: a list counts by the key that signed it: not by its name, and not if it is the other
+    authority's."""
     own = published(machine, now)
     name = "sealspace simulated SGX " + kind
     forged = by_another_key(published(neighbour, now), now, revoking=machine, name=name)
@@ -230,13 +261,16 @@ async def test_AT60_a_list_by_another_key_has_no_effect(
 async def test_AT60_a_document_with_a_forged_list(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT60, AT55: a family whose own list is forged is judged by the genuine list that came with another family."""
+    """AT60, AT55: a family whose own list is forged is judged by the genuine list that came with
+    another family."""
     name = "sealspace simulated SGX PCK Platform CA"
     forged = by_another_key(published(machine, now), now, revoking=neighbour, name=name)
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
         await examined(machine, forged, root=root, now=now)
     genuine = published(neighbour, now)
-    assert (await examined(machine, forged, genuine, root=root, now=now))[0].tcb_status == "UpToDate"
+    assert (await examined(machine, forged, genuine, root=root, now=now))[
+        0
+    ].tcb_status == "UpToDate"
     revoking = published(neighbour, now, lists_of=machine, revoked=("pck",))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
         await examined(machine, forged, revoking, root=root, now=now)
@@ -252,7 +286,9 @@ async def test_AT60_lists_of_another_root(
     assert (await examined(machine, own, other, root=root, now=now))[1].raw == own
 
 
-async def test_a_collateral_that_is_alone(machine: SimulatedPlatform, root: TrustRoot, now: float) -> None:
+async def test_a_collateral_that_is_alone(
+    machine: SimulatedPlatform, root: TrustRoot, now: float
+) -> None:
     """Collateral from a service, which holds nothing beside it, is used as it came."""
 
     class Service:

@@ -1,7 +1,9 @@
-"""One defect, one verdict: a node, an owner, a client and whoever holds a receipt refuse the same thing for the same.
+"""One defect, one verdict: a node, an owner, a client and whoever holds a receipt refuse the same
+thing for the same.
 
-Each of the four is played as it is used: a session of a running node, a backend that an owner looks at, a node's own
-evidence, and a receipt with its documents. What they examine has one defect; what they say is compared by its code.
+Each of the four is played as it is used: a session of a running node, a backend that an owner looks
+at, a node's own evidence, and a receipt with its documents. What they examine has one defect; what
+they say is compared by its code.
 """
 
 import hashlib
@@ -111,18 +113,30 @@ async def to_the_node(defect: Defect, folder: Path, now: float) -> str:
         row = Put(key, defect.collateral(here.clock.now()))
         assert not isinstance(await here.services.store.commit(Commit(puts=(row,))), Refused)
         nonce = await here.nonce(delegate.did)
-        quote, log = defect.mint(here.report_data(delegate.did, delegate.receiver.public_key, nonce))
-        reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log})
+        quote, log = defect.mint(
+            here.report_data(delegate.did, delegate.receiver.public_key, nonce)
+        )
+        reply = await here.hand_in(
+            delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log}
+        )
         return "" if reply.status == 200 else str(reply.value["code"])
 
 
 async def to_an_owner(defect: Defect, folder: Path, now: float) -> str:
     """A backend publishes the quote; the document is in the owner's folder."""
     (folder / "document.json").write_bytes(defect.collateral(now))
-    statement = statement_json(HOLDER.did, {"app_id": "com.example", "name": "Notes", "defaults": False}, None)
-    honest = parse_published(encode_published(NONCE, statement, quote=b"-", event_log=None), nonce=NONCE)
-    quote, log = defect.mint(published_binding(NONCE, honest.statement.did, honest.statement.sha256).report_data)
-    published = parse_published(encode_published(NONCE, statement, quote=quote, event_log=log), nonce=NONCE)
+    statement = statement_json(
+        HOLDER.did, {"app_id": "com.example", "name": "Notes", "defaults": False}, None
+    )
+    honest = parse_published(
+        encode_published(NONCE, statement, quote=b"-", event_log=None), nonce=NONCE
+    )
+    quote, log = defect.mint(
+        published_binding(NONCE, honest.statement.did, honest.statement.sha256).report_data
+    )
+    published = parse_published(
+        encode_published(NONCE, statement, quote=quote, event_log=log), nonce=NONCE
+    )
     try:
         await Inspector(CollateralFolder(folder), root=_root()).verify(published, now=now)
     except (BackendNotProven, CollateralNeeded) as refused:
@@ -143,7 +157,10 @@ async def to_a_client(defect: Defect, folder: Path, now: float) -> str:
     )
     quote, log = defect.mint(node_report_data("nonce", statement))
     attestation = NodeAttestation(
-        nonce="nonce", statement=statement, quote=quote, event_log=None if log is None else tuple(log)
+        nonce="nonce",
+        statement=statement,
+        quote=quote,
+        event_log=None if log is None else tuple(log),
     )
     try:
         verifier = TdxNodeVerifier(_root(), HeldCollateral([defect.collateral(now)]))
@@ -178,7 +195,9 @@ async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
     log_text = b"" if log is None else json.dumps(log).encode()
     record = encode_evidence(altered(evidence, collateral_sha256=hashlib.sha256(document).digest()))
     policy = encode_policy(APPLICATION)
-    documents = {hashlib.sha256(one).digest(): one for one in (record, quote, log_text, document, policy)}
+    documents = {
+        hashlib.sha256(one).digest(): one for one in (record, quote, log_text, document, policy)
+    }
     receipt = Receipt(
         node=NODE.did,
         network=f"urn:tinycloud:encryption:{HOLDER.did}:default",
@@ -232,14 +251,20 @@ def _renamed(entries: list[Json]) -> Entries:
 
 TABLE: dict[str, tuple[Defect, str]] = {
     "nothing": (Defect(), ""),
-    "report data of another moment": (Defect(bound=lambda bound: _flipped(bound, 0)), "report-data"),
+    "report data of another moment": (
+        Defect(bound=lambda bound: _flipped(bound, 0)),
+        "report-data",
+    ),
     "a quote that is cut off": (Defect(quote=lambda quote: quote[:-1]), "malformed"),
     "a quote of another version": (Defect(quote=lambda quote: b"\3\0" + quote[2:]), "unsupported"),
     "a domain that is debugged": (
         Defect(domain=DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)),
         "td-attributes",
     ),
-    "a signature that does not hold": (Defect(quote=lambda quote: _flipped(quote, 640)), "quote-signature"),
+    "a signature that does not hold": (
+        Defect(quote=lambda quote: _flipped(quote, 640)),
+        "quote-signature",
+    ),
     "another quoting enclave": (Defect(quote=lambda quote: _flipped(quote, 700)), "qe-binding"),
     "a platform of another root": (Defect(platform=STRANGER), "untrusted-root"),
     "a log that is none": (Defect(shown=lambda entries: [*entries, {}]), "event-log-malformed"),
@@ -259,16 +284,23 @@ TABLE: dict[str, tuple[Defect, str]] = {
         Defect(collateral=lambda now: PLATFORM.collateral_json(now + 40 * 86_400)),
         "collateral-window",
     ),
-    "a document that nobody signed": (Defect(collateral=_with(tcb_info_signature="00" * 64)), "collateral-signature"),
+    "a document that nobody signed": (
+        Defect(collateral=_with(tcb_info_signature="00" * 64)),
+        "collateral-signature",
+    ),
     "a document of another root": (Defect(collateral=STRANGER.collateral_json), "collateral-root"),
-    "a document of another platform": (Defect(collateral=_published(pce_id=b"\1\1")), "collateral-mismatch"),
+    "a document of another platform": (
+        Defect(collateral=_published(pce_id=b"\1\1")),
+        "collateral-mismatch",
+    ),
     "a platform that is revoked": (Defect(collateral=_published(revoked=("pck",))), "revoked"),
 }
 
 
 @pytest.mark.parametrize(("defect", "code"), TABLE.values(), ids=TABLE)
 async def test_the_same_verdict(tmp_path: Path, defect: Defect, code: str) -> None:
-    """Whoever examines it, a defect has one code; what is in order is taken (AT16, AT17, AT20, AT45, AT52, RC18)."""
+    """Whoever examines it, a defect has one code; what is in order is taken (AT16, AT17, AT20,
+    AT45, AT52, RC18)."""
     assert await verdicts(defect, tmp_path) == dict.fromkeys(EXAMINERS, code)
 
 
@@ -283,9 +315,11 @@ async def verdicts(defect: Defect, folder: Path) -> dict[str, str]:
 
 
 async def test_whose_keys_are_accepted_is_a_matter_of_terms(tmp_path: Path) -> None:
-    """A provider on its host's word is refused by default terms; client and reader leave it to their policies (AT29).
+    """A provider on its host's word is refused by default terms; client and reader leave it to
+    their policies (AT29).
 
-    A client's policy judges it in `verify`, and a receipt is judged by the policies that were in force.
+    A client's policy judges it in `verify`, and a receipt is judged by the policies that were in
+    force.
     """
     local = Defect(logged=LogOptions(key_provider=KeyProvider("local-sgx", b"\1")))
     expected = {"node": "key-provider", "owner": "key-provider", "client": "", "receipt": ""}

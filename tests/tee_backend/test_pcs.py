@@ -1,4 +1,5 @@
-"""Fetching collateral from a service on loopback: in order, slow, oversized, lying, and going back in time."""
+"""Fetching collateral from a service on loopback: in order, slow, oversized, lying, and going back
+in time."""
 
 import asyncio
 import json
@@ -50,8 +51,11 @@ async def asking(pcs: PcsSimulator, **changes: Any) -> AsyncIterator[CollateralS
     yield CollateralService(replace(settings, **changes))
 
 
-async def test_the_stored_form(pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform) -> None:
-    """What is fetched is the published document, member by member, with the signed texts byte for byte (AT30)."""
+async def test_the_stored_form(
+    pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform
+) -> None:
+    """What is fetched is the published document, member by member, with the signed texts byte for
+    byte (AT30)."""
     async with asking(pcs) as service:
         fetched = await service.collateral(machine.fmspc, "platform")
     assert json.loads(document) == json.loads(fetched.raw)
@@ -64,7 +68,8 @@ async def test_the_stored_form(pcs: PcsSimulator, document: bytes, machine: Simu
 async def test_a_fetched_document_verifies(
     pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """Signatures hold over what was cut out of the answers, also where these texts have line breaks."""
+    """Signatures hold over what was cut out of the answers, also where these texts have line
+    breaks."""
     async with asking(pcs) as service:
         verify_collateral((await service.collateral(machine.fmspc, "platform")), root=root, now=now)
         pcs.publish(machine.collateral_json(now, options=CollateralOptions(indented=True)))
@@ -74,7 +79,8 @@ async def test_a_fetched_document_verifies(
 
 
 async def test_a_mirror(pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform) -> None:
-    """A mirror has the root CRL as hex text below its own address, PEM lists, and another header's name."""
+    """A mirror has the root CRL as hex text below its own address, PEM lists, and another header's
+    name."""
     pcs.as_text, pcs.tcb_header = True, "SGX-TCB-Info-Issuer-Chain"
     async with asking(pcs, root_crl_url=None) as service:
         fetched = await service.collateral(machine.fmspc, "platform")
@@ -84,10 +90,12 @@ async def test_a_mirror(pcs: PcsSimulator, document: bytes, machine: SimulatedPl
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    "name", ["90c0_2026-02", "20a0_2026-06_outlayer", "b0c0_2026-08_outlayer", "b0c0_2026-08_eval20"]
+    "name",
+    ["90c0_2026-02", "20a0_2026-06_outlayer", "b0c0_2026-08_outlayer", "b0c0_2026-08_eval20"],
 )
 async def test_genuine_documents(name: str) -> None:
-    """Genuine documents that pass through a service come out as they were, and verify under the production root."""
+    """Genuine documents that pass through a service come out as they were, and verify under the
+    production root."""
     data = shared_vectors(f"tdx/collateral/{name}.json").read_bytes()
     held = parse_collateral(data)
     pcs = PcsSimulator()
@@ -101,25 +109,40 @@ async def test_genuine_documents(name: str) -> None:
 
 @pytest.mark.shared
 async def test_genuine_bodies() -> None:
-    """Bodies as the production service sent them are cut to the texts that its signatures are over."""
+    """Bodies as the production service sent them are cut to the texts that its signatures are
+    over."""
     data = shared_vectors("tdx/collateral/90c0_2026-02.json").read_bytes()
     held = parse_collateral(data)
     pcs = PcsSimulator()
     pcs.publish(data)
-    pcs.instead[TCB] = body(shared_vectors("tdx/context/pcs_tdx_tcb_response_90c0_2026-02.json").read_bytes())
-    pcs.instead[IDENTITY] = body(shared_vectors("tdx/context/pcs_tdx_qe_identity_response_2025-10.json").read_bytes())
+    pcs.instead[TCB] = body(
+        shared_vectors("tdx/context/pcs_tdx_tcb_response_90c0_2026-02.json").read_bytes()
+    )
+    pcs.instead[IDENTITY] = body(
+        shared_vectors("tdx/context/pcs_tdx_qe_identity_response_2025-10.json").read_bytes()
+    )
     async with pcs_on_loopback(pcs), asking(pcs) as service:
         fetched = await service.collateral(held.fmspc, held.ca)
     for document in (fetched.tcb_info, fetched.qe_identity):
         verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=start_of(held))
-    assert (18, 17) == (fetched.tcb_info.stated.evaluation_number, fetched.qe_identity.stated.evaluation_number)
+    assert (18, 17) == (
+        fetched.tcb_info.stated.evaluation_number,
+        fetched.qe_identity.stated.evaluation_number,
+    )
 
 
 async def test_early_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
     """The edition is requested by the mode of the settings (AT33)."""
-    pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=21)), early=True)
+    pcs.publish(
+        machine.collateral_json(now, options=CollateralOptions(evaluation_number=21)), early=True
+    )
     async with asking(pcs, update="early") as service:
-        assert 21 == (await service.collateral(machine.fmspc, "platform")).tcb_info.stated.evaluation_number
+        assert (
+            21
+            == (
+                await service.collateral(machine.fmspc, "platform")
+            ).tcb_info.stated.evaluation_number
+        )
         assert {"update": "early"} == pcs.queries[IDENTITY]
 
 
@@ -164,9 +187,12 @@ async def test_statuses(pcs: PcsSimulator, machine: SimulatedPlatform, path: str
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("120", 120.0), ("999999999", 86_400.0), ("soon", None), ("-1", None), ("١", None)]
+    ("text", "expected"),
+    [("120", 120.0), ("999999999", 86_400.0), ("soon", None), ("-1", None), ("١", None)],
 )
-async def test_retry_after(pcs: PcsSimulator, machine: SimulatedPlatform, text: str, expected: float | None) -> None:
+async def test_retry_after(
+    pcs: PcsSimulator, machine: SimulatedPlatform, text: str, expected: float | None
+) -> None:
     """What a busy service asks for is kept, within a day."""
     pcs.instead[TCB] = status(429, Retry_After=text)
     async with asking(pcs) as service:
@@ -191,7 +217,9 @@ async def test_retry_after(pcs: PcsSimulator, machine: SimulatedPlatform, text: 
     ],
 )
 @pytest.mark.parametrize("path", EVERY_PATH)
-async def test_other_bodies(pcs: PcsSimulator, machine: SimulatedPlatform, path: str, answer: bytes) -> None:
+async def test_other_bodies(
+    pcs: PcsSimulator, machine: SimulatedPlatform, path: str, answer: bytes
+) -> None:
     """An answer of another shape or technology is refused, whichever part it is for."""
     pcs.instead[path] = body(answer)
     async with asking(pcs) as service:
@@ -201,7 +229,9 @@ async def test_other_bodies(pcs: PcsSimulator, machine: SimulatedPlatform, path:
 
 @pytest.mark.parametrize("chain", ["", "no%20PEM", "%ff", "x" * 5000, None])
 @pytest.mark.parametrize("path", [TCB, IDENTITY, PCK_CRL])
-async def test_other_chains(pcs: PcsSimulator, machine: SimulatedPlatform, path: str, chain: str | None) -> None:
+async def test_other_chains(
+    pcs: PcsSimulator, machine: SimulatedPlatform, path: str, chain: str | None
+) -> None:
     """A missing or unreadable issuer chain refuses the answer."""
 
     def change(request: web.Request, answer: web.Response) -> web.Response:
@@ -258,7 +288,8 @@ async def test_nobody_there(pcs: PcsSimulator, machine: SimulatedPlatform) -> No
 async def test_something_else_than_was_asked(
     pcs: PcsSimulator, machine: SimulatedPlatform, document: bytes, now: float
 ) -> None:
-    """A document of another family, authority or edition is refused, however well it is signed (AT30)."""
+    """A document of another family, authority or edition is refused, however well it is signed
+    (AT30)."""
     other = machine.another_machine(b"another family's machine", fmspc=b"others")
     stray = json.loads(other.collateral_json(now))
     pcs.standard[machine.fmspc.hex().upper()] = stray
@@ -270,9 +301,14 @@ async def test_something_else_than_was_asked(
             await service.collateral(machine.fmspc, "processor")
 
 
-async def test_a_lying_service(pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float) -> None:
-    """A service that changes a verdict is found out by the signature, one with a root of its own by the root."""
-    text = json.dumps(json.loads(machine.collateral_json(now, options=CollateralOptions(tcb_status="OutOfDate"))))
+async def test_a_lying_service(
+    pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float
+) -> None:
+    """A service that changes a verdict is found out by the signature, one with a root of its own by
+    the root."""
+    text = json.dumps(
+        json.loads(machine.collateral_json(now, options=CollateralOptions(tcb_status="OutOfDate")))
+    )
     pcs.publish(text.replace("OutOfDate", "UpToDate").encode())
     liar = SimulatedPlatform.from_seed(b"a service with a root of its own")
     async with asking(pcs) as service:
@@ -285,7 +321,9 @@ async def test_a_lying_service(pcs: PcsSimulator, machine: SimulatedPlatform, ro
             verify_collateral(fetched, root=root, now=now)
 
 
-async def test_back_in_time(pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float) -> None:
+async def test_back_in_time(
+    pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float
+) -> None:
     """An older document that a service brings back is genuine, and not taken (AT19)."""
     async with asking(pcs) as service:
         newer = await service.collateral(machine.fmspc, "platform")
@@ -300,13 +338,17 @@ async def test_back_in_time(pcs: PcsSimulator, machine: SimulatedPlatform, root:
                 check_not_older(offered, newer)
 
 
-async def test_evaluation_numbers(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
+async def test_evaluation_numbers(
+    pcs: PcsSimulator, machine: SimulatedPlatform, now: float
+) -> None:
     """The list of numbers is fetched with its chain; anything else is refused."""
     async with asking(pcs) as service:
         with pytest.raises(CollateralUnusable, match=r"^platform-unknown$"):
             await service.evaluation_numbers()
         pcs.numbers = machine.evaluation_numbers_json(now, {20: now - 400 * DAY_S, 21: now})
-        assert [21, 20] == [evaluation.number for evaluation in (await service.evaluation_numbers()).evaluations]
+        assert [21, 20] == [
+            evaluation.number for evaluation in (await service.evaluation_numbers()).evaluations
+        ]
         for broken in ((b"{}", pcs.numbers[1]), (pcs.numbers[0], "")):
             pcs.numbers = broken
             with pytest.raises(CollateralUnusable, match=r"^service-answer$"):
@@ -324,7 +366,9 @@ def test_any_answer(answer: bytes, chain: str) -> None:
     async def exchange() -> None:
         pcs = PcsSimulator()
         changed = {path: _with_chain(answer, chain) for path in (*EVERY_PATH, NUMBERS)}
-        pcs.publish(SimulatedPlatform.from_seed(b"the platform of the tests").collateral_json(1_795_000_000))
+        pcs.publish(
+            SimulatedPlatform.from_seed(b"the platform of the tests").collateral_json(1_795_000_000)
+        )
         async with pcs_on_loopback(pcs), asking(pcs) as service:
             for path, change in changed.items():
                 pcs.instead = {path: change}

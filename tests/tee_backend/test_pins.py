@@ -1,4 +1,5 @@
-"""Which libraries judge quotes: exactly the one that was examined, and none that believes too much."""
+"""Which libraries judge quotes: exactly the one that was examined, and none that believes too
+much."""
 
 import re
 import tomllib
@@ -13,17 +14,30 @@ NOT_HERE = ("dstack-sdk", "dstack_sdk", "tinfoil", "secretvm-verify", "intel-sgx
 
 
 def test_the_verifier_is_pinned() -> None:
-    """The verifier is required in one version, locked with hashes, and that is the one that runs (AT13)."""
+    """The verifier is required in one version, locked with hashes, and that is the one that runs
+    (AT13)."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     required = [one for group in project["optional-dependencies"].values() for one in group]
     assert [one for one in required if one.startswith(LIBRARY)] == [f"{LIBRARY}=={EXAMINED}"]
     lock = (REPOSITORY / "requirements.lock").read_text("utf-8")
-    (entry,) = re.findall(rf"^{LIBRARY}==(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{{64}}(?: \\)?\n)+)", lock, re.MULTILINE)
+    (entry,) = re.findall(
+        rf"^{LIBRARY}==(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{{64}}(?: \\)?\n)+)",
+        lock,
+        re.MULTILINE,
+    )
     assert entry[0] == EXAMINED
     assert version(LIBRARY) == EXAMINED
 
 
 def test_no_other_verifier_is_required() -> None:
-    """Neither the project nor what it locks has a client that replays logs or fetches collateral on its own."""
-    texts = [(REPOSITORY / name).read_text("utf-8") for name in ("pyproject.toml", "requirements.lock")]
-    assert [name for text in texts for name in NOT_HERE if re.search(rf"^[\s\"]*{name}\b", text, re.MULTILINE)] == []
+    """Neither the project nor what it locks has a client that replays logs or fetches collateral on
+    its own."""
+    texts = [
+        (REPOSITORY / name).read_text("utf-8") for name in ("pyproject.toml", "requirements.lock")
+    ]
+    assert [
+        name
+        for text in texts
+        for name in NOT_HERE
+        if re.search(rf"^[\s\"]*{name}\b", text, re.MULTILINE)
+    ] == []

@@ -10,7 +10,9 @@ from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, BodyKind, parse_quote
 from tee_backend.evidence.simulated import measurements_of
 
-QUOTE = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(measurements_of("backend"), bytes(64))
+QUOTE = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(
+    measurements_of("backend"), bytes(64)
+)
 QUOTE_V5 = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(
     measurements_of("backend"), bytes(64), options=DomainOptions(kind=BodyKind.TD15)
 )
@@ -37,7 +39,11 @@ def test_reads_every_body(machine: SimulatedPlatform, code: Measurements, kind: 
     report = quote.report
     assert (raw, machine.fmspc) == (quote.raw, quote.platform.fmspc)
     assert code == Measurements(
-        mrtd=report.mrtd, rtmr0=report.rtmr0, rtmr1=report.rtmr1, rtmr2=report.rtmr2, rtmr3=report.rtmr3
+        mrtd=report.mrtd,
+        rtmr0=report.rtmr0,
+        rtmr1=report.rtmr1,
+        rtmr2=report.rtmr2,
+        rtmr3=report.rtmr3,
     )
     assert (bytes(range(64)), b"\x01" * 48) == (report.report_data, report.mr_config_id)
     assert (None if kind is BodyKind.TD10 else b"\x07" * 16) == report.tee_tcb_svn2
@@ -130,7 +136,10 @@ def test_one_closing_nul_in_the_chain() -> None:
 def test_chain_of_another_shape() -> None:
     """Fewer or more than three certificates, text around them, or another leaf refuse the quote."""
     pem = QUOTE[1258:]
-    blocks = [block + b"-----END CERTIFICATE-----\n" for block in pem.split(b"-----END CERTIFICATE-----\n")[:-1]]
+    blocks = [
+        block + b"-----END CERTIFICATE-----\n"
+        for block in pem.split(b"-----END CERTIFICATE-----\n")[:-1]
+    ]
     assert pem == b"".join(blocks)
     shapes = [
         b"",
@@ -158,7 +167,8 @@ def test_any_bytes(data: bytes) -> None:
 @given(st.integers(0, len(QUOTE)), st.integers(0, 64), st.binary(max_size=64))
 @settings(max_examples=300, deadline=None)
 def test_any_splice(offset: int, removed: int, inserted: bytes) -> None:
-    """A quote with any part replaced gives a quote or an error of this package; what is read loses nothing."""
+    """A quote with any part replaced gives a quote or an error of this package; what is read loses
+    nothing."""
     data = QUOTE[:offset] + inserted + QUOTE[offset + removed :]
     try:
         quote = parse_quote(data)

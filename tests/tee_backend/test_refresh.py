@@ -20,7 +20,9 @@ COLLATERAL = parse_collateral(
 ENDS = NOW + 30 * DAY_S
 
 
-def held(*, refreshed: float = 0, tried: float | None = None, collateral: Collateral = COLLATERAL) -> dict[str, Any]:
+def held(
+    *, refreshed: float = 0, tried: float | None = None, collateral: Collateral = COLLATERAL
+) -> dict[str, Any]:
     """Return a document that was fetched and tried so many days after the start."""
     tried = refreshed if tried is None else tried
     return {
@@ -36,7 +38,8 @@ def test_daily() -> None:
 
 
 def test_ahead_of_the_end() -> None:
-    """One that ends within a week is renewed each hour, until the service has a newer one (AT31)."""
+    """One that ends within a week is renewed each hour, until the service has a newer one
+    (AT31)."""
     holding = held(refreshed=24)
     assert NOW + 24 * DAY_S + 3600 == due_at(**holding)
 
@@ -74,13 +77,20 @@ def test_an_alarm_names_the_part() -> None:
     assert ("ends-soon", "root CRL", NOW + DAY_S) == (alarm.kind, alarm.part, alarm.at)
 
 
-@pytest.mark.parametrize(("day", "kinds"), [(6.9, []), (7, ["stale"]), (26, ["ends-soon", "stale"])])
+@pytest.mark.parametrize(
+    ("day", "kinds"), [(6.9, []), (7, ["stale"]), (26, ["ends-soon", "stale"])]
+)
 def test_what_was_issued_long_ago(day: float, kinds: list[str]) -> None:
-    """A document is stale by its issue, however often it was fetched: a mirror that lags is found out (AT31)."""
+    """A document is stale by its issue, however often it was fetched: a mirror that lags is found
+    out (AT31)."""
     holding = held(refreshed=day)
     alarms = [*alarms_of(**holding, now=NOW + day * DAY_S, rules=RefreshRules(stale_s=7 * DAY_S))]
     assert kinds == [alarm.kind for alarm in alarms]
-    assert all((NOW + 7 * DAY_S, "TCB info") == (alarm.at, alarm.part) for alarm in alarms if alarm.kind == "stale")
+    assert all(
+        (NOW + 7 * DAY_S, "TCB info") == (alarm.at, alarm.part)
+        for alarm in alarms
+        if alarm.kind == "stale"
+    )
     assert "stale" not in [alarm.kind for alarm in alarms_of(**holding, now=NOW + day * DAY_S)]
 
 

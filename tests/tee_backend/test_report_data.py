@@ -49,13 +49,18 @@ def test_fixed_value() -> None:
 def test_every_field_is_bound(name: str, value: object) -> None:
     """A quote made for one nonce, node, holder, mode and key serves no other."""
     with pytest.raises(QuoteRefused, match=r"^report-data$"):
-        check_report_data(session_binding(**FIELDS).report_data, session_binding(**{**FIELDS, name: value}).report_data)
+        check_report_data(
+            session_binding(**FIELDS).report_data,
+            session_binding(**{**FIELDS, name: value}).report_data,
+        )
 
 
 def test_fields_do_not_run_into_each_other() -> None:
     """Moving characters from one field to the next changes the result."""
     whole = "did:example:ab"
-    splits = [{**FIELDS, "audience": whole[:cut], "holder": whole[cut:]} for cut in range(len(whole) + 1)]
+    splits = [
+        {**FIELDS, "audience": whole[:cut], "holder": whole[cut:]} for cut in range(len(whole) + 1)
+    ]
     results = [session_binding(**fields).report_data for fields in splits]
     assert all(one != two for one, two in itertools.combinations(results, 2))
 

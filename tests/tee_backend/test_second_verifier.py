@@ -1,7 +1,7 @@
 """Two verifiers with two crypto libraries agree on every signature, chain and revocation.
 
-The second one is below: it judges chains, revocation, the links inside a quote and the signatures of the collateral;
-no levels, no statuses, no attributes.
+The second one is below: it judges chains, revocation, the links inside a quote and the signatures
+of the collateral; no levels, no statuses, no attributes.
 """
 
 import hashlib
@@ -30,7 +30,8 @@ from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 from tee_backend.evidence.simulated import measurements_of
 
 BEYOND_SIGNATURES = {"tcb-too-old", "td-attributes", "collateral-mismatch", "revoked"}
-"""Why the product may refuse what the second verifier accepts: levels, attributes, another platform."""
+"""Why the product may refuse what the second verifier accepts: levels, attributes, another
+platform."""
 
 
 class SignatureLevelRefusal(Exception):
@@ -38,7 +39,8 @@ class SignatureLevelRefusal(Exception):
 
 
 def check_signatures(quote: bytes, collateral: bytes, *, root: TrustRoot, now: float) -> None:
-    """Raise when a signature-level check fails: SignatureLevelRefusal, or an error of the readers it uses."""
+    """Raise when a signature-level check fails: SignatureLevelRefusal, or an error of the readers
+    it uses."""
     parsed, documents = parse_quote(quote), parse_collateral(collateral)
     verify_collateral(documents, root=root, now=now)
     chain = [x509.load_der_x509_certificate(certificate.der) for certificate in parsed.pck_chain]
@@ -54,18 +56,26 @@ def check_signatures(quote: bytes, collateral: bytes, *, root: TrustRoot, now: f
     _check_links(parsed, _key(chain[0]))
 
 
-def _check_chain(leaf: x509.Certificate, authority: x509.Certificate, anchor: x509.Certificate, *, now: float) -> None:
+def _check_chain(
+    leaf: x509.Certificate, authority: x509.Certificate, anchor: x509.Certificate, *, now: float
+) -> None:
     try:
         leaf.verify_directly_issued_by(authority)
         authority.verify_directly_issued_by(anchor)
     except (InvalidSignature, *READER_ERRORS) as exc:
         raise SignatureLevelRefusal("chain") from exc
     for certificate in (leaf, authority, anchor):
-        if not certificate.not_valid_before_utc.timestamp() <= now < certificate.not_valid_after_utc.timestamp():
+        if (
+            not certificate.not_valid_before_utc.timestamp()
+            <= now
+            < certificate.not_valid_after_utc.timestamp()
+        ):
             raise SignatureLevelRefusal("validity")
 
 
-def _check_crl(crl: x509.CertificateRevocationList, issuer: x509.Certificate, certificate: x509.Certificate) -> None:
+def _check_crl(
+    crl: x509.CertificateRevocationList, issuer: x509.Certificate, certificate: x509.Certificate
+) -> None:
     if crl.issuer != issuer.subject or not crl.is_signature_valid(_key(issuer)):
         raise SignatureLevelRefusal("revocation list")
     if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
@@ -73,22 +83,29 @@ def _check_crl(crl: x509.CertificateRevocationList, issuer: x509.Certificate, ce
 
 
 def _check_links(quote: Quote, pck_key: ec.EllipticCurvePublicKey) -> None:
-    """Check the three links: quote by attestation key, that key by the QE's report, the report by the PCK key."""
+    """Check the three links: quote by attestation key, that key by the QE's report, the report by
+    the PCK key."""
     start = len(quote.signed_bytes) + 4  # after the size of the signature data
-    signature, _, _, qe_report, qe_signature, _, qe_auth = struct.unpack_from("<64s64s6s384s64s2s32s", quote.raw, start)
+    signature, _, _, qe_report, qe_signature, _, qe_auth = struct.unpack_from(
+        "<64s64s6s384s64s2s32s", quote.raw, start
+    )
     bound = hashlib.sha256(quote.attestation_key + qe_auth).digest() + bytes(32)
     if qe_report[320:384] != bound:
         raise SignatureLevelRefusal("binding of the attestation key")
     _check_raw(pck_key, qe_signature, qe_report)
     try:
-        attestation_key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + quote.attestation_key)
+        attestation_key = ec.EllipticCurvePublicKey.from_encoded_point(
+            ec.SECP256R1(), b"\x04" + quote.attestation_key
+        )
     except ValueError as exc:
         raise SignatureLevelRefusal("attestation key") from exc
     _check_raw(attestation_key, signature, quote.signed_bytes)
 
 
 def _check_raw(key: ec.EllipticCurvePublicKey, raw: bytes, message: bytes) -> None:
-    signature = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+    signature = encode_dss_signature(
+        int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
+    )
     try:
         key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature as exc:
@@ -127,11 +144,15 @@ def _cases() -> list[dict[str, Any]]:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", _cases(), ids=[case["name"] for case in _cases()])
 def test_both_agree(case: dict[str, Any]) -> None:
-    """What the product accepts has signatures that hold; what it refuses beyond them, it refuses for a known reason."""
+    """What the product accepts has signatures that hold; what it refuses beyond them, it refuses
+    for a known reason."""
     quote, collateral, root = (
         shared_vectors(f"tdx/{case[part]}").read_bytes() for part in ("quote", "collateral", "root")
     )
-    said = [verifier(quote, collateral, root=parse_trust_root(root), now=case["now"]) for verifier in (_first, _second)]
+    said = [
+        verifier(quote, collateral, root=parse_trust_root(root), now=case["now"])
+        for verifier in (_first, _second)
+    ]
     assert (said[0] is None) <= (said[1] is None)
     assert said[1] is not None or said[0] is None or said[0] in BEYOND_SIGNATURES
 

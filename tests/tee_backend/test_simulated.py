@@ -15,19 +15,29 @@ from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.evidence.simulated import PlatformFolderError, measurements_of
 
 
-def test_a_seed_is_a_platform(machine: SimulatedPlatform, code: Measurements, quote: bytes, document: bytes) -> None:
+def test_a_seed_is_a_platform(
+    machine: SimulatedPlatform, code: Measurements, quote: bytes, document: bytes
+) -> None:
     """The same seed gives the same root, quotes and collateral; another seed gives others."""
     again = SimulatedPlatform.from_seed(b"the platform of the tests")
     assert (machine.root_der, machine.root_pem) == (again.root_der, again.root_pem)
     assert quote == again.mint_quote(code, bytes(range(64)))
     assert document == again.collateral_json(1_795_000_000.0)
-    assert machine.root_der != SimulatedPlatform.from_seed(b"a platform under another root").root_der
+    assert (
+        machine.root_der != SimulatedPlatform.from_seed(b"a platform under another root").root_der
+    )
 
 
 def test_saved_and_loaded(
-    machine: SimulatedPlatform, quote: bytes, code: Measurements, root: TrustRoot, tmp_path: Path, now: float
+    machine: SimulatedPlatform,
+    quote: bytes,
+    code: Measurements,
+    root: TrustRoot,
+    tmp_path: Path,
+    now: float,
 ) -> None:
-    """A platform survives in a folder; its keys are for their owner alone, and its quotes pass under the same root."""
+    """A platform survives in a folder; its keys are for their owner alone, and its quotes pass
+    under the same root."""
     folder = tmp_path / "platform"
     machine.save(folder)
     loaded = SimulatedPlatform.load(folder)
@@ -55,7 +65,13 @@ def test_broken_folder(machine: SimulatedPlatform, tmp_path: Path, name: str) ->
     other = tmp_path / "other"
     SimulatedPlatform.from_seed(b"a platform under another root").save(other)
     good = (tmp_path / name).read_bytes()
-    for content in (b"", b"junk", good[:-40], (other / name).read_bytes(), (other / "root-ca.pem").read_bytes()):
+    for content in (
+        b"",
+        b"junk",
+        good[:-40],
+        (other / name).read_bytes(),
+        (other / "root-ca.pem").read_bytes(),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(PlatformFolderError):
             SimulatedPlatform.load(tmp_path)
@@ -80,8 +96,12 @@ def test_key_of_another_curve(machine: SimulatedPlatform, tmp_path: Path) -> Non
 
 def test_families(code: Measurements) -> None:
     """Platforms can be of any family, and their quotes say so."""
-    other = SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00")
-    assert parse_quote(other.mint_quote(code, bytes(64))).platform.fmspc == b"\x00\xa0\x6f\x05\x00\x00"
+    other = SimulatedPlatform.from_seed(
+        b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00"
+    )
+    assert (
+        parse_quote(other.mint_quote(code, bytes(64))).platform.fmspc == b"\x00\xa0\x6f\x05\x00\x00"
+    )
 
 
 def test_measurements_of_code() -> None:
@@ -110,9 +130,15 @@ def test_mistakes_of_the_calling_code(machine: SimulatedPlatform, code: Measurem
 
 @pytest.mark.parametrize("fmspc", [None, b"others"])
 def test_another_machine_under_one_root(
-    machine: SimulatedPlatform, code: Measurements, quote: bytes, root: TrustRoot, now: float, fmspc: bytes | None
+    machine: SimulatedPlatform,
+    code: Measurements,
+    quote: bytes,
+    root: TrustRoot,
+    now: float,
+    fmspc: bytes | None,
 ) -> None:
-    """A second machine has the root and the authorities of the first, keys and a platform id of its own."""
+    """A second machine has the root and the authorities of the first, keys and a platform id of its
+    own."""
     second = machine.another_machine(b"the second machine", fmspc=fmspc)
     other = second.mint_quote(code, bytes(range(64)))
     assert (machine.root_der, fmspc or machine.fmspc) == (second.root_der, second.fmspc)
@@ -129,7 +155,9 @@ def test_another_machine_under_one_root(
             verify_quote(quote, collateral, root=root, now=now)
 
 
-def test_one_machine_is_revoked(machine: SimulatedPlatform, code: Measurements, root: TrustRoot, now: float) -> None:
+def test_one_machine_is_revoked(
+    machine: SimulatedPlatform, code: Measurements, root: TrustRoot, now: float
+) -> None:
     """Revoking one machine leaves the other of its family."""
     second = machine.another_machine(b"the second machine")
     document = second.collateral_json(now, options=CollateralOptions(revoked=("pck",)))

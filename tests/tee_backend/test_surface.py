@@ -1,6 +1,7 @@
 """One surface, two kinds of servers: every answer is the same in aiohttp and under ASGI.
 
-The ASGI server is played by hand: what it sends and receives is what the specification says, and nothing else.
+The ASGI server is played by hand: what it sends and receives is what the specification says, and
+nothing else.
 """
 
 import asyncio
@@ -20,10 +21,21 @@ from tests_support import CountingEntropy
 
 from capabilities.strict_base64 import encode_url
 from sealspace.delegations import allow
-from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
+from sealspace.documents.published import (
+    EVIDENCE_PATH,
+    GRANTS_PATH,
+    MAX_GRANT_BYTES,
+    parse_published,
+)
 from sealspace.errors import GrantsFull
 from sealspace.session import key_session, mint, read_grant
-from sealspace.wire.portable import BUNDLE_FORMAT, MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
+from sealspace.wire.portable import (
+    BUNDLE_FORMAT,
+    MAX_BUNDLED,
+    PortableDelegation,
+    encode_portable,
+    portable_of,
+)
 from tee_backend.backend import publishing
 from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
 from tee_backend.errors import FolderUnusable
@@ -34,7 +46,12 @@ from tee_backend.evidence.source import Quoted
 SELF, OWNER = key_session(bytes(32)), key_session(bytes(range(32)))
 ENTROPY = CountingEntropy()
 NONCE = bytes(range(32))
-MANIFEST: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+MANIFEST: dict[str, Any] = {
+    "app_id": "com.example",
+    "name": "Notes",
+    "defaults": False,
+    "secrets": {"API_KEY": True},
+}
 
 Headers = Sequence[tuple[str, str]]
 Answer = tuple[int, dict[str, str], bytes]
@@ -43,7 +60,9 @@ Ask = Callable[..., Awaitable[Answer]]
 
 def portable(to: str = SELF.did) -> PortableDelegation:
     """A grant of the owner's, as it is handed in."""
-    wanted = [allow(f"urn:tinycloud:encryption:{OWNER.did}:default", "tinycloud.encryption/decrypt")]
+    wanted = [
+        allow(f"urn:tinycloud:encryption:{OWNER.did}:default", "tinycloud.encryption/decrypt")
+    ]
     grant = read_grant(
         mint(
             OWNER.signer,
@@ -87,7 +106,7 @@ def surface(machine: SimulatedPlatform, taken: Taken) -> BackendSurface:
     return BackendSurface(source, did=SELF.did, manifest=MANIFEST, on_grant=taken)
 
 
-# --- the two servers --------------------------------------------------------------------------------------------------
+# --- the two servers ------------------------------------------------------------------------------
 
 
 async def asked_of(
@@ -101,7 +120,8 @@ async def asked_of(
     events: Sequence[Message] | None = None,
     **scope: Any,
 ) -> Answer:
-    """Play an ASGI server that sends one request; what the application sends has to be a whole answer.
+    """Play an ASGI server that sends one request; what the application sends has to be a whole
+    answer.
 
     Args:
         application: under test.
@@ -141,7 +161,11 @@ async def asked_of(
         return 0, {}, b""
     assert ["http.response.start", "http.response.body"] == [one["type"] for one in sent]
     start, rest = sent
-    assert all(isinstance(part, bytes) and part == part.strip() for pair in start["headers"] for part in pair)
+    assert all(
+        isinstance(part, bytes) and part == part.strip()
+        for pair in start["headers"]
+        for part in pair
+    )
     named = {name.decode(): value.decode() for name, value in start["headers"]}
     assert all(name == name.lower() for name in named) and not rest.get("more_body")
     return start["status"], named, rest["body"]
@@ -160,7 +184,12 @@ async def ask(request: pytest.FixtureRequest, surface: BackendSurface) -> AsyncI
     async with serving(surface) as url, aiohttp.ClientSession() as session:
 
         async def by_aiohttp(
-            method: str, path: str, *, query: str = "", headers: Headers = (), body: Iterable[bytes] | None = None
+            method: str,
+            path: str,
+            *,
+            query: str = "",
+            headers: Headers = (),
+            body: Iterable[bytes] | None = None,
         ) -> Answer:
             data = None if body is None else b"".join(body)
             address = f"{url}{path}?{query}" if query else url + path
@@ -174,20 +203,27 @@ async def ask(request: pytest.FixtureRequest, surface: BackendSurface) -> AsyncI
 def problem(answer: Answer) -> tuple[int, str]:
     """The status and code of a problem document; its form is that of every other one."""
     status, headers, body = answer
-    assert "application/problem+json" == headers["content-type"] and str(len(body)) == headers["content-length"]
+    assert (
+        "application/problem+json" == headers["content-type"]
+        and str(len(body)) == headers["content-length"]
+    )
     said = json.loads(body)
     assert {"status", "code", "detail"} == said.keys() and status == said["status"]
     assert ("2" if status == 503 else None) == headers.get("retry-after")
     return status, said["code"]
 
 
-# --- the same answers -------------------------------------------------------------------------------------------------
+# --- the same answers -----------------------------------------------------------------------------
 
 
 async def test_evidence(ask: Ask) -> None:
     """A nonce is answered with the document, which no cache keeps (AT50)."""
     status, headers, body = await ask("GET", EVIDENCE_PATH, query=f"nonce={encode_url(NONCE)}")
-    assert (200, "application/json", "no-store") == (status, headers["content-type"], headers["cache-control"])
+    assert (200, "application/json", "no-store") == (
+        status,
+        headers["content-type"],
+        headers["cache-control"],
+    )
     assert SELF.did == parse_published(body, nonce=NONCE).statement.did
 
 
@@ -219,7 +255,10 @@ async def test_no_nonce(ask: Ask, query: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        *((method, EVIDENCE_PATH, "GET, HEAD") for method in ("POST", "PUT", "DELETE", "OPTIONS", "QUERY")),
+        *(
+            (method, EVIDENCE_PATH, "GET, HEAD")
+            for method in ("POST", "PUT", "DELETE", "OPTIONS", "QUERY")
+        ),
         *((method, GRANTS_PATH, "POST") for method in ("GET", "PUT", "DELETE", "OPTIONS")),
     ],
 )
@@ -230,7 +269,9 @@ async def test_other_methods(ask: Ask, method: str, path: str, allowed: str) -> 
     assert 405 == (await ask("HEAD", GRANTS_PATH))[0]
 
 
-@pytest.mark.parametrize("path", [EVIDENCE_PATH + "/", EVIDENCE_PATH + "/other", GRANTS_PATH + "/", GRANTS_PATH + "/x"])
+@pytest.mark.parametrize(
+    "path", [EVIDENCE_PATH + "/", EVIDENCE_PATH + "/other", GRANTS_PATH + "/", GRANTS_PATH + "/x"]
+)
 async def test_other_paths(ask: Ask, path: str) -> None:
     """What lies below and is not there is 404."""
     for method in ("GET", "POST", "PATCH"):
@@ -243,7 +284,9 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
     for body in ([encode_portable(first)], [bundle(first, second)], [bundle(first)]):
         status, headers, said = await ask("POST", GRANTS_PATH, body=body)
         assert (204, b"", None) == (status, said, headers.get("content-length"))
-    assert [[first.cid], [first.cid, second.cid], [first.cid]] == [[one.cid for one in some] for some in taken.grants]
+    assert [[first.cid], [first.cid, second.cid], [first.cid]] == [
+        [one.cid for one in some] for some in taken.grants
+    ]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +308,9 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
     ids=["empty", "no grant", "none in it", "version", "form", "too many", "too many at once", "no text", "too long",
          "another's", "another's among ours"],
 )  # fmt: skip
-async def test_what_is_no_grant(ask: Ask, taken: Taken, body: list[bytes], expected: tuple[int, str]) -> None:
+async def test_what_is_no_grant(
+    ask: Ask, taken: Taken, body: list[bytes], expected: tuple[int, str]
+) -> None:
     """What is no grant to this backend never reaches the program, nor does a part of it (AT54)."""
     assert expected == problem(await ask("POST", GRANTS_PATH, body=body))
     assert [] == taken.grants
@@ -282,7 +327,11 @@ async def test_a_compressed_grant(ask: Ask, taken: Taken) -> None:
     ("error", "expected", "is_said"),
     [
         (GrantsFull("16 grants are held"), (409, "grants-full"), True),
-        (FolderUnusable("/data/kept cannot be used", hint="df"), (503, "backend-folder-unusable"), False),
+        (
+            FolderUnusable("/data/kept cannot be used", hint="df"),
+            (503, "backend-folder-unusable"),
+            False,
+        ),
         (SourceRefused("a text of the agent's"), (503, "source_refused"), False),
     ],
 )
@@ -298,7 +347,8 @@ async def test_a_grant_that_is_not_taken_up(
 
 
 async def test_a_platform_without_quotes(machine: SimulatedPlatform) -> None:
-    """The two servers say the same where the platform gives no quote, and where no grants are taken."""
+    """The two servers say the same where the platform gives no quote, and where no grants are
+    taken."""
 
     class Silent:
         def quote(self, report_data: bytes) -> Quoted:
@@ -318,7 +368,7 @@ async def test_a_platform_without_quotes(machine: SimulatedPlatform) -> None:
             assert by_asgi[1][2] == await answer.read()
 
 
-# --- bounds -----------------------------------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------------
 
 
 async def test_a_length_that_is_too_large_is_not_read(surface: BackendSurface) -> None:
@@ -329,11 +379,15 @@ async def test_a_length_that_is_too_large_is_not_read(surface: BackendSurface) -
         assert (413, "grant-too-large") == problem(answer)
 
 
-async def test_a_body_that_does_not_come(surface: BackendSurface, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_come(
+    surface: BackendSurface, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half a grant occupies nothing for long (AT57)."""
     monkeypatch.setattr(publishing, "BODY_S", 0.05)
     half = {"type": "http.request", "body": b"{", "more_body": True}
-    assert (408, "grant-too-slow") == problem(await asked_of(surface.asgi(), "POST", GRANTS_PATH, events=[half]))
+    assert (408, "grant-too-slow") == problem(
+        await asked_of(surface.asgi(), "POST", GRANTS_PATH, events=[half])
+    )
 
 
 async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> None:
@@ -346,7 +400,9 @@ async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> No
     assert [] == taken.grants
 
 
-@pytest.mark.parametrize("sent", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
+@pytest.mark.parametrize(
+    "sent", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"]
+)
 async def test_a_body_that_breaks_off_is_no_failure(
     surface: BackendSurface, taken: Taken, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
@@ -362,7 +418,8 @@ async def test_a_body_that_breaks_off_is_no_failure(
 
 
 async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
-    """One quote at a time, and so many that wait, also where the server cancels the requests of clients that left."""
+    """One quote at a time, and so many that wait, also where the server cancels the requests of
+    clients that left."""
     started, go_on = threading.Semaphore(0), threading.Event()
     made: list[bytes] = []
 
@@ -382,7 +439,9 @@ async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
         with suppress(asyncio.CancelledError):
             await asked
     await asyncio.to_thread(started.acquire)
-    assert (503, "quotes-busy") == problem(await asked_of(surface.asgi(), "GET", EVIDENCE_PATH, query=query))
+    assert (503, "quotes-busy") == problem(
+        await asked_of(surface.asgi(), "GET", EVIDENCE_PATH, query=query)
+    )
     assert 1 == len(made)
     go_on.set()
     for _ in range(publishing.MOST_WAITING - 1):
@@ -392,11 +451,15 @@ async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
 
 @pytest.mark.parametrize("client", [("192.0.2.1", 1), ("2001:db8::1", 1), ("::ffff:192.0.2.1", 1)])
 async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[str, int]) -> None:
-    """Grants are counted by the address of the connection; loopback and unknown addresses are not (AT54)."""
+    """Grants are counted by the address of the connection; loopback and unknown addresses are not
+    (AT54)."""
     body = [encode_portable(portable())]
 
     async def send(address: tuple[str, int] | None, times: int) -> list[int]:
-        asked = (asked_of(surface.asgi(), "POST", GRANTS_PATH, body=body, client=address) for _ in range(times))
+        asked = (
+            asked_of(surface.asgi(), "POST", GRANTS_PATH, body=body, client=address)
+            for _ in range(times)
+        )
         return [(await one)[0] for one in asked]
 
     assert [204] * 12 + [503] * 3 == await send(client, 15)
@@ -407,9 +470,14 @@ async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[st
 async def test_grants_of_a_bundle_are_counted_singly(surface: BackendSurface, taken: Taken) -> None:
     """Many grants in one request are as many as in many requests (AT54)."""
     half = bundle(*[portable()] * 6)
-    answers = [(await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half]))[0] for _ in range(3)]
+    answers = [
+        (await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half]))[0] for _ in range(3)
+    ]
     assert [204, 204, 503] == answers and 12 == sum(map(len, taken.grants))
-    answers = [(await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half], client=None))[0] for _ in range(9)]
+    answers = [
+        (await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half], client=None))[0]
+        for _ in range(9)
+    ]
     assert [204] * 8 + [503] == answers
 
 
@@ -420,19 +488,31 @@ async def test_clients_named_by_a_proxy(machine: SimulatedPlatform, taken: Taken
         return request.header("X-Client")
 
     source = Domain(machine, measurements_of("notes"))
-    surface = BackendSurface(source, did=SELF.did, manifest=MANIFEST, on_grant=taken, client_of=named)
+    surface = BackendSurface(
+        source, did=SELF.did, manifest=MANIFEST, on_grant=taken, client_of=named
+    )
     body = [encode_portable(portable())]
     for count in range(14):
-        answer = await asked_of(surface.asgi(), "POST", GRANTS_PATH, headers=[("x-CLIENT", "flood")], body=body)
+        answer = await asked_of(
+            surface.asgi(), "POST", GRANTS_PATH, headers=[("x-CLIENT", "flood")], body=body
+        )
         assert (204 if count < 12 else 503) == answer[0]
-    assert 204 == (await asked_of(surface.asgi(), "POST", GRANTS_PATH, headers=[("x-client", "b")], body=body))[0]
+    assert (
+        204
+        == (
+            await asked_of(
+                surface.asgi(), "POST", GRANTS_PATH, headers=[("x-client", "b")], body=body
+            )
+        )[0]
+    )
 
 
-# --- ASGI -------------------------------------------------------------------------------------------------------------
+# --- ASGI -----------------------------------------------------------------------------------------
 
 
 async def test_life_without_an_application_of_its_own(surface: BackendSurface) -> None:
-    """Start and stop of the server are acknowledged, websockets are refused, and other paths are not there."""
+    """Start and stop of the server are acknowledged, websockets are refused, and other paths are
+    not there."""
     events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     sent: list[Message] = []
 
@@ -451,7 +531,8 @@ async def test_life_without_an_application_of_its_own(surface: BackendSurface) -
 
 
 async def test_beside_an_application(surface: BackendSurface) -> None:
-    """The program's own application gets all that is not the surface's, its lifespan and websockets included."""
+    """The program's own application gets all that is not the surface's, its lifespan and websockets
+    included."""
     got: list[str] = []
 
     async def inner(scope: Message, receive: Any, send: Any) -> None:
@@ -474,7 +555,12 @@ async def test_beside_an_application(surface: BackendSurface) -> None:
 
     for kind in ("lifespan", "websocket"):
         await application({"type": kind, "path": EVIDENCE_PATH}, receive, send)
-    assert ["http /work", f"http {EVIDENCE_PATH}s", f"lifespan {EVIDENCE_PATH}", f"websocket {EVIDENCE_PATH}"] == got
+    assert [
+        "http /work",
+        f"http {EVIDENCE_PATH}s",
+        f"lifespan {EVIDENCE_PATH}",
+        f"websocket {EVIDENCE_PATH}",
+    ] == got
 
 
 async def test_mounted_below_a_path(surface: BackendSurface) -> None:
@@ -482,4 +568,7 @@ async def test_mounted_below_a_path(surface: BackendSurface) -> None:
     for prefix, root in (("/api", "/api"), ("/api", "/api/"), ("", "/api"), ("", "")):
         answer = await asked_of(surface.asgi(), "GET", prefix + EVIDENCE_PATH, root_path=root)
         assert (400, "nonce-malformed") == problem(answer)
-    assert 404 == (await asked_of(surface.asgi(), "GET", "/other" + EVIDENCE_PATH, root_path="/api"))[0]
+    assert (
+        404
+        == (await asked_of(surface.asgi(), "GET", "/other" + EVIDENCE_PATH, root_path="/api"))[0]
+    )

@@ -36,8 +36,12 @@ def test_each_attribute() -> None:
     for bit in range(64):
         attributes = SEPT_VE_DISABLE | 1 << bit
         allowed = bool((SEPT_VE_DISABLE | POLICY_BITS) >> bit & 1)
-        assert allowed == _passes(replace(REPORT, td_attributes=attributes.to_bytes(8, "little"))), bit
-        assert not _passes(replace(REPORT, td_attributes=(1 << bit & ~SEPT_VE_DISABLE).to_bytes(8, "little"))), bit
+        assert allowed == _passes(
+            replace(REPORT, td_attributes=attributes.to_bytes(8, "little"))
+        ), bit
+        assert not _passes(
+            replace(REPORT, td_attributes=(1 << bit & ~SEPT_VE_DISABLE).to_bytes(8, "little"))
+        ), bit
 
 
 @pytest.mark.parametrize("xfam", [0x602E7, 0x207, 0x600E7, 0x618E7, 0x642E7, 0x61AE7, 0x6DBE7, 0x3])
@@ -58,15 +62,20 @@ def test_module_of_another_signer() -> None:
     assert not _passes(replace(REPORT, seam_attributes=bytes(7) + b"\x01"))
 
 
-@pytest.mark.parametrize(("offset", "allowed"), [(0, True), (80, True), (81, False), (136, False), (137, True)])
+@pytest.mark.parametrize(
+    ("offset", "allowed"), [(0, True), (80, True), (81, False), (136, False), (137, True)]
+)
 def test_service_domain_at_launch(offset: int, allowed: bool) -> None:
-    """Hash or attributes of a service domain at launch are refused; their neighbours are not looked at."""
+    """Hash or attributes of a service domain at launch are refused; their neighbours are not looked
+    at."""
     extension = bytearray(237)
     extension[offset] = 1
     assert allowed == _passes(replace(REPORT, extension=bytes(extension)))
 
 
-@pytest.mark.parametrize(("offset", "allowed"), [(180, True), (181, False), (229, False), (236, False)])
+@pytest.mark.parametrize(
+    ("offset", "allowed"), [(180, True), (181, False), (229, False), (236, False)]
+)
 def test_service_domain_now(offset: int, allowed: bool) -> None:
     """Hash or attributes of a service domain bound now are refused."""
     extension = bytearray(237)
@@ -78,4 +87,6 @@ def test_service_domain_now(offset: int, allowed: bool) -> None:
 def test_unmeasured() -> None:
     """A zero MRTD is no measurement; zero run-time registers are the policy's matter."""
     assert not _passes(replace(REPORT, mrtd=bytes(48)))
-    assert _passes(replace(REPORT, rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)))
+    assert _passes(
+        replace(REPORT, rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
+    )

@@ -32,7 +32,15 @@ def test_no_root(machine: SimulatedPlatform) -> None:
     """A leaf, an authority below a root, several certificates and junk are no root."""
     blocks = machine.pck_chain_pem.split("-----END CERTIFICATE-----\n")
     leaf, authority = (block + "-----END CERTIFICATE-----\n" for block in blocks[:2])
-    for data in (leaf, authority, machine.pck_chain_pem, machine.root_pem * 2, "", "junk", "-----junk"):
+    for data in (
+        leaf,
+        authority,
+        machine.pck_chain_pem,
+        machine.root_pem * 2,
+        "",
+        "junk",
+        "-----junk",
+    ):
         with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
             parse_trust_root(data.encode())
 

@@ -10,7 +10,12 @@ from tests_support import CountingEntropy
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, parse_quote
-from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
+from tee_backend.evidence.errors import (
+    EvidenceSourceError,
+    SourceMalformed,
+    SourceRefused,
+    SourceUnavailable,
+)
 from tee_backend.evidence.tsm import TsmSource
 
 DATA = bytes(range(64))
@@ -50,7 +55,9 @@ def test_no_log(source: TsmSource) -> None:
 def test_padding_is_allowed(tmp_path: Path, machine: SimulatedPlatform, code: Measurements) -> None:
     """Some platforms pad the quote with zero bytes."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(code, data).ljust(8000, b"\x00"))
-    assert DATA == parse_quote(TsmSource(tmp_path, files=kernel).quote(DATA).quote).report.report_data
+    assert (
+        DATA == parse_quote(TsmSource(tmp_path, files=kernel).quote(DATA).quote).report.report_data
+    )
 
 
 @pytest.mark.parametrize("size", [0, 32, 63, 65])
@@ -60,7 +67,9 @@ def test_only_sixty_four_bytes(source: TsmSource, size: int) -> None:
         source.quote(bytes(size))
 
 
-def _refused(source: TsmSource, folder: Path, kind: type[EvidenceSourceError]) -> EvidenceSourceError:
+def _refused(
+    source: TsmSource, folder: Path, kind: type[EvidenceSourceError]
+) -> EvidenceSourceError:
     with pytest.raises(kind) as refused:
         source.quote(DATA)
     assert [] == list(folder.iterdir())
@@ -74,7 +83,9 @@ def test_another_technology(source: TsmSource, kernel: TsmSimulator, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.ETIMEDOUT, errno.EIO])
-def test_the_platform_fails(source: TsmSource, kernel: TsmSimulator, tmp_path: Path, number: int) -> None:
+def test_the_platform_fails(
+    source: TsmSource, kernel: TsmSimulator, tmp_path: Path, number: int
+) -> None:
     """A platform that makes no quote is told from one that is not there."""
     kernel.error = number
     _refused(source, tmp_path, SourceRefused)
@@ -86,7 +97,9 @@ def test_another_client_writes(source: TsmSource, kernel: TsmSimulator, tmp_path
     _refused(source, tmp_path, SourceRefused)
 
 
-def test_a_generation_that_is_no_number(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
+def test_a_generation_that_is_no_number(
+    source: TsmSource, kernel: TsmSimulator, tmp_path: Path
+) -> None:
     """What is not of the interface's form is refused."""
     kernel.intruder = lambda report: (report / "generation").write_text("many\n") and None
     _refused(source, tmp_path, SourceMalformed)
@@ -98,14 +111,17 @@ def test_other_bytes(tmp_path: Path, made: bytes) -> None:
     _refused(TsmSource(tmp_path, files=TsmSimulator(lambda data: made)), tmp_path, SourceMalformed)
 
 
-def test_a_quote_for_another_client(tmp_path: Path, machine: SimulatedPlatform, code: Measurements) -> None:
+def test_a_quote_for_another_client(
+    tmp_path: Path, machine: SimulatedPlatform, code: Measurements
+) -> None:
     """A quote over other report data is refused."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(code, bytes(64)))
     _refused(TsmSource(tmp_path, files=kernel), tmp_path, SourceMalformed)
 
 
 def test_no_interface(tmp_path: Path) -> None:
-    """Where the kernel offers nothing, that is said; a folder that is none of the kernel's is left as it was."""
+    """Where the kernel offers nothing, that is said; a folder that is none of the kernel's is left
+    as it was."""
     with pytest.raises(SourceUnavailable):
         TsmSource(tmp_path / "absent").quote(DATA)
     _refused(TsmSource(tmp_path), tmp_path, SourceUnavailable)

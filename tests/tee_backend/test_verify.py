@@ -6,7 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from deviating_platform import DEBUG, OLD_MODULE_TCB_SVN, CollateralOptions, DomainOptions, SimulatedPlatform, start_of
+from deviating_platform import (
+    DEBUG,
+    OLD_MODULE_TCB_SVN,
+    CollateralOptions,
+    DomainOptions,
+    SimulatedPlatform,
+    start_of,
+)
 from examined import verify_quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,12 +36,21 @@ COLLATERAL = parse_collateral(MACHINE.collateral_json(TIME))
 
 @pytest.mark.parametrize("kind", list(BodyKind))
 def test_round_trip(
-    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, code: Measurements, now: float, kind: BodyKind
+    machine: SimulatedPlatform,
+    collateral: Collateral,
+    root: TrustRoot,
+    code: Measurements,
+    now: float,
+    kind: BodyKind,
 ) -> None:
     """A quote of each shape verifies, and its facts are those that were minted."""
     quote = machine.mint_quote(code, bytes(range(64)), options=DomainOptions(kind=kind))
     verified = verify_quote(quote, collateral, root=root, now=now)
-    assert (verified.tcb_status, verified.qe_status, verified.advisories) == ("UpToDate", "UpToDate", ())
+    assert (verified.tcb_status, verified.qe_status, verified.advisories) == (
+        "UpToDate",
+        "UpToDate",
+        (),
+    )
     assert (code.mrtd, bytes(range(64))) == (verified.mrtd, parse_quote(quote).report.report_data)
     assert (root.sha256, collateral.sha256) == (verified.root_ca_sha256, verified.collateral_sha256)
     assert (verified.evaluation_number, verified.tcb_date) == (20, 1_755_043_200.0)
@@ -49,7 +65,9 @@ def test_other_roots(quote: bytes, collateral: Collateral, now: float) -> None:
             verify_quote(quote, collateral, root=root, now=now)
 
 
-def test_quote_under_another_root_than_its_collateral(collateral: Collateral, root: TrustRoot, now: float) -> None:
+def test_quote_under_another_root_than_its_collateral(
+    collateral: Collateral, root: TrustRoot, now: float
+) -> None:
     """Sound collateral does not carry a foreign quote of the same names."""
     foreign = SimulatedPlatform.from_seed(b"a platform under another root").mint_quote(
         measurements_of("backend"), bytes(64)
@@ -58,7 +76,9 @@ def test_quote_under_another_root_than_its_collateral(collateral: Collateral, ro
         verify_quote(foreign, collateral, root=root, now=now)
 
 
-def test_foreign_leaf_under_our_root(quote: bytes, collateral: Collateral, root: TrustRoot, now: float) -> None:
+def test_foreign_leaf_under_our_root(
+    quote: bytes, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
     """A foreign chain with our root appended is refused by the library's signature check."""
     outsider = SimulatedPlatform.from_seed(b"a platform under another root")
     foreign = outsider.mint_quote(measurements_of("backend"), bytes(64))
@@ -82,7 +102,8 @@ CHAINS: dict[str, tuple[int, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("at", "changes"), CHAINS.values(), ids=CHAINS)
 def test_certificates_out_of_their_roles(at: int, changes: dict[str, Any]) -> None:
-    """Each certificate has its name, its place and its time; who may sign for a platform is nobody else's leaf."""
+    """Each certificate has its name, its place and its time; who may sign for a platform is nobody
+    else's leaf."""
     quote = parse_quote(QUOTE)
     check_pck_roles(quote, root=ROOT, now=TIME)
     chain = list(quote.pck_chain)
@@ -111,9 +132,14 @@ def test_certificates_out_of_their_roles(at: int, changes: dict[str, Any]) -> No
     ],
 )
 def test_states_that_no_policy_accepts(
-    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float, options: DomainOptions
+    machine: SimulatedPlatform,
+    collateral: Collateral,
+    root: TrustRoot,
+    now: float,
+    options: DomainOptions,
 ) -> None:
-    """Debug, profiling, reserved, migratable, service-bound and impossible domains are refused outright."""
+    """Debug, profiling, reserved, migratable, service-bound and impossible domains are refused
+    outright."""
     quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
     with pytest.raises(QuoteRefused, match=r"^td-attributes$"):
         verify_quote(quote, collateral, root=root, now=now)
@@ -130,9 +156,13 @@ def test_states_that_a_policy_decides(
     assert SEPT_VE_DISABLE | 1 << bit == int.from_bytes(report.td_attributes, "little")
 
 
-def test_unmeasured_domain(machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float) -> None:
+def test_unmeasured_domain(
+    machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
+) -> None:
     """A domain whose MRTD is zero was not measured."""
-    nothing = Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))
+    nothing = Measurements(
+        mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)
+    )
     with pytest.raises(QuoteRefused, match=r"^td-attributes$"):
         verify_quote(machine.mint_quote(nothing, bytes(64)), collateral, root=root, now=now)
 
@@ -152,17 +182,30 @@ def test_statuses_are_stated(
     machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, status: str
 ) -> None:
     """Statuses and advisories of the platform are facts for a policy, sorted and distinct."""
-    options = CollateralOptions(tcb_status=status, advisories=("INTEL-SA-00002", "INTEL-SA-00001", "INTEL-SA-00002"))
+    options = CollateralOptions(
+        tcb_status=status, advisories=("INTEL-SA-00002", "INTEL-SA-00001", "INTEL-SA-00002")
+    )
     collateral = parse_collateral(machine.collateral_json(now, options=options))
     verified = verify_quote(quote, collateral, root=root, now=now)
-    assert (status, ("INTEL-SA-00001", "INTEL-SA-00002")) == (verified.tcb_status, verified.advisories)
+    assert (status, ("INTEL-SA-00001", "INTEL-SA-00002")) == (
+        verified.tcb_status,
+        verified.advisories,
+    )
 
 
 def test_statuses_converge(
-    machine: SimulatedPlatform, quote: bytes, code: Measurements, collateral: Collateral, root: TrustRoot, now: float
+    machine: SimulatedPlatform,
+    quote: bytes,
+    code: Measurements,
+    collateral: Collateral,
+    root: TrustRoot,
+    now: float,
 ) -> None:
-    """An old quoting enclave or module makes the whole out of date; a module renewed after launch advises a restart."""
-    old_enclave = parse_collateral(machine.collateral_json(now, options=CollateralOptions(qe_status="OutOfDate")))
+    """An old quoting enclave or module makes the whole out of date; a module renewed after launch
+    advises a restart."""
+    old_enclave = parse_collateral(
+        machine.collateral_json(now, options=CollateralOptions(qe_status="OutOfDate"))
+    )
     verified = verify_quote(quote, old_enclave, root=root, now=now)
     assert (verified.tcb_status, verified.qe_status) == ("OutOfDate", "OutOfDate")
 
@@ -176,10 +219,16 @@ def test_statuses_converge(
 
 
 def test_older_than_every_level(
-    machine: SimulatedPlatform, code: Measurements, collateral: Collateral, root: TrustRoot, now: float
+    machine: SimulatedPlatform,
+    code: Measurements,
+    collateral: Collateral,
+    root: TrustRoot,
+    now: float,
 ) -> None:
     """A platform below every listed level is refused, whatever a policy says."""
-    ancient = machine.mint_quote(code, bytes(64), options=DomainOptions(tee_tcb_svn=bytes([5, 1, 1]) + bytes(13)))
+    ancient = machine.mint_quote(
+        code, bytes(64), options=DomainOptions(tee_tcb_svn=bytes([5, 1, 1]) + bytes(13))
+    )
     with pytest.raises(QuoteRefused, match=r"^tcb-too-old$"):
         verify_quote(ancient, collateral, root=root, now=now)
 
@@ -195,20 +244,40 @@ def test_older_than_every_level(
     ],
 )
 def test_revocation(
-    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, options: CollateralOptions
+    machine: SimulatedPlatform,
+    quote: bytes,
+    root: TrustRoot,
+    now: float,
+    options: CollateralOptions,
 ) -> None:
     """A revoked level or certificate anywhere in the chain refuses."""
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
-        verify_quote(quote, parse_collateral(machine.collateral_json(now, options=options)), root=root, now=now)
+        verify_quote(
+            quote,
+            parse_collateral(machine.collateral_json(now, options=options)),
+            root=root,
+            now=now,
+        )
 
 
-@pytest.mark.parametrize("options", [CollateralOptions(issued_before_s=-60), CollateralOptions(valid_for_s=3599)])
+@pytest.mark.parametrize(
+    "options", [CollateralOptions(issued_before_s=-60), CollateralOptions(valid_for_s=3599)]
+)
 def test_windows(
-    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, options: CollateralOptions
+    machine: SimulatedPlatform,
+    quote: bytes,
+    root: TrustRoot,
+    now: float,
+    options: CollateralOptions,
 ) -> None:
     """Collateral that is over or comes from the future judges nothing."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
-        verify_quote(quote, parse_collateral(machine.collateral_json(now, options=options)), root=root, now=now)
+        verify_quote(
+            quote,
+            parse_collateral(machine.collateral_json(now, options=options)),
+            root=root,
+            now=now,
+        )
 
 
 def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> None:
@@ -231,7 +300,9 @@ def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> N
 def test_chain_of_another_time(machine: SimulatedPlatform, quote: bytes, root: TrustRoot) -> None:
     """Collateral is not believed before its signers' certificates hold."""
     first_second = 1_577_836_800.0
-    collateral = parse_collateral(machine.collateral_json(first_second, options=CollateralOptions(issued_before_s=30)))
+    collateral = parse_collateral(
+        machine.collateral_json(first_second, options=CollateralOptions(issued_before_s=30))
+    )
     assert first_second == verify_quote(quote, collateral, root=root, now=first_second).attested_at
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         verify_quote(quote, collateral, root=root, now=first_second - 1)
@@ -243,27 +314,39 @@ def test_collateral_of_another_platform(
 ) -> None:
     """Collateral of another family or provisioning enclave does not judge this platform."""
     if change == "fmspc":
-        other = SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00")
+        other = SimulatedPlatform.from_seed(
+            b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00"
+        )
         assert machine.root_der != other.root_der
         document = json.loads(machine.collateral_json(now))
         document["tcb_info"] = json.loads(other.collateral_json(now))["tcb_info"]
         collateral = parse_collateral(json.dumps(document).encode())
     else:
-        collateral = parse_collateral(machine.collateral_json(now, options=CollateralOptions(pce_id=b"\x01\x00")))
+        collateral = parse_collateral(
+            machine.collateral_json(now, options=CollateralOptions(pce_id=b"\x01\x00"))
+        )
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
         verify_quote(quote, collateral, root=root, now=now)
 
 
-def test_a_list_of_another_authority(machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float) -> None:
+def test_a_list_of_another_authority(
+    machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float
+) -> None:
     """The list that revokes leaves is of the authority that made the quote's leaf."""
     collateral = parse_collateral(machine.collateral_json(now))
-    of_root = replace(collateral, pck_crl=replace(collateral.pck_crl, issuer=collateral.root_crl.issuer))
+    of_root = replace(
+        collateral, pck_crl=replace(collateral.pck_crl, issuer=collateral.root_crl.issuer)
+    )
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
         verify_quote(quote, of_root, root=root, now=now)
 
 
 def test_certificates_inside_the_collateral(
-    edited: Callable[..., bytes], machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float
+    edited: Callable[..., bytes],
+    machine: SimulatedPlatform,
+    quote: bytes,
+    root: TrustRoot,
+    now: float,
 ) -> None:
     """A document may carry the quote's own certificates, and no other machine's."""
     own = parse_collateral(edited(pck_certificate_chain=machine.pck_chain_pem))
@@ -322,7 +405,8 @@ def test_no_flipped_bit_passes(position: int) -> None:
 @given(st.integers(0, len(QUOTE)), st.integers(0, 32), st.binary(max_size=32))
 @settings(max_examples=200, deadline=None)
 def test_only_the_quote_passes(offset: int, removed: int, inserted: bytes) -> None:
-    """Whatever replaces a part of a quote, either its reading is the same or it is refused with our error."""
+    """Whatever replaces a part of a quote, either its reading is the same or it is refused with our
+    error."""
     changed = QUOTE[:offset] + inserted + QUOTE[offset + removed :]
     try:
         verified = verify_quote(changed, COLLATERAL, root=ROOT, now=TIME)

@@ -4,10 +4,11 @@
     python tools/benchmarks/at_size.py --spaces 1000000        spaces of ten values, each of another owner
     python tools/benchmarks/at_size.py --keys 10000000 --folder /big/disk --json
 
-Both stores are filled through the store's contract, a node with one worker runs on each, and both are asked in turns
-about values at random. Reported: CPU time of a request on each and its ratio (1.3 at most is wanted; beyond it the
-status is 1), how soon a node on the full store accepts requests, its memory, the size of the store, what a copy of it
-takes while the node answers, and that it grows without a restart.
+Both stores are filled through the store's contract, a node with one worker runs on each, and both
+are asked in turns about values at random. Reported: CPU time of a request on each and its ratio
+(1.3 at most is wanted; beyond it the status is 1), how soon a node on the full store accepts
+requests, its memory, the size of the store, what a copy of it takes while the node answers, and
+that it grows without a restart.
 """
 
 import argparse
@@ -82,8 +83,11 @@ async def filled(data: Path, arguments: argparse.Namespace, keys: int) -> Kept:
     return Kept(data, place, pick, time.perf_counter() - started)
 
 
-async def compared(few: Kept, many: Kept, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Ask both nodes in turns; of each kind of request the least CPU time on both, and the ratio."""
+async def compared(
+    few: Kept, many: Kept, arguments: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Ask both nodes in turns; of each kind of request the least CPU time on both, and the
+    ratio."""
     chance = random.Random(1)
     table = {}
     with _node(few.data) as (few_url, few_pid, _), _node(many.data) as (many_url, many_pid, _):
@@ -99,7 +103,12 @@ async def compared(few: Kept, many: Kept, arguments: argparse.Namespace) -> dict
                     rounds[which].append(await measured(node, asked, _CONNECTIONS))
             one, other = (min(each.cpu_us for each in taken) for taken in rounds)
             p99 = max(max(each.latencies_s) for each in rounds[1])
-            table[name] = {"few_us": one, "many_us": other, "ratio": other / one, "slowest_ms": p99 * 1e3}
+            table[name] = {
+                "few_us": one,
+                "many_us": other,
+                "ratio": other / one,
+                "slowest_ms": p99 * 1e3,
+            }
     return table
 
 
@@ -111,7 +120,9 @@ def _copied(data: Path, to: Path) -> tuple[float, int]:
     """Copy the environment as it is at one moment, without free pages; return seconds and bytes."""
     to.mkdir()
     started = time.perf_counter()
-    with lmdb.open(str(data / "store"), map_size=1 << 40, readonly=True, max_readers=512, readahead=True) as env:
+    with lmdb.open(
+        str(data / "store"), map_size=1 << 40, readonly=True, max_readers=512, readahead=True
+    ) as env:
         env.copy(str(to), compact=True)
     took_s = time.perf_counter() - started
     size_bytes = (to / "data.mdb").stat().st_size
@@ -120,10 +131,11 @@ def _copied(data: Path, to: Path) -> tuple[float, int]:
 
 
 def ready_s(kept: Kept, tries: int) -> tuple[float, float]:
-    """Return how soon a node on this store accepts requests, and the CPU time of all its processes until then.
+    """Return how soon a node on this store accepts requests, and the CPU time of all its processes
+    until then.
 
-    Both at the best of some starts. The processes start side by side, so on cores of their own it takes less
-    than the sum.
+    Both at the best of some starts. The processes start side by side, so on cores of their own it
+    takes less than the sum.
     """
     starts = []
     for _ in range(tries):
@@ -134,11 +146,14 @@ def ready_s(kept: Kept, tries: int) -> tuple[float, float]:
 
 
 async def around(few: Kept, many: Kept, arguments: argparse.Namespace) -> dict[str, float]:
-    """Start a node on the full store, look at its memory, copy the store beside it while it answers, let it grow."""
+    """Start a node on the full store, look at its memory, copy the store beside it while it
+    answers, let it grow."""
     starts = {
         f"ready on the {size} store, {figure}": value
         for size, kept in (("full", many), ("small", few))
-        for figure, value in zip(("seconds", "CPU seconds"), ready_s(kept, arguments.rounds), strict=True)
+        for figure, value in zip(
+            ("seconds", "CPU seconds"), ready_s(kept, arguments.rounds), strict=True
+        )
     }
     chance = random.Random(2)
     with _node(many.data) as (url, pid, _):
@@ -148,7 +163,9 @@ async def around(few: Kept, many: Kept, arguments: argparse.Namespace) -> dict[s
         await drive(node.place.port, asked, connections=_CONNECTIONS, most_s=30)
         after = used_by(pid)
         asked = [ASKED["get"](many.pick, chance) for _ in range(arguments.requests)]
-        copying = asyncio.create_task(asyncio.to_thread(_copied, many.data, many.data.parent / "copy"))
+        copying = asyncio.create_task(
+            asyncio.to_thread(_copied, many.data, many.data.parent / "copy")
+        )
         beside = await drive(node.place.port, asked, connections=1, most_s=30)
         copied_s, copied_bytes = await copying
         size_bytes = _file_bytes(many)
@@ -171,12 +188,17 @@ def _file_bytes(kept: Kept) -> int:
     return (kept.data / "store" / "data.mdb").stat().st_size
 
 
-async def measure_at_size(folder: Path, arguments: argparse.Namespace) -> dict[str, Mapping[str, object]]:
+async def measure_at_size(
+    folder: Path, arguments: argparse.Namespace
+) -> dict[str, Mapping[str, object]]:
     """Fill both stores and measure."""
     keys = arguments.spaces * PER_SPACE or arguments.keys
     few = await filled(folder / "few" / "data", arguments, min(FEW_KEYS, keys))
     many = await filled(folder / "many" / "data", arguments, keys)
-    return {"requests": await compared(few, many, arguments), "store": await around(few, many, arguments)}
+    return {
+        "requests": await compared(few, many, arguments),
+        "store": await around(few, many, arguments),
+    }
 
 
 def main() -> int:
@@ -185,7 +207,9 @@ def main() -> int:
     with ExitStack() as stack:
         made = tempfile.TemporaryDirectory(prefix="sealspace-size-", dir=arguments.folder)
         found = asyncio.run(measure_at_size(Path(stack.enter_context(made)), arguments))
-    printed: Callable[[dict[str, Mapping[str, object]]], None] = _print_json if arguments.json else _print_table
+    printed: Callable[[dict[str, Mapping[str, object]]], None] = (
+        _print_json if arguments.json else _print_table
+    )
     printed(found)
     requests = found["requests"].values()
     return int(any(isinstance(row, dict) and row["ratio"] > TARGET_RATIO for row in requests))
@@ -196,7 +220,10 @@ def _print_json(found: dict[str, Mapping[str, object]]) -> None:
 
 
 def _print_table(found: dict[str, Mapping[str, object]]) -> None:
-    print(f"{'CPU time of a request':<44}{'few':>10}{'many':>10}{'ratio':>8}   (at most {TARGET_RATIO} is wanted)")
+    print(
+        f"{'CPU time of a request':<44}{'few':>10}{'many':>10}{'ratio':>8}   (at most"
+        f" {TARGET_RATIO} is wanted)"
+    )
     for name, row in found["requests"].items():
         assert isinstance(row, dict)
         print(f"{name:<44}{row['few_us']:>7.0f} µs{row['many_us']:>7.0f} µs{row['ratio']:>8.2f}")
@@ -205,13 +232,27 @@ def _print_table(found: dict[str, Mapping[str, object]]) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=100_000, help="values in one space (default: %(default)s)")
-    parser.add_argument("--spaces", type=int, default=0, help="spaces of ten values, in place of one space")
-    parser.add_argument("--bytes", type=int, default=100, help="bytes of a value (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each kind of request (%(default)s)")
-    parser.add_argument("--requests", type=int, default=1000, help="requests of a round (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="where the stores lie; they are removed at the end")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--keys", type=int, default=100_000, help="values in one space (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--spaces", type=int, default=0, help="spaces of ten values, in place of one space"
+    )
+    parser.add_argument(
+        "--bytes", type=int, default=100, help="bytes of a value (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds of each kind of request (%(default)s)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=1000, help="requests of a round (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the stores lie; they are removed at the end"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     return parser
 

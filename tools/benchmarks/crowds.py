@@ -1,8 +1,9 @@
-"""Stores of a size: many values in one space, or many spaces of ten values, and who may ask about them.
+"""Stores of a size: many values in one space, or many spaces of ten values, and who may ask about
+them.
 
-They are filled through the store's own contract, with the rows that a put and a hosting plan make; only the commits are
-larger than those of requests, and nothing is audited. A node has to have run on the folder before: it makes the secret
-and the identity that the rows belong to.
+They are filled through the store's own contract, with the rows that a put and a hosting plan make;
+only the commits are larger than those of requests, and nothing is audited. A node has to have run
+on the folder before: it makes the secret and the identity that the rows belong to.
 """
 
 import asyncio
@@ -73,7 +74,9 @@ def spaces_of_ten(count: int) -> Pick:
 
     def pick(chance: random.Random) -> Target:
         signer = owner_of(chance.randrange(count))
-        return Target(Party(signer, ()), _space_of(signer).text, _path(chance.randrange(PER_SPACE)), "v")
+        return Target(
+            Party(signer, ()), _space_of(signer).text, _path(chance.randrange(PER_SPACE)), "v"
+        )
 
     return pick
 
@@ -91,7 +94,7 @@ def _path(number: int) -> str:
     return f"v/{number:08}"
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------------
+# --- what is asked --------------------------------------------------------------------------------
 
 
 def reads(pick: Pick, chance: random.Random) -> bytes:
@@ -129,15 +132,24 @@ ASKED: dict[str, Callable[[Pick, random.Random], bytes]] = {
 
 
 def _invoke(target: Target, path: str, verb: str, body: bytes = b"") -> bytes:
-    return request("/invoke", token(target.party, {f"{target.space}/kv/{path}": [f"tinycloud.kv/{verb}"]}), body)
+    return request(
+        "/invoke",
+        token(target.party, {f"{target.space}/kv/{path}": [f"tinycloud.kv/{verb}"]}),
+        body,
+    )
 
 
-# --- loading ---------------------------------------------------------------------------------------------------------
+# --- loading --------------------------------------------------------------------------------------
 
 
 async def load_values(data: Path, space: str, count: int, *, size_bytes: int) -> None:
     """Write so many values into a hosted space."""
-    await _load(data, lambda values: _values(values, parse_space_id(space), count, inline_body(_body(size_bytes))))
+    await _load(
+        data,
+        lambda values: _values(
+            values, parse_space_id(space), count, inline_body(_body(size_bytes))
+        ),
+    )
 
 
 async def load_spaces(data: Path, count: int, *, size_bytes: int) -> None:
@@ -201,4 +213,6 @@ async def _spaces(values: Values, count: int, body: Body) -> AsyncIterator[Commi
             for add in (*hosted.adds, *plan.adds):
                 adds[add.counter] = adds.get(add.counter, 0) + add.delta
             puts += [*hosted.puts, *plan.puts]
-        yield Commit(puts=tuple(puts), adds=tuple([Add(counter, delta) for counter, delta in adds.items()]))
+        yield Commit(
+            puts=tuple(puts), adds=tuple([Add(counter, delta) for counter, delta in adds.items()])
+        )

@@ -1,8 +1,9 @@
-"""Commits of the PostgreSQL engine at a database of this machine, measured beside what the model says.
+"""Commits of the PostgreSQL engine at a database of this machine, measured beside what the model
+says.
 
-A database is started on a disk that is waited for. One connection and the disk alone give the costs; then more
-connections, and commits that all weigh into one space, are measured and compared with the model's answer for the same
-setting. Each worker is a process of its own.
+A database is started on a disk that is waited for. One connection and the disk alone give the
+costs; then more connections, and commits that all weigh into one space, are measured and compared
+with the model's answer for the same setting. Each worker is a process of its own.
 """
 
 import asyncio
@@ -70,11 +71,17 @@ class Measured:
 
 
 def commit_of(space: int) -> Commit:
-    """A put of 1 KiB as a node commits it: head, audit record, two marks, claim, account and quota."""
+    """A put of 1 KiB as a node commits it: head, audit record, two marks, claim, account and
+    quota."""
     space16 = space.to_bytes(16, "big")
     account = usage_counter(space16)
     now = time.time()
-    head = Put(value_key(space16, f"v/{secrets.randbelow(1000)}"), bytes(1100), weight_bytes=1024, account=account)
+    head = Put(
+        value_key(space16, f"v/{secrets.randbelow(1000)}"),
+        bytes(1100),
+        weight_bytes=1024,
+        account=account,
+    )
     return Commit(
         puts=(head, Put(audit_key(now, secrets.token_bytes(16)), bytes(200))),
         live=tuple([mark_key(mark) for mark in _MARKS]),
@@ -88,7 +95,9 @@ async def work(url: str, lanes: int, spaces: int, seconds: float) -> None:
     store = open_postgres(url)
     latencies: list[float] = []
     try:
-        await asyncio.gather(*[store.commit(commit_of(secrets.randbelow(_SPACES))) for _ in range(4 * lanes)])
+        await asyncio.gather(
+            *[store.commit(commit_of(secrets.randbelow(_SPACES))) for _ in range(4 * lanes)]
+        )
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         end, cpu_s = time.perf_counter() + seconds, time.process_time()
@@ -99,8 +108,11 @@ async def work(url: str, lanes: int, spaces: int, seconds: float) -> None:
                 latencies.append(time.perf_counter() - started)
 
         await asyncio.gather(*[lane() for _ in range(lanes)])
-        print(json.dumps({"latencies_s": latencies, "cpu_s": time.process_time() - cpu_s}), flush=True)
-        await asyncio.to_thread(sys.stdin.readline)  # what the database's sessions have used is looked at first
+        print(
+            json.dumps({"latencies_s": latencies, "cpu_s": time.process_time() - cpu_s}), flush=True
+        )
+        # what the database's sessions have used is looked at first
+        await asyncio.to_thread(sys.stdin.readline)
     finally:
         await store.close()
 
@@ -160,17 +172,22 @@ def _worker(url: str, setting: Setting, seconds: float) -> "subprocess.Popen[str
     asked = [url, str(setting.lanes), str(setting.spaces), str(seconds)]
     command = [sys.executable, __file__, *asked]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def _busy_s() -> float:
     """Return for how long the machine's cores have worked, all together."""
-    user, nice, system, _, _, irq, soft, steal, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    user, nice, system, _, _, irq, soft, steal, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    )
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def costs_of(one: Measured) -> Costs:
-    """Return the costs that a measurement over one connection stands for: what is left of its latency is the trip."""
+    """Return the costs that a measurement over one connection stands for: what is left of its
+    latency is the trip."""
     trip = one.mean_us - one.worker_us - one.database_us - one.sync_us
     return Costs(one.worker_us, one.database_us, (one.sync_us,), max(trip, 0.0))
 
@@ -178,13 +195,18 @@ def costs_of(one: Measured) -> Costs:
 def costs_beside(costs: Costs, found: Measured) -> Costs:
     """Return the costs as the machine was during another measurement.
 
-    What a sync takes differs from second to second on a disk that others use, and work takes longer on cores of which
-    others use a part: both are taken from the run that is compared. How commits share syncs, cores and locks, and so
-    how many are carried, is for the model to say.
+    What a sync takes differs from second to second on a disk that others use, and work takes longer
+    on cores of which others use a part: both are taken from the run that is compared. How commits
+    share syncs, cores and locks, and so how many are carried, is for the model to say.
     """
     cores = os.cpu_count() or 1
     stretch = cores / max(cores - found.others, 0.5)
-    return replace(costs, worker=costs.worker * stretch, database=costs.database * stretch, syncs=(found.sync_us,))
+    return replace(
+        costs,
+        worker=costs.worker * stretch,
+        database=costs.database * stretch,
+        syncs=(found.sync_us,),
+    )
 
 
 def compare(seconds: float) -> Iterator[str]:
@@ -194,10 +216,13 @@ def compare(seconds: float) -> Iterator[str]:
     one = measure(server, Setting(1, lanes=1, together=True), seconds)
     costs = costs_of(one)
     yield (
-        f"one connection: {one.per_s:,.0f}/s, {one.mean_us:,.0f} µs each; CPU of the worker {costs.worker:.0f} µs, "
-        f"of the database {costs.database:.0f} µs; a sync {one.sync_us:.0f} µs, the rest {costs.trip:.0f}"
+        f"one connection: {one.per_s:,.0f}/s, {one.mean_us:,.0f} µs each; CPU of the worker"
+        f" {costs.worker:.0f} µs, of the database {costs.database:.0f} µs; a sync {one.sync_us:.0f}"
+        f" µs, the rest {costs.trip:.0f}"
     )
-    yield f"{'':<34}{'measured':>12}{'model':>10}{'':>8}{'a sync':>8}{'model':>7}{'sync µs':>9}{'others':>8}"
+    yield (
+        f"{'':<34}{'measured':>12}{'model':>10}{'':>8}{'a sync':>8}{'model':>7}{'sync µs':>9}{'others':>8}"
+    )
     for setting in POINTS:
         found = measure(server, setting, seconds)
         yield _line(setting, found, simulate(setting, costs_beside(costs, found)))
@@ -205,7 +230,10 @@ def compare(seconds: float) -> Iterator[str]:
 
 
 def _line(setting: Setting, found: Measured, said: Carried) -> str:
-    name = f"{setting.workers} x {setting.lanes} connections, {'one space' if setting.spaces else 'many spaces'}"
+    name = (
+        f"{setting.workers} x {setting.lanes} connections,"
+        f" {'one space' if setting.spaces else 'many spaces'}"
+    )
     return (
         f"{name:<34}{found.per_s:>10,.0f}/s{said.per_s:>8,.0f}/s{said.per_s / found.per_s - 1:>+8.0%}"
         f"{found.per_sync:>8.1f}{said.per_sync:>7.1f}{found.sync_us:>9.0f}{found.others:>8.2f}"
@@ -229,7 +257,9 @@ async def _node_costs(node: Node, server: PostgresServer, requests: int) -> list
         before = used_by(server_pid(server))
         driven = await measured(node, asked, 16)
         spent = sum(used_by(server_pid(server)).since(before).values())
-        lines.append(f"{name:<34}{driven.cpu_us:>9.0f} µs{spent / len(driven.latencies_s) * 1e6:>10.0f} µs")
+        lines.append(
+            f"{name:<34}{driven.cpu_us:>9.0f} µs{spent / len(driven.latencies_s) * 1e6:>10.0f} µs"
+        )
     return lines
 
 

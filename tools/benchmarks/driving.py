@@ -1,7 +1,7 @@
 """Connections that send prepared requests, one after the other, and note how long each answer took.
 
-The client costs as little as it can: requests are whole byte strings before the clock runs, and of an answer only the
-status and the length are looked at, unless the bodies are asked for.
+The client costs as little as it can: requests are whole byte strings before the clock runs, and of
+an answer only the status and the length are looked at, unless the bodies are asked for.
 """
 
 import asyncio
@@ -77,7 +77,9 @@ async def drive(
             for line in lines:
                 sending.create_task(_send(line, queue, latencies, started + most_s, enough))
         took_s = time.perf_counter() - started
-        return Drive(took_s, tuple(latencies), tuple([body for line in lines for body in line.bodies]))
+        return Drive(
+            took_s, tuple(latencies), tuple([body for line in lines for body in line.bodies])
+        )
     except BaseExceptionGroup as failures:
         failed, others = failures.split(RequestFailed)
         if failed is None or others is not None:
@@ -124,11 +126,14 @@ class Answer:
         return b"".join([bytes(self._received[start:end]) for start, end in self._pieces])
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes in; True when the answer is whole. Nothing follows it: the next request is not sent yet."""
+        """Take bytes in; True when the answer is whole. Nothing follows it: the next request is not
+        sent yet."""
         self._received += data
         if not self._head_bytes and not self._read_head():
             return False
-        return self._read_chunks() if self._is_chunked else len(self._received) >= self._pieces[0][1]
+        return (
+            self._read_chunks() if self._is_chunked else len(self._received) >= self._pieces[0][1]
+        )
 
     def _read_head(self) -> bool:
         found = self._received.find(_HEAD_END)
@@ -188,13 +193,17 @@ class _Line(asyncio.Protocol):
         if self._keep:
             self.bodies.append(answer.body)
         is_expected = self._expected.least <= answer.status <= self._expected.most
-        self._end(None if is_expected else RequestFailed(f"answered {answer.status}: {answer.start!r}"))
+        self._end(
+            None if is_expected else RequestFailed(f"answered {answer.status}: {answer.start!r}")
+        )
 
     async def ask(self, request: bytes) -> None:
         assert self._transport is not None
         loop = asyncio.get_running_loop()
         self._answered = loop.create_future()
-        limit = loop.call_later(_ANSWER_LIMIT_S, self._end, RequestFailed(f"no answer within {_ANSWER_LIMIT_S} s"))
+        limit = loop.call_later(
+            _ANSWER_LIMIT_S, self._end, RequestFailed(f"no answer within {_ANSWER_LIMIT_S} s")
+        )
         self._transport.write(request)
         try:
             await self._answered

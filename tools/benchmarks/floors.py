@@ -1,4 +1,5 @@
-"""What no node can be below, measured in the same rounds: HTTP alone, and the signature of a token."""
+"""What no node can be below, measured in the same rounds: HTTP alone, and the signature of a
+token."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ class Floors:
     Attributes:
         signature: one Ed25519 signature checked.
         token: a token read into its parts.
-        http: for each number of connections, an aiohttp that answers 1 KiB to such a request and does nothing else.
+        http: for each number of connections, an aiohttp that answers 1 KiB to such a request and
+            does nothing else.
     """
 
     signature: float
@@ -34,7 +36,9 @@ class Floors:
 
     def named(self) -> dict[str, float]:
         """Return them with what they are."""
-        http = {f"bare aiohttp, {connections} connections": us for connections, us in self.http.items()}
+        http = {
+            f"bare aiohttp, {connections} connections": us for connections, us in self.http.items()
+        }
         return {"signature of a token, checked": self.signature, "token, read": self.token} | http
 
 

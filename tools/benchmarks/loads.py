@@ -1,6 +1,7 @@
 """What is asked of a node: for each kind of request a maker of fresh ones.
 
-Every request carries a token of its own, signed before the clock runs; nothing here is specific to our node.
+Every request carries a token of its own, signed before the clock runs; nothing here is specific to
+our node.
 """
 
 import json
@@ -89,17 +90,22 @@ async def sized_puts(place: Place, count: int, *, size_bytes: int) -> list[bytes
     """Write a larger value that nobody wrote before, over another one."""
     rest = secrets.token_bytes(size_bytes - 16)
     paths = [f"large/{size_bytes}/{number % 50:03}" for number in range(count)]
-    return [_kv(place, place.session, path, "put", secrets.token_bytes(16) + rest) for path in paths]
+    return [
+        _kv(place, place.session, path, "put", secrets.token_bytes(16) + rest) for path in paths
+    ]
 
 
 async def batch_gets(place: Place, count: int) -> list[bytes]:
     """Read ten values of 1 KiB with one token."""
-    grants = {f"{place.space}/kv/{path_of(number)}": ["tinycloud.kv/get"] for number in range(BATCH)}
+    grants = {
+        f"{place.space}/kv/{path_of(number)}": ["tinycloud.kv/get"] for number in range(BATCH)
+    }
     return [request("/invoke", token(place.session, grants)) for _ in range(count)]
 
 
 async def batch_puts(place: Place, count: int) -> list[bytes]:
-    """Write ten values of 1 KiB with one token, from the second round on over values that are there."""
+    """Write ten values of 1 KiB with one token, from the second round on over values that are
+    there."""
     value = secrets.token_bytes(SMALL_BYTES)
     return [_batch_put(place, f"batch/{number % WRITTEN:03}", value) for number in range(count)]
 
@@ -132,8 +138,11 @@ async def revocations(place: Place, count: int) -> list[bytes]:
     registered = [request("/delegate", grant) for grant in grants]
     await drive(place.port, registered, connections=place.writers(8), most_s=SETUP_S)
     right = "tinycloud.delegation/revoke"
-    signer = Party(place.session.signer, ())  # who signed the delegation may end it without citing anything
-    return [request("/revoke", token(signer, {f"urn:cid:{cid_of(grant)}": [right]})) for grant in grants]
+    # who signed the delegation may end it without citing anything
+    signer = Party(place.session.signer, ())
+    return [
+        request("/revoke", token(signer, {f"urn:cid:{cid_of(grant)}": [right]})) for grant in grants
+    ]
 
 
 async def decrypts(place: Place, count: int) -> list[bytes]:
@@ -159,13 +168,18 @@ async def sessions(place: Place, count: int) -> list[bytes]:
 
 
 async def junk_sessions(place: Place, count: int) -> list[bytes]:
-    """Hand in a quote that is well formed to its end and whose signature is wrong: as far as a refused one gets."""
+    """Hand in a quote that is well formed to its end and whose signature is wrong: as far as a
+    refused one gets."""
     return await _sessions(place, count, _spoiled)
 
 
 async def _sessions(place: Place, count: int, turn: Callable[[bytes], bytes]) -> list[bytes]:
-    asked = await drive(place.port, await challenges(place, count), connections=8, most_s=SETUP_S, keep=True)
-    return [_session(place, _backend(place), turn, json.loads(body)["nonce"]) for body in asked.bodies]
+    asked = await drive(
+        place.port, await challenges(place, count), connections=8, most_s=SETUP_S, keep=True
+    )
+    return [
+        _session(place, _backend(place), turn, json.loads(body)["nonce"]) for body in asked.bodies
+    ]
 
 
 def _session(place: Place, attested: Attested, turn: Callable[[bytes], bytes], nonce: str) -> bytes:
@@ -180,7 +194,9 @@ def _session(place: Place, attested: Attested, turn: Callable[[bytes], bytes], n
         "receiverMode": "attested",
     }
     fact = {"type": SESSION_FACT, "nonce": nonce, "bodyHash": canonical_hash(body)}
-    authorized = token(attested.party, {place.network: [DECRYPT]}, audience=place.node_did, facts=[fact])
+    authorized = token(
+        attested.party, {place.network: [DECRYPT]}, audience=place.node_did, facts=[fact]
+    )
     return request("/attestation/sessions", authorized, canonical_bytes(body), _JSON)
 
 
@@ -198,8 +214,12 @@ LOADS: Mapping[str, Load] = {
     "batch get 10": Load(batch_gets, share=0.5),
     "list 100": Load(lists),
     "put 1 KiB": Load(small_puts, writes=True),
-    "put 64 KiB": Load(partial(sized_puts, size_bytes=LARGE_BYTES), writes=True, share=0.5, most_connections=16),
-    "put 10 MiB": Load(partial(sized_puts, size_bytes=HUGE_BYTES), writes=True, share=0.02, most_connections=16),
+    "put 64 KiB": Load(
+        partial(sized_puts, size_bytes=LARGE_BYTES), writes=True, share=0.5, most_connections=16
+    ),
+    "put 10 MiB": Load(
+        partial(sized_puts, size_bytes=HUGE_BYTES), writes=True, share=0.02, most_connections=16
+    ),
     "batch put 10": Load(batch_puts, writes=True, share=0.5),
     "delegate": Load(delegations, writes=True),
     "revoke": Load(revocations, writes=True),
@@ -234,9 +254,14 @@ def _decrypts(place: Place, party: Party, receiver: ReceiverKey, count: int) -> 
     )
     path = f"/encryption/networks/{quote(place.network, safe='')}/decrypt"
     sent, facts = json.dumps(body).encode(), [decrypt_fact(body)]
-    tokens = (token(party, {place.network: [DECRYPT]}, audience=place.node_did, facts=facts) for _ in range(count))
+    tokens = (
+        token(party, {place.network: [DECRYPT]}, audience=place.node_did, facts=facts)
+        for _ in range(count)
+    )
     return [request(path, one, sent, _JSON) for one in tokens]
 
 
 def _kv(place: Place, party: Party, path: str, verb: str, body: bytes = b"") -> bytes:
-    return request("/invoke", token(party, {f"{place.space}/kv/{path}": [f"tinycloud.kv/{verb}"]}), body)
+    return request(
+        "/invoke", token(party, {f"{place.space}/kv/{path}": [f"tinycloud.kv/{verb}"]}), body
+    )

@@ -1,11 +1,13 @@
-"""What a page costs in a space with very many long keys that begin alike, beside one in a space with ten.
+"""What a page costs in a space with very many long keys that begin alike, beside one in a space
+with ten.
 
     python tools/benchmarks/long_paths.py
     python tools/benchmarks/long_paths.py --keys 150000 --rounds 7 --json
 
-Both are public spaces of one store, with keys that share their first 400 bytes. A node with one worker runs on it, and
-anybody asks both for a page of one key, in turns. Reported: CPU time of a request on each and its ratio (1.5 at most is
-wanted; beyond it the status is 1). Loading 150,000 keys and asking takes less than two minutes.
+Both are public spaces of one store, with keys that share their first 400 bytes. A node with one
+worker runs on it, and anybody asks both for a page of one key, in turns. Reported: CPU time of a
+request on each and its ratio (1.5 at most is wanted; beyond it the status is 1). Loading 150,000
+keys and asking takes less than two minutes.
 """
 
 import argparse
@@ -46,15 +48,21 @@ def space_of(number: int) -> SpaceId:
 
 
 async def load(data: Path, counts: tuple[int, ...]) -> None:
-    """Write so many values under long keys into a public space each; a node has to have run on the folder."""
+    """Write so many values under long keys into a public space each; a node has to have run on the
+    folder."""
     store = open_lmdb(data)
     try:
         values = Values(store, ObjectFolder(data / "blobs"), SystemEntropy())
         for number, count in enumerate(counts):
             starts = range(0, count, _AT_ONCE)
             for first in range(0, len(starts), _IN_FLIGHT):
-                parts = [range(at, min(at + _AT_ONCE, count)) for at in starts[first : first + _IN_FLIGHT]]
-                await asyncio.gather(*[_write(store, values, space_of(number), part) for part in parts])
+                parts = [
+                    range(at, min(at + _AT_ONCE, count))
+                    for at in starts[first : first + _IN_FLIGHT]
+                ]
+                await asyncio.gather(
+                    *[_write(store, values, space_of(number), part) for part in parts]
+                )
     finally:
         await store.close()
 
@@ -66,7 +74,8 @@ async def _write(store: Store, values: Values, space: SpaceId, numbers: range) -
 
 
 async def compared(url: str, pid: int, *, rounds: int, requests: int) -> tuple[float, float]:
-    """Ask for a page of one key in both spaces, in turns; return the least CPU microseconds of a request in each."""
+    """Ask for a page of one key in both spaces, in turns; return the least CPU microseconds of a
+    request in each."""
     port = urlsplit(url).port or 80
     least = [float("inf"), float("inf")]
     for turn in range(rounds + 1):
@@ -76,7 +85,9 @@ async def compared(url: str, pid: int, *, rounds: int, requests: int) -> tuple[f
             before = used_by(pid)
             answered = await drive(port, asked, connections=4, most_s=60, keep=True)
             used_us = sum(used_by(pid).since(before).values()) / requests * 1e6
-            assert [json.loads(body) for body in answered.bodies] == [[f"{_SHARED}{0:08}"]] * requests
+            assert [json.loads(body) for body in answered.bodies] == [
+                [f"{_SHARED}{0:08}"]
+            ] * requests
             if turn:  # the first one warms up
                 least[which] = min(least[which], used_us)
     return least[0], least[1]
@@ -93,23 +104,46 @@ def main() -> int:
         asyncio.run(load(data, (FEW_KEYS, arguments.keys)))
         loaded_s = time.perf_counter() - started
         with own_node(data, "--attestation", "off", **_UNBOUNDED) as (url, pid):
-            few_us, many_us = asyncio.run(compared(url, pid, rounds=arguments.rounds, requests=arguments.requests))
+            few_us, many_us = asyncio.run(
+                compared(url, pid, rounds=arguments.rounds, requests=arguments.requests)
+            )
     ratio = many_us / few_us
-    found = {"keys": arguments.keys, "loaded_s": loaded_s, "few_us": few_us, "many_us": many_us, "ratio": ratio}
+    found = {
+        "keys": arguments.keys,
+        "loaded_s": loaded_s,
+        "few_us": few_us,
+        "many_us": many_us,
+        "ratio": ratio,
+    }
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
-        print(f"a page of one key among {FEW_KEYS}: {few_us:.0f} µs, among {arguments.keys}: {many_us:.0f} µs of CPU")
-        print(f"ratio {ratio:.2f} (at most {TARGET_RATIO} is wanted); loading took {loaded_s:.0f} s")
+        print(
+            f"a page of one key among {FEW_KEYS}: {few_us:.0f} µs, among {arguments.keys}:"
+            f" {many_us:.0f} µs of CPU"
+        )
+        print(
+            f"ratio {ratio:.2f} (at most {TARGET_RATIO} is wanted); loading took {loaded_s:.0f} s"
+        )
     return int(ratio > TARGET_RATIO)
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=150_000, help="keys in the large space (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds in each space (default: %(default)s)")
-    parser.add_argument("--requests", type=int, default=500, help="requests of a round (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="where the store lies; it is removed at the end")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--keys", type=int, default=150_000, help="keys in the large space (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds in each space (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=500, help="requests of a round (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the store lies; it is removed at the end"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of the sentences")
     return parser
 

@@ -1,9 +1,11 @@
-"""What reports on delegations, and a call under the newest of them, cost an owner with many grants and one with few.
+"""What reports on delegations, and a call under the newest of them, cost an owner with many grants
+and one with few.
 
-Two stores are made, one with 100 and one with 100,000 grants of one wallet: half of them sign-ins of the wallet to keys
-of their own, half grants that one session passed on. Every token is signed and judged like one that was posted; only
-the commits are larger. Then each question is asked of both stores in turn, and the CPU time of this thread is compared,
-once with everything that was decoded before in memory and once with nothing.
+Two stores are made, one with 100 and one with 100,000 grants of one wallet: half of them sign-ins
+of the wallet to keys of their own, half grants that one session passed on. Every token is signed
+and judged like one that was posted; only the commits are larger. Then each question is asked of
+both stores in turn, and the CPU time of this thread is compared, once with everything that was
+decoded before in memory and once with nothing.
 
     python tools/benchmarks/many_grants.py [--grants 100000] [--rounds 9]
 """
@@ -55,9 +57,17 @@ NOW = 1_795_000_000.0
 WALLET = WalletSigner(b"\x11" * 32)
 SESSION = Ed25519Signer(b"\x12" * 32)
 SPACE = parse_space_id(f"tinycloud:{WALLET.did.removeprefix('did:')}:default")
-READ, LIST, STATUS = "tinycloud.capabilities/read", "tinycloud.delegation/list", "tinycloud.delegation/status"
+READ, LIST, STATUS = (
+    "tinycloud.capabilities/read",
+    "tinycloud.delegation/list",
+    "tinycloud.delegation/status",
+)
 GET = "tinycloud.kv/get"
-SIGN_IN = {f"{SPACE.text}/kv": [GET], f"{SPACE.text}/capabilities": [READ], f"{SPACE.text}/delegation": [LIST, STATUS]}
+SIGN_IN = {
+    f"{SPACE.text}/kv": [GET],
+    f"{SPACE.text}/capabilities": [READ],
+    f"{SPACE.text}/delegation": [LIST, STATUS],
+}
 _PUTS = 240
 _IN_FLIGHT = 64
 _CALLS = 60
@@ -85,7 +95,13 @@ def wallet_token(to: Ed25519Signer, at: float) -> str:
         issued_at=iso(at),
         expiration_time=iso(NOW + 86_400),
     )
-    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in SIGN_IN.items()}, ())
+    recap = Recap(
+        {
+            resource: {ability: ({},) for ability in abilities}
+            for resource, abilities in SIGN_IN.items()
+        },
+        (),
+    )
     return header_text(encode_cacao(sign_cacao(attach(message, recap), WALLET)))
 
 
@@ -106,7 +122,10 @@ def key_token(
         nnc=f"{next(_COUNT):012}{secrets.token_hex(4)}",
         fct=list(facts) or None,
         prf=[cid_text(proof.delegation.cid) for proof in proofs],
-        att={resource: {ability: [{}] for ability in abilities} for resource, abilities in grants.items()},
+        att={
+            resource: {ability: [{}] for ability in abilities}
+            for resource, abilities in grants.items()
+        },
     )
     return encode_ucan(payload, signer)
 
@@ -167,7 +186,9 @@ def _grants(session: Registered, count: int) -> Iterator[tuple[Ed25519Signer, Re
         if at % 2 == count % 2:
             yield key, judged(wallet_token(key, NOW - 2 - at % 80_000))
         else:
-            header = key_token(SESSION, {f"{SPACE.text}/kv/{at}": [GET]}, [session], audience=key.did)
+            header = key_token(
+                SESSION, {f"{SPACE.text}/kv/{at}": [GET]}, [session], audience=key.did
+            )
             yield key, judged(header, session)
 
 
@@ -185,7 +206,7 @@ async def _host(services: Services) -> None:
     await services.store.commit(Commit(puts=plan.puts, adds=plan.adds))
 
 
-# --- questions ---------------------------------------------------------------------------------------------------
+# --- questions ------------------------------------------------------------------------------------
 
 
 Question = Callable[[Account], Callable[[], Awaitable[object]]]
@@ -233,8 +254,12 @@ def _read(account: Account, facts: Sequence[Json]) -> Callable[[], Awaitable[obj
 
 def call(account: Account) -> Callable[[], Awaitable[object]]:
     """A read of a value under the newest grant, from the text of the token to the judged call."""
-    path = f"kv/{account.newest.delegation.capabilities[0].resource.text.partition('/kv/')[2] or 'a'}"
-    header = key_token(account.newest_key, {f"{SPACE.text}/{path}": [GET]}, [account.newest], lifetime_s=60)
+    path = (
+        f"kv/{account.newest.delegation.capabilities[0].resource.text.partition('/kv/')[2] or 'a'}"
+    )
+    header = key_token(
+        account.newest_key, {f"{SPACE.text}/{path}": [GET]}, [account.newest], lifetime_s=60
+    )
     key = head_key(SPACE, path.removeprefix("kv/"))
 
     async def ask() -> object:
@@ -253,7 +278,7 @@ QUESTIONS: dict[str, Question] = {
 }
 
 
-# --- measuring ---------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
 async def cpu_s(question: Question, account: Account, calls: int, *, cold: bool) -> float:
@@ -266,13 +291,20 @@ async def cpu_s(question: Question, account: Account, calls: int, *, cold: bool)
     return (time.thread_time() - begun) / calls
 
 
-async def compare(question: Question, few: Account, many: Account, *, rounds: int, cold: bool) -> tuple[float, float]:
+async def compare(
+    question: Question, few: Account, many: Account, *, rounds: int, cold: bool
+) -> tuple[float, float]:
     """Return the medians of both, asked in turn."""
     calls = 5 if question is whole_list else _CALLS
     for account in (few, many):
         await cpu_s(question, account, calls, cold=cold)
-    pairs = [[await cpu_s(question, account, calls, cold=cold) for account in (few, many)] for _ in range(rounds)]
-    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
+    pairs = [
+        [await cpu_s(question, account, calls, cold=cold) for account in (few, many)]
+        for _ in range(rounds)
+    ]
+    return statistics.median(pair[0] for pair in pairs), statistics.median(
+        pair[1] for pair in pairs
+    )
 
 
 async def main(grants: int, rounds: int) -> None:
@@ -285,19 +317,30 @@ async def main(grants: int, rounds: int) -> None:
             store = open_lmdb(folder, clock=StandingClock())
             running.push_async_callback(store.close)
             services = await claim_store(
-                config, store=store, keyring=Keyring(b"\x07" * 32), clock=StandingClock(), entropy=SystemEntropy()
+                config,
+                store=store,
+                keyring=Keyring(b"\x07" * 32),
+                clock=StandingClock(),
+                entropy=SystemEntropy(),
             )
             accounts.append(await filled(services, count))
         few, many = accounts
-        print(f"{'CPU of one call':<32}{'memory':<8}{FEW:>10}{grants:>10}   ratio (at most {TARGET_RATIO} is wanted)")
+        print(
+            f"{'CPU of one call':<32}{'memory':<8}{FEW:>10}{grants:>10}   ratio (at most"
+            f" {TARGET_RATIO} is wanted)"
+        )
         for name, question in QUESTIONS.items():
             for cold in (False, True):
                 one, other = await compare(question, few, many, rounds=rounds, cold=cold)
                 memory = "empty" if cold else "warm"
-                print(f"{name:<32}{memory:<8}{one * 1e6:>7.0f} µs{other * 1e6:>7.0f} µs   {other / one:.2f}")
+                print(
+                    f"{name:<32}{memory:<8}{one * 1e6:>7.0f} µs{other * 1e6:>7.0f} µs  "
+                    f" {other / one:.2f}"
+                )
         one, other = await compare(whole_list, few, many, rounds=3, cold=True)
         print(
-            f"{'capabilities/read, list':<32}{'empty':<8}{one * 1e3:>7.1f} ms{other * 1e3:>7.1f} ms   bounded, not flat"
+            f"{'capabilities/read, list':<32}{'empty':<8}{one * 1e3:>7.1f} ms{other * 1e3:>7.1f} ms"
+            "   bounded, not flat"
         )
 
 

@@ -33,7 +33,11 @@ class Node:
 
     def takes(self, load: Load, connections: int) -> bool:
         """Whether a load is measured on this node over so many connections."""
-        bounds = [load.most_connections, self.most_connections, self.place.writes_at if load.writes else None]
+        bounds = [
+            load.most_connections,
+            self.most_connections,
+            self.place.writes_at if load.writes else None,
+        ]
         return all(bound is None or connections <= bound for bound in bounds)
 
 
@@ -77,7 +81,8 @@ class Total:
 
     @property
     def cpu_us(self) -> float:
-        """CPU time of a request in the best round: what else the machine does can only add to it."""
+        """CPU time of a request in the best round: what else the machine does can only add to
+        it."""
         return min(one.cpu_us for one in self.rounds)
 
     def figures(self) -> dict[str, str | int | float]:
@@ -91,7 +96,9 @@ class Total:
             "requests_per_s": round(max(one.requests_per_s for one in self.rounds), 1),
             "cpu_us": round(self.cpu_us, 1),
             "cpu_us_median": round(statistics.median(one.cpu_us for one in self.rounds), 1),
-            "client_cpu_us": round(min(one.client_cpu_s / len(one.latencies_s) for one in self.rounds) * 1e6, 1),
+            "client_cpu_us": round(
+                min(one.client_cpu_s / len(one.latencies_s) for one in self.rounds) * 1e6, 1
+            ),
             "p50_ms": round(quantile(latencies, 0.5) * 1e3, 3),
             "p99_ms": round(quantile(latencies, 0.99) * 1e3, 3),
             "rss_mib": round(max(one.rss_bytes for one in self.rounds) / 2**20, 1),
@@ -112,7 +119,9 @@ async def measure(node: Node, load: Load, *, requests: int, connections: int) ->
     """Run one round of a load."""
     warm_up = await load.make(node.place, max(1, int(_WARM_UP * load.share)))
     await drive(node.place.port, warm_up, connections=1, most_s=_MOST_ROUND_S)
-    return await measured(node, await load.make(node.place, count_of(load, requests, connections)), connections)
+    return await measured(
+        node, await load.make(node.place, count_of(load, requests, connections)), connections
+    )
 
 
 async def measured(node: Node, requests: Sequence[bytes], connections: int) -> Round:
@@ -120,7 +129,13 @@ async def measured(node: Node, requests: Sequence[bytes], connections: int) -> R
     before, client_before = used_by(node.pid), time.process_time()
     driven = await drive(node.place.port, requests, connections=connections, most_s=_MOST_ROUND_S)
     after, client_after = used_by(node.pid), time.process_time()
-    return Round(driven.took_s, after.since(before), client_after - client_before, after.rss_bytes, driven.latencies_s)
+    return Round(
+        driven.took_s,
+        after.since(before),
+        client_after - client_before,
+        after.rss_bytes,
+        driven.latencies_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +151,27 @@ class Plan:
         for name, load in self.loads.items():
             for connections in self.connections:
                 pairs = [
-                    (node, Total(node.name, name, connections)) for node in self.nodes if node.takes(load, connections)
+                    (node, Total(node.name, name, connections))
+                    for node in self.nodes
+                    if node.takes(load, connections)
                 ]
                 if pairs:
                     yield load, pairs
 
 
 async def run(
-    plans: Sequence[Plan], between: Callable[[], Awaitable[None]], *, rounds: int, requests: int, end: float
+    plans: Sequence[Plan],
+    between: Callable[[], Awaitable[None]],
+    *,
+    rounds: int,
+    requests: int,
+    end: float,
 ) -> list[Total]:
-    """Run every load on every node in turns, round after round; past the end no further round begins.
+    """Run every load on every node in turns, round after round; past the end no further round
+    begins.
 
-    `between` is called once in each round for each plan: floors that drift with the machine as the nodes do.
+    `between` is called once in each round for each plan: floors that drift with the machine as the
+    nodes do.
     """
     steps = [list(plan.totals()) for plan in plans]
     for turn in range(rounds):
@@ -157,5 +181,7 @@ async def run(
             await between()
             for load, pairs in plan:
                 for node, total in reversed(pairs) if turn % 2 else pairs:
-                    total.rounds.append(await measure(node, load, requests=requests, connections=total.connections))
+                    total.rounds.append(
+                        await measure(node, load, requests=requests, connections=total.connections)
+                    )
     return [total for plan in steps for _, pairs in plan for _, total in pairs]

@@ -1,7 +1,9 @@
-"""An owner who signed in at a node, and the tokens of the parties there; nothing here is specific to our node.
+"""An owner who signed in at a node, and the tokens of the parties there; nothing here is specific
+to our node.
 
-Signing in asks the wallet for a second word where a node does not host spaces by itself, and makes the owner's
-encryption network where a sign-in does not: both are the protocol's own steps, so the same set-up serves any node.
+Signing in asks the wallet for a second word where a node does not host spaces by itself, and makes
+the owner's encryption network where a sign-in does not: both are the protocol's own steps, so the
+same set-up serves any node.
 """
 
 import base64
@@ -73,7 +75,8 @@ class Place:
         network: id of the owner's network.
         wrapped_key: a content key for this network, in base64.
         session: the owner's session key, citing the sign-in.
-        chain: for each depth from 1 the last key of a chain of so many delegations, the sign-in included.
+        chain: for each depth from 1 the last key of a chain of so many delegations, the sign-in
+            included.
         attested: None: there is no backend.
         writes_at: connections on which this node bears writes side by side; None: any number.
         sizes: paths of large values that were written, and their sizes.
@@ -96,8 +99,11 @@ class Place:
         return connections if self.writes_at is None else min(connections, self.writes_at)
 
 
-async def set_up(url: str, platform: SimulatedPlatform | None = None, *, writes_at: int | None = None) -> Place:
-    """Sign an owner in at a node, write the values, make the chain and, on a platform, a backend with evidence."""
+async def set_up(
+    url: str, platform: SimulatedPlatform | None = None, *, writes_at: int | None = None
+) -> Place:
+    """Sign an owner in at a node, write the values, make the chain and, on a platform, a backend
+    with evidence."""
     async with Client(url) as client:
         await client.sign_in(new_wallet(entropy=SystemEntropy()))
         session = client.session
@@ -110,7 +116,9 @@ async def set_up(url: str, platform: SimulatedPlatform | None = None, *, writes_
             node_did=session.node_id or "",
             space=client.kv().space.text,
             network=descriptor.network_id.text,
-            wrapped_key=base64_of(wrap(descriptor.public_key, secrets.token_bytes(32), SystemEntropy())),
+            wrapped_key=base64_of(
+                wrap(descriptor.public_key, secrets.token_bytes(32), SystemEntropy())
+            ),
             session=_party(session),
             writes_at=writes_at,
         )
@@ -135,7 +143,9 @@ async def _attested(owner: Client, place: Place, platform: SimulatedPlatform) ->
     """Grant decrypt to a backend under a policy, and have the backend attest."""
     seed = secrets.token_bytes(32)
     portable = await owner.delegations.delegate(
-        Ed25519Signer(seed).did, [allow(place.network, DECRYPT)], policy=Policy(measurements=(PROGRAM,))
+        Ed25519Signer(seed).did,
+        [allow(place.network, DECRYPT)],
+        policy=Policy(measurements=(PROGRAM,)),
     )
     async with Client(owner.url, session=key_session(seed)) as client:
         await client.delegations.take_up(portable)
@@ -160,7 +170,7 @@ def _party(session: Session) -> Party:
     return Party(session.signer, tuple([grant.cid for grant in session.grants]))
 
 
-# --- requests ------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def read_grant(place: Place, party: Party, audience: str, *, lifetime_s: float) -> str:
@@ -185,7 +195,10 @@ def token(
         nnc=f"urn:uuid:{secrets.token_hex(16)}",
         fct=[dict(fact) for fact in facts] or None,
         prf=list(party.proofs),
-        att={resource: {ability: [{}] for ability in abilities} for resource, abilities in grants.items()},
+        att={
+            resource: {ability: [{}] for ability in abilities}
+            for resource, abilities in grants.items()
+        },
     )
     return encode_ucan(payload, party.signer)
 
@@ -196,7 +209,10 @@ def cid_of(grant: str) -> str:
 
 
 def request(
-    path: str, authorization: str | None, body: bytes = b"", content_type: str = "application/octet-stream"
+    path: str,
+    authorization: str | None,
+    body: bytes = b"",
+    content_type: str = "application/octet-stream",
 ) -> bytes:
     """Return a whole request."""
     authorized = "" if authorization is None else f"authorization: {authorization}\r\n"

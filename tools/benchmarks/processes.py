@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# The clock of a whole process, threads that have ended included (clock_getcpuclockid in the C library).
+# The clock of a whole process, threads that have ended included (clock_getcpuclockid in the C
+# library).
 _CPUCLOCK_SCHED = 2
 
 
@@ -19,7 +20,8 @@ class Used:
     Attributes:
         cpu_s: user and system time of each process by its id, in nanoseconds' resolution.
         rss_bytes: resident memory together; pages that processes share count once for each of them.
-        private_bytes: resident memory that no file backs, together: without the store's pages, which are the kernel's.
+        private_bytes: resident memory that no file backs, together: without the store's pages,
+            which are the kernel's.
     """
 
     cpu_s: Mapping[int, float]
@@ -27,7 +29,8 @@ class Used:
     private_bytes: int
 
     def since(self, before: "Used") -> "dict[int, float]":
-        """Return the CPU seconds of each process since an earlier look; one that came meanwhile counts whole."""
+        """Return the CPU seconds of each process since an earlier look; one that came meanwhile
+        counts whole."""
         return {pid: cpu_s - before.cpu_s.get(pid, 0.0) for pid, cpu_s in self.cpu_s.items()}
 
 

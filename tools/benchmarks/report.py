@@ -1,4 +1,5 @@
-"""A run as a value: what is written as JSON, printed as a table, drawn as a page and compared with a baseline."""
+"""A run as a value: what is written as JSON, printed as a table, drawn as a page and compared with
+a baseline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ class Report:
     """What one run found.
 
     Attributes:
-        loads: a row for each load, node and number of connections; see `Total.figures`, and besides `floors` (CPU time
-            as a multiple of HTTP server and signature check), and in rows of the other node `ratio` (its CPU time to
-            ours at as many connections) and `ratio_16` (to ours at sixteen, whatever its own number).
+        loads: a row for each load, node and number of connections; see `Total.figures`, and besides
+            `floors` (CPU time as a multiple of HTTP server and signature check), and in rows of the
+            other node `ratio` (its CPU time to ours at as many connections) and `ratio_16` (to ours
+            at sixteen, whatever its own number).
         floor_cpu_us: the floors by name.
         scenarios: figures of each scenario by name.
     """
@@ -33,7 +35,9 @@ class Report:
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
 
 
-def report_of(totals: Sequence[Total], floors: Floors, scenarios: Mapping[str, Mapping[str, float]]) -> Report:
+def report_of(
+    totals: Sequence[Total], floors: Floors, scenarios: Mapping[str, Mapping[str, float]]
+) -> Report:
     """Work out the rows of a run."""
     ours = {(total.load, total.connections): total.cpu_us for total in totals if total.node == OURS}
     rows = []
@@ -51,7 +55,8 @@ def report_of(totals: Sequence[Total], floors: Floors, scenarios: Mapping[str, M
 
 
 def _steps_of_a_release(ours: Mapping[tuple[str, int], float]) -> dict[str, dict[str, float]]:
-    """Put the steps of a release to a backend together, over sixteen connections or else one, where all are there."""
+    """Put the steps of a release to a backend together, over sixteen connections or else one, where
+    all are there."""
     steps = ("challenge", "session", "decrypt, attested", "decrypt, in person")
     counts = [count for count in (MANY, 1) if all((step, count) in ours for step in steps)]
     if not counts:
@@ -88,15 +93,17 @@ def printed(report: Report) -> Iterator[str]:
         yield from (f"  {figure:<66}{value:>10.2f}" for figure, value in figures.items())
 
 
-# --- baseline ------------------------------------------------------------------------------------------------------
+# --- baseline -------------------------------------------------------------------------------------
 
 
 class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run is compared with: multiples of the floor, which machines agree on better than on times.
+    """What a run is compared with: multiples of the floor, which machines agree on better than on
+    times.
 
     Attributes:
         noise: how much larger a multiple may be and still count as the same.
-        floors: for each load and number of connections, CPU time as a multiple of HTTP server and signature check.
+        floors: for each load and number of connections, CPU time as a multiple of HTTP server and
+            signature check.
     """
 
     noise: float

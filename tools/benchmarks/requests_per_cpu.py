@@ -1,15 +1,17 @@
-"""`make bench`: CPU time, rate and latency of a node's requests, on loopback, over all of its processes.
+"""`make bench`: CPU time, rate and latency of a node's requests, on loopback, over all of its
+processes.
 
     python tools/benchmarks/requests_per_cpu.py                         our node, started on an empty folder
     python tools/benchmarks/requests_per_cpu.py --url URL --pid PID     another node of the protocol beside it
     python tools/benchmarks/requests_per_cpu.py --compare               what has become dearer since the baseline
     python tools/benchmarks/requests_per_cpu.py --only "get 1 KiB" --connections 16
 
-The other node's requests come in the same rounds, in turns. CPU time is the server's alone, user and system, of the
-process and all its descendants; the client's is not in it. Of several rounds the best is given, since what else the
-machine does can only add, and the median beside it. Time and counts are bounded, and nothing is judged by time: a run
-fails when a request does, and with --compare when a load costs more, in multiples of the floor measured in the same
-run, than the baseline and its noise allow.
+The other node's requests come in the same rounds, in turns. CPU time is the server's alone, user
+and system, of the process and all its descendants; the client's is not in it. Of several rounds the
+best is given, since what else the machine does can only add, and the median beside it. Time and
+counts are bounded, and nothing is judged by time: a run fails when a request does, and with
+--compare when a load costs more, in multiples of the floor measured in the same run, than the
+baseline and its noise allow.
 """
 
 import argparse
@@ -27,7 +29,16 @@ from loads import ATTESTED, LOADS, Load
 from measuring import OTHER, OURS, Node, Plan, run
 from page import page
 from places import set_up
-from report import BASELINE, Report, baseline_of, printed, read_baseline, regressions, report_of, write_baseline
+from report import (
+    BASELINE,
+    Report,
+    baseline_of,
+    printed,
+    read_baseline,
+    regressions,
+    report_of,
+    write_baseline,
+)
 from scenarios import SCENARIOS, Size, run_scenarios, the_platform
 from serving import NotServing, bare_server, own_node, trusting
 
@@ -62,7 +73,9 @@ async def bench(arguments: argparse.Namespace) -> Report:
     size = Size(arguments.rounds, min(1.0, arguments.requests / _FULL_REQUESTS))
     floors = token.with_http(totals)
     return report_of(
-        without_floors(totals), floors, await run_scenarios([name for name in SCENARIOS if name in wanted], size)
+        without_floors(totals),
+        floors,
+        await run_scenarios([name for name in SCENARIOS if name in wanted], size),
     )
 
 
@@ -92,21 +105,48 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="another node to measure beside ours, http://127.0.0.1:PORT")
-    parser.add_argument("--pid", type=int, help="its first process; CPU time of all below it counts")
-    parser.add_argument("--peer-at", type=int, help="most connections on which it is asked anything")
-    parser.add_argument("--peer-writes-at", type=int, help="most connections on which it is asked to write")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each load (default: %(default)s)")
-    parser.add_argument("--requests", type=int, default=_FULL_REQUESTS, help="requests of a round (%(default)s)")
-    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS, help="default: 1 16 128")
-    parser.add_argument("--seconds", type=float, default=120, help="after them no further round begins (%(default)s)")
+    parser.add_argument(
+        "--pid", type=int, help="its first process; CPU time of all below it counts"
+    )
+    parser.add_argument(
+        "--peer-at", type=int, help="most connections on which it is asked anything"
+    )
+    parser.add_argument(
+        "--peer-writes-at", type=int, help="most connections on which it is asked to write"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of each load (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=_FULL_REQUESTS, help="requests of a round (%(default)s)"
+    )
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=CONNECTIONS, help="default: 1 16 128"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=120,
+        help="after them no further round begins (%(default)s)",
+    )
     names = [*LOADS, *ATTESTED, *SCENARIOS]
-    parser.add_argument("--only", action="append", choices=names, help="one load or scenario; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=names, help="one load or scenario; may be repeated"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
     parser.add_argument("--out", type=Path, help="folder for bench.json and bench.html")
-    parser.add_argument("--compare", action="store_true", help="exit with 1 when a load costs more than the baseline")
-    parser.add_argument("--baseline", type=Path, default=BASELINE, help="another baseline to compare with")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="exit with 1 when a load costs more than the baseline",
+    )
+    parser.add_argument(
+        "--baseline", type=Path, default=BASELINE, help="another baseline to compare with"
+    )
     parser.add_argument("--write-baseline", action="store_true", help="make this run the baseline")
     arguments = parser.parse_args()
     if (arguments.url is None) != (arguments.pid is None):

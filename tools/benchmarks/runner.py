@@ -1,10 +1,13 @@
-"""What a run costs beside a bare loop over wasmtime in this process: `python tools/benchmarks/runner.py`.
+"""What a run costs beside a bare loop over wasmtime in this process: `python
+tools/benchmarks/runner.py`.
 
-Prints JSON. A bare call makes a store, instantiates the same compiled program and runs it with the same input, without
-limits of memory or time. Wall times are medians; the shares of processor time say what other work on the machine hid.
+Prints JSON. A bare call makes a store, instantiates the same compiled program and runs it with the
+same input, without limits of memory or time. Wall times are medians; the shares of processor time
+say what other work on the machine hid.
 
-`one_secret` is about whole calls by the runner's address, at a node in the same process: a warm call without secrets,
-one attested release, and a call with one secret, which should take at most the first and 1.3 × the second.
+`one_secret` is about whole calls by the runner's address, at a node in the same process: a warm
+call without secrets, one attested release, and a call with one secret, which should take at most
+the first and 1.3 × the second.
 """
 
 import argparse
@@ -44,7 +47,9 @@ from tee_backend.runner.guest.runs import RunResult
 _PROGRAM = "probe-wasip1"
 
 
-def bare(given: bytes, calls: int, *, fuel: bool, clock: Callable[[], float] = time.perf_counter) -> float:
+def bare(
+    given: bytes, calls: int, *, fuel: bool, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return the median seconds of a call in this process, by a clock."""
     config = Config()
     config.consume_fuel = fuel
@@ -70,7 +75,9 @@ def bare(given: bytes, calls: int, *, fuel: bool, clock: Callable[[], float] = t
     return statistics.median(took)
 
 
-async def _each(executor: Executor, calls: int, callers: int, given: bytes, *, fresh: bool = False) -> list[float]:
+async def _each(
+    executor: Executor, calls: int, callers: int, given: bytes, *, fresh: bool = False
+) -> list[float]:
     """Return the sorted seconds of each of so many calls by so many callers."""
     program, took, left = guest(_PROGRAM), [], iter(range(calls))
 
@@ -88,20 +95,30 @@ async def _each(executor: Executor, calls: int, callers: int, given: bytes, *, f
 async def _run(
     executor: Executor, program: Guest, given: bytes, *, fresh: bool = False, seconds: int = 100
 ) -> RunResult:
-    request = asked(program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds)
+    request = asked(
+        program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds
+    )
     return await executor.run(request, program.load)
 
 
 def _cpu_s(processes: Sequence[int]) -> float:
     """Return the processor time that processes have used."""
-    spent = [path.read_text() for one in processes for path in Path(f"/proc/{one}/task").glob("*/schedstat")]
+    spent = [
+        path.read_text()
+        for one in processes
+        for path in Path(f"/proc/{one}/task").glob("*/schedstat")
+    ]
     return sum(int(text.split()[0]) for text in spent) / 1e9
 
 
 def _memory_mib(process: int) -> dict[str, float]:
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     sizes = {line.partition(":")[0]: int(line.split()[1]) / 1024 for line in lines}
-    return {"resident": sizes["Rss"], "of_its_own": sizes["Private_Dirty"], "proportional": sizes["Pss"]}
+    return {
+        "resident": sizes["Rss"],
+        "of_its_own": sizes["Private_Dirty"],
+        "proportional": sizes["Pss"],
+    }
 
 
 def _total_cpu_s() -> float:
@@ -126,7 +143,8 @@ async def _start_of_children(count: int) -> dict[str, float]:
 
 
 async def _with_secrets(executor: Executor, calls: int, given: bytes) -> dict[str, float]:
-    """Return how many runs, each in a process of its own, 16 callers have in a second and in one of processor time."""
+    """Return how many runs, each in a process of its own, 16 callers have in a second and in one of
+    processor time."""
     cpu, begun = _total_cpu_s(), time.perf_counter()
     await _each(executor, calls, 16, given, fresh=True)
     took, used = time.perf_counter() - begun, _total_cpu_s() - cpu
@@ -134,7 +152,8 @@ async def _with_secrets(executor: Executor, calls: int, given: bytes) -> dict[st
 
 
 async def _throughput(count: int, calls: int, rounds: bytes) -> dict[str, float]:
-    """Return computing calls per second with so many children, and per second of their processor time."""
+    """Return computing calls per second with so many children, and per second of their processor
+    time."""
     async with Executor(children=count, spare=1) as executor:
         await _each(executor, 2 * count, 2 * count, rounds)
         running = children(kind="_run_child")
@@ -145,8 +164,11 @@ async def _throughput(count: int, calls: int, rounds: bytes) -> dict[str, float]
 
 
 async def _computing(executor: Executor, given: bytes, calls: int) -> dict[str, float]:
-    """Return the processor time of a computing call in this process, and what share of it other ways take."""
-    plain, fuelled = (bare(given, calls, fuel=fuel, clock=time.thread_time) for fuel in (False, True))
+    """Return the processor time of a computing call in this process, and what share of it other
+    ways take."""
+    plain, fuelled = (
+        bare(given, calls, fuel=fuel, clock=time.thread_time) for fuel in (False, True)
+    )
     await _each(executor, 1, 1, given)
     before = _cpu_s(children(kind="_run_child"))
     await _each(executor, calls, 1, given)
@@ -155,9 +177,11 @@ async def _computing(executor: Executor, given: bytes, calls: int) -> dict[str, 
 
 
 async def _one_secret(calls: int) -> dict[str, dict[str, float]]:
-    """Return what a call with a secret takes, one without, and a release by itself, which take turns.
+    """Return what a call with a secret takes, one without, and a release by itself, which take
+    turns.
 
-    Of processor time it is that of this process: runner, node and caller, without the children and the node's writer.
+    Of processor time it is that of this process: runner, node and caller, without the children and
+    the node's writer.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -185,7 +209,9 @@ async def _one_secret(calls: int) -> dict[str, dict[str, float]]:
             "with_one_secret": lambda: called(owner),
         }
         clocks = {"wall_ms": time.perf_counter, "cpu_ms": time.process_time}
-        took: dict[str, dict[str, list[float]]] = {name: {clock: [] for clock in clocks} for name in ways}
+        took: dict[str, dict[str, list[float]]] = {
+            name: {clock: [] for clock in clocks} for name in ways
+        }
         for number in range(calls + 3):
             for name, way in ways.items():
                 begun = {clock: read() for clock, read in clocks.items()}
@@ -193,9 +219,16 @@ async def _one_secret(calls: int) -> dict[str, dict[str, float]]:
                 if number >= 3:  # the first ones connect, and compile
                     for clock, read in clocks.items():
                         took[name][clock].append((read() - begun[clock]) * 1e3)
-    found = {name: {clock: statistics.median(each) for clock, each in of.items()} for name, of in took.items()}
+    found = {
+        name: {clock: statistics.median(each) for clock, each in of.items()}
+        for name, of in took.items()
+    }
     secret, warm, release = found["with_one_secret"], found["warm_call"], found["release"]
-    return found | {"extra_in_releases": {clock: (secret[clock] - warm[clock]) / release[clock] for clock in clocks}}
+    return found | {
+        "extra_in_releases": {
+            clock: (secret[clock] - warm[clock]) / release[clock] for clock in clocks
+        }
+    }
 
 
 async def _measured(calls: int, timed: Callable[[], Awaitable[float]]) -> float:
@@ -203,16 +236,21 @@ async def _measured(calls: int, timed: Callable[[], Awaitable[float]]) -> float:
 
 
 async def _fetching(calls: int) -> dict[str, float]:
-    """Return what a request of a program adds to a run, and the same request made by aiohttp alone."""
+    """Return what a request of a program adds to a run, and the same request made by aiohttp
+    alone."""
     program = guest("fetcher-wasip1")
     with tempfile.TemporaryDirectory() as folder:
         async with https_service(Path(folder), "api.test") as service:
             outbound = Outbound(loopback_ca=service.ca, most_requests=11)
 
             async def timed(executor: Executor, times: int) -> float:
-                request = asked(program, f"TIMES {times} GET {service.url()}".encode(), max_execution_s=100)
+                request = asked(
+                    program, f"TIMES {times} GET {service.url()}".encode(), max_execution_s=100
+                )
                 begun = time.perf_counter()
-                result = await executor.run(replace(request, hosts=frozenset({"api.test"})), program.load)
+                result = await executor.run(
+                    replace(request, hosts=frozenset({"api.test"})), program.load
+                )
                 assert bytes(result.output).startswith(b"200"), result
                 return time.perf_counter() - begun
 
@@ -222,7 +260,9 @@ async def _fetching(calls: int) -> dict[str, float]:
                 request = asked(program, f"GET {service.url('/slow')}".encode(), max_execution_s=1)
                 await executor.run(replace(request, hosts=frozenset({"api.test"})), program.load)
                 over = time.perf_counter() - begun - 1
-                one, eleven = [await _measured(calls, partial(timed, executor, times)) for times in (1, 11)]
+                one, eleven = [
+                    await _measured(calls, partial(timed, executor, times)) for times in (1, 11)
+                ]
             message = pack_parts([b"GET", service.url().encode(), b""])
             async with replace(outbound, most_requests=calls) as alone:
                 client = RunClient(alone, frozenset({"api.test"}))
@@ -261,16 +301,24 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
         before = time.process_time() + _cpu_s(children(kind="_run_child"))
         warm = (await _each(executor, calls, 1, echo))[calls // 2]
         used = time.process_time() + _cpu_s(children(kind="_run_child")) - before
-        found["warm_call_ms"], found["bare_call_ms"] = warm * 1e3, bare(echo, calls, fuel=False) * 1e3
+        found["warm_call_ms"], found["bare_call_ms"] = (
+            warm * 1e3,
+            bare(echo, calls, fuel=False) * 1e3,
+        )
         found["warm_call_cpu_ms"] = used / calls * 1e3
         found["computing"] = await _computing(executor, compute, few)
         found["child_mib"] = [_memory_mib(process) for process in children(kind="_run_child")]
         found["runs_with_secrets"] = await _with_secrets(executor, calls // 4, echo)
         for callers in (16, 128):
             for fresh in (False, True):
-                took = await _each(executor, calls // (10 if fresh else 1), callers, echo, fresh=fresh)
+                took = await _each(
+                    executor, calls // (10 if fresh else 1), callers, echo, fresh=fresh
+                )
                 where = f"{callers}_callers{'_with_secrets' if fresh else ''}"
-                found[where] = {"p50_ms": took[len(took) // 2] * 1e3, "p99_ms": took[len(took) * 99 // 100] * 1e3}
+                found[where] = {
+                    "p50_ms": took[len(took) // 2] * 1e3,
+                    "p99_ms": took[len(took) * 99 // 100] * 1e3,
+                }
         begun = time.perf_counter()
         assert "limit-time" == code(await _run(executor, program, b"sleep 100000", seconds=1))
         found["over_the_time_limit_ms"] = (time.perf_counter() - begun - 1) * 1e3
@@ -285,7 +333,9 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3_000_000, help="of computing, 3 million take 10 ms or more")
+    parser.add_argument(
+        "--rounds", type=int, default=3_000_000, help="of computing, 3 million take 10 ms or more"
+    )
     given = parser.parse_args()
     print(json.dumps(asyncio.run(measure(given.calls, given.rounds)), indent=2))
 

@@ -1,12 +1,14 @@
-"""Clients of a runner that read none of its answers, and clients that say nothing; and the runner's memory meanwhile.
+"""Clients of a runner that read none of its answers, and clients that say nothing; and the runner's
+memory meanwhile.
 
     python tools/benchmarks/runner_connection_attacks.py                  60 seconds of each, 60 seconds after each
     python tools/benchmarks/runner_connection_attacks.py --seconds 5
 
-Each attack is a coroutine that another program can run beside its own load, until an event is set. The attackers sign
-with keys that the runner does not know. `project` is a published program whose output is long, such as `FLOOD`. Printed
-is the runner's memory in MiB: before each attack, at most during it, right after it, and later. Wanted: at most 150
-more during an attack than before, and at most 16 more later. Everything is on loopback and ends by itself.
+Each attack is a coroutine that another program can run beside its own load, until an event is set.
+The attackers sign with keys that the runner does not know. `project` is a published program whose
+output is long, such as `FLOOD`. Printed is the runner's memory in MiB: before each attack, at most
+during it, right after it, and later. Wanted: at most 150 more during an attack than before, and at
+most 16 more later. Everything is on loopback and ends by itself.
 """
 
 import argparse
@@ -70,22 +72,32 @@ _MOST_LEFT_MIB: Final = 16
 Attack = Callable[[str, asyncio.Event, str], Coroutine[Any, Any, None]]
 
 
-async def unread_answers(url: str, stop: asyncio.Event, project: str, *, connections: int = 30) -> None:
-    """Call a program on so many connections, and read no answer; a connection that the runner ends is made again."""
+async def unread_answers(
+    url: str, stop: asyncio.Event, project: str, *, connections: int = 30
+) -> None:
+    """Call a program on so many connections, and read no answer; a connection that the runner ends
+    is made again."""
     runner = await runner_at(url)
 
     def request(number: int) -> bytes:
         return _call(runner, project, responseFormat=FORMATS[number % len(FORMATS)])
 
-    await asyncio.gather(*(_occupy(url, stop, partial(request, number)) for number in range(connections)))
+    await asyncio.gather(
+        *(_occupy(url, stop, partial(request, number)) for number in range(connections))
+    )
 
 
-async def unread_polls(url: str, stop: asyncio.Event, project: str, *, connections: int = 25) -> None:
-    """Ask for the kept answer of one asynchronous call on so many connections, and read no answer."""
+async def unread_polls(
+    url: str, stop: asyncio.Event, project: str, *, connections: int = 25
+) -> None:
+    """Ask for the kept answer of one asynchronous call on so many connections, and read no
+    answer."""
     runner, caller = await runner_at(url), secrets.token_bytes(32)
     body = _body(project, responseFormat="Bytes", **{"async": True})
     async with aiohttp.ClientSession() as http:
-        async with http.post(f"{url}/run", data=body, headers=_headers(runner, project, body, caller)) as answer:
+        async with http.post(
+            f"{url}/run", data=body, headers=_headers(runner, project, body, caller)
+        ) as answer:
             job = (await answer.json())["job"]
         size = 0
         while size < 1000 and not stop.is_set():
@@ -100,8 +112,11 @@ async def unread_polls(url: str, stop: asyncio.Event, project: str, *, connectio
     await asyncio.gather(*(_occupy(url, stop, request) for _ in range(connections)))
 
 
-async def silent_connections(url: str, stop: asyncio.Event, project: str = "", *, connections: int = 1100) -> None:
-    """Keep so many connections open on which nothing is sent; one that the runner ends is made again."""
+async def silent_connections(
+    url: str, stop: asyncio.Event, project: str = "", *, connections: int = 1100
+) -> None:
+    """Keep so many connections open on which nothing is sent; one that the runner ends is made
+    again."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16_384), hard))
     await asyncio.gather(*(_occupy(url, stop, lambda: b"") for _ in range(connections)))
@@ -115,7 +130,8 @@ ATTACKS: Final[dict[str, Attack]] = {
 
 
 async def _occupy(url: str, stop: asyncio.Event, request: Callable[[], bytes]) -> None:
-    """Keep one connection occupied: nothing is read but, without taking it, whether the runner refused."""
+    """Keep one connection occupied: nothing is read but, without taking it, whether the runner
+    refused."""
     loop, address = asyncio.get_running_loop(), urlsplit(url)
     while not stop.is_set():
         with socket.socket() as connection, suppress(OSError):
@@ -142,7 +158,9 @@ def _body(project: str, **members: Any) -> bytes:
 
 def _headers(runner: RunnerAt, program: str, body: bytes, caller: bytes) -> dict[str, str]:
     now, entropy = SystemClock().now(), SystemEntropy()
-    return call_headers(key_session(caller), runner=runner, program=program, body=body, now=now, entropy=entropy)
+    return call_headers(
+        key_session(caller), runner=runner, program=program, body=body, now=now, entropy=entropy
+    )
 
 
 def _call(runner: RunnerAt, project: str, **members: Any) -> bytes:
@@ -153,12 +171,18 @@ def _call(runner: RunnerAt, project: str, **members: Any) -> bytes:
 
 def _request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: runner", f"Content-Length: {len(body)}"]
-    return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode() + body
+    return (
+        "\r\n".join(
+            [*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        ).encode()
+        + body
+    )
 
 
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[str, int, str]]:
-    """Run a node and a runner as processes; yields the runner's address and process, and the developer's DID."""
+    """Run a node and a runner as processes; yields the runner's address and process, and the
+    developer's DID."""
     platform = SimulatedPlatform.from_seed(secrets.token_bytes(32))
     platform.save(folder / "tee")
     with running_node(folder, platform=platform, workers=1) as node:
@@ -167,8 +191,21 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, int, str]]:
             await developer.sign_in(wallet, SignIn(spaces=("public",)))
             programs = developer.programs(public=True)
             for name, text in (("flood", FLOOD), ("echo", ECHO)):
-                await programs.publish(name, bytes(wasmtime.wat2wasm(text)), target=P1, signer=wallet)
-        options = ("--simulate", "tee", "--port", "0", "--node", node.url, "--data", "kept", "--key", "file")
+                await programs.publish(
+                    name, bytes(wasmtime.wat2wasm(text)), target=P1, signer=wallet
+                )
+        options = (
+            "--simulate",
+            "tee",
+            "--port",
+            "0",
+            "--node",
+            node.url,
+            "--data",
+            "kept",
+            "--key",
+            "file",
+        )
         with subprocess.Popen(
             [*COMMAND, "runner", "serve", *options],
             stderr=subprocess.PIPE,
@@ -179,7 +216,8 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, int, str]]:
             assert process.stderr is not None
             found = re.fullmatch(r"listening on (http://\S+)\n", process.stderr.readline())
             assert found
-            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))  # as of many services
+            # as of many services
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
             try:
                 yield found[1], process.pid, str(wallet.did)
             finally:
@@ -192,7 +230,9 @@ async def _called(url: str, developer: str) -> None:
     async with aiohttp.ClientSession() as http:
         for _ in range(20):
             body = _body(project, input="hello")
-            async with http.post(f"{url}/run", data=body, headers=_headers(runner, project, body, bytes(32))) as answer:
+            async with http.post(
+                f"{url}/run", data=body, headers=_headers(runner, project, body, bytes(32))
+            ) as answer:
                 assert (await answer.json())["output"] == "hello"
 
 
@@ -220,18 +260,29 @@ async def measure(folder: Path, seconds: float, names: list[str]) -> dict[str, d
             await asyncio.sleep(min(seconds, 1))
             at_once = _mib(pid)
             await asyncio.sleep(seconds)
-            found[name] = {"before": before, "during": max(during), "at_once": at_once, "after": _mib(pid)}
+            found[name] = {
+                "before": before,
+                "during": max(during),
+                "at_once": at_once,
+                "after": _mib(pid),
+            }
     return found
 
 
 def main() -> int:
     """Measure, print, and judge."""
-    parser = argparse.ArgumentParser(description="What clients cost a runner that read nothing, or say nothing.")
+    parser = argparse.ArgumentParser(
+        description="What clients cost a runner that read nothing, or say nothing."
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--attack", choices=ATTACKS, action="append", help="this one alone; may be repeated")
+    parser.add_argument(
+        "--attack", choices=ATTACKS, action="append", help="this one alone; may be repeated"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sealspace-bench-") as folder:
-        found = asyncio.run(measure(Path(folder), arguments.seconds, arguments.attack or list(ATTACKS)))
+        found = asyncio.run(
+            measure(Path(folder), arguments.seconds, arguments.attack or list(ATTACKS))
+        )
     print(json.dumps(found, indent=2))
     grown = max(one["during"] - one["before"] for one in found.values())
     left = max(one["after"] - one["before"] for one in found.values())

@@ -3,13 +3,13 @@
     python tools/benchmarks/runner_under_attack.py
     python tools/benchmarks/runner_under_attack.py --seconds 20 --only compile_bombs
 
-A node and a runner with two children run as processes on loopback. A customer calls a small program twice a second
-with an API key: 20 s undisturbed, then during each attack. Afterwards the runner's memory is watched until it is near
-that of the quiet time, for 60 s at most. An attack is a process of its own at a lower priority, because it would not
-run on the runner's machine.
+A node and a runner with two children run as processes on loopback. A customer calls a small program
+twice a second with an API key: 20 s undisturbed, then during each attack. Afterwards the runner's
+memory is watched until it is near that of the quiet time, for 60 s at most. An attack is a process
+of its own at a lower priority, because it would not run on the runner's machine.
 
-Judged: p99 at most 3 times that of the quiet time; memory at most 150 MiB over that of the quiet time, and back within
-60 s.
+Judged: p99 at most 3 times that of the quiet time; memory at most 150 MiB over that of the quiet
+time, and back within 60 s.
 """
 
 import argparse
@@ -84,15 +84,18 @@ BACK_S: Final = 60.0
 MOST_RATIO: Final = 3.0
 MOST_GROWN_MIB: Final = 150.0
 NEAR_MIB: Final = 50.0
-"""Memory is back when it is this near to that of the quiet time: Python's allocator keeps some of what it had."""
+"""Memory is back when it is this near to that of the quiet time: Python's allocator keeps some of
+what it had."""
 ELSEWHERE: Final = ("unread_answers", "unread_polls", "silent_connections")
 _LOOK_S: Final = 0.25
 _PAUSE_S: Final = 0.05
-"""After a refusal: an attacker elsewhere sees it no earlier, and one here would use the runner's processors."""
+"""After a refusal: an attacker elsewhere sees it no earlier, and one here would use the runner's
+processors."""
 
 
 def bomb(number: int) -> bytes:
-    """Return a module that takes some 20 s of processor time to compile, and differs from the others."""
+    """Return a module that takes some 20 s of processor time to compile, and differs from the
+    others."""
 
     def written(value: int) -> bytes:
         low, rest = value & 127, value >> 7
@@ -100,12 +103,20 @@ def bomb(number: int) -> bytes:
 
     functions = 600_000 + number
     count = written(functions)
-    bodies = (b"\x01\x60\0\0", count + b"\0" * functions, b"\x01\x06_start\0\0", count + b"\x02\0\x0b" * functions)
-    sections = [bytes([kind]) + written(len(body)) + body for kind, body in zip((1, 3, 7, 10), bodies, strict=True)]
+    bodies = (
+        b"\x01\x60\0\0",
+        count + b"\0" * functions,
+        b"\x01\x06_start\0\0",
+        count + b"\x02\0\x0b" * functions,
+    )
+    sections = [
+        bytes([kind]) + written(len(body)) + body
+        for kind, body in zip((1, 3, 7, 10), bodies, strict=True)
+    ]
     return b"\0asm\x01\0\0\0" + b"".join(sections)
 
 
-# --- attacks: each runs in a process of its own ----------------------------------------------------------------------
+# --- attacks: each runs in a process of its own ---------------------------------------------------
 
 
 @dataclass
@@ -121,24 +132,39 @@ class Attacker:
 
     async def run(self, http: aiohttp.ClientSession, program: str, **members: Any) -> None:
         """Call as a signer with a new DID."""
-        source = {"wasmSha256": program} if len(program) == 64 else {"project": f"{self._developer(program)}/{program}"}
+        source = (
+            {"wasmSha256": program}
+            if len(program) == 64
+            else {"project": f"{self._developer(program)}/{program}"}
+        )
         body = json.dumps({"source": source, **members}).encode()
         session, about = key_session(secrets.token_bytes(32)), source.get("project") or program
         now, entropy = SystemClock().now(), SystemEntropy()
-        headers = call_headers(session, runner=self.runner, program=about, body=body, now=now, entropy=entropy)
+        headers = call_headers(
+            session, runner=self.runner, program=about, body=body, now=now, entropy=entropy
+        )
         await self.post(http, f"{self.url}/run", body, headers)
 
-    async def call(self, http: aiohttp.ClientSession, program: str, body: Mapping[str, Any]) -> None:
+    async def call(
+        self, http: aiohttp.ClientSession, program: str, body: Mapping[str, Any]
+    ) -> None:
         """Call with the key."""
         url = f"{self.url}/call/{self._developer(program)}/{program}"
         await self.post(http, url, json.dumps(body).encode(), {"X-Payment-Key": self.key})
 
     def _developer(self, program: str) -> str:
-        """Return whose a program is: the bombs are others', as many as their spaces have room for."""
+        """Return whose a program is: the bombs are others', as many as their spaces have room
+        for."""
         bombers = self.developers[1:]
-        return bombers[int(program[4:]) % len(bombers)] if program.startswith("bomb") else self.developers[0]
+        return (
+            bombers[int(program[4:]) % len(bombers)]
+            if program.startswith("bomb")
+            else self.developers[0]
+        )
 
-    async def post(self, http: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def post(
+        self, http: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> None:
         """Post, and count the status of the answer."""
         with suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
             async with http.post(url, data=body, headers=headers) as answer:
@@ -147,7 +173,9 @@ class Attacker:
                 if "Retry-After" in answer.headers:
                     await asyncio.sleep(_PAUSE_S)
 
-    async def crowd(self, clients: int, call: Callable[[aiohttp.ClientSession, int], Awaitable[None]]) -> None:
+    async def crowd(
+        self, clients: int, call: Callable[[aiohttp.ClientSession, int], Awaitable[None]]
+    ) -> None:
         """Have so many clients call again and again until the end."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             self.runner = await runner_at(self.url)
@@ -165,7 +193,10 @@ class Attacker:
 
 async def sleeping_strangers(attacker: Attacker) -> None:
     """Twenty strangers, a new DID for each call, whose programs sleep."""
-    await attacker.crowd(20, lambda http, _: attacker.run(http, "sleeper", resourceLimits={"maxExecutionSeconds": 60}))
+    await attacker.crowd(
+        20,
+        lambda http, _: attacker.run(http, "sleeper", resourceLimits={"maxExecutionSeconds": 60}),
+    )
 
 
 async def sleeping_key(attacker: Attacker) -> None:
@@ -182,13 +213,17 @@ async def compile_bombs(attacker: Attacker) -> None:
 async def compile_bombs_of_a_key(attacker: Attacker) -> None:
     """One key that has heavy programs compiled."""
     body = {"input": 1, "response_format": "Text"}
-    await attacker.crowd(8, lambda http, _: attacker.call(http, f"bomb{secrets.randbelow(BOMBS)}", body))
+    await attacker.crowd(
+        8, lambda http, _: attacker.call(http, f"bomb{secrets.randbelow(BOMBS)}", body)
+    )
 
 
 async def asynchronous_floods(attacker: Attacker) -> None:
     """Strangers who leave large asynchronous calls, with large answers."""
     text = "x" * 500_000
-    await attacker.crowd(16, lambda http, _: attacker.run(http, "flood", input=text, **{"async": True}))
+    await attacker.crowd(
+        16, lambda http, _: attacker.run(http, "flood", input=text, **{"async": True})
+    )
 
 
 async def unsigned_bodies(attacker: Attacker) -> None:
@@ -225,7 +260,7 @@ async def attack(name: str, url: str, developers: str, key: str) -> None:
     print(json.dumps(attacker.answers))
 
 
-# --- the customer ----------------------------------------------------------------------------------------------------
+# --- the customer ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -247,9 +282,13 @@ class Site:
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
     async def called(self, seconds: float) -> tuple[list[float], int, float]:
-        """Call twice a second; return the milliseconds of each, how many were not answered, and the most memory."""
+        """Call twice a second; return the milliseconds of each, how many were not answered, and the
+        most memory."""
         took, failed, most = [], 0, 0.0
-        url, headers = f"{self.url}/call/{self.developers[0]}/echo", {"X-Payment-Key": self.customer}
+        url, headers = (
+            f"{self.url}/call/{self.developers[0]}/echo",
+            {"X-Payment-Key": self.customer},
+        )
         begun = time.perf_counter()
 
         async def call(http: aiohttp.ClientSession) -> None:
@@ -262,7 +301,10 @@ class Site:
                 failed += 1
             took.append((time.perf_counter() - at) * 1e3)
 
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http, asyncio.TaskGroup() as calls:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+            asyncio.TaskGroup() as calls,
+        ):
             for number in range(round(seconds / PERIOD_S)):
                 calls.create_task(call(http))
                 while time.perf_counter() < begun + (number + 1) * PERIOD_S:
@@ -273,7 +315,9 @@ class Site:
     async def back(self, quiet_mib: float) -> tuple[float, float]:
         """Return the seconds until memory is near that of the quiet time, and what it is then."""
         begun = time.perf_counter()
-        while (now_mib := self.resident_mib()) > quiet_mib + NEAR_MIB and time.perf_counter() < begun + BACK_S:
+        while (
+            now_mib := self.resident_mib()
+        ) > quiet_mib + NEAR_MIB and time.perf_counter() < begun + BACK_S:
             await asyncio.sleep(_LOOK_S)
         return time.perf_counter() - begun, now_mib
 
@@ -285,17 +329,34 @@ async def staged(folder: Path) -> AsyncIterator[Site]:
     platform.save(folder / "tee")
     public = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "1000000"}
     async with AsyncExitStack() as stack:
-        node = stack.enter_context(running_node(folder, platform=platform, workers=1, environment=public))
+        node = stack.enter_context(
+            running_node(folder, platform=platform, workers=1, environment=public)
+        )
         developers = [new_wallet() for _ in range(1 + BOMBERS)]
         texts = {"echo": ECHO, "sleeper": SLEEPER, "flood": FLOOD}
         published = [{name: bytes(wasmtime.wat2wasm(text)) for name, text in texts.items()}]
-        published += [{f"bomb{n}": bomb(n) for n in range(first, BOMBS, BOMBERS)} for first in range(BOMBERS)]
+        published += [
+            {f"bomb{n}": bomb(n) for n in range(first, BOMBS, BOMBERS)} for first in range(BOMBERS)
+        ]
         for developer, binaries in zip(developers, published, strict=True):
             async with Client(node.url) as client:
                 await client.sign_in(developer, SignIn(spaces=("public",)))
                 for name, data in binaries.items():
-                    await client.programs(public=True).publish(name, data, target=P1, signer=developer)
-        options = ("--simulate", "tee", "--port", "0", "--node", node.url, "--data", "kept", "--key", "file")
+                    await client.programs(public=True).publish(
+                        name, data, target=P1, signer=developer
+                    )
+        options = (
+            "--simulate",
+            "tee",
+            "--port",
+            "0",
+            "--node",
+            node.url,
+            "--data",
+            "kept",
+            "--key",
+            "file",
+        )
         process = stack.enter_context(
             subprocess.Popen(
                 [*COMMAND, "runner", "serve", *options],
@@ -317,8 +378,14 @@ async def staged(folder: Path) -> AsyncIterator[Site]:
                 credit: dict[str, Any] = {"owner": owner.did, "amount": 0, "reference": name}
                 await ask_operator(folder / "kept", credit)
                 until_s = SystemClock().now() + 86_400
-                stated: dict[str, Any] = {"projects": None, "max_per_call": 1, "expires_at": until_s}
-                statement, shown = new_api_key(owner, runner=runner, entropy=SystemEntropy(), **stated)
+                stated: dict[str, Any] = {
+                    "projects": None,
+                    "max_per_call": 1,
+                    "expires_at": until_s,
+                }
+                statement, shown = new_api_key(
+                    owner, runner=runner, entropy=SystemEntropy(), **stated
+                )
                 async with http.post(f"{url}/keys", data=statement) as answer:
                     assert answer.status == 201, await answer.text()
                 keys.append(shown.text)
@@ -337,9 +404,15 @@ async def measured(seconds: float, names: Sequence[str]) -> None:
             await site.called(2)  # connects, and compiles
             took, failed, quiet_mib = await site.called(QUIET_S)
             quiet = of(took, 0.99)
-            head = f"{'':24} {'p50 ms':>8} {'p99 ms':>8} {'ratio':>6} {'failed':>6} {'MiB':>6} {'most':>6} {'after':>6}"
+            head = (
+                f"{'':24} {'p50 ms':>8} {'p99 ms':>8} {'ratio':>6} {'failed':>6} {'MiB':>6}"
+                f" {'most':>6} {'after':>6}"
+            )
             print(f"{head} {'back s':>6} {'load':>5}  judged")
-            row = f"{'quiet':24} {of(took, 0.5):8.1f} {quiet:8.1f} {1:6.1f} {failed:6} {quiet_mib:6.0f}"
+            row = (
+                f"{'quiet':24} {of(took, 0.5):8.1f} {quiet:8.1f} {1:6.1f} {failed:6}"
+                f" {quiet_mib:6.0f}"
+            )
             print(f"{row} {'':6} {'':6} {'':6} {os.getloadavg()[0]:5.1f}", flush=True)
             for name in names:
                 before = site.resident_mib()
@@ -354,8 +427,16 @@ async def measured(seconds: float, names: Sequence[str]) -> None:
                 said, _ = await asyncio.to_thread(process.communicate)
                 back_s, after = await site.back(quiet_mib)
                 ratio = of(took, 0.99) / quiet
-                good = ratio <= MOST_RATIO and most <= quiet_mib + MOST_GROWN_MIB and back_s < BACK_S and not failed
-                row = f"{name:24} {of(took, 0.5):8.1f} {of(took, 0.99):8.1f} {ratio:6.1f} {failed:6} {before:6.0f}"
+                good = (
+                    ratio <= MOST_RATIO
+                    and most <= quiet_mib + MOST_GROWN_MIB
+                    and back_s < BACK_S
+                    and not failed
+                )
+                row = (
+                    f"{name:24} {of(took, 0.5):8.1f} {of(took, 0.99):8.1f} {ratio:6.1f} {failed:6}"
+                    f" {before:6.0f}"
+                )
                 row += f" {most:6.0f} {after:6.0f} {back_s:6.1f} {os.getloadavg()[0]:5.1f}"
                 print(f"{row}  {'good' if good else 'BAD'}  {said.strip()}", flush=True)
     for name in ELSEWHERE:
@@ -365,7 +446,9 @@ async def measured(seconds: float, names: Sequence[str]) -> None:
 
 def main() -> None:
     """Measure, or attack as one of the processes that the measurement starts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of each attack")
     parser.add_argument("--only", action="append", help="this attack; may be repeated")
     parser.add_argument("--as", dest="attack", nargs=4, help=argparse.SUPPRESS)
@@ -374,7 +457,11 @@ def main() -> None:
         asyncio.run(attack(*given.attack))
         return
     names = [one.__name__ for one in ATTACKS] + list(CONNECTION_ATTACKS)
-    asyncio.run(measured(given.seconds, [name for name in names if given.only is None or name in given.only]))
+    asyncio.run(
+        measured(
+            given.seconds, [name for name in names if given.only is None or name in given.only]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What a table of loads does not show: a start, one quote alone, floods beside honest callers, a second worker."""
+"""What a table of loads does not show: a start, one quote alone, floods beside honest callers, a
+second worker."""
 
 import asyncio
 import statistics
@@ -45,7 +46,8 @@ def the_platform() -> SimulatedPlatform:
 
 
 async def cold(size: Size) -> Figures:
-    """The first requests after a start, and the same number once the process is warm; at one connection."""
+    """The first requests after a start, and the same number once the process is warm; at one
+    connection."""
     count = size.of(200)
     figures: Figures = {}
     with tempfile.TemporaryDirectory(prefix="sealspace-bench-") as name:
@@ -81,9 +83,11 @@ async def quote_alone(size: Size) -> Figures:
 
 
 async def junk_quotes(size: Size) -> Figures:
-    """Honest releases of keys to a backend, on two connections, beside eight that hand in quotes with wrong signatures.
+    """Honest releases of keys to a backend, on two connections, beside eight that hand in quotes
+    with wrong signatures.
 
-    One worker, and the limit of sessions for one client lifted: as if the flood came from many addresses.
+    One worker, and the limit of sessions for one client lifted: as if the flood came from many
+    addresses.
     """
     async with AsyncExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sealspace-bench-")))
@@ -97,7 +101,9 @@ async def junk_quotes(size: Size) -> Figures:
         async def honest() -> list[bytes]:
             return await attested_decrypts(place, size.of(100))
 
-        return await _beside(place, honest, flood, honest_on=2, flood_on=8, expected=REFUSAL, rounds=size.rounds)
+        return await _beside(
+            place, honest, flood, honest_on=2, flood_on=8, expected=REFUSAL, rounds=size.rounds
+        )
 
 
 async def reads_beside_revocations(size: Size) -> Figures:
@@ -113,7 +119,9 @@ async def reads_beside_revocations(size: Size) -> Figures:
         async def honest() -> list[bytes]:
             return await revocations(place, size.of(60))
 
-        return await _beside(place, honest, flood, honest_on=1, flood_on=32, expected=SUCCESS, rounds=size.rounds)
+        return await _beside(
+            place, honest, flood, honest_on=1, flood_on=32, expected=SUCCESS, rounds=size.rounds
+        )
 
 
 async def _beside(
@@ -126,7 +134,8 @@ async def _beside(
     expected: Expected,
     rounds: int,
 ) -> Figures:
-    """Drive the honest requests alone and beside the flood, in turns; the flood has its own latency under its load."""
+    """Drive the honest requests alone and beside the flood, in turns; the flood has its own latency
+    under its load."""
     alone: list[float] = []
     beside: list[float] = []
     within: list[float] = []
@@ -136,9 +145,18 @@ async def _beside(
         alone += quiet.latencies_s
         requests, junk, enough = await honest(), await flood(), asyncio.Event()
         loud = asyncio.create_task(
-            drive(place.port, junk, connections=flood_on, most_s=_MOST_S, expected=expected, until=enough)
+            drive(
+                place.port,
+                junk,
+                connections=flood_on,
+                most_s=_MOST_S,
+                expected=expected,
+                until=enough,
+            )
         )
-        beside += (await drive(place.port, requests, connections=honest_on, most_s=_MOST_S)).latencies_s
+        beside += (
+            await drive(place.port, requests, connections=honest_on, most_s=_MOST_S)
+        ).latencies_s
         ended_early += loud.done()
         enough.set()
         within += (await loud).latencies_s
@@ -147,16 +165,20 @@ async def _beside(
         for name, latencies in (("alone", alone), ("beside", beside), ("the flood itself", within))
         for at in (50, 99)
     }
-    figures |= {f"ratio p{at}": figures[f"beside: p{at} ms"] / figures[f"alone: p{at} ms"] for at in (50, 99)}
+    figures |= {
+        f"ratio p{at}": figures[f"beside: p{at} ms"] / figures[f"alone: p{at} ms"]
+        for at in (50, 99)
+    }
     return figures | {"rounds in which the flood ended first": float(ended_early)}
 
 
 async def two_workers(size: Size) -> Figures:
     """How much more two workers carry than one.
 
-    A node carries as many requests as its busiest process can take, given a core for itself; so what one process
-    carries is the requests of the round over the CPU time of the busiest process. What the client and other programs
-    take from the cores meanwhile is not in it, uneven sharing among the workers and the storekeeper's part are.
+    A node carries as many requests as its busiest process can take, given a core for itself; so
+    what one process carries is the requests of the round over the CPU time of the busiest process.
+    What the client and other programs take from the cores meanwhile is not in it, uneven sharing
+    among the workers and the storekeeper's part are.
     """
     figures: Figures = {}
     async with AsyncExitStack() as running:
@@ -164,7 +186,9 @@ async def two_workers(size: Size) -> Figures:
         nodes = []
         for workers in (1, 2):
             options = ("--attestation", "off")
-            url, pid = running.enter_context(own_node(folder / f"of-{workers}", *options, workers=workers))
+            url, pid = running.enter_context(
+                own_node(folder / f"of-{workers}", *options, workers=workers)
+            )
             nodes.append(Node(f"{workers}", pid, await set_up(url)))
         for load, make, count in (("get", gets, 4000), ("put", small_puts, 2000)):
             rounds: Mapping[str, list[Round]] = {node.name: [] for node in nodes}
@@ -178,7 +202,9 @@ async def two_workers(size: Size) -> Figures:
                 f"{load}: two workers": two,
                 f"{load}: ratio": two / one,
                 f"{load}: requests/s, one worker": max(each.requests_per_s for each in rounds["1"]),
-                f"{load}: requests/s, two workers": max(each.requests_per_s for each in rounds["2"]),
+                f"{load}: requests/s, two workers": max(
+                    each.requests_per_s for each in rounds["2"]
+                ),
                 f"{load}: CPU of the client, share of a core": max(
                     each.client_cpu_s / each.took_s for each in rounds["2"]
                 ),

@@ -1,4 +1,5 @@
-"""Servers that the benchmark starts: our node, and a bare aiohttp that shows what HTTP alone costs."""
+"""Servers that the benchmark starts: our node, and a bare aiohttp that shows what HTTP alone
+costs."""
 
 import contextlib
 import os
@@ -11,7 +12,10 @@ from pathlib import Path
 
 from tee_backend.evidence.simulated import SimulatedPlatform
 
-_NODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from sealspace.cli.root import main; sys.exit(main())"
+_NODE = (
+    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from sealspace.cli.root import main;"
+    " sys.exit(main())"
+)
 # A body of 1 KiB for whoever posts, as a node answers a read, with nothing in between.
 _BARE = """
 import asyncio, sys
@@ -42,7 +46,9 @@ class NotServing(Exception):
 
 
 @contextlib.contextmanager
-def own_node(folder: Path, *options: str, workers: int = 1, **settings: str) -> Iterator[tuple[str, int]]:
+def own_node(
+    folder: Path, *options: str, workers: int = 1, **settings: str
+) -> Iterator[tuple[str, int]]:
     """Run `sealspace serve` on a folder; give its address and its process id.
 
     Args:
@@ -59,7 +65,9 @@ def own_node(folder: Path, *options: str, workers: int = 1, **settings: str) -> 
     variables = {f"SEALSPACE_LIMITS__{name}": "1000000000" for name in lifted}
     unbounded = ("DELEGATION_BYTES_PER_SIGNER", "UNHOSTED_BYTES_PER_SIGNER")
     variables |= {f"SEALSPACE_LIMITS__{name}": "0" for name in unbounded} | settings
-    with _server([sys.executable, "-P", "-c", _NODE, paths, *arguments], cwd=folder.parent, **variables) as found:
+    with _server(
+        [sys.executable, "-P", "-c", _NODE, paths, *arguments], cwd=folder.parent, **variables
+    ) as found:
         yield found
 
 
@@ -71,7 +79,8 @@ def bare_server() -> Iterator[tuple[str, int]]:
 
 
 def trusting(folder: Path, platform: SimulatedPlatform, *, now: float) -> tuple[str, ...]:
-    """Write what a node needs to trust a simulated platform, and return the options that name it."""
+    """Write what a node needs to trust a simulated platform, and return the options that name
+    it."""
     root, collateral = folder / "root.pem", folder / "collateral"
     root.write_text(platform.root_pem)
     collateral.mkdir()
@@ -81,9 +90,16 @@ def trusting(folder: Path, platform: SimulatedPlatform, *, now: float) -> tuple[
 
 @contextlib.contextmanager
 def _server(command: list[str], *, cwd: Path | None, **variables: str) -> Iterator[tuple[str, int]]:
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")} | variables
+    environment = {
+        name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")
+    } | variables
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd
+        command,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=cwd,
     )
     said: list[str] = []
     listening = threading.Event()
@@ -100,7 +116,9 @@ def _server(command: list[str], *, cwd: Path | None, **variables: str) -> Iterat
     reader.start()
     try:
         listening.wait(_START_LIMIT_S)
-        url = next((line.removeprefix(_LISTENING) for line in said if line.startswith(_LISTENING)), None)
+        url = next(
+            (line.removeprefix(_LISTENING) for line in said if line.startswith(_LISTENING)), None
+        )
         if url is None:
             raise NotServing("\n".join(said[-5:]) or "it said nothing")
         yield url, process.pid

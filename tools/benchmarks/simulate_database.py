@@ -1,15 +1,18 @@
-"""Commits of many workers at one database: a queueing model, and how far it is from a PostgreSQL that was measured.
+"""Commits of many workers at one database: a queueing model, and how far it is from a PostgreSQL
+that was measured.
 
     python tools/benchmarks/simulate_database.py                  the model alone, with the costs written below
     python tools/benchmarks/simulate_database.py --measure        start a PostgreSQL, measure, compare
 
-The model. A worker has four connections that commit, and one thread. A commit takes the worker's thread and a core for
-its share of work, then a core of the database for its statement, then the lock of its space's counter if it weighs into
-one, then a sync of the log. One sync runs at a time; whoever asks meanwhile waits for the next one and shares it with
-all who asked. The lock is held until the sync has ended. Cores are given in the order they are asked for. Nothing else
-is modelled: no network but a stated delay, no checkpoint, no reader.
+The model. A worker has four connections that commit, and one thread. A commit takes the worker's
+thread and a core for its share of work, then a core of the database for its statement, then the
+lock of its space's counter if it weighs into one, then a sync of the log. One sync runs at a time;
+whoever asks meanwhile waits for the next one and shares it with all who asked. The lock is held
+until the sync has ended. Cores are given in the order they are asked for. Nothing else is modelled:
+no network but a stated delay, no checkpoint, no reader.
 
-Costs come from one measurement with a single connection, and from the disk alone; every other point is then predicted.
+Costs come from one measurement with a single connection, and from the disk alone; every other point
+is then predicted.
 """
 
 import argparse
@@ -48,7 +51,8 @@ class Setting:
     Attributes:
         workers: processes, each with one thread.
         lanes: commits that one worker has under way at most.
-        spaces: over which commits are spread; 0: none weighs into a counter that another one changes.
+        spaces: over which commits are spread; 0: none weighs into a counter that another one
+            changes.
         cores: of the database's machine.
         together: workers run on the same cores.
     """
@@ -157,7 +161,8 @@ class _World:
 
 
 def simulate(setting: Setting, costs: Costs, *, commits: int = 20_000, seed: int = 1) -> Carried:
-    """Let every worker commit without a pause, and say what was carried. The same arguments give the same answer."""
+    """Let every worker commit without a pause, and say what was carried. The same arguments give
+    the same answer."""
     world = _World(costs, random.Random(seed))
     cores = _Queue(setting.cores)
     locks = [_Queue(1) for _ in range(setting.spaces)]
@@ -173,7 +178,9 @@ def simulate(setting: Setting, costs: Costs, *, commits: int = 20_000, seed: int
         p50_us=took[len(took) // 2],
         p99_us=took[int(len(took) * 0.99)],
         per_sync=world.synced / world.syncs,
-        busy=len(done) * (costs.database + costs.worker * setting.together) / (world.now * setting.cores),
+        busy=len(done)
+        * (costs.database + costs.worker * setting.together)
+        / (world.now * setting.cores),
     )
 
 
@@ -209,8 +216,8 @@ def _lane(world: _World, setting: Setting, at: _Stations, done: list[float]) -> 
         done.append(world.now - started)
 
 
-# Costs of a commit with two puts, two marks, a claim and an account, measured as below; a disk that syncs in 0.2 ms
-# and one that takes 1.5 ms as disks of the network do.
+# Costs of a commit with two puts, two marks, a claim and an account, measured as below; a disk that
+# syncs in 0.2 ms and one that takes 1.5 ms as disks of the network do.
 MEASURED = Costs(worker=160.0, database=260.0, syncs=(200.0,), trip=60.0)
 NETWORK_DISK = replace(MEASURED, syncs=(1500.0,), trip=300.0)
 
@@ -223,16 +230,30 @@ def planned() -> list[tuple[str, Setting, Costs]]:
         ("ten nodes of two workers, 8 cores", Setting(20, cores=8), NETWORK_DISK),
         ("ten nodes of eight workers, 8 cores", Setting(80, cores=8), NETWORK_DISK),
         ("ten nodes of eight workers, 32 cores", Setting(80, cores=32), NETWORK_DISK),
-        ("ten nodes of eight workers, 32 cores, one space", Setting(80, cores=32, spaces=1), NETWORK_DISK),
-        ("ten nodes of eight workers, 32 cores, a hundred spaces", Setting(80, cores=32, spaces=100), NETWORK_DISK),
+        (
+            "ten nodes of eight workers, 32 cores, one space",
+            Setting(80, cores=32, spaces=1),
+            NETWORK_DISK,
+        ),
+        (
+            "ten nodes of eight workers, 32 cores, a hundred spaces",
+            Setting(80, cores=32, spaces=100),
+            NETWORK_DISK,
+        ),
     ]
 
 
 def main() -> int:
     """Print what the model says, and with --measure how far it is from a database."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="start a PostgreSQL, measure, and compare")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="start a PostgreSQL, measure, and compare"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     if arguments.measure:
         from database_points import compare
@@ -242,8 +263,9 @@ def main() -> int:
     for name, setting, costs in planned():
         carried = simulate(setting, costs)
         print(
-            f"{name:<56}{carried.per_s:>9,.0f}/s  p50 {carried.p50_us / 1e3:>7.1f} ms"
-            f"  p99 {carried.p99_us / 1e3:>7.1f} ms  {carried.per_sync:>5.1f} a sync  cores {carried.busy:>4.0%}"
+            f"{name:<56}{carried.per_s:>9,.0f}/s  p50 {carried.p50_us / 1e3:>7.1f} ms  p99"
+            f" {carried.p99_us / 1e3:>7.1f} ms  {carried.per_sync:>5.1f} a sync  cores"
+            f" {carried.busy:>4.0%}"
         )
     return 0
 

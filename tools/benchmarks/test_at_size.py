@@ -26,9 +26,21 @@ HERE = Path(__file__).parent
 
 
 def run_at_size(*arguments: str) -> dict[str, dict[str, Any]]:
-    """Run the measurement with few requests; its status is about CPU time, which says nothing here."""
-    command = [sys.executable, str(HERE / "at_size.py"), "--json", "--rounds", "1", "--requests", "20", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
+    """Run the measurement with few requests; its status is about CPU time, which says nothing
+    here."""
+    command = [
+        sys.executable,
+        str(HERE / "at_size.py"),
+        "--json",
+        "--rounds",
+        "1",
+        "--requests",
+        "20",
+        *arguments,
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240
+    )
     assert done.stdout, done.stderr
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -36,7 +48,8 @@ def run_at_size(*arguments: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_node_on_many_values(tmp_path: Path) -> None:
-    """Every kind of request is answered on a store of 20,000 values, and the copy beside it is whole."""
+    """Every kind of request is answered on a store of 20,000 values, and the copy beside it is
+    whole."""
     found = run_at_size("--keys", "20000", "--folder", str(tmp_path))
     assert ["get", "put", "list a page", "delegate"] == list(found["requests"])
     assert found["store"]["copy, MiB"] > 4
@@ -57,7 +70,8 @@ async def test_owners_of_loaded_spaces(tmp_path: Path) -> None:
 
 
 async def test_loaded_values_are_what_a_node_writes(tmp_path: Path) -> None:
-    """Values that were loaded are read, listed and weighed like any others, and their heads decode."""
+    """Values that were loaded are read, listed and weighed like any others, and their heads
+    decode."""
     space = SpaceId(Principal(owner_of(7).did), "default")
     await load_values(tmp_path, space.text, 1_000, size_bytes=50)
     store = open_lmdb(tmp_path)
@@ -83,7 +97,10 @@ async def test_loaded_spaces_are_hosted(tmp_path: Path) -> None:
             await store.read(
                 (
                     TOTAL_SPACES_COUNTER,
-                    *[space_row_key(SpaceId(Principal(owner_of(number).did), "default")) for number in range(46)],
+                    *[
+                        space_row_key(SpaceId(Principal(owner_of(number).did), "default"))
+                        for number in range(46)
+                    ],
                 )
             )
         ).records

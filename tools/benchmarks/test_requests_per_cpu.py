@@ -34,36 +34,70 @@ FLOORS = Floors(signature=50.0, token=20.0, http={1: 50.0, 16: 30.0})
 
 def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the benchmark with few requests."""
-    command = [sys.executable, str(HERE / "requests_per_cpu.py"), "--rounds", "1", "--requests", "3", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
+    command = [
+        sys.executable,
+        str(HERE / "requests_per_cpu.py"),
+        "--rounds",
+        "1",
+        "--requests",
+        "3",
+        *arguments,
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240
+    )
 
 
 def baseline_at(folder: Path, known: Mapping[str, float]) -> str:
     """Write a baseline in which loads cost so many floors on one connection; return its path."""
     place = folder / "baseline.json"
-    place.write_text(json.dumps({"noise": 0.25, "floors": {name: {"1": floors} for name, floors in known.items()}}))
+    place.write_text(
+        json.dumps(
+            {"noise": 0.25, "floors": {name: {"1": floors} for name, floors in known.items()}}
+        )
+    )
     return str(place)
 
 
 @pytest.mark.slow
 def test_every_load_on_two_nodes(tmp_path: Path) -> None:
-    """All loads are answered by both nodes, writes of the other one on one connection only; the figures are JSON, and
-    none is dearer than a baseline that allows everything."""
+    """All loads are answered by both nodes, writes of the other one on one connection only; the
+    figures are JSON, and none is dearer than a baseline that allows everything."""
     with own_node(tmp_path / "other", "--attestation", "off") as (url, pid):
         beside = ("--url", url, "--pid", str(pid), "--peer-writes-at", "1")
         asked = [part for name in (*LOADS, *ATTESTED) for part in ("--only", name)]
-        compared = ("--compare", "--baseline", baseline_at(tmp_path, dict.fromkeys((*LOADS, *ATTESTED), 1e6)))
+        compared = (
+            "--compare",
+            "--baseline",
+            baseline_at(tmp_path, dict.fromkeys((*LOADS, *ATTESTED), 1e6)),
+        )
         done = run_bench(
-            "--json", "--connections", "1", "16", "--out", str(tmp_path / "out"), *beside, *asked, *compared
+            "--json",
+            "--connections",
+            "1",
+            "16",
+            "--out",
+            str(tmp_path / "out"),
+            *beside,
+            *asked,
+            *compared,
         )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     found = {(one["node"], one["load"], one["connections"]) for one in figures["loads"]}
     expected = {("ours", name, count) for name in (*LOADS, *ATTESTED) for count in (1, 16)}
-    expected |= {("other", name, count) for name, load in LOADS.items() for count in (1, 16)[: 2 - load.writes]}
+    expected |= {
+        ("other", name, count)
+        for name, load in LOADS.items()
+        for count in (1, 16)[: 2 - load.writes]
+    }
     assert expected == found
-    assert all(one["requests"] and one["cpu_us"] > 0 and one["floors"] > 0 for one in figures["loads"])
-    assert all("ratio" in one and "ratio_16" in one for one in figures["loads"] if one["node"] == "other")
+    assert all(
+        one["requests"] and one["cpu_us"] > 0 and one["floors"] > 0 for one in figures["loads"]
+    )
+    assert all(
+        "ratio" in one and "ratio_16" in one for one in figures["loads"] if one["node"] == "other"
+    )
     assert 4 == len(figures["floor_cpu_us"])
     assert figures == json.loads((tmp_path / "out" / "bench.json").read_text())
     assert "<svg" in (tmp_path / "out" / "bench.html").read_text()
@@ -72,7 +106,9 @@ def test_every_load_on_two_nodes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_scenario() -> None:
     """Every scenario comes to figures."""
-    done = run_bench("--json", "--connections", "1", *[part for name in SCENARIOS for part in ("--only", name)])
+    done = run_bench(
+        "--json", "--connections", "1", *[part for name in SCENARIOS for part in ("--only", name)]
+    )
     assert done.returncode == 0, done.stderr
     scenarios = json.loads(done.stdout)["scenarios"]
     assert list(SCENARIOS) == list(scenarios)
@@ -91,39 +127,59 @@ def test_a_failed_request_fails_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_comparison_fails_the_run(tmp_path: Path) -> None:
-    """A load that is dearer than the baseline allows ends the run with status 1 and its name; a cheaper one is not
-    named."""
+    """A load that is dearer than the baseline allows ends the run with status 1 and its name; a
+    cheaper one is not named."""
     asked = ("--only", "get 1 KiB", "--only", "list 100", "--connections", "1", "--compare")
-    done = run_bench(*asked, "--baseline", baseline_at(tmp_path, {"get 1 KiB": 0.01, "list 100": 1e6}))
+    done = run_bench(
+        *asked, "--baseline", baseline_at(tmp_path, {"get 1 KiB": 0.01, "list 100": 1e6})
+    )
     assert done.returncode == 1
-    named = [line for line in done.stderr.splitlines() if line.startswith("dearer than the baseline: ")]
+    named = [
+        line for line in done.stderr.splitlines() if line.startswith("dearer than the baseline: ")
+    ]
     assert len(named) == 1 and "get 1 KiB, 1 connections" in named[0]
 
 
 def totals_of(cpu_us: Sequence[float], *, node: str = OURS, connections: int = 1) -> Total:
     """A load whose rounds had one request each."""
-    rounds = [Round(0.5, {1: us * 0.75e-6, 2: us * 0.25e-6}, 0.001, 1 << 20, (0.25,)) for us in cpu_us]
+    rounds = [
+        Round(0.5, {1: us * 0.75e-6, 2: us * 0.25e-6}, 0.001, 1 << 20, (0.25,)) for us in cpu_us
+    ]
     return Total(node, "get 1 KiB", connections, rounds)
 
 
 def test_the_best_round_and_the_median() -> None:
-    """CPU time of a request is that of the best round, over all processes; the median stands beside it."""
+    """CPU time of a request is that of the best round, over all processes; the median stands beside
+    it."""
     figures = totals_of([300.0, 100.0, 200.0]).figures()
     assert (100.0, 200.0) == (figures["cpu_us"], figures["cpu_us_median"])
     assert (250.0, 2.0) == (figures["p99_ms"], figures["requests_per_s"])
 
 
 def test_ratios() -> None:
-    """The other node is compared with ours at as many connections and at sixteen, ours with the floor."""
-    totals = [totals_of([200.0]), totals_of([100.0], connections=16), totals_of([400.0], node=OTHER)]
+    """The other node is compared with ours at as many connections and at sixteen, ours with the
+    floor."""
+    totals = [
+        totals_of([200.0]),
+        totals_of([100.0], connections=16),
+        totals_of([400.0], node=OTHER),
+    ]
     report = report_of(totals, FLOORS, {})
     assert [2.0, 1.25, 4.0] == [row["floors"] for row in report.loads]
-    assert [(None, None), (None, None), (2.0, 4.0)] == [(row.get("ratio"), row.get("ratio_16")) for row in report.loads]
+    assert [(None, None), (None, None), (2.0, 4.0)] == [
+        (row.get("ratio"), row.get("ratio_16")) for row in report.loads
+    ]
 
 
 def test_steps_of_a_release() -> None:
-    """The steps stand together, with what the evidence adds to opening a key; nothing where one is missing."""
-    costs = {"challenge": 100.0, "session": 900.0, "decrypt, attested": 500.0, "decrypt, in person": 400.0}
+    """The steps stand together, with what the evidence adds to opening a key; nothing where one is
+    missing."""
+    costs = {
+        "challenge": 100.0,
+        "session": 900.0,
+        "decrypt, attested": 500.0,
+        "decrypt, in person": 400.0,
+    }
     totals = [replace(totals_of([us]), load=name) for name, us in costs.items()]
     steps = report_of(totals, FLOORS, {}).scenarios["steps of a release"]
     assert 0.2 == pytest.approx(steps["evidence, share of an attested decrypt"])
@@ -132,10 +188,14 @@ def test_steps_of_a_release() -> None:
 
 def test_regressions(tmp_path: Path) -> None:
     """What is dearer than the stored baseline by more than the noise is named, and nothing else."""
-    write_baseline(baseline_of(report_of([totals_of([200.0])], FLOORS, {}), noise=0.25), tmp_path / "baseline.json")
+    write_baseline(
+        baseline_of(report_of([totals_of([200.0])], FLOORS, {}), noise=0.25),
+        tmp_path / "baseline.json",
+    )
     baseline = read_baseline(tmp_path / "baseline.json")
     assert [] == regressions(report_of([totals_of([249.0])], FLOORS, {}), baseline)
-    assert [] == regressions(report_of([totals_of([900.0], connections=16)], FLOORS, {}), baseline)  # not known
+    # not known
+    assert [] == regressions(report_of([totals_of([900.0], connections=16)], FLOORS, {}), baseline)
     (line,) = regressions(report_of([totals_of([260.0])], FLOORS, {}), baseline)
     assert line.startswith("get 1 KiB, 1 connections: 2.6 floors, 2.0 in the baseline (+30%")
 
@@ -157,9 +217,15 @@ def test_the_page_is_the_same_each_time() -> None:
 
 def test_the_table_has_a_line_for_each_row() -> None:
     """Loads, floors and scenarios are printed."""
-    report = Report(({"node": OURS, "load": "get", "connections": 1},), {"a floor": 1.0}, {"a start": {"ms": 2.0}})
+    report = Report(
+        ({"node": OURS, "load": "get", "connections": 1},),
+        {"a floor": 1.0},
+        {"a start": {"ms": 2.0}},
+    )
     lines = list(printed(report))
-    assert ["load", "get", "", "floor:", "ms"] == [line.strip().split(" ")[0] for line in lines if line != "\na start"]
+    assert ["load", "get", "", "floor:", "ms"] == [
+        line.strip().split(" ")[0] for line in lines if line != "\na start"
+    ]
 
 
 def test_cpu_time_of_a_process() -> None:
@@ -180,7 +246,12 @@ ANSWERS = {
     "chunks": CHUNKED + b"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n",
     "a chunk that looks like an end": CHUNKED + b"5\r\n0\r\n\r\n\r\n0\r\n\r\n",
 }
-BODIES = {"a length": b"hello", "nothing": b"", "chunks": b"hello", "a chunk that looks like an end": b"0\r\n\r\n"}
+BODIES = {
+    "a length": b"hello",
+    "nothing": b"",
+    "chunks": b"hello",
+    "a chunk that looks like an end": b"0\r\n\r\n",
+}
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
@@ -213,7 +284,9 @@ class Answering(asyncio.Protocol):
 
 async def drive_at(answer: bytes) -> Drive:
     """Ask twice, over one connection."""
-    server = await asyncio.get_running_loop().create_server(lambda: Answering(answer), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Answering(answer), "127.0.0.1", 0
+    )
     async with server:
         port = server.sockets[0].getsockname()[1]
         return await drive(port, [b"ask", b"again"], connections=1, most_s=10.0, keep=True)

@@ -1,4 +1,5 @@
-"""The benchmark of the runner runs and prints its figures; how long anything takes is not judged here."""
+"""The benchmark of the runner runs and prints its figures; how long anything takes is not judged
+here."""
 
 import json
 import subprocess
@@ -14,12 +15,22 @@ HERE = Path(__file__).parent
 def test_a_few_runs() -> None:
     """Every figure is there and above zero."""
     command = [sys.executable, str(HERE / "runner.py"), "--calls", "20", "--rounds", "100000"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240
+    )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
     assert min(found["warm_call_ms"], found["bare_call_ms"], found["computing"]["ours"]) > 0
-    assert {"16_callers", "128_callers", "16_callers_with_secrets", "128_callers_with_secrets"} <= found.keys()
+    assert {
+        "16_callers",
+        "128_callers",
+        "16_callers_with_secrets",
+        "128_callers_with_secrets",
+    } <= found.keys()
     assert min(found["1_children"]["per_cpu_s"], found["2_children"]["per_cpu_s"]) > 0
     assert found["request_of_a_program"]["each_ms"] > 0
-    assert min(found["one_secret"]["release"].values()) > 0 and "extra_in_releases" in found["one_secret"]
+    assert (
+        min(found["one_secret"]["release"].values()) > 0
+        and "extra_in_releases" in found["one_secret"]
+    )
     assert all(child["of_its_own"] > 0 for child in found["child_mib"])

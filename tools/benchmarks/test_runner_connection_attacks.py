@@ -1,4 +1,5 @@
-"""The measurement of a runner's memory under clients that read nothing; how long anything takes is not judged here."""
+"""The measurement of a runner's memory under clients that read nothing; how long anything takes is
+not judged here."""
 
 import json
 import subprocess
@@ -13,9 +14,19 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["unread_answers", "unread_polls", "silent_connections"])
 def test_a_moment_of_each_attack(attack: str) -> None:
-    """RN155, RN158: calls are answered beside an attack, and the runner's memory stays within 150 MiB."""
-    command = [sys.executable, str(HERE / "runner_connection_attacks.py"), "--seconds", "6", "--attack", attack]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
+    """RN155, RN158: calls are answered beside an attack, and the runner's memory stays within 150
+    MiB."""
+    command = [
+        sys.executable,
+        str(HERE / "runner_connection_attacks.py"),
+        "--seconds",
+        "6",
+        "--attack",
+        attack,
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240
+    )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)[attack]
     assert found["during"] - found["before"] < 150, found

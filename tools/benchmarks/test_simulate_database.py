@@ -14,14 +14,18 @@ def test_one_connection_waits_for_everything() -> None:
 
 
 def test_a_space_carries_one_commit_after_the_other() -> None:
-    """Commits that weigh into one space hold its lock for statement and sync, however many workers there are."""
-    few, many = (simulate(Setting(workers, spaces=1, cores=8), COSTS, commits=5_000) for workers in (1, 20))
+    """Commits that weigh into one space hold its lock for statement and sync, however many workers
+    there are."""
+    few, many = (
+        simulate(Setting(workers, spaces=1, cores=8), COSTS, commits=5_000) for workers in (1, 20)
+    )
     assert 1e6 / 500 == pytest.approx(few.per_s, rel=0.01)
     assert few.per_s == pytest.approx(many.per_s, rel=0.01)
 
 
 def test_cores_bound_what_syncs_do_not() -> None:
-    """With many connections commits share syncs, and the database's cores are what is left: all of them work."""
+    """With many connections commits share syncs, and the database's cores are what is left: all of
+    them work."""
     carried = simulate(Setting(20, cores=4), COSTS)
     assert 4e6 / 200 == pytest.approx(carried.per_s, rel=0.02)
     assert carried.per_sync > 4
@@ -36,7 +40,9 @@ def test_a_thread_bounds_its_worker() -> None:
 
 def test_workers_on_the_database_machine_take_its_cores() -> None:
     """On one machine the cores are shared, so less is carried."""
-    apart, together = (simulate(Setting(4, cores=2, together=shared), COSTS).per_s for shared in (False, True))
+    apart, together = (
+        simulate(Setting(4, cores=2, together=shared), COSTS).per_s for shared in (False, True)
+    )
     assert 2e6 / 200 == pytest.approx(apart, rel=0.05)
     assert 2e6 / 300 == pytest.approx(together, rel=0.05)
 
@@ -46,7 +52,9 @@ def test_the_same_arguments_give_the_same_answer() -> None:
     costs = Costs(worker=100.0, database=200.0, syncs=(100.0, 300.0, 900.0))
     setting = Setting(4, spaces=3)
     assert simulate(setting, costs, commits=2_000) == simulate(setting, costs, commits=2_000)
-    assert simulate(setting, costs, commits=2_000) != simulate(setting, costs, commits=2_000, seed=2)
+    assert simulate(setting, costs, commits=2_000) != simulate(
+        setting, costs, commits=2_000, seed=2
+    )
 
 
 def test_every_planned_setting_is_carried() -> None:

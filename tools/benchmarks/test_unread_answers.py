@@ -1,4 +1,5 @@
-"""The measurement of unread answers runs and prints its figures; how long anything takes is not judged here."""
+"""The measurement of unread answers runs and prints its figures; how long anything takes is not
+judged here."""
 
 import json
 import subprocess
@@ -12,11 +13,19 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 def test_a_few_connections_for_a_moment() -> None:
-    """Gets are answered before and beside connections that read nothing, and a worker does not keep what they send."""
+    """Gets are answered before and beside connections that read nothing, and a worker does not keep
+    what they send."""
     few = ["--connections", "4", "--seconds", "1", "--quiet-seconds", "0.5"]
     command = [sys.executable, str(HERE / "unread_answers.py"), *few]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240
+    )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
-    assert min(found["quiet_gets"], found["gets_beside"], found["quiet_p99_ms"], found["p99_beside_ms"]) > 0
+    assert (
+        min(
+            found["quiet_gets"], found["gets_beside"], found["quiet_p99_ms"], found["p99_beside_ms"]
+        )
+        > 0
+    )
     assert found["worker_grew_mib"] < 64

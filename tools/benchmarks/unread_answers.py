@@ -1,13 +1,15 @@
-"""What clients cost who do not read their answers: memory of a worker, and the wait of whoever is entitled.
+"""What clients cost who do not read their answers: memory of a worker, and the wait of whoever is
+entitled.
 
     python tools/benchmarks/unread_answers.py                          100 connections, 60 seconds, two workers
     python tools/benchmarks/unread_answers.py --connections 20 --seconds 5
 
-A node is started on an empty folder. An owner's gets run alone for a while, then beside the connections: half of them
-ask for a large public value and send forty megabytes of header lines behind it, half of them send small requests one
-after another; none reads a byte. Each that the node ends comes again. Reported are the latency of the gets, quiet and
-beside them, and how much the worker's memory grew at most. Wanted: at most 64 MiB, and p99 within three times the
-quiet one; beyond it the status is 1. Everything is on loopback and ends by itself.
+A node is started on an empty folder. An owner's gets run alone for a while, then beside the
+connections: half of them ask for a large public value and send forty megabytes of header lines
+behind it, half of them send small requests one after another; none reads a byte. Each that the node
+ends comes again. Reported are the latency of the gets, quiet and beside them, and how much the
+worker's memory grew at most. Wanted: at most 64 MiB, and p99 within three times the quiet one;
+beyond it the status is 1. Everything is on loopback and ends by itself.
 """
 
 import argparse
@@ -42,7 +44,9 @@ _LOOK_S = 0.1
 def hoard(port: int, path: str, connections: int, seconds: float) -> None:
     """Keep so many connections of the fault open, each filled as far as it goes, and then end."""
     kinds = (long_heads(), small_requests())
-    hoarders = [Hoarder(port, path if not at % 2 else "/info", kinds[at % 2]) for at in range(connections)]
+    hoarders = [
+        Hoarder(port, path if not at % 2 else "/info", kinds[at % 2]) for at in range(connections)
+    ]
     print("begun", flush=True)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -71,14 +75,18 @@ async def _put_public(port: int) -> str:
     outsider = Ed25519Signer(secrets.token_bytes(32))
     space = f"tinycloud:{outsider.did.removeprefix('did:')}:public"
     party = Party(outsider, ())
-    put = request("/invoke", token(party, {f"{space}/kv/large": ["tinycloud.kv/put"]}), bytes(_VALUE_BYTES))
+    put = request(
+        "/invoke", token(party, {f"{space}/kv/large": ["tinycloud.kv/put"]}), bytes(_VALUE_BYTES)
+    )
     await drive(port, [put], connections=1, most_s=SETUP_S)
     return f"/public/{space}/kv/large"
 
 
 def _workers(supervisor: int) -> list[int]:
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    return [int(pid) for pid in children if b"\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        int(pid) for pid in children if b"\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 async def _watch(workers: list[int], grown: list[int]) -> None:
@@ -95,18 +103,27 @@ def _p99_ms(latencies_s: tuple[float, ...]) -> float:
 async def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Run a node and both kinds of clients, and return the figures."""
     settings = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}
-    with own_node(folder / "data", "--attestation", "off", workers=arguments.workers, **settings) as (url, pid):
+    with own_node(
+        folder / "data", "--attestation", "off", workers=arguments.workers, **settings
+    ) as (url, pid):
         place = await set_up(url)
         path = await _put_public(place.port)
-        await drive(place.port, _gets(place), connections=_GETTERS, most_s=1)  # what is slow the first time
-        quiet = await drive(place.port, _gets(place), connections=_GETTERS, most_s=arguments.quiet_seconds)
+        # what is slow the first time
+        await drive(place.port, _gets(place), connections=_GETTERS, most_s=1)
+        quiet = await drive(
+            place.port, _gets(place), connections=_GETTERS, most_s=arguments.quiet_seconds
+        )
         grown: list[int] = []
         watching = asyncio.create_task(_watch(_workers(pid), grown))
         fault = [str(place.port), path, str(arguments.connections), str(arguments.seconds)]
-        with subprocess.Popen([sys.executable, __file__, "--hoard", *fault], stdout=subprocess.PIPE) as hoarding:
+        with subprocess.Popen(
+            [sys.executable, __file__, "--hoard", *fault], stdout=subprocess.PIPE
+        ) as hoarding:
             assert hoarding.stdout is not None
             await asyncio.to_thread(hoarding.stdout.readline)
-            beside = await drive(place.port, _gets(place), connections=_GETTERS, most_s=arguments.seconds)
+            beside = await drive(
+                place.port, _gets(place), connections=_GETTERS, most_s=arguments.seconds
+            )
         watching.cancel()
     return {
         "connections": arguments.connections,
@@ -136,7 +153,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sealspace-bench-") as folder:
         found = asyncio.run(measure(Path(folder), arguments))
     print(json.dumps(found))
-    is_kept = found["worker_grew_mib"] <= TARGET_BYTES / (1 << 20) and found["p99_ratio"] <= TARGET_RATIO
+    is_kept = (
+        found["worker_grew_mib"] <= TARGET_BYTES / (1 << 20) and found["p99_ratio"] <= TARGET_RATIO
+    )
     return 0 if is_kept else 1
 
 

@@ -1,4 +1,5 @@
-"""Report data, challenges and quotes. Quotes are minted by the simulator, which signs reproducibly (RFC 6979)."""
+"""Report data, challenges and quotes. Quotes are minted by the simulator, which signs reproducibly
+(RFC 6979)."""
 
 import base64
 import hashlib
@@ -27,8 +28,16 @@ def documents() -> Documents:
     """Return file name to what it is about, its cases, and what all of them share."""
     return {
         "report_data": ("the 64 bytes that a quote carries", _report_data(), {}),
-        "node_report_data": ("the 64 bytes that a node's own quote carries", _node_report_data(), {}),
-        "backend_report_data": ("the 64 bytes of evidence that a backend publishes", _backend_report_data(), {}),
+        "node_report_data": (
+            "the 64 bytes that a node's own quote carries",
+            _node_report_data(),
+            {},
+        ),
+        "backend_report_data": (
+            "the 64 bytes of evidence that a backend publishes",
+            _backend_report_data(),
+            {},
+        ),
         "challenge": ("nonces that a node recognises", _challenges(), {}),
         "quotes": ("simulated quotes under their own root, accepted and refused", *_quotes()),
     }
@@ -53,7 +62,10 @@ def _report_data() -> list[Case]:
         "other-holder": {"holder": _OTHER},
         "mode-signed": {"mode": "signed"},
         "other-key": {"receiver_key_hex": bytes(32).hex()},
-        "boundary-moved-between-audience-and-holder": {"audience": _NODE + _HOLDER[:1], "holder": _HOLDER[1:]},
+        "boundary-moved-between-audience-and-holder": {
+            "audience": _NODE + _HOLDER[:1],
+            "holder": _HOLDER[1:],
+        },
     }
     cases = []
     for name, change in changes.items():
@@ -67,7 +79,12 @@ def _report_data() -> list[Case]:
             bytes.fromhex(given["receiver_key_hex"]),
         )
         cases.append(
-            {"name": name, "rules": ["AT9"], **given, "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()}}
+            {
+                "name": name,
+                "rules": ["AT9"],
+                **given,
+                "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()},
+            }
         )
     return cases
 
@@ -99,7 +116,10 @@ def _node_report_data() -> list[Case]:
         "no-key-provider": {"key_providers": []},
         "one-service": {"key_providers": ["kms:3059"]},
         "key-providers-in-another-order": {"key_providers": ["tpm", "kms"]},
-        "boundary-moved-between-nonce-and-node": {"nonce": "a nonce" + _NODE[:1], "node_did": _NODE[1:]},
+        "boundary-moved-between-nonce-and-node": {
+            "nonce": "a nonce" + _NODE[:1],
+            "node_did": _NODE[1:],
+        },
     }
     cases = []
     for name, change in changes.items():
@@ -116,13 +136,23 @@ def _node_report_data() -> list[Case]:
             ",".join(sorted(given["key_providers"])).encode(),
         )
         cases.append(
-            {"name": name, "rules": ["AT41"], **given, "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()}}
+            {
+                "name": name,
+                "rules": ["AT41"],
+                **given,
+                "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()},
+            }
         )
     return cases
 
 
 def _backend_report_data() -> list[Case]:
-    manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+    manifest = {
+        "app_id": "com.example.notes",
+        "name": "Notes",
+        "defaults": False,
+        "secrets": {"API_KEY": True},
+    }
     base: Case = {
         "nonce_hex": _NONCE.hex(),
         "statement": {"did": _HOLDER, "manifest": manifest, "compose": "services: {}\n"},
@@ -132,7 +162,9 @@ def _backend_report_data() -> list[Case]:
         "ordinary": {},
         "other-nonce": {"nonce_hex": bytes(32).hex()},
         "other-did": {"statement": {**stated, "did": _OTHER}},
-        "another-secret": {"statement": {**stated, "manifest": {**manifest, "secrets": {"OTHER": True}}}},
+        "another-secret": {
+            "statement": {**stated, "manifest": {**manifest, "secrets": {"OTHER": True}}}
+        },
         "members-in-another-order": {"statement": dict(reversed(stated.items()))},
         "no-compose": {"statement": {**stated, "compose": None}},
         "beyond-ascii": {"statement": {**stated, "manifest": {**manifest, "name": "Nötes"}}},
@@ -140,7 +172,9 @@ def _backend_report_data() -> list[Case]:
     cases = []
     for name, change in changes.items():
         given = {**base, **change}
-        canonical = json.dumps(given["statement"], ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        canonical = json.dumps(
+            given["statement"], ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        ).encode()
         text = _fields(
             b"sealspace/backend-evidence/1",
             bytes.fromhex(given["nonce_hex"]),
@@ -148,7 +182,12 @@ def _backend_report_data() -> list[Case]:
             hashlib.sha256(canonical).digest(),
         )
         cases.append(
-            {"name": name, "rules": ["AT51"], **given, "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()}}
+            {
+                "name": name,
+                "rules": ["AT51"],
+                **given,
+                "expect": {"report_data_hex": hashlib.sha512(text).hexdigest()},
+            }
         )
     return cases
 
@@ -232,7 +271,16 @@ def _quotes() -> tuple[list[Case], Case]:
     # name, rules, quote, edit, collateral, root, now, expect
     table: list[tuple[str, str, bytes, Case, bytes, bytes, float, dict[str, Any]]] = [
         ("ordinary", "AT11 AT13 AT26", quote, {}, collateral, root, NOW, accepted),
-        ("padded-with-zeros", "AT11", quote, {"append_hex": "00" * 100}, collateral, root, NOW, accepted),
+        (
+            "padded-with-zeros",
+            "AT11",
+            quote,
+            {"append_hex": "00" * 100},
+            collateral,
+            root,
+            NOW,
+            accepted,
+        ),
         ("status-is-stated-not-judged", "AT23", quote, {}, hardening, root, NOW, hardened),
         (
             "attribute-for-a-policy",
@@ -244,15 +292,87 @@ def _quotes() -> tuple[list[Case], Case]:
             NOW,
             accepted,
         ),
-        ("other-root", "AT12", quote, {}, collateral, outsider.root_der, NOW, refused["untrusted-root"]),
-        ("quote-of-another-platform", "AT12", foreign, {}, collateral, root, NOW, refused["untrusted-root"]),
-        ("trailing-byte", "AT11", quote, {"append_hex": "01"}, collateral, root, NOW, refused["malformed"]),
+        (
+            "other-root",
+            "AT12",
+            quote,
+            {},
+            collateral,
+            outsider.root_der,
+            NOW,
+            refused["untrusted-root"],
+        ),
+        (
+            "quote-of-another-platform",
+            "AT12",
+            foreign,
+            {},
+            collateral,
+            root,
+            NOW,
+            refused["untrusted-root"],
+        ),
+        (
+            "trailing-byte",
+            "AT11",
+            quote,
+            {"append_hex": "01"},
+            collateral,
+            root,
+            NOW,
+            refused["malformed"],
+        ),
         ("truncated", "AT11", quote, {"drop_last": 1}, collateral, root, NOW, refused["malformed"]),
-        ("another-version", "AT11", quote, {"flip_offset": 0}, collateral, root, NOW, refused["unsupported"]),
-        ("another-vendor", "AT11", quote, {"flip_offset": 12}, collateral, root, NOW, refused["unsupported"]),
-        ("measurement-flipped", "AT13", quote, {"flip_offset": 184}, collateral, root, NOW, refused["quote-signature"]),
-        ("report-data-flipped", "AT13", quote, {"flip_offset": 568}, collateral, root, NOW, refused["quote-signature"]),
-        ("signature-flipped", "AT13", quote, {"flip_offset": 640}, collateral, root, NOW, refused["quote-signature"]),
+        (
+            "another-version",
+            "AT11",
+            quote,
+            {"flip_offset": 0},
+            collateral,
+            root,
+            NOW,
+            refused["unsupported"],
+        ),
+        (
+            "another-vendor",
+            "AT11",
+            quote,
+            {"flip_offset": 12},
+            collateral,
+            root,
+            NOW,
+            refused["unsupported"],
+        ),
+        (
+            "measurement-flipped",
+            "AT13",
+            quote,
+            {"flip_offset": 184},
+            collateral,
+            root,
+            NOW,
+            refused["quote-signature"],
+        ),
+        (
+            "report-data-flipped",
+            "AT13",
+            quote,
+            {"flip_offset": 568},
+            collateral,
+            root,
+            NOW,
+            refused["quote-signature"],
+        ),
+        (
+            "signature-flipped",
+            "AT13",
+            quote,
+            {"flip_offset": 640},
+            collateral,
+            root,
+            NOW,
+            refused["quote-signature"],
+        ),
         (
             "debug",
             "AT14",
@@ -273,9 +393,27 @@ def _quotes() -> tuple[list[Case], Case]:
             NOW,
             refused["td-attributes"],
         ),
-        ("sept-ve-not-disabled", "AT14", with_attributes(0), {}, collateral, root, NOW, refused["td-attributes"]),
+        (
+            "sept-ve-not-disabled",
+            "AT14",
+            with_attributes(0),
+            {},
+            collateral,
+            root,
+            NOW,
+            refused["td-attributes"],
+        ),
         ("xfam-zero", "AT14", no_xfam, {}, collateral, root, NOW, refused["td-attributes"]),
-        ("collateral-over", "AT17", quote, {}, collateral, root, NOW + 31 * 86_400, refused["collateral-window"]),
+        (
+            "collateral-over",
+            "AT17",
+            quote,
+            {},
+            collateral,
+            root,
+            NOW + 31 * 86_400,
+            refused["collateral-window"],
+        ),
         (
             "collateral-from-the-future",
             "AT14 AT17",
@@ -286,8 +424,26 @@ def _quotes() -> tuple[list[Case], Case]:
             NOW,
             refused["collateral-window"],
         ),
-        ("platform-revoked", "AT13", quote, {}, published(revoked=["pck"]), root, NOW, refused["revoked"]),
-        ("status-revoked", "AT13", quote, {}, published(tcb_status="Revoked"), root, NOW, refused["revoked"]),
+        (
+            "platform-revoked",
+            "AT13",
+            quote,
+            {},
+            published(revoked=["pck"]),
+            root,
+            NOW,
+            refused["revoked"],
+        ),
+        (
+            "status-revoked",
+            "AT13",
+            quote,
+            {},
+            published(tcb_status="Revoked"),
+            root,
+            NOW,
+            refused["revoked"],
+        ),
         (
             "pce-id-of-another",
             "AT14",
@@ -303,7 +459,11 @@ def _quotes() -> tuple[list[Case], Case]:
     shared: Case = {"quotes": {}, "collaterals": {}, "roots": {}}
     cases = []
     for name, rules, quoted, edit, document, anchor, now, expect in table:
-        case: Case = {"name": name + ("_fail" if "code" in expect else ""), "rules": rules.split(), "now": now}
+        case: Case = {
+            "name": name + ("_fail" if "code" in expect else ""),
+            "rules": rules.split(),
+            "now": now,
+        }
         case["quote"] = _named(shared["quotes"], base64.b64encode(quoted).decode())
         case["edit"] = edit
         case["collateral"] = _named(shared["collaterals"], document.decode())
@@ -324,5 +484,11 @@ def _named(table: dict[str, str], value: str) -> str:
 
 def _registers(code: Measurements) -> dict[str, str]:
     rtmr3 = code.rtmr3 or bytes(48)
-    registers = {"mrtd": code.mrtd, "rtmr0": code.rtmr0, "rtmr1": code.rtmr1, "rtmr2": code.rtmr2, "rtmr3": rtmr3}
+    registers = {
+        "mrtd": code.mrtd,
+        "rtmr0": code.rtmr0,
+        "rtmr1": code.rtmr1,
+        "rtmr2": code.rtmr2,
+        "rtmr3": rtmr3,
+    }
     return {name: value.hex() for name, value in registers.items()}

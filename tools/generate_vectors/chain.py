@@ -1,7 +1,8 @@
-"""Tokens against what is registered: one case that keeps each rule of registering and invoking, one that breaks it.
+"""Tokens against what is registered: one case that keeps each rule of registering and invoking, one
+that breaks it.
 
-A case names tokens of the document's `tokens`. `registered` are registered one after the other at `NOW`, all live, then
-`revoked` are revoked, then `token` is judged at `now` as its `kind`.
+A case names tokens of the document's `tokens`. `registered` are registered one after the other at
+`NOW`, all live, then `revoked` are revoked, then `token` is judged at `now` as its `kind`.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,12 +53,19 @@ class _Book:
         """Add a case; `registered` and `revoked` are names separated by spaces."""
         ending = "_fail" if "code" in expect else ""
         case: Case = {"name": name + ending, "rules": rules.split(), "kind": kind, "now": now}
-        case |= {"registered": registered.split(), "revoked": revoked.split(), "token": token, "expect": expect}
+        case |= {
+            "registered": registered.split(),
+            "revoked": revoked.split(),
+            "token": token,
+            "expect": expect,
+        }
         if max_lifetime_s is not None:
             case["max_lifetime_s"] = max_lifetime_s
         self.cases.append(case)
 
-    def delegates(self, name: str, rules: str, token: str, registered: str = "", **more: Any) -> None:
+    def delegates(
+        self, name: str, rules: str, token: str, registered: str = "", **more: Any
+    ) -> None:
         """Add a case of a registration."""
         self.case(name, rules, "delegation", token, registered, **more)
 
@@ -108,13 +116,20 @@ def _session(book: _Book) -> Token:
 
 def _bob(book: _Book) -> Token:
     att = {f"{SPACE}/kv/shared": plain(GET, LIST)}
-    jwt = Jwt(issuer=SESSION, audience=BOB.did, att=att, exp=NOW + 2 * HOUR, prf=[_session(book).cid])
+    jwt = Jwt(
+        issuer=SESSION, audience=BOB.did, att=att, exp=NOW + 2 * HOUR, prf=[_session(book).cid]
+    )
     return book.add("session-to-bob", jwt)
 
 
 def _carol(book: _Book, name: str, **changes: Any) -> Token:
     att = {f"{SPACE}/kv/shared/x": plain(GET)}
-    members: dict[str, Any] = {"issuer": BOB, "audience": CAROL.did, "att": att, "exp": NOW + HOUR} | changes
+    members: dict[str, Any] = {
+        "issuer": BOB,
+        "audience": CAROL.did,
+        "att": att,
+        "exp": NOW + HOUR,
+    } | changes
     return book.add(name, Jwt(**members))
 
 
@@ -130,7 +145,12 @@ def _windows(book: _Book) -> None:
     )
     for name, changes, now, ok in of_keys:
         token = f"dave-to-bob-{next(iter(changes))}-now"
-        members: Case = {"issuer": DAVE, "audience": BOB.did, "att": {f"{DAVES}/kv": plain(GET)}, "exp": NOW + HOUR}
+        members: Case = {
+            "issuer": DAVE,
+            "audience": BOB.did,
+            "att": {f"{DAVES}/kv": plain(GET)},
+            "exp": NOW + HOUR,
+        }
         book.add(token, Jwt(**members | changes))
         expect = _closure(token) if ok else _OUTSIDE
         book.delegates(f"dave-to-bob-{name}", "D6 T4", token, now=now, expect=expect)
@@ -173,29 +193,63 @@ def _roots_and_parents(book: _Book) -> None:
         "alice-to-session-network",
         expect=_closure("alice-to-session-network"),
     )
-    book.add("session-to-bob-urn", Jwt(issuer=SESSION, audience=BOB.did, att={"urn:x:y": plain("a/b")}))
-    book.delegates("session-to-bob-nobodys-resource", "D21 R3", "session-to-bob-urn", expect=_NOT_FOUND)
-    book.add("session-to-bob-unproved", Jwt(issuer=SESSION, audience=BOB.did, att={f"{SPACE}/kv": plain(GET)}))
-    book.delegates("session-to-bob-without-parent", "D21", "session-to-bob-unproved", expect=_NOT_FOUND)
+    book.add(
+        "session-to-bob-urn", Jwt(issuer=SESSION, audience=BOB.did, att={"urn:x:y": plain("a/b")})
+    )
+    book.delegates(
+        "session-to-bob-nobodys-resource", "D21 R3", "session-to-bob-urn", expect=_NOT_FOUND
+    )
+    book.add(
+        "session-to-bob-unproved",
+        Jwt(issuer=SESSION, audience=BOB.did, att={f"{SPACE}/kv": plain(GET)}),
+    )
+    book.delegates(
+        "session-to-bob-without-parent", "D21", "session-to-bob-unproved", expect=_NOT_FOUND
+    )
     _carol(book, "bob-to-carol-unknown", prf=[unknown])
     book.delegates("bob-to-carol-parent-unknown", "D22", "bob-to-carol-unknown", expect=_NOT_FOUND)
     _carol(book, "bob-to-carol-twice", prf=[bob.cid, bob.cid])
-    book.delegates("bob-to-carol-parent-twice", "D22 Q26", "bob-to-carol-twice", _CHAIN, expect=_NOT_FOUND)
+    book.delegates(
+        "bob-to-carol-parent-twice", "D22 Q26", "bob-to-carol-twice", _CHAIN, expect=_NOT_FOUND
+    )
     _carol(book, "bob-to-carol-one-unknown", prf=[bob.cid, unknown])
-    book.delegates("bob-to-carol-one-parent-unknown", "D22", "bob-to-carol-one-unknown", _CHAIN, expect=_NOT_FOUND)
+    book.delegates(
+        "bob-to-carol-one-parent-unknown",
+        "D22",
+        "bob-to-carol-one-unknown",
+        _CHAIN,
+        expect=_NOT_FOUND,
+    )
     _carol(book, "mallory-to-carol", issuer=MALLORY, prf=[bob.cid])
     delegator = _failed("delegator-unauthorized", f"Unauthorized Delegator: {MALLORY.did}")
-    book.delegates("mallory-to-carol-parent-of-bob", "D22", "mallory-to-carol", _CHAIN, expect=delegator)
+    book.delegates(
+        "mallory-to-carol-parent-of-bob", "D22", "mallory-to-carol", _CHAIN, expect=delegator
+    )
     dave = {f"{DAVES}/kv": plain(GET)}
-    book.add("dave-to-bob-citing-unknown", Jwt(issuer=DAVE, audience=BOB.did, att=dave, prf=[unknown]))
-    book.delegates("dave-to-bob-root-with-unknown-parent", "D20 Q13", "dave-to-bob-citing-unknown", expect=_NOT_FOUND)
-    book.add("dave-to-bob-citing-known", Jwt(issuer=DAVE, audience=BOB.did, att=dave, exp=NOW + YEAR, prf=[bob.cid]))
+    book.add(
+        "dave-to-bob-citing-unknown", Jwt(issuer=DAVE, audience=BOB.did, att=dave, prf=[unknown])
+    )
+    book.delegates(
+        "dave-to-bob-root-with-unknown-parent",
+        "D20 Q13",
+        "dave-to-bob-citing-unknown",
+        expect=_NOT_FOUND,
+    )
+    book.add(
+        "dave-to-bob-citing-known",
+        Jwt(issuer=DAVE, audience=BOB.did, att=dave, exp=NOW + YEAR, prf=[bob.cid]),
+    )
     book.delegates(
         "dave-to-bob-root-with-known-parent",
         "D20 D25",
         "dave-to-bob-citing-known",
         _CHAIN,
-        expect=_closure("dave-to-bob-citing-known", "session-to-bob", "alice-to-session", expires_at=NOW + 2 * HOUR),
+        expect=_closure(
+            "dave-to-bob-citing-known",
+            "session-to-bob",
+            "alice-to-session",
+            expires_at=NOW + 2 * HOUR,
+        ),
     )
 
 
@@ -207,19 +261,35 @@ def _revoked_and_terminal(book: _Book) -> None:
         "D7 D28",
         "bob-to-carol",
         _CHAIN,
-        expect=_closure("bob-to-carol", "session-to-bob", "alice-to-session", expires_at=NOW + HOUR),
+        expect=_closure(
+            "bob-to-carol", "session-to-bob", "alice-to-session", expires_at=NOW + HOUR
+        ),
     )
     parent = _failed("parent-revoked", f"delegation-parent-revoked: {bob.cid}")
-    ancestor = _failed("ancestor-revoked", f"delegation-ancestor-revoked: ancestor={session.cid} parent={bob.cid}")
-    book.delegates(
-        "bob-to-carol-parent-revoked", "D23", "bob-to-carol", _CHAIN, revoked="session-to-bob", expect=parent
+    ancestor = _failed(
+        "ancestor-revoked", f"delegation-ancestor-revoked: ancestor={session.cid} parent={bob.cid}"
     )
     book.delegates(
-        "bob-to-carol-ancestor-revoked", "D23", "bob-to-carol", _CHAIN, revoked="alice-to-session", expect=ancestor
+        "bob-to-carol-parent-revoked",
+        "D23",
+        "bob-to-carol",
+        _CHAIN,
+        revoked="session-to-bob",
+        expect=parent,
+    )
+    book.delegates(
+        "bob-to-carol-ancestor-revoked",
+        "D23",
+        "bob-to-carol",
+        _CHAIN,
+        revoked="alice-to-session",
+        expect=ancestor,
     )
     att = {f"{SPACE}/kv/shared": plain(GET)}
     fact = {"xyz.tinycloud.policy/delegationMode": "terminal"}
-    jwt = Jwt(issuer=SESSION, audience=BOB.did, att=att, exp=NOW + HOUR, prf=[session.cid], fct=[fact])
+    jwt = Jwt(
+        issuer=SESSION, audience=BOB.did, att=att, exp=NOW + HOUR, prf=[session.cid], fct=[fact]
+    )
     terminal = book.add("session-to-bob-terminal", jwt)
     _carol(book, "bob-to-carol-below-terminal", prf=[terminal.cid])
     book.delegates(
@@ -230,22 +300,37 @@ def _revoked_and_terminal(book: _Book) -> None:
         expect=_failed("parent-terminal", "terminal-parent-cannot-redelegate"),
     )
     root = {"role": "policy-authority", "policy": "x"}
-    book.add("dave-to-bob-policy-root", Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, fct=[root]))
+    book.add(
+        "dave-to-bob-policy-root",
+        Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, fct=[root]),
+    )
     book.delegates(
         "dave-to-bob-policy-root",
         "D2",
         "dave-to-bob-policy-root",
         expect=_failed("policy-profile-refused", "policy-root-requires-registration"),
     )
-    both = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, fct=[{"role": "policy-authority"}])
+    both = Jwt(
+        issuer=DAVE,
+        audience=BOB.did,
+        att={f"{DAVES}/kv": plain(GET)},
+        fct=[{"role": "policy-authority"}],
+    )
     book.add("dave-to-bob-role-alone", both)
-    book.delegates("dave-to-bob-role-alone", "D2", "dave-to-bob-role-alone", expect=_closure("dave-to-bob-role-alone"))
+    book.delegates(
+        "dave-to-bob-role-alone",
+        "D2",
+        "dave-to-bob-role-alone",
+        expect=_closure("dave-to-bob-role-alone"),
+    )
 
 
 def _time_containment(book: _Book) -> None:
     bob = _bob(book)
     late = _failed("expiry-exceeds-parent", "Child delegation expiry exceeds parent expiry")
-    early = _failed("not-before-precedes-parent", "Child delegation not_before precedes parent not_before")
+    early = _failed(
+        "not-before-precedes-parent", "Child delegation not_before precedes parent not_before"
+    )
     _carol(book, "bob-to-carol-as-long", exp=NOW + 2 * HOUR, prf=[bob.cid])
     closure = ("session-to-bob", "alice-to-session")
     book.delegates(
@@ -256,13 +341,23 @@ def _time_containment(book: _Book) -> None:
         expect=_closure("bob-to-carol-as-long", *closure),
     )
     _carol(book, "bob-to-carol-longer", exp=NOW + 2 * HOUR + 0.5, prf=[bob.cid])
-    book.delegates("bob-to-carol-outlives-parent", "D25", "bob-to-carol-longer", _CHAIN, expect=late)
+    book.delegates(
+        "bob-to-carol-outlives-parent", "D25", "bob-to-carol-longer", _CHAIN, expect=late
+    )
     att = {f"{SPACE}/kv": plain(GET)}
     zoe = book.add("alice-to-zoe", SignIn(wallet=ALICE, audience=ZOE.did, att=att, exp=HOUR_LATER))
     below = SignIn(wallet=ZOE, audience=CAROL.did, att=att, exp=None, prf=[zoe.cid58])
     book.add("zoe-to-carol-endless", below)
-    book.delegates("zoe-to-carol-endless-below-end", "D25", "zoe-to-carol-endless", "alice-to-zoe", expect=late)
-    begun = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, exp=NOW + 2 * HOUR, nbf=NOW - 10)
+    book.delegates(
+        "zoe-to-carol-endless-below-end", "D25", "zoe-to-carol-endless", "alice-to-zoe", expect=late
+    )
+    begun = Jwt(
+        issuer=DAVE,
+        audience=BOB.did,
+        att={f"{DAVES}/kv": plain(GET)},
+        exp=NOW + 2 * HOUR,
+        nbf=NOW - 10,
+    )
     parent = book.add("dave-to-bob-begun", begun)
     for name, nbf, ok in (
         ("without-beginning", None, False),
@@ -272,10 +367,14 @@ def _time_containment(book: _Book) -> None:
         token = f"bob-to-carol-{name}"
         _carol(book, token, att={f"{DAVES}/kv": plain(GET)}, nbf=nbf, prf=[parent.cid])
         expect = _closure(token, "dave-to-bob-begun", not_before=NOW - 10) if ok else early
-        book.delegates(f"bob-to-carol-{name}-parent", "D25", token, "dave-to-bob-begun", expect=expect)
+        book.delegates(
+            f"bob-to-carol-{name}-parent", "D25", token, "dave-to-bob-begun", expect=expect
+        )
     short = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, exp=NOW + 30)
     long = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, exp=NOW + 2 * HOUR)
-    other = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/sql": plain("x/y")}, exp=NOW + 2 * HOUR)
+    other = Jwt(
+        issuer=DAVE, audience=BOB.did, att={f"{DAVES}/sql": plain("x/y")}, exp=NOW + 2 * HOUR
+    )
     cids = {
         name: book.add(f"dave-to-bob-{name}", jwt).cid
         for name, jwt in (("short", short), ("long", long), ("other", other))
@@ -287,7 +386,12 @@ def _time_containment(book: _Book) -> None:
         "D25",
         "bob-to-carol-short-and-long",
         "dave-to-bob-short dave-to-bob-long",
-        expect=_closure("bob-to-carol-short-and-long", "dave-to-bob-short", "dave-to-bob-long", expires_at=NOW + 30),
+        expect=_closure(
+            "bob-to-carol-short-and-long",
+            "dave-to-bob-short",
+            "dave-to-bob-long",
+            expires_at=NOW + 30,
+        ),
     )
     _carol(book, "bob-to-carol-short-and-other", att=dave, prf=[cids["short"], cids["other"]])
     book.delegates(
@@ -314,18 +418,24 @@ def _capabilities(book: _Book) -> None:
     two = {f"{SPACE}/kv/shared/a": plain(GET), f"{SPACE}/kv/shared/b": plain(PUT)}
     _carol(book, "bob-to-carol-one-of-two", att=two, prf=[bob.cid])
     expect = _no_capability(f"{SPACE}/kv/shared/b", PUT)
-    book.delegates("bob-to-carol-one-of-two-held", "D27", "bob-to-carol-one-of-two", _CHAIN, expect=expect)
+    book.delegates(
+        "bob-to-carol-one-of-two-held", "D27", "bob-to-carol-one-of-two", _CHAIN, expect=expect
+    )
     here = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv/a": plain(PUT)}, exp=NOW + HOUR)
     there = Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv/b": plain(GET)}, exp=NOW + HOUR)
     proofs = [book.add("dave-to-bob-put-a", here).cid, book.add("dave-to-bob-get-b", there).cid]
     _carol(book, "bob-to-carol-get-a", att={f"{DAVES}/kv/a": plain(GET)}, prf=proofs)
     parents = "dave-to-bob-put-a dave-to-bob-get-b"
     expect = _no_capability(f"{DAVES}/kv/a", GET)
-    book.delegates("bob-to-carol-assembled-from-two", "D27", "bob-to-carol-get-a", parents, expect=expect)
+    book.delegates(
+        "bob-to-carol-assembled-from-two", "D27", "bob-to-carol-get-a", parents, expect=expect
+    )
     each = {f"{DAVES}/kv/a": plain(PUT), f"{DAVES}/kv/b": plain(GET)}
     _carol(book, "bob-to-carol-put-a-get-b", att=each, prf=proofs)
     closure = _closure("bob-to-carol-put-a-get-b", *parents.split())
-    book.delegates("bob-to-carol-one-parent-each", "D27", "bob-to-carol-put-a-get-b", parents, expect=closure)
+    book.delegates(
+        "bob-to-carol-one-parent-each", "D27", "bob-to-carol-put-a-get-b", parents, expect=closure
+    )
 
 
 def _caveats(book: _Book) -> None:
@@ -333,15 +443,21 @@ def _caveats(book: _Book) -> None:
     reason = "child-caveats-not-subset-of-parent"
 
     def under(name: str, caveats: Sequence[dict[str, Any]]) -> Token:
-        jwt = Jwt(issuer=DAVE, audience=BOB.did, att={resource: {GET: list(caveats)}}, exp=NOW + HOUR)
+        jwt = Jwt(
+            issuer=DAVE, audience=BOB.did, att={resource: {GET: list(caveats)}}, exp=NOW + HOUR
+        )
         return book.add(f"dave-to-bob-{name}", jwt)
 
-    def child(name: str, parent: str, caveats: Sequence[dict[str, Any]], refused: str | None) -> None:
+    def child(
+        name: str, parent: str, caveats: Sequence[dict[str, Any]], refused: str | None
+    ) -> None:
         token = f"bob-to-carol-{name}"
         _carol(book, token, att={resource: {GET: list(caveats)}}, prf=[book.tokens[parent].cid])
         expect = _closure(token, parent)
         if refused is not None:
-            expect = dict(_failed("caveats-not-contained", f"child-caveats-not-subset-of-parent: {refused}"))
+            expect = dict(
+                _failed("caveats-not-contained", f"child-caveats-not-subset-of-parent: {refused}")
+            )
         book.delegates(token, "D27 3.5", token, parent, expect=expect)
 
     under("caveat", [{"k": 1}])
@@ -354,7 +470,12 @@ def _caveats(book: _Book) -> None:
     child("caveat-as-other-number", "dave-to-bob-caveat", [{"k": 1.0}], reason)
     child("caveat-more", "dave-to-bob-caveat", [{"k": 1}, {"l": 1}], reason)
     child("caveat-added", "dave-to-bob-no-caveat", [{"k": 1}], None)
-    child("selector-below", "dave-to-bob-prefix", [{"type": _SELECTOR, "kind": "exact", "value": "a/b"}], None)
+    child(
+        "selector-below",
+        "dave-to-bob-prefix",
+        [{"type": _SELECTOR, "kind": "exact", "value": "a/b"}],
+        None,
+    )
     child(
         "selector-beside",
         "dave-to-bob-prefix",
@@ -371,7 +492,8 @@ def _caveats(book: _Book) -> None:
 
 
 def _size(book: _Book) -> None:
-    """One token more than a closure may hold, as parents side by side: a wide closure is as good as a deep one."""
+    """One token more than a closure may hold, as parents side by side: a wide closure is as good as
+    a deep one."""
     att = {f"{DAVES}/kv": plain(GET)}
     names = [f"dave-to-bob-{number:02}" for number in range(_MAX_NODES)]
     for name in names:
@@ -381,21 +503,47 @@ def _size(book: _Book) -> None:
     _carol(book, "bob-to-carol-64-parents", att=att, prf=cids)
     closure = _closure("bob-to-carol-63-parents", *names[:-1])
     book.delegates(
-        "bob-to-carol-closure-of-64", "D3 D30", "bob-to-carol-63-parents", " ".join(names[:-1]), expect=closure
+        "bob-to-carol-closure-of-64",
+        "D3 D30",
+        "bob-to-carol-63-parents",
+        " ".join(names[:-1]),
+        expect=closure,
     )
     book.delegates(
-        "bob-to-carol-closure-of-65", "D3 D30", "bob-to-carol-64-parents", " ".join(names), expect=_TOO_LARGE
+        "bob-to-carol-closure-of-65",
+        "D3 D30",
+        "bob-to-carol-64-parents",
+        " ".join(names),
+        expect=_TOO_LARGE,
     )
     _invoke(book, "bob-gets-64-proofs", BOB, att, cids)
     _invoke(book, "carol-gets-63-parents", CAROL, att, [book.tokens["bob-to-carol-63-parents"].cid])
     everything = " ".join([*names, "bob-to-carol-63-parents"])
-    book.invokes("bob-64-nodes", "I13", "bob-gets-64-proofs", " ".join(names), expect={"live": names, "dependent": 1})
+    book.invokes(
+        "bob-64-nodes",
+        "I13",
+        "bob-gets-64-proofs",
+        " ".join(names),
+        expect={"live": names, "dependent": 1},
+    )
     live = ["bob-to-carol-63-parents", *names[:-1]]
-    book.invokes("carol-64-nodes", "I13", "carol-gets-63-parents", everything, expect={"live": live, "dependent": 1})
-    more = book.add("dave-to-bob-one-more", Jwt(issuer=DAVE, audience=BOB.did, att=att, exp=NOW + HOUR))
+    book.invokes(
+        "carol-64-nodes",
+        "I13",
+        "carol-gets-63-parents",
+        everything,
+        expect={"live": live, "dependent": 1},
+    )
+    more = book.add(
+        "dave-to-bob-one-more", Jwt(issuer=DAVE, audience=BOB.did, att=att, exp=NOW + HOUR)
+    )
     _invoke(book, "bob-gets-65-proofs", BOB, att, [*cids, more.cid])
     book.invokes(
-        "bob-65-nodes", "I13", "bob-gets-65-proofs", " ".join([*names, "dave-to-bob-one-more"]), expect=_TOO_LARGE
+        "bob-65-nodes",
+        "I13",
+        "bob-gets-65-proofs",
+        " ".join([*names, "dave-to-bob-one-more"]),
+        expect=_TOO_LARGE,
     )
 
 
@@ -405,7 +553,11 @@ def _hosting(book: _Book) -> None:
     node = Key(0x71).did
     for name, att, hosts in (
         ("alice-hosts", {f"{SPACE}/space": plain(host)}, [SPACE]),
-        ("alice-hosts-two", {f"{SPACE}/space": plain(host), f"{other}/space": plain(host)}, [SPACE, other]),
+        (
+            "alice-hosts-two",
+            {f"{SPACE}/space": plain(host), f"{other}/space": plain(host)},
+            [SPACE, other],
+        ),
         ("alice-names-a-path", {f"{SPACE}/space/": plain(host)}, []),
         ("alice-names-a-fragment", {f"{SPACE}/space#x": plain(host)}, []),
         ("alice-names-a-query", {f"{SPACE}/space?x": plain(host)}, []),
@@ -413,11 +565,21 @@ def _hosting(book: _Book) -> None:
         ("alice-names-another-ability", {f"{SPACE}/space": plain("tinycloud.space/create")}, []),
     ):
         book.add(name, SignIn(wallet=ALICE, audience=node, att=att, exp=None))
-        book.delegates(name, "D40 D42 D44", name, expect=_closure(name, expires_at=None, hosts=hosts))
+        book.delegates(
+            name, "D40 D42 D44", name, expect=_closure(name, expires_at=None, hosts=hosts)
+        )
 
 
-def _invoke(book: _Book, name: str, invoker: Key, att: Any, prf: Sequence[str] = (), **changes: Any) -> None:
-    book.add(name, Jwt(**{"issuer": invoker, "audience": invoker.did, "att": att, "prf": prf, "nonce": name} | changes))
+def _invoke(
+    book: _Book, name: str, invoker: Key, att: Any, prf: Sequence[str] = (), **changes: Any
+) -> None:
+    book.add(
+        name,
+        Jwt(
+            **{"issuer": invoker, "audience": invoker.did, "att": att, "prf": prf, "nonce": name}
+            | changes
+        ),
+    )
 
 
 def _invocation_windows(book: _Book) -> None:
@@ -428,11 +590,20 @@ def _invocation_windows(book: _Book) -> None:
     book.invokes("dave-at-the-end", "I2", "dave-gets", now=NOW + 60, expect=root)
     book.invokes("dave-after-the-end", "I2", "dave-gets", now=NOW + 60.5, expect=outside)
     _invoke(book, "dave-gets-later", DAVE, att, nbf=NOW + 1)
-    book.invokes("dave-before-the-beginning", "I2", "dave-gets-later", now=NOW + 0.5, expect=outside)
+    book.invokes(
+        "dave-before-the-beginning", "I2", "dave-gets-later", now=NOW + 0.5, expect=outside
+    )
     too_long = _failed("lifetime-too-long", "Invocation lifetime exceeds server maximum")
     _invoke(book, "dave-gets-300", DAVE, att, exp=NOW + 300)
     _invoke(book, "dave-gets-301", DAVE, att, exp=NOW + 300.5)
-    book.invokes("dave-lives-300-seconds", "I4", "dave-gets-300", now=NOW + 0.9, max_lifetime_s=300, expect=root)
+    book.invokes(
+        "dave-lives-300-seconds",
+        "I4",
+        "dave-gets-300",
+        now=NOW + 0.9,
+        max_lifetime_s=300,
+        expect=root,
+    )
     book.invokes("dave-lives-longer", "I4", "dave-gets-301", max_lifetime_s=300, expect=too_long)
 
 
@@ -444,7 +615,9 @@ def _invocations(book: _Book) -> None:
     _invoke(book, "dave-gets-own", DAVE, {f"{DAVES}/kv/a": plain(GET)})
     book.invokes("dave-root", "I30 U7", "dave-gets-own", expect={"live": [], "dependent": 0})
     _invoke(book, "dave-gets-own-citing-unknown", DAVE, {f"{DAVES}/kv/a": plain(GET)}, [unknown])
-    book.invokes("dave-root-with-unknown-proof", "I30 Q13", "dave-gets-own-citing-unknown", expect=_NOT_FOUND)
+    book.invokes(
+        "dave-root-with-unknown-proof", "I30 Q13", "dave-gets-own-citing-unknown", expect=_NOT_FOUND
+    )
     _invoke(book, "bob-gets", BOB, shared, [bob.cid])
     book.invokes("bob-holds-it", "I14 I34", "bob-gets", _CHAIN, expect=held)
     _invoke(book, "bob-gets-unproved", BOB, shared)
@@ -456,9 +629,20 @@ def _invocations(book: _Book) -> None:
     _invoke(book, "mallory-gets", MALLORY, shared, [bob.cid])
     book.invokes("mallory-proof-of-bob", "I32", "mallory-gets", _CHAIN, expect=_NO_INVOKER)
     revoked = _failed("delegation-revoked", f"delegation-revoked: {bob.cid}")
-    book.invokes("bob-proof-revoked", "I32 W25", "bob-gets", _CHAIN, revoked="session-to-bob", expect=revoked)
-    ancestor = _failed("ancestor-revoked", f"delegation-ancestor-revoked: ancestor={session.cid} invoked={bob.cid}")
-    book.invokes("bob-ancestor-revoked", "I32 W25", "bob-gets", _CHAIN, revoked="alice-to-session", expect=ancestor)
+    book.invokes(
+        "bob-proof-revoked", "I32 W25", "bob-gets", _CHAIN, revoked="session-to-bob", expect=revoked
+    )
+    ancestor = _failed(
+        "ancestor-revoked", f"delegation-ancestor-revoked: ancestor={session.cid} invoked={bob.cid}"
+    )
+    book.invokes(
+        "bob-ancestor-revoked",
+        "I32 W25",
+        "bob-gets",
+        _CHAIN,
+        revoked="alice-to-session",
+        expect=ancestor,
+    )
     for name, resource, ability in (
         ("wider-path", f"{SPACE}/kv/other", GET),
         ("path-absent", f"{SPACE}/kv", GET),
@@ -467,38 +651,85 @@ def _invocations(book: _Book) -> None:
         ("other-service", f"{SPACE}/sql/shared/x", GET),
     ):
         _invoke(book, f"bob-gets-{name}", BOB, {resource: plain(ability)}, [bob.cid])
-        book.invokes(f"bob-{name}", "I34 I36", f"bob-gets-{name}", _CHAIN, expect=_no_action(resource, ability))
+        book.invokes(
+            f"bob-{name}",
+            "I34 I36",
+            f"bob-gets-{name}",
+            _CHAIN,
+            expect=_no_action(resource, ability),
+        )
     lower = SPACE.replace(ALICE.address, ALICE.address.lower())
     _invoke(book, "bob-gets-lower-case", BOB, {f"{lower}/kv/shared/x": plain(GET)}, [bob.cid])
-    book.invokes("bob-other-spelling-of-space", "I34 U6", "bob-gets-lower-case", _CHAIN, expect=held)
+    book.invokes(
+        "bob-other-spelling-of-space", "I34 U6", "bob-gets-lower-case", _CHAIN, expect=held
+    )
     carol = _carol(book, "bob-to-carol", prf=[bob.cid])
     _invoke(book, "carol-gets-ancestors", CAROL, {f"{SPACE}/kv/shared/y": plain(GET)}, [carol.cid])
     expect = _no_action(f"{SPACE}/kv/shared/y", GET)
     book.invokes(
-        "carol-what-only-an-ancestor-holds", "I34", "carol-gets-ancestors", f"{_CHAIN} bob-to-carol", expect=expect
+        "carol-what-only-an-ancestor-holds",
+        "I34",
+        "carol-gets-ancestors",
+        f"{_CHAIN} bob-to-carol",
+        expect=expect,
     )
-    dave = book.add("dave-to-bob", Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, exp=NOW + HOUR))
+    dave = book.add(
+        "dave-to-bob",
+        Jwt(issuer=DAVE, audience=BOB.did, att={f"{DAVES}/kv": plain(GET)}, exp=NOW + HOUR),
+    )
     both = {**shared, f"{DAVES}/kv/a": plain(GET)}
     _invoke(book, "bob-gets-two-spaces", BOB, both, [bob.cid, dave.cid])
     closure = {"live": ["session-to-bob", "alice-to-session", "dave-to-bob"], "dependent": 2}
-    book.invokes("bob-two-spaces", "I37", "bob-gets-two-spaces", f"{_CHAIN} dave-to-bob", expect=closure)
+    book.invokes(
+        "bob-two-spaces", "I37", "bob-gets-two-spaces", f"{_CHAIN} dave-to-bob", expect=closure
+    )
 
 
 def _chain_windows(book: _Book) -> None:
     att = {f"{DAVES}/kv": plain(GET)}
-    parent = book.add("dave-to-bob-short", Jwt(issuer=DAVE, audience=BOB.did, att=att, exp=NOW + 30))
-    _invoke(book, "bob-gets-under-short", BOB, {f"{DAVES}/kv/b": plain(GET), f"{DAVES}/kv/a": plain(GET)}, [parent.cid])
+    parent = book.add(
+        "dave-to-bob-short", Jwt(issuer=DAVE, audience=BOB.did, att=att, exp=NOW + 30)
+    )
+    _invoke(
+        book,
+        "bob-gets-under-short",
+        BOB,
+        {f"{DAVES}/kv/b": plain(GET), f"{DAVES}/kv/a": plain(GET)},
+        [parent.cid],
+    )
     live = {"live": ["dave-to-bob-short"], "dependent": 2}
     expired = _no_action(f"{DAVES}/kv/a", GET)
     name = "dave-to-bob-short"
-    book.invokes("bob-before-the-chain-ends", "I33", "bob-gets-under-short", name, now=NOW + 29.5, expect=live)
-    book.invokes("bob-when-the-chain-ends", "I33 Q17", "bob-gets-under-short", name, now=NOW + 30, expect=expired)
+    book.invokes(
+        "bob-before-the-chain-ends",
+        "I33",
+        "bob-gets-under-short",
+        name,
+        now=NOW + 29.5,
+        expect=live,
+    )
+    book.invokes(
+        "bob-when-the-chain-ends",
+        "I33 Q17",
+        "bob-gets-under-short",
+        name,
+        now=NOW + 30,
+        expect=expired,
+    )
     long = book.add(
-        "dave-to-carol-long", Jwt(issuer=DAVE, audience=CAROL.did, att=att, exp=NOW + HOUR, prf=[parent.cid])
+        "dave-to-carol-long",
+        Jwt(issuer=DAVE, audience=CAROL.did, att=att, exp=NOW + HOUR, prf=[parent.cid]),
     )
     _invoke(book, "carol-gets-under-long", CAROL, {f"{DAVES}/kv/a": plain(GET)}, [long.cid])
     registered = "dave-to-bob-short dave-to-carol-long"
-    book.invokes("carol-an-ancestor-ended", "I33", "carol-gets-under-long", registered, now=NOW + 30, expect=expired)
+    book.invokes(
+        "carol-an-ancestor-ended",
+        "I33",
+        "carol-gets-under-long",
+        registered,
+        now=NOW + 30,
+        expect=expired,
+    )
 
 
 def _invocation_caveats(book: _Book) -> None:
@@ -508,14 +739,18 @@ def _invocation_caveats(book: _Book) -> None:
         return [{"type": "xyz.tinycloud.resource/selector", "kind": kind, "value": value}]
 
     def parent(name: str, caveats: list[dict[str, Any]]) -> Token:
-        return book.add(name, Jwt(issuer=DAVE, audience=BOB.did, att={resource: {GET: caveats}}, exp=NOW + HOUR))
+        return book.add(
+            name, Jwt(issuer=DAVE, audience=BOB.did, att={resource: {GET: caveats}}, exp=NOW + HOUR)
+        )
 
     parents = {
         "dave-to-bob-caveat": parent("dave-to-bob-caveat", [{"k": 1}]),
         "dave-to-bob-no-caveat": parent("dave-to-bob-no-caveat", [{}]),
         "dave-to-bob-exact-c": parent("dave-to-bob-exact-c", selector("exact", "c")),
         "dave-to-bob-exact-other": parent("dave-to-bob-exact-other", selector("exact", "other")),
-        "dave-to-bob-prefix-of-all": parent("dave-to-bob-prefix-of-all", selector("prefix", f"{DAVES}/kv")),
+        "dave-to-bob-prefix-of-all": parent(
+            "dave-to-bob-prefix-of-all", selector("prefix", f"{DAVES}/kv")
+        ),
     }
     widened = "invocation-caveats-not-subset-of-chain"
     for name, cited, caveats, refused in (
@@ -525,15 +760,27 @@ def _invocation_caveats(book: _Book) -> None:
         ("selector-narrower", "dave-to-bob-prefix-of-all", selector("exact", "c"), widened),
         ("caveat-repeated", "dave-to-bob-caveat", [{"k": 1}], "caveat-not-understood"),
         ("caveat-added", "dave-to-bob-no-caveat", [{"k": 1}], "caveat-not-understood"),
-        ("selector-not-met", "dave-to-bob-exact-other", selector("exact", "other"), "selector-caveat-not-met"),
+        (
+            "selector-not-met",
+            "dave-to-bob-exact-other",
+            selector("exact", "other"),
+            "selector-caveat-not-met",
+        ),
         ("selector-met", "dave-to-bob-exact-c", selector("exact", "c"), None),
-        ("selector-met-as-prefix", "dave-to-bob-prefix-of-all", selector("prefix", f"{DAVES}/kv"), None),
+        (
+            "selector-met-as-prefix",
+            "dave-to-bob-prefix-of-all",
+            selector("prefix", f"{DAVES}/kv"),
+            None,
+        ),
         ("selector-added", "dave-to-bob-no-caveat", selector("exact", "c"), None),
     ):
         _invoke(book, f"bob-gets-{name}", BOB, {resource: {GET: caveats}}, [parents[cited].cid])
         expect: dict[str, Any] = {"live": [cited], "dependent": 1}
         if refused is not None:
-            expect = _failed("caveats-not-contained", f"invocation-caveats-not-subset-of-chain: {refused}")
+            expect = _failed(
+                "caveats-not-contained", f"invocation-caveats-not-subset-of-chain: {refused}"
+            )
         book.invokes(f"bob-{name}", "I35 I39 3.5", f"bob-gets-{name}", cited, expect=expect)
 
 
@@ -546,32 +793,60 @@ def _revocations(book: _Book) -> None:
         return name
 
     def by_wallet(name: str, wallet: Wallet, target: Token) -> str:
-        book.add(name, SignIn(wallet=wallet, audience=f"ucan:{target.cid}", att={}, exp=None, extra=NO_RECAP))
+        book.add(
+            name,
+            SignIn(wallet=wallet, audience=f"ucan:{target.cid}", att={}, exp=None, extra=NO_RECAP),
+        )
         return name
 
     never = Token("", b"never registered")
     book.revokes(
-        "session-target-unknown", "W20", revocation("session-revokes-unknown", SESSION, never), expect=_NOT_FOUND
+        "session-target-unknown",
+        "W20",
+        revocation("session-revokes-unknown", SESSION, never),
+        expect=_NOT_FOUND,
     )
     own = revocation("session-revokes-bob", SESSION, bob)
     book.revokes("session-own-grant", "W22 W23", own, _CHAIN, expect={"acting": SESSION.did})
     book.revokes(
-        "session-own-grant-again", "W24", own, _CHAIN, revoked="session-to-bob", expect={"acting": SESSION.did}
+        "session-own-grant-again",
+        "W24",
+        own,
+        _CHAIN,
+        revoked="session-to-bob",
+        expect={"acting": SESSION.did},
     )
     book.revokes(
-        "bob-what-he-received", "W22", revocation("bob-revokes-bob", BOB, bob), _CHAIN, expect={"acting": BOB.did}
+        "bob-what-he-received",
+        "W22",
+        revocation("bob-revokes-bob", BOB, bob),
+        _CHAIN,
+        expect={"acting": BOB.did},
     )
     owner = by_wallet("alice-revokes-bob", ALICE, bob)
     book.revokes("alice-owner-of-the-space", "W22 V3", owner, _CHAIN, expect={"acting": ALICE.did})
-    book.revokes("zoe-no-say", "W22", by_wallet("zoe-revokes-bob", ZOE, bob), _CHAIN, expect=_NO_REVOKER)
-    book.revokes("mallory-no-say", "W22", revocation("mallory-revokes-bob", MALLORY, bob), _CHAIN, expect=_NO_REVOKER)
+    book.revokes(
+        "zoe-no-say", "W22", by_wallet("zoe-revokes-bob", ZOE, bob), _CHAIN, expect=_NO_REVOKER
+    )
+    book.revokes(
+        "mallory-no-say",
+        "W22",
+        revocation("mallory-revokes-bob", MALLORY, bob),
+        _CHAIN,
+        expect=_NO_REVOKER,
+    )
     control = SignIn(wallet=ALICE, audience=SESSION.url, att={f"{SPACE}/delegation": plain(REVOKE)})
     proof = book.add("alice-to-session-control", control)
     proved = revocation("session-revokes-session", SESSION, session, [proof.cid])
     registered = f"{_CHAIN} alice-to-session-control"
     book.revokes("session-with-control", "W21", proved, registered, expect={"acting": ALICE.did})
     book.revokes(
-        "session-control-revoked", "W21", proved, registered, revoked="alice-to-session-control", expect=_NO_REVOKER
+        "session-control-revoked",
+        "W21",
+        proved,
+        registered,
+        revoked="alice-to-session-control",
+        expect=_NO_REVOKER,
     )
     lacking = revocation("session-revokes-bob-without-control", SESSION, bob, [session.cid])
     book.revokes("session-proof-lacks-control", "W21", lacking, _CHAIN, expect=_NO_REVOKER)

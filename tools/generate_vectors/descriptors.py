@@ -1,4 +1,5 @@
-"""What a node signs about a network, asked with a nonce, and everything that a client has to refuse in its place."""
+"""What a node signs about a network, asked with a nonce, and everything that a client has to refuse
+in its place."""
 
 from typing import Any
 
@@ -6,7 +7,19 @@ import nacl.bindings
 
 from .cases import Case, Documents
 from .minting import b64url
-from .sealing import ALG, NETWORK, NETWORK_KEY, NODE, NODE_SEED, OWNER, RECEIVER, b64, canonical, public_of, signing_key
+from .sealing import (
+    ALG,
+    NETWORK,
+    NETWORK_KEY,
+    NODE,
+    NODE_SEED,
+    OWNER,
+    RECEIVER,
+    b64,
+    canonical,
+    public_of,
+    signing_key,
+)
 
 _TYPE = "sealspace.encryption.descriptor/v1"
 _OTHER_NODE_SEED = bytes([0x0E]) * 32
@@ -16,7 +29,13 @@ _NONCE = b64url(bytes(range(32)))
 def documents() -> Documents:
     """Return file name to what it is about, its cases, and what all of them share."""
     context = {"node_did": NODE, "network": NETWORK, "nonce": _NONCE}
-    return {"descriptor": ("descriptors that a node signed for a nonce, and nonces", _descriptors(), context)}
+    return {
+        "descriptor": (
+            "descriptors that a node signed for a nonce, and nonces",
+            _descriptors(),
+            context,
+        )
+    }
 
 
 def _signed(seed: bytes = NODE_SEED, **changes: Any) -> tuple[str, bytes]:
@@ -52,7 +71,11 @@ def _answer(signature: Any, **changes: Any) -> dict[str, Any]:
         "updatedAt": "2026-11-18T11:06:40Z",
         **changes,
     }
-    return {"descriptor": descriptor} if signature is None else {"descriptor": descriptor, "nodeSignature": signature}
+    return (
+        {"descriptor": descriptor}
+        if signature is None
+        else {"descriptor": descriptor, "nodeSignature": signature}
+    )
 
 
 def _descriptors() -> list[Case]:
@@ -73,12 +96,17 @@ def _descriptors() -> list[Case]:
             "rules": ["EN28", "EN29"],
             "network_key_hex": NETWORK_KEY.hex(),
             "answer": _answer(b64(_signed(state="revoked")[1]), state="revoked"),
-            "expect": {"signed_text": _signed(state="revoked")[0], "signature": b64(_signed(state="revoked")[1])},
+            "expect": {
+                "signed_text": _signed(state="revoked")[0],
+                "signature": b64(_signed(state="revoked")[1]),
+            },
         },
     ]
     bad: dict[str, dict[str, Any]] = {
         "other-key": _answer(good, publicEncryptionKey=b64(public_of(RECEIVER))),
-        "short-key": _answer(b64(_signed(publicEncryptionKey="AAAA")[1]), publicEncryptionKey="AAAA"),
+        "short-key": _answer(
+            b64(_signed(publicEncryptionKey="AAAA")[1]), publicEncryptionKey="AAAA"
+        ),
         "other-network": _answer(good, networkId=other, name="other"),
         "other-algorithm": _answer(good, alg="rot13/v1"),
         "other-version": _answer(good, keyVersion=2),
@@ -87,7 +115,9 @@ def _descriptors() -> list[Case]:
         "signed-for-another-nonce": _answer(b64(_signed(nonce=twice)[1])),
         "signed-by-another-node": _answer(b64(_signed(_OTHER_NODE_SEED)[1])),
         "signed-in-another-s-name": _answer(b64(_signed(node="did:key:z6Mk")[1])),
-        "signed-as-another-type": _answer(b64(_signed(type="tinycloud.encryption.decrypt-result/v1")[1])),
+        "signed-as-another-type": _answer(
+            b64(_signed(type="tinycloud.encryption.decrypt-result/v1")[1])
+        ),
         "one-bit-of-the-signature": _answer(b64(bytes([signature[0] ^ 1]) + signature[1:])),
         "short-signature": _answer(b64(signature[:63])),
         "long-signature": _answer(b64(signature + b"\x00")),
@@ -96,14 +126,23 @@ def _descriptors() -> list[Case]:
         "no-signature": _answer(None),
     }
     cases = [
-        {"name": f"{name}_fail", "rules": ["EN29"], "answer": answer, "expect": {"code": "invalid-descriptor"}}
+        {
+            "name": f"{name}_fail",
+            "rules": ["EN29"],
+            "answer": answer,
+            "expect": {"code": "invalid-descriptor"},
+        }
         for name, answer in bad.items()
     ]
     return [*good_cases, *cases, *_nonces()]
 
 
 def _nonces() -> list[Case]:
-    good = {"16-bytes": b64url(bytes(16)), "32-bytes": b64url(b"\xff" * 32), "17-bytes": b64url(bytes(range(17)))}
+    good = {
+        "16-bytes": b64url(bytes(16)),
+        "32-bytes": b64url(b"\xff" * 32),
+        "17-bytes": b64url(bytes(range(17))),
+    }
     bad = {
         "empty": "",
         "15-bytes": b64url(bytes(15)),
@@ -116,11 +155,21 @@ def _nonces() -> list[Case]:
     }
     return [
         *(
-            {"name": f"nonce-{name}", "rules": ["EN28"], "asked": nonce, "expect": {"is_nonce": True}}
+            {
+                "name": f"nonce-{name}",
+                "rules": ["EN28"],
+                "asked": nonce,
+                "expect": {"is_nonce": True},
+            }
             for name, nonce in good.items()
         ),
         *(
-            {"name": f"nonce-{name}_fail", "rules": ["EN28"], "asked": nonce, "expect": {"code": "bad-nonce"}}
+            {
+                "name": f"nonce-{name}_fail",
+                "rules": ["EN28"],
+                "asked": nonce,
+                "expect": {"code": "bad-nonce"},
+            }
             for name, nonce in bad.items()
         ),
     ]

@@ -1,4 +1,5 @@
-"""Canonical JSON, wrapped keys and inline envelopes, computed from the rules with general libraries."""
+"""Canonical JSON, wrapped keys and inline envelopes, computed from the rules with general
+libraries."""
 
 import hashlib
 import json
@@ -25,7 +26,9 @@ from .sealing import (
 )
 
 _PAYLOAD_NONCE = bytes([0x03]) * 12
-_PLAINTEXT = '{"value":"demo","createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}'
+_PLAINTEXT = (
+    '{"value":"demo","createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}'
+)
 # Points of small order on Curve25519 (RFC 7748, section 6.1, and the list every library keeps).
 _LOW_ORDER = {
     "zero": bytes(32),
@@ -59,7 +62,11 @@ def _canonical_json() -> list[Case]:
         "list keeps its order": [3, 1, [2, None]],
         "members sorted by bytes": {"a b": 1, "A": 2, "_": 3, "é": 4, "aa": 5, "a": 6, "": 7},
         "nested": {"b": 1, "a": [True, None, {"z": "é", "y": "\u2028"}]},
-        "network creation": {"name": "default", "ownerDid": OWNER.did, "threshold": {"n": 1, "t": 1}},
+        "network creation": {
+            "name": "default",
+            "ownerDid": OWNER.did,
+            "threshold": {"n": 1, "t": 1},
+        },
     }
     return [
         {
@@ -92,12 +99,28 @@ def _keywrap() -> list[Case]:
 
     failed = refused("decryption failed: aead::Error")
     cases = [
-        wrap("wrap-to-network", network, CONTENT_KEY, {"blob_hex": WRAPPED.hex(), "size_bytes": 93}),
-        wrap("wrap-31-bytes_fail", network, CONTENT_KEY[:31], refused("invalid content key length")),
-        wrap("wrap-33-bytes_fail", network, CONTENT_KEY + b"\0", refused("invalid content key length")),
-        wrap("wrap-to-31-bytes_fail", network[:31], CONTENT_KEY, refused("invalid public key length")),
+        wrap(
+            "wrap-to-network", network, CONTENT_KEY, {"blob_hex": WRAPPED.hex(), "size_bytes": 93}
+        ),
+        wrap(
+            "wrap-31-bytes_fail", network, CONTENT_KEY[:31], refused("invalid content key length")
+        ),
+        wrap(
+            "wrap-33-bytes_fail",
+            network,
+            CONTENT_KEY + b"\0",
+            refused("invalid content key length"),
+        ),
+        wrap(
+            "wrap-to-31-bytes_fail", network[:31], CONTENT_KEY, refused("invalid public key length")
+        ),
         *(
-            wrap(f"wrap-to-low-order-{name}_fail", point, CONTENT_KEY, refused("low-order public key"))
+            wrap(
+                f"wrap-to-low-order-{name}_fail",
+                point,
+                CONTENT_KEY,
+                refused("low-order public key"),
+            )
             for name, point in _LOW_ORDER.items()
         ),
         opening("open-own", WRAPPED, {"content_key_hex": CONTENT_KEY.hex()}),
@@ -115,7 +138,9 @@ def _keywrap() -> list[Case]:
     ]
     for size in (0, 16, 33):
         blob = wrap_key(network, bytes(size), EPHEMERAL, NONCE)
-        cases.append(opening(f"open-content-key-of-{size}_fail", blob, refused("invalid content key length")))
+        cases.append(
+            opening(f"open-content-key-of-{size}_fail", blob, refused("invalid content key length"))
+        )
     for name, point in _LOW_ORDER.items():
         blob = point + b"\x01" + NONCE + AESGCM(bytes(32)).encrypt(NONCE, CONTENT_KEY, None)
         cases.append(opening(f"open-low-order-{name}_fail", blob, refused("low-order public key")))
@@ -123,7 +148,9 @@ def _keywrap() -> list[Case]:
 
 
 def _envelope(**changes: Any) -> dict[str, Any]:
-    ciphertext = _PAYLOAD_NONCE + AESGCM(CONTENT_KEY).encrypt(_PAYLOAD_NONCE, _PLAINTEXT.encode(), None)
+    ciphertext = _PAYLOAD_NONCE + AESGCM(CONTENT_KEY).encrypt(
+        _PAYLOAD_NONCE, _PLAINTEXT.encode(), None
+    )
     members = {
         "v": 1,
         "networkId": NETWORK,
@@ -156,7 +183,9 @@ def _envelopes() -> list[Case]:
         "key-hash-of-unquoted-text": _envelope(
             encryptedSymmetricKeyHash=hashlib.sha256(b64(WRAPPED).encode()).hexdigest()
         ),
-        "key-hash-of-raw-bytes": _envelope(encryptedSymmetricKeyHash=hashlib.sha256(WRAPPED).hexdigest()),
+        "key-hash-of-raw-bytes": _envelope(
+            encryptedSymmetricKeyHash=hashlib.sha256(WRAPPED).hexdigest()
+        ),
         "ciphertext-unpadded": _envelope(ciphertext="AAA"),
         "ciphertext-in-url-alphabet": _envelope(ciphertext="__-_"),
         "metadata-with-number": _envelope(metadata={"a": 1}),
@@ -164,20 +193,41 @@ def _envelopes() -> list[Case]:
     }
     opened = {"network": NETWORK, "content_key_hex": CONTENT_KEY.hex(), "plaintext": _PLAINTEXT}
     cases = [
-        {"name": name, "rules": ["EN14", "EN22", "EN23"], "text": json.dumps(value), "expect": opened}
+        {
+            "name": name,
+            "rules": ["EN14", "EN22", "EN23"],
+            "text": json.dumps(value),
+            "expect": opened,
+        }
         for name, value in good.items()
     ]
     cases += [
-        {"name": f"{name}_fail", "rules": ["EN23"], "text": json.dumps(value), "expect": {"code": "invalid-envelope"}}
+        {
+            "name": f"{name}_fail",
+            "rules": ["EN23"],
+            "text": json.dumps(value),
+            "expect": {"code": "invalid-envelope"},
+        }
         for name, value in bad.items()
     ]
     short = _envelope(ciphertext=b64(bytes(27)))
     other = _envelope(ciphertext=b64(bytes(40)))
     for name, value in (("ciphertext-too-short", short), ("ciphertext-of-another-key", other)):
-        expect = {"network": NETWORK, "content_key_hex": CONTENT_KEY.hex(), "open_code": "invalid-envelope"}
-        cases.append({"name": f"{name}_fail", "rules": ["EN22"], "text": json.dumps(value), "expect": expect})
+        expect = {
+            "network": NETWORK,
+            "content_key_hex": CONTENT_KEY.hex(),
+            "open_code": "invalid-envelope",
+        }
+        cases.append(
+            {"name": f"{name}_fail", "rules": ["EN22"], "text": json.dumps(value), "expect": expect}
+        )
     twice = json.dumps(_envelope())[:-1] + ', "v": 1}'
     cases.append(
-        {"name": "member-repeated_fail", "rules": ["EN23"], "text": twice, "expect": {"code": "invalid-envelope"}}
+        {
+            "name": "member-repeated_fail",
+            "rules": ["EN23"],
+            "text": twice,
+            "expect": {"code": "invalid-envelope"},
+        }
     )
     return cases

@@ -30,14 +30,27 @@ def all_files() -> Files:
         folder / "identifiers" / "canonical.json": _document(
             "spellings and errors of identifiers", identifiers.canonical()
         ),
-        folder / "identifiers" / "principals.json": _document("who is the same principal", identifiers.principals()),
-        folder / "identifiers" / "resources.json": _document("the parts of a resource", identifiers.resource_parts()),
-        folder / "containment.json": _document("whether a resource extends another", identifiers.containment()),
-        folder / "abilities.json": _document("whether an ability satisfies another", identifiers.abilities()),
+        folder / "identifiers" / "principals.json": _document(
+            "who is the same principal", identifiers.principals()
+        ),
+        folder / "identifiers" / "resources.json": _document(
+            "the parts of a resource", identifiers.resource_parts()
+        ),
+        folder / "containment.json": _document(
+            "whether a resource extends another", identifiers.containment()
+        ),
+        folder / "abilities.json": _document(
+            "whether an ability satisfies another", identifiers.abilities()
+        ),
         folder / "tokens.json": _document("one token, read and verified", tokens.cases()),
         folder / "chain.json": _document("a token against what is registered", *chain.cases()),
     }
-    encryption = envelopes.documents() | networks.documents() | descriptors.documents() | requests.documents()
+    encryption = (
+        envelopes.documents()
+        | networks.documents()
+        | descriptors.documents()
+        | requests.documents()
+    )
     for name, document in encryption.items():
         files[PurePosixPath("encryption_network") / f"{name}.json"] = _document(*document)
     for name, document in attestation.documents().items():
@@ -51,5 +64,10 @@ def _document(about: str, cases: list[Case], context: Case | None = None) -> str
     names = [case["name"] for case in cases]
     if len(set(names)) != len(names):
         raise ValueError(f"{about}: a case name stands twice")
-    document = {"about": about, "generator": "tools/vector_generator.py", **(context or {}), "cases": cases}
+    document = {
+        "about": about,
+        "generator": "tools/vector_generator.py",
+        **(context or {}),
+        "cases": cases,
+    }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

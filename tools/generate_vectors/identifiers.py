@@ -136,7 +136,18 @@ _RESOURCES_INVALID = [  # no URI at all
     f"{_SPACE}/kv/a#b#c",
 ]
 _ABILITIES_VALID = ["tinycloud.kv/get", "tinycloud.kv/*", "a/b", "A-_.+*/0", "é/日本", "*/*"]
-_ABILITIES_INVALID = ["get", "/get", "tinycloud.kv/", "/", "a/b/c", "a b/c", "a/b c", "a/b:c", "a/b%", "a/" + "b" * 255]
+_ABILITIES_INVALID = [
+    "get",
+    "/get",
+    "tinycloud.kv/",
+    "/",
+    "a/b/c",
+    "a b/c",
+    "a/b c",
+    "a/b:c",
+    "a/b%",
+    "a/" + "b" * 255,
+]
 _NETWORKS_VALID = [
     _NETWORK,
     f"urn:tinycloud:encryption:did:pkh:eip155:01:{_LOWER}:default",
@@ -152,14 +163,29 @@ _NETWORKS_INVALID = {
     "urn:tinycloud:encryption::default": "empty owner DID",
     "urn:tinycloud:encryption:did:key:zabc:": "empty network name",
     "urn:tinycloud:encryption:did:key:zabc:a/b": "network name may not contain ':' or '/'",
-    f"urn:tinycloud:encryption:did:pkh:eip155:0:{_LOWER}:default": "invalid owner principal: invalid EIP-155 chain ID",
+    f"urn:tinycloud:encryption:did:pkh:eip155:0:{_LOWER}:default": (
+        "invalid owner principal: invalid EIP-155 chain ID"
+    ),
     "urn:tinycloud:encryption:did:pkh:eip155:1:0x12:default": (
         "invalid owner principal: invalid EIP-155 address length: expected 40, got 2"
     ),
     "urn:tinycloud:encryption:did:abc:default": "invalid owner principal: invalid DID",
 }
-_CIDS_VALID = [_CID, cid58(b"sealspace"), _CID.upper(), "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG"]
-_CIDS_INVALID = ["bafk", "b", "x" * 59, _CID[:-1], _CID + "a", _CID[1:], "z" + base58(b"\x01\x55\x1e\x20" + bytes(31))]
+_CIDS_VALID = [
+    _CID,
+    cid58(b"sealspace"),
+    _CID.upper(),
+    "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG",
+]
+_CIDS_INVALID = [
+    "bafk",
+    "b",
+    "x" * 59,
+    _CID[:-1],
+    _CID + "a",
+    _CID[1:],
+    "z" + base58(b"\x01\x55\x1e\x20" + bytes(31)),
+]
 
 
 def text_lists() -> dict[str, list[str]]:
@@ -192,14 +218,34 @@ def canonical() -> list[dict[str, Any]]:
         ("did", "P6", "did:pkh:eip155:1:0x" + _LOWER[2:].upper(), _WALLET.did),
         ("space", "U6", f"tinycloud:pkh:eip155:1:{_LOWER}:default", _SPACE),
         ("space", "U7", _KEY_SPACE, _KEY_SPACE),
-        ("resource", "U6", f"tinycloud:pkh:eip155:01:{_LOWER}:default/kv/a?q#f", f"{_SPACE}/kv/a?q#f"),
+        (
+            "resource",
+            "U6",
+            f"tinycloud:pkh:eip155:01:{_LOWER}:default/kv/a?q#f",
+            f"{_SPACE}/kv/a?q#f",
+        ),
         ("resource", "U13", f"{_SPACE}/kv/a%20b", f"{_SPACE}/kv/a%20b"),
-        ("network", "1.6", f"urn:tinycloud:encryption:did:pkh:eip155:01:{_LOWER}:default", _NETWORK),
+        (
+            "network",
+            "1.6",
+            f"urn:tinycloud:encryption:did:pkh:eip155:01:{_LOWER}:default",
+            _NETWORK,
+        ),
     ]
     errors = [
         ("did", "P2", f"did:pkh:eip155:1:{_LOWER[2:]}", "invalid EIP-155 address prefix"),
-        ("did", "P2", f"did:pkh:eip155:1:{_LOWER}0", "invalid EIP-155 address length: expected 40, got 41"),
-        ("did", "P2", f"did:pkh:eip155:1:{_LOWER[:-1]}g", "invalid EIP-155 address character at 39: g"),
+        (
+            "did",
+            "P2",
+            f"did:pkh:eip155:1:{_LOWER}0",
+            "invalid EIP-155 address length: expected 40, got 41",
+        ),
+        (
+            "did",
+            "P2",
+            f"did:pkh:eip155:1:{_LOWER[:-1]}g",
+            "invalid EIP-155 address character at 39: g",
+        ),
         ("did", "P2", f"did:pkh:eip155:0:{_LOWER}", "invalid EIP-155 chain ID"),
         ("did", "P2", f"did:pkh:eip155:1:{_LOWER}:x", "invalid did:pkh:eip155 DID"),
         ("did", "P3", "did:key", "invalid DID"),
@@ -207,24 +253,47 @@ def canonical() -> list[dict[str, Any]]:
         ("did", "P3", "did:Key:c", "invalid DID"),
         *(("network", "1.6", text, error) for text, error in _NETWORKS_INVALID.items()),
     ]
-    good = [_case(kind, rule, text, {"text": rendered}, "") for kind, rule, text, rendered in spellings]
-    return good + [_case(kind, rule, text, {"error": error}, "_fail") for kind, rule, text, error in errors]
+    good = [
+        _case(kind, rule, text, {"text": rendered}, "") for kind, rule, text, rendered in spellings
+    ]
+    return good + [
+        _case(kind, rule, text, {"error": error}, "_fail") for kind, rule, text, error in errors
+    ]
 
 
 def _case(kind: str, rule: str, text: str, expect: dict[str, str], ending: str) -> dict[str, Any]:
-    return {"name": f"{kind}-{rule}-{text}{ending}", "rules": [rule], "kind": kind, "input": text, "expect": expect}
+    return {
+        "name": f"{kind}-{rule}-{text}{ending}",
+        "rules": [rule],
+        "kind": kind,
+        "input": text,
+        "expect": expect,
+    }
 
 
 def principals() -> list[dict[str, Any]]:
-    """Return pairs of identities and whether they name one principal, and what a token's field is kept as."""
+    """Return pairs of identities and whether they name one principal, and what a token's field is
+    kept as."""
     solana = "did:pkh:solana:abc:def"
     pairs = [
         ("one key with and without fragment", "P1 P4", _KEY.url, _KEY.did, True),
         ("one wallet in two cases", "P4 P6", f"did:pkh:eip155:1:{_LOWER}", _WALLET.did, True),
         ("one wallet on two chains", "P4", f"did:pkh:eip155:2:{_LOWER}", _WALLET.did, False),
         ("one chain in two spellings", "P4", f"did:pkh:eip155:01:{_LOWER}", _WALLET.did, True),
-        ("chain 0 and itself", "P4", f"did:pkh:eip155:0:{_LOWER}", f"did:pkh:eip155:0:{_LOWER}", True),
-        ("chain 0 in two cases", "P4", f"did:pkh:eip155:0:{_LOWER}", f"did:pkh:eip155:0:{_ADDRESS}", False),
+        (
+            "chain 0 and itself",
+            "P4",
+            f"did:pkh:eip155:0:{_LOWER}",
+            f"did:pkh:eip155:0:{_LOWER}",
+            True,
+        ),
+        (
+            "chain 0 in two cases",
+            "P4",
+            f"did:pkh:eip155:0:{_LOWER}",
+            f"did:pkh:eip155:0:{_ADDRESS}",
+            False,
+        ),
         (
             "another method in two cases",
             "P3 P4",
@@ -241,7 +310,13 @@ def principals() -> list[dict[str, Any]]:
         ("a field that is no DID", "P5", "https://example.com/a#b", "https://example.com/a"),
     ]
     same = [
-        {"name": name, "rules": rules.split(), "one": one, "other": other, "expect": {"same": equal}}
+        {
+            "name": name,
+            "rules": rules.split(),
+            "one": one,
+            "other": other,
+            "expect": {"same": equal},
+        }
         for name, rules, one, other, equal in pairs
     ]
     return same + [
@@ -267,7 +342,12 @@ def resource_parts() -> list[dict[str, Any]]:
     ]
     names = ("service", "path", "query", "fragment")
     return [
-        {"name": name, "rules": rules.split(), "input": text, "expect": dict(zip(names, parts, strict=True))}
+        {
+            "name": name,
+            "rules": rules.split(),
+            "input": text,
+            "expect": dict(zip(names, parts, strict=True)),
+        }
         for name, rules, text, parts in table
     ]
 
@@ -280,18 +360,66 @@ def containment() -> list[dict[str, Any]]:
         ("a path absent contains a path empty", "X2", f"{_SPACE}/kv/", f"{_SPACE}/kv", True),
         ("a path absent contains itself", "X2", f"{_SPACE}/kv", f"{_SPACE}/kv", True),
         ("a path contains itself", "X3", f"{_SPACE}/kv/a", f"{_SPACE}/kv/a", True),
-        ("a path contains what follows its slash", "X3", f"{_SPACE}/kv/a/b", f"{_SPACE}/kv/a", True),
-        ("a path with slash contains what follows", "X3", f"{_SPACE}/kv/a/b", f"{_SPACE}/kv/a/", True),
-        ("a path with slash does not contain the bare one", "X6", f"{_SPACE}/kv/a", f"{_SPACE}/kv/a/", False),
-        ("a path does not contain its own extension", "X6", f"{_SPACE}/kv/a2", f"{_SPACE}/kv/a", False),
-        ("a path does not contain the whole service", "X4", f"{_SPACE}/kv", f"{_SPACE}/kv/a", False),
-        ("a path empty does not contain the whole service", "X4", f"{_SPACE}/kv", f"{_SPACE}/kv/", False),
+        (
+            "a path contains what follows its slash",
+            "X3",
+            f"{_SPACE}/kv/a/b",
+            f"{_SPACE}/kv/a",
+            True,
+        ),
+        (
+            "a path with slash contains what follows",
+            "X3",
+            f"{_SPACE}/kv/a/b",
+            f"{_SPACE}/kv/a/",
+            True,
+        ),
+        (
+            "a path with slash does not contain the bare one",
+            "X6",
+            f"{_SPACE}/kv/a",
+            f"{_SPACE}/kv/a/",
+            False,
+        ),
+        (
+            "a path does not contain its own extension",
+            "X6",
+            f"{_SPACE}/kv/a2",
+            f"{_SPACE}/kv/a",
+            False,
+        ),
+        (
+            "a path does not contain the whole service",
+            "X4",
+            f"{_SPACE}/kv",
+            f"{_SPACE}/kv/a",
+            False,
+        ),
+        (
+            "a path empty does not contain the whole service",
+            "X4",
+            f"{_SPACE}/kv",
+            f"{_SPACE}/kv/",
+            False,
+        ),
         ("a path empty does not contain a path", "X5", f"{_SPACE}/kv/a", f"{_SPACE}/kv/", False),
-        ("a path empty contains a path that begins with a slash", "X5", f"{_SPACE}/kv//a", f"{_SPACE}/kv/", True),
+        (
+            "a path empty contains a path that begins with a slash",
+            "X5",
+            f"{_SPACE}/kv//a",
+            f"{_SPACE}/kv/",
+            True,
+        ),
         ("escapes are not decoded", "U13", f"{_SPACE}/kv/a%2Fb", f"{_SPACE}/kv/a", False),
         ("another service", "X1", f"{_SPACE}/sql/a", f"{_SPACE}/kv/a", False),
         ("another space", "X1", f"{_KEY_SPACE}/kv/a", f"{_SPACE}/kv/a", False),
-        ("another spelling of the space", "U6", f"tinycloud:pkh:eip155:1:{_LOWER}:default/kv/a", f"{_SPACE}/kv", True),
+        (
+            "another spelling of the space",
+            "U6",
+            f"tinycloud:pkh:eip155:1:{_LOWER}:default/kv/a",
+            f"{_SPACE}/kv",
+            True,
+        ),
         ("a fragment only in the child", "X1", f"{_SPACE}/kv/a#f", f"{_SPACE}/kv", False),
         ("a fragment only in the parent", "X1", f"{_SPACE}/kv/a", f"{_SPACE}/kv#f", False),
         ("an equal fragment", "X1", f"{_SPACE}/kv/a#f", f"{_SPACE}/kv#f", True),
@@ -301,14 +429,26 @@ def containment() -> list[dict[str, Any]]:
         ("a longer network name", "X7", f"{_NETWORK}2", _NETWORK, False),
         ("a network below no network", "X8", _NETWORK, "urn:tinycloud:encryption:default", False),
         ("no network below a network", "X8", "urn:x:y", _NETWORK, False),
-        ("a broken network id below itself", "X8", "urn:tinycloud:encryption:x", "urn:tinycloud:encryption:x", False),
+        (
+            "a broken network id below itself",
+            "X8",
+            "urn:tinycloud:encryption:x",
+            "urn:tinycloud:encryption:x",
+            False,
+        ),
         ("other URIs by prefix of text", "X9", "urn:x:abc", "urn:x:ab", True),
         ("other URIs that differ", "X9", "urn:x:ab", "urn:x:abc", False),
         ("a space resource below another URI", "X10", f"{_SPACE}/kv/a", "tinycloud:pkh", False),
         ("another URI below a space resource", "X10", "urn:x:y", f"{_SPACE}/kv", False),
     ]
     return [
-        {"name": name, "rules": [rule], "child": child, "parent": parent, "expect": {"extends": extends}}
+        {
+            "name": name,
+            "rules": [rule],
+            "child": child,
+            "parent": parent,
+            "expect": {"extends": extends},
+        }
         for name, rule, child, parent, extends in table
     ]
 
@@ -326,14 +466,44 @@ def abilities() -> list[dict[str, Any]]:
         ("admin implies schema", "A4", "tinycloud.sql/admin", "tinycloud.sql/schema", True),
         ("schema does not imply admin", "A4", "tinycloud.sql/schema", "tinycloud.sql/admin", False),
         ("admin does not imply write", "A4", "tinycloud.sql/admin", "tinycloud.sql/write", False),
-        ("the wildcard of sql implies read by its alias", "A4", "tinycloud.sql/*", "tinycloud.sql/select", True),
-        ("the wildcard of duckdb implies import", "A4", "tinycloud.duckdb/*", "tinycloud.duckdb/import", True),
-        ("the wildcard of duckdb implies nothing unknown", "A4", "tinycloud.duckdb/*", "tinycloud.duckdb/x", False),
+        (
+            "the wildcard of sql implies read by its alias",
+            "A4",
+            "tinycloud.sql/*",
+            "tinycloud.sql/select",
+            True,
+        ),
+        (
+            "the wildcard of duckdb implies import",
+            "A4",
+            "tinycloud.duckdb/*",
+            "tinycloud.duckdb/import",
+            True,
+        ),
+        (
+            "the wildcard of duckdb implies nothing unknown",
+            "A4",
+            "tinycloud.duckdb/*",
+            "tinycloud.duckdb/x",
+            False,
+        ),
         ("no wildcard for kv", "A6", "tinycloud.kv/*", "tinycloud.kv/get", False),
         ("no wildcard for all", "A6", "*/*", "tinycloud.kv/get", False),
-        ("no wildcard for encryption", "A6", "tinycloud.encryption/*", "tinycloud.encryption/decrypt", False),
+        (
+            "no wildcard for encryption",
+            "A6",
+            "tinycloud.encryption/*",
+            "tinycloud.encryption/decrypt",
+            False,
+        ),
     ]
     return [
-        {"name": name, "rules": [rule], "held": held, "required": required, "expect": {"satisfies": satisfies}}
+        {
+            "name": name,
+            "rules": [rule],
+            "held": held,
+            "required": required,
+            "expect": {"satisfies": satisfies},
+        }
         for name, rule, held, required, satisfies in table
     ]

@@ -69,7 +69,13 @@ _SECRETS_SPACE: dict[str, Any] = {
     "defaults": False,
     "includePublicSpace": False,
     "permissions": [
-        {"service": f"tinycloud.{service}", "space": "secrets", "path": path, "actions": actions, "skipPrefix": True}
+        {
+            "service": f"tinycloud.{service}",
+            "space": "secrets",
+            "path": path,
+            "actions": actions,
+            "skipPrefix": True,
+        }
         for service, path, actions in (
             ("vault", "secrets/", ["read"]),
             ("kv", "variables", ["list", "metadata"]),
@@ -94,7 +100,9 @@ def _caps(*spaces: str) -> list[Any]:
     return [["capabilities", space, "", "read", None] for space in spaces]
 
 
-def _case(name: str, rules: str, manifest: Any, rows: list[list[Any]], *, expiry_ms: int = 30 * _DAY_MS) -> Case:
+def _case(
+    name: str, rules: str, manifest: Any, rows: list[list[Any]], *, expiry_ms: int = 30 * _DAY_MS
+) -> Case:
     expect = {"resources": rows, "expiry_ms": expiry_ms}
     return {"name": name, "rules": rules.split(), "manifest": manifest, "expect": expect}
 
@@ -112,7 +120,11 @@ def _resolved() -> list[Case]:
             "bare-manifest",
             "MF3 MF7",
             _NOTES,
-            [kv_row, ["sql", "applications", "com.example.notes/", "read write", None], *_caps("applications")],
+            [
+                kv_row,
+                ["sql", "applications", "com.example.notes/", "read write", None],
+                *_caps("applications"),
+            ],
         ),
         _case(
             "secrets-vault-network-own-expiry",
@@ -144,7 +156,11 @@ def _resolved() -> list[Case]:
             "defaults-admin",
             "MF3 MF7",
             {**_NOTES, "defaults": "admin"},
-            [kv_row, ["sql", "applications", "com.example.notes/", "read write schema", None], *_caps("applications")],
+            [
+                kv_row,
+                ["sql", "applications", "com.example.notes/", "read write schema", None],
+                *_caps("applications"),
+            ],
         ),
         _case(
             "defaults-all-without-prefix",
@@ -173,7 +189,14 @@ def _resolved() -> list[Case]:
         _case(
             "forms-of-a-secret",
             "MF7",
-            _none(secrets={"A": "write", "B": ["tinycloud.kv/get", "read"], "C": {}, "D": {"actions": "delete"}}),
+            _none(
+                secrets={
+                    "A": "write",
+                    "B": ["tinycloud.kv/get", "read"],
+                    "C": {},
+                    "D": {"actions": "delete"},
+                }
+            ),
             [
                 *(
                     ["kv", "secrets", f"vault/secrets/{name}", word, None]
@@ -212,7 +235,9 @@ def _fault(name: str, rules: str, manifest: Any, path: str, text: str) -> Case:
 
 
 def _permission(**members: Any) -> dict[str, Any]:
-    return _none(permissions=[{"service": "tinycloud.kv", "path": "a", "actions": ["get"], **members}])
+    return _none(
+        permissions=[{"service": "tinycloud.kv", "path": "a", "actions": ["get"], **members}]
+    )
 
 
 def _refused() -> list[Case]:
@@ -220,11 +245,17 @@ def _refused() -> list[Case]:
     return [
         _fault("no-object", "MF1", [], "", "manifest must be"),
         _fault(
-            "version-2", "MF1", _none(manifest_version=2), "manifest_version", "manifest.manifest_version must be 1"
+            "version-2",
+            "MF1",
+            _none(manifest_version=2),
+            "manifest_version",
+            "manifest.manifest_version must be 1",
         ),
         _fault("no-app-id", "MF1", {"name": "Notes"}, "app_id", "manifest.app_id is required"),
         _fault("empty-name", "MF1", _none(name=""), "name", "manifest.name must be"),
-        _fault("empty-did", "MF1", _none(did=""), "did", "manifest.did must be a non-empty DID string"),
+        _fault(
+            "empty-did", "MF1", _none(did=""), "did", "manifest.did must be a non-empty DID string"
+        ),
         _fault(
             "knowledge-elsewhere",
             "MF1",
@@ -232,8 +263,20 @@ def _refused() -> list[Case]:
             "knowledge",
             "manifest.knowledge must be true or a knowledge/*.md root path",
         ),
-        _fault("unknown-member", "MF1", _none(colour="red"), "colour", "manifest.colour is no known member"),
-        _fault("backend-as-member", "MF1", _none(backend={}), "backend", "manifest.backend is no known member"),
+        _fault(
+            "unknown-member",
+            "MF1",
+            _none(colour="red"),
+            "colour",
+            "manifest.colour is no known member",
+        ),
+        _fault(
+            "backend-as-member",
+            "MF1",
+            _none(backend={}),
+            "backend",
+            "manifest.backend is no known member",
+        ),
         _fault(
             "unknown-member-of-a-permission",
             "MF1",
@@ -277,7 +320,11 @@ def _refused() -> list[Case]:
             "manifest.permissions[0].path must be",
         ),
         _fault(
-            "path-that-is-no-path", "MF6", _permission(path="a b"), "permissions[0].path", "permissions[0].path must be"
+            "path-that-is-no-path",
+            "MF6",
+            _permission(path="a b"),
+            "permissions[0].path",
+            "permissions[0].path must be",
         ),
         _fault(
             "caveats-that-narrow",
@@ -305,7 +352,8 @@ def _refused() -> list[Case]:
             "MF6",
             _permission(service="tinycloud.vault", actions=["read", "bogus"]),
             "permissions[0].actions[1]",
-            'unknown vault action "bogus"; expected read, write, delete, get, put, del, list, head, or metadata',
+            'unknown vault action "bogus"; expected read, write, delete, get, put, del, list, head,'
+            " or metadata",
         ),
         _fault(
             "secret-of-another-form",
@@ -335,8 +383,20 @@ def _refused() -> list[Case]:
             "secrets.A",
             f"manifest.secrets.A: unknown secret action; {words}",
         ),
-        _fault("expiry-of-no-form", "MF1", _none(expiry="abc"), "expiry", 'invalid expiry duration: "abc"'),
-        _fault("expiry-below-zero", "MF1", _none(expiry="-1d"), "expiry", 'invalid expiry duration: "-1d"'),
+        _fault(
+            "expiry-of-no-form",
+            "MF1",
+            _none(expiry="abc"),
+            "expiry",
+            'invalid expiry duration: "abc"',
+        ),
+        _fault(
+            "expiry-below-zero",
+            "MF1",
+            _none(expiry="-1d"),
+            "expiry",
+            'invalid expiry duration: "-1d"',
+        ),
     ]
 
 
@@ -346,7 +406,12 @@ _MEETINGS: dict[str, Any] = {
     "secrets": {"FEED_KEY": ["read"]},
     "permissions": [
         {"service": "tinycloud.sql", "path": "talks", "actions": ["read", "write", "schema"]},
-        {"service": "tinycloud.hooks", "path": "sql/talks/talk", "actions": ["subscribe"], "skipPrefix": True},
+        {
+            "service": "tinycloud.hooks",
+            "path": "sql/talks/talk",
+            "actions": ["subscribe"],
+            "skipPrefix": True,
+        },
     ],
 }
 _BACKEND: dict[str, Any] = {
@@ -418,12 +483,19 @@ def _composed() -> list[Case]:
         _together("two-apps", [notes, _BOT], [*first, *_ACCOUNT], **both),
         _together("two-apps-without-the-account", [notes, _BOT], first, account=False, **both),
         _with_backend(),
-        _together("one-app-twice", [_BOT, _BOT], bot, account=False, targets=[_APP.did, _APP.did], **alone),
+        _together(
+            "one-app-twice", [_BOT, _BOT], bot, account=False, targets=[_APP.did, _APP.did], **alone
+        ),
     ]
 
 
 def _together(
-    name: str, manifests: Sequence[Any], resources: Sequence[Any], *, account: bool = True, **expect: Any
+    name: str,
+    manifests: Sequence[Any],
+    resources: Sequence[Any],
+    *,
+    account: bool = True,
+    **expect: Any,
 ) -> Case:
     return {
         "name": name,
@@ -435,7 +507,10 @@ def _together(
 
 
 def _subset(
-    name: str, requested: tuple[str, str, str, str], granted: tuple[str, str, str, str], missing: str = ""
+    name: str,
+    requested: tuple[str, str, str, str],
+    granted: tuple[str, str, str, str],
+    missing: str = "",
 ) -> Case:
     return {
         "name": name,
@@ -450,7 +525,9 @@ def _subsets() -> list[Case]:
     def kv(path: str, words: str = "get", space: str = "applications") -> tuple[str, str, str, str]:
         return ("kv", space, path, words)
 
-    own, other = (f"tinycloud:pkh:eip155:1:{wallet.address}:applications" for wallet in (_OWNER, _OTHER))
+    own, other = (
+        f"tinycloud:pkh:eip155:1:{wallet.address}:applications" for wallet in (_OWNER, _OTHER)
+    )
     decrypt = ("encryption", "encryption", _NETWORK, "decrypt")
     return [
         _subset("the-same", kv("a"), kv("a")),
@@ -469,7 +546,21 @@ def _subsets() -> list[Case]:
         _subset("the-space-by-its-id-asked-for", kv("a", space=own), kv("a")),
         _subset("another-owner", kv("a"), kv("a", space=other), "get"),
         _subset("another-space", kv("a"), kv("a", space="notes"), "get"),
-        _subset("a-network-in-two-spellings", ("encryption", "encryption", _NETWORK.lower(), "decrypt"), decrypt),
-        _subset("another-network", decrypt, ("encryption", "encryption", f"{_NETWORK}2", "decrypt"), "decrypt"),
-        _subset("a-wildcard-over-networks", decrypt, ("encryption", "encryption", _NETWORK, "*"), "decrypt"),
+        _subset(
+            "a-network-in-two-spellings",
+            ("encryption", "encryption", _NETWORK.lower(), "decrypt"),
+            decrypt,
+        ),
+        _subset(
+            "another-network",
+            decrypt,
+            ("encryption", "encryption", f"{_NETWORK}2", "decrypt"),
+            "decrypt",
+        ),
+        _subset(
+            "a-wildcard-over-networks",
+            decrypt,
+            ("encryption", "encryption", _NETWORK, "*"),
+            "decrypt",
+        ),
     ]

@@ -1,7 +1,9 @@
-"""Tokens made without the product's encoders: a second writer, so that the vectors check the first one.
+"""Tokens made without the product's encoders: a second writer, so that the vectors check the first
+one.
 
-JWTs are JSON and base64url by the standard library, CACAOs DAG-CBOR by `dag_cbor`, ids by `blake3` and the alphabets
-of RFC 4648 and base58. Only the signature primitives come from the libraries that the product uses too.
+JWTs are JSON and base64url by the standard library, CACAOs DAG-CBOR by `dag_cbor`, ids by `blake3`
+and the alphabets of RFC 4648 and base58. Only the signature primitives come from the libraries that
+the product uses too.
 """
 
 import base64
@@ -98,7 +100,9 @@ class Wallet:
         key = keys.pubkey_from_prvkey(bytes([self.fill]) * 32, compressed=False)
         lower = keccak(key[1:])[12:].hex()
         digest = keccak(lower.encode()).hex()
-        return "0x" + "".join(c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False))
+        return "0x" + "".join(
+            c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False)
+        )
 
     @property
     def did(self) -> str:
@@ -235,7 +239,11 @@ class SignIn:
 
 def cacao(payload: Mapping[str, Any], signature: bytes) -> Token:
     """Return the token of a payload and a signature of 65 bytes."""
-    envelope: dict[str, Any] = {"h": {"t": "eip4361"}, "p": dict(payload), "s": {"t": "eip191", "s": signature}}
+    envelope: dict[str, Any] = {
+        "h": {"t": "eip4361"},
+        "p": dict(payload),
+        "s": {"t": "eip191", "s": signature},
+    }
     data = dag_cbor.encode(envelope)
     return Token(b64url(data, padded=True), data)
 
@@ -247,7 +255,11 @@ def sentence(att: Grants) -> str:
         namespaces = sorted({ability.split("/")[0] for ability in att[resource]})
         for namespace in namespaces:
             names = sorted(a.split("/")[1] for a in att[resource] if a.split("/")[0] == namespace)
-            groups.append(f"'{namespace}': " + ", ".join(f"'{name}'" for name in names) + f" for '{resource}'.")
+            groups.append(
+                f"'{namespace}': "
+                + ", ".join(f"'{name}'" for name in names)
+                + f" for '{resource}'."
+            )
     return _SENTENCE + "".join(f" ({n}) {group}" for n, group in enumerate(groups, start=1))
 
 
@@ -257,7 +269,13 @@ def siwe_text(payload: Mapping[str, Any], address: str) -> str:
     lines = [f"{payload['domain']} wants you to sign in with your Ethereum account:", address, ""]
     if payload.get("statement") is not None:
         lines.append(payload["statement"])
-    lines += ["", f"URI: {payload['aud']}", "Version: 1", f"Chain ID: {int(chain)}", f"Nonce: {payload['nonce']}"]
+    lines += [
+        "",
+        f"URI: {payload['aud']}",
+        "Version: 1",
+        f"Chain ID: {int(chain)}",
+        f"Nonce: {payload['nonce']}",
+    ]
     lines.append(f"Issued At: {payload['iat']}")
     labels = (("exp", "Expiration Time"), ("nbf", "Not Before"), ("request_id", "Request ID"))
     lines += [f"{label}: {payload[key]}" for key, label in labels if payload.get(key) is not None]

@@ -1,4 +1,5 @@
-"""What a node keeps for its networks: keys derived from its root secret, and what their owners require of code."""
+"""What a node keeps for its networks: keys derived from its root secret, and what their owners
+require of code."""
 
 import hashlib
 from collections.abc import Mapping
@@ -25,7 +26,11 @@ def documents() -> Documents:
     """Return file name to what it is about, its cases, and what all of them share."""
     return {
         "keys": ("what is derived from a root secret", _keys(), {}),
-        "policy": ("release policies, read and applied to evidence", _policies(), {"evidence": _evidence()}),
+        "policy": (
+            "release policies, read and applied to evidence",
+            _policies(),
+            {"evidence": _evidence()},
+        ),
     }
 
 
@@ -48,14 +53,25 @@ def _keys() -> list[Case]:
         }
         given = {"secret_hex": secret.hex(), "space": space, "sealed_nonce_hex": NONCE.hex()}
         cases.append(
-            {"name": name, "rules": ["EN4", "EN5"], **given, "plaintext_hex": NETWORK_KEY.hex(), "expect": expect}
+            {
+                "name": name,
+                "rules": ["EN4", "EN5"],
+                **given,
+                "plaintext_hex": NETWORK_KEY.hex(),
+                "expect": expect,
+            }
         )
     short = {"secret_hex": bytes(31).hex(), "expect": {"code": "root-secret-too-short"}}
     return [*cases, {"name": "short_fail", "rules": ["EN4"], **short}]
 
 
-_REGISTERS = {name: hashlib.sha384(name.encode()).hexdigest() for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
-_OTHER_REGISTERS = {name: hashlib.sha384(b"other " + name.encode()).hexdigest() for name in _REGISTERS}
+_REGISTERS = {
+    name: hashlib.sha384(name.encode()).hexdigest()
+    for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+}
+_OTHER_REGISTERS = {
+    name: hashlib.sha384(b"other " + name.encode()).hexdigest() for name in _REGISTERS
+}
 
 
 def _policies() -> list[Case]:
@@ -66,7 +82,10 @@ def _policies() -> list[Case]:
         "nothing": {},
         "image": image,
         "image-by-compose-hash": {"measurements": [no_rtmr3], "composeHashes": [compose]},
-        "statuses": {"tcbStatuses": ["UpToDate", "SWHardeningNeeded"], "advisories": ["INTEL-SA-00615"]},
+        "statuses": {
+            "tcbStatuses": ["UpToDate", "SWHardeningNeeded"],
+            "advisories": ["INTEL-SA-00615"],
+        },
         "grace": {"tcbStatuses": ["OutOfDate"], "tcbGraceSeconds": 86_400},
         "everything-else": {
             "appIds": ["00" * 20],
@@ -114,7 +133,12 @@ def _policies() -> list[Case]:
         for name, policy in good.items()
     ]
     cases += [
-        {"name": f"{name}_fail", "rules": ["RL8"], "policy": policy, "expect": {"code": "invalid-policy"}}
+        {
+            "name": f"{name}_fail",
+            "rules": ["RL8"],
+            "policy": policy,
+            "expect": {"code": "invalid-policy"},
+        }
         for name, policy in bad.items()
     ]
     return cases + _judgements(image)
@@ -129,14 +153,44 @@ def _judgements(image: Mapping[str, Any]) -> list[Case]:
         ("approved-image", image, {}, None, "RL10"),
         ("one-of-two-images", {"measurements": [_OTHER_REGISTERS, _REGISTERS]}, {}, None, "RL10"),
         ("other-image", {"measurements": [_OTHER_REGISTERS]}, {}, "measurement", "RL10"),
-        ("mixed-image", {"measurements": [_OTHER_REGISTERS | {"mrtd": _REGISTERS["mrtd"]}]}, {}, "measurement", "RL10"),
+        (
+            "mixed-image",
+            {"measurements": [_OTHER_REGISTERS | {"mrtd": _REGISTERS["mrtd"]}]},
+            {},
+            "measurement",
+            "RL10",
+        ),
         ("approved-compose-hash", composed, {"compose_hash": "ab" * 32}, None, "RL10"),
         ("other-compose-hash", composed, {"compose_hash": "cd" * 32}, "measurement", "RL10"),
         ("no-compose-hash", composed, {}, "measurement", "RL10"),
-        ("provider-by-kind", {**image, "keyProviders": ["kms"]}, {"key_provider": "kms:0a"}, None, "RL8"),
-        ("provider-by-id", {**image, "keyProviders": ["kms:0a"]}, {"key_provider": "kms:0a"}, None, "RL8"),
-        ("other-provider", {**image, "keyProviders": ["kms:0a"]}, {"key_provider": "kms:0b"}, "key_provider", "RL8"),
-        ("provider-without-id", {**image, "keyProviders": ["kms:0a"]}, {"key_provider": "kms"}, "key_provider", "RL8"),
+        (
+            "provider-by-kind",
+            {**image, "keyProviders": ["kms"]},
+            {"key_provider": "kms:0a"},
+            None,
+            "RL8",
+        ),
+        (
+            "provider-by-id",
+            {**image, "keyProviders": ["kms:0a"]},
+            {"key_provider": "kms:0a"},
+            None,
+            "RL8",
+        ),
+        (
+            "other-provider",
+            {**image, "keyProviders": ["kms:0a"]},
+            {"key_provider": "kms:0b"},
+            "key_provider",
+            "RL8",
+        ),
+        (
+            "provider-without-id",
+            {**image, "keyProviders": ["kms:0a"]},
+            {"key_provider": "kms"},
+            "key_provider",
+            "RL8",
+        ),
         ("provider-not-told", {**image, "keyProviders": ["kms"]}, {}, "key_provider", "RL8"),
         ("other-attributes", image, {"td_attributes": "0000001080000000"}, "attributes", "RL8"),
         (
@@ -148,7 +202,13 @@ def _judgements(image: Mapping[str, Any]) -> list[Case]:
         ),
         ("listed-platform", {**image, "platformIds": ["11" * 32]}, {}, None, "RL8"),
         ("other-platform", {**image, "platformIds": ["22" * 32]}, {}, "platform", "RL8"),
-        ("platform-not-told", {**image, "platformIds": ["11" * 32]}, {"platform_id_hash": None}, "platform", "RL8"),
+        (
+            "platform-not-told",
+            {**image, "platformIds": ["11" * 32]},
+            {"platform_id_hash": None},
+            "platform",
+            "RL8",
+        ),
         ("hardening-needed", image, hardening, "tcb_status", "RL11"),
         (
             "hardening-allowed-advisory-not",
@@ -159,12 +219,22 @@ def _judgements(image: Mapping[str, Any]) -> list[Case]:
         ),
         (
             "hardening-allowed-with-advisory",
-            {**image, "tcbStatuses": ["SWHardeningNeeded", "UpToDate"], "advisories": ["INTEL-SA-00615"]},
+            {
+                **image,
+                "tcbStatuses": ["SWHardeningNeeded", "UpToDate"],
+                "advisories": ["INTEL-SA-00615"],
+            },
             hardening,
             None,
             "RL11",
         ),
-        ("advisory-beside-up-to-date", image, {"advisories": ["INTEL-SA-00615"]}, "advisory", "RL11"),
+        (
+            "advisory-beside-up-to-date",
+            image,
+            {"advisories": ["INTEL-SA-00615"]},
+            "advisory",
+            "RL11",
+        ),
         ("notice-beside-up-to-date", image, {"advisories": ["INTEL-DOC-10000"]}, None, "RL11"),
         ("quoting-enclave-outdated", image, {"qe_status": "OutOfDate"}, "tcb_status", "RL11"),
         (
@@ -187,7 +257,13 @@ def _judgements(image: Mapping[str, Any]) -> list[Case]:
         ("fresh-evidence", {**image, "maxAgeSeconds": 60}, {}, None, "RL8"),
         ("ended-evidence", image, {"expires_at": NOW}, "evidence_expired", "RL13"),
         ("any-receiver", image, {"receiver_mode": "signed"}, "receiver", "RL7"),
-        ("any-receiver-allowed", {**image, "receiver": "signed"}, {"receiver_mode": "signed"}, None, "RL7"),
+        (
+            "any-receiver-allowed",
+            {**image, "receiver": "signed"},
+            {"receiver_mode": "signed"},
+            None,
+            "RL7",
+        ),
     ]
     return [
         {

@@ -1,4 +1,5 @@
-"""Delegations as JSON: the text that other clients write, forms that are read besides, and forms that are refused."""
+"""Delegations as JSON: the text that other clients write, forms that are read besides, and forms
+that are refused."""
 
 import json
 from typing import Any
@@ -37,7 +38,9 @@ def _row(service: str, space: str, path: str, *words: str) -> dict[str, Any]:
     }
 
 
-def _form(token: Token, *rows: dict[str, Any], space: str = _SECRETS, **changes: Any) -> dict[str, Any]:
+def _form(
+    token: Token, *rows: dict[str, Any], space: str = _SECRETS, **changes: Any
+) -> dict[str, Any]:
     rows = rows or (_row("kv", _SECRETS, _PATH, "get"),)
     members = {
         "cid": token.cid,
@@ -60,7 +63,9 @@ def _text(value: Any) -> str:
     return compact(value).decode()
 
 
-def _accepted(name: str, rules: str, value: Any, *, canonical: bool, read: list[dict[str, Any]]) -> Case:
+def _accepted(
+    name: str, rules: str, value: Any, *, canonical: bool, read: list[dict[str, Any]]
+) -> Case:
     return {
         "name": name,
         "rules": rules.split(),
@@ -89,7 +94,10 @@ def _several() -> tuple[Token, list[dict[str, Any]]]:
         f"{_NOTES}/kv": plain("tinycloud.kv/list"),
         f"{_NOTES}/kv/shared/": plain("tinycloud.kv/get", "tinycloud.kv/put"),
     }
-    return _session_grant(att=att), [_row("kv", _NOTES, "", "list"), _row("kv", _NOTES, "shared/", "get", "put")]
+    return _session_grant(att=att), [
+        _row("kv", _NOTES, "", "list"),
+        _row("kv", _NOTES, "shared/", "get", "put"),
+    ]
 
 
 def _written() -> list[Case]:
@@ -98,18 +106,31 @@ def _written() -> list[Case]:
     network = _session_grant(att={_NETWORK: plain("tinycloud.encryption/decrypt")})
     network_row = _row("encryption", "encryption", _NETWORK, "decrypt")
     by_wallet = SignIn(
-        wallet=_ALICE, audience=_BOB.did, att={f"{_SECRETS}/kv/{_PATH}": plain("tinycloud.kv/get")}, exp=_END_TEXT
+        wallet=_ALICE,
+        audience=_BOB.did,
+        att={f"{_SECRETS}/kv/{_PATH}": plain("tinycloud.kv/get")},
+        exp=_END_TEXT,
     ).mint()
     said_rows = [[row["service"], row["space"], row["path"], row["actions"]] for row in rows]
     said_network = ["encryption", "encryption", _NETWORK, ["tinycloud.encryption/decrypt"]]
-    forms = [_form(one), _form(several, *rows, space=_NOTES), _form(network, network_row, space=_NOTES)]
-    bundle = {"format": "listen.delegation-bundle", "version": 1, "delegations": [_text(form) for form in forms]}
+    forms = [
+        _form(one),
+        _form(several, *rows, space=_NOTES),
+        _form(network, network_row, space=_NOTES),
+    ]
+    bundle = {
+        "format": "listen.delegation-bundle",
+        "version": 1,
+        "delegations": [_text(form) for form in forms],
+    }
     read = [_said(one), _said(several, *said_rows), _said(network, said_network)]
     return [
         _accepted("one-resource", "MF14", forms[0], canonical=True, read=[read[0]]),
         _accepted("several-resources", "MF14", forms[1], canonical=True, read=[read[1]]),
         _accepted("a-network", "MF14", forms[2], canonical=True, read=[read[2]]),
-        _accepted("by-the-wallet", "MF14", _form(by_wallet), canonical=True, read=[_said(by_wallet)]),
+        _accepted(
+            "by-the-wallet", "MF14", _form(by_wallet), canonical=True, read=[_said(by_wallet)]
+        ),
         _accepted("a-bundle", "MF14", bundle, canonical=True, read=read),
     ]
 
@@ -124,7 +145,9 @@ def _read() -> list[Case]:
     companion = _form(several, *rows, space=_NOTES)
 
     def read(name: str, value: Any, expect: list[dict[str, Any]] | None = None) -> Case:
-        return _accepted(name, "MF15", value, canonical=False, read=said if expect is None else expect)
+        return _accepted(
+            name, "MF15", value, canonical=False, read=said if expect is None else expect
+        )
 
     return [
         read("flat-members-only", _form(one, resources=None)),
@@ -132,15 +155,35 @@ def _read() -> list[Case]:
         read("long-name-of-a-service", _form(one, long_name)),
         read("bearer", {**form, "delegationHeader": bearer}),
         read("the-token-twice", {**form, "authHeader": one.header}),
-        read("allow-sub-delegation", {**form, "disableSubDelegation": None, "allowSubDelegation": True}),
-        read("not-passed-on", {**form, "disableSubDelegation": True}, [_said(one, sub_delegation=False)]),
-        read("not-passed-on-as-it-was-said", {**form, "allowSubDelegation": False}, [_said(one, sub_delegation=False)]),
-        read("expiry-with-an-offset", {**form, "expiry": "2026-11-18T13:06:40+01:00"}),
-        read("delegate-by-its-url", {**form, "delegateDID": _BOB.url}, [_said(one, delegate=_BOB.url)]),
-        read("with-its-parent", {**form, "parentCid": one.cid}, [_said(one, parent=one.cid)]),
-        read("not-revoked", {**form, "isRevoked": False, "delegatorDID": _SESSION.did, "createdAt": _END_TEXT}),
         read(
-            "with-the-public-space", {**form, "publicDelegation": companion}, [_said(one), _said(several, *said_rows)]
+            "allow-sub-delegation",
+            {**form, "disableSubDelegation": None, "allowSubDelegation": True},
+        ),
+        read(
+            "not-passed-on",
+            {**form, "disableSubDelegation": True},
+            [_said(one, sub_delegation=False)],
+        ),
+        read(
+            "not-passed-on-as-it-was-said",
+            {**form, "allowSubDelegation": False},
+            [_said(one, sub_delegation=False)],
+        ),
+        read("expiry-with-an-offset", {**form, "expiry": "2026-11-18T13:06:40+01:00"}),
+        read(
+            "delegate-by-its-url",
+            {**form, "delegateDID": _BOB.url},
+            [_said(one, delegate=_BOB.url)],
+        ),
+        read("with-its-parent", {**form, "parentCid": one.cid}, [_said(one, parent=one.cid)]),
+        read(
+            "not-revoked",
+            {**form, "isRevoked": False, "delegatorDID": _SESSION.did, "createdAt": _END_TEXT},
+        ),
+        read(
+            "with-the-public-space",
+            {**form, "publicDelegation": companion},
+            [_said(one), _said(several, *said_rows)],
         ),
         read(
             "a-bundle-of-objects",
@@ -174,7 +217,12 @@ def _refused() -> list[Case]:
         fault("an-owner-that-is-none", "MF15", {**form, "ownerAddress": "0x1"}, "ownerAddress"),
         fault("chain-as-text", "MF15", {**form, "chainId": "1"}, "chainId"),
         fault("resources-as-object", "MF15", {**form, "resources": {}}, "resources"),
-        fault("resource-without-space", "MF15", {**form, "resources": [{"service": "kv"}]}, "resources[0].space"),
+        fault(
+            "resource-without-space",
+            "MF15",
+            {**form, "resources": [{"service": "kv"}]},
+            "resources[0].space",
+        ),
         fault(
             "resource-without-actions",
             "MF15",
@@ -189,7 +237,12 @@ def _refused() -> list[Case]:
             {**form, "publicDelegation": {**form, "publicDelegation": form}},
             "publicDelegation.publicDelegation",
         ),
-        fault("bundle-of-another-format", "MF15", {**bundle, "format": "x", "delegations": [form]}, "format"),
+        fault(
+            "bundle-of-another-format",
+            "MF15",
+            {**bundle, "format": "x", "delegations": [form]},
+            "format",
+        ),
         fault("bundle-of-nothing", "MF15", {**bundle, "delegations": []}, "delegations"),
         fault(
             "bundle-with-a-broken-one",
@@ -198,7 +251,9 @@ def _refused() -> list[Case]:
             "delegations[1].host",
         ),
         fault("says-another-id", "MF16", {**form, "cid": "bafkr4ia"}, "description"),
-        fault("says-another-recipient", "MF16", {**form, "delegateDID": _SESSION.did}, "description"),
+        fault(
+            "says-another-recipient", "MF16", {**form, "delegateDID": _SESSION.did}, "description"
+        ),
         fault("says-one-action-more", "MF16", _form(one, more), "resources[0]"),
         fault("says-a-wider-path", "MF16", _form(one, wider), "resources[0]"),
         fault("says-a-later-expiry", "MF16", {**form, "expiry": later}, "expiry"),

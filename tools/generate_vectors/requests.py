@@ -1,4 +1,5 @@
-"""Requests about a network: for a key, up to the node's signed answer, and to create or revoke the network."""
+"""Requests about a network: for a key, up to the node's signed answer, and to create or revoke the
+network."""
 
 import copy
 import hashlib
@@ -64,8 +65,19 @@ def _body(**changes: Any) -> dict[str, Any]:
 
 
 def _fact(body: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    same = ("targetNode", "networkId", "encryptedSymmetricKeyHash", "receiverPublicKeyHash", "alg", "keyVersion")
-    members = {"type": _REQUEST, "bodyHash": hash_of(body), **{name: body.get(name) for name in same}}
+    same = (
+        "targetNode",
+        "networkId",
+        "encryptedSymmetricKeyHash",
+        "receiverPublicKeyHash",
+        "alg",
+        "keyVersion",
+    )
+    members = {
+        "type": _REQUEST,
+        "bodyHash": hash_of(body),
+        **{name: body.get(name) for name in same},
+    }
     return {name: value for name, value in (members | changes).items() if value is not None}
 
 
@@ -97,7 +109,13 @@ class _Request:
     def mint(self, facts: list[Any]) -> Token:
         """Return the token that binds the facts."""
         att = {NETWORK: plain(_DECRYPT)}
-        members: dict[str, Any] = {"issuer": OWNER, "audience": NODE, "att": att, "fct": facts, "nonce": self.name}
+        members: dict[str, Any] = {
+            "issuer": OWNER,
+            "audience": NODE,
+            "att": att,
+            "fct": facts,
+            "nonce": self.name,
+        }
         return Jwt(**members | self.token).mint()
 
 
@@ -124,7 +142,9 @@ def _answer(request: _Request) -> dict[str, Any]:
     return answer
 
 
-def _refusal(code: str, status: int, text: str | None = None, invoke_text: str | None = None) -> dict[str, Any]:
+def _refusal(
+    code: str, status: int, text: str | None = None, invoke_text: str | None = None
+) -> dict[str, Any]:
     expect: dict[str, Any] = {"code": code, "status": status}
     if text is not None:
         expect |= {"text": text, "invoke_text": invoke_text or text}
@@ -135,7 +155,9 @@ _MALFORMED = "decrypt request body is malformed: "
 _BODY_HASH_TEXT = "invocation hash mismatch: bodyHash"
 _TYPE_TEXT = "invocation type is not a decrypt invocation"
 _NO_FACT = _refusal("body-malformed", 400, f"{_MALFORMED}missing encryption invocation facts")
-_OTHER_NETWORK_REFUSAL = _refusal("network-mismatch", 401, "invocation references a different network")
+_OTHER_NETWORK_REFUSAL = _refusal(
+    "network-mismatch", 401, "invocation references a different network"
+)
 _VERSION = _refusal("version-mismatch", 401, "invocation alg / key version does not match network")
 _BASE64 = _refusal("invalid-base64", 400, "hex decode error: invalid base64")
 _EXPIRED = _refusal("expired", 401, "invocation expired")
@@ -144,7 +166,9 @@ _EXPIRED = _refusal("expired", 401, "invocation expired")
 def _decrypts() -> list[Case]:
     cases: list[Case] = []
 
-    def add(name: str, rules: str, expect: dict[str, Any], change: Callable[[_Request], None]) -> None:
+    def add(
+        name: str, rules: str, expect: dict[str, Any], change: Callable[[_Request], None]
+    ) -> None:
         request = _Request(name, rules)
         change(request)
         cases.append(request.case(expect))
@@ -178,12 +202,20 @@ def _decrypts() -> list[Case]:
 
     lower = b64(WRAPPED)
     answered("owner", "EN17 EN20", lambda request: None)
-    answered("owner-body-in-other-order", "EN11", attribute("body", dict(reversed(_body().items()))))
-    answered("owner-second-fact-fits", "EN13", attribute("facts", ["x", {"type": _REQUEST}, _fact(_body())]))
+    answered(
+        "owner-body-in-other-order", "EN11", attribute("body", dict(reversed(_body().items())))
+    )
+    answered(
+        "owner-second-fact-fits",
+        "EN13",
+        attribute("facts", ["x", {"type": _REQUEST}, _fact(_body())]),
+    )
     add(
         "audience-of-another",
         "EN17",
-        _refusal("audience-mismatch", 401, "invocation audience does not match this node", _TYPE_TEXT),
+        _refusal(
+            "audience-mismatch", 401, "invocation audience does not match this node", _TYPE_TEXT
+        ),
         attribute("token", {"audience": OWNER.did}),
     )
     add(
@@ -194,8 +226,18 @@ def _decrypts() -> list[Case]:
     )
     add("body-member-missing", "EN13", _refusal("body-malformed", 400), change_body(alg=None))
     add("body-member-unknown", "EN13", _refusal("body-malformed", 400), change_body(extra=1))
-    add("body-key-version-as-fraction", "EN13", _refusal("body-malformed", 400), change_body(keyVersion=1.5))
-    add("body-as-list", "Q35", _refusal("body-malformed", 400), attribute("body", list(_body().values())))
+    add(
+        "body-key-version-as-fraction",
+        "EN13",
+        _refusal("body-malformed", 400),
+        change_body(keyVersion=1.5),
+    )
+    add(
+        "body-as-list",
+        "Q35",
+        _refusal("body-malformed", 400),
+        attribute("body", list(_body().values())),
+    )
     add("body-no-json", "EN17", _refusal("body-not-json", 400), attribute("text", "{"))
     add(
         "body-network-that-is-none",
@@ -207,9 +249,15 @@ def _decrypts() -> list[Case]:
     add("fact-member-unknown", "EN13", _NO_FACT, change_fact(extra=1))
     add("fact-member-missing", "EN13", _NO_FACT, change_fact(alg=None))
     add("fact-as-list", "Q35", _NO_FACT, attribute("facts", [list(_fact(_body()).values())]))
-    add("body-other-type", "EN17", _refusal("type-mismatch", 401, _TYPE_TEXT), change_body(type="x"))
-    add("fact-other-type", "EN17", _refusal("type-mismatch", 401, _TYPE_TEXT), change_fact(type="x"))
-    target = _refusal("target-node-mismatch", 401, "invocation target node does not match this node", _TYPE_TEXT)
+    add(
+        "body-other-type", "EN17", _refusal("type-mismatch", 401, _TYPE_TEXT), change_body(type="x")
+    )
+    add(
+        "fact-other-type", "EN17", _refusal("type-mismatch", 401, _TYPE_TEXT), change_fact(type="x")
+    )
+    target = _refusal(
+        "target-node-mismatch", 401, "invocation target node does not match this node", _TYPE_TEXT
+    )
     add("body-other-node", "EN17", target, change_body(targetNode=OWNER.did))
     add("fact-other-node", "EN17", target, change_fact(targetNode=OWNER.did))
     add("body-other-network", "EN17", _OTHER_NETWORK_REFUSAL, change_body(networkId=_OTHER_NETWORK))
@@ -227,11 +275,21 @@ def _decrypts() -> list[Case]:
         _OTHER_NETWORK_REFUSAL,
         attribute("token", {"att": {_OTHER_NETWORK: plain(_DECRYPT)}}),
     )
-    add("network-unknown", "EN17", _refusal("network-not-found", 404, "network not found"), attribute("state", None))
+    add(
+        "network-unknown",
+        "EN17",
+        _refusal("network-not-found", 404, "network not found"),
+        attribute("state", None),
+    )
     add(
         "network-revoked",
         "EN7",
-        _refusal("network-revoked", 401, "network has been revoked", "network is not active (state: revoked)"),
+        _refusal(
+            "network-revoked",
+            401,
+            "network has been revoked",
+            "network is not active (state: revoked)",
+        ),
         attribute("state", "revoked"),
     )
     add("key-version-2", "EN17", _VERSION, change_body(keyVersion=2))
@@ -246,10 +304,18 @@ def _decrypts() -> list[Case]:
     add("expired", "EN17", _EXPIRED, attribute("token", {"exp": NOW - 1}))
     add("lives-301-seconds", "EN17", _EXPIRED, attribute("token", {"exp": NOW + 301}))
     add(
-        "key-in-url-alphabet", "EN1", _BASE64, with_key(encryptedSymmetricKey=lower.replace("+", "-").replace("/", "_"))
+        "key-in-url-alphabet",
+        "EN1",
+        _BASE64,
+        with_key(encryptedSymmetricKey=lower.replace("+", "-").replace("/", "_")),
     )
     add("key-with-newline", "EN1", _BASE64, with_key(encryptedSymmetricKey=lower + "\n"))
-    add("receiver-unpadded", "EN1", _BASE64, with_key(receiverPublicKey=b64(public_of(RECEIVER)).rstrip("=")))
+    add(
+        "receiver-unpadded",
+        "EN1",
+        _BASE64,
+        with_key(receiverPublicKey=b64(public_of(RECEIVER)).rstrip("=")),
+    )
     receiver = b64(public_of(RECEIVER))
     spare = receiver[:-2] + chr(ord(receiver[-2]) + 1) + "="
     add("receiver-with-spare-bits", "EN1", _BASE64, with_key(receiverPublicKey=spare))
@@ -278,7 +344,12 @@ def _decrypts() -> list[Case]:
         _refusal("hash-mismatch", 401, f"{mismatch}encryptedSymmetricKeyHash", _BODY_HASH_TEXT),
         change_body(encryptedSymmetricKeyHash=hashlib.sha256(WRAPPED).hexdigest()),
     )
-    add("fact-body-hash-other", "EN11", _refusal("hash-mismatch", 401, _BODY_HASH_TEXT), change_fact(bodyHash="0" * 64))
+    add(
+        "fact-body-hash-other",
+        "EN11",
+        _refusal("hash-mismatch", 401, _BODY_HASH_TEXT),
+        change_fact(bodyHash="0" * 64),
+    )
     add(
         "fact-body-hash-upper-case",
         "EN11",
@@ -295,7 +366,9 @@ def _decrypts() -> list[Case]:
         "key-of-another-network",
         "EN21",
         _refusal("key-backend", 500, "key backend error: decryption failed: aead::Error"),
-        with_key(encryptedSymmetricKey=b64(wrap_key(public_of(RECEIVER), CONTENT_KEY, EPHEMERAL, NONCE))),
+        with_key(
+            encryptedSymmetricKey=b64(wrap_key(public_of(RECEIVER), CONTENT_KEY, EPHEMERAL, NONCE))
+        ),
     )
     add(
         "receiver-of-low-order",
@@ -337,9 +410,21 @@ def _admin() -> list[Case]:
         }
         facts = changes.pop("facts", [fact | changes.pop("fact", {})])
         exists = changes.pop("exists", action == revoke)
-        jwt = {"issuer": OWNER, "audience": NODE, "att": {NETWORK: plain(action)}, "fct": facts, "nonce": "nonce-1"}
+        jwt = {
+            "issuer": OWNER,
+            "audience": NODE,
+            "att": {NETWORK: plain(action)},
+            "fct": facts,
+            "nonce": "nonce-1",
+        }
         token = Jwt(**jwt | changes).mint()
-        given = {"action": action, "path": NETWORK, "body": json.dumps(sent), "exists": exists, "token": token.header}
+        given = {
+            "action": action,
+            "path": NETWORK,
+            "body": json.dumps(sent),
+            "exists": exists,
+            "token": token.header,
+        }
         ending = "_fail" if "code" in expect else ""
         rules = ["EN14"] if action == _CREATE else ["EN7", "EN14"]
         cases.append({"name": name + ending, "rules": rules, **given, "expect": expect})
@@ -351,10 +436,25 @@ def _admin() -> list[Case]:
         {"network": NETWORK, "nonce": "nonce-1"},
         body={"name": "default", "ownerDid": OWNER.did},
     )
-    add("owner-creates-fact-with-more", _CREATE, {"network": NETWORK, "nonce": "nonce-1"}, fact={"extra": 1})
+    add(
+        "owner-creates-fact-with-more",
+        _CREATE,
+        {"network": NETWORK, "nonce": "nonce-1"},
+        fact={"extra": 1},
+    )
     add("owner-revokes", revoke, {"network": NETWORK, "nonce": "nonce-1"})
-    add("creates-audience-of-another", _CREATE, _refusal("audience-mismatch", 401), audience=OWNER.did)
-    add("creates-body-without-name", _CREATE, _refusal("create-body-malformed", 400), body={"ownerDid": OWNER.did})
+    add(
+        "creates-audience-of-another",
+        _CREATE,
+        _refusal("audience-mismatch", 401),
+        audience=OWNER.did,
+    )
+    add(
+        "creates-body-without-name",
+        _CREATE,
+        _refusal("create-body-malformed", 400),
+        body={"ownerDid": OWNER.did},
+    )
     add(
         "creates-name-with-slash",
         _CREATE,
@@ -362,26 +462,63 @@ def _admin() -> list[Case]:
         body=body | {"name": "a/b"},
     )
     add("creates-without-facts", _CREATE, _NO_FACT, facts=[])
-    add("creates-other-type", _CREATE, _refusal("type-mismatch", 401, _TYPE_TEXT), fact={"type": _REQUEST})
-    add("creates-other-node", _CREATE, _refusal("target-node-mismatch", 401), fact={"targetNode": OWNER.did})
-    add("creates-other-network", _CREATE, _OTHER_NETWORK_REFUSAL, fact={"networkId": _OTHER_NETWORK})
+    add(
+        "creates-other-type",
+        _CREATE,
+        _refusal("type-mismatch", 401, _TYPE_TEXT),
+        fact={"type": _REQUEST},
+    )
+    add(
+        "creates-other-node",
+        _CREATE,
+        _refusal("target-node-mismatch", 401),
+        fact={"targetNode": OWNER.did},
+    )
+    add(
+        "creates-other-network", _CREATE, _OTHER_NETWORK_REFUSAL, fact={"networkId": _OTHER_NETWORK}
+    )
     add(
         "creates-other-action",
         _CREATE,
         _refusal("action-not-permitted", 401, "decrypt action not permitted"),
         fact={"action": revoke},
     )
-    add("creates-without-capability", _CREATE, _refusal("action-not-permitted", 401), att={NETWORK: plain(_DECRYPT)})
-    add("creates-capability-on-other-network", _CREATE, _OTHER_NETWORK_REFUSAL, att={_OTHER_NETWORK: plain(_CREATE)})
+    add(
+        "creates-without-capability",
+        _CREATE,
+        _refusal("action-not-permitted", 401),
+        att={NETWORK: plain(_DECRYPT)},
+    )
+    add(
+        "creates-capability-on-other-network",
+        _CREATE,
+        _OTHER_NETWORK_REFUSAL,
+        att={_OTHER_NETWORK: plain(_CREATE)},
+    )
     add(
         "creates-other-body-hash",
         _CREATE,
         _refusal("hash-mismatch", 401, _BODY_HASH_TEXT),
         fact={"bodyHash": hash_of({})},
     )
-    add("creates-without-nonce", _CREATE, _refusal("body-malformed", 400, f"{_MALFORMED}missing nonce"), nonce=None)
-    add("creates-what-exists", _CREATE, _refusal("network-exists", 409, "network already exists"), exists=True)
-    add("revokes-what-is-unknown", revoke, _refusal("network-not-found", 404, "network not found"), exists=False)
+    add(
+        "creates-without-nonce",
+        _CREATE,
+        _refusal("body-malformed", 400, f"{_MALFORMED}missing nonce"),
+        nonce=None,
+    )
+    add(
+        "creates-what-exists",
+        _CREATE,
+        _refusal("network-exists", 409, "network already exists"),
+        exists=True,
+    )
+    add(
+        "revokes-what-is-unknown",
+        revoke,
+        _refusal("network-not-found", 404, "network not found"),
+        exists=False,
+    )
     add(
         "revokes-hash-of-a-body",
         revoke,

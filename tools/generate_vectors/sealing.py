@@ -1,4 +1,5 @@
-"""Who and what all encryption cases are about, and what they are computed with: general libraries, nothing of ours."""
+"""Who and what all encryption cases are about, and what they are computed with: general libraries,
+nothing of ours."""
 
 import base64
 import hashlib
@@ -62,8 +63,11 @@ def public_of(scalar: bytes) -> bytes:
 
 
 def wrap_key(public_key: bytes, plaintext: bytes, ephemeral: bytes, nonce: bytes) -> bytes:
-    """Return a key wrapped to a public key: ephemeral public key, version 1, nonce, ciphertext with tag."""
-    shared = X25519PrivateKey.from_private_bytes(ephemeral).exchange(X25519PublicKey.from_public_bytes(public_key))
+    """Return a key wrapped to a public key: ephemeral public key, version 1, nonce, ciphertext with
+    tag."""
+    shared = X25519PrivateKey.from_private_bytes(ephemeral).exchange(
+        X25519PublicKey.from_public_bytes(public_key)
+    )
     return public_of(ephemeral) + b"\x01" + nonce + AESGCM(shared).encrypt(nonce, plaintext, None)
 
 

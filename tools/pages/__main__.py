@@ -1,7 +1,9 @@
-"""Write all generated pages, or compare them: `python tools/pages --write`, `python tools/pages --check`.
+"""Write all generated pages, or compare them: `python tools/pages --write`, `python tools/pages
+--check`.
 
-A generator is a module of this folder with `PAGE`, the path of a page, and `page()`, which returns its text; it has a
-line in `GENERATED`. Of a page that is generated in part, `page()` replaces only what is between the markers (`marked`).
+A generator is a module of this folder with `PAGE`, the path of a page, and `page()`, which returns
+its text; it has a line in `GENERATED`. Of a page that is generated in part, `page()` replaces only
+what is between the markers (`marked`).
 """
 
 import sys
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 # A folder that is run has no other folder on its path.
-sys.path += [str(Path(__file__).parents[2] / folder) for folder in ("tools", "tests", "tests/support")]
+sys.path += [
+    str(Path(__file__).parents[2] / folder) for folder in ("tools", "tests", "tests/support")
+]
 
 from pages import (
     commands_page,
@@ -28,7 +32,9 @@ from pages.writing import Generated, check, write
 
 GENERATED: Final = (
     # First the table of recorded cases: the page of conformance reads it.
-    Generated(conformance_page.CASES_TABLE, conformance_page.case_table, source=conformance_page.RECORDED),
+    Generated(
+        conformance_page.CASES_TABLE, conformance_page.case_table, source=conformance_page.RECORDED
+    ),
     Generated(conformance_page.PAGE, conformance_page.page),
     Generated(in_person_page.PAGE, in_person_page.page),
     Generated(refusals_page.PAGE, refusals_page.page),

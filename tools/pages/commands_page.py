@@ -1,4 +1,5 @@
-"""`spec/operations/commands.md`: every command with its options and the extra that it needs, and exit statuses."""
+"""`spec/operations/commands.md`: every command with its options and the extra that it needs, and
+exit statuses."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -68,7 +69,11 @@ def page() -> str:
     sections = [line for node in nodes for line in _section(node)]
     return (
         "\n".join(
-            [_HEAD.format(shared="\n".join(shared)) + "\n".join(statuses), _EXTRAS + "\n".join(extras), *sections]
+            [
+                _HEAD.format(shared="\n".join(shared)) + "\n".join(statuses),
+                _EXTRAS + "\n".join(extras),
+                *sections,
+            ]
         )
         + "\n"
     )
@@ -86,7 +91,9 @@ def _needing(extra: str, nodes: list[Node]) -> Iterator[str]:
 
 def _section(node: Node) -> Iterator[str]:
     context = click.Context(
-        node.command, info_name=" ".join(("sealspace", *node.words)), **node.command.context_settings
+        node.command,
+        info_name=" ".join(("sealspace", *node.words)),
+        **node.command.context_settings,
     )
     yield f"\n{'#' * (len(node.words) + 1)} {' '.join(node.words)}\n"
     if not node.is_group:
@@ -94,7 +101,11 @@ def _section(node: Node) -> Iterator[str]:
         yield f"`{context.command_path} {usage}`\n"
     needs = [] if node.extra is None or node.is_group else [f"Needs the extra `{node.extra}`."]
     yield "\n\n".join([*_paragraphs(node.command.help), *needs, *_paragraphs(node.command.epilog)])
-    options = [option for option in node.command.params if isinstance(option, click.Option) and not is_shared(option)]
+    options = [
+        option
+        for option in node.command.params
+        if isinstance(option, click.Option) and not is_shared(option)
+    ]
     if options:
         yield ""
     for option in options:
@@ -102,11 +113,14 @@ def _section(node: Node) -> Iterator[str]:
 
 
 def _paragraphs(text: str | None) -> list[str]:
-    return [" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n") if paragraph.strip()]
+    return [
+        " ".join(paragraph.split()) for paragraph in (text or "").split("\n\n") if paragraph.strip()
+    ]
 
 
 def _described(option: click.Parameter, context: click.Context) -> str:
-    """Return an option as its help shows it; one that is a setting, with the setting and its default."""
+    """Return an option as its help shows it; one that is a setting, with the setting and its
+    default."""
     record = option.get_help_record(context)
     assert record is not None  # no option is hidden
     names, text = record

@@ -1,9 +1,11 @@
-"""`spec/conformance.md`: each rule, decision and threat of the pages, with the tests and vectors that cover it.
+"""`spec/conformance.md`: each rule, decision and threat of the pages, with the tests and vectors
+that cover it.
 
-A test covers a rule when its name or docstring names the rule's id, or when `conformance/held_by.py` lists it; vectors
-of `spec/vectors` and recorded cases name their rules themselves. The page needs no recordings: which case states which
-rule is kept in `tests/conformance/rules_of_cases.json`, a generated file too, which is written and compared only where
-the recordings exist beside the checkout.
+A test covers a rule when its name or docstring names the rule's id, or when
+`conformance/held_by.py` lists it; vectors of `spec/vectors` and recorded cases name their rules
+themselves. The page needs no recordings: which case states which rule is kept in
+`tests/conformance/rules_of_cases.json`, a generated file too, which is written and compared only
+where the recordings exist beside the checkout.
 """
 
 import ast
@@ -49,12 +51,15 @@ _RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,3}})(?: to |–|-)(?:\1)?(\d
 _NAMED = re.compile(rf"(?<=_)({_LETTERS}\d{{1,2}}a?)(?=_|$)")
 _NUMBER = r"\d+(?:\.\d+)*"
 _PAGE_NAME = "|".join(("wire", "enc", *PAGES))
-_CITED = re.compile(rf"(?<![\w-])({_PAGE_NAME})(?:\.md)? §?({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])")
+_CITED = re.compile(
+    rf"(?<![\w-])({_PAGE_NAME})(?:\.md)? §?({_NUMBER}(?:(?:,| to| and) §?{_NUMBER})*)(?![\w%/])"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Something that a page states: a rule, a decision, a weak point, or a section without rules of its own.
+    """Something that a page states: a rule, a decision, a weak point, or a section without rules of
+    its own.
 
     Attributes:
         id: `D22`, `Q6`, `enc-W5`, or for a section `wire 4.4.1`.
@@ -95,7 +100,8 @@ def _stated(page: str, line: str) -> Iterator[Rule]:
 
 @cache
 def sections() -> tuple[Rule, ...]:
-    """Return the sections of the wire's page that have no numbered rule: they are cited by their number."""
+    """Return the sections of the wire's page that have no numbered rule: they are cited by their
+    number."""
     found: dict[str, Rule] = {}
     current: list[str] = []
     for line in _lines("wire"):
@@ -108,7 +114,9 @@ def sections() -> tuple[Rule, ...]:
     return tuple(rule for name, rule in found.items() if _SECTION_OF_OPERATIONS.match(name))
 
 
-_SECTION_OF_OPERATIONS = re.compile(r"wire (?:4\.4\.\d|4\.(?:5|6|7|10)|5\.(?:1|2|3|4|10|11|12|13)|7\.[12])$")
+_SECTION_OF_OPERATIONS = re.compile(
+    r"wire (?:4\.4\.\d|4\.(?:5|6|7|10)|5\.(?:1|2|3|4|10|11|12|13)|7\.[12])$"
+)
 
 
 def _numbers(first: str, last: str | None) -> Iterator[str]:
@@ -153,7 +161,10 @@ def tests() -> Mapping[str, Sequence[Held]]:
     """Return the tests that hold an id: they name it, or are said to hold it."""
     said = {one: frozenset(map(held_of, listed)) for one, listed in HELD_BY.items()}
     named_by = naming_tests()
-    return {one: sorted(named_by.get(one, frozenset()) | said.get(one, frozenset())) for one in {**named_by, **said}}
+    return {
+        one: sorted(named_by.get(one, frozenset()) | said.get(one, frozenset()))
+        for one in {**named_by, **said}
+    }
 
 
 def held_of(text: str) -> Held:
@@ -165,7 +176,9 @@ def held_of(text: str) -> Held:
 def _collect(path: Path, found: dict[str, set[Held]]) -> None:
     file = path.relative_to(REPOSITORY / "tests").as_posix()
     tree = ast.parse(path.read_text("utf-8"))
-    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [
+        one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     for function in functions:
         if function.name.startswith("test_"):
             for one in named(_words_of(function)):
@@ -173,7 +186,8 @@ def _collect(path: Path, found: dict[str, set[Held]]) -> None:
 
 
 def _words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """Return what a test says of itself: ids in its name, its docstring, and the names of its parameters' values."""
+    """Return what a test says of itself: ids in its name, its docstring, and the names of its
+    parameters' values."""
     in_name = _NAMED.findall(function.name)
     values = [
         keyword.value.value
@@ -203,13 +217,16 @@ def cases() -> Mapping[str, Sequence[str]]:
     table: dict[str, list[str]] = json.loads(CASES_TABLE.read_text("utf-8"))
     found = {_own_id(one): names for one, names in table.items()}
     for name, difference in DIFFERENCES.items():
-        if match := re.match(r"(Q\d+|enc-[WD]\d+|[A-Z]{1,2}\d+|wire \d[\d.]*\d)(?!\w)", difference.reason):
+        if match := re.match(
+            r"(Q\d+|enc-[WD]\d+|[A-Z]{1,2}\d+|wire \d[\d.]*\d)(?!\w)", difference.reason
+        ):
             found[match[1]] = sorted({*found.get(match[1], []), name})
     return found
 
 
 def _own_id(stated: str) -> str:
-    """Return the id by which the pages know what a case states: its sections have no name of a page."""
+    """Return the id by which the pages know what a case states: its sections have no name of a
+    page."""
     if stated[0].isdigit():
         return f"wire {stated}"
     return re.sub(r"^enc-(?=\d)", "enc ", stated)
@@ -230,8 +247,11 @@ def reason(rule: Rule) -> str:
 
 
 def is_held(rule: Rule) -> bool:
-    """Tell whether a vector or a test of every checkout holds a rule: tests on recordings are skipped without them."""
-    return rule.id in vectors() or any(not _needs_recordings(one.file) for one in tests().get(rule.id, ()))
+    """Tell whether a vector or a test of every checkout holds a rule: tests on recordings are
+    skipped without them."""
+    return rule.id in vectors() or any(
+        not _needs_recordings(one.file) for one in tests().get(rule.id, ())
+    )
 
 
 @cache
@@ -259,14 +279,24 @@ these tests are skipped by name, and so they do not count in the sum below.
 
 def page() -> str:
     """Return the whole page."""
-    tables = [(name.capitalize(), f"Of [{name}.md]({name}.md).", _table(_rules_of(name))) for name in PAGES]
+    tables = [
+        (name.capitalize(), f"Of [{name}.md]({name}.md).", _table(_rules_of(name)))
+        for name in PAGES
+    ]
     decisions = [rule for rule in rules() if rule.id.startswith("Q")]
     tables += [
         ("Decisions", "Of [wire.md](wire.md) §9.2, with what this node does.", _table(decisions)),
-        ("Operations", "Sections of [wire.md](wire.md) without numbered rules.", _table(sections())),
+        (
+            "Operations",
+            "Sections of [wire.md](wire.md) without numbered rules.",
+            _table(sections()),
+        ),
         ("Threats", "Of [threat-model.md](threat-model.md) §3.", _threats()),
     ]
-    parts = [f"## {number}. {head}\n\n{of}\n\n{table}" for number, (head, of, table) in enumerate(tables, 1)]
+    parts = [
+        f"## {number}. {head}\n\n{of}\n\n{table}"
+        for number, (head, of, table) in enumerate(tables, 1)
+    ]
     return "\n".join([_HEAD, _summary(), *parts])
 
 
@@ -291,7 +321,12 @@ def _table(items: Iterable[Rule]) -> str:
 
 def _title(text: str) -> str:
     """Return the beginning of a rule as plain words."""
-    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "").replace("*", "").replace("\\|", "or")
+    plain = (
+        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+        .replace("`", "")
+        .replace("*", "")
+        .replace("\\|", "or")
+    )
     plain = plain.replace("|", "∣").replace("<", "‹").replace(">", "›").replace("[", "\\[")
     if len(plain) <= _TITLE_CHARS:
         return plain
@@ -320,14 +355,22 @@ def _vector_tests(one: str) -> list[Held]:
 
 def _vectors_text(one: str) -> str:
     counts = vectors().get(one, {})
-    return "vectors: " + ", ".join(f"{file} {count}" for file, count in counts.items()) if counts else ""
+    return (
+        "vectors: " + ", ".join(f"{file} {count}" for file, count in counts.items())
+        if counts
+        else ""
+    )
 
 
 def _cases_text(one: str) -> str:
     counts: dict[str, int] = defaultdict(int)
     for name in cases().get(one, ()):
         counts[name.partition(".")[0]] += 1
-    return "recorded: " + ", ".join(f"{group} {count}" for group, count in sorted(counts.items())) if counts else ""
+    return (
+        "recorded: " + ", ".join(f"{group} {count}" for group, count in sorted(counts.items()))
+        if counts
+        else ""
+    )
 
 
 # --- threats
@@ -335,7 +378,8 @@ def _cases_text(one: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Threat:
-    """A row of the threat model: the section's number, the kind (S, T, R, I, D or E), and the threat's words."""
+    """A row of the threat model: the section's number, the kind (S, T, R, I, D or E), and the
+    threat's words."""
 
     section: str
     kind: str

@@ -27,7 +27,9 @@ def recorded(command: list[str]) -> list[list[float | str]]:
     """Run a command in a terminal, and return what it printed with the seconds since its start."""
     terminal, its = os.openpty()
     ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm-256color"})
+    process = subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm-256color"}
+    )
     os.close(its)
     events: list[list[float | str]] = []
     text = codecs.getincrementaldecoder("utf-8")()  # a read may end inside a character

@@ -40,4 +40,6 @@ def _line(row: Row, policy: Stated) -> str:
     is_first = policy == POLICIES[0]
     answers = [row.answer(policy, mode) for mode in MODES]
     cells = " | ".join(answer if answer == OPENS else f"`{answer}`" for answer in answers)
-    return f"| {row.who if is_first else ''} | {row.holds if is_first else ''} | {policy} | {cells} |"
+    return (
+        f"| {row.who if is_first else ''} | {row.holds if is_first else ''} | {policy} | {cells} |"
+    )

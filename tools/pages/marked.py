@@ -1,4 +1,5 @@
-"""The generated part of a page that is otherwise written by hand: between two comments that name it.
+"""The generated part of a page that is otherwise written by hand: between two comments that name
+it.
 
 <!-- generated: NAME (make pages) -->
 <!-- end of NAME -->

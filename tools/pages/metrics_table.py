@@ -19,6 +19,8 @@ def table() -> str:
     """Return the table, a row for each series that is scraped."""
     rows = ["| series | type | labels | |", "|---|---|---|---|"]
     for series in SERIES:
-        labels = [f"`{label}`" for label in (*series.labels, *(["process"] if series.writers else []))]
+        labels = [
+            f"`{label}`" for label in (*series.labels, *(["process"] if series.writers else []))
+        ]
         rows.append(f"| `{series.name}` | {series.kind} | {', '.join(labels)} | {series.help} |")
     return "\n".join(rows) + "\n"

@@ -1,7 +1,8 @@
-"""`node/http/routes/openapi.json`: the routes as OpenAPI 3.1 describes them, from the rows of the route table.
+"""`node/http/routes/openapi.json`: the routes as OpenAPI 3.1 describes them, from the rows of the
+route table.
 
-A path of the document is a line of the file. What a row does not say of itself is added here: refusals that follow from
-its surface, authority and body, and answers of the HTTP server.
+A path of the document is a line of the file. What a row does not say of itself is added here:
+refusals that follow from its surface, authority and body, and answers of the HTTP server.
 """
 
 import json
@@ -38,14 +39,22 @@ target of {MAX_TARGET_BYTES} bytes. Sizes that settings may change are stated wi
 is in spec/wire.md.
 """
 _TOKENS: Final[Mapping[Authority, str]] = {
-    "delegation": "A delegation: a UCAN as a JWT, or a signed-in message as CACAO in base64url. Raw, without `Bearer`.",
-    "revocation": "A revocation: a UCAN as a JWT, or a signed message as CACAO in base64url. Raw, without `Bearer`.",
+    "delegation": (
+        "A delegation: a UCAN as a JWT, or a signed-in message as CACAO in base64url. Raw, without"
+        " `Bearer`."
+    ),
+    "revocation": (
+        "A revocation: a UCAN as a JWT, or a signed message as CACAO in base64url. Raw, without"
+        " `Bearer`."
+    ),
     "invocation": "An invocation: a UCAN as a JWT, by the key that calls. Raw, without `Bearer`.",
     "node invocation": "An invocation whose audience is this node's DID. Raw, without `Bearer`.",
 }
 _OPERATOR_CODES: Final = frozenset({"operator-locked", "operator-absent"})
 _BODY_CODES: Final = frozenset({"not-readable", "too-large", "too-slow"})
-_NO_TYPE_GIVEN: Final = "The content type is the one that the value was stored with; without one there is none."
+_NO_TYPE_GIVEN: Final = (
+    "The content type is the one that the value was stored with; without one there is none."
+)
 # What a client gets before or beside every route: status, and whether it has a problem.
 _SERVER_ANSWERS: Final = {400: True, 408: False, 414: False, 417: True, 431: False}
 _PAGE_SCHEMA: Final[Json] = {
@@ -89,7 +98,9 @@ def page() -> str:
     paths, components = top.pop("paths"), top.pop("components")
     lines = [f"{json.dumps(name)}:{_compact(member)}" for name, member in top.items()]
     for name, members in (("components", components), ("paths", paths)):
-        inner = ",\n".join(f"{json.dumps(key)}:{_compact(member)}" for key, member in sorted(members.items()))
+        inner = ",\n".join(
+            f"{json.dumps(key)}:{_compact(member)}" for key, member in sorted(members.items())
+        )
         lines.append(f'"{name}":{{\n{inner}\n}}')
     return "{" + ",\n".join(lines) + "}\n"
 
@@ -102,7 +113,11 @@ def document() -> Json:
     """Return the document."""
     routes = described()
     types = [given.shape for route in routes for given in route.answers if _is_json(given)]
-    types += [route.takes.shape for route in routes if route.takes is not None and route.takes.shape is not None]
+    types += [
+        route.takes.shape
+        for route in routes
+        if route.takes is not None and route.takes.shape is not None
+    ]
     schemas, named = msgspec.json.schema_components(
         types,
         schema_hook=lambda _anything: {"description": "Any JSON."},
@@ -124,7 +139,10 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [
             {"name": "wire", "description": "The TinyCloud protocol: errors are texts and pages."},
-            {"name": "own", "description": "This server's own routes: errors are application/problem+json."},
+            {
+                "name": "own",
+                "description": "This server's own routes: errors are application/problem+json.",
+            },
         ],
         "components": {
             "schemas": {
@@ -141,9 +159,18 @@ def document() -> Json:
             },
             "responses": {str(status): _server_answer(status) for status in _SERVER_ANSWERS},
             "securitySchemes": {
-                "operator": {"type": "http", "scheme": "bearer", "description": "The operator's secret."},
+                "operator": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The operator's secret.",
+                },
                 **{
-                    _scheme(name): {"type": "apiKey", "in": "header", "name": "Authorization", "description": text}
+                    _scheme(name): {
+                        "type": "apiKey",
+                        "in": "header",
+                        "name": "Authorization",
+                        "description": text,
+                    }
                     for name, text in _TOKENS.items()
                 },
             },
@@ -167,7 +194,9 @@ def _operation(route: Route, schema_of: Mapping[str, Json]) -> Json:
         operation["requestBody"] = {
             "description": f"At most {most} bytes.",
             "required": route.takes.shape is not None,
-            "content": {"application/json" if route.takes.shape is not None else "*/*": {"schema": schema}},
+            "content": {
+                "application/json" if route.takes.shape is not None else "*/*": {"schema": schema}
+            },
         }
         operation["x-max-body-bytes"] = most
     if route.operation is None:
@@ -178,7 +207,13 @@ def _operation(route: Route, schema_of: Mapping[str, Json]) -> Json:
 def _parameters(route: Route) -> Iterator[Json]:
     for name in re.findall(r"\{(\w+)\}", route.template):
         said = {"description": "May contain `/`."} if f"{{{name}:.*}}" in route.path else {}
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}, **said}
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+            **said,
+        }
     for name in route.query:
         yield {"name": name, "in": "query", "schema": {"type": "string"}}
     for name in route.headers:
@@ -186,8 +221,8 @@ def _parameters(route: Route) -> Iterator[Json]:
 
 
 def _summary(route: Route) -> str:
-    """Return the first line of the handler's docstring, without the route and without citations of rules."""
-    first = (route.handler.__doc__ or "").partition("\n")[0]
+    """Return the first paragraph of a handler's docstring, without its route and rule ids."""
+    first = " ".join((route.handler.__doc__ or "").partition("\n\n")[0].split())
     said = re.sub(r"^[A-Z]+ /[^ :]*( and /\w+)?( `[^`]*`)?( -> |: |, (?=with ))", "", first)
     said = re.sub(r" \([A-Z]+\d+[^)]*\)", "", said)
     return said[:1].upper() + said[1:]
@@ -213,7 +248,8 @@ def _responses(route: Route, schema_of: Mapping[str, Json]) -> Json:
             answers[status]["content"]["application/problem+json"] = {"schema": problem}
         else:
             answers[status]["description"] += f": {', '.join(listed)}"
-    if re.search(r"\{\w+\}", route.path):  # a part with a brace in it fits no placeholder, and finds no route
+    # a part with a brace in it fits no placeholder, and finds no route
+    if re.search(r"\{\w+\}", route.path):
         _merge(answers.setdefault(404, _answer(404)).setdefault("content", {}), _problem())
     for status, has_problem in _SERVER_ANSWERS.items():
         if status not in answers:
@@ -227,7 +263,10 @@ def _add_given(answer: Json, given: Given, schema_of: Mapping[str, Json]) -> Non
     for name in given.headers:
         answer.setdefault("headers", {})[name] = {"schema": {"type": "string"}}
     if _is_json(given):
-        _merge(answer.setdefault("content", {}), {"application/json": {"schema": schema_of[repr(given.shape)]}})
+        _merge(
+            answer.setdefault("content", {}),
+            {"application/json": {"schema": schema_of[repr(given.shape)]}},
+        )
     elif given.shape is str:
         answer.setdefault("content", {}).update(_text())
     elif given.media is not None:
@@ -242,7 +281,9 @@ def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
     if route.surface == "own":
         yield row.status, {"application/problem+json": {}}
         return
-    places: tuple[Place | None, ...] = (route.place,) if route.operation is not None else (None, "invoked-decrypt")
+    places: tuple[Place | None, ...] = (
+        (route.place,) if route.operation is not None else (None, "invoked-decrypt")
+    )
     for place in places:
         other = None if place is None else row.elsewhere.get(place)
         if other is not None:
@@ -289,7 +330,8 @@ def _scheme(authority: str) -> str:
 
 
 def _without_titles(schema: Json) -> Json:
-    """Return a schema without its title, which is its name, and with its description in one line."""
+    """Return a schema without its title, which is its name, and with its description in one
+    line."""
     kept = {name: member for name, member in schema.items() if name != "title"}
     if "description" in kept:
         kept["description"] = kept["description"].partition("\n")[0]

@@ -1,4 +1,5 @@
-"""Tables of the packages and their folders, from the docstrings of the packages, for every page that shows one."""
+"""Tables of the packages and their folders, from the docstrings of the packages, for every page
+that shows one."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,14 @@ from pages.marked import with_part
 from tests_support import REPOSITORY
 
 # From the top down, as imports go.
-PACKAGES: Final = ("node", "tee_backend", "sealspace", "encryption_network", "spaces", "capabilities")
+PACKAGES: Final = (
+    "node",
+    "tee_backend",
+    "sealspace",
+    "encryption_network",
+    "spaces",
+    "capabilities",
+)
 # Page -> its part: the six packages, or the folders inside them too.
 PAGES: Final[Mapping[Path, str]] = {
     REPOSITORY / "CONTRIBUTING.md": "packages",
@@ -20,8 +28,16 @@ PAGES: Final[Mapping[Path, str]] = {
 def page(path: Path) -> str:
     """Return a page with its table as it is now."""
     part = PAGES[path]
-    rows = [_row(name) for name in PACKAGES] if part == "packages" else [_row(folder) for folder in _folders()]
-    return with_part(path.read_text("utf-8"), part, "\n".join(["| folder | contents |", "|---|---|", *rows]) + "\n")
+    rows = (
+        [_row(name) for name in PACKAGES]
+        if part == "packages"
+        else [_row(folder) for folder in _folders()]
+    )
+    return with_part(
+        path.read_text("utf-8"),
+        part,
+        "\n".join(["| folder | contents |", "|---|---|", *rows]) + "\n",
+    )
 
 
 def _folders() -> Iterator[str]:

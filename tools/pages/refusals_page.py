@@ -28,8 +28,14 @@ status and with its text where that is fixed.
 """
 _OWN: Final = "Attestation, policies and receipts"
 _NOTES: Final = {
-    "Any route": "Raised before a route has its say, or by none in particular. `internal` is what has no other code.",
-    _OWN: "On the surface *own* alone, but for the node's own quotes, which are asked for on the wire.",
+    "Any route": (
+        "Raised before a route has its say, or by none in particular. `internal` is what has no"
+        " other code."
+    ),
+    _OWN: (
+        "On the surface *own* alone, but for the node's own quotes, which are asked for on the"
+        " wire."
+    ),
 }
 _PLACES: Final[dict[Place, str]] = {
     "invoked-decrypt": "decrypt on `/invoke`",
@@ -56,10 +62,22 @@ def page() -> str:
 
 
 def _line(code: str, row: Row, section: str) -> str:
-    body = "problem" if row.body == "problem" else "—" if section == _OWN and row.body == "title" else "text"
+    body = (
+        "problem"
+        if row.body == "problem"
+        else "—"
+        if section == _OWN and row.body == "title"
+        else "text"
+    )
     elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.elsewhere.items()]
     todo = row.hint if row.retry_after_s is None else f"{row.hint}; `Retry-After`"
-    cells = (f"`{code}`", str(row.status), "; ".join([body, *elsewhere]), _MEANINGS.get(code, _INTERNAL), todo)
+    cells = (
+        f"`{code}`",
+        str(row.status),
+        "; ".join([body, *elsewhere]),
+        _MEANINGS.get(code, _INTERNAL),
+        todo,
+    )
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -73,9 +91,13 @@ def _elsewhere(place: str, form: Elsewhere) -> str:
 
 # A code of its own class is explained by the class, others by the comment above them.
 _MEANINGS: Final = {
-    vars(kind)["code"]: (kind.__doc__ or "").split("\n")[0] for kind in error_classes() if "code" in vars(kind)
+    vars(kind)["code"]: " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
+    for kind in error_classes()
+    if "code" in vars(kind)
 } | {
-    code: comment
+    code: comment.replace("\n    # ", " ")
     for module in {kind.__module__ for kind in error_classes()}
-    for comment, code in re.findall(r"^    # (.+)\n    \"([a-z0-9-]+)\"[,:]", _source(module), re.MULTILINE)
+    for comment, code in re.findall(
+        r"^    # (.+(?:\n    # .+)*)\n    \"([a-z0-9-]+)\"[,:]", _source(module), re.MULTILINE
+    )
 }

@@ -1,4 +1,5 @@
-"""`spec/runner/cases.md`: what is expected of a runner, and tried against one, with the tests that hold it."""
+"""`spec/runner/cases.md`: what is expected of a runner, and tried against one, with the tests that
+hold it."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -28,7 +29,11 @@ def page() -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = ["| case | held by |", "|---|---|", *(f"| {what} | {_held_by(held)} |" for what, held in rows)]
+    lines = [
+        "| case | held by |",
+        "|---|---|",
+        *(f"| {what} | {_held_by(held)} |" for what, held in rows),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -12,6 +12,9 @@ PAGE: Final = REPOSITORY / "spec" / "runner.md"
 
 def page() -> str:
     """Return the page with its table as it is now."""
-    rows = [f"| `{one.code}` | {'yes' if one.ran else 'no'} | {one.sentence} |" for one in REASONS.values()]
+    rows = [
+        f"| `{one.code}` | {'yes' if one.ran else 'no'} | {one.sentence} |"
+        for one in REASONS.values()
+    ]
     table = ["| code | started | what happened |", "|---|---|---|", *rows]
     return with_part(PAGE.read_text("utf-8"), "reasons", "\n".join(table) + "\n")

@@ -25,7 +25,8 @@ def page() -> str:
     """Return the whole page."""
     rows = ["| setting | environment | type | default | |", "|---|---|---|---|---|"]
     rows += [
-        f"| `{path}` | `{variable_of(path)}` | {kind_of(kind)} | {default_of(path)} | {description_of(kind)} |"
+        f"| `{path}` | `{variable_of(path)}` | {kind_of(kind)} | {default_of(path)} |"
+        f" {description_of(kind)} |"
         for path, kind in setting_types().items()
     ]
     return _HEAD + "\n".join(rows) + "\n"
@@ -35,4 +36,8 @@ def default_of(path: str) -> str:
     """Return the default of a setting as text."""
     section, _, name = path.partition(".")
     value = getattr(getattr(Config(), section), name)
-    return "none" if value is None or value == () else f"`{msgspec.json.encode(value).decode().strip(chr(34))}`"
+    return (
+        "none"
+        if value is None or value == ()
+        else f"`{msgspec.json.encode(value).decode().strip(chr(34))}`"
+    )

@@ -1,4 +1,5 @@
-"""What the site is made of: the pages of the repository where they are, so that a link holds here as it does there.
+"""What the site is made of: the pages of the repository where they are, so that a link holds here
+as it does there.
 
 A hook of mkdocs, named in `mkdocs.yml`. The home page is README.md.
 """
@@ -10,17 +11,32 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 _REPOSITORY: Final = Path(__file__).parents[2]
-_PARTS: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "LICENSE")
+_PARTS: Final = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "CODE_OF_CONDUCT.md",
+    "SECURITY.md",
+    "LICENSE",
+)
 _FOLDERS: Final = ("docs", "spec", "examples")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Return all files of the site: those of the theme, and the pages by their paths in the repository."""
+    """Return all files of the site: those of the theme, and the pages by their paths in the
+    repository."""
     of_theme = [file for file in files if file.src_dir != config.docs_dir]
     paths = [_REPOSITORY / name for name in _PARTS]
-    paths += sorted(path for name in _FOLDERS for path in (_REPOSITORY / name).rglob("*") if path.is_file())
+    paths += sorted(
+        path for name in _FOLDERS for path in (_REPOSITORY / name).rglob("*") if path.is_file()
+    )
     paths.append(_REPOSITORY / "tests" / "README.md")
-    return Files([*of_theme, *(File.generated(config, _name(path), abs_src_path=str(path)) for path in paths)])
+    return Files(
+        [
+            *of_theme,
+            *(File.generated(config, _name(path), abs_src_path=str(path)) for path in paths),
+        ]
+    )
 
 
 def _name(path: Path) -> str:

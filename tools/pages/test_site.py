@@ -19,7 +19,8 @@ _OF_STYLESHEET = re.compile(r"url\(\s*[\"']?([^\"')\s]+)")
 
 
 class Addresses(HTMLParser):
-    """What a page names: `linked` by ordinary links, `loaded` by everything else, with what its script loads."""
+    """What a page names: `linked` by ordinary links, `loaded` by everything else, with what its
+    script loads."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -34,9 +35,15 @@ class Addresses(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         """Keep the address of the search, which the theme hands to its script in JSON."""
-        if self.get_starttag_text() == '<script id="__config" type="application/json">' and data.startswith("{"):
+        if (
+            self.get_starttag_text() == '<script id="__config" type="application/json">'
+            and data.startswith("{")
+        ):
             config = json.loads(data)
-            self.loaded |= {config["search"], config["base"].rstrip("/") + "/search/search_index.json"}
+            self.loaded |= {
+                config["search"],
+                config["base"].rstrip("/") + "/search/search_index.json",
+            }
 
 
 def missing(place: Path, page: Path, addresses: set[str]) -> set[str]:
@@ -54,7 +61,9 @@ def missing(place: Path, page: Path, addresses: set[str]) -> set[str]:
 
 def elsewhere(addresses: set[str]) -> set[str]:
     """Return those of another origin."""
-    return {one for one in addresses if urlsplit(one).netloc or urlsplit(one).scheme not in ("", "data")}
+    return {
+        one for one in addresses if urlsplit(one).netloc or urlsplit(one).scheme not in ("", "data")
+    }
 
 
 def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
@@ -64,11 +73,17 @@ def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    """Every file that a page names is there, and no page names a script, style, font or picture of another host."""
+    """Every file that a page names is there, and no page names a script, style, font or picture of
+    another host."""
     built = build(SETTINGS, tmp_path)
     assert built.returncode == 0, built.stderr
-    pages = {path.relative_to(tmp_path).as_posix(): path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
-    assert {"index.html", "docs/tutorial.html", "spec/operations/commands.html"} < set(pages) and len(pages) > 50
+    pages = {
+        path.relative_to(tmp_path).as_posix(): path.read_text("utf-8")
+        for path in tmp_path.rglob("*.html")
+    }
+    assert {"index.html", "docs/tutorial.html", "spec/operations/commands.html"} < set(
+        pages
+    ) and len(pages) > 50
     named = {tmp_path / name: Addresses(text) for name, text in pages.items()}
     every = {path: one.linked | one.loaded for path, one in named.items()}
     loaded = {path: one.loaded for path, one in named.items()}
@@ -76,7 +91,9 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
         loaded[path] = every[path] = set(_OF_STYLESHEET.findall(path.read_text("utf-8")))
     home = {Path(urlsplit(one).path).suffix for one in loaded[tmp_path / "index.html"]}
     assert {".css", ".js", ".json", ".png", ".svg"} <= home, "the addresses of the theme are seen"
-    assert {path: lost for path, ones in every.items() if (lost := missing(tmp_path, path, ones))} == {}
+    assert {
+        path: lost for path, ones in every.items() if (lost := missing(tmp_path, path, ones))
+    } == {}
     assert {path: found for path, ones in loaded.items() if (found := elsewhere(ones))} == {}
     for name in (
         "sealspace.client.Client.sign_in",
@@ -88,20 +105,33 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_broken_links_fail_the_build(tmp_path: Path) -> None:
-    """What the settings say of links holds for pages, anchors, absolute paths, and pages that nothing leads to."""
-    kept = re.findall(r"^(?:strict|validation):.*?(?=^\S|\Z)", SETTINGS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    """What the settings say of links holds for pages, anchors, absolute paths, and pages that
+    nothing leads to."""
+    kept = re.findall(
+        r"^(?:strict|validation):.*?(?=^\S|\Z)",
+        SETTINGS.read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
     assert len(kept) == 2
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "index.md").write_text("# Page\n\n[1](absent.md) [2](#no-anchor) [3](/rooted.md) [4](#page)\n")
+    (tmp_path / "docs" / "index.md").write_text(
+        "# Page\n\n[1](absent.md) [2](#no-anchor) [3](/rooted.md) [4](#page)\n"
+    )
     (tmp_path / "docs" / "lonely.md").write_text("# Lonely\n")
     settings = tmp_path / "mkdocs.yml"
-    heads = "site_name: links\ntheme: {name: null, custom_dir: theme}\nplugins: []\nnav: [index.md]\n"
+    heads = (
+        "site_name: links\ntheme: {name: null, custom_dir: theme}\nplugins: []\nnav: [index.md]\n"
+    )
     settings.write_text(heads + "".join(kept))
     (tmp_path / "theme").mkdir()
     (tmp_path / "theme" / "main.html").write_text("{{ page.content }}")
     built = build(settings, tmp_path / "site")
     assert built.returncode != 0
-    assert [word for word in ("absent.md", "#no-anchor", "/rooted.md", "lonely.md") if word not in built.stderr] == []
+    assert [
+        word
+        for word in ("absent.md", "#no-anchor", "/rooted.md", "lonely.md")
+        if word not in built.stderr
+    ] == []
     assert built.stderr.count("WARNING") == 4
 
 

@@ -19,8 +19,8 @@ class Generated:
     Attributes:
         path: where it is.
         text: makes the whole text of it.
-        source: a file or folder outside the repository that it is made from. Where that is absent the page is left
-            out, and named.
+        source: a file or folder outside the repository that it is made from. Where that is absent
+            the page is left out, and named.
     """
 
     path: Path
@@ -39,7 +39,8 @@ def write(pages: Sequence[Generated]) -> int:
 
 
 def check(pages: Sequence[Generated]) -> int:
-    """Name every page that is out of date, and the command that writes it; return the exit status."""
+    """Name every page that is out of date, and the command that writes it; return the exit
+    status."""
     stale = [page for page in _with_source(pages) if _text_of(page.path) != page.text()]
     for page in stale:
         print(f"{_name(page.path)} is out of date; run: make pages", file=sys.stderr)
@@ -49,7 +50,10 @@ def check(pages: Sequence[Generated]) -> int:
 def _with_source(pages: Sequence[Generated]) -> list[Generated]:
     absent = [page for page in pages if page.source is not None and not page.source.exists()]
     for page in absent:
-        print(f"left out: {_name(page.path)}, whose source is not beside this checkout", file=sys.stderr)
+        print(
+            f"left out: {_name(page.path)}, whose source is not beside this checkout",
+            file=sys.stderr,
+        )
     return [page for page in pages if page not in absent]
 
 

@@ -1,8 +1,8 @@
 """Answers that routes give: text, JSON, values, ranges of values, nothing.
 
-A value is sent in one piece when it is small, and streamed out of its file when it is not: 256 KiB at a time, and no
-faster than the client takes it. The last piece is sent only when the whole has its digest: a damaged file ends the
-connection and is never taken for a value.
+A value is sent in one piece when it is small, and streamed out of its file when it is not: 256 KiB
+at a time, and no faster than the client takes it. The last piece is sent only when the whole has
+its digest: a damaged file ends the connection and is never taken for a value.
 """
 
 import os
@@ -56,10 +56,11 @@ _ENCODINGS: Final = frozenset({"charset=utf-8", 'charset="utf-8"', "charset=us-a
 def shown_type(stored: str | None) -> str:
     """Return the content type under which a value is shown to a browser that opens its address.
 
-    A value of `/public` and `/signed` is whatever its owner stored, and its address has the node's origin. A type that
-    a browser runs (HTML, SVG and every other XML, PDF, scripts, style sheets), that replaces what is shown part by part
-    (`multipart/x-mixed-replace`), or that is not known here is answered as bytes. On `/invoke` nothing is changed: a
-    browser does not open that address, and clients parse what they stored.
+    A value of `/public` and `/signed` is whatever its owner stored, and its address has the node's
+    origin. A type that a browser runs (HTML, SVG and every other XML, PDF, scripts, style sheets),
+    that replaces what is shown part by part (`multipart/x-mixed-replace`), or that is not known
+    here is answered as bytes. On `/invoke` nothing is changed: a browser does not open that
+    address, and clients parse what they stored.
     """
     if stored is None or not stored.isascii():
         return OPAQUE
@@ -75,7 +76,8 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
-    """Return the bytes of a value that are requested (RFC 9110 §14); None: all of them; an empty range: none is there.
+    """Return the bytes of a value that are requested (RFC 9110 §14); None: all of them; an empty
+    range: none is there.
 
     One range is served. A header that is malformed, or asks for several ranges, is ignored.
     """
@@ -100,9 +102,11 @@ _IDS_AT_ONCE: Final = 256  # asking the kernel for each costs more than all else
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """Return the name of this request, the same in trace header, problem and log; the first call gives it one.
+    """Return the name of this request, the same in trace header, problem and log; the first call
+    gives it one.
 
-    It is random, 32 hexadecimal digits: a count would reveal to clients how many requests others make.
+    It is random, 32 hexadecimal digits: a count would reveal to clients how many requests others
+    make.
     """
     known = request.get(_KEY) if len(request) else None  # asking in vain costs an exception
     if known is None:
@@ -130,15 +134,19 @@ _JSON = {"Content-Type": "application/json"}
 _MEMOISED_LINES: Final = 4096
 _MEMOISED_CHARS: Final = 256
 
-# For answers that a browser may open as a page: values are their owners' pages, not the node's, and get no origin.
-SANDBOX = {"Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"}
+# For answers that a browser may open as a page: values are their owners' pages, not the node's, and
+# get no origin.
+SANDBOX = {
+    "Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"
+}
 
 CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
 """Set where no page of another origin may read the answer, whatever `http.cors` says."""
 
 
 class CommonHead:
-    """The header lines of every answer, laid out once a second, and the memory of those that only some have."""
+    """The header lines of every answer, laid out once a second, and the memory of those that only
+    some have."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Take the headers that are the same on every answer."""
@@ -152,13 +160,17 @@ class CommonHead:
         """Return the lines as they are now, each with its end."""
         now_s = int(time.time())
         if now_s != self._second:
-            self._lines, self._second = f"Date: {formatdate(now_s, usegmt=True)}\r\n{self._fixed}", now_s
+            self._lines, self._second = (
+                f"Date: {formatdate(now_s, usegmt=True)}\r\n{self._fixed}",
+                now_s,
+            )
         return self._lines
 
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
         """Return the lines of headers that one answer has, each with its end.
 
-        None: one of them is in every answer too, or the framework decides on it, or it is not printable ASCII.
+        None: one of them is in every answer too, or the framework decides on it, or it is not
+        printable ASCII.
         """
         lines = ""
         for name, value in headers.items():
@@ -171,7 +183,8 @@ class CommonHead:
 
     def _own_line(self, name: str, value: str) -> str | None:
         line = f"{name}: {value}"
-        if name.lower() in self._names or not (line.isascii() and line.isprintable()):  # nothing in it ends a line
+        # nothing in it ends a line
+        if name.lower() in self._names or not (line.isascii() and line.isprintable()):
             return None
         return f"{line}\r\n"
 
@@ -187,13 +200,15 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 class WholeAnswer(web.Response):
     """An answer that is held whole, without a content type unless its headers name one (J7).
 
-    Nearly every answer, a 200 on a kept HTTP/1.1 connection, is sent as one `piece` of bytes: the framework merges,
-    checks and writes headers one by one, which costs more than to judge a chain. Everything else (HEAD, HTTP/1.0, a
-    connection to be closed, another status, a header that is not printable ASCII) is left to the framework.
+    Nearly every answer, a 200 on a kept HTTP/1.1 connection, is sent as one `piece` of bytes: the
+    framework merges, checks and writes headers one by one, which costs more than to judge a chain.
+    Everything else (HEAD, HTTP/1.0, a connection to be closed, another status, a header that is not
+    printable ASCII) is left to the framework.
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Take what is to be sent; the framework's part is made in `prepare`, where it is needed at all."""
+        """Take what is to be sent; the framework's part is made in `prepare`, where it is needed at
+        all."""
         self._status = status
         self.whole = body
         self.given = headers
@@ -204,13 +219,15 @@ class WholeAnswer(web.Response):
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
-        """Return status line, headers and body as they are sent; None where the framework has to lay them out.
+        """Return status line, headers and body as they are sent; None where the framework has to
+        lay them out.
 
         A caller that takes the piece sends it, and does not call `prepare`.
         """
         if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
             return None
-        if len(request) and CLOSED_TO_PAGES in request:  # the common head lets pages read the answer
+        # the common head lets pages read the answer
+        if len(request) and CLOSED_TO_PAGES in request:
             return None
         own = common.own_lines(self.given)
         if own is None or not request.keep_alive:
@@ -224,14 +241,18 @@ class WholeAnswer(web.Response):
 
 
 class PageAnswer(WholeAnswer):
-    """A file of a page of the node's own: its headers win over those that every answer has (CN1)."""
+    """A file of a page of the node's own: its headers win over those that every answer has
+    (CN1)."""
 
 
 class UntypedStream(web.StreamResponse):
-    """An answer sent piece by piece, on purpose without a content type: a value that was stored without one (J7)."""
+    """An answer sent piece by piece, on purpose without a content type: a value that was stored
+    without one (J7)."""
 
 
-def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_answer(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """Return a value as JSON (H3).
 
     Args:
@@ -242,7 +263,9 @@ def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] 
     return WholeAnswer(_ENCODE(value), _JSON if headers is None else {**headers, **_JSON}, status)
 
 
-def text_answer(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def text_answer(
+    text: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """Return text as the whole body, `text/plain; charset=utf-8` (H1)."""
     return web.Response(status=status, text=text, headers=headers)
 
@@ -264,7 +287,8 @@ async def value_answer(
     status: int = 200,
     part: slice = _WHOLE,
 ) -> web.StreamResponse:
-    """Answer with a body, which is closed afterwards, and no content type unless the headers name one (J7).
+    """Answer with a body, which is closed afterwards, and no content type unless the headers name
+    one (J7).
 
     Args:
         request: what is answered; of a HEAD the body is left out.
@@ -286,14 +310,19 @@ async def value_answer(
         return await stream_answer(request, pieces, headers, size_bytes=len(wanted), status=status)
 
 
-async def batch_read_answer(request: web.Request, services: Services, found: BatchFound) -> web.StreamResponse:
+async def batch_read_answer(
+    request: web.Request, services: Services, found: BatchFound
+) -> web.StreamResponse:
     """Answer a batch read with `{"results":[…]}`, values in base64 (wire §4.4.7).
 
-    Values are read while they are sent, one after another, so that none is held whole; a file that is unlinked
-    meanwhile is kept for an hour.
+    Values are read while they are sent, one after another, so that none is held whole; a file that
+    is unlinked meanwhile is kept for an hour.
     """
     pieces = _batch_pieces(services, found)
-    if found.bodies and sum([head.size_bytes for _, head in found.items if head is not None]) > PIECE_BYTES:
+    if (
+        found.bodies
+        and sum([head.size_bytes for _, head in found.items if head is not None]) > PIECE_BYTES
+    ):
         return await stream_answer(request, _gathered(pieces), _JSON)
     return WholeAnswer(await _joined(pieces), _JSON)
 
@@ -307,7 +336,9 @@ async def stream_answer(
     status: int = 200,
 ) -> web.StreamResponse:
     """Send an answer piece by piece, as fast as the client takes it."""
-    answer = (web.StreamResponse if is_typed(headers) else UntypedStream)(status=status, headers=headers)
+    answer = (web.StreamResponse if is_typed(headers) else UntypedStream)(
+        status=status, headers=headers
+    )
     answer.content_length = size_bytes
     await answer.prepare(request)
     if request.method == "HEAD":
@@ -379,7 +410,8 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
-    """The headers of a value as a batch read shows them: sorted, with the size where there is a value.
+    """The headers of a value as a batch read shows them: sorted, with the size where there is a
+    value.
 
     JSON holds a value whose bytes are not UTF-8 with these replaced.
     """
@@ -388,5 +420,9 @@ def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
         shown["content-length"] = str(head.size_bytes)
     for name, value in head.metadata.items():
         is_text = value.isascii()
-        shown[name] = value if is_text else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        shown[name] = (
+            value
+            if is_text
+            else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        )
     return dict(sorted(shown.items()))

@@ -1,8 +1,9 @@
 """From an error to an answer, in the two forms an answer takes.
 
-On the wire surface it is a text as the whole body (H1), or `application/problem+json` where the request failed before
-its route (H2); on our own surface it is always `application/problem+json`, with type, title, status, code, request_id
-and hint (wire 7.1). What a code means is in the table of `refusals`.
+On the wire surface it is a text as the whole body (H1), or `application/problem+json` where the
+request failed before its route (H2); on our own surface it is always `application/problem+json`,
+with type, title, status, code, request_id and hint (wire 7.1). What a code means is in the table of
+`refusals`.
 """
 
 from typing import Final
@@ -30,11 +31,13 @@ _CODE_OF_STATUS: Final = {
 }
 
 
-def error_answer(request: web.Request, error: Exception, *, own: bool, place: Place | None = None) -> web.Response:
+def error_answer(
+    request: web.Request, error: Exception, *, own: bool, place: Place | None = None
+) -> web.Response:
     """Return the answer to an error that a route let through.
 
-    An error without a row in the table is a fault of ours: it is logged under the request id, without its message,
-    which may contain values, and answered 500.
+    An error without a row in the table is a fault of ours: it is logged under the request id,
+    without its message, which may contain values, and answered 500.
     """
     if isinstance(error, web.HTTPException):
         return status_answer(request, error.status, own=own)
@@ -46,7 +49,9 @@ def error_answer(request: web.Request, error: Exception, *, own: bool, place: Pl
     status, text = (row.status, None) if own else wire_form(error, row, place)
     if text is None:
         return _problem(request, code, status, own=own, error=error)
-    return text_answer(text, status=status, headers={} if place in row.elsewhere else _retry(row, error))
+    return text_answer(
+        text, status=status, headers={} if place in row.elsewhere else _retry(row, error)
+    )
 
 
 def status_answer(request: web.BaseRequest, status: int, *, own: bool = False) -> web.Response:
@@ -61,7 +66,10 @@ def _problem(
     # On the wire surface an error that has no text there is answered without its message (H2).
     title = row.title or (str(error) if own else reason_of(status))
     hint = (error.hint if isinstance(error, Refusal) else None) or row.hint
-    accepted = [media.partition(";")[0].strip().lower() for media in request.headers.get("Accept", "").split(",")]
+    accepted = [
+        media.partition(";")[0].strip().lower()
+        for media in request.headers.get("Accept", "").split(",")
+    ]
     if not own and "application/json" in accepted:
         kind = "application/json"
         said = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}

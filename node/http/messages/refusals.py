@@ -1,10 +1,12 @@
-"""What each refusal means to a client: one table from code to status, title and hint, and its form on the wire.
+"""What each refusal means to a client: one table from code to status, title and hint, and its form
+on the wire.
 
-Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The families are the node's
-own (`Refusal`) and those of the packages below. A code without a row is a fault of ours, and nothing of it is shown.
+Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The
+families are the node's own (`Refusal`) and those of the packages below. A code without a row is a
+fault of ours, and nothing of it is shown.
 
-`make pages` writes `spec/refusals.md` from this table; `tests/node/http/messages/test_refusals.py` compares it
-with all error classes.
+`make pages` writes `spec/refusals.md` from this table; `tests/node/http/messages/test_refusals.py`
+compares it with all error classes.
 """
 
 from collections.abc import Mapping
@@ -24,8 +26,11 @@ from ...refusal import Refusal
 Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
 """The families that end requests."""
 
-Place = Literal["invoked-decrypt", "delegate", "revoke", "delegation-status", "delegation-query", "peer"]
-"""Where on the wire surface some codes are answered differently; `invoked-decrypt`: a decrypt request on `/invoke`."""
+Place = Literal[
+    "invoked-decrypt", "delegate", "revoke", "delegation-status", "delegation-query", "peer"
+]
+"""Where on the wire surface some codes are answered differently; `invoked-decrypt`: a decrypt
+request on `/invoke`."""
 
 
 def reason_of(status: int) -> str:
@@ -37,8 +42,8 @@ def reason_of(status: int) -> str:
 
 
 Body = Literal["title", "message", "problem"]
-"""The body of a wire answer: the title of the row; the error's own message, which names bounds and what the caller
-sent, never a secret; or `application/problem+json` (H2)."""
+"""The body of a wire answer: the title of the row; the error's own message, which names bounds and
+what the caller sent, never a secret; or `application/problem+json` (H2)."""
 
 
 class Elsewhere(Struct, frozen=True):
@@ -61,7 +66,8 @@ class Row(Struct, frozen=True):
 
     @property
     def is_fault(self) -> bool:
-        """Whether the node is at fault: the error is logged, so that its operator can find out why."""
+        """Whether the node is at fault: the error is logged, so that its operator can find out
+        why."""
         return self.status >= 500 and not self.is_expected
 
 
@@ -74,17 +80,34 @@ _COMPARE: Final = "compare the request with the documentation"
 
 _SERVER: Final = {
     "not-readable": Row(400, "The request could not be read", "send well-formed JSON", "problem"),
-    "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", "problem"),
-    "operator-locked": Row(401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", "problem"),
-    "not-found": Row(
-        404, "There is nothing here", f"compare method, path and content type with {DESCRIPTION}", "problem"
+    "unauthenticated": Row(
+        401, "A token is missing", "send the token as the Authorization header", "problem"
     ),
-    "wrong-method": Row(405, "The path has other methods", f"compare the method with {DESCRIPTION}", "problem"),
-    "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", "problem"),
+    "operator-locked": Row(
+        401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", "problem"
+    ),
+    "not-found": Row(
+        404,
+        "There is nothing here",
+        f"compare method, path and content type with {DESCRIPTION}",
+        "problem",
+    ),
+    "wrong-method": Row(
+        405, "The path has other methods", f"compare the method with {DESCRIPTION}", "problem"
+    ),
+    "too-slow": Row(
+        408, "The request took too long to arrive", "send it again, without pauses", "problem"
+    ),
     "too-large": Row(413, "The request is too large", "send less", "problem"),
-    "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", "problem"),
-    "too-many-requests": Row(429, "Too many requests", "wait, then try again", "message", retry_after_s=10),
-    "internal": Row(500, "Something went wrong on our side", "report the request id to the operator", "problem"),
+    "wrong-shape": Row(
+        422, "The body has another shape", "compare the members with the documentation", "problem"
+    ),
+    "too-many-requests": Row(
+        429, "Too many requests", "wait, then try again", "message", retry_after_s=10
+    ),
+    "internal": Row(
+        500, "Something went wrong on our side", "report the request id to the operator", "problem"
+    ),
     "not-enabled": Row(
         501,
         "The service is not offered",
@@ -93,7 +116,11 @@ _SERVER: Final = {
         is_expected=True,
     ),
     "operator-absent": Row(
-        503, "The operator's routes are closed", "the operator sets `admin.secret_file`", "problem", is_expected=True
+        503,
+        "The operator's routes are closed",
+        "the operator sets `admin.secret_file`",
+        "problem",
+        is_expected=True,
     ),
 }
 """What the server around the use cases raises."""
@@ -109,25 +136,43 @@ _STORE: Final = {
             "delegation-query": Elsewhere(503, "Delegation query unavailable"),
         },
     ),
-    "store-busy": Row(503, "Others changed the same rows", "send it again, newly signed", retry_after_s=1),
-    "intake-full": Row(503, "Too many values are on their way", "send it again, newly signed", retry_after_s=1),
+    "store-busy": Row(
+        503, "Others changed the same rows", "send it again, newly signed", retry_after_s=1
+    ),
+    "intake-full": Row(
+        503, "Too many values are on their way", "send it again, newly signed", retry_after_s=1
+    ),
     "store-full": Row(507, "The store is full", "tell the operator; reading still works"),
-    "record-damaged": Row(500, "A stored record cannot be read", "report the request id to the operator"),
-    "commit-too-large": Row(400, "The request changes more than one commit may", "send it in parts", "message"),
+    "record-damaged": Row(
+        500, "A stored record cannot be read", "report the request id to the operator"
+    ),
+    "commit-too-large": Row(
+        400, "The request changes more than one commit may", "send it in parts", "message"
+    ),
     "too-many-delegations": Row(
         400, "Too many delegations are kept", "let some expire; they leave 30 days later", "message"
     ),
-    "path-too-long": Row(400, "The path is too long", "store the value under a shorter path", "message"),
-    "too-many-spaces": Row(400, "The delegation names too many spaces", "sign one for fewer spaces", "message"),
-    "metadata-too-large": Row(400, "The stored metadata is too large", "send fewer or shorter headers", "message"),
+    "path-too-long": Row(
+        400, "The path is too long", "store the value under a shorter path", "message"
+    ),
+    "too-many-spaces": Row(
+        400, "The delegation names too many spaces", "sign one for fewer spaces", "message"
+    ),
+    "metadata-too-large": Row(
+        400, "The stored metadata is too large", "send fewer or shorter headers", "message"
+    ),
 }
 """What the store raises."""
 
 
 _NOT_ALLOWED: Final = "The token does not allow this"
 _SIGN_ANEW: Final = "sign anew, or ask the owner for the authority"
-# W20 to W22 and 4.8: if a valid token is meant for this route and its authority is refused, the status is 403.
-_AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {"revoke": _FORBIDDEN, "invoked-decrypt": _FORBIDDEN}
+# W20 to W22 and 4.8: if a valid token is meant for this route and its authority is refused, the
+# status is 403.
+_AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {
+    "revoke": _FORBIDDEN,
+    "invoked-decrypt": _FORBIDDEN,
+}
 # A token or chain that does not allow what was asked (wire 3.3, 4.10).
 _NO_AUTHORITY: Final = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", elsewhere=_AUTHORITY_FAILS)
 
@@ -155,13 +200,17 @@ _TOKENS: Final = {
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
-    "policy-profile-refused": replace(_NO_AUTHORITY, elsewhere={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}),  # 3.8
+    # 3.8
+    "policy-profile-refused": replace(
+        _NO_AUTHORITY, elsewhere={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
+    ),
 }
 """What reading and judging tokens raises."""
 
 
 def _said(status: int, hint: str, body: Body = "message") -> Row:
-    """Return the row of a use case's refusal in words of the wire; our own surface states the reason of the status."""
+    """Return the row of a use case's refusal in words of the wire; our own surface states the
+    reason of the status."""
     return Row(status, reason_of(status), hint, body)
 
 
@@ -201,8 +250,11 @@ _DELEGATIONS: Final = {
 """What use cases of delegations and spaces raise."""
 
 
-def _network(status: int, hint: str = _COMPARE, *, invoked: Elsewhere = _FORBIDDEN, body: Body = "message") -> Row:
-    """Return the row of a refused request to an encryption network: its message, and 403 on `/invoke` (enc 2.7)."""
+def _network(
+    status: int, hint: str = _COMPARE, *, invoked: Elsewhere = _FORBIDDEN, body: Body = "message"
+) -> Row:
+    """Return the row of a refused request to an encryption network: its message, and 403 on
+    `/invoke` (enc 2.7)."""
     return Row(status, None, hint, body, elsewhere={"invoked-decrypt": invoked})
 
 
@@ -243,13 +295,17 @@ _NETWORKS: Final = {
     "hash-mismatch": _network(401, invoked=Elsewhere(403, "invocation hash mismatch: bodyHash")),
     # `/invoke` knows only the state.
     "network-revoked": _network(
-        401, "nothing opens it again", invoked=Elsewhere(403, "network is not active (state: revoked)")
+        401,
+        "nothing opens it again",
+        invoked=Elsewhere(403, "network is not active (state: revoked)"),
     ),
     "network-not-found": _network(404, "create the network first"),
     "network-exists": _network(409, "use it, or choose another name", invoked=Elsewhere(409)),
     "network-not-active": _network(409, "ask the network's owner"),
     # A wrapped key that does not open is the caller's fault, whatever the wire's status for it is.
-    "key-backend": Row(500, None, _COMPARE, "message", is_expected=True, elsewhere={"invoked-decrypt": _FORBIDDEN}),
+    "key-backend": Row(
+        500, None, _COMPARE, "message", is_expected=True, elsewhere={"invoked-decrypt": _FORBIDDEN}
+    ),
     "invalid-record": _network(500),
 }
 """What encryption networks raise."""
@@ -259,13 +315,24 @@ _ATTESTATION: Final = {
     "request-malformed": Row(400, "The request is malformed", _COMPARE),
     "session-not-bound": Row(403, "The token is not bound to this request", _COMPARE),
     "challenge-used": Row(409, "The challenge was used before", "ask for a new challenge"),
-    "network-unknown": Row(404, "There is no such network on this node", "create the network first"),
-    "document-unknown": Row(404, "There is no such document on this node", "take digests from receipts of this node"),
-    "policy-not-in-person": Row(403, "The owner's policy is written by the owner in person", "sign as the owner"),
-    "collateral-missing": Row(
-        503, "The node has no collateral for this platform", "ask the operator to import fresh collateral"
+    "network-unknown": Row(
+        404, "There is no such network on this node", "create the network first"
     ),
-    **dict.fromkeys(get_args(QuoteCode), Row(403, "The evidence does not hold", "attest anew, with a new challenge")),
+    "document-unknown": Row(
+        404, "There is no such document on this node", "take digests from receipts of this node"
+    ),
+    "policy-not-in-person": Row(
+        403, "The owner's policy is written by the owner in person", "sign as the owner"
+    ),
+    "collateral-missing": Row(
+        503,
+        "The node has no collateral for this platform",
+        "ask the operator to import fresh collateral",
+    ),
+    **dict.fromkeys(
+        get_args(QuoteCode),
+        Row(403, "The evidence does not hold", "attest anew, with a new challenge"),
+    ),
     **dict.fromkeys(
         (
             "collateral-malformed",
@@ -274,14 +341,28 @@ _ATTESTATION: Final = {
             "collateral-mismatch",
             "collateral-root",
         ),
-        Row(503, "This node cannot judge the evidence", "ask the operator to import fresh collateral"),
+        Row(
+            503,
+            "This node cannot judge the evidence",
+            "ask the operator to import fresh collateral",
+        ),
     ),
-    "quotes-busy": Row(503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1),
+    "quotes-busy": Row(
+        503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1
+    ),
     "own-quotes-busy": Row(
-        503, "Too many wait for the node's own quote", "try again shortly", "message", retry_after_s=1
+        503,
+        "Too many wait for the node's own quote",
+        "try again shortly",
+        "message",
+        retry_after_s=1,
     ),
     "own-quote-failed": Row(
-        503, "The node's platform makes no quote", "try again; see /readyz", "message", retry_after_s=10
+        503,
+        "The node's platform makes no quote",
+        "try again; see /readyz",
+        "message",
+        retry_after_s=10,
     ),
 }
 """What attestation, policies and receipts raise."""
@@ -305,12 +386,15 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Codes that come together, for routes whose use cases raise nearly all of one kind."""
 
-TABLE: Final[Mapping[str, Row]] = {code: row for rows in SECTIONS.values() for code, row in rows.items()}
+TABLE: Final[Mapping[str, Row]] = {
+    code: row for rows in SECTIONS.values() for code, row in rows.items()
+}
 """Every code that can reach a client."""
 
 
 def code_of(error: Exception) -> str:
-    """Return the code under which an error is answered: `internal` for every error without a row."""
+    """Return the code under which an error is answered: `internal` for every error without a
+    row."""
     return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
 
 

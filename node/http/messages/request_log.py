@@ -1,12 +1,12 @@
 """One line of the log for each request, where the operator asked for them (`log.requests`).
 
-A line is for counting and for finding a request again. Nothing in it lets its reader repeat one: no token, key, value,
-query, header or body. A path is named by the template of its route. What fills the template, and the client's address,
-are keyed hashes, or stand as they are in mode `plain`; a path that matched no route, or that is a credential itself,
-is a hash in every mode.
+A line is for counting and for finding a request again. Nothing in it lets its reader repeat one: no
+token, key, value, query, header or body. A path is named by the template of its route. What fills
+the template, and the client's address, are keyed hashes, or stand as they are in mode `plain`; a
+path that matched no route, or that is a credential itself, is a hash in every mode.
 
-The key of the hashes is derived from the root secret: equal paths are equal in the lines of every worker, machine and
-start, and a reader of the log without that secret cannot try out guesses.
+The key of the hashes is derived from the root secret: equal paths are equal in the lines of every
+worker, machine and start, and a reader of the log without that secret cannot try out guesses.
 """
 
 import time
@@ -31,7 +31,9 @@ from .requests import client_address
 _HASH_BYTES: Final = 12
 _MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any client may send it
 # Any other text in the place of a method is the caller's own.
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"})
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class RequestLog:
                 request_id=request_id(request),
                 method=request.method if request.method in _METHODS else "other",
                 route=template,
-                path=path[:_MOST_PATH_CHARS] if self.is_plain and is_path_shown else self._hashed(path),
+                path=path[:_MOST_PATH_CHARS]
+                if self.is_plain and is_path_shown
+                else self._hashed(path),
                 operation=operation,
                 status=None if response is None else response.status,
                 code=code,
@@ -78,15 +82,21 @@ class RequestLog:
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:
-        """Write the line of a request that reached no route: its head was too long, too late or not HTTP."""
+        """Write the line of a request that reached no route: its head was too long, too late or not
+        HTTP."""
         with suppress(Exception):
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy may state, hashed."""
+        """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy
+        may state, hashed."""
         if client is None:
             return None
-        return counted_as(client) if self.is_plain and parsed_address(client) else self._hashed(counted_as(client))
+        return (
+            counted_as(client)
+            if self.is_plain and parsed_address(client)
+            else self._hashed(counted_as(client))
+        )
 
     def _hashed(self, text: str) -> str:
         return blake3(text.encode("utf-8", "surrogatepass"), key=self.key).hexdigest(_HASH_BYTES)
@@ -99,7 +109,9 @@ def request_log(config: Config, keyring: Keyring) -> RequestLog | None:
     """Return what logs requests; None where the settings do not ask for it."""
     if config.log.requests == "off":
         return None
-    return RequestLog(keyring.derive(KEY_CONTEXT), config.http, is_plain=config.log.requests == "plain")
+    return RequestLog(
+        keyring.derive(KEY_CONTEXT), config.http, is_plain=config.log.requests == "plain"
+    )
 
 
 def _body_bytes(request: web.Request, response: web.StreamResponse) -> int:

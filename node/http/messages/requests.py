@@ -1,4 +1,5 @@
-"""What routes read of a request: its token (E1), its client (Q12), its query, its body inside a bound (H4, H5)."""
+"""What routes read of a request: its token (E1), its client (Q12), its query, its body inside a
+bound (H4, H5)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,8 +38,9 @@ def token_of(request: web.Request) -> str:
 def client_address(request: web.Request, http: Http) -> str | None:
     """Return the client's address in text; None for a caller without one (a Unix socket).
 
-    A forwarded header counts only from an address of `http.trusted_proxies` (Q12): the last address in
-    `X-Forwarded-For` that is not itself a trusted proxy is the client. A proxy that sends none may send `X-Real-IP`.
+    A forwarded header counts only from an address of `http.trusted_proxies` (Q12): the last address
+    in `X-Forwarded-For` that is not itself a trusted proxy is the client. A proxy that sends none
+    may send `X-Real-IP`.
 
     Does not check:
         The identity of the client: behind a trusted proxy this is the proxy's statement.
@@ -47,7 +49,9 @@ def client_address(request: web.Request, http: Http) -> str | None:
     if not is_proxy(peer, http):
         return peer
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    for hop in reversed([_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]):
+    for hop in reversed(
+        [_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]
+    ):
         if not is_proxy(hop, http):
             return hop
     if not forwarded.strip():
@@ -72,7 +76,9 @@ def is_proxy(address: str | None, http: Http) -> bool:
     if address is None or not http.trusted_proxies:
         return False
     parsed = parsed_address(address)
-    return parsed is not None and any(parsed in ip_network(known, strict=False) for known in http.trusted_proxies)
+    return parsed is not None and any(
+        parsed in ip_network(known, strict=False) for known in http.trusted_proxies
+    )
 
 
 IDLE_BODY_S: Final = 60.0
@@ -101,9 +107,14 @@ async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
 
 
 async def body_pieces(
-    request: web.Request, *, max_bytes: int, idle_s: float = IDLE_BODY_S, too_large: str = "too-large"
+    request: web.Request,
+    *,
+    max_bytes: int,
+    idle_s: float = IDLE_BODY_S,
+    too_large: str = "too-large",
 ) -> AsyncIterator[bytes]:
-    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is read.
+    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is
+    read.
 
     Args:
         request: the request.
@@ -124,7 +135,8 @@ async def body_pieces(
 
 
 def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> bytes | None:
-    """Return a body that has arrived whole, as small ones mostly have; None: read it by `body_pieces`."""
+    """Return a body that has arrived whole, as small ones mostly have; None: read it by
+    `body_pieces`."""
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None

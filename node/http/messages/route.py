@@ -1,8 +1,9 @@
 """One row of the route table, and the binding of a handler to its surface.
 
-A handler reads the typed request, calls one use case, maps the result. Errors it lets through become an answer here:
-texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire 7.1). What a row states of
-tokens, bodies, answers and refusals is what `/openapi.json` says of the route.
+A handler reads the typed request, calls one use case, maps the result. Errors it lets through
+become an answer here: texts and problems of the wire protocol on the surface `wire`, problem+json
+on `own` (wire 7.1). What a row states of tokens, bodies, answers and refusals is what
+`/openapi.json` says of the route.
 """
 
 import asyncio
@@ -35,7 +36,8 @@ Authority = Literal["none", "delegation", "revocation", "invocation", "node invo
 """What a request bears: `node invocation` is one whose audience is this node's DID (wire 7.1)."""
 
 OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
-"""What a request asks for, where its token and not its route determines it; unused where nothing is counted."""
+"""What a request asks for, where its token and not its route determines it; unused where nothing is
+counted."""
 
 
 class Taken(Struct, frozen=True):
@@ -64,12 +66,15 @@ class Route(Struct, frozen=True):
         surface: which form errors take.
         cors: pages of other origins may call it where `http.cors` is on.
         operation: what is requested, as it is counted; None: the handler sets it by `OPERATION`.
-        place: under which name the table of refusals answers some codes differently; a handler may set another.
+        place: under which name the table of refusals answers some codes differently; a handler may
+            set another.
         authority: what a request has to bear.
         query: members of the query that are read.
         headers: header fields that are read, beside those of the token and the body.
-        takes: the body; None: none is read. One with a shape has to be declared as JSON; else no route is found (H4).
-        answer: the shape of the body of an answer with status 200; None: what the handler returns, see `answers`.
+        takes: the body; None: none is read. One with a shape has to be declared as JSON; else no
+            route is found (H4).
+        answer: the shape of the body of an answer with status 200; None: what the handler returns,
+            see `answers`.
         gives: other answers that are no refusals.
         refuses: codes of refusals, beside those that follow from surface, authority and body.
         is_credential: the path itself opens something, so a log has no more than its hash.
@@ -98,9 +103,12 @@ class Route(Struct, frozen=True):
 
     @property
     def answers(self) -> tuple[Given, ...]:
-        """Every answer that is no refusal; a handler that makes its response itself states them in `gives`."""
+        """Every answer that is no refusal; a handler that makes its response itself states them in
+        `gives`."""
         shape = self.answer or get_type_hints(self.handler)["return"]
-        is_made = shape is object or (isinstance(shape, type) and issubclass(shape, web.StreamResponse))
+        is_made = shape is object or (
+            isinstance(shape, type) and issubclass(shape, web.StreamResponse)
+        )
         return self.gives if is_made else (Given(shape), *self.gives)
 
     @property
@@ -117,17 +125,31 @@ def bind(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the handler of a route with its results and its errors turned into answers.
 
-    Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token takes one, and so
-    does the first row that is stored for a signer who has none here yet. With an empty bucket the answer is 429 before
-    a token is read. Granted requests take nothing, so a busy client with authority is not limited, nor are others
-    behind its address. Requests without a token cost no signature and are not counted.
+    Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token
+    takes one, and so does the first row that is stored for a signer who has none here yet. With an
+    empty bucket the answer is 429 before a token is read. Granted requests take nothing, so a busy
+    client with authority is not limited, nor are others behind its address. Requests without a
+    token cost no signature and are not counted.
     """
     counter = None if services is None else services.counter
-    handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
-    is_closed, place, is_measured = not route.cors, route.place, counter is not None or log is not None
+    handler, own, json, operation = (
+        route.handler,
+        route.surface == "own",
+        route.json,
+        route.operation,
+    )
+    is_closed, place, is_measured = (
+        not route.cors,
+        route.place,
+        counter is not None or log is not None,
+    )
     # It opens nothing, and a row says what is in it.
     is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
-    note = None if log is None else partial(log.answered, template=route.template, is_path_shown=is_shown)
+    note = (
+        None
+        if log is None
+        else partial(log.answered, template=route.template, is_path_shown=is_shown)
+    )
 
     async def answer(request: web.Request) -> web.StreamResponse:
         began_ns = time.perf_counter_ns() if is_measured else 0
@@ -144,7 +166,11 @@ def bind(
                 _require_as_written(route.path, request.rel_url.raw_path)
             result = await handler(request)
             # Most results are of the first type, which is the cheaper to recognise.
-            response = result if isinstance(result, (WholeAnswer, web.StreamResponse)) else json_answer(result)
+            response = (
+                result
+                if isinstance(result, (WholeAnswer, web.StreamResponse))
+                else json_answer(result)
+            )
         except (asyncio.CancelledError, ConnectionError):
             if note is not None:
                 note(request, response=None, began_ns=began_ns)
@@ -170,7 +196,9 @@ def _require_rate(request: web.Request, services: Services) -> None:
         rates.require(client, now=services.clock.now())
 
 
-def _count_refusal(request: web.Request, services: Services | None, error: Exception, code: str, status: int) -> None:
+def _count_refusal(
+    request: web.Request, services: Services | None, error: Exception, code: str, status: int
+) -> None:
     if services is None:
         return
     # A token that was refused, or that was good for a space that does not exist.
@@ -182,8 +210,11 @@ def _count_refusal(request: web.Request, services: Services | None, error: Excep
 
 
 def _require_as_written(path: str, sent: str) -> None:
-    """Refuse an escaped spelling of a fixed part of a path, in which the framework finds the route too."""
-    # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the last one.
+    """Refuse an escaped spelling of a fixed part of a path, in which the framework finds the route
+    too."""
+    # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the
+    # last one.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
-        if expected != segment and "{" not in expected:  # H10: a proxy that guards `/admin` may read it otherwise
+        # H10: a proxy that guards `/admin` may read it otherwise
+        if expected != segment and "{" not in expected:
             raise Refusal("not-found")

@@ -1,1 +1,2 @@
-"""Routes: one resource a module. Each reads the request, calls one operation and shapes the answer."""
+"""Routes: one resource a module. Each reads the request, calls one operation and shapes the
+answer."""

@@ -1,4 +1,5 @@
-"""The operator's routes: quotas and usage (wire §5.12). One secret opens them all; without one they answer 503."""
+"""The operator's routes: quotas and usage (wire §5.12). One secret opens them all; without one they
+answer 503."""
 
 from typing import Annotated, Final
 
@@ -30,7 +31,8 @@ class QuotaRequest(msgspec.Struct):
 
 
 async def get_quotas(request: web.Request) -> AllOverrides:
-    """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to list."""
+    """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too
+    many to list."""
     services = _opened(request)
     return await all_overrides(services.store, services.config)
 
@@ -54,7 +56,8 @@ async def delete_quota(request: web.Request) -> QuotaView:
 
 
 async def get_usage(request: web.Request) -> Usage:
-    """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
+    """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there
+    are."""
     services = _opened(request)
     limit = whole_number(request, "limit", default=DEFAULT_USAGE_SPACES)
     return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
@@ -69,7 +72,9 @@ async def no_route(request: web.Request) -> web.Response:
 
 async def _set(services: Services, request: web.Request, limit_bytes: int | None) -> QuotaView:
     space, now = request.match_info["space"], services.clock.now()
-    return await set_quota(services.store, services.config, space, limit_bytes, now=now, entropy=services.entropy)
+    return await set_quota(
+        services.store, services.config, space, limit_bytes, now=now, entropy=services.entropy
+    )
 
 
 def _opened(request: web.Request) -> Services:

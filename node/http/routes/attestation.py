@@ -1,4 +1,5 @@
-"""The node's own quote (wire 5.9), challenges, sessions, and the owner's policy (AT59, AT1, AT4, RL17, RL20)."""
+"""The node's own quote (wire 5.9), challenges, sessions, and the owner's policy (AT59, AT1, AT4,
+RL17, RL20)."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -32,7 +33,8 @@ class StatedPolicy(msgspec.Struct):
 
 
 async def get_terms(request: web.Request) -> ReleaseTerms:
-    """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral is there."""
+    """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral
+    is there."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
     family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
@@ -40,7 +42,8 @@ async def get_terms(request: web.Request) -> ReleaseTerms:
 
 
 async def post_challenge(request: web.Request) -> ChallengeMade:
-    """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce", "expiresAt"}`."""
+    """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce",
+    "expiresAt"}`."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
     return challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
@@ -50,7 +53,8 @@ async def post_session(request: web.Request) -> SessionOpened:
     """POST /attestation/sessions: store the evidence of a quote -> `{"expiresAt", "evidence"}`."""
     services = request.app[SERVICES]
     header = token_of(request)
-    body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
+    # sizes, then the client's rate
+    body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)
     take_rate(request, services, services.challenge_rates)
     return await open_session(services, header, body)
 
@@ -66,7 +70,9 @@ async def put_policy(request: web.Request) -> web.Response:
     """PUT /encryption/networks/<id>/policy: the owner's policy, or `null` to remove it."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
-    await set_policy(request.app[SERVICES], header, path_id=request.match_info["network"], body=body)
+    await set_policy(
+        request.app[SERVICES], header, path_id=request.match_info["network"], body=body
+    )
     return empty_answer(204)
 
 
@@ -78,7 +84,8 @@ class NoEvidence(msgspec.Struct):
 
 
 async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
-    """GET /attestation?nonce=: a fresh quote over the nonce; `classic` where the node runs inside no trust domain."""
+    """GET /attestation?nonce=: a fresh quote over the nonce; `classic` where the node runs inside
+    no trust domain."""
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return NoEvidence()

@@ -1,9 +1,9 @@
 """GET /console: the console, a page for owners, as static files (spec/operations/console.md).
 
-The files are read and packed once in a process, when the first application is made. Each is served below a digest of
-all of them: relative imports between modules fit together, whatever a cache keeps, and a change of one file changes
-every address. Nothing in them depends on this node, but for the origin of its runner in `index.html`, which is
-revalidated (CN6).
+The files are read and packed once in a process, when the first application is made. Each is served
+below a digest of all of them: relative imports between modules fit together, whatever a cache
+keeps, and a change of one file changes every address. Nothing in them depends on this node, but for
+the origin of its runner in `index.html`, which is revalidated (CN6).
 """
 
 import gzip
@@ -25,7 +25,10 @@ _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
 _RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it
 
 _REVALIDATED: Final = {"Cache-Control": "no-cache"}
-_IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+_IMMUTABLE: Final = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "Vary": "Accept-Encoding",
+}
 
 
 class ConsoleFiles(Struct, frozen=True):
@@ -54,12 +57,20 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
         bodies[name] = bodies[name].replace(_DIGEST_PLACE, digest.encode())
     if runner is not None:
         attribute = f' data-runner="{html.escape(runner)}"'.encode()
-        bodies["index.html"] = bodies["index.html"].replace(_RUNNER_PLACE, _RUNNER_PLACE + attribute, 1)
+        bodies["index.html"] = bodies["index.html"].replace(
+            _RUNNER_PLACE, _RUNNER_PLACE + attribute, 1
+        )
         over_all.update(attribute)
     # A page of the command line signs what commands make, so no node sends it.
-    sent = {name: body for name, body in bodies.items() if not name.startswith("sign_in/") and suffix(name) != "html"}
+    sent = {
+        name: body
+        for name, body in bodies.items()
+        if not name.startswith("sign_in/") and suffix(name) != "html"
+    }
     packed = {name: gzip.compress(body, mtime=0) for name, body in sent.items()}
-    return ConsoleFiles(digest, bodies, packed, f'"blake3-{over_all.hexdigest(16)}"', headers_with(runner))
+    return ConsoleFiles(
+        digest, bodies, packed, f'"blake3-{over_all.hexdigest(16)}"', headers_with(runner)
+    )
 
 
 async def get_console(request: web.Request) -> web.Response:
@@ -76,7 +87,9 @@ async def get_console_file(request: web.Request) -> web.Response:
     console = _served(request)
     digest, _, name = request.match_info["path"].partition("/")
     if digest == console.digest and name in console.packed:
-        encodings = [one.strip().lower() for one in request.headers.get("Accept-Encoding", "").split(",")]
+        encodings = [
+            one.strip().lower() for one in request.headers.get("Accept-Encoding", "").split(",")
+        ]
         if "gzip" not in encodings:  # a client that states a preference gets plain bytes
             return _file(console, name, _IMMUTABLE)
         packed = {"Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
@@ -91,6 +104,8 @@ def _served(request: web.Request) -> ConsoleFiles:
     return console
 
 
-def _file(console: ConsoleFiles, name: str, headers: Mapping[str, str], *, status: int = 200) -> web.Response:
+def _file(
+    console: ConsoleFiles, name: str, headers: Mapping[str, str], *, status: int = 200
+) -> web.Response:
     headers = {**console.headers, **headers, "Content-Type": TYPES[suffix(name)]}
     return PageAnswer(console.bodies[name], headers, status)

@@ -1,4 +1,5 @@
-"""Encryption networks (enc 2), receipts of their releases, and withdrawals by their owner (RC14, RC15, RC22)."""
+"""Encryption networks (enc 2), receipts of their releases, and withdrawals by their owner (RC14,
+RC15, RC22)."""
 
 from aiohttp import web
 
@@ -26,7 +27,8 @@ async def get_receipts(request: web.Request) -> ReceiptPage:
 
 
 async def get_document(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>/receipts/<digest> -> the bytes of a document that receipts refer to."""
+    """GET /encryption/networks/<id>/receipts/<digest> -> the bytes of a document that receipts
+    refer to."""
     document = await read_document(
         request.app[SERVICES],
         token_of(request),
@@ -37,10 +39,13 @@ async def get_document(request: web.Request) -> web.Response:
 
 
 async def post_withdrawal(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/withdraw: exactly one of `measurement`, `did` and `evidence`."""
+    """POST /encryption/networks/<id>/withdraw: exactly one of `measurement`, `did` and
+    `evidence`."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_REQUEST_BYTES)
-    await withdraw_for_network(request.app[SERVICES], header, path_id=request.match_info["network"], body=body)
+    await withdraw_for_network(
+        request.app[SERVICES], header, path_id=request.match_info["network"], body=body
+    )
     return empty_answer(204)
 
 
@@ -59,7 +64,8 @@ async def get_network(request: web.Request) -> dict[str, Json]:
 
 
 async def get_well_known_network(request: web.Request) -> dict[str, Json]:
-    """GET /.well-known/encryption/network/<name>?ownerDid=: the flat record of an owner's network."""
+    """GET /.well-known/encryption/network/<name>?ownerDid=: the flat record of an owner's
+    network."""
     owner_did = request.query.get("ownerDid")
     return await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did)
 

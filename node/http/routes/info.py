@@ -1,4 +1,5 @@
-"""What the node reports about itself: /, /info, /version, /healthz, /readyz, /openapi.json (wire 5.1, 7.1)."""
+"""What the node reports about itself: /, /info, /version, /healthz, /readyz, /openapi.json (wire
+5.1, 7.1)."""
 
 from importlib.resources import files
 from typing import Final
@@ -23,7 +24,8 @@ _HEADERS: Final = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 
 
 async def get_description(request: web.Request) -> web.Response:
-    """GET /openapi.json: every route, the same bytes from every node of a version, whatever state it is in."""
+    """GET /openapi.json: every route, the same bytes from every node of a version, whatever state
+    it is in."""
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
@@ -69,8 +71,8 @@ async def get_front(_request: web.Request) -> web.Response:
 async def get_information(request: web.Request) -> ServiceInformation:
     """GET /info and /version: protocol, version, features, the node's DID and its release terms.
 
-    The attestation mode in force is stated openly, and so is a trust root that is not Intel's: evidence under it proves
-    whatever its owner wants (AT26).
+    The attestation mode in force is stated openly, and so is a trust root that is not Intel's:
+    evidence under it proves whatever its owner wants (AT26).
     """
     services = request.app[SERVICES]
     record = await current_release(services.store)

@@ -18,7 +18,13 @@ from ...operations.values.kv_write import Written
 from ...operations.values.plan import Message
 from ...refusal import Refusal
 from ...services import SERVICES, Services
-from ..messages.answers import WholeAnswer, batch_read_answer, empty_answer, json_answer, value_answer
+from ..messages.answers import (
+    WholeAnswer,
+    batch_read_answer,
+    empty_answer,
+    json_answer,
+    value_answer,
+)
 from ..messages.problems import PLACE
 from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
 from ..messages.route import OPERATION
@@ -27,7 +33,8 @@ _TOO_LARGE: Final = "body-too-large"  # Q2
 
 
 def message_of(request: web.Request, http: Http) -> Message:
-    """Return a request of /invoke without its token; types are quoted, else each call works them out anew."""
+    """Return a request of /invoke without its token; types are quoted, else each call works them
+    out anew."""
 
     def at_hand() -> "bytes | None":
         return body_at_hand(request, max_bytes=http.max_body_bytes, too_large=_TOO_LARGE)
@@ -55,21 +62,31 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
             if body is None:
                 return WholeAnswer(b"", headers, 304)
-            return WholeAnswer(body, headers) if isinstance(body, bytes) else await value_answer(request, body, headers)
+            return (
+                WholeAnswer(body, headers)
+                if isinstance(body, bytes)
+                else await value_answer(request, body, headers)
+            )
         case Written(etag):
             return empty_answer() if etag is None else WholeAnswer(b"", {"ETag": etag})
         case Paths():
             headers = {"x-tinycloud-truncated": "false"}
             if result.next_cursor is not None:
-                headers = {"x-tinycloud-truncated": "true", "x-tinycloud-next-cursor": result.next_cursor}
+                headers = {
+                    "x-tinycloud-truncated": "true",
+                    "x-tinycloud-next-cursor": result.next_cursor,
+                }
             return json_answer(result.paths, headers=headers)
         case Head():
             return WholeAnswer(b"", {**result.metadata, "ETag": result.etag_header})
         case BatchFound():
             return await batch_read_answer(request, services, result)
         case Entries(shown, truncated):
-            # An answer says whether a list is whole only where it is not: no client expects it here.
-            return json_answer(shown, headers={"x-tinycloud-truncated": "true"} if truncated else None)
+            # An answer says whether a list is whole only where it is not: no client expects it
+            # here.
+            return json_answer(
+                shown, headers={"x-tinycloud-truncated": "true"} if truncated else None
+            )
         case None:
             return empty_answer()
         case _:
@@ -89,5 +106,6 @@ async def post_invocation(request: web.Request) -> object:
     ):  # one without notes is answered faster, see `last_id`
         request[OPERATION] = plan.operation
     if plan.row is OPEN_KEY:
-        request[PLACE] = "invoked-decrypt"  # refused after its admission, which the chain does with 403 too (4.8)
+        # refused after its admission, which the chain does with 403 too (4.8)
+        request[PLACE] = "invoked-decrypt"
     return await invocation_answer(request, services, await plan.run(plan.request))

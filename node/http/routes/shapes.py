@@ -1,7 +1,8 @@
-"""Bodies that other packages read and write as plain JSON, in the form in which `/openapi.json` describes them.
+"""Bodies that other packages read and write as plain JSON, in the form in which `/openapi.json`
+describes them.
 
-Nothing is parsed or written by these types: what a body must be is decided where it is read. Tests hold answers against
-the description, and send what fits it.
+Nothing is parsed or written by these types: what a body must be is decided where it is read. Tests
+hold answers against the description, and send what fits it.
 """
 
 from typing import Annotated

@@ -1,10 +1,12 @@
 """The route table: every route of the node, once, with what it takes, answers and refuses.
 
-The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4). The last two rows
-answer what no other row matches. The operator's routes are closed to pages of other origins.
+The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4).
+The last two rows answer what no other row matches. The operator's routes are closed to pages of
+other origins.
 
-`refuses` has the codes of a route's own use case. What follows from the rest of its row is added where it is described:
-tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests` everywhere.
+`refuses` has the codes of a route's own use case. What follows from the rest of its row is added
+where it is described: tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests`
+everywhere.
 """
 
 from functools import partial
@@ -45,13 +47,15 @@ from . import admin, attestation, console, encryption, info, invoke, shapes, val
 
 
 async def get_host_did(request: web.Request) -> web.Response:
-    """Answer the did:key of one space on this node; derived from the root secret, nothing is stored."""
+    """Answer the did:key of one space on this node; derived from the root secret, nothing is
+    stored."""
     space = parse_space_id(request.match_info["space"])
     return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
-    """Delegations that are revoked, named as in the request; `cids` only where the request names several."""
+    """Delegations that are revoked, named as in the request; `cids` only where the request names
+    several."""
 
     revoked: bool
     cid: str
@@ -59,15 +63,19 @@ class Revoked(msgspec.Struct, omit_defaults=True):
 
 
 async def post_revocation(request: web.Request) -> Revoked:
-    """Revoke delegations; answer `{"revoked", "cid"}`, and `cids` for several, in the request's codec (E8, V5, W27)."""
+    """Revoke delegations; answer `{"revoked", "cid"}`, and `cids` for several, in the request's
+    codec (E8, V5, W27)."""
     echoes = await revoke(request.app[SERVICES], token_of(request))
     return Revoked(True, echoes[0], echoes if len(echoes) > 1 else ())  # V5
 
 
 async def post_delegation(request: web.Request) -> Registration:
-    """Register a delegation and answer `{"cid", "activated", "skipped"}`; the body of the request is ignored."""
+    """Register a delegation and answer `{"cid", "activated", "skipped"}`; the body of the request
+    is ignored."""
     services = request.app[SERVICES]
-    return await register(services, token_of(request), client=client_address(request, services.config.http))
+    return await register(
+        services, token_of(request), client=client_address(request, services.config.http)
+    )
 
 
 MAX_STATUS_BODY_BYTES: Final = 1024 * 1024
@@ -80,7 +88,8 @@ class StatusRequest(msgspec.Struct, frozen=True):
 
 
 async def post_status(request: web.Request) -> web.Response:
-    """POST /delegation/status: report the state of one delegation, with 404 when nothing may be reported."""
+    """POST /delegation/status: report the state of one delegation, with 404 when nothing may be
+    reported."""
     token = parse_invocation(token_of(request))
     question = await json_body(request, StatusRequest, max_bytes=MAX_STATUS_BODY_BYTES)
     report = await delegation_status(request.app[SERVICES], token, question.cid)
@@ -88,7 +97,8 @@ async def post_status(request: web.Request) -> web.Response:
 
 
 async def post_query(request: web.Request) -> DelegationPage:
-    """POST /delegation/query: list the delegations of an account: `{"schemaVersion", "items", "nextCursor"?}`."""
+    """POST /delegation/query: list the delegations of an account: `{"schemaVersion", "items",
+    "nextCursor"?}`."""
     token = parse_invocation(token_of(request))
     body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
     return await query_delegations(request.app[SERVICES], token, body)
@@ -123,7 +133,8 @@ async def no_route(_request: web.Request) -> web.Response:
 
 
 def refusing(code: str, *about: str) -> Handler:
-    """Return what refuses every method but a preflight, which lets a page of another origin read the refusal."""
+    """Return what refuses every method but a preflight, which lets a page of another origin read
+    the refusal."""
 
     async def refuse(request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
@@ -161,7 +172,13 @@ _ADMIN_OF_NETWORK: Final = (
 _READ_OF_NETWORK: Final = (
     _RECORDS
     | _USED_TOKEN
-    | {"audience-mismatch", "invalid-network-id", "session-not-bound", "network-unknown", "request-malformed"}
+    | {
+        "audience-mismatch",
+        "invalid-network-id",
+        "session-not-bound",
+        "network-unknown",
+        "request-malformed",
+    }
 )
 _DECRYPTS: Final = GROUPS["networks"] - {
     "create-body-malformed",
@@ -188,7 +205,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=Taken(None),
         gives=(_VALUE, _UNCHANGED),
         refuses=_WRITES
-        | GROUPS["values"] - {"ticket-refused", "scope-refused", "not-public", "value-changed", "bad-nonce", "no-value"}
+        | GROUPS["values"]
+        - {
+            "ticket-refused",
+            "scope-refused",
+            "not-public",
+            "value-changed",
+            "bad-nonce",
+            "no-value",
+        }
         | _DECRYPTS
         | {"intake-full", "bad-space-name", "space-exists", "space-not-made", "space-not-found"}
         | {"bad-delegation-cid", "not-enabled", "path-too-long", "metadata-too-large"},
@@ -200,7 +225,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation="delegate",
         place="delegate",
         authority="delegation",
-        refuses=_WRITES | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"},
+        refuses=_WRITES
+        | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"},
     ),
     Route(
         "POST",
@@ -220,7 +246,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=Taken(MAX_STATUS_BODY_BYTES, StatusRequest),
         answer=StatusReport,
         gives=(Given(StatusReport, status=404),),
-        refuses=_READS | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
+        refuses=_READS
+        | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
     ),
     Route(
         "POST",
@@ -333,7 +360,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=Taken(MAX_SESSION_BODY_BYTES, SessionRequest),
         refuses=_WRITES
         | _TAKEN_NETWORK
-        | GROUPS["attestation"] - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
+        | GROUPS["attestation"]
+        - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
         | {"audience-mismatch", "invalid-network-id", "invalid-record"},
     ),
     Route(
@@ -343,7 +371,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         authority="invocation",
         takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
         refuses=_WRITES
-        | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
+        | {
+            "wrong-shape",
+            "space-not-found",
+            "bad-option",
+            "scope-refused",
+            "no-value",
+            "ticket-refused",
+        }
         | _USED_TOKEN,
     ),
     Route(
@@ -382,7 +417,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/", info.get_front, answer=str),
     *[Route("GET", path, info.get_information, refuses=_RECORDS) for path in ("/info", "/version")],
     Route("GET", "/healthz", info.get_health, gives=(Given(None), Given(None, status=500))),
-    Route("GET", "/readyz", info.get_readiness, surface="own", answer=Readiness, gives=(Given(Readiness, status=503),)),
+    Route(
+        "GET",
+        "/readyz",
+        info.get_readiness,
+        surface="own",
+        answer=Readiness,
+        gives=(Given(Readiness, status=503),),
+    ),
     _own(
         "GET",
         DESCRIPTION,
@@ -463,10 +505,13 @@ def _other_methods() -> tuple[Route, ...]:
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
         if route.surface == "own":
-            methods.setdefault(route.path, []).extend(("GET", "HEAD") if route.method == "GET" else (route.method,))
+            methods.setdefault(route.path, []).extend(
+                ("GET", "HEAD") if route.method == "GET" else (route.method,)
+            )
     # The wire has 404 for another method on a path.
     return tuple(
-        Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface="own") for path, known in methods.items()
+        Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface="own")
+        for path, known in methods.items()
     )
 
 

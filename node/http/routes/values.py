@@ -13,7 +13,12 @@ from encryption_network.networks import timestamp
 from ...operations.authorise import admit_signed
 from ...operations.table import check_call
 from ...operations.values.conditions import matches_weakly
-from ...operations.values.public_values import MAX_PAGE_PATHS, find_public, list_public, public_space
+from ...operations.values.public_values import (
+    MAX_PAGE_PATHS,
+    find_public,
+    list_public,
+    public_space,
+)
 from ...operations.values.signed_urls import SignedUrlRequest, mint, redeem
 from ...services import SERVICES
 from ..messages.answers import (
@@ -39,7 +44,8 @@ class SignedUrl(msgspec.Struct, rename="camel"):
 
 
 async def post_signed_url(request: web.Request) -> SignedUrl:
-    """POST /signed/kv: make a signed URL, which is relative -> `{"url", "ticketId", "expiresAt"}`."""
+    """POST /signed/kv: make a signed URL, which is relative -> `{"url", "ticketId",
+    "expiresAt"}`."""
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
     body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
@@ -52,15 +58,26 @@ async def post_signed_url(request: web.Request) -> SignedUrl:
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:
-    """GET /signed/kv/<ticket>: the value, or the part of it that `Range` names; HEAD is the same without it (Q31)."""
+    """GET /signed/kv/<ticket>: the value, or the part of it that `Range` names; HEAD is the same
+    without it (Q31)."""
     services = request.app[SERVICES]
     head = await redeem(services, request.match_info["ticket"])
-    fixed = {"ETag": head.etag_header, "Accept-Ranges": "bytes", "Cache-Control": "private, no-store", **SANDBOX}
+    fixed = {
+        "ETag": head.etag_header,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-store",
+        **SANDBOX,
+    }
     if matches_weakly(request.headers.get("If-None-Match"), head.etag_header):
         return WholeAnswer(b"", fixed, 304)
     # Of a GET, and under `If-Range` only for this very version.
-    is_ranged = request.method == "GET" and request.headers.get("If-Range", head.etag_header) == head.etag_header
-    wanted = parse_range(request.headers.get("Range") if is_ranged else None, size_bytes=head.size_bytes)
+    is_ranged = (
+        request.method == "GET"
+        and request.headers.get("If-Range", head.etag_header) == head.etag_header
+    )
+    wanted = parse_range(
+        request.headers.get("Range") if is_ranged else None, size_bytes=head.size_bytes
+    )
     if wanted is not None and not wanted:
         return WholeAnswer(b"", {**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, 416)
     headers = {**head.metadata, CONTENT_TYPE: shown_type(head.metadata.get(CONTENT_TYPE)), **fixed}
@@ -68,7 +85,9 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     if wanted is None:
         return await value_answer(request, body, headers)
     headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{head.size_bytes}"
-    return await value_answer(request, body, headers, status=206, part=slice(wanted.start, wanted.stop))
+    return await value_answer(
+        request, body, headers, status=206, part=slice(wanted.start, wanted.stop)
+    )
 
 
 _SHOWN: Final = frozenset({"content-encoding", "content-language"})
@@ -98,7 +117,8 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
 
 
 def _paths(request: web.Request) -> tuple[str, ...]:
-    """Return the keys that a URL can mean: its raw text, and its parts decoded, without the empty ones (Q11)."""
+    """Return the keys that a URL can mean: its raw text, and its parts decoded, without the empty
+    ones (Q11)."""
     raw = request.rel_url.raw_path.split("/", 4)[4]
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
@@ -107,7 +127,8 @@ def _paths(request: web.Request) -> tuple[str, ...]:
 async def list_public_keys(request: web.Request) -> web.Response:
     """GET /public/<space>/kv?prefix=&after=&limit=: keys in byte order, a page of them.
 
-    A page that is not the last says `x-tinycloud-truncated: true`; the next one comes `after` its last key.
+    A page that is not the last says `x-tinycloud-truncated: true`; the next one comes `after` its
+    last key.
     """
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
@@ -121,5 +142,8 @@ async def list_public_keys(request: web.Request) -> web.Response:
     )
     headers = dict(_FIXED)
     if listing.more:
-        headers |= {_TRUNCATED: "true", "Access-Control-Expose-Headers": f"{_EXPOSED}, {_TRUNCATED}"}
+        headers |= {
+            _TRUNCATED: "true",
+            "Access-Control-Expose-Headers": f"{_EXPOSED}, {_TRUNCATED}",
+        }
     return json_answer(listing.paths, headers=headers)

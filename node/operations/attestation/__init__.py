@@ -1,1 +1,2 @@
-"""Operations of evidence: a backend's, the node's own, and the collateral that both are judged by."""
+"""Operations of evidence: a backend's, the node's own, and the collateral that both are judged
+by."""

@@ -1,9 +1,11 @@
 """Challenges and attestation sessions: how a backend's quote becomes evidence (AT1 to AT7).
 
-The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the chain, the challenge's
-replay record, our own parser, report data, collateral, and only then the curve arithmetic of the quote, one at a time.
+The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the
+chain, the challenge's replay record, our own parser, report data, collateral, and only then the
+curve arithmetic of the quote, one at a time.
 
-What is kept is evidence without a verdict, under the DID and the receiver key; each release judges it anew.
+What is kept is evidence without a verdict, under the DID and the receiver key; each release judges
+it anew.
 """
 
 import hashlib
@@ -33,7 +35,12 @@ from spaces.errors import RecordDamaged
 from spaces.grants.replay_records import claim_of
 from spaces.keyspace import RELEASE_RECORD_KEY, basis_beside, collateral_key, collateral_state_key
 from spaces.store.contract import Check, Claim, Commit, Put, Record, read_page
-from tee_backend.attestation.challenge import RANDOM_BYTES, ChallengeScope, check_challenge, issue_challenge
+from tee_backend.attestation.challenge import (
+    RANDOM_BYTES,
+    ChallengeScope,
+    check_challenge,
+    issue_challenge,
+)
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, with_newest_lists
 from tee_backend.attestation.errors import AttestationError
@@ -74,7 +81,9 @@ class ChallengeMade(Struct, rename="camel"):
 def challenge(services: Services, body: bytes) -> ChallengeMade:
     """Make a challenge for the DID that the body names."""
     try:
-        holder = parse_principal(shaped(read_body(body, max_bytes=MAX_CHALLENGE_BODY_BYTES), ChallengeRequest).did)
+        holder = parse_principal(
+            shaped(read_body(body, max_bytes=MAX_CHALLENGE_BODY_BYTES), ChallengeRequest).did
+        )
     except (InvalidIdentifier, InvalidJson):
         raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
     now, ttl_s = services.clock.now(), services.config.release.challenge_s
@@ -89,7 +98,9 @@ def challenge(services: Services, body: bytes) -> ChallengeMade:
 
 
 def _scope(services: Services, holder: Principal) -> ChallengeScope:
-    return ChallengeScope(holder=holder, audience=services.keyring.node_did, store_id=services.store_id)
+    return ChallengeScope(
+        holder=holder, audience=services.keyring.node_did, store_id=services.store_id
+    )
 
 
 class SessionOpened(Struct, rename="camel"):
@@ -124,19 +135,23 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     """Store the evidence of a quote; from then on it counts for the invoker's DID.
 
     Args:
-        header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on one network here, and
-            the fact `{"type", "nonce", "bodyHash"}`.
+        header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on
+            one network here, and the fact `{"type", "nonce", "bodyHash"}`.
         body: untrusted; `{"quote", "eventLog", "receiverPublicKey", "receiverMode"}`.
 
     Raises:
         MalformedToken, CapabilityError: the token, or its chain.
-        Refusal: the request, its binding, the challenge's second use, missing collateral, a full queue.
-        AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
+        Refusal: the request, its binding, the challenge's second use, missing collateral, a full
+            queue.
+        AttestationError: the challenge or the quote; `code` is coarse, the audit record has the
+            detail.
         SpaceError, RecordError.
     """
     handed = _read(body)  # sizes
     node_did = services.keyring.node_did
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
+    invocation = admit_token(
+        header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
+    )
     network, nonce = _bound(invocation, handed)
     nonce_ends_at = check_challenge(  # MAC
         services.keyring.derive(ATTESTATION_CHALLENGE),
@@ -148,16 +163,21 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
     async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
-        call = await read_call(services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), claiming=False)
+        call = await read_call(
+            services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), claiming=False
+        )
         of_network, terms = call.records  # chain
         known_network(of_network)
         if is_first:  # replay record
             await _claim_challenge(services, claim)
         try:
-            evidence, quote, collateral, relied = await _verified(services, call, terms, handed, nonce)
+            evidence, quote, collateral, relied = await _verified(
+                services, call, terms, handed, nonce
+            )
         except AttestationError as error:
             detail = f"{error.code}: {error.detail}".encode()
-            if error.alarms:  # the operator has to look: an unknown finding of the library, or useless collateral
+            # the operator has to look: an unknown finding of the library, or useless collateral
+            if error.alarms:
                 log_warning("attestation-alarm", code=error.code)
             refused = call.audit(services, "evidence.refused", network.text, detail)
             await services.store.commit(Commit(puts=(refused,)))
@@ -169,7 +189,8 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         puts = (
             Put(evidence_row_key(invocation.invoker, handed.receiver_public_key), value),
             basis_put(invocation.invoker, handed.receiver_public_key, basis),
-            *await missing_documents(services, (collateral.raw,)),  # RC13: it may be replaced before a release
+            # RC13: it may be replaced before a release
+            *await missing_documents(services, (collateral.raw,)),
             *await _ended(services, evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
@@ -184,11 +205,19 @@ def _read(body: bytes) -> _Handed:
     try:
         stated = shaped(value, SessionRequest)
     except InvalidJson:
-        members = "quote, eventLog (an array or null), receiverPublicKey and receiverMode (attested or signed)"
+        members = (
+            "quote, eventLog (an array or null), receiverPublicKey and receiverMode (attested or"
+            " signed)"
+        )
         raise Refusal("request-malformed", hint=f"send {members}, and nothing else") from None
-    quote, key = decode_standard(stated.quote) or b"", decode_standard(stated.receiver_public_key) or b""
+    quote, key = (
+        decode_standard(stated.quote) or b"",
+        decode_standard(stated.receiver_public_key) or b"",
+    )
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
-        raise Refusal("request-malformed", hint=f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
+        raise Refusal(
+            "request-malformed", hint=f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64"
+        )
     if len(key) != _RECEIVER_KEY_BYTES:
         raise Refusal("request-malformed", hint="receiverPublicKey has 32 bytes in standard base64")
     return _Handed(stated, quote, key, canonical_hash(value))
@@ -200,17 +229,25 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != handed.body_hash:
-        raise Refusal("session-not-bound", hint="sign one decrypt capability and one fact with this body's hash")
+        raise Refusal(
+            "session-not-bound",
+            hint="sign one decrypt capability and one fact with this body's hash",
+        )
     nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
-        raise Refusal("session-not-bound", hint="name the challenge's nonce in the fact, in base64url")
+        raise Refusal(
+            "session-not-bound", hint="name the challenge's nonce in the fact, in base64url"
+        )
     return network, nonce
 
 
 async def _claim_challenge(services: Services, claim: Claim) -> None:
     snapshot = await services.store.read(claim=claim)
     if snapshot.is_forgotten:
-        hint = "by the clock of the node's store it is over; set the node's clock, then ask for a new one"
+        hint = (
+            "by the clock of the node's store it is over; set the node's clock, then ask for a"
+            " new one"
+        )
         raise Refusal("challenge-used", hint=hint)
     if snapshot.claimed is False:
         raise Refusal("challenge-used", hint="ask for a new challenge and make a new quote over it")
@@ -219,7 +256,8 @@ async def _claim_challenge(services: Services, claim: Claim) -> None:
 async def _verified(
     services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes
 ) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify the quote against the operator's collateral; return what it says, and on what row that rests."""
+    """Verify the quote against the operator's collateral; return what it says, and on what row that
+    rests."""
     binding = session_binding(
         nonce,
         services.keyring.node_did,
@@ -229,23 +267,29 @@ async def _verified(
     )
     if terms is None or terms.value is None:
         raise RecordDamaged("the release record was deleted")
-    accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers  # AT29
+    # AT29
+    accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers
     bound = bind_quote(handed.quote, binding, event_log=handed.stated.event_log, accepted=accepted)
     collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
     now = services.clock.now()
     ttl_s = min(services.config.release.evidence_s, stale_at - now)
-    evidence = await services.quotes.examine(bound, collateral, root=services.trust_root, now=now, ttl_s=ttl_s)
+    evidence = await services.quotes.examine(
+        bound, collateral, root=services.trust_root, now=now, ttl_s=ttl_s
+    )
     return evidence, bound.quote, collateral, relied
 
 
 async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
-    """Return the document of the platform that a quote names, the condition of keeping what it judges, and its end.
+    """Return the document of the platform that a quote names, the condition of keeping what it
+    judges, and its end.
 
     Nothing is fetched while the caller waits.
 
     Raises:
-        Refusal: `collateral-missing`: there is none; if the node fetches collateral, a wish for it is now noted.
-        CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it judge.
+        Refusal: `collateral-missing`: there is none; if the node fetches collateral, a wish for it
+            is now noted.
+        CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it
+            judge.
         CollateralUnusable: it cannot be read.
         QuoteRefused: there is none, and the platform is not certified.
         SpaceError: the store does not answer.
@@ -270,7 +314,8 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
 
 
 async def _ended(services: Services, fresh: Evidence) -> list[Put]:
-    """Remove evidence of the same holder that has expired: it is renewed every few minutes, under a new key each time.
+    """Remove evidence of the same holder that has expired: it is renewed every few minutes, under a
+    new key each time.
 
     A release of mode `signed` searches all evidence of a holder, so old rows must not accumulate.
     """
@@ -280,5 +325,7 @@ async def _ended(services: Services, fresh: Evidence) -> list[Put]:
         put
         for key, record in page.rows
         for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
-        if key != own and record.value is not None and decode_evidence(record.value).expires_at <= now
+        if key != own
+        and record.value is not None
+        and decode_evidence(record.value).expires_at <= now
     ]

@@ -1,7 +1,9 @@
-"""The node's own evidence: a fresh quote that binds the caller's nonce to the node's statement (AT40 to AT43).
+"""The node's own evidence: a fresh quote that binds the caller's nonce to the node's statement
+(AT40 to AT43).
 
-A quote binds a hash of the whole statement: the text that other nodes of the protocol put into report data is longer
-than the 64 bytes available (Q10). That text remains a member of the answer, for clients that show it.
+A quote binds a hash of the whole statement: the text that other nodes of the protocol put into
+report data is longer than the 64 bytes available (Q10). That text remains a member of the answer,
+for clients that show it.
 """
 
 from contextlib import suppress
@@ -36,17 +38,20 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
         mode: `dstack` or `tsm`.
         quote: over `report_data`.
         event_log: JSON text of the run-time entries; None where the platform keeps no log.
-        compose_hash: of the application, out of that log; None without one, or where it does not fit the quote.
+        compose_hash: of the application, out of that log; None without one, or where it does not
+            fit the quote.
         app_id: likewise.
         enforcer_did: the node's DID.
-        key_binding: label, DID and nonce in one text, as other nodes of the protocol write it; nothing is bound by it.
+        key_binding: label, DID and nonce in one text, as other nodes of the protocol write it;
+            nothing is bound by it.
         timestamp: when the quote was made, UTC.
         nonce: as requested.
         report_data: 64 bytes, computed as `report_data_label` names it (AT41).
         report_data_label: the formula.
         store_id: of the store, 16 bytes.
         secret_origin: who may have the root secret.
-        attestation: the mode of attestation in the release record: no process on the store has a looser one.
+        attestation: the mode of attestation in the release record: no process on the store has a
+            looser one.
         trust_roots: SHA-256 of each root under which backends are accepted.
         node_policy_suffices: whether the operator's list of code may replace an owner's.
         key_providers: evidence is accepted from applications of these.
@@ -92,7 +97,8 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
         node_did=services.keyring.node_did,
         store_id=services.store_id,
         secret_origin=secret_origin(services.config),
-        attestation=record.mode,  # a stricter setting of this process does not bind the others of the store (RL16)
+        # a stricter setting of this process does not bind the others of the store (RL16)
+        attestation=record.mode,
         trust_roots=tuple(sorted(record.trust_roots)),
         node_policy_suffices=record.node_policy_suffices,
         key_providers=tuple(sorted(record.key_providers)),
@@ -101,12 +107,15 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
     quoted = await quotes.quote(report_data)
     claims = None
     if quoted.event_log is not None:
-        with suppress(AttestationError):  # a log that does not fit the quote: every verifier of the quote notices
+        # a log that does not fit the quote: every verifier of the quote notices
+        with suppress(AttestationError):
             claims = verify_event_log(quoted.event_log, parse_quote(quoted.quote).report)
     return OwnEvidence(
         mode=_MODES[quotes.source],
         quote=quoted.quote.hex(),
-        event_log=None if quoted.event_log is None else msgspec.json.encode(quoted.event_log.to_json()).decode(),
+        event_log=None
+        if quoted.event_log is None
+        else msgspec.json.encode(quoted.event_log.to_json()).decode(),
         compose_hash=None if claims is None else claims.compose_hash.hex(),
         app_id=None if claims is None else claims.app_id.hex(),
         enforcer_did=statement.node_did,

@@ -1,8 +1,10 @@
-"""Fetching collateral: before it expires, for platforms that quotes name, outside every request (AT31, AT39).
+"""Fetching collateral: before it expires, for platforms that quotes name, outside every request
+(AT31, AT39).
 
-One process of a store does the fetching, under the lease of the housekeeping. No other process calls the service: a
-session whose platform has no stored collateral is refused at once, and leaves a wish that the next round fulfils. A
-fetched document is treated like every document: verified, compared with the stored one, kept if it is not older.
+One process of a store does the fetching, under the lease of the housekeeping. No other process
+calls the service: a session whose platform has no stored collateral is refused at once, and leaves
+a wish that the next round fulfils. A fetched document is treated like every document: verified,
+compared with the stored one, kept if it is not older.
 """
 
 import asyncio
@@ -39,9 +41,11 @@ ALARM: Final = "collateral.alarm"
 FORGOTTEN_AFTER_S: Final = 86_400.0
 """How long a wish is kept: a backend that still waits renews it."""
 ASK_AGAIN_S: Final = 15
-"""The wait reported to a backend whose platform's document is about to be fetched: a round comes every few seconds."""
+"""The wait reported to a backend whose platform's document is about to be fetched: a round comes
+every few seconds."""
 WARNED_BEFORE_S: Final = 30 * 86_400.0
-"""How long before machines are judged by the next edition the operator is notified daily: some will be outdated."""
+"""How long before machines are judged by the next edition the operator is notified daily: some will
+be outdated."""
 UNKNOWN_FOR_S: Final = 3600.0
 """How long a family stays unknown, whatever the settings: new ones appear a few times a year."""
 _FIRST_RETRY_S: Final = 60.0
@@ -88,7 +92,9 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
         },
     )
     rules = refresh_rules(services.config.collateral)
-    is_new = await keep_collateral(services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,))
+    is_new = await keep_collateral(
+        services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,)
+    )
     log_event("collateral-refreshed", fmspc=fmspc.hex(), ca=ca, source=source.name, is_new=is_new)
     if following is not None and following.standard_from - now < WARNED_BEFORE_S:
         log_warning(
@@ -100,8 +106,11 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
         )
 
 
-def _failed(services: Services, family: Family, state: CollateralState, error: AttestationError) -> CollateralState:
-    """Return the state after a try that failed; the service is not called for longer each time (AT31)."""
+def _failed(
+    services: Services, family: Family, state: CollateralState, error: AttestationError
+) -> CollateralState:
+    """Return the state after a try that failed; the service is not called for longer each time
+    (AT31)."""
     now, failures = services.clock.now(), state.failures + 1
     wait_s: float = services.config.collateral.retry_s
     asked_for_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
@@ -111,18 +120,23 @@ def _failed(services: Services, family: Family, state: CollateralState, error: A
         wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
     next_at = now + max(wait_s, asked_for_s or 0.0)  # for as long as the service asks for (AT32)
     fmspc, ca = family
-    log_warning("collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures)
-    return msgspec.structs.replace(state, tried_at=now, due_at=next_at, failed=error.code, failures=failures)
+    log_warning(
+        "collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures
+    )
+    return msgspec.structs.replace(
+        state, tried_at=now, due_at=next_at, failed=error.code, failures=failures
+    )
 
 
-# --- wishes --------------------------------------------------------------------------------------------------------
+# --- wishes ---------------------------------------------------------------------------------------
 
 
 async def wish_for(services: Services, quote: Quote, state: CollateralState | None) -> int | None:
-    """Note that a quote needs collateral that is not stored, and return when to retry, in seconds (AT39).
+    """Note that a quote needs collateral that is not stored, and return when to retry, in seconds
+    (AT39).
 
-    A wish is noted only for a platform that was certified under the root, so that a client that invents platforms
-    neither fills the store nor causes requests to the service.
+    A wish is noted only for a platform that was certified under the root, so that a client that
+    invents platforms neither fills the store nor causes requests to the service.
 
     Args:
         quote: parsed; its holder is entitled to attest.
@@ -149,11 +163,12 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
     return ASK_AGAIN_S
 
 
-# --- alarms --------------------------------------------------------------------------------------------------------
+# --- alarms ---------------------------------------------------------------------------------------
 
 
 async def report_alarms(services: Services) -> bool:
-    """Report to the log and the audit which documents end soon, ended, are stale or cannot be renewed (AT31).
+    """Report to the log and the audit which documents end soon, ended, are stale or cannot be
+    renewed (AT31).
 
     Returns:
         False: there is no more to do at once.
@@ -167,9 +182,13 @@ async def report_alarms(services: Services) -> bool:
         if held is None:
             continue
         fmspc, ca = entry.family
-        for alarm in alarms_of(held, refreshed_at=state.refreshed_at, tried_at=state.tried_at, now=now, rules=rules):
+        for alarm in alarms_of(
+            held, refreshed_at=state.refreshed_at, tried_at=state.tried_at, now=now, rules=rules
+        ):
             at = int(alarm.at)
-            log_warning(f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at)
+            log_warning(
+                f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at
+            )
             detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
             put = _audit_put(services, ALARM, entry.family, detail)
             await services.store.commit(Commit(puts=(put,)))

@@ -24,15 +24,21 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
-        raise Refusal("request-malformed", hint="name one platform family: fmspc and ca, `platform` or `processor`")
+        raise Refusal(
+            "request-malformed",
+            hint="name one platform family: fmspc and ca, `platform` or `processor`",
+        )
     family = lower_hex(fmspc[0], _FMSPC_BYTES)
     if family is None:
-        raise Refusal("request-malformed", hint=f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits")
+        raise Refusal(
+            "request-malformed", hint=f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits"
+        )
     return family, ca[0]
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
-    """Return the terms in force and, for a platform family, whether its quotes can be judged here now."""
+    """Return the terms in force and, for a platform family, whether its quotes can be judged here
+    now."""
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return ReleaseTerms(

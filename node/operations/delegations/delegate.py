@@ -1,4 +1,5 @@
-"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for it (wire §3)."""
+"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for
+it (wire §3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,24 +37,35 @@ DEFAULT_NAME: Final = "default"
 
 
 def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Find the default network that a sign-in asks for, made in the same commit; None as for nearly every delegation.
+    """Find the default network that a sign-in asks for, made in the same commit; None as for nearly
+    every delegation.
 
-    A plain sign-in of TinyCloud's clients holds `network.create` on it, and can keep secrets at once (store §6).
+    A plain sign-in of TinyCloud's clients holds `network.create` on it, and can keep secrets at
+    once (store §6).
     """
     owner = delegation.delegator
     if delegation.parents or not is_wallet(owner) or not services.hosting.is_automatic:
         return None
     for capability in delegation.capabilities:
         network = network_of(capability.resource) if capability.ability == NETWORK_CREATE else None
-        if network is not None and network.name == DEFAULT_NAME and same_principal(network.owner, owner):
+        if (
+            network is not None
+            and network.name == DEFAULT_NAME
+            and same_principal(network.owner, owner)
+        ):
             return network
     return None
 
 
 def _network_commit(
-    services: Services, delegation: Delegation, network: NetworkId | None, records: Sequence[Record | None], now: float
+    services: Services,
+    delegation: Delegation,
+    network: NetworkId | None,
+    records: Sequence[Record | None],
+    now: float,
 ) -> Commit:
-    """Return the rows of the network and of its audit record; none when it exists, in whatever state.
+    """Return the rows of the network and of its audit record; none when it exists, in whatever
+    state.
 
     In mode `permit` only for an admitted owner, who still has to be admitted at the commit.
     """
@@ -65,14 +77,17 @@ def _network_commit(
     if row is not None or (needs_row and not is_admitted(admission)):
         return Commit()
     record = create_network(network, now=now, keyring=keyring, entropy=entropy, claimed=False)
-    audit = AuditRecord(at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid)
+    audit = AuditRecord(
+        at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
+    )
     puts = (network_put(network, encode_network(record)), audit_put(audit, entropy=entropy))
     checks = (check_of(admission_key(owner), admission),) if needs_row else ()
     return Commit(puts=puts, checks=checks)
 
 
 class Registration(Struct, frozen=True, gc=False):
-    """The answer: the cid of the bytes received (E7), and which mentioned spaces are hosted, in their order."""
+    """The answer: the cid of the bytes received (E7), and which mentioned spaces are hosted, in
+    their order."""
 
     cid: str
     activated: tuple[str, ...]
@@ -80,19 +95,20 @@ class Registration(Struct, frozen=True, gc=False):
 
 
 async def register(services: Services, header: str, *, client: str | None) -> Registration:
-    """Register a delegation; a repeat of a live one answers the true lists (Q6). Durable when it returns.
+    """Register a delegation; a repeat of a live one answers the true lists (Q6). Durable when it
+    returns.
 
     Args:
         header: untrusted text of the `Authorization` header.
-        client: network address of the caller, counted against the bounds on new owners, on unauthenticated clients and
-            on bytes of delegations; None: not counted.
+        client: network address of the caller, counted against the bounds on new owners, on
+            unauthenticated clients and on bytes of delegations; None: not counted.
 
     Raises:
-        MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot be registered.
-        ChainError: also for a repeat, in any spelling, of one that is no longer in force (Q6).
-        PolicyError: a fact states an attestation policy that is not understood.
-        TooManyDelegations: as many of this signer, or as many bytes of them or from this address, are kept as may be.
-        SpaceError: the store does not answer, or a bound of it.
+        MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot
+        be registered. ChainError: also for a repeat, in any spelling, of one that is no longer in
+        force (Q6). PolicyError: a fact states an attestation policy that is not understood.
+        TooManyDelegations: as many of this signer, or as many bytes of them or from this address,
+        are kept as may be. SpaceError: the store does not answer, or a bound of it.
     """
     unverified = parse_delegation(header)  # D1
     check_proof_count(unverified.parents)  # D3
@@ -109,14 +125,17 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
 
 class _Outcome(Struct, frozen=True, gc=False):
-    """What a registration came to; `stored` is None for a repeat; a signer's first and a new spelling count."""
+    """What a registration came to; `stored` is None for a repeat; a signer's first and a new
+    spelling count."""
 
     answer: Registration
     stored: Registered | None = None
     is_counted: bool = False
 
 
-async def _attempt(services: Services, delegation: Delegation, client: str | None) -> tuple[Commit, _Outcome]:
+async def _attempt(
+    services: Services, delegation: Delegation, client: str | None
+) -> tuple[Commit, _Outcome]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     # Most are new: the mark, read in the only read, says whether one is registered.
@@ -127,12 +146,14 @@ async def _attempt(services: Services, delegation: Delegation, client: str | Non
         posted = await _read(services, delegation, client, known, found)
     if known is not None and content in posted.marks:
         return await _repeat(services, delegation, posted, known)
-    # One that is remembered without a mark has been swept, and is as new as any that expired long ago.
+    # One that is remembered without a mark has been swept, and is as new as any that expired long
+    # ago.
     return _first(services, delegation, posted, found)
 
 
 class _Posted(Struct, frozen=True):
-    """What the store returned about a posted delegation at one moment, and what it hosts and makes."""
+    """What the store returned about a posted delegation at one moment, and what it hosts and
+    makes."""
 
     now: float
     marks: Mapping[ContentKey, Mark]
@@ -149,16 +170,23 @@ async def _read(
     known: Registered | None,
     found: Sequence[Registered | None],
 ) -> _Posted:
-    """Read everything that a registration depends on at one moment, and plan what it hosts and makes."""
+    """Read everything that a registration depends on at one moment, and plan what it hosts and
+    makes."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = kept_keys(delegation.delegator, counted_client(client))
-    wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
+    wanted = hosting_by_grant(
+        delegation, services.hosting, client=client, now=now, is_new=known is None
+    )
     network = _network_of_sign_in(services, delegation)
-    network_keys = () if network is None else (network_row_key(network), admission_key(delegation.delegator))
+    network_keys = (
+        () if network is None else (network_row_key(network), admission_key(delegation.delegator))
+    )
     asked = (mark_keys(contents), counters, wanted.keys(), network_keys)
     records = iter((await services.store.read([*chain(*asked)])).records)
-    mark_rows, counter_rows, hosting_rows, network_rows = [tuple(islice(records, len(keys))) for keys in asked]
+    mark_rows, counter_rows, hosting_rows, network_rows = [
+        tuple(islice(records, len(keys))) for keys in asked
+    ]
     hosting = plan_hosting(wanted, hosting_rows, now=now)
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
     count = limits.delegations_per_signer
@@ -171,8 +199,12 @@ async def _read(
             counters,
             counter_rows,
             hosts_now=hosts_now,
-            hosting=KeptBounds(count, limits.delegation_bytes_per_signer, limits.delegation_bytes_per_address),
-            others=KeptBounds(count, limits.unhosted_bytes_per_signer, limits.unhosted_bytes_per_address),
+            hosting=KeptBounds(
+                count, limits.delegation_bytes_per_signer, limits.delegation_bytes_per_address
+            ),
+            others=KeptBounds(
+                count, limits.unhosted_bytes_per_signer, limits.unhosted_bytes_per_address
+            ),
         ),
         answer=Registration(
             cid=cid_text(delegation.cid),
@@ -189,7 +221,8 @@ async def _repeat(
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
         if posted.marks.get(member.content_key) is not Mark.LIVE:
-            if is_new_spelling:  # added all the same, where space is free: a token that cites it is refused as revoked
+            # added all the same, where space is free: a token that cites it is refused as revoked
+            if is_new_spelling:
                 with suppress(TooManyDelegations):
                     await services.store.commit(_spelling(delegation, posted))
             own = cid_text(delegation.cid)
@@ -198,14 +231,18 @@ async def _repeat(
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
     check_window(delegation, posted.now)
     added, network = _spelling(delegation, posted) if is_new_spelling else Commit(), posted.network
-    # Even with nothing to write, this waits until what was read, the spaces among it, outlives a failover (ST16).
+    # Even with nothing to write, this waits until what was read, the spaces among it, outlives a
+    # failover (ST16).
     live = mark_keys((delegation.content_key,))
-    commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
+    commit = Commit(
+        puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds
+    )
     return commit, _Outcome(posted.answer, is_counted=is_new_spelling)
 
 
 def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
-    """Store another cid that leads to a delegation; its signer can make any number of them, so it is charged (D12).
+    """Store another cid that leads to a delegation; its signer can make any number of them, so it
+    is charged (D12).
 
     Raises:
         TooManyDelegations: there is no free space.
@@ -219,7 +256,8 @@ def _first(
 ) -> tuple[Commit, _Outcome]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
     now, hosting, kept, network = posted.now, posted.hosting, posted.kept, posted.network
-    policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
+    # an attestation policy that is not understood refuses the delegation
+    policies_of(delegation.facts)
     registered = judge_registration(delegation, found, posted.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
     rows = registration_puts(registered, client_account=kept.client_account)
@@ -234,7 +272,8 @@ def _first(
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
         live=mark_keys(ancestors),
-        checks=(*hosting.checks, *network.checks),  # D23 has to hold when the rows are written, not only when read
+        # D23 has to hold when the rows are written, not only when read
+        checks=(*hosting.checks, *network.checks),
         adds=(*hosting.adds, *kept.adds(charged_bytes(rows))),  # D12
     )
     return commit, _Outcome(posted.answer, registered, is_counted=not kept.delegations.value)

@@ -26,7 +26,8 @@ class Entries(msgspec.Struct, frozen=True):
 
 
 class ListedResource(msgspec.Struct, frozen=True):
-    """What is granted on one resource; the conditions are listed beside their actions, in the same order."""
+    """What is granted on one resource; the conditions are listed beside their actions, in the same
+    order."""
 
     resource: str
     actions: tuple[str, ...]
@@ -56,7 +57,8 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []
-    for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):  # in this order (T7)
+    # in this order (T7)
+    for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):
         actions, caveats = zip(*[(row.ability, row.caveats) for row in rows], strict=True)
         resources.append(ListedResource(resource.text, actions, caveats))
     return Listed(
@@ -77,9 +79,11 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
 
 
 def time_text(at: float | None) -> str | None:
-    """Return epoch seconds in UTC, `2026-01-02T03:04:05Z`, with a fraction where there is one; None stays None.
+    """Return epoch seconds in UTC, `2026-01-02T03:04:05Z`, with a fraction where there is one; None
+    stays None.
 
-    What a signer wrote may lie outside every calendar: it is then replaced by the end of the calendar.
+    What a signer wrote may lie outside every calendar: it is then replaced by the end of the
+    calendar.
     """
     if at is None:
         return None

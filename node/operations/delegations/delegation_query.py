@@ -1,13 +1,16 @@
 """List what an account granted and received, page by page (wire 5.4).
 
-The cost of a page depends on its length, not on the size of the account: the index of parties is read in its order,
-latest issued first, from where the page before ended. An account's delegations are
+The cost of a page depends on its length, not on the size of the account: the index of parties is
+read in its order, latest issued first, from where the page before ended. An account's delegations
+are
 
 - those that its owner signed or received;
-- those signed under a delegation of the owner, by a signer who may list the account's delegations as well;
+- those signed under a delegation of the owner, by a signer who may list the account's delegations
+    as well;
 - those that the calling key signed or received itself.
 
-The owner does not see what a key signed or received otherwise: anybody may grant a key a right without its consent.
+The owner does not see what a key signed or received otherwise: anybody may grant a key a right
+without its consent.
 """
 
 import asyncio
@@ -47,7 +50,8 @@ from .query_filters import Direction, Filters, parse_filters
 from .standing import standing_of
 
 MAX_EXAMINED: Final = 512
-"""Most delegations that one page looks at: with a filter that fits few, a page may be short or empty and go on."""
+"""Most delegations that one page looks at: with a filter that fits few, a page may be short or
+empty and go on."""
 
 _STEP: Final = 32  # delegations between two iterations of the event loop: some milliseconds
 _LEAST_STEP: Final = 8  # where a filter fits few: what lies beyond the page is looked at in vain
@@ -65,7 +69,11 @@ class DelegationPage(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 async def query_delegations(
-    services: Services, unverified: UnverifiedInvocation, body: bytes, *, most_examined: int = MAX_EXAMINED
+    services: Services,
+    unverified: UnverifiedInvocation,
+    body: bytes,
+    *,
+    most_examined: int = MAX_EXAMINED,
 ) -> DelegationPage:
     """Return a page of the delegations of the account that the token names.
 
@@ -77,8 +85,8 @@ async def query_delegations(
         most_examined: delegations that the page looks at, at least one.
 
     Raises:
-        Refusal: `query-refused`, the token is not good or not entitled, or the cursor names none of the account's
-            delegations; `bad-query`, the body.
+        Refusal: `query-refused`, the token is not good or not entitled, or the cursor names none of
+            the account's delegations; `bad-query`, the body.
         WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
         SpaceError: the store does not answer.
     """
@@ -94,8 +102,14 @@ async def query_delegations(
         if last is None:
             raise Refusal("query-refused")
         place = place_of(last.delegation)
-    roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}[view.filters.direction]
-    sources = [_Source(party, role, view.filters.limit + 1, place) for party in view.parties for role in roles]
+    roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}[
+        view.filters.direction
+    ]
+    sources = [
+        _Source(party, role, view.filters.limit + 1, place)
+        for party in view.parties
+        for role in roles
+    ]
     await _authorised_read(services, invocation, view, place, sources)
     return await _page(services, view, _merged(services.store, sources), most_examined)
 
@@ -112,7 +126,8 @@ class _View(Struct, frozen=True):
     filters: Filters
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
-        """Return the direction of a delegation, seen from the account; None: the account may not see it."""
+        """Return the direction of a delegation, seen from the account; None: the account may not
+        see it."""
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -122,32 +137,49 @@ class _View(Struct, frozen=True):
 
 
 def _account(invocation: Invocation) -> Principal:
-    """Return whose delegations the token asks for: it holds one capability, on `<space>/delegation` of theirs."""
+    """Return whose delegations the token asks for: it holds one capability, on `<space>/delegation`
+    of theirs."""
     if len(invocation.capabilities) == 1:
         ability, resource = invocation.capabilities[0].ability, invocation.capabilities[0].resource
-        if ability == DELEGATION_LIST and isinstance(resource, SpaceResource) and is_account(resource):
+        if (
+            ability == DELEGATION_LIST
+            and isinstance(resource, SpaceResource)
+            and is_account(resource)
+        ):
             return resource.space.owner
     raise Refusal("query-refused")
 
 
 async def _authorised_read(
-    services: Services, invocation: Invocation, view: _View, place: bytes | None, sources: "Sequence[_Source]"
+    services: Services,
+    invocation: Invocation,
+    view: _View,
+    place: bytes | None,
+    sources: "Sequence[_Source]",
 ) -> None:
     """Judge the token and read the beginning of every list, at one moment."""
     roles = (ROLE_FROM, ROLE_TO)
-    keys = [] if place is None else [party_row_key(party, role, place) for party in view.parties for role in roles]
+    keys = (
+        []
+        if place is None
+        else [party_row_key(party, role, place) for party in view.parties for role in roles]
+    )
     try:
-        call = await read_call(services, invocation, keys, [source.wanted() for source in sources], claiming=False)
+        call = await read_call(
+            services, invocation, keys, [source.wanted() for source in sources], claiming=False
+        )
     except WrongKind:
         raise
-    except CapabilityError:  # 5.4: one refusal, so that it does not reveal which rule of the chain failed
+    except CapabilityError:
+        # 5.4: one refusal, so that it does not reveal which rule of the chain failed
         raise Refusal("query-refused") from None
     # The caller is the owner, or has exactly one proof, which goes back to the owner (5.4).
     if invocation.parents:
         is_entitled = len(call.cited) == 1 and view.account in call.cited[0].accounts
     else:
         is_entitled = invocation.invoker == view.account
-    # A cursor that is in none of these lists would reveal where a delegation outside the account is listed.
+    # A cursor that is in none of these lists would reveal where a delegation outside the account is
+    # listed.
     is_listed = any(record is not None and record.value is not None for record in call.records)
     if not is_entitled or (keys and not is_listed):
         raise Refusal("query-refused")
@@ -155,7 +187,7 @@ async def _authorised_read(
         source.take_in(page)
 
 
-# --- reading the lists -------------------------------------------------------------------------------------------
+# --- reading the lists ----------------------------------------------------------------------------
 
 
 class _Source(Struct):
@@ -179,8 +211,11 @@ class _Source(Struct):
         self.after = self.after if page.last_key is None else place_at(page.last_key)
 
 
-async def _merged(store: Store, sources: Sequence[_Source]) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Yield the places and content keys of all lists in order; a delegation that is in several of them once."""
+async def _merged(
+    store: Store, sources: Sequence[_Source]
+) -> AsyncIterator[tuple[bytes, ContentKey]]:
+    """Yield the places and content keys of all lists in order; a delegation that is in several of
+    them once."""
     while True:
         while dry := [source for source in sources if source.more and not source.rows]:
             pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
@@ -197,7 +232,10 @@ async def _merged(store: Store, sources: Sequence[_Source]) -> AsyncIterator[tup
 
 
 async def _page(
-    services: Services, view: _View, merged: AsyncIterator[tuple[bytes, ContentKey]], most_examined: int
+    services: Services,
+    view: _View,
+    merged: AsyncIterator[tuple[bytes, ContentKey]],
+    most_examined: int,
 ) -> DelegationPage:
     items: list[Listed] = []
     examined, limit = 0, view.filters.limit
@@ -221,22 +259,33 @@ async def _page(
         await asyncio.sleep(0)  # lets other tasks run
     # A page continues after the last delegation that was examined, whether it was listed or not.
     more = is_cut or await anext(merged, None) is not None
-    return DelegationPage(SCHEMA_VERSION, tuple(items), encode_url(cid_at(place).encode()) if more else None)
+    return DelegationPage(
+        SCHEMA_VERSION, tuple(items), encode_url(cid_at(place).encode()) if more else None
+    )
 
 
-async def _listed(services: Services, view: _View, contents: Sequence[ContentKey]) -> list[Listed | None]:
-    """Return how each delegation is listed; None for one that may not be seen or was not requested."""
+async def _listed(
+    services: Services, view: _View, contents: Sequence[ContentKey]
+) -> list[Listed | None]:
+    """Return how each delegation is listed; None for one that may not be seen or was not
+    requested."""
     found = await services.delegations.by_content(contents)
     signers = (stored.delegation.delegator for stored in found if stored is not None)
     # Neither the account nor the calling key, each once.
     unknown = tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
-    closures = tuple(dict.fromkeys(member for stored in found for member in closure_contents([stored])))
+    closures = tuple(
+        dict.fromkeys(member for stored in found for member in closure_contents([stored]))
+    )
     ranges = [membership_range(view.account, signer) for signer in unknown]
     snapshot = await services.store.read(mark_keys(closures), ranges=ranges)
     marks = dict(zip(closures, snapshot.records, strict=True))
-    members = frozenset(signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows)
+    members = frozenset(
+        signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows
+    )
     now = services.clock.now()
-    return [None if stored is None else _item(view, stored, members, marks, now) for stored in found]
+    return [
+        None if stored is None else _item(view, stored, members, marks, now) for stored in found
+    ]
 
 
 def _item(
@@ -254,7 +303,9 @@ def _item(
     if filters.direction not in (None, direction):
         return None
     spaces = mentioned_spaces(stored.delegation.capabilities)
-    if filters.space is not None and not any(filters.space in (space.text, space.name) for space in spaces):
+    if filters.space is not None and not any(
+        filters.space in (space.text, space.name) for space in spaces
+    ):
         return None
     verdict = standing_of(stored, marks, stored, now=now)
     is_revoked = filters.standing == "revoked" and verdict.revoked is not None

@@ -1,7 +1,7 @@
 """Report the state of one delegation to every DID that has a say over it (wire 5.3).
 
-A caller that may revoke may ask (W21, W22), with another ability. Any other caller is answered as if the delegation did
-not exist.
+A caller that may revoke may ask (W21, W22), with another ability. Any other caller is answered as
+if the delegation did not exist.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,9 @@ class StatusReport(Struct, frozen=True):
     expired: bool = False
 
 
-async def delegation_status(services: Services, unverified: UnverifiedInvocation, cid: str) -> StatusReport:
+async def delegation_status(
+    services: Services, unverified: UnverifiedInvocation, cid: str
+) -> StatusReport:
     """Return the current state of a delegation, to a caller that has a say over it.
 
     A token may be used again and live as long as it says: a second reading changes nothing (I23).
@@ -49,8 +51,8 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
         cid: untrusted text, the delegation asked about in any multibase.
 
     Raises:
-        Refusal: `status-token-refused`, `status-not-bound`: the token is not good, or asks for another delegation;
-            `status-cid-invalid`: the text is no cid.
+        Refusal: `status-token-refused`, `status-not-bound`: the token is not good, or asks for
+            another delegation; `status-cid-invalid`: the text is no cid.
         WrongKind: it addresses another DID (T8).
         SpaceError: the store does not answer.
     """
@@ -60,7 +62,8 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     except CapabilityError:
         raise Refusal("status-token-refused") from None
     check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
-    # Whether the token asks for this delegation's status, in this very spelling, and for nothing else.
+    # Whether the token asks for this delegation's status, in this very spelling, and for nothing
+    # else.
     if not (
         [(c.ability, c.resource) for c in invocation.capabilities]
         == [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]
@@ -71,7 +74,9 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     except InvalidIdentifier:
         raise Refusal("status-cid-invalid") from None
     cited = invocation.parents[:1]  # W21: more than one proof proves nothing, whatever they are
-    target, *proofs = await services.delegations.by_cid([digest, *(parent.digest for parent in cited)])
+    target, *proofs = await services.delegations.by_cid(
+        [digest, *(parent.digest for parent in cited)]
+    )
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     records = (await services.store.read(mark_keys(contents))).records
     marks = dict(zip(contents, records, strict=True))

@@ -1,4 +1,5 @@
-"""The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4)."""
+"""The filters of a listing of an account's delegations: the body of `/delegation/query` (wire
+5.4)."""
 
 from contextlib import suppress
 from typing import Annotated, Final, Literal, get_args
@@ -60,8 +61,8 @@ def parse_filters(body: bytes) -> Filters:
         body: untrusted, at most MAX_QUERY_BYTES.
 
     Raises:
-        Refusal: `bad-query`, not a JSON object (an array of the members is none, Q35), a member that is unknown, of
-            another type or out of bounds.
+        Refusal: `bad-query`, not a JSON object (an array of the members is none, Q35), a member
+            that is unknown, of another type or out of bounds.
     """
     try:
         stated = parse_json(body, max_bytes=MAX_QUERY_BYTES)
@@ -75,14 +76,23 @@ def parse_filters(body: bytes) -> Filters:
         try:
             shaped({name: stated.get(name)}, QueryRequest)
         except InvalidJson:
-            raise _bad("space must not be empty" if stated[name] == "" and name == "space" else reason) from None
+            raise _bad(
+                "space must not be empty" if stated[name] == "" and name == "space" else reason
+            ) from None
     asked = shaped(stated, QueryRequest)
     direction, space = asked.direction, asked.space
     if space is not None:
-        with suppress(InvalidIdentifier):  # a bare name stays as it is; any other text finds nothing
+        # a bare name stays as it is; any other text finds nothing
+        with suppress(InvalidIdentifier):
             space = parse_space_id(space).text
     after = None if asked.cursor is None else _after(asked.cursor)
-    return Filters(None if direction == "all" else direction, asked.status, space, asked.limit or DEFAULT_ITEMS, after)
+    return Filters(
+        None if direction == "all" else direction,
+        asked.status,
+        space,
+        asked.limit or DEFAULT_ITEMS,
+        after,
+    )
 
 
 def _bad(reason: str) -> Refusal:

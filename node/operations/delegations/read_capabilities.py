@@ -1,7 +1,9 @@
-"""Read which delegations touch a space: a list of them, or one with the chain it rests on (wire 4.5).
+"""Read which delegations touch a space: a list of them, or one with the chain it rests on (wire
+4.5).
 
-A list has the newest, within bounds on how many are looked at, how many are returned and how long they are, and lets
-other tasks run in between. It reads in steps: each delegation is returned in its state at its own step.
+A list has the newest, within bounds on how many are looked at, how many are returned and how long
+they are, and lets other tasks run in between. It reads in steps: each delegation is returned in its
+state at its own step.
 """
 
 import asyncio
@@ -45,7 +47,9 @@ class GrantFilters(msgspec.Struct, frozen=True):
         parties = {"created": delegation.delegator, "received": delegation.delegate}
         if parties.get(self.direction or "", identity) != identity:
             return False
-        if self.actions is not None and self.actions.isdisjoint(row.ability for row in delegation.capabilities):
+        if self.actions is not None and self.actions.isdisjoint(
+            row.ability for row in delegation.capabilities
+        ):
             return False
         return self.path is None or any(path.startswith(self.path) for path in _paths(delegation))
 
@@ -72,7 +76,9 @@ def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
 
 def _paths(delegation: Delegation) -> Iterable[str]:
     resources = (row.resource for row in delegation.capabilities)
-    return (one.path for one in resources if isinstance(one, SpaceResource) and one.path is not None)
+    return (
+        one.path for one in resources if isinstance(one, SpaceResource) and one.path is not None
+    )
 
 
 _STEP: Final = 16  # delegations between two iterations of the event loop: a few milliseconds
@@ -94,24 +100,40 @@ DEFAULT_BOUNDS: Final = ListBounds()
 
 def is_about_grants(resource: Resource) -> bool:
     """Whether a resource is exactly `<space>/capabilities/all`."""
-    return isinstance(resource, SpaceResource) and resource == SpaceResource(resource.space, "capabilities", "all")
+    return isinstance(resource, SpaceResource) and resource == SpaceResource(
+        resource.space, "capabilities", "all"
+    )
 
 
 async def read_capabilities(
-    services: Services, invocation: Invocation, space: SpaceId, *, bounds: ListBounds = DEFAULT_BOUNDS
+    services: Services,
+    invocation: Invocation,
+    space: SpaceId,
+    *,
+    bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return what the call's facts request: delegations that touch a space by cid, or one and what it rests on."""
+    """Return what the call's facts request: delegations that touch a space by cid, or one and what
+    it rests on."""
     asked = asked_of(invocation.facts)
-    newest = () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
+    newest = (
+        () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
+    )
     call = await read_call(services, invocation, (), newest)
     call.require_hosted()
     if isinstance(asked, Chain):
         return await _chain(services, space, asked, bounds)
-    return await _list(services, asked, await root_identity(services, call), bounds, space, call.pages[0])
+    return await _list(
+        services, asked, await root_identity(services, call), bounds, space, call.pages[0]
+    )
 
 
 async def _list(
-    services: Services, filters: GrantFilters, identity: Principal, bounds: ListBounds, space: SpaceId, page: Page
+    services: Services,
+    filters: GrantFilters,
+    identity: Principal,
+    bounds: ListBounds,
+    space: SpaceId,
+    page: Page,
 ) -> Entries:
     """Collect those delegations that are in force and fit, from the page on."""
     grants: dict[str, msgspec.Raw] = {}
@@ -139,7 +161,9 @@ async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[
     found = await services.delegations.by_content(contents)
     marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
     now = services.clock.now()
-    return [stored.delegation for stored in found if stored is not None and _stands(stored, marks, now)]
+    return [
+        stored.delegation for stored in found if stored is not None and _stands(stored, marks, now)
+    ]
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
@@ -169,14 +193,18 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
 
 
 def _stands(stored: Registered, marks: Marks, now: float) -> bool:
-    """Whether a delegation is not revoked itself and inside its own window; its ancestors do not count."""
+    """Whether a delegation is not revoked itself and inside its own window; its ancestors do not
+    count."""
     delegation = stored.delegation
-    return marks.get(delegation.content_key) is Mark.LIVE and standing_in(delegation, now) == "active"
+    return (
+        marks.get(delegation.content_key) is Mark.LIVE and standing_in(delegation, now) == "active"
+    )
 
 
 def _reported(delegation: Delegation) -> bytes:
     raw = delegation.header
-    if delegation.form != "ucan":  # as it could be posted: a CACAO in its canonical spelling, a JWT as received
+    # as it could be posted: a CACAO in its canonical spelling, a JWT as received
+    if delegation.form != "ucan":
         raw = header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
     capabilities = [
         {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}
@@ -187,7 +215,11 @@ def _reported(delegation: Delegation) -> bytes:
         "delegator": delegation.delegator,
         "delegate": delegation.delegate,
         # The bytes of the cids, one number each (Q23).
-        "parents": [(*_CID_PREFIX, *parent.digest) for parent in delegation.parents if parent.digest is not None],
+        "parents": [
+            (*_CID_PREFIX, *parent.digest)
+            for parent in delegation.parents
+            if parent.digest is not None
+        ],
         "raw": raw,
     }
     return msgspec.json.encode(reported)

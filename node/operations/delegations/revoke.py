@@ -14,13 +14,15 @@ from ..authorise import closure_contents
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
-    """Revoke the delegations that the token names; idempotent (W24), and acknowledged only when it is durable.
+    """Revoke the delegations that the token names; idempotent (W24), and acknowledged only when it
+    is durable.
 
     Args:
         header: untrusted text of the `Authorization` header.
 
     Returns:
-        The targets' cids in base32, each with the codec it was named in (W27), in the order of the token.
+        The targets' cids in base32, each with the codec it was named in (W27), in the order of the
+        token.
 
     Raises:
         MalformedToken: undecodable, or without an explicit target (Q8).
@@ -37,11 +39,15 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
 async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
     now, named = services.clock.now(), revocation.targets
     # W21 takes exactly one proof; a second one is enough to see that there are more.
-    cids = [*(target.digest for target in named), *(parent.digest for parent in revocation.parents[:2])]
+    cids = [
+        *(target.digest for target in named),
+        *(parent.digest for parent in revocation.parents[:2]),
+    ]
     found = await services.delegations.by_cid(cids)
     targets, proofs = found[: len(named)], found[len(named) :]
     contents = closure_contents(proofs)
-    # By what was signed: two targets may be spellings of one delegation, whose mark a commit writes once.
+    # By what was signed: two targets may be spellings of one delegation, whose mark a commit writes
+    # once.
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
     keys = mark_keys(asked)
@@ -57,7 +63,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     own = len(contents)
     for (content, stored), key, mark in zip(ended.items(), keys[own:], records[own:], strict=True):
         if mark is not None and mark_of(mark) is Mark.REVOKED:
-            # W24, ST16: a repeat leaves no record, but its commit waits until the mark that was read is durable.
+            # W24, ST16: a repeat leaves no record, but its commit waits until the mark that was
+            # read is durable.
             checks.append(Check(key, mark.stamp))
             continue
         audit = AuditRecord(
@@ -72,6 +79,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
             revocation_put(content, Revoked(cid=revocation.cid, at=now, by=acting)),
             audit_put(audit, entropy=services.entropy),
         )
-    # The proof has to be in force when the marks are replaced: else a revoked session could still revoke.
+    # The proof has to be in force when the marks are replaced: else a revoked session could still
+    # revoke.
     commit = Commit(puts=tuple(puts), live=mark_keys(contents), checks=tuple(checks))
     return commit, tuple([target.echo for target in named])

@@ -1,6 +1,7 @@
 """The spaces of an owner: list them, make one, look at one (wire 4.7).
 
-The resource names a space of the owner in question; the rest of the path names the space that is asked about.
+The resource names a space of the owner in question; the rest of the path names the space that is
+asked about.
 
     tinycloud.space/list     <space>/space            the owner's spaces
     tinycloud.space/create   <space>/space/<name>     a space of the owner by that name
@@ -62,7 +63,9 @@ def is_about_one(resource: Resource) -> bool:
 
 
 def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
-    return isinstance(resource, SpaceResource) and resource == SpaceResource(resource.space, "space", resource.path)
+    return isinstance(resource, SpaceResource) and resource == SpaceResource(
+        resource.space, "space", resource.path
+    )
 
 
 async def list_spaces(
@@ -77,10 +80,14 @@ async def list_spaces(
     return Entries(entries, page.more)
 
 
-async def read_space(services: Services, invocation: Invocation, owner: Principal, target: str) -> SpaceEntry:
+async def read_space(
+    services: Services, invocation: Invocation, owner: Principal, target: str
+) -> SpaceEntry:
     """Return the space of an owner that an id or a name means, if it is hosted."""
     space = _target(owner, target)
-    keys = () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
+    keys = (
+        () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
+    )
     call = await read_call(services, invocation, keys)
     call.require_hosted()
     hosted, usage, override = call.records or (None, None, None)
@@ -97,7 +104,8 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
 
 
 def _target(owner: Principal, target: str) -> SpaceId | None:
-    """Read an id, as it is or percent-encoded once, or a name; None for what is no space of the owner."""
+    """Read an id, as it is or percent-encoded once, or a name; None for what is no space of the
+    owner."""
     for text in (target, unquote(target), SpaceId(owner, target).text):
         with suppress(InvalidIdentifier):
             space = parse_space_id(text)
@@ -110,8 +118,8 @@ async def make_space(
 ) -> SpaceEntry:
     """Host a space of an owner; durable when it returns.
 
-    The owner's signature is enough where the node hosts that owner's spaces by itself, within the same bounds; where it
-    does not, only a host grant makes a space.
+    The owner's signature is enough where the node hosts that owner's spaces by itself, within the
+    same bounds; where it does not, only a host grant makes a space.
     """
     space = SpaceId(owner, name)
     try:

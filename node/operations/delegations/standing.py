@@ -1,4 +1,5 @@
-"""Whether a registered delegation is in force at a moment, for the routes that report on delegations.
+"""Whether a registered delegation is in force at a moment, for the routes that report on
+delegations.
 
     revoked > an ancestor is revoked > expired > not valid yet > active
 
@@ -21,8 +22,10 @@ Standing = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"
 
 
 def standing_in(window: Delegation | Registered, now: float) -> Standing:
-    """Return the state by a window alone: that of the delegation itself, or with it those of all its ancestors."""
-    if window.expires_at is not None and now >= window.expires_at:  # the expiry itself lies outside (I33)
+    """Return the state by a window alone: that of the delegation itself, or with it those of all
+    its ancestors."""
+    # the expiry itself lies outside (I33)
+    if window.expires_at is not None and now >= window.expires_at:
         return "expired"
     if window.not_before is not None and now < window.not_before:
         return "pending"
@@ -30,7 +33,8 @@ def standing_in(window: Delegation | Registered, now: float) -> Standing:
 
 
 class Verdict(Struct, frozen=True):
-    """The state of a delegation, and the revocation that caused it, its own or that of an ancestor."""
+    """The state of a delegation, and the revocation that caused it, its own or that of an
+    ancestor."""
 
     standing: Standing
     revoked: Revoked | None = None

@@ -1,7 +1,9 @@
-"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7; RL15).
+"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7;
+RL15).
 
-Both ways do the same: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
-only then open the key. A token opens once, on both routes together: its replay record is claimed with the first read.
+Both ways do the same: bind token and body, read what the release rests on, ask the gate, make the
+decision durable, and only then open the key. A token opens once, on both routes together: its
+replay record is claimed with the first read.
 """
 
 from capabilities.abilities import DECRYPT
@@ -35,7 +37,9 @@ from .receipts import NewReceipt, new_receipt
 from .release_reading import read_release, release_keys
 
 
-async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:
+async def decrypt_on_route(
+    services: Services, header: str, *, path_id: str, body: bytes
+) -> dict[str, Json]:
     """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows."""
     unverified = parse_invocation(header)  # row 1
     value = read_body(body, max_bytes=MAX_BODY_BYTES)
@@ -49,11 +53,14 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
 
 
 def is_about_network(resource: Resource) -> bool:
-    """Whether a resource is written as a network, even if none can have that id: a key is asked for (I6)."""
+    """Whether a resource is written as a network, even if none can have that id: a key is asked for
+    (I6)."""
     return isinstance(resource, OpaqueResource) and resource.text.startswith(NETWORK_PREFIX)
 
 
-async def decrypt_invoked(services: Services, invocation: Invocation, message: Message) -> dict[str, Json]:
+async def decrypt_invoked(
+    services: Services, invocation: Invocation, message: Message
+) -> dict[str, Json]:
     """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3)."""
     body = await message.whole_body(MAX_BODY_BYTES)
     if body is None:
@@ -69,15 +76,19 @@ async def _decrypt(
     services: Services, invocation: Invocation, value: Json, network: NetworkId | None, path_id: str
 ) -> dict[str, Json]:
     keys: tuple[bytes, ...] = ()
-    if network is not None:  # the rows to read with the call, before token and body are bound to each other
+    # the rows to read with the call, before token and body are bound to each other
+    if network is not None:
         stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
         keys = release_keys(network, invocation.invoker, decode_standard(stated))
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[Admission, NewReceipt]]:
-        # A token that lives too long is refused further down; claiming it would keep the claim for as long.
+        # A token that lives too long is refused further down; claiming it would keep the claim for
+        # as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
         # The audience of the token is checked in rows 2 and 8, with their errors.
-        call = await read_call(services, invocation, keys, claiming=is_first and is_bounded, addressed=False)
+        call = await read_call(
+            services, invocation, keys, claiming=is_first and is_bounded, addressed=False
+        )
         try:
             named = parse_path_id(path_id) if network is None else network  # row 4
             body, node_did = parse_decrypt_body(value), services.keyring.node_did  # row 5
@@ -87,7 +98,8 @@ async def _decrypt(
             await _record_refusal(services, call, refusal)
             raise
         receipt = await new_receipt(services, admission)
-        commit = Commit(  # the decision and its receipt, on condition that everything it rests on is unchanged
+        # the decision and its receipt, on condition that everything it rests on is unchanged
+        commit = Commit(
             puts=(_authorised_put(services, call, admission, receipt), *receipt.puts),
             live=mark_keys(admission.live),
             checks=tuple([Check(row.key, row.stamp) for row in admission.checks]),
@@ -102,10 +114,13 @@ async def _decrypt(
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
 
 
-def _authorised_put(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Put:
+def _authorised_put(
+    services: Services, call: Call, admission: Admission, receipt: NewReceipt
+) -> Put:
     """Return the record that a release was authorised; it is durable before the key is opened.
 
-    It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts (RC8).
+    It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts
+    (RC8).
     """
     decrypt, evidence = admission.decrypt, admission.evidence
     detail = canonical_members(
@@ -126,7 +141,9 @@ def _authorised_put(services: Services, call: Call, admission: Admission, receip
     return call.audit(services, "release.authorised", network, detail, at=admission.decided_at)
 
 
-async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefused | RequestError) -> None:
+async def _record_refusal(
+    services: Services, call: Call, refusal: ReleaseRefused | RequestError
+) -> None:
     """Record the full cause; the caller learns only the coarse one (RL14)."""
     detail: dict[str, Json]
     if isinstance(refusal, ReleaseRefused):
@@ -136,5 +153,7 @@ async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefuse
     else:
         return  # a row of the request ladder that is not audited (enc 2.10)
     asked = [c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT]
-    put = call.audit(services, "release.refused", asked[0] if asked else "", canonical_bytes(detail))
+    put = call.audit(
+        services, "release.refused", asked[0] if asked else "", canonical_bytes(detail)
+    )
     await services.store.commit(Commit(puts=(put,)))

@@ -1,4 +1,5 @@
-"""Who may read what a node keeps about a network: whoever holds the ability for it on the network (RC14, RL20)."""
+"""Who may read what a node keeps about a network: whoever holds the ability for it on the network
+(RC14, RL20)."""
 
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation
@@ -11,7 +12,9 @@ from ...services import Services
 from ..authorise import admit_token, check_unbound
 
 
-def admitted_for_network(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
+def admitted_for_network(
+    services: Services, header: str, path_id: str, ability: str
+) -> tuple[Invocation, NetworkId]:
     """Admit a token that holds one ability on the network of the path, and nothing else.
 
     Args:
@@ -25,16 +28,24 @@ def admitted_for_network(services: Services, header: str, path_id: str, ability:
         The chain, and whether the token was used before: `read_call` does. The facts.
     """
     node_did = services.keyring.node_did
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
+    invocation = admit_token(
+        header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
+    )
     network = parse_path_id(path_id)
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != ability or network_of(only.resource) != network:
-        raise Refusal("session-not-bound", hint=f"sign the one capability {ability} on the network of the path")
+        raise Refusal(
+            "session-not-bound",
+            hint=f"sign the one capability {ability} on the network of the path",
+        )
     return invocation, network
 
 
-def admitted_reader(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
-    """Admit a token that holds one ability on the network of the path, and that no fact binds to another route."""
+def admitted_reader(
+    services: Services, header: str, path_id: str, ability: str
+) -> tuple[Invocation, NetworkId]:
+    """Admit a token that holds one ability on the network of the path, and that no fact binds to
+    another route."""
     invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: what was signed to change a policy does not read one
     return invocation, network
@@ -43,5 +54,7 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
 def known_network(row: Record | None) -> NetworkRecord:
     """Return the record of a network."""
     if row is None or row.value is None:
-        raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")
+        raise Refusal(
+            "network-unknown", hint="create the network first: it appears with its owner's sign-in"
+        )
     return decode_network(row.value)

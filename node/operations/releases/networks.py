@@ -47,8 +47,11 @@ from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call
 
 
-async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> dict[str, Json]:
-    """Return the descriptor of a network, in whatever state, signed if the caller sends a nonce (EN28).
+async def read_descriptor(
+    services: Services, path_id: str, nonces: Sequence[str]
+) -> dict[str, Json]:
+    """Return the descriptor of a network, in whatever state, signed if the caller sends a nonce
+    (EN28).
 
     Args:
         path_id: untrusted.
@@ -58,7 +61,9 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
     """
     network = parse_path_id(path_id)
     if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
-        raise Refusal("bad-nonce", "the nonce is one text of 16 to 32 bytes, base64url without padding")
+        raise Refusal(
+            "bad-nonce", "the nonce is one text of 16 to 32 bytes, base64url without padding"
+        )
     record = await _read(services, network)
     answer: dict[str, Json] = {"descriptor": descriptor_json(record, services.keyring.node_did)}
     if nonces:
@@ -78,13 +83,17 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
     return decode_network(row.value)
 
 
-async def create(services: Services, header: str, body: bytes, *, client: str | None) -> dict[str, Json]:
-    """Create a network, or claim the one that a sign-in made, and return its descriptor; one commit (enc 2.5, EN31).
+async def create(
+    services: Services, header: str, body: bytes, *, client: str | None
+) -> dict[str, Json]:
+    """Create a network, or claim the one that a sign-in made, and return its descriptor; one commit
+    (enc 2.5, EN31).
 
     Args:
         header: untrusted text of the `Authorization` header.
         body: untrusted bytes.
-        client: network address of the caller, counted against the bound on unauthenticated clients; None: not counted.
+        client: network address of the caller, counted against the bound on unauthenticated clients;
+            None: not counted.
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
@@ -114,7 +123,8 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Return what still has to hold when a network is made, where spaces of its owner are hosted (EN32).
+    """Return what still has to hold when a network is made, where spaces of its owner are hosted
+    (EN32).
 
     Raises:
         ChainError: `action-unauthorized`, they are not.
@@ -135,7 +145,9 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
         call = await read_call(services, invocation, claiming=False)
         network = parse_path_id(path_id)
-        write = await _claimed(services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, claiming=is_first)
+        write = await _claimed(
+            services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, claiming=is_first
+        )
         record = revoked(check_revoke(write.record), services.clock.now())
         return _plan(services, write, record, "network.revoked")
 
@@ -157,23 +169,43 @@ class _Write(Struct, frozen=True):
 
 
 async def _claimed(
-    services: Services, call: Call, network: NetworkId, action: str, body_hash: str, *, claiming: bool
+    services: Services,
+    call: Call,
+    network: NetworkId,
+    action: str,
+    body_hash: str,
+    *,
+    claiming: bool,
 ) -> _Write:
-    """Bind a token to a network, use up its nonce, even when the request fails afterwards, and read the network."""
+    """Bind a token to a network, use up its nonce, even when the request fails afterwards, and read
+    the network."""
     invocation, node_did = call.invocation, services.keyring.node_did
-    nonce = bind_admin(invocation, network, action=action, body_hash=body_hash, node_did=node_did)  # rows 7 to 16
-    # EN15: repeating a token that lives longer has no effect, for what it did is final. Its nonce need not be kept.
+    # rows 7 to 16
+    nonce = bind_admin(invocation, network, action=action, body_hash=body_hash, node_did=node_did)
+    # EN15: repeating a token that lives longer has no effect, for what it did is final. Its nonce
+    # need not be kept.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
-    claims = claims_whenever(admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S)
+    claims = claims_whenever(
+        admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
+    )
     for claim in claims if claiming else ():  # row 17
         if (await services.store.read(claim=claim)).claimed is False:
             raise RequestError("nonce-used")
     row = await read_row(services.store, network_row_key(network))
-    return _Write(call, claims[0], row, None if row is None or row.value is None else decode_network(row.value))
+    return _Write(
+        call,
+        claims[0],
+        row,
+        None if row is None or row.value is None else decode_network(row.value),
+    )
 
 
 def _plan(
-    services: Services, write: _Write, record: NetworkRecord, action: str, checks: tuple[Check, ...] = ()
+    services: Services,
+    write: _Write,
+    record: NetworkRecord,
+    action: str,
+    checks: tuple[Check, ...] = (),
 ) -> tuple[Commit, dict[str, Json]]:
     """Plan to write a network; the result is its descriptor."""
     expect = stamp_of(write.row)

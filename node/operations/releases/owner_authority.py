@@ -1,4 +1,5 @@
-"""Reading what shows whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
+"""Reading what shows whether a caller is a network's owner in person; the rule is
+`capabilities.sign_ins` (IP1, IP2).
 
 Example:
     call = await read_call(services, invocation)
@@ -22,11 +23,13 @@ from ...services import Services
 from ..authorise import Call, closure_contents
 
 _MOST_SESSIONS: Final = 1024
-"""Sign-ins of one owner that are examined, of all keys together: a client that keeps its key renews them."""
+"""Sign-ins of one owner that are examined, of all keys together: a client that keeps its key renews
+them."""
 
 
 async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and their marks.
+    """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and
+    their marks.
 
     Nothing is read if what the call cites is enough, as for a sign-in and what its key granted.
     """
@@ -39,18 +42,28 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
         marks=call.marks,
         now=services.clock.now(),
     )
-    if (holders := session_holders(facts)) and (sessions := await _sessions(services, owner, holders)):
+    if (holders := session_holders(facts)) and (
+        sessions := await _sessions(services, owner, holders)
+    ):
         # A sign-in has no parents: its own mark is the whole of its closure.
         contents = tuple(sessions)
         marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
-        facts = msgspec.structs.replace(facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks})
+        facts = msgspec.structs.replace(
+            facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks}
+        )
     return owner_authority(facts)
 
 
-async def _links(services: Services, contents: Sequence[ContentKey]) -> dict[ContentKey, Registered]:
+async def _links(
+    services: Services, contents: Sequence[ContentKey]
+) -> dict[ContentKey, Registered]:
     """Return stored delegations; one of a closure that is missing the gate will miss too."""
     found = await services.delegations.by_content(contents)
-    return {content: stored for content, stored in zip(contents, found, strict=True) if stored is not None}
+    return {
+        content: stored
+        for content, stored in zip(contents, found, strict=True)
+        if stored is not None
+    }
 
 
 async def _sessions(
@@ -60,4 +73,6 @@ async def _sessions(
     limit = _MOST_SESSIONS // len(holders)
     ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
     pages = (await services.store.read(ranges=ranges)).pages
-    return await _links(services, tuple(dict.fromkeys([content for page in pages for content in contents_of(page)])))
+    return await _links(
+        services, tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
+    )

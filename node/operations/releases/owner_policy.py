@@ -1,9 +1,11 @@
-"""The policy of a network, and what its owner changes in person: policy and withdrawals (RL17, RL20, RC22).
+"""The policy of a network, and what its owner changes in person: policy and withdrawals (RL17,
+RL20, RC22).
 
-Both are one write: a token for exactly this change, the owner in person, the network's record over the one that was
-read, and an audit record with it. "In person" is the gate's own term: the owner's own key, or a session that the
-owner's wallet signed and that is in force. A delegate may never write so, whatever it was granted: it would approve
-itself. A DID that the owner or the operator withdrew may not write either (RC31).
+Both are one write: a token for exactly this change, the owner in person, the network's record over
+the one that was read, and an audit record with it. "In person" is the gate's own term: the owner's
+own key, or a session that the owner's wallet signed and that is in force. A delegate may never
+write so, whatever it was granted: it would approve itself. A DID that the owner or the operator
+withdrew may not write either (RC31).
 """
 
 from collections.abc import Callable
@@ -47,9 +49,16 @@ async def change_in_person(
     # The token is for this network, this body and this kind of change, and for nothing else.
     node_did = services.keyring.node_did
     expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
-    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == fact_type]
+    facts = [
+        fact
+        for fact in invocation.facts
+        if isinstance(fact, dict) and fact.get("type") == fact_type
+    ]
     if facts != [expected]:
-        raise Refusal("session-not-bound", hint="sign one fact with type, targetNode, networkId and this body's hash")
+        raise Refusal(
+            "session-not-bound",
+            hint="sign one fact with type, targetNode, networkId and this body's hash",
+        )
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:
         keys = (network_row_key(network), WITHDRAWALS_KEY)
@@ -59,7 +68,8 @@ async def change_in_person(
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawals")
         marks = (await read_owner_authority(services, call, record.owner)).in_person
-        withdrawn = (record.withdrawals, decode_withdrawals(listed.value))  # RC31: by the owner, by the operator
+        # RC31: by the owner, by the operator
+        withdrawn = (record.withdrawals, decode_withdrawals(listed.value))
         if marks is None or any(one.names_any((invocation.invoker,)) for one in withdrawn):
             raise Refusal("policy-not-in-person", hint=in_person)
         assert row is not None  # known_network has refused it
@@ -92,7 +102,8 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
 
 
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
-    """Return the owner's policy of a network, None where nothing is stated, to a holder of `SET_POLICY` (RL20)."""
+    """Return the owner's policy of a network, None where nothing is stated, to a holder of
+    `SET_POLICY` (RL20)."""
     invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
     call = await read_call(services, invocation, (network_row_key(network),))
     return known_network(call.records[0]).policy

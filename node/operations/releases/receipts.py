@@ -1,7 +1,8 @@
-"""Receipts: writing one with each release, and returning them to the owner of the network (RC7 to RC10, RC13 to RC15).
+"""Receipts: writing one with each release, and returning them to the owner of the network (RC7 to
+RC10, RC13 to RC15).
 
-The receipt and whatever it refers to are written in the release's own commit, so that all of it is durable before the
-key leaves. A document that is already stored is not written again.
+The receipt and whatever it refers to are written in the release's own commit, so that all of it is
+durable before the key leaves. A document that is already stored is not written again.
 """
 
 import hashlib
@@ -43,27 +44,42 @@ _SHA256_BYTES: Final = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the puts that keep documents as long as what now refers to them; none if that is noted already (RC26).
+    """Return the puts that keep documents as long as what now refers to them; none if that is noted
+    already (RC26).
 
     Args:
         documents: whole.
-        kept: digests of documents that are in the store, and are read only where their use is not noted.
+        kept: digests of documents that are in the store, and are read only where their use is not
+            noted.
     """
     now = services.clock.now()
     whole = {hashlib.sha256(document).digest(): document for document in documents}
     digests = tuple(dict.fromkeys((*whole, *kept)))
-    uses = await _values(services, {digest: document_use_row_key(digest, now=now) for digest in digests})
+    uses = await _values(
+        services, {digest: document_use_row_key(digest, now=now) for digest in digests}
+    )
     unnoted = [digest for digest in digests if digest not in uses]
-    found = await _values(services, {digest: document_key(digest) for digest in unnoted if digest not in whole})
+    found = await _values(
+        services, {digest: document_key(digest) for digest in unnoted if digest not in whole}
+    )
     found |= whole
-    return tuple([put for digest in unnoted if digest in found for put in document_use_puts(found[digest], now=now)])
+    return tuple(
+        [
+            put
+            for digest in unnoted
+            if digest in found
+            for put in document_use_puts(found[digest], now=now)
+        ]
+    )
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return the values of some rows, by digest as their keys are; nothing for a missing row."""
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
-        digest: row.value for digest, row in zip(keys, rows, strict=True) if row is not None and row.value is not None
+        digest: row.value
+        for digest, row in zip(keys, rows, strict=True)
+        if row is not None and row.value is not None
     }
 
 
@@ -94,9 +110,16 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
             documents += parts
             newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
     text = signed_text(_receipt(services, admission, judged), services.keyring.node_signer)
-    put = receipt_put(admission.decrypt.network.network_id, text, at=admission.decided_at, entropy=services.entropy)
+    put = receipt_put(
+        admission.decrypt.network.network_id,
+        text,
+        at=admission.decided_at,
+        entropy=services.entropy,
+    )
     return NewReceipt(
-        puts=(put, *await missing_documents(services, documents, kept=kept)) if documents else (put,),
+        puts=(put, *await missing_documents(services, documents, kept=kept))
+        if documents
+        else (put,),
         sha256=hashlib.sha256(text).hexdigest(),
         note=partial(services.kept.note, span, policies=policies, judged=newly_judged),
     )
@@ -121,14 +144,17 @@ def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | No
     )
 
 
-async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[QuoteVerdict, list[bytes]]:
+async def _judged(
+    services: Services, evidence: Evidence, record: bytes
+) -> tuple[QuoteVerdict, list[bytes]]:
     """Return what the code was judged by, and its documents, which may not be kept yet."""
     key = basis_beside(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
     basis = basis_of(row)
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
-    # A basis of newer evidence means another stamp of the evidence's row, which the release's commit checks.
+    # A basis of newer evidence means another stamp of the evidence's row, which the release's
+    # commit checks.
     if basis is not None and basis.evidence_sha256 == record:
         documents.append(basis.quote)
         quote, nonce = Digest(hashlib.sha256(basis.quote).digest()), Digest(basis.nonce)
@@ -145,7 +171,7 @@ async def _judged(services: Services, evidence: Evidence, record: bytes) -> tupl
     return judged, documents
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 class ReceiptPage(Struct):
@@ -155,11 +181,14 @@ class ReceiptPage(Struct):
     after: str | None
 
 
-async def read_receipts(services: Services, header: str, *, path_id: str, after: str) -> ReceiptPage:
+async def read_receipts(
+    services: Services, header: str, *, path_id: str, after: str
+) -> ReceiptPage:
     """Return receipts of a network, to its owner or to whom the owner granted them (RC14).
 
     Args:
-        header: untrusted: a UCAN to this node with `sealspace.encryption/receipts` on the network, and nothing else.
+        header: untrusted: a UCAN to this node with `sealspace.encryption/receipts` on the network,
+            and nothing else.
         path_id: network id of the path, percent-decoded once.
         after: untrusted: the `after` of the page before; empty for the first one.
 
@@ -174,7 +203,9 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
     call = await read_call(services, invocation, (network_row_key(network),), ranges)
     known_network(call.records[0])
     receipts, place = receipts_of(call.pages[0])
-    return ReceiptPage(tuple([Raw(receipt) for receipt in receipts]), None if place is None else place.hex())
+    return ReceiptPage(
+        tuple([Raw(receipt) for receipt in receipts]), None if place is None else place.hex()
+    )
 
 
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:

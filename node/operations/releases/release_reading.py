@@ -1,12 +1,14 @@
 """Reading everything that a release is decided on, for the gate (RL12).
 
-The gate decides on plain values. This module fetches them: the network with its owner's policy and withdrawals, the
-release record, the operator's withdrawals, the evidence for the caller and the receiver key, every delegation of every
-cited closure with its mark, the sessions that may show the owner in person, and the envelopes at the paths that
-policies name. Each row comes with its stamp, so that the commit of the release can require it unchanged.
+The gate decides on plain values. This module fetches them: the network with its owner's policy and
+withdrawals, the release record, the operator's withdrawals, the evidence for the caller and the
+receiver key, every delegation of every cited closure with its mark, the sessions that may show the
+owner in person, and the envelopes at the paths that policies name. Each row comes with its stamp,
+so that the commit of the release can require it unchanged.
 
-What is known from the request alone is read with the call, in one read: see `release_keys`. The rest is read only where
-it can matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
+What is known from the request alone is read with the call, in one read: see `release_keys`. The
+rest is read only where it can matter: sessions beyond the chain, evidence for another receiver key,
+envelopes at paths.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,13 @@ from typing import Final
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from encryption_network.errors import RequestError
-from encryption_network.gate import ReleaseRequest, RowStamp, needs_evidence, paths_in_force, policies_in_force
+from encryption_network.gate import (
+    ReleaseRequest,
+    RowStamp,
+    needs_evidence,
+    paths_in_force,
+    policies_in_force,
+)
 from encryption_network.networks import decode_network
 from encryption_network.policy import Evidence, decode_evidence
 from encryption_network.release_record import decode_release_record
@@ -36,23 +44,29 @@ from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
 _MOST_EVIDENCE: Final = 512
-"""Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has ended."""
+"""Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has
+ended."""
 _MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of values that one release reads. The author of a policy chooses the paths, so a path beyond the bound counts
-as an empty one; secrets are small."""
+"""Bytes of values that one release reads. The author of a policy chooses the paths, so a path
+beyond the bound counts as an empty one; secrets are small."""
 _PATHS_AT_ONCE: Final = 16
 """Heads read at a time; each may hold a body of some 64 KiB."""
 
 
-def release_keys(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> tuple[bytes, ...]:
-    """Return the rows that a release rests on and that its request names, whatever else is right or wrong with it."""
+def release_keys(
+    network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
+) -> tuple[bytes, ...]:
+    """Return the rows that a release rests on and that its request names, whatever else is right or
+    wrong with it."""
     keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY)
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
         return keys
     return (*keys, evidence_row_key(invoker, receiver_public_key))
 
 
-async def read_release(services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt) -> ReleaseRequest:
+async def read_release(
+    services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
+) -> ReleaseRequest:
     """Check a bound request against its network and gather what the gate decides on.
 
     Args:
@@ -67,13 +81,16 @@ async def read_release(services: Services, call: Call, keys: Sequence[bytes], bo
     """
     now = services.clock.now()
     network_row, record_row, withdrawn_row, *evidence_rows = call.records
-    checked = check_decrypt(bound, None if network_row is None else decode_network(_value(network_row)), now)
+    checked = check_decrypt(
+        bound, None if network_row is None else decode_network(_value(network_row)), now
+    )
     if network_row is None:
         raise RequestError("network-not-found")
     if record_row is None:
         raise RecordDamaged("the store has no release record")
     if withdrawn_row is None:
-        raise RecordDamaged("the store has no list of withdrawals")  # RC21: an absent row is no empty list
+        # RC21: an absent row is no empty list
+        raise RecordDamaged("the store has no list of withdrawals")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await read_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
@@ -105,25 +122,35 @@ def _value(record: Record) -> bytes:
     return record.value
 
 
-async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:
+async def _of_any_receiver(
+    services: Services, invoker: Principal
+) -> tuple[Evidence | None, RowStamp | None]:
     """Return evidence of the DID whose mode allows any receiver key (RL7)."""
-    # Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for its receiver.
+    # Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for
+    # its receiver.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
-    rows = [(decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows]
+    rows = [
+        (decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows
+    ]
     if not rows:
         return None, None
     return max(rows, key=lambda row: (row[0].receiver_mode == "signed", row[0].attested_at))
 
 
-async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozenset[str]) -> Mapping[str, RowStamp]:
-    """Return the paths among those that policies name at which an envelope with this wrapped key is stored.
+async def _key_paths(
+    services: Services, checked: CheckedDecrypt, named: frozenset[str]
+) -> Mapping[str, RowStamp]:
+    """Return the paths among those that policies name at which an envelope with this wrapped key is
+    stored.
 
-    Only spaces of the network's owner are examined: a policy must not make the node read what belongs to others.
+    Only spaces of the network's owner are examined: a policy must not make the node read what
+    belongs to others.
     """
     keys: dict[str, bytes] = {}
     for path in sorted(named):
         resource = parse_resource(path)
-        assert isinstance(resource, SpaceResource) and resource.path is not None  # parsed when the policy is read
+        # parsed when the policy is read
+        assert isinstance(resource, SpaceResource) and resource.path is not None
         if resource.space.owner == checked.network.owner:
             keys[path] = head_key(resource.space, resource.path)
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
@@ -140,7 +167,8 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
                 continue
             if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
                 found[path] = RowStamp(keys[path], record.stamp)
-            # What does not fit was not read; what lies in the row was read with it, however little is left.
+            # What does not fit was not read; what lies in the row was read with it, however little
+            # is left.
             if head.body is not None or head.size_bytes <= left_bytes:
                 left_bytes -= head.size_bytes
     return found

@@ -1,7 +1,8 @@
-"""Withdrawing code, a backend or evidence: by the owner for a network, by the operator for all (RC20 to RC24).
+"""Withdrawing code, a backend or evidence: by the owner for a network, by the operator for all
+(RC20 to RC24).
 
-Withdrawals are stored in rows that every release reads, and whose stamps its commit checks: a withdrawal that was
-acknowledged before a release is durable takes precedence over it.
+Withdrawals are stored in rows that every release reads, and whose stamps its commit checks: a
+withdrawal that was acknowledged before a release is durable takes precedence over it.
 """
 
 from typing import Final
@@ -34,8 +35,11 @@ WITHDRAWN: Final = "release.withdrawn"
 _TRIES: Final = 8
 
 
-async def withdraw_for_network(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Withdraw code, a backend or evidence for one network, in person; in force for the next release (RC22).
+async def withdraw_for_network(
+    services: Services, header: str, *, path_id: str, body: bytes
+) -> None:
+    """Withdraw code, a backend or evidence for one network, in person; in force for the next
+    release (RC22).
 
     Args:
         header: untrusted, see `change_in_person`.
@@ -50,7 +54,9 @@ async def withdraw_for_network(services: Services, header: str, *, path_id: str,
 
     def make(record: NetworkRecord) -> NetworkRecord:
         if principal_of(record.owner) in entry.dids:
-            raise WithdrawalError("the owner's own DID cannot be withdrawn; revoke the network instead")
+            raise WithdrawalError(
+                "the owner's own DID cannot be withdrawn; revoke the network instead"
+            )
         return with_withdrawals(record, entry, services.clock.now())
 
     await change_in_person(
@@ -66,7 +72,9 @@ async def withdraw_for_network(services: Services, header: str, *, path_id: str,
     )
 
 
-async def withdraw_everywhere(store: Store, entry: Withdrawals, *, now: float, entropy: Entropy) -> Withdrawals:
+async def withdraw_everywhere(
+    store: Store, entry: Withdrawals, *, now: float, entropy: Entropy
+) -> Withdrawals:
     """Withdraw for every network on a store, and return all that is withdrawn so (RC21).
 
     Raises:
@@ -88,7 +96,10 @@ async def withdraw_everywhere(store: Store, entry: Withdrawals, *, now: float, e
             subject="every network",
             detail=canonical_bytes(withdrawals_json(entry)),
         )
-        puts = (Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp), audit_put(audit, entropy=entropy))
+        puts = (
+            Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp),
+            audit_put(audit, entropy=entropy),
+        )
         if not isinstance(await store.commit(Commit(puts=puts)), Refused):
             return listed
     raise StoreBusy("others withdraw at the same time")

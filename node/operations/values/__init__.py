@@ -1,1 +1,2 @@
-"""Operations on values: get, put, list, delete, public values, signed URLs, quotas and admissions."""
+"""Operations on values: get, put, list, delete, public values, signed URLs, quotas and
+admissions."""

@@ -1,6 +1,7 @@
 """The operator's view of the usage and limits of spaces, and limits for single spaces (wire §5.12).
 
-A limit is a row of the store: it survives a restart and holds on every worker and machine from the next put on.
+A limit is a row of the store: it survives a restart and holds on every worker and machine from the
+next put on.
 """
 
 from collections.abc import Mapping
@@ -57,13 +58,25 @@ async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView
     keys = (override_row_key(space), usage_key(space), space_row_key(space))
     override, usage, hosted = (await store.read(keys)).records
     limit_bytes = effective_limit(space, override, quota_policy(config))
-    return QuotaView(space_text, override_of(override), limit_bytes, counter_of(usage) if is_hosted(hosted) else None)
+    return QuotaView(
+        space_text,
+        override_of(override),
+        limit_bytes,
+        counter_of(usage) if is_hosted(hosted) else None,
+    )
 
 
 async def set_quota(
-    store: Store, config: Config, space_text: str, limit_bytes: int | None, *, now: float, entropy: Entropy
+    store: Store,
+    config: Config,
+    space_text: str,
+    limit_bytes: int | None,
+    *,
+    now: float,
+    entropy: Entropy,
 ) -> QuotaView:
-    """Give a space a limit of its own, or remove it (None); durable, with its audit record, when this returns."""
+    """Give a space a limit of its own, or remove it (None); durable, with its audit record, when
+    this returns."""
     space = valid_space(space_text)
     record = AuditRecord(
         at=now,
@@ -72,5 +85,9 @@ async def set_quota(
         subject=space.text,
         detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
     )
-    await store.commit(Commit(puts=(override_put(space, limit_bytes), audit_put(record, entropy=entropy))))
-    return msgspec.structs.replace(await show_quota(store, config, space_text), current_usage_bytes=None)
+    await store.commit(
+        Commit(puts=(override_put(space, limit_bytes), audit_put(record, entropy=entropy)))
+    )
+    return msgspec.structs.replace(
+        await show_quota(store, config, space_text), current_usage_bytes=None
+    )

@@ -1,6 +1,7 @@
 """Admitting owners to a node in mode `permit`, and removing them (ST14).
 
-In force everywhere at once: every operation that hosts a space reads the owner's row and has its commit check it.
+In force everywhere at once: every operation that hosts a space reads the owner's row and has its
+commit check it.
 """
 
 from typing import Final
@@ -15,11 +16,14 @@ from spaces.store.contract import Check, Commit, Put, Refused, Store, read_row
 _TRIES: Final = 8
 
 
-async def change_admission(store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy) -> bool:
-    """Let an owner have spaces here, or no new ones; durable, with its audit record, when this returns.
+async def change_admission(
+    store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy
+) -> bool:
+    """Let an owner have spaces here, or no new ones; durable, with its audit record, when this
+    returns.
 
-    What is hosted remains hosted, and still serves those to whom its owner granted access. Returns whether anything
-    changed; a row that is as wanted is confirmed.
+    What is hosted remains hosted, and still serves those to whom its owner granted access. Returns
+    whether anything changed; a row that is as wanted is confirmed.
     """
     action = "owner.admitted" if admits else "owner.removed"
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)

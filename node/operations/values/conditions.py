@@ -1,4 +1,5 @@
-"""Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9, 4.4.5)."""
+"""Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9,
+4.4.5)."""
 
 import re
 from collections.abc import Container, Mapping
@@ -51,18 +52,24 @@ def asks(headers: Container[str]) -> bool:
     )
 
 
-def parse_options(headers: Mapping[str, str], *, reads: int, puts: int, deletes: int, is_form: bool) -> Options:
+def parse_options(
+    headers: Mapping[str, str], *, reads: int, puts: int, deletes: int, is_form: bool
+) -> Options:
     """Read the option headers of a call.
 
-    How many operations of each kind a token asks for, and whether their bodies are a form, decides what a condition can
-    mean.
+    How many operations of each kind a token asks for, and whether their bodies are a form, decides
+    what a condition can mean.
     """
     if "x-tinycloud-expected-version" in headers:
-        raise Refusal("bad-option", "x-tinycloud-expected-version is not a production precondition; use If-Match")
+        raise Refusal(
+            "bad-option",
+            "x-tinycloud-expected-version is not a production precondition; use If-Match",
+        )
     unless, only_if = headers.get("if-none-match"), headers.get("if-match")
     if unless is not None and only_if is not None:
         raise Refusal("bad-option", "KV preconditions cannot be combined")
-    writes_one = puts + deletes == 1 and not is_form  # of several it would be unclear which value is meant
+    # of several it would be unclear which value is meant
+    writes_one = puts + deletes == 1 and not is_form
     create_only, replace_etag, if_none_match = False, None, None
     if unless is not None:
         if puts + deletes == 0 and reads == 1:  # these are the versions that the caller has (4.4.1)
@@ -70,20 +77,29 @@ def parse_options(headers: Mapping[str, str], *, reads: int, puts: int, deletes:
         elif unless.strip() != "*":
             raise Refusal("bad-option", "If-None-Match only supports * for KV create")
         elif not writes_one or not puts:
-            raise Refusal("bad-option", "If-None-Match: * requires exactly one non-multipart KV put")
+            raise Refusal(
+                "bad-option", "If-None-Match: * requires exactly one non-multipart KV put"
+            )
         else:
             create_only = True
     if only_if is not None:
         replace_etag = _strong_tag(only_if.strip())
         if not writes_one:
-            raise Refusal("bad-option", "If-Match requires exactly one non-multipart KV put or delete")
+            raise Refusal(
+                "bad-option", "If-Match requires exactly one non-multipart KV put or delete"
+            )
     max_response_bytes, list_limit = [
         _positive(headers, name) for name in ("x-tinycloud-max-response-bytes", "x-tinycloud-limit")
     ]
     if list_limit is not None and list_limit > MAX_LIST_LIMIT:
         raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
     return Options(
-        create_only, replace_etag, if_none_match, max_response_bytes, list_limit, headers.get("x-tinycloud-cursor")
+        create_only,
+        replace_etag,
+        if_none_match,
+        max_response_bytes,
+        list_limit,
+        headers.get("x-tinycloud-cursor"),
     )
 
 
@@ -98,7 +114,9 @@ def matches_weakly(header: str | None, etag: str) -> bool:
 def _strong_tag(value: str) -> str:
     inner = value.removeprefix('"blake3-').removesuffix('"')
     if len(inner) + len('"blake3-"') != len(value):
-        raise Refusal("bad-option", 'If-Match must be a strong TinyCloud ETag: "blake3-<64 hex characters>"')
+        raise Refusal(
+            "bad-option", 'If-Match must be a strong TinyCloud ETag: "blake3-<64 hex characters>"'
+        )
     if len(inner) != 64:
         raise Refusal("bad-option", "If-Match must contain a 32-byte BLAKE3 digest")
     if _HEX64.fullmatch(inner) is None:

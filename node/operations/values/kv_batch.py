@@ -34,11 +34,15 @@ async def put_all(request: Request) -> BatchWritten:
 
     Raises:
         Refusal: `bad-option`, the parts are not exactly the signed paths.
-        CommitTooLarge: the small values together are larger than a commit, or the values change too many rows (ST6).
+        CommitTooLarge: the small values together are larger than a commit, or the values change too
+            many rows (ST6).
         Whatever `put_values` and the message raise.
     """
     message, paths = request.message, tuple(step.path for step in request.steps)
-    signed, parts = frozenset(paths), multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
+    signed, parts = (
+        frozenset(paths),
+        multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"])),
+    )
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
         """Read one part for each signed path."""
@@ -47,22 +51,30 @@ async def put_all(request: Request) -> BatchWritten:
         async for part in parts:
             path, metadata = part_path(part.name), stored_headers(part.headers)
             if path not in signed:
-                raise Refusal("bad-option", f"Multipart KV part {path} is not authorized by the invocation")
+                raise Refusal(
+                    "bad-option", f"Multipart KV part {path} is not authorized by the invocation"
+                )
             if path in found:
                 raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
             check_metadata(metadata)
             body = await staging.receive(admitted.within_free_space(part.pieces, taken_bytes))
             taken_bytes += body.size_bytes
-            held_bytes += len(body.inline or b"") + sum(len(name) + len(value) for name, value in metadata.items())
+            held_bytes += len(body.inline or b"") + sum(
+                len(name) + len(value) for name, value in metadata.items()
+            )
             # ST6, and what one request may hold in memory
             require_bound("bytes of small values in a batch", held_bytes, MAX_COMMIT_BYTES)
             found[path] = Write(path, body, metadata, sealed_key_of(body))
         missing = [path for path in paths if path not in found]
         if missing:
-            raise Refusal("bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}")
+            raise Refusal(
+                "bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}"
+            )
         return [found[path] for path in paths]
 
-    await put_values(request, paths, receive, subject=f"{request.step.space.text}/kv", detail=paths_detail(paths))
+    await put_values(
+        request, paths, receive, subject=f"{request.step.space.text}/kv", detail=paths_detail(paths)
+    )
     return BatchWritten(paths, len(paths))
 
 
@@ -70,7 +82,8 @@ class BatchFound(Struct, frozen=True, gc=False):
     """What is stored under the paths of a batch read.
 
     Attributes:
-        items: paths in the order of the token's capabilities (Q22), and what is stored there; None: nothing.
+        items: paths in the order of the token's capabilities (Q22), and what is stored there; None:
+            nothing.
         bodies: whether the values are requested, or their metadata alone.
     """
 
@@ -79,14 +92,15 @@ class BatchFound(Struct, frozen=True, gc=False):
 
 
 async def read_all(request: Request, *, bodies: bool) -> BatchFound:
-    """Return what is stored under the paths of several reads, in the order of the steps (Q22), all of one moment.
+    """Return what is stored under the paths of several reads, in the order of the steps (Q22), all
+    of one moment.
 
     Args:
         request: gets, or metadata reads; its bound on the size counts for each value.
         bodies: whether the values themselves are requested, so that their sizes count.
     Raises:
-        Refusal: `response-too-large`, a value is larger than the caller's bound; `batch-too-large`, the values together
-            are larger than one answer may be.
+        Refusal: `response-too-large`, a value is larger than the caller's bound; `batch-too-large`,
+            the values together are larger than one answer may be.
         Whatever `read_call` raises.
     """
     keys = [head_key(step.space, step.path) for step in request.steps]
@@ -94,10 +108,15 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
     call.require_hosted()
     heads = [head_of(record, key=key) for record, key in zip(call.records, keys, strict=True)]
     if bodies:
-        sizes, limit_bytes = [head.size_bytes for head in heads if head is not None], request.options.max_response_bytes
+        sizes, limit_bytes = (
+            [head.size_bytes for head in heads if head is not None],
+            request.options.max_response_bytes,
+        )
         for size_bytes in sizes:
             if limit_bytes is not None and size_bytes > limit_bytes:
                 raise Refusal("response-too-large", size_bytes, limit_bytes)
         if sum(sizes) > MAX_BATCH_READ_BYTES:
             raise Refusal("batch-too-large", sum(sizes), MAX_BATCH_READ_BYTES)
-    return BatchFound(tuple([(step.path, head) for step, head in zip(request.steps, heads, strict=True)]), bodies)
+    return BatchFound(
+        tuple([(step.path, head) for step, head in zip(request.steps, heads, strict=True)]), bodies
+    )

@@ -1,7 +1,9 @@
-"""What every write of values reads at one moment, and the commit it makes (wire §4.4.3, §4.4.6, §4.4.8).
+"""What every write of values reads at one moment, and the commit it makes (wire §4.4.3, §4.4.6,
+§4.4.8).
 
-A put is read and judged before a byte of its body is kept. A large body takes its time to arrive, so it is read and
-judged once more afterwards; and in any case the commit compares every row that the decision rests on.
+A put is read and judged before a byte of its body is kept. A large body takes its time to arrive,
+so it is read and judged once more afterwards; and in any case the commit compares every row that
+the decision rests on.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,7 +28,8 @@ from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
 
-# A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
+# A token this long after its expiry is refused by its time alone, however the clocks of one store
+# differ.
 _CLAIM_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
@@ -43,7 +46,8 @@ class PutReading(Struct, frozen=True, gc=False):
     """Everything a put is judged by, read at one moment.
 
     Attributes:
-        call: the judged call; its records begin with the rows of the heads, in the order of the paths.
+        call: the judged call; its records begin with the rows of the heads, in the order of the
+            paths.
         space: where the values go.
         heads: the live values among them.
         used_bytes: size of the bodies of the space.
@@ -65,8 +69,8 @@ class PutReading(Struct, frozen=True, gc=False):
     def require_free_space(self, declared_bytes: int) -> None:
         """Refuse bodies that cannot fit before they are read (M51).
 
-        A full space takes no further value, not even an empty one; over existing values it takes what is no larger than
-        they are together.
+        A full space takes no further value, not even an empty one; over existing values it takes
+        what is no larger than they are together.
         """
         free_bytes = self.free_bytes
         if free_bytes is None or (free_bytes > 0 and declared_bytes <= free_bytes):
@@ -80,15 +84,19 @@ class PutReading(Struct, frozen=True, gc=False):
         if self.free_bytes is not None and taken_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
-    async def within_free_space(self, pieces: AsyncIterator[bytes], taken_bytes: int = 0) -> AsyncIterator[bytes]:
-        """Yield a body, and stop it where the space has no more free space, beside other bodies (M51)."""
+    async def within_free_space(
+        self, pieces: AsyncIterator[bytes], taken_bytes: int = 0
+    ) -> AsyncIterator[bytes]:
+        """Yield a body, and stop it where the space has no more free space, beside other bodies
+        (M51)."""
         async for piece in pieces:
             taken_bytes += len(piece)
             self.require_taken(taken_bytes)
             yield piece
 
     def quota(self, draft: Draft) -> list[Add]:
-        """Return the bounds that the commit has to keep; a commit that does not grow the space is not bounded."""
+        """Return the bounds that the commit has to keep; a commit that does not grow the space is
+        not bounded."""
         limit_bytes, adds = self.limit_bytes, list[Add]()
         if limit_bytes is None:
             return adds
@@ -103,11 +111,13 @@ class PutReading(Struct, frozen=True, gc=False):
         return adds
 
 
-async def _read_put(request: Request, space: SpaceId, paths: Sequence[str], *, claiming: bool) -> PutReading:
+async def _read_put(
+    request: Request, space: SpaceId, paths: Sequence[str], *, claiming: bool
+) -> PutReading:
     """Read and judge a put.
 
-    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). The
-    rows for that are read only in that case, and the commit compares them.
+    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says
+    so (store §6). The rows for that are read only in that case, and the commit compares them.
     """
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
@@ -126,13 +136,20 @@ async def _read_put(request: Request, space: SpaceId, paths: Sequence[str], *, c
         if head is not None and free_bytes is not None:
             free_bytes += head.size_bytes
     check_conditions(heads[0], request.options)
-    return PutReading(call, space, tuple(heads), used_bytes, counter_of(rows), limit_bytes, free_bytes, hosting)
+    return PutReading(
+        call, space, tuple(heads), used_bytes, counter_of(rows), limit_bytes, free_bytes, hosting
+    )
 
 
-async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
-    """Plan how a put hosts its space, or raise `space-not-found` when a mentioned space would not be hosted."""
+async def _hosting(
+    services: Services, call: Call, space: SpaceId, client: str | None
+) -> HostingPlan:
+    """Plan how a put hosts its space, or raise `space-not-found` when a mentioned space would not
+    be hosted."""
     now = services.clock.now()
-    wanted = hosting_by_put(space, call.invocation.invoker, services.hosting, client=client, now=now)
+    wanted = hosting_by_put(
+        space, call.invocation.invoker, services.hosting, client=client, now=now
+    )
     hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
     if call.unhosted - set(hosting.activated):
         raise Refusal("space-not-found")
@@ -158,8 +175,8 @@ async def put_values(
 ) -> Sequence[Write]:
     """Store values and their metadata in one commit, replacing both (M2); durable when it returns.
 
-    No byte of a body is read before the call is authorised, its condition holds and space is free; all of that is
-    judged again with the commit, which comes later.
+    No byte of a body is read before the call is authorised, its condition holds and space is free;
+    all of that is judged again with the commit, which comes later.
 
     Args:
         request: puts to one space; conditions are on the first value.
@@ -169,8 +186,8 @@ async def put_values(
         declared_bytes: what the request says of the size of the bodies.
         detail: of the audit record.
     Raises:
-        Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not fit into the space;
-            `space-not-found`.
+        Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
+            fit into the space; `space-not-found`.
         Whatever `read_call` and `receive` raise.
     """
     services, space = request.services, request.step.space
@@ -182,9 +199,11 @@ async def put_values(
         writes = await receive(staging, admitted)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
-        async def attempt(is_first: bool) -> "tuple[Commit, None]":  # quoted: else each put works the type out anew
+        # quoted: else each put works the type out anew
+        async def attempt(is_first: bool) -> "tuple[Commit, None]":
             staging.recall()
-            # The commit judges marks, but only a read judges windows (I33), and a small body can arrive slowly.
+            # The commit judges marks, but only a read judges windows (I33), and a small body can
+            # arrive slowly.
             is_good = is_first and is_small and services.clock.now() - began <= _FRESH_S
             reading = admitted if is_good else await read(claiming=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
@@ -205,7 +224,8 @@ async def put_values(
 
 
 def durable_claim(services: Services, call: Call) -> Claim | None:
-    """Return the claim that a commit makes again (ST4); None for a token that expired before its body was complete.
+    """Return the claim that a commit makes again (ST4); None for a token that expired before its
+    body was complete.
 
     Such a token is refused by its time alone, and under its minute nothing may be claimed any more.
     """

@@ -1,4 +1,5 @@
-"""List the paths of a space under a prefix, in byte order and in pages (wire §4.4.4, Q1, Q15, Q32)."""
+"""List the paths of a space under a prefix, in byte order and in pages (wire §4.4.4, Q1, Q15,
+Q32)."""
 
 from collections.abc import Sequence
 from hmac import compare_digest
@@ -28,7 +29,8 @@ def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:
 
     Args:
         keyring: derives the key of the MAC.
-        origin: the words of the call that the cursor belongs to: its next page must be requested with the same ones.
+        origin: the words of the call that the cursor belongs to: its next page must be requested
+            with the same ones.
         last: a path.
     """
     path = last.encode("utf-8", "surrogatepass")
@@ -65,7 +67,12 @@ async def list_granted(request: Request) -> Paths:
         Refusal: `bad-option`, this call cannot continue from the cursor.
         Whatever `read_call` raises.
     """
-    services, invocation, step, options = request.services, request.invocation, request.step, request.options
+    services, invocation, step, options = (
+        request.services,
+        request.invocation,
+        request.step,
+        request.options,
+    )
     limit, after = options.list_limit, None
     origin = (invocation.invoker, step.space.text, step.path, str(limit))
     if options.list_cursor is not None:  # no cursor was made for a call without a limit
@@ -82,13 +89,14 @@ async def list_granted(request: Request) -> Paths:
         return [
             path
             for path in listed
-            if (path == step.path and is_path_granted) or (rest is not None and path.startswith(rest))
+            if (path == step.path and is_path_granted)
+            or (rest is not None and path.startswith(rest))
         ]
 
     listing = await complete(services.store, query, call.pages[0])
     paths = [*within(listing.paths)]
-    # Without a limit everything is returned; with one, paths outside the grant do not count towards it. Those are left
-    # out unread, however many lie beside what was granted (M55).
+    # Without a limit everything is returned; with one, paths outside the grant do not count towards
+    # it. Those are left out unread, however many lie beside what was granted (M55).
     while rest is not None and listing.more and (limit is None or len(paths) <= limit):
         query = ListingQuery(step.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
         listing = await list_paths(services.store, query)
@@ -102,14 +110,15 @@ async def list_granted(request: Request) -> Paths:
 def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
     """Return what the grants and the own conditions of a judged call both leave of a plain prefix.
 
-    That is whether the path that the prefix is was granted, and the beginning of the other paths that were, None for
-    none: a grant on `photos` does not cover `photos2` (X6, Q15).
+    That is whether the path that the prefix is was granted, and the beginning of the other paths
+    that were, None for none: a grant on `photos` does not cover `photos2` (X6, Q15).
     """
     caveats = _caveats(call, step)
     selection = selection_of(SpaceResource(step.space, "kv", step.path), caveats)
     if selection is not None and selection.is_exact:
         return True, None
-    segment = step.path if step.path.endswith("/") else step.path + "/"  # nothing that begins so lies outside
+    # nothing that begins so lies outside
+    segment = step.path if step.path.endswith("/") else step.path + "/"
     if selection is not None and segment != step.path and _is_of(selection.resource, step):
         return True, segment
     if call.invocation.invoker == step.space.owner:  # R1; both are canonical (P4)
@@ -121,13 +130,19 @@ def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
 
 
 def _caveats(call: Call, step: Step) -> Caveats:
-    """Return the call's own conditions on the path; every grant it rests on states the same or none (I35, I39)."""
-    own = [c for c in call.invocation.capabilities if _is_of(c.resource, step) and satisfies(c.ability, KV_LIST)]
+    """Return the call's own conditions on the path; every grant it rests on states the same or none
+    (I35, I39)."""
+    own = [
+        c
+        for c in call.invocation.capabilities
+        if _is_of(c.resource, step) and satisfies(c.ability, KV_LIST)
+    ]
     return own[0].caveats if own else {}
 
 
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
-    """Return the resources that contain the prefix and were granted without conditions, or under those of the call."""
+    """Return the resources that contain the prefix and were granted without conditions, or under
+    those of the call."""
     asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(KV_LIST)
     return [
         row.resource
@@ -140,8 +155,13 @@ def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resourc
 
 
 def _is_of(resource: Resource, step: Step) -> bool:
-    """Return whether a resource is just the path that is listed; query and fragment do not count."""
-    return isinstance(resource, SpaceResource) and (resource.space, resource.service, resource.path) == (
+    """Return whether a resource is just the path that is listed; query and fragment do not
+    count."""
+    return isinstance(resource, SpaceResource) and (
+        resource.space,
+        resource.service,
+        resource.path,
+    ) == (
         step.space,
         "kv",
         step.path,

@@ -1,4 +1,5 @@
-"""Put one value, or delete some (wire §4.4.3, §4.4.8), in one commit with authority, claim and audit record."""
+"""Put one value, or delete some (wire §4.4.3, §4.4.8), in one commit with authority, claim and
+audit record."""
 
 from msgspec import Struct
 
@@ -37,17 +38,20 @@ async def put(request: Request) -> Written:
         return (Write(step.path, body, stored_headers(message.headers), sealed_key_of(body)),)
 
     subject = f"{step.space.text}/kv/{step.path}"
-    (write,) = await put_values(request, (step.path,), receive, subject=subject, declared_bytes=declared_bytes or 0)
+    (write,) = await put_values(
+        request, (step.path,), receive, subject=subject, declared_bytes=declared_bytes or 0
+    )
     assert write.body is not None  # a put has one
     return Written(f'"blake3-{write.body.digest.hex()}"')
 
 
 async def delete(request: Request) -> Written:
-    """Delete values in one commit (M5); what was deleted before remains deleted (Q4, M31). One value has an etag.
+    """Delete values in one commit (M5); what was deleted before remains deleted (Q4, M31). One
+    value has an etag.
 
     Raises:
-        Refusal: `no-such-key`, under one of the paths nothing was ever written; then none is deleted;
-            `precondition-failed`.
+        Refusal: `no-such-key`, under one of the paths nothing was ever written; then none is
+            deleted; `precondition-failed`.
         Whatever `read_call` raises.
     """
     services, is_one = request.services, len(request.steps) == 1
@@ -67,7 +71,9 @@ async def delete(request: Request) -> Written:
             by_space.setdefault(space, {})[path] = record
         puts, checks, adds = list[Put](), list[Check](), list[Add]()
         for space, rows in by_space.items():
-            draft = await services.values.draft(space, [Write(path, None) for path in rows], [*rows.values()])
+            draft = await services.values.draft(
+                space, [Write(path, None) for path in rows], [*rows.values()]
+            )
             plan = await draft.plan(now=services.clock.now())
             subject = f"{space.text}/kv/{request.step.path}" if is_one else f"{space.text}/kv"
             detail = b"" if is_one else paths_detail([*rows])
@@ -75,7 +81,9 @@ async def delete(request: Request) -> Written:
             checks += plan.checks
             adds += plan.adds
         claim = durable_claim(services, call)
-        commit = Commit(puts=tuple(puts), live=call.live, checks=tuple(checks), adds=tuple(adds), claim=claim)
+        commit = Commit(
+            puts=tuple(puts), live=call.live, checks=tuple(checks), adds=tuple(adds), claim=claim
+        )
         return commit, Written(head.etag_header if is_one and head is not None else None)
 
     return await until_committed(services, attempt)

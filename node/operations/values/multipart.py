@@ -1,7 +1,9 @@
-"""Reading `multipart/form-data` (RFC 7578, RFC 2046) from a stream of bytes: the values of a batch put (wire §4.4.6).
+"""Reading `multipart/form-data` (RFC 7578, RFC 2046) from a stream of bytes: the values of a batch
+put (wire §4.4.6).
 
-Own code, because clients read the texts of its refusals, and because it is stricter than libraries are: no preamble, no
-folded or malformed header, bounds on everything that is held in memory. A part is read piece by piece and never held.
+Own code, because clients read the texts of its refusals, and because it is stricter than libraries
+are: no preamble, no folded or malformed header, bounds on everything that is held in memory. A part
+is read piece by piece and never held.
 
     --boundary CRLF (header CRLF)* CRLF bytes CRLF --boundary CRLF … CRLF --boundary--        what follows is not read
 """
@@ -49,13 +51,19 @@ def part_path(name: str) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        where = f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
+        where = (
+            f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
+        )
         if error.reason == "unexpected end of data":
             where = f"incomplete utf-8 byte sequence from index {error.start}"
-        raise Refusal("bad-option", f"Multipart KV part name is not valid percent-encoded UTF-8: {where}") from None
+        raise Refusal(
+            "bad-option", f"Multipart KV part name is not valid percent-encoded UTF-8: {where}"
+        ) from None
 
 
-async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
+async def multipart_parts(
+    pieces: AsyncIterator[bytes], boundary: bytes
+) -> AsyncIterator[MultipartPart]:
     """Yield the parts of a body in the order they arrive."""
     source = _Source(pieces, b"--" + boundary)
     if await source.take(len(source.delimiter)) != source.delimiter:
@@ -104,7 +112,10 @@ class _Source(Struct):
         while (end := self.held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
             looked = len(self.held)
             if looked > MAX_PART_HEADER_BYTES:
-                raise Refusal("bad-option", f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes")
+                raise Refusal(
+                    "bad-option",
+                    f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes",
+                )
             if not await self.more():
                 raise _incomplete()
         return (await self.take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]

@@ -1,4 +1,5 @@
-"""What the capabilities of a token ask of values, and which of them can share one answer (wire §4.4, Q3).
+"""What the capabilities of a token ask of values, and which of them can share one answer (wire
+§4.4, Q3).
 
 Every batch is checked before anything runs.
 """
@@ -18,7 +19,9 @@ from .conditions import Options
 
 MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
-_STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
+_STORED: Final = frozenset(
+    {"content-type", "content-encoding", "content-language", "content-disposition"}
+)
 _STORED_PREFIX: Final = "x-tinycloud-meta-"
 
 
@@ -30,11 +33,13 @@ class Step(Struct, frozen=True, gc=False):
 
 
 class Message(Struct, frozen=True):
-    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11).
+    """A request without its token, untrusted. Nothing of its body is read before a run asks for it
+    (I11).
 
     Attributes:
         headers: whose names are found in any case.
-        client: network address of the caller, counted against the bound on new owners; None: not counted.
+        client: network address of the caller, counted against the bound on new owners; None: not
+            counted.
         at_hand: returns the body if it has arrived whole.
         pieces: returns the body as it arrives.
         whole_body: reads a body of at most so many bytes; None: it is longer, or does not arrive.
@@ -59,7 +64,8 @@ class Message(Struct, frozen=True):
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that are stored with a value, by lower-case name; of a repeated one the last value (4.4.3)."""
+    """Return the headers that are stored with a value, by lower-case name; of a repeated one the
+    last value (4.4.3)."""
     return {
         name: value
         for key, value in headers.items()
@@ -83,15 +89,25 @@ class Request(Struct, frozen=True):
 
 
 def is_value(resource: Resource) -> bool:
-    """Whether a resource is about values: only the service "kv" with a path that is present executes anything (4.4)."""
-    return isinstance(resource, SpaceResource) and resource.service == "kv" and resource.path is not None
+    """Whether a resource is about values: only the service "kv" with a path that is present
+    executes anything (4.4)."""
+    return (
+        isinstance(resource, SpaceResource)
+        and resource.service == "kv"
+        and resource.path is not None
+    )
 
 
 def check_batch_put(request: Request) -> None:
-    """Check that a token makes a batch of puts: puts and nothing else, to one space, each path once (4.4.6, I10)."""
+    """Check that a token makes a batch of puts: puts and nothing else, to one space, each path once
+    (4.4.6, I10)."""
     capabilities, steps = request.invocation.capabilities, request.steps
-    if len(steps) != len(capabilities) or any(capability.ability != KV_PUT for capability in capabilities):
-        raise Refusal("bad-option", "KV batch put only accepts tinycloud.kv/put capabilities with paths")
+    if len(steps) != len(capabilities) or any(
+        capability.ability != KV_PUT for capability in capabilities
+    ):
+        raise Refusal(
+            "bad-option", "KV batch put only accepts tinycloud.kv/put capabilities with paths"
+        )
     if len({step.space for step in steps}) > 1:
         raise Refusal("bad-option", "KV batch put must target one space")
     seen: set[str] = set()

@@ -26,7 +26,8 @@ def valid_space(text: str) -> SpaceId:
 
 
 def public_space(text: str) -> SpaceId:
-    """Read a space id that has to be that of a public space; says nothing of whether it is hosted."""
+    """Read a space id that has to be that of a public space; says nothing of whether it is
+    hosted."""
     space = valid_space(text)
     if space.name != PUBLIC_NAME:  # U8
         raise Refusal("not-public")
@@ -44,10 +45,14 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
     raise Refusal("no-value")
 
 
-async def list_public(services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int) -> Listing:
+async def list_public(
+    services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int
+) -> Listing:
     """Return one page of the paths of a public space; none for a space that is not hosted."""
     limit = min(max(limit, 1), MAX_PAGE_PATHS)
-    query = ListingQuery(space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES)
+    query = ListingQuery(
+        space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES
+    )
     listing = await list_paths(services.store, query)
     sizes = accumulate(len(path) for path in listing.paths)
     fitting = max(sum(size <= _MAX_PAGE_BYTES for size in sizes), 1)

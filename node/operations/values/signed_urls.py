@@ -1,7 +1,8 @@
-"""Signed URLs: one version of one value, readable by every holder of the URL, for minutes (wire §5.10).
+"""Signed URLs: one version of one value, readable by every holder of the URL, for minutes (wire
+§5.10).
 
-A token that may read the value makes one URL; nothing of that token is executed (Q27). The rows that the URL rests on
-are read again each time it is used: a revocation ends it at once (Q24).
+A token that may read the value makes one URL; nothing of that token is executed (Q27). The rows
+that the URL rests on are read again each time it is used: a revocation ends it at once (Q24).
 """
 
 import math
@@ -21,7 +22,14 @@ from capabilities.tokens import Invocation
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Commit, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
-from spaces.values.tickets import TICKET_BYTES, Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
+from spaces.values.tickets import (
+    TICKET_BYTES,
+    Ticket,
+    new_ticket,
+    ticket_of,
+    ticket_put,
+    ticket_row_key,
+)
 from spaces.values.value_heads import Head, head_key, head_of
 
 from ...refusal import Refusal
@@ -37,7 +45,8 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
 
 
 class SignedUrlRequest(msgspec.Struct, rename="camel"):
-    """The parameters of a signed URL; both spellings of each are read (Q9), and the shorter of two lifetimes counts."""
+    """The parameters of a signed URL; both spellings of each are read (Q9), and the shorter of two
+    lifetimes counts."""
 
     space: str
     path: str
@@ -50,21 +59,25 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
     snake_uses: int | None = msgspec.field(default=None, name="max_uses")
 
 
-async def mint(services: Services, invocation: Invocation, asked: SignedUrlRequest) -> tuple[str, float]:
-    """Make a ticket for the value, and return it with its end in epoch seconds; durable when this returns.
+async def mint(
+    services: Services, invocation: Invocation, asked: SignedUrlRequest
+) -> tuple[str, float]:
+    """Make a ticket for the value, and return it with its end in epoch seconds; durable when this
+    returns.
 
-    The token is used up, as it would be on `/invoke` (I23), unless it says nothing of the requested value.
+    The token is used up, as it would be on `/invoke` (I23), unless it says nothing of the requested
+    value.
 
     Args:
         invocation: verified; its lifetime is checked.
         asked: untrusted.
 
     Raises:
-        WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised learns nothing
-            more.
-        Refusal: `bad-option`, a use limit, no space id, or digests that are none or differ; `scope-refused`, the token
-            does not hold `kv/get` on the value; `no-value`, nothing is stored there, and no version was named;
-            `ticket-refused`, the URL would be void at once.
+        WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised
+            learns nothing more.
+        Refusal: `bad-option`, a use limit, no space id, or digests that are none or differ;
+            `scope-refused`, the token does not hold `kv/get` on the value; `no-value`, nothing is
+            stored there, and no version was named; `ticket-refused`, the URL would be void at once.
     """
     try:
         space = parse_space_id(asked.space)
@@ -96,10 +109,12 @@ async def mint(services: Services, invocation: Invocation, asked: SignedUrlReque
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
-    """Return whether a token asks for the value, or for more; whether it may is the chain's judgement."""
+    """Return whether a token asks for the value, or for more; whether it may is the chain's
+    judgement."""
     for asked in invocation.capabilities:
         if satisfies(asked.ability, KV_GET) and extends(value, asked.resource):
-            # The conditions of the call have to admit the value, not only what it names above it (I39).
+            # The conditions of the call have to admit the value, not only what it names above it
+            # (I39).
             with suppress(CaveatRefused):
                 selection_of(value, asked.caveats)
                 return True
@@ -134,7 +149,8 @@ def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
     now = services.clock.now()
     lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
     ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
-    # The end of a closure is the earliest in it, so that no window has to be checked when the URL is used.
+    # The end of a closure is the earliest in it, so that no window has to be checked when the URL
+    # is used.
     ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
     expires_at = min(ends)
     if expires_at <= now:
@@ -149,8 +165,8 @@ async def redeem(services: Services, text: str) -> Head:
         text: untrusted; the last part of the URL, percent-decoded.
 
     Raises:
-        Refusal: `ticket-refused`, unknown, expired, or a delegation that it rests on was revoked since; `no-value`, the
-            value was deleted; `value-changed`, it is another version now.
+        Refusal: `ticket-refused`, unknown, expired, or a delegation that it rests on was revoked
+            since; `no-value`, the value was deleted; `value-changed`, it is another version now.
         SpaceError: the store does not answer.
     """
     ticket, said = decode_url(text), None
@@ -158,11 +174,15 @@ async def redeem(services: Services, text: str) -> Head:
         said = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
     if said is None:
         raise Refusal("ticket-refused", "signed URL ticket not found")
-    # One that ends later than any made now was made by a clock that was ahead, and its lifetime is not known.
+    # One that ends later than any made now was made by a clock that was ahead, and its lifetime is
+    # not known.
     if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
-    # Marks and value are read at one moment: the value existed while its authority was in force (Q24).
-    *records, value = (await services.store.read((*mark_keys(said.authority), said.value_key))).records
+    # Marks and value are read at one moment: the value existed while its authority was in force
+    # (Q24).
+    *records, value = (
+        await services.store.read((*mark_keys(said.authority), said.value_key))
+    ).records
     marks = marks_of(said.authority, records)
     if any(marks.get(content) is not Mark.LIVE for content in said.authority):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")

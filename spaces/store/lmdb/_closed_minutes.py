@@ -1,4 +1,5 @@
-"""Minutes that lost a claim to a sweep: it is unknown what was used under them, so nothing counts as new (ST4).
+"""Minutes that lost a claim to a sweep: it is unknown what was used under them, so nothing counts
+as new (ST4).
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
@@ -6,8 +7,9 @@
     4 + 8n   4     the first minute of a further span
     8 + 8n   4     the minute behind its last
 
-A clock that was ahead leaves a span of its own, far from the others: after it was set back, the minutes between are
-open. Minutes are those of `claim_minute4`. An earlier version wrote the first four bytes alone.
+A clock that was ahead leaves a span of its own, far from the others: after it was set back, the
+minutes between are open. Minutes are those of `claim_minute4`. An earlier version wrote the first
+four bytes alone.
 """
 
 from collections.abc import Collection
@@ -25,7 +27,8 @@ MAX_SPANS: Final = 16
 def remove_claims(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
 ) -> tuple[int, set[bytes]]:
-    """Remove the first claims under a prefix from before a minute; return how many were removed, and their minutes."""
+    """Remove the first claims under a prefix from before a minute; return how many were removed,
+    and their minutes."""
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
     minutes: set[bytes] = set()
@@ -42,12 +45,18 @@ def is_closed(closed: bytes, minute4: bytes) -> bool:
     """Whether a minute lost a claim."""
     if minute4 < closed[:_MINUTE_BYTES]:
         return True
-    return any(closed[at : at + 4] <= minute4 < closed[at + 4 : at + 8] for at in range(4, len(closed), 8))
+    return any(
+        closed[at : at + 4] <= minute4 < closed[at + 4 : at + 8] for at in range(4, len(closed), 8)
+    )
 
 
 def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Return what is closed when these minutes, of four bytes each, are too, and every minute before one."""
-    edges = [0, *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)]]
+    """Return what is closed when these minutes, of four bytes each, are too, and every minute
+    before one."""
+    edges = [
+        0,
+        *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)],
+    ]
     numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
     spans = [(0, before), *zip(edges[::2], edges[1::2], strict=False)]
     spans += [(number, min(number + 1, _LAST_MINUTE)) for number in numbers]

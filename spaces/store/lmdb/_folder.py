@@ -23,8 +23,8 @@ from ...errors import StoreLocked, StoreUnavailable
 from ..durable import sync_folder
 from ._format import MAX_TABLES, check_format_version, give_format
 
-# Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same in every process, so
-# that no process ever meets a map that another one enlarged.
+# Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same
+# in every process, so that no process ever meets a map that another one enlarged.
 MAP_BYTES: Final = 1 << 40
 MAX_READERS: Final = 512
 RESTORING_NAME: Final = "restoring"
@@ -54,7 +54,8 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
-    """Open the durable environment of a folder that another process writes, or that was moved and is not written."""
+    """Open the durable environment of a folder that another process writes, or that was moved and
+    is not written."""
     return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
@@ -92,12 +93,15 @@ def refuse_restoring(folder: Path) -> None:
         StoreUnavailable: it is one; nothing is to be made in it.
     """
     if os.path.lexists(folder / RESTORING_NAME):
-        raise StoreUnavailable(f"a restore into {folder} did not end: empty that folder and restore again")
+        raise StoreUnavailable(
+            f"a restore into {folder} did not end: empty that folder and restore again"
+        )
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Have the right to write a data folder until the block ends, or the process, however it ends."""
+    """Have the right to write a data folder until the block ends, or the process, however it
+    ends."""
     refuse_restoring(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -112,12 +116,14 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def socket_path_for(folder: Path) -> Path:
-    """Return where the storekeeper of a data folder listens: in the folder, or in a short place of this user's."""
+    """Return where the storekeeper of a data folder listens: in the folder, or in a short place of
+    this user's."""
     resolved = folder.resolve()
     inside = resolved / "store.sock"
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
         return inside
-    # The same for every process whatever its environment; its owner and permissions are checked before use.
+    # The same for every process whatever its environment; its owner and permissions are checked
+    # before use.
     place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
     place.mkdir(mode=0o700, exist_ok=True)
     found = place.lstat()

@@ -1,4 +1,5 @@
-"""What an LMDB environment has beside the rows: the table of tombstones, and the version of its format.
+"""What an LMDB environment has beside the rows: the table of tombstones, and the version of its
+format.
 
 Tombstones are stored in a table of their own, so that a walk through the rows meets none of them.
 
@@ -7,19 +8,22 @@ Tombstones are stored in a table of their own, so that a walk through the rows m
              TABLE ‖ 0xFE   the format version of the environment
     table    key            tombstone
 
-A row hides the tombstone of its key: a lookup searches the rows first, and the tombstone need not be removed when the
-row is written again. The sweep reads only the table. TABLE is longer than a store's keys may be and sorts after all of
-them, so no key collides with it, and every range ends before it.
+A row hides the tombstone of its key: a lookup searches the rows first, and the tombstone need not
+be removed when the row is written again. The sweep reads only the table. TABLE is longer than a
+store's keys may be and sorts after all of them, so no key collides with it, and every range ends
+before it.
 
-The format version is there so that a version of sealspace which does not know it leaves the environment alone.
+The format version is there so that a version of sealspace which does not know it leaves the
+environment alone.
 
     key             value
     TABLE ‖ 0xFD    where the store was moved to, in UTF-8; missing where it was not
     TABLE ‖ 0xFE    the format version: four bytes, big-endian; its first bit set once the store was moved
 
-It is 2. An environment with rows and without a version is of version 1, which no version reads that writes 2.
-A store that was moved has a format version that no version of sealspace knows, so that none serves it; it may still be
-read (ST12). The meaning of the rows of a store has a version of its own, the schema (`identity`).
+It is 2. An environment with rows and without a version is of version 1, which no version reads that
+writes 2. A store that was moved has a format version that no version of sealspace knows, so that
+none serves it; it may still be read (ST12). The meaning of the rows of a store has a version of its
+own, the schema (`identity`).
 """
 
 from typing import Final
@@ -47,7 +51,8 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment of another version's format, or whose store was moved. A new one is empty."""
+    """Refuse an environment of another version's format, or whose store was moved. A new one is
+    empty."""
     with env.begin() as txn:
         stored = txn.get(_FORMAT_VERSION_KEY)
         is_new = txn.stat()["entries"] == 0
@@ -55,7 +60,9 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
         if not may_be_moved:
             raise StoreMoved(moved_to(env) or "another place")
     elif stored != _of(FORMAT_VERSION) and not is_new:
-        raise SchemaMismatch(expected=FORMAT_VERSION, got=1 if stored is None else int.from_bytes(stored[:5], "big"))
+        raise SchemaMismatch(
+            expected=FORMAT_VERSION, got=1 if stored is None else int.from_bytes(stored[:5], "big")
+        )
 
 
 def mark_moved(env: lmdb.Environment, place: str) -> None:
@@ -76,7 +83,8 @@ def moved_to(env: lmdb.Environment) -> str | None:
 
 
 def give_format(env: lmdb.Environment) -> None:
-    """Make the table of tombstones in a new environment and record the format version, in one transaction."""
+    """Make the table of tombstones in a new environment and record the format version, in one
+    transaction."""
     with env.begin() as txn:
         if txn.get(_FORMAT_VERSION_KEY) is not None:
             return

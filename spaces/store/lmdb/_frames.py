@@ -1,11 +1,12 @@
-"""The protocol between workers and the storekeeper: frames of a 4-byte big-endian length and MessagePack.
+"""The protocol between workers and the storekeeper: frames of a 4-byte big-endian length and
+MessagePack.
 
     worker       → ["commits/1", [[number, settle16, settle_at, commit], …]]
     storekeeper  → ["outcomes/1", [[number, kind, settled], …]]
 
-A frame contains the questions or answers of one iteration of the event loop. `number` pairs an answer with its question
-on one connection. `settle16` identifies the commit permanently: sent again on another connection, with the same bytes,
-it is written once and answered as settled.
+A frame contains the questions or answers of one iteration of the event loop. `number` pairs an
+answer with its question on one connection. `settle16` identifies the commit permanently: sent again
+on another connection, with the same bytes, it is written once and answered as settled.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from ._writer import BATCH_COMMITS, CommitRequest, Outcome
 
 _LENGTH_BYTES: Final = 4
 _COUNT_BYTES: Final = 4
-# A commit at all its bounds; keys of every kind, the framing of MessagePack and that of the frame included.
+# A commit at all its bounds; keys of every kind, the framing of MessagePack and that of the frame
+# included.
 MAX_ASK_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
 # An outcome is a number of at most 9 bytes, two of one byte and their framing.
 MAX_ANSWER_BYTES: Final = 64 + 16 * BATCH_COMMITS
@@ -64,9 +66,14 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 encode_ask: Final = _ENCODER.encode
 """Encode a question, to be put into frames."""
 _BATCH: Final = msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)
-_ASKS: Final = msgspec.msgpack.Decoder(tuple[Literal["commits/1"], Annotated[tuple[CommitRequest, ...], _BATCH]])
-_ANSWERS: Final = msgspec.msgpack.Decoder(tuple[Literal["outcomes/1"], Annotated[tuple[CommitReply, ...], _BATCH]])
-# The bytes before the questions of a frame: an array of the word and of an array whose length comes next.
+_ASKS: Final = msgspec.msgpack.Decoder(
+    tuple[Literal["commits/1"], Annotated[tuple[CommitRequest, ...], _BATCH]]
+)
+_ANSWERS: Final = msgspec.msgpack.Decoder(
+    tuple[Literal["outcomes/1"], Annotated[tuple[CommitReply, ...], _BATCH]]
+)
+# The bytes before the questions of a frame: an array of the word and of an array whose length comes
+# next.
 _ASKS_HEAD: Final = _ENCODER.encode(("commits/1", ()))[:-1] + b"\xdd"
 _MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 
@@ -139,7 +146,8 @@ class FrameConnection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
+        # uvloop's own transports do not derive from it
+        self.transport = cast(asyncio.Transport, transport)
         self._made(self)
 
     def data_received(self, data: bytes) -> None:

@@ -16,14 +16,14 @@ from ._replay_records import ReplayRecords, boot_id, discard_other_boots
 from ._writer import FreeSpace, Writer
 
 HOUSEKEEPING_S: Final = 60.0
-# Claims are kept for this long after their expiry: a clock that is no further ahead than this, and is set back, has
-# forgotten nothing that can still be used.
+# Claims are kept for this long after their expiry: a clock that is no further ahead than this, and
+# is set back, has forgotten nothing that can still be used.
 CLAIM_GRACE_MINUTES: Final = 10
 # For a day a deleted row is distinguished from one that was never written (M31).
 TOMBSTONE_MINUTES: Final = 24 * 60
 STEADY_S: Final = 600.0
-"""How long a clock that jumped ahead has to stay there before anything is forgotten by it: twice a token's lifetime, so
-that what was claimed before the jump has expired by any clock (ST9)."""
+"""How long a clock that jumped ahead has to stay there before anything is forgotten by it: twice a
+token's lifetime, so that what was claimed before the jump has expired by any clock (ST9)."""
 
 
 @dataclass
@@ -49,7 +49,8 @@ class Housekeeping:
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return the time by the slowest the clock was in the last STEADY_S; None: not observed for that long."""
+        """Return the time by the slowest the clock was in the last STEADY_S; None: not observed for
+        that long."""
         at = self.elapsed()
         self._seen.append((at, self.clock.now() - at))
         while len(self._seen) > 1 and self._seen[1][0] <= at - STEADY_S:

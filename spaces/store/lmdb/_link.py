@@ -1,7 +1,9 @@
-"""A worker's connection to the storekeeper: many commits in flight at once, and outcomes recovered after a loss.
+"""A worker's connection to the storekeeper: many commits in flight at once, and outcomes recovered
+after a loss.
 
-Each commit carries 16 random bytes that name it. When the connection breaks, every unanswered commit is sent again
-unchanged to the storekeeper that listens then, which finds under that name whether it happened (ST4).
+Each commit carries 16 random bytes that name it. When the connection breaks, every unanswered
+commit is sent again unchanged to the storekeeper that listens then, which finds under that name
+whether it happened (ST4).
 """
 
 import asyncio
@@ -63,7 +65,9 @@ class Link:
         self._number = number = self._number + 1
         # The permanent names of commits count up from a random start: no other link has the same.
         settle = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
-        ask = encode_ask(CommitRequest(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit))
+        ask = encode_ask(
+            CommitRequest(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit)
+        )
         future: asyncio.Future[Committed | Refused] = loop.create_future()
         self._waiting[number] = _Waiting(ask, future, loop.time())
         self._waiting_bytes += len(ask)
@@ -108,13 +112,18 @@ class Link:
                 with suppress(OSError):
                     await loop.create_unix_connection(
                         lambda: FrameConnection(
-                            MAX_ANSWER_BYTES, made=self._made, received=self._answered, lost=self._lost
+                            MAX_ANSWER_BYTES,
+                            made=self._made,
+                            received=self._answered,
+                            lost=self._lost,
                         ),
                         str(self._socket_path),
                     )
-                if self._line is not None:  # a line may be lost as soon as something is written to it
+                # a line may be lost as soon as something is written to it
+                if self._line is not None:
                     return
-                # Checked after an attempt, so that a process that was delayed itself tries once more.
+                # Checked after an attempt, so that a process that was delayed itself tries once
+                # more.
                 if loop.time() >= give_up_at:
                     self._fail("the storekeeper does not answer")
                     return
@@ -128,7 +137,9 @@ class Link:
         self._line = line
         self._outbox.clear()
         if self._waiting:
-            line.transport.writelines(ask_frames([waiting.ask for waiting in self._waiting.values()]))
+            line.transport.writelines(
+                ask_frames([waiting.ask for waiting in self._waiting.values()])
+            )
 
     def _lost(self, _: FrameConnection) -> None:
         """Reconnect to the storekeeper while a caller waits."""
@@ -153,7 +164,8 @@ class Link:
                 waiting.future.set_result(outcome)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up on commits that were sent too long ago: one timer for all of them, not one for each."""
+        """Give up on commits that were sent too long ago: one timer for all of them, not one for
+        each."""
         self._watch = None
         self._fail("the storekeeper takes too long", asked_before=loop.time() - ANSWER_WITHIN_S)
         if self._waiting and not self._closed:

@@ -1,4 +1,5 @@
-"""Reads: inline, in one read transaction of microseconds that is never kept open across an await."""
+"""Reads: inline, in one read transaction of microseconds that is never kept open across an
+await."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ def read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> Snapshot:
-    """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
+    """See `Store.read`. The claim is made before the moment of the read, so that the read sees what
+    it allows."""
     check_read(keys, claim, ranges, follow)
     claimed, is_forgotten = None, False
     if claim is not None:
@@ -43,7 +45,8 @@ def read(
         claimed = replay_records.claim(claim)
         is_forgotten = not claimed and replay_records.is_closed(claim)
     try:
-        # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
+        # A transaction of its own for each read: it sees every commit acknowledged before now
+        # (ST1).
         with env.begin() as txn:
             if claimed and claim is not None:
                 claimed, is_forgotten = _judged_durably(txn, claim)
@@ -51,23 +54,33 @@ def read(
             records = records_of([get(key) or get(key, None, tombstones) for key in keys])
             pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
             ends = [] if follow is None else [_end_of(get(key), follow) for key in follow.keys]
-            followed = records_of([end and (get(end) or get(end, None, tombstones)) for end in ends])
+            followed = records_of(
+                [end and (get(end) or get(end, None, tombstones)) for end in ends]
+            )
     except lmdb.Error as exc:
         raise StoreUnavailable("the store cannot be read") from exc
-    return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+    return Snapshot(
+        claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten
+    )
 
 
 def _end_of(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key that a row leads to; None where there is no row, or its value is too long for a key."""
+    """Return the key that a row leads to; None where there is no row, or its value is too long for
+    a key."""
     value = None if row is None else record_of(row).value
-    return None if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES else follow.prefix + value
+    return (
+        None
+        if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES
+        else follow.prefix + value
+    )
 
 
 def _judged_durably(txn: "lmdb.Transaction[bytes]", claim: Claim) -> tuple[bool, bool]:
-    """Return whether no commit made this claim, and whether that is unknown because its minute is closed.
+    """Return whether no commit made this claim, and whether that is unknown because its minute is
+    closed.
 
-    Durable claims and closed minutes survive the loss of the unsynced ones (ST4); a restored store has closed the
-    minutes of every token that its original may have accepted (BK5).
+    Durable claims and closed minutes survive the loss of the unsynced ones (ST4); a restored store
+    has closed the minutes of every token that its original may have accepted (BK5).
     """
     row, closed = claim.row, txn.get(CLAIM_FLOOR_KEY)
     if closed is not None and is_closed(record_of(closed).value or b"", row[:4]):
@@ -83,26 +96,37 @@ def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
     first, end = wanted.bounds
     cursor = txn.cursor()
     # TABLE sorts after every key, so there is always a row at or after a key.
-    if not cursor.set_range(end if wanted.reverse else first) or (wanted.reverse and not cursor.prev()):
+    if not cursor.set_range(end if wanted.reverse else first) or (
+        wanted.reverse and not cursor.prev()
+    ):
         return Page(rows=(), more=False)
     if wanted.keys_only:
         keys = cursor.iterprev(values=False) if wanted.reverse else cursor.iternext(values=False)
         return _page_of_keys(keys, wanted, first, end)
-    return _page_of_rows(cursor.iterprev() if wanted.reverse else cursor.iternext(), wanted.limit, first, end)
+    return _page_of_rows(
+        cursor.iterprev() if wanted.reverse else cursor.iternext(), wanted.limit, first, end
+    )
 
 
 def _page_of_keys(walk: Iterator[bytes], wanted: Range, first: bytes, end: bytes) -> Page:
-    """Make a page of the first keys of a walk, fetched from the engine many at once: more each time, few unused."""
+    """Make a page of the first keys of a walk, fetched from the engine many at once: more each
+    time, few unused."""
     keys: list[bytes] = []
     limit = wanted.limit
     while (taken := len(keys)) <= limit:
         keys += islice(walk, min(max(taken, _KEYS_AT_ONCE), limit + 1 - taken))
         if len(keys) == taken or not first <= keys[-1] < end:
-            del keys[len(keys) - bisect_left(keys[::-1], first) if wanted.reverse else bisect_left(keys, end) :]
+            del keys[
+                len(keys) - bisect_left(keys[::-1], first)
+                if wanted.reverse
+                else bisect_left(keys, end) :
+            ]
             break
     more = len(keys) > limit
     del keys[limit:]
-    return Page(rows=tuple(zip(keys, repeat(_KEY_ALONE))), more=more, last_key=keys[-1] if keys else None)
+    return Page(
+        rows=tuple(zip(keys, repeat(_KEY_ALONE))), more=more, last_key=keys[-1] if keys else None
+    )
 
 
 def _page_of_rows(walk: Iterator[tuple[bytes, Row]], limit: int, first: bytes, end: bytes) -> Page:

@@ -1,14 +1,16 @@
-"""Replay records of plain reads: an LMDB environment of their own, unsynced, shared by every process of the folder.
+"""Replay records of plain reads: an LMDB environment of their own, unsynced, shared by every
+process of the folder.
 
     b"f"                    minutes that were swept, so nothing under them counts as a first use (`_closed_minutes`)
     b"u" minute4 id16       → empty
 
-A claim is a write transaction of some microseconds, made inline, with no sync. It survives SIGKILL (the pages belong to
-the kernel), but perhaps not a power cut, after which an unsynced environment may be damaged: so it is named after the
-kernel's boot and never opened in another one (ST4; store §3: the one exception to durability).
+A claim is a write transaction of some microseconds, made inline, with no sync. It survives SIGKILL
+(the pages belong to the kernel), but perhaps not a power cut, after which an unsynced environment
+may be damaged: so it is named after the kernel's boot and never opened in another one (ST4; store
+§3: the one exception to durability).
 
-LMDB writes the pages with system calls. If the disk is full the call fails and the claim is refused; a write through
-the map (`writemap`) would end the process instead (SIGBUS).
+LMDB writes the pages with system calls. If the disk is full the call fails and the claim is
+refused; a write through the map (`writemap`) would end the process instead (SIGBUS).
 """
 
 import errno
@@ -31,7 +33,8 @@ _USED: Final = b"u"
 _FOLDER: Final = "first-use-"
 # Rows removed in one write transaction, for which the claims of every worker wait.
 _SWEEP_ROWS: Final = 500
-# Address space, not disk, and the same in every process: no process meets a map that another one enlarged.
+# Address space, not disk, and the same in every process: no process meets a map that another one
+# enlarged.
 _MAP_BYTES: Final = 64 << 30
 # A write that was cut short for lack of space is reported as EIO.
 _NO_SPACE: Final = NO_SPACE | {errno.EIO}
@@ -94,13 +97,15 @@ class ReplayRecords:
         with self._env.begin() as txn, txn.cursor() as cursor:
             if not cursor.set_range(_USED):
                 return []
-            return [key[len(_USED) :] for key in cursor.iternext(values=False) if key.startswith(_USED)]
+            return [
+                key[len(_USED) :] for key in cursor.iternext(values=False) if key.startswith(_USED)
+            ]
 
     def sweep(self, before_minute: int) -> int:
         """Remove claims of minutes before `before_minute`; return how many rows were removed.
 
-        A minute is closed when its first row is removed, so that a claim under a swept minute is refused and not taken
-        for a first use.
+        A minute is closed when its first row is removed, so that a claim under a swept minute is
+        refused and not taken for a first use.
         """
         removed, rows = 0, _SWEEP_ROWS
         try:

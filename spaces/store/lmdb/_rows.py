@@ -11,9 +11,10 @@
 
     17      4     minute of the deletion             } only in a tombstone
 
-The weight is stored with the row, so that replacing a row gives back exactly what it was charged (ST7). Rows are read
-as bytes, not as views of the map: copying a kilobyte costs less than a view, and a large value is copied once more than
-necessary. Tombstones are in a table of their own (`_format`).
+The weight is stored with the row, so that replacing a row gives back exactly what it was charged
+(ST7). Rows are read as bytes, not as views of the map: copying a kilobyte costs less than a view,
+and a large value is copied once more than necessary. Tombstones are in a table of their own
+(`_format`).
 """
 
 from collections.abc import Iterable
@@ -29,12 +30,15 @@ _WEIGHT_END: Final = 25
 _ACCOUNT_START: Final = 26
 
 _FLAG_BYTE: Final = (b"\0", b"\1", b"\2", b"\3")
-_LIVE_MARK_ALONE: Final = _FLAG_BYTE[_VALUE] + LIVE_MARK  # what follows the stamp of a mark that weighs nothing
+# what follows the stamp of a mark that weighs nothing
+_LIVE_MARK_ALONE: Final = _FLAG_BYTE[_VALUE] + LIVE_MARK
 
 Row = bytes
 
 
-def encode_row(stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: bytes | None = None) -> bytes:
+def encode_row(
+    stamp: bytes, value: bytes, *, weight_bytes: int = 0, account: bytes | None = None
+) -> bytes:
     """Encode a row with a value."""
     if account is None or weight_bytes == 0:
         return stamp + _FLAG_BYTE[_VALUE] + value

@@ -1,7 +1,9 @@
-"""The writing itself: commits judged one after another inside one LMDB transaction, then one sync for all of them.
+"""The writing itself: commits judged one after another inside one LMDB transaction, then one sync
+for all of them.
 
-A commit is judged completely before its first row is written, so a refused one leaves nothing and no child transaction
-is needed. A failure while rows are being written fails the whole transaction, and with it every commit of the batch.
+A commit is judged completely before its first row is written, so a refused one leaves nothing and
+no child transaction is needed. A failure while rows are being written fails the whole transaction,
+and with it every commit of the batch.
 """
 
 import errno
@@ -24,7 +26,16 @@ from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committe
 from ..observing import Observer
 from ._closed_minutes import is_closed, remove_claims, with_closed
 from ._format import open_table
-from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, keys_of_old, record_of
+from ._rows import (
+    Row,
+    charge_of,
+    encode_row,
+    encode_tombstone,
+    has_stamp,
+    is_live_mark,
+    keys_of_old,
+    record_of,
+)
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -34,7 +45,8 @@ SMALL_COMMIT_BYTES: Final = 4096
 # How far small commits may go beyond `max_bytes`.
 _SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
 _SWEEP_ROWS: Final = 1000
-# Tombstones examined each minute: some milliseconds in which commits wait, some tens if all of them are removed.
+# Tombstones examined each minute: some milliseconds in which commits wait, some tens if all of them
+# are removed.
 _SWEEP_LOOKS: Final = 50_000
 
 _COUNTER_END: Final = 1 << 63
@@ -54,12 +66,14 @@ class FreeSpace(NamedTuple):
 
 
 class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
-    """A commit for the writer, as it is sent to the storekeeper, and how its outcome is found again.
+    """A commit for the writer, as it is sent to the storekeeper, and how its outcome is found
+    again.
 
     Attributes:
         number: pairs it with its answer, on one connection.
         settle: 16 bytes, the stamp of the row that says that the commit happened.
-        settle_at: epoch seconds until which its outcome may be asked for; 0: never, the answer cannot get lost.
+        settle_at: epoch seconds until which its outcome may be asked for; 0: never, the answer
+            cannot get lost.
     """
 
     number: int
@@ -73,13 +87,15 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
         claim = self.commit.claim
         if claim is not None:
             return CLAIMS_PREFIX + claim.row
-        if not self.settle_at or not self.commit.writes:  # ST16: LMDB shows a row to readers only once it is synced
+        # ST16: LMDB shows a row to readers only once it is synced
+        if not self.settle_at or not self.commit.writes:
             return None
         return claim_key(claim_minute4(self.settle_at), self.settle)
 
 
 def _stamps() -> Iterator[bytes]:
-    """Yield random stamps, drawn many at once: a system call for each costs more than the rest of a row."""
+    """Yield random stamps, drawn many at once: a system call for each costs more than the rest of a
+    row."""
     while True:
         drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
         yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
@@ -93,7 +109,11 @@ class Writer:
     """The only writer of an environment. Used on one thread."""
 
     def __init__(
-        self, env: lmdb.Environment, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
+        self,
+        env: lmdb.Environment,
+        free_space: FreeSpace,
+        clock: Clock,
+        observer: Observer | None = None,
     ) -> None:
         self.env = env
         self._clock = clock
@@ -117,7 +137,9 @@ class Writer:
         txn = self.env.begin(write=True)
         try:
             most_bytes, closed = self._most_bytes(txn), _closed(txn)
-            outcomes: list[Outcome] = [self._apply_one(txn, ask, most_bytes, minute, closed) for ask in batch]
+            outcomes: list[Outcome] = [
+                self._apply_one(txn, ask, most_bytes, minute, closed) for ask in batch
+            ]
         except lmdb.Error as exc:
             txn.abort()
             if isinstance(exc, _FULL) or exc.code in (errno.ENOSPC, errno.EDQUOT):
@@ -151,18 +173,26 @@ class Writer:
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(
-        self, txn: "lmdb.Transaction[bytes]", ask: CommitRequest, most_bytes: int | None, minute: int, closed: bytes
+        self,
+        txn: "lmdb.Transaction[bytes]",
+        ask: CommitRequest,
+        most_bytes: int | None,
+        minute: int,
+        closed: bytes,
     ) -> Outcome:
         outcome_key, commit = ask.outcome_key, ask.commit
         if outcome_key is not None:
             found = txn.get(outcome_key)
             if found is not None:  # this very commit happened, or another one with its claim (ST4)
                 return Committed(settled=True) if has_stamp(found, ask.settle) else _REFUSED
-            # Under a swept minute it is unknown whether a claim was made. A name of our own is random and asked for
-            # within seconds: no clock that is set back can bar it.
+            # Under a swept minute it is unknown whether a claim was made. A name of our own is
+            # random and asked for within seconds: no clock that is set back can bar it.
             if commit.claim is not None and is_closed(closed, outcome_key[1:5]):
                 return _REFUSED
-        if most_bytes is not None and sum(len(put.key) + len(put.value or b"") for put in commit.puts) > most_bytes:
+        if (
+            most_bytes is not None
+            and sum(len(put.key) + len(put.value or b"") for put in commit.puts) > most_bytes
+        ):
             return StoreFull("the store has reached its bound")
         counters = self._judge(txn, commit)
         if counters is None:
@@ -173,7 +203,12 @@ class Writer:
                 txn.delete(put.key)
                 write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
             else:  # hides the tombstone, if there is one
-                write(put.key, encode_row(take(), put.value, weight_bytes=put.weight_bytes, account=put.account))
+                write(
+                    put.key,
+                    encode_row(
+                        take(), put.value, weight_bytes=put.weight_bytes, account=put.account
+                    ),
+                )
         for key, count in counters.items():
             write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
@@ -207,11 +242,16 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return how many bytes a commit may write; None: any number. Pages that deletes released count as free."""
+        """Return how many bytes a commit may write; None: any number. Pages that deletes released
+        count as free."""
         disk = os.statvfs(self._place)
         free_bytes, reserve_bytes = disk.f_bavail * disk.f_frsize, self._free_space.reserve_bytes
         limit_bytes = self._free_space.max_bytes
-        used_bytes = 0 if limit_bytes is None else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
+        used_bytes = (
+            0
+            if limit_bytes is None
+            else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
+        )
         if self._observer is not None:
             self._observer.used(used_bytes)
         over_bytes = -1 if limit_bytes is None else used_bytes - limit_bytes
@@ -227,7 +267,10 @@ class Writer:
                 with self.env.begin(write=True) as txn:
                     rows, minutes = remove_claims(txn, CLAIMS_PREFIX, before_minute, _SWEEP_ROWS)
                     if minutes:
-                        txn.put(CLAIM_FLOOR_KEY, encode_row(next(self._stamps), with_closed(_closed(txn), minutes)))
+                        txn.put(
+                            CLAIM_FLOOR_KEY,
+                            encode_row(next(self._stamps), with_closed(_closed(txn), minutes)),
+                        )
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:
@@ -240,8 +283,8 @@ class Writer:
             self._break(exc)
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Remove tombstones from before a minute, examining the next ones on each call; return how many were
-        removed."""
+        """Remove tombstones from before a minute, examining the next ones on each call; return how
+        many were removed."""
         with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
             walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
             found = keys_of_old(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
@@ -266,8 +309,11 @@ def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
     return b"" if row is None else record_of(row).value or b""
 
 
-def _counters(txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]) -> dict[bytes, int] | None:
-    """Return the new values of the counters, weights in `deltas` included (ST7); None when one would pass its bound."""
+def _counters(
+    txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
+) -> dict[bytes, int] | None:
+    """Return the new values of the counters, weights in `deltas` included (ST7); None when one
+    would pass its bound."""
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
     counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}
@@ -284,4 +330,8 @@ def _counter(row: Row | None) -> int:
     if row is None:
         return 0
     value = record_of(row).value
-    return int.from_bytes(value, "big", signed=True) if value is not None and len(value) == COUNTER_BYTES else 0
+    return (
+        int.from_bytes(value, "big", signed=True)
+        if value is not None and len(value) == COUNTER_BYTES
+        else 0
+    )

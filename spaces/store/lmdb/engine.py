@@ -1,12 +1,14 @@
-"""The LMDB engine: `open_lmdb` writes from a thread of this process, `connect_lmdb` through the storekeeper.
+"""The LMDB engine: `open_lmdb` writes from a thread of this process, `connect_lmdb` through the
+storekeeper.
 
 Reads are inline on the event loop in both.
 
-The size of the store is bounded by `max_bytes` (pages in use) and by a reserve of free disk space; beyond either,
-commits raise StoreFull and reads continue. Small commits (at most 4 KiB: a revocation, a delete) are accepted a little
-longer.
+The size of the store is bounded by `max_bytes` (pages in use) and by a reserve of free disk space;
+beyond either, commits raise StoreFull and reads continue. Small commits (at most 4 KiB: a
+revocation, a delete) are accepted a little longer.
 
-Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one exact row.
+Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one
+exact row.
 """
 
 import asyncio
@@ -23,7 +25,17 @@ import lmdb
 from capabilities.ambient import Clock, SystemClock
 
 from ...errors import StoreError, StoreUnavailable
-from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
+from ..contract import (
+    Claim,
+    Commit,
+    Committed,
+    Follow,
+    Range,
+    Refused,
+    Snapshot,
+    Store,
+    check_commit,
+)
 from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
 from ._format import open_table
@@ -36,10 +48,11 @@ from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 
 
-# For tests and for programs that embed a node. Beside a busy event loop the thread starves because of the interpreter
-# lock; a node with traffic writes in a process of its own (`storekeeper`).
+# For tests and for programs that embed a node. Beside a busy event loop the thread starves because
+# of the interpreter lock; a node with traffic writes in a process of its own (`storekeeper`).
 class WriterThread:
-    """Takes commits from event loops and writes them; those that arrive during a sync are the next batch."""
+    """Takes commits from event loops and writes them; those that arrive during a sync are the next
+    batch."""
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
@@ -54,7 +67,8 @@ class WriterThread:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
-        future.set_running_or_notify_cancel()  # it is written even if its caller is cancelled meanwhile
+        # it is written even if its caller is cancelled meanwhile
+        future.set_running_or_notify_cancel()
         self._queue.append((CommitRequest(0, os.urandom(16), 0, commit), future))
         self._thread.submit(self._write)
         return await asyncio.wrap_future(future)
@@ -65,7 +79,8 @@ class WriterThread:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _write(self) -> None:
-        """Write the queued commits; called for each, it finds none where an earlier call has taken them."""
+        """Write the queued commits; called for each, it finds none where an earlier call has taken
+        them."""
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
         for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
             if isinstance(outcome, StoreError):
@@ -90,16 +105,24 @@ class WriterThread:
 
 
 def open_lmdb(
-    path: Path, *, max_bytes: int | None = None, reserve_bytes: int = 64 * 1024 * 1024, clock: Clock | None = None
+    path: Path,
+    *,
+    max_bytes: int | None = None,
+    reserve_bytes: int = 64 * 1024 * 1024,
+    clock: Clock | None = None,
 ) -> Store:
     """Open a data folder for reading and writing in this process."""
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
         folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
-        return _LmdbStore(folder.writer.env, folder.replay_records, WriterThread(folder), opened.pop_all())
+        return _LmdbStore(
+            folder.writer.env, folder.replay_records, WriterThread(folder), opened.pop_all()
+        )
 
 
-def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
+def connect_lmdb(
+    path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
+) -> Store:
     """Open a data folder that a storekeeper writes; each worker does this once."""
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path))
@@ -118,7 +141,8 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 
     Raises:
         StoreMoved: the store was moved, and `may_be_moved` does not hold.
-        StoreUnavailable: the folder contains no store, or one that only an earlier version has written.
+        StoreUnavailable: the folder contains no store, or one that only an earlier version has
+            written.
         SchemaMismatch: another version wrote it.
     """
     with ExitStack() as opened:

@@ -1,8 +1,9 @@
-"""All rows of a store at one moment, in parts of bounded size, and a new store of such parts. For archives.
+"""All rows of a store at one moment, in parts of bounded size, and a new store of such parts. For
+archives.
 
-A part has rows as LMDB stores them, or tombstones; all rows come first. The same rows are always cut into the same
-parts, on either engine. A read transaction holds the moment: meanwhile the store's file grows by what is written,
-because no page of the moment is used again.
+A part has rows as LMDB stores them, or tombstones; all rows come first. The same rows are always
+cut into the same parts, on either engine. A read transaction holds the moment: meanwhile the
+store's file grows by what is written, because no page of the moment is used again.
 """
 
 import fcntl
@@ -32,7 +33,8 @@ _TOMBSTONE_BYTES: Final = 21
 Part = list[tuple[bytes, Row]]
 """Some rows, or some tombstones, in the order of their keys."""
 ParsedRow = tuple[Record, bytes, int]
-"""Value (None in a tombstone) and stamp; the account that a row is charged to, empty for none; with how many bytes."""
+"""Value (None in a tombstone) and stamp; the account that a row is charged to, empty for none; with
+how many bytes."""
 
 
 @dataclass
@@ -53,7 +55,9 @@ class StoreSnapshot:
                 while part := list(islice(rows, PART_ROWS)):
                     yield part
         except lmdb.Error as exc:
-            raise RecordDamaged(f"the pages of the store are damaged ({type(exc).__name__})") from exc
+            raise RecordDamaged(
+                f"the pages of the store are damaged ({type(exc).__name__})"
+            ) from exc
 
     def get(self, key: bytes) -> Record | None:
         """Return a row; None where there is none."""
@@ -73,7 +77,8 @@ class RowSource(Protocol):
     """A store that an archive is written of, in use or not."""
 
     def bodies_stay(self) -> AbstractAsyncContextManager[None]:
-        """Keep the collector from removing bodies until the block ends (BK2); any number of processes may."""
+        """Keep the collector from removing bodies until the block ends (BK2); any number of
+        processes may."""
         ...
 
     def parts(self) -> AsyncGenerator[Part, None]:
@@ -115,15 +120,17 @@ class LmdbRows:
 def bodies_stay(folder: Path) -> Iterator[None]:
     """Keep the collector of a data folder from removing bodies until the block ends (BK2).
 
-    A body that is named at some moment can be removed an hour later at the earliest, by the collector alone. So readers
-    of bodies lock the folder before that moment. The kernel releases the lock with the process: no clock is asked.
+    A body that is named at some moment can be removed an hour later at the earliest, by the
+    collector alone. So readers of bodies lock the folder before that moment. The kernel releases
+    the lock with the process: no clock is asked.
     """
     with _locked(folder, fcntl.LOCK_SH):  # waits at most for a collector that looks just now
         yield
 
 
 def has_held_bodies(folder: Path) -> bool:
-    """Whether any process keeps the bodies of a data folder; none does of one that does not exist."""
+    """Whether any process keeps the bodies of a data folder; none does of one that does not
+    exist."""
     try:
         with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
@@ -144,13 +151,16 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Make the store of a folder that has none; yields what writes a part. It does not open before the block ends."""
+    """Make the store of a folder that has none; yields what writes a part. It does not open before
+    the block ends."""
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)
     with open_environment(place, sync=False) as env:
 
         def write(part: Part) -> None:
-            if not all(0 < len(key) <= MAX_KEY_BYTES and len(row) >= _LEAST_ROW_BYTES for key, row in part):
+            if not all(
+                0 < len(key) <= MAX_KEY_BYTES and len(row) >= _LEAST_ROW_BYTES for key, row in part
+            ):
                 raise RecordDamaged("a row has no possible length")
             table = None
             if is_tombstone(part[0][1]):
@@ -175,7 +185,9 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
 def parse_row(row: Row) -> ParsedRow:
     """Decode a row or tombstone."""
     try:
-        is_whole = len(row) == _TOMBSTONE_BYTES if is_tombstone(row) else len(row) >= _LEAST_ROW_BYTES
+        is_whole = (
+            len(row) == _TOMBSTONE_BYTES if is_tombstone(row) else len(row) >= _LEAST_ROW_BYTES
+        )
         record, (account, weight_bytes) = record_of(row), charge_of(row) or (b"", 0)
     except IndexError as exc:
         raise RecordDamaged("a row has no possible length") from exc

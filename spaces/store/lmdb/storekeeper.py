@@ -1,11 +1,12 @@
 """The storekeeper: the single writer process of a data folder.
 
-It takes the commits of all workers from a Unix socket, writes those that have arrived in one LMDB transaction with one
-sync, and answers after the sync. While the disk syncs, the next commits queue up; so the load determines the batches.
+It takes the commits of all workers from a Unix socket, writes those that have arrived in one LMDB
+transaction with one sync, and answers after the sync. While the disk syncs, the next commits queue
+up; so the load determines the batches.
 
-When a sync fails, it stops acknowledging and exits with a status other than 0. On SIGTERM it answers what it has read
-and exits with 0. Its parent process starts it again; workers reconnect to the new one and settle the commits whose
-answers they did not receive.
+When a sync fails, it stops acknowledging and exits with a status other than 0. On SIGTERM it
+answers what it has read and exits with 0. Its parent process starts it again; workers reconnect to
+the new one and settle the commits whose answers they did not receive.
 """
 
 import asyncio
@@ -24,7 +25,14 @@ from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import Commit, check_commit
 from ..observing import Observer
 from ._folder import socket_path_for
-from ._frames import MAX_ASK_BYTES, CommitReply, FrameConnection, answer_frame, answer_of, parse_asks
+from ._frames import (
+    MAX_ASK_BYTES,
+    CommitReply,
+    FrameConnection,
+    answer_frame,
+    answer_of,
+    parse_asks,
+)
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._writer import BATCH_BYTES, BATCH_COMMITS, CommitRequest, FreeSpace, Outcome, WriterBroken
 
@@ -49,9 +57,12 @@ def run_storekeeper(
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock(), observer))
+        folder = opened.enter_context(
+            owned_folder(path, free_space, clock or SystemClock(), observer)
+        )
         opened.callback(place.unlink, missing_ok=True)
-        # This process has the lock on the folder, so a socket found there belongs to a process that ended.
+        # This process has the lock on the folder, so a socket found there belongs to a process that
+        # ended.
         place.unlink(missing_ok=True)
         listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
@@ -63,13 +74,18 @@ def run_storekeeper(
             return runner.run(_serve(folder, listener, ready))
 
 
-async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[[], None] | None) -> int:
+async def _serve(
+    folder: Housekeeping, listener: socket.socket, ready: Callable[[], None] | None
+) -> int:
     loop, keeper = asyncio.get_running_loop(), _Keeper(folder)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
     server = await loop.create_unix_server(
         lambda: FrameConnection(
-            MAX_ASK_BYTES, made=keeper.connections.add, received=keeper.take, lost=keeper.connections.discard
+            MAX_ASK_BYTES,
+            made=keeper.connections.add,
+            received=keeper.take,
+            lost=keeper.connections.discard,
         ),
         sock=listener,
     )
@@ -99,7 +115,8 @@ class _Keeper:
             self.stopped.set_result(status)
 
     def take(self, connection: FrameConnection, payload: memoryview) -> None:
-        """Queue the commits of a frame. They are written once every socket that is readable now was read."""
+        """Queue the commits of a frame. They are written once every socket that is readable now was
+        read."""
         self._queue.append((connection, parse_asks(payload), len(payload)))
         self._schedule()
 
@@ -109,7 +126,8 @@ class _Keeper:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Write one batch and answer it. Blocks the loop on purpose: commits that arrive meanwhile form the next."""
+        """Write one batch and answer it. Blocks the loop on purpose: commits that arrive meanwhile
+        form the next."""
         self._is_due = False
         batch = self._next_batch()
         asked = [ask for _, asks in batch for ask in asks]
@@ -119,13 +137,16 @@ class _Keeper:
             self._break()
             return
         except Exception:
-            # Nothing was written. Ending here would meet the same commit again from every worker that repeats it.
+            # Nothing was written. Ending here would meet the same commit again from every worker
+            # that repeats it.
             _LOG.exception("a batch of commits failed")
             outcomes = [CommitInvalid("the writer failed") for _ in asked]
         answers: dict[FrameConnection, list[CommitReply]] = {}
         found = iter(outcomes)
         for connection, asks in batch:
-            answers.setdefault(connection, []).extend([answer_of(ask.number, next(found)) for ask in asks])
+            answers.setdefault(connection, []).extend(
+                [answer_of(ask.number, next(found)) for ask in asks]
+            )
         for connection, answered in answers.items():
             if not connection.transport.is_closing():
                 connection.transport.write(answer_frame(answered))
@@ -145,14 +166,16 @@ class _Keeper:
         return batch
 
     def _outcomes(self, asked: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the commits that are within the contract's bounds; the workers checked them before."""
+        """Write the commits that are within the contract's bounds; the workers checked them
+        before."""
         refusals = [_refusal(ask.commit) for ask in asked]
         good = [ask for ask, refusal in zip(asked, refusals, strict=True) if refusal is None]
         written = iter(self._folder.writer.apply(good) if good else ())
         return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
-        """Acknowledge nothing more: waiting workers must ask the next storekeeper for their outcomes."""
+        """Acknowledge nothing more: waiting workers must ask the next storekeeper for their
+        outcomes."""
         self._queue.clear()
         for connection in self.connections:
             connection.transport.abort()

@@ -1,11 +1,13 @@
 """Commits: each one statement, judged and written by the database at one moment, or undone.
 
-Every commit that writes leaves a row that settles it: its claim, or one of its own under the claims (ST4). When the
-connection breaks before the answer, the same statement is sent again; it finds that row, or it happens now. The lost
-statement may still be running: whichever of the two comes second meets that row by its primary key and undoes itself.
+Every commit that writes leaves a row that settles it: its claim, or one of its own under the claims
+(ST4). When the connection breaks before the answer, the same statement is sent again; it finds that
+row, or it happens now. The lost statement may still be running: whichever of the two comes second
+meets that row by its primary key and undoes itself.
 
-A commit of conditions alone writes no row. The locks on the rows that it names are in the database's log all the same,
-so it waits for the standby as any other does, and so does one that finds its outcome (ST16).
+A commit of conditions alone writes no row. The locks on the rows that it names are in the
+database's log all the same, so it waits for the standby as any other does, and so does one that
+finds its outcome (ST16).
 """
 
 import asyncio
@@ -45,7 +47,8 @@ _EXPECTATIONS: Final = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
-    """Orders commits and has them written: those that touch the same rows one after the other, as requested."""
+    """Orders commits and has them written: those that touch the same rows one after the other, as
+    requested."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
         """`clock`: the database's, as far as it is known."""
@@ -57,7 +60,8 @@ class Commits:
         self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """See `Store.commit`. It continues when the caller is cancelled, as a commit that was sent would."""
+        """See `Store.commit`. It continues when the caller is cancelled, as a commit that was sent
+        would."""
         check_commit(commit)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise StoreBusy("too many bytes wait for the database")
@@ -68,8 +72,12 @@ class Commits:
         claim = commit.claim or Claim(settle, int(self._clock.now()) + _OUTCOME_KEPT_S)
         outcome_key = CLAIMS_PREFIX + claim.row
         relied = [*commit.live, *[check.key for check in commit.checks]]
-        arguments = _arguments(commit, relied, counters, outcome_key, settle, int(self._clock.now()) // 60)
-        turn = self._enter(written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied)
+        arguments = _arguments(
+            commit, relied, counters, outcome_key, settle, int(self._clock.now()) // 60
+        )
+        turn = self._enter(
+            written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied
+        )
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
         task = asyncio.create_task(self._in_turn(arguments, turn, size_bytes))
         self._writing.add(task)
@@ -80,11 +88,13 @@ class Commits:
         """Wait until every commit under way has its outcome, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    # Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes
-    # and then writes, without waiting in between, expects them in its order; and commits that would wait for each other
-    # in the database wait here instead, where they occupy no connection.
+    # Two commits on two connections run in the order of the database's locks, which is arbitrary. A
+    # caller that revokes and then writes, without waiting in between, expects them in its order;
+    # and commits that would wait for each other in the database wait here instead, where they
+    # occupy no connection.
     def _enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
-        """Take a place behind every commit that writes what is touched here, or touches what is written here."""
+        """Take a place behind every commit that writes what is touched here, or touches what is
+        written here."""
         turn = Turn(frozenset(written), frozenset(relied))
         for key in turn.written | turn.relied:
             if key in self._writers:
@@ -108,7 +118,9 @@ class Commits:
             if not readers:
                 self._readers.pop(key, None)
 
-    async def _in_turn(self, arguments: Sequence[Argument], turn: Turn, size_bytes: int) -> Committed | Refused:
+    async def _in_turn(
+        self, arguments: Sequence[Argument], turn: Turn, size_bytes: int
+    ) -> Committed | Refused:
         """Write when the commits before it have been written."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
@@ -144,7 +156,8 @@ class Commits:
                 if meaning in (Meaning.OUT_OF_RANGE, Meaning.FAILED):
                     raise (_unknown() if was_lost else store_error_of(exc)) from None
                 if meaning is Meaning.LOST and not was_lost:
-                    # From the loss on: before it, the statement may have waited for a lock as long as that.
+                    # From the loss on: before it, the statement may have waited for a lock as long
+                    # as that.
                     was_lost, give_up_at = True, loop.time() + RECONNECT_WITHIN_S
                 is_late = loop.time() >= give_up_at
                 if isinstance(exc, TimeoutError) or (was_lost and is_late):
@@ -158,7 +171,8 @@ class Commits:
             if verdict != REFUSED:
                 return Committed(settled=verdict == SETTLED)
             if was_lost:
-                # The lost statement may still be waiting for a lock, and succeed where this one did not.
+                # The lost statement may still be waiting for a lock, and succeed where this one did
+                # not.
                 raise _unknown()
             return Refused()
 
@@ -168,7 +182,8 @@ def _unknown() -> StoreUnavailable:
 
 
 def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
-    """Sum adds and weights by counter, each with its bound; None when a sum fits no counter: it cannot succeed.
+    """Sum adds and weights by counter, each with its bound; None when a sum fits no counter: it
+    cannot succeed.
 
     The weights that are given back are in the rows: this process does not know them.
     """
@@ -177,11 +192,15 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
     for add in commit.adds:
         changes[add.counter] = changes.get(add.counter, 0) + add.delta
         if add.at_most is not None:
-            bounds[add.counter] = min(add.at_most, bounds.get(add.counter, add.at_most), _NUMBER_END - 1)
+            bounds[add.counter] = min(
+                add.at_most, bounds.get(add.counter, add.at_most), _NUMBER_END - 1
+            )
     for put in commit.puts:
         if (account := _account_of(put)) is not None:
             changes[account] = changes.get(account, 0) + put.weight_bytes
-    if any(not -_NUMBER_END <= number < _NUMBER_END for number in (*changes.values(), *bounds.values())):
+    if any(
+        not -_NUMBER_END <= number < _NUMBER_END for number in (*changes.values(), *bounds.values())
+    ):
         return None
     return {key: (change, bounds.get(key)) for key, change in changes.items()}
 
@@ -210,7 +229,10 @@ def _arguments(
         list(keys),
         [put.value for put in puts],
         [*stamps, settle][: len(puts)],
-        [put.weight_bytes if account is not None else 0 for put, account in zip(puts, accounts, strict=True)],
+        [
+            put.weight_bytes if account is not None else 0
+            for put, account in zip(puts, accounts, strict=True)
+        ],
         accounts,
         [minute if put.value is None else None for put in puts],
         [_EXPECTATIONS.get(put.expect, put.expect) for put in puts],

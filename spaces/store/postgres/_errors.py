@@ -11,7 +11,8 @@ from ...errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
 from ._statements import OVERTAKEN_STATE
 
 CLIENT_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""The server's errors and the client's own; a connection that was lost after it was made is one of them."""
+"""The server's errors and the client's own; a connection that was lost after it was made is one of
+them."""
 # What a connection may raise: those, and the network's. A TimeoutError is an OSError.
 CONNECTION_ERRORS: Final = (*CLIENT_ERRORS, OSError)
 
@@ -62,7 +63,8 @@ def our_errors() -> Iterator[None]:
 
 
 def store_error_of(error: Exception) -> StoreError:
-    """Return our error for a lasting one. The server's message may quote a row: only its state is passed on."""
+    """Return our error for a lasting one. The server's message may quote a row: only its state is
+    passed on."""
     state = getattr(error, "sqlstate", None)
     if state == _DISK_FULL:
         return StoreFull("the database has no free space")

@@ -1,4 +1,5 @@
-"""Connections to the database: asyncpg's pool, with reconnecting, and failing fast while the database is down."""
+"""Connections to the database: asyncpg's pool, with reconnecting, and failing fast while the
+database is down."""
 
 import asyncio
 import sys
@@ -22,8 +23,9 @@ _SESSION: Final = {
     "default_transaction_isolation": "read committed",
     "statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}",
 }
-# One plan for each statement, by the primary key: a plan made while the tables were small would otherwise be kept and
-# scan them. These are only hints; a database that does not know one ignores it.
+# One plan for each statement, by the primary key: a plan made while the tables were small would
+# otherwise be kept and scan them. These are only hints; a database that does not know one ignores
+# it.
 _PLANNING: Final = (
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",
@@ -39,7 +41,8 @@ class Connections:
     """Up to `size` connections of one kind. Belongs to the event loop of its first use."""
 
     def __init__(self, url: str, *, size: int, session: Mapping[str, str], opened: Opened) -> None:
-        """Remember how to connect; `opened` is awaited with every new connection before it is used."""
+        """Remember how to connect; `opened` is awaited with every new connection before it is
+        used."""
         self._url = url
         self._size = size
         self._session = {**_SESSION, **session}
@@ -61,7 +64,8 @@ class Connections:
                 max_queries=sys.maxsize,
                 max_inactive_connection_lifetime=0,
                 connect=self._connect_within,
-                # Nothing here changes the session; resetting it after each use would double the round trips.
+                # Nothing here changes the session; resetting it after each use would double the
+                # round trips.
                 reset=_keep_session,
             )
             await self._pool  # opens nothing yet
@@ -73,13 +77,18 @@ class Connections:
                 try:
                     rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
                 except BaseException as exc:
-                    # The outcome is unknown unless the server said so: the next statement must not meet what is left.
-                    if not isinstance(exc, asyncpg.PostgresError) or meaning_of(exc) is Meaning.LOST:
+                    # The outcome is unknown unless the server said so: the next statement must not
+                    # meet what is left.
+                    if (
+                        not isinstance(exc, asyncpg.PostgresError)
+                        or meaning_of(exc) is Meaning.LOST
+                    ):
                         connection.terminate()
                     raise
                 return rows
         except (AttributeError, asyncpg.InterfaceError):
-            # AttributeError: closed between preparing and executing, the client looks for something already released.
+            # AttributeError: closed between preparing and executing, the client looks for something
+            # already released.
             if not self._closed:
                 raise
             raise StoreUnavailable("the store is closed") from None
@@ -101,8 +110,11 @@ class Connections:
             self._pool.terminate()
         await asyncio.sleep(0)  # the transports close in the next iteration of the loop
 
-    async def _connect_within(self, url: str, **pool_options: object) -> "asyncpg.Connection[asyncpg.Record]":
-        """Try until it works or time is up; while the database is known to be down, try once and fail at once."""
+    async def _connect_within(
+        self, url: str, **pool_options: object
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        """Try until it works or time is up; while the database is known to be down, try once and
+        fail at once."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + (0.0 if self._is_away else RECONNECT_WITHIN_S)
         delay_s = _FIRST_DELAY_S
@@ -121,12 +133,15 @@ class Connections:
                 return connection
         raise StoreUnavailable("the store is closed")
 
-    async def _connect(self, url: str, **pool_options: object) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect(
+        self, url: str, **pool_options: object
+    ) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await asyncpg.connect(
             url,
             timeout=RECONNECT_WITHIN_S,
             command_timeout=ANSWER_WITHIN_S,
-            max_cached_statement_lifetime=0,  # statements stay prepared as long as the connection exists
+            # statements stay prepared as long as the connection exists
+            max_cached_statement_lifetime=0,
             server_settings=self._session,
             target_session_attrs="read-write",  # ST1: the leader, never a standby
             **pool_options,

@@ -1,7 +1,7 @@
 """Reads: those of one iteration of the event loop are one statement, and see one moment.
 
-A read with ranges is sent alone, so that no point read waits for a long page. While every connection is busy, reads
-continue to queue up; a statement that starts later sees no less (ST1).
+A read with ranges is sent alone, so that no point read waits for a long page. While every
+connection is busy, reads continue to queue up; a statement that starts later sees no less (ST1).
 """
 
 import asyncio
@@ -55,7 +55,11 @@ class Reads:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def read(
-        self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
+        self,
+        keys: Sequence[bytes],
+        claim: Claim | None,
+        ranges: Sequence[Range],
+        follow: Follow | None,
     ) -> Snapshot:
         """See `Store.read`."""
         check_read(keys, claim, ranges, follow)
@@ -74,7 +78,8 @@ class Reads:
         await asyncio.gather(*self._asking, return_exceptions=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start reading in the next iteration of the loop, unless every connection is busy or a task is about to."""
+        """Start reading in the next iteration of the loop, unless every connection is busy or a
+        task is about to."""
         if self._is_due or self._at_work == READ_CONNECTIONS:
             return
         self._is_due = True
@@ -102,7 +107,8 @@ class Reads:
             self._at_work -= 1
 
     def _next_batch(self) -> list[_Wanted]:
-        """Take reads in their order: as many point reads as fit one statement, or one read with ranges.
+        """Take reads in their order: as many point reads as fit one statement, or one read with
+        ranges.
 
         Of the reads that follow rows, a statement takes those that follow them under one prefix.
         """
@@ -124,7 +130,8 @@ class Reads:
         return batch
 
     async def _rows(self, batch: Sequence[_Wanted]) -> "list[asyncpg.Record]":
-        """Send the statement, again after a passing error (deadlock of claims, lost connection). Never claim twice."""
+        """Send the statement, again after a passing error (deadlock of claims, lost connection).
+        Never claim twice."""
         statement, arguments = _question(batch)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RECONNECT_WITHIN_S
@@ -140,7 +147,9 @@ class Reads:
                 if loop.time() >= give_up_at and meaning is Meaning.REPEAT:
                     raise StoreBusy("the database refused a read for too long") from None
                 if loop.time() >= give_up_at:
-                    raise StoreUnavailable("the connection to the database was lost again and again") from None
+                    raise StoreUnavailable(
+                        "the connection to the database was lost again and again"
+                    ) from None
                 await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
 
 
@@ -158,7 +167,8 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     for wanted in batch:
         ranges += wanted.ranges
         if wanted.claim is not None:
-            claims.setdefault(wanted.claim.row, wanted.settle)  # of two in one statement the earlier counts as first
+            # of two in one statement the earlier counts as first
+            claims.setdefault(wanted.claim.row, wanted.settle)
             keys |= {CLAIM_FLOOR_KEY, CLAIMS_PREFIX + wanted.claim.row}
         if wanted.follow is not None:
             links.update(wanted.follow.keys)
@@ -171,10 +181,14 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     for one in ranges:
         arguments += [*one.bounds, one.limit + 1]
     shape = tuple((one.reverse, one.keys_only) for one in ranges)
-    return read_statement(with_claims=bool(claims), with_follow=bool(links), ranges=shape), arguments
+    return read_statement(
+        with_claims=bool(claims), with_follow=bool(links), ranges=shape
+    ), arguments
 
 
-def _snapshots(rows: "Iterable[asyncpg.Record]", batch: Sequence[_Wanted]) -> Iterator[tuple[_Wanted, Snapshot]]:
+def _snapshots(
+    rows: "Iterable[asyncpg.Record]", batch: Sequence[_Wanted]
+) -> Iterator[tuple[_Wanted, Snapshot]]:
     """Decode the result of one statement, and yield the part of it that belongs to each read."""
     records: dict[bytes, Record] = {}
     claimed: set[bytes] = set()
@@ -189,14 +203,20 @@ def _snapshots(rows: "Iterable[asyncpg.Record]", batch: Sequence[_Wanted]) -> It
             found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
     for wanted in batch:
         follow = wanted.follow
-        followed = () if follow is None else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
+        followed = (
+            ()
+            if follow is None
+            else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
+        )
         is_first, is_forgotten = _judged(wanted.claim, records, claimed)
         yield (
             wanted,
             Snapshot(
                 claimed=is_first,
                 records=tuple([records.get(key) for key in wanted.keys]),
-                pages=tuple([_page(asked, found.get(at, [])) for at, asked in enumerate(wanted.ranges)]),
+                pages=tuple(
+                    [_page(asked, found.get(at, [])) for at, asked in enumerate(wanted.ranges)]
+                ),
                 followed=followed,
                 is_forgotten=is_forgotten,
             ),
@@ -208,14 +228,18 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
     return None if record is None or record.value is None else records.get(prefix + record.value)
 
 
-def _judged(claim: Claim | None, records: dict[bytes, Record], claimed: set[bytes]) -> tuple[bool | None, bool]:
-    """Return whether a claim is the first, and whether that is unknown because its minute was swept."""
+def _judged(
+    claim: Claim | None, records: dict[bytes, Record], claimed: set[bytes]
+) -> tuple[bool | None, bool]:
+    """Return whether a claim is the first, and whether that is unknown because its minute was
+    swept."""
     if claim is None:
         return None, False
     floor = records.get(CLAIM_FLOOR_KEY)
     if floor is not None and claim.row[:4] < (floor.value or b""):
         return False, True
-    if claim.row not in claimed or CLAIMS_PREFIX + claim.row in records:  # claimed before, or durably (ST4)
+    # claimed before, or durably (ST4)
+    if claim.row not in claimed or CLAIMS_PREFIX + claim.row in records:
         return False, False
     claimed.remove(claim.row)  # of two reads with one claim the earlier is the first use
     return True, False
@@ -227,7 +251,8 @@ def value_of(value: bytes | None, number: int | None) -> bytes | None:
 
 
 def _page(wanted: Range, found: list[tuple[bytes, Record, int]]) -> Page:
-    # Sorted again because only the order inside the subquery is promised; one pass over rows that are sorted already.
+    # Sorted again because only the order inside the subquery is promised; one pass over rows that
+    # are sorted already.
     found.sort(key=lambda row: row[0], reverse=wanted.reverse)
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None

@@ -10,7 +10,8 @@ from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
 
 TABLES_VERSION: Final = 1
-# Replaces the version once the store was moved: no version knows it, so none serves what was left behind (ST12).
+# Replaces the version once the store was moved: no version knows it, so none serves what was left
+# behind (ST12).
 MOVED_VERSION: Final = TABLES_VERSION | 1 << 31
 MIGRATING: Final = "migrating"
 # Errors of two processes that make the same tables at once; the loser looks again.
@@ -20,7 +21,10 @@ _LONGEST_PAUSE_S: Final = 0.05
 
 
 async def prepare_tables(
-    connection: "asyncpg.Connection[asyncpg.Record]", *, may_migrate: bool = False, may_be_moved: bool = False
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    *,
+    may_migrate: bool = False,
+    may_be_moved: bool = False,
 ) -> None:
     """Make the tables where they are missing, and compare their version."""
     schema = await schema_of(connection)
@@ -37,7 +41,8 @@ async def prepare_tables(
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the numbers that the database has of itself, by name; none where there are no tables."""
+    """Return the numbers that the database has of itself, by name; none where there are no
+    tables."""
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:
@@ -45,8 +50,8 @@ async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[st
 
 
 async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    # Each statement is independent and may be repeated: not every database undoes tables with a transaction. The
-    # version comes last, so a process that sees it sees all tables.
+    # Each statement is independent and may be repeated: not every database undoes tables with a
+    # transaction. The version comes last, so a process that sees it sees all tables.
     for tries_left in reversed(range(_TRIES)):
         try:
             for statement in CREATE:

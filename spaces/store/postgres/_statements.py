@@ -4,15 +4,18 @@
     sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that made it
     sealspace_schema    name, value: the version of these tables, whether a migration fills them, the last housekeeping
 
-A row has a value (v), is a counter (n) or is a tombstone (d). `o` is never stored: it carries the stamp of the row that
-a put replaces into the upsert, which compares it with the row it finds. So no put ever replaces a row that was not
-judged, however strong the database's locks are, and a row that appeared meanwhile collides by the primary key.
+A row has a value (v), is a counter (n) or is a tombstone (d). `o` is never stored: it carries the
+stamp of the row that a put replaces into the upsert, which compares it with the row it finds. So no
+put ever replaces a row that was not judged, however strong the database's locks are, and a row that
+appeared meanwhile collides by the primary key.
 
-Everything is one table because CockroachDB takes one upsert of a table in a statement, not two; everything here is
-documented by CockroachDB and YugabyteDB: no function, no advisory lock, no enumeration, no `serial`.
+Everything is one table because CockroachDB takes one upsert of a table in a statement, not two;
+everything here is documented by CockroachDB and YugabyteDB: no function, no advisory lock, no
+enumeration, no `serial`.
 
-All statements run at READ COMMITTED. A locking read there waits and then returns the row as it is, which makes marks
-and stamps exact; an absent row is made exact by the primary key alone, at this level and at any other.
+All statements run at READ COMMITTED. A locking read there waits and then returns the row as it is,
+which makes marks and stamps exact; an absent row is made exact by the primary key alone, at this
+level and at any other.
 """
 
 from functools import cache
@@ -25,14 +28,20 @@ EXPECT_NOTHING_THERE: Final = b"-"  # no row and no tombstone either
 EXPECT_ABSENT: Final = b"~"
 
 CREATE: Final = (
-    "create table if not exists sealspace_map (k bytea primary key, s bytea not null, v bytea, w bigint not null,"
-    " a bytea, n bigint, d bigint, o bytea)",
+    (
+        "create table if not exists sealspace_map (k bytea primary key, s bytea not null, v bytea,"
+        " w bigint not null, a bytea, n bigint, d bigint, o bytea)"
+    ),
     "create index if not exists sealspace_map_deleted on sealspace_map (d) where d is not null",
     "create table if not exists sealspace_claims (k bytea primary key, s bytea not null)",
-    "create table if not exists sealspace_schema (name varchar(32) primary key, value bigint not null)",
+    (
+        "create table if not exists sealspace_schema (name varchar(32) primary key, value bigint"
+        " not null)"
+    ),
 )
 RECORD_VERSION: Final = (
-    "insert into sealspace_schema (name, value) values ('version', $1) on conflict (name) do nothing"
+    "insert into sealspace_schema (name, value) values ('version', $1)"
+    " on conflict (name) do nothing"
 )
 READ_SCHEMA: Final = "select name, value from sealspace_schema"
 
@@ -106,7 +115,8 @@ with p as (
 )
 select judged.verdict / sound.whole as verdict from judged cross join sound
 """  # noqa: S608  # only fixed words of ours
-# Division by zero undoes the whole statement: between its snapshot and its locks a row or a counter appeared.
+# Division by zero undoes the whole statement: between its snapshot and its locks a row or a counter
+# appeared.
 OVERTAKEN_STATE: Final = "22012"
 REFUSED: Final = 0
 COMMITTED: Final = 1
@@ -122,7 +132,9 @@ _CLAIM: Final = """with claimed as (
 _FOLLOWED: Final = """
 union all select 0, k, s, v, n, 0 from sealspace_map
     where k = any(array(select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])))"""
-_KEYS: Final = "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
+_KEYS: Final = (
+    "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
+)
 _CLAIMED: Final = "\nunion all select 1, k, null, null, null, 0 from claimed"
 CLAIMED_PART: Final = 1
 FIRST_PAGE_PART: Final = 2
@@ -130,7 +142,9 @@ PARAMETERS_OF_A_RANGE: Final = 3
 
 
 @cache
-def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]) -> str:
+def read_statement(
+    *, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]
+) -> str:
     """Return the statement of a read."""
     parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
     first = 4 if with_claims else 2
@@ -138,13 +152,15 @@ def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[
         parts.append(_FOLLOWED.format(keys=first, prefix=first + 1))
         first += 2
     for at, (reverse, keys_only) in enumerate(ranges):
-        parts.append(_page(at, first + PARAMETERS_OF_A_RANGE * at, reverse=reverse, keys_only=keys_only))
+        parts.append(
+            _page(at, first + PARAMETERS_OF_A_RANGE * at, reverse=reverse, keys_only=keys_only)
+        )
     return "".join(parts)
 
 
 def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
-    """One range: bounded in rows examined, in bytes and in live rows; the last row examined is returned even when it
-    is a tombstone, so that the reader knows where to continue."""
+    """One range: bounded in rows examined, in bytes and in live rows; the last row examined is
+    returned even when it is a tombstone, so that the reader knows where to continue."""
     order = "k desc" if reverse else "k"
     value = "case when d is null then ''::bytea end" if keys_only else "v"
     size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
@@ -165,7 +181,8 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
 ) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
 
 
-# The current moment, not the beginning of the transaction; without a schema, so that tests can replace the function.
+# The current moment, not the beginning of the transaction; without a schema, so that tests can
+# replace the function.
 DATABASE_TIME: Final = "select cast(extract(epoch from clock_timestamp()) as double precision)"
 TURN_OF_HOUSEKEEPING: Final = """
 insert into sealspace_schema (name, value)
@@ -204,14 +221,17 @@ delete from sealspace_map where d < $1 and k in (select k from sealspace_map whe
 
 IS_EMPTY: Final = "select not exists (select 1 from sealspace_map) and not exists (select 1 from sealspace_claims)"
 BEGIN_MIGRATION: Final = (
-    "insert into sealspace_schema (name, value) values ('migrating', 1) on conflict (name) do nothing"
+    "insert into sealspace_schema (name, value) values ('migrating', 1) on conflict (name) do"
+    " nothing"
 )
 END_MIGRATION: Final = "delete from sealspace_schema where name = 'migrating'"
 IS_MIGRATING: Final = "select 1 from sealspace_schema where name = 'migrating'"
-# What a move leaves behind: where the store was moved to, another version, and tables that refuse further rows from any
-# process that has them open.
+# What a move leaves behind: where the store was moved to, another version, and tables that refuse
+# further rows from any process that has them open.
 CREATE_PLACE: Final = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
-RECORD_PLACE: Final = "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
+RECORD_PLACE: Final = (
+    "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
+)
 PLACE_OF_MOVE: Final = "select place from sealspace_moved limit 1"
 FORGET_PLACE: Final = "delete from sealspace_moved"
 CHANGE_VERSION: Final = "update sealspace_schema set value = $1 where name = 'version'"
@@ -228,7 +248,9 @@ insert into sealspace_map (k, s, v, w, a, n, d) select * from
 unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
 """
 COPY_ROWS_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where d is null order by k"
-COPY_TOMBSTONES_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
+COPY_TOMBSTONES_OUT: Final = (
+    "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
+)
 COPY_CLAIMS_IN: Final = """
 insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[]) on conflict (k) do nothing
 """
@@ -236,4 +258,6 @@ COPY_CLAIMS_OUT: Final = "select k from sealspace_claims"
 CLEAR: Final = ("delete from sealspace_map", "delete from sealspace_claims")
 # Whoever reads bodies keeps this row locked, and the collector asks whether anyone does (BK2).
 HOLD_BODIES: Final = "select value from sealspace_schema where name = 'version' for share"
-ARE_BODIES_FREE: Final = "select 1 from sealspace_schema where name = 'version' for update skip locked"
+ARE_BODIES_FREE: Final = (
+    "select 1 from sealspace_schema where name = 'version' for update skip locked"
+)

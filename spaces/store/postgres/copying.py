@@ -32,8 +32,11 @@ _COUNTERS_PREFIX: Final = b"c"  # of every counter in the layout of the keys
 
 
 @asynccontextmanager
-async def session(url: str, *, may_migrate: bool = False, may_be_moved: bool = False) -> AsyncIterator[Session]:
-    """Open a session for as long as the block takes; raises as `prepare_tables`, and StoreUnavailable."""
+async def session(
+    url: str, *, may_migrate: bool = False, may_be_moved: bool = False
+) -> AsyncIterator[Session]:
+    """Open a session for as long as the block takes; raises as `prepare_tables`, and
+    StoreUnavailable."""
     with our_errors():
         connection = await asyncpg.connect(
             url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
@@ -54,7 +57,12 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
             yield [
-                (key, encode_row(stamp, value_of(value, number) or b"", weight_bytes=weight, account=account))
+                (
+                    key,
+                    encode_row(
+                        stamp, value_of(value, number) or b"", weight_bytes=weight, account=account
+                    ),
+                )
                 if minute is None
                 else (key, encode_tombstone(stamp, minute))
                 for key, stamp, value, weight, account, number, minute in rows
@@ -92,7 +100,8 @@ class PostgresRows:
 
     @asynccontextmanager
     async def bodies_stay(self) -> AsyncIterator[None]:
-        """Keep the collectors of all nodes from removing bodies; the database ends the lock with the session (BK2)."""
+        """Keep the collectors of all nodes from removing bodies; the database ends the lock with
+        the session (BK2)."""
         async with session(self._url) as connection:
             hold = connection.transaction()
             await hold.start()

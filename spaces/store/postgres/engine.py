@@ -1,15 +1,16 @@
 """The PostgreSQL engine: for nodes on more than one machine, which share one database.
 
-Every read and every commit is one statement in one round trip. The process keeps only the connections: any number of
-processes of any number of nodes may have the same database open, and each sees every commit that another has
-acknowledged (ST1), because all connect to the leader.
+Every read and every commit is one statement in one round trip. The process keeps only the
+connections: any number of processes of any number of nodes may have the same database open, and
+each sees every commit that another has acknowledged (ST1), because all connect to the leader.
 
-Claims of plain reads are committed without waiting for the disk: when the database's machine crashes, the last of them
-may be lost (ST4). Commits wait for whatever the database is configured to wait for; that must be a synchronous standby
-where the database may fail over.
+Claims of plain reads are committed without waiting for the disk: when the database's machine
+crashes, the last of them may be lost (ST4). Commits wait for whatever the database is configured to
+wait for; that must be a synchronous standby where the database may fail over.
 
-The engine has no bound of its own on what is stored; a full disk of the database raises StoreFull. Striped counters
-(ST7) are not needed for exactness: each counter is one row, and commits that change it wait for each other.
+The engine has no bound of its own on what is stored; a full disk of the database raises StoreFull.
+Striped counters (ST7) are not needed for exactness: each counter is one row, and commits that
+change it wait for each other.
 """
 
 import asyncio
@@ -48,7 +49,8 @@ from ._statements import (
     sweep_statement,
 )
 
-# Claims are kept for this long after their expiry: more than the clocks of processes that share a store may be behind.
+# Claims are kept for this long after their expiry: more than the clocks of processes that share a
+# store may be behind.
 _CLAIM_GRACE_MINUTES: Final = 2
 _SWEEP_ROWS: Final = 1000
 _SWEEP_PARTS: Final = 50
@@ -57,18 +59,25 @@ _TURN_AFTER_S: Final = int(HOUSEKEEPING_S) - 5
 _log: Final = logging.getLogger(__name__)
 
 
-# All of it uses the database's clock, and a process whose own differs leaves it to the others (ST9). A floor is
-# raised a minute before the rows below it are deleted: otherwise a statement that began before the floor was raised
-# could miss a row that is already deleted and take its claim for a first use.
+# All of it uses the database's clock, and a process whose own differs leaves it to the others
+# (ST9). A floor is raised a minute before the rows below it are deleted: otherwise a statement that
+# began before the floor was raised could miss a row that is already deleted and take its claim for
+# a first use.
 #
-# A floor ahead of the database's clock was raised by a clock that was ahead, by an earlier version or before the
-# database's own was set back, and would refuse tokens until then. It is lowered once everything that can have been
-# forgotten early has expired: when it was seen unchanged for the longest lifetime of a claimed token.
-async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
-    """Do one round unless another process did it or this one's clock is wrong; return whether it was done."""
+# A floor ahead of the database's clock was raised by a clock that was ahead, by an earlier version
+# or before the database's own was set back, and would refuse tokens until then. It is lowered once
+# everything that can have been forgotten early has expired: when it was seen unchanged for the
+# longest lifetime of a claimed token.
+async def do_housekeeping(
+    connections: Connections, clock: DatabaseClock, *, longest_life_s: int
+) -> bool:
+    """Do one round unless another process did it or this one's clock is wrong; return whether it
+    was done."""
     await clock.compare(ask_time(connections))
     if abs(clock.ahead_s) > MAX_CLOCK_SKEW_S:
-        _log.warning("no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s))
+        _log.warning(
+            "no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s)
+        )
         return False
     turn = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
     if not turn:
@@ -79,15 +88,21 @@ async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, lon
     floor: bytes = found[0][0][:4] if found else b""
     until = before_minute.to_bytes(4, "big")
     if floor > until:
-        since: int = (await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor.hex()}", now]))[0][0]
+        since: int = (await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor.hex()}", now]))[
+            0
+        ][0]
         if now >= since + longest_life_s:
-            await connections.run(LOWER_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until, found[0][0]])
+            await connections.run(
+                LOWER_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until, found[0][0]]
+            )
             await connections.run(FORGET_STUCK_FLOORS, [])
     else:
         await connections.run(RAISE_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until])
         # The rows below the floor of the previous round.
         await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
-        await _sweep(connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor)
+        await _sweep(
+            connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor
+        )
     await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
     return True
 
@@ -125,15 +140,17 @@ class _PostgresStore:
         The first one makes the tables where they are missing: the role must be allowed to, once.
 
         Args:
-            url: `postgresql://user@host/database?…`; a parameter that the client does not know is a setting of the
-                session. May contain a password: it is never part of a message.
-            clock: compared with the database's, which decides what is old (ST9); the system's when None.
+            url: `postgresql://user@host/database?…`; a parameter that the client does not know is a
+                setting of the session. May contain a password: it is never part of a message.
+            clock: compared with the database's, which decides what is old (ST9); the system's when
+                None.
             longest_life_s: how long before its expiry a token may be claimed.
-            may_be_moved: open it also when the store was moved elsewhere; then it can only be read (ST12).
+            may_be_moved: open it also when the store was moved elsewhere; then it can only be read
+                (ST12).
 
         Raises:
-            Nothing here. A read or commit raises SchemaMismatch when the tables are of another version, and StoreMoved
-            when the store was moved.
+            Nothing here. A read or commit raises SchemaMismatch when the tables are of another
+            version, and StoreMoved when the store was moved.
         """
         self._may_be_moved = may_be_moved
         self._clock = DatabaseClock(clock or SystemClock())
@@ -142,7 +159,9 @@ class _PostgresStore:
         self._reading = Connections(
             url, size=READ_CONNECTIONS, session={"synchronous_commit": "off"}, opened=self._prepare
         )
-        self._committing = Connections(url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare)
+        self._committing = Connections(
+            url, size=COMMIT_CONNECTIONS, session={}, opened=self._prepare
+        )
         self._reads = Reads(self._reading)
         self._commits = Commits(self._committing, self._clock)
         self._housekeeping: asyncio.Task[None] | None = None
@@ -162,7 +181,8 @@ class _PostgresStore:
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._refuse_closed()
         if not self._is_prepared:
-            # The clocks are compared before the first row is written: new connections compare (ST9).
+            # The clocks are compared before the first row is written: new connections compare
+            # (ST9).
             with our_errors():
                 await ask_time(self._committing)
         return await self._commits.commit(commit)
@@ -180,7 +200,9 @@ class _PostgresStore:
         with our_errors():
             await self._clock.compare(ask_time(self._reading))
             found = await self._reading.run(READ_VALUE, [CLAIM_FLOOR_KEY])
-        return Clocks(self._clock.ahead_s, floor_ahead_s(found[0][0] if found else b"", self._clock.now()))
+        return Clocks(
+            self._clock.ahead_s, floor_ahead_s(found[0][0] if found else b"", self._clock.now())
+        )
 
     async def close(self) -> None:
         if self._closed:
@@ -205,14 +227,18 @@ class _PostgresStore:
         self._is_prepared = True
 
     async def _do_housekeeping(self) -> None:
-        """Run every minute, at a random time within it: processes that started together do not run together."""
+        """Run every minute, at a random time within it: processes that started together do not run
+        together."""
         await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))  # noqa: S311  # spreads load, not for secrets
         while True:
             with suppress(StoreError, OSError, asyncpg.InterfaceError):
                 try:
-                    await do_housekeeping(self._committing, self._clock, longest_life_s=self._longest_life_s)
+                    await do_housekeeping(
+                        self._committing, self._clock, longest_life_s=self._longest_life_s
+                    )
                 except asyncpg.PostgresError as exc:
-                    _log.warning("housekeeping failed: %s", exc.sqlstate)  # the message might quote a row
+                    # the message might quote a row
+                    _log.warning("housekeeping failed: %s", exc.sqlstate)
             await asyncio.sleep(HOUSEKEEPING_S)
 
 

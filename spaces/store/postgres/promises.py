@@ -1,14 +1,17 @@
-"""Whether a database provides what the PostgreSQL engine needs: a session per connection, and durable commits.
+"""Whether a database provides what the PostgreSQL engine needs: a session per connection, and
+durable commits.
 
-Three faults are silent. A proxy that pools by transaction passes each statement to any session, so that settings and
-prepared statements belong to another one. A server that does not sync, or acknowledges before it has, loses what was
-acknowledged. And one that fails over to a standby which was not waited for loses it too.
+Three faults are silent. A proxy that pools by transaction passes each statement to any session, so
+that settings and prepared statements belong to another one. A server that does not sync, or
+acknowledges before it has, loses what was acknowledged. And one that fails over to a standby which
+was not waited for loses it too.
 
-In addition, a process whose clock differs from the database's runs no housekeeping, and a floor of claims that is ahead
-prevents tokens from being used (ST9).
+In addition, a process whose clock differs from the database's runs no housekeeping, and a floor of
+claims that is ahead prevents tokens from being used (ST9).
 
-The proxy is detected like this: one connection asks for the process that serves it; others begin transactions, which
-keep their sessions; then the first one asks again. Without such a proxy the answer is the same.
+The proxy is detected like this: one connection asks for the process that serves it; others begin
+transactions, which keep their sessions; then the first one asks again. Without such a proxy the
+answer is the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,15 +35,21 @@ _ANSWER_S: Final = 3.0
 _BUSY_CONNECTIONS: Final = 4
 _DURABLE_COMMIT: Final = frozenset({"on", "remote_apply"})
 _WAITED_FOR: Final = frozenset({"sync", "quorum"})
-# Errors of another session for a statement that was prepared in ours, and errors of the various proxies.
+# Errors of another session for a statement that was prepared in ours, and errors of the various
+# proxies.
 _NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
 
-_COMMIT_ON: Final = "alter system set synchronous_commit = on; look at alter role and alter database too"
+_COMMIT_ON: Final = (
+    "alter system set synchronous_commit = on; look at alter role and alter database too"
+)
 _DISK: Final = (
     (
         "fsync",
         "after a crash of the machine the database is damaged",
-        "set fsync = on in postgresql.conf and restart the server; restore it if the machine crashed meanwhile",
+        (
+            "set fsync = on in postgresql.conf and restart the server; restore it if the machine"
+            " crashed meanwhile"
+        ),
     ),
     (
         "full_page_writes",
@@ -51,8 +60,8 @@ _DISK: Final = (
 )
 
 SETTINGS: Final = (
-    "select name, setting from pg_settings"
-    " where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names')"
+    "select name, setting from pg_settings where name in ('fsync', 'full_page_writes',"
+    " 'synchronous_commit', 'synchronous_standby_names')"
 )
 # Without the right to see more (pg_monitor), the states of others are null.
 STANDBYS: Final = "select sync_state from pg_stat_replication"
@@ -63,7 +72,8 @@ class Finding(NamedTuple):
     """The result of one check, and what to do.
 
     Attributes:
-        severity: "warn" of what may be intended; "wrong" where acknowledged writes can be lost, or nothing works.
+        severity: "warn" of what may be intended; "wrong" where acknowledged writes can be lost, or
+            nothing works.
     """
 
     severity: Literal["ok", "warn", "wrong"]
@@ -99,11 +109,17 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
     own = Finding("ok", "each connection has a session of its own")
     clocks = Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
-    return (own, *disk_findings(settings), *standby_findings(settings, standbys), *clock_findings(clocks))
+    return (
+        own,
+        *disk_findings(settings),
+        *standby_findings(settings, standbys),
+        *clock_findings(clocks),
+    )
 
 
 async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
-    # Without settings on purpose: a proxy may not pass on the session's settings that the engine starts with.
+    # Without settings on purpose: a proxy may not pass on the session's settings that the engine
+    # starts with.
     connection = await asyncpg.connect(
         url,
         timeout=_CONNECT_S,
@@ -115,7 +131,9 @@ async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[a
     return connection
 
 
-async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, opened: AsyncExitStack) -> bool:
+async def _is_pooled(
+    first: "asyncpg.Connection[asyncpg.Record]", url: str, opened: AsyncExitStack
+) -> bool:
     try:
         session = await first.fetchval(SESSION)
         for _ in range(_BUSY_CONNECTIONS):
@@ -126,8 +144,11 @@ async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, open
                 if await first.fetchval(SESSION) != session:
                     return True
             except TimeoutError:
-                await other.fetchval(SESSION)  # raises where the server answers nobody: that is no proxy
-                return True  # it has no session to spare, because those that are busy are not the first connection's
+                # raises where the server answers nobody: that is no proxy
+                await other.fetchval(SESSION)
+                # it has no session to spare, because those that are busy are not the first
+                # connection's
+                return True
     except asyncpg.PostgresError as exc:
         if exc.sqlstate in _NOT_OURS:
             return True
@@ -136,9 +157,12 @@ async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, open
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Judge whether the server's own disk keeps what was acknowledged; unknown settings are skipped."""
+    """Judge whether the server's own disk keeps what was acknowledged; unknown settings are
+    skipped."""
     wrong = [
-        Finding("wrong", f"{name} is off: {loss}", step) for name, loss, step in _DISK if settings.get(name) == "off"
+        Finding("wrong", f"{name} is off: {loss}", step)
+        for name, loss, step in _DISK
+        if settings.get(name) == "off"
     ]
     return wrong or [Finding("ok", "what is acknowledged is on the server's disk")]
 
@@ -158,11 +182,16 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
     elif not names:
         finding = Finding(
             "warn",
-            "no standby is connected: the store is gone with the server's disk, back to the last backup",
+            "no standby is connected: the store is gone with the server's disk, back to the last"
+            " backup",
             "add a synchronous standby, or have the disk replicated and backups tested",
         )
     elif commit not in _DURABLE_COMMIT:
-        finding = Finding("wrong", f"synchronous_commit is {commit}: the standbys named are not waited for", _COMMIT_ON)
+        finding = Finding(
+            "wrong",
+            f"synchronous_commit is {commit}: the standbys named are not waited for",
+            _COMMIT_ON,
+        )
     elif any(state in _WAITED_FOR for state in standbys):
         finding = Finding("ok", "commits wait for a standby")
     elif None in standbys:
@@ -181,7 +210,8 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
-    """Judge whether this machine's clock agrees with the database's, and whether everything forgotten has expired."""
+    """Judge whether this machine's clock agrees with the database's, and whether everything
+    forgotten has expired."""
     found = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
@@ -190,9 +220,12 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
         found.append(Finding("wrong", text, "set both clocks: timedatectl set-ntp true"))
     if clocks.floor_ahead_s > 0:
         text = (
-            f"replay records are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
-            " tokens that end before are refused"
+            f"replay records are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the"
+            " database's clock: tokens that end before are refused"
         )
-        step = "set the clocks of the database and of all nodes; housekeeping lowers it when what was claimed is over"
+        step = (
+            "set the clocks of the database and of all nodes; housekeeping lowers it when what was"
+            " claimed is over"
+        )
         found.append(Finding("wrong", text, step))
     return found or [Finding("ok", skew)]

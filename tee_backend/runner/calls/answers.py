@@ -1,4 +1,5 @@
-"""What a caller is answered: in this runner's form for `POST /run`, in OutLayer's for `POST /call` (RN96).
+"""What a caller is answered: in this runner's form for `POST /run`, in OutLayer's for `POST /call`
+(RN96).
 
 Example:
     answer = run_answer(outcome)
@@ -75,7 +76,8 @@ def pending(job: str, *, is_api: bool) -> Answer:
 
 
 def refused(reason: Reason) -> Answer:
-    """Answer a caller who is not known, cannot pay, or whose body cannot be read: no job, and no receipt."""
+    """Answer a caller who is not known, cannot pay, or whose body cannot be read: no job, and no
+    receipt."""
     return answer_with({"status": "refused", "error": error_of(reason)}, reason)
 
 

@@ -10,13 +10,15 @@
      "nonce"?: at most 128 printable characters,
      "async"?: true: the answer is asked for later}
 
-    POST /call/{owner}/{project}, as OutLayer's clients send it; the program reads the input as compact JSON
-    {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
+    POST /call/{owner}/{project}, as OutLayer's clients send it; the program reads the input as
+    compact JSON {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
-     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256, "use_bound_identity"?: false}
+     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256, "use_bound_identity"?:
+     false}
 
-Any other member is refused: a wish that is not understood is not passed over. What is beside the input is short, which
-is seen before anything is built from it: of ten megabytes of `[[],[],…]` there would be a gigabyte of objects.
+Any other member is refused: a wish that is not understood is not passed over. What is beside the
+input is short, which is seen before anything is built from it: of ten megabytes of `[[],[],…]`
+there would be a gigabyte of objects.
 """
 
 from collections.abc import Iterator, Mapping
@@ -118,7 +120,8 @@ def refusing_invalid() -> Iterator[None]:
 def parse_body(data: bytes) -> CallBody:
     """Read a body, untrusted."""
     texts = _bounded(data, _TEXTS, *_INPUTS)
-    if any(bytes(memoryview(texts[name])[:1]) not in (b"", b'"', b"n") for name in _INPUTS):  # a string, or null
+    # a string, or null
+    if any(bytes(memoryview(texts[name])[:1]) not in (b"", b'"', b"n") for name in _INPUTS):
         raise RunRefused("request-invalid", "input")
     members = parse_json(data, max_bytes=MAX_BODY_BYTES)
     text, encoded = (members.pop(name, None) for name in _INPUTS)
@@ -133,7 +136,9 @@ def parse_body(data: bytes) -> CallBody:
         input=_input(text, encoded),
         response_format=asked.response_format,
         limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
-        secrets=None if ref is None else SecretsRef(parse_principal(ref.owner), scope_of(ref.profile)),
+        secrets=None
+        if ref is None
+        else SecretsRef(parse_principal(ref.owner), scope_of(ref.profile)),
         nonce=asked.nonce,
         is_async=bool(asked.is_async),
     )
@@ -145,11 +150,19 @@ def _source(value: Mapping[str, str | None]) -> tuple[ProjectId | None, str | No
     project, version = value.get("project"), value.get("version")
     if project is None or not value.keys() <= {"project", "version"}:
         raise RunRefused("request-invalid", "source")
-    return parse_project(project), None if version is None else checked_sha256(version, what="version")
+    return parse_project(project), None if version is None else checked_sha256(
+        version, what="version"
+    )
 
 
 def _input(text: Json, encoded: Json) -> bytes:
-    data = text.encode() if isinstance(text, str) else b"" if encoded is None else decode_standard(encoded)
+    data = (
+        text.encode()
+        if isinstance(text, str)
+        else b""
+        if encoded is None
+        else decode_standard(encoded)
+    )
     if data is None or None not in (text, encoded):
         raise RunRefused("request-invalid", "input")
     if len(data) > MAX_INPUT_BYTES:
@@ -157,7 +170,7 @@ def _input(text: Json, encoded: Json) -> bytes:
     return data
 
 
-# --- POST /call -------------------------------------------------------------------------------------------------------
+# --- POST /call -----------------------------------------------------------------------------------
 
 _API_LIMITS: Final = {
     "max_instructions": "max_instructions",
@@ -189,7 +202,9 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
     texts = _bounded(data, _API_TEXTS, "input")
     text = bytes(texts.pop("input"))
     check_text(text, max_bytes=MAX_BODY_BYTES)
-    members = b",".join(b'"%s":%s' % (name.encode(), bytes(one)) for name, one in texts.items() if one)
+    members = b",".join(
+        b'"%s":%s' % (name.encode(), bytes(one)) for name, one in texts.items() if one
+    )
     asked = shaped(parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _ApiBody)
     given = msgspec.json.format(text, indent=-1)
     if len(given) > MAX_INPUT_BYTES:
@@ -203,27 +218,33 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
         input=given,
         response_format=ResponseFormat(asked.response_format or "Json"),
         limits=_limits_of(asked.resource_limits or {}, _API_LIMITS),
-        secrets=None if ref is None else SecretsRef(parse_owner(ref.account_id), scope_of(ref.profile)),
+        secrets=None
+        if ref is None
+        else SecretsRef(parse_owner(ref.account_id), scope_of(ref.profile)),
         nonce=None,
         is_async=bool(asked.is_async),
     )
 
 
-# --- what both kinds of body have -------------------------------------------------------------------------------------
+# --- what both kinds of body have -----------------------------------------------------------------
 
 
 def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
-    """Return the members of a body, untrusted, as texts: what is beside the inputs is short (RN66)."""
+    """Return the members of a body, untrusted, as texts: what is beside the inputs is short
+    (RN66)."""
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
     texts = msgspec.structs.asdict(msgspec.json.decode(data, type=shape))
     if len(data) - sum(memoryview(texts[name]).nbytes for name in inputs) > MAX_BESIDE_INPUT_BYTES:
-        raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
+        raise RunRefused(
+            "request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input"
+        )
     return texts
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """Return limits by their names in `Limits`; a caller's limit of instructions is at least a million (RN1)."""
+    """Return limits by their names in `Limits`; a caller's limit of instructions is at least a
+    million (RN1)."""
     if not stated.keys() <= names.keys():
         raise RunRefused("request-invalid", "limits")
     limits = {names[name]: limit for name, limit in stated.items()}

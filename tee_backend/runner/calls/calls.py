@@ -1,10 +1,11 @@
-"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash leaves (RN93 to RN99).
+"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash
+leaves (RN93 to RN99).
 
     POST /run     the caller signs, and pays for itself
     POST /call    somebody calls with an API key, in its owner's name and at its cost
 
-A call that costs nothing and is answered at once is no row of the ledger. Every other one is: it is accepted, started
-and settled, each exactly once, whatever ends in between.
+A call that costs nothing and is answered at once is no row of the ledger. Every other one is: it is
+accepted, started and settled, each exactly once, whatever ends in between.
 
 Example:
     async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
@@ -74,10 +75,13 @@ class Calls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
+        """End what had started when the runner ended, and put what waited into the queue again
+        (RN99)."""
         for job, record in await self.ledger.unfinished():
             if record is None:
-                _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
+                _log.error(
+                    "a job in the journal was edited or moved: it is left as it is, and not run"
+                )
             elif record.state == "waiting":
                 counted = ExitStack()
                 counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
@@ -85,7 +89,8 @@ class Calls:
             else:
                 try:
                     await self._settle(self.runner.unrun(job, record, "interrupted"), record)
-                except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
+                except FolderDamaged as error:
+                    # its account was edited: nothing is paid back by guessing
                     _log.error("a job that was interrupted is not settled: %s", error.message)
         return self
 
@@ -95,7 +100,7 @@ class Calls:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # --- the doors -----------------------------------------------------------------------------------------------
+    # --- the doors --------------------------------------------------------------------------------
 
     async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
         """Run a program for a caller who signs."""
@@ -104,7 +109,9 @@ class Calls:
         budget = 0 if self.price.is_free else self.price.most(self.runner.limits(asked))
         return await self._take(asked, payer, None, budget, body)
 
-    async def call(self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes) -> Answer:
+    async def call(
+        self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes
+    ) -> Answer:
         """Run a program for the holder of a key.
 
         Args:
@@ -131,7 +138,8 @@ class Calls:
         return await self._take(asked, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
-        """Keep a key that its owner signed; of an owner who has an account, or, where runs are free, a grant (RN91).
+        """Keep a key that its owner signed; of an owner who has an account, or, where runs are
+        free, a grant (RN91).
 
         Raises:
             RunRefused: `balance-too-low`, `owner-unknown`, and as `KeptKeys.add`.
@@ -148,23 +156,32 @@ class Calls:
             raise RunRefused("key-statement", invalid.message) from invalid
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
-        """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody else.
+        """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody
+        else.
 
         Args:
             job: its id.
             holder: the caller, or the owner of the key.
-            key: nonce of the key; None: the caller itself asks, which may see what was called with its keys too.
+            key: nonce of the key; None: the caller itself asks, which may see what was called with
+                its keys too.
         """
         record = await self.ledger.job(job)
-        if record is None or not record.is_async or record.caller != holder or key not in (None, record.key):
+        if (
+            record is None
+            or not record.is_async
+            or record.caller != holder
+            or key not in (None, record.key)
+        ):
             return None
         if record.state != "done":
             return pending(job, is_api=record.key is not None)
         return Answer(200, kept=self.ledger.answer(job, record))
 
-    # --- from a job to its answer --------------------------------------------------------------------------------
+    # --- from a job to its answer -----------------------------------------------------------------
 
-    async def _take(self, asked: CallBody, payer: Payer, key: int | None, budget: int, request: bytes) -> Answer:
+    async def _take(
+        self, asked: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
+    ) -> Answer:
         """Have a job run now, or later."""
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as counted:
@@ -172,7 +189,8 @@ class Calls:
                 counted.enter_context(self._of_keys.held({(payer.did, key): 1}, 1, AT_ONCE))  # RN97
             bounds = self._queued if asked.is_async else self._answered
             counted.enter_context(bounds.held(payer, len(request)))
-            # A call that costs nothing and is answered at once is no row of the ledger: the run judges its limits.
+            # A call that costs nothing and is answered at once is no row of the ledger: the run
+            # judges its limits.
             limits = self.runner.limits(asked) if budget or asked.is_async else self.runner.most
             salt = self.runner.entropy.token(SALT_BYTES)
             record = JobRecord(
@@ -211,7 +229,9 @@ class Calls:
             return await self._settle(outcome, record)
 
     async def _perform(self, job: str, record: JobRecord, asked: CallBody) -> Outcome:
-        return await self.runner.perform(job, record, asked, compile_s=self.price.compile_s(record.reserved))
+        return await self.runner.perform(
+            job, record, asked, compile_s=self.price.compile_s(record.reserved)
+        )
 
     def _begin(self, job: str, payer: Payer, counted: ExitStack) -> None:
         """Have an asynchronous call run when it is its payer's turn."""
@@ -222,7 +242,9 @@ class Calls:
                     try:
                         await self._run_waiting(job)
                     except KeepingError as error:  # the job stays as the ledger has it
-                        _log.error("an asynchronous call was not started or not settled: %s", error.message)
+                        _log.error(
+                            "an asynchronous call was not started or not settled: %s", error.message
+                        )
 
         task = asyncio.create_task(later())
         self._tasks.add(task)
@@ -237,8 +259,11 @@ class Calls:
             if record.key is None:
                 asked = parse_body(request)
             else:
-                key = await self.keys.held(Principal(record.caller), record.key)  # RN89: it has to hold still
-                asked = self._api_body(request, parse_project(str(record.project)), record.reserved, key)
+                # RN89: it has to hold still
+                key = await self.keys.held(Principal(record.caller), record.key)
+                asked = self._api_body(
+                    request, parse_project(str(record.project)), record.reserved, key
+                )
             outcome = await self._perform(job, record, asked)
         except RunRefused as refusal:
             outcome = self.runner.unrun(job, record, refusal.reason.code)
@@ -254,7 +279,11 @@ class Calls:
         """
         facts, result = outcome.facts, outcome.result
         is_charged = result.ran and facts.code != "interrupted"  # of which nothing is known (RN99)
-        used = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if is_charged else 0
+        used = (
+            self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
+            if is_charged
+            else 0
+        )
         charged = min(used + int(result.compile_s) * self.price.second, record.reserved)
         answer = _answer(outcome, record.key, charged)
         await self.ledger.settle(
@@ -266,7 +295,7 @@ class Calls:
         )
         return answer
 
-    # --- money ---------------------------------------------------------------------------------------------------
+    # --- money ------------------------------------------------------------------------------------
 
     def _budget(self, key: ApiKey, stated: str | None) -> int:
         """Return what a call may cost: what it says, as far as its key allows (RN94)."""
@@ -288,9 +317,17 @@ class Calls:
         Secrets of a profile that the key does not name are refused, whosever they are (RN90).
         """
         asked = parse_api_body(body, project)
-        if asked.secrets is not None and (asked.secrets.scope or DEFAULT_PROFILE) not in key.profiles:  # RN90
+        # RN90
+        if (
+            asked.secrets is not None
+            and (asked.secrets.scope or DEFAULT_PROFILE) not in key.profiles
+        ):
             raise RunRefused("key-profile")
-        return replace(asked, limits=smallest(asked.limits, self.price.affordable(budget))) if budget else asked
+        return (
+            replace(asked, limits=smallest(asked.limits, self.price.affordable(budget)))
+            if budget
+            else asked
+        )
 
 
 def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:

@@ -1,10 +1,13 @@
-"""Secrets that are made inside the trust domain: drawn, tagged, sealed and written, and never shown (RN140 to RN151).
+"""Secrets that are made inside the trust domain: drawn, tagged, sealed and written, and never shown
+(RN140 to RN151).
 
-    body -> who asks: the owner alone -> the token is used up -> the grant that names exactly these paths
-         -> for each: draw, tag, seal to the owner's network `protected`, write where nothing is -> statement
+    body -> who asks: the owner alone -> the token is used up -> the grant that names exactly these
+    paths
+         -> for each: draw, tag, seal to the owner's network `protected`, write where nothing is ->
+         statement
 
-Each has a tag, which a run demands of it: see `secret_tags`. What was made is stated with the receipt key, so that an
-owner can tell that the code which the start's quote names made it.
+Each has a tag, which a run demands of it: see `secret_tags`. What was made is stated with the
+receipt key, so that an owner can tell that the code which the start's quote names made it.
 
 Example:
     answer = await generate(runner, authorization, sign_in, body)
@@ -79,8 +82,11 @@ def drawn(kind: str, entropy: Entropy) -> str:
         return "ed25519:" + str(libipld.encode_multibase("z", entropy.token(32)))[1:]
     chars = int(kind.partition(":")[2] or _PASSWORD_CHARS)
     found = ""
-    while len(found) < chars:  # bytes beyond the last whole alphabet would make its first characters likelier
-        found += "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in entropy.token(2 * chars) if byte < _FAIR)
+    # bytes beyond the last whole alphabet would make its first characters likelier
+    while len(found) < chars:
+        found += "".join(
+            _ALPHABET[byte % len(_ALPHABET)] for byte in entropy.token(2 * chars) if byte < _FAIR
+        )
     return found[:chars]
 
 
@@ -110,7 +116,9 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
     return parse_principal(asked.owner), scope, wanted
 
 
-async def generate(runner: Runner, authorization: str | None, sign_in: str | None, body: bytes) -> Answer:
+async def generate(
+    runner: Runner, authorization: str | None, sign_in: str | None, body: bytes
+) -> Answer:
     """Make the secrets that an owner asks for.
 
     Args:
@@ -119,7 +127,8 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
         sign_in: what it cites; None: nothing was sent along.
         body: as it arrived.
     Returns:
-        What came of it. Each secret is written by itself: one that fails ends the request, and those before it are
+        What came of it. Each secret is written by itself: one that fails ends the request, and
+            those before it are
         there and named.
     Raises:
         RunRefused: nothing was made.
@@ -154,7 +163,9 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
         "status": "completed" if failed is None else "failed",
         "generated": [one["name"] for one in new],
         "existing": existing,
-        "statement": msgspec.Raw(sign_statement(GENERATED_TYPE, stated, runner.identity.receipt_key)),
+        "statement": msgspec.Raw(
+            sign_statement(GENERATED_TYPE, stated, runner.identity.receipt_key)
+        ),
     }
     return answer_with(answer if failed is None else {**answer, "error": error_of(failed)}, failed)
 
@@ -167,15 +178,20 @@ def refused(reason: Reason) -> Answer:
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
     """Return the newest grant for exactly these paths (RN143)."""
-    for grant, read in live_grants(runner.backend, partial(read_generation_grant, runner=runner.did))():
+    for grant, read in live_grants(
+        runner.backend, partial(read_generation_grant, runner=runner.did)
+    )():
         is_whole = read.secrets == wanted.keys() and SystemClock.now() < read.expires_at
         if is_whole and read.owner == owner:
             return grant
     raise RunRefused("generation-not-granted")
 
 
-async def _write(runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant) -> str | None:
-    """Draw, tag, seal and write one secret; None where one is there, which is not replaced (RN145)."""
+async def _write(
+    runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant
+) -> str | None:
+    """Draw, tag, seal and write one secret; None where one is there, which is not replaced
+    (RN145)."""
     value, at = drawn(kind, runner.entropy), iso_time(SystemClock.now())
     generated = Generated(kind, at, runner.tags.tag(owner, secret, kind=kind, at=at, value=value))
     try:
@@ -212,7 +228,9 @@ async def verify_generated(
     Does not check:
         Whether that code is to be trusted: compare it with what was approved.
     """
-    verified = await verify_signed(statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS)
+    verified = await verify_signed(
+        statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS
+    )
     if verified.stated["token"] != token_digest(authorization):
         raise StatementInvalid("the statement answers another request")
     return verified

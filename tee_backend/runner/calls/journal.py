@@ -1,9 +1,11 @@
-"""What a runner has to remember over a restart: tokens that were used, versions it has seen, receipts (RN65, RN54).
+"""What a runner has to remember over a restart: tokens that were used, versions it has seen,
+receipts (RN65, RN54).
 
-One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk. Keys, accounts and
-jobs are in it too, in sealed rows: see `RowSealer`. No other row holds a secret, an input or an output. Whoever edits
-the file, or puts back an older one, can have a token used a second time in the minutes that it lives, or an older
-version of a program run as the active one: see the threat model.
+One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk.
+Keys, accounts and jobs are in it too, in sealed rows: see `RowSealer`. No other row holds a secret,
+an input or an output. Whoever edits the file, or puts back an older one, can have a token used a
+second time in the minutes that it lives, or an older version of a program run as the active one:
+see the threat model.
 
 Example:
     async with Journal(Path("/data/runner.sqlite")) as journal:
@@ -69,7 +71,8 @@ CREATE TABLE contents (
     PRIMARY KEY (job, kind)
 );
 """,
-    # What is kept for each payer (`shares.keep`). `held` has the sums, of a payer and, under '', of its whole share.
+    # What is kept for each payer (`shares.keep`). `held` has the sums, of a payer and, under '', of
+    # its whole share.
     """
 CREATE TABLE kept (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, is_known INTEGER NOT NULL, payer TEXT NOT NULL,
@@ -133,12 +136,18 @@ class Journal:
 
         def claimed(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
-            return connection.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at)).rowcount == 1
+            return (
+                connection.execute(
+                    "INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at)
+                ).rowcount
+                == 1
+            )
 
         return await self.write(claimed)
 
     async def follow(self, project: str, sequence: int, sha256: str) -> bool:
-        """Note the active version of a project; return False where a later one, or another of its number, was seen."""
+        """Note the active version of a project; return False where a later one, or another of its
+        number, was seen."""
 
         def followed(connection: sqlite3.Connection) -> bool:
             statement = "SELECT sequence, sha256 FROM versions WHERE project = ?"
@@ -146,8 +155,11 @@ class Journal:
             if sequence > last:
                 statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
                 number = connection.execute(statement, (project, sequence, sha256)).lastrowid
-                # Whoever publishes many projects closes the runner to nobody: the oldest rows give way.
-                connection.execute("DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,))
+                # Whoever publishes many projects closes the runner to nobody: the oldest rows give
+                # way.
+                connection.execute(
+                    "DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,)
+                )
                 return True
             return (sequence, sha256) == (last, known)  # RN54
 
@@ -164,7 +176,8 @@ class Journal:
         return None if row is None else bytes(row[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Run statements as one transaction, alone in the journal's thread; an exception undoes all of them."""
+        """Run statements as one transaction, alone in the journal's thread; an exception undoes all
+        of them."""
 
         def written() -> _Result:
             with self._connection as connection:
@@ -180,7 +193,9 @@ class Journal:
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.close(
+                os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            )
             connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
             try:
                 self._prepare(connection)
@@ -192,14 +207,21 @@ class Journal:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables of a new file; refuse one that somebody else wrote, and one that another process has."""
+        """Make the tables of a new file; refuse one that somebody else wrote, and one that another
+        process has."""
         kind, version, tables = (
             connection.execute(question).fetchone()[0]
-            for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+            for question in (
+                "PRAGMA application_id",
+                "PRAGMA user_version",
+                "SELECT count(*) FROM sqlite_master",
+            )
         )
         is_new = (kind, version, tables) == (0, 0, 0)
         if not is_new and not (kind == _APPLICATION and 1 <= version <= len(_SCHEMAS)):
-            raise FolderUnusable(f"{self._path} was written by another program, or another version of this one")
+            raise FolderUnusable(
+                f"{self._path} was written by another program, or another version of this one"
+            )
         # One process: of two, each would let a token through that the other one saw.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -216,11 +238,12 @@ def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer
 
 
 class RowSealer:
-    """Seals rows that grant authority or have content, and opens them: the host cannot edit or move them.
+    """Seals rows that grant authority or have content, and opens them: the host cannot edit or move
+    them.
 
-    A row is sealed by AES-256-GCM with its table, its id and its version as associated data: one that was changed, or
-    put in the place of another, does not open. A whole row that was there before does open in its own place (RN92).
-    The key follows from the seed of the runner's own key.
+    A row is sealed by AES-256-GCM with its table, its id and its version as associated data: one
+    that was changed, or put in the place of another, does not open. A whole row that was there
+    before does open in its own place (RN92). The key follows from the seed of the runner's own key.
 
     Example:
         sealer = RowSealer(seed)
@@ -240,7 +263,9 @@ class RowSealer:
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _named(row))
         except (InvalidTag, ValueError) as exc:
-            raise FolderDamaged(f"a row of {row[0]} in the runner's journal was changed or moved") from exc
+            raise FolderDamaged(
+                f"a row of {row[0]} in the runner's journal was changed or moved"
+            ) from exc
 
 
 def _named(row: Row) -> bytes:

@@ -1,8 +1,10 @@
-"""Accounts and jobs of a runner: who may spend what, what was taken on, and what came of it (RN92, RN93, RN98, RN99).
+"""Accounts and jobs of a runner: who may spend what, what was taken on, and what came of it (RN92,
+RN93, RN98, RN99).
 
-Amounts are integer micro-units. A job reserves before it starts and settles when it ends, each in one transaction with
-the job's own row, so that no crash, retry or race lets a balance fall below zero, charges twice or keeps a refund. At
-any time an account's credits are the sum of its balance, of what is reserved for jobs under way, and of charges.
+Amounts are integer micro-units. A job reserves before it starts and settles when it ends, each in
+one transaction with the job's own row, so that no crash, retry or race lets a balance fall below
+zero, charges twice or keeps a refund. At any time an account's credits are the sum of its balance,
+of what is reserved for jobs under way, and of charges.
 
 Rows are sealed (`RowSealer`); the columns beside are what statements select and compare.
 
@@ -33,11 +35,12 @@ from .journal import Journal, RowSealer, keep_receipt
 KEPT_S: Final = 24 * 3600.0
 """How long the answer of an asynchronous call is kept."""
 PIECE_BYTES: Final = 256 * 1024
-"""Of an answer that is kept: it is sealed, read and sent piece by piece, so that a client which reads nothing occupies
-the memory of one."""
+"""Of an answer that is kept: it is sealed, read and sent piece by piece, so that a client which
+reads nothing occupies the memory of one."""
 MOST_DONE: Final = 10_000
 MOST_DONE_BYTES: Final = 1 << 30
-"""Answers that are kept, and their bytes: a short answer counts as the ten thousandth part of these."""
+"""Answers that are kept, and their bytes: a short answer counts as the ten thousandth part of
+these."""
 
 State = Literal["waiting", "started", "done"]
 
@@ -56,7 +59,8 @@ class Account(NamedTuple):
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner knows of a job, without its input: also what a receipt says of one that was interrupted."""
+    """What a runner knows of a job, without its input: also what a receipt says of one that was
+    interrupted."""
 
     state: State
     caller: str
@@ -81,7 +85,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 _RECORDS: Final = msgspec.json.Decoder(JobRecord)
 _FORGET_OLD: Final = (
-    "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done' AND done_at < ?)"
+    "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done'"
+    " AND done_at < ?)"
 )
 
 
@@ -92,20 +97,26 @@ class Ledger:
     journal: Journal
     sealer: RowSealer
 
-    # --- accounts ------------------------------------------------------------------------------------------------
+    # --- accounts ---------------------------------------------------------------------------------
 
     async def account(self, owner: str) -> Account | None:
         """Return an owner's account; None where it has none."""
-        account, version = await self.journal.write(lambda connection: self._account(connection, owner))
+        account, version = await self.journal.write(
+            lambda connection: self._account(connection, owner)
+        )
         return account if version else None
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
         """Add to an owner's account, which is made where there is none; once for each reference."""
 
         def credited(connection: sqlite3.Connection) -> Account:
-            known = connection.execute("SELECT owner, amount FROM credits WHERE reference = ?", (reference,)).fetchone()
+            known = connection.execute(
+                "SELECT owner, amount FROM credits WHERE reference = ?", (reference,)
+            ).fetchone()
             if known is None:
-                connection.execute("INSERT INTO credits VALUES (?, ?, ?)", (reference, owner, amount))
+                connection.execute(
+                    "INSERT INTO credits VALUES (?, ?, ?)", (reference, owner, amount)
+                )
                 return self._move(connection, owner, Account(amount))
             if known != (owner, amount):
                 raise ValueError("the reference is that of another credit")
@@ -113,7 +124,7 @@ class Ledger:
 
         return await self.journal.write(credited)
 
-    # --- jobs ----------------------------------------------------------------------------------------------------
+    # --- jobs -------------------------------------------------------------------------------------
 
     async def accept(self, job: str, record: JobRecord, *, request: bytes | None) -> None:
         """Take a job on, and reserve what it may cost."""
@@ -123,7 +134,11 @@ class Ledger:
                 self._move(connection, record.caller, Account(-record.reserved, record.reserved))
             connection.execute(
                 "INSERT INTO jobs (id, state, size_bytes, version, sealed) VALUES (?, ?, 0, 1, ?)",
-                (job, record.state, self.sealer.seal(("jobs", job, 1), msgspec.json.encode(record))),
+                (
+                    job,
+                    record.state,
+                    self.sealer.seal(("jobs", job, 1), msgspec.json.encode(record)),
+                ),
             )
             if request is not None:
                 self._put_content(connection, job, "request", request)
@@ -143,13 +158,17 @@ class Ledger:
 
         return await self.journal.write(started)
 
-    async def settle(self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float) -> None:
-        """End a started job, once: charge, give back the rest, keep its receipt and the answer of an asynchronous
-        one."""
+    async def settle(
+        self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float
+    ) -> None:
+        """End a started job, once: charge, give back the rest, keep its receipt and the answer of
+        an asynchronous one."""
 
         def settled(connection: sqlite3.Connection) -> None:
             starts = range(0, len(answer or b""), PIECE_BYTES)
-            record = self._replace(connection, job, "started", state="done", reserved=0, pieces=len(starts))
+            record = self._replace(
+                connection, job, "started", state="done", reserved=0, pieces=len(starts)
+            )
             if not 0 <= charged <= record.reserved:
                 raise ValueError("a charge is at most what was reserved")
             back = record.reserved - charged
@@ -161,8 +180,12 @@ class Ledger:
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
                 return
             for number, start in enumerate(starts):
-                self._put_content(connection, job, _piece(number), answer[start : start + PIECE_BYTES])
-            connection.execute("UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job))
+                self._put_content(
+                    connection, job, _piece(number), answer[start : start + PIECE_BYTES]
+                )
+            connection.execute(
+                "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job)
+            )
             connection.execute(_FORGET_OLD, (now - KEPT_S,))
             cost = max(len(answer), MOST_DONE_BYTES // MOST_DONE)
             keep(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
@@ -179,17 +202,21 @@ class Ledger:
         Raises:
             FolderDamaged: the answer is not kept any more.
         """
-        for number in range(record.pieces):  # sealed with the record: no piece can be left out (RN158)
+        # sealed with the record: no piece can be left out (RN158)
+        for number in range(record.pieces):
             piece = await self.journal.write(partial(self._content, job=job, kind=_piece(number)))
             if piece is None:
                 raise FolderDamaged("an answer in the runner's journal is not there any more")
             yield piece
 
     async def unfinished(self) -> list[tuple[str, JobRecord | None]]:
-        """Return the jobs that have not ended, in the order in which they came; None for a row that was edited."""
+        """Return the jobs that have not ended, in the order in which they came; None for a row that
+        was edited."""
 
         def found(connection: sqlite3.Connection) -> list[tuple[str, JobRecord | None]]:
-            statement = "SELECT id, state, version, sealed FROM jobs WHERE state != 'done' ORDER BY number"
+            statement = (
+                "SELECT id, state, version, sealed FROM jobs WHERE state != 'done' ORDER BY number"
+            )
             jobs: list[tuple[str, JobRecord | None]] = []
             for job, *row in connection.execute(statement):
                 try:
@@ -200,12 +227,14 @@ class Ledger:
 
         return await self.journal.write(found)
 
-    # --- rows ----------------------------------------------------------------------------------------------------
+    # --- rows -------------------------------------------------------------------------------------
 
     def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int]:
-        """Return an account and its version, 0 where there is none; its columns have to be what was sealed (RN92)."""
+        """Return an account and its version, 0 where there is none; its columns have to be what was
+        sealed (RN92)."""
         row = connection.execute(
-            "SELECT balance, reserved, charged, version, sealed FROM accounts WHERE owner = ?", (owner,)
+            "SELECT balance, reserved, charged, version, sealed FROM accounts WHERE owner = ?",
+            (owner,),
         ).fetchone()
         if row is None:
             return Account(), 0
@@ -229,15 +258,23 @@ class Ledger:
             raise ValueError("an account has more than it can")
         sealed = self.sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
         # No other transaction is under way: the amounts are still those that were read.
-        connection.execute("REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?)", (owner, *amounts, version + 1, sealed))
+        connection.execute(
+            "REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?)",
+            (owner, *amounts, version + 1, sealed),
+        )
         return account
 
     def _job(self, connection: sqlite3.Connection, job: str) -> tuple[JobRecord | None, int]:
-        """Return what is known of a job and the version of its row; None and 0 where there is none."""
-        row = connection.execute("SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)).fetchone()
+        """Return what is known of a job and the version of its row; None and 0 where there is
+        none."""
+        row = connection.execute(
+            "SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)
+        ).fetchone()
         return (None, 0) if row is None else (self._record(job, *row), row[1])
 
-    def _replace(self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int) -> JobRecord:
+    def _replace(
+        self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
+    ) -> JobRecord:
         """Change a job that is in a state, and return what it was."""
         record, version = self._job(connection, job)
         if record is None or record.state != before:
@@ -254,7 +291,9 @@ class Ledger:
             raise FolderDamaged("a job in the runner's journal was changed")
         return record
 
-    def _put_content(self, connection: sqlite3.Connection, job: str, kind: str, content: bytes) -> None:
+    def _put_content(
+        self, connection: sqlite3.Connection, job: str, kind: str, content: bytes
+    ) -> None:
         sealed = self.sealer.seal((f"contents.{kind}", job, 1), content)
         connection.execute("INSERT INTO contents VALUES (?, ?, ?)", (job, kind, sealed))
 
@@ -265,5 +304,6 @@ class Ledger:
 
 
 def _piece(number: int) -> str:
-    """Return the kind of contents that a piece of an answer is; the first has the name that whole answers had."""
+    """Return the kind of contents that a piece of an answer is; the first has the name that whole
+    answers had."""
     return f"answer.{number}" if number else "answer"

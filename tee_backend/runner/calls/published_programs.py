@@ -1,15 +1,17 @@
 """Finding programs at the node: what developers published, as it stands now (RN53, RN54).
 
-What a developer granted to this runner alone is looked up first, then the developer's space `public` (RN153).
+What a developer granted to this runner alone is looked up first, then the developer's space
+`public` (RN153).
 
-Which version is the active one is read anew after some seconds, and never goes back: the journal remembers the highest
-sequence that was seen. What is stated about a version is read anew after a minute; its bytes are read where the program
-is not compiled yet. The node counts reads of public spaces by address (`public_spaces.requests_per_minute`): a runner
-needs thirteen a minute for each project that is called all the time.
+Which version is the active one is read anew after some seconds, and never goes back: the journal
+remembers the highest sequence that was seen. What is stated about a version is read anew after a
+minute; its bytes are read where the program is not compiled yet. The node counts reads of public
+spaces by address (`public_spaces.requests_per_minute`): a runner needs thirteen a minute for each
+project that is called all the time.
 
 Example:
-    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
-    await executor.run(RunRequest(found.sha256, Target(found.target)), partial(programs.load, found))
+    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None) await
+    executor.run(RunRequest(found.sha256, Target(found.target)), partial(programs.load, found))
 """
 
 import asyncio
@@ -63,10 +65,13 @@ _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 
 
-def live_grants(backend: Backend, read: Callable[[str], _Read]) -> Callable[[], list[tuple[Grant, _Read]]]:
+def live_grants(
+    backend: Backend, read: Callable[[str], _Read]
+) -> Callable[[], list[tuple[Grant, _Read]]]:
     """Return a function that lists the live grants which `read` accepts, the newest first.
 
-    They may have been read from disk, which the host owns: each is read as one that just arrived, and once.
+    They may have been read from disk, which the host owns: each is read as one that just arrived,
+    and once.
     """
     known: dict[str, _Read | None] = {}
 
@@ -92,21 +97,30 @@ class PublishedPrograms:
     backend: Backend
 
     def __post_init__(self) -> None:
-        self._grants = live_grants(self.backend, partial(read_program_grant, runner=self.backend.did))
+        self._grants = live_grants(
+            self.backend, partial(read_program_grant, runner=self.backend.did)
+        )
         self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
-        self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](_MOST_REMEMBERED)
+        self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](
+            _MOST_REMEMBERED
+        )
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
-        """Return a version of a project, by default the active one, or without a project a program by its hash."""
+        """Return a version of a project, by default the active one, or without a project a program
+        by its hash."""
         if project is None:
             version = self._by_hash.get(sha256 or "")
             if version is None:
                 raise RunRefused("program-unknown")
             return version
         at, active = self._active.get(project, (0.0, None))
-        fresh = active.statement_sha256 if active is not None and 0 <= SystemClock.now() - at < FRESH_S else None
+        fresh = (
+            active.statement_sha256
+            if active is not None and 0 <= SystemClock.now() - at < FRESH_S
+            else None
+        )
         version = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
         if version is not None:
             return version
@@ -119,7 +133,8 @@ class PublishedPrograms:
         return await asyncio.shield(task)
 
     def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
-        """Return a version that was read lately, by its hash, or as the active one by that of its statement (RN177)."""
+        """Return a version that was read lately, by its hash, or as the active one by that of its
+        statement (RN177)."""
         at, version = self._versions.get((project, name, is_active), (0.0, None))
         return version if 0 <= SystemClock.now() - at < VERSION_FRESH_S else None
 
@@ -156,7 +171,9 @@ class PublishedPrograms:
     async def load(self, version: Version) -> bytes:
         """Read the bytes of a program that was found."""
         try:
-            code = await read_code(self._private_reader(version.project, MAX_PROGRAM_BYTES), version)
+            code = await read_code(
+                self._private_reader(version.project, MAX_PROGRAM_BYTES), version
+            )
             if code is not None:  # by its hash others would run it: it is not noted (RN153)
                 return code
             code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
@@ -166,20 +183,27 @@ class PublishedPrograms:
             raise _unavailable(exc) from exc
         if code is None:
             raise RunRefused("program-unknown")
-        # Remember what a program of this hash is; from the bytes alone, for anybody may state things about them.
+        # Remember what a program of this hash is; from the bytes alone, for anybody may state
+        # things about them.
         if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
             self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
         return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return what reads a project by the newest grant for it; without one there is nothing to read (RN153)."""
+        """Return what reads a project by the newest grant for it; without one there is nothing to
+        read (RN153)."""
         space = space_of(project.developer, PROJECTS_SPACE).text
         by = next((grant for grant, read in self._grants() if _names(read, project)), None)
 
         async def read(key: str) -> bytes | None:
             try:
-                return None if by is None else await self.backend.read_value(space, key, by=by, max_bytes=max_bytes)
-            except (NotFound, NotGranted, Unauthorized):  # the developer ended the grant: as if there were none
+                return (
+                    None
+                    if by is None
+                    else await self.backend.read_value(space, key, by=by, max_bytes=max_bytes)
+                )
+            except (NotFound, NotGranted, Unauthorized):
+                # the developer ended the grant: as if there were none
                 return None
 
         return read
@@ -197,7 +221,10 @@ class PublishedPrograms:
 
 
 def _names(projects: frozenset[ProjectId], project: ProjectId) -> bool:
-    return any(project.name == own.name and same_principal(project.developer, own.developer) for own in projects)
+    return any(
+        project.name == own.name and same_principal(project.developer, own.developer)
+        for own in projects
+    )
 
 
 def _unavailable(error: SealspaceError) -> RunRefused:

@@ -1,18 +1,23 @@
-"""Receipts of runs: one quote of the runner's start, and a signature for each run, prove what ran (RN70 to RN74).
+"""Receipts of runs: one quote of the runner's start, and a signature for each run, prove what ran
+(RN70 to RN74).
 
-At its start a runner makes a receipt key inside the trust domain, and one quote names that key, the runner's DID, its
-manifest and its compose file: the start document. Each run, a failed one too, ends in a receipt that this key signs.
+At its start a runner makes a receipt key inside the trust domain, and one quote names that key, the
+runner's DID, its manifest and its compose file: the start document. Each run, a failed one too,
+ends in a receipt that this key signs.
 
-    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"}, "receiptKey": did:key,
+    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"}, "receiptKey":
+    did:key,
      "quote": base64, "eventLog": array or null}
 
-    a signed statement `sealspace.run.receipt/v1` of the receipt key:
-    {"job", "program": sha256, "project": text or null, "status": "completed" | "failed", "code": text or null,
-     "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes), "variablesHash": base64url, "secrets": "none" |
-     "delivered", "hosts": [], "limits": {…}, "instructions", "timeMs", "nonce": text or null, "runner": DID,
-     "start": base64url of the SHA-256 of the start document, "at": RFC 3339}
+    a signed statement `sealspace.run.receipt/v1` of the receipt key: {"job", "program": sha256,
+    "project": text or null, "status": "completed" | "failed", "code": text or null,
+     "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes), "variablesHash": base64url,
+     "secrets": "none" | "delivered", "hosts": [], "limits": {…}, "instructions", "timeMs", "nonce":
+     text or null, "runner": DID, "start": base64url of the SHA-256 of the start document, "at": RFC
+     3339}
 
-Input and output are named by salted hashes, whose salt the caller gets: whoever sees a receipt cannot try inputs out.
+Input and output are named by salted hashes, whose salt the caller gets: whoever sees a receipt
+cannot try inputs out.
 
 Example:
     verified = await verify_run(receipt, start, inspector, now=receipt_time)
@@ -95,7 +100,10 @@ class VerifiedRun:
         A salt of another length is refused: its end could be the beginning of what was hashed.
         """
         expected = [encode_url(salted(salt, data)) for data in (input, output)]
-        return len(salt) == SALT_BYTES and [self.stated["inputHash"], self.stated["outputHash"]] == expected
+        return (
+            len(salt) == SALT_BYTES
+            and [self.stated["inputHash"], self.stated["outputHash"]] == expected
+        )
 
 
 def salted(salt: bytes, data: bytes | memoryview) -> bytes:
@@ -106,18 +114,23 @@ def salted(salt: bytes, data: bytes | memoryview) -> bytes:
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Return the hash of the names of variables: SHA-256 of the sorted list as canonical JSON, in base64url."""
+    """Return the hash of the names of variables: SHA-256 of the sorted list as canonical JSON, in
+    base64url."""
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 
-class _StartDocument(msgspec.Struct, forbid_unknown_fields=True, rename="camel", tag_field="type", tag=START_TYPE):
+class _StartDocument(
+    msgspec.Struct, forbid_unknown_fields=True, rename="camel", tag_field="type", tag=START_TYPE
+):
     statement: Any
     receipt_key: str
     quote: str
     event_log: list[Any] | None
 
 
-def encode_start(statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None) -> bytes:
+def encode_start(
+    statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None
+) -> bytes:
     """Write the start document."""
     document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
     return canonical_bytes(msgspec.to_builtins(document))
@@ -166,7 +179,8 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
         StatementInvalid: the receipt or the document does not hold, or one is not about the other.
         BackendNotProven, CollateralNeeded: the quote does not hold.
     Does not check:
-        Whether that code is to be trusted: compare the measurements in the result with those that were approved.
+        Whether that code is to be trusted: compare the measurements in the result with those that
+            were approved.
         Whether the time is true: it is the runner's.
     """
     return await verify_signed(receipt, start, inspector, kind=RECEIPT_TYPE, members=_MEMBERS)
@@ -186,7 +200,9 @@ async def verify_signed(
         now = parse_rfc3339(str(stated["at"]))
     except CapabilityError as exc:
         raise StatementInvalid("the time of the receipt is none") from exc
-    binding = runner_binding(read.statement.did, ed25519_public_key(read.receipt_key) or b"", read.statement.sha256)
+    binding = runner_binding(
+        read.statement.did, ed25519_public_key(read.receipt_key) or b"", read.statement.sha256
+    )
     verified = await inspector.verify_bound(
         read.quote, binding, event_log=read.event_log, compose=read.statement.compose, now=now
     )

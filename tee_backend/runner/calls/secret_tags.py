@@ -1,7 +1,7 @@
 """Tags of secrets that a runner made, which a run demands of every `PROTECTED_` one (RN147, RN148).
 
-A tag is an HMAC-SHA256 under a key of the application's key service over owner, path, type, time and value, each with
-its length: it fits no other value, place or owner.
+A tag is an HMAC-SHA256 under a key of the application's key service over owner, path, type, time
+and value, each with its length: it fits no other value, place or owner.
 
 Example:
     tags = SecretTags.of(keys)
@@ -41,7 +41,8 @@ class SecretTags:
         message = bytearray(_TAG_LABEL)
         for part in (owner, secret.path, kind, at, value):
             data = part.encode("utf-8", "surrogatepass")
-            message += len(data).to_bytes(8, "big") + data  # each with its length: no two lists are written alike
+            # each with its length: no two lists are written alike
+            message += len(data).to_bytes(8, "big") + data
         return hmac.digest(self.key, bytes(message), hashlib.sha256)
 
     def holds(self, owner: Principal, secret: SecretName, opened: Secret) -> bool:

@@ -1,7 +1,8 @@
-"""Compiled programs: made by a compiling child, kept in this process's memory, handed to children read-only.
+"""Compiled programs: made by a compiling child, kept in this process's memory, handed to children
+read-only.
 
-wasmtime does not notice a byte that was changed in an artefact, so that none is ever read from a disk: an artefact is
-an anonymous file that nobody can write to any more, the parent included.
+wasmtime does not notice a byte that was changed in an artefact, so that none is ever read from a
+disk: an artefact is an anonymous file that nobody can write to any more, the parent included.
 """
 
 import asyncio
@@ -46,16 +47,20 @@ _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | f
 
 
 class Artefacts:
-    """The artefacts that are kept, bounded in bytes and number; of the payer with most, the least recently used go."""
+    """The artefacts that are kept, bounded in bytes and number; of the payer with most, the least
+    recently used go."""
 
     def __init__(self, pool: Pool, most_bytes: int) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
-        # Descriptor, size, and the payer that it is counted to: the first that is known; None: strangers.
+        # Descriptor, size, and the payer that it is counted to: the first that is known; None:
+        # strangers.
         self._files: OrderedDict[str, tuple[int, int, Payer | None]] = OrderedDict()
-        # A program that was refused once is refused again without a child: a compile bomb costs its time once.
+        # A program that was refused once is refused again without a child: a compile bomb costs its
+        # time once.
         self._refused = Recent[str, Reason](_MOST_REFUSED)
-        # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
+        # Apart from those above, which cost little: many of them would have the heavy ones
+        # forgotten.
         self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
         self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
@@ -63,30 +68,35 @@ class Artefacts:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, asked: RunRequest, load: Load, compile_s: list[float]) -> int:
-        """Return a descriptor of the artefact, which the caller closes; compile it if it is not there.
+        """Return a descriptor of the artefact, which the caller closes; compile it if it is not
+        there.
 
-        Several calls of one payer who want one program of one origin wait for one compilation, and `load` of the first
-        is awaited: all of them get what it raises. Calls of other payers wait for their own turn, so that no payer
-        waits behind what another one has compiled.
+        Several calls of one payer who want one program of one origin wait for one compilation, and
+        `load` of the first is awaited: all of them get what it raises. Calls of other payers wait
+        for their own turn, so that no payer waits behind what another one has compiled.
 
         Args:
             asked: program, payer and what may be spent.
             load: returns the bytes, untrusted.
             compile_s: gets the processor seconds that were spent for this call.
         Raises:
-            RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or `runner-failed`.
+            RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or
+                `runner-failed`.
         """
         key = f"{asked.target}:{asked.wasm_sha256}:{asked.origin}"
         wanted = (key, asked.payer, asked.compile_s)
         while key not in self._files:  # RN167
             self._require_promising(key, asked.payer)
             if (task := self._tasks.get(wanted)) is None:
-                task = self._tasks[wanted] = asyncio.create_task(self._make(key, asked, load, compile_s))
+                task = self._tasks[wanted] = asyncio.create_task(
+                    self._make(key, asked, load, compile_s)
+                )
                 task.add_done_callback(lambda _: self._tasks.pop(wanted))
                 # Its exception is read even where every caller was cancelled.
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
-                await asyncio.shield(task)  # a caller who is cancelled leaves the others their compilation
+                # a caller who is cancelled leaves the others their compilation
+                await asyncio.shield(task)
             except asyncio.CancelledError:
                 if task.cancelled():
                     raise RunRefused("runner-closed") from None
@@ -113,7 +123,8 @@ class Artefacts:
         """Refuse at once what was refused before."""
         if known := self._refused.get(key):
             raise RunRefused(known.code, known.detail)
-        # Each share by itself: strangers who slow the machine down do not have a program refused to key holders.
+        # Each share by itself: strangers who slow the machine down do not have a program refused to
+        # key holders.
         if self._gave_up.get((key, payer.is_known), 0.0) > time.monotonic():  # RN165
             raise RunRefused("compile-limit")
 
@@ -125,7 +136,11 @@ class Artefacts:
             self._require_promising(key, asked.payer)
             # Strangers spend apart: they cannot use up what key holders need of the same developer.
             developer = (asked.developer, asked.payer.is_known)
-            if self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic()) >= _DEVELOPER_S:  # RN165
+            # RN165
+            if (
+                self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
+                >= _DEVELOPER_S
+            ):
                 raise RunRefused("runner-busy", "compile seconds of the developer")
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
@@ -134,18 +149,24 @@ class Artefacts:
                 raise RunRefused("program-mismatch")
             try:
                 if program[:8] != _MAGIC[asked.target]:  # RN9: before anything parses it
-                    raise RunRefused("program-target" if program[:8] in _MAGIC.values() else "program-not-wasm")
+                    raise RunRefused(
+                        "program-target" if program[:8] in _MAGIC.values() else "program-not-wasm"
+                    )
                 file = await self._compile(program, asked, compile_s)
-            except OSError as exc:  # this machine's lack of descriptors or memory, and nothing about the program
+            except OSError as exc:
+                # this machine's lack of descriptors or memory, and nothing about the program
                 raise RunRefused("runner-failed") from exc
             except RunRefused as refused:
                 if refused.reason.code == "compile-limit":
-                    self._gave_up.put((key, asked.payer.is_known), time.monotonic() + _GAVE_UP_S)  # RN165
+                    # RN165
+                    self._gave_up.put((key, asked.payer.is_known), time.monotonic() + _GAVE_UP_S)
                 elif refused.reason.code not in ("runner-failed", "compute-limit"):
                     self._refused.put(key, refused.reason)
                 raise
             finally:
-                self._spent.add(developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic())
+                self._spent.add(
+                    developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic()
+                )
             self._keep(key, file, asked.payer)
 
     def _keep(self, key: str, file: int, payer: Payer) -> None:
@@ -158,7 +179,8 @@ class Artefacts:
                 held[one] += max(size, self._most_bytes // _MOST_ARTEFACTS)
             if held.total() <= self._most_bytes:
                 return
-            # RN167: strangers, or one key, would have all programs of others compiled again by many small ones.
+            # RN167: strangers, or one key, would have all programs of others compiled again by many
+            # small ones.
             displaced = next(
                 other
                 for most, _ in held.most_common()
@@ -176,11 +198,18 @@ class Artefacts:
                 stream.write(program)
             child = await self._pool.start("_compile_child")
             try:
-                request, most_bytes = f"{asked.target} {asked.compile_s}".encode(), 1 + MAX_DETAIL_BYTES
-                answer = await child.ask(request, [source, artefact], most_bytes=most_bytes, within_s=_COMPILE_S)
+                request, most_bytes = (
+                    f"{asked.target} {asked.compile_s}".encode(),
+                    1 + MAX_DETAIL_BYTES,
+                )
+                answer = await child.ask(
+                    request, [source, artefact], most_bytes=most_bytes, within_s=_COMPILE_S
+                )
             except ChildEnded as ended:
                 if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
-                    raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
+                    raise RunRefused(
+                        "compute-limit", f"{asked.compile_s} s of compilation"
+                    ) from ended
                 # Out of memory, it aborts.
                 if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):
                     raise RunRefused("compile-limit") from ended
@@ -205,7 +234,8 @@ class Artefacts:
 async def seal(artefact: int) -> None:
     """Take the right to write to a file in memory from everybody, this process included (RN27).
 
-    The kernel refuses while anything beside the file holds one of its pages, which on a busy machine it does itself.
+    The kernel refuses while anything beside the file holds one of its pages, which on a busy
+    machine it does itself.
 
     Raises:
         OSError: EBUSY, for seconds.

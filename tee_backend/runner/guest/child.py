@@ -1,4 +1,5 @@
-"""Child processes as their parent sees them: the template, and what is forked from it, asked, killed and reaped."""
+"""Child processes as their parent sees them: the template, and what is forked from it, asked,
+killed and reaped."""
 
 import asyncio
 import logging
@@ -34,7 +35,8 @@ _BOOT: Final = (
 
 
 class ChildEnded(Exception):
-    """The child ended before it answered: `late`, when its time was over, by `signal`, or by itself where that is 0."""
+    """The child ended before it answered: `late`, when its time was over, by `signal`, or by itself
+    where that is 0."""
 
     def __init__(self, *, late: bool = False, status: int | None = None) -> None:
         self.late = late
@@ -52,9 +54,12 @@ class Template:
 
     @classmethod
     def start(cls) -> "Template":
-        """Start one; call it in the main thread, whose end ends it and its children. OSError where none starts."""
+        """Start one; call it in the main thread, whose end ends it and its children. OSError where
+        none starts."""
         ours, theirs = socket.socketpair()
-        cached = [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+        cached = (
+            [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+        )
         with theirs:
             numbers = map(str, (theirs.fileno(), os.getpid()))
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and no text of a request
@@ -72,7 +77,8 @@ class Template:
         return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until it can be forked; EOFError or OSError where it ended, or was ended since it took too long."""
+        """Wait until it can be forked; EOFError or OSError where it ended, or was ended since it
+        took too long."""
         try:
             async with asyncio.timeout(_START_S):
                 if not await asyncio.get_running_loop().sock_recv(self._connection, 1):
@@ -83,13 +89,16 @@ class Template:
             raise
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Ask for a child that runs a module of this folder; call `ready` of it. OSError where nobody can be asked."""
+        """Ask for a child that runs a module of this folder; call `ready` of it. OSError where
+        nobody can be asked."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         request = f"{module} {uid or 0}".encode()
         try:
             with theirs:
-                socket.send_fds(self._connection, [LENGTH.pack(len(request)) + request], [theirs.fileno()])
+                socket.send_fds(
+                    self._connection, [LENGTH.pack(len(request)) + request], [theirs.fileno()]
+                )
         except OSError:
             ours.close()
             raise
@@ -132,7 +141,8 @@ class Child:
         self.cpu_s = 0.0
         self._template = template
         self._connection = connection
-        # The id of a process of our own, which is nobody else's before we reap it (RN132); 0: not known yet.
+        # The id of a process of our own, which is nobody else's before we reap it (RN132); 0: not
+        # known yet.
         self._process = 0
         self._status: int | None = None
         self._known = asyncio.Event()
@@ -141,16 +151,24 @@ class Child:
         self._beginning = asyncio.create_task(self._begin())
 
     async def ready(self) -> None:
-        """Wait until the child is confined; ChildEnded where it could not be, or nothing was forked."""
+        """Wait until the child is confined; ChildEnded where it could not be, or nothing was
+        forked."""
         if not await asyncio.shield(self._beginning):
             await self.end()
             _explain(self._status)
             raise ChildEnded(status=self._status)
 
     async def ask(
-        self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float, fetch: Fetch | None = None
+        self,
+        payload: bytes,
+        files: Sequence[int],
+        *,
+        most_bytes: int,
+        within_s: float,
+        fetch: Fetch | None = None,
     ) -> bytearray:
-        """Send a request, with files that the child gets copies of, and return the body of the answer.
+        """Send a request, with files that the child gets copies of, and return the body of the
+        answer.
 
         Args:
             most_bytes: longest body that is read.
@@ -160,17 +178,22 @@ class Child:
         Raises:
             ChildEnded: no answer came, and the child is gone.
         """
-        exchanging = self._exchanging = asyncio.create_task(self._exchange(payload, files, most_bytes, fetch))
+        exchanging = self._exchanging = asyncio.create_task(
+            self._exchange(payload, files, most_bytes, fetch)
+        )
         _, late = await asyncio.wait([exchanging], timeout=within_s)  # RN19
-        self._exchanging = exchanging if late else None  # ten megabytes of answer would be kept until the next run
+        # ten megabytes of answer would be kept until the next run
+        self._exchanging = exchanging if late else None
         if not late:
-            with suppress(EOFError, OSError, asyncio.CancelledError):  # `end` cancels it, and nobody else
+            # `end` cancels it, and nobody else
+            with suppress(EOFError, OSError, asyncio.CancelledError):
                 return exchanging.result()
         await self.end()  # whatever goes wrong in a conversation is the end of the child
         raise ChildEnded(late=bool(late), status=self._status)
 
     def hold(self, program: str, size: int) -> list[str]:
-        """Note that the child has a program loaded, as the last one used; return those that it has to forget for it."""
+        """Note that the child has a program loaded, as the last one used; return those that it has
+        to forget for it."""
         self.held[program] = max(size, _LEAST_HELD_BYTES)
         self.held.move_to_end(program)
         forgotten = []
@@ -185,7 +208,8 @@ class Child:
     async def end(self) -> None:
         """Kill the child and reap it: nothing of it is left when this returns."""
         self._kill()  # at once: whoever waits for this may be late
-        if self._ending is None or self._ending.done():  # it may have failed, and there is no harm in another
+        # it may have failed, and there is no harm in another
+        if self._ending is None or self._ending.done():
             self._ending = asyncio.create_task(self._end())
         await asyncio.shield(self._ending)
 
@@ -201,8 +225,8 @@ class Child:
         if self._exchanging is not None:
             self._exchanging.cancel()
             await asyncio.gather(self._exchanging, return_exceptions=True)
-        # Nothing waits for the connection any more. If anything did, the loop would keep it under its number, and the
-        # next connection with that number would never be heard.
+        # Nothing waits for the connection any more. If anything did, the loop would keep it under
+        # its number, and the next connection with that number would never be heard.
         self._connection.close()
 
     def _kill(self) -> bool:
@@ -223,7 +247,8 @@ class Child:
         return self._status is not None
 
     async def _begin(self) -> bool:
-        """Learn the id of the process, and that it is confined; False where it, or the template, ended before."""
+        """Learn the id of the process, and that it is confined; False where it, or the template,
+        ended before."""
         named = confined = False
         try:
             async with asyncio.timeout(_START_S):
@@ -242,7 +267,9 @@ class Child:
             self._known.set()
         return True
 
-    async def _exchange(self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None) -> bytearray:
+    async def _exchange(
+        self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None
+    ) -> bytearray:
         # The child waits for this, so that so few bytes are taken at once.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
@@ -253,13 +280,16 @@ class Child:
             if fetch is None or length ^ FETCH > MAX_MESSAGE_BYTES:  # RN17, as below
                 raise EOFError
             answer = await self._unless_ended(fetch(bytes(await self._exactly(length ^ FETCH))))
-            await asyncio.get_running_loop().sock_sendall(self._connection, LENGTH.pack(len(answer)) + answer)
+            await asyncio.get_running_loop().sock_sendall(
+                self._connection, LENGTH.pack(len(answer)) + answer
+            )
         if length > most_bytes:  # RN17: before a byte of it is read
             raise EOFError
         return await self._exactly(length)
 
     async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
-        """Wait for what the child waits for; EOFError where it ends meanwhile, or says something."""
+        """Wait for what the child waits for; EOFError where it ends meanwhile, or says
+        something."""
         worked, heard = asyncio.create_task(work), asyncio.create_task(self._exactly(1))
         try:
             await asyncio.wait([worked, heard], return_when=asyncio.FIRST_COMPLETED)
@@ -286,8 +316,9 @@ def _explain(status: int | None) -> None:
     """Tell the operator why a process ended that could install no filter (RN183)."""
     if status == UNFILTERED:
         _log.error(
-            "a child process was not started: the kernel refused its seccomp filter; next: run the runner on x86-64 or "
-            "arm64 with a Linux kernel of 3.17 or later, in a container that allows the system call seccomp"
+            "a child process was not started: the kernel refused its seccomp filter; next: run the"
+            " runner on x86-64 or arm64 with a Linux kernel of 3.17 or later, in a container that"
+            " allows the system call seccomp"
         )
 
 
@@ -311,8 +342,11 @@ async def _ended(process: int) -> None:
 
 
 def _import_paths() -> list[str]:
-    """Return where a child imports from: the folders of this package and of wasmtime, and no other."""
+    """Return where a child imports from: the folders of this package and of wasmtime, and no
+    other."""
     wasmtime = find_spec("wasmtime")
     if wasmtime is None or wasmtime.origin is None:
         raise ModuleNotFoundError("the runner needs the extra `runner`", name="wasmtime")
-    return list(dict.fromkeys([str(Path(__file__).parents[3]), str(Path(wasmtime.origin).parents[1])]))
+    return list(
+        dict.fromkeys([str(Path(__file__).parents[3]), str(Path(wasmtime.origin).parents[1])])
+    )

@@ -1,6 +1,8 @@
-"""The process in which one program is compiled: it reads bytes, writes an artefact, and never runs a guest.
+"""The process in which one program is compiled: it reads bytes, writes an artefact, and never runs
+a guest.
 
-Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
+Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what
+lies beside it.
 """
 
 import os
@@ -20,7 +22,8 @@ _ARTEFACT_BYTES = 256 * 1024 * 1024
 
 
 def main(connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Become a confined process, say that it is ready, compile one program; the caller ends the process."""
+    """Become a confined process, say that it is ready, compile one program; the caller ends the
+    process."""
     engine = Engine(_wasm.configured())
     confine(uid, parent)
     limit(_ARTEFACT_BYTES)
@@ -32,7 +35,10 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     target, seconds = payload.decode().split()
     limit_cpu(min(int(seconds), _CPU_S))  # RN166: what its payer can pay for
     code, detail = _compile(engine, target, source, artefact)
-    body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]
+    body = (
+        bytes([_frames.COMPILED.index(code)])
+        + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]
+    )
     connection.sendall(_frames.LENGTH.pack(len(body)) + body)
 
 

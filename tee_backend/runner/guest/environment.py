@@ -35,19 +35,24 @@ _NO_VALUE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether a name belongs to the runner, so that no secret may be written under it (RN4)."""
+    """Tell whether a name belongs to the runner, so that no secret may be written under it
+    (RN4)."""
     return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
 
 
 def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Environment:
-    """Return the environment of a run: the runner's own variables, then the secrets, in the order given.
+    """Return the environment of a run: the runner's own variables, then the secrets, in the order
+    given.
 
     Args:
-        system: reserved names alone; one that is absent is absent for the guest too, which differs from empty.
-        secrets: by name. Reserved names among them are left out (RN4): they got past whoever wrote them.
+        system: reserved names alone; one that is absent is absent for the guest too, which differs
+            from empty.
+        secrets: by name. Reserved names among them are left out (RN4): they got past whoever wrote
+            them.
 
     Raises:
-        RunRefused: `environment-name`, `environment-value` or `environment-too-large`; its detail is a name at most.
+        RunRefused: `environment-name`, `environment-value` or `environment-too-large`; its detail
+            is a name at most.
         ValueError: a name in `system` is not reserved.
     """
     if strange := [name for name in system if not is_reserved(name)]:
@@ -58,7 +63,8 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
     for name, value in variables:
         if not _NAME.fullmatch(name):  # RN5
             raise RunRefused("environment-name", name)
-        if _NO_VALUE.search(value):  # RN5: of a text with a NUL the guest would get what is before it
+        # RN5: of a text with a NUL the guest would get what is before it
+        if _NO_VALUE.search(value):
             raise RunRefused("environment-value", name)
         size += len(name) + len(value.encode()) + 2
     if size > MAX_ENVIRONMENT_BYTES:  # RN5

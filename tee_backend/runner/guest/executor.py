@@ -1,13 +1,15 @@
-"""Running programs: a pool of confined children, a compiler in a child of its own, and artefacts in memory.
+"""Running programs: a pool of confined children, a compiler in a child of its own, and artefacts in
+memory.
 
 The trust side decides everything about authority first and then makes one call:
 
     async with Executor(children=2) as executor:
         result = await executor.run(request, load)
 
-`load` is awaited only when the program is not compiled yet; it returns the program's bytes, whose SHA-256 is compared
-with the request's. `run` raises nothing for anything that a program, a publisher or a caller can cause: the result has
-a reason from the table. `executor.compile` does the first half alone, for a program that is published.
+`load` is awaited only when the program is not compiled yet; it returns the program's bytes, whose
+SHA-256 is compared with the request's. `run` raises nothing for anything that a program, a
+publisher or a caller can cause: the result has a reason from the table. `executor.compile` does the
+first half alone, for a program that is published.
 """
 
 import asyncio
@@ -29,16 +31,18 @@ from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult
 
 _MEBIBYTE: Final = 1024 * 1024
 INLINE_BYTES: Final = 64 * 1024
-"""Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
+"""Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a
+thread."""
 
 
 @dataclass(eq=False, repr=False)
 class Executor:
     """Runs programs in children of this process.
 
-    Entering makes this process non-dumpable, so that a child of the same uid cannot read its memory, and starts the
-    spare children; RuntimeError where none starts. Leaving ends every child. To be entered in the main thread, because
-    children end with the thread that started them, and on asyncio's own event loop (`Outbound`).
+    Entering makes this process non-dumpable, so that a child of the same uid cannot read its
+    memory, and starts the spare children; RuntimeError where none starts. Leaving ends every child.
+    To be entered in the main thread, because children end with the thread that started them, and on
+    asyncio's own event loop (`Outbound`).
     """
 
     children: int = 2
@@ -62,7 +66,8 @@ class Executor:
         except RunRefused as failed:
             await self.__aexit__()
             raise RuntimeError(
-                "no child process starts; it must be able to install a seccomp filter and, under root, change its uid"
+                "no child process starts; it must be able to install a seccomp filter and, under"
+                " root, change its uid"
             ) from failed
         return self
 
@@ -88,9 +93,12 @@ class Executor:
             result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:
             result = RunResult(refused.reason)
-        return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))  # RN110
+        # RN110
+        return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))
 
-    async def _run(self, request: RunRequest, load: Load, client: RunClient, compile_s: list[float]) -> RunResult:
+    async def _run(
+        self, request: RunRequest, load: Load, client: RunClient, compile_s: list[float]
+    ) -> RunResult:
         self._refuse_closed()
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
@@ -104,7 +112,9 @@ class Executor:
             finally:
                 os.close(artefact)
 
-    async def _run_compiled(self, request: RunRequest, artefact: int, client: RunClient) -> RunResult:
+    async def _run_compiled(
+        self, request: RunRequest, artefact: int, client: RunClient
+    ) -> RunResult:
         """Run in a child; whatever happens, the child goes back to the pool or ends."""
         program = f"{request.target}:{request.wasm_sha256}"
         child = await self._pool.take(unused=request.secrets_delivered, program=program)
@@ -115,7 +125,9 @@ class Executor:
             body = await child.ask(
                 payload,
                 files,
-                most_bytes=_frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
+                most_bytes=_frames.ANSWER_BYTES
+                + request.limits.max_output_bytes
+                + MAX_STDERR_BYTES,
                 within_s=request.limits.max_execution_s,
                 fetch=client.answer,
             )
@@ -137,7 +149,9 @@ class Executor:
             return await _result(request, *answered, took_ns)
         # Its child can tell nothing about it any more.
         used, delivered = request.limits.max_instructions, request.secrets_delivered
-        return RunResult(REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered)
+        return RunResult(
+            REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered
+        )
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -161,7 +175,11 @@ def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
 
 
 async def _result(
-    request: RunRequest, answer: _frames.Answer, output: bytes | memoryview, stderr: bytes, took_ns: int
+    request: RunRequest,
+    answer: _frames.Answer,
+    output: bytes | memoryview,
+    stderr: bytes,
+    took_ns: int,
 ) -> RunResult:
     reason, written = None, b""
     try:

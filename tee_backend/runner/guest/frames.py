@@ -1,4 +1,5 @@
-"""Messages between the parent and its children: a length, then that many bytes; files go with the length.
+"""Messages between the parent and its children: a length, then that many bytes; files go with the
+length.
 
     fork       length (4) ‖ module, blank, uid or 0, with the child's end of a connection    parent to template
     begun      id of the child (4) by the template, its negative (4) by the child once confined      in any order
@@ -9,14 +10,15 @@
     compile    length (4) ‖ target, with the descriptors of the program and of the artefact  parent to child
     compiled   length (4) ‖ index in `COMPILED` (1) ‖ detail                                 child to parent
 
-A message is a list of parts, each a length (4, little-endian as in a guest's memory) and that many bytes:
+A message is a list of parts, each a length (4, little-endian as in a guest's memory) and that many
+bytes:
 
     request    method, URL, name and value of each header, body
     response   status in decimal digits, name and value of each header, body
     error      one of `FETCH_ERRORS`
 
-The parent believes nothing of an answer: each length is compared with its bound before a byte is read. Both sides
-import this module, so it imports nothing of this project.
+The parent believes nothing of an answer: each length is compared with its bound before a byte is
+read. Both sides import this module, so it imports nothing of this project.
 """
 
 import json
@@ -28,7 +30,8 @@ from typing import Any, Final, NamedTuple
 LENGTH: Final = struct.Struct("!I")
 PROCESS: Final = struct.Struct("!i")
 MAX_REQUEST_BYTES: Final = 12 * 1024 * 1024
-"""An input of 10 MB, an environment of 256 KiB, of which JSON makes at most six times as much, and a few numbers."""
+"""An input of 10 MB, an environment of 256 KiB, of which JSON makes at most six times as much, and
+a few numbers."""
 MAX_FILES: Final = 2
 MAX_DETAIL_BYTES: Final = 400
 COMPILED: Final = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
@@ -50,10 +53,12 @@ FETCH_ERRORS: Final = (
     "timed-out",
     "requests-exhausted",
 )
-"""Why a guest gets no response; a module sees -1 minus the index. `spec/runner/http.wit` says what each means."""
+"""Why a guest gets no response; a module sees -1 minus the index. `spec/runner/http.wit` says what
+each means."""
 
 COMPLETED, EXITED, TRAPPED, REFUSED, OVERFLOWED = range(5)
-"""How a run ended. REFUSED: the program was not instantiated; OVERFLOWED: at one byte of output too many."""
+"""How a run ended. REFUSED: the program was not instantiated; OVERFLOWED: at one byte of output too
+many."""
 MEMORY_REFUSED, NO_FUEL = 1, 2
 """Flags of an answer."""
 
@@ -68,7 +73,8 @@ def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
 
 
 def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Read the body of a request, the child's half, which believes its parent: its JSON and the input."""
+    """Read the body of a request, the child's half, which believes its parent: its JSON and the
+    input."""
     (length,) = LENGTH.unpack_from(body)
     end = LENGTH.size + length
     return json.loads(body[LENGTH.size : end]), body[end:]
@@ -77,8 +83,8 @@ def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
 class Answer(NamedTuple):
     """How a run ended, as the child says, and what it used.
 
-    `stderr_bytes` is what the guest wrote to standard error; of the bytes that follow, `output_bytes` are standard
-    output, and the rest is what was kept of standard error.
+    `stderr_bytes` is what the guest wrote to standard error; of the bytes that follow,
+    `output_bytes` are standard output, and the rest is what was kept of standard error.
     """
 
     ended: int
@@ -101,7 +107,8 @@ def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
 
 
 def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
-    """Read an answer, the parent's half: it, standard output and standard error; ValueError where it is none."""
+    """Read an answer, the parent's half: it, standard output and standard error; ValueError where
+    it is none."""
     if len(body) < ANSWER_BYTES:
         raise ValueError("an answer that is too short")
     answer = Answer(*_ANSWER.unpack_from(body))
@@ -118,7 +125,8 @@ def pack_parts(parts: Iterable[bytes]) -> bytes:
 
 
 def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
-    """Read a message, untrusted: its parts, at least one; ValueError where it is none, or has more than `most`."""
+    """Read a message, untrusted: its parts, at least one; ValueError where it is none, or has more
+    than `most`."""
     parts: list[bytes] = []
     at = 0
     while at < len(message) or not parts:
@@ -136,14 +144,16 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
 
 
 def exchange(connection: socket.socket, message: bytes) -> bytes:
-    """Send a guest's request and return what came of it, the child's half; EOFError where the parent is gone."""
+    """Send a guest's request and return what came of it, the child's half; EOFError where the
+    parent is gone."""
     connection.sendall(LENGTH.pack(len(message) | FETCH) + message)
     (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
     return _exactly(connection, length)
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one request and the files that come with it, the child's half; EOFError where the parent is gone."""
+    """Read one request and the files that come with it, the child's half; EOFError where the parent
+    is gone."""
     prefix, files, _flags, _address = socket.recv_fds(connection, LENGTH.size, MAX_FILES)
     (length,) = LENGTH.unpack(prefix + _exactly(connection, LENGTH.size - len(prefix)))
     if length > MAX_REQUEST_BYTES:

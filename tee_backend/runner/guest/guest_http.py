@@ -1,11 +1,12 @@
-"""`sealspace:http/client` as guests see it: what they ask for goes to the parent, which makes the request (RN100).
+"""`sealspace:http/client` as guests see it: what they ask for goes to the parent, which makes the
+request (RN100).
 
     fetch  message (address, length) -> length of the answer, or -1 minus the index of an error in `FETCH_ERRORS`
     read   address, length           -> how many bytes of the answer were put there; the next call goes on behind them
 
-These are the two functions of a module; a message is in its memory as `_frames.pack_parts` writes it. A component has
-`fetch` as `spec/runner/http.wit` declares it. Nothing is decided here: the parent reads each message as an untrusted
-one.
+These are the two functions of a module; a message is in its memory as `_frames.pack_parts` writes
+it. A component has `fetch` as `spec/runner/http.wit` declares it. Nothing is decided here: the
+parent reads each message as an untrusted one.
 """
 
 import ctypes
@@ -38,7 +39,8 @@ _VALUE_BYTES: Final = ctypes.sizeof(ffi.wasmtime_component_val_t)
 _BYTE_OFFSET: Final = ffi.wasmtime_component_val_t.of.offset
 _EXHAUSTED: Final = pack_parts([b"requests-exhausted"])
 DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
-"""What requests may take of the host's memory: a component's body is a list of values, of which there are copies."""
+"""What requests may take of the host's memory: a component's body is a list of values, of which
+there are copies."""
 
 
 class GuestHttp:
@@ -47,7 +49,8 @@ class GuestHttp:
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
         self.begin(None)
-        self._called = ffi.wasmtime_component_func_callback_t(self._fetch_component)  # has to live as long as linkers
+        # has to live as long as linkers
+        self._called = ffi.wasmtime_component_func_callback_t(self._fetch_component)
 
     def begin(self, fetch: components.FuncType | None) -> None:
         """Forget the last run; `fetch` is the function that a component imports."""
@@ -62,7 +65,8 @@ class GuestHttp:
     def define_component(self, linker: components.Linker) -> None:
         """Define the interface for components.
 
-        The binding's own way makes an object of each byte of a body, which takes a second for a megabyte.
+        The binding's own way makes an object of each byte of a body, which takes a second for a
+        megabyte.
         """
         with linker.root() as root, root.add_instance(INTERFACE) as instance:
             name = ctypes.create_string_buffer(b"fetch")
@@ -74,11 +78,13 @@ class GuestHttp:
 
     def _fetch(self, caller: Caller, address: int, length: int) -> int:
         message, place = b"", _place(caller, address, length)
-        if length & 0xFFFFFFFF <= MAX_MESSAGE_BYTES:  # before it is copied; an empty message is an invalid one
+        # before it is copied; an empty message is an invalid one
+        if length & 0xFFFFFFFF <= MAX_MESSAGE_BYTES:
             message = ctypes.string_at(place, length)
         answer = self._asked(message)
         parts = unpack_parts(answer)
-        self._answer = memoryview(answer if len(parts) > 1 else b"")  # a view: reading byte by byte copies nothing else
+        # a view: reading byte by byte copies nothing else
+        self._answer = memoryview(answer if len(parts) > 1 else b"")
         if self._answer:
             return len(answer)
         return -1 - FETCH_ERRORS.index(parts[0].decode())
@@ -91,7 +97,8 @@ class GuestHttp:
         return len(part)
 
     def _asked(self, message: bytes) -> bytes:
-        """Return the parent's answer; a guest whose requests are used up costs the parent nothing more (RN109)."""
+        """Return the parent's answer; a guest whose requests are used up costs the parent nothing
+        more (RN109)."""
         answer = _EXHAUSTED if self._exhausted else self._exchange(message)
         self._exhausted = answer == _EXHAUSTED
         return answer
@@ -100,7 +107,8 @@ class GuestHttp:
         self, _env: None, context: Any, _type: object, args: Any, _n: int, results: Any, _m: int
     ) -> int:
         # An exception ends the process (`MemoryBudget.serve`).
-        assert self._type is not None and self._type.result is not None  # the compiling child compared it
+        # the compiling child compared it
+        assert self._type is not None and self._type.result is not None
         store = StoreContext(context)
         ((_, request_type),) = self._type.params
         body = _taken(args[0].of.record.data[_BODY[0]].val.of.list)
@@ -108,7 +116,9 @@ class GuestHttp:
         headers = [text for pair in request.headers for text in pair]
         texts = [text.encode() for text in (request.method, request.url, *headers)]
         message = pack_parts([*texts, body])
-        first, *rest = unpack_parts(self._asked(message if len(message) <= MAX_MESSAGE_BYTES else b""))
+        first, *rest = unpack_parts(
+            self._asked(message if len(message) <= MAX_MESSAGE_BYTES else b"")
+        )
         if not rest:
             self._type.result.convert_to_c(store, first.decode(), results)
             return 0
@@ -124,22 +134,30 @@ class GuestHttp:
 
 
 def wants(engine: Engine, imported: components.ComponentItem) -> components.FuncType | None:
-    """Return the function of an interface that a component imports under this name; None where it is another type."""
+    """Return the function of an interface that a component imports under this name; None where it
+    is another type."""
     ours = components.Component(engine, _TYPE).type.imports(engine)[INTERFACE].ty
     expected, found = _function(engine, ours), _function(engine, imported)
-    if found is None or expected is None or (found.params, found.result) != (expected.params, expected.result):
+    if (
+        found is None
+        or expected is None
+        or (found.params, found.result) != (expected.params, expected.result)
+    ):
         return None
     return found
 
 
 def _function(engine: Engine, interface: components.ComponentItem) -> components.FuncType | None:
-    members = interface.exports(engine) if isinstance(interface, components.ComponentInstanceType) else {}
+    members = (
+        interface.exports(engine) if isinstance(interface, components.ComponentInstanceType) else {}
+    )
     fetch = members["fetch"].ty if "fetch" in members else None
     return fetch if isinstance(fetch, components.FuncType) else None
 
 
 def _place(caller: Caller, address: int, length: int) -> int:
-    """Return the host's address of a part of a module's memory; what is not all inside is a trap (RN101)."""
+    """Return the host's address of a part of a module's memory; what is not all inside is a trap
+    (RN101)."""
     memory = caller.get("memory")
     address, length = address & 0xFFFFFFFF, length & 0xFFFFFFFF
     if not isinstance(memory, Memory) or address + length > memory.data_len(caller):
@@ -149,7 +167,11 @@ def _place(caller: Caller, address: int, length: int) -> int:
 
 def _taken(values: Any) -> bytes:
     """Return the bytes of a list of them, and leave the list empty."""
-    body = ctypes.string_at(values.data, values.size * _VALUE_BYTES)[_BYTE_OFFSET::_VALUE_BYTES] if values.size else b""
+    body = (
+        ctypes.string_at(values.data, values.size * _VALUE_BYTES)[_BYTE_OFFSET::_VALUE_BYTES]
+        if values.size
+        else b""
+    )
     ffi.wasmtime_component_vallist_delete(ctypes.byref(values))
     return body
 

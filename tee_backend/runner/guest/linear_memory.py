@@ -1,9 +1,11 @@
-"""Linear memories of a guest under one budget: exact to the byte, over all memories of a run together.
+"""Linear memories of a guest under one budget: exact to the byte, over all memories of a run
+together.
 
-wasmtime's own limiter bounds each memory by itself and tells nobody that it refused one. So the memories are made here:
-an address range that cannot be touched is reserved as wasmtime asks for it, and what the guest grows into is made
-readable and writable, as long as the budget lasts. A mistake in the count opens nothing: what was not opened stays
-inaccessible, and compiled code cannot reach beyond the reserved range.
+wasmtime's own limiter bounds each memory by itself and tells nobody that it refused one. So the
+memories are made here: an address range that cannot be touched is reserved as wasmtime asks for it,
+and what the guest grows into is made readable and writable, as long as the budget lasts. A mistake
+in the count opens nothing: what was not opened stays inaccessible, and compiled code cannot reach
+beyond the reserved range.
 """
 
 import ctypes
@@ -18,7 +20,14 @@ from wasmtime import _ffi as ffi
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
@@ -35,7 +44,8 @@ _GUARD_BYTES: Final = 1 << 16
 
 @dataclass(slots=True)
 class _Memory:
-    """One linear memory: where it begins, what is mapped for it, how far it may be opened, and how far it is."""
+    """One linear memory: where it begins, what is mapped for it, how far it may be opened, and how
+    far it is."""
 
     base: int
     mapped: int
@@ -60,21 +70,33 @@ class MemoryBudget:
 
     def serve(self, config: Config) -> None:
         """Have an engine of this configuration take its memories from here."""
-        # An exception in a callback, here or of output, of which wasmtime would learn nothing, ends the process.
+        # An exception in a callback, here or of output, of which wasmtime would learn nothing, ends
+        # the process.
         sys.unraisablehook = lambda _: os._exit(1)
         creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], NOTHING)
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
     def begin(self, budget: int) -> None:
-        """Set the budget of the next run, in bytes; RuntimeError where a memory of the last run is still mapped."""
+        """Set the budget of the next run, in bytes; RuntimeError where a memory of the last run is
+        still mapped."""
         if self._memories:
             raise RuntimeError("a memory outlived its run")
         self.left = self._budget = budget
         self.peak = 0
         self.refused = False
 
-    def _new(self, _env: int, _type: object, minimum: int, _max: int, reserved: int, guard: int, made: Any) -> int:
-        # `made` is a pointer to ctypes' structure. `reserved` and `guard` are what compiled code relies on.
+    def _new(
+        self,
+        _env: int,
+        _type: object,
+        minimum: int,
+        _max: int,
+        reserved: int,
+        guard: int,
+        made: Any,
+    ) -> int:
+        # `made` is a pointer to ctypes' structure. `reserved` and `guard` are what compiled code
+        # relies on.
         capacity = max(reserved, minimum)
         mapped = _GUARD_BYTES + capacity + max(guard, _GUARD_BYTES)
         address = _libc.mmap(None, mapped, _INACCESSIBLE, _RESERVED, -1, 0)
@@ -104,9 +126,11 @@ class MemoryBudget:
         _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
 
     def _open(self, memory: _Memory, size: int) -> bool:
-        """Make the first `size` bytes of a memory usable; False where the budget or its range does not allow it."""
+        """Make the first `size` bytes of a memory usable; False where the budget or its range does
+        not allow it."""
         more = size - memory.size
-        if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):  # RN14
+        # RN14
+        if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):
             return False
         memory.size = size
         self.left -= more

@@ -1,10 +1,12 @@
 """Requests that the runner makes for guests (RN100 to RN110).
 
-    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to one of these -> answer
+    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to
+    one of these -> answer
 
-aiohttp makes the connection to the very addresses that were checked here: it has no other resolver. Nothing is taken
-from the environment (proxies, cookies, `.netrc`, files of certificates or keys), nothing is followed or decompressed,
-and nothing is logged: a URL, a header or a body may contain a secret.
+aiohttp makes the connection to the very addresses that were checked here: it has no other resolver.
+Nothing is taken from the environment (proxies, cookies, `.netrc`, files of certificates or keys),
+nothing is followed or decompressed, and nothing is logged: a URL, a header or a body may contain a
+secret.
 
 Example:
     async with Outbound() as outbound:
@@ -30,7 +32,7 @@ from yarl import URL
 
 from .frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 
-# --- requests of a guest (RN101 to RN105) ----------------------------------------------------------------------------
+# --- requests of a guest (RN101 to RN105) ---------------------------------------------------------
 # A URL has one spelling: what another program could read in another way is refused, not repaired.
 
 HTTPS_PORT: Final = 443
@@ -40,7 +42,8 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 """Names and values together."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# RN104. Of the host nothing is decided here but that it can be one: it is compared with names that were.
+# RN104. Of the host nothing is decided here but that it can be one: it is compared with names that
+# were.
 _URL: Final = re.compile(
     r"https://([a-z0-9.-]{1,253})(?::([1-9][0-9]{0,4}))?"
     r"((?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+)?)"
@@ -81,7 +84,8 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
 
     Args:
         message: as `_frames` describes it.
-        hosts: that the run may contact, each as `sealspace.documents.run_grants.checked_host` takes it.
+        hosts: that the run may contact, each as `sealspace.documents.run_grants.checked_host` takes
+            it.
         any_port: whether another port than 443 may be named: for loopback alone.
     Raises:
         RequestRefused: `request-invalid` or `host-refused`.
@@ -108,14 +112,15 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     host, port = found[1], int(found[2] or HTTPS_PORT)
     if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:  # RN104
         raise RequestRefused("request-invalid")
-    # RN102: before its name is resolved. A number is no name: aiohttp would connect to it and ask no resolver (RN106).
+    # RN102: before its name is resolved. A number is no name: aiohttp would connect to it and ask
+    # no resolver (RN106).
     if host not in hosts or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
     return OutboundRequest(method, host, port, url, headers, parts[-1])
 
 
-# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others (mapped, compatible,
-# NAT64, 6to4, Teredo) are outside of it.
+# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others
+# (mapped, compatible, NAT64, 6to4, Teredo) are outside of it.
 _IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
 _SPECIAL: Final = tuple(
     map(
@@ -160,7 +165,11 @@ def is_public(text: str) -> bool:
 def is_loopback(text: str) -> bool:
     """Tell whether an address is this machine's own in its plain form: 127.0.0.0/8, or ::1."""
     address = _address(text)
-    return address is not None and address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+    return (
+        address is not None
+        and address.is_loopback
+        and getattr(address, "ipv4_mapped", None) is None
+    )
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -173,16 +182,19 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 _LOOKUPS: Final = 512
 """Names that are resolved at one time, in threads of their own; made when they are needed.
 
-A look-up cannot be ended: where nobody waits for it any more, its thread is taken until the machine's resolver gives
-up, 30 s by default. A run waits for one at a time, and lasts a second at least where its limit ends it. So sixteen
-children leave at most some 500 behind, and no slow name server holds up other runs.
+A look-up cannot be ended: where nobody waits for it any more, its thread is taken until the
+machine's resolver gives up, 30 s by default. A run waits for one at a time, and lasts a second at
+least where its limit ends it. So sixteen children leave at most some 500 behind, and no slow name
+server holds up other runs.
 """
 _MOST_ADDRESSES: Final = 16
 """Of a name; further ones are not looked at, nor connected to."""
 _MOST_ARRIVING_BYTES: Final = 4 * MAX_MESSAGE_BYTES
-"""Over one connection, TLS and all: a service can send for ever without any of it being a response."""
+"""Over one connection, TLS and all: a service can send for ever without any of it being a
+response."""
 _READ_BYTES: Final = 16 * 1024
-"""At one time: of a quarter of a megabyte, which the loop would read, tiny chunks are a tenth of a second's work."""
+"""At one time: of a quarter of a megabyte, which the loop would read, tiny chunks are a tenth of a
+second's work."""
 _NOT_SENT: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 """Headers that aiohttp would add; a guest says itself who it is and what it takes."""
 
@@ -195,7 +207,8 @@ Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
 @dataclass(eq=False, repr=False)
 class Outbound:
-    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop."""
+    """Makes requests for the runs of an executor; a context manager, on asyncio's own event
+    loop."""
 
     loopback_ca: Path | None = None
     resolve: Resolve | None = None
@@ -211,9 +224,11 @@ class Outbound:
 
     async def __aenter__(self) -> Self:
         if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
-            # RN109: `_CountedSocket` counts what this loop reads; another, uvloop say, reads past it.
+            # RN109: `_CountedSocket` counts what this loop reads; another, uvloop say, reads past
+            # it.
             raise RuntimeError("programs make requests on asyncio's own event loop alone")
-        # A connection serves one request (RN107). Runs are bounded, and so are their connections: one for each.
+        # A connection serves one request (RN107). Runs are bounded, and so are their connections:
+        # one for each.
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
             use_dns_cache=False,
@@ -267,9 +282,11 @@ class Outbound:
             raise RequestRefused("response-invalid") from invalid
 
     async def _addresses(self, host: str) -> list[str]:
-        # With a dot at its end a name is a whole one: nothing is appended to it, and no file of the machine answers.
+        # With a dot at its end a name is a whole one: nothing is appended to it, and no file of the
+        # machine answers.
         look_up = asyncio.get_running_loop().run_in_executor(
-            self._lookups, lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM)
+            self._lookups,
+            lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM),
         )
         return [str(address[0]) for _, _, _, _, address in await look_up]
 
@@ -284,7 +301,8 @@ class RunClient:
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
-        """Answer a message of a guest, untrusted: with a response, or with an error of `FETCH_ERRORS`.
+        """Answer a message of a guest, untrusted: with a response, or with an error of
+        `FETCH_ERRORS`.
 
         Raises:
             EOFError: the child was told that there are no requests left, and asks again (RN109).
@@ -310,7 +328,8 @@ class RunClient:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Returns the addresses that a connection may be made to; the connection is made to one of these (RN106)."""
+    """Returns the addresses that a connection may be made to; the connection is made to one of
+    these (RN106)."""
 
     def __init__(self, resolve: Resolve, loopback: bool) -> None:
         self._resolve = resolve
@@ -325,7 +344,8 @@ class _CheckedResolver(AbstractResolver):
             raise RequestRefused("name-unknown") from unknown
         if not found:
             raise RequestRefused("name-unknown")
-        if not all(map(self._is_allowed, found)):  # one that is not public is a mistake, or means another
+        # one that is not public is a mistake, or means another
+        if not all(map(self._is_allowed, found)):
             raise RequestRefused("address-refused")
         return [
             ResolveResult(
@@ -348,7 +368,8 @@ async def _this_machine(host: str) -> list[str]:
 
 
 class _CountedSocket(socket.socket):
-    """Breaks a connection over which too much arrives (RN109), read in small parts; the loop reads by these two."""
+    """Breaks a connection over which too much arrives (RN109), read in small parts; the loop reads
+    by these two."""
 
     left = _MOST_ARRIVING_BYTES
 
@@ -358,7 +379,9 @@ class _CountedSocket(socket.socket):
         return data
 
     def recv_into(self, buffer: "WriteableBuffer", size: int = 0, flags: int = 0) -> int:
-        count = super().recv_into(buffer, min(size or memoryview(buffer).nbytes, _READ_BYTES), flags)
+        count = super().recv_into(
+            buffer, min(size or memoryview(buffer).nbytes, _READ_BYTES), flags
+        )
         self._count(count)
         return count
 
@@ -369,8 +392,10 @@ class _CountedSocket(socket.socket):
 
 
 def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
-    """Return how a service proves its name. No authority, and no file for keys, comes from the environment (RN108)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # demands a certificate, and one for this name
+    """Return how a service proves its name. No authority, and no file for keys, comes from the
+    environment (RN108)."""
+    # demands a certificate, and one for this name
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if loopback_ca is not None:

@@ -1,7 +1,7 @@
 """Children that are ready: some that have run nothing, and some that ran programs without secrets.
 
-A run with secrets gets a child that has run nothing, and that child runs nothing else. Other runs prefer a child that
-has the program loaded. The executor bounds how many run at one time.
+A run with secrets gets a child that has run nothing, and that child runs nothing else. Other runs
+prefer a child that has the program loaded. The executor bounds how many run at one time.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ _BLOCK_NAME: Final = "\0sealspace-runner-uids-{}"
 _MOST_RUNS: Final = 1_000
 """After so many runs a child is replaced, whatever it may have leaked."""
 _MOST_FORKS: Final = 1_000
-"""Children of one template have one layout of their address space; 70 ms for another are little for so many."""
+"""Children of one template have one layout of their address space; 70 ms for another are little for
+so many."""
 
 
 class Pool:
@@ -47,7 +48,8 @@ class Pool:
     async def fill(self) -> None:
         """Start children one after the other until enough are spare; as `start`."""
         async with self._filling:
-            if self._template is not None and self._template.forks >= _MOST_FORKS:  # RN135; no call waits for it here
+            # RN135; no call waits for it here
+            if self._template is not None and self._template.forks >= _MOST_FORKS:
                 await self._exchange(self._template)
             while len(self._fresh) < self._spare and not self._closed:
                 self._fresh.append(await self.start("_run_child"))
@@ -67,7 +69,8 @@ class Pool:
                 self._reserve_uids()
             uid = self._uids[0] if self._separate else None
             child = template.fork(module, uid)
-        except (EOFError, OSError, IndexError) as exc:  # every uid is in use, by children that take their time to end
+        except (EOFError, OSError, IndexError) as exc:
+            # every uid is in use, by children that take their time to end
             raise RunRefused("runner-failed") from exc
         if uid is not None:
             self._uids.popleft()
@@ -132,7 +135,8 @@ class Pool:
             block.close()
 
     async def _exchange(self, former: Template | None) -> Template:
-        """Return a template in the place of one, unless another did so meanwhile; RunRefused where none starts."""
+        """Return a template in the place of one, unless another did so meanwhile; RunRefused where
+        none starts."""
         async with self._exchanging:
             if self._template is not None and self._template is not former:
                 return self._template
@@ -151,9 +155,10 @@ class Pool:
     def _reserve_uids(self) -> None:
         """Reserve a block of uids that no other runner of this machine has, if one is left.
 
-        The name of a socket reserves it until this process ends, however it ends. A lock on a file would need a folder
-        to write to, which a container with a read-only root lacks. The name belongs to a network namespace; in it any
-        process could take all names first, and the runner would then start no child.
+        The name of a socket reserves it until this process ends, however it ends. A lock on a file
+        would need a folder to write to, which a container with a read-only root lacks. The name
+        belongs to a network namespace; in it any process could take all names first, and the runner
+        would then start no child.
         """
         for block in range(_BLOCKS):
             reserved = socket.socket(socket.AF_UNIX)

@@ -1,6 +1,8 @@
-"""The process in which guests run: it reads one request after the other from its parent and answers each.
+"""The process in which guests run: it reads one request after the other from its parent and answers
+each.
 
-Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
+Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what
+lies beside it.
 """
 
 import ctypes
@@ -22,7 +24,8 @@ from .linear_memory import NOTHING, MemoryBudget
 from .system_calls import ONCE_READY, refuse
 
 _SLACK_BYTES: Final = 64 * 1024 * 1024
-"""Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the machine code."""
+"""Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the
+machine code."""
 _HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
 """A run's own bound is far below."""
 _SLACK_CPU_S: Final = 5
@@ -37,10 +40,13 @@ _OWN_PROGRAM: Final = r"""
   (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))
 """
 """Writes one byte to standard output."""
-# Instances, tables and memories of a run: one of each but tables for a module, which may have several. A component that
-# was made from a module has four instances (the program, its adapter and two shims) and two memories.
+# Instances, tables and memories of a run: one of each but tables for a module, which may have
+# several. A component that was made from a module has four instances (the program, its adapter and
+# two shims) and two memories.
 _MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
-_WRITE: Final = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t)
+_WRITE: Final = ctypes.CFUNCTYPE(
+    ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t
+)
 
 
 class _Prepared(NamedTuple):
@@ -53,20 +59,23 @@ class _Prepared(NamedTuple):
 class _Output:
     """Standard output and standard error of one run, bounded.
 
-    wasmtime calls these callbacks directly: the binding's own copy what is written before its length is seen, and turn
-    a failure into an error for the guest, which may ignore it and answer with a part of its output.
+    wasmtime calls these callbacks directly: the binding's own copy what is written before its
+    length is seen, and turn a failure into an error for the guest, which may ignore it and answer
+    with a part of its output.
     """
 
     def __init__(self, connection: socket.socket, most: int) -> None:
         self._connection = connection
         self._left = most
         self.parts: list[bytes] = []
-        self.callbacks = _WRITE(self._write), _WRITE(self._write_error)  # which have to live as long as the store
+        # which have to live as long as the store
+        self.callbacks = _WRITE(self._write), _WRITE(self._write_error)
         self.stderr = b""
         self.stderr_bytes = 0
 
     def _write(self, _: object, data: Any, size: int) -> int:
-        """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
+        """Keep a part of standard output; the first byte over the bound ends this process, and so
+        the run (RN16)."""
         if size > self._left:
             answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
             self._connection.sendall(_frames.pack(answer, b"", b""))
@@ -83,7 +92,8 @@ class _Output:
 
 
 class Guests:
-    """Runs guests, one after the other. Made in the template, so that each child has it from its first moment."""
+    """Runs guests, one after the other. Made in the template, so that each child has it from its
+    first moment."""
 
     _connection: socket.socket
     _statm: int
@@ -99,13 +109,21 @@ class Guests:
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
     def open_files(self) -> socket.socket:
-        """Open what later runs need, and request a run of a program of ours; return where its answer will be read."""
-        # wasmtime starts its helper threads at the first use of a file; after `limit` no thread can be started.
+        """Open what later runs need, and request a run of a program of ours; return where its
+        answer will be read."""
+        # wasmtime starts its helper threads at the first use of a file; after `limit` no thread can
+        # be started.
         WasiConfig().stdin_file = os.devnull
         self._statm = open_statm()
         program = os.memfd_create("own program")
         os.write(program, self._own_program)
-        request = {"program": "", "target": _wasm.PREVIEW_1, "environment": [], "instructions": 1000, "forget": []}
+        request = {
+            "program": "",
+            "target": _wasm.PREVIEW_1,
+            "environment": [],
+            "instructions": 1000,
+            "forget": [],
+        }
         bounds = {"memory_bytes": 1 << 16, "output_bytes": 1, "seconds": 1}
         payload = _frames.pack_request(request | bounds, b"")
         ours, self._connection = socket.socketpair()
@@ -116,7 +134,8 @@ class Guests:
     def warm_up(self, ours: socket.socket) -> None:
         """Run the program that `open_files` requested, as any other, and forget it (RN138).
 
-        The first write to a page after a fork copies it, and the first run writes to 500: before anybody waits for it.
+        The first write to a page after a fork copies it, and the first run writes to 500: before
+        anybody waits for it.
         """
         with ours, self._connection:
             self._answer()
@@ -138,17 +157,22 @@ class Guests:
         self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
-        """Load the program, if a file comes with the request, and forget those that the parent says."""
+        """Load the program, if a file comes with the request, and forget those that the parent
+        says."""
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:
             kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
             # Memory for the copies; a program is read-only once it is loaded, and no longer counts.
             limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
-            # `deserialize_file` would save copies, and share pages with other children, but it opens a path (RN181).
+            # `deserialize_file` would save copies, and share pages with other children, but it
+            # opens a path (RN181).
             program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
             os.close(file)
-            start, requests = _wasm.start_of(self._engine, program), _wasm.makes_requests(self._engine, program)
+            start, requests = (
+                _wasm.start_of(self._engine, program),
+                _wasm.makes_requests(self._engine, program),
+            )
             fetch = None
             if requests and isinstance(program, components.Component):
                 fetch = wants(self._engine, program.type.imports(self._engine)[INTERFACE].ty)
@@ -157,26 +181,45 @@ class Guests:
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
         prepared = self._prepared[request["program"]]
         slack = _SLACK_BYTES + (DATA_BYTES if prepared.makes_requests else 0)
-        limit_data(self._statm, request["memory_bytes"] + 3 * request["output_bytes"] + slack, _HARD_DATA_BYTES)
+        limit_data(
+            self._statm,
+            request["memory_bytes"] + 3 * request["output_bytes"] + slack,
+            _HARD_DATA_BYTES,
+        )
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
         self._budget.begin(request["memory_bytes"])
         self._http.begin(prepared.fetch)
         output = _Output(self._connection, request["output_bytes"])
         store = Store(self._engine)
-        # RN175: wasmtime traps at a check once no fuel is left, and does not check at the end of a function. With one
-        # unit more than the limit, fuel is left exactly if the program used no more than its limit.
+        # RN175: wasmtime traps at a check once no fuel is left, and does not check at the end of a
+        # function. With one unit more than the limit, fuel is left exactly if the program used no
+        # more than its limit.
         fuel = request["instructions"] + 1
         store.set_fuel(fuel)  # RN10
         instances, tables, memories = _MOST[request["target"]]
-        store.set_limits(table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories)  # RN15
+        # RN15
+        store.set_limits(
+            table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories
+        )
         store.set_wasi(_wasi(request["environment"], standard_input, output))
         begun = time.perf_counter_ns()
         ended, exit_code = self._started(store, prepared)
         took = time.perf_counter_ns() - begun
         left = store.get_fuel()
-        flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (0 if left else _frames.NO_FUEL)
+        flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (
+            0 if left else _frames.NO_FUEL
+        )
         written, used = b"".join(output.parts), fuel - left
-        answer = Answer(ended, flags, exit_code, used, took, self._budget.peak, output.stderr_bytes, len(written))
+        answer = Answer(
+            ended,
+            flags,
+            exit_code,
+            used,
+            took,
+            self._budget.peak,
+            output.stderr_bytes,
+            len(written),
+        )
         self._connection.sendall(_frames.pack(answer, written, output.stderr))
         store.close()  # and with it the memories
 
@@ -206,13 +249,15 @@ class Guests:
 
 
 def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
-    """Return what a guest sees: its environment, input, output, clocks and random, no file (RN12)."""
+    """Return what a guest sees: its environment, input, output, clocks and random, no file
+    (RN12)."""
     wasi = WasiConfig()
     wasi.env = environment
     data = ffi.wasm_byte_vec_t()
     copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
     ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
-    ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))  # a file would be read by threads
+    # a file would be read by threads
+    ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))
     ffi.wasi_config_set_stdout_custom(wasi.ptr(), output.callbacks[0], None, NOTHING)
     ffi.wasi_config_set_stderr_custom(wasi.ptr(), output.callbacks[1], None, NOTHING)
     return wasi

@@ -1,11 +1,12 @@
 """What a run is asked to do, and what came of it.
 
-Facts only: nothing here starts a process or needs wasmtime, so that grants, ledgers and receipts are built on it.
+Facts only: nothing here starts a process or needs wasmtime, so that grants, ledgers and receipts
+are built on it.
 
 Example:
-    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}", secrets_delivered=True)
-    result = await executor.run(request, load)
-    result.reason is None and result.answer
+    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}",
+    secrets_delivered=True) result = await executor.run(request, load) result.reason is None and
+    result.answer
 """
 
 import base64
@@ -24,12 +25,14 @@ from .environment import NO_VARIABLES, Environment
 MAX_INPUT_BYTES: Final = 10_000_000
 MAX_OUTPUT_BYTES: Final = 10_000_000
 MAX_ANSWER_BYTES: Final = 14_000_000
-"""Of an output as JSON text: base64 of the longest output has fewer, ten megabytes of NUL as text would be sixty."""
+"""Of an output as JSON text: base64 of the longest output has fewer, ten megabytes of NUL as text
+would be sixty."""
 MAX_STDERR_BYTES: Final = 64 * 1024
 """What is kept of standard error; the rest is counted."""
 MAX_PROGRAM_BYTES: Final = 10_000_000
 MILLION: Final = 1_000_000
-"""Instructions are counted in whole millions, in answers and in the limits of callers (RN1, RN2)."""
+"""Instructions are counted in whole millions, in answers and in the limits of callers (RN1,
+RN2)."""
 MAX_COMPILE_S: Final = 20
 """Processor time of one compilation (RN18)."""
 LIMIT_NAMES: Final = {
@@ -44,7 +47,8 @@ Load: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class Target(StrEnum):
-    """What the program was built for, as its publication declares; another kind of binary is refused, never tried."""
+    """What the program was built for, as its publication declares; another kind of binary is
+    refused, never tried."""
 
     WASIP1 = "wasm32-wasip1"
     WASIP2 = "wasm32-wasip2"
@@ -127,7 +131,8 @@ class RunResult:
 
     @property
     def rounded_instructions(self) -> int:
-        """Instructions rounded up to a million: exact ones would tell a caller about secrets (RN2)."""
+        """Instructions rounded up to a million: exact ones would tell a caller about secrets
+        (RN2)."""
         return -(-self.instructions // MILLION) * MILLION
 
     @property
@@ -141,18 +146,22 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
 
     Args:
         output: at most `MAX_OUTPUT_BYTES`, untrusted.
-        response_format: Text gives a JSON string, Json the output itself, Bytes a string of standard base64.
+        response_format: Text gives a JSON string, Json the output itself, Bytes a string of
+            standard base64.
 
     Raises:
-        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3); `limit-output`: more than `MAX_ANSWER_BYTES`
-            (RN159).
+        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3); `limit-output`: more
+            than `MAX_ANSWER_BYTES` (RN159).
     """
     try:
         if response_format is ResponseFormat.BYTES:
             return b'"%b"' % base64.b64encode(output)
         answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
-        # Piece by piece: one letter outside Latin can make the text of the whole four times as large.
-        pieces = (bytes(output[at : at + _PIECE_BYTES]) for at in range(0, len(output), _PIECE_BYTES))
+        # Piece by piece: one letter outside Latin can make the text of the whole four times as
+        # large.
+        pieces = (
+            bytes(output[at : at + _PIECE_BYTES]) for at in range(0, len(output), _PIECE_BYTES)
+        )
         for text in codecs.iterdecode(pieces, "utf-8"):
             if is_text:
                 answer += msgspec.json.encode(text)[1:-1]

@@ -1,12 +1,14 @@
-"""System calls that are refused to the template and to children, by seccomp filters of our own (RN180 to RN183).
+"""System calls that are refused to the template and to children, by seccomp filters of our own
+(RN180 to RN183).
 
-The bindings of libseccomp that are kept up need a compiler or that library on the machine, and `pyseccomp` has had no
-release since 2021, so the filter is assembled here.
+The bindings of libseccomp that are kept up need a compiler or that library on the machine, and
+`pyseccomp` has had no release since 2021, so the filter is assembled here.
 
-The tables list what is refused. A list of what is allowed would be stronger, but it would depend on the C library and
-on the Python that the runner happens to have: a child would end where either begins to use another call. Calls that
-need a capability are not listed, because no child has one. Threads and processes are refused by a limit (RN24), whose
-error wasmtime copes with. Names can still be looked at (`stat`, `readlink`), but what they name cannot be opened.
+The tables list what is refused. A list of what is allowed would be stronger, but it would depend on
+the C library and on the Python that the runner happens to have: a child would end where either
+begins to use another call. Calls that need a capability are not listed, because no child has one.
+Threads and processes are refused by a limit (RN24), whose error wasmtime copes with. Names can
+still be looked at (`stat`, `readlink`), but what they name cannot be opened.
 """
 
 import ctypes
@@ -67,7 +69,8 @@ msgrcv 70 188
 mq_open 240 180
 mq_unlink 241 181
 """
-"""Name of a call, its number on x86-64, and on arm64. Refused from the first moment of a child on."""
+"""Name of a call, its number on x86-64, and on arm64. Refused from the first moment of a child
+on."""
 
 ONCE_READY: Final = """
 open 2 -
@@ -132,13 +135,16 @@ file_setattr 469 469
 tgkill 234 131 {process}
 prlimit64 302 261 0
 """
-"""Refused as well once a child is ready. The last two are refused unless their first argument is the number given:
-`abort` signals its own process, and a run's limits are set for the process itself."""
+"""Refused as well once a child is ready. The last two are refused unless their first argument is
+the number given: `abort` signals its own process, and a run's limits are set for the process
+itself."""
 
 _MACHINES: Final = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}
-"""Value of AUDIT_ARCH, column of the tables, and number of `seccomp`, by the name of the machine."""
+"""Value of AUDIT_ARCH, column of the tables, and number of `seccomp`, by the name of the
+machine."""
 _NEVER: Final = 512
-"""Neither machine has calls from here on. Below 2³⁰, kernels before 5.4 have those of x32 here, such as `execve`."""
+"""Neither machine has calls from here on. Below 2³⁰, kernels before 5.4 have those of x32 here,
+such as `execve`."""
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # refused calls fail with EPERM
@@ -149,14 +155,17 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_
 
 
 def program(calls: str, machine: str) -> bytes:
-    """Assemble the BPF program that refuses the calls of a table; KeyError where the machine is not known.
+    """Assemble the BPF program that refuses the calls of a table; KeyError where the machine is not
+    known.
 
-    Each instruction has an operation, how many instructions to skip if a comparison holds and if not, and an operand.
+    Each instruction has an operation, how many instructions to skip if a comparison holds and if
+    not, and an operand.
     """
     architecture, column, _ = _MACHINES[machine]
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_EQUAL, 1, 0, architecture),  # RN182: `int 0x80` reaches the numbers of i386 from a process of x86-64
+        # RN182: `int 0x80` reaches the numbers of i386 from a process of x86-64
+        (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_AT),
         (_AT_LEAST, 0, 1, _NEVER),  # RN182: the same calls under other numbers
@@ -175,9 +184,11 @@ def program(calls: str, machine: str) -> bytes:
 
 
 def refuse(calls: str) -> None:
-    """Refuse the calls of a table to this process, all its threads and whatever it forks, until it ends.
+    """Refuse the calls of a table to this process, all its threads and whatever it forks, until it
+    ends.
 
-    Call it after `no_new_privs` is set. Where the filter cannot be installed the process ends (RN183).
+    Call it after `no_new_privs` is set. Where the filter cannot be installed the process ends
+    (RN183).
     """
     machine = os.uname().machine
     if machine not in _MACHINES:  # RN183

@@ -1,8 +1,10 @@
-"""The process that children are forked from: it has imported what they need, and it never runs a guest.
+"""The process that children are forked from: it has imported what they need, and it never runs a
+guest.
 
-Started by `_child.Template`, never imported by the parent. Whatever it holds, each of its children holds: an engine and
-linkers, a program of the runner's own (RN138), and no secret, other program or random state. It makes no `WasiConfig`:
-that seeds wasmtime's generator, from which then all children would draw the same numbers (RN133).
+Started by `_child.Template`, never imported by the parent. Whatever it holds, each of its children
+holds: an engine and linkers, a program of the runner's own (RN138), and no secret, other program or
+random state. It makes no `WasiConfig`: that seeds wasmtime's generator, from which then all
+children would draw the same numbers (RN133).
 """
 
 import ctypes
@@ -29,7 +31,8 @@ _python.syscall.restype = ctypes.c_long
 
 
 def main(connection: socket.socket, parent: int) -> None:
-    """Import and confine, say that it is ready, and fork a child for each request; never returns."""
+    """Import and confine, say that it is ready, and fork a child for each request; never
+    returns."""
     try:
         name("_template")
         guests = _run_child.Guests()
@@ -54,7 +57,9 @@ def main(connection: socket.socket, parent: int) -> None:
         os._exit(1)
 
 
-def _become(module: str, guests: _run_child.Guests, connection: socket.socket, uid: int, parent: int) -> None:
+def _become(
+    module: str, guests: _run_child.Guests, connection: socket.socket, uid: int, parent: int
+) -> None:
     """Be a child of one kind; never returns."""
     try:
         name(module)
@@ -68,12 +73,14 @@ def _become(module: str, guests: _run_child.Guests, connection: socket.socket, u
 
 
 def _fork() -> int:
-    """Fork into a child of this process's parent (RN132): return its id, 0 in the child, less where it fails.
+    """Fork into a child of this process's parent (RN132): return its id, 0 in the child, less where
+    it fails.
 
-    The parent is then who waits for the child, kills it by an id that nobody else frees, and whose end ends it. The C
-    library's own `fork` cannot do that. What that does beside the system call is for locks that other threads hold, of
-    which there are none (RN131), and for its record of the thread's id, which stays the template's: it is compared
-    with those of other threads of one process only.
+    The parent is then who waits for the child, kills it by an id that nobody else frees, and whose
+    end ends it. The C library's own `fork` cannot do that. What that does beside the system call is
+    for locks that other threads hold, of which there are none (RN131), and for its record of the
+    thread's id, which stays the template's: it is compared with those of other threads of one
+    process only.
     """
     _python.PyOS_BeforeFork()
     number = _CLONE[os.uname().machine]
@@ -83,9 +90,13 @@ def _fork() -> int:
 
 
 def _refuse_what_children_would_share() -> None:
-    """Refuse to be forked with a second thread, which would be lost, or memory that children could write for others."""
+    """Refuse to be forked with a second thread, which would be lost, or memory that children could
+    write for others."""
     if len(list(Path("/proc/self/task").iterdir())) != 1:  # RN131
         raise RuntimeError("a template with threads")
-    access = [line.split(maxsplit=2)[1] for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()]
+    access = [
+        line.split(maxsplit=2)[1]
+        for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
+    ]
     if [mode for mode in access if mode[1] == "w" and mode[3] == "s"]:  # RN131
         raise RuntimeError("a template with shared memory")

@@ -1,4 +1,5 @@
-"""The engine, and what is linked for a guest: one configuration for the compiling child and the running ones."""
+"""The engine, and what is linked for a guest: one configuration for the compiling child and the
+running ones."""
 
 import re
 from typing import Final, TypeAlias
@@ -14,18 +15,22 @@ Program: TypeAlias = Module | components.Component
 Linkers: TypeAlias = dict[bool, tuple[Linker, components.Linker]]
 """Of modules and of components, by whether the program makes requests."""
 
-# What `add_wasip2` links; it tells nobody. Sockets and name look-ups are linked, and each call of them is refused:
-# standard libraries import them for programs that never use one.
+# What `add_wasip2` links; it tells nobody. Sockets and name look-ups are linked, and each call of
+# them is refused: standard libraries import them for programs that never use one.
 _INTERFACES: Final = frozenset(
     f"wasi:{package}/{interface}"
     for package, interfaces in {
-        "cli": "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr terminal-stdin"
-        " terminal-stdout",
+        "cli": (
+            "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr"
+            " terminal-stdin terminal-stdout"
+        ),
         "clocks": "monotonic-clock wall-clock",
         "filesystem": "preopens types",
         "io": "error poll streams",
         "random": "insecure insecure-seed random",
-        "sockets": "instance-network ip-name-lookup network tcp tcp-create-socket udp udp-create-socket",
+        "sockets": (
+            "instance-network ip-name-lookup network tcp tcp-create-socket udp udp-create-socket"
+        ),
     }.items()
     for interface in interfaces.split()
 )
@@ -38,11 +43,16 @@ def configured() -> Config:
     config = Config()
     config.consume_fuel = True  # RN10
     # RN11: what would multiply memories, or let a guest run on several threads, is off.
-    config.wasm_multi_memory = config.wasm_memory64 = config.wasm_threads = config.shared_memory = False
-    config.wasm_gc = config.gc_support = config.wasm_function_references = config.wasm_exceptions = False
+    config.wasm_multi_memory = config.wasm_memory64 = config.wasm_threads = config.shared_memory = (
+        False
+    )
+    config.wasm_gc = config.gc_support = config.wasm_function_references = (
+        config.wasm_exceptions
+    ) = False
     config.wasm_stack_switching = config.wasm_custom_page_sizes = False
     config.parallel_compilation = False  # a confined child makes no threads
-    config.memory_init_cow = False  # memories are our own (`_linear_memory`), and a confined child makes no file
+    # memories are our own (`_linear_memory`), and a confined child makes no file
+    config.memory_init_cow = False
     return config
 
 
@@ -53,7 +63,8 @@ def linkers(engine: Engine, http: GuestHttp) -> Linkers:
         preview_1 = Linker(engine)
         preview_1.define_wasi()
         preview_2 = components.Linker(engine)
-        preview_2.add_wasip2()  # without `add_wasi_http`, which cannot be told which hosts to refuse
+        # without `add_wasi_http`, which cannot be told which hosts to refuse
+        preview_2.add_wasip2()
         if with_http:  # RN100: for programs that import it
             http.define(preview_1)
             http.define_component(preview_2)
@@ -72,7 +83,9 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     """Return the names of imports that nobody offers (RN13)."""
     if isinstance(program, components.Component):
         imports = program.type.imports(engine)
-        return sorted(name for name, found in imports.items() if not _is_interface(engine, name, found.ty))
+        return sorted(
+            name for name, found in imports.items() if not _is_interface(engine, name, found.ty)
+        )
     offered = Linker(engine)
     offered.define_wasi()
     GuestHttp(lambda _: b"").define(offered)  # it calls nothing here
@@ -106,15 +119,27 @@ def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
 
 
 def start_of(engine: Engine, program: Program) -> str | None:
-    """Return the name of the export that a command starts with: `_start`, or the instance that has `run`.
+    """Return the name of the export that a command starts with: `_start`, or the instance that has
+    `run`.
 
     None where there is none, or where it takes or returns something else than a command's.
     """
     if isinstance(program, components.Component):
         exports = program.type.exports(engine)
-        return next((name for name, found in exports.items() if _RUN.fullmatch(name) and _runs(engine, found.ty)), None)
+        return next(
+            (
+                name
+                for name, found in exports.items()
+                if _RUN.fullmatch(name) and _runs(engine, found.ty)
+            ),
+            None,
+        )
     starts = [found.type for found in program.exports if found.name == "_start"]
-    plain = [start for start in starts if isinstance(start, FuncType) and not start.params and not start.results]
+    plain = [
+        start
+        for start in starts
+        if isinstance(start, FuncType) and not start.params and not start.results
+    ]
     return "_start" if plain else None
 
 
@@ -123,6 +148,10 @@ def _runs(engine: Engine, interface: components.ComponentItem) -> bool:
         return False
     found = interface.exports(engine).get("run")
     run = found and found.ty
-    if not isinstance(run, components.FuncType) or run.params or not isinstance(run.result, components.ResultType):
+    if (
+        not isinstance(run, components.FuncType)
+        or run.params
+        or not isinstance(run.result, components.ResultType)
+    ):
         return False
     return run.result.ok is None and run.result.err is None

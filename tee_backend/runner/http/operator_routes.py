@@ -2,12 +2,13 @@
 
     POST /credits   {"owner", "amount", "reference"}: adds to an account
 
-The journal is one process's alone, and its rows are sealed, so that nobody credits by writing to it. The folder has
-mode 0700: whoever can connect is the user that runs the runner, or root.
+The journal is one process's alone, and its rows are sealed, so that nobody credits by writing to
+it. The folder has mode 0700: whoever can connect is the user that runs the runner, or root.
 
 Example:
     async with serving_operator(ledger, folder):
-        account = await ask_operator(folder, {"owner": did, "amount": 5_000_000, "reference": "invoice 7"})
+        account = await ask_operator(folder, {"owner": did, "amount": 5_000_000, "reference":
+        "invoice 7"})
 """
 
 import os
@@ -57,7 +58,9 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
         except InvalidInput as invalid:
             return web.json_response({"error": invalid.message}, status=400)
         except InvalidJson:
-            return web.json_response({"error": "a credit has owner, amount and reference"}, status=400)
+            return web.json_response(
+                {"error": "a credit has owner, amount and reference"}, status=400
+            )
         except ValueError as conflict:
             return web.json_response({"error": str(conflict)}, status=409)
         except KeepingError as error:
@@ -83,13 +86,16 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
     try:
         with _short(folder) as path:
             async with (
-                aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=timeout) as session,
+                aiohttp.ClientSession(
+                    connector=aiohttp.UnixConnector(path), timeout=timeout
+                ) as session,
                 session.post("http://operator/credits", json=dict(credit)) as answer,
             ):
                 said = parse_json(await answer.read(), max_bytes=_MAX_BYTES)
     except (TimeoutError, OSError, aiohttp.ClientError, InvalidJson) as error:
         raise FolderUnusable(
-            f"no runner answers in {folder}", hint="it has to run, as the same user: sealspace runner serve"
+            f"no runner answers in {folder}",
+            hint="it has to run, as the same user: sealspace runner serve",
         ) from error
     if "error" in said:
         raise InvalidInput(str(said["error"]))

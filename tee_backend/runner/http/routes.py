@@ -13,9 +13,9 @@
     POST   /secrets/generate secrets that are made here; see `generated_secrets`
     …      /.well-known/sealspace/backend…   evidence and grants, as every backend publishes them
 
-`Authorization` is a token of a call (`sealspace.apps.run_calls`). Of what has no body it is for the program `keys`,
-`keys/<nonce>/revoke` or `calls/<id>`: no program has such a name. TLS ends inside the trust domain, before this surface
-or in it.
+`Authorization` is a token of a call (`sealspace.apps.run_calls`). Of what has no body it is for the
+program `keys`, `keys/<nonce>/revoke` or `calls/<id>`: no program has such a name. TLS ends inside
+the trust domain, before this surface or in it.
 
 Example:
     async with mounted(app, runner, folder=folder, seed=seed, price=price, workers=2):
@@ -61,21 +61,27 @@ BODY_S: Final = 10.0
 """Seconds in which a body has to arrive, and one more for each `BODY_BYTES` of it that did."""
 BODY_BYTES: Final = 128 * 1024
 MOST_CALLS: Final = 256
-"""Calls under way of those who showed a key, and as many of the others; beyond that they are answered 503."""
+"""Calls under way of those who showed a key, and as many of the others; beyond that they are
+answered 503."""
 MOST_BODY_BYTES: Final = 128 * 1024 * 1024
-"""Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have half of both."""
+"""Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have
+half of both."""
 UNKNOWN_BYTES: Final = 16 * 1024 * 1024
-"""Bodies that unknown payers send at once; beyond that `UNKNOWN_BYTES_PER_S` are read of them together (RN163)."""
+"""Bodies that unknown payers send at once; beyond that `UNKNOWN_BYTES_PER_S` are read of them
+together (RN163)."""
 UNKNOWN_BYTES_PER_S: Final = 2 * 1024 * 1024
 RETRY_AFTER_S: Final = 5
 """When a client that was refused for now may ask again."""
 ANSWER_S: Final = 30.0
-"""Seconds in which a client has to take its answer, and one more for each `ANSWER_BYTES` of it that it took."""
+"""Seconds in which a client has to take its answer, and one more for each `ANSWER_BYTES` of it that
+it took."""
 ANSWER_BYTES: Final = 64 * 1024
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Answers on their way to those who showed a key, and as many to the others; the keys of one owner have half."""
+"""Answers on their way to those who showed a key, and as many to the others; the keys of one owner
+have half."""
 
-_SMALL_BYTES: Final = 64 * 1024  # of an answer that waits in the kernel, or that one connection may hold
+# of an answer that waits in the kernel, or that one connection may hold
+_SMALL_BYTES: Final = 64 * 1024
 
 LIMIT_HEADER: Final = "X-Compute-Limit"
 
@@ -103,16 +109,26 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def mounted(
-    app: web.Application, runner: Runner, *, folder: Path, seed: bytes, price: Price = FREE, workers: int = 2
+    app: web.Application,
+    runner: Runner,
+    *,
+    folder: Path,
+    seed: bytes,
+    price: Price = FREE,
+    workers: int = 2,
 ) -> AsyncIterator[None]:
-    """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
+    """Add all routes of a runner to an application, and the operator's socket to a folder, until
+    the block ends.
 
     The key of the journal's rows follows from the seed.
     The server of the application does not decompress bodies.
     """
     sealer = RowSealer(seed)
     ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
-    async with Calls(runner, ledger, keys, price, workers) as calls, serving_operator(ledger, folder):
+    async with (
+        Calls(runner, ledger, keys, price, workers) as calls,
+        serving_operator(ledger, folder),
+    ):
         RunnerSurface(calls).mount(app)
         for path in _METHODS:
             app.router.add_options(path, _preflight)
@@ -149,7 +165,7 @@ class RunnerSurface:
             ]
         )
 
-    # --- calls ---------------------------------------------------------------------------------------------------
+    # --- calls ------------------------------------------------------------------------------------
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
         return await self._send(request, await self._ran(request))
@@ -181,7 +197,9 @@ class RunnerSurface:
                 owner = key.owner
                 answer = await self._calls.answer_of(job, owner, key.nonce)
             else:
-                answer = await self._calls.answer_of(job, await self._signer(request, f"calls/{job}"), None)
+                answer = await self._calls.answer_of(
+                    job, await self._signer(request, f"calls/{job}"), None
+                )
         except RunRefused as refusal:
             if refusal.reason.code == "call-start":  # it says nothing about the job, and what to do
                 raise
@@ -198,21 +216,27 @@ class RunnerSurface:
         owner = await self._signer(request, "keys")
         keys = await self._calls.keys.of(owner)
         account = await self._calls.ledger.account(owner) or Account()
-        return web.json_response({"owner": owner, "account": account.shown, "keys": [_shown(key) for key in keys]})
+        return web.json_response(
+            {"owner": owner, "account": account.shown, "keys": [_shown(key) for key in keys]}
+        )
 
     async def _revoke_key(self, request: web.Request) -> web.Response:
         nonce = request.match_info["nonce"][:16]
         owner = await self._signer(request, f"keys/{nonce}/revoke")
         is_number = nonce.isascii() and nonce.isdigit()
         is_there = is_number and await self._calls.keys.revoke(owner, int(nonce))
-        return web.json_response({"revoked": nonce}) if is_there else _not_found("You have no such API key here.")
+        return (
+            web.json_response({"revoked": nonce})
+            if is_there
+            else _not_found("You have no such API key here.")
+        )
 
     async def _key(self, request: web.Request) -> ApiKey:
         """Return the key that a caller shows (RN88, RN89).
 
         Raises:
-            RunRefused: `key-in-clear`, `key-malformed`; `key-refused`: the key does not hold, or its secret is
-                another one.
+            RunRefused: `key-in-clear`, `key-malformed`; `key-refused`: the key does not hold, or
+                its secret is another one.
         """
         if not _is_private(request):
             raise RunRefused("key-in-clear")
@@ -235,12 +259,13 @@ class RunnerSurface:
         async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
             return _respond(await generate(self._runner, *_shown_by(request), body))
 
-    # --- what arrives and what is sent, bounded ------------------------------------------------------------------
+    # --- what arrives and what is sent, bounded ---------------------------------------------------
 
     async def _send(
         self, request: web.Request, answer: Answer, *, owner: Principal | None = None
     ) -> web.StreamResponse:
-        """Send an answer piece by piece; it counts as under way until the kernel has all of it (RN158).
+        """Send an answer piece by piece; it counts as under way until the kernel has all of it
+        (RN158).
 
         Args:
             request: nothing was answered yet.
@@ -248,17 +273,22 @@ class RunnerSurface:
             owner: of the key that was shown; None: there is none.
         Raises:
             RunRefused: `runner-busy`, too much is under way; nothing was sent.
-            ConnectionError: the connection has ended, or was ended here because the client is too slow.
+            ConnectionError: the connection has ended, or was ended here because the client is too
+                slow.
         """
-        size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES  # one is read while one waits
+        # one is read while one waits
+        size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES
         if size <= _SMALL_BYTES or request.method == "HEAD":
             return _respond(answer)
-        response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
+        response = web.StreamResponse(
+            status=answer.status, headers={"Content-Type": "application/json"}
+        )
         response.content_length = len(answer.body) or None  # not known of one that is kept
         begun_s, sent = asyncio.get_running_loop().time(), 0
         try:
-            # A client that leaves raises an exception. The request refers to it, and it refers to this frame. What is
-            # not closed and forgotten here waits for the garbage collector: for hours where few calls come.
+            # A client that leaves raises an exception. The request refers to it, and it refers to
+            # this frame. What is not closed and forgotten here waits for the garbage collector: for
+            # hours where few calls come.
             pieces = answer.kept or _pieces(answer.body)
             del answer
             with self._answer_bytes.held(_parts(owner), size, MOST_ANSWER_BYTES):  # RN158
@@ -269,7 +299,8 @@ class RunnerSurface:
                         sent += len(piece)
                         late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
                     await response.write_eof()
-        except (TimeoutError, KeepingError) as failed:  # another answer would be read as the rest of this one
+        except (TimeoutError, KeepingError) as failed:
+            # another answer would be read as the rest of this one
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("an answer was not sent to its end") from failed
@@ -277,7 +308,11 @@ class RunnerSurface:
 
     @asynccontextmanager
     async def _body(
-        self, request: web.Request, *, most_bytes: int = MAX_BODY_BYTES, owner: Principal | None = None
+        self,
+        request: web.Request,
+        *,
+        most_bytes: int = MAX_BODY_BYTES,
+        owner: Principal | None = None,
     ) -> AsyncIterator[bytes]:
         """Read the body of a call, which is under way until the block ends (RN67).
 
@@ -306,26 +341,29 @@ class RunnerSurface:
                             await asyncio.sleep(wait_s)
                 except TimeoutError as slow:
                     raise RunRefused("request-slow") from slow
-                except (ClientError, ConnectionError, RequestPayloadError) as gone:  # nobody is there to be answered
+                except (ClientError, ConnectionError, RequestPayloadError) as gone:
+                    # nobody is there to be answered
                     raise RunRefused("request-invalid") from gone
                 yield bytes(body)
             finally:
                 self._body_bytes.add(parts, -len(body))
 
     def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
-        """Count bytes of a body; return the seconds until more of it may be read, or raise `runner-busy` (RN163)."""
+        """Count bytes of a body; return the seconds until more of it may be read, or raise
+        `runner-busy` (RN163)."""
         if owner is not None:
             return 0.0
         now = asyncio.get_running_loop().time()
         self._lately.add(None, size_bytes, per_s=UNKNOWN_BYTES_PER_S, now=now)
         wait_s = (
-            max(self._lately.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES, 0.0) / UNKNOWN_BYTES_PER_S
+            max(self._lately.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES, 0.0)
+            / UNKNOWN_BYTES_PER_S
         )
         if wait_s > BODY_S:
             raise RunRefused("runner-busy")
         return wait_s
 
-    # --- what anybody may know -----------------------------------------------------------------------------------
+    # --- what anybody may know --------------------------------------------------------------------
 
     async def _receipt(self, request: web.Request) -> web.Response:
         receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
@@ -341,7 +379,9 @@ class RunnerSurface:
         limits = most.shown | {"maxOutputBytes": most.max_output_bytes}
         prices = msgspec.to_builtins(self._calls.price)
         start = self._runner.identity.start_hash
-        return web.json_response({"runner": self._runner.did, "start": start, "limits": limits, "price": prices})
+        return web.json_response(
+            {"runner": self._runner.did, "start": start, "limits": limits, "price": prices}
+        )
 
     async def _healthy(self, request: web.Request) -> web.Response:
         return web.json_response({"ready": True})
@@ -350,7 +390,8 @@ class RunnerSurface:
 def _parts(owner: Principal | None) -> Parts:
     """Return what a request is counted to, each with the part of the bound that it has.
 
-    Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all of them.
+    Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all
+    of them.
     """
     return {"others": 1} if owner is None else {"keys": 1, owner: 2}
 
@@ -377,9 +418,12 @@ def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -
 
 def _respond(answer: Answer) -> web.Response:
     """Return the answer to a call as a response."""
-    # RN158, RN163: a client that is refused for now, and is not told when to come back, comes back at once.
+    # RN158, RN163: a client that is refused for now, and is not told when to come back, comes back
+    # at once.
     later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
-    return web.Response(status=answer.status, body=answer.body, headers=later, content_type="application/json")
+    return web.Response(
+        status=answer.status, body=answer.body, headers=later, content_type="application/json"
+    )
 
 
 def _not_found(message: str) -> web.Response:
@@ -404,7 +448,8 @@ def _shown(key: ApiKey) -> Mapping[str, object]:
 
 
 def _is_private(request: web.Request) -> bool:
-    """Return whether nobody reads between client and runner: TLS ends here, or the client is on this machine (RN88)."""
+    """Return whether nobody reads between client and runner: TLS ends here, or the client is on
+    this machine (RN88)."""
     transport = request.transport
     if transport is None:
         return False
@@ -416,7 +461,10 @@ def _is_private(request: web.Request) -> bool:
 
 async def _preflight(request: web.Request) -> web.Response:
     """Answer a browser that asks before it sends; nothing is read, verified or counted."""
-    return web.Response(status=204, headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_place(request)]})
+    return web.Response(
+        status=204,
+        headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_place(request)]},
+    )
 
 
 async def _open(request: web.Request, response: web.StreamResponse) -> None:
@@ -427,4 +475,10 @@ async def _open(request: web.Request, response: web.StreamResponse) -> None:
 def _place(request: web.Request) -> str:
     """Return the path of the route that answers; the one of grants answers for several."""
     resource = request.match_info.route.resource
-    return GRANTS_PATH if request.path == GRANTS_PATH else "" if resource is None else resource.canonical
+    return (
+        GRANTS_PATH
+        if request.path == GRANTS_PATH
+        else ""
+        if resource is None
+        else resource.canonical
+    )

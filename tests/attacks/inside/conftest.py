@@ -1,5 +1,5 @@
-"""One node in this process for each test, and the people of the attack tests on it: `stage` as beside, but whose parts
-a test can look at."""
+"""One node in this process for each test, and the people of the attack tests on it: `stage` as
+beside, but whose parts a test can look at."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -21,8 +21,12 @@ async def stage_with(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterat
     """Open a node in this process with some settings, and a stage on it."""
     async with AsyncExitStack() as opened:
 
-        async def open_stage(*, hosting: Hosting | None = None, clock: Clock | None = None) -> Stage:
-            config = believing(tmp_path, platform, hosting=hosting or Hosting(), limits=MANY_CHALLENGES)
+        async def open_stage(
+            *, hosting: Hosting | None = None, clock: Clock | None = None
+        ) -> Stage:
+            config = believing(
+                tmp_path, platform, hosting=hosting or Hosting(), limits=MANY_CHALLENGES
+            )
             node = await opened.enter_async_context(embedded_node(config, clock=clock))
             clients = await opened.enter_async_context(AsyncExitStack())
             return InsideStage(

@@ -1,4 +1,5 @@
-"""Policies that name paths, against whoever may write there: texts that two readers could read as two keys (RL19)."""
+"""Policies that name paths, against whoever may write there: texts that two readers could read as
+two keys (RL19)."""
 
 import json
 
@@ -21,9 +22,13 @@ def sealed(seed: bytes) -> dict[str, object]:
     """An envelope as a client writes it."""
     entropy = CountingEntropy(seed)
     owner = parse_principal("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
-    network = create_network(network_id(owner, "default"), now=0.0, keyring=Keyring(b"k" * 32), entropy=entropy)
+    network = create_network(
+        network_id(owner, "default"), now=0.0, keyring=Keyring(b"k" * 32), entropy=entropy
+    )
     descriptor = parse_descriptor(descriptor_json(network, "did:key:node"))
-    value: dict[str, object] = json.loads(encode_envelope(seal_envelope(descriptor, b"secret", entropy)))
+    value: dict[str, object] = json.loads(
+        encode_envelope(seal_envelope(descriptor, b"secret", entropy))
+    )
     return value
 
 
@@ -54,7 +59,9 @@ def members(*pairs: tuple[str, object], last: dict[str, object] = HONEST) -> str
         text([OTHER, HONEST]),
         text({"envelope": HONEST}),
         text(HONEST) + text(OTHER),
-        text(HONEST)[:-1] + f",{spelled(KEY)}:{text(OTHER[KEY])},{spelled(HASH)}:{text(OTHER[HASH])}" + "}",
+        text(HONEST)[:-1]
+        + f",{spelled(KEY)}:{text(OTHER[KEY])},{spelled(HASH)}:{text(OTHER[HASH])}"
+        + "}",
         text(HONEST)[:-1] + f',"{KEY}\\u0000":{text(OTHER[KEY])}' + "}",
         "\ufeff" + text(HONEST),
         text({**HONEST, "v": 2}),
@@ -67,7 +74,8 @@ def members(*pairs: tuple[str, object], last: dict[str, object] = HONEST) -> str
     ],
 )
 def test_a_note_says_what_every_reader_reads(body: str) -> None:
-    """No note, or that of the key which readers see: the strict one refuses, the lax one takes the last (RL19)."""
+    """No note, or that of the key which readers see: the strict one refuses, the lax one takes the
+    last (RL19)."""
     data = body.encode()
     noted = sealed_key_of(inline_body(data))
     if noted == NO_ENVELOPE:
@@ -81,7 +89,8 @@ def test_a_note_says_what_every_reader_reads(body: str) -> None:
 
 
 def test_another_spelling_of_a_wrapped_key_is_another_key() -> None:
-    """The text is compared, so that spare bits and other alphabets of base64 stand nowhere (RL19)."""
+    """The text is compared, so that spare bits and other alphabets of base64 stand nowhere
+    (RL19)."""
     wrapped = str(HONEST[KEY])
     for other in (wrapped + "\n", wrapped + "=", wrapped.replace("+", "-").replace("/", "_"), ""):
         assert key_digest(other) != key_digest(wrapped)

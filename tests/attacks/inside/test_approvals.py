@@ -1,4 +1,5 @@
-"""Releases: approvals that do not count although they stand, and evidence that is not found although it stands."""
+"""Releases: approvals that do not count although they stand, and evidence that is not found
+although it stands."""
 
 import asyncio
 import time
@@ -22,7 +23,8 @@ from spaces.documents.evidence import evidence_row_key
 
 
 async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[str, str]:
-    """Return one sign-in of the owner's wallet in two spellings: with `v` of 27 or 28, and of 0 or 1."""
+    """Return one sign-in of the owner's wallet in two spellings: with `v` of 27 or 28, and of 0 or
+    1."""
     now = time.time()
     message = SiweMessage(
         domain="app.example",
@@ -33,8 +35,13 @@ async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[
         issued_at=time_text(now),
         expiration_time=time_text(now + 3600),
     )
-    granted = {f"{owner.space()}/capabilities": ["tinycloud.capabilities/read"], owner.network: [DECRYPT]}
-    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in granted.items()}, ())
+    granted = {
+        f"{owner.space()}/capabilities": ["tinycloud.capabilities/read"],
+        owner.network: [DECRYPT],
+    }
+    recap = Recap(
+        {resource: {one: ({},) for one in abilities} for resource, abilities in granted.items()}, ()
+    )
     usual = header_text(encode_cacao(sign_cacao(attach(message, recap), owner.wallet)))
     parts = libipld.decode_dag_cbor(header_bytes(usual))
     signature = parts["s"]["s"]
@@ -42,8 +49,11 @@ async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[
     return usual, header_text(dag_cbor.encode(parts))
 
 
-async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(stage: Stage) -> None:
-    """Somebody posts the owner's sign-in in another spelling first: what the session approves counts all the same."""
+async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(
+    stage: Stage,
+) -> None:
+    """Somebody posts the owner's sign-in in another spelling first: what the session approves
+    counts all the same."""
     owner, session, backend = await stage.owner(), Delegate(), Delegate()
     usual, other = await sign_in_twice(stage, owner, session)
     await stage.register(other)
@@ -55,13 +65,16 @@ async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(s
 
 
 async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage) -> None:
-    """With the cited delegations in memory, so that sign-ins are read with the call, and without: one answer (IP2)."""
+    """With the cited delegations in memory, so that sign-ins are read with the call, and without:
+    one answer (IP2)."""
     owner, share, backend, thief = await stage.owner(), Delegate(), Delegate(), Delegate()
     services = inside(stage).services
     session = owner.session
     bare = await stage.register(owner.grant_decrypt(session.did_url))
     share.proofs = [await stage.register(owner.grant_decrypt(share.did))]
-    session_grant = session.grant(backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved"))
+    session_grant = session.grant(
+        backend.did, {owner.network: [DECRYPT]}, policy=policy_for("approved")
+    )
     backend.proofs = [await stage.register(session_grant)]
     await stage.attest(backend, owner.network)
 
@@ -94,16 +107,23 @@ async def test_evidence_of_mode_signed_is_found_among_many(stage: Stage) -> None
             while attesting.receiver.public_key < b"\xc0":
                 attesting = Delegate(backend.signer, backend.proofs)
         nonce = await stage.nonce(backend.did)
-        quote = stage.quote(backend.did, attesting.receiver.public_key, nonce, program=program, mode="signed")
-        reply = await stage.hand_in(attesting, owner.network, nonce=nonce, quote=quote, mode="signed")
+        quote = stage.quote(
+            backend.did, attesting.receiver.public_key, nonce, program=program, mode="signed"
+        )
+        reply = await stage.hand_in(
+            attesting, owner.network, nonce=nonce, quote=quote, mode="signed"
+        )
         assert reply.status == 200, reply.said
     assert opens(await stage.ask(backend, owner), backend, owner)
 
 
 async def test_evidence_rests_on_the_collateral_that_is_held_when_it_is_kept(stage: Stage) -> None:
-    """Newer collateral is imported while a quote waits for its turn: what is kept was not judged by the older one."""
+    """Newer collateral is imported while a quote waits for its turn: what is kept was not judged by
+    the older one."""
     owner, backend = await stage.owner(), Delegate()
-    backend.proofs = [await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))]
+    backend.proofs = [
+        await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))
+    ]
     services = inside(stage).services
     now = time.time()
     async with services.quotes._turn:
@@ -111,7 +131,9 @@ async def test_evidence_rests_on_the_collateral_that_is_held_when_it_is_kept(sta
         while services.quotes._waiting == 0:
             assert (await send(stage.url, "GET", "/healthz")).status == 200
         newer = stage.platform.collateral_json(now, options=CollateralOptions(evaluation_number=21))
-        await import_collateral(services.store, newer, root=services.trust_root, clock=services.clock, source="newer")
+        await import_collateral(
+            services.store, newer, root=services.trust_root, clock=services.clock, source="newer"
+        )
     await attesting
     kept = evidence_row_key(parse_principal(backend.did), backend.receiver.public_key)
     record = (await services.store.read((kept,))).records[0]
@@ -123,7 +145,9 @@ async def test_evidence_rests_on_the_collateral_that_is_held_when_it_is_kept(sta
 async def test_a_policy_stated_twice_in_one_fact_refuses_the_delegation(stage: Stage) -> None:
     """Of two policies under one name in one fact neither is passed over in silence."""
     owner, backend = await stage.owner(), Delegate()
-    strict, loose = (policy_json(one) for one in (policy_for("approved", in_person=False), Policy()))
+    strict, loose = (
+        policy_json(one) for one in (policy_for("approved", in_person=False), Policy())
+    )
     token = key_token(
         owner.session.signer,
         backend.did,
@@ -133,7 +157,9 @@ async def test_a_policy_stated_twice_in_one_fact_refuses_the_delegation(stage: S
         ttl_s=600,
     )
     head, payload, _ = token.split(".")
-    text = libipld.decode_multibase("u" + payload)[1].replace(b"sealspace.attestation/v9", b"sealspace.attestation/v1")
+    text = libipld.decode_multibase("u" + payload)[1].replace(
+        b"sealspace.attestation/v9", b"sealspace.attestation/v1"
+    )
     signing = f"{head}.{libipld.encode_multibase('u', text)[1:]}"
     signature = libipld.encode_multibase("u", owner.session.signer.sign(signing.encode()))[1:]
     reply = await stage.post("/delegate", f"{signing}.{signature}")

@@ -1,4 +1,5 @@
-"""Strangers around a backend that publishes evidence: what they write, what they hand in, what they make it do."""
+"""Strangers around a backend that publishes evidence: what they write, what they hand in, what they
+make it do."""
 
 import asyncio
 import io
@@ -60,7 +61,9 @@ class Yard:
     backends: int = 0
 
     async def client(self, session: Session | None = None) -> Client:
-        client = Client(self.url, session=session, settings=SETTINGS, clock=self.clock, entropy=self.entropy)
+        client = Client(
+            self.url, session=session, settings=SETTINGS, clock=self.clock, entropy=self.entropy
+        )
         return await self.stack.enter_async_context(client)
 
     async def backend(self, **asked: Any) -> tuple[str, Program]:
@@ -68,16 +71,28 @@ class Yard:
         self.backends += 1
         domain = Domain(self.platform, CODE)
         client = await self.client(key_session(bytes(31) + bytes([self.backends])))
-        program = Program(client, Backend(client, domain, clock=self.clock, entropy=self.entropy), ("API_KEY",))
-        manifest = {"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}, **asked}
-        surface = BackendSurface(domain, did=program.backend.did, manifest=manifest, on_grant=program.take_up)
+        program = Program(
+            client, Backend(client, domain, clock=self.clock, entropy=self.entropy), ("API_KEY",)
+        )
+        manifest = {
+            "app_id": "com.example",
+            "name": "Notes",
+            "defaults": False,
+            "secrets": {"API_KEY": True},
+            **asked,
+        }
+        surface = BackendSurface(
+            domain, did=program.backend.did, manifest=manifest, on_grant=program.take_up
+        )
         return await self.stack.enter_async_context(serving(surface)), program
 
     async def look(self, url: str) -> Seen:
         """Look at a backend as an owner does."""
         root = parse_trust_root(self.platform.root_der)
         inspector = Inspector(Documents(self.platform, self.clock.now()), root=root)
-        return await look_at(url, inspector, clock=self.clock, entropy=self.entropy, settings=SETTINGS)
+        return await look_at(
+            url, inspector, clock=self.clock, entropy=self.entropy, settings=SETTINGS
+        )
 
     async def grant(self, owner: Client, did: str) -> PortableDelegation:
         """Grant the secret and decrypt to a backend."""
@@ -87,9 +102,13 @@ class Yard:
 
 
 @pytest.fixture
-async def yard(tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy) -> AsyncIterator[Yard]:
+async def yard(
+    tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy
+) -> AsyncIterator[Yard]:
     clock = FixedClock(time.time())
-    config = believing(tmp_path, platform, published_at=clock.now(), limits=Limits(unauthenticated_per_minute=200))
+    config = believing(
+        tmp_path, platform, published_at=clock.now(), limits=Limits(unauthenticated_per_minute=200)
+    )
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
         clients = await stack.enter_async_context(AsyncExitStack())
@@ -119,7 +138,9 @@ class Machine:
 
     async def run(self, *arguments: str, given: str = "", typed: str | None = None) -> int:
         """Run a command; what it said is kept."""
-        self.monkeypatch.setattr(sys, "stdin", standard_input(given if typed is None else typed, typed is not None))
+        self.monkeypatch.setattr(
+            sys, "stdin", standard_input(given if typed is None else typed, typed is not None)
+        )
         self.monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
         self.capsys.readouterr()
         status = await asyncio.to_thread(main, [*arguments, "--home", str(self.folder / "home")])
@@ -138,9 +159,16 @@ def standard_input(text: str, is_terminal: bool) -> io.TextIOWrapper:
 
 
 @pytest.fixture
-async def machine(yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Machine:
+async def machine(
+    yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Machine:
     machine = Machine(yard, capsys, monkeypatch)
-    trust = ("--trust-root", str(yard.folder / "root.pem"), "--collateral", str(yard.folder / "collateral"))
+    trust = (
+        "--trust-root",
+        str(yard.folder / "root.pem"),
+        "--collateral",
+        str(yard.folder / "collateral"),
+    )
     assert await machine.run("login", "--node", yard.url, "--new", *trust) == 0
     for name in ("API_KEY", "MASTER_KEY"):
         assert await machine.run("secret", "put", name, given="value") == 0
@@ -149,16 +177,20 @@ async def machine(yard: Yard, capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 async def posted(url: str, body: bytes) -> int:
     """Hand something in, and return the status."""
-    async with aiohttp.ClientSession() as session, session.post(url + GRANTS_PATH, data=body) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url + GRANTS_PATH, data=body) as answer,
+    ):
         await answer.read()
         return answer.status
 
 
-# --- grants of strangers -------------------------------------------------------------------------------------------
+# --- grants of strangers --------------------------------------------------------------------------
 
 
 async def test_an_outsider_s_grant_cannot_stop_the_renewal_for_others(yard: Yard) -> None:
-    """A stranger hands in a grant of their own and revokes it: what others granted opens as before (AT54)."""
+    """A stranger hands in a grant of their own and revokes it: what others granted opens as before
+    (AT54)."""
     url, program = await yard.backend()
     owner = await owner_of(yard)
     await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
@@ -173,7 +205,8 @@ async def test_an_outsider_s_grant_cannot_stop_the_renewal_for_others(yard: Yard
 
 
 async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
-    """A node counts refused and new tokens by address: a backend passes on no more than it can afford (AT54)."""
+    """A node counts refused and new tokens by address: a backend passes on no more than it can
+    afford (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
     await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
@@ -195,7 +228,8 @@ async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
 
 
 async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
-    """Whoever grants what is good for nothing, a thousand times: ended grants go, and what an owner granted stays."""
+    """Whoever grants what is good for nothing, a thousand times: ended grants go, and what an owner
+    granted stays."""
     _, program = await yard.backend()
     backend, did, now = program.backend, program.backend.did, int(yard.clock.now())
     owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
@@ -227,7 +261,8 @@ async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
 
 
 async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
-    """One address that hands in grants without end is refused by itself, and others' grants are taken up (AT54)."""
+    """One address that hands in grants without end is refused by itself, and others' grants are
+    taken up (AT54)."""
     _, program = await yard.backend()
     domain = Domain(yard.platform, CODE)
     manifest: dict[str, Any] = {"app_id": "com.example", "name": "Notes", "defaults": False}
@@ -243,17 +278,23 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
     async with serving(surface) as url, aiohttp.ClientSession() as session:
 
         async def send(client: str, sent: bytes) -> int:
-            async with session.post(url + GRANTS_PATH, data=sent, headers={"X-Client": client}) as answer:
+            async with session.post(
+                url + GRANTS_PATH, data=sent, headers={"X-Client": client}
+            ) as answer:
                 return answer.status
 
         answers = [await send("flood", encode_portable(theirs)) for _ in range(200)]
-        assert {204: GRANTS_OF_A_CLIENT_PER_MINUTE, 503: 200 - GRANTS_OF_A_CLIENT_PER_MINUTE} == Counter(answers)
+        assert {
+            204: GRANTS_OF_A_CLIENT_PER_MINUTE,
+            503: 200 - GRANTS_OF_A_CLIENT_PER_MINUTE,
+        } == Counter(answers)
         assert await send("owner", encode_portable(grant)) == 204
     assert program.read == {"API_KEY": "value"}
 
 
 async def test_an_outsider_s_grants_use_up_no_attestations(yard: Yard) -> None:
-    """One grant handed in over and over makes no quote each time: a node counts attestations (AT54)."""
+    """One grant handed in over and over makes no quote each time: a node counts attestations
+    (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await owner_of(yard)
     grant = await yard.grant(outsider, program.backend.did)
@@ -283,17 +324,22 @@ async def test_an_outsider_s_grants_use_up_no_attestations(yard: Yard) -> None:
     ],
 )
 async def test_descriptions_that_lie(yard: Yard, change: dict[str, Any], is_attested: bool) -> None:
-    """What stands beside the token is a stranger's word: one that the grant does not bear out is refused (AT54)."""
+    """What stands beside the token is a stranger's word: one that the grant does not bear out is
+    refused (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await owner_of(yard)
     if is_attested:
         await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
-    value = {**json.loads(encode_portable(await yard.grant(outsider, program.backend.did))), **change}
+    value = {
+        **json.loads(encode_portable(await yard.grant(outsider, program.backend.did))),
+        **change,
+    }
     assert await posted(url, json.dumps(value).encode()) in (400, 409)
 
 
 async def test_descriptions_without_effect(yard: Yard) -> None:
-    """Other resources and another node beside the token change nothing: the backend asks its own node."""
+    """Other resources and another node beside the token change nothing: the backend asks its own
+    node."""
     url, program = await yard.backend()
     owner = await owner_of(yard)
     value = json.loads(encode_portable(await yard.grant(owner, program.backend.did)))
@@ -302,13 +348,17 @@ async def test_descriptions_without_effect(yard: Yard) -> None:
     assert program.read == {"API_KEY": "value"}
 
 
-# --- what is shown, and what is asked ------------------------------------------------------------------------------
+# --- what is shown, and what is asked -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "asked",
     [
-        {"permissions": [{"service": "tinycloud.vault", "path": "x", "actions": ["\x1b]0;all is well\x07"]}]},
+        {
+            "permissions": [
+                {"service": "tinycloud.vault", "path": "x", "actions": ["\x1b]0;all is well\x07"]}
+            ]
+        },
         {"secrets": {"\x1b[2J": True}},
         {"secrets": {"A": {"name": "\u202eB"}}},
         {"expiry": "\x9b2J" + "x" * 10_000},
@@ -327,7 +377,8 @@ def test_a_manifest_that_is_refused_cannot_steer_a_terminal(asked: dict[str, Any
 
 
 def test_names_have_no_room_for_lines_of_their_own() -> None:
-    """Blanks and length would let a name go on in the next line of a terminal, and look like a fact there."""
+    """Blanks and length would let a name go on in the next line of a terminal, and look like a fact
+    there."""
     for blank in (" ", "\u2800", "\u3164", "\u00a0", "\t"):
         shown = printable("Notes" + blank * 60 + "root" + blank * 11 + "Intel", most=40)
         assert len(shown) <= 40 and "root           Intel" not in shown
@@ -335,7 +386,8 @@ def test_names_have_no_room_for_lines_of_their_own() -> None:
 
 
 async def test_what_an_outsider_lists_is_cut(yard: Yard) -> None:
-    """Hundreds of wishes and endless names do not push away what matters; a number tells of the rest."""
+    """Hundreds of wishes and endless names do not push away what matters; a number tells of the
+    rest."""
     many = {f"S{number}": ["read", "write"] for number in range(256)}
     url, _ = await yard.backend(secrets=many, name="N" * 20_000, app_id="A" * 20_000)
     said = in_plain_words(await yard.look(url))
@@ -350,16 +402,25 @@ def test_errors_of_the_command_line_are_printable(capsys: pytest.CaptureFixture[
 
 
 async def test_approved_code_gets_no_secret_that_nobody_named(yard: Yard, machine: Machine) -> None:
-    """The same code asks for more than when it was approved: somebody is asked, or nothing is granted (AT53)."""
+    """The same code asks for more than when it was approved: somebody is asked, or nothing is
+    granted (AT53)."""
     url, program = await yard.backend()
     approved = machine.folder / "approved.json"
     approved.write_text(machine.seen(await yard.look(url)))
     greedy, other = await yard.backend(secrets={"API_KEY": True, "MASTER_KEY": True})
-    whole = [f"--expect={one.hex()}" for one in (CODE.mrtd, CODE.rtmr0, CODE.rtmr1, CODE.rtmr2, CODE.rtmr3 or b"")]
+    whole = [
+        f"--expect={one.hex()}"
+        for one in (CODE.mrtd, CODE.rtmr0, CODE.rtmr1, CODE.rtmr2, CODE.rtmr3 or b"")
+    ]
     for known in (["--like", str(approved)], whole):
         assert await machine.run("backend", "grant", greedy, *known) == 2
         assert other.read == {}
-    assert await machine.run("backend", "grant", greedy, "--like", str(approved), "--secret", "API_KEY") == 0
+    assert (
+        await machine.run(
+            "backend", "grant", greedy, "--like", str(approved), "--secret", "API_KEY"
+        )
+        == 0
+    )
     assert await machine.run("backend", "grant", url, *whole, "--secret", "API_KEY") == 0
     assert (other.read, program.read) == ({"API_KEY": "value"}, {"API_KEY": "value"})
 
@@ -379,15 +440,20 @@ async def test_nobody_is_asked_about_what_is_not_shown(yard: Yard, machine: Mach
     assert CODE.mrtd.hex() in machine.err and machine.out == ""
 
 
-# --- what is kept on the owner's machine ---------------------------------------------------------------------------
+# --- what is kept on the owner's machine ----------------------------------------------------------
 
 
 async def test_a_folder_that_others_write_to_is_not_believed(machine: Machine) -> None:
-    """Whoever may put a profile there could name a root of their own: every command refuses, and says what to do."""
+    """Whoever may put a profile there could name a root of their own: every command refuses, and
+    says what to do."""
     home = machine.folder / "home"
     for mode in (0o770, 0o702, 0o777):
         home.chmod(mode)
-        for arguments in (("secret", "list"), ("backend", "list"), ("login", "--node", machine.yard.url)):
+        for arguments in (
+            ("secret", "list"),
+            ("backend", "list"),
+            ("login", "--node", machine.yard.url),
+        ):
             assert await machine.run(*arguments) == 10
             assert "chmod 700" in machine.err
     home.chmod(0o700)

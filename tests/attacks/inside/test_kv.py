@@ -15,7 +15,8 @@ from node.config.tree import Hosting
 
 
 async def test_listing_with_a_query_shows_no_more_than_the_grant(stage: Stage) -> None:
-    """A grant on `photos` shows nothing of `photos-private`, whatever query the invoked resource carries."""
+    """A grant on `photos` shows nothing of `photos-private`, whatever query the invoked resource
+    carries."""
     owner, guest = new_key(), new_key()
     space = f"tinycloud:{owner.did[4:]}:default"
     for path in ("photos/a", "photos-private/b"):
@@ -53,13 +54,18 @@ async def test_what_a_put_stores_counts_towards_the_quota(stage_with: OpenStage)
 
 
 async def slow_put(stage: Stage, token: str, *, meanwhile: Callable[[], Awaitable[None]]) -> int:
-    """Begin a put, let something happen once its body is waited for, then send the body; return the status."""
+    """Begin a put, let something happen once its body is waited for, then send the body; return the
+    status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(stage.url).port)
     try:
-        head = f"POST /invoke HTTP/1.1\r\nHost: node\r\nAuthorization: {token}\r\nContent-Length: 1\r\n\r\n"
+        head = (
+            f"POST /invoke HTTP/1.1\r\nHost: node\r\nAuthorization: {token}\r\nContent-Length:"
+            " 1\r\n\r\n"
+        )
         writer.write(head.encode())
         await writer.drain()
-        for _ in range(3):  # the node reads in order: an answer to a later request means that this one waits
+        # the node reads in order: an answer to a later request means that this one waits
+        for _ in range(3):
             assert (await send(stage.url, "GET", "/healthz")).status == 200
         await meanwhile()
         writer.write(b"x")
@@ -77,7 +83,9 @@ async def test_a_revocation_wins_over_an_upload_under_way(stage: Stage) -> None:
     grant = await stage.register(key_token(owner, guest.did, {target: [PUT]}, ttl_s=600))
 
     async def revoke() -> None:
-        taken_back = key_token(owner, stage.node_did, {f"urn:cid:{id_of(grant)}": ["tinycloud.delegation/revoke"]})
+        taken_back = key_token(
+            owner, stage.node_did, {f"urn:cid:{id_of(grant)}": ["tinycloud.delegation/revoke"]}
+        )
         assert (await stage.post("/revoke", taken_back)).status == 200
 
     put = key_token(guest, guest.did, {target: [PUT]}, proofs=[grant])
@@ -85,7 +93,8 @@ async def test_a_revocation_wins_over_an_upload_under_way(stage: Stage) -> None:
 
 
 async def test_an_upload_does_not_outlive_its_grant(stage_with: OpenStage) -> None:
-    """A grant and the token end while a put waits for its body: nothing is written an hour after both."""
+    """A grant and the token end while a put waits for its body: nothing is written an hour after
+    both."""
     clock = FixedClock(time.time())
     stage = await stage_with(clock=clock)
     owner, guest = new_key(), new_key()

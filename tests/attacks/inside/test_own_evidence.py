@@ -1,4 +1,5 @@
-"""The node's own evidence under attack: a program's demand for it cannot be walked around, and asking costs little."""
+"""The node's own evidence under attack: a program's demand for it cannot be walked around, and
+asking costs little."""
 
 import asyncio
 import os
@@ -43,7 +44,9 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def insisting(stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0) -> Client:
+async def insisting(
+    stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0
+) -> Client:
     """Return a client that insists on evidence, and tries so often."""
     settings = TransportSettings(timeout_s=PATIENCE_S, tries=tries, backoff_s=0)
     required = replace(stage.requirement(), renew_after_s=renew_after_s)
@@ -51,7 +54,9 @@ async def insisting(stage: Stage, url: str, *, tries: int = 1, renew_after_s: fl
     return await stage.stack.enter_async_context(client)
 
 
-async def signed_in(stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0) -> Client:
+async def signed_in(
+    stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0
+) -> Client:
     """Return the same after it signed in and stored a value."""
     client = await insisting(stage, url, tries=tries, renew_after_s=renew_after_s)
     await client.sign_in(CountingWallet())
@@ -66,11 +71,12 @@ async def failure_of(asked: Awaitable[object]) -> SealspaceError:
     return failure.value
 
 
-# --- no token before the evidence ----------------------------------------------------------------------------------
+# --- no token before the evidence -----------------------------------------------------------------
 
 
 async def test_no_token_while_the_evidence_is_on_its_way(stage: Stage) -> None:
-    """Calls side by side wait until the evidence was judged; when it is bad none of them has sent anything (AT45)."""
+    """Calls side by side wait until the evidence was judged; when it is bad none of them has sent
+    anything (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await signed_in(stage, url, renew_after_s=10)
     stage.clock.advance(11)
@@ -85,7 +91,8 @@ async def test_no_token_while_the_evidence_is_on_its_way(stage: Stage) -> None:
     relay.instead = hold
     calls = [asyncio.create_task(failure_of(client.kv().put(name, b"v"))) for name in "abcdef"]
     await asked.wait()
-    assert (await send(relay.target, "GET", "/healthz")).status == 200  # time for a token to slip through
+    # time for a token to slip through
+    assert (await send(relay.target, "GET", "/healthz")).status == 200
     assert relay.tokens == before
     go.set()
     assert {type(failure) for failure in await asyncio.gather(*calls)} == {NodeEvidenceRefused}
@@ -93,19 +100,24 @@ async def test_no_token_while_the_evidence_is_on_its_way(stage: Stage) -> None:
 
 
 async def test_one_question_that_fails_is_the_answer_for_all_who_waited(stage: Stage) -> None:
-    """A node that makes no quote is not asked once for each call in turn: the last would wait for all before (AT45)."""
+    """A node that makes no quote is not asked once for each call in turn: the last would wait for
+    all before (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await insisting(stage, url)
     stage.agent.fault = "refuses"
     failures = await asyncio.gather(*(failure_of(client.node_evidence()) for _ in range(8)))
-    assert ({type(failure) for failure in failures}, relay.paths.count("/attestation")) == ({NodeFailure}, 1)
+    assert ({type(failure) for failure in failures}, relay.paths.count("/attestation")) == (
+        {NodeFailure},
+        1,
+    )
     stage.agent.fault = None
     await client.node_evidence()
     assert relay.paths.count("/attestation") == 2
 
 
 async def test_who_asks_and_is_given_up_leaves_nobody_waiting(stage: Stage) -> None:
-    """The call that asked for all is cancelled: the next one asks, and nobody takes that for consent (AT45)."""
+    """The call that asked for all is cancelled: the next one asks, and nobody takes that for
+    consent (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await insisting(stage, url)
     asked, go = asyncio.Event(), asyncio.Event()
@@ -144,8 +156,8 @@ async def test_evidence_is_as_old_as_the_question(stage: Stage) -> None:
 
 @pytest.mark.parametrize("how", ["busy", "broken off"])
 async def test_each_try_asks_again(stage: Stage, how: str) -> None:
-    """A request is tried again: the evidence has grown old meanwhile, the code is another, and no token leaves
-    (AT45)."""
+    """A request is tried again: the evidence has grown old meanwhile, the code is another, and no
+    token leaves (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await signed_in(stage, url, tries=3, renew_after_s=10)
     before = relay.tokens
@@ -169,7 +181,8 @@ async def test_each_try_asks_again(stage: Stage, how: str) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("path", ["/info", "/attestation", "token"])
 async def test_redirects_lead_nowhere(stage: Stage, path: str, status: int) -> None:
-    """A node that points elsewhere is not followed: not for what it says of itself, not with a token (AT45)."""
+    """A node that points elsewhere is not followed: not for what it says of itself, not with a
+    token (AT45)."""
     relay, url = await stage.relay(await stage.start())
     elsewhere, where = await stage.relay(await stage.start("other"))
     if path == "token":
@@ -189,19 +202,25 @@ async def test_redirects_lead_nowhere(stage: Stage, path: str, status: int) -> N
 
 
 async def test_a_stored_session_asks_first(stage: Stage) -> None:
-    """A client that goes on with a session has no evidence yet, and asks before it uses it (AT45)."""
+    """A client that goes on with a session has no evidence yet, and asks before it uses it
+    (AT45)."""
     relay, url = await stage.relay(await stage.start())
     session = (await signed_in(stage, url)).session
     client = await insisting(stage, url)
     client.use(session)
     relay.paths.clear()
     stage.agent.minted, before = mint_event_log(b"x" * 32), relay.tokens
-    for call in (client.kv().get("a"), client.kv().put("b", b""), client.secrets().get("A"), client.kv().delete("a")):
+    for call in (
+        client.kv().get("a"),
+        client.kv().put("b", b""),
+        client.secrets().get("A"),
+        client.kv().delete("a"),
+    ):
         assert isinstance(await failure_of(call), NodeEvidenceRefused)
     assert relay.tokens == before and set(relay.paths) == {"/info", "/attestation"}
 
 
-# --- who keeps the node's secret -----------------------------------------------------------------------------------
+# --- who keeps the node's secret ------------------------------------------------------------------
 
 
 async def refusal_under(stage: Stage, required: NodeRequirement, relay: Relay, url: str) -> str:
@@ -211,9 +230,11 @@ async def refusal_under(stage: Stage, required: NodeRequirement, relay: Relay, u
 
 
 async def test_an_answer_without_the_log_hides_no_key_provider(stage: Stage) -> None:
-    """Who gave the secret stands in the event log: a relay or node that leaves the log out is refused, though the
-    measurements are approved (AT29, AT42, AT45)."""
-    stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=KeyProvider("local-sgx", b"\x01" * 8)))
+    """Who gave the secret stands in the event log: a relay or node that leaves the log out is
+    refused, though the measurements are approved (AT29, AT42, AT45)."""
+    stage.agent.minted = mint_event_log(
+        COMPOSE, options=LogOptions(key_provider=KeyProvider("local-sgx", b"\x01" * 8))
+    )
     relay, url = await stage.relay(await stage.start())
     assert await refusal_under(stage, stage.requirement(), relay, url) == "key-provider"
     stage.agent.fault = "without-log"
@@ -221,12 +242,15 @@ async def test_an_answer_without_the_log_hides_no_key_provider(stage: Stage) -> 
 
 
 async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
-    """Approved code over a key service that anybody runs: where the measurements do not tell which one it is, the
-    program has to name it (AT29, AT42, AT45)."""
+    """Approved code over a key service that anybody runs: where the measurements do not tell which
+    one it is, the program has to name it (AT29, AT42, AT45)."""
     mine = KeyProvider("kms", b"a service of mine")
     stage.agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=mine))
     relay, url = await stage.relay(await stage.start())
-    assert await refusal_under(stage, stage.requirement(code=BY_COMPOSE_HASH), relay, url) == "key-provider"
+    assert (
+        await refusal_under(stage, stage.requirement(code=BY_COMPOSE_HASH), relay, url)
+        == "key-provider"
+    )
     other = replace(BY_COMPOSE_HASH, key_providers=(f"kms:{b'the right one'.hex()}",))
     assert await refusal_under(stage, stage.requirement(code=other), relay, url) == "key-provider"
     named = replace(BY_COMPOSE_HASH, key_providers=(f"kms:{mine.id.hex()}",))
@@ -236,8 +260,8 @@ async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
 
 
 async def test_one_strict_process_does_not_speak_for_the_store(stage: Stage) -> None:
-    """The evidence tells the mode of the release record: another machine of the store may be no stricter (AT40,
-    AT45, RL16)."""
+    """The evidence tells the mode of the release record: another machine of the store may be no
+    stricter (AT40, AT45, RL16)."""
     await stage.start()
     await stage.stack.aclose()
     relay, url = await stage.relay(await stage.start(release={"attestation": "everyone"}))
@@ -246,7 +270,7 @@ async def test_one_strict_process_does_not_speak_for_the_store(stage: Stage) -> 
     await (await stage.client(url, stage.requirement())).node_evidence()
 
 
-# --- the agent -----------------------------------------------------------------------------------------------------
+# --- the agent ------------------------------------------------------------------------------------
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -306,20 +330,23 @@ def raw_agent(path: Path, answer: bytes) -> Iterator[None]:
 async def test_an_agent_that_fails_tells_nothing_of_itself(
     stage: Stage, answer: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever an agent answers, the caller learns a code and the log a code; neither sees its bytes or its place
-    (AT44)."""
+    """Whatever an agent answers, the caller learns a code and the log a code; neither sees its
+    bytes or its place (AT44)."""
     path = stage.folder / "failing.sock"
     node = await stage.start(secret={"platform": False}, platform={"socket": str(path)})
     with raw_agent(path, answer):
         reply = await send(node.url, "GET", "/attestation?nonce=n")
         ready = await send(node.url, "GET", "/readyz")
     said = reply.text + str(reply.headers) + ready.text + "".join(capfd.readouterr())
-    assert reply.status == 503 and reply.text.startswith("quote generation failed: source_"), reply.said
+    assert reply.status == 503 and reply.text.startswith("quote generation failed: source_"), (
+        reply.said
+    )
     assert CANARY not in said and "failing.sock" not in said and "Traceback" not in said
 
 
 def test_an_agent_without_end_is_cut_off(tmp_path: Path) -> None:
-    """An agent that claims a chunk of no size and never ends is read no further than an answer may be long."""
+    """An agent that claims a chunk of no size and never ends is read no further than an answer may
+    be long."""
     path, sent = tmp_path / "s.sock", 0
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
@@ -347,13 +374,17 @@ def test_an_agent_without_end_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_outsiders_who_hang_up_keep_no_place(stage: Stage) -> None:
-    """Strangers ask for as many quotes as may wait, and leave: once the platform woke up, others are served (AT43)."""
+    """Strangers ask for as many quotes as may wait, and leave: once the platform woke up, others
+    are served (AT43)."""
     stage.agent.gate = asyncio.Event()
     node = await stage.start(platform={"quotes_waiting": 4, "quote_s": 60.0})
     async with aiohttp.ClientSession() as session:
         address = f"{node.url}/attestation?nonce=n"
         gone = [asyncio.create_task(_status(session, address)) for _ in range(4)]
-        while stage.agent.asked["GetQuote"] == 0 or (await send(node.url, "GET", "/attestation")).status != 503:
+        while (
+            stage.agent.asked["GetQuote"] == 0
+            or (await send(node.url, "GET", "/attestation")).status != 503
+        ):
             assert (await send(node.url, "GET", "/info")).status == 200
         for one in gone:
             one.cancel()
@@ -369,7 +400,7 @@ async def _status(session: aiohttp.ClientSession, address: str) -> int:
         return answer.status
 
 
-# --- the platform's secret on a node that runs ---------------------------------------------------------------------
+# --- the platform's secret on a node that runs ----------------------------------------------------
 
 
 @asynccontextmanager
@@ -392,11 +423,16 @@ def on_the_platform(folder: Path) -> dict[str, str]:
 
 async def does_not_start(folder: Path, environment: dict[str, str], *arguments: str) -> None:
     """Start a node that must refuse the store, and look at what it says."""
-    node = await asyncio.to_thread(RunningNode, folder, "--workers", "1", *arguments, environment=environment)
+    node = await asyncio.to_thread(
+        RunningNode, folder, "--workers", "1", *arguments, environment=environment
+    )
     try:
         assert await asyncio.to_thread(node.process.wait, 30) == EXIT_STATUS["store-misused"]
         assert not any(line.startswith("listening") or "Traceback" in line for line in node.lines)
-        node.wait_for("^next: run the application, key provider and secret.platform_path that the store was made with")
+        node.wait_for(
+            "^next: run the application, key provider and secret.platform_path that the store was"
+            " made with"
+        )
     finally:
         await asyncio.to_thread(node.close)
 
@@ -415,8 +451,8 @@ async def stored(url: str) -> Client:
 
 @pytest.mark.slow
 async def test_an_update_that_gets_another_key_refuses_the_store(tmp_path: Path) -> None:
-    """The agent answers another key after an update of the application: the node refuses the store, harms nothing,
-    and opens it again when the key is back (AT42)."""
+    """The agent answers another key after an update of the application: the node refuses the store,
+    harms nothing, and opens it again when the key is back (AT42)."""
     environment = on_the_platform(tmp_path)
     async with agent_beside(tmp_path) as agent:
 
@@ -445,8 +481,8 @@ async def test_an_update_that_gets_another_key_refuses_the_store(tmp_path: Path)
 
 @pytest.mark.slow
 async def test_a_worker_that_died_comes_back_with_the_same_key(tmp_path: Path) -> None:
-    """While a node runs its agent may answer what it likes: a new worker gets the secret that the node began with
-    (AT42)."""
+    """While a node runs its agent may answer what it likes: a new worker gets the secret that the
+    node began with (AT42)."""
     async with agent_beside(tmp_path) as agent:
 
         def run() -> RunningNode:
@@ -459,7 +495,8 @@ async def test_a_worker_that_died_comes_back_with_the_same_key(tmp_path: Path) -
             agent.seed = b"keys of another application"
             (worker,) = node.children("worker")
             os.kill(worker, signal.SIGKILL)
-            assert await node_id(url) == before  # the socket is the supervisor's: the connection waits
+            # the socket is the supervisor's: the connection waits
+            assert await node_id(url) == before
             assert (agent.asked["GetKey"], worker in node.children("worker")) == (1, False)
         finally:
             await asyncio.to_thread(node.close)
@@ -468,7 +505,8 @@ async def test_a_worker_that_died_comes_back_with_the_same_key(tmp_path: Path) -
 @pytest.mark.slow
 @needs_postgres()
 async def test_a_second_machine_with_another_key_does_not_join(tmp_path: Path) -> None:
-    """Two machines on one database, and the platform of the second gives another key: it refuses the store (AT42)."""
+    """Two machines on one database, and the platform of the second gives another key: it refuses
+    the store (AT42)."""
     url = postgres_server().new_database()
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
@@ -493,8 +531,13 @@ async def test_a_second_machine_with_another_key_does_not_join(tmp_path: Path) -
 
 @pytest.mark.slow
 async def test_a_platform_that_hangs_does_not_keep_the_node_from_ending(tmp_path: Path) -> None:
-    """An operator stops a node while its agent stalls: it ends, and the store opens again (AT43)."""
-    environment = {**on_the_platform(tmp_path), "SEALSPACE_PLATFORM__QUOTE_S": "60", "SEALSPACE_HTTP__DRAIN_S": "1"}
+    """An operator stops a node while its agent stalls: it ends, and the store opens again
+    (AT43)."""
+    environment = {
+        **on_the_platform(tmp_path),
+        "SEALSPACE_PLATFORM__QUOTE_S": "60",
+        "SEALSPACE_HTTP__DRAIN_S": "1",
+    }
 
     def run() -> tuple[RunningNode, str]:
         node = RunningNode(tmp_path, "--workers", "1", environment=environment)

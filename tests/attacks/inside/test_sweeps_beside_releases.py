@@ -26,7 +26,9 @@ LATER_AT = SPAN_AT + 50 * PERIOD_S
 @pytest.fixture(params=["lmdb", pytest.param("postgres", marks=needs_postgres())])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     is_lmdb = request.param == "lmdb"
-    opened: Store = open_lmdb(tmp_path / "data") if is_lmdb else open_postgres(postgres_server().new_database())
+    opened: Store = (
+        open_lmdb(tmp_path / "data") if is_lmdb else open_postgres(postgres_server().new_database())
+    )
     yield opened
     await opened.close()
 
@@ -39,7 +41,8 @@ async def referred(store: Store, documents: list[bytes]) -> None:
 
 
 async def test_a_sweep_and_releases_at_the_same_moment(store: Store) -> None:
-    """Two sweeps and many releases side by side: what a release referred to is there afterwards (RC26)."""
+    """Two sweeps and many releases side by side: what a release referred to is there afterwards
+    (RC26)."""
     documents = [b"document %d" % number for number in range(40)]
     for document in documents:
         await store.commit(Commit(puts=document_use_puts(document, now=SPAN_AT)))

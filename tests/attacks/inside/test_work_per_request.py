@@ -30,7 +30,9 @@ async def own_network(stage: Stage, key: Ed25519Signer) -> str:
     body: dict[str, Json] = {"name": "default", "ownerDid": key.did}
     fact = admin_fact(network, target_node=stage.node_did, action=NETWORK_CREATE, body=body)
     token = key_token(key, stage.node_did, {network: [NETWORK_CREATE]}, facts=[fact])
-    reply = await send(stage.url, "POST", "/encryption/networks", token=token, body=canonical_bytes(body))
+    reply = await send(
+        stage.url, "POST", "/encryption/networks", token=token, body=canonical_bytes(body)
+    )
     assert reply.status == 200, reply.said
     return network
 
@@ -39,7 +41,9 @@ async def ask_with_path(stage: Stage, key: Ed25519Signer, path: str) -> tuple[in
     """Ask for a key of one's own network under a grant of one's own whose policy names a path."""
     network = await own_network(stage, key)
     policy = policy_json(Policy(paths=(path,)))
-    grant = await stage.register(key_token(key, key.did, {network: [DECRYPT]}, facts=[{ATTESTATION_FACT: policy}]))
+    grant = await stage.register(
+        key_token(key, key.did, {network: [DECRYPT]}, facts=[{ATTESTATION_FACT: policy}])
+    )
     body = decrypt_body_json(
         network,
         target_node=stage.node_did,
@@ -48,13 +52,18 @@ async def ask_with_path(stage: Stage, key: Ed25519Signer, path: str) -> tuple[in
         encrypted_symmetric_key=base64_of(bytes(93)),
         receiver_public_key=bytes(32),
     )
-    token = key_token(key, stage.node_did, {network: [DECRYPT]}, proofs=[grant], facts=[decrypt_fact(body)])
-    reply = await send(stage.url, "POST", network_path(network, "decrypt"), token=token, body=canonical_bytes(body))
+    token = key_token(
+        key, stage.node_did, {network: [DECRYPT]}, proofs=[grant], facts=[decrypt_fact(body)]
+    )
+    reply = await send(
+        stage.url, "POST", network_path(network, "decrypt"), token=token, body=canonical_bytes(body)
+    )
     return reply.said
 
 
 async def store_large(stage: Stage, key: Ed25519Signer, size_bytes: int) -> str:
-    """Store a value in a file, take the file away, and return the value's resource: whoever reads it meets a fault."""
+    """Store a value in a file, take the file away, and return the value's resource: whoever reads
+    it meets a fault."""
     path = f"tinycloud:{key.did[4:]}:default/kv/large"
     reply = await stage.invoke(key, {path: [PUT]}, body=b"[" + b" " * size_bytes + b"]")
     assert reply.status == 200, reply.said
@@ -65,10 +74,11 @@ async def store_large(stage: Stage, key: Ed25519Signer, size_bytes: int) -> str:
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_what_is_no_envelope_by_its_size_is_not_read_for_a_policy(stage: Stage) -> None:
-    """A policy names a path with a value far larger than any secret: the value is not loaded and parsed for it.
+    """A policy names a path with a value far larger than any secret: the value is not loaded and
+    parsed for it.
 
-    Parsing 48 MB of nested arrays holds the event loop for thirteen seconds, and a request may name 256 such paths,
-    all of them one file.
+    Parsing 48 MB of nested arrays holds the event loop for thirteen seconds, and a request may name
+    256 such paths, all of them one file.
     """
     outsider = new_key()
     path = await store_large(stage, outsider, 40_000_000)
@@ -77,7 +87,8 @@ async def test_what_is_no_envelope_by_its_size_is_not_read_for_a_policy(stage: S
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage) -> None:
-    """A policy names a path with twelve megabytes of nested arrays: others are answered while it is looked at."""
+    """A policy names a path with twelve megabytes of nested arrays: others are answered while it is
+    looked at."""
     outsider = new_key()
     path = f"tinycloud:{outsider.did[4:]}:default/kv/nested"
     nested = b'{"v":1,"x":[' + b"[]," * 4_000_000 + b"[]]}"
@@ -99,17 +110,24 @@ async def test_looking_for_an_envelope_does_not_hold_the_event_loop(stage: Stage
 
 
 async def test_a_policy_does_not_make_the_node_read_other_peoples_values(stage: Stage) -> None:
-    """A stranger's policy names a path in the space of somebody who never heard of the stranger's network."""
+    """A stranger's policy names a path in the space of somebody who never heard of the stranger's
+    network."""
     victim, outsider = new_key(), new_key()
     path = await store_large(stage, victim, 80_000)
     assert await ask_with_path(stage, outsider, path) == (401, "release refused: path")
 
 
-async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_read(stage: Stage) -> None:
-    """A token that cites 65 delegations is refused without decoding them; each may take 16 ms of the event loop."""
+async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_read(
+    stage: Stage,
+) -> None:
+    """A token that cites 65 delegations is refused without decoding them; each may take 16 ms of
+    the event loop."""
     key = new_key()
     resource = f"tinycloud:{key.did[4:]}:default/kv/a"
-    grants = [await stage.register(key_token(key, key.did, {resource: [GET]}, ttl_s=600)) for _ in range(65)]
+    grants = [
+        await stage.register(key_token(key, key.did, {resource: [GET]}, ttl_s=600))
+        for _ in range(65)
+    ]
     delegations = inside(stage).services.delegations
     before = delegations.memory_bytes
     reply = await stage.invoke(new_key(), {resource: [GET]}, proofs=grants)
@@ -118,9 +136,12 @@ async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_rea
 
 
 def seconds_to_judge(resources: list[str], ability: str) -> float:
-    """Return the CPU time in which a delegation of many resources is judged against a parent with the same ones."""
+    """Return the CPU time in which a delegation of many resources is judged against a parent with
+    the same ones."""
     one, other = new_key(), new_key()
-    grants: Grants = {resource.format(did=one.did, key=one.did[4:]): [ability] for resource in resources}
+    grants: Grants = {
+        resource.format(did=one.did, key=one.did[4:]): [ability] for resource in resources
+    }
     parent = verify_delegation(parse_delegation(key_token(one, other.did, grants, ttl_s=600)))
     held = judge_registration(parent, (), {}, now=time.time())
     token = key_token(other, new_key().did, grants, proofs=[parent.header])
@@ -134,17 +155,22 @@ def seconds_to_judge(resources: list[str], ability: str) -> float:
 
 
 def test_comparing_networks_costs_no_more_than_comparing_paths() -> None:
-    """The bound on comparisons is stated for some 80 ms; networks are parsed anew in every single comparison."""
+    """The bound on comparisons is stated for some 80 ms; networks are parsed anew in every single
+    comparison."""
     numbers = [f"{number:03}" for number in range(512)]
     paths = seconds_to_judge([f"tinycloud:{{key}}:default/kv/{number}" for number in numbers], GET)
-    networks = seconds_to_judge([f"urn:tinycloud:encryption:{{did}}:{number}" for number in numbers], DECRYPT)
+    networks = seconds_to_judge(
+        [f"urn:tinycloud:encryption:{{did}}:{number}" for number in numbers], DECRYPT
+    )
     assert networks < 4 * paths, (networks, paths)
 
 
 def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
     """However many cids were looked up, a delegation that is used now stays in memory."""
     key = new_key()
-    token = verify_delegation(parse_delegation(key_token(key, key.did, {f"tinycloud:{key.did[4:]}:a/kv": [GET]})))
+    token = verify_delegation(
+        parse_delegation(key_token(key, key.did, {f"tinycloud:{key.did[4:]}:a/kv": [GET]}))
+    )
     store: Any = None  # nothing is read
     delegations = Delegations(store, max_bytes=100_000)
     stored = Registered(token, (), None, None, ())

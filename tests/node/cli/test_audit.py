@@ -1,4 +1,5 @@
-"""Exporting the audit chain, noting that a file is kept, and what an export of a cut chain looks like."""
+"""Exporting the audit chain, noting that a file is kept, and what an export of a cut chain looks
+like."""
 
 import asyncio
 import json
@@ -21,7 +22,9 @@ DAY_S = 86_400.0
 
 def config_of(folder: Path, **retention: Any) -> Config:
     return Config(
-        http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), retention=Retention(**retention)
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(folder / "data")),
+        retention=Retention(**retention),
     )
 
 
@@ -49,8 +52,11 @@ async def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
     return await asyncio.to_thread(ran, capsys, *arguments)
 
 
-async def test_from_an_export_to_a_cut_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Export, verify, note it as kept; a year later the old part is gone, and the rest verifies (RC27, RC28)."""
+async def test_from_an_export_to_a_cut_chain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Export, verify, note it as kept; a year later the old part is gone, and the rest verifies
+    (RC27, RC28)."""
     clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
     did = await used(tmp_path, clock, owners=2, audit_days=365)
     first = tmp_path / "first.jsonl"
@@ -71,7 +77,9 @@ async def test_from_an_export_to_a_cut_chain(tmp_path: Path, capsys: pytest.Capt
     assert (await run(capsys, "admin", "audit", "kept", *data, str(second)))[0] == 0
 
 
-async def test_exports_count_again_after_a_cut_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_exports_count_again_after_a_cut_without_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whoever cut the chain once without an export can note exports of what is left (RC27)."""
     clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
     await used(tmp_path, clock, audit_days=365)
@@ -87,17 +95,24 @@ async def test_exports_count_again_after_a_cut_without_one(tmp_path: Path, capsy
 
 
 async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that does not verify, is another store's, or begins too late is not noted; each error says what to do."""
+    """A file that does not verify, is another store's, or begins too late is not noted; each error
+    says what to do."""
     clock, data = FixedClock(), ("--data", str(tmp_path / "a" / "data"))
     await used(tmp_path / "a", clock, owners=2)
     await used(tmp_path / "b", clock)
     (_, whole, _), (_, other, _), (_, late, _) = [
-        await run(capsys, "admin", "audit", "export", "--data", str(tmp_path / name / "data"), *more)
+        await run(
+            capsys, "admin", "audit", "export", "--data", str(tmp_path / name / "data"), *more
+        )
         for name, more in (("a", ()), ("b", ()), ("a", ("--after", "1")))
     ]
     changed = whole.replace("delegation.registered", "delegation.forgotten", 1)
     assert changed != whole
-    for text, hint in ((changed, "export it again"), (other, "export it again"), (late, "--after 0")):
+    for text, hint in (
+        (changed, "export it again"),
+        (other, "export it again"),
+        (late, "--after 0"),
+    ):
         path = tmp_path / "file.jsonl"
         path.write_text(text)
         status, out, reported = await run(capsys, "admin", "audit", "kept", *data, str(path))
@@ -105,10 +120,14 @@ async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("setting", [{"receipts_days": 89}, {"audit_days": 364}])
-def test_memory_is_not_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, int]) -> None:
+def test_memory_is_not_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, int]
+) -> None:
     """Settings under what the pages promise refuse to start (RC25, RC27)."""
     ((name, days),) = setting.items()
     path = tmp_path / "sealspace.toml"
     path.write_text(f"[retention]\n{name} = {days}\n")
-    status, _, reported = ran(capsys, "serve", "--config", str(path), "--data", str(tmp_path / "data"))
+    status, _, reported = ran(
+        capsys, "serve", "--config", str(path), "--data", str(tmp_path / "data")
+    )
     assert (status, f"retention.{name}" in reported) == (2, True)

@@ -1,4 +1,5 @@
-"""What `admin backup`, `restore` and `check` do with input of somebody else's: folders, files, passphrases, signals."""
+"""What `admin backup`, `restore` and `check` do with input of somebody else's: folders, files,
+passphrases, signals."""
 
 import asyncio
 import os
@@ -40,13 +41,18 @@ Parts = dict[str, bytes]
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with its secret, some rows and a large value."""
-    folder, secret = tmp_path_factory.mktemp("used") / "data", CountingEntropy(b"backed up").token(32)
+    folder, secret = (
+        tmp_path_factory.mktemp("used") / "data",
+        CountingEntropy(b"backed up").token(32),
+    )
 
     async def use() -> None:
         store = open_lmdb(folder, clock=FixedClock())
         bench = Bench(store, folder / "blobs")
         await open_identity(store, node_did=Keyring(secret).node_did, entropy=CountingEntropy())
-        await bench.write(Write("large", LARGE), *(Write(f"small{at}", SMALL * 40) for at in range(40)))
+        await bench.write(
+            Write("large", LARGE), *(Write(f"small{at}", SMALL * 40) for at in range(40))
+        )
         await store.close()
 
     asyncio.run(use())
@@ -115,10 +121,17 @@ def lmdb_file(used: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_the_current_folder_is_not_imported_from(
     used: Path, run: Run, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Modules that lie where the command is started are not run by the processes that read a store (BK9)."""
+    """Modules that lie where the command is started are not run by the processes that read a store
+    (BK9)."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "multiprocessing").mkdir()
-    for name in ("pickle.py", "multiprocessing/__init__.py", "lmdb.py", "msgspec.py", "sitecustomize.py"):
+    for name in (
+        "pickle.py",
+        "multiprocessing/__init__.py",
+        "lmdb.py",
+        "msgspec.py",
+        "sitecustomize.py",
+    ):
         (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise ImportError\n")
     assert run("check", "--data", used)[0] == 0
     assert run("restore", forged(parts, tmp_path / "backup"), "--data", "restored")[0] == 0
@@ -126,7 +139,8 @@ def test_the_current_folder_is_not_imported_from(
 
 
 def test_nothing_is_made_during_a_restore(run: Run, tmp_path: Path) -> None:
-    """A node that is started where a restore is under way makes no secret, no lock and no store there (BK4)."""
+    """A node that is started where a restore is under way makes no secret, no lock and no store
+    there (BK4)."""
     (tmp_path / "restoring").mkdir()
     assert main(["serve", "--data", str(tmp_path), "--port", "0"]) != 0
     assert run("audit", "export", "--data", tmp_path)[0] != 0
@@ -204,14 +218,18 @@ def test_rows_that_are_damaged_under_a_right_digest(
     assert not (tmp_path / "restored").exists()
 
 
-def test_a_backup_of_format_1_restores(run: Run, parts: Parts, lmdb_file: bytes, tmp_path: Path) -> None:
+def test_a_backup_of_format_1_restores(
+    run: Run, parts: Parts, lmdb_file: bytes, tmp_path: Path
+) -> None:
     """What an earlier version wrote restores, and checks clean."""
     file = forged(of_format_1(parts, lmdb_file), tmp_path / "backup", format=1)
     assert run("restore", file, "--data", tmp_path / "restored")[0] == 0
     assert run("check", "--data", tmp_path / "restored")[0] == 0
 
 
-def test_the_settings_in_a_backup(used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_in_a_backup(
+    used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The settings in force are in a backup, and no secret is (BK8)."""
     file = tmp_path / "sealspace.toml"
     file.write_text("[release]\nchallenge_s = 120\n")
@@ -229,14 +247,17 @@ def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: 
     """What the rows name and the backup does not have is named, and the exit status is 1 (BK4)."""
     kept = {name: contents for name, contents in parts.items() if not name.startswith("blobs/")}
     (lost,) = parts.keys() - kept.keys()
-    status, _, said = run("restore", forged(kept, tmp_path / "backup"), "--data", tmp_path / "restored")
+    status, _, said = run(
+        "restore", forged(kept, tmp_path / "backup"), "--data", tmp_path / "restored"
+    )
     assert (status, f"missing: {lost.rpartition('/')[2]}: " in said) == (1, True)
     assert (tmp_path / "restored" / "store").is_dir()
 
 
 @needs_postgres()
 def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: Path) -> None:
-    """Rows go into an empty database, large values into the folder; what is refused leaves nothing (BK4 to BK6)."""
+    """Rows go into an empty database, large values into the folder; what is refused leaves nothing
+    (BK4 to BK6)."""
     url, data = postgres_server().new_database(), tmp_path / "restored"
     file = forged(parts, tmp_path / "backup", folder=str(used))
     there = ("--data", data, "--store", url)
@@ -274,7 +295,8 @@ def test_a_mark_of_the_future(run: Run, parts: Parts, tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_no_backup(run: Run, tmp_path: Path) -> None:
-    """A pipe that nobody writes, and any other file that is not an ordinary one, is refused at once."""
+    """A pipe that nobody writes, and any other file that is not an ordinary one, is refused at
+    once."""
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
         status, _, said = run("restore", place, "--data", tmp_path / "restored")
@@ -292,9 +314,15 @@ def test_the_longest_name(used: Path, run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing(
-    used: Path, run: Run, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    used: Path,
+    run: Run,
+    parts: Parts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
-    """A signal in the middle of a backup or restore ends it as Ctrl-C does, and nothing is left (BK3, BK4)."""
+    """A signal in the middle of a backup or restore ends it as Ctrl-C does, and nothing is left
+    (BK3, BK4)."""
     file = forged(parts, tmp_path / "whole")
     made: list[str] = []
 
@@ -316,7 +344,8 @@ def test_a_signal_leaves_nothing(
 
 
 def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
-    """The longest passphrase is used whole; a longer one, a blank one and one with NUL are refused (BK8)."""
+    """The longest passphrase is used whole; a longer one, a blank one and one with NUL are refused
+    (BK8)."""
     place, unusable = tmp_path / "passphrase", EXIT_STATUS["secret-unusable"]
     arguments = ("--data", used, "--with-secret", "--passphrase-file", place)
     for text in ("x" * 1025, "x" * 5000, " " * 20, "six words\0and more", "\n"):
@@ -328,11 +357,14 @@ def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
     status, _, said = run("backup", tmp_path / "backup", *arguments)
     assert (status, "the root secret is in it, sealed" in said) == (0, True)
     place.write_text("x" * 1024)
-    assert run("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])[0] == 0
+    assert (
+        run("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])[0] == 0
+    )
 
 
 def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
-    """A passphrase without --with-secret is a mistake; the words say that the secret is not in the backup (BK8)."""
+    """A passphrase without --with-secret is a mistake; the words say that the secret is not in the
+    backup (BK8)."""
     (tmp_path / "passphrase").write_text(PASSPHRASE)
     file = tmp_path / "backup"
     assert run("backup", file, "--data", used, "--passphrase-file", tmp_path / "passphrase")[0] == 2
@@ -340,7 +372,9 @@ def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
     assert "the root secret is not in it" in run("backup", file, "--data", used)[2]
 
 
-def test_no_memory_for_scrypt(used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_scrypt(
+    used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the memory that scrypt takes is not there, both directions say so (BK8)."""
 
     class NoMemory:

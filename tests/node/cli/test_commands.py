@@ -25,7 +25,9 @@ from spaces.errors import SpaceError
 async def _started(folder: Path, **release: str) -> None:
     """Start a node on a folder once, so that there is a store."""
     config = Config(store=Store(data=str(folder)), release=Release(**release))  # type: ignore[arg-type]  # by name
-    config = Config(http=type(config.http)(port=0, drain_s=0), store=config.store, release=config.release)
+    config = Config(
+        http=type(config.http)(port=0, drain_s=0), store=config.store, release=config.release
+    )
     async with embedded_node(config):
         pass
 
@@ -66,7 +68,12 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([*node.words, "--help"]) == 0, node.words
         assert f"Usage: sealspace {' '.join(node.words)} " in capsys.readouterr().out
     assert main(["secret", "put", "-h"]) == 0
-    options = [(node.words, one) for node in nodes for one in node.command.params if isinstance(one, click.Option)]
+    options = [
+        (node.words, one)
+        for node in nodes
+        for one in node.command.params
+        if isinstance(one, click.Option)
+    ]
     assert [words for words, one in options if not one.help] == []
     assert len(options) > 100
 
@@ -74,7 +81,11 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_code_with_an_exit_status_is_an_error() -> None:
     """The table of exit statuses names only codes that an error has, each once."""
     assert list(command_tree())  # imports them, and with them the errors of all packages
-    families: list[type[NodeError | SealspaceError | SpaceError]] = [NodeError, SealspaceError, SpaceError]
+    families: list[type[NodeError | SealspaceError | SpaceError]] = [
+        NodeError,
+        SealspaceError,
+        SpaceError,
+    ]
     for family in families:
         families += family.__subclasses__()
     assert EXIT_STATUS.keys() <= {family.code for family in families}
@@ -92,7 +103,10 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["serve", "--config", "absent.toml"], "configuration-invalid"),
         (["serve", "--host", "0.0.0.0"], "configuration-invalid"),
-        (["serve", "--host", "203.0.113.1", "--port", "1", "--config", "open.toml"], "configuration-invalid"),
+        (
+            ["serve", "--host", "203.0.113.1", "--port", "1", "--config", "open.toml"],
+            "configuration-invalid",
+        ),
         (["admin", "release", "show", "--data", "absent"], "store-misused"),
         (["admin", "collateral", "import", "--data", "absent", "x.json"], "file-unreadable"),
     ],
@@ -104,7 +118,8 @@ def test_errors_are_two_lines(
     arguments: list[str],
     code: str,
 ) -> None:
-    """An error says what happened and the next step in two lines, and its code is the exit status."""
+    """An error says what happened and the next step in two lines, and its code is the exit
+    status."""
     monkeypatch.chdir(tmp_path)
     Path("open.toml").write_text("[http]\nplain_text_off_loopback = true\n")
     assert EXIT_STATUS[code] == main(arguments)
@@ -115,7 +130,8 @@ def test_errors_are_two_lines(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["admin", "release", "set"], ["admin", "release", "set", "--trust-root", "x", "--intel-root"]]
+    "arguments",
+    [["admin", "release", "set"], ["admin", "release", "set", "--trust-root", "x", "--intel-root"]],
 )
 def test_usage_errors(arguments: list[str]) -> None:
     """Options that say nothing or contradict each other are status 2."""
@@ -135,18 +151,49 @@ def test_release_show(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_release_set(data: Path, tmp_path: Path, other_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_release_set(
+    data: Path, tmp_path: Path, other_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Setting terms changes what is named and nothing else; a later show says the same."""
     policy = tmp_path / "policy.json"
     policy.write_text('{"mode": "everyone"}')
-    set_all = ["admin", "release", "set", "--data", str(data), "--attestation", "off", "--trust-root", str(other_root)]
+    set_all = [
+        "admin",
+        "release",
+        "set",
+        "--data",
+        str(data),
+        "--attestation",
+        "off",
+        "--trust-root",
+        str(other_root),
+    ]
     assert main(set_all) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["attestation"], len(said["trustRoots"][0]), said["nodePolicy"]) == ("off", 64, None)
-    assert main(["admin", "release", "set", "--data", str(data), "--intel-root", "--node-policy-suffices"]) == 0
+    assert (said["attestation"], len(said["trustRoots"][0]), said["nodePolicy"]) == (
+        "off",
+        64,
+        None,
+    )
+    assert (
+        main(
+            [
+                "admin",
+                "release",
+                "set",
+                "--data",
+                str(data),
+                "--intel-root",
+                "--node-policy-suffices",
+            ]
+        )
+        == 0
+    )
     assert main(["admin", "release", "show", "--data", str(data)]) == 0
     *_, shown = capsys.readouterr().out.splitlines()
-    assert tuple(json.loads(shown)[k] for k in ("attestation", "trustRoots", "nodePolicySuffices")) == (
+    assert tuple(
+        json.loads(shown)[k] for k in ("attestation", "trustRoots", "nodePolicySuffices")
+    ) == (
         "off",
         ["intel"],
         True,
@@ -154,7 +201,8 @@ def test_release_set(data: Path, tmp_path: Path, other_root: Path, capsys: pytes
 
 
 def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Key providers are named one by one, or none; what is no provider, and a contradiction, change nothing (RL16)."""
+    """Key providers are named one by one, or none; what is no provider, and a contradiction, change
+    nothing (RL16)."""
 
     def reported(*options: str) -> object:
         assert main(["admin", "release", "set", "--data", str(data), *options]) == 0
@@ -165,8 +213,25 @@ def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixtu
         ["--key-provider", "local-sgx"],
         [part for n in range(17) for part in ("--key-provider", f"tpm:{n:02x}")],
     ):
-        assert main(["admin", "release", "set", "--data", str(data), *wrong]) == EXIT_STATUS["configuration-invalid"]
-    assert main(["admin", "release", "set", "--data", str(data), "--key-provider", "tpm", "--no-key-provider"]) == 2
+        assert (
+            main(["admin", "release", "set", "--data", str(data), *wrong])
+            == EXIT_STATUS["configuration-invalid"]
+        )
+    assert (
+        main(
+            [
+                "admin",
+                "release",
+                "set",
+                "--data",
+                str(data),
+                "--key-provider",
+                "tpm",
+                "--no-key-provider",
+            ]
+        )
+        == 2
+    )
     assert reported("--attestation", "everyone") == ["kms:0a", "tpm"]
     assert reported("--no-key-provider") == []
 
@@ -189,7 +254,9 @@ async def test_release_set_is_audited(data: Path) -> None:
     from spaces.store.lmdb.engine import open_lmdb
 
     assert (
-        await asyncio.to_thread(main, ["admin", "release", "set", "--data", str(data), "--attestation", "everyone"])
+        await asyncio.to_thread(
+            main, ["admin", "release", "set", "--data", str(data), "--attestation", "everyone"]
+        )
         == 0
     )
     store = open_lmdb(data)
@@ -202,7 +269,11 @@ async def test_release_set_is_audited(data: Path) -> None:
 
 
 def test_collateral_import(
-    data: Path, tmp_path: Path, other_root: Path, platform: SimulatedPlatform, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    other_root: Path,
+    platform: SimulatedPlatform,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Imported documents are printed as one JSON object each; a refused one is an error."""
     import time
@@ -211,11 +282,23 @@ def test_collateral_import(
     path.write_bytes(platform.collateral_json(time.time()))
     refused = main(["admin", "collateral", "import", "--data", str(data), str(path)])
     assert EXIT_STATUS["collateral-refused"] == refused  # Intel's root is trusted, not this one
-    assert main(["admin", "release", "set", "--data", str(data), "--trust-root", str(other_root)]) == 0
+    assert (
+        main(["admin", "release", "set", "--data", str(data), "--trust-root", str(other_root)]) == 0
+    )
     capsys.readouterr()
     assert (
         main(
-            ["admin", "collateral", "import", "--data", str(data), "--trust-root", str(other_root), str(path), "--json"]
+            [
+                "admin",
+                "collateral",
+                "import",
+                "--data",
+                str(data),
+                "--trust-root",
+                str(other_root),
+                str(path),
+                "--json",
+            ]
         )
         == 0
     )
@@ -223,8 +306,11 @@ def test_collateral_import(
     assert {"fmspc": platform.fmspc.hex(), "ca": "platform"}.items() <= said.items()
 
 
-def test_doctor_is_content(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor finds nothing wrong with a data folder on which a node ran, nor with one that is not there yet."""
+def test_doctor_is_content(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doctor finds nothing wrong with a data folder on which a node ran, nor with one that is
+    not there yet."""
     with socket.create_server(("127.0.0.1", 0)) as free:  # another program may have the usual port
         monkeypatch.setenv("SEALSPACE_HTTP__PORT", str(free.getsockname()[1]))
     assert main(["doctor", "--data", str(data)]) == 0
@@ -257,7 +343,8 @@ def test_serve_options_are_settings() -> None:
 
 
 def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A space gets a limit of its own and loses it again; what is no space or no size changes nothing."""
+    """A space gets a limit of its own and loses it again; what is no space or no size changes
+    nothing."""
     space = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
     folder = ("--data", str(data))
 
@@ -266,12 +353,27 @@ def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         return json.loads(capsys.readouterr().out)
 
     assert limit("list") == []
-    assert limit("set", space, "2KiB") == {"space": space, "limitBytes": 2048, "isOwnLimit": True, "usedBytes": None}
+    assert limit("set", space, "2KiB") == {
+        "space": space,
+        "limitBytes": 2048,
+        "isOwnLimit": True,
+        "usedBytes": None,
+    }
     assert limit("list") == [{"space": space, "limitBytes": 2048}]
-    for wrong in (["set", space, "2 KB"], ["set", space, "9999999TiB"], ["set", "notes", "1"], ["show", "notes"]):
+    for wrong in (
+        ["set", space, "2 KB"],
+        ["set", space, "9999999TiB"],
+        ["set", "notes", "1"],
+        ["show", "notes"],
+    ):
         assert main(["admin", "quota", *wrong, *folder]) == EXIT_STATUS["configuration-invalid"]
         assert "next: write " in capsys.readouterr().err
-    assert limit("show", space) == {"space": space, "limitBytes": 2048, "isOwnLimit": True, "usedBytes": None}
+    assert limit("show", space) == {
+        "space": space,
+        "limitBytes": 2048,
+        "isOwnLimit": True,
+        "usedBytes": None,
+    }
     cleared = limit("clear", space)
     assert isinstance(cleared, dict) and cleared["isOwnLimit"] is False
     assert main(["admin", "quota", "list", *folder]) == 0

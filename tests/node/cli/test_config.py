@@ -19,8 +19,11 @@ SECRETS = {
 }
 
 
-def test_settings_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The settings of a file, of variables and of the command line are TOML that, as a file, means the same."""
+def test_settings_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The settings of a file, of variables and of the command line are TOML that, as a file, means
+    the same."""
     file = tmp_path / "node.toml"
     file.write_text('[http]\nport = 8123\nworkers = 3\n[log]\nlevel = "debug"\n')
     monkeypatch.setenv("SEALSPACE_HTTP__WORKERS", "5")
@@ -32,11 +35,15 @@ def test_settings_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert main(["config", "show", "--config", str(file), "--data", "höre"]) == 0
     again = tmp_path / "again.toml"
     again.write_text(capsys.readouterr().out)
-    effective = load_config(file=file, environment={}, flags={"store.data": "höre", "http.workers": 5})
+    effective = load_config(
+        file=file, environment={}, flags={"store.data": "höre", "http.workers": 5}
+    )
     assert load_config(file=again, environment={}) == effective
 
 
-def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of a secret only that it is set is shown; a database's password is one."""
     for name, text in SECRETS.items():
         monkeypatch.setenv(name, text)
@@ -47,7 +54,9 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         assert not any(text in out + err for text in (*SECRETS.values(), "pass-of-the-database"))
 
 
-def test_a_broken_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A typo is refused by name, with what lists all settings."""
     monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
     assert main(["config", "show"]) == 2
@@ -58,11 +67,15 @@ def test_a_broken_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def test_the_file_holds_every_default(tmp_path: Path) -> None:
-    """Without the number signs the file is valid and every setting has its default; with them it changes nothing."""
+    """Without the number signs the file is valid and every setting has its default; with them it
+    changes nothing."""
     text = settings_file()
     named = re.findall(r"^#(\w+) = (.*)$", text, re.MULTILINE)
     assert len(named) + len(NOT_IN_A_FILE) == len(setting_types())
-    whole, file = re.sub(r"^#(\w+ = (?!none$))", r"\1", text, flags=re.MULTILINE), tmp_path / "node.toml"
+    whole, file = (
+        re.sub(r"^#(\w+ = (?!none$))", r"\1", text, flags=re.MULTILINE),
+        tmp_path / "node.toml",
+    )
     for content in (text, whole):
         file.write_text(content)
         assert Config() == load_config(file=file, environment={})
@@ -72,15 +85,20 @@ def test_the_file_holds_every_default(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`init` writes a file once, says how it is used, and refuses to overwrite one; `-` shows it."""
+    """`init` writes a file once, says how it is used, and refuses to overwrite one; `-` shows
+    it."""
     monkeypatch.chdir(tmp_path)
     assert main(["config", "init"]) == 0
-    said = "wrote sealspace.toml; a node reads it where it is named\nnext: sealspace serve --config sealspace.toml\n"
+    said = (
+        "wrote sealspace.toml; a node reads it where it is named\nnext: sealspace serve --config"
+        " sealspace.toml\n"
+    )
     assert ("", said) == capsys.readouterr()
     assert main(["config", "show", "-q"]) == 0 and capsys.readouterr().err == ""
     assert main(["config", "show"]) == 0
     said = (
-        "sealspace.toml in this folder is not read unless it is named: sealspace config show --config sealspace.toml\n"
+        "sealspace.toml in this folder is not read unless it is named: sealspace config show"
+        " --config sealspace.toml\n"
     )
     assert capsys.readouterr().err == said
     assert (tmp_path / "sealspace.toml").read_text() == settings_file()

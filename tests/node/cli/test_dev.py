@@ -39,7 +39,13 @@ def _environment(folder: Path) -> dict[str, str]:
         "HISTFILE": "",
     }
     # Settings around it that it must not take.
-    return {**places, "PYTHONPATH": str(REPOSITORY), "SEALSPACE_HTTP__PORT": "1", "TERM": "dumb", "LANG": "C.UTF-8"}
+    return {
+        **places,
+        "PYTHONPATH": str(REPOSITORY),
+        "SEALSPACE_HTTP__PORT": "1",
+        "TERM": "dumb",
+        "LANG": "C.UTF-8",
+    }
 
 
 @contextmanager
@@ -72,7 +78,8 @@ def left_behind(folder: Path) -> list[object]:
 
 
 def test_the_three_commands_work(tmp_path: Path) -> None:
-    """Typed into another terminal, they store a secret and grant it to the backend, which reads it; then all ends."""
+    """Typed into another terminal, they store a secret and grant it to the backend, which reads it;
+    then all ends."""
     with _dev(tmp_path) as process:
         assert process.stdout is not None
         commands = [process.stdout.readline().rstrip("\n") for _ in range(3)]
@@ -91,7 +98,9 @@ def test_the_three_commands_work(tmp_path: Path) -> None:
             someone.sees("handed over")
             someone.type(b"exit\r")
             assert someone.end() == 0
-        assert _asked(backend) == {"API_KEY": f"read, sha256 {hashlib.sha256(VALUE.encode()).hexdigest()[:16]}"}
+        assert _asked(backend) == {
+            "API_KEY": f"read, sha256 {hashlib.sha256(VALUE.encode()).hexdigest()[:16]}"
+        }
         assert processes_that_name(tmp_path)
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT_S) == 0
@@ -101,7 +110,8 @@ def test_the_three_commands_work(tmp_path: Path) -> None:
 def test_a_folder_is_started_from_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `--data` the node, the owner and the secrets are there the next time, after Ctrl-C too."""
+    """With `--data` the node, the owner and the secrets are there the next time, after Ctrl-C
+    too."""
     monkeypatch.setenv("SEALSPACE_HOME", str(tmp_path / "dev" / "owner"))
     monkeypatch.delenv("SEALSPACE_NODE", raising=False)
 
@@ -137,5 +147,10 @@ def test_the_port_is_taken(tmp_path: Path) -> None:
             timeout=LIMIT_S,
             check=False,
         )
-    assert (ran.returncode, ran.stdout, f"port {port}" in ran.stderr, "next: " in ran.stderr) == (2, "", True, True)
+    assert (ran.returncode, ran.stdout, f"port {port}" in ran.stderr, "next: " in ran.stderr) == (
+        2,
+        "",
+        True,
+        True,
+    )
     assert list((tmp_path / "tmp").iterdir()) == []

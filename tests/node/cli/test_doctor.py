@@ -1,4 +1,5 @@
-"""`sealspace doctor`: each of the likely mistakes is made here, is found, and comes with a next step."""
+"""`sealspace doctor`: each of the likely mistakes is made here, is found, and comes with a next
+step."""
 
 import asyncio
 import json
@@ -39,11 +40,18 @@ class Patient:
     async def examined(self, *arguments: str) -> dict[str, Diagnosis]:
         """Return what was found, by what was checked; each trouble has a next step."""
         self.capsys.readouterr()
-        status = await asyncio.to_thread(main, ["doctor", *arguments, "--home", str(self.home), "--json"])
+        status = await asyncio.to_thread(
+            main, ["doctor", *arguments, "--home", str(self.home), "--json"]
+        )
         rows = json.loads(self.capsys.readouterr().out)
-        found = {row["check"]: Diagnosis(row["check"], row["severity"], row["text"], row["next"]) for row in rows}
+        found = {
+            row["check"]: Diagnosis(row["check"], row["severity"], row["text"], row["next"])
+            for row in rows
+        }
         assert status == (1 if any(one.severity == "wrong" for one in found.values()) else 0)
-        assert all(one.next_step for one in found.values() if one.severity in ("warn", "wrong")), found
+        assert all(one.next_step for one in found.values() if one.severity in ("warn", "wrong")), (
+            found
+        )
         return found
 
     async def complains(self, about: str, *arguments: str) -> Diagnosis:
@@ -57,11 +65,15 @@ class Patient:
 
 
 @pytest.fixture
-async def patient(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Patient:
+async def patient(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Patient:
     """A healthy one."""
     monkeypatch.setenv("SEALSPACE_HTTP__PORT", "0")
     monkeypatch.chdir(tmp_path)
-    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))):
+    async with embedded_node(
+        Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
+    ):
         pass
     (tmp_path / "data").chmod(0o700)
     return Patient(tmp_path, capsys)
@@ -77,7 +89,9 @@ async def test_nothing_is_wrong(patient: Patient) -> None:
     assert [line for line in lines if not line.startswith(("ok       ", "         next: "))] == []
 
 
-async def test_no_node_is_named(patient: Patient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_no_node_is_named(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Without data and settings of a node the machine and the login are checked all the same."""
     monkeypatch.delenv("SEALSPACE_HTTP__PORT")
     (tmp_path / "elsewhere").mkdir()
@@ -88,7 +102,7 @@ async def test_no_node_is_named(patient: Patient, monkeypatch: pytest.MonkeyPatc
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-# --- the machine ---------------------------------------------------------------------------------------------------
+# --- the machine ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 16)])
@@ -99,7 +113,7 @@ def test_another_python(version: tuple[int, int]) -> None:
     assert f"{version[0]}.{version[1]}" in refused.value.message and "-m venv" in refused.value.hint
 
 
-# --- a node --------------------------------------------------------------------------------------------------------
+# --- a node ---------------------------------------------------------------------------------------
 
 
 async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +122,9 @@ async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.Monk
     assert "SEALSPACE_HTTP__PROT" in (await patient.complains_of_data("settings")).text
 
 
-@pytest.mark.parametrize(("mode", "what"), [(0o777, "others may write"), (0o720, "others may write")])
+@pytest.mark.parametrize(
+    ("mode", "what"), [(0o777, "others may write"), (0o720, "others may write")]
+)
 async def test_the_data_folder_is_open(patient: Patient, mode: int, what: str) -> None:
     """A data folder that others may write to is named."""
     patient.data.chmod(mode)
@@ -130,41 +146,53 @@ async def test_the_disk_is_full(patient: Patient, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_root_secret(patient: Patient) -> None:
-    """A root secret that is open to others, is another one, or is missing, is said; none is made."""
+    """A root secret that is open to others, is another one, or is missing, is said; none is
+    made."""
     secret = patient.data / "secret"
     secret.chmod(0o644)
     assert f"{secret} is open to others" in (await patient.complains_of_data("store")).text
     secret.chmod(0o600)
     secret.write_bytes(bytes(32))
-    assert "the secret at hand is that of did:key:" in (await patient.complains_of_data("store")).text
+    assert (
+        "the secret at hand is that of did:key:" in (await patient.complains_of_data("store")).text
+    )
     secret.unlink()
     assert "the store's root secret is missing" in (await patient.complains_of_data("store")).text
     assert not secret.exists()
 
 
-async def test_the_database_is_unreachable(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_database_is_unreachable(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A database that does not answer is said, without its address."""
     pytest.importorskip("asyncpg")
-    monkeypatch.setenv("SEALSPACE_STORE__URL", "postgresql://node:pass-of-the-database@127.0.0.1:1/none")
+    monkeypatch.setenv(
+        "SEALSPACE_STORE__URL", "postgresql://node:pass-of-the-database@127.0.0.1:1/none"
+    )
     found = await patient.examined("--data", str(patient.data))
     assert (found["store"].severity, "cannot be examined" in found["store"].text) == ("wrong", True)
     assert not any("pass-of" in one.text + one.next_step for one in found.values())
 
 
-# --- an owner ------------------------------------------------------------------------------------------------------
+# --- an owner -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
     """Another node, which answers."""
-    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "there")))) as node:
+    async with embedded_node(
+        Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "there")))
+    ) as node:
         yield node
 
 
 @pytest.fixture
 async def owner(patient: Patient, node: EmbeddedNode) -> Patient:
     """One who is logged in there."""
-    assert await asyncio.to_thread(main, ["login", node.url, "--new", "--home", str(patient.home)]) == 0
+    assert (
+        await asyncio.to_thread(main, ["login", node.url, "--new", "--home", str(patient.home)])
+        == 0
+    )
     return patient
 
 
@@ -179,7 +207,8 @@ async def test_a_login_is_well(owner: Patient) -> None:
 async def test_a_named_node_is_checked_without_the_login(
     owner: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is wrong with the login of the shell's user does not make a healthy node look ill, unless it is asked."""
+    """What is wrong with the login of the shell's user does not make a healthy node look ill,
+    unless it is asked."""
     (owner.home / "profile.json").write_text("{")
     monkeypatch.setenv("SEALSPACE_HOME", str(owner.home))
     assert await asyncio.to_thread(main, ["doctor", "--data", str(owner.data)]) == 0
@@ -192,13 +221,19 @@ async def test_a_named_node_is_checked_without_the_login(
     [
         (lambda owner: (owner.home / "wallet.key").chmod(0o644), "login", "open to others"),
         (lambda owner: (owner.home / "wallet.key").unlink(), "login", "cannot read"),
-        (lambda owner: (owner.home / "wallet.key").write_text("01" * 32), "login", "another wallet"),
+        (
+            lambda owner: (owner.home / "wallet.key").write_text("01" * 32),
+            "login",
+            "another wallet",
+        ),
         (lambda owner: (owner.home / "profile.json").write_text("{"), "login", "cannot be read"),
         (lambda owner: owner.home.chmod(0o777), "login", "others may write"),
     ],
     ids=["open-key", "no-key", "another-key", "broken-login", "open-folder"],
 )
-async def test_the_owner_s_files(owner: Patient, change: Callable[[Patient], object], about: str, what: str) -> None:
+async def test_the_owner_s_files(
+    owner: Patient, change: Callable[[Patient], object], about: str, what: str
+) -> None:
     """What is wrong with an owner's file is said, by file."""
     change(owner)
     assert what in (await owner.complains(about)).text
@@ -211,11 +246,16 @@ class InAWeek:
         return time.time() + 8 * 86_400
 
 
-async def test_the_session_has_ended(owner: Patient, node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_session_has_ended(
+    owner: Patient, node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A session that ended is said with its end, and how to sign in again."""
     monkeypatch.setattr(doctor, "SystemClock", InAWeek)
     found = await owner.examined()
-    assert (found["login"].severity, found["login"].next_step) == ("wrong", f"sealspace login {node.url}")
+    assert (found["login"].severity, found["login"].next_step) == (
+        "wrong",
+        f"sealspace login {node.url}",
+    )
     assert "the session ended at 20" in found["login"].text
 
 
@@ -228,7 +268,9 @@ async def test_the_node_is_unreachable(owner: Patient) -> None:
         return web.Response(text="welcome")
 
     async with serving(no_node) as url:
-        assert (await owner.complains("node", "--node", url)).text == f"what answers at {url} is no node"
+        assert (
+            await owner.complains("node", "--node", url)
+        ).text == f"what answers at {url} is no node"
 
 
 async def test_a_password_in_an_address_is_not_printed(owner: Patient) -> None:
@@ -250,7 +292,9 @@ async def test_the_clocks_are_apart(owner: Patient) -> None:
     session = load_session(owner.home / "session.json")
 
     async def info(_: web.Request) -> web.Response:
-        return web.json_response({"nodeId": session.node_id}, headers={"Date": "Mon, 01 Jan 2035 00:00:00 GMT"})
+        return web.json_response(
+            {"nodeId": session.node_id}, headers={"Date": "Mon, 01 Jan 2035 00:00:00 GMT"}
+        )
 
     async with serving(info) as url:
         assert "s behind that of the node" in (await owner.complains("node", "--node", url)).text

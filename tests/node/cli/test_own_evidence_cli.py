@@ -1,4 +1,5 @@
-"""What operators and outsiders see of a node in a trust domain: `verify URL`, a node of processes."""
+"""What operators and outsiders see of a node in a trust domain: `verify URL`, a node of
+processes."""
 
 import asyncio
 import json
@@ -34,7 +35,12 @@ class Bench:
     node: EmbeddedNode
 
     async def attest(self, *arguments: str) -> int:
-        files = ["--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral")]
+        files = [
+            "--trust-root",
+            str(self.folder / "root.pem"),
+            "--collateral",
+            str(self.folder / "collateral"),
+        ]
         command = ["verify", self.node.url, *files, *arguments]
         return await asyncio.to_thread(main, command)
 
@@ -63,7 +69,9 @@ async def agent(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[Ag
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, agent: AgentSimulator, platform: SimulatedPlatform) -> AsyncIterator[Bench]:
+async def bench(
+    tmp_path: Path, agent: AgentSimulator, platform: SimulatedPlatform
+) -> AsyncIterator[Bench]:
     """A node with the platform's secret."""
     files_of(tmp_path, platform)
     config = Config(
@@ -81,8 +89,15 @@ async def test_approved_code(bench: Bench, capsys: Captured) -> None:
     """Approved code ends with status 0, and what was found is said in words."""
     assert await bench.attest(*bench.policy(bench.approved)) == 0
     said = capsys.readouterr().out
-    assert said.startswith("ok       the quote is genuine") and said.endswith("verdict: the node runs approved code\n")
-    for words in (bench.node.services.keyring.node_did, "nobody outside the trust domain", "UpToDate", COMPOSE.hex()):
+    assert said.startswith("ok       the quote is genuine") and said.endswith(
+        "verdict: the node runs approved code\n"
+    )
+    for words in (
+        bench.node.services.keyring.node_did,
+        "nobody outside the trust domain",
+        "UpToDate",
+        COMPOSE.hex(),
+    ):
         assert words in said
 
 
@@ -91,7 +106,9 @@ async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
     assert await bench.attest() == 1
     said = capsys.readouterr().out
     assert "nobody said which code is approved" in said and "--policy FILE" in said
-    shown = next(line for line in said.splitlines() if "approves exactly this code" in line).partition("code: ")[2]
+    shown = next(
+        line for line in said.splitlines() if "approves exactly this code" in line
+    ).partition("code: ")[2]
     path = bench.folder / "shown.json"
     path.write_text(shown)
     assert await bench.attest("--policy", str(path)) == 0
@@ -101,7 +118,11 @@ async def test_as_json(bench: Bench, capsys: Captured) -> None:
     """One document: the verdict, what was found, and the policy that approves exactly that."""
     assert await bench.attest("--json") == 1
     found = json.loads(capsys.readouterr().out)
-    assert (found["approved"], found["refused"], found["tcbStatus"]) == (False, "measurement", "UpToDate")
+    assert (found["approved"], found["refused"], found["tcbStatus"]) == (
+        False,
+        "measurement",
+        "UpToDate",
+    )
     assert found["judgedUntil"].endswith("Z")
     path = bench.folder / "shown.json"
     path.write_text(json.dumps(found["policy"]))
@@ -118,7 +139,8 @@ async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
-    """Under Intel's root a simulated platform is refused, and a root that is accepted is a digest."""
+    """Under Intel's root a simulated platform is refused, and a root that is accepted is a
+    digest."""
     folder = ["--collateral", str(bench.folder / "collateral")]
     assert await asyncio.to_thread(main, ["verify", bench.node.url, *folder]) == 1
     assert "untrusted-root" in capsys.readouterr().out
@@ -128,9 +150,20 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captured) -> None:
-    """A node that is not there, a folder that is not there and documents that are none end with their own status."""
-    assert await asyncio.to_thread(main, ["verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 11
-    assert await asyncio.to_thread(main, ["verify", "http://node.example", "--collateral", str(tmp_path)]) == 2
+    """A node that is not there, a folder that is not there and documents that are none end with
+    their own status."""
+    assert (
+        await asyncio.to_thread(
+            main, ["verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]
+        )
+        == 11
+    )
+    assert (
+        await asyncio.to_thread(
+            main, ["verify", "http://node.example", "--collateral", str(tmp_path)]
+        )
+        == 2
+    )
     absent = str(tmp_path / "absent")
     assert await asyncio.to_thread(main, ["verify", bench.node.url, "--collateral", absent]) == 2
     (tmp_path / "bad").mkdir()
@@ -141,8 +174,11 @@ async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captur
 
 
 @pytest.mark.slow
-async def test_a_node_of_processes(tmp_path: Path, agent: AgentSimulator, platform: SimulatedPlatform) -> None:
-    """`serve` takes the secret from the platform, every worker proves it, and the secret is in no line it writes."""
+async def test_a_node_of_processes(
+    tmp_path: Path, agent: AgentSimulator, platform: SimulatedPlatform
+) -> None:
+    """`serve` takes the secret from the platform, every worker proves it, and the secret is in no
+    line it writes."""
     files_of(tmp_path, platform)
     settings = {
         "SEALSPACE_PLATFORM__SOURCE": "dstack",
@@ -175,13 +211,22 @@ def _key_of(folder: Path) -> bytes:
 
 
 async def test_an_answer_in_a_file(bench: Bench, capsys: Captured) -> None:
-    """What a node answered is judged as the answer to the nonce that the caller names, and to no other."""
+    """What a node answered is judged as the answer to the nonce that the caller names, and to no
+    other."""
     path = bench.folder / "answer.json"
-    async with aiohttp.ClientSession() as http, http.get(f"{bench.node.url}/attestation?nonce=mine") as answer:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{bench.node.url}/attestation?nonce=mine") as answer,
+    ):
         path.write_bytes(await answer.read())
 
     async def judged(*arguments: str) -> int:
-        files = ["--trust-root", str(bench.folder / "root.pem"), "--collateral", str(bench.folder / "collateral")]
+        files = [
+            "--trust-root",
+            str(bench.folder / "root.pem"),
+            "--collateral",
+            str(bench.folder / "collateral"),
+        ]
         command = ["verify", str(path), *files, *arguments, *bench.policy(bench.approved)]
         return await asyncio.to_thread(main, command)
 

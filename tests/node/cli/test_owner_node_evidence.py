@@ -1,4 +1,5 @@
-"""An owner's commands that insist on the node's own evidence: at login, and at every command after it."""
+"""An owner's commands that insist on the node's own evidence: at login, and at every command after
+it."""
 
 import asyncio
 import json
@@ -83,12 +84,15 @@ async def desk(
     async with evidence_stage(tmp_path, FixedClock(time.time())) as stage:
         relay, url = await stage.relay(await stage.start())
         (tmp_path / "documents").mkdir()
-        (tmp_path / "documents" / "platform.json").write_bytes(stage.machine.collateral_json(time.time()))
+        (tmp_path / "documents" / "platform.json").write_bytes(
+            stage.machine.collateral_json(time.time())
+        )
         yield Desk(stage, relay, url, capsys, monkeypatch)
 
 
 async def test_every_command_insists(desk: Desk) -> None:
-    """After such a login each command asks for evidence first, and sends no token to a node with other code (AT45)."""
+    """After such a login each command asks for evidence first, and sends no token to a node with
+    other code (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0, desk.err
     assert "has to before every later command" in desk.err
     arguments: tuple[str, ...]
@@ -106,7 +110,9 @@ async def test_every_command_insists(desk: Desk) -> None:
     ):
         assert await desk.run(*arguments, given="value") == REFUSED
         first, second = desk.err.splitlines()
-        assert "refused (measurement)" in first and second.startswith("next: the node runs other code")
+        assert "refused (measurement)" in first and second.startswith(
+            "next: the node runs other code"
+        )
     assert desk.relay.tokens == before
 
 
@@ -121,7 +127,8 @@ async def test_a_login_to_other_code(desk: Desk) -> None:
 
 
 async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
-    """Without a file the owner is shown what runs there, and asked; exactly that is demanded from then on."""
+    """Without a file the owner is shown what runs there, and asked; exactly that is demanded from
+    then on."""
     assert await desk.log_in(INSISTING, *desk.trust) == 2
     assert "nobody is here" in desk.err and "--node-policy FILE" in desk.err
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1
@@ -136,7 +143,8 @@ async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
 
 
 async def test_to_sign_in_again_drops_nothing(desk: Desk) -> None:
-    """A later login to the node demands the same, with the same documents, unless it is told to demand nothing."""
+    """A later login to the node demands the same, with the same documents, unless it is told to
+    demand nothing."""
     assert await desk.log_in(*desk.approved()) == 0
     first = desk.demanded
     assert await desk.log_in() == 0, desk.err
@@ -150,7 +158,8 @@ async def test_to_sign_in_again_drops_nothing(desk: Desk) -> None:
 
 
 async def test_another_store_behind_the_address(desk: Desk) -> None:
-    """The store that was logged in to is remembered: another one under the same secret is refused (AT45)."""
+    """The store that was logged in to is remembered: another one under the same secret is refused
+    (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0
     desk.relay.target = (await desk.stage.start("copy")).url
     assert await desk.keep_a_secret() == REFUSED
@@ -168,8 +177,11 @@ LOCAL = f"local-sgx:{'01' * 8}"
         ({"release": {"key_providers": (LOCAL,)}}, ("--accept-key-provider", LOCAL)),
     ],
 )
-async def test_what_has_to_be_accepted(desk: Desk, settings: dict[str, Any], options: tuple[str, ...]) -> None:
-    """Terms that the strict ones refuse are accepted by name, which the refusal says; later commands go by it."""
+async def test_what_has_to_be_accepted(
+    desk: Desk, settings: dict[str, Any], options: tuple[str, ...]
+) -> None:
+    """Terms that the strict ones refuse are accepted by name, which the refusal says; later
+    commands go by it."""
     desk.relay.target = (await desk.stage.start("lenient", **settings)).url
     assert await desk.log_in(*desk.approved()) == REFUSED
     assert f"sealspace login {desk.url} {INSISTING} {options[0]}" in desk.err.splitlines()[1]
@@ -183,7 +195,10 @@ async def test_a_node_outside_a_trust_domain(desk: Desk) -> None:
     desk.relay.target = (await desk.stage.start("plain", **plain)).url
     for more in (desk.approved(), (INSISTING, *desk.trust)):
         assert await desk.log_in(*more) == REFUSED
-        assert "refused (no-tee)" in desk.err and "next: use a node that runs in a trust domain" in desk.err
+        assert (
+            "refused (no-tee)" in desk.err
+            and "next: use a node that runs in a trust domain" in desk.err
+        )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +219,13 @@ async def test_a_profile_that_cannot_be_read_demands_something(desk: Desk) -> No
     assert await desk.log_in(*desk.approved()) == 0
     path = desk.home / "profile.json"
     value = json.loads(path.read_text())
-    for broken in ({}, [], "all", {**value["nodePolicy"], "more": 1}, {**value["nodePolicy"], "code": {}}):
+    for broken in (
+        {},
+        [],
+        "all",
+        {**value["nodePolicy"], "more": 1},
+        {**value["nodePolicy"], "code": {}},
+    ):
         path.write_text(json.dumps({**value, "nodePolicy": broken}))
         before = desk.relay.tokens
         assert await desk.keep_a_secret() == 10
@@ -230,7 +251,10 @@ def test_what_is_remembered(policy: NodePolicy) -> None:
     for member in written:
         assert parse_node_policy({**written, member: 7}) is None
         assert parse_node_policy({**written, member: [7]}) is None
-        assert parse_node_policy({name: value for name, value in written.items() if name != member}) is None
+        assert (
+            parse_node_policy({name: value for name, value in written.items() if name != member})
+            is None
+        )
 
 
 @fuzzed()

@@ -1,4 +1,5 @@
-"""Taking in collateral: verified, never replaced by older, from a folder at start or by a command."""
+"""Taking in collateral: verified, never replaced by older, from a folder at start or by a
+command."""
 
 from pathlib import Path
 
@@ -39,23 +40,33 @@ async def _held(store: Store, fmspc: bytes, ca: str) -> bytes | None:
 async def test_a_document_is_kept_as_it_came(
     store: Store, root: TrustRoot, platform: SimulatedPlatform, clock: FixedClock
 ) -> None:
-    """A verified document lies in the store byte for byte, under its platform family and authority."""
+    """A verified document lies in the store byte for byte, under its platform family and
+    authority."""
     data = platform.collateral_json(NOW)
     imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
-    assert (platform.fmspc, data) == (imported.fmspc, await _held(store, imported.fmspc, imported.ca))
+    assert (platform.fmspc, data) == (
+        imported.fmspc,
+        await _held(store, imported.fmspc, imported.ca),
+    )
     assert imported.ends_at > NOW
 
 
-async def test_the_root_decides(store: Store, platform: SimulatedPlatform, clock: FixedClock) -> None:
+async def test_the_root_decides(
+    store: Store, platform: SimulatedPlatform, clock: FixedClock
+) -> None:
     """Under Intel's root a simulated document is refused and nothing is kept."""
     with pytest.raises(CollateralRefused) as refused:
-        await import_collateral(store, platform.collateral_json(NOW), root=intel_root(), clock=clock, source="a.json")
+        await import_collateral(
+            store, platform.collateral_json(NOW), root=intel_root(), clock=clock, source="a.json"
+        )
     assert "a.json" in refused.value.message
     assert await _held(store, platform.fmspc, "platform") is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b"x" * 300_000], ids=range(5))
-async def test_other_bytes_are_refused(store: Store, root: TrustRoot, clock: FixedClock, data: bytes) -> None:
+async def test_other_bytes_are_refused(
+    store: Store, root: TrustRoot, clock: FixedClock, data: bytes
+) -> None:
     """Bytes that are no collateral are refused."""
     with pytest.raises(CollateralRefused):
         await import_collateral(store, data, root=root, clock=clock, source="a.json")
@@ -66,17 +77,22 @@ async def test_older_does_not_replace_newer(
 ) -> None:
     """A document that was issued before the one held is refused; one issued later replaces it."""
     newest = platform.collateral_json(NOW)
-    await import_collateral(store, platform.collateral_json(NOW - DAY_S), root=root, clock=clock, source="old")
+    await import_collateral(
+        store, platform.collateral_json(NOW - DAY_S), root=root, clock=clock, source="old"
+    )
     await import_collateral(store, newest, root=root, clock=clock, source="new")
     with pytest.raises(CollateralRefused):
-        await import_collateral(store, platform.collateral_json(NOW - DAY_S), root=root, clock=clock, source="old")
+        await import_collateral(
+            store, platform.collateral_json(NOW - DAY_S), root=root, clock=clock, source="old"
+        )
     assert newest == await _held(store, platform.fmspc, "platform")
 
 
 async def test_a_folder_is_taken_in_again(
     store: Store, root: TrustRoot, platform: SimulatedPlatform, clock: FixedClock, tmp_path: Path
 ) -> None:
-    """A folder's documents are read by name; older and outdated ones do not keep a node from starting."""
+    """A folder's documents are read by name; older and outdated ones do not keep a node from
+    starting."""
     folder = tmp_path / "collateral"
     folder.mkdir()
     (folder / "a.json").write_bytes(platform.collateral_json(NOW))
@@ -88,7 +104,9 @@ async def test_a_folder_is_taken_in_again(
     assert platform.collateral_json(NOW) == await _held(store, platform.fmspc, "platform")
 
 
-async def test_a_bad_folder_refuses(store: Store, root: TrustRoot, clock: FixedClock, tmp_path: Path) -> None:
+async def test_a_bad_folder_refuses(
+    store: Store, root: TrustRoot, clock: FixedClock, tmp_path: Path
+) -> None:
     """A folder that is not there, or a file in it that is no collateral, is an error."""
     with pytest.raises(CollateralRefused):
         await import_folder(store, tmp_path / "absent", root=root, clock=clock)

@@ -1,4 +1,5 @@
-"""Quotes are verified one at a time, few may wait, and junk makes the next one wait: a flood leaves room for others."""
+"""Quotes are verified one at a time, few may wait, and junk makes the next one wait: a flood leaves
+room for others."""
 
 import asyncio
 
@@ -25,7 +26,8 @@ SIGNATURE_AT, KEY_AT = 640, 700
 
 
 class Observer:
-    """A time that goes on by one step at each look and by each pause, which lasts until it is let go."""
+    """A time that goes on by one step at each look and by each pause, which lasts until it is let
+    go."""
 
     def __init__(self, *, step_s: float = STEP_S) -> None:
         self.now_s, self.step_s = 100.0, step_s
@@ -47,17 +49,23 @@ class Observer:
 class Prover:
     """Quotes of one platform, handed to one queue."""
 
-    def __init__(self, platform: SimulatedPlatform, *, most_waiting: int, step_s: float = STEP_S) -> None:
+    def __init__(
+        self, platform: SimulatedPlatform, *, most_waiting: int, step_s: float = STEP_S
+    ) -> None:
         self.root: TrustRoot = parse_trust_root(platform.root_der)
         self.collateral: Collateral = parse_collateral(platform.collateral_json(NOW))
         self.quote = platform.mint_quote(measurements_of("backend"), bytes(64))
         self.watch = Observer(step_s=step_s)
-        self.quotes = Quotes(most_waiting=most_waiting, pause=self.watch.pause, time_s=self.watch.time_s)
+        self.quotes = Quotes(
+            most_waiting=most_waiting, pause=self.watch.pause, time_s=self.watch.time_s
+        )
 
     async def examine(self, quote: bytes | None = None) -> Evidence:
         parsed = parse_quote(quote or self.quote)
         bound = BoundQuote(parsed, Binding(report_data=bytes(64), holder=HOLDER), None)
-        return await self.quotes.examine(bound, self.collateral, root=self.root, now=NOW, ttl_s=600.0)
+        return await self.quotes.examine(
+            bound, self.collateral, root=self.root, now=NOW, ttl_s=600.0
+        )
 
     def changed(self, at: int) -> bytes:
         """A quote that reads well, and whose signatures do not hold."""
@@ -83,7 +91,8 @@ async def test_one_at_a_time(platform: SimulatedPlatform) -> None:
 
 
 async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None:
-    """One more than may wait is refused without being looked at; when one is done there is room (AT5)."""
+    """One more than may wait is refused without being looked at; when one is done there is room
+    (AT5)."""
     prover = Prover(platform, most_waiting=2)
     waiting = prover.asked(2)
     await prover.watch.resting.wait()
@@ -122,11 +131,13 @@ async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None
     await prover.examine()
     first, *after_junk, after_a_good_one = prover.watch.rests_s
     assert (first, after_a_good_one) == (0.0, 0.0)
-    assert after_junk == pytest.approx([(REST - 1) * STEP_S] * 2)  # one step went by until somebody asked
+    # one step went by until somebody asked
+    assert after_junk == pytest.approx([(REST - 1) * STEP_S] * 2)
 
 
 async def test_leaving_does_not_end_a_rest(platform: SimulatedPlatform) -> None:
-    """Who hands in junk and hangs up while another one waits gains nothing: the rest goes on for the next (AT5)."""
+    """Who hands in junk and hangs up while another one waits gains nothing: the rest goes on for
+    the next (AT5)."""
     prover = Prover(platform, most_waiting=4)
     prover.watch.gate.set()
     await prover.refuse()

@@ -57,26 +57,47 @@ def test_contradictions_refuse(flags: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "origin",
     [
-        *("https://runner.example", "https://runner.example:8443", "https://runner", "https://a-b.1c.example"),
-        *("http://127.0.0.1:8700", "http://localhost:8700", "http://localhost", "https://127.0.0.1:65535"),
+        *(
+            "https://runner.example",
+            "https://runner.example:8443",
+            "https://runner",
+            "https://a-b.1c.example",
+        ),
+        *(
+            "http://127.0.0.1:8700",
+            "http://localhost:8700",
+            "http://localhost",
+            "https://127.0.0.1:65535",
+        ),
     ],
 )
 def test_a_runner_of_the_console(origin: str) -> None:
     """An https origin, or one of this machine, in its one spelling (CN6)."""
-    assert load_config(environment={}, flags={"http.console_runner": origin}).http.console_runner == origin
+    assert (
+        load_config(environment={}, flags={"http.console_runner": origin}).http.console_runner
+        == origin
+    )
 
 
 def test_former_hosting_mode(capsys: pytest.CaptureFixture[str]) -> None:
-    """`listed` in settings of before is taken as `permit`, and a notice on standard error says so (ST13)."""
-    config = load_config(environment={"SEALSPACE_HOSTING__MODE": "listed", "SEALSPACE_HOSTING__LISTED": "did:key:z"})
+    """`listed` in settings of before is taken as `permit`, and a notice on standard error says so
+    (ST13)."""
+    config = load_config(
+        environment={"SEALSPACE_HOSTING__MODE": "listed", "SEALSPACE_HOSTING__LISTED": "did:key:z"}
+    )
     assert (config.hosting.mode, config.hosting.listed) == ("permit", ("did:key:z",))
     assert "hosting.mode `listed`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}])
+@pytest.mark.parametrize(
+    "also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}]
+)
 def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
-    """An address other than loopback is taken behind a named proxy, or when plain text is asked for."""
-    assert load_config(environment={}, flags={"http.host": "0.0.0.0", **also}).http.host == "0.0.0.0"
+    """An address other than loopback is taken behind a named proxy, or when plain text is asked
+    for."""
+    assert (
+        load_config(environment={}, flags={"http.host": "0.0.0.0", **also}).http.host == "0.0.0.0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,15 +109,19 @@ def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
     ],
 )
 def test_metrics_stay_on_loopback(listen: str, address: tuple[str, int]) -> None:
-    """Metrics are off, are served on loopback when they are asked for, and elsewhere only when that is said."""
+    """Metrics are off, are served on loopback when they are asked for, and elsewhere only when that
+    is said."""
     assert load_config(environment={}).metrics.listen is None
     assert load_config(environment={"SEALSPACE_METRICS__LISTEN": listen}).metrics.address == address
-    elsewhere = load_config(environment={}, flags={"metrics.listen": "10.0.0.5:9464", "metrics.off_loopback": True})
+    elsewhere = load_config(
+        environment={}, flags={"metrics.listen": "10.0.0.5:9464", "metrics.off_loopback": True}
+    )
     assert elsewhere.metrics.address == ("10.0.0.5", 9464)
 
 
 @pytest.mark.parametrize(
-    ("host", "answer"), [("localhost", True), ("127.9.9.9", True), ("::1", True), ("::", False), ("node.local", False)]
+    ("host", "answer"),
+    [("localhost", True), ("127.9.9.9", True), ("::1", True), ("::", False), ("node.local", False)],
 )
 def test_loopback_is_distinguished_from_elsewhere(host: str, answer: bool) -> None:
     """Names other than the machine's own are not taken for it, whatever they resolve to."""

@@ -36,7 +36,9 @@ def test_environment_over_file(tmp_path: Path) -> None:
 def test_flags_over_environment() -> None:
     """A flag wins over the environment; a flag that was not given does not."""
     environment = {"SEALSPACE_HTTP__PORT": "9001", "SEALSPACE_RELEASE__ATTESTATION": "everyone"}
-    config = load_config(environment=environment, flags={"http.port": 9002, "release.attestation": None})
+    config = load_config(
+        environment=environment, flags={"http.port": 9002, "release.attestation": None}
+    )
     assert (config.http.port, config.release.attestation) == (9002, "everyone")
 
 
@@ -47,20 +49,30 @@ def test_environment_names_the_file(tmp_path: Path) -> None:
 
 
 def test_file_in_the_data_folder(tmp_path: Path) -> None:
-    """A file sealspace.toml in a data folder that a flag or a variable names is read, unless another one is named."""
+    """A file sealspace.toml in a data folder that a flag or a variable names is read, unless
+    another one is named."""
     (tmp_path / "data").mkdir()
     _file(tmp_path / "data", "[http]\nport = 9000\n")
     other = _file(tmp_path, "[http]\nport = 9001\n")
-    flags, environment = {"store.data": str(tmp_path / "data")}, {"SEALSPACE_STORE__DATA": str(tmp_path / "data")}
+    flags, environment = (
+        {"store.data": str(tmp_path / "data")},
+        {"SEALSPACE_STORE__DATA": str(tmp_path / "data")},
+    )
     assert load_config(environment={}, flags=flags).http.port == 9000
     assert load_config(environment=environment).http.port == 9000
-    assert load_config(environment=environment, flags={"store.data": str(tmp_path / "none")}).http.port == 8000
+    assert (
+        load_config(environment=environment, flags={"store.data": str(tmp_path / "none")}).http.port
+        == 8000
+    )
     assert load_config(file=other, environment=environment).http.port == 9001
-    assert load_config(environment={**environment, "SEALSPACE_CONFIG": str(other)}).http.port == 9001
+    assert (
+        load_config(environment={**environment, "SEALSPACE_CONFIG": str(other)}).http.port == 9001
+    )
 
 
 def test_no_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies in the current folder is not read, nor what lies in the default data folder there."""
+    """What lies in the current folder is not read, nor what lies in the default data folder
+    there."""
     (tmp_path / "data").mkdir()
     for folder in (tmp_path, tmp_path / "data"):
         _file(folder, "[http]\nport = 9000\n")
@@ -84,7 +96,12 @@ def test_list_from_environment() -> None:
         ({}, "http = 1\n", {}, "unknown setting http"),
         ({}, "[http.port]\nx = 1\n", {}, "unknown setting http.port.x"),
         ({}, "", {"http.prot": 1}, "unknown setting http.prot (flags)"),
-        ({"SEALSPACE_HTTP__PORT": "many"}, "", {}, "setting http.port (environment variable SEALSPACE_HTTP__PORT)"),
+        (
+            {"SEALSPACE_HTTP__PORT": "many"},
+            "",
+            {},
+            "setting http.port (environment variable SEALSPACE_HTTP__PORT)",
+        ),
         ({"SEALSPACE_HTTP__PORT": "65536"}, "", {}, "setting http.port"),
         ({}, '[http]\nport = "9000"\n', {}, "setting http.port"),
         ({}, '[release]\nattestation = "none"\n', {}, "setting release.attestation"),

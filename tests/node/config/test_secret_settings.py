@@ -9,7 +9,11 @@ from node.config.loading import load_config
 from node.config.tree import Config, setting_types
 from sealspace.cli.errors import ConfigurationError
 
-SECRETS = {path for path, kind in setting_types().items() if "only from the environment" in description_of(kind)}
+SECRETS = {
+    path
+    for path, kind in setting_types().items()
+    if "only from the environment" in description_of(kind)
+}
 CANARY = "c2VjcmV0LW9mLXRoaXMtdGVzdA"
 
 
@@ -24,7 +28,12 @@ def test_secret_value_is_not_quoted() -> None:
 
 def test_what_is_secret() -> None:
     """The settings that say of themselves that they are secret are these."""
-    assert {"admin.secret", "objects.secret_key", "objects.session_token", "secret.value"} == SECRETS
+    assert {
+        "admin.secret",
+        "objects.secret_key",
+        "objects.session_token",
+        "secret.value",
+    } == SECRETS
 
 
 @pytest.mark.parametrize("path", sorted(SECRETS))
@@ -40,10 +49,14 @@ def test_secrets_do_not_belong_in_a_file(tmp_path: Path, path: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(SECRETS | {"objects.key_id", "store.url"}))
 def test_secrets_are_not_shown(path: str) -> None:
-    """Printed settings say that there is a secret, and not what it is; of others they say what is set."""
+    """Printed settings say that there is a secret, and not what it is; of others they say what is
+    set."""
     value = f"postgresql://u:{CANARY}@h/d" if path == "store.url" else CANARY
     config = load_config(
-        environment={f"SEALSPACE_{path.upper().replace('.', '__')}": value, "SEALSPACE_LOG__LEVEL": "debug"}
+        environment={
+            f"SEALSPACE_{path.upper().replace('.', '__')}": value,
+            "SEALSPACE_LOG__LEVEL": "debug",
+        }
     )
     section, _, name = path.partition(".")
     assert value == getattr(getattr(config, section), name)

@@ -25,7 +25,9 @@ class Work:
     def __init__(self) -> None:
         self.done: list[str] = []
 
-    def job(self, name: str, every_s: float, *, rounds: int = 1, error: Exception | None = None) -> Job:
+    def job(
+        self, name: str, every_s: float, *, rounds: int = 1, error: Exception | None = None
+    ) -> Job:
         left = rounds
 
         async def one_round(_: Services) -> bool:
@@ -53,7 +55,8 @@ def other_process(services: Services) -> Services:
 
 
 async def test_one_process_does_what_is_due(services: Services, clock: FixedClock) -> None:
-    """Of two that take turns one holds the lease and does each job when it is due, and no earlier."""
+    """Of two that take turns one holds the lease and does each job when it is due, and no
+    earlier."""
     work = Work()
     jobs = (work.job("often", 30.0, rounds=99), work.job("hourly", 3600.0, rounds=1))
     first, second = Housekeeper(services, jobs), Housekeeper(other_process(services), jobs)
@@ -79,7 +82,8 @@ async def test_rounds_go_on_while_there_is_more(services: Services) -> None:
 
 
 async def test_another_process_takes_over(services: Services, clock: FixedClock) -> None:
-    """When the holder is gone another one goes on where it was: what was begun an hour ago is not begun again."""
+    """When the holder is gone another one goes on where it was: what was begun an hour ago is not
+    begun again."""
     work = Work()
     jobs = (work.job("hourly", 3600.0),)
     await Housekeeper(services, jobs).turn()
@@ -111,7 +115,8 @@ async def test_lease_that_is_lost_ends_the_turn(services: Services, clock: Fixed
 async def test_failing_job_is_reported_and_the_next_is_done(
     services: Services, clock: FixedClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A job that fails is logged without its message, tried again when it is due, and keeps nobody waiting."""
+    """A job that fails is logged without its message, tried again when it is due, and keeps nobody
+    waiting."""
     work = Work()
     jobs = (work.job("bad", 60.0, error=ValueError("canary")), work.job("good", 60.0, rounds=99))
     housekeeper = Housekeeper(services, jobs)
@@ -187,14 +192,17 @@ async def test_what_a_dead_process_left_goes(services: Services, clock: FixedClo
         assert not place.exists()
 
 
-# --- clocks --------------------------------------------------------------------------------------------------------
+# --- clocks ---------------------------------------------------------------------------------------
 
 
 DAY_S, YEAR_S = 86_400.0, 365 * 86_400.0
 
 
-async def test_clock_that_leapt_removes_nothing_for_a_day(services: Services, clock: FixedClock) -> None:
-    """What goes by age waits a day after the clock was found far ahead; everything else goes on (ST11)."""
+async def test_clock_that_leapt_removes_nothing_for_a_day(
+    services: Services, clock: FixedClock
+) -> None:
+    """What goes by age waits a day after the clock was found far ahead; everything else goes on
+    (ST11)."""
     work = Work()
     aged = replace(work.job("aged", 60.0), by_age=True)
     housekeeper = Housekeeper(services, (aged, work.job("other", 60.0)))
@@ -211,7 +219,9 @@ async def test_clock_that_leapt_removes_nothing_for_a_day(services: Services, cl
 
 
 @pytest.mark.parametrize("stood_ahead_s", [0.0, 2 * DAY_S])
-async def test_clock_that_leapt_and_was_set_back(services: Services, clock: FixedClock, stood_ahead_s: float) -> None:
+async def test_clock_that_leapt_and_was_set_back(
+    services: Services, clock: FixedClock, stood_ahead_s: float
+) -> None:
     """After it was set right what goes by age waits another day, and no longer (ST11)."""
     work = Work()
     housekeeper = Housekeeper(services, (replace(work.job("aged", 3600.0), by_age=True),))
@@ -231,7 +241,8 @@ async def test_clock_that_leapt_and_was_set_back(services: Services, clock: Fixe
 
 
 async def test_store_of_an_earlier_version_waits_too(services: Services, clock: FixedClock) -> None:
-    """Where somebody kept house and nobody watched the clock, what goes by age waits a day (ST11)."""
+    """Where somebody kept house and nobody watched the clock, what goes by age waits a day
+    (ST11)."""
     work = Work()
     lease = Lease(services.store, owner=b"e" * 16, ttl_s=LEASE_S)
     assert await lease.take(now=clock.now())
@@ -246,8 +257,11 @@ async def test_store_of_an_earlier_version_waits_too(services: Services, clock: 
     assert work.done == ["aged"]
 
 
-async def test_two_processes_whose_clocks_differ_share_the_house(services: Services, clock: FixedClock) -> None:
-    """Beside one that is a year ahead the other keeps house at each turn, and neither removes by age (ST10, ST11)."""
+async def test_two_processes_whose_clocks_differ_share_the_house(
+    services: Services, clock: FixedClock
+) -> None:
+    """Beside one that is a year ahead the other keeps house at each turn, and neither removes by
+    age (ST10, ST11)."""
     work, wrong_clock = Work(), FixedClock(clock.now() + YEAR_S)
     jobs = (work.job("minutely", 60.0, rounds=0), replace(work.job("aged", 60.0), by_age=True))
     right = Housekeeper(services, jobs)
@@ -265,6 +279,13 @@ async def test_two_processes_whose_clocks_differ_share_the_house(services: Servi
 
 def test_what_goes_by_age() -> None:
     """Each job that removes for good what is old enough says so."""
-    kept = {"seal-audit", "seal-audit-delayed", "seal-audit-late", "fetch-collateral", "watch-collateral"}
-    kept |= {"collect-bodies", "sweep-aliases"}  # one goes by references, an hour behind them, the other by marks
+    kept = {
+        "seal-audit",
+        "seal-audit-delayed",
+        "seal-audit-late",
+        "fetch-collateral",
+        "watch-collateral",
+    }
+    # one goes by references, an hour behind them, the other by marks
+    kept |= {"collect-bodies", "sweep-aliases"}
     assert {job.name for job in JOBS if not job.by_age} == kept

@@ -10,7 +10,14 @@ from tests_support import CountingEntropy, FixedClock
 
 from capabilities.audit_export import verify_export
 from node.housekeeping.rounds import JOBS, Housekeeper
-from node.housekeeping.seal_audit import DELAYED_S, RECENT_S, chain_of, seal_audit, seal_delayed, seal_recent
+from node.housekeeping.seal_audit import (
+    DELAYED_S,
+    RECENT_S,
+    chain_of,
+    seal_audit,
+    seal_delayed,
+    seal_recent,
+)
 from node.processes.start import claim_store
 from node.services import Services
 from spaces.audit.chain import MAX_BATCH, exported_lines
@@ -22,11 +29,14 @@ SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))
 
 @pytest.fixture
 def clock() -> FixedClock:
-    """Half a minute slow: a database finds no clock apart that a test moves on by a minute (ST9)."""
+    """Half a minute slow: a database finds no clock apart that a test moves on by a minute
+    (ST9)."""
     return FixedClock(time.time() - 30)
 
 
-async def write(services: Services, *subjects: str, entropy: CountingEntropy, at: float | None = None) -> None:
+async def write(
+    services: Services, *subjects: str, entropy: CountingEntropy, at: float | None = None
+) -> None:
     """Write records as operations do."""
     at = services.clock.now() if at is None else at
     for subject in subjects:
@@ -36,7 +46,9 @@ async def write(services: Services, *subjects: str, entropy: CountingEntropy, at
 
 async def sealed(services: Services) -> list[str]:
     """Subjects of the sealed records, in the order of the chain."""
-    entries = [json.loads(line) async for line in exported_lines(services.store, chain_of(services))]
+    entries = [
+        json.loads(line) async for line in exported_lines(services.store, chain_of(services))
+    ]
     return [entry["subject"] for entry in entries if entry["type"] == "sealspace.audit-entry/v1"]
 
 
@@ -53,7 +65,8 @@ async def another(services: Services, clock: Any) -> Services:
 
 
 async def test_a_turn_of_the_housekeeping_seals(serve, clock, entropy) -> None:
-    """The holder of the lease seals what was written, signs a head, and goes on at the next turn (RC4, RC5)."""
+    """The holder of the lease seals what was written, signs a head, and goes on at the next turn
+    (RC4, RC5)."""
     async with serve() as node:
         services = node.node.services
         keeper = Housekeeper(services, SEALING)
@@ -71,7 +84,8 @@ async def test_a_turn_of_the_housekeeping_seals(serve, clock, entropy) -> None:
 
 
 async def test_one_of_two_processes_seals(serve, clock, entropy) -> None:
-    """Of two processes one has the lease and seals; when it leaves, the other goes on with the same chain (RC4)."""
+    """Of two processes one has the lease and seals; when it leaves, the other goes on with the same
+    chain (RC4)."""
     async with serve() as node:
         services = node.node.services
         other = await another(services, clock)
@@ -102,7 +116,8 @@ async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> 
 
 
 async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy) -> None:
-    """A record that came late is sealed by the round that looks further back than the frequent one."""
+    """A record that came late is sealed by the round that looks further back than the frequent
+    one."""
     async with serve() as node:
         services = node.node.services
         await write(services, "first", entropy=entropy)
@@ -115,7 +130,8 @@ async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy)
 
 
 async def test_one_round_seals_many(serve, clock, entropy) -> None:
-    """What one commit cannot take is sealed by further ones of the same round, each going on behind the last."""
+    """What one commit cannot take is sealed by further ones of the same round, each going on behind
+    the last."""
     async with serve() as node:
         services = node.node.services
         subjects = [f"s{number:03}" for number in range(2 * MAX_BATCH + 7)]

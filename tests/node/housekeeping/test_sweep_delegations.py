@@ -34,7 +34,8 @@ async def test_what_expired_long_ago_leaves(serve) -> None:
 
 
 async def test_a_revoked_delegation_does_not_come_back(serve) -> None:
-    """What was revoked, expired and was swept is refused for its time, in the process that remembers it too."""
+    """What was revoked, expired and was swept is refused for its time, in the process that
+    remembers it too."""
     async with serve() as node:
         grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
         await node.delegate(grant)
@@ -46,7 +47,10 @@ async def test_a_revoked_delegation_does_not_come_back(serve) -> None:
         expired = (401, "Delegation expired or not yet valid")
         assert (await node.delegate(grant)).said == expired
         use = node.token({node.kv("a"): [GET]}, signer=node.friend, proofs=[grant])
-        assert (await node.send("POST", "/invoke", token=use)).said == (401, "Cannot find parent delegation")
+        assert (await node.send("POST", "/invoke", token=use)).said == (
+            401,
+            "Cannot find parent delegation",
+        )
     async with serve() as node:
         assert (await node.delegate(grant)).said == expired
 

@@ -24,7 +24,12 @@ class Worker:
         self.bound = bound.dup()
         self.bound.setblocking(False)
         self.acceptor = Acceptor(
-            self.bound, lambda: _Named(self), lambda: len(self.open), counts=counts, worker=at, backlog=256
+            self.bound,
+            lambda: _Named(self),
+            lambda: len(self.open),
+            counts=counts,
+            worker=at,
+            backlog=256,
         )
         self.acceptor.start()
 
@@ -98,7 +103,8 @@ async def test_a_burst_is_shared_evenly() -> None:
 
 
 async def test_a_new_worker_gets_what_comes_next() -> None:
-    """A worker that was replaced has no connections, so it takes new ones until it has as many as the other."""
+    """A worker that was replaced has no connections, so it takes new ones until it has as many as
+    the other."""
     async with site(2) as here:
         old = Worker(here.bound, here.counts, 0)
         assert set(await here.connect(20)) == {b"0"}
@@ -125,7 +131,8 @@ async def test_connections_that_ended_do_not_count() -> None:
 
 
 async def test_nobody_waits_for_a_worker_that_stands_still() -> None:
-    """A worker that has few connections and takes none delays others by milliseconds; all are served."""
+    """A worker that has few connections and takes none delays others by milliseconds; all are
+    served."""
     async with site(2) as here:
         assert here.counts.is_ours(1, 0)
         worker = Worker(here.bound, here.counts, 0)
@@ -134,7 +141,8 @@ async def test_nobody_waits_for_a_worker_that_stands_still() -> None:
 
 
 async def test_a_worker_that_ends_leaves_connections_to_the_others() -> None:
-    """What waits when a worker stops taking connections is taken by another, and nobody counts on the first."""
+    """What waits when a worker stops taking connections is taken by another, and nobody counts on
+    the first."""
     async with site(2) as here:
         going, staying = (Worker(here.bound, here.counts, at) for at in (0, 1))
         await here.connect(8)
@@ -145,7 +153,8 @@ async def test_a_worker_that_ends_leaves_connections_to_the_others() -> None:
 
 
 async def test_who_comes_while_all_workers_end_is_refused() -> None:
-    """Once no worker takes connections, none waits for the requests that are still being answered."""
+    """Once no worker takes connections, none waits for the requests that are still being
+    answered."""
     async with site(2) as here:
         workers = [Worker(here.bound, here.counts, at) for at in range(2)]
         await here.connect(4)
@@ -160,11 +169,15 @@ async def test_who_comes_while_all_workers_end_is_refused() -> None:
             worker.hang_up()
 
 
-async def test_a_failed_accept_is_reported_and_does_not_spin(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the kernel gives no connection a worker rests: one line of the log, not one for each turn of the loop."""
+async def test_a_failed_accept_is_reported_and_does_not_spin(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where the kernel gives no connection a worker rests: one line of the log, not one for each
+    turn of the loop."""
     async with site(1) as here:
         worker = Worker(here.bound, here.counts, 0)
-        here.bound.shutdown(socket.SHUT_RD)  # accept() fails from now on, and the socket stays readable
+        # accept() fails from now on, and the socket stays readable
+        here.bound.shutdown(socket.SHUT_RD)
         for _ in range(50):
             await asyncio.to_thread(lambda: None)
         assert capsys.readouterr().err.count("accept-failed") == 1
@@ -172,7 +185,8 @@ async def test_a_failed_accept_is_reported_and_does_not_spin(capsys: pytest.Capt
 
 
 def test_shares_follow_the_least_laden() -> None:
-    """The next connection is for whoever has hardly more than the least of the others; alone, it is for the one."""
+    """The next connection is for whoever has hardly more than the least of the others; alone, it is
+    for the one."""
     counts = ConnectionCounts.of(3)
     assert counts.is_ours(0, 1000)
     assert counts.is_ours(1, 999)
@@ -206,7 +220,8 @@ def _sockets(pid: int) -> int:
 
 @pytest.mark.slow
 def test_workers_of_a_node_share_connections(tmp_path: Path) -> None:
-    """Connections that clients keep are spread over the workers; one that is started anew takes what comes next."""
+    """Connections that clients keep are spread over the workers; one that is started anew takes
+    what comes next."""
     with running_node(tmp_path, "--attestation", "off") as node, ExitStack() as kept:
         port = int(node.url.rpartition(":")[2])
 

@@ -1,4 +1,5 @@
-"""How many connections clients may have open, and when one is given up: by addresses that no test machine has."""
+"""How many connections clients may have open, and when one is given up: by addresses that no test
+machine has."""
 
 import asyncio
 import io
@@ -24,7 +25,8 @@ BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10
 
 
 def test_a_client_has_so_many_connections() -> None:
-    """Connections of one address are bounded, others' are not touched, and one that ended makes room."""
+    """Connections of one address are bounded, others' are not touched, and one that ended makes
+    room."""
     bounds = ConnectionBounds(BOUNDED)
     assert [True, True, False] == [bounds.take("192.0.2.7") for _ in range(3)]
     assert bounds.take("192.0.2.8")
@@ -40,7 +42,8 @@ def test_an_ipv6_client_has_a_whole_network() -> None:
 
 
 @pytest.mark.parametrize(
-    "peer", ["127.0.0.1", "127.8.8.8", "::1", "10.1.2.3", "::ffff:127.0.0.1", "::ffff:10.1.2.3", None]
+    "peer",
+    ["127.0.0.1", "127.8.8.8", "::1", "10.1.2.3", "::ffff:127.0.0.1", "::ffff:10.1.2.3", None],
 )
 def test_who_brings_many_clients_is_bounded_by_the_whole(peer: str | None) -> None:
     """This machine and trusted proxies have as many as there are in all."""
@@ -69,7 +72,8 @@ def test_descriptors_are_left_for_the_store() -> None:
 
 
 def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
-    """Each one counts under the name of its setting; the log has one line for each setting, and no address."""
+    """Each one counts under the name of its setting; the log has one line for each setting, and no
+    address."""
     stream = io.StringIO()
     configure_logs("info", stream=stream)
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
@@ -80,7 +84,9 @@ def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
     bounds.take("192.0.2.9")
     bounds.met("http.head_s")
     bounds.met("http.unread_answer_s")
-    assert {name: numbers(tmp_path)["sealspace_connections_given_up_total", name] for name in BOUNDS} == {
+    assert {
+        name: numbers(tmp_path)["sealspace_connections_given_up_total", name] for name in BOUNDS
+    } == {
         "http.max_connections": 1,
         "http.connections_per_client": 2,
         "http.head_s": 1,

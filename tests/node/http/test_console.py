@@ -29,7 +29,8 @@ def _addresses(index: str) -> list[str]:
 
 
 async def test_what_is_served(caller) -> None:
-    """The page names its files below a digest; they and all that lies beside them are immutable; HEAD has no body."""
+    """The page names its files below a digest; they and all that lies beside them are immutable;
+    HEAD has no body."""
     index = await caller.send("GET", "/console/")
     assert (index.status, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
     same = [(await caller.send("GET", path)).body for path in ("/console", "/console/grant")]
@@ -46,11 +47,16 @@ async def test_what_is_served(caller) -> None:
         assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert described_fault("GET", address, reply.status, reply.headers, reply.body) == ""
     head = await caller.send("HEAD", "/console/")
-    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(index.body)))
+    assert (head.status, head.body, head.headers["content-length"]) == (
+        200,
+        b"",
+        str(len(index.body)),
+    )
 
 
 async def test_files_are_packed_for_who_takes_that(caller) -> None:
-    """A client that takes gzip gets it; any other gets plain bytes; caches are told that it matters."""
+    """A client that takes gzip gets it; any other gets plain bytes; caches are told that it
+    matters."""
     address = _addresses((await caller.send("GET", "/console/")).text)[-1]
     lengths = []
     for accepted, encoding in (("gzip, br", "gzip"), ("identity", None), ("gzip;q=0", None)):
@@ -72,12 +78,25 @@ async def test_a_page_that_is_known(caller) -> None:
 
 
 async def test_what_is_not_there(caller) -> None:
-    """Another digest, a folder, a way out of it and what is no file of the console are 404 with a page of its own."""
+    """Another digest, a folder, a way out of it and what is no file of the console are 404 with a
+    page of its own."""
     base = _addresses((await caller.send("GET", "/console/")).text)[0].rpartition("/")[0]
     assert (FOLDER / "README.md").exists()
     for path in (
-        *(f"/console/{'0' * 32}/app.js", "/console/app.js", f"{base}/", base, f"{base}/parts", f"{base}/parts/"),
-        *(f"{base}/README.md", f"{base}/index.html", f"{base}/..%2f__init__.py", f"{base}/%2e%2e/__init__.py"),
+        *(
+            f"/console/{'0' * 32}/app.js",
+            "/console/app.js",
+            f"{base}/",
+            base,
+            f"{base}/parts",
+            f"{base}/parts/",
+        ),
+        *(
+            f"{base}/README.md",
+            f"{base}/index.html",
+            f"{base}/..%2f__init__.py",
+            f"{base}/%2e%2e/__init__.py",
+        ),
         *("/console/grants", "/console/grant/app.js"),
         *(f"{base}//app.js", f"{base}/app.js%00", f"{base}/app.js/", "/console/%0A"),
     ):
@@ -90,19 +109,40 @@ async def test_what_is_not_there(caller) -> None:
 
 
 async def test_headers_of_every_file(caller) -> None:
-    """Page, files and 404 are under one policy, in which nothing is unsafe or from elsewhere (CN1)."""
+    """Page, files and 404 are under one policy, in which nothing is unsafe or from elsewhere
+    (CN1)."""
     index = await caller.send("GET", "/console/")
     for path in ("/console/", *_addresses(index.text), "/console/nothing"):
         for method in ("GET", "HEAD"):
             headers = (await caller.send(method, path)).headers
-            policy = dict(one.split(" ", 1) for one in headers["content-security-policy"].split("; "))
-            assert {name: policy[name] for name in ("default-src", "base-uri", "form-action", "frame-ancestors")} == (
-                dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'")
+            policy = dict(
+                one.split(" ", 1) for one in headers["content-security-policy"].split("; ")
             )
-            assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "'none'")
-            assert {sources for name, sources in policy.items() if name.endswith("-src")} == {"'none'", "'self'"}
-            assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
-            assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+            assert {
+                name: policy[name]
+                for name in ("default-src", "base-uri", "form-action", "frame-ancestors")
+            } == (
+                dict.fromkeys(
+                    ("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'"
+                )
+            )
+            assert (policy["require-trusted-types-for"], policy["trusted-types"]) == (
+                "'script'",
+                "'none'",
+            )
+            assert {sources for name, sources in policy.items() if name.endswith("-src")} == {
+                "'none'",
+                "'self'",
+            }
+            assert (headers["x-content-type-options"], headers["x-frame-options"]) == (
+                "nosniff",
+                "DENY",
+            )
+            assert (
+                headers["cross-origin-opener-policy"]
+                == headers["cross-origin-resource-policy"]
+                == "same-origin"
+            )
             assert headers["referrer-policy"] == "no-referrer"
             assert "camera=()" in headers["permissions-policy"]
             assert "publickey-credentials-get=(self)" in headers["permissions-policy"]
@@ -110,15 +150,24 @@ async def test_headers_of_every_file(caller) -> None:
 
 
 async def test_a_runner_is_called_too(call_with: Call) -> None:
-    """Where a runner is named, requests may go there too, and the page names it; nothing else differs (CN6)."""
+    """Where a runner is named, requests may go there too, and the page names it; nothing else
+    differs (CN6)."""
     runner, plain = "https://runner.example:8443", load_console()
     index = await call_with("GET", "/console/", console_runner=runner)
     body = plain.bodies["index.html"]
-    assert index.body == body.replace(b'<html lang="en"', f'<html lang="en" data-runner="{runner}"'.encode()) != body
+    assert (
+        index.body
+        == body.replace(b'<html lang="en"', f'<html lang="en" data-runner="{runner}"'.encode())
+        != body
+    )
     assert index.headers["etag"] != plain.etag == f'"blake3-{plain.digest}"'
-    policy = HEADERS["Content-Security-Policy"].replace("connect-src 'self'", f"connect-src 'self' {runner}")
+    policy = HEADERS["Content-Security-Policy"].replace(
+        "connect-src 'self'", f"connect-src 'self' {runner}"
+    )
     for reply in (index, await call_with("GET", "/console/nothing", console_runner=runner)):
-        assert reply.headers["content-security-policy"] == policy != HEADERS["Content-Security-Policy"]
+        assert (
+            reply.headers["content-security-policy"] == policy != HEADERS["Content-Security-Policy"]
+        )
     named = load_console(runner)
     assert (named.packed, named.headers["Content-Security-Policy"]) == (plain.packed, policy)
     assert load_console("https://other.example").etag not in (named.etag, plain.etag)
@@ -128,7 +177,9 @@ async def test_no_page_of_another_origin_reads_it(caller) -> None:
     """No answer with a file lets another origin read it, though CORS is on (CN1)."""
     index = await caller.send("GET", "/console/", headers={"Origin": "https://page.example"})
     for path in ("/console/", *_addresses(index.text), "/console/nothing"):
-        headers = (await caller.send("GET", path, headers={"Origin": "https://page.example"})).headers
+        headers = (
+            await caller.send("GET", path, headers={"Origin": "https://page.example"})
+        ).headers
         assert not [name for name in headers if name.startswith("access-control-")]
 
 
@@ -139,7 +190,9 @@ async def test_no_script_or_style_is_inline() -> None:
         text = bodies[name].decode()
         assert not re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:", text)
     scripts = b"".join(body for name, body in bodies.items() if name.endswith(".js"))
-    assert not re.findall(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", scripts)
+    assert not re.findall(
+        rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", scripts
+    )
 
 
 async def test_files_are_read_once(caller, monkeypatch: pytest.MonkeyPatch) -> None:

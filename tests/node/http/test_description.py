@@ -1,4 +1,5 @@
-"""`/openapi.json`: served to everybody, the same bytes, and exactly the routes that the node has."""
+"""`/openapi.json`: served to everybody, the same bytes, and exactly the routes that the node
+has."""
 
 import asyncio
 import json
@@ -18,7 +19,8 @@ from node.http.routes.table import SERVED
 
 
 async def test_it_is_served_to_everybody(caller) -> None:
-    """Its bytes are those of the file, with an entity tag; who has them is answered 304; HEAD has no body."""
+    """Its bytes are those of the file, with an entity tag; who has them is answered 304; HEAD has
+    no body."""
     reply: Reply = await caller.send("GET", "/openapi.json")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     assert PAGE.read_bytes() == reply.body
@@ -42,27 +44,37 @@ async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
     async with serve(public_spaces=PublicSpaces(requests_per_minute=1, burst=2)) as node:
         replies = [await node.send("GET", "/openapi.json") for _ in range(3)]
     assert [200, 200, 429] == [reply.status for reply in replies]
-    assert (replies[-1].value["code"], int(replies[-1].headers["retry-after"]) > 0) == ("too-many-requests", True)
+    assert (replies[-1].value["code"], int(replies[-1].headers["retry-after"]) > 0) == (
+        "too-many-requests",
+        True,
+    )
 
 
 async def test_it_has_every_route_and_no_other(caller) -> None:
-    """Each method and path that the router has is described; left out are what answers any path or any method."""
+    """Each method and path that the router has is described; left out are what answers any path or
+    any method."""
     app = build_app(caller.node.services)
     routed = {
         (route.method, route.resource.canonical.rstrip("/") or "/")
         for route in app.router.routes()
         if route.resource is not None and route.method not in ("*", "OPTIONS", "HEAD")
     }
-    named = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    named = {
+        (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
+    }
     assert {(method, re.sub(r":[^{}]*\}", "}", path)) for method, path in routed} == named
     others = {route.path for route in SERVED if route.method in ("*", "OPTIONS")}
     own = {route.path for route in described() if route.surface == "own"}
-    catching_all = {"/admin", *(f"{path}/{{path:.*}}" for path in ("", "/admin", "/hooks", "/policy/v3", "/share"))}
+    catching_all = {
+        "/admin",
+        *(f"{path}/{{path:.*}}" for path in ("", "/admin", "/hooks", "/policy/v3", "/share")),
+    }
     assert own | catching_all | {"/public/{space}/kv/{key:.*}"} == others
 
 
 def test_it_is_openapi() -> None:
-    """It is valid OpenAPI 3.1, in which each operation has a name of its own, a summary and answers."""
+    """It is valid OpenAPI 3.1, in which each operation has a name of its own, a summary and
+    answers."""
     schemathesis.openapi.from_dict(DOCUMENT).validate()
     operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
     assert DOCUMENT["openapi"].startswith("3.1.")
@@ -71,10 +83,12 @@ def test_it_is_openapi() -> None:
 
 
 def test_it_has_every_code() -> None:
-    """A code of the table is named with a route that answers it, and each route's codes are in the table."""
+    """A code of the table is named with a route that answers it, and each route's codes are in the
+    table."""
     named = {route.template: codes_of(route) for route in described()}
     everywhere = frozenset[str]().union(*named.values())
-    assert set(TABLE) - everywhere == {"wrong-method"}  # of what the description leaves to its preamble
+    # of what the description leaves to its preamble
+    assert set(TABLE) - everywhere == {"wrong-method"}
     assert everywhere <= set(TABLE)
     for route in described():
         answers = json.dumps(DOCUMENT["paths"][route.template][route.method.lower()]["responses"])
@@ -82,8 +96,13 @@ def test_it_has_every_code() -> None:
 
 
 async def test_a_brace_in_a_path(caller) -> None:
-    """A part of a path with a brace in it fits no placeholder: the answer is the page of an unknown route."""
-    for path in ("/encryption/networks/%7B", "/encryption/networks/a%7Db/policy", "/signed/kv/%7B%7D"):
+    """A part of a path with a brace in it fits no placeholder: the answer is the page of an unknown
+    route."""
+    for path in (
+        "/encryption/networks/%7B",
+        "/encryption/networks/a%7Db/policy",
+        "/signed/kv/%7B%7D",
+    ):
         reply: Reply = await caller.send("GET", path)
         assert reply.status == 404
         assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
@@ -95,11 +114,16 @@ async def test_a_line_feed_in_a_path(caller) -> None:
         reply: Reply = await caller.send("GET", path)
         preflight: Reply = await caller.send("OPTIONS", path)
         assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
-        assert (preflight.status in (200, 204) or path.startswith("/hooks"), preflight.body) == (True, b"")
+        assert (preflight.status in (200, 204) or path.startswith("/hooks"), preflight.body) == (
+            True,
+            b"",
+        )
         assert reply.text != "404: Not Found"
 
 
-@pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT host:443", "GET http://host", "GET http://host?q"])
+@pytest.mark.parametrize(
+    "line", ["OPTIONS *", "CONNECT host:443", "GET http://host", "GET http://host?q"]
+)
 async def test_a_target_without_a_path(caller, line: str) -> None:
     """A target that is no path is answered as an unknown path is."""
     answer = await caller.raw(f"{line} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n".encode())
@@ -115,12 +139,17 @@ def test_the_judge_finds_faults() -> None:
     """What the description does not have is found: a status, a media type, a member, a code."""
     typed = {"content-type": "application/json"}
     assert "status 418" in described_fault("GET", "/info", 418, {}, b"")
-    assert "as image/png" in described_fault("GET", "/info", 200, {"content-type": "image/png"}, b"x")
-    assert "more" in described_fault("POST", "/revoke", 200, typed, b'{"revoked":true,"cid":"x","more":1}')
+    assert "as image/png" in described_fault(
+        "GET", "/info", 200, {"content-type": "image/png"}, b"x"
+    )
+    assert "more" in described_fault(
+        "POST", "/revoke", 200, typed, b'{"revoked":true,"cid":"x","more":1}'
+    )
     assert "status 200" in described_fault("GET", "/nothing", 200, {}, b"")
     assert "status 404" in described_fault("DELETE", "/readyz", 404, {}, b"")
     assert not is_described_code("GET", "/info", 503, "quota-exceeded")
-    assert not is_described_code("POST", "/revoke", 401, "revoked")  # only within the name of another
+    # only within the name of another
+    assert not is_described_code("POST", "/revoke", 401, "revoked")
 
 
 def test_it_names_no_node() -> None:
@@ -130,7 +159,8 @@ def test_it_names_no_node() -> None:
 
 
 async def test_another_method_on_an_own_path(caller) -> None:
-    """On our own surface another method is 405, a problem that names the methods there are and the description."""
+    """On our own surface another method is 405, a problem that names the methods there are and the
+    description."""
     for path, allowed in (
         ("/readyz", "GET, HEAD, OPTIONS"),
         ("/openapi.json/", "GET, HEAD, OPTIONS"),
@@ -139,17 +169,23 @@ async def test_another_method_on_an_own_path(caller) -> None:
     ):
         reply: Reply = await caller.send("DELETE", path)
         assert (reply.status, reply.headers["allow"]) == (405, allowed)
-        assert (reply.value["code"], "/openapi.json" in str(reply.value["hint"])) == ("wrong-method", True)
+        assert (reply.value["code"], "/openapi.json" in str(reply.value["hint"])) == (
+            "wrong-method",
+            True,
+        )
         assert (await caller.send("OPTIONS", path)).status == 200
 
 
 async def test_an_unknown_route_names_the_description(caller) -> None:
-    """A 404 for a route names the description, as a page, as JSON and as a problem; one for a value does not."""
+    """A 404 for a route names the description, as a page, as JSON and as a problem; one for a value
+    does not."""
     missing = await asyncio.gather(
         caller.send("GET", "/nothing"),
         caller.send("POST", "/info"),
         caller.send("GET", "/nothing", headers={"Accept": "application/json"}),
-        caller.send("POST", "/attestation/challenge", body=b"{}", headers={"Content-Type": "text/plain"}),
+        caller.send(
+            "POST", "/attestation/challenge", body=b"{}", headers={"Content-Type": "text/plain"}
+        ),
     )
     assert [404] * 4 == [reply.status for reply in missing]
     assert all("/openapi.json" in reply.text for reply in missing)

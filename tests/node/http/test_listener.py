@@ -85,20 +85,27 @@ async def test_unreadable_request_is_400(caller, request_bytes: bytes) -> None:
 
 async def test_second_authorization_is_not_an_error(caller) -> None:
     """A repeated Authorization header passes the HTTP layer: the first one counts (E1)."""
-    assert _status(await caller.raw(_request(lines=("Authorization: a", "Authorization: b")))) == 200
+    assert (
+        _status(await caller.raw(_request(lines=("Authorization: a", "Authorization: b")))) == 200
+    )
 
 
 async def test_head_limit_leaves_long_bodies_alone(caller) -> None:
-    """A body larger than the bound on heads is no head: the route answers, and the connection goes on."""
+    """A body larger than the bound on heads is no head: the route answers, and the connection goes
+    on."""
     body = b"b" * (2 * MAX_HEAD_BYTES)
     first = b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
     answers = await caller.raw(first + body + _request("/healthz"))
-    assert [_status(part) for part in answers.split(b"HTTP/1.1")[1:]] == [404, 200] or b"200 OK" in answers
+    assert [_status(part) for part in answers.split(b"HTTP/1.1")[1:]] == [
+        404,
+        200,
+    ] or b"200 OK" in answers
 
 
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_what_follows_a_body_is_read(is_late: bool) -> None:
-    """A body that is taken late stops its client; it comes whole, and so does the request that is sent behind it."""
+    """A body that is taken late stops its client; it comes whole, and so does the request that is
+    sent behind it."""
     body, taken = bytes(range(256)) * 8192, []
 
     async def take(request: web.Request) -> web.StreamResponse:
@@ -119,11 +126,13 @@ async def test_what_follows_a_body_is_read(is_late: bool) -> None:
 @pytest.mark.parametrize("is_pipelined", [False, True])
 @pytest.mark.parametrize("chunks", [16_384, 16_385, 16_386])
 async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined: bool) -> None:
-    """So many small chunks that reading stops, at whichever of them, lose neither what follows them nor the next."""
+    """So many small chunks that reading stops, at whichever of them, lose neither what follows them
+    nor the next."""
     all_came, taken = asyncio.Event(), []
 
     async def take(request: web.Request) -> web.StreamResponse:
-        while not taken and request.content.total_bytes < min(chunks, 16_385):  # where reading stops
+        # where reading stops
+        while not taken and request.content.total_bytes < min(chunks, 16_385):
             await asyncio.sleep(0)
         size_bytes = 0
         async for piece in body_pieces(request, max_bytes=1 << 24):
@@ -136,7 +145,9 @@ async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         chunk, end = b"1\r\na\r\n", b"0\r\n\r\n"
         second = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\na"
-        writer.write(b"POST /it HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * chunks)
+        writer.write(
+            b"POST /it HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * chunks
+        )
         if is_pipelined:
             writer.write(end + second)
         else:
@@ -150,12 +161,15 @@ async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined:
 
 @pytest.mark.parametrize("behind", [30, 31, 32, 33, 100])
 async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -> None:
-    """However many requests come in one piece with the body of the one before them, all are answered."""
+    """However many requests come in one piece with the body of the one before them, all are
+    answered."""
     is_asked = asyncio.Event()
 
     async def take(request: web.Request) -> web.StreamResponse:
         is_asked.set()
-        return WholeAnswer(b"".join([piece async for piece in body_pieces(request, max_bytes=9)]), headers={})
+        return WholeAnswer(
+            b"".join([piece async for piece in body_pieces(request, max_bytes=9)]), headers={}
+        )
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
@@ -170,13 +184,16 @@ async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -
 
 @pytest.mark.parametrize("body", [b"", b"b" * 10, b"b" * 300_000])
 async def test_requests_behind_answers_that_are_taken_late_are_answered(body: bytes) -> None:
-    """A client that sends everything before it reads anything gets every answer, in order, with or without bodies."""
+    """A client that sends everything before it reads anything gets every answer, in order, with or
+    without bodies."""
     count = 200
     answer = bytes(50_000)
 
     async def take(request: web.Request) -> web.StreamResponse:
         size_bytes = sum([len(piece) async for piece in body_pieces(request, max_bytes=1 << 24)])
-        return WholeAnswer(answer, headers={"X-Listed": f"{request.headers['X-Number']} {size_bytes}"})
+        return WholeAnswer(
+            answer, headers={"X-Listed": f"{request.headers['X-Number']} {size_bytes}"}
+        )
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = "POST /it HTTP/1.1\r\nHost: a\r\nX-Number: {}\r\nContent-Length: {}\r\n\r\n"
@@ -203,7 +220,8 @@ _ASKED = b"POST /it HTTP/1.1\r\nHost: a\r\n"
 
 @pytest.mark.parametrize("before", [b"", _ASKED + b"\r\n"], ids=["first", "later"])
 async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
-    """Whoever begins a head and does not end it in time is told 408 with an empty body, and is done with (H8)."""
+    """Whoever begins a head and does not end it in time is told 408 with an empty body, and is done
+    with (H8)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if before:
@@ -211,7 +229,10 @@ async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
             await reader.readuntil(b"\r\n\r\n")
         writer.write(_ASKED)
         reported = await reader.read()
-        assert reported == b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        assert (
+            reported
+            == b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
 
     await _with_route(_answer, talk, head_s=0.05)
 
@@ -255,7 +276,8 @@ async def _with_route(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     **bounds: float,
 ) -> None:
-    """Serve one route, and let a client talk to it over one connection until it has what it wants."""
+    """Serve one route, and let a client talk to it over one connection until it has what it
+    wants."""
     app = web.Application()
     app.router.add_post("/it", handler)
     app[COMMON_HEAD] = CommonHead({})
@@ -288,7 +310,9 @@ async def test_a_request_gets_no_time_where_none_is_set() -> None:
     writer.close()
 
 
-async def test_what_follows_a_refused_head_is_forgotten(caller, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_follows_a_refused_head_is_forgotten(
+    caller, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client that goes on sending hears why it was refused, and breaks nothing meanwhile."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
     line = b"x-long: " + b"a" * 200_000 + b"\r\n"
@@ -304,13 +328,20 @@ async def test_what_follows_a_refused_head_is_forgotten(caller, caplog: pytest.L
 
 @pytest.mark.parametrize("expected", ["100-continue", "100-Continue"])
 async def test_who_waits_with_a_body_is_reported_to_go_on(caller, expected: str) -> None:
-    """A client that asks first, as many do with long bodies, hears that it may go on, and then its answer."""
+    """A client that asks first, as many do with long bodies, hears that it may go on, and then its
+    answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
     body = b'{"did":"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}'
     head = f"POST /attestation/challenge HTTP/1.1\r\nhost: node\r\nexpect: {expected}\r\n"
-    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    head += (
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection:"
+        " close\r\n\r\n"
+    )
     writer.write(head.encode())
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert (
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S)
+        == b"HTTP/1.1 100 Continue\r\n\r\n"
+    )
     writer.write(body)
     answer = await asyncio.wait_for(reader.read(), AT_ONCE_S)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")

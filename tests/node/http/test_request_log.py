@@ -24,10 +24,22 @@ from node.logs import configure_logs
 from sealspace.cli.errors import ConfigurationError
 
 CANARIES = {
-    kind: f"canary{kind}Zm9v" for kind in ("path", "query", "header", "token", "body", "form", "method", "proxy")
+    kind: f"canary{kind}Zm9v"
+    for kind in ("path", "query", "header", "token", "body", "form", "method", "proxy")
 }
 FIELDS = {
-    *("event", "level", "timestamp", "request_id", "method", "route", "path", "operation", "status", "code"),
+    *(
+        "event",
+        "level",
+        "timestamp",
+        "request_id",
+        "method",
+        "route",
+        "path",
+        "operation",
+        "status",
+        "code",
+    ),
     *("duration_ms", "request_bytes", "response_bytes", "client"),
 }
 
@@ -74,7 +86,8 @@ async def test_nothing_is_logged_by_default(serve: Serve, lines: Lines) -> None:
 
 
 async def test_a_line_for_each_request(serve: Serve, lines: Lines) -> None:
-    """A line has the route, what was asked for, status, code, sizes and the trace id of its answer, and no more."""
+    """A line has the route, what was asked for, status, code, sizes and the trace id of its answer,
+    and no more."""
     async with hashed(serve) as node:
         put = await node.put("a", b"value", name="public")
         got = await node.send("GET", f"/public/{node.space('public')}/kv/a")
@@ -83,7 +96,9 @@ async def test_a_line_for_each_request(serve: Serve, lines: Lines) -> None:
     replies = (put, got, none, head)
     found = lines.of_requests()
     assert [{*line} for line in found] == [FIELDS] * 4
-    assert [line["request_id"] for line in found] == [reply.headers["tinycloud-trace-id"] for reply in replies]
+    assert [line["request_id"] for line in found] == [
+        reply.headers["tinycloud-trace-id"] for reply in replies
+    ]
     key = "/public/{space}/kv/{key}"
     shown = ("method", "route", "operation", "status", "code", "request_bytes", "response_bytes")
     assert [tuple(line[name] for name in shown) for line in found] == [
@@ -93,12 +108,19 @@ async def test_a_line_for_each_request(serve: Serve, lines: Lines) -> None:
         ("HEAD", "/info", "other", 200, None, 0, 0),
     ]
     assert all(0 < line["duration_ms"] < 60_000 for line in found)
-    assert all(re.fullmatch("[0-9a-f]{24}", line[name]) for line in found for name in ("path", "client"))
-    assert len({line["client"] for line in found}) == 1 and len({line["path"] for line in found}) == 4
+    assert all(
+        re.fullmatch("[0-9a-f]{24}", line[name]) for line in found for name in ("path", "client")
+    )
+    assert (
+        len({line["client"] for line in found}) == 1 and len({line["path"] for line in found}) == 4
+    )
 
 
-async def test_hashes_outlive_a_start_and_differ_between_nodes(tmp_path: Path, lines: Lines) -> None:
-    """Lines can be grouped across starts of a node; without its root secret nobody computes a hash."""
+async def test_hashes_outlive_a_start_and_differ_between_nodes(
+    tmp_path: Path, lines: Lines
+) -> None:
+    """Lines can be grouped across starts of a node; without its root secret nobody computes a
+    hash."""
     for folder in ("one", "one", "other"):
         config = Config(store=store_at(tmp_path / folder), **logging_as("hashed"))  # type: ignore[arg-type]  # by name
         async with embedded_node(config) as node, aiohttp.ClientSession() as session:
@@ -109,7 +131,8 @@ async def test_hashes_outlive_a_start_and_differ_between_nodes(tmp_path: Path, l
 
 
 async def test_plain_lines_show_paths_and_addresses(serve: Serve, lines: Lines) -> None:
-    """In mode `plain` a path without its query and the client stand as they are; what may be a credential does not."""
+    """In mode `plain` a path without its query and the client stand as they are; what may be a
+    credential does not."""
     async with serve(**logging_as("plain")) as node:
         path = f"/public/{node.space('public')}/kv/a"
         await node.send("GET", f"{path}?q={CANARIES['query']}")
@@ -127,7 +150,8 @@ async def test_plain_lines_show_paths_and_addresses(serve: Serve, lines: Lines) 
 
 @pytest.mark.parametrize("mode", ["hashed", "plain"])
 async def test_no_line_has_what_was_sent(serve: Serve, lines: Lines, mode: RequestLines) -> None:
-    """A canary of each kind, in each place of a request to every route, reaches no line; in `plain` paths apart."""
+    """A canary of each kind, in each place of a request to every route, reaches no line; in `plain`
+    paths apart."""
     sections = logging_as(mode, trusted_proxies=("127.0.0.1",))
     headers = {
         "X-Canary": CANARIES["header"],
@@ -143,14 +167,28 @@ async def test_no_line_has_what_was_sent(serve: Serve, lines: Lines, mode: Reque
                 path = re.sub(r"\{[^}]*\}", CANARIES["path"], route.path)
                 body = json.dumps({"cid": CANARIES["body"], "did": CANARIES["body"]}).encode()
                 target = f"{path}?nonce={CANARIES['query']}&after={CANARIES['query']}"
-                await node.send(method, target, token=token, body=body, content_type="application/json", **headers)
+                await node.send(
+                    method,
+                    target,
+                    token=token,
+                    body=body,
+                    content_type="application/json",
+                    **headers,
+                )
                 count += 1
     found = lines.of_requests()
     assert len(found) == count
     allowed = {"path"} if mode == "plain" else set()
     assert allowed == {kind for kind, canary in CANARIES.items() if canary in lines.text}
     assert not [line for line in found if CANARIES["path"] in json.dumps({**line, "path": ""})]
-    assert {line["method"] for line in found} == {"GET", "POST", "PUT", "DELETE", "OPTIONS", "other"}
+    assert {line["method"] for line in found} == {
+        "GET",
+        "POST",
+        "PUT",
+        "DELETE",
+        "OPTIONS",
+        "other",
+    }
     assert {line["route"] for line in found} == {route.template for route in ROUTES}
 
 
@@ -167,13 +205,19 @@ def signed(node: Serving) -> str:
 
 @pytest.mark.parametrize("mode", ["hashed", "plain"])
 async def test_values_stay_out(serve: Serve, lines: Lines, mode: RequestLines) -> None:
-    """Of values that are put alone and in a form, and got whole or streamed, no line has a byte, nor their keys."""
+    """Of values that are put alone and in a form, and got whole or streamed, no line has a byte,
+    nor their keys."""
     large = CANARIES["body"].encode() * 60_000
     key = CANARIES["path"]
-    form = f'--b\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{CANARIES["form"]}\r\n--b--\r\n'.encode()
+    form = (
+        "--b\r\nContent-Disposition: form-data;"
+        f' name="{key}"\r\n\r\n{CANARIES["form"]}\r\n--b--\r\n'.encode()
+    )
     async with serve(**logging_as(mode)) as node:
         for body in (CANARIES["body"].encode(), large):
-            assert (await node.put(key, body, x_tinycloud_meta_note=CANARIES["header"])).status == 200
+            assert (
+                await node.put(key, body, x_tinycloud_meta_note=CANARIES["header"])
+            ).status == 200
             reading = node.token({node.kv(key): ["tinycloud.kv/get"]})
             assert body == (await node.send("POST", "/invoke", token=reading)).body
         reply = await node.put(key, form, content_type="multipart/form-data; boundary=b")
@@ -186,29 +230,43 @@ async def test_values_stay_out(serve: Serve, lines: Lines, mode: RequestLines) -
 
 
 async def test_requests_that_reach_no_route(serve: Serve, lines: Lines) -> None:
-    """A head that is too long, or not HTTP, leaves a line with its status alone; nothing of it is quoted."""
+    """A head that is too long, or not HTTP, leaves a line with its status alone; nothing of it is
+    quoted."""
     async with hashed(serve) as node:
         port = int(node.node.url.rpartition(":")[2])
         for head in (
             f"GET /{CANARIES['path'] * 5000} HTTP/1.1\r\n\r\n",
             f"GET / HTTP/1.1\r\nauthorization: {CANARIES['token'] * 30_000}\r\n\r\n",
             f"{CANARIES['method']} \x01\r\n\r\n",
-            f"GET /info HTTP/1.1\r\nhost: n\r\nexpect: {CANARIES['header']}\r\nconnection: close\r\n\r\n",
+            (
+                f"GET /info HTTP/1.1\r\nhost: n\r\nexpect: {CANARIES['header']}\r\nconnection:"
+                " close\r\n\r\n"
+            ),
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head.encode())
             await reader.read()
             writer.close()
     found = lines.of_requests()
-    assert [(line["route"], line["status"]) for line in found] == [(None, 414), (None, 431), (None, 400), (None, 417)]
+    assert [(line["route"], line["status"]) for line in found] == [
+        (None, 414),
+        (None, 431),
+        (None, 400),
+        (None, 417),
+    ]
     assert not [canary for canary in CANARIES.values() if canary in lines.text]
 
 
-@pytest.mark.parametrize("target", ["{path}#a?q={canary}", "{path}?q#{canary}", "http://u:{canary}@host{path}"])
+@pytest.mark.parametrize(
+    "target", ["{path}#a?q={canary}", "{path}?q#{canary}", "http://u:{canary}@host{path}"]
+)
 async def test_odd_targets(serve: Serve, lines: Lines, target: str) -> None:
-    """Of a target with a fragment or an authority no more than the path is logged, in mode `plain` too."""
+    """Of a target with a fragment or an authority no more than the path is logged, in mode `plain`
+    too."""
     async with serve(**logging_as("plain")) as node:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(node.node.url.rpartition(":")[2]))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(node.node.url.rpartition(":")[2])
+        )
         asked = target.format(path=f"/public/{node.space('public')}/kv/a", canary=CANARIES["token"])
         writer.write(f"GET {asked} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n".encode())
         await reader.read()
@@ -223,18 +281,25 @@ async def test_a_client_that_leaves(serve: Serve, lines: Lines) -> None:
         port = int(node.node.url.rpartition(":")[2])
         token = node.token({node.kv("a"): ["tinycloud.kv/put"]})
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = f"POST /invoke HTTP/1.1\r\nhost: n\r\nauthorization: {token}\r\ncontent-length: 1000000\r\n\r\n"
+        head = (
+            f"POST /invoke HTTP/1.1\r\nhost: n\r\nauthorization: {token}\r\ncontent-length:"
+            " 1000000\r\n\r\n"
+        )
         writer.write(head.encode() + b"x" * 1000)
         await writer.drain()
         writer.transport.abort()
         async with asyncio.timeout(PATIENCE_S):
-            while not (found := [line for line in lines.of_requests() if line["route"] == "/invoke"]):
+            while not (
+                found := [line for line in lines.of_requests() if line["route"] == "/invoke"]
+            ):
                 await node.send("OPTIONS", "/info")  # until the node has noticed
     assert [(line["status"], line["response_bytes"]) for line in found] == [(None, None)]
 
 
 @pytest.mark.parametrize("error", [OSError("full"), ValueError("closed"), RuntimeError("broken")])
-async def test_a_line_that_cannot_be_written(serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+async def test_a_line_that_cannot_be_written(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """A request is answered whatever becomes of its line."""
 
     class Broken(io.StringIO):

@@ -1,4 +1,5 @@
-"""Binding of routes, on a listener with routes of its own: JSON routes, bounded bodies, untyped answers, draining."""
+"""Binding of routes, on a listener with routes of its own: JSON routes, bounded bodies, untyped
+answers, draining."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -46,7 +47,12 @@ class Serving:
         self.listener = await start_listener(app, bound, Http(drain_s=drain_s))
 
     async def post(
-        self, path: str, body: bytes, headers: dict[str, str] | None = None, *, chunked: bool | None = None
+        self,
+        path: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        chunked: bool | None = None,
     ) -> tuple[int, str, bytes]:
         url, skip = self.url + path, ("Content-Type",)
         async with self.session.post(
@@ -93,8 +99,11 @@ JSON = {"Content-Type": "application/json"}
         (JSON, b'{"cid":"' + b"a" * LIMIT_BYTES + b'"}', 413),
     ],
 )
-async def test_json_routes(serving: Serving, headers: dict[str, str], body: bytes, status: int) -> None:
-    """A JSON route takes its type only, and tells unreadable, wrong and too large bodies apart (H4, H5)."""
+async def test_json_routes(
+    serving: Serving, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """A JSON route takes its type only, and tells unreadable, wrong and too large bodies apart (H4,
+    H5)."""
     await serving.start(Route("POST", "/json", _read_question, takes=Taken(None, dict)))
     got, kind, _ = await serving.post("/json", body, headers)
     assert got == status
@@ -102,8 +111,12 @@ async def test_json_routes(serving: Serving, headers: dict[str, str], body: byte
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(("size_bytes", "status"), [(0, 200), (LIMIT_BYTES, 200), (LIMIT_BYTES + 1, 413)])
-async def test_bodies_are_bounded(serving: Serving, chunked: bool, size_bytes: int, status: int) -> None:
+@pytest.mark.parametrize(
+    ("size_bytes", "status"), [(0, 200), (LIMIT_BYTES, 200), (LIMIT_BYTES + 1, 413)]
+)
+async def test_bodies_are_bounded(
+    serving: Serving, chunked: bool, size_bytes: int, status: int
+) -> None:
     """A body is bounded whether its length was announced or not."""
     await serving.start(Route("POST", "/bytes", _read_bytes))
     assert (await serving.post("/bytes", b"a" * size_bytes, chunked=chunked or None))[0] == status
@@ -134,12 +147,18 @@ async def test_the_surface_decides_the_form(serving: Serving) -> None:
     """One error is text on the wire surface and problem+json on our own."""
     await serving.start(
         Route("POST", "/wire", _failing(Refusal("too-many-requests", retry_after_s=3))),
-        Route("POST", "/own", _failing(Refusal("too-many-requests", retry_after_s=3)), surface="own"),
+        Route(
+            "POST", "/own", _failing(Refusal("too-many-requests", retry_after_s=3)), surface="own"
+        ),
         Route("POST", "/text", _failing(Refusal("space-not-found"))),
     )
     assert (await serving.post("/wire", b""))[:2] == (429, "text/plain; charset=utf-8")
     assert (await serving.post("/own", b""))[:2] == (429, "application/problem+json")
-    assert await serving.post("/text", b"") == (404, "text/plain; charset=utf-8", b"Space not found")
+    assert await serving.post("/text", b"") == (
+        404,
+        "text/plain; charset=utf-8",
+        b"Space not found",
+    )
 
 
 def _waiting(started: asyncio.Event, released: asyncio.Event) -> Handler:

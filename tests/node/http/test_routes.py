@@ -17,7 +17,8 @@ SPACE = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:defau
 
 @pytest.mark.parametrize("path", ["/info", "/version", "/info/"])
 async def test_information(caller, path: str) -> None:
-    """/info and /version carry the numeric protocol, the features, the node's DID and the attestation mode (J1)."""
+    """/info and /version carry the numeric protocol, the features, the node's DID and the
+    attestation mode (J1)."""
     reply = await caller.send("GET", path)
     said = json.loads(reply.body)
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
@@ -57,14 +58,18 @@ async def test_node_keys(caller) -> None:
     """The well-known document names the node's DID and its invitation key."""
     reply = await caller.send("GET", "/.well-known/tinycloud/node-keys")
     keyring = caller.node.services.keyring
-    assert {"nodeDid": keyring.node_did, "shareInvitationPublicKey": keyring.invitation_public_key} == json.loads(
-        reply.body
-    )
+    assert {
+        "nodeDid": keyring.node_did,
+        "shareInvitationPublicKey": keyring.invitation_public_key,
+    } == json.loads(reply.body)
 
 
-@pytest.mark.parametrize("path", [f"/peer/generate/{SPACE}", f"/peer/generate/{SPACE.lower()}", "/peer/generate/x"])
+@pytest.mark.parametrize(
+    "path", [f"/peer/generate/{SPACE}", f"/peer/generate/{SPACE.lower()}", "/peer/generate/x"]
+)
 async def test_host_did(caller, path: str) -> None:
-    """The host DID is plain text without a newline, and the same for every spelling of a space (J3, U6)."""
+    """The host DID is plain text without a newline, and the same for every spelling of a space (J3,
+    U6)."""
     reply = await caller.send("GET", path)
     if path.endswith("/x"):
         assert (reply.status, reply.text) == (400, "Invalid space ID")
@@ -81,7 +86,8 @@ async def test_attestation_without_tee(caller) -> None:
 
 
 async def test_front(caller) -> None:
-    """A person who opens the address is referred to what there is, which says nothing of this node (wire 5.1)."""
+    """A person who opens the address is referred to what there is, which says nothing of this node
+    (wire 5.1)."""
     reply, information = await caller.send("GET", "/"), await caller.send("GET", "/info")
     assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; charset=utf-8")
     assert "README" in reply.text and "sealspace login" in reply.text
@@ -104,11 +110,14 @@ async def test_front(caller) -> None:
     ],
 )
 async def test_no_route(caller, method: str, path: str) -> None:
-    """An unknown path and a method that a path does not have are a problem, with every fixed header (H2, H6)."""
+    """An unknown path and a method that a path does not have are a problem, with every fixed header
+    (H2, H6)."""
     reply = await caller.send(method, path)
     assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
     assert json.loads(reply.body)["code"] == "not-found"
-    assert {name.lower(): value for name, value in FIXED_HEADERS.items()}.items() <= reply.headers.items()
+    assert {
+        name.lower(): value for name, value in FIXED_HEADERS.items()
+    }.items() <= reply.headers.items()
 
 
 @pytest.mark.parametrize(
@@ -144,10 +153,12 @@ async def test_head_is_get_without_body(caller, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/invoke", 200), ("/no/such/route", 200), (f"/public/{SPACE}/kv/a/b", 204)]
+    ("path", "status"),
+    [("/invoke", 200), ("/no/such/route", 200), (f"/public/{SPACE}/kv/a/b", 204)],
 )
 async def test_options(call_with: Call, path: str, status: int) -> None:
-    """OPTIONS is empty, 204 on a key of a public space, else 200; a node may be closed to pages (wire 5.2)."""
+    """OPTIONS is empty, 204 on a key of a public space, else 200; a node may be closed to pages
+    (wire 5.2)."""
     reply = await call_with("OPTIONS", path, cors=False)
     assert (status, b"") == (reply.status, reply.body)
     assert not [name for name in reply.headers if name.startswith("access-control")]
@@ -158,12 +169,18 @@ async def test_options(call_with: Call, path: str, status: int) -> None:
 async def test_cors_on_every_answer(call_with: Call, method: str, path: str) -> None:
     """By default every answer has all five headers, errors too, whoever asks (wire 5.2)."""
     reply = await call_with(method, path)
-    assert {name.lower(): value for name, value in CORS_HEADERS.items()}.items() <= reply.headers.items()
+    assert {
+        name.lower(): value for name, value in CORS_HEADERS.items()
+    }.items() <= reply.headers.items()
 
 
 async def test_each_answer_has_its_own_trace_id(caller) -> None:
-    """The trace header names the request: 32 random hexadecimal digits, which tell nothing of other requests (H6)."""
-    ids = [(await caller.send("GET", path)).headers["tinycloud-trace-id"] for path in ("/nothing", "/info") * 150]
+    """The trace header names the request: 32 random hexadecimal digits, which tell nothing of other
+    requests (H6)."""
+    ids = [
+        (await caller.send("GET", path)).headers["tinycloud-trace-id"]
+        for path in ("/nothing", "/info") * 150
+    ]
     parts = [(one[:16], one[16:]) for one in ids]
     assert all(len(bytes.fromhex(one)) == 16 for one in ids)
     assert [len({part[half] for part in parts}) for half in (0, 1)] == [300, 300]
@@ -178,24 +195,35 @@ def test_table_lists_a_route_once() -> None:
 
 
 def _escaped(path: str) -> list[str]:
-    """Return a path with the first and the last letter of each fixed segment escaped, one at a time."""
+    """Return a path with the first and the last letter of each fixed segment escaped, one at a
+    time."""
     spellings = []
     for segment in path.split("/"):
         if segment and "{" not in segment:
             for at in {0, len(segment) - 1}:
                 escape = f"%{ord(segment[at]):02{'x' if at else 'X'}}"
-                spellings.append(path.replace(f"/{segment}", f"/{segment[:at]}{escape}{segment[at + 1 :]}", 1))
+                spellings.append(
+                    path.replace(f"/{segment}", f"/{segment[:at]}{escape}{segment[at + 1 :]}", 1)
+                )
     return spellings
 
 
 async def _sent(caller, method: str, target: str, head: str = "") -> bytes:
     """Send a target as it is written, which the usual client would not do, with an empty object."""
-    lines = (f"{method} {target} HTTP/1.1", "Host: node", f"{head}Content-Length: 2", "Connection: close", "", "{}")
+    lines = (
+        f"{method} {target} HTTP/1.1",
+        "Host: node",
+        f"{head}Content-Length: 2",
+        "Connection: close",
+        "",
+        "{}",
+    )
     return bytes(await caller.raw("\r\n".join(lines).encode()))
 
 
 async def test_H10_an_escape_in_a_fixed_segment_is_another_path(caller) -> None:
-    """Every fixed segment of every route with a letter of it escaped is 404, whatever the method and the token."""
+    """Every fixed segment of every route with a letter of it escaped is 404, whatever the method
+    and the token."""
     asked = 0
     for route in ROUTES:
         if route.method == "OPTIONS":
@@ -204,7 +232,9 @@ async def test_H10_an_escape_in_a_fixed_segment_is_another_path(caller) -> None:
             path = re.sub(r"\{[^}]*\}", "a", spelling)
             method = "GET" if route.method == "*" else route.method
             for head in ("", "Authorization: Bearer operator\r\n"):
-                said = await _sent(caller, method, path, f"{head}Content-Type: application/json\r\n")
+                said = await _sent(
+                    caller, method, path, f"{head}Content-Type: application/json\r\n"
+                )
                 assert said.startswith(b"HTTP/1.1 404 "), (method, path, said)
                 asked += 1
     assert asked > 100
@@ -214,7 +244,9 @@ async def test_H10_escapes_in_variable_segments_are_read(caller) -> None:
     """Ids and keys may be escaped in any way, and reach the route that they reached unescaped."""
     network = f"urn:tinycloud:encryption:{SPACE.partition(':')[2].rpartition(':')[0]}:default"
     for spelling in (network, network.replace(":", "%3A"), "%75" + network[1:]):
-        assert (await _sent(caller, "GET", f"/encryption/networks/{spelling}")).endswith(b"network not found")
+        assert (await _sent(caller, "GET", f"/encryption/networks/{spelling}")).endswith(
+            b"network not found"
+        )
     for key in ("a%2Fb", "%61", "%kv", "a/%2e%2e/b"):
         said = await _sent(caller, "GET", f"/public/{SPACE.replace(':', '%3A')}/kv/{key}")
         assert said.endswith(b"Not a public space")

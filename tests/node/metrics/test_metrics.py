@@ -56,15 +56,18 @@ def _families(folder: Path, *processes: str) -> dict[str, Metric]:
 
 
 def _values(family: Metric, suffix: str = "", **labels: str) -> dict[tuple[str, ...], float]:
-    """Return the samples of a family that are not 0, by those of their labels that are not asked for."""
+    """Return the samples of a family that are not 0, by those of their labels that are not asked
+    for."""
     return {
         tuple(text for name, text in sample.labels.items() if name not in labels): sample.value
         for sample in family.samples
-        if sample.name == family.name + suffix and sample.value and labels.items() <= sample.labels.items()
+        if sample.name == family.name + suffix
+        and sample.value
+        and labels.items() <= sample.labels.items()
     }
 
 
-# --- the table of series -------------------------------------------------------------------------------------------
+# --- the table of series --------------------------------------------------------------------------
 
 
 def test_every_counted_code_exists() -> None:
@@ -73,9 +76,11 @@ def test_every_counted_code_exists() -> None:
 
 
 def test_every_fault_of_the_node_is_counted_by_itself() -> None:
-    """No code with which the node says that it cannot serve is counted among the others, but one with a name more."""
+    """No code with which the node says that it cannot serve is counted among the others, but one
+    with a name more."""
     faults = {code for code, row in TABLE.items() if row.is_fault}
-    # A document that was taken in and does not hold: the alarms of the collateral itself tell of it (AT31).
+    # A document that was taken in and does not hold: the alarms of the collateral itself tell of it
+    # (AT31).
     unusable = {f"collateral-{what}" for what in ("malformed", "signature", "mismatch", "root")}
     assert faults - set(CODES) == unusable
 
@@ -88,7 +93,7 @@ def test_routes_name_their_operation() -> None:
     assert [route.path for route in ROUTES if route.operation is None] == ["/invoke"]
 
 
-# --- the text ------------------------------------------------------------------------------------------------------
+# --- the text -------------------------------------------------------------------------------------
 
 
 def test_the_text_is_read_as_it_is_meant(tmp_path: Path) -> None:
@@ -110,21 +115,33 @@ def test_labels_are_from_lists(tmp_path: Path) -> None:
     for series in SERIES:
         listed = dict(series.labels) | ({"process": processes} if series.writers else {})
         family = found[series.name.removesuffix("_total")]
-        sets = {tuple(item for item in sample.labels.items() if item[0] != "le") for sample in family.samples}
+        sets = {
+            tuple(item for item in sample.labels.items() if item[0] != "le")
+            for sample in family.samples
+        }
         names = [name for name in processes if name.partition("-")[0] in series.writers]
-        assert len(sets) == prod([len(values) for values in series.labels.values()]) * (len(names) or 1)
+        assert len(sets) == prod([len(values) for values in series.labels.values()]) * (
+            len(names) or 1
+        )
         assert all(value in listed[label] for labels in sets for label, value in labels)
 
 
 def test_a_process_shows_only_what_it_has(tmp_path: Path) -> None:
-    """What belongs to one kind of process is not shown of another, and a node on a database has no storekeeper."""
+    """What belongs to one kind of process is not shown of another, and a node on a database has no
+    storekeeper."""
     found = _families(tmp_path, "supervisor", "worker-0")
-    assert {s.labels["process"] for s in found["sealspace_open_connections"].samples} == {"worker-0"}
-    assert {s.labels["process"] for s in found["sealspace_process_cpu_seconds"].samples} == {"supervisor", "worker-0"}
+    assert {s.labels["process"] for s in found["sealspace_open_connections"].samples} == {
+        "worker-0"
+    }
+    assert {s.labels["process"] for s in found["sealspace_process_cpu_seconds"].samples} == {
+        "supervisor",
+        "worker-0",
+    }
 
 
 def test_the_page_lists_every_series(tmp_path: Path) -> None:
-    """The generated table has each series that is scraped, with its type and labels, and each has advice above it."""
+    """The generated table has each series that is scraped, with its type and labels, and each has
+    advice above it."""
     advice, _, generated = PAGE.read_text("utf-8").partition("<!-- generated: series")
     rows = re.findall(r"^\| `(sealspace_\w+)` \| (\w+) \| ([^|]*)\|", generated, re.MULTILINE)
     said = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
@@ -132,7 +149,10 @@ def test_the_page_lists_every_series(tmp_path: Path) -> None:
     shown: dict[str, tuple[str, set[str]]] = {}
     for family in _families(tmp_path, "supervisor", "storekeeper", "worker-0").values():
         name = family.name + ("_total" if family.type == "counter" else "")
-        shown[name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+        shown[name] = (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
     assert said == shown
     assert sorted(re.findall(r"^\| `(sealspace_\w+)` \|", advice, re.MULTILINE)) == sorted(shown)
 
@@ -141,24 +161,28 @@ def test_the_page_lists_every_code() -> None:
     """The page for operators says of each counted code what to do, and names no other."""
     codes = PAGE.read_text("utf-8").partition("| `code` | what to do |")[2].partition("\n## ")[0]
     listed = [
-        code for row in re.findall(r"^\| (`[^|]+) \|", codes, re.MULTILINE) for code in re.findall(r"`([^`]+)`", row)
+        code
+        for row in re.findall(r"^\| (`[^|]+) \|", codes, re.MULTILINE)
+        for code in re.findall(r"`([^`]+)`", row)
     ]
     assert sorted(listed) == sorted(CODES)
 
 
 def test_the_page_lists_the_operations() -> None:
-    """The page for operators names each operation and bound, and each series of an example is one that there is."""
+    """The page for operators names each operation and bound, and each series of an example is one
+    that there is."""
     text = PAGE.read_text("utf-8")
     assert {name for name in (*OPERATIONS, *BOUNDS) if f"`{name}`" not in text} == set()
     named = set(re.findall(r"\bsealspace_\w+", text))
     assert named <= {series.name for series in SERIES}
 
 
-# --- counting ------------------------------------------------------------------------------------------------------
+# --- counting -------------------------------------------------------------------------------------
 
 
 def test_an_answer_is_counted_once(tmp_path: Path) -> None:
-    """An answer adds one to its operation and status, and its time to the bucket that holds it, across workers."""
+    """An answer adds one to its operation and status, and its time to the bucket that holds it,
+    across workers."""
     for process in ("worker-0", "worker-1"):
         metrics = WorkerMetrics(str(tmp_path), process)
         metrics.answered("kv_get", 200, perf_counter_ns() - 3_000_000)
@@ -213,7 +237,8 @@ def test_refused_releases_are_counted_by_reason(tmp_path: Path) -> None:
 
 
 def test_batches_are_counted(tmp_path: Path) -> None:
-    """Of a batch the outcomes count, of its sync the commits and the time, and the room is what was told last."""
+    """Of a batch the outcomes count, of its sync the commits and the time, and the room is what was
+    told last."""
     metrics = StorekeeperMetrics(str(tmp_path), "storekeeper")
     metrics.judged([Committed(), Committed(), Refused(), StoreFull("full")])
     metrics.judged([Committed()] * 200)
@@ -223,10 +248,17 @@ def test_batches_are_counted(tmp_path: Path) -> None:
     metrics.used(8192)
     metrics.used(4096)
     found = _families(tmp_path)
-    assert _values(found["sealspace_commits"], "_total") == {("committed",): 202, ("refused",): 2, ("failed",): 1}
+    assert _values(found["sealspace_commits"], "_total") == {
+        ("committed",): 202,
+        ("refused",): 2,
+        ("failed",): 1,
+    }
     batches, syncs = found["sealspace_batch_commits"], found["sealspace_sync_seconds"]
     assert (_values(batches, "_sum")[()], _values(batches, "_count")[()]) == (202, 2)
-    assert (_values(batches, "_bucket", le="2.0")[()], _values(batches, "_bucket", le="128.0")[()]) == (1, 1)
+    assert (
+        _values(batches, "_bucket", le="2.0")[()],
+        _values(batches, "_bucket", le="128.0")[()],
+    ) == (1, 1)
     assert _values(syncs, "_bucket", le="0.005")[()] == 1
     assert _values(syncs, "_bucket", le="0.01")[()] == 2
     assert _values(syncs, "_sum")[()] == pytest.approx(0.007001)
@@ -234,7 +266,8 @@ def test_batches_are_counted(tmp_path: Path) -> None:
 
 
 def test_no_free_descriptor_ends_no_sampling(tmp_path: Path) -> None:
-    """A process that can open no file still records its CPU time; its memory stays as it was recorded last."""
+    """A process that can open no file still records its CPU time; its memory stays as it was
+    recorded last."""
     metrics = ProcessMetrics(str(tmp_path), "worker-0")
     metrics.sample()
     before = numbers(tmp_path)
@@ -247,29 +280,43 @@ def test_no_free_descriptor_ends_no_sampling(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     now = numbers(tmp_path)
-    cpu, memory = ("sealspace_process_cpu_seconds_total", "worker-0"), ("sealspace_process_resident_bytes", "worker-0")
+    cpu, memory = (
+        ("sealspace_process_cpu_seconds_total", "worker-0"),
+        ("sealspace_process_resident_bytes", "worker-0"),
+    )
     assert now[cpu] > before[cpu]
     assert now[memory] == before[memory] > 0
 
 
 def test_what_was_counted_outlives_its_process() -> None:
-    """When a process has ended its gauges are 0, its restart is counted, and its replacement continues its counters."""
-    counting = SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["storekeeper", "worker-0"])
+    """When a process has ended its gauges are 0, its restart is counted, and its replacement
+    continues its counters."""
+    counting = SupervisorMetrics(
+        Config(metrics=Metrics(listen="127.0.0.1:0")), ["storekeeper", "worker-0"]
+    )
     assert os.stat(counting.folder).st_mode & 0o777 == 0o700
     try:
         for _ in range(2):
             worker = WorkerMetrics(counting.folder, "worker-0")
             worker.answered("kv_get", 200, perf_counter_ns())
-            for series in ("sealspace_process_resident_bytes", "sealspace_process_start_time_seconds"):
+            for series in (
+                "sealspace_process_resident_bytes",
+                "sealspace_process_start_time_seconds",
+            ):
                 worker.cells[series, "worker-0"].set(5)
             worker.cells["sealspace_process_cpu_seconds_total", "worker-0"].inc(5)
             counting.ended("worker-0")
-        found = {family.name: family for family in text_string_to_metric_families(counting.text().decode())}
+        found = {
+            family.name: family
+            for family in text_string_to_metric_families(counting.text().decode())
+        }
     finally:
         counting.stop()
     assert not Path(counting.folder).exists()
     for name in ("resident_bytes", "start_time_seconds"):
-        assert {s.labels["process"]: s.value for s in found[f"sealspace_process_{name}"].samples}["worker-0"] == 0
+        assert {s.labels["process"]: s.value for s in found[f"sealspace_process_{name}"].samples}[
+            "worker-0"
+        ] == 0
     assert _values(found["sealspace_process_cpu_seconds"], "_total")[("worker-0",)] == 10
     assert _values(found["sealspace_requests"], "_total") == {("kv_get", "2xx"): 2}
     assert _values(found["sealspace_process_restarts"], "_total") == {("worker-0",): 2}
@@ -290,7 +337,9 @@ def test_a_file_that_is_being_made_delays_a_scrape() -> None:
         counting.stop()
 
 
-def test_no_folder_for_the_numbers_refuses_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_folder_for_the_numbers_refuses_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no folder can be made the error has a next step."""
     monkeypatch.setattr("node.metrics.supervisor.MEMORY", str(tmp_path / "absent"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
@@ -299,7 +348,7 @@ def test_no_folder_for_the_numbers_refuses_to_start(tmp_path: Path, monkeypatch:
     assert "TMPDIR" in refused.value.hint
 
 
-# --- the listener --------------------------------------------------------------------------------------------------
+# --- the listener ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -355,18 +404,24 @@ def _answer(port: int, sent: bytes) -> bytes:
     ],
 )
 def test_who_may_read(patient_port: int, head: bytes, status: int | None) -> None:
-    """Only a whole GET of the one path is answered, and only under a name that nobody else's name server gave out."""
+    """Only a whole GET of the one path is answered, and only under a name that nobody else's name
+    server gave out."""
     answer = _answer(patient_port, head)
     assert answer.endswith(b"\r\n\r\nnumbers\n") if status == 200 else b"numbers" not in answer
     assert answer.startswith(b"HTTP/1.1 %d " % status) if status else answer == b""
 
 
-@given(st.binary(max_size=200).map(lambda junk: _GET[: len(junk) % 40] + junk) | st.binary(max_size=60))
+@given(
+    st.binary(max_size=200).map(lambda junk: _GET[: len(junk) % 40] + junk) | st.binary(max_size=60)
+)
 def test_fuzz_any_head_has_an_end(patient_port: int, head: bytes) -> None:
-    """Whatever comes is answered with a status or not at all, and repeats nothing; the next one is served."""
+    """Whatever comes is answered with a status or not at all, and repeats nothing; the next one is
+    served."""
     for sent in (head, head + b"\r\n\r\n"):
         answer = _answer(patient_port, sent)
-        assert not answer or re.match(rb"HTTP/1\.1 (200|400|403|404|431|501|505) [A-Za-z ]+\r\n", answer)
+        assert not answer or re.match(
+            rb"HTTP/1\.1 (200|400|403|404|431|501|505) [A-Za-z ]+\r\n", answer
+        )
         assert len(answer) < 200
     assert _scrape(patient_port) == b"numbers\n"
 
@@ -389,8 +444,12 @@ def _scrape(port: int) -> bytes:
 
 
 def test_a_silent_client_holds_up_nobody_for_long(port: int) -> None:
-    """Who connects and says nothing, or half of it, or goes away, keeps nobody else from the numbers."""
-    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as halting:
+    """Who connects and says nothing, or half of it, or goes away, keeps nobody else from the
+    numbers."""
+    with (
+        socket.create_connection(("127.0.0.1", port)),
+        socket.create_connection(("127.0.0.1", port)) as halting,
+    ):
         halting.sendall(_GET[:-2])
         socket.create_connection(("127.0.0.1", port)).close()
         assert _scrape(port) == b"numbers\n"
@@ -398,7 +457,8 @@ def test_a_silent_client_holds_up_nobody_for_long(port: int) -> None:
 
 
 def test_bytes_that_keep_coming_win_no_time() -> None:
-    """When a head's time is over the connection ends, also where the next bytes are there already."""
+    """When a head's time is over the connection ends, also where the next bytes are there
+    already."""
     bound = socket.create_server(("127.0.0.1", 0))
     with socket.create_connection(bound.getsockname()) as client:
         client.sendall(_GET)
@@ -411,7 +471,8 @@ def test_bytes_that_keep_coming_win_no_time() -> None:
 
 
 def test_a_long_head_is_refused(patient_port: int) -> None:
-    """A head beyond the bound ends the connection without waiting for its end; one within it is answered."""
+    """A head beyond the bound ends the connection without waiting for its end; one within it is
+    answered."""
     longest = _GET[:-2] + b"A: " + b"a" * (MAX_HEAD_BYTES - len(_GET) - 5) + b"\r\n\r\n"
     assert _answer(patient_port, longest).startswith(b"HTTP/1.1 200 ")
     with socket.create_connection(("127.0.0.1", patient_port), timeout=AT_ONCE_S) as client:
@@ -442,7 +503,7 @@ def test_a_scrape_that_fails_ends_nothing() -> None:
         scraping.stop()
 
 
-# --- off -----------------------------------------------------------------------------------------------------------
+# --- off ------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_loaded_where_nobody_asks() -> None:
@@ -452,5 +513,7 @@ def test_nothing_is_loaded_where_nobody_asks() -> None:
         "import node.processes.storekeeper\n"
         "print([name for name in sys.modules if name.startswith(('node.metrics', 'prometheus'))])"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert done.stdout == "[]\n"

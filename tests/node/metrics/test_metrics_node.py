@@ -1,4 +1,5 @@
-"""The numbers of a real node with its processes: they add up, outlive who counted them, and are nowhere else."""
+"""The numbers of a real node with its processes: they add up, outlive who counted them, and are
+nowhere else."""
 
 import asyncio
 import os
@@ -14,7 +15,18 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Stage, opens, policy_for, stage_on
+from attacks.parties import (
+    DELETE,
+    GET,
+    LIST,
+    PUT,
+    ROUTES,
+    Delegate,
+    Stage,
+    opens,
+    policy_for,
+    stage_on,
+)
 from deviating_platform import SimulatedPlatform
 from durability.load import Writer, new_session, side_by_side
 from engines import is_on_postgresql, needs_folder
@@ -47,12 +59,18 @@ class Scrape:
 
     def since(self, before: "Scrape", name: str) -> dict[tuple[str, ...], float]:
         """Return by how much the numbers of a name grew, as far as they did."""
-        grown = {key[1:]: value - before[key] for key, value in self.samples.items() if key[0] == name}
+        grown = {
+            key[1:]: value - before[key] for key, value in self.samples.items() if key[0] == name
+        }
         return {labels: more for labels, more in grown.items() if more}
 
     def counters(self) -> dict[tuple[str, ...], float]:
         """Return every number that must never fall."""
-        return {key: value for key, value in self.samples.items() if self.kinds[key[0]] in ("counter", "histogram")}
+        return {
+            key: value
+            for key, value in self.samples.items()
+            if self.kinds[key[0]] in ("counter", "histogram")
+        }
 
 
 def metrics_url(node: RunningNode) -> str:
@@ -81,9 +99,13 @@ def platform() -> SimulatedPlatform:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform) -> Iterator[RunningNode]:
+def node(
+    tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform
+) -> Iterator[RunningNode]:
     """A node with two workers whose numbers are served."""
-    with running_node(tmp_path_factory.mktemp("counted"), platform=platform, environment=SETTINGS) as node:
+    with running_node(
+        tmp_path_factory.mktemp("counted"), platform=platform, environment=SETTINGS
+    ) as node:
         yield node
 
 
@@ -95,7 +117,8 @@ async def stage(node: RunningNode, platform: SimulatedPlatform) -> AsyncIterator
 
 
 async def test_requests_add_up(node: RunningNode, stage: Stage) -> None:
-    """Whichever worker answers, each request is counted once, under what it asked for and what came of it."""
+    """Whichever worker answers, each request is counted once, under what it asked for and what came
+    of it."""
     key = new_key()
     space = f"tinycloud:{key.did.removeprefix('did:')}:default"
 
@@ -150,7 +173,8 @@ def _by_operation(requests: Mapping[tuple[str, ...], float]) -> Counter[tuple[st
 
 
 async def test_releases_add_up(node: RunningNode, stage: Stage) -> None:
-    """Keys count by the ground of their release on both routes, refused ones by reason, and so do the steps before."""
+    """Keys count by the ground of their release on both routes, refused ones by reason, and so do
+    the steps before."""
     owner, delegate = await stage.owner(), Delegate()
     before = scrape(node)
     grant = await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
@@ -163,7 +187,10 @@ async def test_releases_add_up(node: RunningNode, stage: Stage) -> None:
     session = owner.session
     assert opens(await stage.ask(session, owner), session, owner)
     now = scrape(node)
-    assert now.since(before, "sealspace_releases_total") == {("attested",): 2, ("owner_session",): 1}
+    assert now.since(before, "sealspace_releases_total") == {
+        ("attested",): 2,
+        ("owner_session",): 1,
+    }
     assert now.since(before, "sealspace_release_refusals_total") == {("not_attested",): 2}
     assert now.since(before, "sealspace_refusals_total") == {("release-refused",): 2}
     assert now.since(before, "sealspace_requests_total") == {
@@ -175,7 +202,9 @@ async def test_releases_add_up(node: RunningNode, stage: Stage) -> None:
     }
 
 
-async def test_revocations_and_public_reads_have_their_place(node: RunningNode, stage: Stage) -> None:
+async def test_revocations_and_public_reads_have_their_place(
+    node: RunningNode, stage: Stage
+) -> None:
     """What is no invocation is counted by its route."""
     owner = await stage.owner("public")
     await owner.client.kv("public").put("a", b"1")
@@ -183,7 +212,9 @@ async def test_revocations_and_public_reads_have_their_place(node: RunningNode, 
     before = scrape(node)
     await owner.client.delegations.revoke_by_wallet(id_of(grant), owner.wallet)
     for path, status in (("a", 200), ("absent", 404)):
-        assert (await send(node.url, "GET", f"/public/{owner.space('public')}/kv/{path}")).status == status
+        assert (
+            await send(node.url, "GET", f"/public/{owner.space('public')}/kv/{path}")
+        ).status == status
     requests = scrape(node).since(before, "sealspace_requests_total")
     assert requests == {("revoke", "2xx"): 1, ("public", "2xx"): 1, ("public", "4xx"): 1}
 
@@ -195,19 +226,27 @@ async def test_commits_are_the_storekeepers(node: RunningNode, stage: Stage) -> 
     space = f"tinycloud:{key.did.removeprefix('did:')}:default"
     before = scrape(node)
     for at in range(5):
-        assert (await stage.invoke(key, {f"{space}/kv/{at}": [PUT]}, body=b"1" * 5000)).status == 200
+        assert (
+            await stage.invoke(key, {f"{space}/kv/{at}": [PUT]}, body=b"1" * 5000)
+        ).status == 200
     now = scrape(node)
     committed = now.since(before, "sealspace_commits_total")[("committed",)]
     assert 5 <= committed  # the housekeeping commits besides
     assert now.since(before, "sealspace_batch_commits_sum")[()] == committed
     assert 1 <= now.since(before, "sealspace_sync_seconds_count")[()] <= committed
     assert 0 < now.since(before, "sealspace_sync_seconds_sum")[()]
-    assert 5 * 5000 < now[("sealspace_store_used_bytes",)] < now[("sealspace_store_limit_bytes",)] == 1 << 40
+    assert (
+        5 * 5000
+        < now[("sealspace_store_used_bytes",)]
+        < now[("sealspace_store_limit_bytes",)]
+        == 1 << 40
+    )
     assert 0 < now[("sealspace_disk_free_bytes",)]
 
 
 async def test_what_processes_hold(node: RunningNode, stage: Stage) -> None:
-    """Open connections, memory, the cache of delegations, a body on its way, and the collateral at hand are told."""
+    """Open connections, memory, the cache of delegations, a body on its way, and the collateral at
+    hand are told."""
     await stage.owner()
     going = asyncio.Event()
 
@@ -228,11 +267,16 @@ async def test_what_processes_hold(node: RunningNode, stage: Stage) -> None:
         await _until(node, lambda now: now[("sealspace_intake_bytes",)] == 0)
     now = scrape(node)
     assert 0 < now[("sealspace_delegation_cache_bytes",)]
-    assert (now[("sealspace_collateral_documents",)], now[("sealspace_collateral_failing",)]) == (1, 0)
+    assert (now[("sealspace_collateral_documents",)], now[("sealspace_collateral_failing",)]) == (
+        1,
+        0,
+    )
     assert 0 <= now[("sealspace_collateral_age_seconds",)] < 600
     assert 0 <= now[("sealspace_audit_lag_seconds",)] < 600
     processes = {key[1] for key in now.samples if key[0] == "sealspace_process_resident_bytes"}
-    assert processes == {"supervisor", "worker-0", "worker-1"} | (set() if is_on_postgresql() else {"storekeeper"})
+    assert processes == {"supervisor", "worker-0", "worker-1"} | (
+        set() if is_on_postgresql() else {"storekeeper"}
+    )
     for name in processes:
         assert 10 << 20 < now[("sealspace_process_resident_bytes", name)] < 1 << 30
         assert 0.01 < now[("sealspace_process_cpu_seconds_total", name)] < 600
@@ -249,20 +293,28 @@ async def _until(node: RunningNode, condition: Callable[[Scrape], bool]) -> None
 
 
 async def test_a_killed_worker_takes_nothing_with_it(tmp_path: Path) -> None:
-    """No counter falls when a worker is killed and replaced; its restart is told, and it goes on counting."""
+    """No counter falls when a worker is killed and replaced; its restart is told, and it goes on
+    counting."""
     with running_node(tmp_path, environment=SETTINGS) as node:
         for worker in (0, 1):
             with node.only(worker):
-                assert [(await send(node.url, "GET", "/info")).status for _ in range(4)] == [200] * 4
+                assert [(await send(node.url, "GET", "/info")).status for _ in range(4)] == [
+                    200
+                ] * 4
         victim, other = node.children("worker")
         before = scrape(node)
         os.kill(victim, signal.SIGKILL)
         node.wait_for(r'"process-ended"')
         between = scrape(node)
-        await asyncio.to_thread(until, lambda: len({*node.children("worker")} - {victim, other}) == 1)
+        await asyncio.to_thread(
+            until, lambda: len({*node.children("worker")} - {victim, other}) == 1
+        )
         await _until(
             node,
-            lambda now: all(now.samples[("sealspace_process_start_time_seconds", f"worker-{at}")] for at in (0, 1)),
+            lambda now: all(
+                now.samples[("sealspace_process_start_time_seconds", f"worker-{at}")]
+                for at in (0, 1)
+            ),
         )
         for worker in (0, 1):
             with node.only(worker):
@@ -273,7 +325,9 @@ async def test_a_killed_worker_takes_nothing_with_it(tmp_path: Path) -> None:
         assert fallen == {}
     assert between[("sealspace_requests_total", "other", "2xx")] == 8
     assert after[("sealspace_requests_total", "other", "2xx")] == 10
-    restarts = {name: after[("sealspace_process_restarts_total", name)] for name in ("worker-0", "worker-1")}
+    restarts = {
+        name: after[("sealspace_process_restarts_total", name)] for name in ("worker-0", "worker-1")
+    }
     assert sorted(restarts.values()) == [0, 1]
 
 
@@ -284,14 +338,17 @@ async def test_a_scrape_needs_no_worker(node: RunningNode) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        assert scrape(node).summed("sealspace_requests_total") == before.summed("sealspace_requests_total")
+        assert scrape(node).summed("sealspace_requests_total") == before.summed(
+            "sealspace_requests_total"
+        )
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
 
 
 async def test_scrapes_under_load(node: RunningNode, stage: Stage) -> None:
-    """Scraped all the while, no number falls, no request fails, and in the end every request was counted."""
+    """Scraped all the while, no number falls, no request fails, and in the end every request was
+    counted."""
     writers = [Writer(at) for at in range(8)]
     before = scrape(node)
     counted = [before.summed("sealspace_requests_total")]
@@ -304,7 +361,9 @@ async def test_scrapes_under_load(node: RunningNode, stage: Stage) -> None:
 
     async def watch() -> None:
         while not ended.is_set():
-            counted.append((await asyncio.to_thread(scrape, node)).summed("sealspace_requests_total"))
+            counted.append(
+                (await asyncio.to_thread(scrape, node)).summed("sealspace_requests_total")
+            )
 
     watching = asyncio.create_task(watch())
     async with new_session() as session:
@@ -322,7 +381,12 @@ async def test_scrapes_under_load(node: RunningNode, stage: Stage) -> None:
 async def test_callers_add_no_label(node: RunningNode, stage: Stage) -> None:
     """Whatever callers send, names of the samples stay what they were."""
     before = scrape(node)
-    for method, path in (("GET", "/nowhere"), ("BREW", "/info"), ("GET", "/public/a/kv/b"), ("POST", "/signed/kv")):
+    for method, path in (
+        ("GET", "/nowhere"),
+        ("BREW", "/info"),
+        ("GET", "/public/a/kv/b"),
+        ("POST", "/signed/kv"),
+    ):
         await send(node.url, method, path, token="x", headers={"X-Strange": "1"})
     key = new_key()
     for resource in ("urn:some:thing", f"tinycloud:{key.did.removeprefix('did:')}:default/sql/x"):
@@ -342,13 +406,14 @@ def test_each_address_serves_its_own(node: RunningNode) -> None:
     """The address of the requests has no metrics, and that of the metrics has nothing else."""
     assert _status(f"{node.url}/metrics") == 404
     base = metrics_url(node).removesuffix("/metrics")
-    assert [_status(f"{base}{path}") for path in ("/metrics", "/", "/info", "/healthz", "/admin/usage")] == [200] + [
-        404
-    ] * 4
+    assert [
+        _status(f"{base}{path}") for path in ("/metrics", "/", "/info", "/healthz", "/admin/usage")
+    ] == [200] + [404] * 4
 
 
 def test_off_by_default(tmp_path: Path) -> None:
-    """Without the setting nothing listens but the node's own address, and no process has a file of metrics."""
+    """Without the setting nothing listens but the node's own address, and no process has a file of
+    metrics."""
     with running_node(tmp_path, workers=1) as quiet:
         assert _status(f"{quiet.url}/metrics") == 404
         pids = [quiet.process.pid, *quiet.children("worker"), *quiet.children("storekeeper")]
@@ -371,9 +436,12 @@ def _descriptors(pid: int) -> list[str]:
 
 
 def test_a_taken_address_refuses_to_start(node: RunningNode, tmp_path: Path) -> None:
-    """An address for metrics that cannot be had is an error with a next step, before anything else starts."""
+    """An address for metrics that cannot be had is an error with a next step, before anything else
+    starts."""
     taken = re.sub(r"^http://|/metrics$", "", metrics_url(node))
-    refused = RunningNode(tmp_path, "--workers", "1", environment={"SEALSPACE_METRICS__LISTEN": taken})
+    refused = RunningNode(
+        tmp_path, "--workers", "1", environment={"SEALSPACE_METRICS__LISTEN": taken}
+    )
     try:
         assert refused.process.wait(PATIENCE_S) == EXIT_STATUS["configuration-invalid"]
         refused.wait_for("^next: choose another metrics.listen")
@@ -393,7 +461,10 @@ async def test_a_node_on_a_database(tmp_path: Path) -> None:
 
         def connected(now: Scrape) -> bool:
             name = "sealspace_database_connections"
-            return all(now[(name, pool, "idle")] + now[(name, pool, "busy")] > 0 for pool in ("read", "commit"))
+            return all(
+                now[(name, pool, "idle")] + now[(name, pool, "busy")] > 0
+                for pool in ("read", "commit")
+            )
 
         await _until(node, connected)
         now = scrape(node)

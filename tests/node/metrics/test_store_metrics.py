@@ -28,7 +28,9 @@ WATCHED = (COLLATERAL_DOCUMENTS, COLLATERAL_AGE, COLLATERAL_FAILING, STORE_FILES
 
 
 @pytest.fixture
-async def services(tmp_path: Path, clock: FixedClock, entropy: CountingEntropy) -> AsyncIterator[Services]:
+async def services(
+    tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
+) -> AsyncIterator[Services]:
     """The parts of a running node."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config, clock=clock, entropy=entropy) as node:
@@ -47,38 +49,55 @@ async def test_an_empty_store(services: Services, tmp_path: Path) -> None:
 
 
 async def test_collateral(services: Services, clock: FixedClock, tmp_path: Path) -> None:
-    """The document that was not renewed for longest counts, wishes are no documents, and failures are told of both."""
+    """The document that was not renewed for longest counts, wishes are no documents, and failures
+    are told of both."""
     now = clock.now()
     states = (
         CollateralState(source="import", refreshed_at=now - 50),
-        CollateralState(source="import", refreshed_at=now - 7000, failed="service-answer", failures=1),
+        CollateralState(
+            source="import", refreshed_at=now - 7000, failed="service-answer", failures=1
+        ),
         CollateralState(wanted_at=now, failed="platform-unknown", failures=2),
     )
-    puts = tuple([state_put((bytes([at]) * 6, "platform"), state) for at, state in enumerate(states)])
+    puts = tuple(
+        [state_put((bytes([at]) * 6, "platform"), state) for at, state in enumerate(states)]
+    )
     await services.store.commit(Commit(puts=puts))
     seen = await _seen(services, tmp_path)
-    assert (seen[COLLATERAL_DOCUMENTS], seen[COLLATERAL_AGE], seen[COLLATERAL_FAILING]) == (2, 7000, 2)
+    assert (seen[COLLATERAL_DOCUMENTS], seen[COLLATERAL_AGE], seen[COLLATERAL_FAILING]) == (
+        2,
+        7000,
+        2,
+    )
 
 
-async def test_a_clock_that_was_set_back(services: Services, clock: FixedClock, tmp_path: Path) -> None:
+async def test_a_clock_that_was_set_back(
+    services: Services, clock: FixedClock, tmp_path: Path
+) -> None:
     """What seems to come from later has no age, and fails nothing."""
     state = CollateralState(source="import", refreshed_at=clock.now() + 1000)
     await services.store.commit(Commit(puts=(state_put((b"\x01" * 6, "platform"), state),)))
     assert (await _seen(services, tmp_path))[COLLATERAL_AGE] == 0
 
 
-async def test_files_and_waiting_audit(services: Services, clock: FixedClock, tmp_path: Path) -> None:
+async def test_files_and_waiting_audit(
+    services: Services, clock: FixedClock, tmp_path: Path
+) -> None:
     """Bytes in files are those that commits count; audit records wait until they are sealed."""
     record = AuditRecord(at=clock.now() - 70, action="kv.put", actor="did:key:zA", subject="s")
     adds = (Add(BODIES_COUNTER, 123_456),)
-    await services.store.commit(Commit(puts=(audit_put(record, entropy=services.entropy),), adds=adds))
+    await services.store.commit(
+        Commit(puts=(audit_put(record, entropy=services.entropy),), adds=adds)
+    )
     seen = await _seen(services, tmp_path)
     assert (seen[STORE_FILES_BYTES], seen[AUDIT_LAG]) == (123_456, 70)
     await seal_recent(services)
     assert (await _seen(services, tmp_path))[AUDIT_LAG] == 0
 
 
-async def test_what_was_seen_stands_while_the_store_is_away(services: Services, tmp_path: Path) -> None:
+async def test_what_was_seen_stands_while_the_store_is_away(
+    services: Services, tmp_path: Path
+) -> None:
     """A store that does not answer ends no survey and changes no number."""
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
     await services.store.commit(Commit(adds=(Add(BODIES_COUNTER, 5),)))

@@ -1,4 +1,5 @@
-"""What a token asks for on /invoke: whose row it is, what it is counted as, what is refused before anything runs."""
+"""What a token asks for on /invoke: whose row it is, what it is counted as, what is refused before
+anything runs."""
 
 from collections.abc import AsyncIterator, Mapping
 
@@ -38,7 +39,8 @@ class Asking:
         return admit_token(self.there.token(grants), now=self.there.clock.now(), max_lifetime_s=300)
 
     def plan(self, *grants: tuple[str, str], headers: Mapping[str, str] | None = None) -> Plan:
-        """Plan a token with some abilities on resources; one that begins with `/` is of the space."""
+        """Plan a token with some abilities on resources; one that begins with `/` is of the
+        space."""
         wanted: dict[str, list[str]] = {}
         for ability, resource in grants:
             name = f"{self.space}{resource}" if resource.startswith("/") else resource
@@ -56,16 +58,20 @@ async def asking(serve) -> AsyncIterator[Asking]:
 
 
 def test_a_row_has_its_ability_for_itself() -> None:
-    """No two rows serve one ability, and every row is found by its own; another name leads to the same row."""
+    """No two rows serve one ability, and every row is found by its own; another name leads to the
+    same row."""
     assert len({row.ability for row in TABLE}) == len(TABLE)
     assert [row_of(row.ability + "any" * row.ability.endswith("/")) for row in TABLE] == list(TABLE)
     assert row_of("tinycloud.kv/delete") is row_of("tinycloud.kv/del")
-    assert [row_of(f"tinycloud.{name}") for name in ("kv/*", "kv", "sqlite/read", "delegation/list")] == [None] * 4
+    assert [
+        row_of(f"tinycloud.{name}") for name in ("kv/*", "kv", "sqlite/read", "delegation/list")
+    ] == [None] * 4
 
 
 @pytest.mark.parametrize("name", [*KV, "delete"])
 async def test_one_value(asking: Asking, name: str) -> None:
-    """A token that asks for one operation is planned as that one, without options where it states none."""
+    """A token that asks for one operation is planned as that one, without options where it states
+    none."""
     plan = asking.plan((f"tinycloud.kv/{name}", "/kv/a/b"))
     assert plan.row is row_of(f"tinycloud.kv/{name}")
     assert (plan.operation, plan.run) == (plan.row.operation, plan.row.run)
@@ -115,7 +121,8 @@ async def test_who_takes_a_token(asking: Asking) -> None:
 
 
 async def test_other_routes(asking: Asking) -> None:
-    """What another route serves is of another kind, beside whatever it stands but a request for a key (T12, I6)."""
+    """What another route serves is of another kind, beside whatever it stands but a request for a
+    key (T12, I6)."""
     for ability, resource in (
         ("tinycloud.delegation/revoke", "urn:cid:x"),
         ("sealspace.encryption/policy", NETWORK),
@@ -129,7 +136,11 @@ async def test_other_routes(asking: Asking) -> None:
 
 @pytest.mark.parametrize(
     ("names", "operation"),
-    [(("get", "get"), "kv_batch"), (("metadata",) * 3, "kv_batch"), (("del", "delete"), "kv_batch")],
+    [
+        (("get", "get"), "kv_batch"),
+        (("metadata",) * 3, "kv_batch"),
+        (("del", "delete"), "kv_batch"),
+    ],
 )
 async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -> None:
     """Gets, metadata reads and deletes share an answer with their like."""
@@ -150,10 +161,15 @@ async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -
         ([("kv/put", "/kv/a"), ("kv/put", "/kv/b")], "KV batch put requires multipart/form-data"),
         ([("kv/get", f"/kv/{at}") for at in range(101)], "KV batch reads accept at most 100 keys"),
         ([("kv/list", f"/kv/{at}") for at in range(101)], "KV batch reads accept at most 100 keys"),
-        ([("kv/del", f"/kv/{at}") for at in range(251)], "KV batch delete accepts at most 250 keys"),
+        (
+            [("kv/del", f"/kv/{at}") for at in range(251)],
+            "KV batch delete accepts at most 250 keys",
+        ),
     ],
 )
-async def test_outcomes_without_a_common_answer(asking: Asking, grants: list[tuple[str, str]], said: str) -> None:
+async def test_outcomes_without_a_common_answer(
+    asking: Asking, grants: list[tuple[str, str]], said: str
+) -> None:
     """They are refused before anything runs (Q3)."""
     with pytest.raises(Refusal) as refused:
         asking.plan(*[(f"tinycloud.{name}", resource) for name, resource in grants])
@@ -170,14 +186,20 @@ async def test_outcomes_without_a_common_answer(asking: Asking, grants: list[tup
         ([("kv/put", "/kv/a"), ("kv/put", "/kv")], ONLY_PUTS),
         ([("kv/put", "/kv/a"), ("capabilities/read", "/capabilities/all")], ONLY_PUTS),
         ([("kv/put", f"/kv/{at}") for at in range(251)], "KV batch put accepts at most 250 keys"),
-        ([("kv/put", "/kv/a"), ("kv/put", "/kv/a?b")], "Duplicate KV batch put capability for path a"),
+        (
+            [("kv/put", "/kv/a"), ("kv/put", "/kv/a?b")],
+            "Duplicate KV batch put capability for path a",
+        ),
     ],
 )
 async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | None) -> None:
-    """A form makes a batch of puts where there is a put, and nothing beside puts goes with it (I10)."""
+    """A form makes a batch of puts where there is a put, and nothing beside puts goes with it
+    (I10)."""
     wanted = [(f"tinycloud.{name}", resource) for name, resource in grants]
     if said in (None, "as it is"):
-        assert asking.plan(*wanted, headers=FORMAT_VERSION).operation == ("kv_batch" if said is None else "kv_get")
+        assert asking.plan(*wanted, headers=FORMAT_VERSION).operation == (
+            "kv_batch" if said is None else "kv_get"
+        )
         return
     with pytest.raises(Refusal) as refused:
         asking.plan(*wanted, headers=FORMAT_VERSION)
@@ -185,7 +207,8 @@ async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | 
 
 
 async def test_options_come_before_outcomes(asking: Asking) -> None:
-    """A malformed option is named whatever the outcomes are, and a good one reaches the run (I9)."""
+    """A malformed option is named whatever the outcomes are, and a good one reaches the run
+    (I9)."""
     grants = [("tinycloud.kv/get", "/kv/a"), ("tinycloud.space/list", "/space")]
     with pytest.raises(Refusal, match="positive integer"):
         asking.plan(*grants, headers={"X-TINYCLOUD-LIMIT": "none"})

@@ -1,4 +1,5 @@
-"""The node's own evidence on a real node: what is bound, how it is bounded, and what a platform in trouble does."""
+"""The node's own evidence on a real node: what is bound, how it is bounded, and what a platform in
+trouble does."""
 
 import asyncio
 import json
@@ -64,7 +65,9 @@ class Stage:
             return Reply(answer.status, headers, await answer.read())
 
 
-def config_of(folder: Path, root: Path | None = None, secret: Secret | None = None, **platform: Any) -> Config:
+def config_of(
+    folder: Path, root: Path | None = None, secret: Secret | None = None, **platform: Any
+) -> Config:
     return Config(
         http=Http(port=0, drain_s=1),
         store=Store(data=str(folder / "data")),
@@ -84,32 +87,55 @@ async def stage_of(config: Config, clock: FixedClock | None = None) -> AsyncIter
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, agent: AgentSimulator, other_root: Path, clock: FixedClock) -> AsyncIterator[Stage]:
+async def stage(
+    tmp_path: Path, agent: AgentSimulator, other_root: Path, clock: FixedClock
+) -> AsyncIterator[Stage]:
     """A node beside a guest agent."""
-    async with agent_on(tmp_path / "agent.sock", agent), stage_of(config_of(tmp_path, other_root), clock) as stage:
+    async with (
+        agent_on(tmp_path / "agent.sock", agent),
+        stage_of(config_of(tmp_path, other_root), clock) as stage,
+    ):
         yield stage
 
 
 @BOTH
-async def test_what_is_bound(tmp_path: Path, agent: AgentSimulator, other_root: Path, source: str) -> None:
-    """Report data hash nonce, DID, store, origin of the secret and the terms of release (AT40, AT41, Q10)."""
+async def test_what_is_bound(
+    tmp_path: Path, agent: AgentSimulator, other_root: Path, source: str
+) -> None:
+    """Report data hash nonce, DID, store, origin of the secret and the terms of release (AT40,
+    AT41, Q10)."""
     config = config_of(tmp_path, other_root, source=source)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, FixedClock()) as stage:
-        answer = await stage.ask(f"/attestation?nonce={NONCE.replace(' ', '%20').replace('/', '%2F')}")
+        answer = await stage.ask(
+            f"/attestation?nonce={NONCE.replace(' ', '%20').replace('/', '%2F')}"
+        )
         services = stage.node.services
     said = answer.reported
     read = parse_node_attestation(answer.body, nonce=NONCE)
     report = parse_quote(bytes.fromhex(said["quote"])).report
     assert (200, "dstack", NONCE) == (answer.status, said["mode"], said["nonce"])
-    assert report.report_data == node_report_data(NONCE, read.statement) == bytes.fromhex(said["report_data"])
-    assert (services.keyring.node_did, services.store_id) == (read.statement.node_did, read.statement.store_id)
+    assert (
+        report.report_data
+        == node_report_data(NONCE, read.statement)
+        == bytes.fromhex(said["report_data"])
+    )
+    assert (services.keyring.node_did, services.store_id) == (
+        read.statement.node_did,
+        read.statement.store_id,
+    )
     assert ("operator", "delegates", (services.trust_root.sha256,)) == (
         read.statement.secret_origin,
         read.statement.attestation,
         read.statement.trust_roots,
     )
-    assert (False, ("kms", "tpm")) == (read.statement.node_policy_suffices, read.statement.key_providers)
-    assert verify_event_log(parse_event_log(said["event_log"].encode()), report).compose_hash == COMPOSE
+    assert (False, ("kms", "tpm")) == (
+        read.statement.node_policy_suffices,
+        read.statement.key_providers,
+    )
+    assert (
+        verify_event_log(parse_event_log(said["event_log"].encode()), report).compose_hash
+        == COMPOSE
+    )
     assert said["compose_hash"] == COMPOSE.hex() and len(said["app_id"]) == 40
     did = services.keyring.node_did
     assert said["key_binding"] == "xyz.tinycloud.share/tee-key/v1" + "\\0" + f":{did}:{NONCE}"
@@ -117,7 +143,8 @@ async def test_what_is_bound(tmp_path: Path, agent: AgentSimulator, other_root: 
 
 
 def test_every_field_counts() -> None:
-    """Another nonce and another word about the node give other report data, the order of lists does not (AT41)."""
+    """Another nonce and another word about the node give other report data, the order of lists does
+    not (AT41)."""
     statement = parse_node_attestation(answer_bytes(), nonce="n").statement
     others = [
         replace(statement, node_did="did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"),
@@ -129,9 +156,15 @@ def test_every_field_counts() -> None:
         replace(statement, key_providers=("kms",)),
         replace(statement, key_providers=()),
     ]
-    data = {node_report_data("n", one) for one in (statement, *others)} | {node_report_data("m", statement)}
+    data = {node_report_data("n", one) for one in (statement, *others)} | {
+        node_report_data("m", statement)
+    }
     assert len(data) == 10
-    turned = replace(statement, trust_roots=statement.trust_roots[::-1], key_providers=statement.key_providers[::-1])
+    turned = replace(
+        statement,
+        trust_roots=statement.trust_roots[::-1],
+        key_providers=statement.key_providers[::-1],
+    )
     assert node_report_data("n", turned) == node_report_data("n", statement)
 
 
@@ -179,14 +212,22 @@ async def test_quotes_are_fresh(stage: Stage, agent: AgentSimulator) -> None:
         ("?nonce=a&nonce=b", 400),
     ],
 )
-async def test_bounds_of_the_nonce(stage: Stage, agent: AgentSimulator, query: str, status: int) -> None:
-    """A nonce has at most 256 bytes and stands once; what is refused never reaches the platform (AT40)."""
+async def test_bounds_of_the_nonce(
+    stage: Stage, agent: AgentSimulator, query: str, status: int
+) -> None:
+    """A nonce has at most 256 bytes and stands once; what is refused never reaches the platform
+    (AT40)."""
     answer = await stage.ask(f"/attestation{query}")
     assert (status, int(status == 200)) == (answer.status, agent.asked["GetQuote"])
 
 
 @fuzzed()
-@given(st.lists(st.text(max_size=300) | st.text(alphabet=st.characters(categories=["Cs"]), max_size=4), max_size=3))
+@given(
+    st.lists(
+        st.text(max_size=300) | st.text(alphabet=st.characters(categories=["Cs"]), max_size=4),
+        max_size=3,
+    )
+)
 def test_fuzz_nonces(given_nonces: list[str]) -> None:
     """Any texts are one nonce within the bound, or refused."""
     try:
@@ -197,15 +238,23 @@ def test_fuzz_nonces(given_nonces: list[str]) -> None:
 
 
 async def test_fuzz_the_query(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
-    """Any bytes for a query are answered with a quote over what was read, or 400; never with a fault of ours."""
+    """Any bytes for a query are answered with a quote over what was read, or 400; never with a
+    fault of ours."""
     config = config_of(tmp_path, quotes_per_minute=1_000_000)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, clock) as stage:
         loop = asyncio.get_running_loop()
 
         @fuzzed(0.2)
-        @given(st.binary(max_size=60) | st.sampled_from([b"%ff", b"%00", b"%ED%A0%80", b"\xff", b"a=b", b"%", b"+"]))
+        @given(
+            st.binary(max_size=60)
+            | st.sampled_from([b"%ff", b"%00", b"%ED%A0%80", b"\xff", b"a=b", b"%", b"+"])
+        )
         def throw(raw: bytes) -> None:
-            line = b"GET /attestation?nonce=" + bytes(byte for byte in raw if byte > 32) + b" HTTP/1.1\r\n"
+            line = (
+                b"GET /attestation?nonce="
+                + bytes(byte for byte in raw if byte > 32)
+                + b" HTTP/1.1\r\n"
+            )
             reported = asyncio.run_coroutine_threadsafe(_raw(stage.node.url, line), loop).result()
             status = int(reported.split(b" ", 2)[1])
             assert status in (200, 400), reported[:200]
@@ -226,7 +275,9 @@ async def _raw(url: str, line: bytes) -> bytes:
         writer.close()
 
 
-async def test_a_rate_for_each_client(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
+async def test_a_rate_for_each_client(
+    tmp_path: Path, agent: AgentSimulator, clock: FixedClock
+) -> None:
     """A client asks so many times a minute; beyond that it is told when to come back (AT43)."""
     config = config_of(tmp_path, quotes_per_minute=2)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, clock) as stage:
@@ -236,7 +287,8 @@ async def test_a_rate_for_each_client(tmp_path: Path, agent: AgentSimulator, clo
 
 
 async def test_a_slow_platform(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
-    """While a quote is being made others wait, up to a bound, and everything else is answered (AT43)."""
+    """While a quote is being made others wait, up to a bound, and everything else is answered
+    (AT43)."""
     agent.gate = asyncio.Event()
     config = config_of(tmp_path, quotes_waiting=2, quote_s=30.0)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, clock) as stage:
@@ -256,7 +308,9 @@ async def test_a_slow_platform(tmp_path: Path, agent: AgentSimulator, clock: Fix
         assert (await stage.ask("/attestation?nonce=d")).status == 200
 
 
-async def test_a_platform_that_stalls(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
+async def test_a_platform_that_stalls(
+    tmp_path: Path, agent: AgentSimulator, clock: FixedClock
+) -> None:
     """Whoever waited long enough is told so, and asking again later works (AT43, AT44)."""
     agent.fault = "stalls"
     async with (
@@ -265,7 +319,10 @@ async def test_a_platform_that_stalls(tmp_path: Path, agent: AgentSimulator, clo
     ):
         late = await stage.ask("/attestation?nonce=a")
         assert (503, "10") == (late.status, late.headers["retry-after"])
-        assert late.body in (b"quote generation failed: source_slow", b"quote generation failed: source_unavailable")
+        assert late.body in (
+            b"quote generation failed: source_slow",
+            b"quote generation failed: source_unavailable",
+        )
         agent.fault = None
         while (answer := await stage.ask("/attestation?nonce=b")).status == 503:
             assert answer.body.startswith(b"quote generation failed")
@@ -273,7 +330,8 @@ async def test_a_platform_that_stalls(tmp_path: Path, agent: AgentSimulator, clo
 
 
 async def test_a_place_is_held_while_the_platform_hangs() -> None:
-    """A platform that never answers costs one thread: who asks is turned away once the places are taken (AT43)."""
+    """A platform that never answers costs one thread: who asks is turned away once the places are
+    taken (AT43)."""
     release = threading.Event()
 
     def hang(_data: bytes) -> Quoted:
@@ -310,8 +368,11 @@ async def test_a_place_is_held_while_the_platform_hangs() -> None:
         ("endless", "source_malformed"),
     ],
 )
-async def test_a_platform_in_trouble(stage: Stage, agent: AgentSimulator, fault: Fault, code: str) -> None:
-    """A platform that fails is a 503 with its kind of failure, never `classic`; /readyz stays ready (AT44)."""
+async def test_a_platform_in_trouble(
+    stage: Stage, agent: AgentSimulator, fault: Fault, code: str
+) -> None:
+    """A platform that fails is a 503 with its kind of failure, never `classic`; /readyz stays ready
+    (AT44)."""
     agent.fault = fault
     answer = await stage.ask("/attestation?nonce=a")
     assert (503, f"quote generation failed: {code}") == (answer.status, answer.body.decode())
@@ -319,13 +380,18 @@ async def test_a_platform_in_trouble(stage: Stage, agent: AgentSimulator, fault:
     assert (200, code) == (ready.status, ready.value["own_quotes"])
     agent.fault = None
     assert (await stage.ask("/attestation?nonce=a")).status == 200
-    assert stage.node.services.own_quotes is not None and stage.node.services.own_quotes.state == "ok"
+    assert (
+        stage.node.services.own_quotes is not None and stage.node.services.own_quotes.state == "ok"
+    )
 
 
 async def test_nobody_there(tmp_path: Path, clock: FixedClock) -> None:
-    """A node starts without its agent, and says so to whoever asks; an agent that comes later is found (AT44)."""
+    """A node starts without its agent, and says so to whoever asks; an agent that comes later is
+    found (AT44)."""
     async with stage_of(config_of(tmp_path), clock) as stage:
-        assert (await stage.ask("/attestation?nonce=a")).body == b"quote generation failed: source_unavailable"
+        assert (
+            await stage.ask("/attestation?nonce=a")
+        ).body == b"quote generation failed: source_unavailable"
     with pytest.raises(SourceUnavailable):
         quote_source(Platform(source="none"))
 
@@ -342,7 +408,8 @@ async def test_a_log_that_does_not_fit(stage: Stage, agent: AgentSimulator) -> N
 
 
 async def test_files_that_fail() -> None:
-    """What the operating system says beyond what a source foresees is a failure of the platform too (AT44)."""
+    """What the operating system says beyond what a source foresees is a failure of the platform too
+    (AT44)."""
 
     def fail(_data: bytes) -> Quoted:
         raise OSError(16, "busy")
@@ -353,16 +420,21 @@ async def test_files_that_fail() -> None:
             await quotes.quote(bytes(64))
 
 
-async def test_quotes_of_the_kernel(tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy) -> None:
+async def test_quotes_of_the_kernel(
+    tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy
+) -> None:
     """The kernel's report interface serves a node as it serves a backend: a quote, and no log."""
     kernel = TsmSimulator(lambda data: platform.mint_quote(measurements_of("node"), data))
     source = TsmSource(tmp_path, files=kernel, entropy=entropy)
     quotes = OwnQuotes(source.quote, Platform(source="tsm"))
     quoted = await quotes.quote(bytes(range(64)))
-    assert (parse_quote(quoted.quote).report.report_data, quoted.event_log) == (bytes(range(64)), None)
+    assert (parse_quote(quoted.quote).report.report_data, quoted.event_log) == (
+        bytes(range(64)),
+        None,
+    )
 
 
-# --- the root secret -----------------------------------------------------------------------------------------------
+# --- the root secret ------------------------------------------------------------------------------
 
 
 async def secret_of(config: Config) -> bytes:
@@ -370,18 +442,27 @@ async def secret_of(config: Config) -> bytes:
 
 
 async def test_the_secret_is_the_platforms(tmp_path: Path, agent: AgentSimulator) -> None:
-    """Both generations of agents give one secret, nothing is written, and the path tells secrets apart (AT42)."""
+    """Both generations of agents give one secret, nothing is written, and the path tells secrets
+    apart (AT42)."""
     async with agent_on(tmp_path / "agent.sock", agent):
-        configs = [config_of(tmp_path, secret=Secret(platform=True), source=source) for source in ("dstack", "tappd")]
+        configs = [
+            config_of(tmp_path, secret=Secret(platform=True), source=source)
+            for source in ("dstack", "tappd")
+        ]
         first, second = [await secret_of(config) for config in configs]
-        other = await secret_of(config_of(tmp_path, secret=Secret(platform=True, platform_path="another")))
+        other = await secret_of(
+            config_of(tmp_path, secret=Secret(platform=True, platform_path="another"))
+        )
     assert (first, 32) == (second, len(first)) and other != first
     assert not (tmp_path / "data").exists()
     assert agent.asked == {"GetKey": 2, "DeriveK256Key": 1}
 
 
-async def test_a_node_on_the_platforms_secret(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
-    """The node says that nobody else has its secret, and the store refuses the secret of another platform (AT42)."""
+async def test_a_node_on_the_platforms_secret(
+    tmp_path: Path, agent: AgentSimulator, clock: FixedClock
+) -> None:
+    """The node says that nobody else has its secret, and the store refuses the secret of another
+    platform (AT42)."""
     config = config_of(tmp_path, secret=Secret(platform=True))
     async with agent_on(tmp_path / "agent.sock", agent):
         async with stage_of(config, clock) as stage:
@@ -413,9 +494,18 @@ CANARY = b"canary of a key that is too s".hex()
 
 @pytest.mark.parametrize(
     "answer",
-    [{"key": CANARY}, {"key": CANARY + "zz"}, {}, {"key": 7}, {"error": f"no key {CANARY}"}, {"key": "00" * 5000}],
+    [
+        {"key": CANARY},
+        {"key": CANARY + "zz"},
+        {},
+        {"key": 7},
+        {"error": f"no key {CANARY}"},
+        {"key": "00" * 5000},
+    ],
 )
-async def test_keys_that_are_none(tmp_path: Path, agent: AgentSimulator, answer: dict[str, Any]) -> None:
+async def test_keys_that_are_none(
+    tmp_path: Path, agent: AgentSimulator, answer: dict[str, Any]
+) -> None:
     """What the key service gives has to be a secret; the refusal holds nothing of it."""
     agent.key_answer = answer
     async with agent_on(tmp_path / "agent.sock", agent):

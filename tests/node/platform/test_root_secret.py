@@ -21,7 +21,8 @@ def _config(tmp_path: Path, **secret: Any) -> Config:
 
 
 def test_first_start_makes_one(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """The first start makes 32 bytes in a file that only its owner may read; the next one reads them."""
+    """The first start makes 32 bytes in a file that only its owner may read; the next one reads
+    them."""
     made = load_root_secret(_config(tmp_path), entropy)
     path = tmp_path / "data" / "secret"
     assert (32, made) == (len(made), path.read_bytes())
@@ -54,7 +55,9 @@ def test_from_a_file(tmp_path: Path, entropy: CountingEntropy) -> None:
     assert load_root_secret(_config(tmp_path, file=str(path)), entropy) == SECRET + b"more"
 
 
-@pytest.mark.parametrize("text", ["canary=", "can+ary", "can ary", "", "A" * 41, base64.b64encode(SECRET).decode()])
+@pytest.mark.parametrize(
+    "text", ["canary=", "can+ary", "can ary", "", "A" * 41, base64.b64encode(SECRET).decode()]
+)
 def test_bad_text_is_refused(tmp_path: Path, entropy: CountingEntropy, text: str) -> None:
     """Padding, another alphabet and short secrets are refused, without quoting the text."""
     with pytest.raises(SecretUnusable) as refused:
@@ -78,7 +81,8 @@ def test_missing_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> No
 
 
 def test_open_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A secret in the data folder that others may read refuses to start, and says how to mend it."""
+    """A secret in the data folder that others may read refuses to start, and says how to mend
+    it."""
     load_root_secret(_config(tmp_path), entropy)
     path = tmp_path / "data" / "secret"
     path.chmod(0o640)
@@ -98,7 +102,8 @@ def test_lost_secret_is_not_replaced(tmp_path: Path, entropy: CountingEntropy) -
 def test_a_damaged_secret_of_a_store_is_put_back(
     tmp_path: Path, entropy: CountingEntropy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a store is, what is left of its secret is to be replaced by the owner's copy, and never by a new one."""
+    """Where a store is, what is left of its secret is to be replaced by the owner's copy, and never
+    by a new one."""
     (tmp_path / "data" / "store").mkdir(parents=True)
     path = tmp_path / "data" / "secret"
     path.write_bytes(b"a" * 16)

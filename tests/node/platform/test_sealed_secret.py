@@ -41,7 +41,8 @@ def test_it_opens_with_its_passphrase_alone(sealed: bytes) -> None:
 
 
 def test_age_opens_it_and_the_other_way_round(sealed: bytes) -> None:
-    """An independent implementation of age opens what is sealed here, and what it sealed is opened here (BK8)."""
+    """An independent implementation of age opens what is sealed here, and what it sealed is opened
+    here (BK8)."""
     assert pyrage.passphrase.decrypt(sealed, PASSPHRASE) == SECRET
     assert open_secret(THEIRS, PASSPHRASE) == SECRET
 
@@ -50,7 +51,9 @@ def test_age_opens_it_and_the_other_way_round(sealed: bytes) -> None:
 @given(data=st.data())
 def test_an_altered_one_does_not_open(sealed: bytes, data: st.DataObject) -> None:
     """Whichever bit is another one, it does not open (BK8)."""
-    at = data.draw(st.integers(0, len(sealed) - 1).filter(lambda at: sealed[at - 1 : at + 1] != b"17"))
+    at = data.draw(
+        st.integers(0, len(sealed) - 1).filter(lambda at: sealed[at - 1 : at + 1] != b"17")
+    )
     altered = bytearray(sealed)
     altered[at] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(SecretUnusable):
@@ -67,7 +70,9 @@ def test_bits_beyond_the_last_byte(sealed: bytes) -> None:
         open_secret(head + b"\n--- " + altered + b"\n" + payload, PASSPHRASE)
 
 
-@pytest.mark.parametrize("log_n", [b"19", b"20", b"21", b"30", b"63", b"99", b"017", b"-1", b"1e9", b"9" * 5000])
+@pytest.mark.parametrize(
+    "log_n", [b"19", b"20", b"21", b"30", b"63", b"99", b"017", b"-1", b"1e9", b"9" * 5000]
+)
 def test_parameters_are_bounded(sealed: bytes, log_n: bytes) -> None:
     """Nothing is derived with parameters beyond those of this version (BK8)."""
     with pytest.raises(SecretUnusable, match="none of this version"):
@@ -83,7 +88,10 @@ def test_a_passphrase_that_protects_nothing(passphrase: str) -> None:
 
 
 @settings(max_examples=30)
-@given(data=st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"age-encryption.org/v1\n-> " + tail))
+@given(
+    data=st.binary(max_size=300)
+    | st.binary(max_size=300).map(lambda tail: b"age-encryption.org/v1\n-> " + tail)
+)
 def test_fuzz_sealed_secrets(data: bytes) -> None:
     """Any bytes are no secret of ours, and cost no derivation unless they have its form."""
     with suppress(SecretUnusable):

@@ -11,7 +11,9 @@ from running_node import RunningNode
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other bounds"),
+    pytest.mark.skipif(
+        platform.libc_ver()[0] != "glibc", reason="other C libraries have other bounds"
+    ),
 ]
 
 _ROUNDS = """
@@ -46,7 +48,9 @@ print(resident_bytes() - before)
 
 
 @pytest.fixture(scope="module", params=["worker", "storekeeper"])
-def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """The environment of a process that serves."""
     node = RunningNode(tmp_path_factory.mktemp("node"), "--workers", "1")
     try:
@@ -60,14 +64,18 @@ def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 def _said(program: str, environment: dict[str, str]) -> int:
     command = [sys.executable, "-c", program]
-    return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    return int(
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_what_was_freed_is_used_again(environment: dict[str, str]) -> None:
-    """Blocks as an upload takes them cost no pages from the second round on: some 7,000 where nothing was kept."""
+    """Blocks as an upload takes them cost no pages from the second round on: some 7,000 where
+    nothing was kept."""
     assert _said(_ROUNDS, environment) < 200
 
 
 def test_a_hoard_is_given_back(environment: dict[str, str]) -> None:
-    """After a hoard is dropped at most some MiB of it are kept, also where one large block was freed before."""
+    """After a hoard is dropped at most some MiB of it are kept, also where one large block was
+    freed before."""
     assert _said(_HOARD, environment) < 8 << 20

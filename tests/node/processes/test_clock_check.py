@@ -12,7 +12,8 @@ from sealspace.cli.root import EXIT_STATUS, main
 
 
 def test_the_edge() -> None:
-    """From the second on at which this version was made a clock is possible; before, both days are told."""
+    """From the second on at which this version was made a clock is possible; before, both days are
+    told."""
     check_clock(FixedClock(float(MADE_AT)))
     with pytest.raises(ClockWrong) as refused:
         check_clock(FixedClock(MADE_AT - 1.0))
@@ -32,7 +33,11 @@ def test_the_other_edge() -> None:
 @pytest.mark.parametrize("years", [100, -100])
 @pytest.mark.parametrize("command", ["serve", "doctor"])
 def test_commands(
-    tmp_path: Path, command: str, years: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    command: str,
+    years: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """`serve` refuses before it starts or makes anything, and `doctor` tells it."""
     monkeypatch.setattr(clock_check, "MADE_AT", MADE_AT + years * 365 * 86_400)
@@ -40,5 +45,8 @@ def test_commands(
     status = main([command, "--data", str(data), *(("--port", "0") if command == "serve" else ())])
     reported = capsys.readouterr()
     assert status == (EXIT_STATUS["clock-wrong"] if command == "serve" else 1)
-    assert "the clock says" in reported.out + reported.err and "timedatectl" in reported.out + reported.err
+    assert (
+        "the clock says" in reported.out + reported.err
+        and "timedatectl" in reported.out + reported.err
+    )
     assert not data.exists()

@@ -26,5 +26,7 @@ def test_uvloop_where_it_is_installed() -> None:
 def test_asyncio_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it nothing is said and the standard loop is taken."""
     find = importlib.util.find_spec
-    monkeypatch.setattr("node.processes.event_loop.find_spec", lambda name: None if name == "uvloop" else find(name))
+    monkeypatch.setattr(
+        "node.processes.event_loop.find_spec", lambda name: None if name == "uvloop" else find(name)
+    )
     assert _runs_on() == "asyncio"

@@ -11,13 +11,27 @@ from node.processes.launch import Launch, encode_launch
 
 
 def _started(program: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {program}"]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {program}",
+    ]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
-    """Workers import for longest, so nothing that only the checks of the supervisor need stands before their start."""
-    large = {"aiohttp", "asyncio", "cryptography", "encryption_network", "lmdb", "spaces", "tee_backend"}
+    """Workers import for longest, so nothing that only the checks of the supervisor need stands
+    before their start."""
+    large = {
+        "aiohttp",
+        "asyncio",
+        "cryptography",
+        "encryption_network",
+        "lmdb",
+        "spaces",
+        "tee_backend",
+    }
     started = _started("import node.cli.serve; print(*sys.modules)")
     imported = started.communicate(timeout=PATIENCE_S)[0].decode().split()
     assert "node.processes.supervisor" in imported
@@ -25,10 +39,12 @@ def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
 
 
 def test_the_collector_rests_until_a_process_is_launched() -> None:
-    """What was imported before the launch is left to itself; from then on garbage is collected as ever."""
+    """What was imported before the launch is left to itself; from then on garbage is collected as
+    ever."""
     program = (
-        "import gc; gc.disable(); from node.processes.launch import receive_launch; launch = receive_launch(); "
-        "print(gc.isenabled(), gc.get_freeze_count() > 1000, launch.worker, flush=True); sys.stdin.read()"
+        "import gc; gc.disable(); from node.processes.launch import receive_launch; launch ="
+        " receive_launch(); print(gc.isenabled(), gc.get_freeze_count() > 1000, launch.worker,"
+        " flush=True); sys.stdin.read()"
     )
     with _started(program) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -41,4 +57,6 @@ def test_the_collector_rests_until_a_process_is_launched() -> None:
 
 def test_what_starts_a_process_does_not_show_the_secret() -> None:
     """The root secret stands in no text of the launch message."""
-    assert "root secret" not in repr(Launch(config=Config(), secret=b"the root secret, 32 bytes or more"))
+    assert "root secret" not in repr(
+        Launch(config=Config(), secret=b"the root secret, 32 bytes or more")
+    )

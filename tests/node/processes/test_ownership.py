@@ -1,4 +1,5 @@
-"""No node starts where something else has one of our names (spec/decisions/0001-flat-packages.md)."""
+"""No node starts where something else has one of our names
+(spec/decisions/0001-flat-packages.md)."""
 
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ def test_ours_alone_passes() -> None:
 
 def test_a_foreign_claim_refuses() -> None:
     """A distribution that has one of our names is named, with what to do."""
-    with pytest.raises(ForeignDistribution, match=r"the distribution culprit .* named spaces") as refused:
+    with pytest.raises(
+        ForeignDistribution, match=r"the distribution culprit .* named spaces"
+    ) as refused:
         check_ownership({"spaces": ["sealspace", "culprit"]})
     assert "environment of its own" in refused.value.hint
 

@@ -1,4 +1,5 @@
-"""What a service manager hears of a node: ready once it accepts requests, stopping before its end."""
+"""What a service manager hears of a node: ready once it accepts requests, stopping before its
+end."""
 
 import secrets
 import socket
@@ -26,7 +27,12 @@ def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
     """READY comes when a request is answered and once, STOPPING when the node is asked to end."""
     (tmp_path / "node").mkdir()
     with _listening(str(tmp_path / "notify")) as manager:
-        node = RunningNode(tmp_path / "node", "--workers", "2", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        node = RunningNode(
+            tmp_path / "node",
+            "--workers",
+            "2",
+            environment={"NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )
         try:
             assert manager.recv(4096) == MANAGER_READY
             with urllib.request.urlopen(f"{node.url}/readyz", timeout=PATIENCE_S) as answer:
@@ -40,8 +46,12 @@ def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
             node.close()
 
 
-@pytest.mark.parametrize("address", ["", "relative", "vsock:2:1", "/nobody/listens/here", "@nobody-listens-here"])
-def test_an_address_without_a_manager_is_left_alone(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+@pytest.mark.parametrize(
+    "address", ["", "relative", "vsock:2:1", "/nobody/listens/here", "@nobody-listens-here"]
+)
+def test_an_address_without_a_manager_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
     """Without a manager, or with one that does not listen, a report is no error."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     report_to_manager(MANAGER_READY)

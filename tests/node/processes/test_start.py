@@ -24,12 +24,22 @@ def _record(**members: object) -> ReleaseRecord:
 
 
 async def _start(
-    folder: Path, *, secret: bytes = bytes(32), release: Release | None = None, max_bytes: int | None = None
+    folder: Path,
+    *,
+    secret: bytes = bytes(32),
+    release: Release | None = None,
+    max_bytes: int | None = None,
 ) -> ReleaseRecord:
     config = Config(store=Store(data=str(folder)), release=release or Release())
     store = open_lmdb(folder, max_bytes=max_bytes)
     try:
-        await claim_store(config, store=store, keyring=Keyring(secret), clock=FixedClock(), entropy=CountingEntropy())
+        await claim_store(
+            config,
+            store=store,
+            keyring=Keyring(secret),
+            clock=FixedClock(),
+            entropy=CountingEntropy(),
+        )
         record = await recorded_release(store)
         assert record is not None
         return record
@@ -38,7 +48,8 @@ async def _start(
 
 
 async def test_a_store_keeps_its_secret(tmp_path: Path) -> None:
-    """A store that was made with one root secret does not start with another, and does with its own."""
+    """A store that was made with one root secret does not start with another, and does with its
+    own."""
     await _start(tmp_path)
     with pytest.raises(StoreMisused) as refused:
         await _start(tmp_path, secret=bytes(31) + b"\1")
@@ -49,8 +60,12 @@ async def test_a_store_keeps_its_secret(tmp_path: Path) -> None:
 
 async def test_first_start_writes_the_record(tmp_path: Path) -> None:
     """The first start writes the release record from the configuration; later ones keep it."""
-    assert _record(mode="everyone") == await _start(tmp_path, release=Release(attestation="everyone"))
-    assert _record(mode="everyone") == await _start(tmp_path, release=Release(attestation="everyone"))
+    assert _record(mode="everyone") == await _start(
+        tmp_path, release=Release(attestation="everyone")
+    )
+    assert _record(mode="everyone") == await _start(
+        tmp_path, release=Release(attestation="everyone")
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +79,9 @@ async def test_first_start_writes_the_record(tmp_path: Path) -> None:
         ("delegates", "off", False),
     ],
 )
-async def test_looser_configuration_is_refused(tmp_path: Path, recorded: str, configured: str, starts: bool) -> None:
+async def test_looser_configuration_is_refused(
+    tmp_path: Path, recorded: str, configured: str, starts: bool
+) -> None:
     """A stricter mode than the record's starts, a looser one does not; the record stays."""
     await _start(tmp_path, release=Release(attestation=recorded))  # type: ignore[arg-type]  # a text
     if not starts:
@@ -87,7 +104,8 @@ def test_node_policy_cannot_be_made_to_suffice() -> None:
 
 
 def test_another_trust_root_is_looser(tmp_path: Path, other_root: Path) -> None:
-    """A configuration that trusts a root the record does not name is looser, Intel's own root included."""
+    """A configuration that trusts a root the record does not name is looser, Intel's own root
+    included."""
     assert loosened(Release(trust_root=str(other_root)), _record()) is not None
     assert loosened(Release(), _record(trust_roots=(bytes(32),))) is not None
     assert loosened(Release(), _record(trust_roots=(bytes(32), INTEL_ROOT_SHA256))) is None
@@ -109,8 +127,11 @@ def test_another_trust_root_is_looser(tmp_path: Path, other_root: Path) -> None:
 async def test_further_key_providers_are_looser(
     tmp_path: Path, recorded: tuple[str, ...], configured: tuple[str, ...], starts: bool
 ) -> None:
-    """A configuration that takes evidence of further key providers than the record does not start (RL16, AT29)."""
-    assert (await _start(tmp_path, release=Release(key_providers=recorded))).key_providers == recorded
+    """A configuration that takes evidence of further key providers than the record does not start
+    (RL16, AT29)."""
+    assert (
+        await _start(tmp_path, release=Release(key_providers=recorded))
+    ).key_providers == recorded
     later = Release(key_providers=configured)
     if starts:
         assert (await _start(tmp_path, release=later)).key_providers == recorded
@@ -132,12 +153,17 @@ async def test_further_key_providers_are_looser(
 def test_key_providers_of_both_are_in_force(
     recorded: tuple[str, ...], configured: tuple[str, ...], both: tuple[str, ...]
 ) -> None:
-    """In force is what configuration and record both accept: the record may have become stricter since the start."""
-    assert in_force(Release(key_providers=configured), _record(key_providers=recorded)).key_providers == both
+    """In force is what configuration and record both accept: the record may have become stricter
+    since the start."""
+    assert (
+        in_force(Release(key_providers=configured), _record(key_providers=recorded)).key_providers
+        == both
+    )
 
 
 async def test_a_root_is_recorded_at_the_first_start(tmp_path: Path, other_root: Path) -> None:
-    """The first start records the certificate's digest, and a later one under another root is refused."""
+    """The first start records the certificate's digest, and a later one under another root is
+    refused."""
     release = Release(trust_root=str(other_root))
     record = await _start(tmp_path / "data", release=release)
     (root,) = record.trust_roots
@@ -174,7 +200,9 @@ def test_listed_owners_are_dids() -> None:
 
 async def test_embedded_node_lets_go_of_everything(tmp_path: Path) -> None:
     """A node that failed to start, and one that ended, leave the data folder free for the next."""
-    bad = Config(store=Store(data=str(tmp_path)), release=Release(collateral=str(tmp_path / "absent")))
+    bad = Config(
+        store=Store(data=str(tmp_path)), release=Release(collateral=str(tmp_path / "absent"))
+    )
     with pytest.raises(Exception, match="there is no folder"):
         async with embedded_node(bad):
             raise AssertionError("it started")
@@ -196,7 +224,9 @@ async def test_a_restored_store_says_from_when_on_it_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Closed minutes that are ahead are said at the start; those behind are not (BK5)."""
-    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))) as node:
+    async with embedded_node(
+        Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
+    ) as node:
         minute = int(node.services.clock.now()) // 60
         for ahead, said in ((-1, ""), (7, time_text(60 * (minute + 7)))):
             closed = (minute + ahead).to_bytes(4, "big")

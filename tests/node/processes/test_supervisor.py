@@ -26,9 +26,13 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
     running: list[RunningNode] = []
 
     def start(
-        *arguments: str, environment: Mapping[str, str] | None = None, started_in: Path | None = None
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        started_in: Path | None = None,
     ) -> RunningNode:
-        running.append(RunningNode(tmp_path, *arguments, environment=environment, started_in=started_in))
+        running.append(
+            RunningNode(tmp_path, *arguments, environment=environment, started_in=started_in)
+        )
         return running[-1]
 
     yield start
@@ -50,7 +54,8 @@ def _answers(url: str) -> bool:
 
 
 def test_start_and_stop(serve: Callable[..., RunningNode]) -> None:
-    """The node prints where it listens when it accepts requests, works, and ends with status 0 on SIGTERM."""
+    """The node prints where it listens when it accepts requests, works, and ends with status 0 on
+    SIGTERM."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/readyz")["ready"] is True
     assert (len(node.children("storekeeper")), len(node.children("worker"))) == (1, 2)
@@ -67,7 +72,8 @@ def test_ctrl_c_stops_in_order(serve: Callable[..., RunningNode]) -> None:
 
 
 def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
-    """The secret that the first start made is the second start's, and settings come from the environment too."""
+    """The secret that the first start made is the second start's, and settings come from the
+    environment too."""
     first = serve("--workers", "1")
     did = _get(f"{first.url}/info")["nodeId"]
     first.stop()
@@ -76,8 +82,11 @@ def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
     assert (did, "everyone") == (said["nodeId"], said["attestation"])
 
 
-def test_the_first_start_says_that_it_made_the_root_secret(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
-    """It names the file and says to copy it, once and without its content; a later start does not."""
+def test_the_first_start_says_that_it_made_the_root_secret(
+    serve: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    """It names the file and says to copy it, once and without its content; a later start does
+    not."""
     for is_first in (True, False):
         node = serve("--workers", "1")
         assert node.url
@@ -97,7 +106,8 @@ def test_a_killed_process_is_replaced(serve: Callable[..., RunningNode], kind: s
     victim, *_ = before = node.children(kind)
     os.kill(victim, signal.SIGKILL)
     until(lambda: len({*node.children(kind)} - {victim}) == len(before))
-    until(lambda: all(_answers(url) for _ in range(8)))  # each worker is with the new storekeeper, not one of them
+    # each worker is with the new storekeeper, not one of them
+    until(lambda: all(_answers(url) for _ in range(8)))
     node.wait_for(r'"process-ended"')
 
 
@@ -128,8 +138,11 @@ def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode
     assert _answers(first.url)
 
 
-def test_a_store_of_a_later_version_is_refused(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
-    """A data folder whose form this version does not know is left alone, and the next step is said."""
+def test_a_store_of_a_later_version_is_refused(
+    serve: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    """A data folder whose form this version does not know is left alone, and the next step is
+    said."""
     first = serve("--workers", "1")
     assert first.url
     first.process.terminate()
@@ -150,8 +163,11 @@ def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
     node.wait_for("^next: end that process, or sealspace serve --port")
 
 
-def test_the_current_folder_is_not_imported(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
-    """A folder with packages of our names, in which the node is started, hijacks none of its processes."""
+def test_the_current_folder_is_not_imported(
+    serve: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    """A folder with packages of our names, in which the node is started, hijacks none of its
+    processes."""
     trap = tmp_path / "trap"
     for name in ("spaces", "node", "capabilities"):
         (trap / name).mkdir(parents=True)
@@ -161,16 +177,22 @@ def test_the_current_folder_is_not_imported(serve: Callable[..., RunningNode], t
 
 
 def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., RunningNode]) -> None:
-    """The root secret of the environment reaches the workers, but stands in no child's arguments or environment."""
+    """The root secret of the environment reaches the workers, but stands in no child's arguments or
+    environment."""
     text = "A" * 43
     node = serve("--workers", "1", environment={"SEALSPACE_SECRET__VALUE": text})
-    assert _get(f"{node.url}/info")["nodeId"] == "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"
+    assert (
+        _get(f"{node.url}/info")["nodeId"]
+        == "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"
+    )
     for pid in node.children("storekeeper") + node.children("worker"):
         assert text.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
         assert text.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_release_set_reaches_a_running_node(serve: Callable[..., RunningNode], tmp_path: Path) -> None:
+def test_release_set_reaches_a_running_node(
+    serve: Callable[..., RunningNode], tmp_path: Path
+) -> None:
     """`release set` goes through the running node's storekeeper and holds at once, everywhere."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/info")["attestation"] == "delegates"

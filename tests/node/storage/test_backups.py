@@ -1,4 +1,5 @@
-"""Backups of a whole node: what its people did is there, what a token may still do, and where a copy is served."""
+"""Backups of a whole node: what its people did is there, what a token may still do, and where a
+copy is served."""
 
 import shutil
 from pathlib import Path
@@ -62,7 +63,9 @@ async def back_up_node(node: EmbeddedNode, path: Path) -> None:
         )
 
 
-async def restore_into(folder: Path, path: Path, clock: FixedClock, *, new_node_did: str | None = None) -> int:
+async def restore_into(
+    folder: Path, path: Path, clock: FixedClock, *, new_node_did: str | None = None
+) -> int:
     """Restore a backup; return the time from which on tokens have to expire."""
     with path.open("rb") as stream, restoring_into(folder) as staging:
         backup = OpenedBackup(stream)
@@ -90,7 +93,13 @@ async def damages(folder: Path) -> int:
 
 def call(clock: FixedClock, ability: str, name: str, *, expires_at: float | None = None) -> str:
     resource = {f"{SPACE}/kv/{name}": [f"tinycloud.kv/{ability}"]}
-    return key_token(OWNER, audience=OWNER.did, grants=resource, expires_at=expires_at or clock.now() + 60, nonce=name)
+    return key_token(
+        OWNER,
+        audience=OWNER.did,
+        grants=resource,
+        expires_at=expires_at or clock.now() + 60,
+        nonce=name,
+    )
 
 
 async def send(node: EmbeddedNode, token: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -115,7 +124,8 @@ async def people(node: EmbeddedNode, clock: FixedClock) -> Wallet:
 
 
 async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
-    """Values, secrets and sign-ins are as they were; a used token is refused, and so is every one of its time (BK5)."""
+    """Values, secrets and sign-ins are as they were; a used token is refused, and so is every one
+    of its time (BK5)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     async with embedded_node(config_of(here), clock=clock) as node:
         wallet = await people(node, clock)
@@ -149,7 +159,8 @@ async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
 
 
 async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path) -> None:
-    """Where the original is, running or not, a node refuses the restored store; elsewhere it serves it (BK6)."""
+    """Where the original is, running or not, a node refuses the restored store; elsewhere it serves
+    it (BK6)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     async with embedded_node(config_of(here), clock=clock) as node:
         await people(node, clock)
@@ -170,7 +181,8 @@ async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path
 
 @pytest.mark.parametrize("place", ["/" + "x" * 256, "/x" * 2046, "/a\0b", "/dev/null"])
 async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str) -> None:
-    """A path that no folder of this machine can have is that of no original: the restored store is served (BK6)."""
+    """A path that no folder of this machine can have is that of no original: the restored store is
+    served (BK6)."""
     store = open_lmdb(tmp_path, clock=FixedClock())
     try:
         await open_identity(store, node_did="did:key:z6MkNode", entropy=CountingEntropy())
@@ -189,7 +201,8 @@ async def refuses(folder: Path, clock: FixedClock) -> None:
 
 
 async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> None:
-    """It is another node, with the values; what names the original as its audience is refused by it (BK7)."""
+    """It is another node, with the values; what names the original as its audience is refused by it
+    (BK7)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     other = CountingEntropy(b"other").token(32)
     async with embedded_node(config_of(here), clock=clock) as node:
@@ -227,7 +240,8 @@ async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("engine", ["lmdb", pytest.param("postgresql", marks=needs_postgres())])
 async def test_the_collector_waits_for_a_backup(tmp_path: Path, engine: str) -> None:
-    """The node's own round removes no body while a backup is copied, however late it is by any clock (BK2)."""
+    """The node's own round removes no body while a backup is copied, however late it is by any
+    clock (BK2)."""
     clock, here = FixedClock(), tmp_path / "here"
     url = None if engine == "lmdb" else postgres_server().new_database()
     config = replace(config_of(here), store=Store(data=str(here), url=url))
@@ -249,7 +263,8 @@ async def test_the_collector_waits_for_a_backup(tmp_path: Path, engine: str) -> 
 
 
 async def test_large_values_in_a_bucket(tmp_path: Path) -> None:
-    """They are in the backup too, and in the folder afterwards; without the bucket's name nothing is taken (BK3)."""
+    """They are in the backup too, and in the folder afterwards; without the bucket's name nothing
+    is taken (BK3)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     server = s3_server()
     place = server.new_bucket()
@@ -265,6 +280,9 @@ async def test_large_values_in_a_bucket(tmp_path: Path) -> None:
     clock.advance(await restore_into(there, tmp_path / "backup", clock) - clock.now())
     shutil.copy(tmp_path / "lost" / "secret", there / "secret")
     assert await damages(there) == 0
-    async with embedded_node(config_of(there), clock=clock) as node, Client(node.url, clock=clock) as client:
+    async with (
+        embedded_node(config_of(there), clock=clock) as node,
+        Client(node.url, clock=clock) as client,
+    ):
         await client.sign_in(wallet)
         assert (await client.kv().get("large")).body == LARGE

@@ -9,7 +9,8 @@ from sealspace.cli.root import main
 
 
 def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is made once, and its collateral anew each time; a folder with something else in it is left alone."""
+    """It is made once, and its collateral anew each time; a folder with something else in it is
+    left alone."""
     folder = tmp_path / "tee"
     assert 0 == main(["backend", "simulate", str(folder)])
     made = capsys.readouterr()
@@ -18,7 +19,9 @@ def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert 0 == main(["backend", "simulate", str(folder), "--json", "-q"])
     again = capsys.readouterr()
     said = json.loads(again.out)
-    assert "" == again.err and Path(said["trustRoot"]).is_file() and Path(said["collateral"]).is_dir()
+    assert (
+        "" == again.err and Path(said["trustRoot"]).is_file() and Path(said["collateral"]).is_dir()
+    )
     assert key == (folder / "root.key").read_bytes()
     (folder / "root.key").write_bytes(b"")
     for spoilt in (folder, tmp_path / "file" / "tee"):

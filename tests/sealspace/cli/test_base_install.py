@@ -1,4 +1,5 @@
-"""Commands where only the base install is, or one extra beside it: each works, or names the extra that it needs."""
+"""Commands where only the base install is, or one extra beside it: each works, or names the extra
+that it needs."""
 
 import asyncio
 import json
@@ -96,7 +97,8 @@ CALLS: Mapping[str, Call] = {
     "backend revoke": Call(f"{BACKEND} --home {{home}}"),
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
     "backend simulate": Call("{folder}/tee"),
-    "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),  # the login has no space public
+    # the login has no space public
+    "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),
     "project activate": Call(f"digest {'0' * 64} --home {{home}}", status=22),
     "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),
     "project list": HOME,
@@ -159,7 +161,8 @@ def _names_the_extra(ended: Ended, extra: str) -> bool:
 
 
 def test_the_environments_hold_what_they_say(environments: dict[str, Environment]) -> None:
-    """The base install has nothing of an extra or of the tests, and each extra brings its own modules alone."""
+    """The base install has nothing of an extra or of the tests, and each extra brings its own
+    modules alone."""
     beyond = ("asyncpg", "dcap_qvl", "lmdb", "obstore", "pytest", "uvloop")
     assert environments["base"].absent("aiohttp", "node", *beyond) == list(beyond)
     assert environments["verify"].absent(*beyond) == [name for name in beyond if name != "dcap_qvl"]
@@ -187,27 +190,45 @@ def test_every_command_has_an_entry() -> None:
 
 @pytest.mark.parametrize("place", ["base", "verify", "node"])
 def test_help_is_there_for_what_can_run(environments: dict[str, Environment], place: str) -> None:
-    """A command is imported where its extra is installed, and its help names the extra where it is not."""
-    extras: dict[str, tuple[str | None, ...]] = {"base": (), "verify": ("verify",), "node": ("verify", "node")}
+    """A command is imported where its extra is installed, and its help names the extra where it is
+    not."""
+    extras: dict[str, tuple[str | None, ...]] = {
+        "base": (),
+        "verify": ("verify",),
+        "node": ("verify", "node"),
+    }
     enough = (None, *extras[place])
     ended = environments[place].run_all([([*name.split(), "--help"], "") for name in NEEDS])
     for (name, extra), one in zip(NEEDS.items(), ended, strict=True):
         if extra in enough:
-            assert (one.status, one.err) == (0, "") and one.out.startswith(f"Usage: sealspace {name} "), (name, one)
+            assert (one.status, one.err) == (0, "") and one.out.startswith(
+                f"Usage: sealspace {name} "
+            ), (name, one)
         else:
             assert extra is not None and _names_the_extra(one, extra), (name, one)
 
 
-async def test_each_command_of_the_base_install(environments: dict[str, Environment], tmp_path: Path) -> None:
-    """Owners sign in, keep secrets and end grants without an extra; every other command names the one that it needs."""
+async def test_each_command_of_the_base_install(
+    environments: dict[str, Environment], tmp_path: Path
+) -> None:
+    """Owners sign in, keep secrets and end grants without an extra; every other command names the
+    one that it needs."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     (tmp_path / "audit.jsonl").touch()
     (tmp_path / "program.wasm").write_bytes(b"\0asm\x01\0\0\0")
     manifest = {"app_id": "com.example", "name": "Example", "did": BACKEND, "defaults": False}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"secrets": {"API_KEY": True}}))
     async with embedded_node(config) as node:
-        made = {"node": node.url, "home": tmp_path / "home", "folder": tmp_path, "data": tmp_path / "data"}
-        calls = [([*name.split(), *call.arguments.format(**made).split()], call.given) for name, call in CALLS.items()]
+        made = {
+            "node": node.url,
+            "home": tmp_path / "home",
+            "folder": tmp_path,
+            "data": tmp_path / "data",
+        }
+        calls = [
+            ([*name.split(), *call.arguments.format(**made).split()], call.given)
+            for name, call in CALLS.items()
+        ]
         ended = await asyncio.to_thread(environments["base"].run_all, calls)
     for (name, call), one in zip(CALLS.items(), ended, strict=True):
         extra = NEEDS[name]
@@ -218,13 +239,18 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
 
 
 @pytest.mark.parametrize("arguments", ["serve", "dev", "admin release show", "admin receipts list"])
-def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
+def test_a_process_names_the_extra_that_it_needs(
+    environments: dict[str, Environment], arguments: str
+) -> None:
     """What runs first in a fresh process ends the same way: two lines and status 20."""
     assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
 
 
-def test_a_login_that_demands_evidence_names_the_extra(environments: dict[str, Environment], tmp_path: Path) -> None:
-    """What only an option needs is named when it is needed: before the node is asked, and no login is kept."""
+def test_a_login_that_demands_evidence_names_the_extra(
+    environments: dict[str, Environment], tmp_path: Path
+) -> None:
+    """What only an option needs is named when it is needed: before the node is asked, and no login
+    is kept."""
     policy, home = tmp_path / "policy.json", tmp_path / "home"
     code = Policy(measurements=(measurements_of("image"),))
     policy.write_text(json.dumps(policy_json(code)))
@@ -234,8 +260,11 @@ def test_a_login_that_demands_evidence_names_the_extra(environments: dict[str, E
     assert not (home / "profile.json").exists()
 
 
-def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Environment], tmp_path: Path) -> None:
-    """What a login demanded of the node cannot be judged without the extra, and no command goes on without it."""
+def test_a_demand_that_is_remembered_is_not_dropped(
+    environments: dict[str, Environment], tmp_path: Path
+) -> None:
+    """What a login demanded of the node cannot be judged without the extra, and no command goes on
+    without it."""
     demanded = NodePolicy(code=Policy(measurements=(measurements_of("image"),)))
     session = key_session(bytes(range(32)))
     login = Profile(
@@ -247,7 +276,9 @@ def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Envi
         node_policy=demanded,
     )
     OwnerHome(tmp_path / "home").keep(login, session)
-    assert _names_the_extra(environments["base"].run("secret", "list", "--home", str(tmp_path / "home")), "verify")
+    assert _names_the_extra(
+        environments["base"].run("secret", "list", "--home", str(tmp_path / "home")), "verify"
+    )
 
 
 @pytest.mark.parametrize(
@@ -262,11 +293,14 @@ def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Envi
 async def test_a_client_that_is_not_installed_names_its_extra(
     environments: dict[str, Environment], tmp_path: Path, arguments: str, extra: str
 ) -> None:
-    """What only a setting needs is named too, by `serve` before it starts a process: it says nothing else."""
+    """What only a setting needs is named too, by `serve` before it starts a process: it says
+    nothing else."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     async with embedded_node(config):
         pass
-    ended = await asyncio.to_thread(environments["node"].run, *arguments.format(data=tmp_path / "data").split())
+    ended = await asyncio.to_thread(
+        environments["node"].run, *arguments.format(data=tmp_path / "data").split()
+    )
     assert _names_the_extra(ended, extra), ended
 
 
@@ -280,16 +314,28 @@ def test_yaml_names_its_extra(environments: dict[str, Environment], tmp_path: Pa
 
 
 def test_another_module_that_is_missing_is_a_fault() -> None:
-    """Only a module that an extra installs is explained; a module of ours that is not there is an error of ours."""
+    """Only a module that an extra installs is explained; a module of ours that is not there is an
+    error of ours."""
     group = LazyGroup({"absent": Row("sealspace.cli.absent", "Is not there.")}, name="group")
     with pytest.raises(ModuleNotFoundError, match=r"sealspace\.cli\.absent"):
         group.main(["absent"], standalone_mode=False)
 
 
 @pytest.mark.slow
-def test_the_extra_is_enough_to_run_a_node(environments: dict[str, Environment], tmp_path: Path) -> None:
+def test_the_extra_is_enough_to_run_a_node(
+    environments: dict[str, Environment], tmp_path: Path
+) -> None:
     """What the hint installs serves, on the standard event loop."""
-    _serves(environments["node"], "serve", "--data", str(tmp_path / "data"), "--port", "0", "--workers", "1")
+    _serves(
+        environments["node"],
+        "serve",
+        "--data",
+        str(tmp_path / "data"),
+        "--port",
+        "0",
+        "--workers",
+        "1",
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""Completion: in real shells, and without importing other commands than the one that is completed."""
+"""Completion: in real shells, and without importing other commands than the one that is
+completed."""
 
 import os
 import shutil
@@ -35,13 +36,20 @@ finally: print(*sys.modules, sep="\\n", file=sys.stderr)
 
 def _environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "HOME": str(folder), "TERM": "dumb", "PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8"}
+    return {
+        "PATH": path,
+        "HOME": str(folder),
+        "TERM": "dumb",
+        "PYTHONPATH": str(REPOSITORY),
+        "LANG": "C.UTF-8",
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
-    """In a real shell, a command, a verb below a noun, and an option are completed with the tabulator."""
+    """In a real shell, a command, a verb below a noun, and an option are completed with the
+    tabulator."""
     command, preparation = SHELLS[shell]
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
@@ -59,7 +67,8 @@ def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
 
 
 def _completed(*words: str) -> tuple[list[str], set[str]]:
-    """Return what bash is offered for the last word, and the modules of commands that were imported for it."""
+    """Return what bash is offered for the last word, and the modules of commands that were imported
+    for it."""
     ran = subprocess.run(
         [sys.executable, "-P", "-c", CALLED],
         env={
@@ -77,7 +86,12 @@ def _completed(*words: str) -> tuple[list[str], set[str]]:
     assert "sealspace: " not in ran.stderr
     offered = [line.partition(",")[2] for line in ran.stdout.splitlines() if line]
     commands = {
-        row.module for row in (*COMMANDS.values(), *owners.secret.table.values(), *operators.admin.table.values())
+        row.module
+        for row in (
+            *COMMANDS.values(),
+            *owners.secret.table.values(),
+            *operators.admin.table.values(),
+        )
     }
     modules = (commands & set(ran.stderr.splitlines())) - {
         row.module for row in COMMANDS.values() if "groups" in row.module
@@ -86,7 +100,8 @@ def _completed(*words: str) -> tuple[list[str], set[str]]:
 
 
 def test_names_are_completed_without_imports() -> None:
-    """Names of commands come from the tables: no command is imported, and none that help hides is offered."""
+    """Names of commands come from the tables: no command is imported, and none that help hides is
+    offered."""
     assert _completed("vers") == (["version"], set())
     assert _completed("secret", "pu") == (["put"], set())
     assert _completed("admin", "coll") == (["collateral"], set())

@@ -1,4 +1,5 @@
-"""Each exit status is reached by a command, whose message says in two lines what happened and what to do."""
+"""Each exit status is reached by a command, whose message says in two lines what happened and what
+to do."""
 
 import asyncio
 import os
@@ -34,7 +35,9 @@ OWNER = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
 class Machine:
     """A machine with a folder, on which commands are run in this process."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, platform: SimulatedPlatform) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, platform: SimulatedPlatform
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.monkeypatch = monkeypatch
@@ -83,7 +86,12 @@ class Machine:
             surface = BackendSurface(
                 Domain(self.platform, measurements_of("image")),
                 did=OWNER,
-                manifest={"app_id": "com.example", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}},
+                manifest={
+                    "app_id": "com.example",
+                    "name": "Notes",
+                    "defaults": False,
+                    "secrets": {"API_KEY": True},
+                },
             )
             trust = ("--trust-root", root, "--collateral", documents)
             async with serving(surface) as url:
@@ -97,7 +105,9 @@ def _done(machine: Machine) -> int:
 
 
 def _failed(machine: Machine) -> int:
-    return machine.at_a_node(("secret", "put", "A"), ("secret", "export", "--out", str(machine.folder / "no" / "file")))
+    return machine.at_a_node(
+        ("secret", "put", "A"), ("secret", "export", "--out", str(machine.folder / "no" / "file"))
+    )
 
 
 def _wrong_argument(machine: Machine) -> int:
@@ -126,7 +136,17 @@ def _store_misused(machine: Machine) -> int:
 
 def _release_loosened(machine: Machine) -> int:
     machine.started(attestation="everyone")
-    return machine.run("serve", "--data", str(machine.data), "--port", "0", "--workers", "1", "--attestation", "off")
+    return machine.run(
+        "serve",
+        "--data",
+        str(machine.data),
+        "--port",
+        "0",
+        "--workers",
+        "1",
+        "--attestation",
+        "off",
+    )
 
 
 def _collateral_refused(machine: Machine) -> int:
@@ -147,7 +167,8 @@ def _store_full(machine: Machine) -> int:
     machine.started()
 
     async def fill() -> None:
-        """Store more than the bound of a moment later, and than what is kept in reserve beyond it for small commits."""
+        """Store more than the bound of a moment later, and than what is kept in reserve beyond it
+        for small commits."""
         store = open_lmdb(machine.data)
         for number in range(12):
             rows = (Put(b"K%d.%d" % (number, row), bytes(60_000)) for row in range(30))
@@ -170,7 +191,9 @@ def _unreachable(machine: Machine) -> int:
 def _refuted(machine: Machine) -> int:
     receipt = machine.folder / "receipt.json"
     receipt.write_text("{}")
-    return machine.run("verify", str(receipt), "--evidence", str(machine.folder), "--node-did", OWNER)
+    return machine.run(
+        "verify", str(receipt), "--evidence", str(machine.folder), "--node-did", OWNER
+    )
 
 
 def _refused(machine: Machine) -> int:
@@ -192,7 +215,9 @@ def _clock_wrong(machine: Machine) -> int:
 
 
 def _missing_extra(machine: Machine) -> int:
-    machine.monkeypatch.setattr("sealspace.cli.lazy.EXTRAS", {**EXTRAS, "node": ("no_such_module",)})
+    machine.monkeypatch.setattr(
+        "sealspace.cli.lazy.EXTRAS", {**EXTRAS, "node": ("no_such_module",)}
+    )
     return machine.run("serve")
 
 
@@ -201,12 +226,16 @@ def _not_found(machine: Machine) -> int:
 
 
 def _denied(machine: Machine) -> int:
-    return machine.at_a_node(("kv", "put", "a", "--space", f"tinycloud:{OWNER.removeprefix('did:')}:notes"))
+    return machine.at_a_node(
+        ("kv", "put", "a", "--space", f"tinycloud:{OWNER.removeprefix('did:')}:notes")
+    )
 
 
 def _not_executable(machine: Machine) -> int:
     (machine.folder / "plain").write_text("no program")
-    return machine.at_a_node(("run", "--allow-empty", "--no-masking", "--", str(machine.folder / "plain")))
+    return machine.at_a_node(
+        ("run", "--allow-empty", "--no-masking", "--", str(machine.folder / "plain"))
+    )
 
 
 def _no_such_command(machine: Machine) -> int:
@@ -256,7 +285,8 @@ def test_each_exit_status(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A command ends with it; unless all is well, the last two lines say what happened and what comes next."""
+    """A command ends with it; unless all is well, the last two lines say what happened and what
+    comes next."""
     for name in [name for name in os.environ if name.startswith("SEALSPACE_")]:
         monkeypatch.delenv(name)
     machine = Machine(tmp_path, monkeypatch, platform)
@@ -297,11 +327,19 @@ def test_each_exit_status(
     ],
 )
 def test_a_named_file_that_cannot_be_read(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every command ends alike, with status 2, before it does anything; what is there of that name is looked at."""
+    """Every command ends alike, with status 2, before it does anything; what is there of that name
+    is looked at."""
     absent = str(tmp_path / "absent")
-    assert main([*command.replace("ABSENT", absent).split(), "--home", str(tmp_path / "home")]) == WRONG_ARGUMENT == 2
+    assert (
+        main([*command.replace("ABSENT", absent).split(), "--home", str(tmp_path / "home")])
+        == WRONG_ARGUMENT
+        == 2
+    )
     what, following = capsys.readouterr().err.splitlines()
     named = absent if "ABSENT" in command else "."
     assert what.startswith(f"sealspace: cannot read {named}: "), what
@@ -318,6 +356,8 @@ def test_the_process_ends_with_the_status(tmp_path: Path) -> None:
     """What `main` returns is the status of the process."""
     command = [*COMMAND, "secret", "list", "--home", str(tmp_path)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S
+    )
     assert (ended.returncode, ended.stdout) == (10, "")
     assert len(ended.stderr.splitlines()) == 2

@@ -49,12 +49,16 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
 
 
 @pytest.mark.parametrize("at", range(3))
-def test_shared_options_are_taken_anywhere(noun: list[Shared], at: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shared_options_are_taken_anywhere(
+    noun: list[Shared], at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Before the noun, between noun and verb, and after the verb they mean the same."""
     given = ["--json", "--home", "folder", "--node", "https://node.example", "-q"]
     path = ["noun", "verb"]
     assert main([*path[:at], *given, *path[at:]]) == 0
-    assert noun == [Shared(as_json=True, quiet=True, given_home="folder", given_node="https://node.example")]
+    assert noun == [
+        Shared(as_json=True, quiet=True, given_home="folder", given_node="https://node.example")
+    ]
     assert (noun[0].home_folder, noun[0].node) == (Path("folder"), "https://node.example")
     assert capsys.readouterr() == ("[]\n", "")
 
@@ -64,7 +68,21 @@ def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SEALSPACE_NODE", "https://a.example")
     monkeypatch.setenv("SEALSPACE_HOME", "a")
     assert main(["noun", "verb"]) == 0
-    assert main(["--node", "https://b.example", "noun", "--home", "b", "verb", "--node", "https://c.example"]) == 0
+    assert (
+        main(
+            [
+                "--node",
+                "https://b.example",
+                "noun",
+                "--home",
+                "b",
+                "verb",
+                "--node",
+                "https://c.example",
+            ]
+        )
+        == 0
+    )
     assert [(one.node, one.home_folder) for one in noun] == [
         ("https://a.example", Path("a")),
         ("https://c.example", Path("b")),
@@ -72,7 +90,9 @@ def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("text", [None, ""])
-def test_without_options(noun: list[Shared], monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+def test_without_options(
+    noun: list[Shared], monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
     """The folder is `~/.sealspace`, the node that of the login; an empty variable is none."""
     if text is not None:
         monkeypatch.setenv("SEALSPACE_NODE", text)
@@ -84,14 +104,19 @@ def test_without_options(noun: list[Shared], monkeypatch: pytest.MonkeyPatch, te
 
 
 def test_every_command_takes_the_shared_options() -> None:
-    """Each has exactly the shared ones, none of its own by such a name, and a second import adds none."""
+    """Each has exactly the shared ones, none of its own by such a name, and a second import adds
+    none."""
     nodes = list(command_tree())
     assert len(nodes) > 30
     for node in nodes:
         share_options(node.command)
         names = [name for one in node.command.params for name in one.opts if name in SHARED]
         assert sorted(names) == sorted(SHARED), node.words
-        assert [one for one in node.command.params if is_shared(one) and not set(one.opts) <= set(SHARED)] == []
+        assert [
+            one
+            for one in node.command.params
+            if is_shared(one) and not set(one.opts) <= set(SHARED)
+        ] == []
 
 
 def test_variables_of_the_command_line_are_no_settings() -> None:
@@ -109,14 +134,42 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
 @pytest.mark.parametrize(
     ("arguments", "first", "second"),
     [
-        ("secrt list", "there is no command secrt; did you mean secret?", "sealspace secret --help"),
-        ("secret lst", "there is no command lst; did you mean list?", "sealspace secret list --help"),
-        ("admin owners ad x", "there is no command ad; did you mean add?", "sealspace admin owners add --help"),
-        ("secret rm X", "there is no command rm; did you mean delete?", "sealspace secret delete --help"),
-        ("secret set X", "there is no command set; did you mean put?", "sealspace secret put --help"),
+        (
+            "secrt list",
+            "there is no command secrt; did you mean secret?",
+            "sealspace secret --help",
+        ),
+        (
+            "secret lst",
+            "there is no command lst; did you mean list?",
+            "sealspace secret list --help",
+        ),
+        (
+            "admin owners ad x",
+            "there is no command ad; did you mean add?",
+            "sealspace admin owners add --help",
+        ),
+        (
+            "secret rm X",
+            "there is no command rm; did you mean delete?",
+            "sealspace secret delete --help",
+        ),
+        (
+            "secret set X",
+            "there is no command set; did you mean put?",
+            "sealspace secret put --help",
+        ),
         ("secret frobnicate", "there is no command frobnicate", "sealspace secret --help"),
-        ("secret list --scop x", "there is no option --scop; did you mean --scope?", "sealspace secret list --help"),
-        ("login --days x", "invalid value for '--days': 'x' is not a valid float range", "sealspace login --help"),
+        (
+            "secret list --scop x",
+            "there is no option --scop; did you mean --scope?",
+            "sealspace secret list --help",
+        ),
+        (
+            "login --days x",
+            "invalid value for '--days': 'x' is not a valid float range",
+            "sealspace login --help",
+        ),
         ("secret put", "missing argument 'NAME'", "sealspace secret put --help"),
     ],
 )
@@ -144,7 +197,9 @@ def test_a_missing_extra_has_a_status_of_its_own(
     assert capsys.readouterr().err.endswith("next: pip install 'sealspace[verify]'\n")
 
 
-def test_an_interrupt_has_a_status_of_its_own(noun: list[Shared], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_has_a_status_of_its_own(
+    noun: list[Shared], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Ctrl-C ends a command with 130, as a shell expects."""
     assert main(["noun", "verb", "--interrupted"]) == INTERRUPTED
     assert "next: " in capsys.readouterr().err
@@ -153,16 +208,21 @@ def test_an_interrupt_has_a_status_of_its_own(noun: list[Shared], capsys: pytest
 def test_a_group_imports_no_command() -> None:
     """Help of the whole and of each noun costs no import of a command."""
     assert {node.words[0] for node in leaves()} == set(cli.table)
-    assert all(isinstance(node.command, LazyGroup) for node in command_tree() if len(node.words) == 1 and node.is_group)
+    assert all(
+        isinstance(node.command, LazyGroup)
+        for node in command_tree()
+        if len(node.words) == 1 and node.is_group
+    )
 
 
-# --- terminal -----------------------------------------------------------------------------------------------------
+# --- terminal -------------------------------------------------------------------------------------
 
 
 def test_a_table_for_programs_and_for_people(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Columns are aligned, and cells made printable; only a person gets headers; without rows nothing is printed."""
+    """Columns are aligned, and cells made printable; only a person gets headers; without rows
+    nothing is printed."""
     table(("name", "expires"), ())
     assert capsys.readouterr().out == ""
     rows = (("A", time_text(0.9)), ("LONGER", "\x1b[2J"))
@@ -174,7 +234,8 @@ def test_a_table_for_programs_and_for_people(
 
 
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a person a question is an error that names the option; with the option nobody is asked."""
+    """Without a person a question is an error that names the option; with the option nobody is
+    asked."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(InvalidInput, match="nobody is here") as refused:
         confirm("delete it?", yes=False)
@@ -186,7 +247,8 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("typed", "agrees"), [("y\n", True), ("n\n", False), ("\n", False)])
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: bool) -> None:
-    """On a terminal the question is asked, and no answer is no; a bar is shown on standard error."""
+    """On a terminal the question is asked, and no answer is no; a bar is shown on standard
+    error."""
     controller, terminal = pty.openpty()
     try:
         with (

@@ -41,12 +41,22 @@ async def read(desk: Desk, home: Path, space: str, key: str) -> str:
 
 
 async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk) -> None:
-    """Only the answer to a revocation says that it outlives a failover, so each command sends one."""
+    """Only the answer to a revocation says that it outlives a failover, so each command sends
+    one."""
     sent: list[str] = []
     async with relay_before(desk.node) as relay:
         relay.twist = lambda answer: sent.append(answer.path)
         await desk.run("login", relay.url, "--new")
-        wanted = ("--space", "default", "--path", "todo", "--can", "get", "--out", str(desk.folder / "grant.json"))
+        wanted = (
+            "--space",
+            "default",
+            "--path",
+            "todo",
+            "--can",
+            "get",
+            "--out",
+            str(desk.folder / "grant.json"),
+        )
         made = await desk.run("grant", "create", "did:example:1", *wanted, "--json")
         assert made.status == 0, made
         cid = json.loads(made.out)["cid"]
@@ -57,7 +67,8 @@ async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk
 
 
 async def test_from_one_person_to_another(desk: Desk) -> None:
-    """Created as a file, shown offline, accepted, used, listed on both sides, revoked; revoking twice says so."""
+    """Created as a file, shown offline, accepted, used, listed on both sides, revoked; revoking
+    twice says so."""
     await desk.log_in()
     await put(desk, "todo/1", "buy milk")
     await put(desk, "other", "not this")
@@ -69,17 +80,24 @@ async def test_from_one_person_to_another(desk: Desk) -> None:
     cid = json.loads(made.out)["cid"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     shown = await desk.run("grant", "show", str(file), home=False)
-    assert (shown.status, "todo and what is below it in the space default" in shown.out) == (0, True), shown
+    assert (shown.status, "todo and what is below it in the space default" in shown.out) == (
+        0,
+        True,
+    ), shown
     said = json.loads((await desk.run("grant", "show", str(file), "--json", home=False)).out)
     assert (said["cid"], said["to"], said["state"]) == (cid, did, "active")
-    accepted = await desk.run("grant", "accept", str(file), "--json", "--home", str(other), home=False)
+    accepted = await desk.run(
+        "grant", "accept", str(file), "--json", "--home", str(other), home=False
+    )
     assert accepted.status == 0, accepted
     (space,) = json.loads(accepted.out)["spaces"]
     assert await read(desk, other, space, "todo/1") == "buy milk"
     (row,) = json.loads((await desk.run("grant", "list", "--json")).out)
     assert (row["cid"], row["to"], row["state"], row["madeHere"]) == (cid, did, "active", True)
     assert row["expiresAt"].endswith("Z")
-    listed = await desk.run("grant", "list", "--received", "--json", "--home", str(other), home=False)
+    listed = await desk.run(
+        "grant", "list", "--received", "--json", "--home", str(other), home=False
+    )
     assert [one["cid"] for one in json.loads(listed.out)] == [cid]
     # A new login takes it up again.
     assert (await desk.run("login", "--home", str(other), home=False)).status == 0
@@ -97,7 +115,8 @@ async def test_from_one_person_to_another(desk: Desk) -> None:
 
 
 async def test_a_grant_on_standard_output(desk: Desk) -> None:
-    """Without --out the portable form is the data, and nothing else; `show` by id knows what was made from here."""
+    """Without --out the portable form is the data, and nothing else; `show` by id knows what was
+    made from here."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
@@ -112,24 +131,30 @@ async def test_a_grant_on_standard_output(desk: Desk) -> None:
 
 
 async def test_who_may_open_a_secret(desk: Desk) -> None:
-    """Listed with what the node does not tell; revoked with what opens the same, or alone with --only."""
+    """Listed with what the node does not tell; revoked with what opens the same, or alone with
+    --only."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
     assert (await desk.run("secret", "put", "OTHER", given="open sesame")).status == 0
     cids = []
     for secret in ("API_KEY", "OTHER"):
-        made = await desk.run("grant", "create", did, "--secret", secret, "--out", str(desk.folder / secret), "--json")
+        made = await desk.run(
+            "grant", "create", did, "--secret", secret, "--out", str(desk.folder / secret), "--json"
+        )
         cids.append(json.loads(made.out)["cid"])
     listed = await desk.run("grant", "list", "--secret", "API_KEY", "--json")
-    assert {one["cid"] for one in json.loads(listed.out)} == set(cids)  # the second one has the network's key too
+    # the second one has the network's key too
+    assert {one["cid"] for one in json.loads(listed.out)} == set(cids)
     assert "what a recipient passed on" in listed.err
     missing = await desk.run("grant", "list", "--secret", "NOTHING")
     assert missing.status == 21, missing
     kept = await desk.run("grant", "revoke", cids[0], typed="n\n")
     assert (kept.status, f"could open a copy: {cids[1]}" in kept.err) == (1, True), kept
     ended = await desk.run("grant", "revoke", cids[0], "--json")
-    assert {one["cid"]: one["wasRevokedAlready"] for one in json.loads(ended.out)} == dict.fromkeys(cids, False)
+    assert {one["cid"]: one["wasRevokedAlready"] for one in json.loads(ended.out)} == dict.fromkeys(
+        cids, False
+    )
     assert json.loads((await desk.run("grant", "list", "--secret", "API_KEY", "--json")).out) == []
     for secret in ("API_KEY", "OTHER"):
         out = str(desk.folder / f"{secret}-again")
@@ -142,15 +167,23 @@ async def test_who_may_open_a_secret(desk: Desk) -> None:
 
 
 async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
-    """A grant to all secrets, or to those of a scope, names the generated ones too, which nobody lists."""
+    """A grant to all secrets, or to those of a scope, names the generated ones too, which nobody
+    lists."""
     await desk.log_in()
     _, did = await second_person(desk)
     for path, words in (
         ("vault/secrets", "read every secret, those that begin with PROTECTED_ too"),
-        ("vault/secrets/scoped/mail/", "read every secret below scoped/mail/, those that begin with PROTECTED_ too"),
+        (
+            "vault/secrets/scoped/mail/",
+            "read every secret below scoped/mail/, those that begin with PROTECTED_ too",
+        ),
     ):
-        assert (await desk.run("secret", "put", "API_KEY", "--yes", given="open sesame")).status == 0
-        made = await desk.run("grant", "create", did, "--space", "secrets", "--path", path, "--can", "get")
+        assert (
+            await desk.run("secret", "put", "API_KEY", "--yes", given="open sesame")
+        ).status == 0
+        made = await desk.run(
+            "grant", "create", did, "--space", "secrets", "--path", path, "--can", "get"
+        )
         assert (made.status, words in made.err) == (0, True), made
     value = {"app_id": "a", "name": "A", "defaults": False, "permissions": [
         {"service": "tinycloud.vault", "space": "secrets", "path": path, "actions": ["read"], "skipPrefix": True}
@@ -166,7 +199,11 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
     ("arguments", "status", "said"),
     [
         (("grant", "create", "did:key:z6Mk"), 2, "--secret NAME"),
-        (("grant", "create", "DID", "--secret", "A", "--space", "default"), 2, "either --secret NAME"),
+        (
+            ("grant", "create", "DID", "--secret", "A", "--space", "default"),
+            2,
+            "either --secret NAME",
+        ),
         (("grant", "create", "nobody", "--space", "default"), 2, "no DID"),
         (("grant", "create", "DID", "--space", "default", "--can", "get,fly"), 2, "'fly'"),
         (("grant", "create", "DID", "--secret", "lower"), 2, "lower"),
@@ -179,7 +216,9 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
         (("grant", "revoke", UNKNOWN, "--yes"), 21, "no grant"),
     ],
 )
-async def test_what_is_no_grant(desk: Desk, arguments: tuple[str, ...], status: int, said: str) -> None:
+async def test_what_is_no_grant(
+    desk: Desk, arguments: tuple[str, ...], status: int, said: str
+) -> None:
     """One error that names the part, in the words of the command line; nothing is granted."""
     await desk.log_in()
     _, did = await second_person(desk)
@@ -190,11 +229,14 @@ async def test_what_is_no_grant(desk: Desk, arguments: tuple[str, ...], status: 
 
 
 async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
-    """For somebody else, changed beside the token, a broken signature, no grant at all: named, and nothing is kept."""
+    """For somebody else, changed beside the token, a broken signature, no grant at all: named, and
+    nothing is kept."""
     await desk.log_in()
     other, did = await second_person(desk)
     file = desk.folder / "grant.json"
-    assert (await desk.run("grant", "create", did, "--space", "default", "--out", str(file))).status == 0
+    assert (
+        await desk.run("grant", "create", did, "--space", "default", "--out", str(file))
+    ).status == 0
     session = (desk.home / "session.json").read_bytes()
     ran = await desk.run("grant", "accept", str(file))
     assert (ran.status, f"the grant is for {did}" in ran.err) == (22, True), ran
@@ -202,7 +244,9 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
     token = whole["delegationHeader"]["Authorization"]
     wider = [whole["resources"][0] | {"path": "all"}]
     bad = {
-        "differs from": whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"},
+        "differs from": (
+            whole | {"delegateDID": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}
+        ),
         "token differs": whole | {"cid": UNKNOWN},
         "resources[0]": whole | {"resources": wider},
         "cannot be read": whole | {"delegationHeader": {"Authorization": token[:-8] + "AAAAAAA="}},
@@ -223,7 +267,8 @@ async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
 
 
 async def test_commands_that_a_grant_suggests_are_safe_to_paste(desk: Desk) -> None:
-    """Whoever made the grant chose its paths: a shell takes each as one word, and no command as an option."""
+    """Whoever made the grant chose its paths: a shell takes each as one word, and no command as an
+    option."""
     await desk.log_in()
     other, did = await second_person(desk)
     paths = ("$(id)", "a;id&", "--home=elsewhere", "it's")
@@ -235,7 +280,11 @@ async def test_commands_that_a_grant_suggests_are_safe_to_paste(desk: Desk) -> N
     path.write_bytes(encode_portable(portable))
     ran = await desk.run("grant", "accept", str(path), "--home", str(other), home=False)
     assert ran.status == 0, ran
-    suggested = [line.removeprefix("to use it: ") for line in ran.err.splitlines() if line.startswith("to use it: ")]
+    suggested = [
+        line.removeprefix("to use it: ")
+        for line in ran.err.splitlines()
+        if line.startswith("to use it: ")
+    ]
     words = [shlex.split(command) for command in suggested]
     assert sorted(line[-1] for line in words) == sorted(paths), ran
     assert all((line[5:-1] == ["--"]) == line[-1].startswith("-") for line in words), words
@@ -267,14 +316,19 @@ async def test_grants_of_nobody(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("mode", "status"), [("off", 0), ("delegates", 22)])
 async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> None:
-    """A granted secret is read where the node demands no code; where it does, that is said with what to do."""
+    """A granted secret is read where the node demands no code; where it does, that is said with
+    what to do."""
     config = believing(desk.folder / mode, desk.platform, release={"attestation": mode})
     desk.node = (await desk.stack.enter_async_context(embedded_node(config))).url
     await desk.log_in()
     other, did = await second_person(desk)
-    assert (await desk.run("secret", "put", "API_KEY", "--scope", "app", given="open sesame")).status == 0
+    assert (
+        await desk.run("secret", "put", "API_KEY", "--scope", "app", given="open sesame")
+    ).status == 0
     file = str(desk.folder / "grant.json")
-    made = await desk.run("grant", "create", did, "--secret", "API_KEY", "--scope", "app", "--out", file)
+    made = await desk.run(
+        "grant", "create", did, "--secret", "API_KEY", "--scope", "app", "--out", file
+    )
     assert (made.status, "--policy" in made.err) == (0, mode != "off"), made
     accepted = await desk.run("grant", "accept", file, "--home", str(other), home=False)
     (line,) = [one for one in accepted.err.splitlines() if one.startswith("to use it: ")]
@@ -282,12 +336,19 @@ async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> 
     ran = await desk.run(*command, "--home", str(other), home=False)
     assert (ran.status, ran.out) == (status, "open sesame" if mode == "off" else ""), ran
     if status:
-        assert ran.next.endswith("sealspace admin release set --attestation off") and "backend grant URL" in ran.next
-        assert "the node does not open it: it is somebody else's, and no code is approved for it" in ran.err
+        assert (
+            ran.next.endswith("sealspace admin release set --attestation off")
+            and "backend grant URL" in ran.next
+        )
+        assert (
+            "the node does not open it: it is somebody else's, and no code is approved for it"
+            in ran.err
+        )
 
 
 async def test_a_mistyped_space_is_not_granted(desk: Desk) -> None:
-    """No grant is made for a space of the owner's that is not there, and no space of that name either."""
+    """No grant is made for a space of the owner's that is not there, and no space of that name
+    either."""
     await desk.log_in()
     _, did = await second_person(desk)
     ran = await desk.run("grant", "create", did, "--space", "ntes")
@@ -303,11 +364,15 @@ async def test_what_is_not_held_is_asked_for_as_a_grant(desk: Desk) -> None:
     _, did = await second_person(desk)
     space = f"tinycloud:{did.removeprefix('did:')}:default"
     ran = await desk.run("kv", "get", "a", "--space", space)
-    assert (ran.status, ran.next) == (22, f"ask {did} for a grant of it, then: sealspace grant accept FILE"), ran
+    assert (ran.status, ran.next) == (
+        22,
+        f"ask {did} for a grant of it, then: sealspace grant accept FILE",
+    ), ran
 
 
 async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
-    """A secret that is not stored yet is named in a sentence for a person; what a program reads stays the same."""
+    """A secret that is not stored yet is named in a sentence for a person; what a program reads
+    stays the same."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "THERE", given="x")).status == 0
@@ -319,12 +384,18 @@ async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
 
 
 async def test_where_secrets_are_shared(desk: Desk) -> None:
-    """The help of each command that could be taken for it says that it is not between people, and what to do."""
+    """The help of each command that could be taken for it says that it is not between people, and
+    what to do."""
     for noun in (("secret",), ("grant", "create")):
         ran = await desk.run(*noun, "--help", home=False)
         said = " ".join(ran.out.split())
         assert all(
-            one in said for one in ("backend grant", "release set --attestation off", "unless the node's operator")
+            one in said
+            for one in (
+                "backend grant",
+                "release set --attestation off",
+                "unless the node's operator",
+            )
         )
 
 

@@ -33,11 +33,12 @@ async def desk(
         yield desk
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
 async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A text without a line break more or less; bytes as they are; from standard input or a file."""
+    """A text without a line break more or less; bytes as they are; from standard input or a
+    file."""
     text, data = tmp_path / "text", tmp_path / "file"
     text.write_bytes("ä line\nand another\n".encode())
     data.write_bytes(BINARY)
@@ -57,11 +58,16 @@ async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) ->
 
 
 async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
-    """The names that may be meant are said, where the session may list them; the status stays what it was."""
+    """The names that may be meant are said, where the session may list them; the status stays what
+    it was."""
     await desk.run("secret", "put", "STRIPE_KEY", given=SECRET)
     for name, status in (("stripe_key", 2), ("STRIPE_KEYS", 21)):
         ran = await desk.run("secret", "get", name)
-        assert (ran.status, ran.out, ran.next.startswith("did you mean STRIPE_KEY?")) == (status, "", True), ran
+        assert (ran.status, ran.out, ran.next.startswith("did you mean STRIPE_KEY?")) == (
+            status,
+            "",
+            True,
+        ), ran
     ran = await desk.run("template", "-", given=b'{{ secret "STRIP_KEY" }}')
     assert (ran.status, "did you mean STRIPE_KEY?" in ran.next) == (21, True)
     assert (await desk.run("secret", "get", "OTHER")).next == "sealspace secret list --all"
@@ -70,7 +76,8 @@ async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
 
 
 async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
-    """Lines that can be printed; nothing that a terminal acts on, and no bytes, unless that is asked for."""
+    """Lines that can be printed; nothing that a terminal acts on, and no bytes, unless that is
+    asked for."""
     await desk.run(
         "secret",
         "put",
@@ -98,10 +105,18 @@ async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[st
 
 
 def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command on a terminal, and type each answer after its question; return its status and all that is shown."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(desk.home), "TERM": "dumb"}
+    """Run a command on a terminal, and type each answer after its question; return its status and
+    all that is shown."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
+        "HOME": str(desk.home),
+        "TERM": "dumb",
+    }
     shown = ""
-    with Person([*COMMAND, *arguments, "--home", str(desk.home)], environment=environment, folder=desk.home) as person:
+    with Person(
+        [*COMMAND, *arguments, "--home", str(desk.home)], environment=environment, folder=desk.home
+    ) as person:
         for question, answer in answers.items():
             shown += person.sees(f".*{re.escape(question)}")[0].decode()
             person.type(answer.encode())
@@ -110,13 +125,16 @@ def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tupl
 
 @pytest.mark.slow
 async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
-    """It is asked for twice, shown never, and asked about once more where it replaces another; Ctrl-C ends it."""
+    """It is asked for twice, shown never, and asked about once more where it replaces another;
+    Ctrl-C ends it."""
     put = ("secret", "put", "API_KEY")
     twice = {"value: ": f"{SECRET}\n", "Repeat for confirmation: ": f"{SECRET}\n"}
     status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice)
     assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
     assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
-    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n\n"})
+    status, shown = await asyncio.to_thread(
+        _typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n\n"}
+    )
     assert (status, SECRET in shown, "next: start it again" in shown) == (1, False, True), shown
     status, shown = await asyncio.to_thread(_typed, desk, "secret", "get", "API_KEY", answers={})
     assert (status, shown) == (0, f"{SECRET}\r\n")
@@ -144,7 +162,8 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
 
 
 async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Another writer between the question and its answer loses nothing: the command ends, and says what happened."""
+    """Another writer between the question and its answer loses nothing: the command ends, and says
+    what happened."""
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".env").write_text("API_KEY=mine\nOTHER=mine\n")
 
@@ -163,7 +182,11 @@ async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_pat
         await desk.run("kv", "put", "a", given="before")
         ran = await desk.run(*command, typed=f"{given}y\n", meanwhile=meanwhile)
         assert (ran.status, "meanwhile; nothing was stored" in ran.err) == (15, True), ran
-        assert await desk.read("secret", "get", "API_KEY") == await desk.read("kv", "get", "a") == b"theirs"
+        assert (
+            await desk.read("secret", "get", "API_KEY")
+            == await desk.read("kv", "get", "a")
+            == b"theirs"
+        )
     assert (await desk.run("secret", "list")).out == "API_KEY\n"
 
 
@@ -179,7 +202,8 @@ async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
 
 
 async def test_lists(desk: OwnerDesk) -> None:
-    """An empty list is nothing on standard output and one sentence; scopes have lists of their own."""
+    """An empty list is nothing on standard output and one sentence; scopes have lists of their
+    own."""
     empty = await desk.run("secret", "list")
     assert (empty.status, empty.out) == (0, "") and "next: sealspace secret put NAME" in empty.err
     await desk.run("secret", "put", "B", given="1")
@@ -195,10 +219,16 @@ async def test_lists(desk: OwnerDesk) -> None:
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 async def test_generate(desk: OwnerDesk, alphabet: str) -> None:
-    """A value of the length and alphabet that is asked for; nobody sees it, unless that is asked for too."""
+    """A value of the length and alphabet that is asked for; nobody sees it, unless that is asked
+    for too."""
     made = await desk.run("secret", "generate", "KEY", "--length", "40", "--alphabet", alphabet)
     value = (await desk.read("secret", "get", "KEY")).decode()
-    assert (made.status, made.out, len(value), set(value) <= set(ALPHABETS[alphabet])) == (0, "KEY\n", 40, True)
+    assert (made.status, made.out, len(value), set(value) <= set(ALPHABETS[alphabet])) == (
+        0,
+        "KEY\n",
+        40,
+        True,
+    )
     assert value not in made.err
     shown = await desk.run("secret", "generate", "KEY", "--show")
     assert shown.out.strip().encode() == await desk.read("secret", "get", "KEY") != value.encode()
@@ -207,7 +237,13 @@ async def test_generate(desk: OwnerDesk, alphabet: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("put", "api_key"), ("get", "api key"), ("delete", "1A"), ("put", "A", "--scope", "global"), ("generate", "")],
+    [
+        ("put", "api_key"),
+        ("get", "api key"),
+        ("delete", "1A"),
+        ("put", "A", "--scope", "global"),
+        ("generate", ""),
+    ],
 )
 async def test_names_that_do_not_fit(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
     """Two lines that say what a name or a scope is."""
@@ -221,18 +257,23 @@ async def test_an_empty_and_a_huge_value(desk: OwnerDesk, tmp_path: Path) -> Non
     huge.write_bytes(b"x" * (1 << 21))
     for source in (("--file", os.devnull), ("--file", str(huge)), ()):
         assert (await desk.run("secret", "put", "API_KEY", *source, given="\n")).status == 2
-    assert (await desk.run("secret", "put", "API_KEY", "--file", str(tmp_path / "absent"))).status == 2
+    assert (
+        await desk.run("secret", "put", "API_KEY", "--file", str(tmp_path / "absent"))
+    ).status == 2
     assert (await desk.run("secret", "list", "--json")).out == "[]\n"
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Put, head, get, list, delete: byte for byte, of any size, and the same answer to deleting what is not there."""
+    """Put, head, get, list, delete: byte for byte, of any size, and the same answer to deleting
+    what is not there."""
     film, copy = tmp_path / "film", tmp_path / "copy"
     film.write_bytes(os.urandom(1 << 20) * 20)
-    assert (await desk.run("kv", "put", "film", "--file", str(film), "--type", "video/x")).status == 0
+    assert (
+        await desk.run("kv", "put", "film", "--file", str(film), "--type", "video/x")
+    ).status == 0
     assert (await desk.run("kv", "put", "note", given=BINARY)).status == 0
     assert await desk.read("kv", "get", "note") == BINARY
     assert (await desk.run("kv", "get", "film", "--out", str(copy))).status == 0
@@ -256,14 +297,17 @@ async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
 
 
 async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Only if absent, only over a version; a person is asked before a value or a file is replaced."""
+    """Only if absent, only over a version; a person is asked before a value or a file is
+    replaced."""
     file = tmp_path / "file"
     file.write_text("new")
     await desk.run("kv", "put", "a", given="old")
     etag = json.loads((await desk.run("kv", "head", "a", "--json")).out)["etag"]
     assert (await desk.run("kv", "put", "a", "--if-absent", given="x")).status == 15
     assert (await desk.run("kv", "put", "a", "--if-match", '"other"', given="x")).status == 15
-    assert (await desk.run("kv", "put", "a", "--if-match", etag, "--if-absent", given="x")).status == 2
+    assert (
+        await desk.run("kv", "put", "a", "--if-match", etag, "--if-absent", given="x")
+    ).status == 2
     assert (await desk.run("kv", "put", "a", "--file", str(file), typed="n\n")).status == 1
     assert (await desk.run("kv", "get", "a", "--out", str(file), typed="n\n")).status == 1
     refused = await desk.run("kv", "get", "a", "--out", str(file))
@@ -272,11 +316,13 @@ async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
     assert await desk.read("kv", "get", "a") == b"new"
     asked = await desk.run("kv", "delete", "a", typed="n\n")
     assert (asked.status, "delete the value a?" in asked.err) == (1, True)
-    assert (await desk.run("kv", "put", "b", typed="x\n")).status == 2  # nothing is typed as a value of no secret
+    # nothing is typed as a value of no secret
+    assert (await desk.run("kv", "put", "b", typed="x\n")).status == 2
 
 
 async def test_other_spaces(desk: OwnerDesk) -> None:
-    """A space is made with one signature of the wallet, used at once, and asked for by later logins."""
+    """A space is made with one signature of the wallet, used at once, and asked for by later
+    logins."""
     for verb in ("put", "list", "get"):
         key = () if verb == "list" else ("a",)
         refused = await desk.run("kv", verb, *key, "--space", "notes", given="x")
@@ -309,4 +355,8 @@ def test_nothing_that_is_kept_is_open_to_others() -> None:
         path.write_text("before")
         path.chmod(0o644)
         replace_file(path, b"after")
-        assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes(), os.listdir(folder)) == (0o600, b"after", ["file"])
+        assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes(), os.listdir(folder)) == (
+            0o600,
+            b"after",
+            ["file"],
+        )

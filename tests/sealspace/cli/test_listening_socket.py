@@ -20,7 +20,10 @@ def _uvloop() -> asyncio.AbstractEventLoop:
 
 def test_a_taken_port_is_refused() -> None:
     """Whoever binds an address at which somebody listens is told so."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError) as refused:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigurationError) as refused,
+    ):
         bind_socket("127.0.0.1", port := taken.getsockname()[1])
     assert "listens there already" in refused.value.message
     assert refused.value.hint == f"end that process, or sealspace serve --port {port + 1}"
@@ -42,9 +45,13 @@ def test_the_process_is_named() -> None:
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, _uvloop], ids=["asyncio", "uvloop"])
 def test_two_that_start_at_once(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Of two nodes that both have bound one address, the second is refused when it would listen, on any event loop."""
+    """Of two nodes that both have bound one address, the second is refused when it would listen, on
+    any event loop."""
     loop = make_loop()
-    with bind_socket("127.0.0.1", 0) as first, bind_socket("127.0.0.1", first.getsockname()[1]) as second:
+    with (
+        bind_socket("127.0.0.1", 0) as first,
+        bind_socket("127.0.0.1", first.getsockname()[1]) as second,
+    ):
         begin_to_listen(first, 1)
         with pytest.raises(ConfigurationError, match="listens there already"):
             loop.run_until_complete(start_listener(web.Application(), second, Http()))

@@ -20,17 +20,29 @@ def manifest(folder: Path, **members: object) -> str:
 
 
 async def test_check_names_a_fault(desk: Desk) -> None:
-    """A fault with the member that it is about, no value of it; nothing for a manifest that is in order."""
-    ran = await desk.run("manifest", "check", manifest(desk.folder, secrets={"API_KEY": True}), home=False)
+    """A fault with the member that it is about, no value of it; nothing for a manifest that is in
+    order."""
+    ran = await desk.run(
+        "manifest", "check", manifest(desk.folder, secrets={"API_KEY": True}), home=False
+    )
     assert (ran.status, ran.out) == (0, ""), ran
-    bad = manifest(desk.folder, surprise="s3cret", secrets={"lower": True}, permissions=[{"service": "tinycloud.kv"}])
+    bad = manifest(
+        desk.folder,
+        surprise="s3cret",
+        secrets={"lower": True},
+        permissions=[{"service": "tinycloud.kv"}],
+    )
     ran = await desk.run("manifest", "check", bad, "--json", home=False)
     faults = json.loads(ran.out)
     assert (ran.status, [one["path"] for one in faults]) == (1, ["surprise"]), ran
     assert "s3cret" not in ran.out + ran.err
     for verb in ("explain", "grant"):
         ran = await desk.run("manifest", verb, bad, home=False)
-        assert (ran.status, ran.out, ran.next) == (2, "", f"correct it, then: sealspace manifest check {bad}"), ran
+        assert (ran.status, ran.out, ran.next) == (
+            2,
+            "",
+            f"correct it, then: sealspace manifest check {bad}",
+        ), ran
         assert (ran.err.count("next:"), "check_manifest" in ran.err) == (1, False), ran
 
 
@@ -58,8 +70,17 @@ async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
     did = there.program.backend.did
-    notes = {"service": "tinycloud.kv", "space": "default", "path": "notes/", "actions": ["get"], "skipPrefix": True}
-    path, out = manifest(desk.folder, did=did, secrets={"API_KEY": True}, permissions=[notes]), desk.folder / "g.json"
+    notes = {
+        "service": "tinycloud.kv",
+        "space": "default",
+        "path": "notes/",
+        "actions": ["get"],
+        "skipPrefix": True,
+    }
+    path, out = (
+        manifest(desk.folder, did=did, secrets={"API_KEY": True}, permissions=[notes]),
+        desk.folder / "g.json",
+    )
     ran = await desk.run("manifest", "grant", path, "--out", str(out))
     assert (ran.status, ran.next, out.exists()) == (2, "add --yes", False), ran
     assert "the secret API_KEY" in ran.err
@@ -75,7 +96,9 @@ async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
     shown = await desk.run("grant", "show", str(out), home=False)
     assert (shown.status, shown.out.count("state    active")) == (0, len(portables))
     assert (await desk.run("grant", "revoke", str(out))).status == 0
-    assert {one["state"] for one in json.loads((await desk.run("grant", "list", "--json")).out)} == {"revoked"}
+    assert {
+        one["state"] for one in json.loads((await desk.run("grant", "list", "--json")).out)
+    } == {"revoked"}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +120,8 @@ async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
 async def test_what_cannot_be_granted(
     desk: Desk, members: dict[str, object], options: tuple[str, ...], said: str
 ) -> None:
-    """Nobody to grant to, nothing to grant, a service that the node does not serve: nothing is signed."""
+    """Nobody to grant to, nothing to grant, a service that the node does not serve: nothing is
+    signed."""
     await desk.log_in()
     ran = await desk.run("manifest", "grant", manifest(desk.folder, **members), *options)
     assert (ran.status, said in ran.err) == (2, True), ran

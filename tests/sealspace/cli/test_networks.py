@@ -12,51 +12,71 @@ POLICY = Policy(measurements=(measurements_of("image"),))
 
 
 async def test_what_the_node_demands(desk: Desk) -> None:
-    """The network's state and key, by what the node judges, and the owner's policy: in words and as JSON."""
+    """The network's state and key, by what the node judges, and the owner's policy: in words and as
+    JSON."""
     await desk.log_in()
     ran = await desk.run("network", "show")
     assert (ran.status, "from everyone else proof of approved code" in ran.out) == (0, True), ran
     assert "NOT Intel" in ran.out and "nothing is stated about code" in ran.out
     value = json.loads((await desk.run("network", "show", "--json")).out)
-    assert (value["state"], value["terms"]["attestation"], value["policy"]) == ("active", "delegates", None)
+    assert (value["state"], value["terms"]["attestation"], value["policy"]) == (
+        "active",
+        "delegates",
+        None,
+    )
 
 
 async def test_a_network_made_and_ended(desk: Desk) -> None:
-    """Made once, ended once, each said again when it is repeated; ending asks, and nothing else is ended."""
+    """Made once, ended once, each said again when it is repeated; ending asks, and nothing else is
+    ended."""
     await desk.log_in()
     for said in ("made", "was there already"):
         ran = await desk.run("network", "create", "production")
         assert (ran.status, ran.err.split(":")[0]) == (0, said), ran
-    assert json.loads((await desk.run("network", "show", "production", "--json")).out)["state"] == "active"
+    assert (
+        json.loads((await desk.run("network", "show", "production", "--json")).out)["state"]
+        == "active"
+    )
     ran = await desk.run("network", "revoke", "production")
     assert (ran.status, ran.next) == (2, "add --yes")
     for said in ("revoked", "was revoked already"):
         ran = await desk.run("network", "revoke", "production", "--yes")
         assert (ran.status, ran.err.split(":")[0]) == (0, said), ran
-    assert json.loads((await desk.run("network", "show", "production", "--json")).out)["state"] == "revoked"
+    assert (
+        json.loads((await desk.run("network", "show", "production", "--json")).out)["state"]
+        == "revoked"
+    )
     assert json.loads((await desk.run("network", "show", "--json")).out)["state"] == "active"
     ran = await desk.run("network", "create", "production")
     assert (ran.status, "revoked" in ran.err) == (1, True), ran
 
 
 async def test_a_policy_set_from_a_file(desk: Desk) -> None:
-    """What changes is shown before anybody is asked; set, it is in force and is read back; removed, it is gone."""
+    """What changes is shown before anybody is asked; set, it is in force and is read back; removed,
+    it is gone."""
     await desk.log_in()
     file = desk.folder / "policy.json"
     file.write_text(json.dumps(policy_json(POLICY)))
     ran = await desk.run("network", "policy", "--set", str(file))
     assert (ran.status, ran.next) == (2, "add --yes")
-    assert f"+ code MRTD {IMAGE.mrtd.hex()}" in ran.err and "- nothing is stated about code" in ran.err
+    assert (
+        f"+ code MRTD {IMAGE.mrtd.hex()}" in ran.err and "- nothing is stated about code" in ran.err
+    )
     assert (await desk.run("network", "policy", "--json")).out == "null\n"
     for typed, status in (("n\n", 1), ("y\n", 0)):
         ran = await desk.run("network", "policy", "--set", str(file), typed=typed)
-        assert (ran.status, "code that was refused may be accepted" in ran.err) == (status, True), ran
+        assert (ran.status, "code that was refused may be accepted" in ran.err) == (status, True), (
+            ran
+        )
     assert json.loads((await desk.run("network", "policy", "--json")).out) == policy_json(POLICY)
     ran = await desk.run("network", "policy", "--set", str(file))
     assert (ran.status, ran.err) == (0, "nothing changes\n")
     file.write_text(json.dumps(policy_json(POLICY) | {"inPerson": False}))
     ran = await desk.run("network", "policy", "--set", str(file), "--yes")
-    assert (ran.status, "+ the owner's own sessions have to prove their code too" in ran.err) == (0, True), ran
+    assert (ran.status, "+ the owner's own sessions have to prove their code too" in ran.err) == (
+        0,
+        True,
+    ), ran
     shown = await desk.run("network", "policy")
     assert IMAGE.mrtd.hex() in shown.out
     assert (await desk.run("network", "policy", "--remove", "--yes")).status == 0
@@ -74,7 +94,9 @@ async def test_what_is_no_policy(desk: Desk, text: str) -> None:
     assert (await desk.run("network", "policy", "--json")).out == "null\n"
 
 
-@pytest.mark.parametrize("arguments", [("show", "absent"), ("revoke", "absent", "--yes"), ("policy", "absent")])
+@pytest.mark.parametrize(
+    "arguments", [("show", "absent"), ("revoke", "absent", "--yes"), ("policy", "absent")]
+)
 async def test_a_network_that_is_not_there(desk: Desk, arguments: tuple[str, ...]) -> None:
     """It is said, with the command that makes it."""
     await desk.log_in()

@@ -13,7 +13,9 @@ from sealspace import errors
 
 PACKAGE = Path(sealspace.__file__).parent
 KINDS = {
-    name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.SealspaceError)
+    name: kind
+    for name, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.SealspaceError)
 }
 _PROGRAM = re.compile(
     r"\w\("  # a call
@@ -25,17 +27,23 @@ _PROGRAM = re.compile(
 
 
 def speaks_to_programs(hint: str) -> bool:
-    """Whether a hint names calls or objects of the SDK, which a person who runs a command does not have."""
+    """Whether a hint names calls or objects of the SDK, which a person who runs a command does not
+    have."""
     return _PROGRAM.search(hint) is not None
 
 
 def texts_in(node: ast.AST) -> str:
     """All literal text in an expression."""
-    return "".join(one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str))
+    return "".join(
+        one.value
+        for one in ast.walk(node)
+        if isinstance(one, ast.Constant) and isinstance(one.value, str)
+    )
 
 
 def hints_given() -> Iterator[tuple[str, str, bool]]:
-    """Each `hint=` that the SDK passes to one of its errors: where, the text, and whether a `step=` is beside it."""
+    """Each `hint=` that the SDK passes to one of its errors: where, the text, and whether a `step=`
+    is beside it."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
         constants = {
@@ -46,13 +54,21 @@ def hints_given() -> Iterator[tuple[str, str, bool]]:
             if isinstance(target, ast.Name)
         }
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in KINDS:
+            if (
+                not isinstance(node, ast.Call)
+                or not isinstance(node.func, ast.Name)
+                or node.func.id not in KINDS
+            ):
                 continue
             for keyword in node.keywords:
                 if keyword.arg == "hint":
                     named = keyword.value.id if isinstance(keyword.value, ast.Name) else ""
                     has_step = any(beside.arg == "step" for beside in node.keywords)
-                    yield f"{path.name}:{node.lineno}", constants.get(named, texts_in(keyword.value)), has_step
+                    yield (
+                        f"{path.name}:{node.lineno}",
+                        constants.get(named, texts_in(keyword.value)),
+                        has_step,
+                    )
 
 
 def test_hints_in_the_sdk_are_found() -> None:
@@ -64,7 +80,11 @@ def test_hints_in_the_sdk_are_found() -> None:
 
 def test_a_hint_for_programs_has_a_step_beside_it() -> None:
     """What an error says to a program is said anew for a person; so are the hints of its class."""
-    assert [] == [(where, text) for where, text, has_step in hints_given() if speaks_to_programs(text) and not has_step]
+    assert [] == [
+        (where, text)
+        for where, text, has_step in hints_given()
+        if speaks_to_programs(text) and not has_step
+    ]
     told = [kind.default_step or kind.default_hint for kind in KINDS.values()]
     assert [] == [text for text in told if speaks_to_programs(text)]
 
@@ -75,7 +95,9 @@ def test_a_hint_for_programs_has_a_step_beside_it() -> None:
         (errors.NetworkNotFound("no network x on this node"), "sealspace network create NAME"),
         (errors.NotGranted("nothing covers it"), "sealspace grant accept FILE"),
         (
-            errors.NotGranted("nothing covers it", hint="pass it in `SignIn(received=…)`", step="ask for it"),
+            errors.NotGranted(
+                "nothing covers it", hint="pass it in `SignIn(received=…)`", step="ask for it"
+            ),
             "ask for it",
         ),
         (errors.DecryptDenied(errors.Unauthorized(401, "")), "sealspace status"),
@@ -84,11 +106,14 @@ def test_a_hint_for_programs_has_a_step_beside_it() -> None:
     ],
 )
 def test_what_comes_next(error: errors.SealspaceError, said: str) -> None:
-    """A hint in the words of the command line serves people too; one to a program has a step beside it."""
+    """A hint in the words of the command line serves people too; one to a program has a step beside
+    it."""
     assert said in error.step
 
 
-@pytest.mark.parametrize("text", ["sign in again", "kms:<hex>, with the id that `backend show` says", "wait a minute"])
+@pytest.mark.parametrize(
+    "text", ["sign in again", "kms:<hex>, with the id that `backend show` says", "wait a minute"]
+)
 def test_words_for_people(text: str) -> None:
     """Options, commands and abilities are no Python."""
     assert not speaks_to_programs(text)

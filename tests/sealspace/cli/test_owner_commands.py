@@ -1,4 +1,5 @@
-"""An owner's commands against a real node and a real backend: from an address to a granted and a refused backend."""
+"""An owner's commands against a real node and a real backend: from an address to a granted and a
+refused backend."""
 
 import json
 import re
@@ -22,7 +23,8 @@ from sealspace.wire.portable import decode_portable
 
 
 async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) -> None:
-    """Login, secret, grant: the good backend reads. The other one is refused, and the first one after a withdrawal."""
+    """Login, secret, grant: the good backend reads. The other one is refused, and the first one
+    after a withdrawal."""
     good, evil = await desk.backend(), await desk.backend(EVIL, seed=2)
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET + "\n")).status == 0
@@ -43,7 +45,8 @@ async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) ->
 
 
 async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
-    """No value and no key stands in what is printed; everything that is kept is the owner's alone."""
+    """No value and no key stands in what is printed; everything that is kept is the owner's
+    alone."""
     there = await desk.backend()
     said = [await desk.log_in()]
     said.append(await desk.run("secret", "put", "API_KEY", given=SECRET))
@@ -68,16 +71,26 @@ async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
 async def test_show_needs_no_login(desk: Desk) -> None:
     """Anybody may look: what runs there, in plain words or as JSON."""
     there = await desk.backend()
-    trust = ("--trust-root", str(desk.folder / "root.pem"), "--collateral", str(desk.folder / "collateral"))
+    trust = (
+        "--trust-root",
+        str(desk.folder / "root.pem"),
+        "--collateral",
+        str(desk.folder / "collateral"),
+    )
     reported = await desk.run("backend", "show", there.url, *trust)
-    assert (reported.status, COMPOSE_HASH in reported.out, "debug off" in reported.out) == (0, True, True), reported
+    assert (reported.status, COMPOSE_HASH in reported.out, "debug off" in reported.out) == (
+        0,
+        True,
+        True,
+    ), reported
     reported = await desk.run("backend", "show", there.url, "--json", *trust)
     assert json.loads(reported.out)["secrets"] == ["API_KEY"]
     assert not desk.home.exists()
 
 
 async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
-    """Without a terminal and without a word, nothing is granted; what was seen is shown all the same."""
+    """Without a terminal and without a word, nothing is granted; what was seen is shown all the
+    same."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -88,14 +101,23 @@ async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
 
 
 async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
-    """A compose hash alone could stand in any image's log, and be given keys by anybody: somebody asks (AT22, AT53)."""
+    """A compose hash alone could stand in any image's log, and be given keys by anybody: somebody
+    asks (AT22, AT53)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     image = [one.hex() for one in (IMAGE.mrtd, IMAGE.rtmr0, IMAGE.rtmr1, IMAGE.rtmr2)]
     application = [*image, COMPOSE_HASH]
-    for known in ([COMPOSE_HASH], image, application, [*application, "kms"], [*image[:3], COMPOSE_HASH, PROVIDER]):
-        reported = await desk.run("backend", "grant", there.url, *_expecting(known), "--secret", "API_KEY")
+    for known in (
+        [COMPOSE_HASH],
+        image,
+        application,
+        [*application, "kms"],
+        [*image[:3], COMPOSE_HASH, PROVIDER],
+    ):
+        reported = await desk.run(
+            "backend", "grant", there.url, *_expecting(known), "--secret", "API_KEY"
+        )
         assert (reported.status, there.program.read) == (2, {}), reported
     assert "key provider" in reported.next
     reported = await desk.run(
@@ -105,7 +127,8 @@ async def test_a_part_of_the_code_is_not_enough(desk: Desk) -> None:
 
 
 async def test_another_key_provider_than_expected(desk: Desk) -> None:
-    """Who gives the application its keys is compared like everything else that is expected (AT53)."""
+    """Who gives the application its keys is compared like everything else that is expected
+    (AT53)."""
     there = await desk.backend()
     await desk.log_in()
     for other in ("tpm", PROVIDER + "00", "local-sgx:00"):
@@ -116,7 +139,8 @@ async def test_another_key_provider_than_expected(desk: Desk) -> None:
 
 
 async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: Desk) -> None:
-    """A policy that names the compose file and no key provider is not all that runs there (AT53)."""
+    """A policy that names the compose file and no key provider is not all that runs there
+    (AT53)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -124,13 +148,19 @@ async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: De
     path = desk.folder / "approved.json"
     for policy in (without(seen, "keyProviders"), seen | {"keyProviders": ["kms"]}):
         path.write_text(json.dumps(policy))
-        reported = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        reported = await desk.run(
+            "backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY"
+        )
         assert (reported.status, there.program.read) == (2, {}), reported
-    started = json.loads((await desk.run("backend", "show", there.url, "--json", "--pin", "instance")).out)["policy"]
+    started = json.loads(
+        (await desk.run("backend", "show", there.url, "--json", "--pin", "instance")).out
+    )["policy"]
     for policy in (seen, without(started, "keyProviders")):
         there.program.read.clear()
         path.write_text(json.dumps(policy))
-        reported = await desk.run("backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY")
+        reported = await desk.run(
+            "backend", "grant", there.url, "--like", str(path), "--secret", "API_KEY"
+        )
         assert (reported.status, there.program.read) == (0, {"API_KEY": SECRET}), reported
 
 
@@ -143,7 +173,9 @@ def _expecting(known: list[str]) -> list[str]:
     return [f"--expect={one}" for one in known]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"policy": null}', '{"policy": {"maxAgeSeconds": 60}}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"policy": null}', '{"policy": {"maxAgeSeconds": 60}}', '{"a": 1}']
+)
 async def test_files_that_approve_nothing(desk: Desk, text: str) -> None:
     """A file that names no code grants nothing."""
     there = await desk.backend()
@@ -168,7 +200,8 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
-    """A list of what was granted from here; a revoked grant ends at once, twice is said, a new one may follow."""
+    """A list of what was granted from here; a revoked grant ends at once, twice is said, a new one
+    may follow."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("backend", "list")
@@ -188,14 +221,24 @@ async def test_how_grants_stand(desk: Desk) -> None:
 
 
 async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
-    """Without the platform's root or its collateral the node would refuse each quote: nothing is signed (AT59)."""
+    """Without the platform's root or its collateral the node would refuse each quote: nothing is
+    signed (AT59)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
-    trust = ("--trust-root", str(desk.folder / "root.pem"), "--collateral", str(desk.folder / "collateral"))
+    trust = (
+        "--trust-root",
+        str(desk.folder / "root.pem"),
+        "--collateral",
+        str(desk.folder / "collateral"),
+    )
     for number, (release, said, step) in enumerate(
         (
-            ({"trust_root": None, "collateral": None}, "trusts another root certificate", "--trust-root"),
+            (
+                {"trust_root": None, "collateral": None},
+                "trusts another root certificate",
+                "--trust-root",
+            ),
             ({"collateral": None}, "has no collateral", "sealspace admin collateral import"),
             ({"key_providers": ("tpm",)}, "takes no evidence", "its operator accepts tpm"),
         )
@@ -204,7 +247,9 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
         node = await desk.stack.enter_async_context(embedded_node(config))
         home = ("--home", str(desk.folder / f"home{number}"))
         assert (await desk.run("login", node.url, "--new", *trust, *home, home=False)).status == 0
-        assert (await desk.run("secret", "put", "API_KEY", *home, given=SECRET, home=False)).status == 0
+        assert (
+            await desk.run("secret", "put", "API_KEY", *home, given=SECRET, home=False)
+        ).status == 0
         ran = await desk.run("backend", "grant", there.url, *home, typed="y\n", home=False)
         assert (ran.status, said in ran.err, step in ran.next) == (14, True, True), ran
         assert "grant to exactly this?" not in ran.err
@@ -214,9 +259,15 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
 
 @pytest.mark.parametrize("verb", ["show", "grant"])
 async def test_what_is_no_address_is_not_asked(desk: Desk, verb: str) -> None:
-    """A text that is no address is refused before anything else, and before it is said that it is asked."""
+    """A text that is no address is refused before anything else, and before it is said that it is
+    asked."""
     ran = await desk.run("backend", verb, "nonsense")
-    assert (ran.status, ran.out, "asking" in ran.err, "https://" in ran.next) == (2, "", False, True), ran
+    assert (ran.status, ran.out, "asking" in ran.err, "https://" in ran.next) == (
+        2,
+        "",
+        False,
+        True,
+    ), ran
 
 
 async def test_a_grant_by_file(desk: Desk) -> None:
@@ -232,7 +283,8 @@ async def test_a_grant_by_file(desk: Desk) -> None:
 
 
 async def test_receipts(desk: Desk) -> None:
-    """Who got keys, for which secret, each signed by the node; kept in a folder they are judged anew without it."""
+    """Who got keys, for which secret, each signed by the node; kept in a folder they are judged
+    anew without it."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("receipts", "list")
@@ -242,11 +294,20 @@ async def test_receipts(desk: Desk) -> None:
     did = there.program.backend.did
     ran = await desk.run("receipts", "list")
     at, why, secret, network, invoker = re.split(r"\s{2,}", ran.out.strip())
-    assert (ran.status, why, secret, network, invoker) == (0, "proved its code", "API_KEY", "default", did)
+    assert (ran.status, why, secret, network, invoker) == (
+        0,
+        "proved its code",
+        "API_KEY",
+        "default",
+        did,
+    )
     assert at.endswith("Z") and ran.err.startswith("1 receipt signed by the node did:key:")
     assert (await desk.run("secret", "get", "API_KEY")).status == 0
     again = await desk.run("receipts", "list")
-    assert (again.out, again.err.splitlines()[0]) == (ran.out, "and 1 receipt of your own reads, which --all shows")
+    assert (again.out, again.err.splitlines()[0]) == (
+        ran.out,
+        "and 1 receipt of your own reads, which --all shows",
+    )
     (_, own) = (await desk.run("receipts", "list", "--all")).out.splitlines()
     assert re.split(r"\s{2,}", own)[1:4] == ["you", "not recorded", "default"]
     kept = desk.folder / "kept"
@@ -256,7 +317,9 @@ async def test_receipts(desk: Desk) -> None:
     assert receipt["node"] in ran.err
     trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
     judged = await desk.run("verify", str(path), *trust, home=False)
-    assert (judged.status, judged.out.startswith("holds"), at in judged.out) == (0, True, True), judged
+    assert (judged.status, judged.out.startswith("holds"), at in judged.out) == (0, True, True), (
+        judged
+    )
     judged = await desk.run("verify", str(path), "--json", *trust, home=False)
     assert json.loads(judged.out)["invoker"] == did
     another = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", did)
@@ -281,7 +344,9 @@ async def test_some_receipts(desk: Desk, options: tuple[str, str], number: int) 
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     await desk.run("backend", "grant", there.url, "--yes")
     named = {"URL": there.url, "DID": there.program.backend.did}
-    ran = await desk.run("receipts", "list", "--json", options[0], named.get(options[1], options[1]))
+    ran = await desk.run(
+        "receipts", "list", "--json", options[0], named.get(options[1], options[1])
+    )
     assert (ran.status, len(json.loads(ran.out))) == (0, number), ran
     for nonsense in (("--since", "soon"), ("--backend", "https://nobody.example")):
         ran = await desk.run("receipts", "list", *nonsense)
@@ -302,7 +367,9 @@ async def test_some_receipts(desk: Desk, options: tuple[str, str], number: int) 
         (("backend", "show", "backend"), 2, "https://"),
     ],
 )
-async def test_errors_name_the_next_step(desk: Desk, arguments: tuple[str, ...], status: int, hint: str) -> None:
+async def test_errors_name_the_next_step(
+    desk: Desk, arguments: tuple[str, ...], status: int, hint: str
+) -> None:
     """On an empty machine every command says in two lines what is missing and what to do."""
     reported = await desk.run(*arguments)
     assert (reported.status, reported.out) == (status, "")
@@ -342,7 +409,9 @@ def _no_collateral(desk: Desk) -> None:
 
 
 def _stale_collateral(desk: Desk) -> None:
-    document = desk.platform.collateral_json(time.time(), options=CollateralOptions(issued_before_s=40 * 86_400))
+    document = desk.platform.collateral_json(
+        time.time(), options=CollateralOptions(issued_before_s=40 * 86_400)
+    )
     (desk.folder / "collateral" / "platform.json").write_bytes(document)
 
 
@@ -358,19 +427,25 @@ def _stale_collateral(desk: Desk) -> None:
         (_stale_collateral, 13, "anew"),
     ],
 )
-async def test_what_is_broken_is_named(desk: Desk, spoil: Callable[[Desk], None], status: int, hint: str) -> None:
-    """A spoilt session, key or collateral: the error says which, and what to do; nothing is granted."""
+async def test_what_is_broken_is_named(
+    desk: Desk, spoil: Callable[[Desk], None], status: int, hint: str
+) -> None:
+    """A spoilt session, key or collateral: the error says which, and what to do; nothing is
+    granted."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     spoil(desk)
     reported = await desk.run("backend", "grant", there.url, "--yes")
-    assert (reported.status, hint in reported.next, there.program.read) == (status, True, {}), reported
+    assert (reported.status, hint in reported.next, there.program.read) == (status, True, {}), (
+        reported
+    )
     assert SECRET not in reported.err
 
 
 async def test_a_network_s_key_that_changed(desk: Desk) -> None:
-    """A login holds the network to the key that it found, and nothing is sealed to another one (EN30)."""
+    """A login holds the network to the key that it found, and nothing is sealed to another one
+    (EN30)."""
     await desk.log_in()
     _other_network_key(desk)
     ran = await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -386,13 +461,17 @@ async def test_a_network_s_key_that_changed(desk: Desk) -> None:
         (("--expect", "abc"), 2, "64 hex digits"),
     ],
 )
-async def test_arguments_that_make_no_sense(desk: Desk, more: tuple[str, ...], status: int, hint: str) -> None:
+async def test_arguments_that_make_no_sense(
+    desk: Desk, more: tuple[str, ...], status: int, hint: str
+) -> None:
     """A secret that is not asked for, a time that is none: said before anything is granted."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     reported = await desk.run("backend", "grant", there.url, "--yes", *more)
-    assert (reported.status, hint in reported.next, there.program.read) == (status, True, {}), reported
+    assert (reported.status, hint in reported.next, there.program.read) == (status, True, {}), (
+        reported
+    )
 
 
 async def test_a_secret_that_is_not_there(desk: Desk) -> None:
@@ -412,7 +491,9 @@ async def test_a_secret_that_is_not_there(desk: Desk) -> None:
         (("withdraw", "x", "--yes"), 21),
     ],
 )
-async def test_ending_what_there_is_not(desk: Desk, arguments: tuple[str, ...], status: int) -> None:
+async def test_ending_what_there_is_not(
+    desk: Desk, arguments: tuple[str, ...], status: int
+) -> None:
     """Nothing is ended by mistake: exactly one thing is named, and it is known."""
     await desk.log_in()
     assert (await desk.run("backend", *arguments)).status == status
@@ -425,18 +506,25 @@ async def test_withdrawing_code(desk: Desk) -> None:
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     asked = await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH)
     assert (asked.status, asked.next) == (2, "add --yes")
-    assert (await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH, "--yes")).status == 0
+    assert (
+        await desk.run("backend", "withdraw", "--measurement", COMPOSE_HASH, "--yes")
+    ).status == 0
     reported = await desk.run("backend", "grant", there.url, "--yes")
     assert (reported.status, there.program.read) == (15, {})
 
 
 async def test_values_come_from_standard_input(desk: Desk) -> None:
-    """One line break at the end is dropped unless it is wanted; nothing at all, and what is no text, is refused."""
+    """One line break at the end is dropped unless it is wanted; nothing at all, and what is no
+    text, is refused."""
     await desk.log_in()
     async with AsyncExitStack() as stack:
         session = load_session(desk.home / "session.json")
         client = await stack.enter_async_context(Client(desk.node, session=session))
-        for given, more, kept in ((" a\n", (), " a"), ("a\r\n", (), "a"), ("a\n", ("--keep-newline",), "a\n")):
+        for given, more, kept in (
+            (" a\n", (), " a"),
+            ("a\r\n", (), "a"),
+            ("a\n", ("--keep-newline",), "a\n"),
+        ):
             assert (await desk.run("secret", "put", "NAME", *more, given=given)).status == 0
             assert await client.secrets().get("NAME") == kept
     assert (await desk.run("secret", "put", "NAME", given="\n")).status == 2

@@ -1,6 +1,7 @@
 """`sealspace run` and `sealspace template`: secrets of a real node in real programs and files.
 
-`run` is a process of its own here, for it changes what it runs in; `template` is one where its streams are the subject.
+`run` is a process of its own here, for it changes what it runs in; `template` is one where its
+streams are the subject.
 """
 
 import asyncio
@@ -36,7 +37,9 @@ class Machine:
     @property
     def environment(self) -> dict[str, str]:
         places = {name: str(self.folder / name.lower()) for name in ("HOME", "TMPDIR")}
-        inherited = {name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")}
+        inherited = {
+            name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")
+        }
         return {**inherited, **places, "PYTHONPATH": str(REPOSITORY)}
 
     @property
@@ -47,10 +50,17 @@ class Machine:
         pipe = subprocess.PIPE
         environment = {**self.environment, **variables}
         return subprocess.Popen(
-            [*COMMAND, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=self.here
+            [*COMMAND, *arguments],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=environment,
+            cwd=self.here,
         )
 
-    async def ran(self, *arguments: str, given: bytes = b"", **variables: str) -> "subprocess.CompletedProcess[bytes]":
+    async def ran(
+        self, *arguments: str, given: bytes = b"", **variables: str
+    ) -> "subprocess.CompletedProcess[bytes]":
         def run() -> "subprocess.CompletedProcess[bytes]":
             with self.started(*arguments, **variables) as process:
                 out, err = process.communicate(given, timeout=LIMIT_S)
@@ -59,8 +69,13 @@ class Machine:
         return await asyncio.to_thread(run)
 
     def files_with(self, hidden: str) -> list[Path]:
-        """Return the files of home, temporary folder and current folder that hold a value, plainly or in base64."""
-        forms = (hidden.encode(), base64.b64encode(hidden.encode())[:-4], hidden.encode().hex().encode())
+        """Return the files of home, temporary folder and current folder that hold a value, plainly
+        or in base64."""
+        forms = (
+            hidden.encode(),
+            base64.b64encode(hidden.encode())[:-4],
+            hidden.encode().hex().encode(),
+        )
         found = [path for path in self.folder.rglob("*") if path.is_file()]
         return [path for path in found if any(form in path.read_bytes() for form in forms)]
 
@@ -101,20 +116,24 @@ def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
     return first.removeprefix("sealspace: "), second.removeprefix("next: ")
 
 
-# --- run -----------------------------------------------------------------------------------------------------------
+# --- run ------------------------------------------------------------------------------------------
 
 
 async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
-    """All secrets of the owner are in the environment, beside what was there; their values are not in the output."""
+    """All secrets of the owner are in the environment, beside what was there; their values are not
+    in the output."""
     await owner.keeps(API_KEY=CANARY, OTHER_TOKEN="4711", SHORT_KEY="x")
-    script = 'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
+    script = (
+        'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
+    )
     ran = await owner.ran("run", "--", "sh", "-c", script, KEPT="kept")
     assert (ran.stdout, ran.returncode) == (b"*** *** x kept\n", 42)
     assert ran.stderr == b"SHORT_KEY is too short to be masked in the output\n"
 
 
 async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
-    """Bytes are handed over as clients of other languages see them, and are masked in both forms."""
+    """Bytes are handed over as clients of other languages see them, and are masked in both
+    forms."""
     value = bytes(range(128, 160))
     await owner.keeps(A_KEY=value)
     script = 'echo "$A_KEY"; printf %s "$A_KEY" | base64 -d; test ${#A_KEY} = 44'
@@ -144,7 +163,9 @@ async def test_no_secret_to_hand_over(owner: Owner) -> None:
     ran = await owner.ran("run", "--scope", "prd", "--", "echo", "started")
     assert (ran.returncode, ran.stdout) == (21, b"")
     happened, following = said(ran)
-    assert happened.startswith("there are no secrets to hand over") and following.endswith("--allow-empty")
+    assert happened.startswith("there are no secrets to hand over") and following.endswith(
+        "--allow-empty"
+    )
     ran = await owner.ran("run", "--scope", "prd", "--allow-empty", "--", "echo", "started")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"started\n", b"")
 
@@ -159,7 +180,11 @@ async def test_credentials_are_not_handed_over(owner: Owner) -> None:
     ran = await owner.ran("run", "--", "sh", "-c", "env; ls -l /proc/self/fd", **ours)
     assert ran.returncode == 0
     assert b"API_KEY=***" in ran.stdout
-    assert b"SEALSPACE" not in ran.stdout and b".sealspace" not in ran.stdout and b"socket" not in ran.stdout
+    assert (
+        b"SEALSPACE" not in ran.stdout
+        and b".sealspace" not in ran.stdout
+        and b"socket" not in ran.stdout
+    )
 
 
 @pytest.mark.slow
@@ -171,30 +196,65 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
         missing = await owner.ran("run", *mode, "--", "absent-command")
         assert (missing.returncode, said(missing)[0]) == (127, "there is no command absent-command")
         refused = await owner.ran("run", *mode, "--", "./text")
-        assert (refused.returncode, said(refused)[0]) == (126, "cannot run ./text: permission denied")
+        assert (refused.returncode, said(refused)[0]) == (
+            126,
+            "cannot run ./text: permission denied",
+        )
 
 
-SECRETS = ("A_KEY", "A_TOKEN", "A_SECRET", "A_PASSWORD", "A_DSN", "A_CREDENTIALS", "DATABASE_URL", "REDIS_URL")
-OTHERS = ("TAR_OPTIONS", "PS0", "CFLAGS", "RSYNC_RSH", "KEY", "A_KEY_", "X_REDIS_URL", "LD_TOKEN", "GIT_SSH_KEY")
+SECRETS = (
+    "A_KEY",
+    "A_TOKEN",
+    "A_SECRET",
+    "A_PASSWORD",
+    "A_DSN",
+    "A_CREDENTIALS",
+    "DATABASE_URL",
+    "REDIS_URL",
+)
+OTHERS = (
+    "TAR_OPTIONS",
+    "PS0",
+    "CFLAGS",
+    "RSYNC_RSH",
+    "KEY",
+    "A_KEY_",
+    "X_REDIS_URL",
+    "LD_TOKEN",
+    "GIT_SSH_KEY",
+)
 
 
 async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -> None:
-    """CL1: without `--only`, a secret whose name is not that of a secret does not reach the command; it is listed."""
+    """CL1: without `--only`, a secret whose name is not that of a secret does not reach the
+    command; it is listed."""
     await owner.keeps(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
     ran = await owner.ran("run", "--", "env")
-    assert sorted(SECRETS) == sorted(line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***"))
+    assert sorted(SECRETS) == sorted(
+        line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***")
+    )
     listed = ", ".join(sorted(OTHERS))
-    assert ran.stderr.decode() == f"not handed over ({len(OTHERS)}): {listed}; name the secrets you need: --only A,B\n"
-    asked = await owner.ran("run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"')
+    assert (
+        ran.stderr.decode()
+        == f"not handed over ({len(OTHERS)}): {listed}; name the secrets you need: --only A,B\n"
+    )
+    asked = await owner.ran(
+        "run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"'
+    )
     assert (asked.stdout, asked.stderr) == (b"*** ***\n", b"")
 
 
 async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
-    """CL1: one line of bounded length lists the others; where there are no other secrets, nothing is started."""
+    """CL1: one line of bounded length lists the others; where there are no other secrets, nothing
+    is started."""
     await owner.keeps(**{f"OTHER_{number}": CANARY for number in range(60)})
     ran = await owner.ran("run", "--", "touch", "started")
     listed, happened, _ = ran.stderr.decode().splitlines()
-    assert (ran.returncode, len(listed) < 400, listed.startswith("not handed over (60): OTHER_0, OTHER_1, ")) == (
+    assert (
+        ran.returncode,
+        len(listed) < 400,
+        listed.startswith("not handed over (60): OTHER_0, OTHER_1, "),
+    ) == (
         21,
         True,
         True,
@@ -203,19 +263,28 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
 
 
 async def test_names_that_direct_programs(owner: Owner) -> None:
-    """A secret named like a variable that decides what code runs is handed over only if it is named for that."""
+    """A secret named like a variable that decides what code runs is handed over only if it is named
+    for that."""
     await owner.keeps(LD_PRELOAD="/nowhere/evil.so", API_KEY=CANARY)
     ran = await owner.ran("run", "--only", "API_KEY,LD_PRELOAD", "--", "touch", "started")
-    assert (ran.returncode, "LD_PRELOAD" in said(ran)[0], "--allow-override LD_PRELOAD" in said(ran)[1]) == (
+    assert (
+        ran.returncode,
+        "LD_PRELOAD" in said(ran)[0],
+        "--allow-override LD_PRELOAD" in said(ran)[1],
+    ) == (
         2,
         True,
         True,
     )
     assert not (owner.here / "started").exists()
-    ran = await owner.ran("run", "--", "sh", "-c", 'test -n "$API_KEY$LD_PRELOAD" && test -z "$LD_PRELOAD"')
+    ran = await owner.ran(
+        "run", "--", "sh", "-c", 'test -n "$API_KEY$LD_PRELOAD" && test -z "$LD_PRELOAD"'
+    )
     assert ran.returncode == 0
     script = 'test -n "$LD_PRELOAD" && test -n "$API_KEY"'
-    assert (await owner.ran("run", "--allow-override", "LD_PRELOAD", "--", "sh", "-c", script)).returncode == 0
+    assert (
+        await owner.ran("run", "--allow-override", "LD_PRELOAD", "--", "sh", "-c", script)
+    ).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -237,15 +306,22 @@ async def test_names_that_direct_programs(owner: Owner) -> None:
 def test_directing_names(name: str) -> None:
     """These names direct programs; names like those of ordinary secrets do not."""
     assert directs_programs(name)
-    assert not any(map(directs_programs, ["API_KEY", "PYTHON_TOKEN", "GIT_TOKEN", "DATABASE_URL", "PATHOLOGY"]))
+    assert not any(
+        map(directs_programs, ["API_KEY", "PYTHON_TOKEN", "GIT_TOKEN", "DATABASE_URL", "PATHOLOGY"])
+    )
 
 
 async def test_values_that_no_variable_holds(owner: Owner) -> None:
-    """A value with a zero byte, or longer than the kernel takes, is named and not handed over in part."""
+    """A value with a zero byte, or longer than the kernel takes, is named and not handed over in
+    part."""
     for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "longer")):
         await owner.keeps(API_KEY=value)
         ran = await owner.ran("run", "--", "touch", "started")
-        assert (ran.returncode, what in said(ran)[0], (owner.here / "started").exists()) == (2, True, False)
+        assert (ran.returncode, what in said(ran)[0], (owner.here / "started").exists()) == (
+            2,
+            True,
+            False,
+        )
     await owner.keeps(API_KEY="x" * (131_071 - len("API_KEY=")))
     assert (await owner.ran("run", "--", "true")).returncode == 0
 
@@ -253,13 +329,16 @@ async def test_values_that_no_variable_holds(owner: Owner) -> None:
 async def test_without_masking(owner: Owner) -> None:
     """`--no-masking` becomes the command: same process, same streams, nothing masked."""
     await owner.keeps(API_KEY=CANARY)
-    with owner.started("run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42') as process:
+    with owner.started(
+        "run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42'
+    ) as process:
         out, err = await asyncio.to_thread(process.communicate, timeout=LIMIT_S)
     assert (out, err, process.returncode) == (f"{process.pid} {CANARY}\n".encode(), b"", 42)
 
 
 async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
-    """At a terminal one line names `--no-masking`, with which the command has the terminal itself."""
+    """At a terminal one line names `--no-masking`, with which the command has the terminal
+    itself."""
     await owner.keeps(API_KEY=CANARY)
 
     script = ("sh", "-c", 'test -t 1 && echo "terminal $API_KEY" || echo "pipe $API_KEY"')
@@ -271,14 +350,20 @@ async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
         return person.seen
 
     masked, plain = await asyncio.to_thread(seen), await asyncio.to_thread(seen, "--no-masking")
-    assert (masked.count(b"--no-masking gives it this one\r\n"), masked.endswith(b"pipe ***\r\n")) == (1, True)
+    assert (
+        masked.count(b"--no-masking gives it this one\r\n"),
+        masked.endswith(b"pipe ***\r\n"),
+    ) == (1, True)
     assert plain == f"terminal {CANARY}\r\n".encode()
 
 
 async def test_nothing_is_left_on_disk(owner: Owner) -> None:
-    """While the command runs, and after its parent was killed, no file and no argument holds the value."""
+    """While the command runs, and after its parent was killed, no file and no argument holds the
+    value."""
     await owner.keeps(API_KEY=CANARY)
-    with owner.started("run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300") as process:
+    with owner.started(
+        "run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300"
+    ) as process:
         assert process.stdout is not None
         child = int(await asyncio.to_thread(process.stdout.readline))
         assert await asyncio.to_thread(process.stdout.readline) == b"it is ***\n"
@@ -299,19 +384,28 @@ async def test_nobody_is_logged_in(tmp_path: Path) -> None:
     """Without a login nothing is started."""
     stranger = _new_machine(tmp_path / "stranger")
     ran = await stranger.ran("run", "--", "touch", "started")
-    assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (10, "sealspace login URL --new", [])
+    assert (ran.returncode, said(ran)[1], list(stranger.here.iterdir())) == (
+        10,
+        "sealspace login URL --new",
+        [],
+    )
 
 
-# --- template ------------------------------------------------------------------------------------------------------
+# --- template -------------------------------------------------------------------------------------
 
 TEMPLATE = (
-    b'a: {{ secret "API_KEY" }}\nb: {{secret "B"}}{{ secret "API_KEY" }}\nc: {{ .Values.c }} {{ secrets.x }} \xff\n'
+    b'a: {{ secret "API_KEY" }}\nb: {{secret "B"}}{{ secret "API_KEY" }}\nc: {{ .Values.c }} {{'
+    b" secrets.x }} \xff\n"
 )
-FILLED = f"a: {CANARY}\nb: $1 \\g<1> é{CANARY}\nc: {{{{ .Values.c }}}} {{{{ secrets.x }}}} ".encode() + b"\xff\n"
+FILLED = (
+    f"a: {CANARY}\nb: $1 \\g<1> é{CANARY}\nc: {{{{ .Values.c }}}} {{{{ secrets.x }}}} ".encode()
+    + b"\xff\n"
+)
 
 
 async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each place becomes the value as it is; everything else stays byte for byte; a file is the owner's alone."""
+    """Each place becomes the value as it is; everything else stays byte for byte; a file is the
+    owner's alone."""
     await owner.keeps(API_KEY=CANARY, B="$1 \\g<1> é")
     (owner.here / "app.tmpl").write_bytes(TEMPLATE)
     monkeypatch.chdir(owner.here)
@@ -338,10 +432,14 @@ async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kin
     for command in (("template", "-"), ("secret", "export", "--yes")):
         ran = await owner.desk.run(*command, "--out", str(target), given=b"no place")
         assert (ran.status, "no ordinary file" in ran.err) == (1, True), ran
-    assert stat.S_ISFIFO(pipe.stat().st_mode) and (target.is_symlink() == (kind == "link to a pipe"))
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and (
+        target.is_symlink() == (kind == "link to a pipe")
+    )
 
 
-async def test_a_template_with_a_missing_secret(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_template_with_a_missing_secret(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A missing secret is named and nothing is written, nor is a file that is there touched."""
     await owner.keeps(API_KEY=CANARY)
     target = owner.here / "app.yaml"
@@ -350,7 +448,10 @@ async def test_a_template_with_a_missing_secret(owner: Owner, monkeypatch: pytes
     for option in ((), ("--out", "app.yaml")):
         ran = await owner.desk.run("template", "-", *option, given=TEMPLATE)
         assert (ran.status, ran.out, ran.happened) == (21, "", "there is no secret B")
-    assert (target.read_text(), [path.name for path in owner.here.iterdir()]) == ("former", ["app.yaml"])
+    assert (target.read_text(), [path.name for path in owner.here.iterdir()]) == (
+        "former",
+        ["app.yaml"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,7 +466,8 @@ async def test_a_template_with_a_missing_secret(owner: Owner, monkeypatch: pytes
     ],
 )
 async def test_a_broken_place(owner: Owner, place: bytes) -> None:
-    """What begins like a place for a secret and is none is refused by its line, and never copied."""
+    """What begins like a place for a secret and is none is refused by its line, and never
+    copied."""
     ran = await owner.desk.run("template", "-", given=b"one\ntwo " + place + b"\n")
     assert (ran.status, ran.out, ran.happened[:8]) == (2, "", "line 2: ")
     assert '{{ secret "NAME" }}' in ran.next

@@ -1,4 +1,5 @@
-"""The child of `sealspace run`: masked output, signals, exit status, terminals; with real processes."""
+"""The child of `sealspace run`: masked output, signals, exit status, terminals; with real
+processes."""
 
 import os
 import select
@@ -21,9 +22,11 @@ RUN = (
     sys.executable,
     "-P",
     "-c",
-    "import os, sys; from sealspace.cli.run_child import run_masked; "
-    "from sealspace.cli.run_masker import patterns_of; "
-    f"sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns_of({SECRET.encode()!r})))",
+    (
+        "import os, sys; from sealspace.cli.run_child import run_masked; "
+        "from sealspace.cli.run_masker import patterns_of; "
+        f"sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns_of({SECRET.encode()!r})))"
+    ),
 )
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 LIMIT_S = PATIENCE_S
@@ -67,15 +70,22 @@ def read(stream: int, expected: bytes) -> None:
 def run(*command: str, folder: Path, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     """Run a command to its end with pipes as its streams."""
     return subprocess.run(
-        [*RUN, *command], input=given, capture_output=True, env=ENVIRONMENT, cwd=folder, timeout=LIMIT_S, check=False
+        [*RUN, *command],
+        input=given,
+        capture_output=True,
+        env=ENVIRONMENT,
+        cwd=folder,
+        timeout=LIMIT_S,
+        check=False,
     )
 
 
-# --- output --------------------------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------
 
 
 def test_a_value_over_two_writes(tmp_path: Path) -> None:
-    """A value that is written in two parts, with a pause between, is masked; what is no part of it comes at once."""
+    """A value that is written in two parts, with a pause between, is masked; what is no part of it
+    comes at once."""
     halves = f"""
         import os
         os.write(1, b"it is {SECRET[:9]}")
@@ -93,7 +103,8 @@ def test_a_value_over_two_writes(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_prompt_is_shown_when_idle(tmp_path: Path) -> None:
-    """A prompt that ends like the beginning of a value is shown whole; if the value follows, its rest is masked."""
+    """A prompt that ends like the beginning of a value is shown whole; if the value follows, its
+    rest is masked."""
     program = f"""
         import os
         os.write(1, b"go on? ope")
@@ -115,7 +126,8 @@ def test_both_outputs_are_masked(tmp_path: Path) -> None:
 
 
 def test_binary_output_is_untouched(tmp_path: Path) -> None:
-    """Megabytes of bytes of all values arrive byte by byte, from both outputs, whatever is read first."""
+    """Megabytes of bytes of all values arrive byte by byte, from both outputs, whatever is read
+    first."""
     data = bytes(range(256)) * 64 + os.urandom(4_000_000)
     (tmp_path / "data").write_bytes(data)
     ran = run("sh", "-c", "cat data >&2 & cat data; wait", folder=tmp_path)
@@ -147,19 +159,20 @@ def test_nobody_reads_the_output(tmp_path: Path) -> None:
         assert process.wait(LIMIT_S) == 128 + signal.SIGPIPE
 
 
-# --- exit status and signals ---------------------------------------------------------------------------------------
+# --- exit status and signals ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("script", "status"), [("exit 42", 42), ("exit 0", 0), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    ("script", "status"),
+    [("exit 42", 42), ("exit 0", 0), ("kill -9 $$", 137), ("kill -TERM $$", 143)],
 )
 def test_exit_status(script: str, status: int, tmp_path: Path) -> None:
     """The exit status is the command's; 128 + n if a signal ended it."""
     assert run("sh", "-c", script, folder=tmp_path).returncode == status
 
 
-# Python runs a handler between two steps of a program: a signal just before a read would wait for what is read. So the
-# programs of these tests ask again and again.
+# Python runs a handler between two steps of a program: a signal just before a read would wait for
+# what is read. So the programs of these tests ask again and again.
 COUNTING = """
     import os, select, signal
     got = []
@@ -173,7 +186,9 @@ COUNTING = """
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1], ids=lambda one: one.name
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1],
+    ids=lambda one: one.name,
 )
 def test_signals_are_passed_on_once(number: signal.Signals, tmp_path: Path) -> None:
     """A signal to the parent, alone or with its whole process group, reaches the command once."""
@@ -189,9 +204,13 @@ def test_signals_are_passed_on_once(number: signal.Signals, tmp_path: Path) -> N
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     """Below `nohup` neither the parent nor the command ends at SIGHUP."""
-    script = "trap '' HUP; exec " + " ".join(map(_quoted, [*RUN, "sh", "-c", "echo ready; read line; echo on"]))
+    script = "trap '' HUP; exec " + " ".join(
+        map(_quoted, [*RUN, "sh", "-c", "echo ready; read line; echo on"])
+    )
     pipe = subprocess.PIPE
-    with subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe, env=ENVIRONMENT, cwd=tmp_path) as process:
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=pipe, stdout=pipe, env=ENVIRONMENT, cwd=tmp_path
+    ) as process:
         assert process.stdout is not None and process.stdin is not None
         read(process.stdout.fileno(), b"ready\n")
         process.send_signal(signal.SIGHUP)
@@ -226,17 +245,24 @@ def test_the_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert (tmp_path / "ended").read_text() == "in order"
 
 
-# --- terminals -----------------------------------------------------------------------------------------------------
+# --- terminals ------------------------------------------------------------------------------------
 
 
-def person(*command: str, folder: Path, stdin: int | None = None, stdout: int | None = None) -> Person:
+def person(
+    *command: str, folder: Path, stdin: int | None = None, stdout: int | None = None
+) -> Person:
     """Return a person who runs a command."""
-    return Person([*RUN, *command], environment=ENVIRONMENT, folder=folder, stdin=stdin, stdout=stdout)
+    return Person(
+        [*RUN, *command], environment=ENVIRONMENT, folder=folder, stdin=stdin, stdout=stdout
+    )
 
 
 def test_a_terminal_is_the_input_alone(tmp_path: Path) -> None:
-    """At a terminal the command inherits standard input; its outputs are pipes, and the terminal stays as it was."""
-    with person(*python("import os; print([os.isatty(n) for n in range(3)])"), folder=tmp_path) as someone:
+    """At a terminal the command inherits standard input; its outputs are pipes, and the terminal
+    stays as it was."""
+    with person(
+        *python("import os; print([os.isatty(n) for n in range(3)])"), folder=tmp_path
+    ) as someone:
         assert someone.end() == 0
         assert b"[True, False, False]\r\n" == someone.seen
         assert not someone.is_raw
@@ -279,7 +305,8 @@ def test_ctrl_c_ends_a_simple_command(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_at_a_terminal(tmp_path: Path) -> None:
-    """With its output in a pipe the command reads the terminal itself: no key is taken from other programs there."""
+    """With its output in a pipe the command reads the terminal itself: no key is taken from other
+    programs there."""
     ours, its = os.pipe()
     try:
         with person(*python(COUNTING), folder=tmp_path, stdout=its) as someone:

@@ -1,4 +1,5 @@
-"""Masking secret values in a stream: the same result however the stream is split, and nothing else is changed."""
+"""Masking secret values in a stream: the same result however the stream is split, and nothing else
+is changed."""
 
 import base64
 import json
@@ -28,7 +29,8 @@ def masked(data: bytes, patterns: list[bytes], cuts: list[int]) -> list[bytes]:
 
 
 def by_the_rule(data: bytes, patterns: list[bytes], *, until: int | None = None) -> bytes:
-    """Mask byte by byte as the module's docstring states it; `until`: what that shows of the first bytes."""
+    """Mask byte by byte as the module's docstring states it; `until`: what that shows of the first
+    bytes."""
     covered = [False] * len(data)
     for one in patterns:
         for start in range(len(data) - len(one) + 1):
@@ -51,7 +53,9 @@ def by_the_rule(data: bytes, patterns: list[bytes], *, until: int | None = None)
 @example(data=b"abcabq", patterns=[b"abcab", b"abc", b"abx"], cuts=[5])
 @example(data=b"abcdabcabcdef", patterns=[b"abc", b"abcdef"], cuts=[3, 4, 7])
 @example(data=b"aaaaaaa", patterns=[b"aaa"], cuts=[1, 2, 3, 4, 5, 6])
-def test_any_pieces_are_masked_as_the_whole(data: bytes, patterns: list[bytes], cuts: list[int]) -> None:
+def test_any_pieces_are_masked_as_the_whole(
+    data: bytes, patterns: list[bytes], cuts: list[int]
+) -> None:
     """Masking the pieces gives what masking the whole gives, which is what the rule says."""
     expected = by_the_rule(data, patterns)
     assert expected == b"".join(masked(data, patterns, cuts))
@@ -63,7 +67,9 @@ def test_any_pieces_are_masked_as_the_whole(data: bytes, patterns: list[bytes], 
     patterns=st.lists(LETTERS.map(lambda one: one[:7]).filter(bool), max_size=4),
     cuts=st.lists(st.integers(0, 40), max_size=12),
 )
-def test_only_what_may_be_a_value_is_held(data: bytes, patterns: list[bytes], cuts: list[int]) -> None:
+def test_only_what_may_be_a_value_is_held(
+    data: bytes, patterns: list[bytes], cuts: list[int]
+) -> None:
     """After each piece, what has not been returned is the beginning of a value."""
     masker = Masker(patterns)
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
@@ -72,7 +78,9 @@ def test_only_what_may_be_a_value_is_held(data: bytes, patterns: list[bytes], cu
         returned += masker.feed(data[start:end])
         seen = data[:end]
         begun = [
-            at for at in range(len(seen)) if any(one != seen[at:] and one.startswith(seen[at:]) for one in patterns)
+            at
+            for at in range(len(seen))
+            if any(one != seen[at:] and one.startswith(seen[at:]) for one in patterns)
         ]
         assert returned.startswith(by_the_rule(seen, patterns, until=min(begun, default=len(seen))))
 
@@ -87,20 +95,35 @@ def test_a_prompt_is_not_held_back() -> None:
 def test_a_value_over_two_writes() -> None:
     """Neither half of a value is returned."""
     masker = Masker([b"open sesame"])
-    assert (masker.feed(b"it is open ses"), masker.feed(b"ame, he says")) == (b"it is ", b"***, he says")
+    assert (masker.feed(b"it is open ses"), masker.feed(b"ame, he says")) == (
+        b"it is ",
+        b"***, he says",
+    )
 
 
 def test_a_flush_reveals_no_value() -> None:
-    """Up to three bytes are shown; what follows them to the value's end is masked, and a longer beginning is held."""
+    """Up to three bytes are shown; what follows them to the value's end is masked, and a longer
+    beginning is held."""
     masker = Masker([b"open sesame"])
     assert (masker.feed(b"an op"), masker.flush(), masker.flush()) == (b"an ", b"op", b"")
-    assert (masker.feed(b"e"), masker.flush(), masker.feed(b"n s"), masker.flush()) == (b"", b"e", b"", b"")
+    assert (masker.feed(b"e"), masker.flush(), masker.feed(b"n s"), masker.flush()) == (
+        b"",
+        b"e",
+        b"",
+        b"",
+    )
     assert (masker.feed(b"esame!"), masker.end()) == (b"***!", b"")
-    assert (masker.feed(b"op"), masker.flush(), masker.feed(b"al"), masker.end()) == (b"", b"op", b"al", b"")
+    assert (masker.feed(b"op"), masker.flush(), masker.feed(b"al"), masker.end()) == (
+        b"",
+        b"op",
+        b"al",
+        b"",
+    )
 
 
 def test_a_mask_does_not_wait_for_a_longer_value() -> None:
-    """A whole value is masked at once even if it may be the beginning of another, whose rest is then masked too."""
+    """A whole value is masked at once even if it may be the beginning of another, whose rest is
+    then masked too."""
     masker = Masker([b"open", b"open sesame"])
     assert masker.feed(b"open") == b"***"
     assert masker.feed(b" ses") == b""
@@ -111,7 +134,12 @@ def test_a_mask_does_not_wait_for_a_longer_value() -> None:
 def test_other_bytes_are_untouched() -> None:
     """Megabytes of random bytes pass unchanged, in pieces of any size."""
     data = bytes(range(256)) * 16 + os.urandom(3_000_000)
-    masker, sizes, shown, at = Masker(patterns_of(b"open sesame, says the owner")), random.Random(7), [], 0
+    masker, sizes, shown, at = (
+        Masker(patterns_of(b"open sesame, says the owner")),
+        random.Random(7),
+        [],
+        0,
+    )
     while at < len(data):
         size = sizes.choice([1, 5, 4096, 65536])
         shown.append(masker.feed(data[at : at + size]))
@@ -143,11 +171,13 @@ def test_encoded_values_are_masked(shown: bytes) -> None:
     masker = Masker(patterns_of(VALUE.encode()))
     seen = masker.feed(shown) + masker.end()
     assert MASK in seen
-    assert len(seen.replace(MASK, b"")) <= 20  # what stands around it, and characters shared with it
+    # what stands around it, and characters shared with it
+    assert len(seen.replace(MASK, b"")) <= 20
 
 
 def as_others_encode(value: bytes) -> Iterator[bytes]:
-    """Yield what common encoders make of a value: Python's, a form, JavaScript's, curl's; Go's JSON, PHP's; base64."""
+    """Yield what common encoders make of a value: Python's, a form, JavaScript's, curl's; Go's
+    JSON, PHP's; base64."""
     text = value.decode()
     yield quote(text).encode()
     yield quote_plus(text).encode()
@@ -195,13 +225,16 @@ KEY = b"-----BEGIN KEY-----\n  c2VjcmV0IGtleQ==\n}\nlast line of it\n"
     ids=["whole", "stripped", "terminal", "prefixed"],
 )
 def test_lines_of_a_value_are_masked(shown: bytes) -> None:
-    """Of a value of several lines nothing long is shown, however its lines are broken or prefixed."""
+    """Of a value of several lines nothing long is shown, however its lines are broken or
+    prefixed."""
     masker = Masker(patterns_of(KEY))
     seen = masker.feed(shown) + masker.end()
     assert not any(line.strip() in seen for line in KEY.splitlines() if len(line) > 4)
 
 
-@pytest.mark.parametrize(("value", "is_masked"), [(b"abc", False), (b"abcd", True), (b"abc\n", False), (b"", False)])
+@pytest.mark.parametrize(
+    ("value", "is_masked"), [(b"abc", False), (b"abcd", True), (b"abc\n", False), (b"", False)]
+)
 def test_short_values_are_not_masked(value: bytes, is_masked: bool) -> None:
     """A value under four bytes is not masked: it occurs everywhere."""
     assert bool(patterns_of(value)) == is_masked

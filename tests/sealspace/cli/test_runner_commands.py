@@ -36,7 +36,9 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
+async def stage(
+    tmp_path_factory: pytest.TempPathFactory, service: Service
+) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module."""
     async with AsyncExitStack() as stack:
         outbound = Outbound(loopback_ca=service.ca)
@@ -45,13 +47,18 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> A
 
 @pytest.fixture
 def desk(
-    stage: RunnerStage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stage: RunnerStage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
     """An owner of its own for each test."""
     for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     trusted = stage.folder / "node"
-    return Desk(stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch)
+    return Desk(
+        stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch
+    )
 
 
 def program(folder: Path, wat: str = ENVIRONMENT) -> str:
@@ -66,7 +73,9 @@ async def with_secret(desk: Desk) -> str:
     return str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
 
 
-async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+async def test_from_a_program_to_a_receipt_that_holds(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
     """Published, granted, called with a secret, judged offline, revoked: each by one command."""
     owner = await with_secret(desk)
     published = await desk.run("project", "publish", "digest", program(tmp_path), "--json")
@@ -95,44 +104,102 @@ async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerS
     assert version["sha256"] in (await desk.run("runner", "list")).out
 
     kept = tmp_path / "receipt.json"
-    call = ("runner", "call", stage.url, f"{owner}/digest", "--secrets", "me", "--receipt", str(kept), "--input", "-")
+    call = (
+        "runner",
+        "call",
+        stage.url,
+        f"{owner}/digest",
+        "--secrets",
+        "me",
+        "--receipt",
+        str(kept),
+        "--input",
+        "-",
+    )
     called = await desk.run(*call, given="hello")
     assert called.status == 0, called
     assert f"API_KEY={SECRET}" in called.out.split("\0")
     (tmp_path / "in").write_text("hello")
     (tmp_path / "out").write_bytes(called.out.encode())
-    verify = ("verify", str(kept), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+    verify = (
+        "verify",
+        str(kept),
+        "--input",
+        str(tmp_path / "in"),
+        "--output",
+        str(tmp_path / "out"),
+    )
     verified = await desk.run(*verify, "--like", str(approved))
     assert verified.status == 0, verified
-    assert "exactly this input and output" in verified.out and "all of it as approved" in verified.out
+    assert (
+        "exactly this input and output" in verified.out and "all of it as approved" in verified.out
+    )
     assert (await desk.run(*verify)).status == 1  # of unknown code it proves nothing
     (tmp_path / "in").write_text("hullo")
     assert (await desk.run(*verify, "--like", str(approved))).status == 1
 
     assert (await desk.run("runner", "revoke", stage.url, "--yes")).status == 0
     refused = await desk.run(*call[:6])
-    assert refused.status == 1 and refused.err.startswith("sealspace: secrets-not-granted: "), refused
+    assert refused.status == 1 and refused.err.startswith("sealspace: secrets-not-granted: "), (
+        refused
+    )
     assert refused.next.startswith(f"sealspace runner grant {stage.url}")
 
 
-async def test_hosts_are_granted_and_shown(desk: Desk, stage: RunnerStage, service: Service, tmp_path: Path) -> None:
+async def test_hosts_are_granted_and_shown(
+    desk: Desk, stage: RunnerStage, service: Service, tmp_path: Path
+) -> None:
     """RN103, RN111: `--host` lets a program send a secret there; each command says where."""
     owner = await with_secret(desk)
     (tmp_path / "ask.wasm").write_bytes(guest("ask-wasip1").data)
     (tmp_path / "manifest.json").write_text('{"secrets": ["API_KEY"], "hosts": ["api.test"]}')
-    publish = ("project", "publish", "ask", str(tmp_path / "ask.wasm"), "--manifest", str(tmp_path / "manifest.json"))
+    publish = (
+        "project",
+        "publish",
+        "ask",
+        str(tmp_path / "ask.wasm"),
+        "--manifest",
+        str(tmp_path / "manifest.json"),
+    )
     assert (await desk.run(*publish)).status == 0
-    grant = ("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "ask", "--yes", "--host", "api.test")
+    grant = (
+        "runner",
+        "grant",
+        stage.url,
+        "--secret",
+        "API_KEY",
+        "--program",
+        "ask",
+        "--yes",
+        "--host",
+        "api.test",
+    )
     assert "it may send to: api.test" in (await desk.run(*grant)).out
     assert "api.test" in (await desk.run("runner", "list")).out
     kept = str(tmp_path / "receipt.json")
-    call = ("runner", "call", stage.url, f"{owner}/ask", "--secrets", "me", "--receipt", kept, "--input", "-")
+    call = (
+        "runner",
+        "call",
+        stage.url,
+        f"{owner}/ask",
+        "--secrets",
+        "me",
+        "--receipt",
+        kept,
+        "--input",
+        "-",
+    )
     called = await desk.run(*call, given=service.url())
-    assert (called.status, called.out.strip()) == (0, "200") and "contacted: api.test\n" in called.err, called
+    assert (called.status, called.out.strip()) == (
+        0,
+        "200",
+    ) and "contacted: api.test\n" in called.err, called
     assert service.seen[-1].headers["Authorization"] == f"Bearer {SECRET}"
     assert re.search("contacted +api.test\n", (await desk.run("verify", kept)).out)
     refused = await desk.run(*call, given="https://other.test/")
-    assert refused.status == 1 and "HostRefused" in refused.err and "contacted" not in refused.err, refused
+    assert (
+        refused.status == 1 and "HostRefused" in refused.err and "contacted" not in refused.err
+    ), refused
     assert re.search("contacted +nobody\n", (await desk.run("verify", kept)).out)
 
 
@@ -150,17 +217,35 @@ async def test_what_is_no_receipt(desk: Desk, tmp_path: Path, kept: str) -> None
     """Any file is judged, or refused in two lines."""
     (tmp_path / "kept").write_text(kept)
     ran = await desk.run("verify", str(tmp_path / "kept"))
-    assert ran.status in (2, EXIT_STATUS["statement-invalid"]) and len(ran.err.splitlines()) == 2, ran
+    assert ran.status in (2, EXIT_STATUS["statement-invalid"]) and len(ran.err.splitlines()) == 2, (
+        ran
+    )
 
 
 async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
     """One is published beside the active one, activated, and shown with what it wants."""
     await with_secret(desk)
-    assert (await desk.run("project", "list")).err.rstrip().endswith("next: sealspace project publish NAME FILE")
-    (tmp_path / "manifest.json").write_text('{"secrets": ["API_KEY"], "hosts": ["api.example.com"]}')
-    first = json.loads((await desk.run("project", "publish", "two", program(tmp_path), "--json")).out)["sha256"]
-    more = ("--manifest", str(tmp_path / "manifest.json"), "--source", "https://git.example/two", "--no-activate")
-    second = json.loads((await desk.run("project", "publish", "two", program(tmp_path, ECHO), *more, "--json")).out)
+    assert (
+        (await desk.run("project", "list"))
+        .err.rstrip()
+        .endswith("next: sealspace project publish NAME FILE")
+    )
+    (tmp_path / "manifest.json").write_text(
+        '{"secrets": ["API_KEY"], "hosts": ["api.example.com"]}'
+    )
+    first = json.loads(
+        (await desk.run("project", "publish", "two", program(tmp_path), "--json")).out
+    )["sha256"]
+    more = (
+        "--manifest",
+        str(tmp_path / "manifest.json"),
+        "--source",
+        "https://git.example/two",
+        "--no-activate",
+    )
+    second = json.loads(
+        (await desk.run("project", "publish", "two", program(tmp_path, ECHO), *more, "--json")).out
+    )
     shown = json.loads((await desk.run("project", "show", "two", "--json")).out)
     assert shown["active"] == {"sha256": first, "sequence": 1}
     assert {one["sha256"] for one in shown["versions"]} == {first, second["sha256"]}
@@ -169,39 +254,54 @@ async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
     (row,) = (line for line in table.splitlines() if line.startswith("yes"))
     assert second["sha256"] in row and "API_KEY" in row and "api.example.com" in row
     assert (await desk.run("project", "list")).out == "two\n"
-    assert (await desk.run("project", "activate", "two", "0" * 64)).status == EXIT_STATUS["not-there"]
+    assert (await desk.run("project", "activate", "two", "0" * 64)).status == EXIT_STATUS[
+        "not-there"
+    ]
     assert (await desk.run("project", "show", "three")).status == EXIT_STATUS["not-there"]
     other = await desk.run("project", "list", "--developer", SOMEBODY)
     assert (other.status, other.out) == (0, "")
 
 
 async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> None:
-    """No WebAssembly, an import that nobody offers, the wrong target, and a login without the space are refused."""
+    """No WebAssembly, an import that nobody offers, the wrong target, and a login without the space
+    are refused."""
     await desk.log_in()
     (tmp_path / "text").write_text("text")
     ran = await desk.run("project", "publish", "bad", str(tmp_path / "text"))
     assert ran.status == 2 and "no WebAssembly program" in ran.err
     ran = await desk.run("project", "publish", "bad", program(tmp_path, FILES))
     assert ran.status == 2 and "no_such_call" in ran.err
-    ran = await desk.run("project", "publish", "bad", program(tmp_path), "--target", "wasm32-wasip2")
+    ran = await desk.run(
+        "project", "publish", "bad", program(tmp_path), "--target", "wasm32-wasip2"
+    )
     assert ran.status == 2 and "--target" in ran.next
     ran = await desk.run("project", "publish", "bad", program(tmp_path))
     assert (ran.status, ran.next) == (EXIT_STATUS["not-granted"], "sealspace login --space public")
 
 
 async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """A secret or a version that is not there, a reserved name, a contradiction, nobody to ask: nothing is granted."""
+    """A secret or a version that is not there, a reserved name, a contradiction, nobody to ask:
+    nothing is granted."""
     await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     (tmp_path / "condition.json").write_text('"AllowAll", "x": 1')
     by = ("runner", "grant", stage.url, "--secret", "API_KEY")
     for arguments, part in (
-        ((*by[:3], "--secret", "ABSENT", "--program", "digest", "--yes"), "there is no secret ABSENT"),
-        ((*by[:3], "--secret", "NEAR_SENDER_ID", "--program", "digest", "--yes"), "the runner's own"),
+        (
+            (*by[:3], "--secret", "ABSENT", "--program", "digest", "--yes"),
+            "there is no secret ABSENT",
+        ),
+        (
+            (*by[:3], "--secret", "NEAR_SENDER_ID", "--program", "digest", "--yes"),
+            "the runner's own",
+        ),
         ((*by, "--program", "absent", "--yes"), "no version of"),
         ((*by, "--program", "0" * 64, "--follow", "--yes"), "one version"),
         ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "contradict"),
-        ((*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")), "holds no condition"),
+        (
+            (*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")),
+            "holds no condition",
+        ),
         ((*by, "--program", "digest", "--caller", "alice"), "no DID"),
         ((*by, "--program", "digest", "--host", "127.0.0.1"), "without scheme"),
         ((*by, "--program", "digest"), "nobody is here to confirm"),
@@ -212,30 +312,46 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
     assert json.loads((await desk.run("runner", "list", "--json")).out) == []
 
 
-async def test_grants_for_others_follow_the_developer(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """`--follow`, `--caller`, `--anybody` and `--condition` are what the grant says; a person is asked."""
+async def test_grants_for_others_follow_the_developer(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """`--follow`, `--caller`, `--anybody` and `--condition` are what the grant says; a person is
+    asked."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     (tmp_path / "condition.json").write_text('{"Not": {"condition": {"Owner": {}}}}')
     by = ("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "digest")
     said = await desk.run(*by, "--follow", "--anybody", typed="n\n")
     assert said.status != 0 and "whatever version its developer makes the active one" in said.out
-    for more in (("--follow", "--caller", SOMEBODY), ("--anybody",), ("--condition", str(tmp_path / "condition.json"))):
+    for more in (
+        ("--follow", "--caller", SOMEBODY),
+        ("--anybody",),
+        ("--condition", str(tmp_path / "condition.json")),
+    ):
         assert (await desk.run(*by, *more, typed="y\n")).status == 0
     runs = [one["run"] for one in json.loads((await desk.run("runner", "list", "--json")).out)]
     assert {"project": f"{owner}/digest"} in [one["programs"][0] for one in runs]
     callers = [one["callers"] for one in runs]
-    expected = [{"Whitelist": {"accounts": [SOMEBODY]}}, "AllowAll", {"Not": {"condition": {"Owner": {}}}}]
+    expected = [
+        {"Whitelist": {"accounts": [SOMEBODY]}},
+        "AllowAll",
+        {"Not": {"condition": {"Owner": {}}}},
+    ]
     assert all(one in callers for one in expected)
 
 
-async def test_secrets_that_the_runner_makes(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """RN140 to RN149: made by one command, granted by another, seen by the program alone; names are not put by hand."""
+async def test_secrets_that_the_runner_makes(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN140 to RN149: made by one command, granted by another, seen by the program alone; names are
+    not put by hand."""
     owner = await with_secret(desk)
     approved = tmp_path / "approved.json"
     approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)
     by = ("runner", "generate", stage.url)
-    made = await desk.run(*by, "PROTECTED_KEY", "PROTECTED_PIN:password:12", "--like", str(approved))
+    made = await desk.run(
+        *by, "PROTECTED_KEY", "PROTECTED_PIN:password:12", "--like", str(approved)
+    )
     assert (made.status, made.out) == (0, "PROTECTED_KEY\nPROTECTED_PIN\n"), made
     again = await desk.run(*by, "PROTECTED_KEY", "PROTECTED_NEW", "--like", str(approved), "--json")
     assert again.status == EXIT_STATUS["already-there"] and "PROTECTED_KEY" in again.err
@@ -265,7 +381,8 @@ async def test_secrets_that_the_runner_makes(desk: Desk, stage: RunnerStage, tmp
 
 
 async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
-    """RN141, RN142: names and types that are none, a name twice, and nobody to ask: nothing is made."""
+    """RN141, RN142: names and types that are none, a name twice, and nobody to ask: nothing is
+    made."""
     await with_secret(desk)
     by = ("runner", "generate", stage.url)
     for arguments, part in (
@@ -285,7 +402,8 @@ async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
 
 
 async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """RN149: a host that shows the one runner and lets another answer is found out, and the secret has to go."""
+    """RN149: a host that shows the one runner and lets another answer is found out, and the secret
+    has to go."""
     await with_secret(desk)
     async with AsyncExitStack() as stack:
         other = await stage.another(stack, tmp_path / "runner", image="other")
@@ -296,7 +414,9 @@ async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_
             async with stage.http.request(
                 request.method, behind + request.path_qs, data=body, headers=headers
             ) as answer:
-                return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
+                return web.Response(
+                    status=answer.status, body=await answer.read(), content_type=answer.content_type
+                )
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", relayed)
@@ -307,11 +427,15 @@ async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_
 
 
 async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """RN152: published for nobody, shared with one runner, run there, listed and shown to its developer alone."""
+    """RN152: published for nobody, shared with one runner, run there, listed and shown to its
+    developer alone."""
     await desk.log_in()
     private = ("project", "publish", "mine", program(tmp_path, ECHO), "--private")
     refused = await desk.run(*private)
-    assert (refused.status, refused.next) == (EXIT_STATUS["not-granted"], "sealspace login --space projects")
+    assert (refused.status, refused.next) == (
+        EXIT_STATUS["not-granted"],
+        "sealspace login --space projects",
+    )
     desk.home = tmp_path / "second"
     await desk.log_in("--space", "projects", "--space", "public")
     owner = str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
@@ -332,8 +456,11 @@ async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_p
     assert again.status == EXIT_STATUS["not-there"]
 
 
-async def test_a_runner_is_shown_with_what_was_granted_to_it(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """What `backend show`, `grant list` and `grant show` say of a runner: programs, callers and hosts, in words."""
+async def test_a_runner_is_shown_with_what_was_granted_to_it(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """What `backend show`, `grant list` and `grant show` say of a runner: programs, callers and
+    hosts, in words."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     before = await desk.run("backend", "show", stage.url)
@@ -345,16 +472,24 @@ async def test_a_runner_is_shown_with_what_was_granted_to_it(desk: Desk, stage: 
     )
     assert granted.status == 0, granted
     said = (
-        f"for {owner}/digest, whatever version its developer makes the active one; called by {SOMEBODY} alone, "
-        "or with its API keys; sends to api.example.com; at most maxMemoryMb 64"
+        f"for {owner}/digest, whatever version its developer makes the active one; called by"
+        f" {SOMEBODY} alone, or with its API keys; sends to api.example.com; at most maxMemoryMb 64"
     )
-    (line,) = (one for one in (await desk.run("backend", "show", stage.url)).out.splitlines() if "you granted" in one)
+    (line,) = (
+        one
+        for one in (await desk.run("backend", "show", stage.url)).out.splitlines()
+        if "you granted" in one
+    )
     assert "API_KEY until" in line and said in line
     shown = json.loads((await desk.run("backend", "show", stage.url, "--json")).out)
     assert shown["isRunner"] is True
     (listed,) = json.loads((await desk.run("runner", "list", "--json")).out)
     assert [one["run"] for one in shown["runGrants"]] == [listed["run"]]
-    (row,) = (one for one in json.loads((await desk.run("grant", "list", "--json")).out) if one["cid"] == listed["cid"])
+    (row,) = (
+        one
+        for one in json.loads((await desk.run("grant", "list", "--json")).out)
+        if one["cid"] == listed["cid"]
+    )
     assert row["run"] == listed["run"] and said in (await desk.run("grant", "list")).out
     words = (await desk.run("grant", "show", listed["cid"])).out.splitlines()
     for part in ("callers: ", "it may send to: api.example.com", "limits of a run: maxMemoryMb 64"):
@@ -362,13 +497,25 @@ async def test_a_runner_is_shown_with_what_was_granted_to_it(desk: Desk, stage: 
     assert "api.example.com" in (await desk.run("runner", "list")).out
 
 
-async def test_a_key_from_its_making_to_its_end(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """Made, used by a file, listed with the account, revoked: each by one command, and the key is printed once."""
+async def test_a_key_from_its_making_to_its_end(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """Made, used by a file, listed with the account, revoked: each by one command, and the key is
+    printed once."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
     create = ("runner", "keys", "create", stage.url)
     assert "ask its operator for an account" in (await desk.run(*create, "--project", "echo")).err
-    credit = ("runner", "credit", owner, "2000", "--data", str(stage.runner_folder), "--reference", "first")
+    credit = (
+        "runner",
+        "credit",
+        owner,
+        "2000",
+        "--data",
+        str(stage.runner_folder),
+        "--reference",
+        "first",
+    )
     for _ in range(2):  # once for each reference
         assert json.loads((await desk.run(*credit, "--json")).out)["balance"] == "2000"
     made = await desk.run(*create, "--project", "echo", "--expires", "1d")
@@ -379,7 +526,11 @@ async def test_a_key_from_its_making_to_its_end(desk: Desk, stage: RunnerStage, 
     call = ("runner", "call", stage.url, "echo", "--key", str(tmp_path / "key"), "--input", "-")
     assert (await desk.run(*call, given='{"a": 1}')).out.strip() == '{"a": 1}'
     listed = await desk.run("runner", "keys", "list", stage.url)
-    assert nonce in listed.out and "balance 2000" in listed.err and secret not in listed.out + listed.err, listed
+    assert (
+        nonce in listed.out
+        and "balance 2000" in listed.err
+        and secret not in listed.out + listed.err
+    ), listed
     assert (await desk.run("runner", "keys", "revoke", stage.url, nonce, "--yes")).status == 0
     refused = await desk.run(*call, given="1")
     assert refused.status == 1 and refused.err.startswith("sealspace: key-refused: "), refused

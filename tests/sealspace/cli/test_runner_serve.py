@@ -1,4 +1,5 @@
-"""`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it was."""
+"""`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it
+was."""
 
 import json
 import logging
@@ -48,7 +49,18 @@ def children_of(pid: int) -> set[int]:
 def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
     """Run a runner as a process of its own until the block ends; yields its address and its id."""
     process = subprocess.Popen(
-        [*COMMAND, "runner", "serve", "--evidence", "simulated", "--simulate", "tee", "--port", "0", *arguments],
+        [
+            *COMMAND,
+            "runner",
+            "serve",
+            "--evidence",
+            "simulated",
+            "--simulate",
+            "tee",
+            "--port",
+            "0",
+            *arguments,
+        ],
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
@@ -68,11 +80,23 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.slow
 async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
-    """SIGTERM ends it and each child; with its folder it has the same DID, and runs what it ran before."""
+    """SIGTERM ends it and each child; with its folder it has the same DID, and runs what it ran
+    before."""
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
     platform = SimulatedPlatform.load(tmp_path / "tee")
     with running_node(tmp_path, platform=platform, workers=1) as node:
-        arguments = ("--node", node.url, "--data", "kept", "--key", "file", "--children", "1", "--max-memory-mb", "64")
+        arguments = (
+            "--node",
+            node.url,
+            "--data",
+            "kept",
+            "--key",
+            "file",
+            "--children",
+            "1",
+            "--max-memory-mb",
+            "64",
+        )
         wallet, runners = new_wallet(), set()
         async with Client(node.url) as developer:
             await developer.sign_in(wallet, SignIn(spaces=("public",)))
@@ -81,7 +105,10 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
             version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
         for _ in range(2):
             with serving(tmp_path, *arguments) as (url, pid):
-                body: dict[str, Json] = {"source": {"project": version.project.text}, "input": "hello"}
+                body: dict[str, Json] = {
+                    "source": {"project": version.project.text},
+                    "input": "hello",
+                }
                 answer = await call_runner(url, CALLER, body)
                 assert (answer["status"], answer["output"]) == ("completed", "hello"), answer
                 said: Any = answer["receipt"]
@@ -95,18 +122,29 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
         certificate = self_signed(tmp_path)
         tls = ("--tls-certificate", "certificate.pem", "--tls-key", "key.pem")
         with serving(tmp_path, *arguments, *tls) as (url, _):
-            async with aiohttp.ClientSession() as http, http.get(f"{url}/info", ssl=certificate) as info:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{url}/info", ssl=certificate) as info,
+            ):
                 assert url.startswith("https:") and (await info.json())["runner"] in runners
     assert len(runners) == 1
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
-    """Write a certificate of 127.0.0.1 and its key, and return a client's context that trusts it."""
+    """Write a certificate of 127.0.0.1 and its key, and return a client's context that trusts
+    it."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]), datetime.now(UTC)
+    name, now = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]),
+        datetime.now(UTC),
+    )
     built = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1)
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
     pem = built.public_bytes(Encoding.PEM)
@@ -117,7 +155,8 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A limit beyond its bound, a platform that is not named, and no node are refused in two lines."""
+    """A limit beyond its bound, a platform that is not named, and no node are refused in two
+    lines."""
     SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
     serve = ("runner", "serve", "--data", str(tmp_path / "kept"))
     node, tee = ("--node", "http://127.0.0.1:1"), ("--simulate", str(tmp_path / "tee"))
@@ -127,15 +166,23 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
         (tee, "--node URL"),
         ((*node, *tee, "--tls-key", __file__), "go together"),
-        ((*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__), "no certificate with its key"),
+        (
+            (*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__),
+            "no certificate with its key",
+        ),
     ):
         status = main([*serve, *more])
         said = capsys.readouterr().err
-        assert status == EXIT_STATUS["configuration-invalid"] and len(said.splitlines()) == 2 and part in said, said
+        assert (
+            status == EXIT_STATUS["configuration-invalid"]
+            and len(said.splitlines()) == 2
+            and part in said
+        ), said
 
 
 def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A platform without a key service wants a file; an empty one, and a folder of another key, are named."""
+    """A platform without a key service wants a file; an empty one, and a folder of another key, are
+    named."""
 
     def refused(*arguments: str) -> tuple[int, str]:
         kept = ("--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"))
@@ -153,21 +200,39 @@ def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[
     status, said = refused(*from_file)
     assert status == 10 and "backend.key is empty" in said
     (tmp_path / "kept" / "backend.key").unlink()
-    (tmp_path / "kept" / "backend.json").write_text(json.dumps({"v": 1, "did": "did:key:z6MkA", "networks": []}))
+    (tmp_path / "kept" / "backend.json").write_text(
+        json.dumps({"v": 1, "did": "did:key:z6MkA", "networks": []})
+    )
     (tmp_path / "kept" / "backend.json").chmod(0o600)
     status, said = refused(*from_file)
     assert status == 1 and "was made by did:key:z6MkA" in said
-    assert logging.getLogger("aiohttp").level == logging.NOTSET  # the process's own logs stay as they were
+    # the process's own logs stay as they were
+    assert logging.getLogger("aiohttp").level == logging.NOTSET
 
 
-def test_loopback_is_for_a_simulated_domain_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """RN111: elsewhere whoever starts a runner could answer for a host; and the file has to hold a certificate."""
+def test_loopback_is_for_a_simulated_domain_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RN111: elsewhere whoever starts a runner could answer for a host; and the file has to hold a
+    certificate."""
     SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
     (tmp_path / "ca.pem").write_text("none")
-    serve = ("runner", "serve", "--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"), "--key", "file")
+    serve = (
+        "runner",
+        "serve",
+        "--node",
+        "http://127.0.0.1:1",
+        "--data",
+        str(tmp_path / "kept"),
+        "--key",
+        "file",
+    )
     more = ("--loopback-ca", str(tmp_path / "ca.pem"))
     simulated = ("--simulate", str(tmp_path / "tee"))
-    for domain, part in ((("--evidence", "tsm"), "needs --simulate"), (simulated, "ca.pem holds no certificate")):
+    for domain, part in (
+        (("--evidence", "tsm"), "needs --simulate"),
+        (simulated, "ca.pem holds no certificate"),
+    ):
         assert main([*serve, *domain, *more]) == EXIT_STATUS["configuration-invalid"]
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 2 and part in said, said

@@ -39,7 +39,7 @@ async def desk(
         yield desk
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_what_a_dotenv_file_says() -> None:
@@ -91,7 +91,8 @@ def test_a_broken_line_is_named_by_its_number(text: str, place: str) -> None:
 
 
 def test_all_that_is_broken_is_named_at_once() -> None:
-    """Every line with its number, in one error, up to a bound; what follows a broken line is read."""
+    """Every line with its number, in one error, up to a bound; what follows a broken line is
+    read."""
     text = f"A=1\n{CANARY}\nB=2\nlower={CANARY}\nA={CANARY}\nC='{CANARY}\nD=#{CANARY}\n"
     with pytest.raises(BrokenEntry) as broken:
         parse_dotenv(text.encode())
@@ -100,7 +101,10 @@ def test_all_that_is_broken_is_named_at_once() -> None:
     assert "capitals" in broken.value.hint and "close the quote" in broken.value.hint
     with pytest.raises(BrokenEntry) as many:
         parse_dotenv(b"x\n" * 100_000)
-    assert (many.value.message.endswith("what follows was not examined"), len(many.value.message) < 1000) == (
+    assert (
+        many.value.message.endswith("what follows was not examined"),
+        len(many.value.message) < 1000,
+    ) == (
         True,
         True,
     )
@@ -108,7 +112,9 @@ def test_all_that_is_broken_is_named_at_once() -> None:
         parse_values(json.dumps({"a": "1", "B": "2", "C": 3}).encode())
 
 
-@pytest.mark.parametrize("member", [5, None, True, [], {}, {"value": CANARY}, {"value": CANARY, "encoding": "base64"}])
+@pytest.mark.parametrize(
+    "member", [5, None, True, [], {}, {"value": CANARY}, {"value": CANARY, "encoding": "base64"}]
+)
 def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
     """Only texts are taken, and bytes in base64: a number has several texts."""
     with pytest.raises(BrokenEntry, match=r"^member 2 ") as broken:
@@ -154,7 +160,8 @@ def test_fuzz_files(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["A" * 4_000_000, "A=" + " " * 4_000_000 + "x", "A=" + " #" * 2_000_000, " " * 4_000_000]
+    "text",
+    ["A" * 4_000_000, "A=" + " " * 4_000_000 + "x", "A=" + " #" * 2_000_000, " " * 4_000_000],
 )
 def test_long_lines_take_no_long_time(text: str) -> None:
     """The time is proportional to the length; a quadratic reader would not end."""
@@ -162,7 +169,7 @@ def test_long_lines_take_no_long_time(text: str) -> None:
         parse_dotenv(text.encode())
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
@@ -172,15 +179,24 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
     file.write_text(json.dumps(values_json(values)))
     imported = await desk.run("secret", "import", str(file))
     assert (imported.status, imported.out) == (0, ""), imported
-    assert parse_values((await desk.run("secret", "export", "--format", "json")).out.encode()) == values
+    assert (
+        parse_values((await desk.run("secret", "export", "--format", "json")).out.encode())
+        == values
+    )
     assert (await desk.run("secret", "export", "--format", "json", "--out", str(out))).status == 0
     assert (parse_values(out.read_bytes()), stat.S_IMODE(out.stat().st_mode)) == (values, 0o600)
     refused = await desk.run("secret", "export")
-    assert (refused.status, "B is bytes" in refused.err, refused.next) == (2, True, "add --format json")
+    assert (refused.status, "B is bytes" in refused.err, refused.next) == (
+        2,
+        True,
+        "add --format json",
+    )
     env.write_text("A='x'\nD=y\n")
     assert (await desk.run("secret", "import", str(env), "--scope", "staging")).status == 0
     assert await desk.read("secret", "export", "--scope", "staging") == b"A='x'\nD='y'\n"
-    piped = await desk.run("secret", "import", "-", "--format", "env", "--scope", "other", given="E=z\n")
+    piped = await desk.run(
+        "secret", "import", "-", "--format", "env", "--scope", "other", given="E=z\n"
+    )
     assert piped.status == 0 and await desk.read("secret", "get", "E", "--scope", "other") == b"z"
 
 
@@ -201,7 +217,11 @@ async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path:
     env = tmp_path / ".env"
     env.write_text("A=1\nB=2\n")
     asked = await desk.run("secret", "import", str(env), typed="n\n")
-    assert (asked.status, "new      A" in asked.err, "store 2 secrets?" in asked.err) == (1, True, True)
+    assert (asked.status, "new      A" in asked.err, "store 2 secrets?" in asked.err) == (
+        1,
+        True,
+        True,
+    )
     assert (await desk.run("secret", "list")).out == ""
     assert (await desk.run("secret", "import", str(env))).status == 0
     refused = await desk.run("secret", "import", str(env))
@@ -211,7 +231,8 @@ async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path:
 
 
 async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A line that is broken, and a value that is too long, at the end of the file: nothing before it is stored."""
+    """A line that is broken, and a value that is too long, at the end of the file: nothing before
+    it is stored."""
     env = tmp_path / ".env"
     for last in (f"{CANARY}", f"B={'x' * 1_100_000}"):
         env.write_text(f"A=1\n{last}\n")
@@ -233,7 +254,9 @@ async def test_files_that_are_not_read(
 ) -> None:
     """Each is answered with what to do."""
     (tmp_path / name).write_text(text)
-    ran = await desk.run("secret", "import", name if name == "-" else str(tmp_path / name), *more, given=text)
+    ran = await desk.run(
+        "secret", "import", name if name == "-" else str(tmp_path / name), *more, given=text
+    )
     assert (ran.status, ran.next) == (2, hint)
 
 

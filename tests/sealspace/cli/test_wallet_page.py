@@ -1,4 +1,5 @@
-"""The wallet in a browser: `login --browser`, and the commands that ask for a signature after it."""
+"""The wallet in a browser: `login --browser`, and the commands that ask for a signature after
+it."""
 
 import asyncio
 import json
@@ -44,7 +45,8 @@ def wallet() -> WalletSigner:
 
 @pytest.fixture
 def run(desk: OwnerDesk, wallet: WalletSigner, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command; a tab at the address that it opens does something, by default it has everything signed."""
+    """Run a command; a tab at the address that it opens does something, by default it has
+    everything signed."""
     monkeypatch.setenv("DISPLAY", ":0")
     opened = queue.Queue[str | None]()
     monkeypatch.setattr(webbrowser, "open", opened.put)
@@ -71,7 +73,9 @@ def run(desk: OwnerDesk, wallet: WalletSigner, monkeypatch: pytest.MonkeyPatch) 
     return running
 
 
-async def test_a_wallet_in_a_browser_signs_in(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
+async def test_a_wallet_in_a_browser_signs_in(
+    desk: OwnerDesk, run: Run, wallet: WalletSigner
+) -> None:
     """One signature, no key on this machine, and what follows needs none."""
     ran, tab = await run("login", desk.node, "--browser")
     assert (ran.status, [view["kind"] for view in tab.views if view["kind"] != "working"]) == (
@@ -86,7 +90,9 @@ async def test_a_wallet_in_a_browser_signs_in(desk: OwnerDesk, run: Run, wallet:
     assert await desk.read("secret", "get", "API_KEY") == b"open sesame"
 
 
-async def test_LP6_nothing_of_the_session_s_secret_reaches_the_page(desk: OwnerDesk, run: Run) -> None:
+async def test_LP6_nothing_of_the_session_s_secret_reaches_the_page(
+    desk: OwnerDesk, run: Run
+) -> None:
     """The page sees the session's DID; its seed stays in the file of the session."""
     _, tab = await run("login", desk.node, "--browser")
     seed = load_session(desk.home / "session.json").seed
@@ -97,19 +103,29 @@ async def test_LP6_nothing_of_the_session_s_secret_reaches_the_page(desk: OwnerD
         assert secret not in shown
 
 
-async def test_the_page_shows_what_is_signed(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
-    """Command, node and owner come with the text; what the text allows, the page reads out of it."""
+async def test_the_page_shows_what_is_signed(
+    desk: OwnerDesk, run: Run, wallet: WalletSigner
+) -> None:
+    """Command, node and owner come with the text; what the text allows, the page reads out of
+    it."""
     _, tab = await run("login", desk.node, "--browser", "--space", "notes", "--days", "2")
     (view,) = [view for view in tab.views if view["kind"] == "sign"]
-    assert (view["command"], view["node"], view["owner"]) == ("sealspace login", desk.node, wallet.did)
+    assert (view["command"], view["node"], view["owner"]) == (
+        "sealspace login",
+        desk.node,
+        wallet.did,
+    )
     session = load_session(desk.home / "session.json")
     assert f"URI: {session.did}#" in view["text"]
     (ends,) = re.findall(r"Expiration Time: (.*)", view["text"])
     assert parse_rfc3339(ends) == pytest.approx(SystemClock().now() + 2 * 86_400, abs=60)
 
 
-async def test_later_commands_ask_the_same_wallet(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
-    """What the wallet signs with a key in a file, it signs in the page: spaces, grants, revocations, another login."""
+async def test_later_commands_ask_the_same_wallet(
+    desk: OwnerDesk, run: Run, wallet: WalletSigner
+) -> None:
+    """What the wallet signs with a key in a file, it signs in the page: spaces, grants,
+    revocations, another login."""
     await run("login", desk.node, "--browser")
     made, _ = await run("space", "create", "notes")
     assert made.status == 0, made
@@ -122,7 +138,8 @@ async def test_later_commands_ask_the_same_wallet(desk: OwnerDesk, run: Run, wal
 
 
 async def test_a_grant_of_the_wallet_is_revoked_in_the_page(desk: OwnerDesk, run: Run) -> None:
-    """A grant in which the session has no say is revoked in the page, whose text leaves a person time to sign it."""
+    """A grant in which the session has no say is revoked in the page, whose text leaves a person
+    time to sign it."""
     await run("login", desk.node, "--browser")
     await run("space", "create", "notes")
     friend = new_wallet().did
@@ -134,18 +151,28 @@ async def test_a_grant_of_the_wallet_is_revoked_in_the_page(desk: OwnerDesk, run
     revoked, tab = await run("backend", "revoke", friend)
     (view,) = [view for view in tab.views if view["kind"] == "sign"]
     assert (revoked.status, f"URI: ucan:{cid}" in view["text"]) == (0, True)
-    begun, ends = (parse_rfc3339(one) for one in re.findall(r"(?:Issued At|Expiration Time): (.*)", view["text"]))
+    begun, ends = (
+        parse_rfc3339(one)
+        for one in re.findall(r"(?:Issued At|Expiration Time): (.*)", view["text"])
+    )
     assert ends - begun >= LIMIT_S
     await run("login")
     async with desk.client() as client:
         assert (await client.delegations.status(cid)).word == "revoked"
 
 
-async def test_what_was_accepted_is_taken_up_in_the_same_page(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
-    """A grant to the wallet takes a signature when it is accepted, and one more in each login after."""
+async def test_what_was_accepted_is_taken_up_in_the_same_page(
+    desk: OwnerDesk, run: Run, wallet: WalletSigner
+) -> None:
+    """A grant to the wallet takes a signature when it is accepted, and one more in each login
+    after."""
     friend, file = desk.home.parent / "friend", desk.home.parent / "grant.json"
-    assert (await desk.run("login", desk.node, "--new", "--space", "notes", home=friend)).status == 0
-    made = await desk.run("grant", "create", wallet.did, "--space", "notes", "--out", str(file), home=friend)
+    assert (
+        await desk.run("login", desk.node, "--new", "--space", "notes", home=friend)
+    ).status == 0
+    made = await desk.run(
+        "grant", "create", wallet.did, "--space", "notes", "--out", str(file), home=friend
+    )
     assert made.status == 0, made
     await run("login", desk.node, "--browser")
     accepted, tab = await run("grant", "accept", str(file))
@@ -154,22 +181,38 @@ async def test_what_was_accepted_is_taken_up_in_the_same_page(desk: OwnerDesk, r
     assert (again.status, len(tab.texts)) == (0, 2), again
 
 
-async def test_commands_that_sign_nothing_open_no_page(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
+async def test_commands_that_sign_nothing_open_no_page(
+    desk: OwnerDesk, run: Run, wallet: WalletSigner
+) -> None:
     """The owner is known without the wallet."""
     await run("login", desk.node, "--browser")
-    for words in (["whoami"], ["status"], ["doctor"], ["secret", "list"], ["backend", "list"], ["logout"]):
+    for words in (
+        ["whoami"],
+        ["status"],
+        ["doctor"],
+        ["secret", "list"],
+        ["backend", "list"],
+        ["logout"],
+    ):
         ran = await desk.run(*words)
-        assert (ran.status, "127.0.0.1:" in ran.err and "open this" in ran.err) == (0, False), (words, ran)
+        assert (ran.status, "127.0.0.1:" in ran.err and "open this" in ran.err) == (0, False), (
+            words,
+            ran,
+        )
 
 
-async def test_a_login_with_a_key_takes_the_place_of_one_in_a_browser(desk: OwnerDesk, run: Run) -> None:
+async def test_a_login_with_a_key_takes_the_place_of_one_in_a_browser(
+    desk: OwnerDesk, run: Run
+) -> None:
     """What is named decides; what is remembered serves where nothing is named."""
     await run("login", desk.node, "--browser")
     assert (await desk.run("login", "--new")).status == 0
     assert OwnerHome(desk.home).profile().key_file == desk.home / "wallet.key"
 
 
-@pytest.mark.parametrize("more", [["--new"], ["--key-file", "/dev/null"], ["--keystore", "/dev/null"]])
+@pytest.mark.parametrize(
+    "more", [["--new"], ["--key-file", "/dev/null"], ["--keystore", "/dev/null"]]
+)
 async def test_a_key_and_a_browser_exclude_each_other(desk: OwnerDesk, more: list[str]) -> None:
     """One of them is the wallet."""
     ran = await desk.run("login", desk.node, "--browser", *more)
@@ -212,8 +255,11 @@ async def test_the_address_is_dead_when_the_command_ends(desk: OwnerDesk, run: R
         tab.ask("GET", "")
 
 
-async def test_only_the_account_that_was_named_signs(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
-    """Another key, another text and something else than a signature are refused; then the right one still serves."""
+async def test_only_the_account_that_was_named_signs(
+    desk: OwnerDesk, run: Run, wallet: WalletSigner
+) -> None:
+    """Another key, another text and something else than a signature are refused; then the right one
+    still serves."""
 
     def acts(tab: WalletTab) -> None:
         while tab.next()["kind"] != "connect":
@@ -247,7 +293,10 @@ async def test_only_the_account_that_was_named_signs(desk: OwnerDesk, run: Run, 
 
 
 async def test_hosting_takes_a_second_signature(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wallet: WalletSigner
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    wallet: WalletSigner,
 ) -> None:
     """Where spaces are hosted only when asked, the page asks for that too."""
     async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="explicit")) as desk:

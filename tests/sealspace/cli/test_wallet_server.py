@@ -18,7 +18,13 @@ from wallet_tab import WalletTab
 from capabilities.strict_json import Json
 from node.console_files import HEADERS
 from sealspace.cli.errors import NotSigned
-from sealspace.cli.wallet_page import MAX_BODY_BYTES, MAX_CONNECTIONS, AnswerRefused, WalletPage, peer_user
+from sealspace.cli.wallet_page import (
+    MAX_BODY_BYTES,
+    MAX_CONNECTIONS,
+    AnswerRefused,
+    WalletPage,
+    peer_user,
+)
 from sealspace.errors import SealspaceError
 from sealspace.wallets import new_wallet
 
@@ -46,7 +52,7 @@ def _address(server: WalletPage) -> tuple[str, int]:
     return "127.0.0.1", server.server_address[1]
 
 
-# --- who is answered --------------------------------------------------------------------------------------------------
+# --- who is answered ------------------------------------------------------------------------------
 
 
 def test_LP1_the_system_says_whose_a_connection_is(server: WalletPage) -> None:
@@ -67,13 +73,37 @@ def client_of(server: WalletPage) -> tuple[str, int]:
 @pytest.mark.parametrize(
     ("row", "user"),
     [
-        ("0: 0100007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 7", 1000),
-        ("0: 0000000000000000FFFF00000100007F:9C40 0000000000000000FFFF00000100007F:1F90 01 0:0 0:0 0  1000 0 7", 1000),
-        ("0: 0100007F:9C40 0100007F:1F90 04 00000000:00000000 00:00000000 00000000     0 0 0", None),
-        ("0: 0100007F:9C40 0100007F:1F90 05 00000000:00000000 00:00000000 00000000     0 0 0", None),
-        ("0: 0100007F:9C40 0100007F:1F90 06 00000000:00000000 00:00000000 00000000     0 0 0", None),
-        ("0: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1000 0 7", None),
-        ("0: 0200007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 7", None),
+        (
+            "0: 0100007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 7",
+            1000,
+        ),
+        (
+            (
+                "0: 0000000000000000FFFF00000100007F:9C40 0000000000000000FFFF00000100007F:1F90 01"
+                " 0:0 0:0 0  1000 0 7"
+            ),
+            1000,
+        ),
+        (
+            "0: 0100007F:9C40 0100007F:1F90 04 00000000:00000000 00:00000000 00000000     0 0 0",
+            None,
+        ),
+        (
+            "0: 0100007F:9C40 0100007F:1F90 05 00000000:00000000 00:00000000 00000000     0 0 0",
+            None,
+        ),
+        (
+            "0: 0100007F:9C40 0100007F:1F90 06 00000000:00000000 00:00000000 00000000     0 0 0",
+            None,
+        ),
+        (
+            "0: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1000 0 7",
+            None,
+        ),
+        (
+            "0: 0200007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 7",
+            None,
+        ),
         ("0: 0100007F:9C40", None),
     ],
 )
@@ -83,24 +113,36 @@ def test_LP1_a_closed_socket_is_nobody_s(tmp_path: Path, row: str, user: int | N
         pytest.skip("the rows are those of a little-endian machine")
     table = tmp_path / "tcp"
     table.write_text(f"  sl  local_address rem_address\n  {row}\n")
-    assert user == peer_user(("127.0.0.1", 0x9C40), ("127.0.0.1", 0x1F90), tables=[tmp_path / "absent", table])
+    assert user == peer_user(
+        ("127.0.0.1", 0x9C40), ("127.0.0.1", 0x1F90), tables=[tmp_path / "absent", table]
+    )
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("bash") is None, reason="not root, or no bash")
-def test_LP1_another_user_gets_nothing(server: WalletPage, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("bash") is None, reason="not root, or no bash"
+)
+def test_LP1_another_user_gets_nothing(
+    server: WalletPage, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Not a byte, even with the token; and the person is told, once."""
     script = (
-        f"exec 3<>/dev/tcp/127.0.0.1/{server.server_address[1]}; "
-        f"printf 'GET /{server.token}/ HTTP/1.0\\r\\nHost: {server.authority}\\r\\n\\r\\n' >&3; cat <&3"
+        f"exec 3<>/dev/tcp/127.0.0.1/{server.server_address[1]}; printf 'GET /{server.token}/"
+        f" HTTP/1.0\\r\\nHost: {server.authority}\\r\\n\\r\\n' >&3; cat <&3"
     )
     for _ in range(2):
-        got = subprocess.run(["bash", "-c", script], user=NOBODY, capture_output=True, timeout=PATIENCE_S, cwd="/")
+        got = subprocess.run(
+            ["bash", "-c", script], user=NOBODY, capture_output=True, timeout=PATIENCE_S, cwd="/"
+        )
         assert got.stdout == b""
     assert capfd.readouterr().err.count(f"another user of this machine (id {NOBODY})") == 1
 
 
-@pytest.mark.parametrize("host", ["localhost", "evil.example", "127.0.0.1", "[::1]", "127.1", None, "0.0.0.0"])
-def test_LP2_only_under_the_address_that_was_printed(server: WalletPage, tab: WalletTab, host: str | None) -> None:
+@pytest.mark.parametrize(
+    "host", ["localhost", "evil.example", "127.0.0.1", "[::1]", "127.1", None, "0.0.0.0"]
+)
+def test_LP2_only_under_the_address_that_was_printed(
+    server: WalletPage, tab: WalletTab, host: str | None
+) -> None:
     """A name that resolves to this machine leads nowhere; nor does the address without its port."""
     port = server.server_address[1]
     for named in {host, host and f"{host}:{port}"} - {server.authority}:
@@ -115,7 +157,9 @@ def test_LP3_only_below_the_token(server: WalletPage, tab: WalletTab) -> None:
     others = (token[:-1], token + "A", token.swapcase(), "", "%2e", token[::-1], "%c3%a9")
     for other in others:
         for method in ("GET", "POST"):
-            status, body, _ = tab.ask(method, f"/{other}/", body=b"{}" if method == "POST" else None)
+            status, body, _ = tab.ask(
+                method, f"/{other}/", body=b"{}" if method == "POST" else None
+            )
             assert (status, token.encode() in body) == (404, False)
     assert tab.ask("GET", "/")[0] == tab.ask("GET", f"http://{server.authority}/")[0] == 404
     with WalletPage(*OF) as another:
@@ -133,7 +177,9 @@ def test_LP3_only_below_the_token(server: WalletPage, tab: WalletTab) -> None:
         {"Content-Type": None},
     ],
 )
-def test_LP4_what_changes_something_comes_from_the_page(tab: WalletTab, headers: dict[str, str | None]) -> None:
+def test_LP4_what_changes_something_comes_from_the_page(
+    tab: WalletTab, headers: dict[str, str | None]
+) -> None:
     """A form or a script of another origin sends no JSON of this one, whatever it knows."""
     for said in ({"answer": {}}, {"answer": None}, {}):
         body = json.dumps({"tab": tab.name, "version": 1, **said}).encode()
@@ -171,7 +217,9 @@ def test_LP5_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is closed at once, and a silent one after a while."""
     monkeypatch.setattr("sealspace.cli.wallet_page._Exchange.timeout", 1.0)
     with WalletPage(*OF) as server:
-        held = [socket.create_connection(_address(server), PATIENCE_S) for _ in range(MAX_CONNECTIONS)]
+        held = [
+            socket.create_connection(_address(server), PATIENCE_S) for _ in range(MAX_CONNECTIONS)
+        ]
         with socket.create_connection(_address(server), PATIENCE_S) as more:
             assert more.recv(1) == b""
         for one in held:
@@ -182,10 +230,19 @@ def test_LP5_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_answer_has_the_console_s_headers(server: WalletPage, tab: WalletTab) -> None:
     """Files, answers and refusals; nothing is kept by a cache."""
-    for method, path in [("GET", ""), ("GET", "files/style.css"), ("GET", "files/none"), ("GET", "/"), ("PUT", "")]:
+    for method, path in [
+        ("GET", ""),
+        ("GET", "files/style.css"),
+        ("GET", "files/none"),
+        ("GET", "/"),
+        ("PUT", ""),
+    ]:
         _, _, headers = tab.ask(method, path)
         assert HEADERS.items() <= headers.items()
-        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == (
+            "no-store",
+            "nosniff",
+        )
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 
@@ -204,7 +261,7 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
     assert tab.ask("GET", path)[0] == 404
 
 
-# --- the questions ----------------------------------------------------------------------------------------------------
+# --- the questions --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,7 +272,9 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
         (True, "sign", "the wallet did not sign within 0.001 minutes"),
     ],
 )
-def test_nobody_answers_in_time(opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_answers_in_time(
+    opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error says how far it came, and what to do."""
     monkeypatch.setattr("sealspace.cli.wallet_page.LIMIT_S", 0.06)
     page = WalletPage(*OF)
@@ -283,7 +342,8 @@ def test_one_question_has_one_answer(server: WalletPage) -> None:
 
 
 def test_the_last_word_is_waited_for() -> None:
-    """The command ends when the page has it; a node's text is shown as in a terminal, without what turns or hides."""
+    """The command ends when the page has it; a node's text is shown as in a terminal, without what
+    turns or hides."""
     server = WalletPage(*OF)
     tab = WalletTab(server.url, new_wallet())
 
@@ -299,4 +359,8 @@ def test_the_last_word_is_waited_for() -> None:
     assert opened.wait(PATIENCE_S)
     view = tab.next()
     ending.join(PATIENCE_S)
-    assert (view["kind"], view["text"], ending.is_alive()) == ("failed", "bad \ufffd\ufffd text", False)
+    assert (view["kind"], view["text"], ending.is_alive()) == (
+        "failed",
+        "bad \ufffd\ufffd text",
+        False,
+    )

@@ -19,33 +19,64 @@ ASKED = f"tinycloud.kv/get on {SPACE.removesuffix('notes')}secrets/kv/vault/secr
     ("error", "said"),
     [
         (
-            errors.NotGranted("", missing=(allow(f"{SPACE}/kv", KV_LIST), allow(f"{SPACE}/space", SPACE_LIST))),
-            f"this session may not list everything in the space notes of {OWNER}; list spaces of {OWNER}",
+            errors.NotGranted(
+                "", missing=(allow(f"{SPACE}/kv", KV_LIST), allow(f"{SPACE}/space", SPACE_LIST))
+            ),
+            (
+                f"this session may not list everything in the space notes of {OWNER}; list spaces"
+                f" of {OWNER}"
+            ),
         ),
         (errors.NotGranted("a wallet grants what is its own"), "a wallet grants what is its own"),
         (
-            errors.PreconditionFailed(412, "", asked=f"tinycloud.kv/del on {SPACE}/kv/a and 2 more"),
-            f"cannot delete a in the space notes of {OWNER} and 2 more: the stored value is not "
-            "the one that the condition names",
+            errors.PreconditionFailed(
+                412, "", asked=f"tinycloud.kv/del on {SPACE}/kv/a and 2 more"
+            ),
+            (
+                f"cannot delete a in the space notes of {OWNER} and 2 more: the stored value is not"
+                " the one that the condition names"
+            ),
         ),
-        (errors.NodeFailure(500, "", asked="POST /delegate"), "the node refuses it: the node failed"),
-        (errors.NodeRefused(418, "", asked="POST /x"), "the node refuses it: the node answers with status 418"),
-        (errors.NotFound(200, "it is gone", asked="deleting the secret A"), "deleting the secret A: it is gone"),
         (
-            errors.ActionNotAuthorized(401, "", resource=f"{NETWORK}", action="tinycloud.encryption/decrypt"),
-            f"the node does not allow this session to decrypt what is sealed to the network default of {OWNER}",
+            errors.NodeFailure(500, "", asked="POST /delegate"),
+            "the node refuses it: the node failed",
+        ),
+        (
+            errors.NodeRefused(418, "", asked="POST /x"),
+            "the node refuses it: the node answers with status 418",
+        ),
+        (
+            errors.NotFound(200, "it is gone", asked="deleting the secret A"),
+            "deleting the secret A: it is gone",
+        ),
+        (
+            errors.ActionNotAuthorized(
+                401, "", resource=f"{NETWORK}", action="tinycloud.encryption/decrypt"
+            ),
+            (
+                "the node does not allow this session to decrypt what is sealed to the network"
+                f" default of {OWNER}"
+            ),
         ),
         (
             errors.ActionNotAuthorized(401, "", resource="nonsense", action="x/y"),
             "the node does not allow this session to x/y nonsense",
         ),
         (
-            errors.DecryptDenied(errors.ReleaseRefused(401, "", reason="no_policy", asked=f"POST /{NETWORK}/decrypt")),
-            "the node does not open it: it is somebody else's, and no code is approved for it (no_policy)",
+            errors.DecryptDenied(
+                errors.ReleaseRefused(401, "", reason="no_policy", asked=f"POST /{NETWORK}/decrypt")
+            ),
+            (
+                "the node does not open it: it is somebody else's, and no code is approved for it"
+                " (no_policy)"
+            ),
         ),
         (
             errors.ReleaseRefused(401, "", reason="measurement"),
-            "the node does not open it: what the caller proved of its code is not what is demanded (measurement)",
+            (
+                "the node does not open it: what the caller proved of its code is not what is"
+                " demanded (measurement)"
+            ),
         ),
         (
             errors.DelegationRevoked(401, "delegation-revoked: bafy", cid="bafy"),
@@ -71,4 +102,7 @@ def test_the_cause_of_an_incomplete_batch() -> None:
     cause = errors.QuotaExceeded(402, "", asked=ASKED)
     error = errors.BatchIncomplete(cause, done=("a",), left=("b", "c"))
     error.__cause__ = cause
-    assert f"of 3 values 1 are written: cannot read the secret A of {OWNER}: the space is full" == what_happened(error)
+    assert (
+        f"of 3 values 1 are written: cannot read the secret A of {OWNER}: the space is full"
+        == what_happened(error)
+    )

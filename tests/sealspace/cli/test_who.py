@@ -43,19 +43,26 @@ def _owner(desk: OwnerDesk) -> str:
 
 
 async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address, the key and the spaces of a login serve the next one, in which only what changes is named."""
+    """The address, the key and the spaces of a login serve the next one, in which only what changes
+    is named."""
     await desk.log_in("--space", "notes")
     owner = _owner(desk)
     again = await desk.run("login", "--space", "more", "--json")
     said = json.loads(again.out)
-    assert (again.status, said["owner"], OwnerHome(desk.home).profile().spaces) == (0, owner, ("notes", "more"))
+    assert (again.status, said["owner"], OwnerHome(desk.home).profile().spaces) == (
+        0,
+        owner,
+        ("notes", "more"),
+    )
     assert RFC3339.fullmatch(said["expiresAt"])
     async with desk.client() as client:
         await client.kv("notes").put("a", "b")
 
 
 @pytest.mark.parametrize("way", ["argument", "option", "variable"])
-async def test_the_node_is_named_in_three_ways(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+async def test_the_node_is_named_in_three_ways(
+    desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """As the argument, as the shared option, or in the environment."""
     if way == "variable":
         monkeypatch.setenv("SEALSPACE_NODE", desk.node)
@@ -70,9 +77,14 @@ async def test_nothing_says_which_node(desk: OwnerDesk) -> None:
     assert (ran.status, "name the node" in ran.err, desk.home.exists()) == (2, True, False)
 
 
-@pytest.mark.parametrize(("address", "status"), [(NOBODY, 11), ("http://node.example", 2), ("no address", 2)])
-async def test_a_login_that_fails_leaves_nothing(desk: OwnerDesk, address: str, status: int) -> None:
-    """No key is left behind that the next attempt would trip over; the address is looked at first."""
+@pytest.mark.parametrize(
+    ("address", "status"), [(NOBODY, 11), ("http://node.example", 2), ("no address", 2)]
+)
+async def test_a_login_that_fails_leaves_nothing(
+    desk: OwnerDesk, address: str, status: int
+) -> None:
+    """No key is left behind that the next attempt would trip over; the address is looked at
+    first."""
     for _ in range(2):
         ran = await desk.run("login", address, "--new")
         assert (ran.status, ran.next != "", list(desk.home.glob("*"))) == (status, True, []), ran
@@ -96,13 +108,18 @@ async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> N
     """A web server that knows no such page is another thing than a node that has no such value."""
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given="a value")).status == 0
-    for command in (("secret", "get", "API_KEY"), ("kv", "get", "x"), ("secret", "delete", "API_KEY")):
+    for command in (
+        ("secret", "get", "API_KEY"),
+        ("kv", "get", "x"),
+        ("secret", "delete", "API_KEY"),
+    ):
         ran = await desk.run(*command, "--node", f"{desk.node}/elsewhere")
         assert (ran.status, "is no node" in ran.err) == (11, True), ran
 
 
 async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> None:
-    """Each adds a grant to the session that it opened; a session that was ended meanwhile is not brought back."""
+    """Each adds a grant to the session that it opened; a session that was ended meanwhile is not
+    brought back."""
     await desk.log_in()
     home = OwnerHome(desk.home)
     opened = home.session()
@@ -110,7 +127,9 @@ async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> No
     async with desk.client() as client:
         for path in ("a", "b"):
             wanted = [allow(f"{client.kv().space.text}/kv/{path}", "tinycloud.kv/get")]
-            received.append(grant_of(await client.delegations.delegate(opened.did, wanted), now=0.0))
+            received.append(
+                grant_of(await client.delegations.delegate(opened.did, wanted), now=0.0)
+            )
     for grant in received:
         home.keep_session(opened.with_grant(grant))
     assert {grant.cid for grant in received} <= {grant.cid for grant in home.session().grants}
@@ -123,13 +142,18 @@ async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> No
 
 
 async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
-    """A login of another wallet that ended between its two files is not taken for the former one's."""
+    """A login of another wallet that ended between its two files is not taken for the former
+    one's."""
     await desk.log_in()
     other = desk.home.parent / "other"
     assert (await desk.run("login", desk.node, "--new", home=other)).status == 0
     (desk.home / "session.json").write_bytes((other / "session.json").read_bytes())
     ran = await desk.run("secret", "list")
-    assert (ran.status, "not completed" in ran.err, ran.next) == (10, True, f"sealspace login {desk.node}")
+    assert (ran.status, "not completed" in ran.err, ran.next) == (
+        10,
+        True,
+        f"sealspace login {desk.node}",
+    )
     assert (await desk.run("login")).status == 0
     assert (await desk.run("secret", "list")).status == 0
 
@@ -139,14 +163,19 @@ async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
     await desk.log_in()
     key = (desk.home / "wallet.key").read_bytes()
     ran = await desk.run("login", "--new")
-    assert (ran.status, ran.next, (desk.home / "wallet.key").read_bytes()) == (10, "leave --new out to use it", key)
+    assert (ran.status, ran.next, (desk.home / "wallet.key").read_bytes()) == (
+        10,
+        "leave --new out to use it",
+        key,
+    )
     assert stat.S_IMODE((desk.home / "wallet.key").stat().st_mode) == 0o600
 
 
 async def test_an_owner_who_is_not_admitted_keeps_the_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator is to admit exactly this owner: the key is kept, and --new again takes the same one."""
+    """The operator is to admit exactly this owner: the key is kept, and --new again takes the same
+    one."""
     async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="permit")) as desk:
         first = await desk.run("login", desk.node, "--new")
         (owner,) = re.findall(r"did:pkh:\S+(?=,)", first.next)
@@ -176,7 +205,11 @@ async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
     assert (await desk.run("status")).status == 10
     await desk.log_in()
     ran = await desk.run("status", "--json")
-    assert (ran.status, json.loads(ran.out)["standing"], json.loads(ran.out)["demands"]) == (0, "ready", "nothing")
+    assert (ran.status, json.loads(ran.out)["standing"], json.loads(ran.out)["demands"]) == (
+        0,
+        "ready",
+        "nothing",
+    )
     away = await desk.run("status", "--node", NOBODY)
     assert (away.status, "node-unreachable" in away.out, NOBODY in away.out) == (11, True, True)
     home = OwnerHome(desk.home)
@@ -184,11 +217,16 @@ async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
     async with desk.client() as client:
         await client.delegations.revoke(session.grants[0].cid)
     ended = await desk.run("status")
-    assert (ended.status, "revoked" in ended.err, ended.next) == (10, True, f"sealspace login {desk.node}")
+    assert (ended.status, "revoked" in ended.err, ended.next) == (
+        10,
+        True,
+        f"sealspace login {desk.node}",
+    )
 
 
 async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
-    """Whoever copied the session has nothing of it; the key stays, and a login without words follows."""
+    """Whoever copied the session has nothing of it; the key stays, and a login without words
+    follows."""
     await desk.log_in()
     copied = desk.home.parent / "copied.json"
     async with desk.client() as client:
@@ -207,7 +245,8 @@ async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
 
 
 async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
-    """The key of a home is found where the home is; a key in another home, as older logins say it, is not silent."""
+    """The key of a home is found where the home is; a key in another home, as older logins say it,
+    is not silent."""
     await desk.log_in()
     profile, former = desk.home / "profile.json", desk.home
     assert json.loads(profile.read_text())["keyFile"] == "wallet.key"
@@ -215,7 +254,9 @@ async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
     shutil.copytree(desk.home, copied)
     assert OwnerHome(copied).profile().key_file == copied / "wallet.key"
     profile = copied / "profile.json"
-    profile.write_text(json.dumps(json.loads(profile.read_text()) | {"keyFile": str(former / "wallet.key")}))
+    profile.write_text(
+        json.dumps(json.loads(profile.read_text()) | {"keyFile": str(former / "wallet.key")})
+    )
     assert OwnerHome(copied).wallet().did == OwnerHome(former).wallet().did
     ran = await desk.run("login", home=copied)
     assert (ran.status, f"another home: {former / 'wallet.key'}" in ran.err) == (0, True), ran
@@ -229,7 +270,11 @@ async def test_logout_without_the_node(desk: OwnerDesk) -> None:
     """A node that is away does not keep anybody logged in on this machine; what remains is said."""
     await desk.log_in()
     ran = await desk.run("logout", "--node", NOBODY)
-    assert (ran.status, "could not be told" in ran.err, bool(RFC3339.search(ran.err))) == (0, True, True)
+    assert (ran.status, "could not be told" in ran.err, bool(RFC3339.search(ran.err))) == (
+        0,
+        True,
+        True,
+    )
     assert not (desk.home / "session.json").exists()
 
 
@@ -247,14 +292,21 @@ def _keystore(path: Path, secret: bytes, password: str) -> None:
         "kdfparams": params,
         "mac": keccak256(key[16:] + ciphertext).hex(),
     }
-    path.write_text(json.dumps({"version": 3, "address": WalletSigner(secret).address.hex(), "crypto": crypto}))
+    path.write_text(
+        json.dumps({"version": 3, "address": WalletSigner(secret).address.hex(), "crypto": crypto})
+    )
 
 
-async def test_a_keystore_signs_in(desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its password is typed, or stands in the environment; it is remembered where the key is, and nothing of either."""
+async def test_a_keystore_signs_in(
+    desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its password is typed, or stands in the environment; it is remembered where the key is, and
+    nothing of either."""
     path, secret = tmp_path / "UTC--keystore", bytes([7]) * 32
     _keystore(path, secret, "open sesame")
-    assert (await desk.run("login", desk.node, "--keystore", str(path), typed="open sesame\n")).status == 0
+    assert (
+        await desk.run("login", desk.node, "--keystore", str(path), typed="open sesame\n")
+    ).status == 0
     assert _owner(desk) == WalletSigner(secret).did
     unasked = await desk.run("login")
     assert (unasked.status, unasked.next) == (10, "set SEALSPACE_KEYSTORE_PASSWORD")
@@ -265,7 +317,11 @@ async def test_a_keystore_signs_in(desk: OwnerDesk, tmp_path: Path, monkeypatch:
         assert not {secret.hex(), "open sesame"} & set(re.split(r"\W+", kept.read_text()))
     monkeypatch.setenv("SEALSPACE_KEYSTORE_PASSWORD", "something else")
     wrong = await desk.run("login")
-    assert (wrong.status, "something else" in wrong.err, "password" in wrong.err) == (10, False, True)
+    assert (wrong.status, "something else" in wrong.err, "password" in wrong.err) == (
+        10,
+        False,
+        True,
+    )
     path.write_text("{}")
     assert (await desk.run("login")).status == 10
     assert (await desk.run("login", "--keystore", str(tmp_path / "absent"))).status == 2

@@ -1,4 +1,5 @@
-"""Secrets in YAML: every value is the text that stands in the file, and what has no text of its own is refused."""
+"""Secrets in YAML: every value is the text that stands in the file, and what has no text of its own
+is refused."""
 
 from collections.abc import Mapping
 
@@ -23,8 +24,14 @@ CANARY = "open-sesame"
         ("---\nA: open sesame\n", {"A": "open sesame"}),
         ("{A: 1, B: two}", {"A": "1", "B": "two"}),
         # What YAML takes for another type is the text that was written.
-        ("A: no\nB: 1.10\nC: 2026-11-20\nD: on\n", {"A": "no", "B": "1.10", "C": "2026-11-20", "D": "on"}),
-        ("A: ''\nB: \"\"\nC: 'null'\nD: !!str null\n", {"A": "", "B": "", "C": "null", "D": "null"}),
+        (
+            "A: no\nB: 1.10\nC: 2026-11-20\nD: on\n",
+            {"A": "no", "B": "1.10", "C": "2026-11-20", "D": "on"},
+        ),
+        (
+            "A: ''\nB: \"\"\nC: 'null'\nD: !!str null\n",
+            {"A": "", "B": "", "C": "null", "D": "null"},
+        ),
         ("KEY: |\n  one\n  two\n", {"KEY": "one\ntwo\n"}),
         ('A: "tab\\tand \\u00e9"\n', {"A": "tab\tand é"}),
         ('A: "\\N\\L\\P\\x7f"', {"A": "\x85\u2028\u2029\x7f"}),
@@ -64,7 +71,10 @@ def test_values_are_as_written(text: str, values: Mapping[str, str | bytes]) -> 
         (f"%YAML {'9' * 5000}.1\n---\nA: {CANARY}\n", "the file"),
         ("[" * 100_000, "one mapping"),
         ("A: " + "[" * 100_000, "line 1"),
-        ("".join(f"A{number}: 1\n" for number in range(MAX_ENTRIES + 1)), f"line {MAX_ENTRIES + 1}"),
+        (
+            "".join(f"A{number}: 1\n" for number in range(MAX_ENTRIES + 1)),
+            f"line {MAX_ENTRIES + 1}",
+        ),
         ("A: " + "x" * (4 << 20), "longer"),
         (f"A: '{CANARY}\x85'", "line break of Unicode"),
         (f"A: |\n  {CANARY}\u2028x", "line break of Unicode"),
@@ -78,14 +88,19 @@ def test_what_is_no_text_is_refused(text: str, where: str) -> None:
     assert CANARY not in str(refused.value) + str(refused.value.hint)
 
 
-@given(st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True), st.text(), max_size=5))
+@given(
+    st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True), st.text(), max_size=5)
+)
 def test_what_a_library_writes_is_read(values: dict[str, str]) -> None:
     """Texts that PyYAML writes come back as they were."""
     assert parse_yaml_values(yaml.safe_dump(values).encode()) == values
 
 
 @fuzzed()
-@given(st.binary(max_size=300) | st.text(alphabet="A:\n- &*!|>'\"{}[]#,?%~", max_size=60).map(str.encode))
+@given(
+    st.binary(max_size=300)
+    | st.text(alphabet="A:\n- &*!|>'\"{}[]#,?%~", max_size=60).map(str.encode)
+)
 def test_fuzz_any_bytes(data: bytes) -> None:
     """A value or our own error."""
     try:

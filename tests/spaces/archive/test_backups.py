@@ -19,9 +19,22 @@ from space_grants import NOW
 from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
-from spaces.archive.backup import TakenBackup, backup_file, encode_part, parse_header, parse_part, take_backup
+from spaces.archive.backup import (
+    TakenBackup,
+    backup_file,
+    encode_part,
+    parse_header,
+    parse_part,
+    take_backup,
+)
 from spaces.archive.checking import check_store
-from spaces.archive.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
+from spaces.archive.restoring import (
+    OpenedBackup,
+    Restored,
+    make_servable,
+    restore_backup,
+    restoring_into,
+)
 from spaces.errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.identity import open_identity, recorded_identity
 from spaces.keyspace import RESTORED_KEY
@@ -41,7 +54,8 @@ OPEN_MINUTE = (int(NOW) + LIFE_S) // 60 + 1
 
 
 async def fill(bench: Bench) -> None:
-    """Make a store with inline values, large ones, shared, deleted and replaced ones, a long path, two spaces."""
+    """Make a store with inline values, large ones, shared, deleted and replaced ones, a long path,
+    two spaces."""
     await open_identity(bench.store, node_did=NODE_DID, entropy=bench.entropy)
     await bench.write(Write("small", SMALL, {"x-note": "n"}), Write("large", LARGE))
     await bench.write(Write("shared", LARGE), Write("p" * 900, SMALL))
@@ -128,14 +142,17 @@ async def damages(bench: Bench) -> list[str]:
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(place.name for place in folder.iterdir() if place.is_file() and place.suffix != ".lock")
+    return sorted(
+        place.name for place in folder.iterdir() if place.is_file() and place.suffix != ".lock"
+    )
 
 
 # --- what is in it
 
 
 async def test_everything_is_back(bench: Bench, tmp_path: Path) -> None:
-    """Values of every size, in every space, under long paths, are as they were; deleted stays deleted (BK1, BK3)."""
+    """Values of every size, in every space, under long paths, are as they were; deleted stays
+    deleted (BK1, BK3)."""
     await fill(bench)
     taken = await take(bench, tmp_path / "backup")
     assert (taken.bodies, taken.body_bytes, taken.left_out) == (2, 2 * len(LARGE) + 5, [])
@@ -144,12 +161,18 @@ async def test_everything_is_back(bench: Bench, tmp_path: Path) -> None:
         (tmp_path / "backup").stat().st_size,
     )
     restored, open_minute = await restore((tmp_path / "backup").read_bytes(), tmp_path / "restored")
-    assert (restored.bodies, restored.body_bytes, restored.left_out) == (taken.bodies, taken.body_bytes, [])
+    assert (restored.bodies, restored.body_bytes, restored.left_out) == (
+        taken.bodies,
+        taken.body_bytes,
+        [],
+    )
     assert open_minute == OPEN_MINUTE
     for place in (tmp_path / "restored").rglob("*"):
         assert place.stat().st_mode & 0o077 == 0, place
     async with Reopened(tmp_path / "restored") as again:
-        assert [await again.body(path) for path in ("small", "large", "shared", "p" * 900, "gone")] == [
+        assert [
+            await again.body(path) for path in ("small", "large", "shared", "p" * 900, "gone")
+        ] == [
             SMALL,
             LARGE,
             LARGE,
@@ -163,7 +186,8 @@ async def test_everything_is_back(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_any_tar_reads_it(bench: Bench, tmp_path: Path) -> None:
-    """A backup is a tar archive whose bodies have their names and contents, and whose rows are MessagePack (BK3)."""
+    """A backup is a tar archive whose bodies have their names and contents, and whose rows are
+    MessagePack (BK3)."""
     await fill(bench)
     taken = await take(bench, tmp_path / "backup")
     with tarfile.open(tmp_path / "backup") as archive:
@@ -183,7 +207,8 @@ async def test_any_tar_reads_it(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_a_backup_of_format_1(tmp_path: Path) -> None:
-    """A backup that has the file of LMDB, which an earlier version wrote, restores; cut it is refused."""
+    """A backup that has the file of LMDB, which an earlier version wrote, restores; cut it is
+    refused."""
     data = gzip.decompress(Path(__file__).with_name("backup-format-1.tar.gz").read_bytes())
     assert parse_header(data[512:1024].rstrip(b"\0")).format == 1
     restored, _ = await restore(data, tmp_path / "restored")
@@ -203,19 +228,26 @@ async def test_the_mark_is_one_moment(bench: Bench, tmp_path: Path) -> None:
 
     async def write() -> None:
         if files.times == 1:
-            await bench.write(Write("small", b"later"), Write("new", LARGE + b"new"), Write("large", None))
+            await bench.write(
+                Write("small", b"later"), Write("new", LARGE + b"new"), Write("large", None)
+            )
 
     files = Meanwhile(bench, write)
     await take(bench, tmp_path / "backup", files=files)
     assert files.times == 2
     await restore((tmp_path / "backup").read_bytes(), tmp_path / "restored")
     async with Reopened(tmp_path / "restored") as again:
-        assert [await again.body(path) for path in ("small", "large", "new")] == [SMALL, LARGE, None]
+        assert [await again.body(path) for path in ("small", "large", "new")] == [
+            SMALL,
+            LARGE,
+            None,
+        ]
         assert await damages(again) == []
 
 
 async def test_the_collector_sees_a_backup(bench: Bench, tmp_path: Path) -> None:
-    """While any backup is copied its folder says so, also beside another; afterwards, and after an error, not (BK2)."""
+    """While any backup is copied its folder says so, also beside another; afterwards, and after an
+    error, not (BK2)."""
     await fill(bench)
     folder = bench.folder.parent
     seen: list[bool] = []
@@ -236,7 +268,8 @@ async def test_the_collector_sees_a_backup(bench: Bench, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("how", ["missing", "shorter", "other bytes"])
 async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path, how: str) -> None:
-    """A backup of a store with one damaged body has all the rest, and says which is missing (BK3)."""
+    """A backup of a store with one damaged body has all the rest, and says which is missing
+    (BK3)."""
     await fill(bench)
     head = await bench.head("large")
     assert head is not None and head.object_name is not None
@@ -250,7 +283,10 @@ async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path
     restored, _ = await restore((tmp_path / "backup").read_bytes(), tmp_path / "restored")
     assert (restored.bodies, restored.left_out) == (1, taken.left_out)
     async with Reopened(tmp_path / "restored") as again:
-        assert (await again.body("small"), await again.body("other", OTHER)) == (SMALL, LARGE + b"other")
+        assert (await again.body("small"), await again.body("other", OTHER)) == (
+            SMALL,
+            LARGE + b"other",
+        )
         assert await damages(again) == ["the file of a body is missing"]
 
 
@@ -274,7 +310,8 @@ async def test_a_file_is_never_replaced(bench: Bench, tmp_path: Path, what: str)
 
 @pytest.mark.parametrize("links", [True, False])
 async def test_a_name_that_is_taken_meanwhile(bench: Bench, tmp_path: Path, links: bool) -> None:
-    """A file that appears under the name meanwhile stays; where there are no hard links a backup gets its name too."""
+    """A file that appears under the name meanwhile stays; where there are no hard links a backup
+    gets its name too."""
     await fill(bench)
     with pytest.MonkeyPatch.context() as patch:
         if not links:
@@ -295,7 +332,8 @@ def refuse_links(*_: object, **__: object) -> None:
 
 
 async def test_the_reserve_of_the_disk_stays_free(bench: Bench, tmp_path: Path) -> None:
-    """On the disk of the store a backup takes nothing of the reserve: it ends, and leaves no file (BK3)."""
+    """On the disk of the store a backup takes nothing of the reserve: it ends, and leaves no file
+    (BK3)."""
     await fill(bench)
     disk = os.statvfs(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
@@ -324,7 +362,8 @@ class FullAfter(BytesIO):
 
 
 async def test_a_disk_that_fills_at_any_byte(bench: Bench, tmp_path: Path) -> None:
-    """Wherever the disk ends, the backup ends by name, the copy of the rows is stopped, and no lock stays (BK3)."""
+    """Wherever the disk ends, the backup ends by name, the copy of the rows is stopped, and no lock
+    stays (BK3)."""
     await fill(bench)
     whole = await backup_of(bench, tmp_path)
     with (tmp_path / "backup").open("rb") as stream:
@@ -364,7 +403,8 @@ async def test_a_used_folder_is_refused(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_a_folder_is_no_store_until_it_is_verified(bench: Bench, tmp_path: Path) -> None:
-    """While a restore writes, nothing opens the folder as a store, and no second restore begins there (BK4)."""
+    """While a restore writes, nothing opens the folder as a store, and no second restore begins
+    there (BK4)."""
     await fill(bench)
     data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
     folder.mkdir()
@@ -383,7 +423,8 @@ async def test_a_folder_is_no_store_until_it_is_verified(bench: Bench, tmp_path:
 
 @pytest.mark.parametrize("name", ["secret", "store", BODIES])
 async def test_what_appears_during_a_restore(bench: Bench, tmp_path: Path, name: str) -> None:
-    """What a process made that looked before the restore began is not replaced, and the restore is refused (BK4)."""
+    """What a process made that looked before the restore began is not replaced, and the restore is
+    refused (BK4)."""
     await fill(bench)
     data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
     backup = OpenedBackup(BytesIO(data))
@@ -459,10 +500,15 @@ def test_a_backup_that_is_cut_anywhere(whole: bytes, tmp_path: Path, data: st.Da
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_backup_that_is_altered_anywhere(whole: bytes, tmp_path: Path, data: st.DataObject) -> None:
-    """Whichever byte is another one, be it of padding, nothing is restored, and nothing is left (BK4)."""
+def test_a_backup_that_is_altered_anywhere(
+    whole: bytes, tmp_path: Path, data: st.DataObject
+) -> None:
+    """Whichever byte is another one, be it of padding, nothing is restored, and nothing is left
+    (BK4)."""
     at = data.draw(
-        st.integers(0, len(whole) - 1) | st.integers(0, 2000) | st.integers(len(whole) - 3000, len(whole) - 1)
+        st.integers(0, len(whole) - 1)
+        | st.integers(0, 2000)
+        | st.integers(len(whole) - 3000, len(whole) - 1)
     )
     other = (whole[at] + data.draw(st.integers(1, 255))) % 256
     refused(whole[:at] + bytes((other,)) + whole[at + 1 :], tmp_path / "restored")
@@ -493,14 +539,18 @@ HOSTILE = {
     "a name outside": member("../outside", b"x"),
     "an absolute name": member("/tmp/outside", b"x"),
     "a body outside": member("blobs/../../" + "0" * 32 + "-" + "0" * 64 + "-" + "0" * 32, b"x"),
-    "a body in another folder": member("blobs/11/" + "0" * 32 + "-" + "0" * 64 + "-" + "0" * 32, b"x"),
+    "a body in another folder": member(
+        "blobs/11/" + "0" * 32 + "-" + "0" * 64 + "-" + "0" * 32, b"x"
+    ),
     "the secret": member("secret", b"x" * 32),
     "a later part first": member("rows/00001", b"x"),
     "a part of another format": member("store/data.mdb.00000", b"x"),
     "rows that do not decode": member("rows/00000", b"x"),
     "rows without end": member("rows/00000", b"\xdd\x7f\xff\xff\xff"),
     "no rows in a part": member("rows/00000", b"\x90"),
-    "rows out of order": member("rows/00000", encode_part([(b"Kb", b"s" * 16 + b"\1"), (b"Ka", b"s" * 16 + b"\1")])),
+    "rows out of order": member(
+        "rows/00000", encode_part([(b"Kb", b"s" * 16 + b"\1"), (b"Ka", b"s" * 16 + b"\1")])
+    ),
     "a key too long": member("rows/00000", encode_part([(b"\xff" * 481, b"s" * 16 + b"\1")])),
     "a key of no length": member("rows/00000", encode_part([(b"", b"s" * 16 + b"\1")])),
     "a row of no length": member("rows/00000", encode_part([(b"K", b"")])),
@@ -516,7 +566,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_no_backup_has(whole: bytes, tmp_path: Path, what: str) -> None:
-    """A member of another kind, or under another name, is refused before anything is made of it (BK4)."""
+    """A member of another kind, or under another name, is refused before anything is made of it
+    (BK4)."""
     first = 1024  # the header, and its padding
     assert parse_header(whole[512:1024].rstrip(b"\0")).node_did == NODE_DID
     refused(whole[:first] + HOSTILE[what] + whole[first:], tmp_path / "restored")
@@ -527,7 +578,8 @@ def test_what_no_backup_has(whole: bytes, tmp_path: Path, what: str) -> None:
 
 
 async def test_tokens_that_may_have_been_used_are_refused(bench: Bench, tmp_path: Path) -> None:
-    """Claims under a closed minute are refused, by reads and commits, after a restart too; later ones are not (BK5)."""
+    """Claims under a closed minute are refused, by reads and commits, after a restart too; later
+    ones are not (BK5)."""
     await fill(bench)
     await restore(await backup_of(bench, tmp_path), tmp_path / "restored")
     old = Claim(b"o" * 32, 60 * OPEN_MINUTE - 1)
@@ -540,26 +592,35 @@ async def test_tokens_that_may_have_been_used_are_refused(bench: Bench, tmp_path
             assert (await again.store.read(claim=new)).claimed is True
             put = Put(b"mtest", b"1")
             assert isinstance(await again.store.commit(Commit(puts=(put,), claim=new)), Committed)
-        for place in (tmp_path / "restored").glob("first-use-*"):  # as if the machine were started again
+        # as if the machine were started again
+        for place in (tmp_path / "restored").glob("first-use-*"):
             shutil.rmtree(place)
 
 
 async def test_a_clock_that_is_behind_the_backup(bench: Bench, tmp_path: Path) -> None:
     """On a machine whose clock is behind the mark, minutes are closed from the mark on (BK5)."""
     await fill(bench)
-    _, open_minute = await restore(await backup_of(bench, tmp_path), tmp_path / "restored", now=NOW - 86_400)
+    _, open_minute = await restore(
+        await backup_of(bench, tmp_path), tmp_path / "restored", now=NOW - 86_400
+    )
     assert open_minute == OPEN_MINUTE
 
 
 async def test_minutes_that_were_closed_stay_closed(bench: Bench, tmp_path: Path) -> None:
-    """What the original had forgotten of a clock that was ahead is forgotten in the restored store too (BK5, ST9)."""
+    """What the original had forgotten of a clock that was ahead is forgotten in the restored store
+    too (BK5, ST9)."""
     await fill(bench)
     ahead = OPEN_MINUTE + 5000
     closed = b"".join(number.to_bytes(4, "big") for number in (0, ahead, ahead + 1))
     await bench.store.commit(Commit(puts=(Put(b"mclaim-floor", closed),)))
     await restore(await backup_of(bench, tmp_path), tmp_path / "restored")
     async with Reopened(tmp_path / "restored") as again:
-        for minute, expected in ((OPEN_MINUTE - 1, False), (OPEN_MINUTE, True), (ahead, False), (ahead + 1, True)):
+        for minute, expected in (
+            (OPEN_MINUTE - 1, False),
+            (OPEN_MINUTE, True),
+            (ahead, False),
+            (ahead + 1, True),
+        ):
             assert (await again.store.read(claim=Claim(b"c" * 32, 60 * minute))).claimed is expected
 
 
@@ -579,21 +640,32 @@ async def test_a_restored_store_says_where_it_came_from(bench: Bench, tmp_path: 
 
 
 async def test_a_copy_that_is_new(bench: Bench, tmp_path: Path) -> None:
-    """It has another identity, values as they were, and nothing that belongs to the former keys (BK7)."""
+    """It has another identity, values as they were, and nothing that belongs to the former keys
+    (BK7)."""
     await fill(bench)
-    lost, kept = [key + b"." * 24 for key in (b"N", b"R", b"D", b"d", b"J", b"j", b"y")], [b"A" + b"." * 24]
+    lost, kept = (
+        [key + b"." * 24 for key in (b"N", b"R", b"D", b"d", b"J", b"j", b"y")],
+        [b"A" + b"." * 24],
+    )
     many = tuple(Put(b"J" + at.to_bytes(24, "big"), b"{}") for at in range(200))
     await bench.store.commit(
         Commit(puts=tuple(Put(key, b"{}") for key in (*lost, *kept, b"mchain", b"mchain-pruning")))
     )
     await bench.store.commit(Commit(puts=many))
     before = await recorded_identity(bench.store)
-    await restore(await backup_of(bench, tmp_path), tmp_path / "restored", new_node_did="did:key:z6MkOther")
+    await restore(
+        await backup_of(bench, tmp_path), tmp_path / "restored", new_node_did="did:key:z6MkOther"
+    )
     async with Reopened(tmp_path / "restored") as again:
         identity = await recorded_identity(again.store)
         assert before is not None and identity is not None
-        assert (identity.node_did, identity.store_id == before.store_id) == ("did:key:z6MkOther", False)
+        assert (identity.node_did, identity.store_id == before.store_id) == (
+            "did:key:z6MkOther",
+            False,
+        )
         gone = [*lost, b"mchain", b"mchain-pruning", RESTORED_KEY, many[0].key, many[-1].key]
-        assert [one and one.value for one in (await again.store.read(gone)).records] == [None] * len(gone)
+        assert [one and one.value for one in (await again.store.read(gone)).records] == [
+            None
+        ] * len(gone)
         assert (await again.store.read(kept)).records[0] is not None
         assert await again.body("large") == LARGE

@@ -44,7 +44,8 @@ async def commit(bench: Bench, *puts: Put, adds: tuple[Add, ...] = ()) -> None:
 
 
 async def test_nothing_is_damaged(bench: Bench) -> None:
-    """After puts, replacements, deletes and collections of every size a store is whole, at each step."""
+    """After puts, replacements, deletes and collections of every size a store is whole, at each
+    step."""
     await fill(bench)
     checked = await check(bench)
     assert (checked.findings, checked.bodies, checked.body_bytes) == ([], 2, 2 * len(LARGE) + 5)
@@ -57,7 +58,12 @@ async def test_nothing_is_damaged(bench: Bench) -> None:
 
 async def head_is_junk(bench: Bench) -> None:
     # Over the row as it was weighed, so that only what it counts itself is missing.
-    await commit(bench, Put(head_key(SPACE, "small"), b"\x91", weight_bytes=len(SMALL), account=usage_counter(HERE)))
+    await commit(
+        bench,
+        Put(
+            head_key(SPACE, "small"), b"\x91", weight_bytes=len(SMALL), account=usage_counter(HERE)
+        ),
+    )
 
 
 async def head_of_another_path(bench: Bench) -> None:
@@ -176,4 +182,8 @@ def test_findings_are_bounded() -> None:
     checked = Checked()
     for at in range(MOST_SHOWN + 5):
         checked.add("row", str(at), "")
-    assert (checked.damages, len(checked.findings), Checked().findings) == (MOST_SHOWN + 5, MOST_SHOWN, [])
+    assert (checked.damages, len(checked.findings), Checked().findings) == (
+        MOST_SHOWN + 5,
+        MOST_SHOWN,
+        [],
+    )

@@ -1,4 +1,5 @@
-"""What an archive of a database has beside one of LMDB: sessions, locks, and a database that is filled."""
+"""What an archive of a database has beside one of LMDB: sessions, locks, and a database that is
+filled."""
 
 import asyncio
 import time
@@ -31,7 +32,11 @@ async def fill(store: Store) -> None:
     for first in range(0, 600, 200):
         puts = tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200))
         await store.commit(Commit(puts=puts, adds=(Add(b"cB", -3),)))
-    await store.commit(Commit(puts=(Put(b"Kbig", b"v" * 400_000, weight_bytes=7, account=b"cA"), Put(b"Kempty", b""))))
+    await store.commit(
+        Commit(
+            puts=(Put(b"Kbig", b"v" * 400_000, weight_bytes=7, account=b"cA"), Put(b"Kempty", b""))
+        )
+    )
     await store.commit(Commit(puts=tuple(Put(b"K%04d" % at, None) for at in range(150))))
     await store.commit(Commit(puts=(Put(b"K0000", b"back, over a tombstone"),)))
 
@@ -62,7 +67,8 @@ async def test_both_engines_have_the_same_parts(tmp_path: Path, url: str) -> Non
 
 
 async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
-    """Collectors on any machine see it, while any session has the lock; its end, however it comes, ends it (BK2)."""
+    """Collectors on any machine see it, while any session has the lock; its end, however it comes,
+    ends it (BK2)."""
     store, rows = open_postgres(url), PostgresRows(url)
     assert isinstance(store, SharedStore)
     await fill(store)
@@ -72,8 +78,13 @@ async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
     assert not await store.has_held_bodies()
     with pytest.raises(StoreUnavailable):
         async with rows.bodies_stay():
-            held = "select pid from pg_stat_activity where query like '%for share' and pid <> pg_backend_pid()"
-            postgres_server().run("postgres", f"select pg_terminate_backend(pid) from ({held}) as held")
+            held = (
+                "select pid from pg_stat_activity where query like '%for share' and pid <>"
+                " pg_backend_pid()"
+            )
+            postgres_server().run(
+                "postgres", f"select pg_terminate_backend(pid) from ({held}) as held"
+            )
             while await store.has_held_bodies():
                 await asyncio.sleep(0)
     await store.close()
@@ -91,13 +102,18 @@ async def test_a_statement_may_take_long(url: str) -> None:
 
 
 async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str) -> None:
-    """Tokens that a restore closed the minutes of are refused by reads and commits; later ones are not (BK5)."""
+    """Tokens that a restore closed the minutes of are refused by reads and commits; later ones are
+    not (BK5)."""
     store, minute = open_lmdb(tmp_path), int(time.time()) // 60 + 10
     await store.commit(Commit(puts=(Put(CLAIM_FLOOR_KEY, minute.to_bytes(4, "big")),)))
     await store.close()
     async with filled_database(tmp_path, url, progress=lambda _: None):
         pass
-    store, old, new = open_postgres(url), Claim(b"o" * 32, 60 * minute - 1), Claim(b"n" * 32, 60 * minute)
+    store, old, new = (
+        open_postgres(url),
+        Claim(b"o" * 32, 60 * minute - 1),
+        Claim(b"n" * 32, 60 * minute),
+    )
     read = await store.read(claim=old)
     assert (read.claimed, read.is_forgotten) == (False, True)
     assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=old)), Refused)
@@ -106,7 +122,8 @@ async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str)
 
 
 async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> None:
-    """A database that was not filled to the end has no row, opens as no store, and may be filled again (BK4)."""
+    """A database that was not filled to the end has no row, opens as no store, and may be filled
+    again (BK4)."""
     parts = await filled(tmp_path)
     with pytest.raises(ZeroDivisionError):
         async with filled_database(tmp_path, url, progress=lambda _: None):

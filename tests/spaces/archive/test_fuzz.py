@@ -47,7 +47,9 @@ def member(name: str, contents: bytes = b"", **fields: object) -> bytes:
 
 
 LONG_NAMES = st.builds(
-    lambda size_bytes, contents: member("x", type=tarfile.GNUTYPE_LONGNAME, size=size_bytes) + contents,
+    lambda size_bytes, contents: (
+        member("x", type=tarfile.GNUTYPE_LONGNAME, size=size_bytes) + contents
+    ),
     st.integers(-1000, 1000) | st.integers(-(1 << 80), 1 << 80),
     st.binary(max_size=1500),
 )

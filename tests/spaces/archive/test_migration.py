@@ -6,9 +6,24 @@ from urllib.parse import urlsplit
 import pytest
 from postgres_server import needs_postgres, postgres_server
 
-from spaces.archive.migration import MigrationRefused, move_from_postgres, move_to_postgres, place_of_database
+from spaces.archive.migration import (
+    MigrationRefused,
+    move_from_postgres,
+    move_to_postgres,
+    place_of_database,
+)
 from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
-from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
+from spaces.store.contract import (
+    Add,
+    Claim,
+    Commit,
+    Committed,
+    Put,
+    Range,
+    Snapshot,
+    Store,
+    counter_of,
+)
 from spaces.store.lmdb._folder import environment_folder, open_for_reading
 from spaces.store.lmdb._format import FORMAT_VERSION, TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
@@ -37,13 +52,19 @@ async def fill(store: Store) -> Snapshot:
     await store.commit(Commit(puts=(Put(b"Kbig", b"v" * 400_000, weight_bytes=7, account=b"cA"),)))
     await store.commit(Commit(puts=(Put(b"Kback", None),)))
     await store.commit(Commit(puts=(Put(b"Kback", b"where a tombstone is"),)))
-    await store.commit(Commit(puts=(Put(b"Kgone", None), Put(b"Kempty", b"")), adds=(Add(b"cB", -3),), claim=CLAIMED))
+    await store.commit(
+        Commit(
+            puts=(Put(b"Kgone", None), Put(b"Kempty", b"")), adds=(Add(b"cB", -3),), claim=CLAIMED
+        )
+    )
     await store.read(claim=USED)
     return await everything(store)
 
 
 async def everything(store: Store) -> Snapshot:
-    return await store.read((b"Kgone", b"cA", b"cB"), ranges=(Range(b"K", limit=2000), Range(b"c"), Range(b"C")))
+    return await store.read(
+        (b"Kgone", b"cA", b"cB"), ranges=(Range(b"K", limit=2000), Range(b"c"), Range(b"C"))
+    )
 
 
 def ignore(_rows: int) -> None:
@@ -51,7 +72,8 @@ def ignore(_rows: int) -> None:
 
 
 async def test_move_and_return(tmp_path: Path, url: str) -> None:
-    """Rows, stamps, tombstones, weights, counters and claims are the same after a move and after the way back."""
+    """Rows, stamps, tombstones, weights, counters and claims are the same after a move and after
+    the way back."""
     store = open_lmdb(tmp_path / "one")
     before = await fill(store)
     await store.close()
@@ -67,7 +89,9 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     )
     assert (await store.read(claim=USED)).claimed is False
     assert (await store.read(claim=CLAIMED)).claimed is False
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Kbig", None),), adds=(Add(b"cB", 1),))), Committed)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Kbig", None),), adds=(Add(b"cB", 1),))), Committed
+    )
     assert [counter_of(record) for record in (await store.read((b"cA", b"cB"))).records] == [0, -2]
     there = await everything(store)
     await store.close()
@@ -75,7 +99,10 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     assert returned.rows >= moved.rows
     store = open_lmdb(tmp_path / "two")
     back = await everything(store)
-    assert (back.records, [page.rows for page in back.pages]) == (there.records, [page.rows for page in there.pages])
+    assert (back.records, [page.rows for page in back.pages]) == (
+        there.records,
+        [page.rows for page in there.pages],
+    )
     assert (await store.read(claim=USED)).claimed is False
     assert isinstance(await store.commit(Commit(adds=(Add(b"cB", 1),))), Committed)
     assert counter_of((await store.read((b"cB",))).records[0]) == -1
@@ -92,7 +119,8 @@ def interrupt(_rows: int) -> None:
 
 
 async def test_interrupted_move_goes_on(tmp_path: Path, url: str) -> None:
-    """Until a move has ended its target does not open; asked for again it ends, and nothing is missing."""
+    """Until a move has ended its target does not open; asked for again it ends, and nothing is
+    missing."""
     store = open_lmdb(tmp_path / "one")
     before = await fill(store)
     await store.close()
@@ -110,7 +138,9 @@ async def test_interrupted_move_goes_on(tmp_path: Path, url: str) -> None:
     assert not (tmp_path / "two" / "store").exists()
     await move_from_postgres(url, tmp_path / "two", progress=ignore)
     store = open_lmdb(tmp_path / "two")
-    assert [page.rows for page in (await everything(store)).pages] == [page.rows for page in before.pages]
+    assert [page.rows for page in (await everything(store)).pages] == [
+        page.rows for page in before.pages
+    ]
     await store.close()
 
 
@@ -148,7 +178,7 @@ async def test_moves_that_are_refused(tmp_path: Path, url: str) -> None:
         await move_from_postgres(url, tmp_path / "one", progress=ignore)
 
 
-# --- one store, one place (ST12) -----------------------------------------------------------------------------------
+# --- one store, one place (ST12) ------------------------------------------------------------------
 
 
 async def filled(folder: Path) -> Snapshot:
@@ -173,7 +203,8 @@ async def refusal_of(url: str) -> StoreMoved | None:
 
 
 async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: str) -> None:
-    """Nobody opens it to serve from, and the refusal names the database without its password; it can be read (ST12)."""
+    """Nobody opens it to serve from, and the refusal names the database without its password; it
+    can be read (ST12)."""
     before = await filled(tmp_path)
     await move_to_postgres(tmp_path, url, progress=ignore)
     for opening in (open_lmdb, connect_lmdb):
@@ -181,7 +212,9 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
             opening(tmp_path)
         assert f"moved to {place_of_database(url)}," in str(refused.value)
     left = read_lmdb(tmp_path, may_be_moved=True)
-    assert [page.rows for page in (await everything(left)).pages] == [page.rows for page in before.pages]
+    assert [page.rows for page in (await everything(left)).pages] == [
+        page.rows for page in before.pages
+    ]
     with pytest.raises(StoreUnavailable):
         await left.commit(Commit(puts=(Put(b"Ka", b"1"),)))
     with pytest.raises(StoreUnavailable):
@@ -191,7 +224,8 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
 
 
 async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url: str) -> None:
-    """Nobody opens it to serve from, whoever has it open writes and claims nothing more; it can be read (ST12)."""
+    """Nobody opens it to serve from, whoever has it open writes and claims nothing more; it can be
+    read (ST12)."""
     running = open_postgres(url)
     before = await fill(running)
     await move_from_postgres(url, tmp_path, progress=ignore)
@@ -204,7 +238,9 @@ async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url:
     assert refused is not None
     assert str(tmp_path) in str(refused)
     left = open_postgres(url, may_be_moved=True)
-    assert [page.rows for page in (await everything(left)).pages] == [page.rows for page in before.pages]
+    assert [page.rows for page in (await everything(left)).pages] == [
+        page.rows for page in before.pages
+    ]
     with pytest.raises(StoreUnavailable):
         await left.commit(Commit(puts=(Put(b"Ka", b"1"),)))
     await left.close()
@@ -214,7 +250,8 @@ async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url:
 
 
 async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, url: str) -> None:
-    """The form of a folder and the version of tables that were moved are none that any version has (ST12)."""
+    """The form of a folder and the version of tables that were moved are none that any version has
+    (ST12)."""
     await filled(tmp_path)
     await move_to_postgres(tmp_path, url, progress=ignore)
     with open_for_reading(tmp_path, may_be_moved=True) as env, env.begin() as txn:
@@ -224,12 +261,18 @@ async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, 
     assert int(postgres_server().run(_name(url), asked)) == (1 << 31) | TABLES_VERSION
 
 
-async def test_move_to_a_database_interrupted_before_its_last_step(tmp_path: Path, url: str) -> None:
-    """Between mark and last step neither side is a store; asked for again the move ends, and one is (ST12)."""
+async def test_move_to_a_database_interrupted_before_its_last_step(
+    tmp_path: Path, url: str
+) -> None:
+    """Between mark and last step neither side is a store; asked for again the move ends, and one is
+    (ST12)."""
     before = await filled(tmp_path)
     moved = await move_to_postgres(tmp_path, url, progress=ignore)
-    # What is left when the move is broken off there: the mark is written, the database still counts as half filled.
-    postgres_server().run(_name(url), "insert into sealspace_schema (name, value) values ('migrating', 1)")
+    # What is left when the move is broken off there: the mark is written, the database still counts
+    # as half filled.
+    postgres_server().run(
+        _name(url), "insert into sealspace_schema (name, value) values ('migrating', 1)"
+    )
     with pytest.raises(StoreMoved):
         open_lmdb(tmp_path)
     store = open_postgres(url)
@@ -240,12 +283,17 @@ async def test_move_to_a_database_interrupted_before_its_last_step(tmp_path: Pat
     with pytest.raises(StoreMoved):
         open_lmdb(tmp_path)
     store = open_postgres(url)
-    assert [page.rows for page in (await everything(store)).pages] == [page.rows for page in before.pages]
+    assert [page.rows for page in (await everything(store)).pages] == [
+        page.rows for page in before.pages
+    ]
     await store.close()
 
 
-async def test_move_from_a_database_interrupted_before_its_last_step(tmp_path: Path, url: str) -> None:
-    """The same the other way round: until the folder has its name neither side is a store (ST12)."""
+async def test_move_from_a_database_interrupted_before_its_last_step(
+    tmp_path: Path, url: str
+) -> None:
+    """The same the other way round: until the folder has its name neither side is a store
+    (ST12)."""
     store: Store = open_postgres(url)
     before = await fill(store)
     await store.close()
@@ -258,28 +306,36 @@ async def test_move_from_a_database_interrupted_before_its_last_step(tmp_path: P
     assert (await move_from_postgres(url, tmp_path, progress=ignore)).digest == moved.digest
     assert await refusal_of(url) is not None
     store = open_lmdb(tmp_path)
-    assert [page.rows for page in (await everything(store)).pages] == [page.rows for page in before.pages]
+    assert [page.rows for page in (await everything(store)).pages] == [
+        page.rows for page in before.pages
+    ]
     await store.close()
 
 
 async def test_database_that_changed_meanwhile_stays_the_store(tmp_path: Path, url: str) -> None:
-    """Where the two differ at the end the database is opened again, and the folder holds no store."""
+    """Where the two differ at the end the database is opened again, and the folder holds no
+    store."""
     store = open_postgres(url)
     await fill(store)
 
     def change(rows: int) -> None:
-        postgres_server().run(_name(url), "update sealspace_map set v = 'changed' where k = 'K0000'")
+        postgres_server().run(
+            _name(url), "update sealspace_map set v = 'changed' where k = 'K0000'"
+        )
 
     with pytest.raises(MigrationRefused):
         await move_from_postgres(url, tmp_path, progress=change)
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=CLAIMED_LATER)), Committed)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=CLAIMED_LATER)), Committed
+    )
     await store.close()
     assert await refusal_of(url) is None
     assert not environment_folder(tmp_path).exists()
 
 
 async def test_what_was_left_is_not_moved_to_a_second_place(tmp_path: Path, url: str) -> None:
-    """A move to elsewhere is refused, in both directions, unless somebody says that the first target is lost (ST12)."""
+    """A move to elsewhere is refused, in both directions, unless somebody says that the first
+    target is lost (ST12)."""
     await filled(tmp_path / "one")
     await move_to_postgres(tmp_path / "one", url, progress=ignore)
     second = postgres_server().new_database()
@@ -296,10 +352,13 @@ async def test_what_was_left_is_not_moved_to_a_second_place(tmp_path: Path, url:
 
 def test_words_for_a_database_hold_no_password() -> None:
     """User, password and options of an address are no part of what a store says about its place."""
-    place = place_of_database("postgresql://user:hush@db.example:5433/kept?sslmode=require&password=hush")
+    place = place_of_database(
+        "postgresql://user:hush@db.example:5433/kept?sslmode=require&password=hush"
+    )
     assert place == "the database kept at db.example:5433"
     assert (
-        place_of_database("postgresql:///kept?host=/run/db&search_path=a") == "the database kept at /run/db, schema a"
+        place_of_database("postgresql:///kept?host=/run/db&search_path=a")
+        == "the database kept at /run/db, schema a"
     )
 
 

@@ -1,4 +1,5 @@
-"""Rows that belong together: one that is gone, lies under another key or leads elsewhere is found (BK9)."""
+"""Rows that belong together: one that is gone, lies under another key or leads elsewhere is found
+(BK9)."""
 
 from collections.abc import Sequence
 
@@ -43,14 +44,18 @@ async def register(store: Store, granted: Registered) -> None:
 
 
 async def fill(bench: Bench) -> tuple[Registered, ...]:
-    """Delegations of both forms with each kind of index, an audit chain that was cut, and rows under names."""
+    """Delegations of both forms with each kind of index, an audit chain that was cut, and rows
+    under names."""
     store = bench.store
     identity = await open_identity(store, node_did=NODE.did, entropy=bench.entropy)
     grants = (
         registered(ucan({OWN: [GET], ACCOUNT: [LIST]})),
         registered(ucan({OWN: [GET]}, nonce="later", lifetime_s=DAY_S)),
         registered(
-            cacao({f"{space_text(WALLET.did)}/capabilities": ["tinycloud.capabilities/read"]}, delegate=FRIEND.did_url)
+            cacao(
+                {f"{space_text(WALLET.did)}/capabilities": ["tinycloud.capabilities/read"]},
+                delegate=FRIEND.did_url,
+            )
         ),
         registered(cacao({f"{space_text(WALLET.did)}/kv": [GET]}, lifetime_s=None)),
     )
@@ -59,12 +64,18 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
     chain = Chain(node_did=NODE.did, store_id=identity.store_id, sign=NODE.sign)
     for day in range(3):
         for second in range(3):
-            record = AuditRecord(at=NOW + day * DAY_S + second, action="kv.put", actor="a", subject=f"{day} {second}")
+            record = AuditRecord(
+                at=NOW + day * DAY_S + second, action="kv.put", actor="a", subject=f"{day} {second}"
+            )
             await store.commit(Commit(puts=(audit_put(record, entropy=bench.entropy),)))
         await seal_batch(store, chain, now=NOW + day * DAY_S + 9, is_last=True)
-    while (await prune_batch(store, until=NOW + 10, needs_export=False, now=NOW, entropy=bench.entropy)).more:
+    while (
+        await prune_batch(store, until=NOW + 10, needs_export=False, now=NOW, entropy=bench.entropy)
+    ).more:
         assert (await check(bench)).damages == 0
-    await store.commit(Commit(puts=(Put(CLAIM_FLOOR_KEY, bytes(3) + b"\1"), Put(WITHDRAWALS_KEY, b"{}"))))
+    await store.commit(
+        Commit(puts=(Put(CLAIM_FLOOR_KEY, bytes(3) + b"\1"), Put(WITHDRAWALS_KEY, b"{}")))
+    )
     return grants
 
 
@@ -82,7 +93,8 @@ def flipped(data: bytes, at: int = -1) -> bytes:
 
 
 async def test_each_row_is_missed(bench: Bench) -> None:
-    """A row that is deleted, moved by one bit of its key, or differs in one bit of its value's last byte, is found."""
+    """A row that is deleted, moved by one bit of its key, or differs in one bit of its value's last
+    byte, is found."""
     await fill(bench)
     assert (await check(bench)).findings == []
     rows = await rows_of(bench.store, b"PIXEtMLj")
@@ -99,14 +111,19 @@ async def test_each_row_is_missed(bench: Bench) -> None:
 
 
 async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
-    """A second row of an index, an unknown name, claims and audit records under other keys, a network alone."""
+    """A second row of an index, an unknown name, claims and audit records under other keys, a
+    network alone."""
     first, *_ = await fill(bench)
     content = first.delegation.content_key
     junk = [
         Put(kind + bytes(32) + content[:16], content + (bytes(8) if kind == b"X" else b""))
         for kind in (b"P", b"X", b"M", b"E")
     ]
-    junk += [Put(b"L" + bytes(32), b"L"), Put(b"mclaim-flooo", bytes(4)), Put(CLAIM_FLOOR_KEY, b"\0\0\0\2" + bytes(8))]
+    junk += [
+        Put(b"L" + bytes(32), b"L"),
+        Put(b"mclaim-flooo", bytes(4)),
+        Put(CLAIM_FLOOR_KEY, b"\0\0\0\2" + bytes(8)),
+    ]
     junk += [
         Put(b"C" + bytes(21), b""),
         Put(b"J" + bytes(24), b"\x90"),
@@ -118,8 +135,12 @@ async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
         await bench.store.commit(Commit(puts=(put,)))
         assert (await check(bench)).damages == 1, put
         await bench.store.commit(Commit(puts=(Put(put.key, former.value if former else None),)))
-    await bench.store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, None), Put(b"N" + bytes(16), b"sealed"))))
-    assert [one.text for one in (await check(bench)).findings] == ["there are networks, and no row of withdrawals"]
+    await bench.store.commit(
+        Commit(puts=(Put(WITHDRAWALS_KEY, None), Put(b"N" + bytes(16), b"sealed")))
+    )
+    assert [one.text for one in (await check(bench)).findings] == [
+        "there are networks, and no row of withdrawals"
+    ]
 
 
 async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
@@ -137,12 +158,15 @@ async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
         record = (await bench.store.read((delegation_key(row.value or b""),))).records[0]
         await bench.store.commit(plan_removal(due, decode_delegation(record), record, now=later))
         assert (await check(bench)).findings == []
-    assert [key[1:] for key, _ in await rows_of(bench.store, b"G")] == [endless.delegation.content_key]
+    assert [key[1:] for key, _ in await rows_of(bench.store, b"G")] == [
+        endless.delegation.content_key
+    ]
 
 
 @pytest.mark.parametrize("key", [SCHEMA_KEY, IDENTITY_KEY])
 async def test_whose_store_it_is(bench: Bench, key: bytes) -> None:
-    """A store without its schema or its identity is found, and one of a schema that there is not."""
+    """A store without its schema or its identity is found, and one of a schema that there is
+    not."""
     await fill(bench)
     for value in (None, (1).to_bytes(4, "big"), (9).to_bytes(4, "big")):
         await bench.store.commit(Commit(puts=(Put(key, value),)))
@@ -156,5 +180,7 @@ async def test_readers_of_opaque_rows(bench: Bench) -> None:
     await bench.store.commit(Commit(puts=(Put(key, key),)))
     for named, count in ((key, 0), (flipped(key), 1)):
         readers = {b"N": {key: named}.__getitem__}
-        found = await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files, readers=readers)
+        found = await check_store(
+            LmdbRows(bench.store, bench.folder.parent), bench.files, readers=readers
+        )
         assert found.damages == count

@@ -1,4 +1,5 @@
-"""The chain over the audit records: nothing is lost, nothing is twice, and whoever has the file can check it."""
+"""The chain over the audit records: nothing is lost, nothing is twice, and whoever has the file can
+check it."""
 
 import asyncio
 import json
@@ -25,7 +26,14 @@ from capabilities.audit_export import (
 )
 from capabilities.errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
-from spaces.audit.chain import HEAD_EVERY_S, MAX_TEXT_BYTES, Chain, exported_lines, oldest_unsealed_at, seal_batch
+from spaces.audit.chain import (
+    HEAD_EVERY_S,
+    MAX_TEXT_BYTES,
+    Chain,
+    exported_lines,
+    oldest_unsealed_at,
+    seal_batch,
+)
 from spaces.audit.records import AuditRecord, audit_put, audit_record_of
 from spaces.documents.receipts import basis_of
 from spaces.errors import RecordDamaged, SpaceError
@@ -40,18 +48,29 @@ CHAIN = Chain(node_did=NODE.did, store_id=STORE_ID, sign=NODE.sign)
 
 def record(number: int, **members: Any) -> AuditRecord:
     """A record that tells itself from others."""
-    named = {"action": "kv.put", "actor": "did:key:zA", "subject": f"s{number}", "token": b"t" * 32} | members
+    named = {
+        "action": "kv.put",
+        "actor": "did:key:zA",
+        "subject": f"s{number}",
+        "token": b"t" * 32,
+    } | members
     return AuditRecord(at=NOW + number / 1000, authority=(b"m" * 32,), **named)
 
 
-async def write(store: Store, *records: AuditRecord, entropy: CountingEntropy | None = None) -> None:
+async def write(
+    store: Store, *records: AuditRecord, entropy: CountingEntropy | None = None
+) -> None:
     """Write records as operations do, each in a commit of its own."""
     entropy = entropy or CountingEntropy()
     for one in records:
-        assert isinstance(await store.commit(Commit(puts=(audit_put(one, entropy=entropy),))), Committed)
+        assert isinstance(
+            await store.commit(Commit(puts=(audit_put(one, entropy=entropy),))), Committed
+        )
 
 
-async def seal_all(store: Store, *, now: float = NOW + 100, is_last: bool = True, limit: int = 100) -> int:
+async def seal_all(
+    store: Store, *, now: float = NOW + 100, is_last: bool = True, limit: int = 100
+) -> int:
     """Seal until there is nothing more; return how many records were."""
     count = 0
     while True:
@@ -68,7 +87,9 @@ async def exported(store: Store, *, after: int = 0) -> list[bytes]:
 
 def entries(lines: list[bytes]) -> list[Any]:
     """The entries among the lines of an export."""
-    return [value for value in map(json.loads, lines) if value["type"] == "sealspace.audit-entry/v1"]
+    return [
+        value for value in map(json.loads, lines) if value["type"] == "sealspace.audit-entry/v1"
+    ]
 
 
 def verified(lines: list[bytes]) -> VerifiedExport:
@@ -82,13 +103,16 @@ async def test_sealing_moves_every_record_once(one_store: Store) -> None:
     assert await seal_all(one_store, limit=3) == 7
     assert await seal_all(one_store) == 0
     lines = await exported(one_store)
-    assert [(entry["number"], entry["subject"]) for entry in entries(lines)] == [(n + 1, f"s{n}") for n in range(7)]
+    assert [(entry["number"], entry["subject"]) for entry in entries(lines)] == [
+        (n + 1, f"s{n}") for n in range(7)
+    ]
     assert (await one_store.read(ranges=(Range(AUDIT_PREFIX),))).pages[0].rows == ()
     assert (verified(lines).number, verified(lines).after) == (7, 0)
 
 
 async def test_the_oldest_waiting_record_is_reported(one_store: Store) -> None:
-    """Of the records that wait the time of the oldest is known; of none, none, however many were sealed before."""
+    """Of the records that wait the time of the oldest is known; of none, none, however many were
+    sealed before."""
 
     async def oldest() -> float | None:
         return await oldest_unsealed_at(one_store, CHAIN, now=NOW + 200, window_s=120)
@@ -105,7 +129,8 @@ async def test_the_oldest_waiting_record_is_reported(one_store: Store) -> None:
 
 
 async def test_entries_follow_from_each_other(one_store: Store) -> None:
-    """The first entry stands on the store's own id, each other on the hash of the one before (RC2, RC3)."""
+    """The first entry stands on the store's own id, each other on the hash of the one before (RC2,
+    RC3)."""
     await write(one_store, *(record(number) for number in range(3)))
     await seal_all(one_store)
     previous = genesis_hash(STORE_ID)
@@ -127,19 +152,25 @@ async def test_sealed_and_waiting_records_are_one_listing(one_store: Store) -> N
 
 
 async def test_heads_are_signed_now_and_then(one_store: Store) -> None:
-    """A head is signed when none was for a minute, and when the chain is exported; also over records sealed before it
-    was due (RC5)."""
+    """A head is signed when none was for a minute, and when the chain is exported; also over
+    records sealed before it was due (RC5)."""
     entropy = CountingEntropy()
     kinds = []
     for number, now in enumerate((NOW, NOW + 1, NOW + HEAD_EVERY_S - 1)):
         await write(one_store, record(number), entropy=entropy)
         await seal_all(one_store, now=now, is_last=False)
-    kinds = [json.loads(line)["type"].split("/")[0].rpartition("-")[2] for line in await exported(one_store)]
+    kinds = [
+        json.loads(line)["type"].split("/")[0].rpartition("-")[2]
+        for line in await exported(one_store)
+    ]
     assert kinds == ["export", "entry", "head", "entry", "entry"]
     with pytest.raises(AuditChainBroken, match="does not end with a head"):
         verified(await exported(one_store))
     assert await seal_all(one_store, now=NOW + HEAD_EVERY_S, is_last=False) == 0
-    assert (verified(await exported(one_store)).heads, verified(await exported(one_store)).number) == (2, 3)
+    assert (
+        verified(await exported(one_store)).heads,
+        verified(await exported(one_store)).number,
+    ) == (2, 3)
 
 
 @pytest.fixture
@@ -161,7 +192,8 @@ async def holders(tmp_path: Path, engine_kind: Any) -> AsyncIterator[list[Store]
 
 
 async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]) -> None:
-    """Holders who believe that each is the only one seal while records come: all are sealed, each once (RC4)."""
+    """Holders who believe that each is the only one seal while records come: all are sealed, each
+    once (RC4)."""
     count = 60
 
     async def come() -> None:
@@ -176,12 +208,15 @@ async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]
     _, *done = await asyncio.gather(come(), *(seal(store) for store in holders))
     assert sum(done) + await seal_all(holders[-1]) == count  # type: ignore[arg-type]  # only come() answers nothing
     lines = await exported(holders[1])
-    assert sorted(entry["subject"] for entry in entries(lines)) == sorted(f"s{number}" for number in range(count))
+    assert sorted(entry["subject"] for entry in entries(lines)) == sorted(
+        f"s{number}" for number in range(count)
+    )
     assert verified(lines).number == count
 
 
 class Losing:
-    """A store whose commits fail at a chosen one: before it is done, or after it, with the answer lost."""
+    """A store whose commits fail at a chosen one: before it is done, or after it, with the answer
+    lost."""
 
     def __init__(self, store: Store, *, at: int, is_done: bool) -> None:
         self._store, self._left, self._is_done = store, at, is_done
@@ -201,17 +236,21 @@ class Losing:
 @pytest.mark.parametrize("is_done", [False, True])
 @pytest.mark.parametrize("at", range(3))
 async def test_a_holder_may_die_at_any_commit(one_store: Store, at: int, is_done: bool) -> None:
-    """Whoever goes on after a death, whether its last commit came about or not, makes the same whole chain (RC4)."""
+    """Whoever goes on after a death, whether its last commit came about or not, makes the same
+    whole chain (RC4)."""
     await write(one_store, *(record(number) for number in range(8)))
     with pytest.raises(ConnectionResetError):
         await seal_all(Losing(one_store, at=at, is_done=is_done), limit=3)
     await seal_all(one_store)
-    assert [entry["subject"] for entry in entries(await exported(one_store))] == [f"s{number}" for number in range(8)]
+    assert [entry["subject"] for entry in entries(await exported(one_store))] == [
+        f"s{number}" for number in range(8)
+    ]
     assert verified(await exported(one_store)).number == 8
 
 
 async def test_records_that_come_late_are_sealed(one_store: Store) -> None:
-    """A record whose time lies before sealed ones is sealed after them, by the round that looks at every time."""
+    """A record whose time lies before sealed ones is sealed after them, by the round that looks at
+    every time."""
     entropy = CountingEntropy()
     await write(one_store, record(5), entropy=entropy)
     await seal_all(one_store)
@@ -219,11 +258,13 @@ async def test_records_that_come_late_are_sealed(one_store: Store) -> None:
     assert (await seal_batch(one_store, CHAIN, now=NOW + 200, window_s=99)).count == 0
     assert (await seal_batch(one_store, CHAIN, now=NOW + 200)).count == 1
     await write(one_store, record(2), entropy=entropy)
-    assert (await seal_batch(one_store, CHAIN, now=NOW, window_s=99)).count == 1  # a clock that was set back
+    # a clock that was set back
+    assert (await seal_batch(one_store, CHAIN, now=NOW, window_s=99)).count == 1
 
 
 async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store) -> None:
-    """However long no process sealed, the frequent round goes on where the last one found nothing more."""
+    """However long no process sealed, the frequent round goes on where the last one found nothing
+    more."""
     entropy = CountingEntropy()
     await write(one_store, record(0), entropy=entropy)
     await seal_all(one_store)
@@ -232,14 +273,21 @@ async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store)
         *(msgspec.structs.replace(record(number), at=NOW + 150 + number) for number in range(1, 5)),
         entropy=entropy,
     )
-    sealed = [(await seal_batch(one_store, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count for _ in range(3)]
+    sealed = [
+        (await seal_batch(one_store, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count
+        for _ in range(3)
+    ]
     assert sealed == [2, 2, 0]
 
 
 async def test_no_record_stops_the_chain(one_store: Store) -> None:
-    """A record with very long texts is sealed under their hashes, and many large ones in several commits (RC2)."""
+    """A record with very long texts is sealed under their hashes, and many large ones in several
+    commits (RC2)."""
     entropy = CountingEntropy()
-    huge = [record(number, subject="\x01" * MAX_TEXT_BYTES, detail=b"d" * 16_384) for number in range(90)]
+    huge = [
+        record(number, subject="\x01" * MAX_TEXT_BYTES, detail=b"d" * 16_384)
+        for number in range(90)
+    ]
     await write(one_store, record(-1, subject="p" * 300_000), *huge, entropy=entropy)
     assert await seal_all(one_store) == 91
     lines = await exported(one_store)
@@ -249,7 +297,8 @@ async def test_no_record_stops_the_chain(one_store: Store) -> None:
 
 
 async def test_a_damaged_head_stops_sealing(one_store: Store) -> None:
-    """Nothing is sealed on a head that does not decode or was deleted: a second chain would hide the first."""
+    """Nothing is sealed on a head that does not decode or was deleted: a second chain would hide
+    the first."""
     await write(one_store, record(0))
     for value in (b"\x93", None):
         await one_store.commit(Commit(puts=(Put(AUDIT_CHAIN_KEY, value, expect=ANY),)))
@@ -257,7 +306,7 @@ async def test_a_damaged_head_stops_sealing(one_store: Store) -> None:
             await seal_batch(one_store, CHAIN, now=NOW)
 
 
-# --- verifying an export -------------------------------------------------------------------------------------------
+# --- verifying an export --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -271,7 +320,8 @@ async def lines(one_store: Store) -> list[bytes]:
 
 
 async def test_every_flipped_byte_is_found(lines: list[bytes]) -> None:
-    """Whichever byte of an export is changed, verification fails, and at the latest at the head over it (RC6)."""
+    """Whichever byte of an export is changed, verification fails, and at the latest at the head
+    over it (RC6)."""
     text = b"".join(lines)
     assert verified(lines).number == 6
     for position in range(0, len(text), 7):
@@ -336,9 +386,18 @@ async def test_a_part_of_the_chain(one_store: Store, lines: list[bytes]) -> None
 @given(
     st.lists(
         st.binary(max_size=200)
-        | json_values(NODE.did, members=("type", "node", "store", "after")).map(lambda v: json.dumps(v).encode())
+        | json_values(NODE.did, members=("type", "node", "store", "after")).map(
+            lambda v: json.dumps(v).encode()
+        )
         | damaged_bytes(
-            canonical({"type": "sealspace.audit-export/v1", "node": NODE.did, "store": STORE_ID.hex(), "after": 0})
+            canonical(
+                {
+                    "type": "sealspace.audit-export/v1",
+                    "node": NODE.did,
+                    "store": STORE_ID.hex(),
+                    "after": 0,
+                }
+            )
         ),
         max_size=4,
     )

@@ -1,4 +1,5 @@
-"""Cutting the audit chain: only what is old, under a signed head, and kept elsewhere; the rest still verifies."""
+"""Cutting the audit chain: only what is old, under a signed head, and kept elsewhere; the rest
+still verifies."""
 
 import asyncio
 import json
@@ -24,14 +25,21 @@ NODE = Ed25519Signer(b"\x71" * 32)
 CHAIN = Chain(node_did=NODE.did, store_id=b"\x17" * 16, sign=NODE.sign)
 
 
-async def days_of_records(store: Store, entropy: CountingEntropy, *, days: int = 6, each: int = 5) -> None:
+async def days_of_records(
+    store: Store, entropy: CountingEntropy, *, days: int = 6, each: int = 5
+) -> None:
     """Write and seal some records a day, with a signed head over each day."""
     for day in range(days):
         for number in range(each):
             record = AuditRecord(
-                at=NOW + day * DAY_S + number, action="kv.put", actor="did:key:zA", subject=f"day {day}, {number}"
+                at=NOW + day * DAY_S + number,
+                action="kv.put",
+                actor="did:key:zA",
+                subject=f"day {day}, {number}",
             )
-            assert isinstance(await store.commit(Commit(puts=(audit_put(record, entropy=entropy),))), Committed)
+            assert isinstance(
+                await store.commit(Commit(puts=(audit_put(record, entropy=entropy),))), Committed
+            )
         while (await seal_batch(store, CHAIN, now=NOW + day * DAY_S + 100, is_last=True)).more:
             pass
 
@@ -39,7 +47,11 @@ async def days_of_records(store: Store, entropy: CountingEntropy, *, days: int =
 async def prune(store: Store, *, until: float, needs_export: bool = True) -> int:
     while True:
         done = await prune_batch(
-            store, until=until, needs_export=needs_export, now=NOW + 100 * DAY_S, entropy=CountingEntropy(b"prune")
+            store,
+            until=until,
+            needs_export=needs_export,
+            now=NOW + 100 * DAY_S,
+            entropy=CountingEntropy(b"prune"),
         )
         if not done.more:
             return done.through
@@ -56,13 +68,24 @@ def numbers(lines: list[bytes]) -> list[int]:
 
 async def keep(store: Store, *, upto: int | None = None) -> bool:
     """Note an export as kept, as far as a number."""
-    lines = [line for line in await exported(store) if json.loads(line)["type"] == "sealspace.audit-entry/v1"]
-    last = next(line for line in lines if upto in (None, json.loads(line)["number"])) if upto else lines[-1]
-    return await note_exported(store, number=json.loads(last)["number"], entry=last.removesuffix(b"\n"))
+    lines = [
+        line
+        for line in await exported(store)
+        if json.loads(line)["type"] == "sealspace.audit-entry/v1"
+    ]
+    last = (
+        next(line for line in lines if upto in (None, json.loads(line)["number"]))
+        if upto
+        else lines[-1]
+    )
+    return await note_exported(
+        store, number=json.loads(last)["number"], entry=last.removesuffix(b"\n")
+    )
 
 
 async def test_what_is_left_of_a_cut_chain_verifies(store: Store, entropy: CountingEntropy) -> None:
-    """The chain is cut at a signed head, which an export begins with: the rest follows from it (RC27, RC28)."""
+    """The chain is cut at a signed head, which an export begins with: the rest follows from it
+    (RC27, RC28)."""
     await days_of_records(store, entropy)
     whole = verify_export(await exported(store), node_did=NODE.did)
     assert await keep(store)
@@ -77,14 +100,19 @@ async def test_what_is_left_of_a_cut_chain_verifies(store: Store, entropy: Count
     assert [len(page.rows) for page in pages] == [20, 5]  # and nothing else of what was cut is left
 
 
-async def test_the_first_entry_has_to_follow_from_the_head(store: Store, entropy: CountingEntropy) -> None:
-    """An export of a cut chain whose first entry does not follow from the head that it was cut at is found."""
+async def test_the_first_entry_has_to_follow_from_the_head(
+    store: Store, entropy: CountingEntropy
+) -> None:
+    """An export of a cut chain whose first entry does not follow from the head that it was cut at
+    is found."""
     await days_of_records(store, entropy)
     await keep(store)
     await prune(store, until=NOW + 2 * DAY_S)
     lines = await exported(store)
     opening = json.loads(lines[0])
-    forged = json.dumps({**opening, "after": 11}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    forged = (
+        json.dumps({**opening, "after": 11}, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    )
     for wrong in (
         [lines[0], lines[1], *lines[3:]],  # the first entry left out
         [forged, lines[1], *lines[3:]],  # and the opening to fit
@@ -96,8 +124,11 @@ async def test_the_first_entry_has_to_follow_from_the_head(store: Store, entropy
         verify_export(lines, node_did=Ed25519Signer(b"\x72" * 32).did)
 
 
-async def test_nothing_is_cut_that_is_not_kept_elsewhere(store: Store, entropy: CountingEntropy) -> None:
-    """Without an export the chain stays whole, and with one it is cut no further than that (RC27)."""
+async def test_nothing_is_cut_that_is_not_kept_elsewhere(
+    store: Store, entropy: CountingEntropy
+) -> None:
+    """Without an export the chain stays whole, and with one it is cut no further than that
+    (RC27)."""
     await days_of_records(store, entropy)
     assert await prune(store, until=NOW + 99 * DAY_S) == 0
     assert await keep(store, upto=12)
@@ -106,7 +137,9 @@ async def test_nothing_is_cut_that_is_not_kept_elsewhere(store: Store, entropy: 
     assert numbers(await exported(store))[0] == 11
 
 
-async def test_who_asks_for_it_cuts_without_an_export(store: Store, entropy: CountingEntropy) -> None:
+async def test_who_asks_for_it_cuts_without_an_export(
+    store: Store, entropy: CountingEntropy
+) -> None:
     """The operator may do without; the signed head stays all the same."""
     await days_of_records(store, entropy)
     assert await prune(store, until=NOW + 99 * DAY_S, needs_export=False) == 30
@@ -126,7 +159,9 @@ async def test_sealing_goes_on_after_a_cut(store: Store, entropy: CountingEntrop
     assert (record.action, record.subject) == (PRUNED, "entries to 10")
 
 
-async def test_the_export_of_another_chain_counts_nothing(store: Store, entropy: CountingEntropy) -> None:
+async def test_the_export_of_another_chain_counts_nothing(
+    store: Store, entropy: CountingEntropy
+) -> None:
     """Only an entry that stands here under its number says that an export is this chain's."""
     await days_of_records(store, entropy, days=1)
     (first, *_) = [line for line in await exported(store) if b"audit-entry" in line]
@@ -137,20 +172,31 @@ async def test_the_export_of_another_chain_counts_nothing(store: Store, entropy:
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))  # again is no harm
 
 
-async def test_ST16_an_export_that_was_noted_is_noted_again(store: Store, entropy: CountingEntropy) -> None:
-    """A note that is only read may be lost in a failover: a repeat writes it, and never a lower number."""
+async def test_ST16_an_export_that_was_noted_is_noted_again(
+    store: Store, entropy: CountingEntropy
+) -> None:
+    """A note that is only read may be lost in a failover: a repeat writes it, and never a lower
+    number."""
     await days_of_records(store, entropy)
     assert await keep(store)
     for upto in (None, 1):
-        before = (await store.read((AUDIT_PRUNING_KEY,))).records[0], (await read_pruning(store)).exported
+        before = (
+            (await store.read((AUDIT_PRUNING_KEY,))).records[0],
+            (await read_pruning(store)).exported,
+        )
         assert await keep(store, upto=upto)
-        after = (await store.read((AUDIT_PRUNING_KEY,))).records[0], (await read_pruning(store)).exported
+        after = (
+            (await store.read((AUDIT_PRUNING_KEY,))).records[0],
+            (await read_pruning(store)).exported,
+        )
         assert before[0] is not None
         assert after[0] is not None
         assert (before[0].stamp != after[0].stamp, before[1] == after[1]) == (True, True)
 
 
-async def test_exports_that_are_noted_at_once_all_count(store: Store, entropy: CountingEntropy) -> None:
+async def test_exports_that_are_noted_at_once_all_count(
+    store: Store, entropy: CountingEntropy
+) -> None:
     """Who meets another's note tries again, and none takes a later one back."""
     await days_of_records(store, entropy)
     assert all(await asyncio.gather(*[keep(store, upto=number) for number in (4, 12, 7, 9)]))
@@ -158,7 +204,9 @@ async def test_exports_that_are_noted_at_once_all_count(store: Store, entropy: C
 
 
 @pytest.mark.parametrize("damage", [b"", b"no head", b'{"number": "x"}', b"[" * 10_000])
-async def test_a_damaged_head_stops_the_cut(store: Store, entropy: CountingEntropy, damage: bytes) -> None:
+async def test_a_damaged_head_stops_the_cut(
+    store: Store, entropy: CountingEntropy, damage: bytes
+) -> None:
     """Nothing is cut by a head that does not decode."""
     await days_of_records(store, entropy, days=2)
     await store.commit(Commit(puts=(Put(audit_head_key(5), damage),)))
@@ -167,7 +215,9 @@ async def test_a_damaged_head_stops_the_cut(store: Store, entropy: CountingEntro
     assert (await read_pruning(store)).pruned == 0
 
 
-async def test_a_cut_chain_without_its_head_is_no_export(store: Store, entropy: CountingEntropy) -> None:
+async def test_a_cut_chain_without_its_head_is_no_export(
+    store: Store, entropy: CountingEntropy
+) -> None:
     """The head that the chain was cut at is missed, not left out."""
     await days_of_records(store, entropy)
     through = await prune(store, until=NOW + 2 * DAY_S, needs_export=False)
@@ -177,7 +227,8 @@ async def test_a_cut_chain_without_its_head_is_no_export(store: Store, entropy: 
 
 
 async def test_a_death_between_cut_and_removal(store: Store, entropy: CountingEntropy) -> None:
-    """The cut is durable first: whatever of the removal was done, an export begins behind it and verifies."""
+    """The cut is durable first: whatever of the removal was done, an export begins behind it and
+    verifies."""
     await days_of_records(store, entropy)
     await keep(store)
     options: dict[str, Any] = {"needs_export": True, "now": NOW, "entropy": entropy}

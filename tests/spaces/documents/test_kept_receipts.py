@@ -1,4 +1,5 @@
-"""How long receipts and documents are kept: receipts by their age, documents as long as a receipt refers to them."""
+"""How long receipts and documents are kept: receipts by their age, documents as long as a receipt
+refers to them."""
 
 import hashlib
 
@@ -22,13 +23,21 @@ from spaces.walks import walk_place, walk_put
 
 SPAN = 700
 NOW = SPAN * PERIOD_S + 1000.0
-OWNERS = tuple(f"urn:tinycloud:encryption:did:pkh:eip155:1:0x{'0' * 39}{number}:default" for number in range(5))
+OWNERS = tuple(
+    f"urn:tinycloud:encryption:did:pkh:eip155:1:0x{'0' * 39}{number}:default" for number in range(5)
+)
 NETWORKS = tuple(parse_network_id(text) for text in OWNERS)
 
 
-async def write(store: Store, network: NetworkId, text: bytes, at: float, entropy: CountingEntropy) -> None:
-    """Write a receipt as a release does, with the documents that it names: here the one with its own text."""
-    puts = (receipt_put(network, text, at=at, entropy=entropy), *document_use_puts(b"of " + text, now=at))
+async def write(
+    store: Store, network: NetworkId, text: bytes, at: float, entropy: CountingEntropy
+) -> None:
+    """Write a receipt as a release does, with the documents that it names: here the one with its
+    own text."""
+    puts = (
+        receipt_put(network, text, at=at, entropy=entropy),
+        *document_use_puts(b"of " + text, now=at),
+    )
     assert isinstance(await store.commit(Commit(puts=puts)), Committed)
 
 
@@ -60,7 +69,9 @@ async def test_receipts_go_by_age(store: Store, entropy: CountingEntropy) -> Non
     assert await kept(store) == set()
 
 
-async def test_a_long_history_is_swept_in_rounds(one_store: Store, entropy: CountingEntropy) -> None:
+async def test_a_long_history_is_swept_in_rounds(
+    one_store: Store, entropy: CountingEntropy
+) -> None:
     """A network with more old receipts than a round removes, before one with none."""
     for at in range(600):
         put = receipt_put(NETWORKS[0], b"%d" % at, at=NOW + at / 1000, entropy=entropy)
@@ -73,7 +84,8 @@ async def test_a_long_history_is_swept_in_rounds(one_store: Store, entropy: Coun
 
 
 async def test_young_networks_are_passed_over(one_store: Store, entropy: CountingEntropy) -> None:
-    """A walk looks at the oldest receipts of a network and then at the next: what is old behind it is found."""
+    """A walk looks at the oldest receipts of a network and then at the next: what is old behind it
+    is found."""
     for at in range(600):
         put = receipt_put(NETWORKS[at % 2], b"%d" % at, at=NOW + 10 + at, entropy=entropy)
         assert isinstance(await one_store.commit(Commit(puts=(put,))), Committed)
@@ -85,7 +97,9 @@ async def test_young_networks_are_passed_over(one_store: Store, entropy: Countin
     assert len(await kept(one_store)) == 600
 
 
-async def test_a_document_outlives_its_receipts_by_a_span_at_most(store: Store, entropy: CountingEntropy) -> None:
+async def test_a_document_outlives_its_receipts_by_a_span_at_most(
+    store: Store, entropy: CountingEntropy
+) -> None:
     """A document goes when every receipt that may refer to it has gone (RC26)."""
     await write(store, NETWORKS[0], b"a", NOW, entropy)
     await sweep_all(store, until=NOW + 1, now=NOW + 1)
@@ -97,7 +111,9 @@ async def test_a_document_outlives_its_receipts_by_a_span_at_most(store: Store, 
     assert not await has(store, b"of a")
 
 
-async def test_a_document_that_is_referred_to_again_stays(store: Store, entropy: CountingEntropy) -> None:
+async def test_a_document_that_is_referred_to_again_stays(
+    store: Store, entropy: CountingEntropy
+) -> None:
     """Referred to in a later span, it stays until the receipts of that span have gone."""
     await write(store, NETWORKS[0], b"a", NOW, entropy)
     await write(store, NETWORKS[0], b"a", NOW + 3 * PERIOD_S, entropy)
@@ -109,8 +125,11 @@ async def test_a_document_that_is_referred_to_again_stays(store: Store, entropy:
 
 
 @pytest.mark.parametrize("release_first", [True, False])
-async def test_a_release_that_refers_to_a_document_meanwhile(store: Store, release_first: bool) -> None:
-    """Of a removal and a release that refers to the document at the same moment, none leaves a receipt without it."""
+async def test_a_release_that_refers_to_a_document_meanwhile(
+    store: Store, release_first: bool
+) -> None:
+    """Of a removal and a release that refers to the document at the same moment, none leaves a
+    receipt without it."""
     document, now = b"the document", NOW + 50 * PERIOD_S
     sha256 = hashlib.sha256(document).digest()
     await store.commit(Commit(puts=document_use_puts(document, now=NOW)))
@@ -122,7 +141,10 @@ async def test_a_release_that_refers_to_a_document_meanwhile(store: Store, relea
         puts=(
             Put(old, None, expect=row.stamp),
             Put(document_key(sha256), None),
-            *(Put(document_use_key(number, sha256), None, expect=b"absent") for number in (span - 1, span, span + 1)),
+            *(
+                Put(document_use_key(number, sha256), None, expect=b"absent")
+                for number in (span - 1, span, span + 1)
+            ),
         )
     )
     release = Commit(puts=document_use_puts(document, now=now))
@@ -142,12 +164,15 @@ async def test_nothing_is_swept_before_its_time(one_store: Store, entropy: Count
 
 
 async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:
-    """Whoever comes next goes on behind the rows that were dealt with, and at the end from the beginning."""
+    """Whoever comes next goes on behind the rows that were dealt with, and at the end from the
+    beginning."""
     rows = [b"zz%d" % number for number in range(5)]
     await one_store.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
     seen = []
     for _ in range(6):
-        page = await read_page(one_store, Range(b"zz", after=await walk_place(one_store, "test"), limit=2))
+        page = await read_page(
+            one_store, Range(b"zz", after=await walk_place(one_store, "test"), limit=2)
+        )
         seen.append([key for key, _ in page.rows])
         await one_store.commit(Commit(puts=(walk_put("test", page.place),)))
     assert [len(one) for one in seen] == [2, 2, 1, 2, 2, 1]

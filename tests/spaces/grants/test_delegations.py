@@ -61,7 +61,9 @@ OWN_FILES = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 
 
 async def register(store: Store, found: Registered, *, now: float = NOW) -> Committed | Refused:
-    return await store.commit(Commit(puts=tuple(registration_puts(replace(found, registered_at=now)))))
+    return await store.commit(
+        Commit(puts=tuple(registration_puts(replace(found, registered_at=now))))
+    )
 
 
 async def indexed(store: Store, wanted: Range) -> tuple[bytes, ...]:
@@ -76,11 +78,16 @@ async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
     """What was registered comes back equal, closure and window included."""
     parent = registered(ucan(FILES))
     child = registered(
-        ucan(FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60), parent
+        ucan(
+            FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60
+        ),
+        parent,
     )
     assert isinstance(await register(one_store, parent), Committed)
     assert isinstance(await register(one_store, child), Committed)
-    found = await fresh(one_store).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
+    found = await fresh(one_store).by_cid(
+        [child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)]
+    )
     assert (child, None, parent, None) == found
     assert len(found[0].closure) == 2
     assert found[0].expires_at == NOW + 60
@@ -97,7 +104,8 @@ async def test_second_lookup_needs_no_read(one_store: Store) -> None:
 
 
 async def test_misses_are_reported(one_store: Store) -> None:
-    """Each that was not in memory when it was cited is a miss, known or not, and what is found then takes memory."""
+    """Each that was not in memory when it was cited is a miss, known or not, and what is found then
+    takes memory."""
     known = registered(ucan(FILES))
     await register(one_store, known)
     delegations = fresh(one_store)
@@ -144,7 +152,10 @@ async def test_revocation_replaces_the_mark_and_outlives_the_row(one_store: Stor
     keys = mark_keys([content])
     assert {content: Mark.LIVE} == marks_of([content], (await one_store.read(keys)).records)
     revoked = Revoked(cid=Digest(b"\x09" * 32), at=NOW + 5, by=Principal(OWNER.did))
-    assert isinstance(await one_store.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)), Committed)
+    assert isinstance(
+        await one_store.commit(Commit(puts=(revocation_put(content, revoked),), live=keys)),
+        Committed,
+    )
     records = (await one_store.read(keys)).records
     assert {content: Mark.REVOKED} == marks_of([content], records)
     assert revoked == revocation_of(records[0])
@@ -171,8 +182,11 @@ def test_damaged_mark_is_not_live(value: bytes) -> None:
 
 
 async def test_parties_find_their_delegations(one_store: Store) -> None:
-    """Who signed and who received find a delegation, latest issued first, what says no time last and by cid."""
-    dated = [registered(cacao(OWN_FILES, nonce=f"nonce000{at}", issued_at=NOW + at)) for at in (0, 1)]
+    """Who signed and who received find a delegation, latest issued first, what says no time last
+    and by cid."""
+    dated = [
+        registered(cacao(OWN_FILES, nonce=f"nonce000{at}", issued_at=NOW + at)) for at in (0, 1)
+    ]
     undated = [registered(ucan(FILES, nonce=str(at))) for at in range(3)]
     for known in (*dated, *undated):
         await register(one_store, known)
@@ -201,19 +215,35 @@ async def test_a_place_is_where_the_row_stands(one_store: Store) -> None:
 
 
 async def test_owners_find_what_was_passed_on(one_store: Store) -> None:
-    """A delegation is listed under every wallet and owner of a space above it, and not under keys that pass on."""
+    """A delegation is listed under every wallet and owner of a space above it, and not under keys
+    that pass on."""
     root = registered(cacao(OWN_FILES))
-    child = registered(ucan(OWN_FILES, signer=FRIEND, delegate=STRANGER.did, parents=[root.delegation]), root)
+    child = registered(
+        ucan(OWN_FILES, signer=FRIEND, delegate=STRANGER.did, parents=[root.delegation]), root
+    )
     grandchild = registered(
-        ucan(OWN_FILES, signer=STRANGER, delegate=OWNER.did, parents=[child.delegation], lifetime_s=60), child
+        ucan(
+            OWN_FILES,
+            signer=STRANGER,
+            delegate=OWNER.did,
+            parents=[child.delegation],
+            lifetime_s=60,
+        ),
+        child,
     )
     wallet = Principal(WALLET.did)
     for known in (root, child, grandchild):
         await register(one_store, known)
     assert (wallet,) == root.accounts == child.accounts == grandchild.accounts
     found = await indexed(one_store, party_range(wallet, ROLE_FROM))
-    assert {root.delegation.content_key, child.delegation.content_key, grandchild.delegation.content_key} == {*found}
-    assert (child.delegation.content_key,) == await indexed(one_store, party_range(Principal(FRIEND.did), ROLE_FROM))
+    assert {
+        root.delegation.content_key,
+        child.delegation.content_key,
+        grandchild.delegation.content_key,
+    } == {*found}
+    assert (child.delegation.content_key,) == await indexed(
+        one_store, party_range(Principal(FRIEND.did), ROLE_FROM)
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,8 +258,11 @@ async def test_owners_find_what_was_passed_on(one_store: Store) -> None:
         (f"{SPACE}/delegation", "tinycloud.delegation/status", False),
     ],
 )
-async def test_who_may_list_an_account_is_known(one_store: Store, resource: str, ability: str, opens: bool) -> None:
-    """The right to list what was delegated in a space makes its holder a member of the owner's account."""
+async def test_who_may_list_an_account_is_known(
+    one_store: Store, resource: str, ability: str, opens: bool
+) -> None:
+    """The right to list what was delegated in a space makes its holder a member of the owner's
+    account."""
     await register(one_store, registered(ucan({resource: [ability]})))
     owner, friend = Principal(OWNER.did), Principal(FRIEND.did)
     assert opens is bool(await indexed(one_store, membership_range(owner, friend)))
@@ -237,7 +270,8 @@ async def test_who_may_list_an_account_is_known(one_store: Store, resource: str,
 
 
 async def test_space_finds_what_has_not_expired(one_store: Store) -> None:
-    """Delegations that name a space are listed latest registered first, the expired ones left out."""
+    """Delegations that name a space are listed latest registered first, the expired ones left
+    out."""
     short = registered(ucan(FILES, lifetime_s=100))
     long = registered(ucan(FILES, lifetime_s=200))
     await register(one_store, long, now=NOW)
@@ -247,14 +281,20 @@ async def test_space_finds_what_has_not_expired(one_store: Store) -> None:
     assert both == unexpired_of(page, now=NOW + 99)
     assert both[1:] == unexpired_of(page, now=NOW + 100)
     assert unexpired_of(page, now=NOW + 200) == ()
-    rest = (await one_store.read(ranges=(space_grants_range(parse_space_id(SPACE), after=page.rows[0][0]),))).pages[0]
+    rest = (
+        await one_store.read(
+            ranges=(space_grants_range(parse_space_id(SPACE), after=page.rows[0][0]),)
+        )
+    ).pages[0]
     assert both[1:] == unexpired_of(rest, now=NOW)
 
 
 async def test_delegation_without_expiry_is_listed_for_ever(one_store: Store) -> None:
     """No expiry never passes."""
     await register(one_store, registered(cacao(OWN_FILES, lifetime_s=None)))
-    page = (await one_store.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))).pages[0]
+    page = (
+        await one_store.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))
+    ).pages[0]
     assert len(unexpired_of(page, now=NOW + 1e9)) == 1
 
 
@@ -262,7 +302,14 @@ def test_delegation_with_too_many_spaces() -> None:
     """A delegation may name 64 spaces; the rows of more would not fit a commit (ST6)."""
 
     def naming(count: int) -> Registered:
-        return registered(ucan({f"{space_text(OWNER.did, f's{at}')}/kv": ["tinycloud.kv/get"] for at in range(count)}))
+        return registered(
+            ucan(
+                {
+                    f"{space_text(OWNER.did, f's{at}')}/kv": ["tinycloud.kv/get"]
+                    for at in range(count)
+                }
+            )
+        )
 
     assert 64 < len(registration_puts(naming(MAX_SPACES))) < 128
     with pytest.raises(TooManySpaces):
@@ -292,7 +339,9 @@ IN_PERSON = {
 
 
 @pytest.mark.parametrize(("delegation", "expected"), IN_PERSON.values(), ids=IN_PERSON)
-async def test_sessions_granted_in_person(one_store: Store, delegation: Delegation, expected: bool) -> None:
+async def test_sessions_granted_in_person(
+    one_store: Store, delegation: Delegation, expected: bool
+) -> None:
     """Only a wallet's own bounded sign-in is a session in person (IP2)."""
     await register(one_store, registered(delegation))
     found = await indexed(one_store, sessions_range(delegation.delegator, Principal(FRIEND.did)))

@@ -72,11 +72,14 @@ async def host(
 
 
 async def test_owners_grant_hosts_its_spaces(one_store: Store) -> None:
-    """In `auto` a grant without parents by the space's own DID hosts it, and a repeat tells the truth (Q6)."""
+    """In `auto` a grant without parents by the space's own DID hosts it, and a repeat tells the
+    truth (Q6)."""
     delegation = grant("default", "notes")
     assert await host(one_store, delegation) == (["default", "notes"], [])
     assert await host(one_store, delegation, is_new=False) == (["default", "notes"], [])
-    records = (await one_store.read((space_row_key(space()), space_row_key(space("other"))))).records
+    records = (
+        await one_store.read((space_row_key(space()), space_row_key(space("other"))))
+    ).records
     assert [is_hosted(record) for record in records] == [True, False]
     assert space_of(records[0]).space == space()
     page = (await one_store.read(ranges=(owned_spaces_range(OWNER_P),))).pages[0]
@@ -112,12 +115,15 @@ async def test_own_put_hosts_the_space(one_store: Store) -> None:
     by_owner = await plan(one_store, hosting_by_put(space(), OWNER_P, AUTO, client=None, now=NOW))
     assert ((space(),), (space(),)) == (by_owner.activated, by_owner.new)
     assert isinstance(await commit(one_store, by_owner), Committed)
-    in_explicit = await plan(one_store, hosting_by_put(space("x"), OWNER_P, EXPLICIT, client=None, now=NOW))
+    in_explicit = await plan(
+        one_store, hosting_by_put(space("x"), OWNER_P, EXPLICIT, client=None, now=NOW)
+    )
     assert (space("x"),) == in_explicit.skipped
 
 
 async def test_explicit_mode_asks_for_a_host_grant(one_store: Store) -> None:
-    """In `explicit` only `space/host` on exactly `<space>/space` hosts, for several spaces (D40, D44)."""
+    """In `explicit` only `space/host` on exactly `<space>/space` hosts, for several spaces (D40,
+    D44)."""
     assert await host(one_store, grant("default"), EXPLICIT) == ([], ["default"])
     below = ucan({f"{space().text}/space/x": [HOST], f"{space().text}/kv": [HOST]})
     assert await host(one_store, below, EXPLICIT) == ([], ["default"])
@@ -134,7 +140,8 @@ async def test_host_grant_by_a_delegate(one_store: Store) -> None:
 
 
 async def test_listed_owners(one_store: Store) -> None:
-    """In `permit` the spaces of listed DIDs host themselves, and others are not hosted in any way (ST13, Q20)."""
+    """In `permit` the spaces of listed DIDs host themselves, and others are not hosted in any way
+    (ST13, Q20)."""
     policy = HostingPolicy(HostingMode.PERMIT, frozenset({OWNER.did}))
     assert await host(one_store, grant("default"), policy) == (["default"], [])
     assert await host(one_store, grant(host=("more",)), policy) == (["more"], [])
@@ -142,23 +149,34 @@ async def test_listed_owners(one_store: Store) -> None:
     assert await host(one_store, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
     friends[f"{space(owner=FRIEND_P).text}/space"] = [HOST]
     assert await host(one_store, ucan(friends, signer=FRIEND), policy) == ([], ["default"])
-    by_friend = await plan(one_store, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, policy, client=None, now=NOW))
+    by_friend = await plan(
+        one_store, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, policy, client=None, now=NOW)
+    )
     assert ((), ()) == (by_friend.activated, by_friend.puts)
 
 
 async def test_permit_mode(one_store: Store) -> None:
-    """In `permit` the spaces of admitted DIDs host themselves, and others are not hosted in any way (ST14)."""
-    friends = {f"{space(owner=FRIEND_P).text}/{part}": [what] for part, what in (("kv", GET), ("space", HOST))}
-    assert isinstance(await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
+    """In `permit` the spaces of admitted DIDs host themselves, and others are not hosted in any way
+    (ST14)."""
+    friends = {
+        f"{space(owner=FRIEND_P).text}/{part}": [what]
+        for part, what in (("kv", GET), ("space", HOST))
+    }
+    assert isinstance(
+        await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed
+    )
     assert await host(one_store, grant("default", "a.b"), PERMIT) == (["default"], ["a.b"])
     assert await host(one_store, grant(host=("a.b",)), PERMIT) == (["a.b"], [])
     assert await host(one_store, ucan(friends, signer=FRIEND), PERMIT) == ([], ["default"])
-    by_friend = await plan(one_store, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, PERMIT, client=None, now=NOW))
+    by_friend = await plan(
+        one_store, hosting_by_put(space(owner=FRIEND_P), FRIEND_P, PERMIT, client=None, now=NOW)
+    )
     assert ((), ()) == (by_friend.activated, by_friend.puts)
 
 
 async def test_owners_are_admitted_one_by_one(one_store: Store) -> None:
-    """A grant over spaces of two owners hosts those of the one who is admitted, and rests on no more than that."""
+    """A grant over spaces of two owners hosts those of the one who is admitted, and rests on no
+    more than that."""
     both = HostingRequest(
         (space(), space(owner=FRIEND_P)),
         wanted=(space(), space(owner=FRIEND_P)),
@@ -181,14 +199,26 @@ async def test_removal_before_the_commit(one_store: Store) -> None:
     assert row is not None and is_admitted(row)
     await one_store.commit(Commit(puts=(Put(admission_key(OWNER_P), None, expect=row.stamp),)))
     assert isinstance(await commit(one_store, planned), Refused)
-    assert ((), ()) == ((await plan(one_store, wanted)).activated, (await plan(one_store, wanted)).adds)
-    assert isinstance(await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed)
-    assert isinstance(await commit(one_store, planned), Refused)  # another admission than the one it was planned on
+    assert ((), ()) == (
+        (await plan(one_store, wanted)).activated,
+        (await plan(one_store, wanted)).adds,
+    )
+    assert isinstance(
+        await one_store.commit(Commit(puts=(admission_put(OWNER_P, now=NOW),))), Committed
+    )
+    # another admission than the one it was planned on
+    assert isinstance(await commit(one_store, planned), Refused)
     with pytest.raises(RecordDamaged):
         check_of(admission_key(OWNER_P), None)
 
 
-NAMES = {"letters": "aZ09_-", "64 bytes": "a" * 64, "65 bytes": "a" * 65, "a dot": "a.b", "an escape": "a%20b"}
+NAMES = {
+    "letters": "aZ09_-",
+    "64 bytes": "a" * 64,
+    "65 bytes": "a" * 65,
+    "a dot": "a.b",
+    "an escape": "a%20b",
+}
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
@@ -201,10 +231,19 @@ async def test_names_that_host_themselves(one_store: Store, name: str) -> None:
 
 def test_names_that_are_never_hosted() -> None:
     """No grant hosts `.`, `..` or a name over 255 bytes (Q30)."""
-    for name, expected in {".": False, "..": False, "...": True, "a" * 255: True, "a" * 256: False}.items():
+    for name, expected in {
+        ".": False,
+        "..": False,
+        "...": True,
+        "a" * 255: True,
+        "a" * 256: False,
+    }.items():
         wanted = hosting_by_grant(grant(host=(name,)), EXPLICIT, client=None, now=NOW)
         planned = plan_hosting(wanted, [None] * len(wanted.keys()), now=NOW)
-        assert (((space(name),), ()) if expected else ((), (space(name),))) == (planned.activated, planned.skipped)
+        assert (((space(name),), ()) if expected else ((), (space(name),))) == (
+            planned.activated,
+            planned.skipped,
+        )
 
 
 LISTED = HostingPolicy(HostingMode.PERMIT, frozenset({OWNER.did, FRIEND.did}))
@@ -216,7 +255,9 @@ EVERY_MODE = pytest.mark.parametrize(
 @pytest.fixture
 async def admitted(one_store: Store) -> Store:
     """A store with two admitted owners."""
-    await one_store.commit(Commit(puts=tuple([admission_put(owner, now=NOW) for owner in (OWNER_P, FRIEND_P)])))
+    await one_store.commit(
+        Commit(puts=tuple([admission_put(owner, now=NOW) for owner in (OWNER_P, FRIEND_P)]))
+    )
     return one_store
 
 
@@ -250,10 +291,14 @@ async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
 
 @EVERY_MODE
 async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None:
-    """One client address brings so many new owners an hour; known owners and loopback are not counted."""
+    """One client address brings so many new owners an hour; known owners and loopback are not
+    counted."""
     policy = replace(mode, bounds=Bounds(new_owners_per_hour=1))
     friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
-    assert await host(admitted, grant(host=("default",)), policy, client=CLIENT) == (["default"], [])
+    assert await host(admitted, grant(host=("default",)), policy, client=CLIENT) == (
+        ["default"],
+        [],
+    )
     assert await host(admitted, friends, policy, client=CLIENT) == ([], ["default"])
     assert await host(admitted, grant(host=("more",)), policy, client=CLIENT) == (["more"], [])
     assert await host(admitted, friends, policy, client="::1") == (["default"], [])
@@ -289,7 +334,8 @@ def test_how_clients_are_counted(address: str | None, expected: str | None) -> N
 
 
 async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
-    """Plans made on the same read cannot go over a bound together; the refused one skips on its next read."""
+    """Plans made on the same read cannot go over a bound together; the refused one skips on its
+    next read."""
     policy = replace(AUTO, bounds=Bounds(per_owner=3))
     grants = [grant(f"{letter}1", f"{letter}2", nonce=letter) for letter in "ab"]
     wanted = [hosting_by_grant(delegation, policy, client=None, now=NOW) for delegation in grants]
@@ -303,11 +349,17 @@ async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
 
 async def test_racing_hosts_of_one_space(one_store: Store) -> None:
     """Two grants that host the same space at once: one does, the other finds it hosted."""
-    wanted = [hosting_by_grant(grant("default", nonce=nonce), AUTO, client=None, now=NOW) for nonce in ("one", "two")]
+    wanted = [
+        hosting_by_grant(grant("default", nonce=nonce), AUTO, client=None, now=NOW)
+        for nonce in ("one", "two")
+    ]
     plans = [await plan(one_store, request) for request in wanted]
     outcomes = [await commit(one_store, planned) for planned in plans]
     assert [Committed, Refused] == [type(outcome) for outcome in outcomes]
-    assert ((space(),), ()) == ((await plan(one_store, wanted[1])).activated, (await plan(one_store, wanted[1])).new)
+    assert ((space(),), ()) == (
+        (await plan(one_store, wanted[1])).activated,
+        (await plan(one_store, wanted[1])).new,
+    )
 
 
 async def test_write_may_depend_on_the_space(one_store: Store) -> None:

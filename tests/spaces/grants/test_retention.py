@@ -21,7 +21,9 @@ WALLETS = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 async def _register(store: Store, granted: Registered) -> None:
     delegation = granted.delegation
     puts = registration_puts(granted)
-    commit = Commit(puts=tuple(puts), adds=(Add(kept_counter(x16(delegation.delegator)), 1, at_most=None),))
+    commit = Commit(
+        puts=tuple(puts), adds=(Add(kept_counter(x16(delegation.delegator)), 1, at_most=None),)
+    )
     assert isinstance(await store.commit(commit), Committed)
 
 
@@ -43,8 +45,12 @@ async def _all_keys(store: Store) -> set[bytes]:
 
 
 async def test_an_expired_delegation_leaves_whole(one_store: Store) -> None:
-    """Thirty days after its end every row of a delegation goes, a revoked mark too, and it counts no longer."""
-    for granted in (registered(ucan(KV, lifetime_s=60)), registered(wallet_grant(WALLETS, lifetime_s=60))):
+    """Thirty days after its end every row of a delegation goes, a revoked mark too, and it counts
+    no longer."""
+    for granted in (
+        registered(ucan(KV, lifetime_s=60)),
+        registered(wallet_grant(WALLETS, lifetime_s=60)),
+    ):
         await _register(one_store, granted)
         delegation = granted.delegation
         revoked = Revoked(cid=delegation.cid, at=NOW, by=delegation.delegator)
@@ -58,7 +64,8 @@ async def test_an_expired_delegation_leaves_whole(one_store: Store) -> None:
 
 
 async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(one_store: Store) -> None:
-    """A row of the sweep without the time of registration, as earlier versions wrote it, is found and goes too."""
+    """A row of the sweep without the time of registration, as earlier versions wrote it, is found
+    and goes too."""
     granted = registered(ucan(KV, lifetime_s=60))
     await _register(one_store, granted)
     content = granted.delegation.content_key
@@ -71,7 +78,8 @@ async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(one_store
 
 
 async def test_a_session_that_an_earlier_version_filed_leaves_whole(one_store: Store) -> None:
-    """A row of the index of sessions goes with its delegation, whether or not it would be filed today."""
+    """A row of the index of sessions goes with its delegation, whether or not it would be filed
+    today."""
     granted = registered(wallet_grant(WALLETS, lifetime_s=60))
     await _register(one_store, granted)
     former = Put(session_row_key(granted.delegation), granted.delegation.content_key)
@@ -91,9 +99,12 @@ async def test_what_is_valid_stays(one_store: Store) -> None:
 
 
 async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: Store) -> None:
-    """A delegation that outlives what it cites keeps its mark until thirty days after its own end."""
+    """A delegation that outlives what it cites keeps its mark until thirty days after its own
+    end."""
     short = registered(ucan(KV, lifetime_s=60))
-    longer = registered(ucan(KV, lifetime_s=10 * DAY_S, parents=(short.delegation,), nonce="m"), short)
+    longer = registered(
+        ucan(KV, lifetime_s=10 * DAY_S, parents=(short.delegation,), nonce="m"), short
+    )
     assert longer.expires_at == short.expires_at
     await _register(one_store, longer)
     mark = mark_keys((longer.delegation.content_key,))
@@ -104,14 +115,18 @@ async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: St
     assert await _all_keys(one_store) == set()
 
 
-async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(one_store: Store) -> None:
+async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(
+    one_store: Store,
+) -> None:
     """What has no end of its own stays, though what it cites has ended."""
     short = registered(wallet_grant(WALLETS, lifetime_s=60, nonce="nonce0001"))
     parents_window = registered(wallet_grant(WALLETS, lifetime_s=None))
     endless = replace(parents_window, not_before=None, expires_at=short.expires_at)
     await _register(one_store, endless)
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
-    assert (await one_store.read(mark_keys((endless.delegation.content_key,)))).records[0] is not None
+    assert (await one_store.read(mark_keys((endless.delegation.content_key,)))).records[
+        0
+    ] is not None
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 10 * DAY_S) == 0
 
 
@@ -127,7 +142,9 @@ async def test_two_sweeps_count_once(one_store: Store) -> None:
     assert isinstance(await one_store.commit(plan), Refused)
     assert await _kept(one_store, OWNER.did) == 0
     gone = (await one_store.read((delegation_key(row.value or b""),))).records[0]
-    assert isinstance(await one_store.commit(plan_removal(due, decode_delegation(gone), gone, now=now)), Committed)
+    assert isinstance(
+        await one_store.commit(plan_removal(due, decode_delegation(gone), gone, now=now)), Committed
+    )
 
 
 async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
@@ -136,6 +153,8 @@ async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
         granted = registered(ucan(KV, nonce=nonce))
         puts = registration_puts(granted)
         outcome = await one_store.commit(
-            Commit(puts=tuple(puts), adds=(Add(kept_counter(x16(Principal(OWNER.did))), 1, at_most=2),))
+            Commit(
+                puts=tuple(puts), adds=(Add(kept_counter(x16(Principal(OWNER.did))), 1, at_most=2),)
+            )
         )
         assert isinstance(outcome, expected)

@@ -107,7 +107,9 @@ async def test_tombstone_is_read_with_its_stamp(store: Store) -> None:
 async def test_tombstone_counts_as_absent(store: Store) -> None:
     """`expect: absent` holds over a tombstone, not over a value (ST5)."""
     await put(store, (b"Ka", None))
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1", expect=ABSENT),))), Committed)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"1", expect=ABSENT),))), Committed
+    )
     assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=ABSENT),))), Refused)
     assert await value(store, b"Ka") == b"1"
 
@@ -116,9 +118,15 @@ async def test_expected_stamp(store: Store) -> None:
     """A put over a stamp happens once: the second finds another stamp."""
     await put(store, (b"Ka", b"1"))
     expected = await stamp(store, b"Ka")
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=expected),))), Committed)
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"3", expect=expected),))), Refused)
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Kb", b"3", expect=expected),))), Refused)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=expected),))), Committed
+    )
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"3", expect=expected),))), Refused
+    )
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Kb", b"3", expect=expected),))), Refused
+    )
     assert await value(store, b"Ka") == b"2"
 
 
@@ -126,11 +134,15 @@ async def test_stamp_of_a_tombstone_can_be_expected(store: Store) -> None:
     """What was read as deleted may be written over only as long as it is that tombstone."""
     await put(store, (b"Ka", None))
     expected = await stamp(store, b"Ka")
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=expected),))), Committed)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"2", expect=expected),))), Committed
+    )
 
 
 @pytest.mark.parametrize(
-    "mark", [b"R", b"", b"LL", b"L\0", None], ids=["revoked", "empty", "longer", "padded", "deleted"]
+    "mark",
+    [b"R", b"", b"LL", b"L\0", None],
+    ids=["revoked", "empty", "longer", "padded", "deleted"],
 )
 async def test_mark_that_is_not_live_refuses(store: Store, mark: bytes | None) -> None:
     """A commit happens only while every mark it relies on is live (ST2)."""
@@ -150,11 +162,17 @@ async def test_check_compares_stamps(store: Store) -> None:
     """A checked row must exist unchanged; an absent one refuses."""
     await put(store, (b"Na", b"1"))
     check = Check(b"Na", await stamp(store, b"Na"))
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), checks=(check,))), Committed)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), checks=(check,))), Committed
+    )
     await put(store, (b"Na", b"1"))
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2"),), checks=(check,))), Refused)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"2"),), checks=(check,))), Refused
+    )
     absent = Check(b"Nb", check.stamp)
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"2"),), checks=(absent,))), Refused)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"2"),), checks=(absent,))), Refused
+    )
     assert await value(store, b"Ka") == b"1"
 
 
@@ -190,13 +208,16 @@ async def test_bound_of_a_counter_is_exact(store: Store) -> None:
 
 async def test_racing_adds_stop_at_the_bound(store: Store) -> None:
     """Of many commits at once exactly as many pass as the bound allows."""
-    outcomes = await asyncio.gather(*[store.commit(Commit(adds=(Add(b"cA", 1, at_most=7),))) for _ in range(50)])
+    outcomes = await asyncio.gather(
+        *[store.commit(Commit(adds=(Add(b"cA", 1, at_most=7),))) for _ in range(50)]
+    )
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 7
     assert counter_of((await store.read((b"cA",))).records[0]) == 7
 
 
 async def test_weights_follow_rows(store: Store) -> None:
-    """A replaced row gives its weight back to the account it was charged to, a deleted one too (ST7)."""
+    """A replaced row gives its weight back to the account it was charged to, a deleted one too
+    (ST7)."""
 
     async def usage() -> list[int]:
         return [counter_of(record) for record in (await store.read((b"cA", b"cB"))).records]
@@ -217,7 +238,8 @@ async def test_bound_includes_the_weights_of_the_commit(store: Store) -> None:
 
     def write(weight_bytes: int) -> Commit:
         return Commit(
-            puts=(Put(b"Ka", b"1", weight_bytes=weight_bytes, account=b"cA"),), adds=(Add(b"cA", 0, at_most=100),)
+            puts=(Put(b"Ka", b"1", weight_bytes=weight_bytes, account=b"cA"),),
+            adds=(Add(b"cA", 0, at_most=100),),
         )
 
     assert isinstance(await store.commit(write(100)), Committed)
@@ -255,8 +277,12 @@ async def test_read_sees_durable_claims(store: Store) -> None:
 async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
     """The commit of an operation claims again, under a key of its own (ST4)."""
     assert (await store.read(claim=claim(b"one"))).claimed is True
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=claim(b"one"))), Committed)
-    record = (await store.read((claim_key(claim_minute4(NEVER_SWEPT), claim(b"one").key[:16]),))).records[0]
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=claim(b"one"))), Committed
+    )
+    record = (
+        await store.read((claim_key(claim_minute4(NEVER_SWEPT), claim(b"one").key[:16]),))
+    ).records[0]
     assert record is not None
 
 
@@ -278,7 +304,8 @@ async def test_racing_creations(store: Store) -> None:
 
 
 async def test_commits_are_judged_in_order(store: Store) -> None:
-    """Commits sent together see each other: a revocation before a write wins, wherever the batch is cut."""
+    """Commits sent together see each other: a revocation before a write wins, wherever the batch is
+    cut."""
     await put(store, (b"L1", LIVE_MARK))
     write = Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1",))
     before, revocation, after = await asyncio.gather(
@@ -292,7 +319,14 @@ async def test_range_is_in_byte_order(store: Store) -> None:
     keys = [b"Ka", b"Ka\0", b"Ka\xff", b"Kb", b"Kb\xff\xff", b"Kc"]
     await put(store, *[(key, b"v") for key in [*reversed(keys), b"J", b"L"]])
     forwards, backwards, some, last = (
-        await store.read(ranges=(Range(b"K"), Range(b"K", reverse=True), Range(b"Ka"), Range(b"Kb\xff", reverse=True)))
+        await store.read(
+            ranges=(
+                Range(b"K"),
+                Range(b"K", reverse=True),
+                Range(b"Ka"),
+                Range(b"Kb\xff", reverse=True),
+            )
+        )
     ).pages
     assert keys == [key for key, _ in forwards.rows]
     assert keys[::-1] == [key for key, _ in backwards.rows]
@@ -305,7 +339,11 @@ async def test_range_begins_after_a_key(store: Store) -> None:
     await put(store, (b"Ka", b"1"), (b"Kc", b"2"), (b"Ke", b"3"))
     wanted = [(b"Kc", False), (b"Kb", False), (b"A", False), (b"Z", False)]
     wanted += [(b"Kc", True), (b"Kd", True), (b"A", True), (b"Z", True)]
-    pages = (await store.read(ranges=[Range(b"K", after=after, reverse=reverse) for after, reverse in wanted])).pages
+    pages = (
+        await store.read(
+            ranges=[Range(b"K", after=after, reverse=reverse) for after, reverse in wanted]
+        )
+    ).pages
     found = [[key for key, _ in page.rows] for page in pages]
     assert found[:4] == [[b"Ke"], [b"Kc", b"Ke"], [b"Ka", b"Kc", b"Ke"], []]
     assert found[4:] == [[b"Ka"], [b"Kc", b"Ka"], [], [b"Ke", b"Kc", b"Ka"]]
@@ -315,7 +353,10 @@ async def test_prefix_of_the_last_bytes(store: Store) -> None:
     """A prefix that nothing can follow is read to the end, backwards too."""
     await put(store, (b"\xff", b"1"), (b"\xff\xff", b"2"), (b"a", b"3"))
     pages = (await store.read(ranges=(Range(b"\xff"), Range(b"\xff", reverse=True)))).pages
-    assert [[key for key, _ in page.rows] for page in pages] == [[b"\xff", b"\xff\xff"], [b"\xff\xff", b"\xff"]]
+    assert [[key for key, _ in page.rows] for page in pages] == [
+        [b"\xff", b"\xff\xff"],
+        [b"\xff\xff", b"\xff"],
+    ]
 
 
 async def test_page_ends_at_its_limit(store: Store) -> None:
@@ -323,10 +364,18 @@ async def test_page_ends_at_its_limit(store: Store) -> None:
     await put(store, *[(b"K%d" % at, b"v") for at in range(5)])
     page, rest, exact = (
         await store.read(
-            ranges=(Range(b"K", limit=2), Range(b"K", after=b"K1", limit=100), Range(b"K", after=b"K1", limit=3))
+            ranges=(
+                Range(b"K", limit=2),
+                Range(b"K", after=b"K1", limit=100),
+                Range(b"K", after=b"K1", limit=3),
+            )
         )
     ).pages
-    assert ([key for key, _ in page.rows], page.more, page.last_key) == ([b"K0", b"K1"], True, b"K1")
+    assert ([key for key, _ in page.rows], page.more, page.last_key) == (
+        [b"K0", b"K1"],
+        True,
+        b"K1",
+    )
     assert ([key for key, _ in rest.rows], rest.more) == ([b"K2", b"K3", b"K4"], False)
     assert ([key for key, _ in exact.rows], exact.more) == ([b"K2", b"K3", b"K4"], False)
 
@@ -353,7 +402,9 @@ async def test_page_of_keys_only_is_the_page_without_values(
 ) -> None:
     """Leaving the values out changes neither the rows of a page nor where it ends."""
     beyond = [(b"L%02d" % at, b"v") for at in range(40)]
-    await put(store, (b"J", b"v"), *[(b"K%02d" % at, b"v" * size_bytes) for at in range(70)], *beyond)
+    await put(
+        store, (b"J", b"v"), *[(b"K%02d" % at, b"v" * size_bytes) for at in range(70)], *beyond
+    )
     await put(store, *[(key, None) for key in deleted])
     for after in (None, b"K", b"K02", b"K025", b"K37", b"K69", b"K99"):
         for limit in (1, 2, 3, 31, 32, 33, 63, 64, 65, 68, 69, 70, 71):
@@ -384,35 +435,63 @@ async def test_large_rows_come_back_whole(store: Store) -> None:
 
 
 async def test_row_leads_to_another(store: Store) -> None:
-    """One read gives what rows lead to: the row under a prefix and their value, with its stamp, also a tombstone."""
-    await put(store, (b"I1", b"x"), (b"I2", b"x"), (b"I3", b"y"), (b"Gx", b"found"), (b"Gy", None), (b"Hx", b"other"))
+    """One read gives what rows lead to: the row under a prefix and their value, with its stamp,
+    also a tombstone."""
+    await put(
+        store,
+        (b"I1", b"x"),
+        (b"I2", b"x"),
+        (b"I3", b"y"),
+        (b"Gx", b"found"),
+        (b"Gy", None),
+        (b"Hx", b"other"),
+    )
     links = (b"I1", b"I3", b"I2", b"I1", b"I4")
     snapshots = await asyncio.gather(
-        store.read((b"Gx", b"Gy"), follow=Follow(links, b"G")), store.read((b"Hx", b"I1"), follow=Follow(links, b"H"))
+        store.read((b"Gx", b"Gy"), follow=Follow(links, b"G")),
+        store.read((b"Hx", b"I1"), follow=Follow(links, b"H")),
     )
     (found, gone), (other, link) = [snapshot.records for snapshot in snapshots]
     assert snapshots[0].followed == (found, gone, found, found, None)
     assert snapshots[1].followed == (other, None, other, other, None)
-    assert [record and record.value for record in (found, gone, other, link)] == [b"found", None, b"other", b"x"]
+    assert [record and record.value for record in (found, gone, other, link)] == [
+        b"found",
+        None,
+        b"other",
+        b"x",
+    ]
     assert (await store.read(follow=Follow((), b"G"))).followed == ()
 
 
 async def test_row_that_leads_nowhere(store: Store) -> None:
-    """Nothing is found behind a row that is absent, deleted or empty, or whose value makes no key."""
-    await put(store, (b"I1", b"x"), (b"I2", None), (b"I3", b""), (b"I4", b"x" * MAX_KEY_BYTES), (b"I5", b"v" * 70_000))
+    """Nothing is found behind a row that is absent, deleted or empty, or whose value makes no
+    key."""
+    await put(
+        store,
+        (b"I1", b"x"),
+        (b"I2", None),
+        (b"I3", b""),
+        (b"I4", b"x" * MAX_KEY_BYTES),
+        (b"I5", b"v" * 70_000),
+    )
     links = Follow(tuple(b"I%d" % at for at in range(6)), b"G")
     assert (await store.read(follow=links)).followed == (None,) * 6
     await put(store, (b"G", b"behind an empty value"))
-    assert [record is not None for record in (await store.read(follow=links)).followed] == [at == 3 for at in range(6)]
+    assert [record is not None for record in (await store.read(follow=links)).followed] == [
+        at == 3 for at in range(6)
+    ]
 
 
 async def test_following_sees_one_moment(store: Store) -> None:
-    """A row and what it leads to are of one commit, whichever is read first, beside a claim and a page (ST1)."""
+    """A row and what it leads to are of one commit, whichever is read first, beside a claim and a
+    page (ST1)."""
     await put(store, (b"I1", b"0"), (b"G0", b"0"))
 
     async def write() -> None:
         for at in range(1, 20):
-            await put(store, (b"I1", b"%d" % at), (b"G%d" % at, b"%d" % at), (b"G%d" % (at - 1), None))
+            await put(
+                store, (b"I1", b"%d" % at), (b"G%d" % at, b"%d" % at), (b"G%d" % (at - 1), None)
+            )
 
     writing = asyncio.create_task(write())
     for at in range(20):
@@ -507,16 +586,24 @@ async def test_closed_store_is_unavailable(store: Store) -> None:
 
 
 async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store) -> None:
-    """A commit that a closing store acknowledges is there afterwards; of any other the caller hears that it may not."""
+    """A commit that a closing store acknowledges is there afterwards; of any other the caller hears
+    that it may not."""
     await store.commit(Commit(puts=(Put(b"Ka", b"connected"),)))
-    asked = [asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb%02d" % at, b"1"),)))) for at in range(40)]
+    asked = [
+        asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb%02d" % at, b"1"),))))
+        for at in range(40)
+    ]
     await asyncio.sleep(0)
     await store.close()
     outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), PATIENCE_S)
     assert {type(outcome) for outcome in outcomes} <= {Committed, StoreUnavailable}
     again = engine()
     records = (await again.read([b"Kb%02d" % at for at in range(40)])).records
-    missing = [record is None for record, outcome in zip(records, outcomes, strict=True) if outcome == Committed()]
+    missing = [
+        record is None
+        for record, outcome in zip(records, outcomes, strict=True)
+        if outcome == Committed()
+    ]
     assert not any(missing)
     await again.close()
 
@@ -524,7 +611,10 @@ async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store)
 async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None:
     """Commits beside one whose caller was cancelled have their outcomes."""
     for _ in range(5):
-        leaving, staying = (asyncio.create_task(store.commit(Commit(puts=(Put(key, b"1"),)))) for key in (b"Ka", b"Kb"))
+        leaving, staying = (
+            asyncio.create_task(store.commit(Commit(puts=(Put(key, b"1"),))))
+            for key in (b"Ka", b"Kb")
+        )
         await asyncio.sleep(0)
         leaving.cancel()
         assert await asyncio.wait_for(staying, PATIENCE_S) == Committed()
@@ -548,7 +638,8 @@ async def test_everything_is_there_after_reopening(engine, store: Store) -> None
 
 
 async def test_ST16_conditions_alone_leave_no_row(store: Store) -> None:
-    """A commit of conditions alone is committed while they hold, else refused, and changes no row either way."""
+    """A commit of conditions alone is committed while they hold, else refused, and changes no row
+    either way."""
     await put(store, (b"Ka", b"a"), (b"La", LIVE_MARK), (b"Kb", None))
     rows = await _all_rows(store)
     for key in (b"Ka", b"Kb"):  # a tombstone too

@@ -15,7 +15,18 @@ from patience import AT_ONCE_S, PATIENCE_S
 from storekeeper_process import StorekeeperProcess
 
 from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
-from spaces.store.contract import ABSENT, Add, Claim, Commit, Committed, Put, Range, Refused, Store, counter_of
+from spaces.store.contract import (
+    ABSENT,
+    Add,
+    Claim,
+    Commit,
+    Committed,
+    Put,
+    Range,
+    Refused,
+    Store,
+    counter_of,
+)
 from spaces.store.lmdb._frames import Kind, ask_frames, encode_ask, parse_answers
 from spaces.store.lmdb._writer import CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
@@ -98,14 +109,17 @@ async def test_stopped_storekeeper_answers_and_the_next_takes_over(tmp_path: Pat
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
         assert keeper.end(signal.SIGTERM) == EXIT_STOPPED
         between = asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb", b"2"),))))
-        await asyncio.to_thread(lambda: None)  # a turn of the loop, in which the commit finds nobody
+        # a turn of the loop, in which the commit finds nobody
+        await asyncio.to_thread(lambda: None)
         keeper.start()
         assert isinstance(await between, Committed)
         await store.close()
 
 
 @pytest.mark.slow
-async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(tmp_path: Path) -> None:
+async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(
+    tmp_path: Path,
+) -> None:
     """Nobody to write: an error within two seconds or so, and reads as before."""
     with StorekeeperProcess(tmp_path / "data") as keeper:
         store = connect_lmdb(keeper.folder)
@@ -171,9 +185,15 @@ async def test_outsider_on_the_socket(tmp_path: Path) -> None:
 
 
 async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> None:
-    """Of commits that are sent unchecked, those beyond the contract's bounds are not taken; the others are written."""
-    commits = [Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))]
-    asks = [encode_ask(CommitRequest(at, bytes([at]) * 16, 4_000_000_000, commit)) for at, commit in enumerate(commits)]
+    """Of commits that are sent unchecked, those beyond the contract's bounds are not taken; the
+    others are written."""
+    commits = [
+        Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))
+    ]
+    asks = [
+        encode_ask(CommitRequest(at, bytes([at]) * 16, 4_000_000_000, commit))
+        for at, commit in enumerate(commits)
+    ]
     with StorekeeperProcess(tmp_path / "d") as keeper:
         reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
         writer.writelines(ask_frames(asks))
@@ -200,7 +220,9 @@ async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -
                 await store.commit(Commit(puts=(Put(b"K%03d" % written, b"v" * 16_384),)))
                 written += 1
         assert 20 < written < 40
-        assert written == len((await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0].rows)
+        assert written == len(
+            (await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0].rows
+        )
         assert isinstance(await store.commit(Commit(puts=(Put(b"L1", b"R"),))), Committed)
         deletes = tuple(Put(b"K%03d" % at, None) for at in range(written))
         assert isinstance(await store.commit(Commit(puts=deletes)), Committed)
@@ -208,7 +230,9 @@ async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -
         await store.close()
 
 
-async def test_full_disk_is_reported_apart_from_a_bound_of_the_store(folder_kind, tmp_path: Path) -> None:
+async def test_full_disk_is_reported_apart_from_a_bound_of_the_store(
+    folder_kind, tmp_path: Path
+) -> None:
     """With less free disk than the reserve nothing is written at all."""
     with folder_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
         store = engine()
@@ -242,7 +266,8 @@ asyncio.run(main())
 
 @pytest.mark.slow
 def test_replay_record_is_exact_among_processes(tmp_path: Path) -> None:
-    """Two workers that claim the same things at the same time: each thing has exactly one winner."""
+    """Two workers that claim the same things at the same time: each thing has exactly one
+    winner."""
     count = 2000
     with StorekeeperProcess(tmp_path / "data") as keeper:
         workers = [
@@ -284,7 +309,8 @@ async def test_replay_records_of_another_boot_are_forgotten(tmp_path: Path) -> N
 
 
 class DeafLine:
-    """Stands between a worker and the storekeeper; loses the first answers together with their connection."""
+    """Stands between a worker and the storekeeper; loses the first answers together with their
+    connection."""
 
     def __init__(self, storekeeper: Path, lost_answers: int) -> None:
         self._storekeeper = storekeeper
@@ -319,14 +345,19 @@ class DeafLine:
         await far_writer.wait_closed()
 
 
-@pytest.mark.parametrize("claim", [None, Claim(b"." * 32, 4_000_000_000)], ids=["without a claim", "with a claim"])
+@pytest.mark.parametrize(
+    "claim", [None, Claim(b"." * 32, 4_000_000_000)], ids=["without a claim", "with a claim"]
+)
 async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> None:
-    """A commit whose answer was lost with the connection is found to have happened, and happens once (ST4)."""
+    """A commit whose answer was lost with the connection is found to have happened, and happens
+    once (ST4)."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
         line = DeafLine(keeper.folder / "store.sock", lost_answers=2)
         async with line.at(tmp_path / "line") as place:
             store = connect_lmdb(keeper.folder, place)
-            outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claim))
+            outcome = await store.commit(
+                Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claim)
+            )
             assert Committed(settled=True) == outcome
             assert line.lost_answers == 0
             assert counter_of((await store.read((b"cA",))).records[0]) == 1
@@ -334,14 +365,18 @@ async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> No
 
 
 async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) -> None:
-    """A storekeeper that ends between accepting a connection and reading from it keeps no commit from the next one."""
+    """A storekeeper that ends between accepting a connection and reading from it keeps no commit
+    from the next one."""
     place = tmp_path / "line"
     with StorekeeperProcess(tmp_path / "d") as keeper, socket.socket(socket.AF_UNIX) as ending:
         ending.bind(str(place))
         ending.listen()
         store = connect_lmdb(keeper.folder, place)
-        asking = asyncio.create_task(store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),))))
-        for _ in range(2):  # the commit is asked for, then the connection is made; nothing is written to it yet
+        asking = asyncio.create_task(
+            store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),)))
+        )
+        # the commit is asked for, then the connection is made; nothing is written to it yet
+        for _ in range(2):
             await asyncio.sleep(0)
         ending.close()
         place.unlink()

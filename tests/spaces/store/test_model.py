@@ -47,9 +47,15 @@ class Model:
         return (
             (commit.claim is None or commit.claim.key not in self.claims)
             and all(self.value(key) == LIVE_MARK for key in commit.live)
-            and all(check.key in self.rows and self.rows[check.key].stamp == check.stamp for check in commit.checks)
+            and all(
+                check.key in self.rows and self.rows[check.key].stamp == check.stamp
+                for check in commit.checks
+            )
             and all(self.is_expected(put) for put in commit.puts)
-            and all(add.at_most is None or self.counted(commit)[add.counter] <= add.at_most for add in commit.adds)
+            and all(
+                add.at_most is None or self.counted(commit)[add.counter] <= add.at_most
+                for add in commit.adds
+            )
         )
 
     def is_expected(self, put: Put) -> bool:
@@ -106,7 +112,11 @@ class Draft:
         def stamp(key: bytes, is_current: bool) -> bytes:
             return model.rows[key].stamp if is_current and key in model.rows else STALE
 
-        expects = {"any": lambda _: ANY, "absent": lambda _: ABSENT, "now": lambda key: stamp(key, True)}
+        expects = {
+            "any": lambda _: ANY,
+            "absent": lambda _: ABSENT,
+            "now": lambda key: stamp(key, True),
+        }
         return Commit(
             puts=tuple(
                 Put(key, value, expects[expect](key), weight, account)
@@ -132,7 +142,10 @@ drafts = st.builds(
     puts=st.lists(puts, max_size=3, unique_by=lambda put: put[0]),
     live=st.lists(st.sampled_from(KEYS), max_size=1),
     checks=st.lists(st.tuples(st.sampled_from(KEYS), st.booleans()), max_size=1),
-    adds=st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.integers(-3, 3), st.none() | st.integers(0, 9)), max_size=2),
+    adds=st.lists(
+        st.tuples(st.sampled_from(ACCOUNTS), st.integers(-3, 3), st.none() | st.integers(0, 9)),
+        max_size=2,
+    ),
     claim=st.none() | st.none() | st.integers(0, 3),
 )
 
@@ -163,7 +176,13 @@ def under(prefix: bytes, commit: Commit) -> Commit:
     claim = commit.claim
     return Commit(
         puts=tuple(
-            Put(prefix + put.key, put.value, put.expect, put.weight_bytes, put.account and prefix + put.account)
+            Put(
+                prefix + put.key,
+                put.value,
+                put.expect,
+                put.weight_bytes,
+                put.account and prefix + put.account,
+            )
             for put in commit.puts
         ),
         live=tuple(prefix + key for key in commit.live),
@@ -173,10 +192,13 @@ def under(prefix: bytes, commit: Commit) -> Commit:
     )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(drafts, max_size=12))
 def test_store_follows_the_model(runs: Runs, listed: list[Draft]) -> None:
-    """Any sequence of commits passes, refuses, stores and counts as the model says; pages and links show its rows."""
+    """Any sequence of commits passes, refuses, stores and counts as the model says; pages and links
+    show its rows."""
     runs.runner.run(follow(runs.store, runs.prefix(), listed))
 
 
@@ -189,17 +211,26 @@ async def follow(store: Store, prefix: bytes, listed: list[Draft]) -> None:
         if isinstance(outcome, Committed):
             model.apply(commit)
         follow = Follow(tuple(prefix + key for key in KEYS), prefix + b"K")
-        snapshot = await store.read([prefix + key for key in KEYS], ranges=(Range(prefix + b"K"),), follow=follow)
+        snapshot = await store.read(
+            [prefix + key for key in KEYS], ranges=(Range(prefix + b"K"),), follow=follow
+        )
         model.learn(KEYS, snapshot.records)
-        led_to = [None if (value := model.value(key)) is None else model.rows.get(b"K" + value) for key in KEYS]
+        led_to = [
+            None if (value := model.value(key)) is None else model.rows.get(b"K" + value)
+            for key in KEYS
+        ]
         assert tuple(led_to) == snapshot.followed
         live = [(prefix + key, model.rows[key]) for key in KEYS[:3] if model.value(key) is not None]
         assert tuple(live) == snapshot.pages[0].rows
         counters = (await store.read([prefix + account for account in ACCOUNTS])).records
-        assert [model.counters[account] for account in ACCOUNTS] == [counter_of(record) for record in counters]
+        assert [model.counters[account] for account in ACCOUNTS] == [
+            counter_of(record) for record in counters
+        ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     names=st.sets(st.binary(min_size=1, max_size=3), max_size=30),
     deleted=st.sets(st.integers(0, 29)),
@@ -216,7 +247,12 @@ def test_pages_of_any_size_equal_the_whole(
 
 
 async def page_through(
-    store: Store, base: bytes, rows: list[tuple[bytes, bytes | None]], limit: int, reverse: bool, prefix: bytes
+    store: Store,
+    base: bytes,
+    rows: list[tuple[bytes, bytes | None]],
+    limit: int,
+    reverse: bool,
+    prefix: bytes,
 ) -> None:
     await store.commit(Commit(puts=tuple(Put(base + name, value) for name, value in rows)))
     whole = [base + name for name, value in rows if value is not None and name.startswith(prefix)]

@@ -1,4 +1,5 @@
-"""The collector: bodies that nobody refers to go, and no put that was acknowledged loses its body."""
+"""The collector: bodies that nobody refers to go, and no put that was acknowledged loses its
+body."""
 
 import os
 
@@ -9,7 +10,13 @@ from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
 from spaces.errors import RecordDamaged, StoreFull, StoreUnavailable
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import Committed, Refused, counter_of
-from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, collect, sweep_orphans, sweep_unfinished
+from spaces.values.collector import (
+    ORPHAN_AFTER_S,
+    UNFINISHED_AFTER_S,
+    collect,
+    sweep_orphans,
+    sweep_unfinished,
+)
 from spaces.values.object_records import UNLINK_AFTER_S
 from spaces.values.value_heads import Write as ValueWrite
 from spaces.values.value_heads import head_key
@@ -36,7 +43,8 @@ async def test_collector_removes_what_nobody_refers_to(bench: Bench) -> None:
 
 
 async def test_collector_leaves_what_came_back(bench: Bench) -> None:
-    """A body that was put again before the collector came has a new file, and the collector leaves it."""
+    """A body that was put again before the collector came has a new file, and the collector leaves
+    it."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("a", None))
     await bench.write(Write("a", LARGE))
@@ -65,7 +73,8 @@ def age(bench: Bench) -> None:
 
 
 async def test_orphans_go_after_a_day(bench: Bench) -> None:
-    """Files that no record names go an hour after they were found a day old; named ones and young ones stay."""
+    """Files that no record names go an hour after they were found a day old; named ones and young
+    ones stay."""
     await bench.write(Write("a", LARGE))
     await bench.plan(Write("b", BODY))
     age(bench)
@@ -119,7 +128,8 @@ async def counted_bytes(bench: Bench) -> int:
 
 
 async def test_bodies_are_counted_while_their_files_lie_there(bench: Bench) -> None:
-    """All files of bodies together are counted from the commit that names them until they are unlinked, each once."""
+    """All files of bodies together are counted from the commit that names them until they are
+    unlinked, each once."""
     await bench.write(Write("a", LARGE), Write("b", LARGE), Write("c", LARGE[1:]))
     assert await counted_bytes(bench) == 2 * len(LARGE) - 1
     await bench.write(Write("a", None), Write("b", SMALL), Write("c", None))
@@ -136,7 +146,8 @@ async def test_bodies_are_counted_while_their_files_lie_there(bench: Bench) -> N
 
 
 async def test_bodies_are_bounded_together(bench: Bench) -> None:
-    """No body is named beyond the bound, neither at once nor by commits that race; one that is shared costs nothing."""
+    """No body is named beyond the bound, neither at once nor by commits that race; one that is
+    shared costs nothing."""
     bench.files.max_bytes = 2 * len(LARGE)
     await bench.write(Write("a", LARGE))
     racing = [await bench.plan(Write(path, LARGE[1:] + path.encode())) for path in "bc"]
@@ -154,7 +165,8 @@ async def test_bodies_are_bounded_together(bench: Bench) -> None:
 
 
 async def test_sharing_put_meets_the_collector(bench: Bench) -> None:
-    """A put that planned to share a body is refused when the collector was faster, and then brings the body itself."""
+    """A put that planned to share a body is refused when the collector was faster, and then brings
+    the body itself."""
     await bench.write(Write("a", LARGE))
     async with bench.values.staging() as staging:
         sharing = await bench.plan(Write("b", LARGE), staging=staging)
@@ -181,7 +193,8 @@ async def test_collector_meets_a_sharing_put(bench: Bench) -> None:
 
 @pytest.mark.parametrize("swept_before", [False, True], ids=["first sweep", "later sweep"])
 async def test_put_that_stood_still_meets_the_sweep(bench: Bench, swept_before: bool) -> None:
-    """A put that named its file a day ago is refused when the orphans were swept meanwhile, and names it anew."""
+    """A put that named its file a day ago is refused when the orphans were swept meanwhile, and
+    names it anew."""
     if swept_before:
         await bench.plan(Write("z", BODY))
         age(bench)
@@ -195,7 +208,9 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, swept_before: 
         staging.recall()
         draft = await bench.values.draft(SPACE, (ValueWrite("a", standing.bodies[0]),), (None,))
         plan = await draft.plan(now=NOW)
-        assert isinstance(await bench.commit(type(standing)(plan, draft, standing.bodies)), Committed)
+        assert isinstance(
+            await bench.commit(type(standing)(plan, draft, standing.bodies)), Committed
+        )
     await bench.collect(NOW + 2 * ORPHAN_AFTER_S)
     assert (await bench.body("a"), len(bench.names())) == (LARGE, 1)
 

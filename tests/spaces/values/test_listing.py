@@ -51,7 +51,12 @@ async def pages(store: Store, query: ListingQuery) -> list[str]:
 async def test_prefix_is_plain(one_store: Store) -> None:
     """A prefix is one of bytes: neither segments nor wildcards (4.4.4)."""
     await put(one_store, "photos", "photos/a", "photos2/b", "phot", "p%25", "a", "photos/")
-    assert await pages(one_store, ListingQuery(SPACE, "photos")) == ["photos", "photos/", "photos/a", "photos2/b"]
+    assert await pages(one_store, ListingQuery(SPACE, "photos")) == [
+        "photos",
+        "photos/",
+        "photos/a",
+        "photos2/b",
+    ]
     assert await pages(one_store, ListingQuery(SPACE, "photos/")) == ["photos/", "photos/a"]
     assert await pages(one_store, ListingQuery(SPACE, "p%")) == ["p%25"]
     assert len(await pages(one_store, ListingQuery(SPACE))) == 7
@@ -61,7 +66,15 @@ async def test_prefix_is_plain(one_store: Store) -> None:
 async def test_order_is_that_of_bytes(one_store: Store) -> None:
     """Capitals before small letters, and no collation (Q32)."""
     await put(one_store, "b", "B", "a_c", "a/2", "a/10", "a%25", "ab")
-    assert await pages(one_store, ListingQuery(SPACE, limit=3)) == ["B", "a%25", "a/10", "a/2", "a_c", "ab", "b"]
+    assert await pages(one_store, ListingQuery(SPACE, limit=3)) == [
+        "B",
+        "a%25",
+        "a/10",
+        "a/2",
+        "a_c",
+        "ab",
+        "b",
+    ]
 
 
 async def test_empty_path_is_a_path(one_store: Store) -> None:
@@ -78,7 +91,8 @@ async def test_other_spaces_are_not_listed(one_store: Store) -> None:
 
 
 async def test_deleted_paths_are_left_out(one_store: Store) -> None:
-    """Tombstones do not show, and more of them than a read looks at only cost a further read (M31)."""
+    """Tombstones do not show, and more of them than a read looks at only cost a further read
+    (M31)."""
     await put(one_store, "a", "b", "c")
     await write(one_store, SPACE, Write("b", None))
     assert Listing(("a",), more=True) == await list_paths(one_store, ListingQuery(SPACE, limit=1))
@@ -86,12 +100,22 @@ async def test_deleted_paths_are_left_out(one_store: Store) -> None:
 
 
 async def test_long_paths_are_listed_whole_and_in_order(one_store: Store) -> None:
-    """Paths of more than 400 bytes share keys by their beginning and still come in byte order, in pages of any size."""
-    paths = [LONG, *[f"{LONG}{letter}" for letter in "gbfaedc"], f"{LONG}b{LONG}", "x" * 399 + "y", "x" * 399, "y"]
+    """Paths of more than 400 bytes share keys by their beginning and still come in byte order, in
+    pages of any size."""
+    paths = [
+        LONG,
+        *[f"{LONG}{letter}" for letter in "gbfaedc"],
+        f"{LONG}b{LONG}",
+        "x" * 399 + "y",
+        "x" * 399,
+        "y",
+    ]
     await put(one_store, *paths)
     for limit in (1, 2, 3, 5, 100):
         assert sorted(paths) == await pages(one_store, ListingQuery(SPACE, limit=limit))
-    assert [f"{LONG}b", f"{LONG}b{LONG}"] == await pages(one_store, ListingQuery(SPACE, f"{LONG}b", limit=1))
+    assert [f"{LONG}b", f"{LONG}b{LONG}"] == await pages(
+        one_store, ListingQuery(SPACE, f"{LONG}b", limit=1)
+    )
 
 
 async def test_long_paths_may_be_deleted(one_store: Store) -> None:
@@ -130,12 +154,16 @@ EXAMPLES = itertools.count()
 # Short letters make shared prefixes likely; the long heads make groups of equal keys.
 names = st.builds(
     lambda head, tail: head + tail,
-    st.sampled_from(["", "a", "a/", LONG[:399], LONG, LONG + "y", "y" * 400, LONG * 2, LONG * 2 + "y" * 400]),
+    st.sampled_from(
+        ["", "a", "a/", LONG[:399], LONG, LONG + "y", "y" * 400, LONG * 2, LONG * 2 + "y" * 400]
+    ),
     st.text(alphabet="ab/%", max_size=4),
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     paths=st.sets(names, max_size=25),
     deleted=st.sets(st.integers(0, 24)),
@@ -151,7 +179,8 @@ def test_pages_of_any_size_equal_the_whole(
     after: str | None,
     limit: int,
 ) -> None:
-    """Whatever the paths, the prefix, the page size and where one begins: the pages are the sorted list."""
+    """Whatever the paths, the prefix, the page size and where one begins: the pages are the sorted
+    list."""
     runner, store = running_store
     space = SpaceId(SPACE.owner, f"example-{next(EXAMPLES)}")
     gone = {path for at, path in enumerate(sorted(paths)) if at in deleted}
@@ -159,7 +188,11 @@ def test_pages_of_any_size_equal_the_whole(
     async def check() -> None:
         await put(store, *paths, space=space)
         await write(store, space, *[Write(path, None) for path in gone])
-        expected = sorted(path for path in paths - gone if path.startswith(prefix) and (after is None or path > after))
+        expected = sorted(
+            path
+            for path in paths - gone
+            if path.startswith(prefix) and (after is None or path > after)
+        )
         assert expected == await pages(store, ListingQuery(space, prefix, after, limit))
 
     runner.run(check())

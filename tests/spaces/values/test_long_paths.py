@@ -1,4 +1,5 @@
-"""Rows that lead to long paths: there as long as a path lies below them, whoever comes and goes meanwhile."""
+"""Rows that lead to long paths: there as long as a path lies below them, whoever comes and goes
+meanwhile."""
 
 import asyncio
 import itertools
@@ -31,7 +32,8 @@ def expected(paths: set[str], space: SpaceId = SPACE) -> set[bytes]:
 
 
 async def test_rows_come_and_go_with_the_paths(bench: Bench) -> None:
-    """The first path below a beginning brings the rows that lead to it, the last one takes them along."""
+    """The first path below a beginning brings the rows that lead to it, the last one takes them
+    along."""
     paths = [LONG + "a", LONG + "b", LONG * 2 + "c", LONG * 4]
     for number, path in enumerate(paths, 1):
         await bench.write(Write(path, b""))
@@ -45,7 +47,8 @@ async def test_rows_come_and_go_with_the_paths(bench: Bench) -> None:
 
 
 async def test_a_batch_takes_a_whole_group(bench: Bench) -> None:
-    """Paths that leave in one commit leave nothing behind, also where they make up several groups."""
+    """Paths that leave in one commit leave nothing behind, also where they make up several
+    groups."""
     paths = [LONG + "a", LONG + "b", LONG * 2 + "c", LONG * 2 + "d"]
     await bench.write(*[Write(path, b"") for path in paths])
     assert expected(set(paths)) == await leading(bench.store)
@@ -56,7 +59,8 @@ async def test_a_batch_takes_a_whole_group(bench: Bench) -> None:
 
 
 async def test_a_path_that_comes_while_the_last_one_leaves(bench: Bench) -> None:
-    """A delete that was planned before another path came is refused, so that the path stays in sight."""
+    """A delete that was planned before another path came is refused, so that the path stays in
+    sight."""
     await bench.write(Write(LONG + "a", b""))
     leaving = await bench.plan(Write(LONG + "a", None))
     await bench.write(Write(LONG + "b", b""))
@@ -76,7 +80,8 @@ async def test_a_path_that_was_planned_before_the_last_one_left(bench: Bench) ->
 
 @pytest.mark.parametrize("levels", [1, 2])
 async def test_the_last_two_leave_at_once(bench: Bench, levels: int) -> None:
-    """Of two deletes that were planned side by side the second is refused, so that one of them sees itself the last."""
+    """Of two deletes that were planned side by side the second is refused, so that one of them sees
+    itself the last."""
     for letter in "ab":
         await bench.write(Write(LONG * levels + letter, b""))
     plans = [await bench.plan(Write(LONG * levels + letter, None)) for letter in "ab"]
@@ -96,13 +101,16 @@ async def test_the_last_of_two_groups_leave_at_once(bench: Bench) -> None:
 
 
 async def test_paths_are_bounded(bench: Bench) -> None:
-    """A path of 100,000 bytes can be put and deleted in one commit each; a longer one is refused."""
+    """A path of 100,000 bytes can be put and deleted in one commit each; a longer one is
+    refused."""
     path = "p" * MAX_PATH_BYTES
     await bench.write(Write(path, b"x"))
     assert (await list_paths(bench.store, ListingQuery(SPACE))).paths == (path,)
     await bench.write(Write(path, None))
     assert await leading(bench.store) == set()
-    with pytest.raises(PathTooLong, match=f"may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}$"):
+    with pytest.raises(
+        PathTooLong, match=f"may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}$"
+    ):
         await bench.plan(Write(path + "p", b"x"))
 
 
@@ -128,7 +136,10 @@ async def test_a_page_costs_its_own_length(bench: Bench, shared: str) -> None:
     costs = []
     for space, count in ((few, 10), (SPACE, 1000)):
         for start in range(0, count, 100):
-            writes = [Write(f"{shared}{number:04}", b"") for number in range(start, min(start + 100, count))]
+            writes = [
+                Write(f"{shared}{number:04}", b"")
+                for number in range(start, min(start + 100, count))
+            ]
             await bench.write(*writes, space=space)
         for limit in (1, 5):
             for after in (None, f"{shared}{3:04}", f"{shared}0003x"):
@@ -142,7 +153,8 @@ async def test_a_page_costs_its_own_length(bench: Bench, shared: str) -> None:
 
 
 async def test_a_page_of_groups_costs_its_own_length(bench: Bench) -> None:
-    """Where each path lies in a group of its own, a page looks into the groups it lists and one more."""
+    """Where each path lies in a group of its own, a page looks into the groups it lists and one
+    more."""
     paths = [f"{number:03}" + "g" * 400 for number in range(200)]
     for start in range(0, 200, 100):
         await bench.write(*[Write(path, b"") for path in paths[start : start + 100]])
@@ -175,10 +187,15 @@ PATHS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=st.lists(st.dictionaries(PATHS, st.booleans(), min_size=1, max_size=4), max_size=12))
-def test_rows_lead_to_what_there_is(running: tuple[asyncio.Runner, Bench], steps: list[dict[str, bool]]) -> None:
-    """Whatever is put and deleted together or apart: the rows that lead on are those of the paths that are there."""
+def test_rows_lead_to_what_there_is(
+    running: tuple[asyncio.Runner, Bench], steps: list[dict[str, bool]]
+) -> None:
+    """Whatever is put and deleted together or apart: the rows that lead on are those of the paths
+    that are there."""
     runner, bench = running
     space = SpaceId(SPACE.owner, f"example-{next(EXAMPLES)}")
     there: set[str] = set()
@@ -186,7 +203,11 @@ def test_rows_lead_to_what_there_is(running: tuple[asyncio.Runner, Bench], steps
 
     async def run() -> None:
         for step in steps:
-            writes = [Write(path, b"x" if put else None) for path, put in step.items() if put or path in known]
+            writes = [
+                Write(path, b"x" if put else None)
+                for path, put in step.items()
+                if put or path in known
+            ]
             if writes:
                 await bench.write(*writes, space=space)
             for write in writes:

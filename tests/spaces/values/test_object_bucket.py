@@ -1,4 +1,5 @@
-"""Bodies in a bucket, beyond what every place does alike: whose it is, what happens when it is away, what is left."""
+"""Bodies in a bucket, beyond what every place does alike: whose it is, what happens when it is
+away, what is left."""
 
 import asyncio
 from pathlib import Path
@@ -42,8 +43,11 @@ async def bucket(server: S3Server, place: BucketPlace) -> ObjectBucket:
     return bucket
 
 
-async def test_place_belongs_to_one_store(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
-    """Nodes of one store share a place; another store is refused, and nobody sweeps a place that is not theirs."""
+async def test_place_belongs_to_one_store(
+    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+) -> None:
+    """Nodes of one store share a place; another store is refused, and nobody sweeps a place that is
+    not theirs."""
     await ObjectBucket(place, server.access).claim(STORE_ID)
     other = ObjectBucket(place, server.access)
     with pytest.raises(BodiesElsewhere):
@@ -58,7 +62,8 @@ async def test_place_belongs_to_one_store(server: S3Server, place: BucketPlace, 
 
 @pytest.mark.parametrize("inner", ["x", "ff", "x/ff/y"])
 async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> None:
-    """Whoever comes second, inside or around, is refused and leaves no marker; places side by side are none of that."""
+    """Whoever comes second, inside or around, is refused and leaves no marker; places side by side
+    are none of that."""
     name = server.new_bucket().bucket
     for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
         await ObjectBucket(BucketPlace(name, first), server.access).claim(STORE_ID)
@@ -76,7 +81,9 @@ async def test_places_that_were_made_inside_each_other_are_reported(server: S3Se
     name = server.new_bucket().bucket
     inner = ObjectBucket(BucketPlace(name, "a/b"), server.access)
     await inner.claim(STORE_ID)
-    await obstore.put_async(ObjectBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32)
+    await obstore.put_async(
+        ObjectBucket(BucketPlace(name, "a"), server.access).objects, "store", b"0" * 32
+    )
     with pytest.raises(BodiesElsewhere, match="a/store"):
         await inner.claim(STORE_ID)
     with pytest.raises(BodiesElsewhere, match="a/store"):
@@ -94,7 +101,9 @@ async def test_objects_called_store_that_are_no_markers(server: S3Server) -> Non
     await ObjectBucket(BucketPlace(name, "a/b"), server.access).claim(STORE_ID)
 
 
-async def test_too_much_below_a_new_place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_much_below_a_new_place(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where more folders lie below than are looked through, the place is refused."""
     monkeypatch.setattr("spaces.values.object_bucket.MOST_FOLDERS", 3)
     name = server.new_bucket().bucket
@@ -105,8 +114,11 @@ async def test_too_much_below_a_new_place(server: S3Server, monkeypatch: pytest.
         await bucket.claim(STORE_ID)
 
 
-async def test_sweeps_keep_to_names_of_their_own(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
-    """What lies further down, or has another form, is neither listed as a body nor removed as unfinished."""
+async def test_sweeps_keep_to_names_of_their_own(
+    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+) -> None:
+    """What lies further down, or has another form, is neither listed as a body nor removed as
+    unfinished."""
     name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
     own, others = (
         f"00/{name.file_name}",
@@ -134,7 +146,9 @@ def test_prefix_inside_what_is_on_its_way() -> None:
     assert BucketPlace("bodies", "a/incoming-1").prefix
 
 
-async def test_two_nodes_share_a_bucket(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
+async def test_two_nodes_share_a_bucket(
+    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+) -> None:
     """What one keeps another reads."""
     other = ObjectBucket(place, server.access)
     for size_bytes in (len(LARGE), PART_BYTES + 1):
@@ -166,7 +180,8 @@ async def test_name_is_taken_once(bucket: ObjectBucket) -> None:
 async def test_memory_of_waiting_bodies_is_bounded(
     server: S3Server, place: BucketPlace, bucket: ObjectBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bodies wait for their names in memory up to a bound; more of them wait in the bucket, and all give it back."""
+    """Bodies wait for their names in memory up to a bound; more of them wait in the bucket, and all
+    give it back."""
     monkeypatch.setattr("spaces.values.object_bucket._HELD_BYTES", 2 * len(LARGE))
     async with Staging(bucket) as staging:
         bodies = [await staging.receive(in_pieces(LARGE[at:] + bytes(at))) for at in range(3)]
@@ -182,8 +197,11 @@ async def test_memory_of_waiting_bodies_is_bounded(
     assert len(server.keys(place)) == 4
 
 
-async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
-    """While the server is away everything about bodies is unavailable; afterwards it works without any help."""
+async def test_bucket_that_is_away_and_comes_back(
+    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+) -> None:
+    """While the server is away everything about bodies is unavailable; afterwards it works without
+    any help."""
     async with Staging(bucket) as staging:
         small = await staging.receive(in_pieces(LARGE))
         large = await staging.receive(in_pieces(BIG))
@@ -212,7 +230,9 @@ async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: Bucke
             assert await opened.read() == data
 
 
-async def test_bucket_that_goes_away_while_a_body_is_read(server: S3Server, bucket: ObjectBucket) -> None:
+async def test_bucket_that_goes_away_while_a_body_is_read(
+    server: S3Server, bucket: ObjectBucket
+) -> None:
     """A reading that loses its bucket ends with an error, and never as if it were whole."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
@@ -245,7 +265,8 @@ async def test_body_that_vanishes_is_damaged(bucket: ObjectBucket) -> None:
 
 
 async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket) -> None:
-    """Trying a bucket out passes where everything works and leaves nothing; a bucket that is not there fails it."""
+    """Trying a bucket out passes where everything works and leaves nothing; a bucket that is not
+    there fails it."""
     await bucket.try_out()
     absent = ObjectBucket(BucketPlace("no-such-bucket"), server.access)
     for attempt in (absent.try_out(), absent.claim(STORE_ID)):
@@ -253,7 +274,9 @@ async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket)
             await attempt
 
 
-async def test_trying_out_leaves_nothing(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
+async def test_trying_out_leaves_nothing(
+    server: S3Server, place: BucketPlace, bucket: ObjectBucket
+) -> None:
     """What a trial writes it removes."""
     await bucket.try_out()
     assert server.keys(place) == ["store"]
@@ -298,17 +321,31 @@ async def test_moving_needs_the_right_source(
 
 
 async def test_damaged_body_is_not_moved(
-    one_store: Store, one_rows: RowSource, tmp_path: Path, server: S3Server, place: BucketPlace, bucket: ObjectBucket
+    one_store: Store,
+    one_rows: RowSource,
+    tmp_path: Path,
+    server: S3Server,
+    place: BucketPlace,
+    bucket: ObjectBucket,
 ) -> None:
-    """A body that is missing or altered stops the move, which goes on where it stopped once the body is back."""
+    """A body that is missing or altered stops the move, which goes on where it stopped once the
+    body is back."""
     bench = Bench(one_store, tmp_path / "bodies")
-    await bench.write(Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE))
+    await bench.write(
+        Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE)
+    )
     (body, other) = bench.names()
     whole = body.read_bytes()
 
     async def move() -> MovedBodies:
         return await move_bodies(
-            one_store, one_rows, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
+            one_store,
+            one_rows,
+            bench.files,
+            bucket,
+            origin=FOLDER,
+            to="s3://c/d",
+            progress=lambda _bodies: None,
         )
 
     for damage in (bytes([whole[0] ^ 1]) + whole[1:], None):
@@ -318,12 +355,16 @@ async def test_damaged_body_is_not_moved(
         with pytest.raises(RecordDamaged):
             await move()
         assert await recorded_place(one_store) == FOLDER
-        assert [key for key in server.keys(place) if key.startswith("incoming/") or body.name in key] == []
+        assert [
+            key for key in server.keys(place) if key.startswith("incoming/") or body.name in key
+        ] == []
         body.write_bytes(whole)
     moved = await move()
     assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
     assert await recorded_place(one_store) == "s3://c/d"
-    assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {"store"}
+    assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {
+        "store"
+    }
 
 
 async def test_cancelling_a_reading_does_no_harm(bucket: ObjectBucket) -> None:

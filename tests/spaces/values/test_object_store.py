@@ -14,7 +14,13 @@ from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
 
 from spaces.errors import RecordDamaged, StoreUnavailable
 from spaces.store.contract import Store
-from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, collect, sweep_orphans, sweep_unfinished
+from spaces.values.collector import (
+    ORPHAN_AFTER_S,
+    UNFINISHED_AFTER_S,
+    collect,
+    sweep_orphans,
+    sweep_unfinished,
+)
 from spaces.values.object_bucket import PART_BYTES, ObjectBucket, key_of
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import UNLINK_AFTER_S, ObjectName
@@ -23,7 +29,14 @@ from spaces.values.value_bodies import INLINE_BYTES, Staging
 from spaces.values.value_heads import Values, head_key
 from spaces.values.value_heads import Write as ValueWrite
 
-SIZES = (INLINE_BYTES + 1, PIECE_BYTES, 3 * PIECE_BYTES + 7, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + PIECE_BYTES)
+SIZES = (
+    INLINE_BYTES + 1,
+    PIECE_BYTES,
+    3 * PIECE_BYTES + 7,
+    PART_BYTES,
+    PART_BYTES + 1,
+    2 * PART_BYTES + PIECE_BYTES,
+)
 STORE_ID = b"i" * 16
 
 
@@ -40,7 +53,9 @@ async def _in_folder(folder: Path) -> Place:
     files = ObjectFolder(folder)
 
     def names() -> list[str]:
-        return sorted(str(place.relative_to(folder)) for place in folder.rglob("*") if place.is_file())
+        return sorted(
+            str(place.relative_to(folder)) for place in folder.rglob("*") if place.is_file()
+        )
 
     return Place(files, names, lambda name, data: files.place_of(name).write_bytes(data) and None)
 
@@ -55,7 +70,9 @@ async def _in_bucket(_folder: Path) -> Place:
         unfinished = ["incoming/parts"] * server.unfinished(place)
         return [key for key in server.keys(place) if key != "store"] + unfinished
 
-    return Place(bucket, names, lambda name, data: obstore.put(bucket.objects, key_of(name), data) and None)
+    return Place(
+        bucket, names, lambda name, data: obstore.put(bucket.objects, key_of(name), data) and None
+    )
 
 
 @pytest.fixture(params=[_in_folder, _in_bucket], ids=["folder", "bucket"])
@@ -108,13 +125,21 @@ async def test_body_is_what_came(place: Place, size_bytes: int) -> None:
 
 
 async def test_parts_of_a_body(place: Place) -> None:
-    """A part of a body is what lies there, however it meets the pieces; after closing nothing is read."""
+    """A part of a body is what lies there, however it meets the pieces; after closing nothing is
+    read."""
     data = made(SIZES[-1])
     name = await kept(place, data)
     body = await place.objects.open(name, size_bytes=len(data))
     ends = len(data)
     async with body:
-        for start, stop in [(0, 1), (PIECE_BYTES - 1, PIECE_BYTES + 1), (5, ends), (ends - 3, None), (7, 7), (9, 3)]:
+        for start, stop in [
+            (0, 1),
+            (PIECE_BYTES - 1, PIECE_BYTES + 1),
+            (5, ends),
+            (ends - 3, None),
+            (7, 7),
+            (9, 3),
+        ]:
             assert b"".join([piece async for piece in body.pieces(start, stop)]) == data[start:stop]
     with pytest.raises(StoreUnavailable):
         await body.read()
@@ -122,7 +147,8 @@ async def test_parts_of_a_body(place: Place) -> None:
 
 @pytest.mark.parametrize("size_bytes", [len(LARGE), PART_BYTES + 1])
 async def test_body_has_one_name_at_a_time(place: Place, size_bytes: int) -> None:
-    """A body that is named anew is found under its last name only, and under none when it is discarded."""
+    """A body that is named anew is found under its last name only, and under none when it is
+    discarded."""
     data = made(size_bytes)
     incoming = await place.objects.begin()
     await incoming.append(data)
@@ -173,7 +199,8 @@ async def _broken(size_bytes: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("size_bytes", [len(LARGE), 3 * PART_BYTES])
 async def test_broken_upload_leaves_nothing(place: Place, size_bytes: int) -> None:
-    """When the pieces end with an error, the error goes on, and neither a body nor a part of one stays."""
+    """When the pieces end with an error, the error goes on, and neither a body nor a part of one
+    stays."""
     with pytest.raises(ConnectionResetError):
         async with Staging(place.objects) as staging:
             await staging.receive(_broken(size_bytes))
@@ -226,7 +253,8 @@ async def test_unfinished_bodies_are_removed(place: Place) -> None:
 
 
 async def test_collector_removes_record_then_body(bench: Bench, place: Place) -> None:
-    """The record of a body without references goes first and the body an hour later: who read the head finds it."""
+    """The record of a body without references goes first and the body an hour later: who read the
+    head finds it."""
     await bench.write(Write("a", LARGE), Write("b", LARGE))
     head = await bench.head("a")
     assert head is not None
@@ -244,8 +272,18 @@ async def test_orphans_go_after_a_day(bench: Bench, place: Place) -> None:
     await bench.write(Write("a", LARGE))
     await bench.plan(Write("b", b"never committed" * 10_000))
     now = time.time()
-    assert await sweep_orphans(bench.store, place.objects, now=now + ORPHAN_AFTER_S - 60, entropy=bench.entropy) == 0
-    assert await sweep_orphans(bench.store, place.objects, now=now + ORPHAN_AFTER_S + 60, entropy=bench.entropy) == 1
+    assert (
+        await sweep_orphans(
+            bench.store, place.objects, now=now + ORPHAN_AFTER_S - 60, entropy=bench.entropy
+        )
+        == 0
+    )
+    assert (
+        await sweep_orphans(
+            bench.store, place.objects, now=now + ORPHAN_AFTER_S + 60, entropy=bench.entropy
+        )
+        == 1
+    )
     await bench.collect(now + 2 * ORPHAN_AFTER_S)
     assert len(place.names()) == 1
     assert await bench.body("a") == LARGE
@@ -256,13 +294,18 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, place: Place) 
     async with bench.values.staging() as staging:
         standing = await bench.plan(Write("a", LARGE), staging=staging)
         later = time.time() + ORPHAN_AFTER_S + 60
-        assert await sweep_orphans(bench.store, place.objects, now=later, entropy=bench.entropy) == 1
+        assert (
+            await sweep_orphans(bench.store, place.objects, now=later, entropy=bench.entropy) == 1
+        )
         assert type(await bench.commit(standing)).__name__ == "Refused"
         staging.recall()
         records = (await bench.store.read((head_key(SPACE, "a"),))).records
         draft = await bench.values.draft(SPACE, (ValueWrite("a", standing.bodies[0]),), records)
         plan = await draft.plan(now=later)
-        assert type(await bench.commit(type(standing)(plan, draft, standing.bodies))).__name__ == "Committed"
+        assert (
+            type(await bench.commit(type(standing)(plan, draft, standing.bodies))).__name__
+            == "Committed"
+        )
     await bench.collect(later + 2 * UNLINK_AFTER_S)
     assert (await bench.body("a"), len(place.names())) == (LARGE, 1)
 

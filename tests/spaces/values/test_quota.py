@@ -45,8 +45,11 @@ def _row(limit_bytes: int) -> Record:
         ("publico", None, POLICY, 100),
     ],
 )
-def test_the_limit_in_force(name: str, own: int | None, policy: QuotaPolicy, expected: int | None) -> None:
-    """A public space has the public limit whatever is set (M53); another its own, else the default, if any (M52)."""
+def test_the_limit_in_force(
+    name: str, own: int | None, policy: QuotaPolicy, expected: int | None
+) -> None:
+    """A public space has the public limit whatever is set (M53); another its own, else the default,
+    if any (M52)."""
     record = None if own is None else _row(own)
     assert effective_limit(_space(name), record, policy) == expected
 
@@ -70,7 +73,9 @@ def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_all_limits_are_reported(one_store: Store) -> None:
     """Limits are listed by space, at most as many as asked for, and whether there are more."""
     spaces = {_space(name).text: at for at, name in enumerate("abc")}
-    await one_store.commit(Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc"))))
+    await one_store.commit(
+        Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc")))
+    )
     assert await read_overrides(one_store, limit=3) == (spaces, False)
     some, more = await read_overrides(one_store, limit=2)
     assert (len(some), more) == (2, True)
@@ -97,7 +102,12 @@ async def test_the_largest_spaces_come_first(one_store: Store) -> None:
         await _host(one_store, name, used_bytes)
     await one_store.commit(Commit(adds=(Add(usage_key(_space("never-hosted")), 99),)))
     every = await largest_spaces(one_store, limit=10)
-    assert [(name_of(entry), entry.usage_bytes) for entry in every.spaces] == [("c", 9), ("d", 7), ("a", 5), ("b", 0)]
+    assert [(name_of(entry), entry.usage_bytes) for entry in every.spaces] == [
+        ("c", 9),
+        ("d", 7),
+        ("a", 5),
+        ("b", 0),
+    ]
     assert every.count == 4
     some = await largest_spaces(one_store, limit=2)
     assert [(name_of(entry), entry.usage_bytes) for entry in some.spaces] == [("c", 9), ("d", 7)]
@@ -107,7 +117,13 @@ async def test_the_largest_spaces_come_first(one_store: Store) -> None:
 @pytest.mark.usefixtures("_steps")
 async def test_rows_make_a_space_large_too(one_store: Store) -> None:
     """What the rows of values take counts in the order, also where there are no bodies (M54)."""
-    for name, (used_bytes, row_bytes) in {"a": (5, 1), "b": (0, 8), "c": (7, 0), "d": (0, 0), "e": (4, 5)}.items():
+    for name, (used_bytes, row_bytes) in {
+        "a": (5, 1),
+        "b": (0, 8),
+        "c": (7, 0),
+        "d": (0, 0),
+        "e": (4, 5),
+    }.items():
         await _host(one_store, name, used_bytes, row_bytes)
     reported = (await largest_spaces(one_store, limit=10)).spaces
     assert [(name_of(entry), entry.usage_bytes, entry.row_bytes) for entry in reported] == [
@@ -117,4 +133,6 @@ async def test_rows_make_a_space_large_too(one_store: Store) -> None:
         ("a", 5, 1),
         ("d", 0, 0),
     ]
-    assert [name_of(entry) for entry in (await largest_spaces(one_store, limit=2)).spaces[:1]] == ["e"]
+    assert [name_of(entry) for entry in (await largest_spaces(one_store, limit=2)).spaces[:1]] == [
+        "e"
+    ]

@@ -21,7 +21,10 @@ NOW = 1_795_000_000.0
 
 def _said(expires_at: float = NOW + 300) -> Ticket:
     return Ticket(
-        b"K" + bytes(16) + b"a", b"\x07" * 32, expires_at, (ContentKey(b"\x01" * 32), ContentKey(b"\x02" * 32))
+        b"K" + bytes(16) + b"a",
+        b"\x07" * 32,
+        expires_at,
+        (ContentKey(b"\x01" * 32), ContentKey(b"\x02" * 32)),
     )
 
 
@@ -35,7 +38,9 @@ async def _kept(store: Store, ticket: bytes) -> Ticket | None:
     return ticket_of((await store.read((ticket_row_key(ticket),))).records[0])
 
 
-async def test_a_ticket_is_found_by_itself_alone(one_store: Store, entropy: CountingEntropy) -> None:
+async def test_a_ticket_is_found_by_itself_alone(
+    one_store: Store, entropy: CountingEntropy
+) -> None:
     """A ticket has 32 bytes, leads to what it gives, and stands nowhere in the store (Q24)."""
     ticket = await _keep(one_store, entropy, NOW + 300)
     assert len(ticket) == TICKET_BYTES
@@ -52,7 +57,8 @@ def test_no_row_is_no_ticket() -> None:
 
 
 async def test_expired_tickets_go_an_hour_later(one_store: Store, entropy: CountingEntropy) -> None:
-    """The sweep takes what expired an hour ago, some at a time, and nothing else, however often it runs."""
+    """The sweep takes what expired an hour ago, some at a time, and nothing else, however often it
+    runs."""
     old = [await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S - 61 - at) for at in range(5)]
     young = await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S + 61)
     assert [2, 2, 1, 0] == [await sweep_tickets(one_store, now=NOW, limit=2) for _ in range(4)]

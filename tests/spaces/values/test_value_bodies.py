@@ -1,4 +1,5 @@
-"""Bodies on their way: taken in piece by piece, cleared away when nothing came of them, read piece by piece."""
+"""Bodies on their way: taken in piece by piece, cleared away when nothing came of them, read piece
+by piece."""
 
 import asyncio
 import os
@@ -16,12 +17,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
-from spaces.errors import CommitTooLarge, IntakeFull, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
+from spaces.errors import (
+    CommitTooLarge,
+    IntakeFull,
+    RecordDamaged,
+    StoreBusy,
+    StoreFull,
+    StoreUnavailable,
+)
 from spaces.values import object_folder as object_files
 from spaces.values.object_folder import STEP_BYTES, ObjectFolder
 from spaces.values.object_records import ObjectName
 from spaces.values.object_store import PIECE_BYTES
-from spaces.values.value_bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, INTAKE_BYTES, Intake, Staging, inline_body
+from spaces.values.value_bodies import (
+    INLINE_BYTES,
+    INLINE_TOGETHER_BYTES,
+    INTAKE_BYTES,
+    Intake,
+    Staging,
+    inline_body,
+)
 from spaces.values.value_heads import Write as ValueWrite
 
 HUGE = bytes(range(256)) * 4096 + b"and a rest"
@@ -36,7 +51,11 @@ class CountingThreads(ThreadPoolExecutor):
     steps = 0
 
     def submit(
-        self, step: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+        self,
+        step: Callable[Arguments, Result],
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
     ) -> Future[Result]:
         """Note a step."""
         self.steps += 1
@@ -54,15 +73,20 @@ def left(folder: Path) -> list[Path]:
     return [place for place in (folder / "blobs").rglob("*") if place.is_file()]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     size_bytes=st.one_of(
-        st.integers(0, 200), st.integers(INLINE_BYTES - 2, INLINE_BYTES + 2), st.integers(0, 3 * PIECE_BYTES)
+        st.integers(0, 200),
+        st.integers(INLINE_BYTES - 2, INLINE_BYTES + 2),
+        st.integers(0, 3 * PIECE_BYTES),
     ),
     piece_bytes=st.sampled_from([1000, 4096, 65_536, 262_144, 300_000, 1_000_000]),
 )
 def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) -> None:
-    """Whatever the size and the pieces: digest, size and bytes are those of the whole, inline up to the bound."""
+    """Whatever the size and the pieces: digest, size and bytes are those of the whole, inline up to
+    the bound."""
     data = (HUGE * 2)[:size_bytes]
 
     async def check() -> None:
@@ -101,7 +125,8 @@ async def test_broken_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path)
 
 
 async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path) -> None:
-    """An upload that is cancelled while it waits, or while a thread writes, leaves no file and no descriptor."""
+    """An upload that is cancelled while it waits, or while a thread writes, leaves no file and no
+    descriptor."""
     descriptors = len(os.listdir("/proc/self/fd"))
     arrived = asyncio.Event()
 
@@ -129,7 +154,8 @@ async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Pa
 
 @pytest.mark.parametrize("what", ["reading", "upload"])
 async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> None:
-    """Whoever is cancelled while the file is to be closed, and all threads are busy, leaves no descriptor."""
+    """Whoever is cancelled while the file is to be closed, and all threads are busy, leaves no
+    descriptor."""
     threads, go_on = CountingThreads(1), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     incoming = await files.begin()
@@ -187,7 +213,8 @@ async def test_unusable_folder(tmp_path: Path) -> None:
 async def test_named_files_stay_only_where_a_commit_may_refer_to_them(
     bench: Bench, error: BaseException, stays: bool
 ) -> None:
-    """A file that was named for a commit goes when nothing was written, and stays when nobody can say."""
+    """A file that was named for a commit goes when nothing was written, and stays when nobody can
+    say."""
     with pytest.raises(type(error)):
         async with bench.values.staging() as staging:
             await bench.plan(Write("a", LARGE), staging=staging)
@@ -240,7 +267,14 @@ async def test_ranges(bench: Bench) -> None:
     body = await bench.values.open_body(head)
     assert not isinstance(body, bytes)
     async with body:
-        for start, stop in [(0, 1), (PIECE_BYTES - 1, PIECE_BYTES + 1), (5, len(HUGE)), (0, None), (7, 7), (9, 3)]:
+        for start, stop in [
+            (0, 1),
+            (PIECE_BYTES - 1, PIECE_BYTES + 1),
+            (5, len(HUGE)),
+            (0, None),
+            (7, 7),
+            (9, 3),
+        ]:
             assert b"".join([piece async for piece in body.pieces(start, stop)]) == HUGE[start:stop]
     with pytest.raises(StoreUnavailable):
         await body.read()
@@ -289,7 +323,8 @@ def knows_how_not_to_wait(place: Path) -> bool:
 async def test_what_is_in_memory_is_read_without_a_thread(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
-    """A body that the kernel has is read on the loop, and others get their turns; else each piece takes a thread."""
+    """A body that the kernel has is read on the loop, and others get their turns; else each piece
+    takes a thread."""
     place = await written(bench, HUGE)
     if not (waits or knows_how_not_to_wait(place)):
         pytest.skip("this file system does not say what it has in memory")
@@ -320,7 +355,8 @@ async def test_what_is_in_memory_is_read_without_a_thread(
 
 
 async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench) -> None:
-    """However many bodies are read at once, a short request waits for one piece; who is cancelled keeps nobody back."""
+    """However many bodies are read at once, a short request waits for one piece; who is cancelled
+    keeps nobody back."""
     place = await written(bench, HUGE)
     if not knows_how_not_to_wait(place):
         pytest.skip("this file system does not say what it has in memory")
@@ -357,7 +393,8 @@ async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench)
 
 @pytest.mark.parametrize("damage", ["missing", "short", "shrinks"])
 async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
-    """A file that is missing, or shorter than its head says, before or while it is read, is an error."""
+    """A file that is missing, or shorter than its head says, before or while it is read, is an
+    error."""
     place = await written(bench, HUGE)
     head = await bench.head("a")
     assert head is not None
@@ -374,7 +411,8 @@ async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
 
 
 async def test_bodies_on_their_way_hold_a_bounded_memory(files: ObjectFolder) -> None:
-    """What all operations hold together is bounded; a body beyond it is refused, and what ends gives its part back."""
+    """What all operations hold together is bounded; a body beyond it is refused, and what ends
+    gives its part back."""
     intake = Intake(2 * PIECE_BYTES)
     async with Staging(files, intake) as first, Staging(files, intake) as second:
         await first.receive(in_pieces(HUGE))  # most of it lies on the disk
@@ -424,7 +462,10 @@ async def test_short_pieces_take_little_more_memory_than_their_bytes(files: Obje
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert body.digest == blake3(b"".join([number.to_bytes(2, "big") for number in range(50_000)])).digest()
+    assert (
+        body.digest
+        == blake3(b"".join([number.to_bytes(2, "big") for number in range(50_000)])).digest()
+    )
     assert peak_bytes < 1_000_000
 
 
@@ -455,9 +496,13 @@ async def test_write_that_ends_early(files: ObjectFolder, tmp_path: Path) -> Non
 
 
 async def test_commit_holds_a_bounded_number_of_bytes_inline(files: ObjectFolder) -> None:
-    """Of many bodies that are small enough for a head, those beyond the bound of a commit lie in files (ST6)."""
+    """Of many bodies that are small enough for a head, those beyond the bound of a commit lie in
+    files (ST6)."""
     async with Staging(files) as staging:
-        bodies = [await staging.keep(b"b" * INLINE_BYTES) for _ in range(INLINE_TOGETHER_BYTES // INLINE_BYTES + 2)]
+        bodies = [
+            await staging.keep(b"b" * INLINE_BYTES)
+            for _ in range(INLINE_TOGETHER_BYTES // INLINE_BYTES + 2)
+        ]
         last = await staging.keep(b"")
     assert [body.file is None for body in bodies] == [True] * (len(bodies) - 2) + [False] * 2
     assert last.inline == b""

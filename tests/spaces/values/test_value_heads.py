@@ -15,7 +15,12 @@ from spaces.values.value_bodies import INLINE_BYTES, inline_body
 from spaces.values.value_heads import MAX_METADATA_BYTES, ROW_BYTES, head_key
 from spaces.values.value_heads import Write as ValueWrite
 
-BODIES = {"empty": b"", "small": SMALL, "inline": b"i" * INLINE_BYTES, "file": b"f" * (INLINE_BYTES + 1)}
+BODIES = {
+    "empty": b"",
+    "small": SMALL,
+    "inline": b"i" * INLINE_BYTES,
+    "file": b"f" * (INLINE_BYTES + 1),
+}
 BODIES["large file"] = LARGE
 
 
@@ -26,8 +31,16 @@ async def test_body_comes_back(bench: Bench, body: bytes) -> None:
     head = await bench.head("a/b")
     assert head is not None
     digest = blake3(body).hexdigest()
-    assert (digest, digest, f'"blake3-{digest}"') == (plan.bodies[0].digest.hex(), head.etag, head.etag_header)
-    assert (len(body), "a/b", {"content-type": "text/plain"}) == (head.size_bytes, head.path, head.metadata)
+    assert (digest, digest, f'"blake3-{digest}"') == (
+        plan.bodies[0].digest.hex(),
+        head.etag,
+        head.etag_header,
+    )
+    assert (len(body), "a/b", {"content-type": "text/plain"}) == (
+        head.size_bytes,
+        head.path,
+        head.metadata,
+    )
     assert body == await bench.body("a/b")
     assert (len(body) > INLINE_BYTES) is (head.body is None)
     assert len(body) == await bench.usage()
@@ -45,7 +58,8 @@ async def test_put_replaces_value_and_metadata(bench: Bench) -> None:
 
 
 async def test_delete_leaves_a_tombstone(bench: Bench) -> None:
-    """A deleted path is told from one never written; deleting the latter is the caller's to refuse (M31)."""
+    """A deleted path is told from one never written; deleting the latter is the caller's to refuse
+    (M31)."""
     await bench.write(Write("a", b"1"))
     plan = await bench.write(Write("a", None))
     assert (plan.bodies, plan.draft.replaced[0] is not None) == ((None,), True)
@@ -77,10 +91,15 @@ async def test_batch_is_written_together(bench: Bench) -> None:
 
 
 async def test_equal_bodies_share_a_file_within_a_space(bench: Bench) -> None:
-    """A large body under two paths of a space is stored and counted once, in two spaces twice (M10)."""
+    """A large body under two paths of a space is stored and counted once, in two spaces twice
+    (M10)."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("b", LARGE))
-    assert (2, 1, len(LARGE)) == (await bench.references(LARGE), len(bench.names()), await bench.usage())
+    assert (2, 1, len(LARGE)) == (
+        await bench.references(LARGE),
+        len(bench.names()),
+        await bench.usage(),
+    )
     await bench.write(Write("a", LARGE), space=OTHER)
     assert (await bench.references(LARGE, OTHER), len(bench.names())) == (1, 2)
 
@@ -90,7 +109,11 @@ async def test_same_body_again_keeps_its_file(bench: Bench) -> None:
     await bench.write(Write("a", LARGE))
     plan = await bench.write(Write("a", LARGE, {"content-type": "x"}))
     assert (len(plan.plan.puts), len(plan.plan.checks)) == (1, 1)
-    assert (1, 1, len(LARGE)) == (await bench.references(LARGE), len(bench.names()), await bench.usage())
+    assert (1, 1, len(LARGE)) == (
+        await bench.references(LARGE),
+        len(bench.names()),
+        await bench.usage(),
+    )
     assert await bench.body("a") == LARGE
 
 
@@ -116,7 +139,8 @@ async def test_damaged_file_is_reported(bench: Bench) -> None:
 
 
 async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
-    """Of many writes at once exactly as many pass as the quota has room for; deletes pass beyond it."""
+    """Of many writes at once exactly as many pass as the quota has room for; deletes pass beyond
+    it."""
     plans = [await bench.plan(Write(f"p{at}", b"x" * 100)) for at in range(10)]
     limit = Add(space_keys(SPACE).usage, 0, at_most=350)
     outcomes = await asyncio.gather(*[bench.commit(plan, limit) for plan in plans])
@@ -126,7 +150,8 @@ async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
 
 
 async def test_rows_are_charged_apart(bench: Bench) -> None:
-    """Path, metadata and a fixed part of each value count in an account of their own, and are given back (M54)."""
+    """Path, metadata and a fixed part of each value count in an account of their own, and are given
+    back (M54)."""
     metadata = {"content-type": "t" * 100}
     for path in ("p", "ü" * 20, "p" * 2000):
         for body in (b"", SMALL, LARGE):
@@ -169,12 +194,19 @@ def test_names_of_files() -> None:
     """A file's name is read back, and anything else is not one."""
     name = ObjectName(b"\x01" * 16, b"\x02" * 32, b"\x03" * 16)
     assert name == parse_file_name(name.file_name)
-    for text in ("", "a-b-c", name.file_name[:-1], name.file_name[:-1] + "z", name.file_name + "-00"):
+    for text in (
+        "",
+        "a-b-c",
+        name.file_name[:-1],
+        name.file_name[:-1] + "z",
+        name.file_name + "-00",
+    ):
         assert parse_file_name(text) is None
 
 
 async def test_a_body_in_a_row_is_no_reference_to_an_equal_one_in_a_file(bench: Bench) -> None:
-    """Of equal bodies in one commit only those in files count as references to the file, so that it can be removed."""
+    """Of equal bodies in one commit only those in files count as references to the file, so that it
+    can be removed."""
     async with bench.values.staging() as staging:
         staging._inline_free_bytes = 0  # as after many small bodies in one batch
         in_file = await staging.keep(SMALL)

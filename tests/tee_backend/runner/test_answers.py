@@ -28,7 +28,8 @@ def test_an_answer_there_and_back() -> None:
     ],
 )
 def test_answers_that_are_none(body: bytes) -> None:
-    """RN17: one that is too short, ends in an unknown way, or says more than it has, is an error."""
+    """RN17: one that is too short, ends in an unknown way, or says more than it has, is an
+    error."""
     with pytest.raises(ValueError, match="answer"):
         _frames.unpack(body)
 

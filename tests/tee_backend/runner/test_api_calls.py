@@ -49,15 +49,26 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 async def test_a_key_calls_and_its_owner_pays(stage: RunnerStage) -> None:
-    """RN93, RN94, RN96: input as compact JSON, output, cost; what was reserved beyond it is given back."""
+    """RN93, RN94, RN96: input as compact JSON, output, cost; what was reserved beyond it is given
+    back."""
     before = await stage.account()
     status, answer = await stage.api("echo", await stage.key("echo"), {"input": {"n": [1, 2.50]}})
     assert status == 200, answer
-    assert answer["output"] == {"n": [1, 2.5]} and answer["status"] == "completed" and answer["error"] is None
+    assert (
+        answer["output"] == {"n": [1, 2.5]}
+        and answer["status"] == "completed"
+        and answer["error"] is None
+    )
     cost = int(answer["compute_cost"])
-    assert cost == PRICE.cost(instructions=answer["instructions"], time_ms=answer["time_ms"]) >= 1001
+    assert (
+        cost == PRICE.cost(instructions=answer["instructions"], time_ms=answer["time_ms"]) >= 1001
+    )
     after = await stage.account()
-    assert after == {**before, "balance": before["balance"] - cost, "charged": before["charged"] + cost}
+    assert after == {
+        **before,
+        "balance": before["balance"] - cost,
+        "charged": before["charged"] + cost,
+    }
     async with stage.http.get(stage.url + answer["attestation_url"]) as got:
         assert (await got.json())["statement"]["job"] == answer["call_id"]
 
@@ -95,8 +106,14 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
         ({"input": 1, "resource_limits": {"maxInstructions": 5}}, "request-invalid"),
         ({"input": 1, "resource_limits": {"max_execution_seconds": 0}}, "limits-invalid"),
         ({"input": 1, "secrets_ref": {"profile": "default"}}, "request-invalid"),
-        ({"input": 1, "secrets_ref": {"profile": "default", "account_id": "alice.near"}}, "request-invalid"),
-        ({"input": 1, "secrets_ref": {"profile": "A b", "account_id": "0x" + "1" * 40}}, "bad-profile"),
+        (
+            {"input": 1, "secrets_ref": {"profile": "default", "account_id": "alice.near"}},
+            "request-invalid",
+        ),
+        (
+            {"input": 1, "secrets_ref": {"profile": "A b", "account_id": "0x" + "1" * 40}},
+            "bad-profile",
+        ),
         ({"input": 1, "version_key": "main"}, "request-invalid"),
         ({"input": 1, "use_bound_identity": True}, "request-invalid"),
         ([], "request-invalid"),
@@ -123,7 +140,8 @@ async def shared_key(stage: RunnerStage) -> str:
 
 
 async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> None:
-    """RN96: the input is compact JSON on standard input; the answer is JSON, or text where that is asked for."""
+    """RN96: the input is compact JSON on standard input; the answer is JSON, or text where that is
+    asked for."""
     key = await shared_key(stage)
     for body, output in (
         (b'{"input": { "a" : [ 1 , "x y" ] } }', {"a": [1, "x y"]}),
@@ -139,7 +157,8 @@ async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> Non
 
 
 async def test_refusals_by_status(stage: RunnerStage) -> None:
-    """RN89, RN96: no key, a bad one, another project, too much, no balance, nothing there: each has status and code."""
+    """RN89, RN96: no key, a bad one, another project, too much, no balance, nothing there: each has
+    status and code."""
     key, scoped = await shared_key(stage), await stage.key("trap")
     dear = await stage.key("echo", max_per_call=10**9)
     owner, nonce, secret = key.rsplit(":", 2)
@@ -165,26 +184,38 @@ async def test_refusals_by_status(stage: RunnerStage) -> None:
         assert secret not in json.dumps(answer)
     assert await stage.account() == before
     assert (await stage.api("echo", key, X_Attached_Deposit="0", X_Compute_Limit="1001"))[0] == 200
-    for name, owner_text in (("Echo", stage.developer), ("echo", "alice.near"), ("none", stage.developer)):
+    for name, owner_text in (
+        ("Echo", stage.developer),
+        ("echo", "alice.near"),
+        ("none", stage.developer),
+    ):
         status, answer = await stage.api(name, key, owner=owner_text)
         assert (status, answer["code"]) == (404, "program-unknown")
 
 
 async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
     """RN94: a call gets the instructions and the time that it pays for, and its receipt says so."""
-    _, answer = await stage.api("environment", await shared_key(stage), {"input": 1, "response_format": "Text"})
+    _, answer = await stage.api(
+        "environment", await shared_key(stage), {"input": 1, "response_format": "Text"}
+    )
     seen = dict(one.split("=", 1) for one in answer["output"].split("\0") if one)
-    assert seen["NEAR_MAX_INSTRUCTIONS"] == str(9000 * 10**6) and seen["NEAR_MAX_EXECUTION_SECONDS"] == "60"
+    assert (
+        seen["NEAR_MAX_INSTRUCTIONS"] == str(9000 * 10**6)
+        and seen["NEAR_MAX_EXECUTION_SECONDS"] == "60"
+    )
     assert seen["OUTLAYER_EXECUTION_TYPE"] == "HTTPS" and seen["NEAR_SENDER_ID"] == stage.developer
     limits = {"max_instructions": 5_000_000}
     body = {"input": 1, "response_format": "Text", "resource_limits": limits}
-    _, answer = await stage.api("environment", await shared_key(stage), body, X_Compute_Limit="1003")
+    _, answer = await stage.api(
+        "environment", await shared_key(stage), body, X_Compute_Limit="1003"
+    )
     seen = dict(one.split("=", 1) for one in answer["output"].split("\0") if one)
     assert seen["NEAR_MAX_INSTRUCTIONS"] == "3000000" and seen["NEAR_MAX_EXECUTION_SECONDS"] == "3"
 
 
 async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
-    """RN94: `POST /run` is no way around the price; who has no account is refused before anything runs."""
+    """RN94: `POST /run` is no way around the price; who has no account is refused before anything
+    runs."""
     status, answer = await stage.call("echo", input="x")
     assert (status, answer["error"]["code"]) == (402, "balance-too-low")
     before = await stage.account()
@@ -196,7 +227,8 @@ async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
 
 
 async def test_secrets_of_a_key(stage: RunnerStage) -> None:
-    """RN90: a key reaches the profiles that it names, under grants that admit its owner, and sees no standard error."""
+    """RN90: a key reaches the profiles that it names, under grants that admit its owner, and sees
+    no standard error."""
     await stage.owner.secrets().put("API_KEY", "open sesame")
     await stage.owner.secrets().put("API_KEY", "of prod", scope="prod")
     version = stage.published["environment"]
@@ -208,7 +240,9 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
     assert (status, answer["secrets"]) == (200, "delivered")
     assert "API_KEY=open sesame" in answer["output"] and "stderr" not in answer
     for shown, profile in ((none, "default"), (key, "prod")):
-        status, answer = await stage.api("environment", shown, {**body, "secrets_ref": {**wanted, "profile": profile}})
+        status, answer = await stage.api(
+            "environment", shown, {**body, "secrets_ref": {**wanted, "profile": profile}}
+        )
         assert (status, answer["code"]) == (403, "key-profile")
     status, answer = await stage.api("echo", key, {"input": 1, "secrets_ref": wanted})
     assert (status, answer["code"]) == (403, "secrets-not-granted")
@@ -217,11 +251,14 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
     wanting = RunStatement(programs=(ByHash(version.sha256, version.project),))
     await stage.grant(["API_KEY"], wanting)
     status, answer = await stage.api("wanting", key, {"input": 1, "secrets_ref": wanted})
-    assert (status, answer["code"]) == (403, "secret-missing") and "ABSENT" not in json.dumps(answer)
+    assert (status, answer["code"]) == (403, "secret-missing") and "ABSENT" not in json.dumps(
+        answer
+    )
 
 
 async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
-    """RN91: its owner alone lists and revokes it; it is not made twice, nor again once it was revoked."""
+    """RN91: its owner alone lists and revokes it; it is not made twice, nor again once it was
+    revoked."""
     signed: dict[str, Any] = {"runner": stage.runner.did, "projects": None, "max_per_call": 5000}
     signed |= {"expires_at": SystemClock().now() + 60, "entropy": SystemEntropy()}
     statement, shown = new_api_key(stage.wallet, **signed)
@@ -234,7 +271,9 @@ async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
         status, said = await sent(statement)
         assert (status, said["nonce"], said["maxPerCall"]) == (201, shown.nonce, "5000")
     _, listed = await stage.signed("GET", "/keys", "keys")
-    assert shown.nonce in [key["nonce"] for key in listed["keys"]] and shown.secret not in json.dumps(listed)
+    assert shown.nonce in [
+        key["nonce"] for key in listed["keys"]
+    ] and shown.secret not in json.dumps(listed)
     other = key_session(sha256(b"somebody else").digest())
     assert (await stage.signed("GET", "/keys", "keys", other))[1]["keys"] == []
     revoke = ("DELETE", f"/keys/{shown.nonce}", f"keys/{shown.nonce}/revoke")
@@ -267,7 +306,8 @@ async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 async def test_keys_of_owners_who_are_not_known_here(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN91: where runs are free, an owner needs a grant here or an account; without one half the places are theirs."""
+    """RN91: where runs are free, an owner needs a grant here or an account; without one half the
+    places are theirs."""
     async with AsyncExitStack() as stack:
         free = await stage.another(stack, tmp_path / "runner")
         assert await added(free) == (403, "owner-unknown")
@@ -285,7 +325,12 @@ async def added(stage: RunnerStage) -> tuple[int, str]:
     """Add a key of the owner's, and return the status and the code of a refusal."""
     until_s, runner, entropy = SystemClock().now() + 60, stage.runner.did, SystemEntropy()
     statement, _ = new_api_key(
-        stage.wallet, runner=runner, projects=None, max_per_call=1, expires_at=until_s, entropy=entropy
+        stage.wallet,
+        runner=runner,
+        projects=None,
+        max_per_call=1,
+        expires_at=until_s,
+        entropy=entropy,
     )
     async with stage.http.post(f"{stage.url}/keys", data=statement) as answer:
         said = await answer.json()
@@ -300,9 +345,15 @@ async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
     assert (status, answer["status"]) == (200, "pending")
     job = answer["job"]
     async with asyncio.timeout(30):
-        while (said := await stage.signed("GET", f"/calls/{job}", f"calls/{job}"))[1]["status"] == "pending":
+        while (said := await stage.signed("GET", f"/calls/{job}", f"calls/{job}"))[1][
+            "status"
+        ] == "pending":
             pass
-    assert said[0] == 200 and said[1]["output"] == "x" and said[1]["receipt"]["statement"]["job"] == job
+    assert (
+        said[0] == 200
+        and said[1]["output"] == "x"
+        and said[1]["receipt"]["statement"]["job"] == job
+    )
     other = key_session(sha256(b"somebody else").digest())
     assert (await stage.signed("GET", f"/calls/{job}", f"calls/{job}", other))[0] == 404
 
@@ -311,7 +362,10 @@ async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPat
     """RN97: at one time and in a minute: one more is refused, and nothing is counted for ever."""
     monkeypatch.setattr(calls, "AT_ONCE", 2)
     key = await stage.key("echo")
-    codes = Counter(answer["code"] for _, answer in await asyncio.gather(*(stage.api("echo", key) for _ in range(12))))
+    codes = Counter(
+        answer["code"]
+        for _, answer in await asyncio.gather(*(stage.api("echo", key) for _ in range(12)))
+    )
     assert set(codes) == {None, "too-many-calls"} and codes[None] >= 2
     assert (await stage.api("echo", key))[0] == 200
     monkeypatch.undo()
@@ -321,8 +375,11 @@ async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPat
     assert (await stage.account())["reserved"] == 0
 
 
-async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN88: from another machine, without TLS that ends here, a key is refused before it is looked at."""
+async def test_keys_are_not_taken_in_the_clear(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN88: from another machine, without TLS that ends here, a key is refused before it is looked
+    at."""
 
     def is_private(peer: Any, tls: Any = None) -> bool:
         transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
@@ -330,9 +387,22 @@ async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: 
         return routes._is_private(request)
 
     peer: Any
-    for peer in (("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1, 0, 0), ("::ffff:127.0.0.1", 1, 0, 0)):
+    for peer in (
+        ("127.0.0.1", 1),
+        ("127.9.9.9", 1),
+        ("::1", 1, 0, 0),
+        ("::ffff:127.0.0.1", 1, 0, 0),
+    ):
         assert is_private(peer)
-    for peer in (("192.0.2.1", 1), ("::ffff:192.0.2.1", 1, 0, 0), ("10.0.0.1", 1), ("0.0.0.0", 1), "", None, "x"):
+    for peer in (
+        ("192.0.2.1", 1),
+        ("::ffff:192.0.2.1", 1, 0, 0),
+        ("10.0.0.1", 1),
+        ("0.0.0.0", 1),
+        "",
+        None,
+        "x",
+    ):
         assert not is_private(peer)
     assert is_private(("192.0.2.1", 1), tls=object())
     monkeypatch.setattr(routes, "_is_private", lambda _: False)
@@ -362,7 +432,8 @@ async def test_credits_that_are_refused(stage: RunnerStage, credit: dict[str, An
 
 
 async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN95: one reference counts once, another use of it is refused; only a folder's own runner answers."""
+    """RN95: one reference counts once, another use of it is refused; only a folder's own runner
+    answers."""
     credit: dict[str, Any] = {"owner": "0x" + "1" * 40, "amount": 5, "reference": "one"}
     for _ in range(2):
         assert (await ask_operator(stage.runner_folder, credit))["balance"] == "5"
@@ -376,10 +447,13 @@ async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None
 
 
 async def test_what_pages_may_call(stage: RunnerStage) -> None:
-    """RN154: keys, what is said of the runner, generation and grants, refusals too; calls and answers are closed."""
+    """RN154: keys, what is said of the runner, generation and grants, refusals too; calls and
+    answers are closed."""
 
     async def asked(method: str, path: str, **headers: str) -> tuple[int, Any]:
-        async with stage.http.request(method, stage.url + path, headers={"Origin": "null", **headers}) as answer:
+        async with stage.http.request(
+            method, stage.url + path, headers={"Origin": "null", **headers}
+        ) as answer:
             return answer.status, answer.headers
 
     for path, method in (
@@ -393,14 +467,27 @@ async def test_what_pages_may_call(stage: RunnerStage) -> None:
         status, said = await asked("OPTIONS", path, **headers)
         assert (status, said["Access-Control-Allow-Origin"]) == (204, "*"), path
         assert method in said["Access-Control-Allow-Methods"].split(", ")
-        assert said["Access-Control-Allow-Headers"] == "Authorization, Content-Type, Sealspace-Sign-In"
+        assert (
+            said["Access-Control-Allow-Headers"] == "Authorization, Content-Type, Sealspace-Sign-In"
+        )
         status, answered = await asked(method, path)
         assert status == 200 if path == "/info" else 400 <= status < 500
         assert answered["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in {**said, **answered}
     call = f"/call/{stage.developer}/echo"
-    closed = [("POST", call), ("GET", "/calls/7"), ("POST", "/run"), ("GET", "/receipts/7"), ("GET", "/start")]
-    for method, path in [*closed, ("GET", "/nothing"), ("GET", EVIDENCE_PATH), ("GET", f"{GRANTS_PATH}/x")]:
+    closed = [
+        ("POST", call),
+        ("GET", "/calls/7"),
+        ("POST", "/run"),
+        ("GET", "/receipts/7"),
+        ("GET", "/start"),
+    ]
+    for method, path in [
+        *closed,
+        ("GET", "/nothing"),
+        ("GET", EVIDENCE_PATH),
+        ("GET", f"{GRANTS_PATH}/x"),
+    ]:
         for tried in (method, "OPTIONS"):
             status, said = await asked(tried, path)
             assert not [name for name in said if name.lower().startswith("access-control-")], path

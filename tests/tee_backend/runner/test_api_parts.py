@@ -25,14 +25,17 @@ PROJECT = parse_project(f"{BOB.did}/echo")
 
 
 def test_prices() -> None:
-    """RN94: a base, millions of instructions, whole seconds; what a run costs at most is what its limits cost."""
+    """RN94: a base, millions of instructions, whole seconds; what a run costs at most is what its
+    limits cost."""
     assert PRICE.cost(instructions=3_000_000, time_ms=412) == 1003
     assert PRICE.cost(instructions=0, time_ms=2999) == 1002
     assert PRICE.most(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
     assert PRICE.least == 1001 and not PRICE.is_free and Price().is_free
     assert PRICE.affordable(1001) == {"max_instructions": 1_000_000, "max_execution_s": 1}
     assert Price(second=5).least == 5 and Price(call=1, million_instructions=2, second=7).least == 8
-    assert Price(call=5).affordable(5) == {} and Price().cost(instructions=10**9, time_ms=10**6) == 0
+    assert (
+        Price(call=5).affordable(5) == {} and Price().cost(instructions=10**9, time_ms=10**6) == 0
+    )
 
 
 def test_the_minute_of_a_key() -> None:
@@ -90,7 +93,9 @@ BODY: dict[str, Any] = {
 @given(
     st.binary(max_size=200)
     | json_values().map(lambda value: json.dumps(value).encode())
-    | changed_objects(BODY, json_values("ab" * 32, members=tuple(BODY))).map(lambda value: json.dumps(value).encode())
+    | changed_objects(BODY, json_values("ab" * 32, members=tuple(BODY))).map(
+        lambda value: json.dumps(value).encode()
+    )
 )
 def test_fuzz_api_bodies(data: bytes) -> None:
     """Whatever arrives is a body, or a refusal with a code."""

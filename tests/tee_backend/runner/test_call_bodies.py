@@ -1,4 +1,5 @@
-"""Bodies of calls and start documents, untrusted: what is refused before anything is built from it (RN66)."""
+"""Bodies of calls and start documents, untrusted: what is refused before anything is built from it
+(RN66)."""
 
 import json
 import time
@@ -13,7 +14,12 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from sealspace.errors import StatementInvalid
-from tee_backend.runner.calls.call_bodies import MAX_BESIDE_INPUT_BYTES, MAX_BODY_BYTES, CallBody, parse_body
+from tee_backend.runner.calls.call_bodies import (
+    MAX_BESIDE_INPUT_BYTES,
+    MAX_BODY_BYTES,
+    CallBody,
+    parse_body,
+)
 from tee_backend.runner.calls.run_receipts import Start, encode_start, parse_start
 from tee_backend.runner.guest.runs import MAX_INPUT_BYTES
 from tee_backend.runner.reasons import RunRefused
@@ -24,7 +30,10 @@ BODY: dict[str, Any] = {
     "input": "x",
     "responseFormat": "Json",
     "resourceLimits": {"maxMemoryMb": 3},
-    "secretsRef": {"profile": "prod", "owner": "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"},
+    "secretsRef": {
+        "profile": "prod",
+        "owner": "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp",
+    },
     "nonce": "1",
 }
 
@@ -37,8 +46,13 @@ def refusal(data: bytes) -> str:
 
 @pytest.mark.parametrize("member", ["input", "source", "nonce", "other"])
 def test_hostile_bodies_cost_little(member: str) -> None:
-    """RN66: ten megabytes of empty lists are refused, in whatever member, before they are a gigabyte of objects."""
-    data = b'{"source":{"wasmSha256":"%s"},"%s":[%s[]]}' % (HASH.encode(), member.encode(), b"[]," * 3_000_000)
+    """RN66: ten megabytes of empty lists are refused, in whatever member, before they are a
+    gigabyte of objects."""
+    data = b'{"source":{"wasmSha256":"%s"},"%s":[%s[]]}' % (
+        HASH.encode(),
+        member.encode(),
+        b"[]," * 3_000_000,
+    )
     tracemalloc.start()
     begun = time.process_time()
     assert refusal(data) == "request-invalid"
@@ -48,7 +62,8 @@ def test_hostile_bodies_cost_little(member: str) -> None:
 
 
 def test_what_is_repeated_or_too_long_is_refused() -> None:
-    """RN66: a member twice, more beside the input than is allowed, an input or a body over its bound."""
+    """RN66: a member twice, more beside the input than is allowed, an input or a body over its
+    bound."""
     known = json.dumps(BODY).encode()
     assert parse_body(known).input == b"x"
     assert refusal(known.replace(b'"nonce"', b'"nonce": "2", "nonce"')) == "request-invalid"
@@ -88,6 +103,12 @@ def test_a_start_document_is_what_was_written() -> None:
     key = statement["did"]
     data = encode_start(statement, key, b"quote", None)
     assert parse_start(data).receipt_key == key
-    for name, value in (("receiptKey", "did:web:x"), ("quote", ""), ("eventLog", "x"), ("type", "x"), ("more", 1)):
+    for name, value in (
+        ("receiptKey", "did:web:x"),
+        ("quote", ""),
+        ("eventLog", "x"),
+        ("type", "x"),
+        ("more", 1),
+    ):
         with pytest.raises(StatementInvalid):
             parse_start(json.dumps(json.loads(data) | {name: value}).encode())

@@ -1,4 +1,5 @@
-"""Calls to a runner, from a published program to a verified receipt, and what an attacker tries (RN40 to RN86)."""
+"""Calls to a runner, from a published program to a verified receipt, and what an attacker tries
+(RN40 to RN86)."""
 
 import json
 from collections.abc import AsyncIterator
@@ -59,9 +60,13 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return status, answer["error"]["code"]
 
 
-async def test_a_secret_reaches_the_program_and_the_receipt_proves_the_run(stage: RunnerStage) -> None:
+async def test_a_secret_reaches_the_program_and_the_receipt_proves_the_run(
+    stage: RunnerStage,
+) -> None:
     version = await stage.publish("digest", distinct("digest"))
-    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     status, answer = await stage.call("digest", secrets=stage.developer, input="hello", nonce="n1")
     assert status == 200
     seen = variables(answer)
@@ -102,9 +107,15 @@ async def test_profiles(stage: RunnerStage) -> None:
     for profile, value in (("default", SECRET), ("prod", "of prod")):
         _, answer = await stage.call("profiles", secrets=stage.developer, profile=profile)
         assert variables(answer)["API_KEY"] == value
-    assert code(await stage.call("profiles", secrets=stage.developer, profile="stage")) == (403, "access-denied")
+    assert code(await stage.call("profiles", secrets=stage.developer, profile="stage")) == (
+        403,
+        "access-denied",
+    )
     for profile in ("Prod", "", "a/b", "global", "x" * 9000):
-        assert code(await stage.call("profiles", secrets=stage.developer, profile=profile)) == (400, "bad-profile")
+        assert code(await stage.call("profiles", secrets=stage.developer, profile=profile)) == (
+            400,
+            "bad-profile",
+        )
 
 
 async def test_without_secrets_nobody_is_asked_for_anything(stage: RunnerStage) -> None:
@@ -113,7 +124,10 @@ async def test_without_secrets_nobody_is_asked_for_anything(stage: RunnerStage) 
     assert (status, answer["output"], answer["secrets"]) == (200, "hello", "none")
     _, answer = await stage.call("echo", inputBase64="AAH/", responseFormat="Bytes")
     assert answer["output"] == "AAH/"
-    assert code(await stage.call("echo", input="{", responseFormat="Json")) == (200, "output-format")
+    assert code(await stage.call("echo", input="{", responseFormat="Json")) == (
+        200,
+        "output-format",
+    )
     _, answer = await stage.call("environment")
     assert "API_KEY" not in variables(answer)
 
@@ -127,7 +141,9 @@ async def test_another_program_under_the_grant(stage: RunnerStage) -> None:
     assert variables(answer)["OTHER"] == "another"
 
 
-async def test_a_grant_that_follows_a_project_is_for_its_active_version_alone(stage: RunnerStage) -> None:
+async def test_a_grant_that_follows_a_project_is_for_its_active_version_alone(
+    stage: RunnerStage,
+) -> None:
     project = parse_project(f"{stage.developer}/followed")
     old = await stage.publish("followed", distinct("followed"))
     await stage.grant(["OTHER"], RunStatement(programs=(ByProject(project),), callers=ANYBODY))
@@ -136,7 +152,9 @@ async def test_a_grant_that_follows_a_project_is_for_its_active_version_alone(st
     source = {"project": project.text, "version": old.sha256}
     refused = await stage.call("followed", secrets=stage.developer, source=source)
     assert code(refused) == (403, "access-denied")
-    by_hash = await stage.call("followed", secrets=stage.developer, source={"wasmSha256": old.sha256})
+    by_hash = await stage.call(
+        "followed", secrets=stage.developer, source={"wasmSha256": old.sha256}
+    )
     assert code(by_hash) == (403, "access-denied")
 
 
@@ -160,7 +178,9 @@ async def test_callers(stage: RunnerStage, callers: Any, admitted: bool) -> None
 
 async def test_a_revoked_grant_serves_no_run(stage: RunnerStage) -> None:
     version = await stage.publish("revoked", distinct("revoked"))
-    portable = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    portable = await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     status, _ = await stage.call("revoked", secrets=stage.developer)
     assert status == 200
     await stage.owner.delegations.revoke_by_wallet(portable, stage.wallet)
@@ -199,7 +219,11 @@ async def test_limits_of_a_grant_bind_the_run(stage: RunnerStage) -> None:
     limits = GrantLimits(max_instructions=1_000_000, max_memory_mb=64, max_execution_s=3)
     run = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, limits=limits)
     await stage.grant(["API_KEY"], run)
-    seen = variables((await stage.call("limited", secrets=stage.developer, resourceLimits={"maxMemoryMb": 32}))[1])
+    seen = variables(
+        (await stage.call("limited", secrets=stage.developer, resourceLimits={"maxMemoryMb": 32}))[
+            1
+        ]
+    )
     names = ("NEAR_MAX_INSTRUCTIONS", "NEAR_MAX_MEMORY_MB", "NEAR_MAX_EXECUTION_SECONDS")
     assert [seen[name] for name in names] == ["1000000", "32", "3"]
     for limits_asked in ({"maxMemoryMb": 0}, {"maxInstructions": -5}):
@@ -212,7 +236,12 @@ async def test_a_token_is_good_for_one_call_of_one_body(stage: RunnerStage) -> N
     body = json.dumps({"source": {"project": program}}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
     headers = call_headers(
-        key_session(bytes(32)), runner=stage.at, program=program, body=body, now=now, entropy=entropy
+        key_session(bytes(32)),
+        runner=stage.at,
+        program=program,
+        body=body,
+        now=now,
+        entropy=entropy,
     )
     assert (await stage.post(body, headers))[0] == 200
     assert code(await stage.post(body, headers)) == (409, "call-repeated")
@@ -231,7 +260,9 @@ async def test_a_token_is_good_for_one_call_of_one_body(stage: RunnerStage) -> N
 
 async def test_runs_that_fail_have_receipts_too(stage: RunnerStage) -> None:
     version = await stage.publish("trap", TRAP)
-    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
     status, answer = await stage.call("trap", secrets=stage.developer)
     assert (status, answer["error"]["code"], answer["secrets"]) == (200, "guest-trap", "delivered")
     assert answer["receipt"]["statement"]["code"] == "guest-trap"
@@ -265,7 +296,9 @@ async def test_bodies_that_are_refused(stage: RunnerStage, members: dict[str, An
     program = f"{stage.developer}/environment"
     body = json.dumps({"source": {"project": program}, **members}).encode()
     signed: dict[str, Any] = {"now": SystemClock().now(), "entropy": SystemEntropy()}
-    headers = call_headers(key_session(bytes(32)), runner=stage.at, program=program, body=body, **signed)
+    headers = call_headers(
+        key_session(bytes(32)), runner=stage.at, program=program, body=body, **signed
+    )
     assert code(await stage.post(body, headers)) == (400, "request-invalid")
 
 
@@ -273,14 +306,19 @@ async def test_grants_that_a_runner_does_not_take(stage: RunnerStage) -> None:
     seen, owner = await stage.look(), stage.owner
     run = RunStatement(programs=(ByHash("ab" * 32),), callers=ANYBODY)
     with pytest.raises(InvalidInput, match="owner itself"):
-        await owner.runners.grant(seen, ["API_KEY"], run)  # by the session's key: it would rest on the sign-in
+        # by the session's key: it would rest on the sign-in
+        await owner.runners.grant(seen, ["API_KEY"], run)
     resource = owner.secrets().resource("API_KEY")
     wanted = [
         allow(resource, "tinycloud.kv/get"),
         allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
     ]
     policy = policy_for(seen, paths=[resource], ttl_s=600)
-    for stated in ({"policy": policy}, {"run": run}, {"policy": policy, "run": run, "wallet": None}):
+    for stated in (
+        {"policy": policy},
+        {"run": run},
+        {"policy": policy, "run": run, "wallet": None},
+    ):
         asked: dict[str, Any] = {"wallet": stage.wallet, "ttl_s": 600.0} | stated
         portable = await owner.delegations.delegate(seen.did, wanted, **asked)
         with pytest.raises(GrantNotTaken):
@@ -294,7 +332,12 @@ async def test_receipts_that_do_not_hold(stage: RunnerStage) -> None:
     other = json.loads(start) | {"receiptKey": BOB.did}
     changed = json.loads(json.dumps(receipt))
     changed["statement"]["program"] = "ab" * 32
-    for stated, document in ((changed, start), (receipt, json.dumps(other).encode()), (receipt, b"{}"), ({}, start)):
+    for stated, document in (
+        (changed, start),
+        (receipt, json.dumps(other).encode()),
+        (receipt, b"{}"),
+        ({}, start),
+    ):
         with pytest.raises(StatementInvalid):
             await verify_run(json.dumps(stated).encode(), document, stage.inspector)
 

@@ -46,7 +46,11 @@ def nested(depth: int) -> Guest:
 @pytest.mark.parametrize(
     ("name", "expected", "named"),
     [
-        ("stranger", "program-imports", ["near.transfer", "wasi_snapshot_preview1.open_everything"]),
+        (
+            "stranger",
+            "program-imports",
+            ["near.transfer", "wasi_snapshot_preview1.open_everything"],
+        ),
         ("mistyped", "program-imports", ["fd_write"]),
         ("wants_http", "program-imports", ["wasi:http/outgoing-handler@0.2.0"]),
         ("library", "program-no-start", []),
@@ -58,8 +62,11 @@ def nested(depth: int) -> Guest:
         ("collected", "program-invalid", []),
     ],
 )
-async def test_programs_that_are_refused(executor: Executor, name: str, expected: str, named: list[str]) -> None:
-    """RN11, RN13: features that are off, imports that nobody offers and a missing start are refused by name."""
+async def test_programs_that_are_refused(
+    executor: Executor, name: str, expected: str, named: list[str]
+) -> None:
+    """RN11, RN13: features that are off, imports that nobody offers and a missing start are refused
+    by name."""
     with pytest.raises(RunRefused) as refused:
         await executor.compile(guest(name).sha256, guest(name).target, guest(name).load)
     assert expected == refused.value.reason.code
@@ -89,8 +96,11 @@ async def test_a_function_that_an_interface_does_not_have(executor: Executor) ->
         (b"\0" * (MAX_PROGRAM_BYTES + 1), Target.WASIP1, "program-too-large"),
     ],
 )
-async def test_bytes_that_are_no_program(executor: Executor, data: bytes, target: Target, expected: str) -> None:
-    """RN8, RN9: what is no binary of the declared target is refused, and nothing is tried in its place."""
+async def test_bytes_that_are_no_program(
+    executor: Executor, data: bytes, target: Target, expected: str
+) -> None:
+    """RN8, RN9: what is no binary of the declared target is refused, and nothing is tried in its
+    place."""
     assert expected == code(await ran(executor, Guest(data, target)))
 
 
@@ -135,7 +145,8 @@ async def test_a_program_is_loaded_once(executor: Executor) -> None:
 
 
 async def test_what_was_compiled_for_one_origin_runs_for_no_other(executor: Executor) -> None:
-    """RN153: neither while it is compiled nor afterwards does it run for an origin that has not the bytes."""
+    """RN153: neither while it is compiled nor afterwards does it run for an origin that has not the
+    bytes."""
     program, asked_for = nested(23), asyncio.Event()
 
     async def load() -> bytes:
@@ -146,11 +157,16 @@ async def test_what_was_compiled_for_one_origin_runs_for_no_other(executor: Exec
         await asked_for.wait()
         raise RunRefused("program-unknown")
 
-    own, other = (RunRequest(program.sha256, program.target, origin=origin) for origin in ("own", "other"))
+    own, other = (
+        RunRequest(program.sha256, program.target, origin=origin) for origin in ("own", "other")
+    )
     results = await asyncio.gather(executor.run(own, load), executor.run(other, absent))
     assert ["completed", "program-unknown"] == list(map(code, results))
     assert "program-unknown" == code(await executor.run(other, absent))
-    assert ["completed"] * 2 == [code(await executor.run(own, absent)), code(await executor.run(other, load))]
+    assert ["completed"] * 2 == [
+        code(await executor.run(own, absent)),
+        code(await executor.run(other, load)),
+    ]
 
 
 async def test_artefacts_are_bounded() -> None:
@@ -165,7 +181,9 @@ async def test_artefacts_are_bounded() -> None:
                 loads.append(name)
                 return program.data
 
-            assert "completed" == code(await executor.run(RunRequest(program.sha256, program.target), load))
+            assert "completed" == code(
+                await executor.run(RunRequest(program.sha256, program.target), load)
+            )
     assert ["count", "content", "count"] == loads
 
 
@@ -183,7 +201,8 @@ async def _compiling() -> int:
 
 
 async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
-    """RN18: a compiler has a process of its own with 1 GiB and 20 s; that it was killed says nothing."""
+    """RN18: a compiler has a process of its own with 1 GiB and 20 s; that it was killed says
+    nothing."""
     await ran(executor, guest("count"))
     program = nested(2_600_000)
     task = asyncio.create_task(ran(executor, program))
@@ -202,7 +221,8 @@ async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
 
 
 async def test_a_compile_bomb(executor: Executor) -> None:
-    """RN18: a program whose compilation takes over a gigabyte is refused, and the second time without a compiler."""
+    """RN18: a program whose compilation takes over a gigabyte is refused, and the second time
+    without a compiler."""
     bomb = nested(2_500_000)
     assert "compile-limit" == code(await ran(executor, bomb))
 
@@ -224,7 +244,8 @@ async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor
 
 
 async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
-    """RN27: what a child gets of an artefact can be written by nobody, and no artefact is in a folder."""
+    """RN27: what a child gets of an artefact can be written by nobody, and no artefact is in a
+    folder."""
     await ran(executor, guest("count"))
     artefacts = _artefacts_of(os.getpid())  # a child has copied it, and has closed the file
     assert artefacts
@@ -238,7 +259,8 @@ async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
 
 
 async def test_an_artefact_whose_pages_are_held() -> None:
-    """RN27: the kernel seals no file of which anybody else holds a page; it is asked again until nobody does."""
+    """RN27: the kernel seals no file of which anybody else holds a page; it is asked again until
+    nobody does."""
     file = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     reading, writing = os.pipe()
     try:
@@ -255,8 +277,11 @@ async def test_an_artefact_whose_pages_are_held() -> None:
             os.close(one)
 
 
-async def test_a_compilation_without_a_free_file(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine lacks is no fault of the program: it is refused for now, and compiled the next time."""
+async def test_a_compilation_without_a_free_file(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine lacks is no fault of the program: it is refused for now, and compiled the
+    next time."""
     program = nested(19)
 
     def exhausted(*_: object) -> int:
@@ -270,7 +295,9 @@ async def test_a_compilation_without_a_free_file(executor: Executor, monkeypatch
     await executor.compile(program.sha256, program.target, program.load)
 
 
-async def test_a_run_without_a_free_file(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_without_a_free_file(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A compiled program that cannot be handed over is refused for now, and nothing is charged."""
     assert "completed" == code(await ran(executor, guest("count")))
 

@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu_bound_s, guest, opened, ran, running
+from guest_programs import (
+    BOTH,
+    are_gone,
+    asked,
+    bounds_of,
+    children,
+    code,
+    cpu_bound_s,
+    guest,
+    opened,
+    ran,
+    running,
+)
 from tests_support import REPOSITORY
 
 from tee_backend.runner.guest import child as _child
@@ -31,11 +43,15 @@ async def _one_child(executor: Executor) -> int:
 
 
 async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) -> None:
-    """RN21, RN23, RN24, RN25: privileges, files, processes, core dumps, environment and folder of a child."""
+    """RN21, RN23, RN24, RN25: privileges, files, processes, core dumps, environment and folder of a
+    child."""
     child = await _one_child(executor)
     status, bounds = _status(child), bounds_of(child)
     assert "1" == status["NoNewPrivs"]
-    assert {"0"} == {bounds[f"Max {what}"] for what in ("core file size", "processes", "file size", "locked memory")}
+    assert {"0"} == {
+        bounds[f"Max {what}"]
+        for what in ("core file size", "processes", "file size", "locked memory")
+    }
     assert "16" == bounds["Max open files"]
     assert int(bounds["Max data size"]) < 400 * 1024 * 1024
     assert b"" == Path(f"/proc/{child}/environ").read_bytes()
@@ -49,10 +65,16 @@ async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) ->
 async def test_each_child_has_a_uid_of_its_own(executor: Executor) -> None:
     """RN20: under root no child has the parent's uid or another child's, nor any capability."""
     await _one_child(executor)
-    confined = [_status(child) for child in children(kind="_run_child") if bounds_of(child)["Max processes"] == "0"]
+    confined = [
+        _status(child)
+        for child in children(kind="_run_child")
+        if bounds_of(child)["Max processes"] == "0"
+    ]
     assert confined
     uids = {status["Uid"] for status in confined}
-    assert len(confined) == len(uids) and all(set(uid.split()) == {uid.split()[0]} != {"0"} for uid in uids)
+    assert len(confined) == len(uids) and all(
+        set(uid.split()) == {uid.split()[0]} != {"0"} for uid in uids
+    )
     assert {"0" * 16} == {status[which] for status in confined for which in ("CapEff", "CapPrm")}
     assert {""} == {status["Groups"] for status in confined}
 
@@ -70,7 +92,8 @@ async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> No
 
 
 async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used the longest ago."""
+    """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used
+    the longest ago."""
     monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 8 * 1024 * 1024)
     programs = [guest(name) for name in ("count", "words", "insecure", "count")]
     async with Executor(children=1, spare=1) as executor:
@@ -87,7 +110,16 @@ async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_guest_reaches_no_file(executor: Executor, name: str, tmp_path: Path) -> None:
     """RN12: no file or folder of the host can be read, listed, looked at, written or made."""
     (tmp_path / "there").write_text("x")
-    paths = ["/", ".", "..", "/etc/passwd", "/proc/self/environ", "/proc/self/mem", "/dev/stdin", f"{tmp_path}/there"]
+    paths = [
+        "/",
+        ".",
+        "..",
+        "/etc/passwd",
+        "/proc/self/environ",
+        "/proc/self/mem",
+        "/dev/stdin",
+        f"{tmp_path}/there",
+    ]
     given = f"files {' '.join(paths)} {tmp_path}/new fd/3".encode()
     assert b"0" == (await ran(executor, guest(name), given)).output
     assert ["there"] == os.listdir(tmp_path)
@@ -108,7 +140,8 @@ async def test_a_guest_reaches_no_memory_but_its_own(executor: Executor, name: s
 
 
 async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -> None:
-    """RN26: it gets one that has run nothing, and that one is gone afterwards; a run without keeps its own."""
+    """RN26: it gets one that has run nothing, and that one is gone afterwards; a run without keeps
+    its own."""
     task, kept = await running(executor, b"sleep 1", fresh=False)
     assert "completed" == await task
     used = []
@@ -131,7 +164,11 @@ async def test_no_secret_is_in_a_text(executor: Executor) -> None:
     request = asked(program, b"exit 3\n" + _SECRET.encode(), secrets={"KEY": _SECRET})
     running = asyncio.ensure_future(executor.run(request, program.load))
     await asyncio.sleep(0)
-    seen = [Path(f"/proc/{child}/{where}").read_bytes() for child in children() for where in ("cmdline", "environ")]
+    seen = [
+        Path(f"/proc/{child}/{where}").read_bytes()
+        for child in children()
+        for where in ("cmdline", "environ")
+    ]
     assert seen and not [text for text in seen if _SECRET.encode() in text]
     assert _SECRET not in repr(request) + repr(await running)
 
@@ -154,5 +191,7 @@ print("went on")
 
 async def test_a_mistake_in_the_count_of_memory_ends_the_process() -> None:
     """RN14: an exception where a memory is made, which wasmtime cannot see, lets no guest go on."""
-    ended = subprocess.run([sys.executable, "-c", _BROKEN], cwd=REPOSITORY, check=False, capture_output=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", _BROKEN], cwd=REPOSITORY, check=False, capture_output=True
+    )
     assert (1, b"") == (ended.returncode, ended.stdout)

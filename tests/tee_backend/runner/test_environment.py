@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from tee_backend.runner.guest.environment import MAX_ENVIRONMENT_BYTES, RESERVED_NAMES, environment_of, is_reserved
+from tee_backend.runner.guest.environment import (
+    MAX_ENVIRONMENT_BYTES,
+    RESERVED_NAMES,
+    environment_of,
+    is_reserved,
+)
 from tee_backend.runner.reasons import RunRefused
 
 
@@ -14,25 +19,31 @@ def test_reserved_names() -> None:
     for name in (*sorted(RESERVED_NAMES), "IEXEC_OUT", "IEXEC_", "SEALSPACE_ANYTHING"):
         assert is_reserved(name), name
         assert () == environment_of({}, {name: "forged"})
-        assert ((name, "true"), ("KEY", "a")) == environment_of({name: "true"}, {name: "forged", "KEY": "a"})
+        assert ((name, "true"), ("KEY", "a")) == environment_of(
+            {name: "true"}, {name: "forged", "KEY": "a"}
+        )
 
 
 def test_how_many_names_are_reserved() -> None:
     """RN4: the names are OutLayer's 26; what programs use as ordinary secrets is not among them."""
     assert 26 == len(RESERVED_NAMES)
     assert not [
-        name for name in ("NEAR_SENDER_PRIVATE_KEY", "NEAR", "IEXEC", "MY_IEXEC_OUT", "PATH") if is_reserved(name)
+        name
+        for name in ("NEAR_SENDER_PRIVATE_KEY", "NEAR", "IEXEC", "MY_IEXEC_OUT", "PATH")
+        if is_reserved(name)
     ]
 
 
 def test_the_order() -> None:
-    """RN6: the runner's own variables come first, then the secrets, each in the order given; empty is not absent."""
+    """RN6: the runner's own variables come first, then the secrets, each in the order given; empty
+    is not absent."""
     made = environment_of({"WALLET_ID": "", "NEAR_NETWORK_ID": "n"}, {"B": "2", "A": ""})
     assert (("WALLET_ID", ""), ("NEAR_NETWORK_ID", "n"), ("B", "2"), ("A", "")) == made
 
 
 @pytest.mark.parametrize(
-    "name", ["", "key", "1KEY", "_KEY", "KEY-A", "KEY=A", "KEY\0", "KEY\n", "../KEY", "K'; DROP", "KÉY"]
+    "name",
+    ["", "key", "1KEY", "_KEY", "KEY-A", "KEY=A", "KEY\0", "KEY\n", "../KEY", "K'; DROP", "KÉY"],
 )
 def test_names_that_are_none(name: str) -> None:
     """RN5: a name is capital letters, digits and underscores."""
@@ -43,7 +54,8 @@ def test_names_that_are_none(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["\0", "a\0b", "a\ud800"])
 def test_values_that_are_none(value: str) -> None:
-    """RN5: a value with a NUL, or that is no Unicode text, refuses the run; its name is the detail."""
+    """RN5: a value with a NUL, or that is no Unicode text, refuses the run; its name is the
+    detail."""
     with pytest.raises(RunRefused) as refused:
         environment_of({}, {"KEY": value})
     assert ("environment-value", "KEY") == (refused.value.reason.code, refused.value.reason.detail)
@@ -53,10 +65,17 @@ def test_the_length() -> None:
     """RN5: 256 KiB of names, values and two bytes for each is the most."""
     room = MAX_ENVIRONMENT_BYTES - len("KEY") - 2
     assert 1 == len(environment_of({}, {"KEY": "x" * room}))
-    for secrets in ({"KEY": "x" * (room + 1)}, {"KEY": "é" * (room // 2 + 1)}, {"KEY": "x" * (room - 2), "A": ""}):
+    for secrets in (
+        {"KEY": "x" * (room + 1)},
+        {"KEY": "é" * (room // 2 + 1)},
+        {"KEY": "x" * (room - 2), "A": ""},
+    ):
         with pytest.raises(RunRefused) as refused:
             environment_of({}, secrets)
-        assert ("environment-too-large", "") == (refused.value.reason.code, refused.value.reason.detail)
+        assert ("environment-too-large", "") == (
+            refused.value.reason.code,
+            refused.value.reason.detail,
+        )
 
 
 def test_what_the_runner_says_has_reserved_names() -> None:
@@ -66,7 +85,10 @@ def test_what_the_runner_says_has_reserved_names() -> None:
 
 
 @fuzzed(1)
-@given(st.dictionaries(st.text(), st.text()), st.dictionaries(st.sampled_from(sorted(RESERVED_NAMES)), st.text()))
+@given(
+    st.dictionaries(st.text(), st.text()),
+    st.dictionaries(st.sampled_from(sorted(RESERVED_NAMES)), st.text()),
+)
 def test_fuzz_environments(secrets: dict[str, str], system: dict[str, str]) -> None:
     """Whatever the names and values: an environment in which no name is forged, or a refusal."""
     try:

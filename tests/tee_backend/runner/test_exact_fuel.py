@@ -1,4 +1,5 @@
-"""What limits of instructions tell callers of a program that compares a secret byte by byte (RN1, RN2, RN175)."""
+"""What limits of instructions tell callers of a program that compares a secret byte by byte (RN1,
+RN2, RN175)."""
 
 import json
 import random
@@ -61,7 +62,8 @@ COMPARES: Final = """
         (local.set $at (i32.add (local.get $at) (i32.const 1)))
         (br_if $compare (i32.lt_u (local.get $at) (i32.const 16)))))))
 """
-"""Compares its input with a secret of 16 bytes, and spends 100,000 instructions for each right one; writes nothing.
+"""Compares its input with a secret of 16 bytes, and spends 100,000 instructions for each right one;
+writes nothing.
 
 A JSON string as the input is compared without its first quotation mark.
 """
@@ -74,12 +76,17 @@ Outcome = tuple[str, int]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
-    """A runner with a price, a program that compares, and an owner who lets anybody call it with the secret."""
+    """A runner with a price, a program that compares, and an owner who lets anybody call it with
+    the secret."""
     async with AsyncExitStack() as stack:
-        staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), limits=SMALL, price=PRICE)
+        staged = await runner_stage(
+            stack, tmp_path_factory.mktemp("runner"), limits=SMALL, price=PRICE
+        )
         await staged.owner.secrets().put("API_KEY", SECRET)
         version = await staged.publish("compares", COMPARES)
-        await staged.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll()))
+        await staged.grant(
+            ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll())
+        )
         for owner in (STRANGER.owner, None):
             await staged.credit(10**9, owner=owner)
         yield staged
@@ -104,7 +111,8 @@ class Caller:
         self.calls = 0
 
     async def ask(self, guess: str, limit: int) -> Outcome:
-        """Call; what follows from as many right bytes and the limit that the runner gives a run is noted."""
+        """Call; what follows from as many right bytes and the limit that the runner gives a run is
+        noted."""
         self.calls += 1
         limits = {"maxInstructions": limit}
         body = json.dumps({"source": {"wasmSha256": "ab" * 32}, "resourceLimits": limits}).encode()
@@ -130,23 +138,30 @@ def guesses() -> list[str]:
 
 
 async def test_twenty_thousand_calls_tell_what_metrics_tell(stage: RunnerStage) -> None:
-    """RN1: whatever limits a caller asks for, an outcome follows from the metrics of the guess and whole millions."""
+    """RN1: whatever limits a caller asks for, an outcome follows from the metrics of the guess and
+    whole millions."""
     caller, drawn = Caller(stage), random.Random(1)
     metrics = {}
     for guess in guesses():
         code, metrics[guess] = await caller.ask(guess, SMALL.max_instructions)
         assert code == "completed"
-    assert list(metrics.values()) == sorted(metrics.values()) and set(metrics.values()) == {MILLION, 2 * MILLION}
+    assert list(metrics.values()) == sorted(metrics.values()) and set(metrics.values()) == {
+        MILLION,
+        2 * MILLION,
+    }
     while caller.calls < CALLS:
         guess, limit = drawn.choice(guesses()), drawn.randrange(1, 4 * MILLION)
         assert foretold(metrics[guess], limit) == await caller.ask(guess, limit), (guess, limit)
     for _ in range(20):  # what was answered from notes is what a run says
         guess, limit = drawn.choice(guesses()), drawn.randrange(1, 4 * MILLION)
-        assert foretold(metrics[guess], limit) == await caller.run(guess, {"maxInstructions": limit})
+        assert foretold(metrics[guess], limit) == await caller.run(
+            guess, {"maxInstructions": limit}
+        )
 
 
 async def test_bisection_does_not_recover_a_secret(stage: RunnerStage) -> None:
-    """RN1: the attack that read 16 characters in fewer than 500 calls, where limits were exact, reads none."""
+    """RN1: the attack that read 16 characters in fewer than 500 calls, where limits were exact,
+    reads none."""
     caller, found = Caller(stage), ""
     low, high = 0, 2 * MILLION  # what a guess costs of which no byte is right
     while high - low > 1:
@@ -163,9 +178,14 @@ async def test_bisection_does_not_recover_a_secret(stage: RunnerStage) -> None:
 
 @pytest.mark.parametrize("compute", [None, 7, 13, 14, 20, 35])
 async def test_a_price_tells_what_metrics_tell(stage: RunnerStage, compute: int | None) -> None:
-    """RN1, RN94: a compute limit pays for whole millions, and what is charged follows from the metrics."""
+    """RN1, RN94: a compute limit pays for whole millions, and what is charged follows from the
+    metrics."""
     key, caller = await stage.key("compares", profiles=("default",)), Caller(stage)
-    paid = SMALL.max_instructions if compute is None else compute // PRICE.million_instructions * MILLION
+    paid = (
+        SMALL.max_instructions
+        if compute is None
+        else compute // PRICE.million_instructions * MILLION
+    )
     headers = {} if compute is None else {"X_Compute_Limit": str(compute)}
     for guess in (guesses()[0], guesses()[-1]):
         _, metric = await caller.ask(guess, SMALL.max_instructions)
@@ -196,7 +216,8 @@ TAIL: Final = """
 
 @pytest.mark.parametrize("tail", ["", "(drop (i32.const 1))" * 20, "unreachable"])
 async def test_the_limit_is_exact_to_the_instruction(tail: str) -> None:
-    """RN175: a run that used more than its limit fails by it, however it ended, and one that used it all does not."""
+    """RN175: a run that used more than its limit fails by it, however it ended, and one that used
+    it all does not."""
     program = Guest(bytes(wat2wasm(TAIL.replace("{tail}", tail))), Target.WASIP1)
     async with Executor(children=1, spare=1) as executor:
 

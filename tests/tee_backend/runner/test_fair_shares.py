@@ -1,4 +1,5 @@
-"""What one payer of a runner leaves to the others, over HTTP and with real programs (RN160 to RN169)."""
+"""What one payer of a runner leaves to the others, over HTTP and with real programs (RN160 to
+RN169)."""
 
 import asyncio
 import os
@@ -63,7 +64,9 @@ def another_owner(number: int = 1) -> Ed25519Signer:
 async def first_of(call: Coroutine[Any, Any, Any], others: list["asyncio.Task[Any]"]) -> Any:
     """Return the answer to a call; it has to come before the answer to any of the others."""
     asked_for = asyncio.create_task(call)
-    done, _ = await asyncio.wait([asked_for, *others], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(
+        [asked_for, *others], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+    )
     for other in others:
         other.cancel()
     await asyncio.gather(*others, return_exceptions=True)
@@ -72,7 +75,8 @@ async def first_of(call: Coroutine[Any, Any, Any], others: list["asyncio.Task[An
 
 
 async def outputs(stage: RunnerStage, key: str) -> list[str]:
-    """Return the outputs of calls with a key, one after the other: meanwhile each sleeper that can begins."""
+    """Return the outputs of calls with a key, one after the other: meanwhile each sleeper that can
+    begins."""
     return [(await stage.api("echo", key))[1]["output"] for _ in range(100)]
 
 
@@ -99,7 +103,9 @@ async def test_strangers_who_sleep_hold_up_no_key_holder(stage: RunnerStage) -> 
     limits = {"maxExecutionSeconds": LONG_S}
     sleepers = [
         asyncio.create_task(
-            stage.call("sleeper", session=stranger(number), input="sleep 1000000", resourceLimits=limits)
+            stage.call(
+                "sleeper", session=stranger(number), input="sleep 1000000", resourceLimits=limits
+            )
         )
         for number in range(6)
     ]
@@ -108,21 +114,27 @@ async def test_strangers_who_sleep_hold_up_no_key_holder(stage: RunnerStage) -> 
 
 
 async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> None:
-    """RN160, RN162: who signs a call and has an account here does not wait for strangers who sleep."""
+    """RN160, RN162: who signs a call and has an account here does not wait for strangers who
+    sleep."""
     session = await stage.calling_session()
     await stage.credit(0)
     assert (await stage.call("echo", session=session, input="hello"))[0] == 200
     limits = {"maxExecutionSeconds": LONG_S}
     sleepers = [
         asyncio.create_task(
-            stage.call("sleeper", session=stranger(number), input="sleep 1000000", resourceLimits=limits)
+            stage.call(
+                "sleeper", session=stranger(number), input="sleep 1000000", resourceLimits=limits
+            )
         )
         for number in range(6)
     ]
     await all_called(stage, 7)
 
     async def called() -> list[str]:
-        return [(await stage.call("echo", session=session, input="hello"))[1]["output"] for _ in range(100)]
+        return [
+            (await stage.call("echo", session=session, input="hello"))[1]["output"]
+            for _ in range(100)
+        ]
 
     assert await first_of(called(), sleepers) == ["hello"] * 100
 
@@ -131,7 +143,11 @@ async def test_one_key_that_sleeps_holds_up_no_other_owner(stage: RunnerStage) -
     """RN162: ten sleeping calls of one key leave a child to another owner's key."""
     key, other = await stage.key(None), await stage.key("echo", signer=another_owner())
     assert (await stage.api("echo", other))[0] == 200
-    body = {"input": "", "resource_limits": {"max_execution_seconds": LONG_S}, "response_format": "Text"}
+    body = {
+        "input": "",
+        "resource_limits": {"max_execution_seconds": LONG_S},
+        "response_format": "Text",
+    }
     await stage.publish("asleep", SLEEPING)
     sleepers = [asyncio.create_task(stage.api("asleep", key, body)) for _ in range(10)]
     await until(lambda: sleeping() > 0)
@@ -175,29 +191,37 @@ HEAVY = Guest(crowded(120_000), Target.WASIP1)
 
 
 _COMPILING_TICKS = 10
-"""Of a hundredth of a second each: a child starts in one or two, and a heavy program takes hundreds."""
+"""Of a hundredth of a second each: a child starts in one or two, and a heavy program takes
+hundreds."""
 
 
 async def stopped_compiler() -> int:
-    """Return a child that compiles, and stop it; one that has not said that it is ready has used less time."""
+    """Return a child that compiles, and stop it; one that has not said that it is ready has used
+    less time."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             await asyncio.sleep(0)
             for process in children(kind="_compile_child"):
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    user_ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11])
+                    user_ticks = int(
+                        Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11]
+                    )
                     if user_ticks >= _COMPILING_TICKS:
                         os.kill(process, signal.SIGSTOP)
                         return process
 
 
 async def test_a_heavy_compilation_holds_up_no_small_program(stage: RunnerStage) -> None:
-    """RN164: while strangers have four heavy programs compiled, a key holder's program is compiled and runs."""
+    """RN164: while strangers have four heavy programs compiled, a key holder's program is compiled
+    and runs."""
     for number in range(4):
         await stage.publish(f"heavy{number}", crowded(120_000 + number))
     await stage.publish("small", TRAP)
     key = await stage.key("small")
-    heavy = [asyncio.create_task(stage.call(f"heavy{number}", session=stranger(number))) for number in range(4)]
+    heavy = [
+        asyncio.create_task(stage.call(f"heavy{number}", session=stranger(number)))
+        for number in range(4)
+    ]
     compiler = await stopped_compiler()
     try:
         status, answer = await first_of(stage.api("small", key), heavy)
@@ -208,9 +232,16 @@ async def test_a_heavy_compilation_holds_up_no_small_program(stage: RunnerStage)
             os.kill(compiler, signal.SIGKILL)
 
 
-async def test_asynchronous_calls_of_strangers_leave_half_the_queue(short_queue: None, stage: RunnerStage) -> None:
-    """RN163: neither one stranger nor many close the queue of asynchronous calls with large bodies to a key holder."""
-    large: dict[str, Any] = {"async": True, "input": "x" * 1_000_000, "resourceLimits": {"maxExecutionSeconds": 180}}
+async def test_asynchronous_calls_of_strangers_leave_half_the_queue(
+    short_queue: None, stage: RunnerStage
+) -> None:
+    """RN163: neither one stranger nor many close the queue of asynchronous calls with large bodies
+    to a key holder."""
+    large: dict[str, Any] = {
+        "async": True,
+        "input": "x" * 1_000_000,
+        "resourceLimits": {"maxExecutionSeconds": 180},
+    }
     key = await stage.key("echo")
     await stage.publish("asleep", SLEEPING)
     codes = []
@@ -230,7 +261,8 @@ async def test_asynchronous_calls_of_strangers_leave_half_the_queue(short_queue:
 async def test_kept_answers_of_strangers_displace_their_own(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN168: eighteen large answers of a stranger leave a key holder's finished answer where it is."""
+    """RN168: eighteen large answers of a stranger leave a key holder's finished answer where it
+    is."""
     monkeypatch.setattr(ledger, "MOST_DONE_BYTES", 1_000_000)
     key = await stage.key("echo")
     job = (await stage.api("echo", key, {"input": "mine", "async": True}))[1]["call_id"]
@@ -256,7 +288,8 @@ async def test_kept_answers_of_strangers_displace_their_own(
 async def test_receipts_of_strangers_displace_no_key_holder_s(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN168, RN169: refused calls keep no receipt, and runs of new DIDs displace those of other strangers."""
+    """RN168, RN169: refused calls keep no receipt, and runs of new DIDs displace those of other
+    strangers."""
     monkeypatch.setattr(journal, "_MOST_RECEIPTS", 6)
     key = await stage.key("echo")
     job = (await stage.api("echo", key))[1]["call_id"]
@@ -288,13 +321,22 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
         assert (got.status, got.headers["Retry-After"]) == (503, "5")
 
 
-@pytest.mark.parametrize(("method", "path", "about"), [("GET", "keys", "keys"), ("GET", "calls/ab", "calls/ab")])
+@pytest.mark.parametrize(
+    ("method", "path", "about"), [("GET", "keys", "keys"), ("GET", "calls/ab", "calls/ab")]
+)
 async def test_strangers_who_ask_leave_the_disk_to_key_holders(
     stage: RunnerStage, method: str, path: str, about: str
 ) -> None:
-    """RN163: a key is looked up while few signatures are verified and few tokens written, whatever they are for."""
+    """RN163: a key is looked up while few signatures are verified and few tokens written, whatever
+    they are for."""
     key, now, entropy = await stage.key("echo"), SystemClock().now(), SystemEntropy()
-    signed: dict[str, Any] = {"runner": stage.at, "program": about, "body": b"", "now": now, "entropy": entropy}
+    signed: dict[str, Any] = {
+        "runner": stage.at,
+        "program": about,
+        "body": b"",
+        "now": now,
+        "entropy": entropy,
+    }
     all_headers = [call_headers(stranger(number), **signed) for number in range(300)]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
 
@@ -311,19 +353,22 @@ async def test_strangers_who_ask_leave_the_disk_to_key_holders(
 
 
 async def test_the_only_child_is_not_a_stranger_s() -> None:
-    """RN162: beside the one child of a runner a stranger's program has one, so that neither waits for the other."""
+    """RN162: beside the one child of a runner a stranger's program has one, so that neither waits
+    for the other."""
     async with Executor(children=1, spare=1) as executor:
         sleeper, echo = guest("probe-wasip1"), guest("count")
         request = asked(sleeper, b"sleep 1000000", max_execution_s=LONG_S)
         sleepers = [
-            asyncio.create_task(executor.run(replace(request, payer=_stranger()), sleeper.load)) for _ in range(3)
+            asyncio.create_task(executor.run(replace(request, payer=_stranger()), sleeper.load))
+            for _ in range(3)
         ]
         await until(lambda: sleeping() > 0)
         assert code(await first_of(ran(executor, echo, b"x"), sleepers)) == "completed"
 
 
 async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN165: also where the clock ended it; the same program is refused at once, without being loaded."""
+    """RN165: also where the clock ended it; the same program is refused at once, without being
+    loaded."""
     monkeypatch.setattr(_artefacts, "_COMPILE_S", 2.0)
     async with Executor(children=1, spare=1) as executor:
         late = asyncio.create_task(ran(executor, HEAVY))
@@ -333,10 +378,14 @@ async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.Monk
         async def never() -> bytes:
             raise AssertionError("loaded again")
 
-        assert code(await executor.run(RunRequest(HEAVY.sha256, HEAVY.target), never)) == "compile-limit"
+        assert (
+            code(await executor.run(RunRequest(HEAVY.sha256, HEAVY.target), never))
+            == "compile-limit"
+        )
         monkeypatch.setattr(_artefacts, "_COMPILE_S", 40.0)
         stranger_s = RunRequest(HEAVY.sha256, HEAVY.target, payer=_stranger())
-        assert code(await executor.run(stranger_s, HEAVY.load)) == "completed"  # each share remembers its own
+        # each share remembers its own
+        assert code(await executor.run(stranger_s, HEAVY.load)) == "completed"
 
 
 def _stranger() -> Payer:
@@ -344,13 +393,16 @@ def _stranger() -> Payer:
 
 
 async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN165: what one developer's programs may take in an hour is bounded; other developers are not concerned."""
+    """RN165: what one developer's programs may take in an hour is bounded; other developers are not
+    concerned."""
     monkeypatch.setattr(_artefacts, "_DEVELOPER_S", 0.000_001)
     async with Executor(children=1, spare=1) as executor:
 
         async def compiled(name: str, developer: str) -> str:
             program = guest(name)
-            request = RunRequest(program.sha256, program.target, developer=developer, limits=asked(program).limits)
+            request = RunRequest(
+                program.sha256, program.target, developer=developer, limits=asked(program).limits
+            )
             return code(await executor.run(request, program.load))
 
         assert await compiled("count", "alice") == "completed"
@@ -359,8 +411,11 @@ async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.Mo
         assert await compiled("count", "alice") == "completed"  # it is compiled
 
 
-async def test_compiled_programs_displace_those_of_their_own_payer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN167: many small programs of strangers, or of one key, do not have those of another key compiled again."""
+async def test_compiled_programs_displace_those_of_their_own_payer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RN167: many small programs of strangers, or of one key, do not have those of another key
+    compiled again."""
     monkeypatch.setattr(_artefacts, "_MOST_ARTEFACTS", 3)
 
     async def never() -> bytes:
@@ -368,9 +423,15 @@ async def test_compiled_programs_displace_those_of_their_own_payer(monkeypatch: 
 
     async with Executor(children=1, spare=1) as executor:
         kept, other = guest("count"), Payer(Principal("did:key:other"))
-        assert code(await executor.run(replace(asked(kept), payer=_stranger()), kept.load)) == "completed"
-        assert code(await executor.run(asked(kept), never)) == "completed"  # from now on it counts to a key
-        for functions, payer in enumerate([_stranger(), _stranger(), other, _stranger(), other, other], 1):
+        assert (
+            code(await executor.run(replace(asked(kept), payer=_stranger()), kept.load))
+            == "completed"
+        )
+        # from now on it counts to a key
+        assert code(await executor.run(asked(kept), never)) == "completed"
+        for functions, payer in enumerate(
+            [_stranger(), _stranger(), other, _stranger(), other, other], 1
+        ):
             small = Guest(crowded(functions), Target.WASIP1)
             request = RunRequest(small.sha256, small.target, payer=payer)
             assert code(await executor.run(request, small.load)) == "completed"
@@ -378,19 +439,26 @@ async def test_compiled_programs_displace_those_of_their_own_payer(monkeypatch: 
 
 
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:
-    """RN166, RN167: a compilation ends where the budget does, and is charged once; a larger budget has it done."""
+    """RN166, RN167: a compilation ends where the budget does, and is charged once; a larger budget
+    has it done."""
     async with AsyncExitStack() as stack:
         stage = await runner_stage(stack, tmp_path, price=Price(call=10, second=100))
         await stage.credit(1_000_000)
         await stage.publish("heavy", HEAVY.data)
         key = await stage.key("heavy")
-        status, answer = await stage.api("heavy", key, {"input": 1, "response_format": "Text"}, X_Compute_Limit="110")
+        status, answer = await stage.api(
+            "heavy", key, {"input": 1, "response_format": "Text"}, X_Compute_Limit="110"
+        )
         assert (status, answer["code"]) == (400, "compute-limit")
         assert 100 <= int(answer["compute_cost"]) <= 110
-        status, answer = await stage.api("heavy", key, {"input": 1, "response_format": "Text"}, X_Compute_Limit="9000")
+        status, answer = await stage.api(
+            "heavy", key, {"input": 1, "response_format": "Text"}, X_Compute_Limit="9000"
+        )
         assert (status, answer["status"]) == (200, "completed")
         assert 210 <= int(answer["compute_cost"]) <= 9000
-        status, answer = await stage.api("heavy", key, {"input": 1, "response_format": "Text"}, X_Compute_Limit="110")
+        status, answer = await stage.api(
+            "heavy", key, {"input": 1, "response_format": "Text"}, X_Compute_Limit="110"
+        )
         assert (status, answer["compute_cost"]) == (200, "10")  # it is compiled
         account = await stage.account()
         assert account["reserved"] == 0

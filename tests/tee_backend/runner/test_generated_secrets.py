@@ -49,7 +49,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"))
         seen = await staged.look()
-        made = await staged.owner.runners.generate(seen, {"PROTECTED_KEY": "hex32"}, wallet=staged.wallet)
+        made = await staged.owner.runners.generate(
+            seen, {"PROTECTED_KEY": "hex32"}, wallet=staged.wallet
+        )
         assert (made.generated, made.existing, made.code) == (("PROTECTED_KEY",), (), None)
         yield staged
 
@@ -58,7 +60,9 @@ def distinct(name: str) -> str:
     return ENVIRONMENT.replace('"memory") 16)', f'"memory") 16) (data (i32.const 1024) "{name}")')
 
 
-async def run(stage: RunnerStage, name: str, secret: str, *, profile: str = "default") -> tuple[int, dict[str, Any]]:
+async def run(
+    stage: RunnerStage, name: str, secret: str, *, profile: str = "default"
+) -> tuple[int, dict[str, Any]]:
     """Publish a program, grant it a secret, and have it print its environment."""
     version = await stage.publish(name, distinct(name))
     await stage.grant([secret], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
@@ -76,19 +80,27 @@ async def asked(
     """Send a body with a token of the owner's, or of another session's."""
     session = session or await stage.calling_session()
     now, entropy = SystemClock().now(), SystemEntropy()
-    headers = call_headers(session, runner=stage.at, program=GENERATE, body=body, now=now, entropy=entropy)
+    headers = call_headers(
+        session, runner=stage.at, program=GENERATE, body=body, now=now, entropy=entropy
+    )
     return *(await posted(stage, body, headers)), headers
 
 
-async def posted(stage: RunnerStage, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
-    async with stage.http.post(f"{stage.url}/secrets/generate", data=body, headers=headers) as answer:
+async def posted(
+    stage: RunnerStage, body: bytes, headers: dict[str, str]
+) -> tuple[int, dict[str, Any]]:
+    async with stage.http.post(
+        f"{stage.url}/secrets/generate", data=body, headers=headers
+    ) as answer:
         return answer.status, json.loads(await answer.read())
 
 
 async def granted(stage: RunnerStage, *names: str, ability: str = PUT) -> PortableDelegation:
     """Grant the runner to write secrets, and hand the grant over."""
     wanted = [allow(stage.owner.secrets().resource(name), ability) for name in names]
-    portable = await stage.owner.delegations.delegate(stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600)
+    portable = await stage.owner.delegations.delegate(
+        stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
+    )
     await hand_over(stage.url, portable)
     return portable
 
@@ -113,7 +125,7 @@ async def opened(stage: RunnerStage, name: str) -> Secret:
         await stage.owner.encryption.set_policy(network, Policy(in_person=False))
 
 
-# --- what is made --------------------------------------------------------------------------------------------------
+# --- what is made ---------------------------------------------------------------------------------
 
 
 async def test_a_generated_secret_reaches_a_program_and_nobody_else(stage: RunnerStage) -> None:
@@ -127,7 +139,8 @@ async def test_a_generated_secret_reaches_a_program_and_nobody_else(stage: Runne
 
 
 async def test_what_is_there_is_not_replaced(stage: RunnerStage) -> None:
-    """RN145: asked again, the runner leaves the secret as it is, says so, and makes what is missing."""
+    """RN145: asked again, the runner leaves the secret as it is, says so, and makes what is
+    missing."""
     before = await stage.owner.secrets().version("PROTECTED_KEY")
     wanted = {"PROTECTED_KEY": "hex32", "PROTECTED_NEW": "password:8"}
     made = await stage.owner.runners.generate(await stage.look(), wanted, wallet=stage.wallet)
@@ -136,9 +149,12 @@ async def test_what_is_there_is_not_replaced(stage: RunnerStage) -> None:
 
 
 async def test_a_profile_and_another_secret_beside_it(stage: RunnerStage) -> None:
-    """RN146: those of a profile are made there; a run has them beside other secrets, by a grant for each network."""
+    """RN146: those of a profile are made there; a run has them beside other secrets, by a grant for
+    each network."""
     seen = await stage.look()
-    made = await stage.owner.runners.generate(seen, {"PROTECTED_PIN": "password"}, scope="Prod", wallet=stage.wallet)
+    made = await stage.owner.runners.generate(
+        seen, {"PROTECTED_PIN": "password"}, scope="Prod", wallet=stage.wallet
+    )
     assert made.generated == ("PROTECTED_PIN",)
     await stage.owner.secrets().put("API_KEY", "open sesame", scope="prod")
     version = await stage.publish("both", distinct("both"))
@@ -147,7 +163,9 @@ async def test_a_profile_and_another_secret_beside_it(stage: RunnerStage) -> Non
         await stage.grant(["prod/API_KEY", "prod/PROTECTED_PIN"], statement)
     await stage.grant(["prod/API_KEY"], statement)
     await stage.grant(["prod/PROTECTED_PIN"], statement)
-    seen_by_program = variables((await stage.call("both", secrets=stage.developer, profile="prod"))[1])
+    seen_by_program = variables(
+        (await stage.call("both", secrets=stage.developer, profile="prod"))[1]
+    )
     assert seen_by_program["API_KEY"] == "open sesame"
     assert re.fullmatch("[A-Za-z0-9]{32}", seen_by_program["PROTECTED_PIN"])
 
@@ -155,15 +173,23 @@ async def test_a_profile_and_another_secret_beside_it(stage: RunnerStage) -> Non
 async def test_the_owner_may_lift_the_policy_and_a_receipt_shows_it(stage: RunnerStage) -> None:
     """RN150: nothing keeps an owner from ever seeing a value; the release is recorded."""
     network = stage.owner.encryption.network(PROTECTED_NETWORK)
-    await stage.owner.delegations.add_right(stage.wallet, [allow(network.text, "sealspace.encryption/receipts")])
+    await stage.owner.delegations.add_right(
+        stage.wallet, [allow(network.text, "sealspace.encryption/receipts")]
+    )
     before = [one async for one in stage.owner.receipts.all(network)]
     secret = await opened(stage, "PROTECTED_KEY")
-    assert secret.generated is not None and secret.generated.type == "hex32" and len(secret.generated.tag) == 32
+    assert (
+        secret.generated is not None
+        and secret.generated.type == "hex32"
+        and len(secret.generated.tag) == 32
+    )
     after = [one async for one in stage.owner.receipts.all(network)]
     assert len(after) == len(before) + 1
     with pytest.raises(InvalidInput, match="lets people open"):
         await stage.owner.encryption.set_policy(network, Policy(max_age_s=3600))
-        await stage.owner.runners.generate(await stage.look(), {"PROTECTED_X": "hex16"}, wallet=stage.wallet)
+        await stage.owner.runners.generate(
+            await stage.look(), {"PROTECTED_X": "hex16"}, wallet=stage.wallet
+        )
     await stage.owner.encryption.set_policy(network, Policy(in_person=False))
 
 
@@ -182,7 +208,8 @@ class Cancelling(SystemEntropy):
 
 
 async def test_a_runner_that_ends_between_two_writes(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN151: what was written stays; asked again, the next start says what is there, and makes the rest."""
+    """RN151: what was written stays; asked again, the next start says what is there, and makes the
+    rest."""
     wanted, entropy = {"PROTECTED_A": "hex16", "PROTECTED_B": "hex16"}, Cancelling()
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", entropy=entropy)
@@ -198,12 +225,15 @@ async def test_a_runner_that_ends_between_two_writes(stage: RunnerStage, tmp_pat
     assert len(variables(answer)["PROTECTED_A"]) == 32
 
 
-# --- what is delivered ---------------------------------------------------------------------------------------------
+# --- what is delivered ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tried", ["by hand", "no tag", "another value", "another path", "another time"])
+@pytest.mark.parametrize(
+    "tried", ["by hand", "no tag", "another value", "another path", "another time"]
+)
 async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried: str) -> None:
-    """RN148: the owner may write what it likes; a run takes only what the runner made, where it made it."""
+    """RN148: the owner may write what it likes; a run takes only what the runner made, where it
+    made it."""
     name = f"PROTECTED_{tried.replace(' ', '_').upper()}"
     secret = await opened(stage, "PROTECTED_KEY")
     assert secret.generated is not None and isinstance(secret.value, str)
@@ -212,7 +242,9 @@ async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried
     place = secrets.resource(name).rpartition("/kv/")[2]
     if tried == "no tag":
         payload = json.dumps({"value": value, "createdAt": "", "updatedAt": ""}).encode()
-        sealed = await stage.owner.encryption.encrypt(payload, network=stage.owner.encryption.network("protected"))
+        sealed = await stage.owner.encryption.encrypt(
+            payload, network=stage.owner.encryption.network("protected")
+        )
         await stage.owner.kv("secrets").put(place, envelope_bytes(sealed))
     elif tried == "by hand":
         await secrets.put_generated(name, value, Generated("hex32", generated.at, bytes(32)))
@@ -222,7 +254,11 @@ async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried
         kept = (await stage.owner.kv("secrets").get("vault/secrets/PROTECTED_KEY")).body
         await stage.owner.secrets().delete("PROTECTED_KEY")
         name = "PROTECTED_KEY"
-        changed = (value[::-1], generated) if tried == "another value" else (value, replace(generated, at="2020"))
+        changed = (
+            (value[::-1], generated)
+            if tried == "another value"
+            else (value, replace(generated, at="2020"))
+        )
         await secrets.put_generated(name, *changed)
     answered = await run(stage, tried.replace(" ", "-"), name)
     if name == "PROTECTED_KEY":
@@ -231,7 +267,7 @@ async def test_what_was_not_made_here_is_not_delivered(stage: RunnerStage, tried
     assert value not in json.dumps(answered[1]) and name not in json.dumps(answered[1])
 
 
-# --- who may ask, and for what ---------------------------------------------------------------------------------------
+# --- who may ask, and for what --------------------------------------------------------------------
 
 
 async def test_names_are_not_written_by_hand(stage: RunnerStage) -> None:
@@ -244,7 +280,8 @@ async def test_names_are_not_written_by_hand(stage: RunnerStage) -> None:
 
 
 async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
-    """RN142: others are refused, whatever they sign; a token is used up, and is for one body and no call."""
+    """RN142: others are refused, whatever they sign; a token is used up, and is for one body and no
+    call."""
     body = body_for(stage, PROTECTED_ONCE="hex16")
     await granted(stage, "PROTECTED_ONCE")
     status, answer, _ = await asked(stage, body, session=key_session(bytes(31) + b"x"))
@@ -254,7 +291,10 @@ async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
     assert (status, answer["generated"]) == (200, ["PROTECTED_ONCE"])
     assert code(await posted(stage, body, headers)) == (409, "call-repeated")
     _, _, headers = await asked(stage, body)
-    assert code(await posted(stage, body.replace(b"hex16", b"hex64"), headers)) == (401, "call-refused")
+    assert code(await posted(stage, body.replace(b"hex16", b"hex64"), headers)) == (
+        401,
+        "call-refused",
+    )
     assert code(await stage.post(body, headers)) == (400, "request-invalid")
     assert (await asked(stage, body))[1]["existing"] == ["PROTECTED_ONCE"]
 
@@ -262,10 +302,17 @@ async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
 async def test_exactly_what_was_granted(stage: RunnerStage) -> None:
     """RN143: neither fewer nor more secrets than the grant lists, and no grant of another kind."""
     await granted(stage, "PROTECTED_C", "PROTECTED_D")
-    for wanted in ({"PROTECTED_C": "hex16"}, {"PROTECTED_C": "hex16", "PROTECTED_D": "hex16", "PROTECTED_E": "hex16"}):
+    for wanted in (
+        {"PROTECTED_C": "hex16"},
+        {"PROTECTED_C": "hex16", "PROTECTED_D": "hex16", "PROTECTED_E": "hex16"},
+    ):
         status, answer, _ = await asked(stage, body_for(stage, **wanted))
         assert code((status, answer)) == (403, "generation-not-granted")
-    for names, ability in ((("PROTECTED_C",), GET), (("API_KEY",), PUT), (("PROTECTED_C", "API_KEY"), PUT)):
+    for names, ability in (
+        (("PROTECTED_C",), GET),
+        (("API_KEY",), PUT),
+        (("PROTECTED_C", "API_KEY"), PUT),
+    ):
         with pytest.raises(GrantNotTaken):
             await granted(stage, *names, ability=ability)
     folder = stage.owner.secrets().resource("PROTECTED_C").removesuffix("/PROTECTED_C")
@@ -285,7 +332,8 @@ async def test_a_grant_that_was_revoked(stage: RunnerStage) -> None:
 
 
 async def test_protected_secrets_are_granted_with_their_network_alone(stage: RunnerStage) -> None:
-    """RN146: a run grant of one on the owner's ordinary network, or of another secret on `protected`, is not taken."""
+    """RN146: a run grant of one on the owner's ordinary network, or of another secret on
+    `protected`, is not taken."""
     owner, seen = stage.owner, await stage.look()
     for name, network in (("PROTECTED_KEY", "default"), ("API_KEY", PROTECTED_NETWORK)):
         resource = owner.secrets().resource(name)
@@ -304,17 +352,23 @@ async def test_an_owner_without_the_network(stage: RunnerStage) -> None:
     someone = await stage.client()
     await someone.sign_in_with_key(bytes(31) + b"k", spaces=("secrets", "default"))
     resource = someone.secrets().resource("PROTECTED_KEY")
-    portable = await someone.delegations.delegate(stage.runner.did, [allow(resource, PUT)], ttl_s=600)
+    portable = await someone.delegations.delegate(
+        stage.runner.did, [allow(resource, PUT)], ttl_s=600
+    )
     await hand_over(stage.url, portable)
-    body = json.dumps(generation_body(someone.session.owner, None, {"PROTECTED_KEY": "hex16"})).encode()
+    body = json.dumps(
+        generation_body(someone.session.owner, None, {"PROTECTED_KEY": "hex16"})
+    ).encode()
     status, answer, _ = await asked(stage, body, session=someone.session)
     assert code((status, answer)) == (409, "network-unknown")
-    made = await someone.runners.generate(await stage.look(), {"PROTECTED_KEY": "hex16"})  # makes it
+    # makes it
+    made = await someone.runners.generate(await stage.look(), {"PROTECTED_KEY": "hex16"})
     assert made.generated == ("PROTECTED_KEY",)
 
 
 async def test_other_code_with_the_runner_s_key(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN149: what other code made under the runner's DID is known by its statement, and so is another's statement."""
+    """RN149: what other code made under the runner's DID is known by its statement, and so is
+    another's statement."""
     seen = await stage.look()
     async with AsyncExitStack() as stack:
         other = await stage.another(stack, tmp_path / "runner", image="other")
@@ -325,11 +379,16 @@ async def test_other_code_with_the_runner_s_key(stage: RunnerStage, tmp_path: Pa
     assert made.statement is not None
     with pytest.raises(StatementInvalid):
         await verify_generated(
-            made.statement, stage.runner.identity.start, stage.inspector, authorization=made.authorization
+            made.statement,
+            stage.runner.identity.start,
+            stage.inspector,
+            authorization=made.authorization,
         )
     with pytest.raises(StatementInvalid, match="another request"):
         await verify_generated(made.statement, start, stage.inspector, authorization="another")
-    verified = await verify_generated(made.statement, start, stage.inspector, authorization=made.authorization)
+    verified = await verify_generated(
+        made.statement, start, stage.inspector, authorization=made.authorization
+    )
     with pytest.raises(BackendNotExpected):
         require_like(seen_at_start(verified), policy_for(seen, ttl_s=600))
 

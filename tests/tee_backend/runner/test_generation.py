@@ -1,4 +1,5 @@
-"""Requests for generated secrets, their values and their tags, without a runner (RN141, RN142, RN147)."""
+"""Requests for generated secrets, their values and their tags, without a runner (RN141, RN142,
+RN147)."""
 
 import json
 import re
@@ -38,10 +39,19 @@ def one(name: Any = "PROTECTED_KEY", kind: Any = "hex32") -> dict[str, Any]:
         (wanting(), "request-invalid"),
         (wanting(*(one(f"PROTECTED_{number}") for number in range(17))), "request-invalid"),
         (wanting(one(), one(kind="hex16")), "request-invalid"),
-        *((wanting(one(name)), "request-invalid") for name in ("KEY", "PROTECTED", "protected_KEY", "NEAR_SENDER_ID")),
-        *((wanting(one(f"PROTECTED_K{end}")), "request-invalid") for end in ("\0", "\n", "/../X", " ", "é", "K" * 200)),
+        *(
+            (wanting(one(name)), "request-invalid")
+            for name in ("KEY", "PROTECTED", "protected_KEY", "NEAR_SENDER_ID")
+        ),
+        *(
+            (wanting(one(f"PROTECTED_K{end}")), "request-invalid")
+            for end in ("\0", "\n", "/../X", " ", "é", "K" * 200)
+        ),
         *((wanting(one(name)), "request-invalid") for name in (1, None, ["PROTECTED_KEY"])),
-        *((wanting(one(kind=kind)), "request-invalid") for kind in ("", "hex", "HEX32", "hex32\n", "base64", 32, None)),
+        *(
+            (wanting(one(kind=kind)), "request-invalid")
+            for kind in ("", "hex", "HEX32", "hex32\n", "base64", 32, None)
+        ),
         *(
             (wanting(one(kind=f"password:{size}")), "request-invalid")
             for size in ("7", "257", "0", "-8", "08", "8.0", "", "1000", "٨٨", "8:9", " 8")
@@ -50,7 +60,10 @@ def one(name: Any = "PROTECTED_KEY", kind: Any = "hex32") -> dict[str, Any]:
             (wanting(one(), profile=profile), "bad-profile")
             for profile in ("", "Prod", "a/b", "global", "x\0", 1, None)
         ),
-        *((wanting(one(), owner=owner), "request-invalid") for owner in ("", "alice", "did:", 1, None)),
+        *(
+            (wanting(one(), owner=owner), "request-invalid")
+            for owner in ("", "alice", "did:", 1, None)
+        ),
         (wanting({"name": "PROTECTED_KEY"}), "request-invalid"),
         (wanting(one() | {"value": "mine"}), "request-invalid"),
         (wanting("PROTECTED_KEY"), "request-invalid"),
@@ -117,7 +130,8 @@ def test_fuzz_bodies(body: bytes) -> None:
 
 
 def test_a_tag_fits_one_value_at_one_place() -> None:
-    """RN147: owner, path, type, time and value are in it, each with its length; so is the application's key."""
+    """RN147: owner, path, type, time and value are in it, each with its length; so is the
+    application's key."""
     owner, other = (key_session(bytes(31) + bytes([one])).did for one in (1, 2))
     secret, tags = SecretName("PROTECTED_KEY", None), SecretTags(bytes(32))
     tag = tags.tag(owner, secret, kind="hex16", at="now", value="ab")
@@ -145,9 +159,12 @@ def test_a_tag_fits_one_value_at_one_place() -> None:
 
 
 def test_tags_are_the_same_after_each_start(tmp_path: Path) -> None:
-    """RN147: the key is of the application's key service, and not the one that it gives for something else."""
+    """RN147: the key is of the application's key service, and not the one that it gives for
+    something else."""
     keys = KeyFile(tmp_path / "key")
     owner, secret = key_session(bytes(32)).did, SecretName("PROTECTED_KEY", None)
-    first, again = (SecretTags.of(keys).tag(owner, secret, kind="hex16", at="now", value="ab") for _ in range(2))
+    first, again = (
+        SecretTags.of(keys).tag(owner, secret, kind="hex16", at="now", value="ab") for _ in range(2)
+    )
     plain = SecretTags(keys.key("sealspace/generated-secrets/1"))
     assert first == again != plain.tag(owner, secret, kind="hex16", at="now", value="ab")

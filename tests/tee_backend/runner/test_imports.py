@@ -1,4 +1,5 @@
-"""What the runner's modules import, and that each rule of `spec/runner.md` is at a line of theirs."""
+"""What the runner's modules import, and that each rule of `spec/runner.md` is at a line of
+theirs."""
 
 import re
 import subprocess
@@ -24,9 +25,12 @@ def test_the_parent_needs_no_wasmtime_to_import() -> None:
 
 
 def test_children_import_nothing_that_holds_keys() -> None:
-    """What runs guests, or compiles them, imports private modules of the runner and no other of this project."""
+    """What runs guests, or compiles them, imports private modules of the runner and no other of
+    this project."""
     command = [sys.executable, "-c", _CHILD, *PACKAGES]
-    named = subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    named = subprocess.run(
+        command, check=True, cwd=REPOSITORY, capture_output=True, text=True
+    ).stdout.split()
     inside = (
         "compile_child",
         "confinement",
@@ -43,12 +47,19 @@ def test_children_import_nothing_that_holds_keys() -> None:
 
 
 def test_each_rule_is_at_a_line() -> None:
-    """Each rule of the page is named in the code that keeps it, and no rule that is on no page is named there."""
+    """Each rule of the page is named in the code that keeps it, and no rule that is on no page is
+    named there."""
     stated, granted = (
-        set(re.findall(r"^- \*\*(RN\d+)\*\*", (REPOSITORY / "spec" / page).read_text("utf-8"), re.MULTILINE))
+        set(
+            re.findall(
+                r"^- \*\*(RN\d+)\*\*", (REPOSITORY / "spec" / page).read_text("utf-8"), re.MULTILINE
+            )
+        )
         for page in ("runner.md", "run-grants.md")
     )
-    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "tee_backend" / "runner").rglob("*.py"))
+    code = "".join(
+        path.read_text("utf-8") for path in (REPOSITORY / "tee_backend" / "runner").rglob("*.py")
+    )
     for path in ("tee_backend/listener.py", "tee_backend/cli/runner_serve.py"):
         code += (REPOSITORY / path).read_text("utf-8")
     named = set(re.findall(r"\bRN\d+\b", code))

@@ -18,7 +18,8 @@ ONE, TWO = "1" * 64, "2" * 64
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
-    """RN54, RN65: a token stays used, and a sequence never goes down, however often the runner starts."""
+    """RN54, RN65: a token stays used, and a sequence never goes down, however often the runner
+    starts."""
     path = tmp_path / "journal"
     async with Journal(path) as journal:
         assert await journal.claim(b"token", expires_at=NOW + 60, now=NOW)
@@ -27,31 +28,40 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     async with Journal(path) as journal:
         assert not await journal.claim(b"token", expires_at=NOW + 60, now=NOW + 59)
-        assert [await journal.follow("a/b", *seen) for seen in ((4, ONE), (5, TWO), (5, ONE), (6, TWO))] == [
-            *(False, False, True, True)
-        ]
+        assert [
+            await journal.follow("a/b", *seen) for seen in ((4, ONE), (5, TWO), (5, ONE), (6, TWO))
+        ] == [*(False, False, True, True)]
         assert await journal.follow("a/c", 1, ONE)
         assert (await journal.receipt("job"), await journal.receipt("other")) == (b"receipt", None)
-        assert await journal.claim(b"other", expires_at=NOW + 200, now=NOW + 61)  # the first one has ended by itself
+        # the first one has ended by itself
+        assert await journal.claim(b"other", expires_at=NOW + 200, now=NOW + 61)
 
 
 async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of receipts and of projects the oldest give way: whoever publishes many closes the runner to nobody."""
+    """Of receipts and of projects the oldest give way: whoever publishes many closes the runner to
+    nobody."""
     monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 6)
     monkeypatch.setattr(journal_module, "_MOST_PROJECTS", 3)
     async with Journal(tmp_path / "journal") as journal:
         for number in range(5):
             await journal.keep(f"job{number}", b"receipt", ALICE)
             assert await journal.follow(f"a/{number}", 9, ONE)
-        assert [await journal.receipt(f"job{number}") is None for number in range(5)] == [True, True, *[False] * 3]
+        assert [await journal.receipt(f"job{number}") is None for number in range(5)] == [
+            True,
+            True,
+            *[False] * 3,
+        ]
         assert [await journal.follow(f"a/{number}", 8, ONE) for number in (4, 3, 2)] == [False] * 3
 
 
 async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN168: where the sums of what is kept were edited, nothing more is kept, and the runner goes on."""
+    """RN168: where the sums of what is kept were edited, nothing more is kept, and the runner goes
+    on."""
     monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 2)
     async with Journal(tmp_path / "journal") as journal:
-        await journal.write(lambda held: held.execute("INSERT INTO held VALUES ('receipt', 1, 'nobody', 9)"))
+        await journal.write(
+            lambda held: held.execute("INSERT INTO held VALUES ('receipt', 1, 'nobody', 9)")
+        )
         await journal.keep("job0", b"receipt", ALICE)
         with pytest.raises(FolderUnusable):
             await journal.keep("job1", b"receipt", ALICE)
@@ -68,13 +78,17 @@ async def test_one_process_has_it(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_journal(tmp_path: Path) -> None:
-    """A damaged file, another program's, another version's, a link and a folder are refused and left as they are."""
+    """A damaged file, another program's, another version's, a link and a folder are refused and
+    left as they are."""
     path = tmp_path / "damaged"
     path.write_bytes(b"no database" * 100)
     with pytest.raises(FolderUnusable):
         Journal(path)
     assert path.read_bytes() == b"no database" * 100
-    for name, mark in (("foreign", "PRAGMA user_version = 0"), ("later", "PRAGMA user_version = 2")):
+    for name, mark in (
+        ("foreign", "PRAGMA user_version = 0"),
+        ("later", "PRAGMA user_version = 2"),
+    ):
         connection = sqlite3.connect(tmp_path / name)
         connection.executescript(f"CREATE TABLE cats (name TEXT); {mark};")
         connection.close()

@@ -20,7 +20,9 @@ _ENDLESS = (b"sleep 100000", b"compute 100000000000000000")
 
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("given", _ENDLESS)
-async def test_a_killed_child_is_one_failed_run(executor: Executor, given: bytes, fresh: bool) -> None:
+async def test_a_killed_child_is_one_failed_run(
+    executor: Executor, given: bytes, fresh: bool
+) -> None:
     """Killing the process of a run fails that run; the next has another process."""
     task, process = await running(executor, given, fresh=fresh)
     os.kill(process, signal.SIGKILL)
@@ -85,10 +87,13 @@ asyncio.run(main())
 
 
 async def test_children_end_with_their_parent() -> None:
-    """RN22, RN134: killing the parent ends children and template at once, those that compute or wait too."""
+    """RN22, RN134: killing the parent ends children and template at once, those that compute or
+    wait too."""
     paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests" / "support")))
     with subprocess.Popen(
-        [sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+        [sys.executable, "-c", _PARENT],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
     ) as parent:
         assert parent.stdout is not None
         started = [int(word) for word in parent.stdout.readline().split()]

@@ -1,4 +1,5 @@
-"""Accounts and jobs: what adds up, whatever ends in between, and rows that were edited (RN92, RN93, RN99)."""
+"""Accounts and jobs: what adds up, whatever ends in between, and rows that were edited (RN92, RN93,
+RN99)."""
 
 import random
 import shutil
@@ -29,7 +30,9 @@ async def opened(path: Path, key: bytes = KEY) -> AsyncIterator[Ledger]:
         yield Ledger(journal, RowSealer(key))
 
 
-def record(caller: str = "alice", reserved: int = 0, *, later: bool = False, **members: Any) -> JobRecord:
+def record(
+    caller: str = "alice", reserved: int = 0, *, later: bool = False, **members: Any
+) -> JobRecord:
     stated: dict[str, Any] = {
         "state": "waiting" if later else "started",
         "caller": caller,
@@ -56,7 +59,8 @@ def edit(path: Path, *statements: str) -> None:
 
 
 async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
-    """RN93: what it may cost is set aside, what it cost is charged, the rest is given back, and never twice."""
+    """RN93: what it may cost is set aside, what it cost is charged, the rest is given back, and
+    never twice."""
     async with opened(tmp_path / "journal") as ledger:
         assert await ledger.credit("alice", 100, reference="r") == Account(100)
         await ledger.accept("job", record(reserved=60), request=None)
@@ -84,18 +88,24 @@ async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
 
 
 async def test_credits(tmp_path: Path) -> None:
-    """RN95: one reference credits once, also after a restart; another use of it, and too much, are refused."""
+    """RN95: one reference credits once, also after a restart; another use of it, and too much, are
+    refused."""
     for _ in range(2):
         async with opened(tmp_path / "journal") as ledger:
             assert (await ledger.credit("alice", 5, reference="r")).balance == 5
-            for owner, amount, reference in (("bob", 5, "r"), ("alice", 6, "r"), ("alice", MAX_AMOUNT, "s")):
+            for owner, amount, reference in (
+                ("bob", 5, "r"),
+                ("alice", 6, "r"),
+                ("alice", MAX_AMOUNT, "s"),
+            ):
                 with pytest.raises(ValueError):
                     await ledger.credit(owner, amount, reference=reference)
             assert await ledger.account("bob") is None
 
 
 async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
-    """RN98, RN99: what waits survives, starts once, and its input is forgotten then; its answer survives too."""
+    """RN98, RN99: what waits survives, starts once, and its input is forgotten then; its answer
+    survives too."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.accept("one", record(later=True), request=b"the request")
@@ -108,7 +118,10 @@ async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
         with pytest.raises(FolderDamaged):
             await ledger.start("one")
     async with opened(path) as ledger:
-        assert [known and known.state for _, known in await ledger.unfinished()] == ["started", "waiting"]
+        assert [known and known.state for _, known in await ledger.unfinished()] == [
+            "started",
+            "waiting",
+        ]
         await ledger.settle("one", charged=0, receipt=b"r", answer=b"the answer", now=NOW)
     async with opened(path) as ledger:
         found = await ledger.job("one")
@@ -121,13 +134,17 @@ async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE contents SET sealed = (SELECT sealed FROM contents WHERE kind = 'answer.2') WHERE kind = 'answer.1'",
+        (
+            "UPDATE contents SET sealed = (SELECT sealed FROM contents WHERE kind = 'answer.2')"
+            " WHERE kind = 'answer.1'"
+        ),
         "UPDATE contents SET kind = 'answer.3' WHERE kind = 'answer.2'",
         "DELETE FROM contents WHERE kind = 'answer.2'",
     ],
 )
 async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> None:
-    """RN158: a long answer is read piece by piece, and none of them can be left out, or be in another's place."""
+    """RN158: a long answer is read piece by piece, and none of them can be left out, or be in
+    another's place."""
     path, kept = tmp_path / "journal", bytes(range(256)) * (ledger_module.PIECE_BYTES // 100)
     async with opened(path) as ledger:
         await ledger.accept("one", record(later=True), request=b"")
@@ -144,7 +161,8 @@ async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> No
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN98: old answers are forgotten, and the oldest of a payer that has too many or too long ones."""
+    """RN98: old answers are forgotten, and the oldest of a payer that has too many or too long
+    ones."""
 
     async def kept(*sizes: int, now: float = NOW) -> list[str]:
         names = [f"{number}" for number in range(len(sizes))]
@@ -171,15 +189,23 @@ async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.M
         "UPDATE accounts SET charged = 0, balance = 100 WHERE owner = 'alice'",
         "UPDATE accounts SET version = version - 1 WHERE owner = 'alice'",
         "UPDATE accounts SET sealed = x'00' WHERE owner = 'alice'",
-        "UPDATE accounts SET sealed = (SELECT sealed FROM accounts WHERE owner = 'bob') WHERE owner = 'alice'",
-        "REPLACE INTO accounts SELECT 'alice', balance, reserved, charged, version, sealed FROM accounts"
-        " WHERE owner = 'bob'",
-        "REPLACE INTO accounts SELECT 'eve', balance, reserved, charged, version, sealed FROM accounts"
-        " WHERE owner = 'bob'",
+        (
+            "UPDATE accounts SET sealed = (SELECT sealed FROM accounts WHERE owner = 'bob') WHERE"
+            " owner = 'alice'"
+        ),
+        (
+            "REPLACE INTO accounts SELECT 'alice', balance, reserved, charged, version, sealed FROM"
+            " accounts WHERE owner = 'bob'"
+        ),
+        (
+            "REPLACE INTO accounts SELECT 'eve', balance, reserved, charged, version, sealed FROM"
+            " accounts WHERE owner = 'bob'"
+        ),
     ],
 )
 async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
-    """RN92: whoever edits an account, or puts another one in its place, has an account that nothing is spent of."""
+    """RN92: whoever edits an account, or puts another one in its place, has an account that nothing
+    is spent of."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.credit("alice", 100, reference="a")
@@ -202,7 +228,10 @@ async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str
     [
         "UPDATE jobs SET state = 'waiting' WHERE id = 'started'",
         "UPDATE jobs SET version = 9 WHERE id = 'started'",
-        "UPDATE jobs SET sealed = (SELECT sealed FROM jobs WHERE id = 'waiting') WHERE id = 'started'",
+        (
+            "UPDATE jobs SET sealed = (SELECT sealed FROM jobs WHERE id = 'waiting') WHERE id ="
+            " 'started'"
+        ),
         "UPDATE jobs SET sealed = x'' WHERE id = 'started'",
     ],
 )
@@ -215,7 +244,10 @@ async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) ->
     edit(path, statement)
     async with opened(path) as ledger:
         assert [known is None for _, known in await ledger.unfinished()] == [True, False]
-        for work in (ledger.start("started"), ledger.settle("started", charged=0, receipt=b"", answer=None, now=NOW)):
+        for work in (
+            ledger.start("started"),
+            ledger.settle("started", charged=0, receipt=b"", answer=None, now=NOW),
+        ):
             with pytest.raises(FolderDamaged):
                 await work
         assert await ledger.start("waiting") == b"request"
@@ -266,7 +298,8 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
-    """RN93, RN99: credits are balance, reservations and charges at every moment, in every image of a crash."""
+    """RN93, RN99: credits are balance, reservations and charges at every moment, in every image of
+    a crash."""
     chance = random.Random(seed)
     path, number, credited = tmp_path / "journal-0", 0, {"alice": 0, "bob": 0}
     jobs: dict[str, tuple[str, str, int]] = {}  # id -> state, owner, reserved
@@ -274,12 +307,20 @@ async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
     for life in range(6):
         async with opened(path) as ledger:
             known = {job: one for job, one in await ledger.unfinished() if one is not None}
-            assert {job: (one.state, one.caller, one.reserved) for job, one in known.items()} == jobs
+            assert {
+                job: (one.state, one.caller, one.reserved) for job, one in known.items()
+            } == jobs
             for _ in range(25):
                 number += 1
                 owner, amount = chance.choice(["alice", "bob"]), chance.randrange(60)
-                state = chance.choice(["credit", "new", "new", "later", "start", "settle", "settle"])
-                ready = [job for job, (at, *_) in jobs.items() if at == {"start": "waiting"}.get(state, "started")]
+                state = chance.choice(
+                    ["credit", "new", "new", "later", "start", "settle", "settle"]
+                )
+                ready = [
+                    job
+                    for job, (at, *_) in jobs.items()
+                    if at == {"start": "waiting"}.get(state, "started")
+                ]
                 if state == "credit":
                     credited[owner] += amount
                     await ledger.credit(owner, amount, reference=f"{number}")
@@ -289,7 +330,11 @@ async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
                         await ledger.accept(f"{number}", wanted, request=b"x" if later else None)
                         jobs[f"{number}"] = (wanted.state, owner, amount)
                     except RunRefused:
-                        free = credited[owner] - spent[owner] - sum(one[2] for one in jobs.values() if one[1] == owner)
+                        free = (
+                            credited[owner]
+                            - spent[owner]
+                            - sum(one[2] for one in jobs.values() if one[1] == owner)
+                        )
                         assert amount > free
                 elif state == "start" and ready:
                     job = chance.choice(ready)
@@ -300,12 +345,19 @@ async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
                     _, owner, reserved = jobs.pop(job)
                     charged = chance.randint(0, reserved)
                     spent[owner] += charged
-                    await ledger.settle(job, charged=charged, receipt=b"r", answer=chance.choice([None, b"a"]), now=NOW)
+                    await ledger.settle(
+                        job,
+                        charged=charged,
+                        receipt=b"r",
+                        answer=chance.choice([None, b"a"]),
+                        now=NOW,
+                    )
                 for one, total in credited.items():
                     account = await ledger.account(one) or Account()
                     held = sum(job[2] for job in jobs.values() if job[1] == one)
                     assert account == Account(total - held - spent[one], held, spent[one])
             image = tmp_path / f"journal-{life + 1}"
-            for part in ("", "-wal"):  # what a kill would leave: nothing is closed, nothing is checkpointed
+            # what a kill would leave: nothing is closed, nothing is checkpointed
+            for part in ("", "-wal"):
                 shutil.copy(f"{path}{part}", f"{image}{part}")
         path = image

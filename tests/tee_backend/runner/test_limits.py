@@ -16,7 +16,8 @@ PAGE = 65536
 
 @pytest.mark.parametrize("name", ["loop", "early", "probe-wasip1", "probe-wasip2"])
 async def test_instructions(executor: Executor, name: str) -> None:
-    """RN10: a guest that never ends, before or after its start is called, uses what it may and no more."""
+    """RN10: a guest that never ends, before or after its start is called, uses what it may and no
+    more."""
     result = await ran(executor, guest(name), b"compute 1000000000000", max_instructions=3_000_000)
     assert ("limit-instructions", 3_000_000) == (code(result), result.instructions)
 
@@ -24,13 +25,16 @@ async def test_instructions(executor: Executor, name: str) -> None:
 async def test_instructions_are_exact_within_a_tenth(executor: Executor) -> None:
     """RN10: a run that needs N completes with N and not with a tenth less."""
     needed = (await ran(executor, guest("count"), b"x" * 1000)).instructions
-    assert "completed" == code(await ran(executor, guest("count"), b"x" * 1000, max_instructions=needed + 1))
+    assert "completed" == code(
+        await ran(executor, guest("count"), b"x" * 1000, max_instructions=needed + 1)
+    )
     few = await ran(executor, guest("count"), b"x" * 1000, max_instructions=needed * 9 // 10)
     assert ("limit-instructions", needed * 9 // 10) == (code(few), few.instructions)
 
 
 async def test_memory_is_exact_to_the_page(executor: Executor) -> None:
-    """RN14: a module gets every page of its limit and no other; one that lives with the refusal completes."""
+    """RN14: a module gets every page of its limit and no other; one that lives with the refusal
+    completes."""
     for mebibytes in (1, 7):
         refused = await ran(executor, guest("grow"), max_memory_mb=mebibytes)
         assert ("limit-memory", mebibytes * 16 * PAGE) == (code(refused), refused.memory_bytes)
@@ -57,11 +61,14 @@ async def test_a_program_s_own_bound_is_not_the_run_s(executor: Executor) -> Non
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_allocators_meet_the_limit(executor: Executor, name: str) -> None:
-    """RN14: a program in Rust that takes too much at once fails by memory, and one that takes less does not."""
+    """RN14: a program in Rust that takes too much at once fails by memory, and one that takes less
+    does not."""
     plenty = {"max_instructions": 2_000_000_000}
     assert "completed" == code(await ran(executor, guest(name), b"take 12", **plenty))
     assert "limit-memory" == code(await ran(executor, guest(name), b"take 16", **plenty))
-    assert "completed" == code(await ran(executor, guest(name), b"take 16", max_memory_mb=20, **plenty))
+    assert "completed" == code(
+        await ran(executor, guest(name), b"take 16", max_memory_mb=20, **plenty)
+    )
 
 
 async def test_tables(executor: Executor) -> None:
@@ -86,22 +93,28 @@ async def test_output_is_exact(executor: Executor, name: str) -> None:
     for at_once in (1, 1000, 10_001):
         result = await ran(executor, guest(name), b"flood 10001 %d" % at_once, **limit)
         assert ("limit-output", b"") == (code(result), result.output)
-    endless = await ran(executor, guest(name), b"flood 4000000000 65536", max_output_bytes=1_000_000)
+    endless = await ran(
+        executor, guest(name), b"flood 4000000000 65536", max_output_bytes=1_000_000
+    )
     assert "limit-output" == code(endless)
 
 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("given", [b"sleep 60000", b"compute 1000000000000000"])
 async def test_time(executor: Executor, name: str, given: bytes) -> None:
-    """RN19: a guest that waits in the host, or computes, is ended when its time is over, with its process."""
+    """RN19: a guest that waits in the host, or computes, is ended when its time is over, with its
+    process."""
     before = time.monotonic()
-    result = await ran(executor, guest(name), given, max_execution_s=1, max_instructions=500_000_000_000)
+    result = await ran(
+        executor, guest(name), given, max_execution_s=1, max_instructions=500_000_000_000
+    )
     assert ("limit-time", 500_000_000_000) == (code(result), result.instructions)
     assert 1 <= time.monotonic() - before and 1_000_000_000 <= result.time_ns
 
 
 async def test_resources_of_the_host_are_bounded(executor: Executor) -> None:
-    """RN24: a guest that asks the host for ever more objects fails, or ends its own process, and nothing else."""
+    """RN24: a guest that asks the host for ever more objects fails, or ends its own process, and
+    nothing else."""
     result = await ran(executor, guest("pollables"), max_instructions=500_000_000_000)
     assert code(result) in ("guest-trap", "run-crashed")
     assert "completed" == code(await ran(executor, guest("count")))
@@ -117,7 +130,9 @@ async def test_a_stack_is_bounded(executor: Executor) -> None:
 
 async def test_input_is_bounded(executor: Executor) -> None:
     """RN7: an input is taken up to its bound; above, nothing runs and nothing is charged."""
-    most = await ran(executor, guest("probe-wasip1"), b"calls\n" + b"x" * (MAX_INPUT_BYTES - 6), max_memory_mb=64)
+    most = await ran(
+        executor, guest("probe-wasip1"), b"calls\n" + b"x" * (MAX_INPUT_BYTES - 6), max_memory_mb=64
+    )
     assert b"1" == most.output
     more = await ran(executor, guest("probe-wasip1"), b"x" * (MAX_INPUT_BYTES + 1))
     assert "input-too-large" == code(more)
@@ -140,5 +155,8 @@ async def test_limits_have_bounds(limits: dict[str, int]) -> None:
     """RN1: no run has a limit below one or above the greatest."""
     with pytest.raises(RunRefused) as refused:
         Limits(**limits)
-    assert ("limits-invalid", next(iter(limits))) == (refused.value.reason.code, refused.value.reason.detail)
+    assert ("limits-invalid", next(iter(limits))) == (
+        refused.value.reason.code,
+        refused.value.reason.detail,
+    )
     assert not refused.value.reason.ran

@@ -1,4 +1,5 @@
-"""Requests that the runner makes for programs: where they go, and what they may be (RN100 to RN110)."""
+"""Requests that the runner makes for programs: where they go, and what they may be (RN100 to
+RN110)."""
 
 import asyncio
 import os
@@ -19,7 +20,12 @@ from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
 
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
+from tee_backend.runner.guest.frames import (
+    FETCH_ERRORS,
+    MAX_MESSAGE_BYTES,
+    pack_parts,
+    unpack_parts,
+)
 from tee_backend.runner.guest.outbound import Outbound, RunClient, _tls
 from tee_backend.runner.guest.runs import ResponseFormat, RunResult, Target
 
@@ -83,12 +89,15 @@ async def said(runner: Executor, line: str, body: bytes = b"", **about: object) 
     return result.output.split(b"\n")[0].decode()
 
 
-# --- a request as it should be -------------------------------------------------------------------------------------
+# --- a request as it should be --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FETCHERS)
-async def test_a_request_and_its_answer_are_exact(runner: Executor, service: Service, name: str) -> None:
-    """RN100: method, path, headers and body reach the service as they were written, and its answer the program."""
+async def test_a_request_and_its_answer_are_exact(
+    runner: Executor, service: Service, name: str
+) -> None:
+    """RN100: method, path, headers and body reach the service as they were written, and its answer
+    the program."""
     body = bytes(range(256)) * 3
     line = f"POST {service.url('/echo%2f?a=%41&b')} X-Key:$KEY X-Twice:1 X-Twice:2"
     result = await fetched(runner, line, body, name=name, secrets={"KEY": "open sesame"})
@@ -96,7 +105,11 @@ async def test_a_request_and_its_answer_are_exact(runner: Executor, service: Ser
     head, _, answered = result.output.partition(b"\n\n")
     assert body == answered and head.startswith(b"200\n")
     (request,) = service.seen
-    assert ("POST", "/echo%2f?a=%41&b", [HOST]) == (request.method, request.raw_path, service.server_names)
+    assert ("POST", "/echo%2f?a=%41&b", [HOST]) == (
+        request.method,
+        request.raw_path,
+        service.server_names,
+    )
     assert {
         "Host": [f"{HOST}:{service.port}"],
         "X-Key": ["open sesame"],
@@ -107,25 +120,34 @@ async def test_a_request_and_its_answer_are_exact(runner: Executor, service: Ser
 
 
 @pytest.mark.parametrize("name", FETCHERS)
-async def test_a_program_sees_nothing_of_a_run_before(runner: Executor, service: Service, name: str) -> None:
+async def test_a_program_sees_nothing_of_a_run_before(
+    runner: Executor, service: Service, name: str
+) -> None:
     """RN100: neither cookies nor what was left of an answer go over from one run to the next."""
     for _ in range(2):
         result = await fetched(runner, f"GET {service.url('/packed')}", name=name)
         head, _, body = result.output.partition(b"\n\n")
-        assert b"content-encoding: gzip" in head and b"\x1f\x8b not gzip" == body  # RN109: nothing is unpacked
+        # RN109: nothing is unpacked
+        assert b"content-encoding: gzip" in head and b"\x1f\x8b not gzip" == body
     assert not any("Cookie" in request.headers for request in service.seen)
 
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_a_redirect_is_an_answer(runner: Executor, service: Service, name: str) -> None:
     """RN107: where a service points to, another host or inward, nobody goes."""
-    for to in (service.url("/echo", host=OTHER), service.url("/echo", host="localhost"), "http://169.254.169.254/"):
+    for to in (
+        service.url("/echo", host=OTHER),
+        service.url("/echo", host="localhost"),
+        "http://169.254.169.254/",
+    ):
         service.seen.clear()
         assert "302" == await said(runner, f"GET {service.url('/redirect')}?to={to}", name=name)
-        assert ["/redirect"] == [request.path for request in service.seen] and OTHER not in service.looked_up
+        assert ["/redirect"] == [
+            request.path for request in service.seen
+        ] and OTHER not in service.looked_up
 
 
-# --- hosts ---------------------------------------------------------------------------------------------------------
+# --- hosts ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FETCHERS)
@@ -181,7 +203,8 @@ async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
     "host", ["api.test.", "127.0.0.1", "2130706433", "0x7f000001", "127.1", "xn--pi-tja.test", "."]
 )
 async def test_another_name_of_a_host_is_another_host(host: str) -> None:
-    """RN102: a dot at the end, an address, or a name of other letters is not the host that was allowed."""
+    """RN102: a dot at the end, an address, or a name of other letters is not the host that was
+    allowed."""
     async with Outbound(resolve=_never) as outbound:
         client = RunClient(outbound, frozenset({HOST, "localhost"}))
         assert [b"host-refused"] == unpack_parts(
@@ -209,7 +232,7 @@ async def _inward(host: str) -> list[str]:
     return [LOOPBACK]
 
 
-# --- addresses -----------------------------------------------------------------------------------------------------
+# --- addresses ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,7 +268,9 @@ async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
     assert [b"address-refused"] == unpack_parts(answer) and not client.contacted
 
 
-async def test_a_name_that_leads_elsewhere_the_second_time(runner: Executor, service: Service) -> None:
+async def test_a_name_that_leads_elsewhere_the_second_time(
+    runner: Executor, service: Service
+) -> None:
     """RN106: a name is resolved once for a request; what it becomes afterwards is judged anew."""
     service.names["turns.test"] = [[LOOPBACK], ["169.254.169.254"]]
     # The certificate is not for it, so that the first request ends when the connection is there.
@@ -259,11 +284,14 @@ async def test_loopback_is_all_that_trying_out_reaches(runner: Executor, service
     """RN106: with an authority of one's own a public address is refused as well."""
     for address in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1"):
         service.names["public.test"] = [[address]]
-        assert "AddressRefused" == await said(runner, f"GET {service.url(host='public.test')}", hosts=["public.test"])
+        assert "AddressRefused" == await said(
+            runner, f"GET {service.url(host='public.test')}", hosts=["public.test"]
+        )
 
 
 async def test_a_certificate_for_another_name(runner: Executor, service: Service) -> None:
-    """RN107: who answers at the address has to prove the name; nothing of the request is sent before."""
+    """RN107: who answers at the address has to prove the name; nothing of the request is sent
+    before."""
     service.names["third.test"] = [[LOOPBACK]]
     result = await fetched(runner, f"GET {service.url(host='third.test')}", hosts=["third.test"])
     assert (b"CertificateRefused", ("third.test",)) == (result.output, result.hosts)
@@ -273,7 +301,8 @@ async def test_a_certificate_for_another_name(runner: Executor, service: Service
 async def test_nothing_comes_from_the_environment(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN108: proxies, passwords, authorities and a file for TLS keys that the environment names are not used."""
+    """RN108: proxies, passwords, authorities and a file for TLS keys that the environment names are
+    not used."""
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:1")
     (tmp_path / ".netrc").write_text(f"machine {HOST} login somebody password something\n")
@@ -283,8 +312,12 @@ async def test_nothing_comes_from_the_environment(
     monkeypatch.setenv("SSL_CERT_FILE", str(service.ca))
     async with Outbound(loopback_ca=service.ca) as outbound:
         message = pack_parts([b"GET", service.url().encode(), b""])
-        assert b"200" == unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(message))[0]
-    assert [{"Host": f"{HOST}:{service.port}", "Connection": "close"}] == [dict(one.headers) for one in service.seen]
+        assert (
+            b"200" == unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(message))[0]
+        )
+    assert [{"Host": f"{HOST}:{service.port}", "Connection": "close"}] == [
+        dict(one.headers) for one in service.seen
+    ]
     assert not (tmp_path / "keys").exists()
     named = str(_tls(None).get_ca_certs())
     assert "commonName" in str(_tls(service.ca).get_ca_certs()) and "'authority'" not in named
@@ -315,7 +348,9 @@ async def test_names_that_are_answered_late(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     settings = Outbound(request_s=PATIENCE_S)
     async with settings as outbound:
-        slow = [asyncio.create_task(_asked_of(outbound, f"slow{number}.test")) for number in range(100)]
+        slow = [
+            asyncio.create_task(_asked_of(outbound, f"slow{number}.test")) for number in range(100)
+        ]
         try:
             for _ in slow:
                 assert await asyncio.to_thread(asked_for.acquire, timeout=PATIENCE_S)
@@ -333,21 +368,38 @@ async def _asked_of(outbound: Outbound, host: str) -> list[bytes]:
     return unpack_parts(await RunClient(outbound, frozenset({host})).answer(message))
 
 
-# --- requests ------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        *("Host:x", "connection:x", "Content-Length:3", "Transfer-Encoding:chunked", "TE:x", "Upgrade:x"),
-        *("Proxy-Connection:x", "Expect:100-continue", "X\r\nY:1", "X:1\r\nY:2", "X:1\nY:2", "X:\x00", "X:ä"),
+        *(
+            "Host:x",
+            "connection:x",
+            "Content-Length:3",
+            "Transfer-Encoding:chunked",
+            "TE:x",
+            "Upgrade:x",
+        ),
+        *(
+            "Proxy-Connection:x",
+            "Expect:100-continue",
+            "X\r\nY:1",
+            "X:1\r\nY:2",
+            "X:1\nY:2",
+            "X:\x00",
+            "X:ä",
+        ),
         *(":x", "X Y:1", "X:1 ", "X: 1"),
     ],
 )
 async def test_headers_that_are_refused(header: str) -> None:
     """RN105: what is about the connection is the runner's, and no line ends in a header."""
     name, _, value = header.partition(":")
-    assert b"request-invalid" == await _alone(b"GET", b"https://api.test/", name.encode(), value.encode(), b"")
+    assert b"request-invalid" == await _alone(
+        b"GET", b"https://api.test/", name.encode(), value.encode(), b""
+    )
     assert b"address-refused" == await _alone(b"GET", b"https://api.test/", b"X", b"", b"")
 
 
@@ -370,22 +422,33 @@ async def test_headers_are_bounded() -> None:
 async def _alone(*parts: bytes) -> bytes:
     """Return the error of a request whose name leads inward, which is found last."""
     async with Outbound(resolve=_inward) as outbound:
-        (error,) = unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(pack_parts(parts)))
+        (error,) = unpack_parts(
+            await RunClient(outbound, frozenset({HOST})).answer(pack_parts(parts))
+        )
     return error
 
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_bodies_are_bounded(runner: Executor, service: Service, name: str) -> None:
-    """RN109: a request and an answer have a megabyte each, heads included, and one byte more is refused."""
+    """RN109: a request and an answer have a megabyte each, heads included, and one byte more is
+    refused."""
     line = f"POST {service.url('/echo')}"
     most = MAX_MESSAGE_BYTES - len(pack_parts([b"POST", service.url("/echo").encode(), b""]))
     await fetched(runner, line, bytes(most), name=name)
     assert [most] == [len(body) for body in service.bodies]
     assert b"RequestInvalid" == (await fetched(runner, line, bytes(most + 1), name=name)).output
     # RN24: what the host needs for it is not in the limit of a small guest.
-    fits = await fetched(runner, f"PUT {service.url('/large?size=1000000')}", bytes(1_000_000), name=name, mebibytes=12)
+    fits = await fetched(
+        runner,
+        f"PUT {service.url('/large?size=1000000')}",
+        bytes(1_000_000),
+        name=name,
+        mebibytes=12,
+    )
     assert ("completed", bytes(1_000_000)) == (code(fits), bytes(fits.output).partition(b"\n\n")[2])
-    assert "ResponseTooLarge" == await said(runner, f"GET {service.url('/large?size=1048577')}", name=name)
+    assert "ResponseTooLarge" == await said(
+        runner, f"GET {service.url('/large?size=1048577')}", name=name
+    )
 
 
 @pytest.mark.parametrize("name", FETCHERS)
@@ -393,10 +456,14 @@ async def test_requests_of_a_run_are_counted(runner: Executor, service: Service,
     """RN109: the fourth of three is refused, and the next run has three again."""
     for _ in range(2):
         assert "200" == await said(runner, f"TIMES 3 GET {service.url('/echo')}", name=name)
-    assert "RequestsExhausted" == await said(runner, f"TIMES 4 GET {service.url('/echo')}", name=name)
+    assert "RequestsExhausted" == await said(
+        runner, f"TIMES 4 GET {service.url('/echo')}", name=name
+    )
     assert 9 == len(service.seen)
     # A guest that goes on asks its own process; a process that asks the runner again is ended.
-    assert "RequestsExhausted" == await said(runner, f"TIMES 9 GET {service.url('/echo')}", name=name)
+    assert "RequestsExhausted" == await said(
+        runner, f"TIMES 9 GET {service.url('/echo')}", name=name
+    )
     async with Outbound(resolve=_never, most_requests=0) as outbound:
         client = RunClient(outbound, frozenset())
         assert [b"requests-exhausted"] == unpack_parts(await client.answer(b""))
@@ -405,8 +472,11 @@ async def test_requests_of_a_run_are_counted(runner: Executor, service: Service,
 
 
 @pytest.mark.parametrize("name", FETCHERS)
-async def test_a_service_that_does_not_answer(runner: Executor, service: Service, name: str) -> None:
-    """RN19, RN110: the time of the run ends it while it waits, and the result says whom it contacted."""
+async def test_a_service_that_does_not_answer(
+    runner: Executor, service: Service, name: str
+) -> None:
+    """RN19, RN110: the time of the run ends it while it waits, and the result says whom it
+    contacted."""
     result = await fetched(runner, f"GET {service.url('/slow')}", name=name, seconds=1)
     assert ("limit-time", (HOST,)) == (code(result), result.hosts)
     assert result.time_ns >= 1_000_000_000
@@ -414,7 +484,8 @@ async def test_a_service_that_does_not_answer(runner: Executor, service: Service
 
 @pytest.mark.parametrize("ends", ["the child", "the runner"])
 async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: str) -> None:
-    """RN100: a child that ends, or is ended, takes its request along at once; nobody waits for the service."""
+    """RN100: a child that ends, or is ended, takes its request along at once; nobody waits for the
+    service."""
     begun = asyncio.Event()
 
     async def never(host: str) -> list[str]:
@@ -438,7 +509,8 @@ async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: st
 
 
 async def test_a_request_has_a_time_of_its_own(service: Service) -> None:
-    """RN109: a service that takes longer than a request may is given up, and so is a name that is never answered."""
+    """RN109: a service that takes longer than a request may is given up, and so is a name that is
+    never answered."""
 
     async def never(host: str) -> list[str]:
         await asyncio.Event().wait()
@@ -453,7 +525,7 @@ async def test_a_request_has_a_time_of_its_own(service: Service) -> None:
             assert b"timed-out" == unpack_parts(await answer)[0]
 
 
-# --- guests --------------------------------------------------------------------------------------------------------
+# --- guests ---------------------------------------------------------------------------------------
 
 _IMPORTS = """
 (import "sealspace:http/client@0.1.0" "fetch" (func $fetch (param i32 i32) (result i32)))
@@ -501,7 +573,8 @@ async def test_a_module_without_a_memory(runner: Executor, memory: str) -> None:
 
 
 async def test_a_guest_that_never_reads(runner: Executor, service: Service) -> None:
-    """RN101: an answer that nobody reads is dropped, and one that is read to its end has no more."""
+    """RN101: an answer that nobody reads is dropped, and one that is read to its end has no
+    more."""
     message = pack_parts([b"GET", service.url("/large?size=9").encode(), b""])
     text = "".join(f"\\{byte:02x}" for byte in message)
     fetch = f"(call $fetch (i32.const 0) (i32.const {len(message)}))"
@@ -513,7 +586,9 @@ async def test_a_guest_that_never_reads(runner: Executor, service: Service) -> N
     assert "completed" == code(await runner.run(request, program.load))
     assert 2 == len(service.seen)
     request = replace(asked(module(f"(drop {fetch})", memory=memory)), hosts=frozenset({HOST}))
-    assert "completed" == code(await runner.run(request, module(f"(drop {fetch})", memory=memory).load))
+    assert "completed" == code(
+        await runner.run(request, module(f"(drop {fetch})", memory=memory).load)
+    )
     left = module(f"(if {read} (then unreachable))")
     assert "completed" == code(await ran(runner, left))  # the same process, another run
 
@@ -522,7 +597,10 @@ async def test_a_guest_that_asks_for_nonsense(runner: Executor) -> None:
     """RN101: a message that is none is answered with an error, the first of the list."""
     memory = '(memory (export "memory") 20)'
     for length in (0, 3, 4, 1000, MAX_MESSAGE_BYTES + 1):
-        body = f"(if (i32.ne (call $fetch (i32.const 0) (i32.const {length})) (i32.const -1)) (then unreachable))"
+        body = (
+            f"(if (i32.ne (call $fetch (i32.const 0) (i32.const {length})) (i32.const -1)) (then"
+            " unreachable))"
+        )
         assert "completed" == code(await ran(runner, module(body, memory=memory))), length
 
 
@@ -537,7 +615,8 @@ _OTHER_TYPES = [
 
 @pytest.mark.parametrize("imported", _OTHER_TYPES)
 async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> None:
-    """RN13: another function, another version or another type is refused when the program is compiled."""
+    """RN13: another function, another version or another type is refused when the program is
+    compiled."""
     text = f'(module {imported} (memory (export "memory") 1) (func (export "_start")))'
     result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP1))
     assert "program-imports" == code(result)
@@ -551,7 +630,9 @@ async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> No
         "",
     ],
 )
-async def test_a_component_that_declares_the_interface_otherwise(runner: Executor, imported: str) -> None:
+async def test_a_component_that_declares_the_interface_otherwise(
+    runner: Executor, imported: str
+) -> None:
     """RN13: the types that a component gives the interface are compared with those of the page."""
     text = f"""(component
       (import "sealspace:http/client@0.1.0" (instance {imported}))
@@ -568,4 +649,6 @@ async def test_errors_have_the_numbers_of_the_interface() -> None:
     """The list in the WIT is the list of the runner, in the same order."""
     wit = (Path(__file__).parents[3] / "spec" / "runner" / "http.wit").read_text()
     cases = wit.partition("enum error {")[2].partition("}")[0].splitlines()
-    assert FETCH_ERRORS == tuple(line.strip(" ,") for line in cases if line.strip() and "///" not in line)
+    assert FETCH_ERRORS == tuple(
+        line.strip(" ,") for line in cases if line.strip() and "///" not in line
+    )

@@ -1,4 +1,5 @@
-"""What services send to a runner that makes requests for programs, and how much of it is read (RN109)."""
+"""What services send to a runner that makes requests for programs, and how much of it is read
+(RN109)."""
 
 import asyncio
 import contextlib
@@ -31,7 +32,8 @@ _RAW = [
 
 @pytest.mark.parametrize(("sent", "expected"), _RAW)
 async def test_answers_that_are_none(tmp_path: Path, sent: bytes, expected: str | None) -> None:
-    """RN109: whatever a service sends, the program gets a response or an error, and the runner goes on."""
+    """RN109: whatever a service sends, the program gets a response or an error, and the runner goes
+    on."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -61,7 +63,8 @@ _ENDLESS = [
 
 @pytest.mark.parametrize(("head", "part"), _ENDLESS)
 async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: bytes) -> None:
-    """RN109: a service that goes on sending what is no body is cut off by the number of bytes, before any time."""
+    """RN109: a service that goes on sending what is no body is cut off by the number of bytes,
+    before any time."""
     sent, much = 0, part * (16384 // len(part))
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,14 +76,17 @@ async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: by
                 writer.write(much)
                 sent += len(much)
                 await writer.drain()
-                await asyncio.sleep(0)  # `drain` alone does not let the loop see that the other end is gone
+                # `drain` alone does not let the loop see that the other end is gone
+                await asyncio.sleep(0)
 
     async with (
         https_service(tmp_path, HOST, talk=talk) as service,
         Outbound(loopback_ca=service.ca, request_s=PATIENCE_S) as outbound,
     ):
         client = RunClient(outbound, frozenset({HOST}))
-        (error,) = unpack_parts(await client.answer(pack_parts([b"GET", service.url().encode(), b""])))
+        (error,) = unpack_parts(
+            await client.answer(pack_parts([b"GET", service.url().encode(), b""]))
+        )
     assert error in (b"connection-failed", b"response-invalid")
     assert sent < 32 * MAX_MESSAGE_BYTES  # with what is in buffers
 

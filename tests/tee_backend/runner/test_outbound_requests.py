@@ -55,22 +55,32 @@ def test_a_megabyte_of_empty_parts_costs_little() -> None:
 @fuzzed(2)
 @given(st.binary(max_size=200) | damaged_bytes(REQUEST))
 def test_fuzz_requests(message: bytes) -> None:
-    """RN102, RN105: any bytes are refused, or a request to an allowed host without a line end in its head."""
+    """RN102, RN105: any bytes are refused, or a request to an allowed host without a line end in
+    its head."""
     try:
         request = parse_request(message, hosts=HOSTS, any_port=False)
     except RequestRefused as refused:
         assert refused.code in _frames.FETCH_ERRORS
         return
     assert request.host in HOSTS and 443 == request.port
-    assert not {"\r", "\n", "\0"} & set("".join([request.method, request.url, *sum(request.headers, ())]))
+    assert not {"\r", "\n", "\0"} & set(
+        "".join([request.method, request.url, *sum(request.headers, ())])
+    )
 
 
 @fuzzed(2)
-@given(st.builds(lambda left, right: left + right, st.sampled_from(("", "https://")), damaged_text(*URLS)))
+@given(
+    st.builds(
+        lambda left, right: left + right, st.sampled_from(("", "https://")), damaged_text(*URLS)
+    )
+)
 def test_fuzz_urls(url: str) -> None:
-    """RN104: what is taken for a URL, the library that connects reads with the same host, port and path."""
+    """RN104: what is taken for a URL, the library that connects reads with the same host, port and
+    path."""
     try:
-        request = parse_request(_frames.pack_parts([b"GET", url.encode(), b""]), hosts=HOSTS, any_port=True)
+        request = parse_request(
+            _frames.pack_parts([b"GET", url.encode(), b""]), hosts=HOSTS, any_port=True
+        )
     except RequestRefused:
         return
     read = URL(url, encoded=True)
@@ -79,8 +89,23 @@ def test_fuzz_urls(url: str) -> None:
     assert url.endswith(read.raw_path_qs) or "/" == read.raw_path
 
 
-PUBLIC = ["1.1.1.1", "93.184.215.14", "172.15.255.255", "172.32.0.0", "11.0.0.0", "223.255.255.255", "2606:4700::1111"]
-PUBLIC += ["2a00:1450:4001::1", "2001:200::1", "169.253.255.255", "100.63.255.255", "100.128.0.0", "192.0.1.0"]
+PUBLIC = [
+    "1.1.1.1",
+    "93.184.215.14",
+    "172.15.255.255",
+    "172.32.0.0",
+    "11.0.0.0",
+    "223.255.255.255",
+    "2606:4700::1111",
+]
+PUBLIC += [
+    "2a00:1450:4001::1",
+    "2001:200::1",
+    "169.253.255.255",
+    "100.63.255.255",
+    "100.128.0.0",
+    "192.0.1.0",
+]
 NOT_PUBLIC = """
     0.0.0.0 0.1.2.3 10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 127.0.0.1 127.255.255.255 168.63.129.16
     169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.192 192.0.2.1 192.88.99.1
@@ -94,31 +119,43 @@ NOT_PUBLIC = """
 
 
 def test_public_addresses() -> None:
-    """RN106: each kind of address that is not public, at both ends of its range, and what is beside it."""
+    """RN106: each kind of address that is not public, at both ends of its range, and what is beside
+    it."""
     assert [] == [address for address in PUBLIC if not is_public(address)]
-    assert [] == [address for address in (*NOT_PUBLIC, "", " 1.1.1.1", "1.1.1.1 ") if is_public(address)]
-    assert ["127.0.0.1", "127.255.255.255", "::1"] == [one for one in NOT_PUBLIC if is_loopback(one)]
+    assert [] == [
+        address for address in (*NOT_PUBLIC, "", " 1.1.1.1", "1.1.1.1 ") if is_public(address)
+    ]
+    assert ["127.0.0.1", "127.255.255.255", "::1"] == [
+        one for one in NOT_PUBLIC if is_loopback(one)
+    ]
 
 
 @pytest.mark.parametrize("host", ["93.184.215.14", "127.0.0.1", "2130706433", "1.1", "."])
 def test_a_number_is_no_name(host: str) -> None:
-    """RN102, RN106: an address is refused even where it was allowed by mistake; its connection would not be judged."""
+    """RN102, RN106: an address is refused even where it was allowed by mistake; its connection
+    would not be judged."""
     message = _frames.pack_parts([b"GET", f"https://{host}/".encode(), b""])
     with pytest.raises(RequestRefused, match="host-refused"):
         parse_request(message, hosts=frozenset({host}), any_port=False)
 
 
 @fuzzed(1)
-@given(st.integers(0, 2**128 - 1) | st.integers(0, 2**32 - 1), st.sampled_from([0, 0xFFFF << 32, 0x64FF9B << 96]))
+@given(
+    st.integers(0, 2**128 - 1) | st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 0xFFFF << 32, 0x64FF9B << 96]),
+)
 def test_fuzz_addresses(number: int, prefix: int) -> None:
-    """RN106: no IPv6 address that contains an IPv4 address is public, and no address is both public and loopback."""
+    """RN106: no IPv6 address that contains an IPv4 address is public, and no address is both public
+    and loopback."""
     address = ipaddress.IPv6Address(number | prefix)
     contained = (address.ipv4_mapped, address.sixtofour, address.teredo)
     assert not is_public(str(address)) or contained == (None, None, None)
     assert not (is_public(str(address)) and is_loopback(str(address)))
 
 
-async def _begun(process: "subprocess.Popen[bytes]", ours: socket.socket, theirs: socket.socket) -> Child:
+async def _begun(
+    process: "subprocess.Popen[bytes]", ours: socket.socket, theirs: socket.socket
+) -> Child:
     """Return a child whose side of the connection the test has."""
     child = Child(Template(process, theirs), ours, None)
     theirs.sendall(_frames.PROCESS.pack(process.pid) + _frames.PROCESS.pack(-process.pid))
@@ -136,7 +173,8 @@ async def _begun(process: "subprocess.Popen[bytes]", ours: socket.socket, theirs
     ],
 )
 async def test_a_child_that_asks_for_more_than_it_may(sent: bytes, is_allowed: bool) -> None:
-    """RN17, RN100: a request that is too long, or of a child that may not ask, ends the child; nobody answers it."""
+    """RN17, RN100: a request that is too long, or of a child that may not ask, ends the child;
+    nobody answers it."""
     asked: list[bytes] = []
 
     async def answer(message: bytes) -> bytes:
@@ -178,7 +216,8 @@ async def test_a_request_is_answered_and_the_run_goes_on() -> None:
 
 @pytest.mark.parametrize("waits_for", ["the child", "the service"])
 async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> None:
-    """RN100: whatever a child is ended in, the next connection with the same number of a file is heard."""
+    """RN100: whatever a child is ended in, the next connection with the same number of a file is
+    heard."""
     begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def never(message: bytes) -> bytes:
@@ -194,13 +233,16 @@ async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> 
     number = ours.fileno()
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
-        run = asyncio.create_task(child.ask(b"x", [], most_bytes=100, within_s=PATIENCE_S, fetch=never))
+        run = asyncio.create_task(
+            child.ask(b"x", [], most_bytes=100, within_s=PATIENCE_S, fetch=never)
+        )
         await asyncio.to_thread(_frames.receive, theirs)
         if waits_for == "the service":
             await asyncio.to_thread(theirs.sendall, _frames.LENGTH.pack(_frames.FETCH))
             await begun.wait()
         process.kill()
-        process.wait()  # so that ending the child takes no time in which the loop sees its connection
+        # so that ending the child takes no time in which the loop sees its connection
+        process.wait()
         await child.end()
     left, right = _pair_at(number)
     with left, right:
@@ -227,7 +269,8 @@ def _pair_at(number: int) -> tuple[socket.socket, socket.socket]:
 
 
 def test_another_event_loop() -> None:
-    """RN109: where the bytes that arrive would not be counted, programs make no requests, and nothing starts."""
+    """RN109: where the bytes that arrive would not be counted, programs make no requests, and
+    nothing starts."""
     uvloop = pytest.importorskip("uvloop")
 
     async def enter() -> None:
@@ -235,6 +278,9 @@ def test_another_event_loop() -> None:
             raise AssertionError("it was entered")
 
     before = children()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(RuntimeError, match="event loop"):
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises(RuntimeError, match="event loop"),
+    ):
         runner.run(enter())
     assert before == children()

@@ -17,7 +17,12 @@ from sealspace.apps.programs import VERSION_TYPE, Version, version_json
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
 from sealspace.documents.project_names import parse_project
-from sealspace.documents.run_grants import ByHash, RunStatement, project_resource, read_program_grant
+from sealspace.documents.run_grants import (
+    ByHash,
+    RunStatement,
+    project_resource,
+    read_program_grant,
+)
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import GrantNotTaken, InvalidPortableDelegation
 from sealspace.wire.portable import PortableDelegation
@@ -35,7 +40,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 def distinct(name: str, program: str = ECHO) -> bytes:
-    return bytes(wasmtime.wat2wasm(f'{program.rstrip().removesuffix(")")} (data (i32.const 900) "{name}"))'))
+    return bytes(
+        wasmtime.wat2wasm(f'{program.rstrip().removesuffix(")")} (data (i32.const 900) "{name}"))')
+    )
 
 
 async def published(stage: RunnerStage, name: str, wasm: bytes) -> Version:
@@ -43,7 +50,9 @@ async def published(stage: RunnerStage, name: str, wasm: bytes) -> Version:
 
 
 async def shared(stage: RunnerStage, name: str) -> PortableDelegation:
-    portable = await stage.owner.runners.share_project(await stage.look(), name, wallet=stage.wallet)
+    portable = await stage.owner.runners.share_project(
+        await stage.look(), name, wallet=stage.wallet
+    )
     await hand_over(stage.url, portable)
     return portable
 
@@ -53,7 +62,8 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 
 
 async def test_a_shared_program_runs_and_no_other(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN152: the runner that it is shared with runs it, after a restart too; other projects stay unknown to it."""
+    """RN152: the runner that it is shared with runs it, after a restart too; other projects stay
+    unknown to it."""
     await published(stage, "shared", distinct("shared"))
     await published(stage, "kept", distinct("kept"))
     assert code(await stage.call("shared")) == (404, "program-unknown")
@@ -70,11 +80,14 @@ async def test_a_shared_program_runs_and_no_other(stage: RunnerStage, tmp_path: 
 
 
 async def test_a_private_project_has_secrets_by_its_hash(stage: RunnerStage) -> None:
-    """RN153: whose secrets a private program gets, run grants say as ever; by its hash alone nobody calls it."""
+    """RN153: whose secrets a private program gets, run grants say as ever; by its hash alone nobody
+    calls it."""
     version = await published(stage, "secretive", distinct("secretive", ENVIRONMENT))
     await shared(stage, "secretive")
     await stage.owner.secrets().put("API_KEY", "open sesame")
-    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll()))
+    await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll())
+    )
     _, answer = await stage.call("secretive", secrets=stage.developer)
     assert "API_KEY=open sesame" in answer["output"].split("\0")
     by_hash = {"wasmSha256": version.sha256}
@@ -82,14 +95,17 @@ async def test_a_private_project_has_secrets_by_its_hash(stage: RunnerStage) -> 
 
 
 async def test_a_private_program_is_not_another_project_s(stage: RunnerStage) -> None:
-    """RN153: a statement about the hash of a private program runs it for nobody who has not its bytes."""
+    """RN153: a statement about the hash of a private program runs it for nobody who has not its
+    bytes."""
     wasm = distinct("coveted")
     version = await published(stage, "coveted", wasm)
     await shared(stage, "coveted")
     assert (await stage.call("coveted", input="own"))[0] == 200
     project, space = parse_project(f"{stage.developer}/coveting"), stage.owner.kv("public")
     stated = version_json(replace(version, project=project))
-    await space.put(project.version_key(version.sha256), sign_statement(VERSION_TYPE, stated, stage.wallet))
+    await space.put(
+        project.version_key(version.sha256), sign_statement(VERSION_TYPE, stated, stage.wallet)
+    )
     source = {"project": project.text, "version": version.sha256}
     assert code(await stage.call("coveting", source=source)) == (404, "program-unknown")
     await space.put(project.code_key(version.sha256), wasm)
@@ -121,10 +137,14 @@ async def test_what_others_write_into_a_private_project(stage: RunnerStage) -> N
     version = await published(stage, "forged", distinct("forged"))
     await shared(stage, "forged")
     project, space = parse_project(f"{stage.developer}/forged"), stage.owner.kv("projects")
-    await space.put(project.version_key(version.sha256), sign_statement(VERSION_TYPE, version_json(version), BOB))
+    await space.put(
+        project.version_key(version.sha256),
+        sign_statement(VERSION_TYPE, version_json(version), BOB),
+    )
     assert code(await stage.call("forged")) == (409, "program-statement")
     await space.put(
-        project.version_key(version.sha256), sign_statement(VERSION_TYPE, version_json(version), stage.wallet)
+        project.version_key(version.sha256),
+        sign_statement(VERSION_TYPE, version_json(version), stage.wallet),
     )
     await space.put(project.code_key(version.sha256), b"\0asm\x01\0\0\0other")
     assert code(await stage.call("forged")) == (400, "program-mismatch")
@@ -149,18 +169,23 @@ async def test_grants_that_are_not_taken(stage: RunnerStage, suffix: str, abilit
     """RN152: a grant of programs reads whole projects, each by its name, and does nothing else."""
     space = stage.owner.kv("projects").space.text
     wanted = [allow(f"{space}/{suffix}", ability)]
-    portable = await stage.owner.delegations.delegate(stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600)
+    portable = await stage.owner.delegations.delegate(
+        stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
+    )
     with pytest.raises(GrantNotTaken):
         await hand_over(stage.url, portable)
 
 
 async def test_a_grant_by_a_session(stage: RunnerStage) -> None:
-    """RN152: what rests on another delegation is not taken, and neither is one for another runner."""
+    """RN152: what rests on another delegation is not taken, and neither is one for another
+    runner."""
     wanted = [allow(project_resource(stage.developer, "a"), GET)]
     by_session = await stage.owner.delegations.delegate(stage.runner.did, wanted, ttl_s=600)
     with pytest.raises(GrantNotTaken):
         await hand_over(stage.url, by_session)
-    by_wallet = await stage.owner.delegations.delegate(stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600)
+    by_wallet = await stage.owner.delegations.delegate(
+        stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
+    )
     (project,) = read_program_grant(by_wallet.header, runner=stage.runner.did)
     assert project.text == f"{stage.developer}/a"
     with pytest.raises(InvalidPortableDelegation):

@@ -15,9 +15,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_input_and_output_are_exact(executor: Executor, name: str) -> None:
-    """RN12: standard input is the input, standard output the answer, byte for byte; standard error is apart."""
+    """RN12: standard input is the input, standard output the answer, byte for byte; standard error
+    is apart."""
     data = bytes(range(256)) * 5000
-    result = await ran(executor, guest(name), b"echo\n" + data, response_format=ResponseFormat.BYTES)
+    result = await ran(
+        executor, guest(name), b"echo\n" + data, response_format=ResponseFormat.BYTES
+    )
     assert (None, data) == (result.reason, result.output)
     assert base64.b64encode(data).decode() == json.loads(result.answer)
     assert (b"", 0) == (result.stderr, result.stderr_bytes)
@@ -27,19 +30,29 @@ async def test_input_and_output_are_exact(executor: Executor, name: str) -> None
 
 async def test_a_program_in_c(executor: Executor) -> None:
     """A module that clang made with another library reads, writes and has its environment."""
-    result = await ran(executor, guest("words"), b"three small words", response_format=ResponseFormat.JSON)
+    result = await ran(
+        executor, guest("words"), b"three small words", response_format=ResponseFormat.JSON
+    )
     assert {"words": 3, "sender": ""} == json.loads(result.answer)
 
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_the_environment_is_what_was_given(executor: Executor, name: str) -> None:
-    """RN6: the guest has the variables of its run, in their order, and none of the host's; absent is not empty."""
+    """RN6: the guest has the variables of its run, in their order, and none of the host's; absent
+    is not empty."""
     given = b"env KEY EMPTY ABSENT PATH HOME"
     result = await ran(executor, guest(name), given, secrets={"KEY": "wert äöü\n", "EMPTY": ""})
-    assert {"KEY": "wert äöü\n", "EMPTY": "", "ABSENT": None, "PATH": None, "HOME": None} == json.loads(
-        bytes(result.output)
+    assert {
+        "KEY": "wert äöü\n",
+        "EMPTY": "",
+        "ABSENT": None,
+        "PATH": None,
+        "HOME": None,
+    } == json.loads(bytes(result.output))
+    assert (
+        b"KEY EMPTY"
+        == (await ran(executor, guest(name), b"names", secrets={"KEY": "a", "EMPTY": ""})).output
     )
-    assert b"KEY EMPTY" == (await ran(executor, guest(name), b"names", secrets={"KEY": "a", "EMPTY": ""})).output
     assert b"" == (await ran(executor, guest(name), b"names")).output
     assert b"0" == (await ran(executor, guest(name), b"arguments")).output
 
@@ -63,15 +76,19 @@ async def test_nothing_is_left_from_run_to_run(executor: Executor, name: str) ->
     ("given", "expected", "detail"),
     [(b"exit 0", "completed", ""), (b"exit 3", "guest-exit", "3"), (b"panic", "guest-trap", "")],
 )
-async def test_how_a_guest_ends(executor: Executor, given: bytes, expected: str, detail: str) -> None:
-    """RN28: exit codes and traps are told apart, and words about limits in a guest's own text mean nothing."""
+async def test_how_a_guest_ends(
+    executor: Executor, given: bytes, expected: str, detail: str
+) -> None:
+    """RN28: exit codes and traps are told apart, and words about limits in a guest's own text mean
+    nothing."""
     result = await ran(executor, guest("probe-wasip1"), given)
     assert (expected, detail) == (code(result), detail_of(result))
     assert (b"limit of memory" in result.stderr) == (given == b"panic")
 
 
 async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> None:
-    """A component exits well or badly and no code comes with it; a module's code over 125 is a trap."""
+    """A component exits well or badly and no code comes with it; a module's code over 125 is a
+    trap."""
     result = await ran(executor, guest("probe-wasip2"), b"exit 3")
     assert ("guest-exit", "1") == (code(result), detail_of(result))
     assert "guest-trap" == code(await ran(executor, guest("exit")))
@@ -93,8 +110,11 @@ async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> Non
 async def test_output_is_what_the_format_says(
     executor: Executor, output: bytes, response_format: ResponseFormat, answer: bytes | None
 ) -> None:
-    """RN3: output of another format than asked for fails the run, which was charged all the same."""
-    result = await ran(executor, guest("probe-wasip1"), b"echo\n" + output, response_format=response_format)
+    """RN3: output of another format than asked for fails the run, which was charged all the
+    same."""
+    result = await ran(
+        executor, guest("probe-wasip1"), b"echo\n" + output, response_format=response_format
+    )
     if answer is None:
         assert ("output-format", b"", b"") == (code(result), result.output, result.answer)
         assert result.reason is not None and result.reason.ran and result.instructions > 0
@@ -103,11 +123,18 @@ async def test_output_is_what_the_format_says(
 
 
 async def test_what_a_run_used(executor: Executor) -> None:
-    """RN2: instructions and time are measured exactly, the same work takes the same, and answers round both up."""
+    """RN2: instructions and time are measured exactly, the same work takes the same, and answers
+    round both up."""
     first, second, more = [
-        await ran(executor, guest("probe-wasip1"), b"compute %d" % rounds) for rounds in (10_000, 10_000, 500_000)
+        await ran(executor, guest("probe-wasip1"), b"compute %d" % rounds)
+        for rounds in (10_000, 10_000, 500_000)
     ]
     assert first.instructions == second.instructions < more.instructions
     assert 1_000_000 == first.rounded_instructions
-    assert 0 == more.rounded_instructions % 1_000_000 and more.rounded_instructions >= more.instructions
-    assert 0 == first.rounded_time_ms % 10 and first.rounded_time_ms * 1_000_000 >= first.time_ns > 0
+    assert (
+        0 == more.rounded_instructions % 1_000_000
+        and more.rounded_instructions >= more.instructions
+    )
+    assert (
+        0 == first.rounded_time_ms % 10 and first.rounded_time_ms * 1_000_000 >= first.time_ns > 0
+    )

@@ -20,12 +20,16 @@ PAYERS = [Payer(Principal(f"did:key:{name}"), is_known=name in "abc") for name i
 HELD = "SELECT payer, cost FROM held WHERE payer != ''"
 _ANY = st.integers(0, 1_000_000)
 _STEPS = st.lists(
-    st.tuples(st.sampled_from(["come", "come", "go", "leave"]), st.integers(0, len(PAYERS) - 1), _ANY), max_size=60
+    st.tuples(
+        st.sampled_from(["come", "come", "go", "leave"]), st.integers(0, len(PAYERS) - 1), _ANY
+    ),
+    max_size=60,
 )
 
 
 class Crowd:
-    """Calls that wait for places, hold them until they are told to go, and may leave while they wait."""
+    """Calls that wait for places, hold them until they are told to go, and may leave while they
+    wait."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self.places, self.of_strangers = places, max(places // 2, 1)
@@ -33,7 +37,8 @@ class Crowd:
         self.turns = Turns(places, beside=beside)
         self.waiting: dict[asyncio.Task[None], Payer] = {}
         self.running: dict[asyncio.Task[None], tuple[Payer, asyncio.Event]] = {}
-        self.since: dict[Payer, Counter[Payer]] = {}  # of who waits: the turns that others had meanwhile
+        # of who waits: the turns that others had meanwhile
+        self.since: dict[Payer, Counter[Payer]] = {}
 
     def come(self, payer: Payer) -> None:
         released = asyncio.Event()
@@ -63,7 +68,9 @@ class Crowd:
                 self.since[other].clear()
             elif other.is_known == payer.is_known:
                 self.since[other][payer] += 1
-                assert self.since[other][payer] < 2, "a payer had two turns while another one waited"
+                assert self.since[other][payer] < 2, (
+                    "a payer had two turns while another one waited"
+                )
             elif other.is_known:
                 has_place = self.of(is_known=True) < self.places
                 assert not has_place, "a stranger had a turn while a key holder waited"
@@ -94,14 +101,18 @@ class Crowd:
         """Whether somebody waits who could have a place."""
         most = {True: self.places, False: self.of_strangers}
         return len(self.running) < self.total and any(
-            self.of(is_known=payer.is_known) < most[payer.is_known] and not self.is_at_its_bound(payer)
+            self.of(is_known=payer.is_known) < most[payer.is_known]
+            and not self.is_at_its_bound(payer)
             for payer in self.waiting.values()
         )
 
 
 @given(places=st.integers(1, 5), beside=st.booleans(), steps=_STEPS)
-def test_places_are_taken_in_turns(places: int, beside: bool, steps: list[tuple[str, int, int]]) -> None:
-    """RN161, RN162: strangers have half at most, payers of a share take turns, and no place is lost or left free."""
+def test_places_are_taken_in_turns(
+    places: int, beside: bool, steps: list[tuple[str, int, int]]
+) -> None:
+    """RN161, RN162: strangers have half at most, payers of a share take turns, and no place is lost
+    or left free."""
 
     async def played() -> None:
         crowd = Crowd(places, beside=beside)
@@ -131,9 +142,14 @@ async def test_a_turn_that_was_given_is_not_lost() -> None:
     assert order == ["second"] and not turns._used and not turns._waiting
 
 
-@given(calls=st.lists(st.tuples(st.booleans(), st.integers(0, len(PAYERS) - 1), st.integers(0, 30)), max_size=80))
+@given(
+    calls=st.lists(
+        st.tuples(st.booleans(), st.integers(0, len(PAYERS) - 1), st.integers(0, 30)), max_size=80
+    )
+)
 def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None:
-    """RN163: a payer has a quarter, strangers have half, nothing is over the whole, and all of it comes back."""
+    """RN163: a payer has a quarter, strangers have half, nothing is over the whole, and all of it
+    comes back."""
     bounds, held = Bounds(16, 200), list[tuple[Payer, int, ExitStack]]()
     for ends, who, size in calls:
         if ends and held:
@@ -144,7 +160,11 @@ def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None
             stack.enter_context(bounds.held(payer, size))
         except RunRefused:
             own, share = (
-                [one for one in held if one[0] == payer or (is_share and not one[0].is_known and not payer.is_known)]
+                [
+                    one
+                    for one in held
+                    if one[0] == payer or (is_share and not one[0].is_known and not payer.is_known)
+                ]
                 for is_share in (False, True)
             )
             assert any(
@@ -175,16 +195,21 @@ def test_calls_from_before_a_restart_are_not_refused() -> None:
 
 @given(rows=st.lists(st.tuples(st.integers(0, len(PAYERS) - 1), st.integers(1, 4)), max_size=60))
 def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int, int]]) -> None:
-    """RN168: each share has half; where one is full, the payer that has most of it loses its oldest, and no other."""
+    """RN168: each share has half; where one is full, the payer that has most of it loses its
+    oldest, and no other."""
 
     async def played(path: Path) -> None:
         model: dict[str, tuple[Payer, int]] = {}
         async with Journal(path) as journal:
             for number, (who, cost) in enumerate(rows):
                 payer = PAYERS[who]
-                await journal.write(partial(keep, kind="receipt", job=f"{number}", payer=payer, cost=cost, most=24))
+                await journal.write(
+                    partial(keep, kind="receipt", job=f"{number}", payer=payer, cost=cost, most=24)
+                )
                 before = model | {f"{number}": (payer, cost)}
-                rest = await journal.write(lambda c: [row[0] for row in c.execute("SELECT job FROM kept")])
+                rest = await journal.write(
+                    lambda c: [row[0] for row in c.execute("SELECT job FROM kept")]
+                )
                 lost = [job for job in before if job not in rest]
                 model = {job: before[job] for job in rest}
                 share = [one for one in model.values() if one[0].is_known == payer.is_known]
@@ -194,7 +219,9 @@ def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int,
                     sums = Counter[Payer]()
                     for one, size in before.values():
                         sums[one] += size
-                    assert other.is_known == payer.is_known and sums[other] >= sums[payer] - cost + 1
+                    assert (
+                        other.is_known == payer.is_known and sums[other] >= sums[payer] - cost + 1
+                    )
                     assert all(int(job) < int(kept) for kept in rest if before[kept][0] == other)
                 sums = Counter[Payer]()
                 for one, size in model.values():

@@ -167,34 +167,54 @@ def machine(request: pytest.FixtureRequest) -> str:
 
 
 async def test_what_is_refused_on_each_machine(machine: str) -> None:
-    """RN180, RN181: each call that is named is refused by its number there, and what a child needs is not."""
+    """RN180, RN181: each call that is named is refused by its number there, and what a child needs
+    is not."""
     column, architecture = _MACHINES[machine]
     always, ready = program(ALWAYS, machine), program(ONCE_READY.format(process=_OWN), machine)
-    assert {_REFUSE} == {_judged(always, architecture, numbers[column]) for numbers in _CALLS.values()}
-    assert {_REFUSE} == {_judged(ready, architecture, numbers[column]) for numbers in _LATER.values()}
+    assert {_REFUSE} == {
+        _judged(always, architecture, numbers[column]) for numbers in _CALLS.values()
+    }
+    assert {_REFUSE} == {
+        _judged(ready, architecture, numbers[column]) for numbers in _LATER.values()
+    }
     needed = [numbers[column] for numbers in _NEEDED.values()]
-    assert {_ALLOW} == {_judged(code, architecture, number) for number in needed for code in (always, ready)}
-    assert {_ALLOW} == {_judged(always, architecture, numbers[column]) for numbers in _LATER.values()}
+    assert {_ALLOW} == {
+        _judged(code, architecture, number) for number in needed for code in (always, ready)
+    }
+    assert {_ALLOW} == {
+        _judged(always, architecture, numbers[column]) for numbers in _LATER.values()
+    }
 
 
 async def test_what_a_child_does_to_itself_alone(machine: str) -> None:
-    """RN181: a child signals and limits no process but its own, whichever bits of the argument the kernel ignores."""
+    """RN181: a child signals and limits no process but its own, whichever bits of the argument the
+    kernel ignores."""
     column, architecture = _MACHINES[machine]
     ready = program(ONCE_READY.format(process=_OWN), machine)
     for number, own in (((234, 131)[column], _OWN), ((302, 261)[column], 0)):
         assert _ALLOW == _judged(ready, architecture, number, own)
-        assert {_REFUSE} == {_judged(ready, architecture, number, other) for other in (1, own + 1, 0xFFFFFFFF)}
+        assert {_REFUSE} == {
+            _judged(ready, architecture, number, other) for other in (1, own + 1, 0xFFFFFFFF)
+        }
 
 
 async def test_other_architectures(machine: str) -> None:
-    """RN182: a call under another architecture ends the process; one under a number of x32 is refused."""
+    """RN182: a call under another architecture ends the process; one under a number of x32 is
+    refused."""
     column, architecture = _MACHINES[machine]
     for filtered in (program(ALWAYS, machine), program(ONCE_READY.format(process=_OWN), machine)):
-        others = {0x40000003, 0x40000028, 0, *(value for _, value in _MACHINES.values())} - {architecture}
+        others = {0x40000003, 0x40000028, 0, *(value for _, value in _MACHINES.values())} - {
+            architecture
+        }
         numbers = {each[column] for each in _NEEDED.values()}
-        assert {_KILL} == {_judged(filtered, other, number) for other in others for number in numbers}
-        assert {_REFUSE} == {_judged(filtered, architecture, number | 0x40000000) for number in numbers}
-        # `execve`, `ptrace`, `execveat` and others of x32, which kernels before 5.4 accept without its bit too
+        assert {_KILL} == {
+            _judged(filtered, other, number) for other in others for number in numbers
+        }
+        assert {_REFUSE} == {
+            _judged(filtered, architecture, number | 0x40000000) for number in numbers
+        }
+        # `execve`, `ptrace`, `execveat` and others of x32, which kernels before 5.4 accept without
+        # its bit too
         assert {_REFUSE} == {_judged(filtered, architecture, number) for number in range(512, 548)}
 
 
@@ -204,22 +224,29 @@ _HEADERS: Final = (
 )
 
 
-@pytest.mark.skipif(not all(path.exists() for path, _ in _HEADERS), reason="the kernel's headers are not installed")
+@pytest.mark.skipif(
+    not all(path.exists() for path, _ in _HEADERS), reason="the kernel's headers are not installed"
+)
 async def test_numbers_are_the_kernel_s() -> None:
-    """RN180, RN181: each number of the tables is that of the kernel's headers, which know all but the newest."""
+    """RN180, RN181: each number of the tables is that of the kernel's headers, which know all but
+    the newest."""
     known = [dict(re.findall(pattern, path.read_text())) for path, pattern in _HEADERS]
     rows = [line.split()[:3] for line in (ALWAYS + ONCE_READY).split("\n") if line]
     assert len(rows) == len({name for name, *_ in rows}) > 80
     for name, *numbers in rows:
         for number, of_kernel in zip(numbers, known, strict=True):
-            assert number == of_kernel.get(name, "-") or (name not in known[0] and int(number) > 446), name
+            assert number == of_kernel.get(name, "-") or (
+                name not in known[0] and int(number) > 446
+            ), name
 
 
 @asynccontextmanager
 async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Child]:
     """Start a child of one kind, confined as each, that answers `_asked`."""
     with monkeypatch.context() as patched:
-        patched.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", _PROBE + "template.main("))
+        patched.setattr(
+            _child, "_BOOT", _child._BOOT.replace("template.main(", _PROBE + "template.main(")
+        )
         pool = Pool(1)
         try:
             yield await pool.start(kind)
@@ -234,7 +261,8 @@ async def _asked(child: Child, what: str, given: object = None) -> object:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN180: a child cannot connect to a listener on loopback, such as the node beside the runner."""
+    """RN180: a child cannot connect to a listener on loopback, such as the node beside the
+    runner."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         async with _probed(kind, monkeypatch) as child:
@@ -244,7 +272,9 @@ async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_child_opens_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_child_opens_nothing(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """RN181: a child that is ready opens no file, makes none, and removes none."""
     file = tmp_path / "there"
     file.touch()
@@ -258,8 +288,13 @@ async def test_a_child_opens_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN180, RN181, RN182: every call of both tables fails with EPERM in a child, under its number of x32 as well."""
-    numbers = [int(line.split()[1]) for line in (ALWAYS + ONCE_READY).split("\n") if line and len(line.split()) == 3]
+    """RN180, RN181, RN182: every call of both tables fails with EPERM in a child, under its number
+    of x32 as well."""
+    numbers = [
+        int(line.split()[1])
+        for line in (ALWAYS + ONCE_READY).split("\n")
+        if line and len(line.split()) == 3
+    ]
     numbers += [number for number, _ in (*_CALLS.values(), *_LATER.values())]
     async with _probed(kind, monkeypatch) as child:
         refused = [[number] for number in numbers] + [[number | 0x40000000] for number in numbers]
@@ -278,9 +313,12 @@ async def test_a_child_starts_no_process(kind: Kind, monkeypatch: pytest.MonkeyP
         assert [errno.EAGAIN] * 2 == await _asked(child, "fork", 56)
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="other machines have no second table of calls")
+@pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="other machines have no second table of calls"
+)
 async def test_calls_of_i386(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN182: a child that makes a call by the table of i386 is killed; without that table the kernel ends it."""
+    """RN182: a child that makes a call by the table of i386 is killed; without that table the
+    kernel ends it."""
     async with _probed("_run_child", monkeypatch) as child:
         with pytest.raises(ChildEnded) as ended:
             await _asked(child, "i386")
@@ -297,20 +335,31 @@ async def test_a_child_can_abort(kind: Kind, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_every_thread_is_filtered(executor: Executor) -> None:
-    """RN180, RN181: each thread of a child has both filters, also those of wasmtime, and the template the first."""
+    """RN180, RN181: each thread of a child has both filters, also those of wasmtime, and the
+    template the first."""
     await ran(executor, guest("count"))
     of_kind = {kind: children(kind=kind) for kind in ("_template", "_run_child")}
     assert all(of_kind.values())
     for kind, filters in (("_template", {"1"}), ("_run_child", {"2"})):
-        texts = [path.read_text() for one in of_kind[kind][:1] for path in Path(f"/proc/{one}/task").glob("*/status")]
-        assert filters == {found for text in texts for found in re.findall(r"^Seccomp_filters:\s*(\d+)$", text, re.M)}
+        texts = [
+            path.read_text()
+            for one in of_kind[kind][:1]
+            for path in Path(f"/proc/{one}/task").glob("*/status")
+        ]
+        assert filters == {
+            found
+            for text in texts
+            for found in re.findall(r"^Seccomp_filters:\s*(\d+)$", text, re.M)
+        }
         assert kind == "_template" or len(texts) > 1
 
 
 _UNFILTERED: Final = {
     "a machine without a table": "_system_calls._MACHINES.clear()\n",
-    "a kernel that takes no filter": "for m, (a, c, _) in list(_system_calls._MACHINES.items()):\n"
-    "    _system_calls._MACHINES[m] = a, c, 1 << 20\n",
+    "a kernel that takes no filter": (
+        "for m, (a, c, _) in list(_system_calls._MACHINES.items()):\n"
+        "    _system_calls._MACHINES[m] = a, c, 1 << 20\n"
+    ),
     "a child's filter that is refused": "template.ALWAYS += 'seccomp 317 277\\n'\n",
 }
 
@@ -319,10 +368,18 @@ _UNFILTERED: Final = {
 async def test_without_a_filter_no_child_starts(
     why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RN183: where a filter cannot be installed no child starts, and the log says why and what to do."""
-    broken = f"from tee_backend.runner.guest import system_calls as _system_calls\n{_UNFILTERED[why]}"
-    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", broken + "template.main("))
-    with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError, match="no child process starts"):
+    """RN183: where a filter cannot be installed no child starts, and the log says why and what to
+    do."""
+    broken = (
+        f"from tee_backend.runner.guest import system_calls as _system_calls\n{_UNFILTERED[why]}"
+    )
+    monkeypatch.setattr(
+        _child, "_BOOT", _child._BOOT.replace("template.main(", broken + "template.main(")
+    )
+    with (
+        caplog.at_level(logging.ERROR),
+        pytest.raises(RuntimeError, match="no child process starts"),
+    ):
         await Executor(children=1, spare=1).__aenter__()
     assert "seccomp" in caplog.text and "next: " in caplog.text
 
@@ -347,12 +404,15 @@ asyncio.run(main())
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a child another uid")
 async def test_two_runners_share_no_uid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """RN184: children of two runners have different uids; those of a runner that was killed are free again."""
+    """RN184: children of two runners have different uids; those of a runner that was killed are
+    free again."""
     unique = f"{tmp_path}-"[-60:]
     paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests" / "support")))
     command = [sys.executable, "-c", _OTHER, unique]
     monkeypatch.setattr(_pool, "_BLOCK_NAME", f"\0{unique}{{}}", raising=False)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}) as other:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+    ) as other:
         try:
             assert other.stdout is not None
             theirs = {int(word) for word in other.stdout.readline().split()}

@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, guest, opened, ran, running
+from guest_programs import (
+    BOTH,
+    are_gone,
+    asked,
+    bounds_of,
+    children,
+    code,
+    guest,
+    opened,
+    ran,
+    running,
+)
 from patience import PATIENCE_S, until
 from tests_support import REPOSITORY
 
@@ -34,7 +45,9 @@ def templates(before: Iterable[int] = ()) -> list[int]:
 
     A child that was forked a moment ago, and is not named yet, leads no session.
     """
-    return [one for one in children(kind="_template") if one not in before and os.getsid(one) == one]
+    return [
+        one for one in children(kind="_template") if one not in before and os.getsid(one) == one
+    ]
 
 
 def maps(process: int) -> str:
@@ -43,7 +56,8 @@ def maps(process: int) -> str:
 
 
 async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor) -> None:
-    """RN130: it gains no privileges, has no environment, no file but one connection, and one thread; so it stays."""
+    """RN130: it gains no privileges, has no environment, no file but one connection, and one
+    thread; so it stays."""
     for _ in range(3):
         await ran(executor, guest("count"), secrets={"KEY": _SECRET})
     (template,) = templates()
@@ -59,9 +73,12 @@ async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor)
     assert ["/dev/null"] * 3 == files and connection.startswith("socket:")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the memory of a process that is not dumpable")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root reads the memory of a process that is not dumpable"
+)
 async def test_a_template_holds_no_secret(executor: Executor) -> None:
-    """RN130: neither a secret of a run nor its program is in the template's memory; what it imported is."""
+    """RN130: neither a secret of a run nor its program is in the template's memory; what it
+    imported is."""
     result = await ran(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
     assert _SECRET.encode() in result.output
     (template,) = templates()
@@ -75,30 +92,41 @@ async def test_a_template_holds_no_secret(executor: Executor) -> None:
 
 
 async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
-    """RN138, RN181: it has forgotten the runner's own program, and has the file of no program open or mapped."""
+    """RN138, RN181: it has forgotten the runner's own program, and has the file of no program open
+    or mapped."""
     task, busy = await running(executor, b"sleep 100", fresh=True)
     seen = maps(busy) + " ".join(opened(busy))
     assert "wasmtime" in seen and "memfd" not in seen
     assert "completed" == await task
 
 
-async def test_a_child_that_cannot_run_guests_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_cannot_run_guests_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """RN138: a child says that it is ready only after the runner's own program has run."""
-    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main("))
+    monkeypatch.setattr(
+        _child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main(")
+    )
     with pytest.raises(RuntimeError, match="no child process starts"):
         await Executor(children=1, spare=1).__aenter__()
 
 
 async def test_children_are_the_runner_s_own(executor: Executor) -> None:
-    """RN132: the runner is the parent of each child, which has a session of its own, and no thread more privileges."""
+    """RN132: the runner is the parent of each child, which has a session of its own, and no thread
+    more privileges."""
     await ran(executor, guest("count"))
     (template,) = templates()
-    run = [child for child in children(kind="_run_child") if bounds_of(child)["Max processes"] == "0"]
+    run = [
+        child for child in children(kind="_run_child") if bounds_of(child)["Max processes"] == "0"
+    ]
     assert run and template not in run
     for child in run:
         texts = [path.read_text() for path in Path(f"/proc/{child}/task").glob("*/status")]
         assert len(texts) > 1
-        facts = {tuple(re.findall(r"^(?:PPid|NoNewPrivs):\s*(\d+)$", text, re.MULTILINE)) for text in texts}
+        facts = {
+            tuple(re.findall(r"^(?:PPid|NoNewPrivs):\s*(\d+)$", text, re.MULTILINE))
+            for text in texts
+        }
         assert {(str(os.getpid()), "1")} == facts
         assert child == os.getsid(child)
 
@@ -110,8 +138,14 @@ async def test_no_child_has_the_connection_of_another(executor: Executor) -> Non
 
     def apart() -> bool:
         some = templates() + children(kind="_run_child")
-        sockets = [{name for name in opened(process) if name.startswith("socket:")} for process in some]
-        return len(sockets) > 2 and all(sockets) and sum(map(len, sockets)) == len(set().union(*sockets))
+        sockets = [
+            {name for name in opened(process) if name.startswith("socket:")} for process in some
+        ]
+        return (
+            len(sockets) > 2
+            and all(sockets)
+            and sum(map(len, sockets)) == len(set().union(*sockets))
+        )
 
     await until(apart)  # while it forks, the template has the connection of that child too
     assert "completed" == await task
@@ -126,7 +160,8 @@ async def test_fresh_children_draw_other_numbers(executor: Executor, name: str) 
 
 
 async def test_fresh_children_draw_other_insecure_numbers(executor: Executor) -> None:
-    """RN133: so do those of the interface that promises nothing; this guest computes as long as its number says."""
+    """RN133: so do those of the interface that promises nothing; this guest computes as long as its
+    number says."""
     drawn = {(await ran(executor, guest("insecure"), fresh=True)).instructions for _ in range(8)}
     assert len(drawn) > 4
 
@@ -148,22 +183,28 @@ async def test_a_killed_template() -> None:
 
 
 async def test_a_template_that_is_killed_while_it_is_asked() -> None:
-    """RN134: a start that a template did not answer fails that run alone, and nothing waits for ever."""
+    """RN134: a start that a template did not answer fails that run alone, and nothing waits for
+    ever."""
     before = templates()
     async with Executor(children=2, spare=1) as executor:
         program = guest("count")
         await executor.compile(program.sha256, program.target, program.load)
         (template,) = templates(before)
         os.kill(template, signal.SIGSTOP)
-        runs = [asyncio.create_task(executor.run(asked(program, fresh=True), program.load)) for _ in range(2)]
-        await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)  # the one that had the spare child
+        runs = [
+            asyncio.create_task(executor.run(asked(program, fresh=True), program.load))
+            for _ in range(2)
+        ]
+        # the one that had the spare child
+        await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
         os.kill(template, signal.SIGKILL)
         assert ["completed", "runner-failed"] == sorted([code(await run) for run in runs])
         assert "completed" == code(await ran(executor, program, fresh=True))
 
 
 async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN134: a template that does not fork in time is killed, and the next child comes from another."""
+    """RN134: a template that does not fork in time is killed, and the next child comes from
+    another."""
     before = templates()
     async with Executor(children=1, spare=1) as executor:
         program = guest("count")
@@ -204,7 +245,8 @@ _template.main(socket.socket(fileno=int(sys.argv[1])), os.getppid())
 
 
 async def test_a_fork_that_fails() -> None:
-    """RN134: where the kernel allows no process more, the caller learns it at once, and the template serves on."""
+    """RN134: where the kernel allows no process more, the caller learns it at once, and the
+    template serves on."""
     ours, theirs = socket.socketpair()
     with theirs:
         arguments = [sys.executable, "-c", _UNPRIVILEGED, str(theirs.fileno())]
@@ -224,7 +266,8 @@ async def test_a_fork_that_fails() -> None:
 
 
 async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN135: after so many children there is another template, at other addresses, and no run notices."""
+    """RN135: after so many children there is another template, at other addresses, and no run
+    notices."""
     monkeypatch.setattr(_pool, "_MOST_FORKS", 3)
     seen, layouts = set(), set()
     before = templates()
@@ -262,5 +305,11 @@ thread.join()
 
 async def test_what_children_would_share() -> None:
     """RN131: a process with a second thread, or with memory that others write, is no template."""
-    ended = subprocess.run([sys.executable, "-c", _SHARING], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    assert ["None", "a template with shared memory", "a template with threads"] == ended.stdout.splitlines()
+    ended = subprocess.run(
+        [sys.executable, "-c", _SHARING], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    )
+    assert [
+        "None",
+        "a template with shared memory",
+        "a template with threads",
+    ] == ended.stdout.splitlines()

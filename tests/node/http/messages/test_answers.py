@@ -1,4 +1,5 @@
-"""Answers that leave in one piece say what the framework's own would say, and go its way where they cannot."""
+"""Answers that leave in one piece say what the framework's own would say, and go its way where they
+cannot."""
 
 import asyncio
 import re
@@ -15,7 +16,13 @@ from patience import AT_ONCE_S
 from node.config.tree import Http
 from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
-from node.http.messages.answers import COMMON_HEAD, CommonHead, WholeAnswer, empty_answer, json_answer
+from node.http.messages.answers import (
+    COMMON_HEAD,
+    CommonHead,
+    WholeAnswer,
+    empty_answer,
+    json_answer,
+)
 from sealspace.cli.listening_socket import bind_socket
 
 HEADERS = {
@@ -38,7 +45,9 @@ REQUESTS = {
 
 
 @asynccontextmanager
-async def answering(make: Callable[[], web.StreamResponse], *, is_whole: bool, http: Http) -> AsyncIterator[int]:
+async def answering(
+    make: Callable[[], web.StreamResponse], *, is_whole: bool, http: Http
+) -> AsyncIterator[int]:
     """Serve an answer on `/it`; give the port."""
 
     async def give(_request: web.Request) -> web.StreamResponse:
@@ -67,11 +76,18 @@ async def asked(port: int, request: bytes) -> tuple[bytes, set[tuple[str, str]],
         line, *lines = head.decode("utf-8", "surrogateescape").split("\r\n")[:-2]
         pairs = [(name.lower(), value) for name, _, value in (one.partition(": ") for one in lines)]
         assert len(pairs) == len(dict(pairs))  # nothing is said twice
-        length = int(dict(pairs).get("content-length", "0")) if not request.startswith(b"HEAD") else 0
+        length = (
+            int(dict(pairs).get("content-length", "0")) if not request.startswith(b"HEAD") else 0
+        )
         body = await asyncio.wait_for(reader.readexactly(length), AT_ONCE_S)
         writer.write(b"GET /it HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         rest = await asyncio.wait_for(reader.read(), AT_ONCE_S)
-        return line.encode(), {(name, _blurred(name, value)) for name, value in pairs}, body, bool(rest)
+        return (
+            line.encode(),
+            {(name, _blurred(name, value)) for name, value in pairs},
+            body,
+            bool(rest),
+        )
     finally:
         writer.close()
 
@@ -86,12 +102,17 @@ def _blurred(name: str, value: str) -> str:
 @pytest.mark.parametrize("cors", [False, True])
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
 async def test_both_ways_say_the_same(headers: Mapping[str, str], cors: bool) -> None:
-    """Status line, headers, body and what becomes of the connection do not tell which way an answer went."""
+    """Status line, headers, body and what becomes of the connection do not tell which way an answer
+    went."""
     http = Http(drain_s=1, cors=cors)
     said = []
     for is_whole in (True, False):
-        async with answering(lambda: WholeAnswer(b"ok", headers=headers), is_whole=is_whole, http=http) as port:
-            said.append({name: await asked(port, request_bytes) for name, request_bytes in REQUESTS.items()})
+        async with answering(
+            lambda: WholeAnswer(b"ok", headers=headers), is_whole=is_whole, http=http
+        ) as port:
+            said.append(
+                {name: await asked(port, request_bytes) for name, request_bytes in REQUESTS.items()}
+            )
     assert said[0] == said[1]
 
 
@@ -104,7 +125,9 @@ async def test_both_ways_say_the_same(headers: Mapping[str, str], cors: bool) ->
         (lambda: empty_answer(204), 204, b""),
     ],
 )
-async def test_shapes_of_answers(make: Callable[[], web.Response], status: int, body: bytes) -> None:
+async def test_shapes_of_answers(
+    make: Callable[[], web.Response], status: int, body: bytes
+) -> None:
     """JSON has its type and nothing has none, whatever the status."""
     async with answering(make, is_whole=True, http=Http(drain_s=1)) as port:
         line, headers, said, is_kept = await asked(port, REQUESTS["kept"])
@@ -113,25 +136,45 @@ async def test_shapes_of_answers(make: Callable[[], web.Response], status: int, 
     assert dict(headers).get("content-type") == ("application/json" if body else None)
 
 
-_TEXTS = st.text(max_size=8) | st.sampled_from(["a", "Server", "DATE", "\x7f", "a" * 300]) | st.text("a\r\n\t\x85 é")
+_TEXTS = (
+    st.text(max_size=8)
+    | st.sampled_from(["a", "Server", "DATE", "\x7f", "a" * 300])
+    | st.text("a\r\n\t\x85 é")
+)
 
 
 @given(headers=st.dictionaries(_TEXTS, _TEXTS, max_size=4))
 def test_remembered_lines_are_those_of_the_headers(headers: dict[str, str]) -> None:
-    """Lines are laid out as the headers stand, each time alike; not at all where one is not ours to lay out."""
+    """Lines are laid out as the headers stand, each time alike; not at all where one is not ours to
+    lay out."""
     common = CommonHead({"Server": "x", "X-A": "y"})
-    ours = {"server", "x-a", "date", "connection", "content-length", "transfer-encoding", "tinycloud-trace-id"}
-    is_plain = all(text.isascii() and text.isprintable() for pair in headers.items() for text in pair)
+    ours = {
+        "server",
+        "x-a",
+        "date",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "tinycloud-trace-id",
+    }
+    is_plain = all(
+        text.isascii() and text.isprintable() for pair in headers.items() for text in pair
+    )
     expected = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     for _ in range(2):
         lines = common.own_lines(headers)
-        assert lines == (expected if is_plain and ours.isdisjoint(map(str.lower, headers)) else None)
+        assert lines == (
+            expected if is_plain and ours.isdisjoint(map(str.lower, headers)) else None
+        )
 
 
 async def test_a_client_that_reads_late_gets_everything() -> None:
-    """Answers wait where a client does not take them, however many it asked for before it began to read."""
+    """Answers wait where a client does not take them, however many it asked for before it began to
+    read."""
     body, count = bytes(range(256)) * 4096, 8
-    async with answering(lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
+    async with answering(
+        lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)
+    ) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
         writer.write(REQUESTS["kept"] * (count - 1) + REQUESTS["closed"])
         for _ in range(count):
@@ -145,7 +188,9 @@ async def test_a_client_that_reads_late_gets_everything() -> None:
 async def test_a_client_that_goes_away_harms_nobody() -> None:
     """Whoever leaves in the middle of its answers ends its own connection; the next is served."""
     body = bytes(1 << 20)
-    async with answering(lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
+    async with answering(
+        lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)
+    ) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUESTS["kept"] * 16)
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S)
@@ -156,9 +201,12 @@ async def test_a_client_that_goes_away_harms_nobody() -> None:
 
 
 async def test_no_header_ends_a_line() -> None:
-    """A value with a line break is no header, however it got there: the answer is a 500 without it."""
+    """A value with a line break is no header, however it got there: the answer is a 500 without
+    it."""
     headers = {"x-tinycloud-meta-a": "b\r\nSet-Cookie: c"}
-    async with answering(lambda: WholeAnswer(b"ok", headers=headers), is_whole=True, http=Http(drain_s=1)) as port:
+    async with answering(
+        lambda: WholeAnswer(b"ok", headers=headers), is_whole=True, http=Http(drain_s=1)
+    ) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUESTS["kept"])
         said = await asyncio.wait_for(reader.read(), AT_ONCE_S)
@@ -169,17 +217,23 @@ async def test_no_header_ends_a_line() -> None:
 
 @pytest.mark.parametrize("target", ["/invoke", "/invoke/", "/invoke?x=1", "http://node/invoke"])
 async def test_every_spelling_of_a_path_is_found(caller, target: str) -> None:
-    """A path that is looked up as it stands is still found in its other spellings, with the same answer."""
-    request = f"POST {target} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    """A path that is looked up as it stands is still found in its other spellings, with the same
+    answer."""
+    request = (
+        f"POST {target} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
     assert (await caller.raw(request.encode())).startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize(
-    "request_line", ["GET /invoke", "POST /INVOKE", "POST //invoke", "POST /invoke/x", "POST /%69nvoke"]
+    "request_line",
+    ["GET /invoke", "POST /INVOKE", "POST //invoke", "POST /invoke/x", "POST /%69nvoke"],
 )
 async def test_what_is_no_such_route_stays_none(caller, request_line: str) -> None:
     """Another method and another path are not found, and neither is an escaped spelling (H10)."""
-    request = f"{request_line} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    request = (
+        f"{request_line} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
     assert (await caller.raw(request.encode())).startswith(b"HTTP/1.1 404 ")
 
 
@@ -187,5 +241,7 @@ async def test_requests_in_a_row_are_answered_in_their_order(caller) -> None:
     """Requests that are sent before the first answer came are answered one after another."""
     targets = ["/healthz", "/nothing", "/info", "/healthz", "/nothing"]
     lines = [f"GET {target} HTTP/1.1\r\nHost: node\r\n" for target in targets]
-    said = await caller.raw("\r\n".join([*lines[:-1], lines[-1] + "Connection: close\r\n", ""]).encode())
+    said = await caller.raw(
+        "\r\n".join([*lines[:-1], lines[-1] + "Connection: close\r\n", ""]).encode()
+    )
     assert [b"200", b"404", b"200", b"200", b"404"] == re.findall(rb"HTTP/1.1 (\d+) ", said)

@@ -52,7 +52,15 @@ def test_a_range_lies_within_the_value(header: str, size_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [(None, False), ('"a"', True), ('W/"a"', True), ('"b", W/"a"', True), ("*", True), ('"b"', False), ("a", False)],
+    [
+        (None, False),
+        ('"a"', True),
+        ('W/"a"', True),
+        ('"b", W/"a"', True),
+        ("*", True),
+        ('"b"', False),
+        ("a", False),
+    ],
 )
 def test_weak_comparison(header: str | None, expected: bool) -> None:
     """A tag matches weakly, in a list, and by the asterisk."""

@@ -6,17 +6,32 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from capabilities.errors import BadSignature, ChainError, InvalidIdentifier, MalformedToken, WrongKind
+from capabilities.errors import (
+    BadSignature,
+    ChainError,
+    InvalidIdentifier,
+    MalformedToken,
+    WrongKind,
+)
 from encryption_network.errors import RecordError, ReleaseRefused, RequestError
 from node.http.messages.problems import PLACE, error_answer
 from node.http.messages.refusals import Place
 from node.operations.values.kv_commit import quota_exceeded
 from node.refusal import Refusal
-from spaces.errors import IntakeFull, StoreBusy, StoreFull, StoreLocked, StoreUnavailable, TooManySpaces
+from spaces.errors import (
+    IntakeFull,
+    StoreBusy,
+    StoreFull,
+    StoreLocked,
+    StoreUnavailable,
+    TooManySpaces,
+)
 from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 
 
-def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Place | None = None) -> web.Response:
+def _answer(
+    error: Exception, *, own: bool = False, accept: str = "", place: Place | None = None
+) -> web.Response:
     request = make_mocked_request("GET", "/", headers={"Accept": accept})
     if place is not None:
         request[PLACE] = place
@@ -27,11 +42,19 @@ def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Pla
     ("error", "status", "text"),
     [
         (quota_exceeded(1, 1), 402, "Storage quota exceeded. Used: 1 bytes, Limit: 1 bytes"),
-        (quota_exceeded(0, 1), 413, "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes"),
+        (
+            quota_exceeded(0, 1),
+            413,
+            "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes",
+        ),
         (BadSignature(), 401, "Failed to verify signature"),
         (RequestError("network-not-found"), 404, "network not found"),
         (Refusal("duplicate-invocation"), 409, "duplicate invocation"),
-        (TooManySpaces("a delegation may name at most 64 spaces, this one names 65"), 400, "at most 64 spaces"),
+        (
+            TooManySpaces("a delegation may name at most 64 spaces, this one names 65"),
+            400,
+            "at most 64 spaces",
+        ),
         (StoreFull("x"), 507, "The store is full"),
         (StoreUnavailable("x"), 503, "The store cannot be reached"),
         (StoreBusy("x"), 503, "Others changed the same rows"),
@@ -62,7 +85,8 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
     ],
 )
 def test_wire_problems(error: Exception, status: int) -> None:
-    """What the framework raises, and what has no text of its own, is a problem without the message (H2)."""
+    """What the framework raises, and what has no text of its own, is a problem without the message
+    (H2)."""
     answer = _answer(error)
     assert (status, "application/problem+json") == (answer.status, answer.headers["Content-Type"])
     assert isinstance(answer.body, bytes) and b"canary" not in answer.body
@@ -73,15 +97,30 @@ def test_wire_problems(error: Exception, status: int) -> None:
     [
         ("invoked-decrypt", RequestError("network-not-found"), 403, "network not found"),
         ("invoked-decrypt", RequestError("network-exists"), 409, "network already exists"),
-        ("invoked-decrypt", RequestError("network-revoked"), 403, "network is not active (state: revoked)"),
+        (
+            "invoked-decrypt",
+            RequestError("network-revoked"),
+            403,
+            "network is not active (state: revoked)",
+        ),
         (
             "invoked-decrypt",
             RequestError("hash-mismatch", "receiverPublicKeyHash"),
             403,
             "invocation hash mismatch: bodyHash",
         ),
-        ("invoked-decrypt", RequestError("body-not-json", "EOF while parsing"), 400, "EOF while parsing"),
-        ("invoked-decrypt", ReleaseRefused("no_policy", "canary"), 403, "release refused: no_policy"),
+        (
+            "invoked-decrypt",
+            RequestError("body-not-json", "EOF while parsing"),
+            400,
+            "EOF while parsing",
+        ),
+        (
+            "invoked-decrypt",
+            ReleaseRefused("no_policy", "canary"),
+            403,
+            "release refused: no_policy",
+        ),
         ("invoked-decrypt", RecordError("torn"), 403, "torn"),
         ("invoked-decrypt", BadSignature(), 403, "Failed to verify signature"),
         ("invoked-decrypt", WrongKind(), 401, "Token of another kind"),
@@ -97,8 +136,11 @@ def test_wire_problems(error: Exception, status: int) -> None:
         ("peer", InvalidIdentifier("canary"), 400, "Invalid space ID"),
     ],
 )
-def test_some_places_answer_in_their_own_way(place: Place, error: Exception, status: int, text: str | None) -> None:
-    """Where the wire answers a code differently, status and text are those of the place, without Retry-After."""
+def test_some_places_answer_in_their_own_way(
+    place: Place, error: Exception, status: int, text: str | None
+) -> None:
+    """Where the wire answers a code differently, status and text are those of the place, without
+    Retry-After."""
     answer = _answer(error, place=place)
     assert (status, None) == (answer.status, answer.headers.get("Retry-After"))
     assert text in (answer.text, None)
@@ -145,7 +187,11 @@ def test_own_errors_are_problems(error: Exception, status: int, code: str) -> No
     assert isinstance(answer.body, bytes) and b"canary" not in answer.body
     problem = json.loads(answer.body)
     assert list(problem) == ["type", "title", "status", "code", "request_id", "hint"]
-    assert (status, code, f"urn:sealspace:problem:{code}") == (problem["status"], problem["code"], problem["type"])
+    assert (status, code, f"urn:sealspace:problem:{code}") == (
+        problem["status"],
+        problem["code"],
+        problem["type"],
+    )
 
 
 def test_own_hint_of_the_error_wins() -> None:
@@ -155,17 +201,27 @@ def test_own_hint_of_the_error_wins() -> None:
 
 
 def test_the_error_knows_when_to_come_again() -> None:
-    """What an error knows of the time to try again stands in place of the table's; where nobody knows, nothing does."""
+    """What an error knows of the time to try again stands in place of the table's; where nobody
+    knows, nothing does."""
     for own in (False, True):
-        assert _answer(Refusal("too-many-requests", retry_after_s=7), own=own).headers["Retry-After"] == "7"
+        assert (
+            _answer(Refusal("too-many-requests", retry_after_s=7), own=own).headers["Retry-After"]
+            == "7"
+        )
         fetched = Refusal("collateral-missing", hint="it is being fetched", retry_after_s=30)
         assert _answer(fetched, own=own).headers["Retry-After"] == "30"
-        assert "Retry-After" not in _answer(Refusal("collateral-missing", hint="import it"), own=own).headers
+        assert (
+            "Retry-After"
+            not in _answer(Refusal("collateral-missing", hint="import it"), own=own).headers
+        )
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_faults_are_logged_and_what_callers_do_is_not(capfd: pytest.CaptureFixture[str], own: bool) -> None:
-    """An answer of 500 or more is logged under the request id, without its message; not where the caller did it."""
+def test_faults_are_logged_and_what_callers_do_is_not(
+    capfd: pytest.CaptureFixture[str], own: bool
+) -> None:
+    """An answer of 500 or more is logged under the request id, without its message; not where the
+    caller did it."""
     quiet: tuple[Exception, ...] = (
         RequestError("key-backend", "canary"),
         Refusal("not-enabled", "SQL"),
@@ -175,7 +231,12 @@ def test_faults_are_logged_and_what_callers_do_is_not(capfd: pytest.CaptureFixtu
     for error in quiet:
         _answer(error, own=own)
     assert capfd.readouterr().err == ""
-    faults = (ValueError("canary"), RecordError("canary"), StoreUnavailable("canary"), StoreLocked("canary"))
+    faults = (
+        ValueError("canary"),
+        RecordError("canary"),
+        StoreUnavailable("canary"),
+        StoreLocked("canary"),
+    )
     for error in faults:
         _answer(error, own=own)
         said = capfd.readouterr().err

@@ -1,4 +1,5 @@
-"""The table of refusals: a row for each error that can reach a route, and none for anything else."""
+"""The table of refusals: a row for each error that can reach a route, and none for anything
+else."""
 
 import re
 
@@ -24,7 +25,10 @@ ELSEWHERE = {
         "a base",
     ),
     # A node does not start, or a command ends.
-    **dict.fromkeys(("schema-mismatch", "store-moved", "wrong-secret", "bodies-elsewhere", "store-locked"), "a start"),
+    **dict.fromkeys(
+        ("schema-mismatch", "store-moved", "wrong-secret", "bodies-elsewhere", "store-locked"),
+        "a start",
+    ),
     "root-secret-too-short": "a start",
     **dict.fromkeys(("migration-refused", "backup-damaged"), "a command"),
     "audit-chain-broken": "a command",
@@ -49,7 +53,8 @@ OTHER_FAMILIES = (NodeError, SealspaceError, EvidenceSourceError)
 
 
 def _codes() -> dict[str, list[type[Exception]]]:
-    """Return each code of the families with the classes that say it themselves; subclasses may share their base's."""
+    """Return each code of the families with the classes that say it themselves; subclasses may
+    share their base's."""
     codes: dict[str, list[type[Exception]]] = {}
     for kind in error_classes():
         for code in codes_of(kind) if issubclass(kind, FAMILIES) else ():
@@ -58,7 +63,8 @@ def _codes() -> dict[str, list[type[Exception]]]:
 
 
 def test_each_code_has_a_row_and_each_row_an_error() -> None:
-    """Every code that can reach a route is in the table, and the table has no other; `internal` is of what has none."""
+    """Every code that can reach a route is in the table, and the table has no other; `internal` is
+    of what has none."""
     codes = _codes().keys()
     assert len(codes) > 100
     assert codes - ELSEWHERE.keys() == TABLE.keys() - {"internal"}
@@ -66,31 +72,40 @@ def test_each_code_has_a_row_and_each_row_an_error() -> None:
 
 
 def test_no_code_has_two_meanings() -> None:
-    """One class has one code; a class without one of its own is a base, or is not answered by it."""
+    """One class has one code; a class without one of its own is a base, or is not answered by
+    it."""
     assert {code: kinds for code, kinds in _codes().items() if len(kinds) > 1} == {}
     assert sum(len(rows) for rows in SECTIONS.values()) == len(TABLE)
 
 
 def test_codes_are_in_kebab_case() -> None:
     """Codes have one spelling: small letters and digits, with single hyphens between words."""
-    assert [code for code in (*_codes(), *TABLE) if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code) is None] == []
+    assert [
+        code
+        for code in (*_codes(), *TABLE)
+        if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code) is None
+    ] == []
 
 
 def test_what_has_a_code_is_of_a_family() -> None:
     """No error with a code stands outside the families, where the table would not see it."""
     coded = {kind for kind in error_classes() if hasattr(kind, "code")}
-    assert {kind.__name__ for kind in coded if not issubclass(kind, (*FAMILIES, *OTHER_FAMILIES))} == set()
+    assert {
+        kind.__name__ for kind in coded if not issubclass(kind, (*FAMILIES, *OTHER_FAMILIES))
+    } == set()
     assert FAMILIES == Coded.__args__
 
 
 def test_errors_know_nothing_of_http() -> None:
-    """No error of the families has a status: what a code means to a client is in the table alone."""
+    """No error of the families has a status: what a code means to a client is in the table
+    alone."""
     named = {name for kind in error_classes() if issubclass(kind, FAMILIES) for name in dir(kind)}
     assert {name for name in named if "status" in name} == set()
 
 
 def test_rows_are_whole() -> None:
-    """Each row has an error status and a hint, and a title wherever the error's own message may not be shown."""
+    """Each row has an error status and a hint, and a title wherever the error's own message may not
+    be shown."""
     for code, row in TABLE.items():
         assert 400 <= row.status < 600 and row.hint, code
         assert row.title or row.body != "title", code

@@ -1,4 +1,5 @@
-"""The codes that a refused session can have: in the specification's table with their status, and nowhere else."""
+"""The codes that a refused session can have: in the specification's table with their status, and
+nowhere else."""
 
 import json
 import re
@@ -19,19 +20,27 @@ from node.config.tree import Collateral
 from node.http.messages.problems import error_answer
 from node.http.messages.refusals import GROUPS
 from node.refusal import REFUSALS, Refusal
-from tee_backend.attestation.errors import CollateralCode, CollateralUnusable, QuoteCode, QuoteRefused
+from tee_backend.attestation.errors import (
+    CollateralCode,
+    CollateralUnusable,
+    QuoteCode,
+    QuoteRefused,
+)
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES
 from tee_backend.evidence.simulated import measurements_of
 
 PAGE = REPOSITORY / "spec" / "attestation.md"
-# Errors of the other routes of the same surface; and those that no route raises, which would be a fault of ours.
+# Errors of the other routes of the same surface; and those that no route raises, which would be a
+# fault of ours.
 ELSEWHERE = {"document-unknown", "policy-not-in-person", "internal"}
 WAITING = {"quotes-busy", "own-quotes-busy", "own-quote-failed"}
 
 
 def table() -> dict[str, int]:
     """Return the rows of AT7: code to status."""
-    rows = re.findall(r"^\| (`[a-zA-Z_, `-]+`) \| (\d{3}) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`[a-zA-Z_, `-]+`) \| (\d{3}) \|", PAGE.read_text("utf-8"), re.MULTILINE
+    )
     return {code: int(status) for codes, status in rows for code in re.findall(r"`([^`]+)`", codes)}
 
 
@@ -39,12 +48,15 @@ def raised() -> list[Exception]:
     """Return one of each error that the operation may raise."""
     refused = [QuoteRefused(code, "canary") for code in get_args(QuoteCode)]
     unusable = [CollateralUnusable(code, "canary") for code in get_args(CollateralCode)]
-    asked = [Refusal(code, hint="canary") for code in GROUPS["attestation"] - WAITING if code in REFUSALS]
+    asked = [
+        Refusal(code, hint="canary") for code in GROUPS["attestation"] - WAITING if code in REFUSALS
+    ]
     return [*refused, *unusable, *asked]
 
 
 def test_the_table_says_what_is_answered() -> None:
-    """Every error's status is the one of the table, and the table has no row that nothing answers (AT7)."""
+    """Every error's status is the one of the table, and the table has no row that nothing answers
+    (AT7)."""
     answered = {}
     for error in raised():
         reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), error, own=True)
@@ -58,7 +70,9 @@ def test_the_table_says_what_is_answered() -> None:
 
 def test_a_full_queue() -> None:
     """A queue that is full answers 503 and says when to come again (AT5)."""
-    reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), Refusal("quotes-busy"), own=True)
+    reply = error_answer(
+        make_mocked_request("POST", "/attestation/sessions"), Refusal("quotes-busy"), own=True
+    )
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
 
 
@@ -77,7 +91,8 @@ MISSHAPEN: dict[str, dict[str, Any]] = {
 
 
 async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
-    """A body that cannot be evidence is refused before its challenge is used: the same one serves afterwards (AT7)."""
+    """A body that cannot be evidence is refused before its challenge is used: the same one serves
+    afterwards (AT7)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
@@ -89,7 +104,8 @@ async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
 
 
 async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> None:
-    """A token with more or other capabilities, without its fact or with two, or for another body opens no session."""
+    """A token with more or other capabilities, without its fact or with two, or for another body
+    opens no session."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
@@ -108,18 +124,33 @@ async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> No
             "another fact": (decrypt, [good | {"type": "sealspace.other/v1"}]),
             "no nonce": (decrypt, [good | {"nonce": None}]),
             "two networks": (decrypt | {owner.network + "2": [DECRYPT]}, [good]),
-            "a right more": ({owner.network: [DECRYPT, "tinycloud.encryption/network.revoke"]}, [good]),
+            "a right more": (
+                {owner.network: [DECRYPT, "tinycloud.encryption/network.revoke"]},
+                [good],
+            ),
             "another right": ({owner.network: ["tinycloud.encryption/network.revoke"]}, [good]),
             "no right": ({}, [good]),
         }
         for name, (grants, facts) in cases.items():
-            token = key_token(delegate.signer, here.node_did, grants, proofs=delegate.proofs, facts=facts, ttl_s=60)
+            token = key_token(
+                delegate.signer,
+                here.node_did,
+                grants,
+                proofs=delegate.proofs,
+                facts=facts,
+                ttl_s=60,
+            )
             reply = await send(here.url, "POST", "/attestation/sessions", token=token, body=body)
-            assert (reply.status, reply.value["code"]) == (403, "session-not-bound"), (name, reply.said)
+            assert (reply.status, reply.value["code"]) == (403, "session-not-bound"), (
+                name,
+                reply.said,
+            )
         assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
 
 
-@pytest.mark.parametrize("did", [None, "", "somebody", "did:pkh:eip155:1:0x12", "did:key:z" + "a" * 2000])
+@pytest.mark.parametrize(
+    "did", [None, "", "somebody", "did:pkh:eip155:1:0x12", "did:key:z" + "a" * 2000]
+)
 async def test_a_challenge_is_for_a_client(staying: Stay, did: str | None) -> None:
     """Who does not say for whom, by a DID that is one, gets no challenge (AT7)."""
     async with staying() as here:
@@ -129,8 +160,11 @@ async def test_a_challenge_is_for_a_client(staying: Stay, did: str | None) -> No
 
 
 @pytest.mark.parametrize("fetching", [Collateral(), Collateral(service_url="http://127.0.0.1:1")])
-async def test_whose_fault_another_root_is(staying: Stay, platform: SimulatedPlatform, fetching: Collateral) -> None:
-    """A quote under another root is the prover's, 403, with and without collateral of its family (AT7, AT12)."""
+async def test_whose_fault_another_root_is(
+    staying: Stay, platform: SimulatedPlatform, fetching: Collateral
+) -> None:
+    """A quote under another root is the prover's, 403, with and without collateral of its family
+    (AT7, AT12)."""
     outsider = SimulatedPlatform.from_seed(b"a root of somebody else", fmspc=platform.fmspc)
     async with staying(fetching=fetching) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))

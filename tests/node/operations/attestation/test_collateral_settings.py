@@ -29,7 +29,9 @@ def test_no_service_by_default() -> None:
     assert configured_source(load_config(environment={}).collateral) is None
 
 
-@pytest.mark.parametrize("url", [INTEL_SERVICE_URL, INTEL_SERVICE_URL + "/", "http://127.0.0.1:8081/pccs/"])
+@pytest.mark.parametrize(
+    "url", [INTEL_SERVICE_URL, INTEL_SERVICE_URL + "/", "http://127.0.0.1:8081/pccs/"]
+)
 def test_a_service_is_named_by_its_host(url: str) -> None:
     """What is shown of a service is its host."""
     source = configured_source(Collateral(service_url=url))
@@ -38,25 +40,39 @@ def test_a_service_is_named_by_its_host(url: str) -> None:
 
 
 def test_rules_follow_the_settings() -> None:
-    """How eagerly documents are renewed is the operator's to say; by default as the library has it."""
+    """How eagerly documents are renewed is the operator's to say; by default as the library has
+    it."""
     settings = Collateral(refresh_s=7200, lead_s=3601, retry_s=60, stale_s=5000)
-    assert refresh_rules(settings) == RefreshRules(every_s=7200, ahead_s=3601, retry_s=60, stale_s=5000)
+    assert refresh_rules(settings) == RefreshRules(
+        every_s=7200, ahead_s=3601, retry_s=60, stale_s=5000
+    )
     default = RefreshRules()
     found = refresh_rules(Collateral())
-    assert (found.every_s, found.ahead_s, found.retry_s) == (default.every_s, default.ahead_s, default.retry_s)
+    assert (found.every_s, found.ahead_s, found.retry_s) == (
+        default.every_s,
+        default.ahead_s,
+        default.retry_s,
+    )
 
 
 async def test_a_list_of_what_is_held(
     staying: Stay, platform: SimulatedPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The list names source, windows, when a document was found to be the newest, and why the last try failed."""
+    """The list names source, windows, when a document was found to be the newest, and why the last
+    try failed."""
     now = int(time.time())
     async with staying(with_collateral=False) as here:
         root = parse_trust_root(platform.root_der)
         document = platform.collateral_json(now, options=CollateralOptions(issued_before_s=0))
-        await import_collateral(here.services.store, document, root=root, clock=FixedClock(now), source="a.json")
-        wish = CollateralState(wanted_at=now, tried_at=now + 60, failed="platform-unknown", failures=2)
-        await here.services.store.commit(Commit(puts=(state_put((b"\xffothers"[:6], "processor"), wish),)))
+        await import_collateral(
+            here.services.store, document, root=root, clock=FixedClock(now), source="a.json"
+        )
+        wish = CollateralState(
+            wanted_at=now, tried_at=now + 60, failed="platform-unknown", failures=2
+        )
+        await here.services.store.commit(
+            Commit(puts=(state_put((b"\xffothers"[:6], "processor"), wish),))
+        )
     arguments = ["admin", "collateral", "list", "--data", str(tmp_path / "data")]
     assert await asyncio.to_thread(main, arguments) == 0
     shown = capsys.readouterr().out.splitlines()
@@ -65,7 +81,11 @@ async def test_a_list_of_what_is_held(
     ends, failed = f" {held['ends']}  import ", " platform-unknown"
     assert [ends in shown[0], shown[1].endswith(failed), len(shown)] == [True, True, 2]
     day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    assert (held["fmspc"], held["ca"], held["source"]) == (platform.fmspc.hex(), "platform", "import")
+    assert (held["fmspc"], held["ca"], held["source"]) == (
+        platform.fmspc.hex(),
+        "platform",
+        "import",
+    )
     assert (held["issued"], held["refreshed"], held["evaluationNumber"]) == (day, day, 20)
     assert held["windows"]["TCB info"][0] == day
     assert min(ends for _, ends in held["windows"].values()) == held["ends"]
@@ -85,5 +105,10 @@ async def test_a_list_of_a_document_that_is_damaged(
         await store.commit(Commit(puts=(Put(collateral_key(platform.fmspc, "platform"), b"{}"),)))
     finally:
         await store.close()
-    assert await asyncio.to_thread(main, ["admin", "collateral", "list", "--data", str(tmp_path / "data")]) == 7
+    assert (
+        await asyncio.to_thread(
+            main, ["admin", "collateral", "list", "--data", str(tmp_path / "data")]
+        )
+        == 7
+    )
     assert "collateral-malformed" in capsys.readouterr().err

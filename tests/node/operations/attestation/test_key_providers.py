@@ -3,7 +3,17 @@
 from dataclasses import replace
 
 import pytest
-from attacks.parties import DECRYPT, ROUTES, SET_POLICY, Delegate, Owner, opens, policy_for, put_policy, refused
+from attacks.parties import (
+    DECRYPT,
+    ROUTES,
+    SET_POLICY,
+    Delegate,
+    Owner,
+    opens,
+    policy_for,
+    put_policy,
+    refused,
+)
 from attestation_stage import Here, Stay
 from deviating_log import LogOptions, mint_event_log
 from running_node import Reply
@@ -56,7 +66,8 @@ def log_by(name: KeyProviderName, provider_id: bytes) -> MintedLog:
 async def test_the_node_takes_evidence_of_named_providers(
     staying: Stay, accepted: tuple[str, ...], name: KeyProviderName, provider_id: bytes, status: int
 ) -> None:
-    """`release.key_providers` says whose applications the node takes evidence of; "none" never (AT29)."""
+    """`release.key_providers` says whose applications the node takes evidence of; "none" never
+    (AT29)."""
     async with staying(key_providers=accepted) as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         reply = await here.attest_with_log(delegate, owner, log_by(name, provider_id))
@@ -66,7 +77,8 @@ async def test_the_node_takes_evidence_of_named_providers(
 
 @pytest.mark.parametrize("text", ["none", "local-sgx", "kms:", "kms:xyz", "KMS", "", "vault:aa"])
 def test_settings_that_name_no_provider(text: str) -> None:
-    """An entry that can accept nothing, or would accept a local provider with any id, refuses to start (AT29)."""
+    """An entry that can accept nothing, or would accept a local provider with any id, refuses to
+    start (AT29)."""
     with pytest.raises(ConfigurationError):
         configured_record(Release(key_providers=("kms", text)))
 
@@ -84,23 +96,32 @@ async def _set_terms(here: Here, key_providers: tuple[str, ...]) -> None:
     """Change the release record while the node runs, as `sealspace admin release set` does."""
     record = await recorded_release(here.services.store)
     assert record is not None
-    put = Put(RELEASE_RECORD_KEY, encode_release_record(replace(record, key_providers=key_providers)))
+    put = Put(
+        RELEASE_RECORD_KEY, encode_release_record(replace(record, key_providers=key_providers))
+    )
     assert not isinstance(await here.services.store.commit(Commit(puts=(put,))), Refused)
 
 
 async def test_terms_hold_from_the_next_session_on(staying: Stay) -> None:
-    """Evidence is taken by the record as it stands, whatever the process was started with (RL16, AT29)."""
+    """Evidence is taken by the record as it stands, whatever the process was started with (RL16,
+    AT29)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         await _set_terms(here, ("kms:" + b"ours".hex(),))
-        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"theirs"))).value["code"] == "key-provider"
+        assert (await here.attest_with_log(delegate, owner, log_by("kms", b"theirs"))).value[
+            "code"
+        ] == "key-provider"
         assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
-        await _set_terms(here, ("kms", "tpm", "local-sgx:" + b"l".hex()))  # wider than the process was started with
-        assert (await here.attest_with_log(delegate, owner, log_by("local-sgx", b"l"))).value["code"] == "key-provider"
+        # wider than the process was started with
+        await _set_terms(here, ("kms", "tpm", "local-sgx:" + b"l".hex()))
+        assert (await here.attest_with_log(delegate, owner, log_by("local-sgx", b"l"))).value[
+            "code"
+        ] == "key-provider"
 
 
 async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
-    """A key provider that the terms accept no more gets no key on evidence of before, on both routes (RL12, RL13)."""
+    """A key provider that the terms accept no more gets no key on evidence of before, on both
+    routes (RL12, RL13)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
@@ -111,7 +132,8 @@ async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
 
 
 async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, Reply]:
-    """An owner who approved a start by all its registers, and the application of it that leaves out its log."""
+    """An owner who approved a start by all its registers, and the application of it that leaves out
+    its log."""
     registers = log.run_on(IMAGE)
     owner, delegate = await here.granted(policy=Policy(measurements=(registers,)))
     nonce = await here.nonce(delegate.did)
@@ -120,9 +142,14 @@ async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, 
     return owner, delegate, await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
 
 
-@pytest.mark.parametrize("accepted", [("kms:" + b"ours".hex(),), ("kms",), ("tpm", "kms:" + b"ours".hex()), ()])
-async def test_a_log_that_is_left_out_escapes_no_terms(staying: Stay, accepted: tuple[str, ...]) -> None:
-    """Where the node takes evidence of some providers only, an application that does not tell its own is refused."""
+@pytest.mark.parametrize(
+    "accepted", [("kms:" + b"ours".hex(),), ("kms",), ("tpm", "kms:" + b"ours".hex()), ()]
+)
+async def test_a_log_that_is_left_out_escapes_no_terms(
+    staying: Stay, accepted: tuple[str, ...]
+) -> None:
+    """Where the node takes evidence of some providers only, an application that does not tell its
+    own is refused."""
     async with staying(key_providers=accepted) as here:
         _, _, reply = await without_its_log(here, log_by("kms", b"theirs"))
         assert reply.status == 403, reply.said
@@ -130,7 +157,8 @@ async def test_a_log_that_is_left_out_escapes_no_terms(staying: Stay, accepted: 
 
 
 async def test_narrowed_terms_hold_for_evidence_that_tells_of_nobody(staying: Stay) -> None:
-    """Evidence without a log opens under the default terms, and wider ones, and on both routes under no others."""
+    """Evidence without a log opens under the default terms, and wider ones, and on both routes
+    under no others."""
     async with staying() as here:
         owner, delegate, reply = await without_its_log(here, log_by("kms", b"theirs"))
         assert reply.status == 200, reply.said
@@ -142,7 +170,9 @@ async def test_narrowed_terms_hold_for_evidence_that_tells_of_nobody(staying: St
         for accepted in narrow:
             await _set_terms(here, accepted)
             for route in ROUTES:
-                assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
+                assert (await here.ask(delegate, owner, route)).said == refused(
+                    "key_provider", route
+                )
 
 
 POLICIES = [
@@ -169,11 +199,15 @@ async def test_owners_name_providers(
         in_grant = replace(APPLICATION, key_providers=named) if place == "grant" else APPLICATION
         owner, delegate = await here.granted(policy=in_grant)
         if place == "network":
-            await owner.client.delegations.add_right(owner.wallet, [allow(owner.network, SET_POLICY)])
+            await owner.client.delegations.add_right(
+                owner.wallet, [allow(owner.network, SET_POLICY)]
+            )
             assert (await put_policy(here, owner.session, owner, demand)).status == 204
         if place == "link":
             delegate = await _handed_on(here, owner, delegate, demand)
-        assert (await here.attest_with_log(delegate, owner, log_by(name, provider_id))).status == 200
+        assert (
+            await here.attest_with_log(delegate, owner, log_by(name, provider_id))
+        ).status == 200
         for route in ROUTES:
             reply = await here.ask(delegate, owner, route)
             if is_released:
@@ -185,7 +219,9 @@ async def test_owners_name_providers(
 async def test_a_quote_without_a_log_has_no_provider(staying: Stay) -> None:
     """Where a policy names key providers, a quote alone opens nothing on either route (AT29)."""
     async with staying() as here:
-        owner, delegate = await here.granted(policy=policy_for("approved", key_providers=("kms", "tpm")))
+        owner, delegate = await here.granted(
+            policy=policy_for("approved", key_providers=("kms", "tpm"))
+        )
         await here.attest(delegate, owner.network)
         for route in ROUTES:
             assert (await here.ask(delegate, owner, route)).said == refused("key_provider", route)
@@ -199,10 +235,14 @@ async def _handed_on(here: Here, owner: Owner, delegate: Delegate, policy: Polic
 
 
 @pytest.mark.parametrize(
-    ("app_ids", "is_released"), [((COMPOSE[:20],), True), ((b"\x01" * 20,), False), ((COMPOSE[:19],), False)]
+    ("app_ids", "is_released"),
+    [((COMPOSE[:20],), True), ((b"\x01" * 20,), False), ((COMPOSE[:19],), False)],
 )
-async def test_owners_name_applications(staying: Stay, app_ids: tuple[bytes, ...], is_released: bool) -> None:
-    """An app id out of the replayed log has to be one that the policy names, on both routes (RL8, AT21)."""
+async def test_owners_name_applications(
+    staying: Stay, app_ids: tuple[bytes, ...], is_released: bool
+) -> None:
+    """An app id out of the replayed log has to be one that the policy names, on both routes (RL8,
+    AT21)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=replace(APPLICATION, app_ids=app_ids))
         assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
@@ -215,7 +255,8 @@ async def test_owners_name_applications(staying: Stay, app_ids: tuple[bytes, ...
 
 
 async def test_a_log_that_names_another_provider_than_the_register(staying: Stay) -> None:
-    """A log in which an accepted provider stands over the register of another one is refused at once (AT20, AT29)."""
+    """A log in which an accepted provider stands over the register of another one is refused at
+    once (AT20, AT29)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         said, ran = log_by("kms", b"ours"), log_by("local-sgx", b"l")

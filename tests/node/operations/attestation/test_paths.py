@@ -1,4 +1,5 @@
-"""Policies that name paths: a key is released only while its envelope stands at one of them (RL19)."""
+"""Policies that name paths: a key is released only while its envelope stands at one of them
+(RL19)."""
 
 import itertools
 import json
@@ -54,22 +55,30 @@ class Bound:
 
     async def put(self, body: bytes, path: str | None = None) -> None:
         who = self.owner.session
-        reply = await self.here.invoke(who.signer, {self.resource(path): [PUT]}, proofs=who.proofs, body=body)
+        reply = await self.here.invoke(
+            who.signer, {self.resource(path): [PUT]}, proofs=who.proofs, body=body
+        )
         assert reply.status == 200, reply.said
 
     async def put_all(self, values: Mapping[str, bytes]) -> None:
         """Put several values in one commit."""
         who, grants = self.owner.session, {self.resource(path): [PUT] for path in values}
         parts = b"".join(
-            b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value)
+            b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+            % (name.encode(), value)
             for name, value in values.items()
         )
         body = parts + b"--probe--\r\n"
-        reply = await self.here.invoke(who.signer, grants, proofs=who.proofs, body=body, headers=_FORM)
+        reply = await self.here.invoke(
+            who.signer, grants, proofs=who.proofs, body=body, headers=_FORM
+        )
         assert reply.status == 200, reply.said
 
     async def delete(self, *paths: str) -> None:
-        who, grants = self.owner.session, {self.resource(path): [DELETE] for path in paths or (self.path,)}
+        who, grants = (
+            self.owner.session,
+            {self.resource(path): [DELETE] for path in paths or (self.path,)},
+        )
         reply = await self.here.invoke(who.signer, grants, proofs=who.proofs)
         assert reply.status == 200, reply.said
 
@@ -109,7 +118,8 @@ async def bound(request: pytest.FixtureRequest, staying: Stay) -> AsyncIterator[
 
 
 async def test_what_stands_at_the_path_opens(bound: Bound) -> None:
-    """A key opens from the put of its envelope at the path until that value is replaced, by whatever (RL19)."""
+    """A key opens from the put of its envelope at the path until that value is replaced, by
+    whatever (RL19)."""
     assert not await bound.opens()
     await bound.put(bound.envelope)
     assert await bound.opens()
@@ -117,7 +127,9 @@ async def test_what_stands_at_the_path_opens(bound: Bound) -> None:
     assert not await bound.opens()
     await bound.put(bound.envelope)
     assert await bound.opens()
-    other = await bound.owner.client.encryption.encrypt(b"another", network=bound.owner.client.encryption.network())
+    other = await bound.owner.client.encryption.encrypt(
+        b"another", network=bound.owner.client.encryption.network()
+    )
     await bound.put(encode_envelope(other))
     assert not await bound.opens()
 
@@ -143,7 +155,8 @@ async def test_what_moved_to_another_path_opens_no_more(bound: Bound) -> None:
 
 
 async def test_batches_count_as_single_puts_do(bound: Bound) -> None:
-    """An envelope put in a batch stands at its path; one replaced in a batch does no more (M5, RL19)."""
+    """An envelope put in a batch stands at its path; one replaced in a batch does no more (M5,
+    RL19)."""
     await bound.put_all({"x": b"1", bound.path: bound.envelope, "y": b"2"})
     assert await bound.opens()
     await bound.put_all({"x": bound.envelope, bound.path: b"3"})
@@ -152,17 +165,22 @@ async def test_batches_count_as_single_puts_do(bound: Bound) -> None:
 
 async def test_a_batch_of_envelopes_is_as_large_as_any(bound: Bound) -> None:
     """Two hundred and fifty envelopes are one commit: notes are no rows of their own (ST6)."""
-    await bound.put_all({bound.path: bound.envelope, **{f"n{n}": bound.envelope for n in range(249)}})
+    await bound.put_all(
+        {bound.path: bound.envelope, **{f"n{n}": bound.envelope for n in range(249)}}
+    )
     assert await bound.opens()
     assert await bound.note("n248") == await bound.note()
 
 
 async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> None:
-    """Somebody copies the envelope to a path of their own that the policy names: the key stands nowhere (RL19)."""
+    """Somebody copies the envelope to a path of their own that the policy names: the key stands
+    nowhere (RL19)."""
     thief = await bound.here.owner()
     theirs = f"{thief.space()}/kv/{bound.path}"
     who = thief.session
-    reply = await bound.here.invoke(who.signer, {theirs: [PUT]}, proofs=who.proofs, body=bound.envelope)
+    reply = await bound.here.invoke(
+        who.signer, {theirs: [PUT]}, proofs=who.proofs, body=bound.envelope
+    )
     assert reply.status == 200
     policy = policy_for("approved", paths=(theirs,))
     grant = bound.owner.grant_decrypt(bound.delegate.did, policy=policy)
@@ -171,10 +189,13 @@ async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> No
 
 
 async def test_every_policy_s_paths_count(bound: Bound) -> None:
-    """Where two links name different paths, the envelope has to stand at one of each (RL9, RL19)."""
+    """Where two links name different paths, the envelope has to stand at one of each (RL9,
+    RL19)."""
     below = Delegate()
     narrowed = policy_for("approved", paths=(bound.resource("sealed/b"),))
-    grant = bound.delegate.grant(below.did, {bound.owner.network: ["tinycloud.encryption/decrypt"]}, policy=narrowed)
+    grant = bound.delegate.grant(
+        below.did, {bound.owner.network: ["tinycloud.encryption/decrypt"]}, policy=narrowed
+    )
     below.proofs = [await bound.here.register(grant)]
     await bound.here.attest(below, bound.owner.network)
     bound.delegate = below
@@ -194,7 +215,11 @@ async def test_values_of_before_there_were_notes(bound: Bound) -> None:
     (record,) = (await store.read((key,))).records
     assert record is not None and record.value is not None and noted is not None
     # The note is the last field of the row: an array of seven, the last of them 32 bytes.
-    assert (record.value[:1], record.value[-34:-32], record.value[-32:]) == (b"\x97", b"\xc4\x20", noted)
+    assert (record.value[:1], record.value[-34:-32], record.value[-32:]) == (
+        b"\x97",
+        b"\xc4\x20",
+        noted,
+    )
     await store.commit(Commit(puts=(Put(key, b"\x96" + record.value[1:-34], expect=record.stamp),)))
     assert await bound.note() is None
     assert await bound.opens()
@@ -204,7 +229,8 @@ async def test_values_of_before_there_were_notes(bound: Bound) -> None:
 
 
 async def test_large_envelopes_are_read(bound: Bound) -> None:
-    """An envelope that lies in a file has no note, and counts as long as it is not too large (RL19)."""
+    """An envelope that lies in a file has no note, and counts as long as it is not too large
+    (RL19)."""
     padded = bound.envelope[:-1] + b',"padding":"' + b"A" * INLINE_BYTES + b'"}'
     await bound.put(padded)
     assert await bound.note() is None
@@ -213,14 +239,16 @@ async def test_large_envelopes_are_read(bound: Bound) -> None:
     assert not await bound.opens()
 
 
-# --- the note ------------------------------------------------------------------------------------------------------
+# --- the note -------------------------------------------------------------------------------------
 
 
 def an_envelope() -> bytes:
     """An envelope as a client writes it."""
     entropy = CountingEntropy(b"envelopes %d" % next(_COUNT))
     owner = parse_principal("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
-    network = create_network(network_id(owner, "default"), now=0.0, keyring=Keyring(b"k" * 32), entropy=entropy)
+    network = create_network(
+        network_id(owner, "default"), now=0.0, keyring=Keyring(b"k" * 32), entropy=entropy
+    )
     descriptor = parse_descriptor(descriptor_json(network, "did:key:node"))
     return encode_envelope(seal_envelope(descriptor, b"secret", entropy))
 
@@ -240,10 +268,20 @@ def test_the_note_is_the_hash_of_the_key() -> None:
 def test_what_is_no_envelope_has_an_empty_note() -> None:
     """Other values are noted as none, and bodies in files not at all."""
     data = an_envelope()
-    for other in (b"", b"{}", b'"encryptedSymmetricKey"', data[:-1], data + b"x", data.replace(b"Hash", b"Hush")):
+    for other in (
+        b"",
+        b"{}",
+        b'"encryptedSymmetricKey"',
+        data[:-1],
+        data + b"x",
+        data.replace(b"Hash", b"Hush"),
+    ):
         assert sealed_key_of(inline_body(other)) == NO_ENVELOPE
     spelled = data.replace(b"encryptedSymmetricKey", b"\\u0065ncryptedSymmetricKey")
-    assert parse_envelope(spelled).encrypted_symmetric_key == parse_envelope(data).encrypted_symmetric_key
+    assert (
+        parse_envelope(spelled).encrypted_symmetric_key
+        == parse_envelope(data).encrypted_symmetric_key
+    )
     assert sealed_key_of(inline_body(spelled)) == NO_ENVELOPE
     assert sealed_key_of(Body(digest=bytes(32), size_bytes=10**6, inline=None)) is None
 
@@ -251,10 +289,13 @@ def test_what_is_no_envelope_has_an_empty_note() -> None:
 @fuzzed()
 @given(st.data())
 def test_any_bytes_have_a_note(data: st.DataObject) -> None:
-    """Whatever bytes are put, each envelope is noted by its key, and nothing by a key that it does not state (RL19)."""
+    """Whatever bytes are put, each envelope is noted by its key, and nothing by a key that it does
+    not state (RL19)."""
     base = an_envelope()
     at = data.draw(st.integers(0, len(base)))
-    mutated = base[:at] + data.draw(st.binary(max_size=4)) + base[at + data.draw(st.integers(0, 4)) :]
+    mutated = (
+        base[:at] + data.draw(st.binary(max_size=4)) + base[at + data.draw(st.integers(0, 4)) :]
+    )
     noted = sealed_key_of(inline_body(mutated))
     assert noted == NO_ENVELOPE or noted == key_digest(_stated(mutated))
     with suppress(EnvelopeError):
@@ -263,6 +304,7 @@ def test_any_bytes_have_a_note(data: st.DataObject) -> None:
 
 
 def _stated(data: bytes) -> str:
-    """The wrapped key that a text states; what the note skips over may be no Unicode, and hold control characters."""
+    """The wrapped key that a text states; what the note skips over may be no Unicode, and hold
+    control characters."""
     value = json.loads(data.decode("utf-8", "replace"), strict=False)
     return str(value["encryptedSymmetricKey"])

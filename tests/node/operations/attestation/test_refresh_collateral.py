@@ -1,4 +1,5 @@
-"""Collateral that is fetched: ahead of its end, by one process of many, and never from whoever lies."""
+"""Collateral that is fetched: ahead of its end, by one process of many, and never from whoever
+lies."""
 
 import asyncio
 import json
@@ -14,14 +15,28 @@ from audit_records import audit_records
 from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from embedded_node import embedded_node
 from postgres_server import needs_postgres, postgres_server
-from simulators.pcs import CERTIFICATES, IDENTITY, NUMBERS, PCK_CRL, TCB, PcsSimulator, pcs_on_loopback
+from simulators.pcs import (
+    CERTIFICATES,
+    IDENTITY,
+    NUMBERS,
+    PCK_CRL,
+    TCB,
+    PcsSimulator,
+    pcs_on_loopback,
+)
 from tests_support import CountingEntropy, FixedClock, shared_vectors
 
 from node.collateral.intake import IMPORTED, held_collateral, import_collateral
 from node.collateral.source import refresh_rules
 from node.config.tree import Collateral, Config, Http, Release, Secret, Store
 from node.housekeeping.rounds import Housekeeper, Job
-from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, report_alarms
+from node.operations.attestation.refresh_collateral import (
+    ALARM,
+    FETCHED,
+    FORGOTTEN_AFTER_S,
+    fetch_due,
+    report_alarms,
+)
 from node.services import Services
 from spaces.documents.collateral import CollateralState, state_of, state_put
 from spaces.keyspace import collateral_key, collateral_state_key
@@ -47,7 +62,9 @@ class Kept:
     imported: bytes
 
     async def document(self, ca: str = "platform") -> bytes | None:
-        row = (await self.services.store.read((collateral_key(self.platform.fmspc, ca),))).records[0]
+        row = (await self.services.store.read((collateral_key(self.platform.fmspc, ca),))).records[
+            0
+        ]
         return None if row is None else row.value
 
     async def state(self, fmspc: bytes | None = None) -> CollateralState | None:
@@ -118,9 +135,14 @@ def timeout_s() -> float:
 
 @pytest.fixture
 async def kept(
-    tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator, timeout_s: float
+    tmp_path: Path,
+    platform: SimulatedPlatform,
+    clock: FixedClock,
+    pcs: PcsSimulator,
+    timeout_s: float,
 ) -> AsyncIterator[Kept]:
-    """A node that was given a document at the clock's time, and a service that publishes the same."""
+    """A node that was given a document at the clock's time, and a service that publishes the
+    same."""
     async with node_on(tmp_path, platform, clock, pcs, timeout_s=timeout_s) as services:
         found = Kept(services, clock, pcs, platform, b"")
         found.imported = found.publish()
@@ -132,10 +154,12 @@ async def bring(services: Services, document: bytes, clock: FixedClock) -> None:
     """Import a document as an operator does."""
     rules = refresh_rules(services.config.collateral)
     root = services.trust_root
-    await import_collateral(services.store, document, root=root, clock=clock, source="a.json", rules=rules)
+    await import_collateral(
+        services.store, document, root=root, clock=clock, source="a.json", rules=rules
+    )
 
 
-# --- when ----------------------------------------------------------------------------------------------------------
+# --- when -----------------------------------------------------------------------------------------
 
 
 async def test_nothing_is_fetched_without_a_service(
@@ -154,7 +178,8 @@ async def test_nothing_is_fetched_without_a_service(
 
 
 async def test_a_document_is_renewed_daily(kept: Kept) -> None:
-    """A day after it was brought a document is fetched again, once, and the service is named as its source (AT31)."""
+    """A day after it was brought a document is fetched again, once, and the service is named as its
+    source (AT31)."""
     await kept.later(DAY_S - 1)
     assert kept.pcs.asked == {}
     kept.clock.advance(1)
@@ -162,8 +187,15 @@ async def test_a_document_is_renewed_daily(kept: Kept) -> None:
     await kept.later(0)
     assert json.loads(await kept.document() or b"") == json.loads(fresh)
     state, now = await kept.known(), kept.clock.now()
-    assert (state.source, state.refreshed_at, state.tried_at, state.failed) == ("127.0.0.1", now, now, "")
-    (record,) = [record for record in await audit_records(kept.services.store) if record.action == FETCHED]
+    assert (state.source, state.refreshed_at, state.tried_at, state.failed) == (
+        "127.0.0.1",
+        now,
+        now,
+        "",
+    )
+    (record,) = [
+        record for record in await audit_records(kept.services.store) if record.action == FETCHED
+    ]
     detail = json.loads(record.detail)
     held = parse_collateral(await kept.document() or b"")
     assert detail == {"source": "127.0.0.1", "sha256": held.sha256.hex(), "evaluationNumber": 20}
@@ -178,7 +210,8 @@ async def test_a_document_is_renewed_daily(kept: Kept) -> None:
 async def test_an_end_that_is_near_is_not_waited_for(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
-    """A document is fetched `lead_s` before its end, however seldom documents are renewed otherwise (AT31)."""
+    """A document is fetched `lead_s` before its end, however seldom documents are renewed otherwise
+    (AT31)."""
     settings: dict[str, Any] = {"refresh_s": 1000 * 86_400, "lead_s": 10 * 86_400}
     async with node_on(tmp_path, platform, clock, pcs, **settings) as services:
         here = Kept(services, clock, pcs, platform, b"")
@@ -194,18 +227,27 @@ async def test_an_end_that_is_near_is_not_waited_for(
 
 
 async def test_what_did_not_change_is_not_written(kept: Kept) -> None:
-    """A document that the service still has is left alone, so that sessions under way are not refused (AT31)."""
+    """A document that the service still has is left alone, so that sessions under way are not
+    refused (AT31)."""
     await kept.later(DAY_S)
     assert json.loads(await kept.document() or b"") == json.loads(kept.imported)
-    rows = (await kept.services.store.read((collateral_key(kept.platform.fmspc, "platform"),))).records
+    rows = (
+        await kept.services.store.read((collateral_key(kept.platform.fmspc, "platform"),))
+    ).records
     await kept.later(DAY_S)
-    assert rows == (await kept.services.store.read((collateral_key(kept.platform.fmspc, "platform"),))).records
+    assert (
+        rows
+        == (
+            await kept.services.store.read((collateral_key(kept.platform.fmspc, "platform"),))
+        ).records
+    )
     assert kept.pcs.asked[TCB] == 2
     assert (await kept.known()).refreshed_at == kept.clock.now()
 
 
 async def test_two_processes_fetch_once(kept: Kept) -> None:
-    """Of two processes that keep house on one store one fetches, and the other sees what it brought (AT31)."""
+    """Of two processes that keep house on one store one fetches, and the other sees what it brought
+    (AT31)."""
     jobs = (Job("fetch-collateral", 5.0, fetch_due),)
     other = replace(kept.services, entropy=CountingEntropy(b"another process"))
     keepers = [Housekeeper(services, jobs) for services in (kept.services, other)]
@@ -222,7 +264,8 @@ async def test_two_processes_fetch_once(kept: Kept) -> None:
 async def test_two_machines_fetch_once(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
-    """Two nodes on one database, each with a folder of its own: one of them fetches for both (AT31)."""
+    """Two nodes on one database, each with a folder of its own: one of them fetches for both
+    (AT31)."""
     (url, set_database), secret = postgres_server().clocked_database(), tmp_path / "secret"
     set_database(clock.now())
     secret.write_bytes(b"s" * 32)
@@ -255,13 +298,21 @@ async def test_two_that_fetch_at_once_do_no_harm(kept: Kept) -> None:
 
 
 @pytest.mark.shared
-async def test_genuine_documents(tmp_path: Path, platform: SimulatedPlatform, pcs: PcsSimulator) -> None:
-    """Documents that Intel signed are fetched and kept under Intel's root, an older edition is not (AT19, AT30)."""
+async def test_genuine_documents(
+    tmp_path: Path, platform: SimulatedPlatform, pcs: PcsSimulator
+) -> None:
+    """Documents that Intel signed are fetched and kept under Intel's root, an older edition is not
+    (AT19, AT30)."""
     older, newer = (
-        shared_vectors(f"tdx/collateral/b0c0_2026-08_{name}.json").read_bytes() for name in ("outlayer", "eval20")
+        shared_vectors(f"tdx/collateral/b0c0_2026-08_{name}.json").read_bytes()
+        for name in ("outlayer", "eval20")
     )
     clock = FixedClock(start_of(parse_collateral(newer)) + 60)
-    settings = {"service_url": pcs.url, "root_crl_url": pcs.url + CERTIFICATES, "check_numbers": False}
+    settings = {
+        "service_url": pcs.url,
+        "root_crl_url": pcs.url + CERTIFICATES,
+        "check_numbers": False,
+    }
     config = Config(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(tmp_path / "data")),
@@ -282,12 +333,14 @@ async def test_genuine_documents(tmp_path: Path, platform: SimulatedPlatform, pc
         assert (after.collateral, after.state.failed) == (held.collateral, "collateral-rollback")
 
 
-# --- services that fail or lie -------------------------------------------------------------------------------------
+# --- services that fail or lie --------------------------------------------------------------------
 
 
 def body(content: bytes, status: int = 200, **headers: str) -> Respond:
     """Answer with this."""
-    return lambda request, answer: web.Response(body=content, status=status, headers={**answer.headers, **headers})
+    return lambda request, answer: web.Response(
+        body=content, status=status, headers={**answer.headers, **headers}
+    )
 
 
 def rolled_back(kept: Kept) -> None:
@@ -305,7 +358,11 @@ def of_another_family(kept: Kept) -> None:
 
 
 def signed_by_another(kept: Kept) -> None:
-    kept.pcs.publish(SimulatedPlatform.from_seed(b"a service with a root of its own").collateral_json(kept.clock.now()))
+    kept.pcs.publish(
+        SimulatedPlatform.from_seed(b"a service with a root of its own").collateral_json(
+            kept.clock.now()
+        )
+    )
 
 
 def edited(kept: Kept) -> None:
@@ -320,7 +377,9 @@ def of_the_past(kept: Kept) -> None:
 def replaced_edition(kept: Kept) -> None:
     now = kept.clock.now()
     kept.publish()
-    kept.pcs.numbers = kept.platform.evaluation_numbers_json(now, {20: now - 2 * YEAR_S, 21: now - YEAR_S - 4 * DAY_S})
+    kept.pcs.numbers = kept.platform.evaluation_numbers_json(
+        now, {20: now - 2 * YEAR_S, 21: now - YEAR_S - 4 * DAY_S}
+    )
 
 
 def without_numbers(kept: Kept) -> None:
@@ -331,7 +390,9 @@ def without_numbers(kept: Kept) -> None:
 def numbers_of_another(kept: Kept) -> None:
     liar = SimulatedPlatform.from_seed(b"a service with a root of its own")
     kept.publish()
-    kept.pcs.numbers = liar.evaluation_numbers_json(kept.clock.now(), {20: kept.clock.now() - YEAR_S})
+    kept.pcs.numbers = liar.evaluation_numbers_json(
+        kept.clock.now(), {20: kept.clock.now() - YEAR_S}
+    )
 
 
 def oversized(kept: Kept) -> None:
@@ -383,9 +444,14 @@ LIES = {
     ids=[lie.__name__ for lie in LIES],
 )
 async def test_what_a_service_cannot_do(
-    kept: Kept, capsys: pytest.CaptureFixture[str], lie: Callable[[Kept], None], code: str, timeout_s: float
+    kept: Kept,
+    capsys: pytest.CaptureFixture[str],
+    lie: Callable[[Kept], None],
+    code: str,
+    timeout_s: float,
 ) -> None:
-    """A service that fails or lies changes nothing, is told of, and left alone for an hour (AT19, AT30, AT31)."""
+    """A service that fails or lies changes nothing, is told of, and left alone for an hour (AT19,
+    AT30, AT31)."""
     kept.clock.advance(DAY_S)
     lie(kept)
     capsys.readouterr()
@@ -395,7 +461,11 @@ async def test_what_a_service_cannot_do(
     assert (state.failed, state.failures, state.source) == (code, 1, IMPORTED)
     assert (state.refreshed_at, state.tried_at) == (kept.clock.now() - DAY_S, kept.clock.now())
     said = json.loads(capsys.readouterr().err)
-    assert (said["event"], said["level"], said["code"]) == ("collateral-refresh-failed", "warning", code)
+    assert (said["event"], said["level"], said["code"]) == (
+        "collateral-refresh-failed",
+        "warning",
+        code,
+    )
     asked = sum(kept.pcs.asked.values())
     await kept.later(HOUR_S - 1)
     assert sum(kept.pcs.asked.values()) == asked
@@ -430,7 +500,9 @@ async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
     """An address where nobody listens is a failure like any other."""
     folder = tmp_path / "other"
     folder.mkdir()
-    async with node_on(folder, kept.platform, kept.clock, None, service_url="http://127.0.0.1:1") as services:
+    async with node_on(
+        folder, kept.platform, kept.clock, None, service_url="http://127.0.0.1:1"
+    ) as services:
         await bring(services, kept.imported, kept.clock)
         kept.clock.advance(DAY_S)
         await fetch_due(services)
@@ -440,7 +512,8 @@ async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("timeout_s", [SHORT_S])
 async def test_an_import_beside_a_failing_fetch_stands(kept: Kept, timeout_s: float) -> None:
-    """While a fetch hangs an operator brings a document: the failure that follows takes nothing of it back (AT19)."""
+    """While a fetch hangs an operator brings a document: the failure that follows takes nothing of
+    it back (AT19)."""
     kept.clock.advance(DAY_S)
     slow(kept)
     fetching = asyncio.create_task(fetch_due(kept.services))
@@ -462,17 +535,23 @@ async def test_a_clock_that_was_set_back(kept: Kept) -> None:
     assert kept.pcs.asked[TCB] == 2
 
 
-# --- alarms --------------------------------------------------------------------------------------------------------
+# --- alarms ---------------------------------------------------------------------------------------
 
 
 async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Have the alarms told, and return their kinds; log and audit have to agree."""
     capsys.readouterr()
-    before = len([record for record in await audit_records(kept.services.store) if record.action == ALARM])
+    before = len(
+        [record for record in await audit_records(kept.services.store) if record.action == ALARM]
+    )
     assert not await report_alarms(kept.services)
     reported = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    records = [record for record in await audit_records(kept.services.store) if record.action == ALARM]
-    assert {record.subject for record in records} <= {f"collateral:{kept.platform.fmspc.hex()}:platform"}
+    records = [
+        record for record in await audit_records(kept.services.store) if record.action == ALARM
+    ]
+    assert {record.subject for record in records} <= {
+        f"collateral:{kept.platform.fmspc.hex()}:platform"
+    }
     kinds = [json.loads(record.detail)["kind"] for record in records[before:]]
     assert sorted(kinds) == sorted(line["event"].removeprefix("collateral-") for line in reported)
     assert all(line["level"] == "warning" for line in reported)
@@ -480,7 +559,8 @@ async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]
 
 
 async def test_an_operator_hears_of_it(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    """Log and audit tell of a document that is stale, cannot be renewed, ends soon, or ended (AT31)."""
+    """Log and audit tell of a document that is stale, cannot be renewed, ends soon, or ended
+    (AT31)."""
     assert await alarms_of(kept, capsys) == []
     kept.pcs.standard.clear()
     await kept.later(DAY_S)
@@ -495,8 +575,11 @@ async def test_an_operator_hears_of_it(kept: Kept, capsys: pytest.CaptureFixture
     assert await alarms_of(kept, capsys) == ["ended", "refresh-failing", "stale"]
 
 
-async def test_an_operator_hears_of_the_next_edition(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    """A month before machines are judged by another edition the log says so, each day: patch them before (AT33)."""
+async def test_an_operator_hears_of_the_next_edition(
+    kept: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A month before machines are judged by another edition the log says so, each day: patch them
+    before (AT33)."""
     reported = []
     for days in (31, 29, 1):
         await kept.later(DAY_S)
@@ -509,14 +592,19 @@ async def test_an_operator_hears_of_the_next_edition(kept: Kept, capsys: pytest.
         assert json.loads(await kept.document() or b"") == json.loads(fresh)
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         reported.append(
-            [(line["number"], line["at"]) for line in lines if line["event"] == "collateral-edition-follows"]
+            [
+                (line["number"], line["at"])
+                for line in lines
+                if line["event"] == "collateral-edition-follows"
+            ]
         )
         assert reported[-1] in ([], [(21, int(becomes_standard))])
     assert [len(lines) for lines in reported] == [0, 1, 1]
 
 
 async def test_wishes_are_forgotten(kept: Kept) -> None:
-    """A wish that nobody could fulfil for a day is dropped; until then it is tried less and less often (AT39)."""
+    """A wish that nobody could fulfil for a day is dropped; until then it is tried less and less
+    often (AT39)."""
     outsider, now = b"nobody", kept.clock.now()
     wish = CollateralState(due_at=now, wanted_at=now)
     await kept.services.store.commit(Commit(puts=(state_put((outsider, "platform"), wish),)))

@@ -24,7 +24,8 @@ def family(platform: SimulatedPlatform) -> str:
 
 
 async def test_what_a_node_tells(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """The release terms in force, and for a platform family whether its quotes can be judged now (AT59)."""
+    """The release terms in force, and for a platform family whether its quotes can be judged now
+    (AT59)."""
     async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
         told = {
             "attestation": "delegates",
@@ -35,7 +36,9 @@ async def test_what_a_node_tells(tmp_path: Path, platform: SimulatedPlatform) ->
         }
         assert (await terms(here)).value == told
         assert (await terms(here, family(platform))).value == told | {"collateral": "usable"}
-        assert (await terms(here, "?fmspc=000000000000&ca=platform")).value["collateral"] == "missing"
+        assert (await terms(here, "?fmspc=000000000000&ca=platform")).value[
+            "collateral"
+        ] == "missing"
         here.clock.advance(60 * DAY_S)
         assert (await terms(here, family(platform))).value["collateral"] == "unusable"
 
@@ -66,7 +69,9 @@ async def test_what_is_no_family(tmp_path: Path, platform: SimulatedPlatform, qu
         assert (reply.status, reply.value["code"]) == (400, "request-malformed")
 
 
-async def test_terms_take_the_rate_of_challenges(tmp_path: Path, platform: SimulatedPlatform) -> None:
+async def test_terms_take_the_rate_of_challenges(
+    tmp_path: Path, platform: SimulatedPlatform
+) -> None:
     """One client asks so often a minute: each answer costs a document that is read (AT59)."""
     config = believing(tmp_path, platform, limits=Limits(challenges_per_minute=2))
     async with embedded_node(config) as node:

@@ -1,4 +1,5 @@
-"""Quotes of platforms whose collateral nobody has, or only old one: refused at once, and fetched beside."""
+"""Quotes of platforms whose collateral nobody has, or only old one: refused at once, and fetched
+beside."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,18 +36,28 @@ async def pcs() -> AsyncIterator[PcsSimulator]:
 
 
 def rival_of(platform: SimulatedPlatform) -> SimulatedPlatform:
-    """Return a platform under a root whose certificate has the same size: each can be put in the other's place."""
-    rivals = (SimulatedPlatform.from_seed(f"a root of the attacker {n}".encode(), fmspc=b"stran1") for n in range(99))
+    """Return a platform under a root whose certificate has the same size: each can be put in the
+    other's place."""
+    rivals = (
+        SimulatedPlatform.from_seed(f"a root of the attacker {n}".encode(), fmspc=b"stran1")
+        for n in range(99)
+    )
     return next(rival for rival in rivals if len(rival.root_pem) == len(platform.root_pem))
 
 
 def asking(pcs: PcsSimulator, **settings: object) -> Collateral:
     """Settings that name the service."""
-    named = {"service_url": pcs.url, "root_crl_url": pcs.url + CERTIFICATES, "check_numbers": False} | settings
+    named = {
+        "service_url": pcs.url,
+        "root_crl_url": pcs.url + CERTIFICATES,
+        "check_numbers": False,
+    } | settings
     return Collateral(**named)  # type: ignore[arg-type]  # by name
 
 
-async def hand_in(here: Here, delegate: Delegate, owner: Owner, machine: SimulatedPlatform) -> Reply:
+async def hand_in(
+    here: Here, delegate: Delegate, owner: Owner, machine: SimulatedPlatform
+) -> Reply:
     """Attest with a quote of some machine."""
     nonce = await here.nonce(delegate.did)
     bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
@@ -60,7 +71,8 @@ async def families(here: Here) -> list[bytes]:
 
 
 async def test_an_unknown_platform_is_wished_for(staying: Stay, pcs: PcsSimulator) -> None:
-    """The first backend of a new family is refused at once and told when to come again; then its quote holds (AT39)."""
+    """The first backend of a new family is refused at once and told when to come again; then its
+    quote holds (AT39)."""
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         for _ in range(3):
@@ -87,8 +99,11 @@ async def test_without_a_service_nothing_is_wished_for(staying: Stay) -> None:
 
 
 @pytest.mark.parametrize("retry_s", [60, 3600])
-async def test_a_family_that_the_service_does_not_know(staying: Stay, pcs: PcsSimulator, retry_s: int) -> None:
-    """It is asked for once an hour, however many quotes name it, and the backend is told to wait that long (AT32)."""
+async def test_a_family_that_the_service_does_not_know(
+    staying: Stay, pcs: PcsSimulator, retry_s: int
+) -> None:
+    """It is asked for once an hour, however many quotes name it, and the backend is told to wait
+    that long (AT32)."""
     async with staying(with_collateral=False, fetching=asking(pcs, retry_s=retry_s)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         await hand_in(here, delegate, owner, here.platform)
@@ -102,7 +117,8 @@ async def test_a_family_that_the_service_does_not_know(staying: Stay, pcs: PcsSi
 async def test_invented_platforms_are_not_wished_for(
     staying: Stay, pcs: PcsSimulator, platform: SimulatedPlatform
 ) -> None:
-    """A quote under another root, or with a platform that nobody certified, leaves no wish (AT7, AT39)."""
+    """A quote under another root, or with a platform that nobody certified, leaves no wish (AT7,
+    AT39)."""
     outsider = rival_of(platform)
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
@@ -118,7 +134,8 @@ async def test_invented_platforms_are_not_wished_for(
 
 
 async def test_wishes_are_bounded(staying: Stay, pcs: PcsSimulator) -> None:
-    """With as many families as are kept account of, a further one is refused without a wish (AT39)."""
+    """With as many families as are kept account of, a further one is refused without a wish
+    (AT39)."""
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         now = here.clock.now()
         wish = CollateralState(due_at=now + DAY_S, wanted_at=now)
@@ -134,7 +151,8 @@ async def test_wishes_are_bounded(staying: Stay, pcs: PcsSimulator) -> None:
 
 
 async def test_a_slow_service_holds_nobody_up(staying: Stay, pcs: PcsSimulator) -> None:
-    """While a fetch hangs, sessions of known platforms pass and those of unknown ones are refused at once (AT39)."""
+    """While a fetch hangs, sessions of known platforms pass and those of unknown ones are refused
+    at once (AT39)."""
     pcs.gate = asyncio.Event()
     async with staying(fetching=asking(pcs, timeout_s=25)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
@@ -154,7 +172,8 @@ async def test_a_slow_service_holds_nobody_up(staying: Stay, pcs: PcsSimulator) 
 
 
 async def test_collateral_that_is_too_old_judges_nothing(staying: Stay) -> None:
-    """Past its grace a stale document is refused, though its windows hold; evidence ends when the grace does (AT31)."""
+    """Past its grace a stale document is refused, though its windows hold; evidence ends when the
+    grace does (AT31)."""
     settings = Collateral(stale_s=DAY_S, grace_s=DAY_S)
     async with staying(with_collateral=False, fetching=settings) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
@@ -175,8 +194,12 @@ async def test_collateral_that_is_too_old_judges_nothing(staying: Stay) -> None:
 async def bring(here: Here, *, issued_before_s: int) -> None:
     """Import a document that was issued some time ago."""
     now, root = here.clock.now(), here.services.trust_root
-    document = here.platform.collateral_json(now, options=CollateralOptions(issued_before_s=issued_before_s))
-    await import_collateral(here.services.store, document, root=root, clock=here.clock, source="a.json")
+    document = here.platform.collateral_json(
+        now, options=CollateralOptions(issued_before_s=issued_before_s)
+    )
+    await import_collateral(
+        here.services.store, document, root=root, clock=here.clock, source="a.json"
+    )
 
 
 def test_the_chain_of_a_quote(platform: SimulatedPlatform) -> None:

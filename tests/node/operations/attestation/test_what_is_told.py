@@ -1,4 +1,5 @@
-"""What callers, operators and rows learn of an attestation: codes here, causes there, machines nowhere."""
+"""What callers, operators and rows learn of an attestation: codes here, causes there, machines
+nowhere."""
 
 import hashlib
 import json
@@ -30,7 +31,8 @@ class LaterVersion:
 async def test_an_unknown_text_of_the_library_alarms(
     staying: Stay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A reason that the table does not know refuses, is told to the operator, and not to the caller (AT7)."""
+    """A reason that the table does not know refuses, is told to the operator, and not to the caller
+    (AT7)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         monkeypatch.setattr(dcap_qvl, "QuoteVerifier", LaterVersion)
@@ -44,12 +46,15 @@ async def test_an_unknown_text_of_the_library_alarms(
         (alarm,) = [line for line in reported if line["event"] == "attestation-alarm"]
         assert (alarm["level"], alarm["code"]) == ("warning", "verdict-unknown")
         records = await audit_records(here.services.store)
-        (refusal,) = [record.detail.decode() for record in records if record.action == "evidence.refused"]
+        (refusal,) = [
+            record.detail.decode() for record in records if record.action == "evidence.refused"
+        ]
         assert refusal == f"verdict-unknown: {NEWS}"
 
 
 async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:
-    """Evidence and audit name a machine by the SHA-256 of its PPID, and hold the PPID nowhere (AT23)."""
+    """Evidence and audit name a machine by the SHA-256 of its PPID, and hold the PPID nowhere
+    (AT23)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
@@ -61,7 +66,9 @@ async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:
         assert row is not None and row.value is not None
         assert decode_evidence(row.value).platform_id_hash == hashlib.sha256(platform.ppid).digest()
         records = await audit_records(here.services.store)
-        written = row.value + b"".join(record.detail + record.subject.encode() for record in records)
+        written = row.value + b"".join(
+            record.detail + record.subject.encode() for record in records
+        )
         for identity in (platform.ppid, platform.instance_id or platform.ppid):
             assert identity not in written
             assert identity.hex().encode() not in written

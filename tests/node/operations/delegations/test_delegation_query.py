@@ -46,14 +46,18 @@ async def walked(people: Delegating, asker: Any, *proofs: str, **filters: Any) -
 
 
 async def test_latest_issued_first(people) -> None:
-    """What says when it was issued comes first, the latest before, and the rest in the order of cids."""
+    """What says when it was issued comes first, the latest before, and the rest in the order of
+    cids."""
     wallet_tokens = []
     for _ in range(3):
         wallet_tokens.append(await people.sign_in())
         people.clock.advance(1)
     session = wallet_tokens[-1]
     keys = [await people.grant(SESSION, CAROL.did, FILES, session) for _ in range(5)]
-    expected = [*(token_id(token) for token in reversed(wallet_tokens)), *sorted(token_id(token) for token in keys)]
+    expected = [
+        *(token_id(token) for token in reversed(wallet_tokens)),
+        *sorted(token_id(token) for token in keys),
+    ]
     assert expected == cids(await people.query(SESSION, session))
     for limit in (1, 2, 3, 100):
         assert expected == await walked(people, SESSION, session, limit=limit)
@@ -67,7 +71,9 @@ async def test_an_item_says_all_of_a_delegation(people) -> None:
     session = await people.sign_in()
     grants = {f"{space()}/kv/b": [PUT, GET], f"{space()}/kv/a": [GET]}
     grant = await people.grant(SESSION, CAROL.did, grants, session, lifetime_s=60.5)
-    (item,) = (await people.query(SESSION, session, limit=1, cursor=encode_url(token_id(session).encode())))["items"]
+    (item,) = (
+        await people.query(SESSION, session, limit=1, cursor=encode_url(token_id(session).encode()))
+    )["items"]
     assert item == {
         "cid": token_id(grant),
         "direction": "granted",
@@ -86,7 +92,8 @@ async def test_an_item_says_all_of_a_delegation(people) -> None:
 
 
 async def test_standings_in_order(people) -> None:
-    """Revoked, an ancestor revoked, expired, active; each with its filter, and `revoked` finds both kinds."""
+    """Revoked, an ancestor revoked, expired, active; each with its filter, and `revoked` finds both
+    kinds."""
     session = await people.sign_in()
     listed = {f"{space()}/delegation": [LIST], **FILES}
     revoked = await people.grant(SESSION, SECOND.did, listed, session)
@@ -105,8 +112,14 @@ async def test_standings_in_order(people) -> None:
     for status, tokens in expected.items():
         page = await people.query(SESSION, session, status=status)
         assert [token_id(token) for token in tokens] == cids(page), status
-    items = {item["cid"]: item for item in (await people.query(SESSION, session, status="revoked"))["items"]}
-    reported = {name: items[token_id(below)][name] for name in ("revokedAt", "revokedBy", "revokedAncestorCid")}
+    items = {
+        item["cid"]: item
+        for item in (await people.query(SESSION, session, status="revoked"))["items"]
+    }
+    reported = {
+        name: items[token_id(below)][name]
+        for name in ("revokedAt", "revokedBy", "revokedAncestorCid")
+    }
     assert reported == {
         "revokedAt": "2026-11-18T11:07:30Z",
         "revokedBy": SESSION.did,
@@ -119,14 +132,17 @@ async def test_what_has_not_begun_is_pending(people) -> None:
     """A clock that steps back finds a delegation that is not valid yet."""
     people.clock.advance(100)
     session = await people.sign_in(grants=everything())
-    later = people.token(SESSION, FILES, session, audience=CAROL.did, not_before=people.now - 10, lifetime_s=600)
+    later = people.token(
+        SESSION, FILES, session, audience=CAROL.did, not_before=people.now - 10, lifetime_s=600
+    )
     await people.register(later)
     people.clock.advance(-20)
     assert [token_id(later)] == cids(await people.query(SESSION, session, status="pending"))
 
 
 async def test_directions(people) -> None:
-    """Granted is what the account's people signed, received what the owner or the asking key got from others."""
+    """Granted is what the account's people signed, received what the owner or the asking key got
+    from others."""
     session = await people.sign_in()
     granted = await people.grant(SESSION, CAROL.did, FILES, session)
     bobs = await people.sign_in(BOB, SECOND)
@@ -136,7 +152,9 @@ async def test_directions(people) -> None:
     received = sorted(token_id(token) for token in (to_alice, to_session))
     assert {token_id(session), token_id(granted), *received} == set(every)
     assert received == cids(await people.query(SESSION, session, direction="received"))
-    assert [token_id(session), token_id(granted)] == cids(await people.query(SESSION, session, direction="granted"))
+    assert [token_id(session), token_id(granted)] == cids(
+        await people.query(SESSION, session, direction="granted")
+    )
     assert every == cids(await people.query(SESSION, session, direction="all"))
 
 
@@ -158,7 +176,8 @@ async def test_spaces(people, wanted: str, found: bool) -> None:
 
 
 async def test_every_session_of_an_account_is_seen(people) -> None:
-    """What another of the owner's keys passed on is listed, by whichever right, once that key may list itself."""
+    """What another of the owner's keys passed on is listed, by whichever right, once that key may
+    list itself."""
     right = {f"{space()}/kv/a": [GET]}
     session = await people.sign_in()
     plain = await people.sign_in(key=SECOND, grants=right)
@@ -169,7 +188,8 @@ async def test_every_session_of_an_account_is_seen(people) -> None:
 
 
 async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
-    """Whoever grants a stranger's key a right to list learns nothing of that key's other delegations."""
+    """Whoever grants a stranger's key a right to list learns nothing of that key's other
+    delegations."""
     carols = await people.sign_in(key=CAROL)  # Carol's key is a session of Alice's
     secret = await people.grant(CAROL, SECOND.did, FILES, carols)
     bobs = await people.sign_in(BOB, SESSION)
@@ -180,7 +200,8 @@ async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
 
 
 async def test_the_owner_asks_without_a_proof(people) -> None:
-    """A key that owns a space lists its own account by its own word, and what it passed on below it."""
+    """A key that owns a space lists its own account by its own word, and what it passed on below
+    it."""
     home = {f"{space(CAROL)}/kv": [GET], f"{space(CAROL)}/delegation": [LIST]}
     grant = await people.grant(CAROL, SECOND.did, home)
     below = await people.grant(SECOND, MALLORY.did, {f"{space(CAROL)}/kv/a": [GET]}, grant)
@@ -188,7 +209,8 @@ async def test_the_owner_asks_without_a_proof(people) -> None:
 
 
 async def test_outsiders_and_wrong_proofs(people) -> None:
-    """Everything that is not entitled has one answer: no proof, two, another's, a revoked, an ended one."""
+    """Everything that is not entitled has one answer: no proof, two, another's, a revoked, an ended
+    one."""
     session, again = await people.sign_in(), await people.sign_in()
     plain = await people.sign_in(key=SECOND, grants=FILES)
     ended = await people.sign_in(lifetime_s=10)
@@ -238,13 +260,21 @@ async def test_a_token_for_anything_else(people, grants: dict[str, list[str]]) -
 
 
 async def test_cursors_name_what_is_listed(people) -> None:
-    """A cursor is the cid of one of the account's delegations; of another's or of none it is refused alike."""
+    """A cursor is the cid of one of the account's delegations; of another's or of none it is
+    refused alike."""
     session, bobs = await people.sign_in(), await people.sign_in(BOB, SECOND)
     unknown = people.wallet_token(ALICE, SESSION)
     for token in (bobs, unknown):
         cursor = encode_url(token_id(token).encode())
         assert (await people.asked(SESSION, session, cursor=cursor)).said == REFUSED
-    for cursor in ("!", "", "YQ", encode_url(b"bafy"), encode_url(b"\xff"), encode_url(b"Qm" + b"a" * 44)):
+    for cursor in (
+        "!",
+        "",
+        "YQ",
+        encode_url(b"bafy"),
+        encode_url(b"\xff"),
+        encode_url(b"Qm" + b"a" * 44),
+    ):
         reported = (await people.asked(SESSION, session, cursor=cursor)).said
         assert reported == (400, "Invalid delegation query: invalid delegation query cursor")
 
@@ -262,8 +292,14 @@ async def test_cursors_name_what_is_listed(people) -> None:
         (b'{"limit":5.0}', "limit must be between 1 and 100"),
         (b'{"space":1}', "space must be a text"),
         (b'{"direction":"sideways"}', "direction must be one of granted, received, all"),
-        (b'{"status":"dead"}', "status must be one of revoked, ancestor_revoked, expired, pending, active"),
-        (b'{"status":[]}', "status must be one of revoked, ancestor_revoked, expired, pending, active"),
+        (
+            b'{"status":"dead"}',
+            "status must be one of revoked, ancestor_revoked, expired, pending, active",
+        ),
+        (
+            b'{"status":[]}',
+            "status must be one of revoked, ancestor_revoked, expired, pending, active",
+        ),
         (b'{"cursor":7}', "invalid delegation query cursor"),
     ],
 )
@@ -271,7 +307,10 @@ async def test_bad_filters(people, body: bytes, reason: str) -> None:
     """What cannot be read is said, each with its reason."""
     session = await people.sign_in()
     token = people.token(SESSION, {f"{space()}/delegation": [LIST]}, session)
-    assert (await people.json("/delegation/query", token, body)).said == (400, f"Invalid delegation query: {reason}")
+    assert (await people.json("/delegation/query", token, body)).said == (
+        400,
+        f"Invalid delegation query: {reason}",
+    )
 
 
 async def test_null_members_are_absent(people) -> None:
@@ -282,7 +321,8 @@ async def test_null_members_are_absent(people) -> None:
 
 
 async def test_a_token_may_come_again(people) -> None:
-    """A query uses nothing up and has no bound on its lifetime; an ended or forged token is refused (I23)."""
+    """A query uses nothing up and has no bound on its lifetime; an ended or forged token is refused
+    (I23)."""
     session = await people.sign_in()
     token = people.token(SESSION, {f"{space()}/delegation": [LIST]}, session, lifetime_s=1e6)
     for _ in range(2):
@@ -294,7 +334,8 @@ async def test_a_token_may_come_again(people) -> None:
 
 
 async def test_a_page_looks_at_a_bounded_number(people) -> None:
-    """With a filter that fits few a page may be short or empty; the walk still finds all, in order."""
+    """With a filter that fits few a page may be short or empty; the walk still finds all, in
+    order."""
     session = await people.sign_in()
     keys = [await people.grant(SESSION, CAROL.did, FILES, session) for _ in range(40)]
     for token in keys[::13]:
@@ -314,16 +355,21 @@ async def test_a_page_looks_at_a_bounded_number(people) -> None:
 
 
 async def test_what_was_swept_is_gone(people) -> None:
-    """What was removed long after its end leaves no trace in lists, and a cursor that names it is refused."""
+    """What was removed long after its end leaves no trace in lists, and a cursor that names it is
+    refused."""
     short = await people.sign_in(lifetime_s=100)
     gone = await people.grant(SESSION, CAROL.did, FILES, short, lifetime_s=50)
     people.clock.advance(40 * 86_400)
     session = await people.sign_in()
-    assert {token_id(short), token_id(gone), token_id(session)} == set(cids(await people.query(SESSION, session)))
+    assert {token_id(short), token_id(gone), token_id(session)} == set(
+        cids(await people.query(SESSION, session))
+    )
     while await sweep_delegations(people.node.services):
         pass
     assert [token_id(session)] == cids(await people.query(SESSION, session))
-    assert (await people.asked(SESSION, session, cursor=encode_url(token_id(gone).encode()))).said == REFUSED
+    assert (
+        await people.asked(SESSION, session, cursor=encode_url(token_id(gone).encode()))
+    ).said == REFUSED
 
 
 async def test_the_store_is_gone(people) -> None:

@@ -32,24 +32,34 @@ from capabilities.ucan import UcanPayload, encode_ucan
 from node.housekeeping.rounds import sweep_delegations
 
 NOW = 1_795_000_000.0
-NOT_FOUND = {"status": "not_found", "exists": False, "active": False, "revoked": False, "expired": False}
+NOT_FOUND = {
+    "status": "not_found",
+    "exists": False,
+    "active": False,
+    "revoked": False,
+    "expired": False,
+}
 ACTIVE = {"status": "active", "exists": True, "active": True, "revoked": False, "expired": False}
 FILES = {f"{space()}/kv/a": [GET]}
 
 
 async def test_who_has_a_say_is_reported(people) -> None:
-    """Signer, recipient, and the owner of a space in it through a session that may ask are told; nobody else is."""
+    """Signer, recipient, and the owner of a space in it through a session that may ask are told;
+    nobody else is."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     for asker, proofs in ((SESSION, ()), (CAROL, ()), (SESSION, (session,))):
         reported = await people.status_of(asker, grant, *proofs)
         assert {"cid": token_id(grant), **ACTIVE} == reported
     for asker, proofs in ((MALLORY, ()), (CAROL, (grant,)), (MALLORY, (session,)), (SECOND, ())):
-        assert {"cid": token_id(grant), **NOT_FOUND} == await people.status_of(asker, grant, *proofs)
+        assert {"cid": token_id(grant), **NOT_FOUND} == await people.status_of(
+            asker, grant, *proofs
+        )
 
 
 async def test_another_owner_is_nobody(people) -> None:
-    """A session that may ask for its own wallet is told nothing of what has nothing to do with that wallet."""
+    """A session that may ask for its own wallet is told nothing of what has nothing to do with that
+    wallet."""
     grant = await people.grant(SESSION, CAROL.did, FILES, await people.sign_in())
     bobs = await people.sign_in(BOB, SECOND)
     assert (await people.status_of(SECOND, grant, bobs))["status"] == "not_found"
@@ -65,7 +75,8 @@ async def test_another_owner_is_nobody(people) -> None:
     ],
 )
 async def test_a_proof_without_the_right_is_none(people, grants: dict[str, list[str]]) -> None:
-    """A proof without the ability on what was delegated denies, although its holder could ask alone (W21)."""
+    """A proof without the ability on what was delegated denies, although its holder could ask alone
+    (W21)."""
     session = await people.sign_in(grants={**grants, f"{space()}/kv/a": [GET]})
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     assert (await people.status_of(SESSION, grant, session))["status"] == "not_found"
@@ -73,7 +84,8 @@ async def test_a_proof_without_the_right_is_none(people, grants: dict[str, list[
 
 
 def test_a_right_on_the_very_delegation() -> None:
-    """A proof with the ability on one delegation speaks for that one, by any of its cids, and for no other (W21)."""
+    """A proof with the ability on one delegation speaks for that one, by any of its cids, and for
+    no other (W21)."""
     named = Digest(b"\x07" * 32)
     target, other = (held_by(SESSION, CAROL.did, FILES, nonce=nonce) for nonce in ("1", "2"))
     for digest in (target.delegation.cid, named):
@@ -84,7 +96,8 @@ def test_a_right_on_the_very_delegation() -> None:
 
 
 def test_a_right_under_conditions_is_none() -> None:
-    """A proof whose row has caveats speaks for nobody: a condition that is not understood must narrow."""
+    """A proof whose row has caveats speaks for nobody: a condition that is not understood must
+    narrow."""
     resource = f"{space(SESSION)}/delegation"
     target = held_by(SESSION, CAROL.did, FILES)
     for caveats, acting in (([{}], SESSION.did), ([{"x": 1}], None)):
@@ -99,13 +112,25 @@ def acting_for(
     """For whom a token of the second key that cites one proof asks."""
     cited = (CitedDelegation("", None, ""),)
     return acting_principal(
-        Principal(SECOND.did), cited, (proof,), target.delegation, ability=STATUS, named=named, marks=marks, now=NOW
+        Principal(SECOND.did),
+        cited,
+        (proof,),
+        target.delegation,
+        ability=STATUS,
+        named=named,
+        marks=marks,
+        now=NOW,
     )
 
 
-def held_by(signer: Ed25519Signer, to: str, grants: Grants, *, nonce: str = "n", caveats: Any = None) -> Registered:
+def held_by(
+    signer: Ed25519Signer, to: str, grants: Grants, *, nonce: str = "n", caveats: Any = None
+) -> Registered:
     """A key's delegation as it would be stored, whoever could have registered it."""
-    att = {resource: {ability: caveats or [{}] for ability in abilities} for resource, abilities in grants.items()}
+    att = {
+        resource: {ability: caveats or [{}] for ability in abilities}
+        for resource, abilities in grants.items()
+    }
     payload = UcanPayload(iss=signer.did_url, aud=to, exp=NOW + 60, nnc=nonce, prf=[], att=att)
     delegation = verify_delegation(parse_delegation(encode_ucan(payload, signer)))
     return Registered(
@@ -126,7 +151,9 @@ async def test_two_proofs_deny(people) -> None:
 
 async def test_a_revoked_or_ended_proof_denies(people) -> None:
     """A proof has to stand itself; what it speaks for is not found then."""
-    ended, revoked, session = [await people.sign_in(lifetime_s=lifetime) for lifetime in (100, 3600, 3600)]
+    ended, revoked, session = [
+        await people.sign_in(lifetime_s=lifetime) for lifetime in (100, 3600, 3600)
+    ]
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     await people.revoke(revoked, ALICE)
     people.clock.advance(100)
@@ -136,14 +163,29 @@ async def test_a_revoked_or_ended_proof_denies(people) -> None:
 
 
 async def test_words_in_order(people) -> None:
-    """Revoked comes before expired, also where it was an ancestor; a window that has not begun is `unavailable`."""
+    """Revoked comes before expired, also where it was an ancestor; a window that has not begun is
+    `unavailable`."""
     session = await people.sign_in()
-    grants = [await people.grant(SESSION, CAROL.did, FILES, session, lifetime_s=100) for _ in range(2)]
+    grants = [
+        await people.grant(SESSION, CAROL.did, FILES, session, lifetime_s=100) for _ in range(2)
+    ]
     below = await people.grant(CAROL, SECOND.did, FILES, grants[0], lifetime_s=50)
     await people.revoke(grants[0], SESSION)
     people.clock.advance(99)
-    revoked = {"status": "revoked", "exists": True, "active": False, "revoked": True, "expired": False}
-    expired = {"status": "expired", "exists": True, "active": False, "revoked": False, "expired": True}
+    revoked = {
+        "status": "revoked",
+        "exists": True,
+        "active": False,
+        "revoked": True,
+        "expired": False,
+    }
+    expired = {
+        "status": "expired",
+        "exists": True,
+        "active": False,
+        "revoked": False,
+        "expired": True,
+    }
     for _ in range(2):
         for target in (grants[0], below):
             assert revoked.items() <= (await people.status_of(CAROL, target)).items()
@@ -176,7 +218,8 @@ async def test_a_swept_delegation_is_unknown(people) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [(b"", 400), (b"{", 400), (b"[]", 422), (b'{"cid":1}', 422), (b"{}", 422), (b'{"x":1}', 422)]
+    ("body", "status"),
+    [(b"", 400), (b"{", 400), (b"[]", 422), (b'{"cid":1}', 422), (b"{}", 422), (b'{"x":1}', 422)],
 )
 async def test_a_body_of_another_shape(people, body: bytes, status: int) -> None:
     """What is no JSON is 400, what has another shape 422, before the token is looked at (H4)."""
@@ -200,4 +243,6 @@ async def test_outsiders_cannot_distinguish_unknown_from_foreign(people) -> None
     foreign = await people.sign_in()
     unknown = people.wallet_token(ALICE, SESSION)
     reported = [await people.status_of(MALLORY, target) for target in (foreign, unknown)]
-    assert [NOT_FOUND] * 2 == [{name: item for name, item in one.items() if name != "cid"} for one in reported]
+    assert [NOT_FOUND] * 2 == [
+        {name: item for name, item in one.items() if name != "cid"} for one in reported
+    ]

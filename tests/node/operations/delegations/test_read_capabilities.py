@@ -1,4 +1,5 @@
-"""`tinycloud.capabilities/read`: which delegations of a space are told, in which form, within which bounds."""
+"""`tinycloud.capabilities/read`: which delegations of a space are told, in which form, within which
+bounds."""
 
 import json
 from typing import Any
@@ -60,7 +61,13 @@ async def test_a_delegation_as_it_is_reported(people) -> None:
         "raw": grant,
     }
     assert answer[token_id(session)]["raw"] == session
-    assert list(answer[token_id(session)]) == ["capabilities", "delegator", "delegate", "parents", "raw"]
+    assert list(answer[token_id(session)]) == [
+        "capabilities",
+        "delegator",
+        "delegate",
+        "parents",
+        "raw",
+    ]
 
 
 async def test_raw_is_canonical(people) -> None:
@@ -72,7 +79,9 @@ async def test_raw_is_canonical(people) -> None:
     spelt = header_text(lower)
     assert spelt != canonical
     await people.register(spelt)
-    assert {token_id(spelt): canonical} == {cid: one["raw"] for cid, one in (await reported(people, spelt)).items()}
+    assert {token_id(spelt): canonical} == {
+        cid: one["raw"] for cid, one in (await reported(people, spelt)).items()
+    }
 
 
 async def test_conditions_are_reported_by_index(people) -> None:
@@ -92,12 +101,15 @@ async def test_conditions_are_reported_by_index(people) -> None:
 
 
 async def test_what_stands_is_listed_newest_first(people) -> None:
-    """Revoked and ended delegations are left out; one below a revoked one stays; others' spaces are not shown."""
+    """Revoked and ended delegations are left out; one below a revoked one stays; others' spaces are
+    not shown."""
     session = await people.sign_in()
     grants = []
     for lifetime_s in (100, 300, 300, 300):
         people.clock.advance(1)
-        grants.append(await people.grant(SESSION, SECOND.did, FILES, session, lifetime_s=lifetime_s))
+        grants.append(
+            await people.grant(SESSION, SECOND.did, FILES, session, lifetime_s=lifetime_s)
+        )
     people.clock.advance(1)
     below = await people.grant(SECOND, CAROL.did, FILES, grants[1], lifetime_s=200)
     people.clock.advance(1)
@@ -113,15 +125,21 @@ async def test_a_window_that_has_not_begun(people) -> None:
     people.clock.advance(100)
     session = await people.sign_in()
     later = await people.register(
-        people.token(SESSION, FILES, session, audience=CAROL.did, not_before=people.now - 10, lifetime_s=600)
+        people.token(
+            SESSION, FILES, session, audience=CAROL.did, not_before=people.now - 10, lifetime_s=600
+        )
     )
     people.clock.advance(-20)
     assert [token_id(session)] == await listed(people, session)
-    assert await reported(people, session, facts=params(type="chain", delegation_cid=token_id(later))) == []
+    assert (
+        await reported(people, session, facts=params(type="chain", delegation_cid=token_id(later)))
+        == []
+    )
 
 
 async def test_filters(people) -> None:
-    """Directions are the root identity's, paths begin so, actions are compared as they are spelt; all have to fit."""
+    """Directions are the root identity's, paths begin so, actions are compared as they are spelt;
+    all have to fit."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, {f"{space()}/kv/photos/1": [PUT]}, session)
     back = await people.grant(CAROL, ALICE.did, {f"{space()}/kv/photos/1": [PUT]}, grant)
@@ -173,12 +191,15 @@ async def test_root_identity_of_a_friend(people) -> None:
     share = await people.grant(SESSION, BOB.did, {ALL: [READ], **FILES}, session)
     taken = people.wallet_token(BOB, SECOND, {ALL: [READ], **FILES}, parents=[share], lifetime_s=60)
     await people.register(taken)
-    received = await reported(people, taken, facts=params(type="list", filters={"direction": "received"}), key=SECOND)
+    received = await reported(
+        people, taken, facts=params(type="list", filters={"direction": "received"}), key=SECOND
+    )
     assert [token_id(share)] == list(received)
 
 
 async def test_root_identity_of_an_owner_who_cites(people) -> None:
-    """An owner's own call is the owner's, whatever it cites; a key without a wallet above it acts for the first key."""
+    """An owner's own call is the owner's, whatever it cites; a key without a wallet above it acts
+    for the first key."""
     home = {f"{space(CAROL)}/capabilities": [READ]}
     sign_in = await people.sign_in(key=CAROL)
     passed = await people.grant(CAROL, SECOND.did, home)
@@ -190,14 +211,17 @@ async def test_root_identity_of_an_owner_who_cites(people) -> None:
 
 
 async def test_chains(people) -> None:
-    """A chain goes up along first parents and ends before what does not stand or does not touch the space."""
+    """A chain goes up along first parents and ends before what does not stand or does not touch the
+    space."""
     session = await people.sign_in()
     grants = [session]
     for signer, to in ((SESSION, SECOND), (SECOND, CAROL), (CAROL, MALLORY)):
         grants.append(await people.grant(signer, to.did, FILES, grants[-1]))
 
     async def chain(cid: str) -> list[str]:
-        reported_chain = await reported(people, session, facts=params(type="chain", delegation_cid=cid))
+        reported_chain = await reported(
+            people, session, facts=params(type="chain", delegation_cid=cid)
+        )
         return [one["raw"] for one in reported_chain]
 
     assert grants[::-1] == await chain(token_id(grants[-1]))
@@ -219,7 +243,10 @@ async def test_a_chain_of_no_cid(people, cid: str) -> None:
         401,
         f"Invalid delegation CID: {cid}",
     )
-    assert (await people.invoke(MALLORY, ALL, READ, facts=facts)).said == (401, "Cannot find parent delegation")
+    assert (await people.invoke(MALLORY, ALL, READ, facts=facts)).said == (
+        401,
+        "Cannot find parent delegation",
+    )
 
 
 async def test_a_token_is_used_up(people) -> None:
@@ -245,15 +272,20 @@ async def test_an_unhosted_space(meet) -> None:
 )
 async def test_outcomes_without_a_common_answer(people, grants: dict[str, list[str]]) -> None:
     """With another outcome beside it the token is refused before anything runs (Q3)."""
-    session = await people.sign_in(grants={**everything(), f"{space()}/space": ["tinycloud.space/list"]})
+    session = await people.sign_in(
+        grants={**everything(), f"{space()}/space": ["tinycloud.space/list"]}
+    )
     reply = await people.send("/invoke", people.token(SESSION, grants, session))
     text = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
     assert reply.said == (400, text)
 
 
-@pytest.mark.parametrize("resource", [f"{space()}/capabilities/mine", f"{ALL}?x", f"{ALL}/", f"{space()}/capabilities"])
+@pytest.mark.parametrize(
+    "resource", [f"{space()}/capabilities/mine", f"{ALL}?x", f"{ALL}/", f"{space()}/capabilities"]
+)
 async def test_another_resource_asks_nothing(people, resource: str) -> None:
-    """Only `<space>/capabilities/all` is a question; anything else is authorised and does nothing."""
+    """Only `<space>/capabilities/all` is a question; anything else is authorised and does
+    nothing."""
     session = await people.sign_in()
     assert (await people.invoke(SESSION, resource, READ, session)).said == (200, "")
 
@@ -262,17 +294,22 @@ async def bounded(people: Delegating, session: str, bounds: ListBounds, facts: A
     """What is told within bounds, by a fresh token of the session."""
     header = people.token(SESSION, {ALL: [READ]}, session, facts=facts)
     invocation = admit_token(header, now=people.now, max_lifetime_s=300)
-    return await read_capabilities(people.node.services, invocation, parse_space_id(space()), bounds=bounds)
+    return await read_capabilities(
+        people.node.services, invocation, parse_space_id(space()), bounds=bounds
+    )
 
 
 async def test_lists_are_bounded(people) -> None:
-    """A list ends at its bounds, the newest first, and says so; filters choose before they count."""
+    """A list ends at its bounds, the newest first, and says so; filters choose before they
+    count."""
     session = await people.sign_in()
     grants = []
     for at in range(40):
         people.clock.advance(1)
         ability = PUT if at % 10 == 0 else GET
-        grants.append(await people.grant(SESSION, CAROL.did, {f"{space()}/kv/{at}": [ability]}, session))
+        grants.append(
+            await people.grant(SESSION, CAROL.did, {f"{space()}/kv/{at}": [ability]}, session)
+        )
     newest = [token_id(token) for token in (*reversed(grants), session)]
     only_puts = params(type="list", filters={"actions": [PUT], "path": "3"})
     for bounds, facts, expected, truncated in (
@@ -294,7 +331,10 @@ async def test_chains_are_bounded(people) -> None:
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     facts = params(type="chain", delegation_cid=token_id(grant))
-    for bounds, expected in ((ListBounds(), [grant, session]), (ListBounds(answer_bytes=1), [grant])):
+    for bounds, expected in (
+        (ListBounds(), [grant, session]),
+        (ListBounds(answer_bytes=1), [grant]),
+    ):
         chain = await bounded(people, session, bounds, facts)
         assert expected == [json.loads(bytes(one))["raw"] for one in chain.shown]
         assert chain.truncated is (len(expected) == 1)

@@ -32,7 +32,9 @@ VALUES = json_values("all", "active", "default", "", encode_url(b"x"), members=t
 @fuzzed()
 @given(
     damaged_bytes(json.dumps(ASKED).encode())
-    | changed_objects(ASKED, VALUES).map(lambda asked: json.dumps(asked).encode("utf-8", "surrogatepass"))
+    | changed_objects(ASKED, VALUES).map(
+        lambda asked: json.dumps(asked).encode("utf-8", "surrogatepass")
+    )
     | VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
     | large_texts.map(str.encode)
     | st.binary()
@@ -49,14 +51,19 @@ def test_any_body(body: bytes) -> None:
     assert filters.after is None or len(filters.after) == 32
 
 
-PARAMS = {"type": "list", "filters": {"direction": "created", "path": "a", "actions": [GET]}, "delegation_cid": CID}
+PARAMS = {
+    "type": "list",
+    "filters": {"direction": "created", "path": "a", "actions": [GET]},
+    "delegation_cid": CID,
+}
 
 
 @fuzzed()
 @given(
     st.lists(
         changed_objects(
-            PARAMS, json_values("list", "chain", "created", GET, members=("filters", "path", "actions"))
+            PARAMS,
+            json_values("list", "chain", "created", GET, members=("filters", "path", "actions")),
         ).map(lambda params: {"capabilitiesReadParams": params})
         | json_values("capabilitiesReadParams", members=("capabilitiesReadParams",)),
         max_size=3,
@@ -66,16 +73,23 @@ def test_any_facts(facts: list[Any]) -> None:
     """Facts ask for a list or a chain, whatever they are."""
     asked = asked_of(facts)
     assert isinstance(asked, GrantFilters | Chain)
-    assert isinstance(asked, Chain) or asked.actions is None or all(isinstance(one, str) for one in asked.actions)
+    assert (
+        isinstance(asked, Chain)
+        or asked.actions is None
+        or all(isinstance(one, str) for one in asked.actions)
+    )
 
 
 @fuzzed()
 @given(
     damaged_text(f"{space()}/space/{space()}", f"{space()}/capabilities/all", f"{space()}/space"),
-    st.sampled_from(["tinycloud.space/create", "tinycloud.space/info", "tinycloud.space/list", LIST, GET]),
+    st.sampled_from(
+        ["tinycloud.space/create", "tinycloud.space/info", "tinycloud.space/list", LIST, GET]
+    ),
 )
 def test_any_resource(text: str, ability: str) -> None:
-    """Whether a capability asks for anything is told of whatever its resource is, and only in a space it does."""
+    """Whether a capability asks for anything is told of whatever its resource is, and only in a
+    space it does."""
     try:
         resource = parse_resource(text)
     except InvalidIdentifier:

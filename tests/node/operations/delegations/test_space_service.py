@@ -29,14 +29,19 @@ async def info(people: Delegating, target: str, *proofs: str, key: Any = SESSION
 
 
 async def test_a_space_is_made_reported_and_listed(people) -> None:
-    """A session makes a space of its owner's, which then takes values; told are id, name, owner and since when."""
-    session = await people.sign_in(grants={**GRANTS, f"{space(name='photos')}/kv": ["tinycloud.kv/put"]})
+    """A session makes a space of its owner's, which then takes values; told are id, name, owner and
+    since when."""
+    session = await people.sign_in(
+        grants={**GRANTS, f"{space(name='photos')}/kv": ["tinycloud.kv/put"]}
+    )
     other = await people.sign_in(grants=GRANTS)
     made = json.loads((await create(people, "notes", other)).text)
     entry = {"id": space(name="notes"), "name": "notes", "owner": ALICE.did, "createdAt": HOSTED_AT}
     assert made == entry
     use = {"usageBytes": 0, "limitBytes": Hosting().default_quota_bytes}
-    assert {**entry, "type": "owned", **use} == json.loads((await info(people, "notes", other)).text)
+    assert {**entry, "type": "owned", **use} == json.loads(
+        (await info(people, "notes", other)).text
+    )
     for path in ("", "/"):
         reply = await people.invoke(SESSION, f"{space()}/space{path}", LIST, other)
         assert [space(name=name) for name in ("default", "notes", "photos")] == [
@@ -58,7 +63,8 @@ async def test_making_is_on_record(people) -> None:
 
 
 async def test_a_space_is_made_once(people) -> None:
-    """An existing space is 409, for whoever comes later and for all but one of those who come at once."""
+    """An existing space is 409, for whoever comes later and for all but one of those who come at
+    once."""
     session = await people.sign_in(grants=GRANTS)
     replies = await asyncio.gather(*(create(people, "notes", session) for _ in range(6)))
     assert [200] + [409] * 5 == sorted(reply.status for reply in replies)
@@ -93,17 +99,23 @@ async def test_bounds_hold(meet) -> None:
 async def test_only_where_the_node_hosts_by_itself(meet) -> None:
     """Where a host grant is needed, the right to make spaces makes none."""
     async with meet(hosting=Hosting(mode="explicit")) as people:
-        session = await people.sign_in(grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]})
+        session = await people.sign_in(
+            grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]}
+        )
         assert (await create(people, "notes", session)).said == (403, "Space cannot be hosted here")
         assert (await info(people, "notes", session)).said == (404, "Space not found")
         assert json.loads((await info(people, "default", session)).text)["id"] == space()
 
 
-@pytest.mark.parametrize("hosting", [Hosting(mode="permit"), Hosting(mode="permit", listed=(BOB.did,))])
+@pytest.mark.parametrize(
+    "hosting", [Hosting(mode="permit"), Hosting(mode="permit", listed=(BOB.did,))]
+)
 async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None:
     """Where no space of the owner is hosted, there is none to ask through, a host grant or not."""
     async with meet(hosting=hosting) as people:
-        session = await people.sign_in(grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]})
+        session = await people.sign_in(
+            grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]}
+        )
         assert (await create(people, "notes", session)).said == (404, "Space not found")
         assert (await info(people, "default", session)).said == (404, "Space not found")
 
@@ -120,10 +132,18 @@ async def test_targets(people, target: str) -> None:
 
 
 async def test_what_others_have_is_not_reported(people) -> None:
-    """The target is probed, not the space that is asked through; another owner's is as one that does not exist."""
+    """The target is probed, not the space that is asked through; another owner's is as one that
+    does not exist."""
     session = await people.sign_in(grants=GRANTS)
     await people.sign_in(BOB, SECOND)
-    for target in ("public", space(name="public"), space(BOB), "tinycloud:key", "a/b", "tinycloud:"):
+    for target in (
+        "public",
+        space(name="public"),
+        space(BOB),
+        "tinycloud:key",
+        "a/b",
+        "tinycloud:",
+    ):
         assert (await info(people, target, session)).said in ((404, "Space not found"),), target
 
 
@@ -134,7 +154,10 @@ async def test_without_the_right_nothing_is_reported(people) -> None:
         resource = f"{space()}/space{path}"
         reported = (await people.invoke(SESSION, resource, ability, session)).said
         assert reported == (401, f"Unauthorized Action: {resource} / {ability}")
-        assert (await people.invoke(MALLORY, resource, ability)).said == (401, "Cannot find parent delegation")
+        assert (await people.invoke(MALLORY, resource, ability)).said == (
+            401,
+            "Cannot find parent delegation",
+        )
 
 
 async def test_a_friend_sees_it_as_delegated(people) -> None:
@@ -142,15 +165,22 @@ async def test_a_friend_sees_it_as_delegated(people) -> None:
     session = await people.sign_in(grants=GRANTS)
     share = await people.grant(SESSION, BOB.did, {f"{space()}/space": [INFO]}, session)
     taken = await people.register(
-        people.wallet_token(BOB, SECOND, {f"{space()}/space": [INFO]}, parents=[share], lifetime_s=60)
+        people.wallet_token(
+            BOB, SECOND, {f"{space()}/space": [INFO]}, parents=[share], lifetime_s=60
+        )
     )
-    assert json.loads((await info(people, "default", taken, key=SECOND)).text)["type"] == "delegated"
+    assert (
+        json.loads((await info(people, "default", taken, key=SECOND)).text)["type"] == "delegated"
+    )
 
 
 async def test_a_key_owner_makes_its_own(people) -> None:
     """A key makes spaces under its own did:key without a proof, once one of them is hosted."""
     home = space(CAROL)
-    assert (await people.invoke(CAROL, f"{home}/space/notes", CREATE)).said == (404, "Space not found")
+    assert (await people.invoke(CAROL, f"{home}/space/notes", CREATE)).said == (
+        404,
+        "Space not found",
+    )
     await people.grant(CAROL, CAROL.did, {f"{home}/kv": [GET]})
     reply = await people.invoke(CAROL, f"{home}/space/notes", CREATE)
     assert (200, space(CAROL, "notes")) == (reply.status, json.loads(reply.text)["id"])
@@ -158,7 +188,9 @@ async def test_a_key_owner_makes_its_own(people) -> None:
 
 async def test_a_token_makes_once(people) -> None:
     """A token that made a space is used up (I20)."""
-    token = people.token(SESSION, {f"{space()}/space/notes": [CREATE]}, await people.sign_in(grants=GRANTS))
+    token = people.token(
+        SESSION, {f"{space()}/space/notes": [CREATE]}, await people.sign_in(grants=GRANTS)
+    )
     assert [(await people.send("/invoke", token)).status for _ in range(2)] == [200, 409]
     assert (await people.send("/invoke", token)).text == "duplicate invocation"
 
@@ -186,5 +218,7 @@ async def test_a_bare_space_resource_asks_nothing(people) -> None:
     """`space/info` on a space itself, and what has a query, is authorised and does nothing."""
     session = await people.sign_in(grants=GRANTS)
     for path in ("/space", "/space/", "/space/default?x=1", "/space/default#x"):
-        granted = await people.sign_in(grants={f"{space()}{path}": [INFO]}) if "#" in path else session
+        granted = (
+            await people.sign_in(grants={f"{space()}{path}": [INFO]}) if "#" in path else session
+        )
         assert (await people.invoke(SESSION, f"{space()}{path}", INFO, granted)).said == (200, "")

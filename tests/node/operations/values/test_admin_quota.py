@@ -18,7 +18,11 @@ BEARER = f"Bearer {SECRET}"
 
 async def ask(node, method: str, rest: str = "", body: bytes | None = None, token: str = BEARER):
     path = f"/admin/{rest}"
-    return await (node.send(method, path, token=token) if body is None else node.json(method, path, body, token=token))
+    return await (
+        node.send(method, path, token=token)
+        if body is None
+        else node.json(method, path, body, token=token)
+    )
 
 
 def quota_of(node, name: str = "default") -> str:
@@ -26,16 +30,27 @@ def quota_of(node, name: str = "default") -> str:
 
 
 @pytest.mark.parametrize(
-    ("method", "rest"), [("GET", "quota"), ("GET", "usage"), ("DELETE", "quota/x"), ("PUT", "quota/x")]
+    ("method", "rest"),
+    [("GET", "quota"), ("GET", "usage"), ("DELETE", "quota/x"), ("PUT", "quota/x")],
 )
 async def test_only_the_operator(serve, method: str, rest: str) -> None:
     """Without the exact secret every route is the 401 page, before anything else is looked at."""
     async with serve(admin=ADMIN) as node:
         body = b'{"limit_bytes":1}' if method == "PUT" else None
         kind = {"content_type": "application/json"} if body else {}
-        for token in (None, "", "Bearer", SECRET, f"bearer {SECRET}", f"Bearer {SECRET}x", "Bearer ä"):
+        for token in (
+            None,
+            "",
+            "Bearer",
+            SECRET,
+            f"bearer {SECRET}",
+            f"Bearer {SECRET}x",
+            "Bearer ä",
+        ):
             sent = None if token is None else token.encode("utf-8").decode("latin-1")
-            assert (await node.send(method, f"/admin/{rest}", token=sent, body=body, **kind)).status == 401, token
+            assert (
+                await node.send(method, f"/admin/{rest}", token=sent, body=body, **kind)
+            ).status == 401, token
 
 
 @pytest.mark.parametrize("admin", [Admin(), Admin(secret="")])
@@ -78,11 +93,14 @@ def test_where_the_secret_may_stand(tmp_path: Path) -> None:
         load_config(file=file, environment={})
     assert SECRET not in str(refused.value)
     with pytest.raises(ConfigurationError):
-        load_config(environment={"SEALSPACE_ADMIN__SECRET": SECRET, "SEALSPACE_ADMIN__SECRET_FILE": "x"})
+        load_config(
+            environment={"SEALSPACE_ADMIN__SECRET": SECRET, "SEALSPACE_ADMIN__SECRET_FILE": "x"}
+        )
 
 
 async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
-    """A limit of a space counts from the next put on, also after a restart, until it is taken away."""
+    """A limit of a space counts from the next put on, also after a restart, until it is taken
+    away."""
     async with serve(admin=ADMIN) as node:
         await node.put("a", b"hello")
         view = json.loads((await ask(node, "PUT", quota_of(node), b'{"limit_bytes":7}')).body)
@@ -99,7 +117,10 @@ async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
     async with serve(admin=ADMIN) as node:
         assert (await node.put("b", b"xyz")).status == 413
         assert (await node.put("b", b"xy")).status == 200
-        assert (await node.put("c", b"x")).said == (402, "Storage quota exceeded. Used: 7 bytes, Limit: 7 bytes")
+        assert (await node.put("c", b"x")).said == (
+            402,
+            "Storage quota exceeded. Used: 7 bytes, Limit: 7 bytes",
+        )
         reported = json.loads((await ask(node, "GET", "quota")).body)
         assert reported == {"overrides": {node.space(): 7}, "default_limit_bytes": 1 << 30}
         gone = json.loads((await ask(node, "DELETE", quota_of(node))).body)
@@ -115,14 +136,18 @@ async def test_a_limit_of_nothing(serve) -> None:
         await ask(node, "PUT", quota_of(node), b'{"limit_bytes":0}')
         assert (await node.put("b", b"x")).status == 402
         assert (
-            await node.send("POST", "/invoke", token=node.token({node.kv("a"): ["tinycloud.kv/del"]}))
+            await node.send(
+                "POST", "/invoke", token=node.token({node.kv("a"): ["tinycloud.kv/del"]})
+            )
         ).status == 200
 
 
 async def test_the_limit_of_a_public_space_is_reported_truly(serve) -> None:
     """A public space heeds the public limit, and that is what is told (M53)."""
     async with serve(admin=ADMIN) as node:
-        view = json.loads((await ask(node, "PUT", quota_of(node, "public"), b'{"limit_bytes":1}')).body)
+        view = json.loads(
+            (await ask(node, "PUT", quota_of(node, "public"), b'{"limit_bytes":1}')).body
+        )
         assert (view["override_bytes"], view["effective_limit_bytes"]) == (1, 10 << 20)
         assert (await node.put("a", b"hello", name="public")).status == 200
 
@@ -183,7 +208,11 @@ async def test_what_the_operator_does_is_audited(serve) -> None:
         node.clock.advance(1)
         await ask(node, "DELETE", quota_of(node))
         records = await audit_records(node.node.services.store)
-        found = [(r.action, r.actor, r.subject, r.detail) for r in records if r.action.startswith("quota")]
+        found = [
+            (r.action, r.actor, r.subject, r.detail)
+            for r in records
+            if r.action.startswith("quota")
+        ]
         assert found == [
             ("quota.set", "operator", node.space(), b"7"),
             ("quota.cleared", "operator", node.space(), b""),

@@ -18,9 +18,9 @@ _OPTIONS = (
     "X-TinyCloud-Limit",
     "X-TinyCloud-Max-Response-Bytes",
 )
-_NAMES = st.sampled_from(["Host", "Accept", "Content-Type", "If-Range", "X-TinyCloud-Meta-A"]) | st.sampled_from(
-    _OPTIONS
-)
+_NAMES = st.sampled_from(
+    ["Host", "Accept", "Content-Type", "If-Range", "X-TinyCloud-Meta-A"]
+) | st.sampled_from(_OPTIONS)
 
 
 @given(
@@ -30,8 +30,11 @@ _NAMES = st.sampled_from(["Host", "Accept", "Content-Type", "If-Range", "X-TinyC
         {**dict.fromkeys(("reads", "puts", "deletes"), st.integers(0, 2)), "is_form": st.booleans()}
     ),
 )
-def test_who_asks_for_nothing_has_no_options(headers: dict[str, str], spelled, shape: dict[str, Any]) -> None:
-    """A call is said to ask for something exactly where one of the option headers is there, however it is spelled."""
+def test_who_asks_for_nothing_has_no_options(
+    headers: dict[str, str], spelled, shape: dict[str, Any]
+) -> None:
+    """A call is said to ask for something exactly where one of the option headers is there, however
+    it is spelled."""
     assert asks(CIMultiDict({spelled(name): value for name, value in headers.items()})) == any(
         name in _OPTIONS for name in headers
     )

@@ -17,7 +17,8 @@ NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or met
 
 
 async def test_several_deletes(owner: Owner) -> None:
-    """Deletes of one token happen together, large values among them; the second time they are 200 as well (Q4, M31)."""
+    """Deletes of one token happen together, large values among them; the second time they are 200
+    as well (Q4, M31)."""
     await owner.put_all({"a": b"1", "b": LARGE, "c": b"3"})
     for _ in range(2):
         assert (200, "") == (await owner.invoke(("del", "a"), ("delete", "b"))).said
@@ -27,7 +28,9 @@ async def test_several_deletes(owner: Owner) -> None:
 async def test_one_unknown_key_keeps_all(owner: Owner) -> None:
     """When one of the keys was never written, nothing is deleted (M5)."""
     await owner.put_all({"a": b"1", "b": b"2"})
-    assert (404, "No Such Key: x") == (await owner.invoke(("del", "a"), ("del", "b"), ("del", "x"))).said
+    assert (404, "No Such Key: x") == (
+        await owner.invoke(("del", "a"), ("del", "b"), ("del", "x"))
+    ).said
     assert (await owner.invoke(("list", ""))).text == '["a","b"]'
 
 
@@ -72,7 +75,9 @@ async def test_too_many_deletes(owner: Owner) -> None:
     ],
     ids=lambda wanted: "+".join(name for name, _ in wanted),
 )
-async def test_outcomes_without_a_common_answer(owner: Owner, wanted: list[tuple[str, str]]) -> None:
+async def test_outcomes_without_a_common_answer(
+    owner: Owner, wanted: list[tuple[str, str]]
+) -> None:
     """They are refused before anything is written, and before the token is used (Q3, I15)."""
     await owner.put_all({"a": b"1", "b": b"2"})
     token = owner.token(wanted)
@@ -99,12 +104,18 @@ async def test_two_puts_without_a_form(owner: Owner) -> None:
 
 async def test_batch_of_gets(owner: Owner) -> None:
     """Values come in the order of the paths, whatever their size, absent ones said so."""
-    await owner.put_all({"b": LARGE, "a": b"1", "d": b""}, headers=["Content-Type: text/x", "X-TinyCloud-Meta-A: é"])
+    await owner.put_all(
+        {"b": LARGE, "a": b"1", "d": b""}, headers=["Content-Type: text/x", "X-TinyCloud-Meta-A: é"]
+    )
     reply = await owner.invoke(("get", "c"), ("get", "b"), ("get", "a"), ("get", "d"))
     assert reply.headers["content-type"] == "application/json"
     results = json.loads(reply.body)["results"]
     assert ["a", "b", "c", "d"] == [result["key"] for result in results]
-    assert {"key": "c", "ok": False, "error": {"code": "KV_NOT_FOUND", "message": "Key not found: c"}} == results[2]
+    assert {
+        "key": "c",
+        "ok": False,
+        "error": {"code": "KV_NOT_FOUND", "message": "Key not found: c"},
+    } == results[2]
     for result, body in zip((results[0], results[1], results[3]), (b"1", LARGE, b""), strict=True):
         assert body == base64.b64decode(result["dataBase64"], validate=True)
         assert result["headers"] == {
@@ -127,33 +138,46 @@ async def test_batch_of_metadata(owner: Owner) -> None:
 
 async def test_streamed_batch(owner: Owner) -> None:
     """A batch that is too large to be held is the same text, sent in pieces."""
-    values = {f"k{number}": bytes([number]) * (300_001 + number) for number in range(4)} | {"small": b"s"}
+    values = {f"k{number}": bytes([number]) * (300_001 + number) for number in range(4)} | {
+        "small": b"s"
+    }
     for path, body in values.items():
         assert (await owner.put(path, body)).status == 200
     reply = await owner.invoke(*(("get", path) for path in values), ("get", "none"))
     assert "content-length" not in reply.headers
     found = {item["key"]: item.get("dataBase64") for item in json.loads(reply.body)["results"]}
-    assert {path: base64.b64encode(body).decode() for path, body in values.items()} | {"none": None} == found
+    assert {path: base64.b64encode(body).decode() for path, body in values.items()} | {
+        "none": None
+    } == found
 
 
 async def test_bounds_of_a_batch_read(owner: Owner) -> None:
-    """The caller's bound holds for each value; the node's for all together; and there are at most 100."""
+    """The caller's bound holds for each value; the node's for all together; and there are at most
+    100."""
     await owner.put_all({"a": b"12345", "b": b"1"})
-    reply = await owner.invoke(("get", "a"), ("get", "b"), headers={"x-tinycloud-max-response-bytes": "4"})
+    reply = await owner.invoke(
+        ("get", "a"), ("get", "b"), headers={"x-tinycloud-max-response-bytes": "4"}
+    )
     assert (413, "KV response is 5 bytes, exceeding the requested limit of 4 bytes") == reply.said
     many = [("get", f"k{number}") for number in range(101)]
     assert (400, "KV batch reads accept at most 100 keys") == (await owner.invoke(*many)).said
-    assert (400, "KV batch reads accept at most 100 keys") == (await owner.invoke(("put", "a"), *many)).said
+    assert (400, "KV batch reads accept at most 100 keys") == (
+        await owner.invoke(("put", "a"), *many)
+    ).said
     size_bytes = MAX_BATCH_READ_BYTES // 2 + 1
     for path in "ab":
         assert (await owner.put(path, b"x" * size_bytes)).status == 200
-    text = f"KV batch read holds {2 * size_bytes} bytes, more than the {MAX_BATCH_READ_BYTES} bytes of one answer"
+    text = (
+        f"KV batch read holds {2 * size_bytes} bytes, more than the {MAX_BATCH_READ_BYTES} bytes of"
+        " one answer"
+    )
     assert (413, text) == (await owner.invoke(("get", "a"), ("get", "b"))).said
     assert (await owner.invoke(("metadata", "a"), ("metadata", "b"))).status == 200
 
 
 async def test_damaged_value_in_a_batch(owner: Owner) -> None:
-    """A body that is not what its head says makes a small batch 500 and breaks off a streamed one."""
+    """A body that is not what its head says makes a small batch 500 and breaks off a streamed
+    one."""
     await owner.put_all({"a": b"x" * 80_000, "b": b"1"})
     (place,) = owner.files()
     place.write_bytes(b"y" * 80_000)
@@ -166,21 +190,36 @@ async def test_damaged_value_in_a_batch(owner: Owner) -> None:
 async def test_metadata_of_parts(owner: Owner) -> None:
     """A part brings its own metadata; that of the form as a whole is not stored."""
     body = (
-        b'--probe\r\nContent-Disposition: form-data; name="a"; filename="x.txt"\r\nContent-Type: text/plain\r\n'
-        b"X-TinyCloud-Meta-A: 1\r\nX-TinyCloud-Meta-A: 2\r\nX-Other: 3\r\nContent-Language: de\r\n\r\n1\r\n--probe--"
+        b'--probe\r\nContent-Disposition: form-data; name="a"; filename="x.txt"\r\nContent-Type:'
+        b" text/plain\r\nX-TinyCloud-Meta-A: 1\r\nX-TinyCloud-Meta-A: 2\r\nX-Other:"
+        b" 3\r\nContent-Language: de\r\n\r\n1\r\n--probe--"
     )
     headers = {**FORM_TYPE, "x-tinycloud-meta-whole": "no", "content-language": "en"}
-    assert (await owner.invoke(("put", "a"), body=body, headers=headers)).said == (200, '{"written":["a"],"count":1}')
+    assert (await owner.invoke(("put", "a"), body=body, headers=headers)).said == (
+        200,
+        '{"written":["a"],"count":1}',
+    )
     reply = await owner.get("a")
     stored = {name: value for name, value in reply.headers.items() if name in _METADATA}
-    assert stored == {"content-type": "text/plain", "content-language": "de", "x-tinycloud-meta-a": "2"}
+    assert stored == {
+        "content-type": "text/plain",
+        "content-language": "de",
+        "x-tinycloud-meta-a": "2",
+    }
 
 
-_METADATA = {"content-type", "content-language", "content-disposition", "x-tinycloud-meta-a", "x-tinycloud-meta-whole"}
+_METADATA = {
+    "content-type",
+    "content-language",
+    "content-disposition",
+    "x-tinycloud-meta-a",
+    "x-tinycloud-meta-whole",
+}
 
 
 async def test_batch_replaces_and_shares(owner: Owner) -> None:
-    """Values of a batch replace what was there, large ones share a file, and the usage is exact (M10)."""
+    """Values of a batch replace what was there, large ones share a file, and the usage is exact
+    (M10)."""
     await owner.put_all({"a": LARGE, "b": LARGE, "c": b"12345"})
     assert len(owner.files()) == 1
     await owner.put_all({"a": b"1", "c": LARGE, "d": b""})
@@ -198,7 +237,8 @@ async def test_too_many_puts(owner: Owner) -> None:
 
 
 async def test_small_values_of_a_batch_are_bounded_together(owner: Owner) -> None:
-    """Values and what is said of them have at most 8 MiB of rows; the bound is said, and nothing is written (ST6)."""
+    """Values and what is said of them have at most 8 MiB of rows; the bound is said, and nothing is
+    written (ST6)."""
     about, value = b"X-TinyCloud-Meta-A: " + b"m" * 5_000, b"v" * 40_000
     names = [f"k{number:03}" for number in range(190)]
     head = b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n\r\n%b\r\n'
@@ -210,7 +250,8 @@ async def test_small_values_of_a_batch_are_bounded_together(owner: Owner) -> Non
 
 
 async def test_values_of_a_batch_that_find_no_room_in_rows_lie_in_files(owner: Owner) -> None:
-    """Of many values that are small enough for rows, those that would make the commit too large lie in files (ST6)."""
+    """Of many values that are small enough for rows, those that would make the commit too large lie
+    in files (ST6)."""
     values = {f"k{number:03}": number.to_bytes(2, "big") * 24_000 for number in range(200)}
     assert (await owner.put_all(values)).status == 200
     assert len(owner.files()) == 200 - INLINE_TOGETHER_BYTES // 48_000
@@ -218,7 +259,8 @@ async def test_values_of_a_batch_that_find_no_room_in_rows_lie_in_files(owner: O
 
 
 async def test_large_values_of_a_batch_count_for_more_rows(owner: Owner) -> None:
-    """A commit changes at most 256 rows, and a value in a file has a row of its own; beyond, no file stays (ST6)."""
+    """A commit changes at most 256 rows, and a value in a file has a row of its own; beyond, no
+    file stays (ST6)."""
     values = {f"k{number:03}": number.to_bytes(2, "big") * 40_000 for number in range(140)}
     reply = await owner.put_all(values)
     assert (reply.status, "256" in reply.text, owner.files()) == (400, True, [])

@@ -1,4 +1,5 @@
-"""A put that meets the collector, or a death, is never acknowledged and gone; and nothing half-written stays."""
+"""A put that meets the collector, or a death, is never acknowledged and gone; and nothing
+half-written stays."""
 
 import asyncio
 import os
@@ -29,7 +30,8 @@ LARGE = bytes(range(256)) * 1024
 
 @pytest.fixture
 async def held(tmp_path: Path) -> AsyncIterator[tuple[Owner, HeldStore]]:
-    """An owner at a node whose store can hold a commit back; the clock begins after the times of files."""
+    """An owner at a node whose store can hold a commit back; the clock begins after the times of
+    files."""
     clock = FixedClock(time.time() + 10)
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
     async with held_node(config, clock=clock) as (node, store), aiohttp.ClientSession() as session:
@@ -42,7 +44,8 @@ def puts_head(commit: Commit) -> bool:
 
 
 async def do_housekeeping(node: EmbeddedNode, clock: FixedClock, *, days: int) -> None:
-    """Let days pass, with housekeeping every four hours, by another process after the first one is gone."""
+    """Let days pass, with housekeeping every four hours, by another process after the first one is
+    gone."""
     clock.advance(LEASE_S)
     housekeeper = Housekeeper(node.services)
     for _ in range(days * 6):
@@ -78,7 +81,8 @@ async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, bo
 
 
 async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> None:
-    """Between plan and commit of a put that shares a body the body is given up, collected and unlinked."""
+    """Between plan and commit of a put that shares a body the body is given up, collected and
+    unlinked."""
     owner, _ = held
     await owner.put("a", LARGE)
 
@@ -104,8 +108,11 @@ async def test_body_that_is_given_up_and_not_collected_yet(held: tuple[Owner, He
 
 
 @pytest.mark.parametrize("swept_before", [False, True], ids=["first sweep", "later sweep"])
-async def test_file_that_is_taken_for_an_orphan(held: tuple[Owner, HeldStore], swept_before: bool) -> None:
-    """A put stands still between naming its file and its commit, while days pass and orphans are swept."""
+async def test_file_that_is_taken_for_an_orphan(
+    held: tuple[Owner, HeldStore], swept_before: bool
+) -> None:
+    """A put stands still between naming its file and its commit, while days pass and orphans are
+    swept."""
     owner, _ = held
     if swept_before:
         await owner.put("z", b"small")
@@ -120,7 +127,8 @@ async def test_file_that_is_taken_for_an_orphan(held: tuple[Owner, HeldStore], s
         await do_housekeeping(owner.node, owner.clock, days=3)
 
     reply, outcomes = await meanwhile(held, "a", LARGE, change)
-    # After an hour its own unlinking is due, so whether it finds its file decides: acknowledged and there, or neither.
+    # After an hour its own unlinking is due, so whether it finds its file decides: acknowledged and
+    # there, or neither.
     assert type(outcomes[0]) is Refused
     assert reply.status == 503
     assert (await owner.get("a")).status == 404
@@ -129,7 +137,8 @@ async def test_file_that_is_taken_for_an_orphan(held: tuple[Owner, HeldStore], s
 
 
 async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldStore]) -> None:
-    """When the file was noted as an orphan and is not unlinked yet, the put names it anew and it stays."""
+    """When the file was noted as an orphan and is not unlinked yet, the put names it anew and it
+    stays."""
     owner, _ = held
 
     async def change() -> None:
@@ -149,7 +158,8 @@ async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldSt
 
 @pytest.mark.slow
 async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
-    """SIGKILL in the middle of a body: the value before stands, and what had arrived is gone after collection."""
+    """SIGKILL in the middle of a body: the value before stands, and what had arrived is gone after
+    collection."""
     clock = FixedClock(time.time())
     objects = tmp_path / "data" / "blobs"
     with running_node(tmp_path, workers=1) as node:
@@ -158,7 +168,10 @@ async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
             assert (await owner.put("a", b"before")).status == 200
             assert (await owner.put("b", LARGE)).status == 200
             _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(node.url).port)
-            head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {owner.token([('put', 'a')])}\r\n"
+            head = (
+                "POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization:"
+                f" {owner.token([('put', 'a')])}\r\n"
+            )
             writer.write(head.encode() + b"Content-Length: 9000000\r\n\r\n" + LARGE)
             await until(lambda: len(files(objects)) == 2)
             (worker,) = node.children("worker")
@@ -168,7 +181,9 @@ async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
             assert (await answered(owner, "a")).text == "before"
             assert (await owner.get("b")).body == LARGE
     assert len(files(objects)) == 2
-    assert await sweep_unfinished(ObjectFolder(objects), now=time.time() + UNFINISHED_AFTER_S + 1) == 1
+    assert (
+        await sweep_unfinished(ObjectFolder(objects), now=time.time() + UNFINISHED_AFTER_S + 1) == 1
+    )
     assert [place.parent.name for place in files(objects)] != ["incoming"]
 
 

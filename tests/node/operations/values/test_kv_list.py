@@ -1,4 +1,5 @@
-"""Listing over HTTP: pages of any size are the whole, cursors belong to their question, and grants bound what shows."""
+"""Listing over HTTP: pages of any size are the whole, cursors belong to their question, and grants
+bound what shows."""
 
 import asyncio
 import itertools
@@ -37,7 +38,12 @@ def running(tmp_path: Path) -> Iterator[tuple[asyncio.Runner, Owner]]:
         stack = AsyncExitStack()
         clock = FixedClock()
         entered = stack.enter_async_context(
-            owner_at(tmp_path, clock, http=Http(port=0, drain_s=0), hosting=Hosting(spaces_per_owner=1000))
+            owner_at(
+                tmp_path,
+                clock,
+                http=Http(port=0, drain_s=0),
+                hosting=Hosting(spaces_per_owner=1000),
+            )
         )
         yield runner, runner.run(entered)
         runner.run(stack.aclose())
@@ -51,7 +57,9 @@ names = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     paths=st.sets(names, max_size=14),
     deleted=st.sets(st.integers(0, 13), max_size=4),
@@ -59,9 +67,14 @@ names = st.builds(
     limit=st.integers(1, 5),
 )
 def test_pages_of_any_size_equal_the_whole(
-    running: tuple[asyncio.Runner, Owner], paths: set[str], deleted: set[int], prefix: str, limit: int
+    running: tuple[asyncio.Runner, Owner],
+    paths: set[str],
+    deleted: set[int],
+    prefix: str,
+    limit: int,
 ) -> None:
-    """Whatever the paths, the prefix and the page size: the pages are full but the last, and together the whole."""
+    """Whatever the paths, the prefix and the page size: the pages are full but the last, and
+    together the whole."""
     runner, some = running
 
     async def check() -> None:
@@ -75,14 +88,19 @@ def test_pages_of_any_size_equal_the_whole(
             assert (await owner.invoke(("del", path))).status == 200
         expected = sorted(path for path in paths - gone if path.startswith(prefix))
         found = [page async for page in pages(owner, prefix, limit)]
-        assert list(itertools.chain(*found)) == expected == json.loads((await owner.invoke(("list", prefix))).body)
+        assert (
+            list(itertools.chain(*found))
+            == expected
+            == json.loads((await owner.invoke(("list", prefix))).body)
+        )
         assert {len(page) for page in found[:-1]} <= {limit}
 
     runner.run(check())
 
 
 async def test_cursor_belongs_to_its_question(owner: Owner) -> None:
-    """A cursor is good for the same caller, space, prefix and limit, and for nothing else; it survives what changes."""
+    """A cursor is good for the same caller, space, prefix and limit, and for nothing else; it
+    survives what changes."""
     await owner.put_all(dict.fromkeys("abcd", b""))
     await owner.invoke(("put", "b"), body=b"", space="other")
     first = await owner.invoke(("list", ""), headers={"x-tinycloud-limit": "2"})
@@ -91,7 +109,9 @@ async def test_cursor_belongs_to_its_question(owner: Owner) -> None:
     async def said(
         prefix: str = "", limit: str | None = "2", cursor: str = cursor, space: str = "default"
     ) -> tuple[int, str]:
-        headers = {"x-tinycloud-cursor": cursor} | ({} if limit is None else {"x-tinycloud-limit": limit})
+        headers = {"x-tinycloud-cursor": cursor} | (
+            {} if limit is None else {"x-tinycloud-limit": limit}
+        )
         return (await owner.invoke(("list", prefix), headers=headers, space=space)).said
 
     refused = (400, "Invalid KV list cursor")
@@ -112,11 +132,15 @@ async def test_cursor_belongs_to_its_question(owner: Owner) -> None:
 
 async def test_delegated_listing_in_pages(owner: Owner) -> None:
     """Pages under a delegated path hold only keys that extend it, each full but the last (Q15)."""
-    await owner.put_all(dict.fromkeys(("photos", "photos/1", "photos/2", "photos2/1", "photos3"), b""))
+    await owner.put_all(
+        dict.fromkeys(("photos", "photos/1", "photos/2", "photos2/1", "photos3"), b"")
+    )
     friend = Owner(owner.node, owner.session, owner.clock)
     resource = f"{owner.space.text}/kv/photos"
     grant = owner.token((), more={resource: "tinycloud.kv/list"}, audience=friend.signer.did)
-    async with owner.session.post(f"{owner.node.url}/delegate", headers={"Authorization": grant}) as answer:
+    async with owner.session.post(
+        f"{owner.node.url}/delegate", headers={"Authorization": grant}
+    ) as answer:
         assert answer.status == 200
     headers = {"x-tinycloud-limit": "2"}
     found = []
@@ -178,7 +202,8 @@ TAG = f'"blake3-{"0" * 64}"'
 async def test_options_that_a_call_cannot_have(
     owner: Owner, wanted: list[str], headers: dict[str, str], text: str
 ) -> None:
-    """A malformed or misplaced option is 400 before anything runs, whatever the operation (4.4.5)."""
+    """A malformed or misplaced option is 400 before anything runs, whatever the operation
+    (4.4.5)."""
     await owner.put("k0", b"1")
     token = owner.token([(name, f"k{at}") for at, name in enumerate(wanted)])
     assert (await owner.invoke(token=token, body=b"2", headers=headers)).said == (400, text)
@@ -186,8 +211,13 @@ async def test_options_that_a_call_cannot_have(
 
 
 async def test_options_that_mean_nothing_here(owner: Owner) -> None:
-    """A well-formed limit on a put, or a bound on a list, changes nothing; and no option is stored as metadata."""
-    options = {"x-tinycloud-limit": "5", "x-tinycloud-max-response-bytes": "1", "x-tinycloud-cursor": "x"}
+    """A well-formed limit on a put, or a bound on a list, changes nothing; and no option is stored
+    as metadata."""
+    options = {
+        "x-tinycloud-limit": "5",
+        "x-tinycloud-max-response-bytes": "1",
+        "x-tinycloud-cursor": "x",
+    }
     assert (await owner.invoke(("put", "a"), body=b"12", headers=options)).status == 200
     del options["x-tinycloud-cursor"]
     assert (await owner.invoke(("list", ""), headers=options)).said == (200, '["a"]')

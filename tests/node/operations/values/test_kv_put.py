@@ -1,4 +1,5 @@
-"""Putting values: bodies of any size, what is judged before a byte of them is kept, and what a broken one leaves."""
+"""Putting values: bodies of any size, what is judged before a byte of them is kept, and what a
+broken one leaves."""
 
 import asyncio
 import json
@@ -23,15 +24,22 @@ async def pieces(body: bytes, size_bytes: int = 70_000) -> AsyncIterator[bytes]:
         yield body[first : first + size_bytes]
 
 
-@pytest.mark.parametrize("size_bytes", [0, 1, 64 * 1024, 64 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, len(LARGE)])
+@pytest.mark.parametrize(
+    "size_bytes", [0, 1, 64 * 1024, 64 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, len(LARGE)]
+)
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_values_of_any_size(owner: Owner, size_bytes: int, chunked: bool) -> None:
-    """A value comes back as it was put, with its ETag, its length and no content type that was not sent (J7)."""
+    """A value comes back as it was put, with its ETag, its length and no content type that was not
+    sent (J7)."""
     body = LARGE[:size_bytes]
     reply = await owner.put("a", pieces(body) if chunked else body)
     assert (200, b"", etag(body)) == (reply.status, reply.body, reply.headers["etag"])
     reply = await owner.get("a")
-    assert (reply.body, reply.headers["etag"], reply.headers["content-length"]) == (body, etag(body), str(size_bytes))
+    assert (reply.body, reply.headers["etag"], reply.headers["content-length"]) == (
+        body,
+        etag(body),
+        str(size_bytes),
+    )
     assert "content-type" not in reply.headers
     assert await owner.used_bytes() == size_bytes
 
@@ -40,18 +48,27 @@ async def test_metadata_of_a_large_value(owner: Owner) -> None:
     """A streamed answer carries the stored headers, and so does 304."""
     await owner.put("a", LARGE, Content_Type="text/x; a=b", X_TinyCloud_Meta_B="é")
     reply = await owner.get("a")
-    assert (reply.headers["content-type"], reply.headers["x-tinycloud-meta-b"]) == ("text/x; a=b", "é")
+    assert (reply.headers["content-type"], reply.headers["x-tinycloud-meta-b"]) == (
+        "text/x; a=b",
+        "é",
+    )
     assert reply.headers["cache-control"] == "private, no-cache"
     reply = await owner.invoke(("get", "a"), headers={"If-None-Match": etag(LARGE)})
     assert (reply.status, reply.body, reply.headers["x-tinycloud-meta-b"]) == (304, b"", "é")
-    reply = await owner.invoke(("get", "a"), headers={"x-tinycloud-max-response-bytes": str(len(LARGE) - 1)})
+    reply = await owner.invoke(
+        ("get", "a"), headers={"x-tinycloud-max-response-bytes": str(len(LARGE) - 1)}
+    )
     assert reply.status == 413
 
 
 async def test_conditions_on_large_values(owner: Owner) -> None:
-    """Create-only and compare-and-set hold for values in files too, and nothing of a refused one is kept."""
+    """Create-only and compare-and-set hold for values in files too, and nothing of a refused one is
+    kept."""
     assert (await owner.put("a", LARGE, If_None_Match="*")).status == 200
-    assert (await owner.put("a", LARGE + b"2", If_None_Match="*")).said == (412, "KV precondition failed")
+    assert (await owner.put("a", LARGE + b"2", If_None_Match="*")).said == (
+        412,
+        "KV precondition failed",
+    )
     assert (await owner.put("a", LARGE + b"2", If_Match=etag(b""))).status == 412
     assert len(owner.files()) == 1
     assert (await owner.put("a", LARGE + b"2", If_Match=etag(LARGE))).status == 200
@@ -62,12 +79,16 @@ async def test_conditions_on_large_values(owner: Owner) -> None:
 
 
 async def test_outsider_is_reported_before_the_body_is_read(owner: Owner) -> None:
-    """Of a call that is not authorised no byte is waited for: the answer comes while the body is still outstanding."""
+    """Of a call that is not authorised no byte is waited for: the answer comes while the body is
+    still outstanding."""
     await owner.put("a", b"1")
     outsider = Owner(owner.node, owner.session, owner.clock)
     token = outsider.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(owner.node.url).port)
-    head = f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 1000000\r\n\r\n"
+    head = (
+        f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length:"
+        " 1000000\r\n\r\n"
+    )
     writer.write(head.encode())
     assert b" 401 " in await asyncio.wait_for(reader.readline(), AT_ONCE_S)
     writer.close()
@@ -86,7 +107,8 @@ async def test_body_over_the_limit(limited: Owner, chunked: bool) -> None:
 
 
 async def test_full_disk_is_507(owner: Owner) -> None:
-    """When there is no room on the disk the answer is 507, reads go on, and small values are still taken."""
+    """When there is no room on the disk the answer is 507, reads go on, and small values are still
+    taken."""
     await owner.put("a", LARGE)
     files = owner.node.services.values.files
     files.reserve_bytes = 1 << 62  # type: ignore[attr-defined]  # files of a folder
@@ -101,7 +123,10 @@ async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
     await owner.put("a", b"before")
     owner.node.services.values.intake = Intake(200_000)
     reply = await owner.put("a", LARGE)
-    assert (reply.said, reply.headers["retry-after"]) == ((503, "Too many values are on their way"), "1")
+    assert (reply.said, reply.headers["retry-after"]) == (
+        (503, "Too many values are on their way"),
+        "1",
+    )
     for body in (LARGE[:150_000], b"after"):
         assert (await owner.put("a", body)).status == 200
         assert (await owner.get("a")).body == body
@@ -125,7 +150,8 @@ LIMIT_BYTES = 200_000
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_value_that_does_not_fit(small: Owner, chunked: bool) -> None:
-    """A value larger than the room that is left is 413 with both numbers, and nothing of it is kept (M51, J8)."""
+    """A value larger than the room that is left is 413 with both numbers, and nothing of it is kept
+    (M51, J8)."""
     await small.put("a", b"x" * 100)
     body = LARGE[: LIMIT_BYTES - 99]
     reply = await small.put("b", pieces(body) if chunked else body)
@@ -137,7 +163,8 @@ async def test_value_that_does_not_fit(small: Owner, chunked: bool) -> None:
 
 
 async def test_full_space(small: Owner) -> None:
-    """A full space is 402 for whatever is new; over a value that is there it takes one that is no larger (M51)."""
+    """A full space is 402 for whatever is new; over a value that is there it takes one that is no
+    larger (M51)."""
     await small.put("a", LARGE[:LIMIT_BYTES])
     text = f"Storage quota exceeded. Used: {LIMIT_BYTES} bytes, Limit: {LIMIT_BYTES} bytes"
     for body in (b"x", b"", LARGE[:80_000]):
@@ -150,7 +177,8 @@ async def test_full_space(small: Owner) -> None:
 
 
 async def test_batch_that_does_not_fit(small: Owner) -> None:
-    """The values of a batch count together, those they replace do not, and nothing is kept of one that is refused."""
+    """The values of a batch count together, those they replace do not, and nothing is kept of one
+    that is refused."""
     await small.put("a", LARGE[:150_000])
     text = f"Write exceeds remaining storage. Used: 150000 bytes, Limit: {LIMIT_BYTES} bytes"
     assert (await small.put_all({"a": LARGE[:120_000], "b": LARGE[1:80_002]})).said == (413, text)
@@ -160,7 +188,8 @@ async def test_batch_that_does_not_fit(small: Owner) -> None:
 
 
 async def test_body_that_is_shared_costs_once(small: Owner) -> None:
-    """Equal large values under two keys count once, and giving up one of them gives no room back (M10)."""
+    """Equal large values under two keys count once, and giving up one of them gives no room back
+    (M10)."""
     body = LARGE[:90_000]
     await small.put_all({"a": body, "b": body})
     assert await small.used_bytes() == len(body)
@@ -181,7 +210,10 @@ async def test_connection_that_breaks(owner: Owner, framing: str) -> None:
     body = LARGE if "Length" in framing else b"%x\r\n%b\r\n" % (len(LARGE), LARGE)
     _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(owner.node.url).port)
     token = owner.token([("put", "a")])
-    writer.write(f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n".encode() + body)
+    writer.write(
+        f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n".encode()
+        + body
+    )
     await writer.drain()
     await until(lambda: len(owner.files()) == 1)
     writer.transport.abort()
@@ -190,11 +222,19 @@ async def test_connection_that_breaks(owner: Owner, framing: str) -> None:
 
 
 async def test_body_that_stops(impatient: Owner) -> None:
-    """A body of which nothing comes any more, or only what is no body, is 408 and leaves nothing."""
-    for framing, more in (("Content-Length: 2000000", b""), ("Transfer-Encoding: chunked", b"nonsense\r\n")):
+    """A body of which nothing comes any more, or only what is no body, is 408 and leaves
+    nothing."""
+    for framing, more in (
+        ("Content-Length: 2000000", b""),
+        ("Transfer-Encoding: chunked", b"nonsense\r\n"),
+    ):
         token = impatient.token([("put", "a")])
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(impatient.node.url).port)
-        writer.write(f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n".encode())
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", urlsplit(impatient.node.url).port
+        )
+        writer.write(
+            f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n".encode()
+        )
         writer.write(LARGE if not more else b"%x\r\n%b\r\n" % (len(LARGE), LARGE) + more)
         assert b" 408 " in await asyncio.wait_for(reader.readline(), AT_ONCE_S)
         writer.close()
@@ -237,7 +277,9 @@ async def test_value_that_changes_while_a_body_comes(owner: Owner) -> None:
     """A condition that held when the body began is judged again at its end."""
     await owner.put("a", b"before")
     slow = SlowBody(LARGE)
-    putting = asyncio.create_task(owner.invoke(("put", "a"), body=slow.pieces(), headers={"If-Match": etag(b"before")}))
+    putting = asyncio.create_task(
+        owner.invoke(("put", "a"), body=slow.pieces(), headers={"If-Match": etag(b"before")})
+    )
     await until(lambda: slow.half.is_set() and len(owner.files()) == 1)
     await owner.put("a", b"between")
     slow.go.set()
@@ -257,7 +299,8 @@ async def test_last_commit_wins(owner: Owner) -> None:
 
 
 async def test_upload_that_was_given_up(owner: Owner) -> None:
-    """A body that stood still so long that it was taken for abandoned fails at its end, and is not acknowledged."""
+    """A body that stood still so long that it was taken for abandoned fails at its end, and is not
+    acknowledged."""
     slow = SlowBody(LARGE)
     putting = asyncio.create_task(owner.invoke(("put", "a"), body=slow.pieces()))
     await until(lambda: slow.half.is_set() and len(owner.files()) == 1)
@@ -270,7 +313,8 @@ async def test_upload_that_was_given_up(owner: Owner) -> None:
 
 
 async def test_damaged_value_is_not_handed_out(owner: Owner) -> None:
-    """A file that does not hold its value is 500 when it is small, a broken connection when it is streamed (M13)."""
+    """A file that does not hold its value is 500 when it is small, a broken connection when it is
+    streamed (M13)."""
     await owner.put("a", LARGE)
     (place,) = owner.files()
     place.write_bytes(LARGE[:-1] + b"x")
@@ -285,11 +329,15 @@ async def test_damaged_value_is_not_handed_out(owner: Owner) -> None:
 def test_default_limit_is_that_of_the_protocol() -> None:
     """By default a value may have 1,000,000,000 bytes, and a space 1 GiB."""
     config = Config(store=Store(), http=Http(), hosting=Hosting())
-    assert (config.http.max_body_bytes, config.hosting.default_quota_bytes) == (1_000_000_000, 1 << 30)
+    assert (config.http.max_body_bytes, config.hosting.default_quota_bytes) == (
+        1_000_000_000,
+        1 << 30,
+    )
 
 
 async def test_rows_fill_a_space_too(small: Owner) -> None:
-    """Keys, metadata and a fixed part of each value have an account of their own, as large as the limit (M54)."""
+    """Keys, metadata and a fixed part of each value have an account of their own, as large as the
+    limit (M54)."""
     note = {"X_TinyCloud_Meta_Note": "m" * 15_000}
     replies = [await small.put(f"{number:03}", b"", **note) for number in range(14)]
     assert {200} == {reply.status for reply in replies[:13]}
@@ -297,17 +345,22 @@ async def test_rows_fill_a_space_too(small: Owner) -> None:
     text = f"Write exceeds remaining storage. Used: {13 * each} bytes, Limit: {LIMIT_BYTES} bytes"
     assert replies[13].said == (413, text)
     assert await small.used_bytes() == 0
-    assert (await small.put("000", b"", **note)).status == 200  # takes no more than what it replaces
+    # takes no more than what it replaces
+    assert (await small.put("000", b"", **note)).status == 200
     assert (await small.invoke(("del", "000"))).status == 200
     assert (await small.put("013", b"", **note)).status == 200
 
 
 async def test_long_paths_are_bounded(owner: Owner) -> None:
-    """A path of 100,000 bytes can be put, listed and deleted; a longer one is 400 with the bound."""
+    """A path of 100,000 bytes can be put, listed and deleted; a longer one is 400 with the
+    bound."""
     path = "p" * MAX_PATH_BYTES
     assert (await owner.put(path, b"x")).status == 200
     assert json.loads((await owner.invoke(("list", ""))).body) == [path]
     reply = await owner.put(path + "p", b"x")
-    assert reply.said == (400, f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}")
+    assert reply.said == (
+        400,
+        f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}",
+    )
     assert (await owner.invoke(("del", path))).status == 200
     assert json.loads((await owner.invoke(("list", ""))).body) == []

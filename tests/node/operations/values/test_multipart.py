@@ -27,7 +27,9 @@ async def in_pieces(data: bytes, size_bytes: int) -> AsyncIterator[bytes]:
         yield data[first : first + size_bytes]
 
 
-def read(data: bytes, size_bytes: int = 1000, *, boundary: bytes = BOUNDARY, skip: bool = False) -> Parts:
+def read(
+    data: bytes, size_bytes: int = 1000, *, boundary: bytes = BOUNDARY, skip: bool = False
+) -> Parts:
     """Read a form that comes in pieces of a size; `skip` leaves the bytes of the parts unread."""
 
     async def run() -> Parts:
@@ -46,7 +48,9 @@ def form(*parts: tuple[bytes, bytes]) -> bytes:
 
 
 def named(name: str, *more: str) -> bytes:
-    return "\r\n".join([f'Content-Disposition: form-data; name="{name}"', *more]).encode("utf-8", "surrogateescape")
+    return "\r\n".join([f'Content-Disposition: form-data; name="{name}"', *more]).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def refused(data: bytes, **options: Any) -> str:
@@ -58,13 +62,15 @@ def refused(data: bytes, **options: Any) -> str:
 @settings(max_examples=150, deadline=None)
 @given(
     values=st.lists(
-        st.binary(max_size=60) | st.sampled_from([b"\r\n", b"\r\n--prob", b"--probe", b"\r\n--"]), max_size=4
+        st.binary(max_size=60) | st.sampled_from([b"\r\n", b"\r\n--prob", b"--probe", b"\r\n--"]),
+        max_size=4,
     ),
     size_bytes=st.integers(1, 40),
     skip=st.booleans(),
 )
 def test_parts_are_what_was_laid_out(values: list[bytes], size_bytes: int, skip: bool) -> None:
-    """Whatever the bytes of the parts and the pieces they come in, read or skipped: names and bytes are those sent."""
+    """Whatever the bytes of the parts and the pieces they come in, read or skipped: names and bytes
+    are those sent."""
     values = [value for value in values if b"\r\n--probe" not in b"\r\n" + value + b"\r\n"]
     data = form(*((named(f"k{at}", "X-A: 1"), value) for at, value in enumerate(values)))
     expected = [(f"k{at}", {"x-a": "1"}, b"" if skip else value) for at, value in enumerate(values)]
@@ -75,7 +81,16 @@ def test_parts_are_what_was_laid_out(values: list[bytes], size_bytes: int, skip:
 @given(
     st.lists(
         st.sampled_from(
-            [b"--probe", b"\r\n", b"--", b":", b'Content-Disposition: form-data; name="a"', b"x", b'"', b";"]
+            [
+                b"--probe",
+                b"\r\n",
+                b"--",
+                b":",
+                b'Content-Disposition: form-data; name="a"',
+                b"x",
+                b'"',
+                b";",
+            ]
         )
         | st.binary(max_size=6),
         max_size=14,
@@ -91,7 +106,11 @@ def test_fuzz_of_forms(fragments: list[bytes], size_bytes: int) -> None:
 @given(st.text(max_size=80), st.text(max_size=30))
 def test_fuzz_of_header_values(content_type: str, name: str) -> None:
     """Any content type has a boundary or is refused, and any name is a path or refused."""
-    for attempt in (lambda: boundary_of(content_type), lambda: part_path(name), lambda: part_path(f"%{name}")):
+    for attempt in (
+        lambda: boundary_of(content_type),
+        lambda: part_path(name),
+        lambda: part_path(f"%{name}"),
+    ):
         with contextlib.suppress(Refusal):
             attempt()
 
@@ -101,7 +120,10 @@ WHOLE = form((named("a"), b"1"), (named("b"), b"2"))
 
 def test_a_form_that_ends_early() -> None:
     """Wherever a form is cut off it is refused, and never passes for a shorter one."""
-    texts = ("incomplete multipart stream", *(f'field "{name}" received with incomplete data' for name in "ab"))
+    texts = (
+        "incomplete multipart stream",
+        *(f'field "{name}" received with incomplete data' for name in "ab"),
+    )
     for size_bytes in range(len(WHOLE) - 3):
         assert refused(WHOLE[:size_bytes]) in texts, size_bytes
 
@@ -116,10 +138,22 @@ def test_a_form_that_ends_early() -> None:
         (WHOLE.replace(b"\r\n", b"\n"), "incomplete multipart stream"),
         (form((b"X-A: 1", b"1")), "Multipart KV part is missing a field name"),
         (b"--probe\r\n\r\n1\r\n--probe--", "Multipart KV part is missing a field name"),
-        (form((b"Content-Disposition: form-data", b"1")), "Multipart KV part is missing a field name"),
-        (form((b'Content-Disposition: attachment; name="a"', b"1")), "Multipart KV part is missing a field name"),
-        (form((b'Content-Disposition: form-data; name="a', b"1")), "Multipart KV part is missing a field name"),
-        (form((b"Content-Disposition: form-data; name=a; name=b", b"1")), "Multipart KV part is missing a field name"),
+        (
+            form((b"Content-Disposition: form-data", b"1")),
+            "Multipart KV part is missing a field name",
+        ),
+        (
+            form((b'Content-Disposition: attachment; name="a"', b"1")),
+            "Multipart KV part is missing a field name",
+        ),
+        (
+            form((b'Content-Disposition: form-data; name="a', b"1")),
+            "Multipart KV part is missing a field name",
+        ),
+        (
+            form((b"Content-Disposition: form-data; name=a; name=b", b"1")),
+            "Multipart KV part is missing a field name",
+        ),
         (form((named("a", "no colon"), b"1")), "multipart part has a malformed header"),
         (form((named("a", "X A: 1"), b"1")), "multipart part has a malformed header"),
         (form((named("a", "X-A: 1\nX-B: 2"), b"1")), "multipart part has a malformed header"),
@@ -149,15 +183,20 @@ def test_names(disposition: str, name: str) -> None:
 
 
 def test_headers_of_a_part() -> None:
-    """Names are in lower case, blanks around values go, the last of a repeated one counts, other bytes are kept."""
+    """Names are in lower case, blanks around values go, the last of a repeated one counts, other
+    bytes are kept."""
     head = named("a", "X-A: 1", "x-a:  2 \t", "X-B:", "X-C: \udcff")
     assert [("a", {"x-a": "2", "x-b": "", "x-c": "\udcff"}, b"1")] == read(form((head, b"1")))
 
 
 def test_bounds_of_a_part_head() -> None:
-    """The head of a part is bounded in lines and bytes, and so is what is held while it is looked for."""
+    """The head of a part is bounded in lines and bytes, and so is what is held while it is looked
+    for."""
     lines = [f"X-{number}: 1" for number in range(MAX_PART_HEADER_LINES)]
-    assert refused(form((named("a", *lines), b"1"))) == f"multipart part has more than {MAX_PART_HEADER_LINES} headers"
+    assert (
+        refused(form((named("a", *lines), b"1")))
+        == f"multipart part has more than {MAX_PART_HEADER_LINES} headers"
+    )
     assert len(read(form((named("a", *lines[1:]), b"1")))[0][1]) == MAX_PART_HEADER_LINES - 1
     endless = b"--probe\r\nX-A: " + b"x" * (2 * MAX_PART_HEADER_BYTES)
     assert refused(endless, size_bytes=65_536).startswith("multipart headers of one part exceed ")

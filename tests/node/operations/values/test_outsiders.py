@@ -1,4 +1,5 @@
-"""What strangers may cost: refused tokens, registrations, delegations of one signer, and services that are none."""
+"""What strangers may cost: refused tokens, registrations, delegations of one signer, and services
+that are none."""
 
 import asyncio
 import json
@@ -36,20 +37,27 @@ def refused(node) -> str:
     ],
 )
 async def test_refused_tokens_run_out(serve, method: str, path: str, status: int) -> None:
-    """Refused tokens of one address are so many a minute; then 429 before a token is looked at, with a time to wait."""
+    """Refused tokens of one address are so many a minute; then 429 before a token is looked at,
+    with a time to wait."""
     async with serve(limits=THREE, admin=Admin(secret="x")) as node:
         body = None if method == "GET" else b'{"space":"x","path":"a"}'
         kind = {"content_type": "application/json"} if body else {}
-        statuses = [(await node.send(method, path, token=refused(node), body=body, **kind)).status for _ in range(4)]
+        statuses = [
+            (await node.send(method, path, token=refused(node), body=body, **kind)).status
+            for _ in range(4)
+        ]
         assert statuses == [status] * 3 + [429]
         reply = await node.send(method, path, token="no token at all", body=body, **kind)
         assert (*reply.said, reply.headers["retry-after"]) == (429, "Rate limit exceeded", "20")
         node.clock.advance(20)
-        assert (await node.send(method, path, token=refused(node), body=body, **kind)).status == status
+        assert (
+            await node.send(method, path, token=refused(node), body=body, **kind)
+        ).status == status
 
 
 async def test_refused_tokens_that_came_together_all_count(serve) -> None:
-    """Tokens that are judged side by side take one each, though none was refused yet when the others were let in."""
+    """Tokens that are judged side by side take one each, though none was refused yet when the
+    others were let in."""
     async with serve(limits=THREE) as node:
         together = [node.send("POST", "/invoke", token=refused(node)) for _ in range(12)]
         statuses = [reply.status for reply in await asyncio.gather(*together)]
@@ -79,18 +87,23 @@ async def test_what_is_granted_is_not_counted(serve) -> None:
             assert (await node.send("POST", "/invoke")).status == 401
             assert (await node.send("GET", "/info")).status == 200
         absent = [node.token({node.kv("b"): [GET]}) for _ in range(5)]
-        assert {404} == {(await node.send("POST", "/invoke", token=token)).status for token in absent}
+        assert {404} == {
+            (await node.send("POST", "/invoke", token=token)).status for token in absent
+        }
 
 
 async def test_a_key_of_a_moment_ago_is_an_outsider(serve) -> None:
     """A token that is good for a space that does not exist is counted as refused."""
     async with serve(limits=THREE) as node:
         tokens = [node.token({f"{node.space(f's{n}')}/kv/a": [GET]}) for n in range(4)]
-        assert [404] * 3 + [429] == [(await node.send("POST", "/invoke", token=token)).status for token in tokens]
+        assert [404] * 3 + [429] == [
+            (await node.send("POST", "/invoke", token=token)).status for token in tokens
+        ]
 
 
 async def test_registrations_of_a_client_known_are_not_counted(serve) -> None:
-    """Whoever has something here registers, repeats and revokes as often as they like; what is refused counts."""
+    """Whoever has something here registers, repeats and revokes as often as they like; what is
+    refused counts."""
     async with serve(limits=THREE) as node:
         for number in range(8):
             grant = node.token({node.kv(f"a{number}"): [GET]}, audience=node.friend.did)
@@ -102,15 +115,20 @@ async def test_registrations_of_a_client_known_are_not_counted(serve) -> None:
 
 
 async def test_first_registrations_of_outsiders_are_counted(serve) -> None:
-    """A key of a moment ago costs its address one for the first delegation, and one for each network of its own."""
+    """A key of a moment ago costs its address one for the first delegation, and one for each
+    network of its own."""
 
     def grant(signer: Ed25519Signer) -> str:
-        granted: str = node.token({f"{node.space(owner=signer)}/kv": [GET]}, signer=signer, audience=node.friend.did)
+        granted: str = node.token(
+            {f"{node.space(owner=signer)}/kv": [GET]}, signer=signer, audience=node.friend.did
+        )
         return granted
 
     async with serve(limits=THREE) as node:
         signers = [Ed25519Signer(bytes([fill]) * 32) for fill in range(1, 5)]
-        assert [200] * 3 + [429] == [(await node.delegate(grant(signer))).status for signer in signers]
+        assert [200] * 3 + [429] == [
+            (await node.delegate(grant(signer))).status for signer in signers
+        ]
         node.clock.advance(60)
         statuses = [(await _create_network(node, f"own{number}")).status for number in range(4)]
         assert statuses == [200] * 3 + [429]
@@ -129,16 +147,23 @@ async def _create_network(node, name: str) -> Reply:
         nonce=f"network-{name}",
         facts=[fact],
     )
-    reply: Reply = await node.json("POST", "/encryption/networks", canonical_bytes(body), token=token)
+    reply: Reply = await node.json(
+        "POST", "/encryption/networks", canonical_bytes(body), token=token
+    )
     return reply
 
 
 async def test_clients_are_counted_apart(serve) -> None:
-    """Behind a trusted proxy each client has a bucket of its own; loopback is a client too (Q12)."""
-    async with serve(http=Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",)), limits=THREE) as node:
+    """Behind a trusted proxy each client has a bucket of its own; loopback is a client too
+    (Q12)."""
+    async with serve(
+        http=Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",)), limits=THREE
+    ) as node:
         for address in ("192.0.2.1", "192.0.2.2"):
             statuses = [
-                (await node.send("POST", "/invoke", token=refused(node), x_forwarded_for=address)).status
+                (
+                    await node.send("POST", "/invoke", token=refused(node), x_forwarded_for=address)
+                ).status
                 for _ in range(4)
             ]
             assert statuses == [401] * 3 + [429]
@@ -147,11 +172,14 @@ async def test_clients_are_counted_apart(serve) -> None:
 async def test_the_rate_can_be_switched_off(serve) -> None:
     """A rate of 0 counts nobody."""
     async with serve(limits=Limits(unauthenticated_per_minute=0)) as node:
-        assert {401} == {(await node.send("POST", "/invoke", token=refused(node))).status for _ in range(20)}
+        assert {401} == {
+            (await node.send("POST", "/invoke", token=refused(node))).status for _ in range(20)
+        }
 
 
 async def test_one_signer_has_so_many_delegations(serve) -> None:
-    """Over the bound a delegation is 400 and says which; a repeat and other signers are not affected."""
+    """Over the bound a delegation is 400 and says which; a repeat and other signers are not
+    affected."""
     async with serve(limits=Limits(delegations_per_signer=2)) as node:
         grants = [node.token({node.kv("a"): [GET]}, audience=node.friend.did) for _ in range(3)]
         replies = [await node.delegate(grant) for grant in grants]
@@ -169,8 +197,16 @@ PROXIED = Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",))
 NOT_HOSTED = "n" * 65  # no name that is hosted by its owner's grant alone
 
 
-async def posted(node, *, signer=None, name: str = "default", address: str = "192.0.2.1", size_bytes: int = 10_000):
-    """Post a delegation of so many bytes and some more, by the owner or another signer, from an address."""
+async def posted(
+    node,
+    *,
+    signer=None,
+    name: str = "default",
+    address: str = "192.0.2.1",
+    size_bytes: int = 10_000,
+):
+    """Post a delegation of so many bytes and some more, by the owner or another signer, from an
+    address."""
     signer = signer or node.owner
     resource = f"{node.space(name, owner=signer)}/kv/{'f' * (size_bytes * 3 // 4)}"
     grant = node.token({resource: [GET]}, signer=signer, audience=node.friend.did)
@@ -178,20 +214,27 @@ async def posted(node, *, signer=None, name: str = "default", address: str = "19
 
 
 async def test_bytes_of_one_signer_are_bounded(serve) -> None:
-    """Delegations are charged to their signer by their size, small ones fit where a large one does not (D12)."""
+    """Delegations are charged to their signer by their size, small ones fit where a large one does
+    not (D12)."""
     async with serve(limits=Limits(delegation_bytes_per_signer=40_000)) as node:
         replies = [await posted(node) for _ in range(4)]
         assert [reply.status for reply in replies] == [200, 200, 200, 400]
-        assert replies[3].text == "40000 bytes of delegations of this signer are kept, and no more may be"
+        assert (
+            replies[3].text
+            == "40000 bytes of delegations of this signer are kept, and no more may be"
+        )
         assert (await posted(node, size_bytes=100)).status == 200
         assert (await posted(node, signer=node.other)).status == 200
 
 
 async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
-    """Whoever hosts a space here has the larger bound, from its first delegation on; others the smaller (D12)."""
+    """Whoever hosts a space here has the larger bound, from its first delegation on; others the
+    smaller (D12)."""
     limits = Limits(delegation_bytes_per_signer=60_000, unhosted_bytes_per_signer=30_000)
     async with serve(limits=limits) as node:
-        strange = [(await posted(node, signer=node.other, name=NOT_HOSTED)).status for _ in range(4)]
+        strange = [
+            (await posted(node, signer=node.other, name=NOT_HOSTED)).status for _ in range(4)
+        ]
         assert strange == [200, 200, 400, 400]
         assert [200] * 5 + [400] == [(await posted(node)).status for _ in range(6)]
         hosted_since = [(await posted(node, signer=node.other)).status for _ in range(4)]
@@ -199,23 +242,32 @@ async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
 
 
 async def test_bytes_from_one_address_are_bounded(serve) -> None:
-    """However many signers there are, an address keeps so much; signers who host nothing use up nobody else's (D12)."""
+    """However many signers there are, an address keeps so much; signers who host nothing use up
+    nobody else's (D12)."""
     limits = Limits(delegation_bytes_per_address=60_000, unhosted_bytes_per_address=30_000)
     async with serve(http=PROXIED, limits=limits) as node:
         outsiders = [new_key() for _ in range(6)]
         for address in ("192.0.2.1", "192.0.2.2"):
-            replies = [await posted(node, signer=one, name=NOT_HOSTED, address=address) for one in outsiders[:3]]
+            replies = [
+                await posted(node, signer=one, name=NOT_HOSTED, address=address)
+                for one in outsiders[:3]
+            ]
             assert [reply.status for reply in replies] == [200, 200, 400]
-            assert replies[2].text == "30000 bytes of delegations from this address are kept, and no more may be"
+            assert (
+                replies[2].text
+                == "30000 bytes of delegations from this address are kept, and no more may be"
+            )
             outsiders = outsiders[3:]
         owners = [new_key() for _ in range(6)]
         statuses = [(await posted(node, signer=one)).status for one in owners]
         assert statuses == [200, 200, 200, 200, 200, 400]
-        assert (await posted(node, signer=owners[5], address="127.0.0.1")).status == 200  # loopback is not counted
+        # loopback is not counted
+        assert (await posted(node, signer=owners[5], address="127.0.0.1")).status == 200
 
 
 async def test_what_leaves_gives_its_bytes_back(serve) -> None:
-    """A delegation that leaves 30 days after its end makes room for its signer and its address (D12)."""
+    """A delegation that leaves 30 days after its end makes room for its signer and its address
+    (D12)."""
     limits = Limits(delegation_bytes_per_signer=15_000, delegation_bytes_per_address=15_000)
     async with serve(http=PROXIED, limits=limits) as node:
         assert [(await posted(node)).status for _ in range(2)] == [200, 400]
@@ -239,7 +291,10 @@ async def test_what_leaves_gives_its_bytes_back(serve) -> None:
 async def test_services_that_are_not_offered(serve, method: str, path: str, service: str) -> None:
     """Their routes say so to anybody, `/info` does not name them, and preflights are answered."""
     async with serve() as node:
-        assert (await node.send(method, path)).said == (501, f"{service} support is not enabled on this node")
+        assert (await node.send(method, path)).said == (
+            501,
+            f"{service} support is not enabled on this node",
+        )
         assert (await node.send("OPTIONS", path)).status == 200
         features = json.loads((await node.send("GET", "/info")).body)["features"]
         assert "signed-urls" in features

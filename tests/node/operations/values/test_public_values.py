@@ -21,10 +21,16 @@ async def keep(node, *paths: str, body: bytes = b"x", **headers: str) -> None:
 
 
 async def test_a_public_value(serve) -> None:
-    """Anybody reads it, with its type and nothing else of its metadata; a cache may keep it a minute."""
+    """Anybody reads it, with its type and nothing else of its metadata; a cache may keep it a
+    minute."""
     async with serve() as node:
         await keep(
-            node, "a", body=b"hello", content_type="image/png", content_disposition="inline", x_tinycloud_meta_a="1"
+            node,
+            "a",
+            body=b"hello",
+            content_type="image/png",
+            content_disposition="inline",
+            x_tinycloud_meta_a="1",
         )
         reply = await node.send("GET", at(node, "/a"))
         assert reply.said == (200, "hello")
@@ -33,7 +39,9 @@ async def test_a_public_value(serve) -> None:
         assert reply.headers["access-control-allow-origin"] == "*"
         assert reply.headers["content-security-policy"].startswith("sandbox")
         assert not {"content-disposition", "x-tinycloud-meta-a"} & set(reply.headers)
-        assert (await node.send("GET", at(node, "/a"), if_none_match=reply.headers["etag"])).status == 304
+        assert (
+            await node.send("GET", at(node, "/a"), if_none_match=reply.headers["etag"])
+        ).status == 304
 
 
 async def test_head_of_a_large_value(serve) -> None:
@@ -73,7 +81,9 @@ async def test_the_raw_key_comes_first(serve) -> None:
         await keep(node, "a/b", body=b"decoded")
         await keep(node, "a%2Fb", body=b"raw")
         assert (await node.send("GET", at(node, "/a%2Fb"))).text == "raw"
-        assert await node.send("POST", "/invoke", token=node.token({node.kv("a%2Fb", "public"): ["tinycloud.kv/del"]}))
+        assert await node.send(
+            "POST", "/invoke", token=node.token({node.kv("a%2Fb", "public"): ["tinycloud.kv/del"]})
+        )
         assert (await node.send("GET", at(node, "/a%2Fb"))).text == "decoded"
 
 
@@ -82,8 +92,14 @@ async def test_only_spaces_named_public(serve) -> None:
     async with serve() as node:
         await node.put("a", b"secret")
         for rest in ("/a", "", "/"):
-            assert (await node.send("GET", at(node, rest, "default"))).said == (403, "Not a public space")
-            assert (await node.send("GET", f"/public/nonsense/kv{rest}")).said == (400, "Invalid space ID")
+            assert (await node.send("GET", at(node, rest, "default"))).said == (
+                403,
+                "Not a public space",
+            )
+            assert (await node.send("GET", f"/public/nonsense/kv{rest}")).said == (
+                400,
+                "Invalid space ID",
+            )
         assert (await node.send("GET", at(node, "/a"))).said == (404, "Key not found")
         assert (await node.send("GET", at(node))).said == (200, "[]")
 
@@ -92,11 +108,19 @@ async def test_a_list_in_pages(serve) -> None:
     """Keys come in byte order, deleted ones left out, in pages that go on after the last key."""
     async with serve(http=Http(port=0, drain_s=0, cors=False), public_spaces=NO_RATE) as node:
         await keep(node, "d/1", "d/2", "d/3", "da", "e")
-        await node.send("POST", "/invoke", token=node.token({node.kv("d/2", "public"): ["tinycloud.kv/del"]}))
+        await node.send(
+            "POST", "/invoke", token=node.token({node.kv("d/2", "public"): ["tinycloud.kv/del"]})
+        )
         whole = await node.send("GET", at(node, "?prefix=d"))
-        assert (json.loads(whole.body), whole.headers.get("x-tinycloud-truncated")) == (["d/1", "d/3", "da"], None)
+        assert (json.loads(whole.body), whole.headers.get("x-tinycloud-truncated")) == (
+            ["d/1", "d/3", "da"],
+            None,
+        )
         first = await node.send("GET", at(node, "/?prefix=d&limit=2"))
-        assert (json.loads(first.body), first.headers["x-tinycloud-truncated"]) == (["d/1", "d/3"], "true")
+        assert (json.loads(first.body), first.headers["x-tinycloud-truncated"]) == (
+            ["d/1", "d/3"],
+            "true",
+        )
         assert "x-tinycloud-truncated" in first.headers["access-control-expose-headers"]
         rest = await node.send("GET", at(node, "?prefix=d&limit=2&after=d%2F3"))
         assert (json.loads(rest.body), rest.headers.get("x-tinycloud-truncated")) == (["da"], None)
@@ -111,13 +135,19 @@ async def test_long_keys_make_short_pages(serve) -> None:
         paths = [f"{letter * 100_000}" for letter in "abc"]
         await keep(node, *paths)
         first = await node.send("GET", at(node))
-        assert (json.loads(first.body), first.headers["x-tinycloud-truncated"]) == (paths[:2], "true")
+        assert (json.loads(first.body), first.headers["x-tinycloud-truncated"]) == (
+            paths[:2],
+            "true",
+        )
 
 
 async def test_a_client_reads_so_often(serve) -> None:
-    """A client may read eleven times at once and once a second, then it is 429 with the time to wait."""
+    """A client may read eleven times at once and once a second, then it is 429 with the time to
+    wait."""
     async with serve() as node:
-        assert [404] * 11 + [429] == [(await node.send("GET", at(node, "/a"))).status for _ in range(12)]
+        assert [404] * 11 + [429] == [
+            (await node.send("GET", at(node, "/a"))).status for _ in range(12)
+        ]
         reply = await node.send("GET", at(node))
         assert (*reply.said, reply.headers["retry-after"]) == (429, "Rate limit exceeded", "1")
         node.clock.advance(1)
@@ -128,14 +158,23 @@ async def test_a_client_reads_so_often(serve) -> None:
 async def test_who_a_client_is(serve) -> None:
     """A forwarded address is believed from a trusted proxy only (Q12)."""
     async with serve() as node:
-        statuses = [(await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}")).status for n in range(12)]
+        statuses = [
+            (await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}")).status for n in range(12)
+        ]
         assert statuses == [200] * 11 + [429]
     async with serve(http=PROXIED) as node:
-        statuses = [(await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}")).status for n in range(12)]
+        statuses = [
+            (await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}")).status for n in range(12)
+        ]
         assert statuses == [200] * 12
         forged = [
             (
-                await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}", x_forwarded_for=f"9.9.9.{n}, 198.51.100.1")
+                await node.send(
+                    "GET",
+                    at(node),
+                    x_real_ip=f"192.0.2.{n}",
+                    x_forwarded_for=f"9.9.9.{n}, 198.51.100.1",
+                )
             ).status
             for n in range(12)
         ]
@@ -143,7 +182,14 @@ async def test_who_a_client_is(serve) -> None:
     async with serve(http=PROXIED) as node:
         # Only trusted proxies are named: the peer is who it is, whatever else is said.
         named = [
-            (await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}", x_forwarded_for="127.0.0.1, 127.0.0.1")).status
+            (
+                await node.send(
+                    "GET",
+                    at(node),
+                    x_real_ip=f"192.0.2.{n}",
+                    x_forwarded_for="127.0.0.1, 127.0.0.1",
+                )
+            ).status
             for n in range(12)
         ]
         assert named == [200] * 11 + [429]

@@ -31,7 +31,9 @@ async def made(node: Any, token: str | None = None, **body: object) -> str:
 
 def ends_in(node: Any, reply: Any) -> float:
     """Seconds from now to the expiry that was answered; whole seconds have no decimals."""
-    return datetime.fromisoformat(json.loads(reply.body)["expiresAt"]).timestamp() - float(node.clock.now())
+    return datetime.fromisoformat(json.loads(reply.body)["expiresAt"]).timestamp() - float(
+        node.clock.now()
+    )
 
 
 async def test_a_url_gives_the_value_to_anybody(serve) -> None:
@@ -41,7 +43,13 @@ async def test_a_url_gives_the_value_to_anybody(serve) -> None:
         reply = await node.send("GET", await made(node))
         assert reply.said == (200, "hello")
         shown = ("content-type", "x-tinycloud-meta-a", "etag", "cache-control", "accept-ranges")
-        assert [reply.headers[name] for name in shown] == ["image/png", "1", HELLO, "private, no-store", "bytes"]
+        assert [reply.headers[name] for name in shown] == [
+            "image/png",
+            "1",
+            HELLO,
+            "private, no-store",
+            "bytes",
+        ]
         assert reply.headers["content-security-policy"].startswith("sandbox")
 
 
@@ -61,7 +69,8 @@ async def test_head_is_get_without_a_body(serve) -> None:
 
 @pytest.mark.parametrize("size_bytes", [1000, 600_000])
 async def test_parts_of_a_value(serve, size_bytes: int) -> None:
-    """A range is served from small values and from large ones, under If-Range only for this version."""
+    """A range is served from small values and from large ones, under If-Range only for this
+    version."""
     body = bytes(number % 251 for number in range(size_bytes))
     async with serve() as node:
         etag = (await node.put("a", body)).headers["etag"]
@@ -73,7 +82,9 @@ async def test_parts_of_a_value(serve, size_bytes: int) -> None:
         assert (whole.status, whole.body) == (200, body)
         beyond = await node.send("GET", url, range=f"bytes={size_bytes}-")
         assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size_bytes}")
-        assert (await node.send("GET", url, range="bytes=0-", if_none_match=f'"x", W/{etag}')).status == 304
+        assert (
+            await node.send("GET", url, range="bytes=0-", if_none_match=f'"x", W/{etag}')
+        ).status == 304
         assert (await node.send("HEAD", url, range="bytes=0-1")).status == 200
 
 
@@ -88,7 +99,9 @@ async def test_parts_of_a_value(serve, size_bytes: int) -> None:
         ({}, 20, 20),
     ],
 )
-async def test_how_long_a_url_lives(serve, body: dict[str, int], lifetime_s: int, expected_s: int) -> None:
+async def test_how_long_a_url_lives(
+    serve, body: dict[str, int], lifetime_s: int, expected_s: int
+) -> None:
     """As long as is asked for, in either spelling (Q9), at most 300 s and never past the token."""
     async with serve() as node:
         await node.put("a", b"hello")
@@ -105,7 +118,8 @@ async def test_how_long_a_url_lives(serve, body: dict[str, int], lifetime_s: int
 
 
 async def test_a_url_made_by_a_clock_that_stood_ahead(serve) -> None:
-    """After the clock was set back by more than a minute the URL is void: nobody meant it to live so long."""
+    """After the clock was set back by more than a minute the URL is void: nobody meant it to live
+    so long."""
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
@@ -121,20 +135,27 @@ async def test_a_url_ends_with_the_grants_it_rests_on(serve) -> None:
         await node.put("a", b"hello")
         grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did, lifetime_s=50)
         await node.delegate(grant)
-        token = node.token({node.kv("a"): [GET]}, signer=node.friend, proofs=[grant], lifetime_s=300)
+        token = node.token(
+            {node.kv("a"): [GET]}, signer=node.friend, proofs=[grant], lifetime_s=300
+        )
         assert ends_in(node, await ask(node, token)) == 50
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["itself", "ancestor"])
 async def test_a_revocation_ends_the_url_at_once(serve, which: int) -> None:
-    """When a delegation of the chain is revoked, the URL made under it is void, and others are not (Q24)."""
+    """When a delegation of the chain is revoked, the URL made under it is void, and others are not
+    (Q24)."""
     async with serve() as node:
         await node.put("a", b"hello")
         first = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
-        second = node.token({node.kv("a"): [GET]}, signer=node.friend, audience=node.other.did, proofs=[first])
+        second = node.token(
+            {node.kv("a"): [GET]}, signer=node.friend, audience=node.other.did, proofs=[first]
+        )
         for grant in (first, second):
             assert (await node.delegate(grant)).status == 200
-        url = await made(node, node.token({node.kv("a"): [GET]}, signer=node.other, proofs=[second]))
+        url = await made(
+            node, node.token({node.kv("a"): [GET]}, signer=node.other, proofs=[second])
+        )
         own = await made(node)
         assert (await node.send("GET", url)).status == 200
         revoked, signer = ((second, node.friend), (first, node.owner))[which]
@@ -145,13 +166,16 @@ async def test_a_revocation_ends_the_url_at_once(serve, which: int) -> None:
 
 
 async def test_a_url_is_for_one_version(serve) -> None:
-    """After an overwrite it is 412, after a deletion 404, and with the old value again it works again."""
+    """After an overwrite it is 412, after a deletion 404, and with the old value again it works
+    again."""
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
         await node.put("a", b"other")
         assert (await node.send("GET", url)).said == (412, "signed URL content hash does not match")
-        assert (await node.send("POST", "/invoke", token=node.token({node.kv("a"): [DEL]}))).status == 200
+        assert (
+            await node.send("POST", "/invoke", token=node.token({node.kv("a"): [DEL]}))
+        ).status == 200
         assert (await node.send("GET", url)).said == (404, "Key not found")
         await node.put("a", b"hello")
         assert (await node.send("GET", url)).said == (200, "hello")
@@ -163,7 +187,9 @@ async def test_outsiders_learn_nothing(serve) -> None:
         await node.put("a", b"hello")
         replies = []
         for body in ({}, {"path": "absent"}, {"maxUses": 1}, {"space": "x"}, {"contentHash": "x"}):
-            replies.append(await ask(node, node.token({node.kv("a"): [GET]}, signer=node.other), **body))
+            replies.append(
+                await ask(node, node.token({node.kv("a"): [GET]}, signer=node.other), **body)
+            )
         unhosted = node.token({f"{node.space('nowhere')}/kv/a": [GET]}, signer=node.other)
         replies.append(await ask(node, unhosted, space=node.space("nowhere")))
         assert {reply.said for reply in replies} == {(401, "Cannot find parent delegation")}
@@ -180,11 +206,16 @@ async def test_outsiders_learn_nothing(serve) -> None:
         ({"path": "a/absent"}, (404, "Key not found")),
         ({"contentHash": "abc"}, (400, "contentHash must be a blake3 hex digest")),
         ({"content_hash": '"'}, (400, "contentHash must be a blake3 hex digest")),
-        ({"etag": HELLO, "content_hash": "0" * 64}, (400, "contentHash and ETag must identify the same object")),
+        (
+            {"etag": HELLO, "content_hash": "0" * 64},
+            (400, "contentHash and ETag must identify the same object"),
+        ),
         ({"ttlSeconds": 0}, (401, "signed URL expired immediately")),
     ],
 )
-async def test_what_is_asked_for_wrongly(serve, body: dict[str, object], expected: tuple[int, str]) -> None:
+async def test_what_is_asked_for_wrongly(
+    serve, body: dict[str, object], expected: tuple[int, str]
+) -> None:
     """Each thing that is wrong has its own text, for whoever is authorised."""
     async with serve() as node:
         await node.put("a", b"hello")
@@ -193,7 +224,8 @@ async def test_what_is_asked_for_wrongly(serve, body: dict[str, object], expecte
 
 @pytest.mark.parametrize("digest", [HELLO, HELLO.strip('"'), HELLO[8:-1], HELLO[8:-1].upper()])
 async def test_a_version_is_named_in_several_ways(serve, digest: str) -> None:
-    """A digest is taken quoted, with its prefix and in either case; a version that is not there yet may be named."""
+    """A digest is taken quoted, with its prefix and in either case; a version that is not there yet
+    may be named."""
     async with serve() as node:
         await node.put("a", b"other")
         url = await made(node, contentHash=digest, etag=HELLO)
@@ -203,7 +235,13 @@ async def test_a_version_is_named_in_several_ways(serve, digest: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b'{"space":"x"}', b'{"space":1,"path":"a"}', b'{"space":"x","path":"a","ttlSeconds":-1}']
+    "body",
+    [
+        b"[]",
+        b'{"space":"x"}',
+        b'{"space":1,"path":"a"}',
+        b'{"space":"x","path":"a","ttlSeconds":-1}',
+    ],
 )
 async def test_bodies_of_another_shape(serve, body: bytes) -> None:
     """What is no such object is 422, what is no JSON 400, and without a token everything is 401."""
@@ -215,7 +253,8 @@ async def test_bodies_of_another_shape(serve, body: bytes) -> None:
 
 
 async def test_nothing_is_executed(serve) -> None:
-    """A token that could delete only makes a URL, and is used up by it; not one for something else (Q27, I23)."""
+    """A token that could delete only makes a URL, and is used up by it; not one for something else
+    (Q27, I23)."""
     async with serve() as node:
         await node.put("a", b"hello")
         token = node.token({node.kv("a"): [GET, DEL]})
@@ -224,7 +263,10 @@ async def test_nothing_is_executed(serve) -> None:
         assert (await ask(node, token)).said == (409, "duplicate invocation")
         used = node.token({node.kv("a"): [GET]})
         await made(node, used)
-        assert (await node.send("POST", "/invoke", token=used)).said == (409, "duplicate invocation")
+        assert (await node.send("POST", "/invoke", token=used)).said == (
+            409,
+            "duplicate invocation",
+        )
         other = node.token({node.kv("b"): [GET], node.kv("a"): [DEL]})
         assert (await ask(node, other)).status == 403
         only = node.token({node.kv(""): [LIST]})
@@ -243,11 +285,15 @@ async def test_an_unhosted_space(serve) -> None:
 async def test_made_up_tickets(serve, ticket: str) -> None:
     """A ticket that was never made is not found, whatever it looks like."""
     async with serve() as node:
-        assert (await node.send("GET", f"/signed/kv/{ticket}")).said == (401, "signed URL ticket not found")
+        assert (await node.send("GET", f"/signed/kv/{ticket}")).said == (
+            401,
+            "signed URL ticket not found",
+        )
 
 
 async def test_tickets_near_a_real_one(serve) -> None:
-    """Each ticket has 28 bytes of chance, and what differs from a real one in a single bit is not found."""
+    """Each ticket has 28 bytes of chance, and what differs from a real one in a single bit is not
+    found."""
     async with serve() as node:
         await node.put("a", b"hello")
         first, second = [(await made(node)).rpartition("/")[2] for _ in range(2)]
@@ -258,7 +304,10 @@ async def test_tickets_near_a_real_one(serve) -> None:
             near = bytearray(ticket)
             near[bit // 8] ^= 1 << bit % 8
             text = base64.urlsafe_b64encode(near).decode().rstrip("=")
-            assert (await node.send("GET", f"/signed/kv/{text}")).said == (401, "signed URL ticket not found")
+            assert (await node.send("GET", f"/signed/kv/{text}")).said == (
+                401,
+                "signed URL ticket not found",
+            )
 
 
 async def test_a_url_outlives_a_restart_and_is_audited(serve) -> None:
@@ -267,6 +316,8 @@ async def test_a_url_outlives_a_restart_and_is_audited(serve) -> None:
         await node.put("a", b"hello")
         url = await made(node)
         records = await audit_records(node.node.services.store)
-        assert [record.subject for record in records if record.action == "signed-url.made"] == [node.kv("a")]
+        assert [record.subject for record in records if record.action == "signed-url.made"] == [
+            node.kv("a")
+        ]
     async with serve() as node:
         assert (await node.send("GET", url)).said == (200, "hello")

@@ -6,7 +6,12 @@ import lmdb
 import pytest
 
 from spaces.errors import SchemaMismatch
-from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
+from spaces.store.lmdb._folder import (
+    MAP_BYTES,
+    environment_folder,
+    open_for_reading,
+    open_for_writing,
+)
 from spaces.store.lmdb._format import FORMAT_VERSION, MAX_TABLES, TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 
@@ -46,7 +51,8 @@ def test_an_environment_says_its_form_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [b"\0\0\0\3", b"\0\0\0\1", None, b"", b"\2", b"\0\0\0\2\0"])
 def test_a_form_that_is_not_known_is_left_alone(tmp_path: Path, form: bytes | None) -> None:
-    """Neither who writes nor who reads opens it, and nothing in it changes; rows without a form are of an old one."""
+    """Neither who writes nor who reads opens it, and nothing in it changes; rows without a form are
+    of an old one."""
     open_for_writing(tmp_path).close()
     transaction = say(tmp_path, form)
     for opening in (open_for_writing, open_for_reading, open_lmdb, connect_lmdb):

@@ -25,7 +25,10 @@ from spaces.store.lmdb.engine import connect_lmdb
 
 def _ask(number: int, size_bytes: int = 1) -> CommitRequest:
     return CommitRequest(
-        number, number.to_bytes(16, "big"), 1_795_000_000, Commit(puts=(Put(b"Ka", bytes(size_bytes)),))
+        number,
+        number.to_bytes(16, "big"),
+        1_795_000_000,
+        Commit(puts=(Put(b"Ka", bytes(size_bytes)),)),
     )
 
 
@@ -40,7 +43,8 @@ def test_what_is_asked_in_one_turn_is_one_frame() -> None:
 
 
 def test_no_frame_is_beyond_its_bounds() -> None:
-    """More commits than a batch may have, or more bytes than a frame may have, go into several frames."""
+    """More commits than a batch may have, or more bytes than a frame may have, go into several
+    frames."""
     many = [_ask(number) for number in range(2 * BATCH_COMMITS + 1)]
     large = [_ask(number, MAX_VALUE_BYTES) for number in range(100)]
     for asks in (many, large):
@@ -56,7 +60,13 @@ def test_a_frame_of_too_many_is_refused() -> None:
     """A frame of nothing, or of more commits or outcomes than a batch has, is none."""
     (full,) = ask_frames([encode_ask(_ask(1))] * BATCH_COMMITS)
     start = full.index(b"\xdd")  # the array of questions; its length follows
-    over = full[4:start] + b"\xdd" + (BATCH_COMMITS + 1).to_bytes(4, "big") + full[start + 5 :] + encode_ask(_ask(1))
+    over = (
+        full[4:start]
+        + b"\xdd"
+        + (BATCH_COMMITS + 1).to_bytes(4, "big")
+        + full[start + 5 :]
+        + encode_ask(_ask(1))
+    )
     empty = full[4:start] + b"\xdd" + bytes(4)
     for payload in (over, empty):
         with pytest.raises(FrameInvalid):
@@ -73,7 +83,9 @@ async def test_many_commits_of_one_turn_are_all_answered(tmp_path: Path) -> None
         store = connect_lmdb(tmp_path)
         try:
             await store.commit(Commit(puts=(Put(b"Kz", b"connected"),)))
-            asked = [store.commit(Commit(puts=(Put(b"Kx%04d" % at, b"value"),))) for at in range(count)]
+            asked = [
+                store.commit(Commit(puts=(Put(b"Kx%04d" % at, b"value"),))) for at in range(count)
+            ]
             assert {type(outcome) for outcome in await asyncio.gather(*asked)} == {Committed}
             page = (await store.read(ranges=(Range(b"Kx"),))).pages[0]
             assert len(page.rows) == count

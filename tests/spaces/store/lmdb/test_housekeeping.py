@@ -34,10 +34,18 @@ class Folder:
         self.replay_records = ReplayRecords(folder, "boot")
         self._tombstones = open_table(self._env)
         self._writer = Writer(self._env, FreeSpace(), clock)
-        self._house = Housekeeping(self._writer, self.replay_records, clock, elapsed=self._elapsed.now)
+        self._house = Housekeeping(
+            self._writer, self.replay_records, clock, elapsed=self._elapsed.now
+        )
         self.live(lived_s)
 
-    def read(self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()) -> Snapshot:
+    def read(
+        self,
+        keys: Sequence[bytes] = (),
+        *,
+        claim: Claim | None = None,
+        ranges: Sequence[Range] = (),
+    ) -> Snapshot:
         return read(self._env, self._tombstones, self.replay_records, keys, claim, ranges, None)
 
     def commit(self, commit: Commit) -> Outcome:
@@ -74,8 +82,11 @@ def durable_key(claimed: Claim) -> bytes:
     return claim_key(claim_minute4(claimed.expires_at), claimed.key[:16])
 
 
-def test_claims_are_forgotten_after_their_expiry_and_stay_refused(folder: Folder, clock: FixedClock) -> None:
-    """A swept claim is gone, yet never a first use again: not for a read, not for a commit (ST4)."""
+def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
+    folder: Folder, clock: FixedClock
+) -> None:
+    """A swept claim is gone, yet never a first use again: not for a read, not for a commit
+    (ST4)."""
     read, committed = claim(b"read", clock), claim(b"committed", clock)
     assert folder.read(claim=read).claimed is True
     assert isinstance(folder.commit(Commit(claim=committed)), Committed)
@@ -102,8 +113,11 @@ def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -
     assert folder.replay_records.claims() == []
 
 
-def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(tmp_path: Path, clock: FixedClock) -> None:
-    """A writer that was just started forgets nothing, whatever its clock says, until it went on evenly (ST9)."""
+def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    """A writer that was just started forgets nothing, whatever its clock says, until it went on
+    evenly (ST9)."""
     opened = Folder(tmp_path, clock)
     used = claim(b"used", clock)
     opened.read(claim=used)
@@ -116,10 +130,15 @@ def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(tmp_path: Path, clo
     opened.close()
 
 
-@pytest.mark.parametrize("stood_ahead_s", [MINUTE_S, STEADY_S - MINUTE_S, STEADY_S + MINUTE_S, DAY_S])
+@pytest.mark.parametrize(
+    "stood_ahead_s", [MINUTE_S, STEADY_S - MINUTE_S, STEADY_S + MINUTE_S, DAY_S]
+)
 @pytest.mark.parametrize("ahead_s", [5 * MINUTE_S, HOUR_S, YEAR_S])
-def test_clock_that_stood_ahead(folder: Folder, clock: FixedClock, ahead_s: int, stood_ahead_s: int) -> None:
-    """After it was set back no good token is refused and no used one taken, from before or meanwhile (ST4, ST9)."""
+def test_clock_that_stood_ahead(
+    folder: Folder, clock: FixedClock, ahead_s: int, stood_ahead_s: int
+) -> None:
+    """After it was set back no good token is refused and no used one taken, from before or
+    meanwhile (ST4, ST9)."""
     before = claim(b"before", clock, life_s=299)
     assert folder.read(claim=before).claimed is True
     clock.advance(ahead_s)
@@ -130,7 +149,12 @@ def test_clock_that_stood_ahead(folder: Folder, clock: FixedClock, ahead_s: int,
     clock.advance(-ahead_s)
     for minute in range(6):
         for life_s in (1, 61, 299):
-            assert folder.read(claim=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)).claimed is True
+            assert (
+                folder.read(
+                    claim=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)
+                ).claimed
+                is True
+            )
             fresh = claim(b"kept %d %d" % (minute, life_s), clock, life_s=life_s)
             assert isinstance(folder.commit(Commit(claim=fresh)), Committed)
         assert folder.read(claim=meanwhile).claimed is False
@@ -141,7 +165,8 @@ def test_clock_that_stood_ahead(folder: Folder, clock: FixedClock, ahead_s: int,
 
 
 def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: FixedClock) -> None:
-    """A clock that went ahead, and stays there, is followed after a while: what is over by it goes (ST9)."""
+    """A clock that went ahead, and stays there, is followed after a while: what is over by it goes
+    (ST9)."""
     folder.read(claim=claim(b"before", clock))
     clock.advance(HOUR_S)
     folder.live(STEADY_S - MINUTE_S)
@@ -151,7 +176,8 @@ def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: Fixe
 
 
 def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: FixedClock) -> None:
-    """Commits without a claim pass whatever was swept; what was used before the sweep is refused (ST4)."""
+    """Commits without a claim pass whatever was swept; what was used before the sweep is refused
+    (ST4)."""
     used = claim(b"one", clock)
     folder.commit(Commit(claim=used))
     folder.live(HOUR_S)
@@ -187,7 +213,7 @@ def test_many_claims_are_swept_in_parts(folder: Folder, clock: FixedClock) -> No
     assert folder.read(claim=claims[-1]).claimed is False
 
 
-# --- closed minutes ------------------------------------------------------------------------------------------------
+# --- closed minutes -------------------------------------------------------------------------------
 
 
 def minute4(number: int) -> bytes:
@@ -214,13 +240,16 @@ def closed_of(*numbers: int, before: bytes = b"") -> list[int]:
         ("again changes nothing", b"", (7, 7), [7]),
     ],
 )
-def test_closed_minutes(said: str, before: bytes, numbers: tuple[int, ...], expected: list[int]) -> None:
+def test_closed_minutes(
+    said: str, before: bytes, numbers: tuple[int, ...], expected: list[int]
+) -> None:
     """Exactly the minutes that lost a claim are closed."""
     assert expected == closed_of(*numbers, before=before), said
 
 
 def test_many_spans_become_fewer() -> None:
-    """Beyond the bound the two that lie closest become one, and a clock that stood ahead stays far away."""
+    """Beyond the bound the two that lie closest become one, and a clock that stood ahead stays far
+    away."""
     numbers = [*range(100, 140, 2), 999]
     closed = closed_of(*numbers)
     assert set(numbers) <= set(closed)

@@ -11,7 +11,14 @@ from capabilities.ambient import SystemClock
 from spaces.errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb import _link
-from spaces.store.lmdb._frames import MAX_ASK_BYTES, CommitReply, FrameReader, Kind, answer_frame, parse_asks
+from spaces.store.lmdb._frames import (
+    MAX_ASK_BYTES,
+    CommitReply,
+    FrameReader,
+    Kind,
+    answer_frame,
+    parse_asks,
+)
 from spaces.store.lmdb._link import Link
 from spaces.store.lmdb._writer import CommitRequest
 
@@ -90,7 +97,9 @@ async def test_bytes_that_are_no_answer_end_the_connection(link: Link, listener:
     assert await asking == Committed()
 
 
-async def test_caller_that_goes_away_takes_nothing_from_the_others(link: Link, listener: Listener) -> None:
+async def test_caller_that_goes_away_takes_nothing_from_the_others(
+    link: Link, listener: Listener
+) -> None:
     """The outcome of a cancelled commit is nobody's; that of the next one arrives."""
     leaving, staying = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
     first, second = await listener.next(), await listener.next()
@@ -105,7 +114,8 @@ async def test_caller_that_goes_away_takes_nothing_from_the_others(link: Link, l
 async def test_answer_that_comes_too_late_is_nobodys(
     link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit is given up after its time, and a later answer to it disturbs no other; a cancelled one goes with it."""
+    """A commit is given up after its time, and a later answer to it disturbs no other; a cancelled
+    one goes with it."""
     monkeypatch.setattr(_link, "ANSWER_WITHIN_S", 0.0)
     monkeypatch.setattr(_link, "_WATCH_S", 0.01)
     cancelled, given_up = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
@@ -121,7 +131,9 @@ async def test_answer_that_comes_too_late_is_nobodys(
     assert listener.connections == 1
 
 
-async def test_what_waits_is_bounded(link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_is_bounded(
+    link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond so many bytes without an answer commits are refused at once, until answers come."""
     monkeypatch.setattr(_link, "MAX_WAITING_BYTES", 10)
     asking = asyncio.create_task(link.commit(COMMIT))
@@ -135,8 +147,11 @@ async def test_what_waits_is_bounded(link: Link, listener: Listener, monkeypatch
     assert await asking == Committed()
 
 
-async def test_closing_while_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that is closed while it looks for the storekeeper fails what waits, and looks no longer."""
+async def test_closing_while_nobody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that is closed while it looks for the storekeeper fails what waits, and looks no
+    longer."""
     monkeypatch.setattr(_link, "RECONNECT_WITHIN_S", 3600.0)
     link = Link(tmp_path / "nobody", SystemClock())
     before = asyncio.all_tasks()

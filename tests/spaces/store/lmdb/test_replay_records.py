@@ -25,7 +25,9 @@ SOME_BYTES = 64 * PAGE_BYTES
 
 def claim(number: int, *, minute: int = MINUTE) -> Claim:
     # Spread over the keys, as digests are: pages split everywhere.
-    return Claim((number * 0x9E3779B97F4A7C15 % (1 << 64)).to_bytes(8, "big").ljust(32, b"."), 60 * minute)
+    return Claim(
+        (number * 0x9E3779B97F4A7C15 % (1 << 64)).to_bytes(8, "big").ljust(32, b"."), 60 * minute
+    )
 
 
 def file_of(folder: Path) -> Path:
@@ -82,7 +84,8 @@ def test_each_claim_is_won_once(tmp_path: Path) -> None:
 
 
 def test_threads_of_one_process_share_the_record(tmp_path: Path) -> None:
-    """The writer's thread sweeps while the event loop claims: each waits for the other's transaction."""
+    """The writer's thread sweeps while the event loop claims: each waits for the other's
+    transaction."""
     with replay_records(tmp_path) as record:
         assert won(record, range(MANY), minute=MINUTE - 9) == list(range(MANY))
         found: list[list[int]] = []
@@ -130,19 +133,24 @@ def at_most(what: int, limit: int) -> Iterator[None]:
 
 
 def files_of_at_most(limit_bytes: int) -> AbstractContextManager[None]:
-    """No file of this process grows beyond a limit; the kernel says so as it does for a full disk."""
+    """No file of this process grows beyond a limit; the kernel says so as it does for a full
+    disk."""
     return at_most(resource.RLIMIT_FSIZE, limit_bytes)
 
 
 def no_descriptor() -> AbstractContextManager[None]:
-    """This process opens no file; a thread of it that polls what is open goes on, as it would not below that."""
+    """This process opens no file; a thread of it that polls what is open goes on, as it would not
+    below that."""
     with Path("/dev/null").open() as least:
         return at_most(resource.RLIMIT_NOFILE, least.fileno())
 
 
-@pytest.mark.parametrize("most_bytes", [SOME_BYTES, SOME_BYTES + 1], ids=["whole pages", "part of a page"])
+@pytest.mark.parametrize(
+    "most_bytes", [SOME_BYTES, SOME_BYTES + 1], ids=["whole pages", "part of a page"]
+)
 def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
-    """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and room helps."""
+    """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and
+    room helps."""
     with replay_records(tmp_path) as record:
         number = 0
         with files_of_at_most(most_bytes):
@@ -156,11 +164,16 @@ def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
         assert won(record, range(MANY)) == list(range(number, MANY))
 
 
-@pytest.mark.parametrize("short_of", [nullcontext, no_descriptor], ids=["room", "room and descriptors"])
+@pytest.mark.parametrize(
+    "short_of", [nullcontext, no_descriptor], ids=["room", "room and descriptors"]
+)
 def test_a_sweep_without_room_is_made_up_for(
-    tmp_path: Path, short_of: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    short_of: Callable[[], AbstractContextManager[None]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one, and says so."""
+    """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one,
+    and says so."""
     with replay_records(tmp_path) as record:
         number = 0
         with files_of_at_most(SOME_BYTES):
@@ -196,10 +209,13 @@ def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
 
 
 def _former(folder: Path) -> lmdb.Environment:
-    """The record as an earlier version opened it, which wrote through the map of an allocated file."""
+    """The record as an earlier version opened it, which wrote through the map of an allocated
+    file."""
     file_of(folder).parent.mkdir(exist_ok=True)
     size_bytes = file_of(folder).stat().st_size if file_of(folder).exists() else 1 << 20
-    return lmdb.open(str(file_of(folder).parent), map_size=size_bytes, max_readers=512, sync=False, writemap=True)
+    return lmdb.open(
+        str(file_of(folder).parent), map_size=size_bytes, max_readers=512, sync=False, writemap=True
+    )
 
 
 def _row(number: int) -> bytes:
@@ -208,7 +224,8 @@ def _row(number: int) -> bytes:
 
 
 def test_a_record_of_the_former_kind_counts(tmp_path: Path) -> None:
-    """A node exchanged within one boot knows the first uses of the one before; one that is put back knows its."""
+    """A node exchanged within one boot knows the first uses of the one before; one that is put back
+    knows its."""
     with _former(tmp_path) as env:
         for number in range(1000):
             with env.begin(write=True) as txn:

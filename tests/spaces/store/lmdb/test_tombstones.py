@@ -30,7 +30,8 @@ def all_of(env: lmdb.Environment) -> list[tuple[bytes, bytes]]:
 
 
 class Folder:
-    """A store's environment with its writer and reader, which can end without a word, and a model of what it holds."""
+    """A store's environment with its writer and reader, which can end without a word, and a model
+    of what it holds."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -69,7 +70,9 @@ class Folder:
         """Forget what was deleted so long ago."""
         before_minute = int(self._clock.now()) // 60 - minutes
         self._writer.sweep_tombstones(before_minute)
-        self.deleted = {key: minute for key, minute in self.deleted.items() if minute >= before_minute}
+        self.deleted = {
+            key: minute for key, minute in self.deleted.items() if minute >= before_minute
+        }
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Write or delete a row."""
@@ -96,11 +99,15 @@ class Folder:
 
     def page(self, wanted: Range) -> Page:
         """Read one page."""
-        return read(self.env, open_table(self.env), self._replay_records, (), None, (wanted,), None).pages[0]
+        return read(
+            self.env, open_table(self.env), self._replay_records, (), None, (wanted,), None
+        ).pages[0]
 
     def check(self) -> None:
         """Compare everything that can be read with the model."""
-        records = read(self.env, open_table(self.env), self._replay_records, KEYS, None, (), None).records
+        records = read(
+            self.env, open_table(self.env), self._replay_records, KEYS, None, (), None
+        ).records
         for key, record in zip(KEYS, records, strict=True):
             assert (record is None) == (key not in self.rows and key not in self.deleted)
             assert record is None or record.value == self.rows.get(key)
@@ -117,7 +124,9 @@ class Folder:
 
 
 steps = st.one_of(
-    st.tuples(st.just("put"), st.sampled_from(KEYS), st.sampled_from([b"", b"1", b"2", None, None])),
+    st.tuples(
+        st.just("put"), st.sampled_from(KEYS), st.sampled_from([b"", b"1", b"2", None, None])
+    ),
     st.tuples(st.just("put_where_absent"), st.sampled_from(KEYS)),
     st.tuples(st.just("wait"), st.integers(1, 40)),
     st.tuples(st.just("sweep"), st.integers(0, 50)),
@@ -127,8 +136,11 @@ steps = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(steps, max_size=20))
-def test_any_life_of_a_store_equals_the_model(tmp_path_factory: pytest.TempPathFactory, life: list[tuple]) -> None:
-    """Writing, deleting, sweeping and dying in any order: rows, tombstones and pages are the model's (ST5)."""
+def test_any_life_of_a_store_equals_the_model(
+    tmp_path_factory: pytest.TempPathFactory, life: list[tuple]
+) -> None:
+    """Writing, deleting, sweeping and dying in any order: rows, tombstones and pages are the
+    model's (ST5)."""
     with closing(Folder(tmp_path_factory.mktemp("life"))) as folder:
         for name, *arguments in life:
             getattr(folder, name)(*arguments)
@@ -137,11 +149,16 @@ def test_any_life_of_a_store_equals_the_model(tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("keys_only", [False, True])
-async def test_deleted_rows_do_not_lengthen_a_page(one_store: Store, reverse: bool, keys_only: bool) -> None:
-    """However many rows were deleted in between: one page has as many rows as were asked for, and tells of more."""
+async def test_deleted_rows_do_not_lengthen_a_page(
+    one_store: Store, reverse: bool, keys_only: bool
+) -> None:
+    """However many rows were deleted in between: one page has as many rows as were asked for, and
+    tells of more."""
     keys = [b"K%05d" % at for at in range(20_000)]
     for first in range(0, len(keys), 250):
-        await one_store.commit(Commit(puts=tuple(Put(key, b"v") for key in keys[first : first + 250])))
+        await one_store.commit(
+            Commit(puts=tuple(Put(key, b"v") for key in keys[first : first + 250]))
+        )
     left = keys[::4_000]
     for first in range(0, len(keys), 250):
         gone = [key for key in keys[first : first + 250] if key not in left]
@@ -156,31 +173,45 @@ async def test_deleted_rows_do_not_lengthen_a_page(one_store: Store, reverse: bo
             )
         )
     ).pages
-    assert ([key for key, _ in opening.rows], opening.more, opening.last_key) == (whole[:3], True, whole[2])
+    assert ([key for key, _ in opening.rows], opening.more, opening.last_key) == (
+        whole[:3],
+        True,
+        whole[2],
+    )
     for page in (rest, exact):
         assert ([key for key, _ in page.rows], page.more) == (whole[3:], False)
 
 
 async def test_page_of_keys_ends_with_its_range(one_store: Store) -> None:
-    """Keys behind a range are not in its page, however few are in it and wherever the page begins."""
-    await one_store.commit(Commit(puts=tuple(Put(b"%c%02d" % (65 + at % 3, at), b"") for at in range(150))))
+    """Keys behind a range are not in its page, however few are in it and wherever the page
+    begins."""
+    await one_store.commit(
+        Commit(puts=tuple(Put(b"%c%02d" % (65 + at % 3, at), b"") for at in range(150)))
+    )
     for limit in (1, 31, 32, 33, 49, 50, 51, 4096):
         for after in (None, b"", b"A99", b"B", b"B01", b"B50", b"B9", b"C"):
             for reverse in (False, True):
                 wanted = [b"B%02d" % at for at in range(1, 150, 3)]
                 wanted = sorted(
-                    (key for key in wanted if after is None or (key < after if reverse else key > after)),
+                    (
+                        key
+                        for key in wanted
+                        if after is None or (key < after if reverse else key > after)
+                    ),
                     reverse=reverse,
                 )
                 page = (
-                    await one_store.read(ranges=(Range(b"B", after, limit=limit, reverse=reverse, keys_only=True),))
+                    await one_store.read(
+                        ranges=(Range(b"B", after, limit=limit, reverse=reverse, keys_only=True),)
+                    )
                 ).pages[0]
                 assert [key for key, _ in page.rows] == wanted[:limit]
                 assert page.more is (len(wanted) > limit)
 
 
 def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> None:
-    """One sweep finds the few old tombstones among any number of rows, and leaves the young ones."""
+    """One sweep finds the few old tombstones among any number of rows, and leaves the young
+    ones."""
     old, young = int(clock.now()) // 60 - 10, int(clock.now()) // 60
     with open_for_writing(tmp_path) as env:
         table = open_table(env)
@@ -188,7 +219,9 @@ def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> No
             for at in range(50_000):
                 txn.put(b"K%06d" % at, encode_row(b"s" * 16, b""))
             for at in range(20):
-                txn.put(b"L%d" % at, encode_tombstone(b"s" * 16, young if at % 2 else old), db=table)
+                txn.put(
+                    b"L%d" % at, encode_tombstone(b"s" * 16, young if at % 2 else old), db=table
+                )
         writer = Writer(env, FreeSpace(), clock)
         assert writer.sweep_tombstones(young) == 10
         assert writer.sweep_tombstones(young) == 0

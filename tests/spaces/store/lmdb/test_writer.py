@@ -42,10 +42,15 @@ def small(tmp_path: Path) -> Iterator[lmdb.Environment]:
         yield env
 
 
-def test_batch_that_does_not_fit_is_not_written_in_part(small: lmdb.Environment, clock: FixedClock) -> None:
-    """Where the pages run out in the middle, no commit of the batch happened, and smaller ones go on."""
+def test_batch_that_does_not_fit_is_not_written_in_part(
+    small: lmdb.Environment, clock: FixedClock
+) -> None:
+    """Where the pages run out in the middle, no commit of the batch happened, and smaller ones go
+    on."""
     writer = Writer(small, FreeSpace(reserve_bytes=0), clock)
-    outcomes = writer.apply([asked(b"Ka", b"1"), asked(b"Kb", LARGE), asked(b"Kc", LARGE), asked(b"Kd", LARGE)])
+    outcomes = writer.apply(
+        [asked(b"Ka", b"1"), asked(b"Kb", LARGE), asked(b"Kc", LARGE), asked(b"Kd", LARGE)]
+    )
     assert [type(outcome) for outcome in outcomes] == [StoreFull] * 4
     with small.begin() as txn:
         assert [txn.get(key) for key in (b"Ka", b"Kb", b"Kc", b"Kd")] == [None] * 4
@@ -61,7 +66,8 @@ def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: F
     small.set_mapsize((small.info()["last_pgno"] + 1) * small.stat()["psize"])
     with small.begin() as txn:
         assert txn.get(b"Ka") is None
-        # What is read meanwhile keeps the pages that were given back; some writes later none is left.
+        # What is read meanwhile keeps the pages that were given back; some writes later none is
+        # left.
         while all(isinstance(outcome, Committed) for outcome in writer.apply([asked(b"Kb", b"1")])):
             pass
         assert writer.sweep_tombstones(later) == 0
@@ -70,7 +76,8 @@ def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: F
 
 
 def test_writer_that_failed_once_writes_nothing_more(tmp_path: Path, clock: FixedClock) -> None:
-    """After a write that the disk refused nobody knows what it holds: nothing is acknowledged, though it would work."""
+    """After a write that the disk refused nobody knows what it holds: nothing is acknowledged,
+    though it would work."""
     env = open_for_writing(tmp_path)
     writer = Writer(env, FreeSpace(reserve_bytes=0), clock)
     assert writer.apply([asked(b"Ka", b"1")]) == [Committed()]

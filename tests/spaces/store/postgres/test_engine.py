@@ -1,4 +1,5 @@
-"""The PostgreSQL engine beyond the contract: several stores on one database, round trips, lost connections."""
+"""The PostgreSQL engine beyond the contract: several stores on one database, round trips, lost
+connections."""
 
 import asyncio
 import random
@@ -20,7 +21,14 @@ from spaces.audit.chain import Chain, seal_batch
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import SchemaMismatch, StoreUnavailable
 from spaces.expiry import rows_until
-from spaces.keyspace import AUDIT_PREFIX, CLAIM_FLOOR_KEY, DUE_PREFIX, claim_key, claim_minute4, micros8
+from spaces.keyspace import (
+    AUDIT_PREFIX,
+    CLAIM_FLOOR_KEY,
+    DUE_PREFIX,
+    claim_key,
+    claim_minute4,
+    micros8,
+)
 from spaces.lease import Lease
 from spaces.store.contract import (
     ABSENT,
@@ -80,7 +88,8 @@ async def pair(url: str) -> AsyncIterator[tuple[Store, Store]]:
 
 @pytest.fixture
 async def through_relay(url: str) -> AsyncIterator[tuple[Store, Relay]]:
-    """A store whose connections go through a relay, and that has used each kind of statement once."""
+    """A store whose connections go through a relay, and that has used each kind of statement
+    once."""
     async with relayed(url) as (address, relay), AsyncExitStack() as opened:
         store = open_postgres(address)
         opened.push_async_callback(store.close)
@@ -104,7 +113,9 @@ class Timed:
         self.set_database(self.clock.now())
 
     @asynccontextmanager
-    async def keeper(self, clock: FixedClock | None = None) -> AsyncIterator[tuple[Store, Connections]]:
+    async def keeper(
+        self, clock: FixedClock | None = None
+    ) -> AsyncIterator[tuple[Store, Connections]]:
         """A store of a process, and connections to keep house over by hand."""
         store = open_postgres(self.url, clock=clock or self.clock)
         keeping = Connections(self.url, size=1, session={}, opened=prepare_tables)
@@ -115,13 +126,16 @@ class Timed:
             await store.close()
 
     async def round(self, keeping: Connections, clock: FixedClock | None = None) -> bool:
-        return await do_housekeeping(keeping, DatabaseClock(clock or self.clock), longest_life_s=LIFE_S)
+        return await do_housekeeping(
+            keeping, DatabaseClock(clock or self.clock), longest_life_s=LIFE_S
+        )
 
 
 @pytest.fixture
 def timed(clock: FixedClock, monkeypatch: pytest.MonkeyPatch) -> Timed:
     """A database and a process that agree about the time; only the test itself keeps house."""
-    monkeypatch.setattr(engine, "HOUSEKEEPING_S", 1e9)  # a store would take a turn of its own within a minute
+    # a store would take a turn of its own within a minute
+    monkeypatch.setattr(engine, "HOUSEKEEPING_S", 1e9)
     url, set_database = postgres_server().clocked_database()
     set_database(clock.now())
     return Timed(url, set_database, clock)
@@ -159,22 +173,28 @@ async def test_one_store_sees_what_the_other_committed(pair: tuple[Store, Store]
 async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
     """Of many reads with one claim on two machines one is the first (ST4)."""
     for at in range(20):
-        snapshots = await asyncio.gather(*[store.read(claim=claim(b"%d" % at)) for store in pair for _ in range(5)])
+        snapshots = await asyncio.gather(
+            *[store.read(claim=claim(b"%d" % at)) for store in pair for _ in range(5)]
+        )
         assert sum(snapshot.claimed is True for snapshot in snapshots) == 1
 
 
 async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of many commits with one claim on two machines one is written, and a read then sees the claim (ST4)."""
+    """Of many commits with one claim on two machines one is written, and a read then sees the claim
+    (ST4)."""
     for at in range(20):
         commits = [Commit(adds=(Add(b"cA", 1),), claim=claim(b"%d" % at)) for _ in range(4)]
-        outcomes = await asyncio.gather(*[pair[place % 2].commit(commit) for place, commit in enumerate(commits)])
+        outcomes = await asyncio.gather(
+            *[pair[place % 2].commit(commit) for place, commit in enumerate(commits)]
+        )
         assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 1
         assert (await pair[1].read(claim=claim(b"%d" % at))).claimed is False
     assert await count(pair[0], b"cA") == 20
 
 
 async def test_claims_in_any_order_do_not_lock_each_other_out(pair: tuple[Store, Store]) -> None:
-    """Batches that claim the same things in opposite orders both end, and each claim has one first use."""
+    """Batches that claim the same things in opposite orders both end, and each claim has one first
+    use."""
     names = [b"%d" % at for at in range(50)]
     forwards = [pair[0].read(claim=claim(name)) for name in names]
     backwards = [pair[1].read(claim=claim(name)) for name in reversed(names)]
@@ -182,8 +202,11 @@ async def test_claims_in_any_order_do_not_lock_each_other_out(pair: tuple[Store,
     assert sum(snapshot.claimed is True for snapshot in snapshots) == len(names)
 
 
-async def test_revocation_wins_against_every_write_that_commits_after_it(pair: tuple[Store, Store]) -> None:
-    """However a write and a revocation on two machines meet, nothing is written once the revocation is acknowledged."""
+async def test_revocation_wins_against_every_write_that_commits_after_it(
+    pair: tuple[Store, Store],
+) -> None:
+    """However a write and a revocation on two machines meet, nothing is written once the revocation
+    is acknowledged."""
     here, there = pair
     passed = 0
     for at, (writing, revoking) in enumerate(delays(INTERLEAVINGS)):
@@ -195,18 +218,28 @@ async def test_revocation_wins_against_every_write_that_commits_after_it(pair: t
             assert isinstance(await there.commit(Commit(puts=(Put(mark, b"R"),))), Committed)
             return (await there.read((row,))).records[0] is not None
 
-        outcome, seen = await asyncio.gather(after(writing, here.commit(write)), after(revoking, revoked()))
-        assert isinstance(await here.commit(Commit(puts=(Put(row + b"x", b"v"),), live=(mark,))), Refused)
-        assert seen == ((await here.read((row,))).records[0] is not None) == isinstance(outcome, Committed)
+        outcome, seen = await asyncio.gather(
+            after(writing, here.commit(write)), after(revoking, revoked())
+        )
+        assert isinstance(
+            await here.commit(Commit(puts=(Put(row + b"x", b"v"),), live=(mark,))), Refused
+        )
+        assert (
+            seen
+            == ((await here.read((row,))).records[0] is not None)
+            == isinstance(outcome, Committed)
+        )
         passed += isinstance(outcome, Committed)
     assert 0 < passed < INTERLEAVINGS  # both orders were met
 
 
 async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of two machines that want the lease at the same moment one gets it; the other one when it was given back or ran
-    out."""
+    """Of two machines that want the lease at the same moment one gets it; the other one when it was
+    given back or ran out."""
     for at in range(20):
-        leases = [Lease(store, owner=bytes((at, place)), ttl_s=120) for place, store in enumerate(pair)]
+        leases = [
+            Lease(store, owner=bytes((at, place)), ttl_s=120) for place, store in enumerate(pair)
+        ]
         taken = await asyncio.gather(*[lease.take(now=1000.0 * at) for lease in leases])
         assert sorted(taken) == [False, True]
         holder, other = (leases[place] for place in (taken.index(True), taken.index(False)))
@@ -222,7 +255,8 @@ async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -
 
 
 async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of two commits that expect absence one passes, whether nothing was there or a tombstone (ST5)."""
+    """Of two commits that expect absence one passes, whether nothing was there or a tombstone
+    (ST5)."""
     for at, (one, other) in enumerate(delays(100)):
         key = b"K%03d" % at
         if at % 2:
@@ -231,16 +265,26 @@ async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> 
             after(one, pair[0].commit(Commit(puts=(Put(key, b"0", expect=ABSENT),)))),
             after(other, pair[1].commit(Commit(puts=(Put(key, b"1", expect=ABSENT),)))),
         )
-        winners = [b"%d" % place for place, outcome in enumerate(outcomes) if isinstance(outcome, Committed)]
+        winners = [
+            b"%d" % place
+            for place, outcome in enumerate(outcomes)
+            if isinstance(outcome, Committed)
+        ]
         record = (await pair[0].read((key,))).records[0]
         assert record is not None
         assert winners == [record.value]
 
 
 async def test_replacements_are_handed_on_without_a_gap(pair: tuple[Store, Store]) -> None:
-    """Of puts of one row on two machines each gives back the weight of what another left, and none is lost (ST7)."""
-    commits = [Commit(puts=(Put(b"Ka", b"%d" % at, weight_bytes=1 << at, account=b"cA"),)) for at in range(60)]
-    outcomes = await asyncio.gather(*[pair[at % 2].commit(commit) for at, commit in enumerate(commits)])
+    """Of puts of one row on two machines each gives back the weight of what another left, and none
+    is lost (ST7)."""
+    commits = [
+        Commit(puts=(Put(b"Ka", b"%d" % at, weight_bytes=1 << at, account=b"cA"),))
+        for at in range(60)
+    ]
+    outcomes = await asyncio.gather(
+        *[pair[at % 2].commit(commit) for at, commit in enumerate(commits)]
+    )
     assert [Committed()] * 60 == outcomes
     last, weighed = (await pair[0].read((b"Ka", b"cA"))).records
     assert last is not None
@@ -249,16 +293,23 @@ async def test_replacements_are_handed_on_without_a_gap(pair: tuple[Store, Store
 
 
 async def test_bound_is_exact_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Commits of two machines pass exactly as often as a bound allows, on a counter that was not there (ST7)."""
-    commits = [Commit(puts=(Put(b"K%02d" % at, b"v"),), adds=(Add(b"cA", 1, at_most=7),)) for at in range(40)]
-    outcomes = await asyncio.gather(*[pair[at % 2].commit(commit) for at, commit in enumerate(commits)])
+    """Commits of two machines pass exactly as often as a bound allows, on a counter that was not
+    there (ST7)."""
+    commits = [
+        Commit(puts=(Put(b"K%02d" % at, b"v"),), adds=(Add(b"cA", 1, at_most=7),))
+        for at in range(40)
+    ]
+    outcomes = await asyncio.gather(
+        *[pair[at % 2].commit(commit) for at, commit in enumerate(commits)]
+    )
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 7
     assert await count(pair[0], b"cA") == 7
     assert len((await pair[0].read(ranges=(Range(b"K"),))).pages[0].rows) == 7
 
 
 async def test_accounts_are_exact_whatever_meets(pair: tuple[Store, Store], url: str) -> None:
-    """After hundreds of puts and deletes of few rows on two machines each account holds what its rows weigh (ST7)."""
+    """After hundreds of puts and deletes of few rows on two machines each account holds what its
+    rows weigh (ST7)."""
     source = random.Random(SEED)
 
     def anything() -> Commit:
@@ -307,7 +358,9 @@ async def test_tables_of_another_version_are_refused(url: str) -> None:
     store = open_postgres(url)
     await store.read()
     await store.close()
-    postgres_server().run(_name(url), "update sealspace_schema set value = 99 where name = 'version'")
+    postgres_server().run(
+        _name(url), "update sealspace_schema set value = 99 where name = 'version'"
+    )
     store = open_postgres(url)
     with pytest.raises(SchemaMismatch, match=r"has schema 99, this version needs 1$"):
         await store.read()
@@ -316,7 +369,9 @@ async def test_tables_of_another_version_are_refused(url: str) -> None:
 
 async def test_standby_is_refused(url: str) -> None:
     """A server that takes no writes is not read from either: it may lag behind (ST1)."""
-    postgres_server().run("postgres", f"alter database {_name(url)} set default_transaction_read_only = on")
+    postgres_server().run(
+        "postgres", f"alter database {_name(url)} set default_transaction_read_only = on"
+    )
     store = open_postgres(url)
     with pytest.raises(StoreUnavailable):
         await store.read((b"Ka",))
@@ -334,7 +389,8 @@ async def test_address_is_in_no_message(url: str) -> None:
 
 
 async def test_round_trips(through_relay: tuple[Store, Relay]) -> None:
-    """A commit, a read with a claim, a page, and all reads of one turn of the loop are one round trip each."""
+    """A commit, a read with a claim, a page, and all reads of one turn of the loop are one round
+    trip each."""
     store, relay = through_relay
 
     async def trips(*what: Awaitable[object]) -> int:
@@ -342,10 +398,20 @@ async def test_round_trips(through_relay: tuple[Store, Relay]) -> None:
         await asyncio.gather(*what)
         return relay.round_trips - before
 
-    assert await trips(store.commit(Commit(puts=(Put(b"Ka", b"1"),), live=(), adds=(Add(b"cA", 1, at_most=5),)))) == 1
+    assert (
+        await trips(
+            store.commit(
+                Commit(puts=(Put(b"Ka", b"1"),), live=(), adds=(Add(b"cA", 1, at_most=5),))
+            )
+        )
+        == 1
+    )
     assert await trips(store.read((b"Ka", b"Kb"), claim=claim(b"one"))) == 1
     assert await trips(store.read((b"Ka",), ranges=(Range(b"K"),))) == 1
-    assert await trips(*[store.read((b"K%d" % at,), claim=claim(b"%d" % at)) for at in range(100)]) == 1
+    assert (
+        await trips(*[store.read((b"K%d" % at,), claim=claim(b"%d" % at)) for at in range(100)])
+        == 1
+    )
 
 
 async def test_commit_whose_answer_was_lost_is_settled(through_relay: tuple[Store, Relay]) -> None:
@@ -353,13 +419,17 @@ async def test_commit_whose_answer_was_lost_is_settled(through_relay: tuple[Stor
     store, relay = through_relay
     for claimed in (None, claim(b"one")):
         relay.lose(Loss.ANSWER)
-        outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claimed))
+        outcome = await store.commit(
+            Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claimed)
+        )
         assert relay.lost.is_set()
         assert outcome == Committed(settled=True)
     assert await count(store, b"cA") == 2
 
 
-async def test_commit_that_was_never_heard_is_sent_again(through_relay: tuple[Store, Relay]) -> None:
+async def test_commit_that_was_never_heard_is_sent_again(
+    through_relay: tuple[Store, Relay],
+) -> None:
     """A commit that was lost on its way happens on the next connection."""
     store, relay = through_relay
     relay.lose(Loss.QUESTION)
@@ -369,7 +439,9 @@ async def test_commit_that_was_never_heard_is_sent_again(through_relay: tuple[St
     assert await count(store, b"cA") == 1
 
 
-async def test_refusal_after_a_lost_answer_is_not_trusted(through_relay: tuple[Store, Relay]) -> None:
+async def test_refusal_after_a_lost_answer_is_not_trusted(
+    through_relay: tuple[Store, Relay],
+) -> None:
     """What is refused on the second try may still pass on the first: the outcome is unknown."""
     store, relay = through_relay
     relay.lose(Loss.ANSWER)
@@ -377,15 +449,20 @@ async def test_refusal_after_a_lost_answer_is_not_trusted(through_relay: tuple[S
         await store.commit(Commit(puts=(Put(b"Kwarm", b"1", expect=ABSENT),)))
 
 
-async def test_commit_that_goes_on_unheard_happens_once(through_relay: tuple[Store, Relay], url: str) -> None:
-    """A statement that still waits for a lock when it is sent again, and the second one, are one commit together."""
+async def test_commit_that_goes_on_unheard_happens_once(
+    through_relay: tuple[Store, Relay], url: str
+) -> None:
+    """A statement that still waits for a lock when it is sent again, and the second one, are one
+    commit together."""
     store, relay = through_relay
     blocker = await asyncpg.connect(url)
     async with blocker.transaction():
         await blocker.execute("select 1 from sealspace_map where k = 'Kwarm'::bytea for update")
         relay.lose(Loss.LISTENER)
         commit = asyncio.ensure_future(
-            store.commit(Commit(puts=(Put(b"Kwarm", b"1"),), adds=(Add(b"cA", 1),), claim=claim(b"one")))
+            store.commit(
+                Commit(puts=(Put(b"Kwarm", b"1"),), adds=(Add(b"cA", 1),), claim=claim(b"one"))
+            )
         )
         await relay.lost.wait()
         await _until_waiting(blocker, 2)
@@ -396,7 +473,8 @@ async def test_commit_that_goes_on_unheard_happens_once(through_relay: tuple[Sto
 
 
 async def test_replay_record_outlives_a_lost_answer(through_relay: tuple[Store, Relay]) -> None:
-    """A claim that was made before its connection broke is still the first use of the read that made it."""
+    """A claim that was made before its connection broke is still the first use of the read that
+    made it."""
     store, relay = through_relay
     for loss in (Loss.ANSWER, Loss.QUESTION):
         relay.lose(loss)
@@ -406,7 +484,8 @@ async def test_replay_record_outlives_a_lost_answer(through_relay: tuple[Store, 
 
 
 async def test_database_that_is_away_and_comes_back(through_relay: tuple[Store, Relay]) -> None:
-    """While nothing answers, reads and commits are unavailable; afterwards they work without any help."""
+    """While nothing answers, reads and commits are unavailable; afterwards they work without any
+    help."""
     store, relay = through_relay
     await relay.shut()
     for _ in range(2):
@@ -420,7 +499,8 @@ async def test_database_that_is_away_and_comes_back(through_relay: tuple[Store, 
 
 
 async def test_closing_fails_what_is_under_way(url: str) -> None:
-    """A commit that waits for a lock when the store is closed is unavailable, and the store is closed at once."""
+    """A commit that waits for a lock when the store is closed is unavailable, and the store is
+    closed at once."""
     store = open_postgres(url)
     await store.commit(Commit(puts=(Put(b"Ka", b"1"),)))
     blocker = await asyncpg.connect(url)
@@ -434,8 +514,11 @@ async def test_closing_fails_what_is_under_way(url: str) -> None:
     await blocker.close()
 
 
-async def test_closing_between_preparing_and_executing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A statement that was prepared and not yet executed when the store is closed is unavailable, like any other."""
+async def test_closing_between_preparing_and_executing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that was prepared and not yet executed when the store is closed is unavailable,
+    like any other."""
     connections = Connections(url, size=1, session={}, opened=prepare_tables)
     await connections.run("select 1", [])
     prepare = asyncpg.Connection._get_statement
@@ -451,7 +534,8 @@ async def test_closing_between_preparing_and_executing(url: str, monkeypatch: py
 
 
 async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) -> None:
-    """Expired claims go, a round after their minute was barred, and never count as a first use again (ST4)."""
+    """Expired claims go, a round after their minute was barred, and never count as a first use
+    again (ST4)."""
     clock = timed.clock
     async with timed.keeper() as (store, keeping):
         read = Claim(b"read".ljust(32, b"."), int(clock.now()) + 60)
@@ -477,7 +561,8 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
 
 
 async def test_clocks_are_compared(timed: Timed) -> None:
-    """A store tells how far its process is ahead of the database, and how far the floor of claims is (ST9)."""
+    """A store tells how far its process is ahead of the database, and how far the floor of claims
+    is (ST9)."""
     ahead = FixedClock(timed.clock.now() + 61)
     async with timed.keeper(ahead) as (store, keeping):
         assert isinstance(store, SharedStore)
@@ -491,13 +576,18 @@ async def test_clocks_are_compared(timed: Timed) -> None:
         timed.set_database(timed.clock.now() - 3600)
         reported = await store.clocks()
         assert (reported.ahead_s, reported.floor_ahead_s > 3000) == (3660.0, True)
-        wrong = [found.text for found in await examine(timed.url, clock=ahead) if found.severity == "wrong"]
+        wrong = [
+            found.text
+            for found in await examine(timed.url, clock=ahead)
+            if found.severity == "wrong"
+        ]
         assert any("3660 s ahead of the database's" in text for text in wrong)
         assert any("replay records are forgotten" in text for text in wrong)
 
 
 async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: Timed) -> None:
-    """Tombstones and outcomes of a process whose clock stands a year ahead go when those of others do (ST9)."""
+    """Tombstones and outcomes of a process whose clock stands a year ahead go when those of others
+    do (ST9)."""
     ahead = FixedClock(timed.clock.now() + 365 * 86_400)
     async with timed.keeper(ahead) as (store, _), timed.keeper() as (other, keeping):
         await store.commit(Commit(puts=(Put(b"Ka", None),)))
@@ -510,7 +600,8 @@ async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: 
 
 
 async def test_housekeeping_removes_old_tombstones(timed: Timed) -> None:
-    """A deleted row is told from one never written for a day; values and young tombstones stay (M31)."""
+    """A deleted row is told from one never written for a day; values and young tombstones stay
+    (M31)."""
     async with timed.keeper() as (store, keeping):
         await store.commit(Commit(puts=(Put(b"Ka", None), Put(b"Kb", b"1"))))
         timed.advance(86_400 + 3600)
@@ -522,8 +613,11 @@ async def test_housekeeping_removes_old_tombstones(timed: Timed) -> None:
         assert young is not None
 
 
-async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A page of deleted rows alone is empty and says that there is more: due work, expiries and records are read on."""
+async def test_what_lies_behind_deleted_rows_is_found(
+    url: str, tmp_path: Path, entropy: CountingEntropy
+) -> None:
+    """A page of deleted rows alone is empty and says that there is more: due work, expiries and
+    records are read on."""
     record = AuditRecord(at=NOW, action="kv.put", actor="did:key:zA", subject="one")
     object_name = ObjectName(b"s" * 16, b"d" * 32, b"g" * 16)
     async with AsyncExitStack() as opened:
@@ -541,7 +635,9 @@ async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, 
             )
         page = (await store.read(ranges=(Range(DUE_PREFIX, limit=9),))).pages[0]
         assert (page.rows, page.more) == ((), True)
-        assert [key for key, _ in await rows_until(store, DUE_PREFIX, micros8(NOW), limit=9)] == [due.key]
+        assert [key for key, _ in await rows_until(store, DUE_PREFIX, micros8(NOW), limit=9)] == [
+            due.key
+        ]
         assert await rows_until(store, DUE_PREFIX, micros8(0.01), limit=9) == ()
         assert await collect(store, ObjectFolder(tmp_path), now=NOW + 1, entropy=entropy) == 1
         chain = Chain(node_did="did:key:zNode", store_id=b"i" * 16, sign=lambda _: b"-")
@@ -550,7 +646,10 @@ async def test_what_lies_behind_deleted_rows_is_found(url: str, tmp_path: Path, 
 
 async def _until_waiting(connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
     """Wait until this many statements of stores wait for a lock or are at work."""
-    busy = "select count(*) from pg_stat_activity where application_name = 'sealspace' and state = 'active'"
+    busy = (
+        "select count(*) from pg_stat_activity where application_name = 'sealspace' and state ="
+        " 'active'"
+    )
     async with asyncio.timeout(PATIENCE_S):
         while True:
             await connection.execute("select pg_stat_clear_snapshot()")

@@ -1,4 +1,5 @@
-"""What the database's errors mean: what is asked again, what is told, and what is kept to ourselves."""
+"""What the database's errors mean: what is asked again, what is told, and what is kept to
+ourselves."""
 
 import asyncpg
 import pytest
@@ -30,11 +31,14 @@ def error(state: str) -> asyncpg.PostgresError:
     ],
 )
 def test_states(state: str, meaning: Meaning) -> None:
-    """A lost connection is told apart from a statement that was undone; one that was cut short for time was undone."""
+    """A lost connection is told apart from a statement that was undone; one that was cut short for
+    time was undone."""
     assert meaning is meaning_of(error(state))
 
 
-@pytest.mark.parametrize("exc", [TimeoutError(), ConnectionResetError(), asyncpg.InterfaceError("closed")])
+@pytest.mark.parametrize(
+    "exc", [TimeoutError(), ConnectionResetError(), asyncpg.InterfaceError("closed")]
+)
 def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
     """Nobody can say what became of a statement whose connection broke."""
     assert isinstance(exc, CONNECTION_ERRORS)

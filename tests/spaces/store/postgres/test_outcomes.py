@@ -31,7 +31,8 @@ LOST = state("08006")
 
 
 class Database:
-    """Answers statements with what is laid out for it, the last of it again and again; a future is waited for."""
+    """Answers statements with what is laid out for it, the last of it again and again; a future is
+    waited for."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -86,7 +87,8 @@ async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
     ],
 )
 async def test_commit_without_an_outcome(answers: Sequence[Any], kind: type[StoreError]) -> None:
-    """A full disk is told as such, but never where the commit may have happened; nothing is asked once more."""
+    """A full disk is told as such, but never where the commit may have happened; nothing is asked
+    once more."""
     database = Database(*answers)
     with pytest.raises(StoreError) as reported:
         await commits(database).commit(COMMIT)
@@ -98,23 +100,29 @@ async def test_counter_that_would_not_fit_refuses() -> None:
     """A count beyond 63 bits is refused, by the database or before it is asked."""
     database = Database(state("22003"))
     assert await commits(database).commit(COMMIT) == Refused()
-    assert await commits(database).commit(Commit(adds=(Add(b"cA", 1 << 62), Add(b"cA", 1 << 62)))) == Refused()
+    assert (
+        await commits(database).commit(Commit(adds=(Add(b"cA", 1 << 62), Add(b"cA", 1 << 62))))
+        == Refused()
+    )
     assert len(database.asked) == 1
 
 
 @pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(
-    ("passing", "kind"), [("40001", StoreBusy), (OVERTAKEN_STATE, StoreBusy), ("08006", StoreUnavailable)]
+    ("passing", "kind"),
+    [("40001", StoreBusy), (OVERTAKEN_STATE, StoreBusy), ("08006", StoreUnavailable)],
 )
 async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
-    """Who was undone again and again is told to come back; who lost the connection, that the outcome is unknown."""
+    """Who was undone again and again is told to come back; who lost the connection, that the
+    outcome is unknown."""
     with pytest.raises(StoreError) as reported:
         await commits(Database(state(passing))).commit(COMMIT)
     assert type(reported.value) is kind
 
 
 async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time to reconnect begins with the loss, however long the statement had waited for a lock before it."""
+    """The time to reconnect begins with the loss, however long the statement had waited for a lock
+    before it."""
     monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", PATIENCE_S)
     assert await commits(Database(LOST, [(COMMITTED,)])).commit(COMMIT) == Committed()
@@ -136,7 +144,9 @@ async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert await store.commit(OTHER) == Committed()
 
 
-async def test_commit_that_waits_for_another_of_its_rows_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_commit_that_waits_for_another_of_its_rows_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A commit behind one that has no answer is given up; it was never sent."""
     monkeypatch.setattr(_postgres_commits, "ANSWER_WITHIN_S", 0.0)
     held = asyncio.get_running_loop().create_future()
@@ -172,7 +182,11 @@ async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
 
 @pytest.mark.parametrize(
     ("answers", "kind"),
-    [((TimeoutError(),), StoreUnavailable), ((state("42501"),), StoreUnavailable), ((state("53100"),), StoreFull)],
+    [
+        ((TimeoutError(),), StoreUnavailable),
+        ((state("42501"),), StoreUnavailable),
+        ((state("53100"),), StoreFull),
+    ],
 )
 async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreError]) -> None:
     """An error that stays is told to who reads."""
@@ -205,7 +219,9 @@ async def test_reader_that_goes_away_takes_nothing_from_the_others() -> None:
         held = asyncio.get_running_loop().create_future()
         database = Database(held)
         store = reads(database)
-        leaving, staying = (asyncio.create_task(store.read((b"Ka",), None, (), None)) for _ in range(2))
+        leaving, staying = (
+            asyncio.create_task(store.read((b"Ka",), None, (), None)) for _ in range(2)
+        )
         while not database.asked:
             await asyncio.sleep(0)
         leaving.cancel()

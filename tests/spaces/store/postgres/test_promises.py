@@ -1,4 +1,5 @@
-"""What a database has to promise, looked at on real servers: its disk, its standbys, a proxy before it."""
+"""What a database has to promise, looked at on real servers: its disk, its standbys, a proxy before
+it."""
 
 from collections.abc import Iterator
 
@@ -31,7 +32,10 @@ def sound_server() -> Iterator[PostgresServer]:
 async def test_server_that_does_not_sync() -> None:
     """A server that does not sync is wrong on each count, and each finding has a next step."""
     findings = await examine(postgres_server().new_database())
-    assert [text.partition(" is off")[0] for text in wrong(findings)] == ["fsync", "full_page_writes"]
+    assert [text.partition(" is off")[0] for text in wrong(findings)] == [
+        "fsync",
+        "full_page_writes",
+    ]
     assert all(finding.next_step for finding in findings if finding.severity != "ok")
 
 
@@ -45,8 +49,8 @@ async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) 
 
 
 async def test_standbys(sound_server: PostgresServer) -> None:
-    """No standby is a warning, one that is not waited for is wrong, one that is waited for is right, and one that is
-    named and absent is wrong."""
+    """No standby is a warning, one that is not waited for is wrong, one that is waited for is
+    right, and one that is named and absent is wrong."""
     url = sound_server.new_database()
     (alone,) = [finding for finding in await examine(url) if finding.severity != "ok"]
     assert (alone.severity, alone.text[:22]) == ("warn", "no standby is connecte")
@@ -88,7 +92,8 @@ def test_standby_that_is_not_waited_for(commit: str) -> None:
 
 
 def test_what_may_not_be_seen() -> None:
-    """A role that may not see the states of standbys is told so; a database without such settings is not judged."""
+    """A role that may not see the states of standbys is told so; a database without such settings
+    is not judged."""
     settings = {"synchronous_standby_names": "a", "synchronous_commit": "on"}
     (found,) = standby_findings(settings, [None])
     assert found.severity == "warn"
@@ -100,8 +105,11 @@ def test_what_may_not_be_seen() -> None:
 @pytest.mark.parametrize("pool_mode", ["transaction", "statement"])
 @pytest.mark.parametrize("pool_size", [1, 2, 20])
 async def test_proxy_that_pools_by_transaction(pool_mode: str, pool_size: int) -> None:
-    """A proxy that hands statements of one connection to several sessions is found, however many it has."""
-    with pgbouncer(postgres_server().new_database(), pool_mode=pool_mode, pool_size=pool_size) as url:
+    """A proxy that hands statements of one connection to several sessions is found, however many it
+    has."""
+    with pgbouncer(
+        postgres_server().new_database(), pool_mode=pool_mode, pool_size=pool_size
+    ) as url:
         (text,) = wrong(await examine(url))
     assert "a proxy between node and database" in text
 

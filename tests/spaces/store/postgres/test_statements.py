@@ -51,14 +51,16 @@ def statements() -> dict[str, str]:
                 found[name] = text
     shapes = tuple((reverse, keys) for reverse in (False, True) for keys in (False, True))
     found["read_statement"] = "\n".join(
-        read_statement(with_claims=claims, with_follow=claims, ranges=shapes) for claims in (False, True)
+        read_statement(with_claims=claims, with_follow=claims, ranges=shapes)
+        for claims in (False, True)
     )
     found["sweep_statement"] = sweep_statement("sealspace_map")
     return found
 
 
 def test_every_statement_has_its_row() -> None:
-    """The page lists the statements of the code and the features that each shows, and nothing else."""
+    """The page lists the statements of the code and the features that each shows, and nothing
+    else."""
     rows = {name: set(re.findall(r"`([\w-]+)`", features)) for name, features in _ROW.findall(PAGE)}
     shown = {
         name: {feature for feature, look in _LOOKS.items() if re.search(look, text, re.DOTALL)}
@@ -76,14 +78,17 @@ def test_every_feature_is_documented() -> None:
 
 
 def test_no_statement_stands_elsewhere() -> None:
-    """What looks like a statement stands in the modules that the page is compared with; hints to a session apart."""
+    """What looks like a statement stands in the modules that the page is compared with; hints to a
+    session apart."""
     homes = {"_statements.py", "promises.py"}
     elsewhere = {
         (path.name, node.value)
         for path in STORE.rglob("*.py")
         if path.name not in homes
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(_SQL, node.value)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.match(_SQL, node.value)
         if "\n" not in node.value.strip()
     }
     assert elsewhere == {("_pool.py", "set ")}
