@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from .errors import InvalidIdentifier
+from .capability_errors import InvalidIdentifier
 
 MAX_ABILITY_CHARS: Final = 256
 """Longest ability (A1); the longest known one has 40 characters."""

@@ -20,7 +20,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from .errors import AuditChainBroken, BadSignature, InvalidJson
+from .capability_errors import AuditChainBroken, BadSignature, InvalidJson
 from .principals import ed25519_public_key
 from .signatures import verify_ed25519
 from .strict_json import Json, Sha256Hex, parse_json, shaped

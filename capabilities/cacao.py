@@ -13,7 +13,7 @@ import libipld
 import msgspec
 from msgspec import Meta, Struct
 
-from .errors import BadSignature, InvalidIdentifier, MalformedToken
+from .capability_errors import BadSignature, InvalidIdentifier, MalformedToken
 from .principals import parse_address, parse_chain_id
 from .resources import is_authority, is_scheme, is_uri
 from .signatures import WalletSigner, recover_address

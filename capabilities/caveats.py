@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from .errors import CaveatRefused, InvalidIdentifier
+from .capability_errors import CaveatRefused, InvalidIdentifier
 from .resources import Resource, SpaceResource, extends, parse_resource
 from .strict_json import Json
 

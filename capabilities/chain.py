@@ -21,9 +21,9 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from .abilities import HOST, REVOKE, sufficient_for
+from .capability_errors import CaveatRefused, ChainError
 from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
-from .errors import CaveatRefused, ChainError
 from .facts import policy_profile_refusal
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation

@@ -15,7 +15,7 @@ import libipld
 from blake3 import blake3
 from msgspec import Struct
 
-from .errors import InvalidIdentifier
+from .capability_errors import InvalidIdentifier
 
 Digest = NewType("Digest", bytes)
 """32 bytes: BLAKE3-256 of bytes as received."""

@@ -14,7 +14,7 @@ from typing import Final
 import libipld
 import msgspec
 
-from .errors import InvalidJson, MalformedToken
+from .capability_errors import InvalidJson, MalformedToken
 from .strict_base64 import encode_url
 from .strict_json import Json, parse_json
 

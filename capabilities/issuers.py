@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import libipld
 
-from .errors import BadSignature, InvalidJson
+from .capability_errors import BadSignature, InvalidJson
 from .principals import ED25519_CODEC, Principal, did_key_content, eip55, is_wallet
 from .strict_base64 import decode_url
 from .strict_json import Json, parse_json

@@ -16,7 +16,7 @@ import libipld
 import sha3
 
 from .cache import remembered
-from .errors import InvalidIdentifier
+from .capability_errors import InvalidIdentifier
 
 Principal = NewType("Principal", str)
 """A DID without fragment, in its canonical spelling where it has one (P4, P5)."""

@@ -5,8 +5,7 @@ The last resource of the text may be `urn:recap:` and base64url of `{"att": {res
 reader.
 
 Example:
-    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}},
-    ()))
+    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}}, ()))
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,8 @@ import libipld
 import msgspec
 
 from .abilities import parse_ability
+from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .cids import parse_cid
-from .errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .resources import is_uri
 from .siwe import SiweMessage
 from .strict_base64 import encode_url

@@ -13,8 +13,8 @@ from typing import Final
 from msgspec import Struct
 
 from .cache import remembered
+from .capability_errors import InvalidIdentifier, MalformedToken
 from .cids import Cid, Digest, cid_text, parse_cid
-from .errors import InvalidIdentifier, MalformedToken
 
 MAX_PARENTS: Final = 256
 """Most proofs that are read; the chain rules allow fewer (D30) and say so in words."""

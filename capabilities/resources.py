@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from .cache import remembered
-from .errors import InvalidIdentifier
+from .capability_errors import InvalidIdentifier
 from .principals import Principal, parse_principal, principal_of
 
 NETWORK_PREFIX: Final = "urn:tinycloud:encryption:"

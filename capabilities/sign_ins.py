@@ -147,9 +147,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
     if facts.invoker == facts.owner:  # IP1
         in_person = ()
     elif _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):  # IP2
-        in_person = _standing_session(
-            facts, facts.invoker, (*facts.links.values(), *facts.sessions)
-        )
+        in_person = _live_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
     return OwnerAuthority(facts, in_person, _SEAL)
 
 
@@ -171,9 +169,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
         holders.add(facts.invoker)
     if not holders:
         return frozenset()
-    return frozenset(
-        [holder for holder in holders if _standing_session(facts, holder, links) is None]
-    )
+    return frozenset([holder for holder in holders if _live_session(facts, holder, links) is None])
 
 
 def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKey, ...] | None:
@@ -191,7 +187,7 @@ def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKe
         return ()
     if not _speaks_after_sign_in(facts, link):
         return None
-    return _standing_session(facts, signer, (*facts.links.values(), *facts.sessions))
+    return _live_session(facts, signer, (*facts.links.values(), *facts.sessions))
 
 
 def _speaks_after_sign_in(facts: AuthorityFacts, link: Registered) -> bool:
@@ -240,7 +236,7 @@ def _is_between(facts: AuthorityFacts, delegation: Delegation, holder: Principal
     )
 
 
-def _standing_session(
+def _live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
     """Return the mark of a session of O's with the holder that is in force now (IP2)."""

@@ -14,7 +14,7 @@ from btclib_libsecp256k1 import keys, recovery
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
-from .errors import BadSignature
+from .capability_errors import BadSignature
 from .principals import did_key, eip55
 
 SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

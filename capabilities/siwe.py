@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from .errors import InvalidIdentifier
+from .capability_errors import InvalidIdentifier
 from .principals import eip55
 from .signatures import eip191_digest
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from .errors import InvalidJson
+from .capability_errors import InvalidJson
 
 Shape = TypeVar("Shape")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"

@@ -26,6 +26,7 @@ from .cacao import (
     restore_header_bytes,
     verify_cacao,
 )
+from .capability_errors import ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from .caveats import Caveats, caveats_of, same_json
 from .cids import (
     ContentKey,
@@ -34,7 +35,6 @@ from .cids import (
     content_key_of_ucan,
     digest_of,
 )
-from .errors import ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from .facts import attestation_facts, is_terminal
 from .principals import Principal, principal_of
 from .recap import recap_of

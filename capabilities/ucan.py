@@ -6,8 +6,7 @@ or known member of the payload (T7), objects that are objects (Q35), `exp` that 
 What was signed is the received text before its last dot (T3).
 
 Example:
-    token = encode_ucan(UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att),
-    key)
+    token = encode_ucan(UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att), key)
 """
 
 import re
@@ -18,7 +17,7 @@ from libipld import decode_multibase
 
 from .abilities import parse_ability
 from .cache import remembered
-from .errors import InvalidIdentifier, InvalidJson, MalformedToken
+from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import states_policy
 from .issuers import verify_jws
 from .principals import Principal, principal_of

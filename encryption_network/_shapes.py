@@ -12,11 +12,11 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import parse_network_id
 from capabilities.strict_json import Json, check_text
 
-from .errors import RequestError
+from .network_errors import RequestError
 
 Kind = Literal["string", "i64", "u32", "network", "object"]
 

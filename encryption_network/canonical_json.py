@@ -22,7 +22,7 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from capabilities.strict_json import Json
 
-from .errors import InvalidCanonicalJson
+from .network_errors import InvalidCanonicalJson
 
 # Deeper values are refused on reading (serde's limit); the writer keeps the same bound so that it
 # is total.

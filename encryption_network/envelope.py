@@ -18,15 +18,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from capabilities.ambient import Entropy
-from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.capability_errors import InvalidIdentifier, InvalidJson
+from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import parse_json, shaped
 
 from .canonical_json import canonical_hash
-from .errors import EnvelopeError
 from .keywrap import KEY_BYTES, NONCE_BYTES, TAG_BYTES, wrap
+from .network_errors import EnvelopeError
 from .networks import Descriptor
 
 ENVELOPE_VERSION: Final = 1

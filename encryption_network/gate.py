@@ -1,6 +1,6 @@
 """The release gate: the one place that decides whether a content key may leave the node.
 
-`admit` is called after the chain was judged, on both routes. Only `admit` makes an `Admission`, and
+`admit` is called after the chain was judged, on both routes. Only `admit` makes an `ReleasePermit`, and
 `release.open_key` accepts nothing else. O is the owner of the network, I the invoker.
 
 The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence, where the mode and every
@@ -22,9 +22,9 @@ policy, link or proof can only narrow.
     8     withdrawn  a party, or the code or evidence that was judged, has been withdrawn (RC20)
 
 Example:
-    admission = admit(request)  # or ReleaseRefused
-    commit(live=admission.live, checks=admission.checks, put=audit_record(admission))
-    answer = open_key(admission, keyring=keyring, entropy=entropy)
+    permit = admit(request)  # or ReleaseRefused
+    commit(live=permit.live, checks=permit.checks, put=audit_record(permit))
+    answer = open_key(permit, keyring=keyring, entropy=entropy)
 """
 
 from collections import OrderedDict
@@ -43,9 +43,9 @@ from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, cited_links, o
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
-from .errors import PolicyError, ReleaseRefused
 from .judgement import Refusal, judge
 from .key_providers import is_within_terms
+from .network_errors import PolicyError, ReleaseRefused
 from .policy import Evidence, Policy, policies_of, policy_digest
 from .release_record import Ground, Mode, ReleaseRecord
 from .requests import CheckedDecrypt
@@ -160,7 +160,7 @@ _SEAL: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class ReleasePermit:
     """The gate's permission to open one key, for one request; made by `admit` only."""
 
     decrypt: CheckedDecrypt
@@ -173,23 +173,23 @@ class Admission:
     policy_sha256: tuple[str, ...]
     evidence: Evidence | None
     decided_at: float
-    # An init-only field: `dataclasses.replace` cannot carry it over, so an admission cannot be
+    # An init-only field: `dataclasses.replace` cannot carry it over, so a permit cannot be
     # altered either.
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
         """Refuse construction outside the gate."""
         if seal is not _SEAL:
-            raise RuntimeError("an admission is made by gate.admit only")
+            raise RuntimeError("a permit is made by gate.admit only")
 
 
-def admit(request: ReleaseRequest) -> Admission:
+def admit(request: ReleaseRequest) -> ReleasePermit:
     """Decide whether the key of a checked request may be opened.
 
     Args:
         request: what the decision rests on, all read at one moment.
     Returns:
-        The admission. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy
+        The permit. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy
         in force and the owner named the code, or the node's mode is off and no policy is stated.
         Nothing of it was withdrawn.
     Raises:
@@ -226,7 +226,7 @@ def admit(request: ReleaseRequest) -> Admission:
                 raise _refused(refusal, f"policy {policy_digest(policy)}")
         rows = (evidence_row, *rows)
     _check_withdrawn(request, links, evidence)  # 8
-    return Admission(
+    return ReleasePermit(
         decrypt=request.decrypt,
         ground=ground,
         mode=mode,

@@ -19,7 +19,7 @@ Source: spec/attestation.md AT29, spec/release.md RL8.
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from .errors import PolicyError
+from .network_errors import PolicyError
 
 DEFAULT_KEY_PROVIDERS: Final = ("kms", "tpm")
 """Accepted by default."""

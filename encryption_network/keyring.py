@@ -12,13 +12,13 @@ Example:
 
 from blake3 import blake3
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import SpaceId
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 
-from .errors import RootSecretTooShort
 from .keywrap import open_blob, seal_blob
+from .network_errors import RootSecretTooShort
 
 MIN_SECRET_BYTES = 32
 

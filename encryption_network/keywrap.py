@@ -24,9 +24,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 
-from .errors import RequestError
+from .network_errors import RequestError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

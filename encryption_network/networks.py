@@ -18,17 +18,17 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from capabilities.ambient import Entropy
 from capabilities.cache import Recent, remembered
-from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.capability_errors import InvalidIdentifier, InvalidJson
+from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, shaped
 
-from .errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
+from .network_errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .policy import Bytes32, Policy, encode_policy, parse_policy
 from .withdrawals import (
     MAX_NETWORK_ENTRIES,

@@ -38,15 +38,15 @@ from typing import Annotated, Any, Final, Literal, TypeVar, cast
 from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
 
 from capabilities.cache import remembered, remembered_of
-from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import ATTESTATION_FACT, is_policy_name, states_policy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json, shaped
 
 from .canonical_json import canonical_bytes
-from .errors import InvalidCanonicalJson, PolicyError, RecordError
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
+from .network_errors import InvalidCanonicalJson, PolicyError, RecordError
 
 MAX_POLICY_BYTES: Final = 32_768
 """Longest policy as canonical JSON: 64 measurements of five registers take 31 KB."""

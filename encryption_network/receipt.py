@@ -31,14 +31,14 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from capabilities.errors import BadSignature, InvalidJson
+from capabilities.capability_errors import BadSignature, InvalidJson
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 
 from .canonical_json import canonical_members
-from .errors import ReceiptError
+from .network_errors import ReceiptError
 from .release_record import Ground, Mode
 
 RECEIPT_TYPE: Final = "sealspace.receipt/v1"

@@ -1,26 +1,26 @@
 """Opening a key: the last step of a decrypt request, and the only user of a network's private key.
 
 Example:
-    answer = open_key(admission, keyring=keyring, entropy=entropy)  # 200, after the audit record is durable
+    answer = open_key(permit, keyring=keyring, entropy=entropy)  # 200, after the audit record is durable
 """
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 
 from .canonical_json import canonical_members
-from .gate import Admission
+from .gate import ReleasePermit
 from .keyring import Keyring
 from .keywrap import open_wrapped, wrap
 from .networks import private_key
 from .requests import RESULT_TYPE
 
 
-def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
+def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
     """Open the content key of an admitted request and wrap it to its receiver.
 
     Args:
-        admission: the gate's permission; contains the request and the network.
+        permit: the gate's permission; contains the request and the network.
         keyring: of the node that the request names.
         entropy: asked for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
     Returns:
@@ -32,7 +32,7 @@ def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dic
     Does not check:
         That the commit which carries the audit record succeeded; the caller calls this after it.
     """
-    decrypt = admission.decrypt
+    decrypt = permit.decrypt
     body, network = decrypt.bound.body.stated, decrypt.network
     if keyring.node_did != body.target_node:
         raise RuntimeError("the request was bound to another node")

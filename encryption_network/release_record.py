@@ -15,11 +15,10 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from capabilities.cache import remembered
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Sha256Hex, parse_json, shaped
 
 from .canonical_json import canonical_members
-from .errors import PolicyError, RecordError
 from .key_providers import (
     DEFAULT_KEY_PROVIDERS,
     MAX_ID_BYTES,
@@ -27,6 +26,7 @@ from .key_providers import (
     are_accepted,
     parse_key_provider,
 )
+from .network_errors import PolicyError, RecordError
 from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 
 Mode = Literal["delegates", "everyone", "off"]

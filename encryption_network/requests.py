@@ -6,8 +6,8 @@ each raises the `RequestError` of the first row that fails. Between the steps th
 token, judges the chain, reads the store and asks the gate:
 
     decrypt    read_body (1) -> check_audience (2) -> [signature, chain] (3) -> parse_path_id (4)
-               -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] ->
-               check_decrypt (13-21) -> gate.admit -> release.open_key (22-24)
+               -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] -> check_decrypt (13-21)
+               -> gate.admit -> release.open_key (22-24)
     /invoke    [time, signature, lifetime] -> invoked_network (4) -> read_body (1) -> [chain] (3)
                -> parse_decrypt_body ... as above, with the errors' `/invoke` texts
     create     read_body (2) -> check_audience (3) -> [signature, chain] (4) -> parse_create (5, 6)
@@ -26,8 +26,8 @@ from blake3 import blake3
 from msgspec import Meta, Struct, ValidationError, convert
 
 from capabilities.abilities import DECRYPT
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.cids import cid_text
-from capabilities.errors import InvalidIdentifier
 from capabilities.resources import (
     NETWORK_PREFIX,
     NetworkId,
@@ -42,7 +42,7 @@ from capabilities.tokens import Capability, Invocation
 from ._shapes import Shape, ShapeError, check_members
 from ._shapes import read_body as read_body
 from .canonical_json import canonical_hash, canonical_members
-from .errors import InvalidCanonicalJson, RequestError
+from .network_errors import InvalidCanonicalJson, RequestError
 from .networks import NetworkRecord
 
 DECRYPT_TYPE: Final = "tinycloud.encryption.decrypt/v1"

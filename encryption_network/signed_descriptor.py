@@ -16,20 +16,20 @@ and from the DID that it knows. So the client uses exactly what was signed. The 
 unlike every other one that the node signs.
 
 Example:
-    signature = sign_descriptor(record, nonce, keyring.node_signer) descriptor =
-    verify_descriptor(parse_descriptor(answer), signature, node_did=node_did, nonce=nonce)
+    signature = sign_descriptor(record, nonce, keyring.node_signer)
+    descriptor = verify_descriptor(parse_descriptor(answer), signature, node_did=node_did, nonce=nonce)
 """
 
 from typing import Final
 
-from capabilities.errors import BadSignature
+from capabilities.capability_errors import BadSignature
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard
 from capabilities.strict_json import Json
 
 from .canonical_json import canonical_members
-from .errors import DescriptorError, InvalidCanonicalJson
+from .network_errors import DescriptorError, InvalidCanonicalJson
 from .networks import Descriptor, NetworkRecord
 
 DESCRIPTOR_TYPE: Final = "sealspace.encryption.descriptor/v1"

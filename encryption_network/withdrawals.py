@@ -6,8 +6,7 @@ lists. A list only grows, and a further entry can only refuse.
 
     member of a request     withdraws
     measurement             96 hex digits: evidence with this register, MRTD, RTMR0 to RTMR3 or MRSEAM;
-                            64 hex digits: evidence with this compose hash, or one that it may
-                            conceal
+                            64 hex digits: evidence with this compose hash, or one that it may conceal
     did                     releases to this DID, and under any delegation that it signed or received
     evidence                releases on the evidence with this SHA-256, as receipts and the audit name it
 
@@ -23,11 +22,11 @@ from typing import Final, Literal
 import msgspec
 
 from capabilities.cache import remembered, remembered_of
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal, principal_of
 from capabilities.strict_json import Json
 
-from .errors import RecordError, WithdrawalError
+from .network_errors import RecordError, WithdrawalError
 from .policy import Evidence, encode_evidence
 
 MAX_NETWORK_ENTRIES: Final = 256

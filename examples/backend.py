@@ -23,19 +23,18 @@ from tee_backend.evidence.simulated import SimulatedSource
 
 NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8080"))
+MANIFEST = {
+    "app_id": "com.example.notes",
+    "name": "Notes",
+    "defaults": False,
+    "secrets": {"API_KEY": True},
+}
 
 
 async def main() -> web.Application:
-    """Return the application: what it publishes, what it takes up, and one page that works with the
-    secret."""
+    """Return the application: it publishes evidence, accepts grants, and works with the secret."""
     agent = SimulatedSource.load(Path("tee"), compose="services: {}")
     backend = Backend.open(NODE, agent, folder=Path("example"), keys=agent)
-    manifest = {
-        "app_id": "com.example.notes",
-        "name": "Notes",
-        "defaults": False,
-        "secrets": {"API_KEY": True},
-    }
 
     async def work(request: web.Request) -> web.Response:
         api_key = await backend.read_secret(request.query["owner"], "API_KEY")
@@ -43,7 +42,7 @@ async def main() -> web.Application:
 
     app = web.Application()
     app.router.add_get("/work", work)
-    BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.take_up).mount(app)
+    BackendSurface(agent, did=backend.did, manifest=MANIFEST, on_grant=backend.accept).mount(app)
     app.on_cleanup.append(lambda _: backend.close())
     return app
 

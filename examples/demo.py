@@ -35,7 +35,7 @@ from capabilities.tokens import Capability
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Policy
 from sealspace.apps.api_keys import KEY_HEADER, Credential
-from sealspace.apps.backends import Seen, ask_backend, hand_over, look_at
+from sealspace.apps.backends import Seen, ask_backend, deliver, fetch_evidence
 from sealspace.apps.programs import ProgramManifest, Version
 from sealspace.apps.runners import call_runner, call_with_key, start_of
 from sealspace.client import Client, SignIn
@@ -554,13 +554,13 @@ class Story:
                 self._backend.did, wanted, policy=self._policy()
             )
             client = await self.client(key_session(self._backend_seed))
-            await client.delegations.take_up(again)
-            standing = self._backend.attestation
-            require(standing is not None, "the backend had no evidence")
-            assert standing is not None  # just checked
-            value = await client.secrets(self.wallet.did).get(SECRET, receiver=standing.receiver)
+            await client.delegations.accept(again)
+            live = self._backend.attestation
+            require(live is not None, "the backend had no evidence")
+            assert live is not None  # just checked
+            value = await client.secrets(self.wallet.did).get(SECRET, receiver=live.receiver)
             require(value == self.value, "the backend read another value")
-            self.narrator.note(f"evidence {standing.evidence[:16]}…; {digest_of(value)}: the same")
+            self.narrator.note(f"evidence {live.evidence[:16]}…; {digest_of(value)}: the same")
             require(
                 self.wallet.signatures == 2, f"the wallet was asked {self.wallet.signatures} times"
             )
@@ -580,7 +580,7 @@ class Story:
     async def _enter(self, grant: PortableDelegation, code: str) -> tuple[Client, Backend]:
         """Start the backend's program in a trust domain, with one grant, as it was handed over."""
         client = await self.client(key_session(self._backend_seed))
-        await client.delegations.take_up(decode_portable(encode_portable(grant)))
+        await client.delegations.accept(decode_portable(encode_portable(grant)))
         return client, Backend(client, SimulatedSource(self.platform, measurements_of(code)))
 
     def _read_token(self, session: Session) -> str:
@@ -688,7 +688,7 @@ class RunnerStory:
         with self._narrator.step(
             "the owner verifies the runner's quote, and grants it the secret for that program"
         ):
-            self._seen = await look_at(self._runner.url, self._inspector)
+            self._seen = await fetch_evidence(self._runner.url, self._inspector)
             programs = tuple(
                 ByHash(one.sha256, one.project) for one in (self._granted, self._asking)
             )
@@ -696,7 +696,7 @@ class RunnerStory:
             portable = await self._owner.runners.grant(
                 self._seen, [SECRET], run, wallet=self._first.wallet
             )
-            await hand_over(self._runner.url, portable)
+            await deliver(self._runner.url, portable)
             self._narrator.note(f"{SECRET}, for calls in the owner's name; host: {GRANTED_HOST}")
             self._narrator.note(f"for {version_of(self._granted)} and {version_of(self._asking)}")
 

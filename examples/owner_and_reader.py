@@ -24,7 +24,7 @@ with Client(NODE) as owner, Client(NODE) as reader:
     may_read = allow(f"{values.space.text}/kv/shared", "tinycloud.kv/get")
     grant = owner.delegations.delegate(reader.session.did, [may_read], ttl_s=3600)
 
-    reader.delegations.take_up(grant)
+    reader.delegations.accept(grant)
     theirs = reader.kv(values.space.text)
     print("the reader reads:", theirs.get("shared/menu").body.decode())
 

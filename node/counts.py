@@ -7,7 +7,7 @@ worker that has an address for metrics.
 from time import perf_counter_ns
 from typing import Any, Final, Literal
 
-from encryption_network.errors import ReleaseRefused
+from encryption_network.network_errors import ReleaseRefused
 
 Operation = Literal[
     "kv_get",

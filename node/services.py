@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from capabilities.ambient import Clock, Entropy
+from capabilities.clock_and_entropy import Clock, Entropy
 from encryption_network.keyring import Keyring
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import HostingPolicy
@@ -15,8 +15,8 @@ from spaces.values.value_heads import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
 from .cohort import Cohort
+from .collateral.collateral_source import CollateralSource
 from .collateral.quotes import Quotes
-from .collateral.source import CollateralSource
 from .config.tree import Config
 from .counts import RequestCounter
 from .document_cache import DocumentCache

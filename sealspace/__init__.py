@@ -6,16 +6,18 @@ Each is imported on first use, so that importing one module of this package neve
 stack.
 
 The services of a client, each a class of its own:
-    client.kv(space): Kv. Values: one or many, whole or as streams, under conditions, with signed
-    URLs. client.secrets(): Secrets. Named texts or bytes, sealed in this process. client.spaces():
-    Spaces. The owner's spaces. client.public(space): PublicKv. Values of public spaces; needs no
-    session. client.delegations: Delegations. Grant, pass on, take up, revoke, and see what was
-    granted. client.encryption: Encryption. Networks, sealing, and requests for keys.
+    client.kv(space): Kv. Values: one or many, whole or as streams, under conditions, with signed URLs.
+    client.secrets(): Secrets. Named texts or bytes, sealed in this process.
+    client.spaces(): Spaces. The owner's spaces.
+    client.public(space): PublicKv. Values of public spaces; needs no session.
+    client.delegations: Delegations. Grant, pass on, take up, revoke, and see what was granted.
+    client.encryption: Encryption. Networks, sealing, and requests for keys.
     client.backends: Backends. Granting to exactly the code that a backend proves.
-    client.attestation: Attestation. A backend's side of attestation. client.programs(): Programs.
-    Programs that runners execute, published and read. client.runners: Runners. Granting secrets to
-    runners, for named programs and callers. client.receipts: Receipts. Receipts of releases,
-    fetched and checked. client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
+    client.attestation: Attestation. A backend's side of attestation.
+    client.programs(): Programs. Programs that runners execute, published and read.
+    client.runners: Runners. Granting secrets to runners, for named programs and callers.
+    client.receipts: Receipts. Receipts of releases, fetched and checked.
+    client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
 
 Example:
     async with Client(url) as client:

@@ -15,8 +15,8 @@ import copy
 from collections.abc import Sequence
 from typing import Final, Self
 
-from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url

@@ -11,7 +11,7 @@ Example:
     await client.kv().put("shared/1", "buy milk")
     grant = [allow(f"{notes.text}/kv/shared", "tinycloud.kv/get")]
     portable = await client.delegations.delegate(friend.session.did, grant, ttl_s=3600)
-    await friend.delegations.take_up(portable)
+    await friend.delegations.accept(portable)
     assert (await friend.kv(notes.text).get("shared/1")).body == b"buy milk"
     await client.delegations.revoke(portable)
 """
@@ -30,7 +30,7 @@ from capabilities.abilities import (
     REVOKE,
     satisfies,
 )
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
@@ -60,7 +60,6 @@ from .session import (
     space_capability,
 )
 from .wallets import AnyWallet, Wallet, wallet_of
-from .wire.answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.caller import Caller
 from .wire.delegation_history import (
     LIVE,
@@ -70,10 +69,11 @@ from .wire.delegation_history import (
     DelegationStatus,
     Direction,
     HistoryPage,
-    Standing,
+    Status,
     sign_ins,
     status_of,
 )
+from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.portable import PortableDelegation, grant_of, portable_of
 from .wire.sign_in import pass_on, register, sign_grant
 from .wire.transport import Request, json_request
@@ -240,7 +240,7 @@ class Delegations:
             ]
         )
 
-    async def take_up(
+    async def accept(
         self,
         portable: PortableDelegation,
         *,
@@ -292,7 +292,7 @@ class Delegations:
         for portable in portables:
             require_recipient(self.read(portable), *ours)
         for portable in portables:
-            await self.take_up(portable, wallet=wallet, domain=domain)
+            await self.accept(portable, wallet=wallet, domain=domain)
 
     def read(self, portable: PortableDelegation) -> Grant:
         """Check a portable delegation against what it carries.
@@ -377,7 +377,7 @@ class Delegations:
         return tuple(
             one
             for one in records
-            if one.standing in LIVE and one.cid not in own
+            if one.status in LIVE and one.cid not in own
             if any(
                 to.ability in right.abilities and extends(to.resource, right.parsed)
                 for right in one.rights
@@ -430,7 +430,7 @@ class Delegations:
         self,
         *,
         direction: Direction | None = None,
-        status: Standing | None = None,
+        status: Status | None = None,
         space: str | None = None,
         account: str | None = None,
         page_items: int = 50,

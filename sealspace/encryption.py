@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
-from capabilities.ambient import Entropy
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
+from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.principals import ed25519_public_key, parse_principal
 from capabilities.resources import NetworkId
@@ -31,9 +31,9 @@ from encryption_network.envelope import (
     parse_envelope,
     seal_envelope,
 )
-from encryption_network.errors import EncryptionError as NetworkLibraryError
-from encryption_network.errors import WithdrawalError
 from encryption_network.keywrap import open_wrapped, public_key_of
+from encryption_network.network_errors import EncryptionError as NetworkLibraryError
+from encryption_network.network_errors import WithdrawalError
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
 from encryption_network.pins import NetworkPin, pin_of
 from encryption_network.policy import Policy, parse_policy, policy_json
@@ -71,8 +71,8 @@ from .errors import (
     Unauthorized,
 )
 from .session import DEFAULT_NETWORK, capability, network_of_owner, token_cid
-from .wire.answers import json_object
 from .wire.caller import Caller
+from .wire.node_answers import json_object
 from .wire.transport import Answer, Request, json_request, path_segment
 
 _ECHOED = (

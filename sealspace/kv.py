@@ -25,7 +25,7 @@ import msgspec
 from blake3 import blake3
 
 from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.resources import SpaceId
 from capabilities.siwe import parse_rfc3339
 from capabilities.tokens import Capability
@@ -40,8 +40,8 @@ from .errors import (
     ValueTooLarge,
 )
 from .session import INVOCATION_TTL_S, space_capability
-from .wire.answers import json_object, read_pages, require_advance, required_text, text_list
 from .wire.caller import Caller, in_words
+from .wire.node_answers import json_object, read_pages, require_advance, required_text, text_list
 from .wire.transfers import (
     MOST_READS,
     MOST_WRITES,

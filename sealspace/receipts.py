@@ -21,17 +21,17 @@ from operator import attrgetter
 from typing import Final
 
 from capabilities.abilities import READ_RECEIPTS
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import InvalidCanonicalJson, ReceiptError
+from encryption_network.network_errors import InvalidCanonicalJson, ReceiptError
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, verify_receipt
 
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
 from .session import capability, network_of_owner
-from .wire.answers import json_object, read_pages
 from .wire.caller import Caller
+from .wire.node_answers import json_object, read_pages
 from .wire.transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024

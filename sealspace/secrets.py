@@ -9,11 +9,12 @@ A text and bytes come back as what they were. Bytes are kept as base64 text, mar
 clients that do not know the mark see that text.
 
 Example:
-    secrets = client.secrets() await secrets.put("API_KEY", "open sesame", if_absent=True) await
-    secrets.put_many({"CERT": b"der", "USER": "alice"}, scope="mail") assert await
-    secrets.get_text("API_KEY") == "open sesame" assert await secrets.get_many(["CERT", "USER"],
-    scope="mail") == {"CERT": b"der", "USER": "alice"} assert (await secrets.list(), await
-    secrets.scopes()) == (("API_KEY",), ("mail",))
+    secrets = client.secrets()
+    await secrets.put("API_KEY", "open sesame", if_absent=True)
+    await secrets.put_many({"CERT": b"der", "USER": "alice"}, scope="mail")
+    assert await secrets.get_text("API_KEY") == "open sesame"
+    assert await secrets.get_many(["CERT", "USER"], scope="mail") == {"CERT": b"der", "USER": "alice"}
+    assert (await secrets.list(), await secrets.scopes()) == (("API_KEY",), ("mail",))
 """
 
 import asyncio
@@ -25,13 +26,13 @@ from typing import Any, Final
 import msgspec
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
 from capabilities.strict_json import parse_json, shaped
 from encryption_network.envelope import InlineEnvelope, parse_envelope
-from encryption_network.errors import EncryptionError as NetworkLibraryError
+from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 
 from .documents.secret_names import (
     PROTECTED_NETWORK,

@@ -23,10 +23,10 @@ import libipld
 import msgspec
 
 from capabilities.abilities import parse_ability, satisfies
-from capabilities.ambient import Entropy
 from capabilities.cacao import Cacao, encode_cacao, header_text
+from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.cids import cid_text, digest_of, parse_cid
-from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, parse_principal, principal_of, same_principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import (

@@ -24,15 +24,15 @@ from typing import Final, Literal
 import msgspec
 
 from capabilities.abilities import SPACE_CREATE, SPACE_INFO, SPACE_LIST
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.tokens import Capability
 
 from .errors import InvalidInput, MalformedAnswer, NotFound
 from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
 from .session import space_capability, space_of
-from .wire.answers import decoded, read_pages, require_advance, text_list
 from .wire.caller import Caller
+from .wire.node_answers import decoded, read_pages, require_advance, text_list
 from .wire.sign_in import SPACES_ABILITIES
 from .wire.transport import Answer, Request, Transport, path_segment
 from .wire.values import Value, header_value, whole_value_of

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from capabilities.ambient import Entropy, SystemEntropy
-from capabilities.errors import BadSignature, CapabilityError
+from capabilities.capability_errors import BadSignature, CapabilityError
+from capabilities.clock_and_entropy import Entropy, SystemEntropy
 from capabilities.principals import eip55
 from capabilities.signatures import WalletSigner, keccak256, recover_eip191
 from capabilities.strict_json import parse_json, shaped

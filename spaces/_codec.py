@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from .errors import RecordDamaged
+from .space_errors import RecordDamaged
 from .store.contract import Record
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 
 from ._codec import Codec
-from .errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from .space_errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .store.contract import ABSENT, Commit, Put, Refused, Store
 
 STORE_ID_BYTES: Final = 16

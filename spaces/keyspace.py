@@ -6,13 +6,11 @@ order is numeric order.
     key                                                 row
     ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
     "m" name                                            schema, identity (node DID, store id), release record, canary,
-                                                        lease of the housekeeping, stamp of the
-                                                        orphans' sweep, the folder that a restored
-                                                        store was in, head of the audit chain, the
-                                                        operator's withdrawals, where the bodies are
-                                                        stored, up to where the audit chain was
-                                                        exported and pruned, the positions of sweeps
-                                                        that walk
+                                                        lease of the housekeeping, stamp of the orphans' sweep,
+                                                        the folder that a restored store was in,
+                                                        head of the audit chain, the operator's withdrawals,
+                                                        where the bodies are stored, up to where the audit chain was
+                                                        exported and pruned, the positions of sweeps that walk
     "G" content32                                       delegation: header, closure, window
     "I" cid32                                           → content32 (a cid is an alias, Q25)
     "L" content32                                       mark: live or revoked
@@ -21,9 +19,8 @@ order is numeric order.
     "K" space16 path                                    head of a value; paths of at most 400 bytes
     "K" space16 path[:400] 0xFF                         that longer paths begin so; no value
     "k" space16 digest32 rest                           head of a value under a longer path: `rest` is its last 1 to
-                                                        400 bytes, the digest is of the key that
-                                                        says that paths begin with all bytes before,
-                                                        a multiple of 400
+                                                        400 bytes, the digest is of the key that says that paths begin
+                                                        with all bytes before, a multiple of 400
     "k" space16 digest32 bytes400 0xFF                  that paths go on, one segment further; no value
     "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
     "M" account16 member16 content16                    → content32; lets the member list the account's delegations
@@ -56,8 +53,7 @@ order is numeric order.
     "c" "D" signer16                                    counter: delegations of one signer that are kept
     "c" "G" signer16                                    counter: bytes of those
     "c" "A" client16, "c" "a" client16                  counters: bytes of delegations that came from one client
-                                                        address, by signers who host a space here;
-                                                        by others
+                                                        address, by signers who host a space here; by others
 
 Paths contain no 0xFF (they are UTF-8), so no row of a value collides with one that says that paths
 go on, and that row follows the path that ends there: rows of a group are in the order of their
@@ -88,7 +84,7 @@ SCHEMA_KEY: Final = b"mschema"
 IDENTITY_KEY: Final = b"midentity"
 RELEASE_RECORD_KEY: Final = b"mrelease"
 CANARY_KEY: Final = b"mcanary"
-CLAIM_FLOOR_KEY: Final = b"mclaim-floor"
+REPLAY_FLOOR_KEY: Final = b"mclaim-floor"
 LEASE_KEY: Final = b"mlease"
 RESTORED_KEY: Final = b"mrestored"
 ORPHAN_SWEEP_KEY: Final = b"morphan-sweep"
@@ -103,7 +99,7 @@ RECEIPTS_PREFIX: Final = b"R"
 DOCUMENT_USES_PREFIX: Final = b"d"
 ALIASES_PREFIX: Final = b"I"
 EVIDENCE_PREFIX: Final = b"A"
-CLAIMS_PREFIX: Final = b"C"
+REPLAY_PREFIX: Final = b"C"
 VALUES_PREFIX: Final = b"K"
 LONG_VALUES_PREFIX: Final = b"k"
 OBJECTS_PREFIX: Final = b"B"
@@ -295,7 +291,7 @@ def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
     return EVIDENCE_PREFIX + did16 + receiver32
 
 
-def claim_minute4(expires_at: int) -> bytes:
+def replay_minute4(expires_at: int) -> bytes:
     """The minute under which a claim is kept, as 4 bytes."""
     return (expires_at // 60).to_bytes(4, "big")
 
@@ -306,9 +302,9 @@ def floor_ahead_s(floor: bytes, now: float) -> float:
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
 
-def claim_key(minute4: bytes, id16: bytes) -> bytes:
+def replay_key(minute4: bytes, id16: bytes) -> bytes:
     """Key of a durable claim."""
-    return CLAIMS_PREFIX + minute4 + id16
+    return REPLAY_PREFIX + minute4 + id16
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:

@@ -1,8 +1,7 @@
 """Measure backup, restore and check of a store: seconds, size of the file, and the most memory of
 each command.
 
-    .venv/bin/python tools/archive_cost.py [--rows 200000] [--gigabytes 0] [--store URL] [--former
-    DIR] [--folder DIR]
+    .venv/bin/python tools/archive_cost.py [--rows 200000] [--gigabytes 0] [--store URL] [--former DIR] [--folder DIR]
 
 The store has rows of 300 bytes, and bodies of 4 MB that take the gigabytes. With `--store` the
 backup is restored into that empty database too, and taken of it. `--former` is the root of an

@@ -5,13 +5,12 @@ budgets.
     python tools/structure.py --check    fail where a budget is exceeded
 
 Definitions:
-    token: a Python token of the six packages that is neither layout, comment nor docstring. Line
-        width and documentation do not change the count.
+    token: a Python token of the six packages that is neither layout, comment nor docstring. Line width and
+        documentation do not change the count.
     module: a `.py` file of the six packages.
-    folder: a directory below a package. The entries of a package are the modules and folders
-        directly in it.
-    import pair: two entries of one package, where a module of the first imports a module of the
-        second. Imports inside functions and for type checking count.
+    folder: a directory below a package. The entries of a package are the modules and folders directly in it.
+    import pair: two entries of one package, where a module of the first imports a module of the second. Imports inside
+        functions and for type checking count.
     one-importer module: a module that exactly one other module of the product imports.
     name that exists twice: a public class name that two or more modules define.
 """

@@ -156,7 +156,7 @@ def client_stub() -> str:
 def services_stub() -> str:
     """Return the stub of the services."""
     stub = Stub("sealspace.sync.services")
-    for name in ("look_at", "hand_over"):
+    for name in ("fetch_evidence", "deliver"):
         function = getattr(services, name)
         source = import_module(function.__module__)
         (node,) = ast.parse(inspect.getsource(function.__wrapped__)).body

@@ -24,7 +24,7 @@ import click
 from aiohttp import web
 
 from capabilities.strict_json import Json
-from sealspace.cli.errors import ProcessFailed
+from sealspace.cli.command_errors import ProcessFailed
 from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.paths import NEW_FOLDER
 from sealspace.cli.shared import HOME_VARIABLE
@@ -257,7 +257,7 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
     }
     try:
         surface = BackendSurface(
-            source, did=backend.did, manifest=manifest, compose=_COMPOSE, on_grant=backend.take_up
+            source, did=backend.did, manifest=manifest, compose=_COMPOSE, on_grant=backend.accept
         )
     except ValueError as error:
         raise ProcessFailed(

@@ -17,8 +17,8 @@ from typing import Final
 import click
 from msgspec import Struct
 
-from capabilities.ambient import SystemClock
-from sealspace.cli.errors import (
+from capabilities.clock_and_entropy import SystemClock
+from sealspace.cli.command_errors import (
     ConfigurationError,
     ExtraMissing,
     KeyFileUnusable,
@@ -31,7 +31,7 @@ from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
 from sealspace.cli.terminal import print_json, print_lines, time_text, what_happened
 from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
-from sealspace.wire.answers import json_object, required_text
+from sealspace.wire.node_answers import json_object, required_text
 from sealspace.wire.transport import Request, Transport, TransportSettings
 
 from ..config.loading import ENVIRONMENT_PREFIX

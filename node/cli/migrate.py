@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from sealspace.cli.errors import ConfigurationError, StoreMisused
+from sealspace.cli.command_errors import ConfigurationError, StoreMisused
 from sealspace.cli.terminal import counter, print_json
 from spaces.archive.bodies import move_bodies
-from spaces.errors import SpaceError, StoreLocked
+from spaces.space_errors import SpaceError, StoreLocked
 from spaces.values.object_place import FOLDER
 
 from ..config.tree import Config

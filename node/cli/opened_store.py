@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
-from sealspace.cli.errors import NodeError, StoreMisused
-from spaces.errors import SpaceError, StoreLocked, StoreMoved
+from sealspace.cli.command_errors import NodeError, StoreMisused
+from spaces.space_errors import SpaceError, StoreLocked, StoreMoved
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb
 

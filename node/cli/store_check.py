@@ -4,12 +4,12 @@ large values."""
 import asyncio
 from collections.abc import Sequence
 
-from capabilities.ambient import SystemEntropy
-from encryption_network.errors import EncryptionError
+from capabilities.clock_and_entropy import SystemEntropy
 from encryption_network.keyring import Keyring
-from sealspace.cli.errors import SecretUnusable, StoreMisused
-from spaces.errors import SpaceError, StoreMoved
+from encryption_network.network_errors import EncryptionError
+from sealspace.cli.command_errors import SecretUnusable, StoreMisused
 from spaces.identity import Identity, recorded_identity
+from spaces.space_errors import SpaceError, StoreMoved
 from spaces.store.contract import Store
 from spaces.values.object_place import recorded_place
 
@@ -25,7 +25,7 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
     each check."""
     if not config.is_shared:
         return []
-    from spaces.store.postgres.promises import examine
+    from spaces.store.postgres.requirements import examine
 
     assert config.store.url is not None  # it names a database
     try:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from capabilities.ambient import Clock
-from sealspace.cli.errors import CollateralRefused
-from spaces.documents.collateral import (
+from capabilities.clock_and_entropy import Clock
+from sealspace.cli.command_errors import CollateralRefused
+from spaces.documents.collateral_rows import (
     CollateralState,
     Family,
     collateral_documents,
@@ -20,15 +20,15 @@ from spaces.documents.collateral import (
     state_of,
     state_put,
 )
-from spaces.errors import StoreBusy
 from spaces.keyspace import collateral_key, collateral_state_key
+from spaces.space_errors import StoreBusy
 from spaces.store.contract import Check, Commit, Put, Refused, Store, stamp_of
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.collateral import (
     Collateral,
     parse_collateral,
 )
 from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.refresh import DEFAULT_RULES, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.cli.trust_files import read_collateral_file

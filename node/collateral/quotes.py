@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from encryption_network.policy import Evidence
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.collateral import Collateral
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.trust_root import TrustRoot
 

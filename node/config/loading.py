@@ -19,7 +19,7 @@ from typing import Final, TypeAlias, get_args, get_origin
 
 import msgspec
 
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.terminal import words
 from sealspace.private_files import read_setting
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 
 _PASSWORDS: Final = frozenset({"password", "sslpassword"})
 _CREDENTIAL: Final = (

@@ -9,7 +9,7 @@ not swept yet.
 from functools import partial
 from typing import Final
 
-from spaces.audit.chain import Chain, seal_batch
+from spaces.audit.audit_chain import Chain, seal_batch
 
 from ..services import Services
 

@@ -16,7 +16,7 @@ from ..config.checks import serves_console
 from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
-from .messages.answers import (
+from .messages.http_answers import (
     CLOSED_TO_PAGES,
     COMMON_HEAD,
     TRACE_HEADER,
@@ -31,7 +31,7 @@ from .messages.problems import status_answer
 from .messages.request_log import REQUEST_LOG, request_log
 from .messages.route import bind
 from .routes.console import CONSOLE, load_console
-from .routes.table import SERVED
+from .routes.route_table import SERVED
 
 SERVER_NAME = "sealspace"
 

@@ -32,10 +32,10 @@ from ..services import SERVICES
 from .acceptor import Acceptor
 from .app import FIXED_HEADERS, fixed_paths
 from .connection_counts import ConnectionCounts
-from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer, request_id
+from .messages.http_answers import COMMON_HEAD, CommonHead, WholeAnswer, request_id
+from .messages.http_requests import is_proxy
 from .messages.problems import status_answer
 from .messages.request_log import REQUEST_LOG, RequestLog
-from .messages.requests import is_proxy
 
 
 class ConnectionBounds(listener.ConnectionBounds):

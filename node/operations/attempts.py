@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from spaces.errors import StoreBusy
+from spaces.space_errors import StoreBusy
 from spaces.store.contract import Commit, Refused
 
 from ..services import Services

@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from capabilities.capability_errors import ChainError, WrongKind
 from capabilities.chain import (
     MAX_CHAIN_NODES,
     Authority,
@@ -26,11 +27,10 @@ from capabilities.chain import (
     mentioned_spaces,
 )
 from capabilities.cids import ContentKey
-from capabilities.errors import ChainError, WrongKind
 from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
-from capabilities.kinds import check_addressed
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
+from capabilities.token_kinds import check_addressed
 from capabilities.tokens import (
     Invocation,
     UnverifiedInvocation,
@@ -39,12 +39,12 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from encryption_network.requests import ADMIN_TYPE, check_audience
-from spaces.audit.records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
-from spaces.grants.replay_records import claim_of
+from spaces.grants.replay_records import replay_record_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.keyspace import space_keys
-from spaces.store.contract import Claim, Page, Put, Range, Record
+from spaces.store.contract import Page, Put, Range, Record, ReplayRecord
 
 from ..refusal import Refusal
 from ..services import Services
@@ -95,7 +95,7 @@ class Call(Struct, frozen=True, gc=False):
     authority: Authority
     cited: tuple[Registered, ...]
     unhosted: frozenset[SpaceId]
-    claim: Claim
+    replay_record: ReplayRecord
     marks: Marks
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
@@ -138,7 +138,7 @@ async def read_call(
     keys: Sequence[bytes] = (),
     ranges: Sequence[Range] = (),
     *,
-    claiming: bool = True,
+    records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
     """Read what the call needs at one moment, claim its replay record, and judge its kind and
@@ -164,7 +164,7 @@ async def read_call(
         check_addressed(invocation, services.keyring.node_did)
     await services.cohort.yield_to_cohort()
     own = invocation.content_key
-    claim = claim_of(own, expires_at=invocation.expires_at)
+    replay_record = replay_record_of(own, expires_at=invocation.expires_at)
     check_proof_count(invocation.parents)
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = (own, *closure_contents(found))
@@ -172,10 +172,10 @@ async def read_call(
     marks_at, spaces_at = len(keys), len(keys) + len(contents)
     snapshot = await services.store.read(
         [*keys, *mark_keys(contents), *[space_keys(space).row for space in mentioned]],
-        claim=claim if claiming else None,
+        replay_record=replay_record if records_use else None,
         ranges=ranges,
     )
-    if snapshot.claimed is False:  # without a claim nothing is refused
+    if snapshot.is_first_use is False:  # without a claim nothing is refused
         # I12, I20
         raise Refusal("replay-unknown" if snapshot.is_forgotten else "duplicate-invocation")
     records = snapshot.records
@@ -189,7 +189,7 @@ async def read_call(
         authority=authority,
         cited=tuple(filter(None, found)),
         unhosted=frozenset([space for space, row in hosted if not is_hosted(row)]),
-        claim=claim,
+        replay_record=replay_record,
         marks=marks,
         records=records[:marks_at],
         pages=snapshot.pages,

@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from encryption_network.errors import EncryptionError
-from spaces.errors import SpaceError
+from encryption_network.network_errors import EncryptionError
 from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
+from spaces.space_errors import SpaceError
 from spaces.store.contract import Commit, Put, Refused, read_row
 
 from ..release_terms import recorded_release

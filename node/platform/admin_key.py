@@ -7,7 +7,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.private_files import read_setting
 
 from ..config.tree import Admin

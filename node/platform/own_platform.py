@@ -7,7 +7,7 @@ A guest agent is looked for each time it is needed: it may be started after the 
 from pathlib import Path
 
 from tee_backend.evidence.dstack import DstackSource
-from tee_backend.evidence.errors import SourceUnavailable
+from tee_backend.evidence.evidence_errors import SourceUnavailable
 from tee_backend.evidence.source import EvidenceSource
 from tee_backend.evidence.tsm import TsmSource
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
-from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
+from tee_backend.evidence.evidence_errors import EvidenceSourceError, SourceUnavailable
 from tee_backend.evidence.source import Quoted
 
 from ..config.tree import Platform

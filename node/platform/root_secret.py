@@ -10,14 +10,14 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.strict_base64 import decode_url
-from sealspace.cli.errors import SecretUnusable, StoreMisused
+from sealspace.cli.command_errors import SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import SecretOrigin
 from sealspace.private_files import make_file, read_setting
-from spaces.errors import StoreUnavailable
+from spaces.space_errors import StoreUnavailable
 from spaces.store.lmdb.engine import refuse_restoring
-from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
+from tee_backend.evidence.evidence_errors import EvidenceSourceError, SourceUnavailable
 
 from ..config.tree import Config
 from .own_platform import key_source

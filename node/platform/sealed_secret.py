@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from libipld import decode_multibase, encode_multibase
 
-from capabilities.ambient import Entropy
-from sealspace.cli.errors import SecretUnusable
+from capabilities.clock_and_entropy import Entropy
+from sealspace.cli.command_errors import SecretUnusable
 
 from .root_secret import MAX_SECRET_BYTES, MIN_SECRET_BYTES
 

@@ -11,8 +11,8 @@ years after it was made: the formats of platforms and the certificates it knows 
 from datetime import UTC, datetime
 from typing import Final
 
-from capabilities.ambient import Clock
-from sealspace.cli.errors import ClockWrong
+from capabilities.clock_and_entropy import Clock
+from sealspace.cli.command_errors import ClockWrong
 
 _SET_IT: Final = "set the clock: timedatectl set-ntp true"
 MADE_AT: Final = 1_793_491_200

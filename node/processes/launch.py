@@ -17,7 +17,7 @@ import threading
 
 import msgspec
 
-from sealspace.cli.errors import NodeError
+from sealspace.cli.command_errors import NodeError
 
 from ..config.tree import Config
 from ..logs import configure_logs

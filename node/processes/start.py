@@ -7,26 +7,26 @@ compare. Nothing is served until it is done.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from capabilities.ambient import Clock, Entropy
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.principals import parse_principal
-from encryption_network.errors import RecordError
 from encryption_network.keyring import Keyring
+from encryption_network.network_errors import RecordError
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
-from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisused
-from spaces.documents.withdrawals import ensure_withdrawals
-from spaces.errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
+from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
-from spaces.keyspace import CLAIM_FLOOR_KEY, RELEASE_RECORD_KEY, floor_ahead_s
+from spaces.keyspace import RELEASE_RECORD_KEY, REPLAY_FLOOR_KEY, floor_ahead_s
+from spaces.space_errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
 from spaces.store.contract import ABSENT, Commit, Put, Store, read_row
 from spaces.values.value_heads import Values
 
+from ..collateral.collateral_source import configured_source, refresh_rules
 from ..collateral.intake import import_folder
 from ..collateral.quotes import Quotes
-from ..collateral.source import configured_source, refresh_rules
 from ..config.tree import Config, Hosting
 from ..counts import RequestCounter
 from ..document_cache import DocumentCache
@@ -143,7 +143,7 @@ async def load_collateral(services: Services) -> None:
 async def report_closed_minutes(services: Services) -> None:
     """Say once, at the start over a store that was restored, until when requests are refused
     (BK5)."""
-    floor = await read_row(services.store, CLAIM_FLOOR_KEY)
+    floor = await read_row(services.store, REPLAY_FLOOR_KEY)
     if floor is None or not floor.value:
         return
     now = services.clock.now()

@@ -3,8 +3,8 @@
 It needs no root secret: what it writes is already sealed or public when it arrives.
 """
 
-from sealspace.cli.errors import StoreMisused
-from spaces.errors import SpaceError, StartRefused, StoreLocked
+from sealspace.cli.command_errors import StoreMisused
+from spaces.space_errors import SpaceError, StartRefused, StoreLocked
 from spaces.store.lmdb.storekeeper import run_storekeeper
 
 from ..logs import describe, log_warning
@@ -19,7 +19,9 @@ def main() -> int:
     launch = receive_launch()
     metrics = None
     if launch.metrics_folder:
-        from ..metrics.storekeeper import StorekeeperMetrics  # not loaded where metrics are off
+        from ..metrics.storekeeper_metrics import (
+            StorekeeperMetrics,  # not loaded where metrics are off
+        )
 
         metrics = StorekeeperMetrics(launch.metrics_folder, launch.process)
 

@@ -27,8 +27,8 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import SystemClock, SystemEntropy
-from sealspace.cli.errors import ForeignDistribution, ProcessFailed, StoreMisused
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from sealspace.cli.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
 
@@ -196,7 +196,9 @@ class Supervisor:
         self._children = self._workers if config.is_shared else (self._storekeeper, *self._workers)
         self._metrics = None
         if config.metrics.listen is not None:
-            from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
+            from ..metrics.supervisor_metrics import (
+                SupervisorMetrics,  # not loaded where metrics are off
+            )
 
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
 
@@ -338,8 +340,8 @@ def _refuse_pooling(url: str) -> None:
     times only."""
     import asyncio  # these are large, and loaded while the workers load theirs
 
-    from spaces.errors import StoreUnavailable
-    from spaces.store.postgres.promises import POOLED, examine
+    from spaces.space_errors import StoreUnavailable
+    from spaces.store.postgres.requirements import POOLED, examine
 
     with suppress(StoreUnavailable):  # a worker tries again, and reports it
         if POOLED in asyncio.run(examine(url)):

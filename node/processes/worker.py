@@ -10,12 +10,12 @@ import signal
 import socket
 from contextlib import nullcontext
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from sealspace.cli.errors import NodeError
+from sealspace.cli.command_errors import NodeError
 from spaces.store.lmdb.engine import connect_lmdb
 
-from ..housekeeping.rounds import housekeeping
+from ..housekeeping.schedule import housekeeping
 from ..http.app import build_app
 from ..http.connection_counts import ConnectionCounts
 from ..http.listener import start_listener
@@ -50,7 +50,7 @@ async def _work(launch: Launch) -> None:
     store = shared_store(config) if config.is_shared else connect_lmdb(config.data)
     metrics = None
     if launch.metrics_folder:
-        from ..metrics.worker import WorkerMetrics  # not loaded where metrics are off
+        from ..metrics.worker_metrics import WorkerMetrics  # not loaded where metrics are off
 
         metrics = WorkerMetrics(launch.metrics_folder, launch.process)
     try:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
-from sealspace.cli.errors import ConfigurationError, StoreMisused
+from sealspace.cli.command_errors import ConfigurationError, StoreMisused
 from sealspace.private_files import read_setting
-from spaces.errors import BodiesElsewhere
 from spaces.identity import recorded_identity
+from spaces.space_errors import BodiesElsewhere
 from spaces.store.contract import Store
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_place import FOLDER, claim_place

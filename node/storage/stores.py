@@ -9,11 +9,11 @@ import stat
 from pathlib import Path
 from shlex import quote
 
-from capabilities.ambient import Clock
-from sealspace.cli.errors import BesideOriginal, StoreMisused
-from spaces.errors import SpaceError, StartRefused, StoreMoved
+from capabilities.clock_and_entropy import Clock
+from sealspace.cli.command_errors import BesideOriginal, StoreMisused
 from spaces.identity import recorded_identity
 from spaces.keyspace import RESTORED_KEY
+from spaces.space_errors import SpaceError, StartRefused, StoreMoved
 from spaces.store.contract import Store, read_row
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, RowSource

@@ -5,14 +5,12 @@ A key is `<owner>:<nonce>:<secret>`. Its owner signs what it may do, and the SHA
 whoever makes it draws the secret, and nobody else sees it. A runner keeps the signed statement and
 judges by it at every use.
 
-    {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"], "profiles":
-    [], "maxPerCall": n,
+    {"nonce": 0…2³²-1, "secretSha256": hex64, "projects": ["<did>/<name>", …] | ["*"], "profiles": [], "maxPerCall": n,
      "expires": RFC 3339, at most 90 days ahead, "runner": DID}
 
 Example:
     statement, credential = new_api_key(
-        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400,
-        entropy=entropy
+        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400, entropy=entropy
     )
     headers = {KEY_HEADER: credential.text}
 """
@@ -27,8 +25,8 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct, to_builtins
 
-from capabilities.ambient import Entropy
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Sha256Hex, parse_json

@@ -4,11 +4,11 @@ backends.
 `tee_backend` makes the quote and defines its report data; this module calls the routes.
 
 Example:
-    challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy) key =
-    receiver.public_key binding = session_binding(challenge.nonce, challenge.audience,
-    client.session.did, "attested", key) attested =
-    Attested(quote=domain.quote(binding.report_data).quote, receiver_public_key=key) session = await
-    client.attestation.open_session(network, challenge, attested)
+    challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
+    key = receiver.public_key
+    binding = session_binding(challenge.nonce, challenge.audience, client.session.did, "attested", key)
+    attested = Attested(quote=domain.quote(binding.report_data).quote, receiver_public_key=key)
+    session = await client.attestation.open_session(network, challenge, attested)
 
 The trust domain's side, `domain` and `session_binding`, is in `tee_backend`, whose `Backend` does
 all of this.
@@ -33,8 +33,8 @@ from encryption_network.release_record import ReleaseTerms as ReleaseTerms
 
 from ..errors import AttestationRefused, BackendNotAcceptable, MalformedAnswer, NodeRefused
 from ..session import capability
-from ..wire.answers import decoded, json_object, required_number, required_text
 from ..wire.caller import Caller
+from ..wire.node_answers import decoded, json_object, required_number, required_text
 from ..wire.transport import Answer, Request, Transport, json_request
 
 NONCE_BYTES: Final = 32

@@ -2,7 +2,7 @@
 that code.
 
 An owner has the address of a backend and wants to know what runs there before anything is granted.
-`look_at` asks it with a fresh nonce and has the answer verified, on the owner's own machine and
+`fetch_evidence` asks it with a fresh nonce and has the answer verified, on the owner's own machine and
 with the owner's own collateral; what it returns says in plain words what was seen
 (`in_plain_words`). `Backends.grant` then delegates the secrets that the backend's manifest asks
 for, on the condition that only that exact code opens them.
@@ -11,10 +11,10 @@ Where the evidence came from proves nothing by itself: a grant names the DID and
 quote, so that relaying another backend's evidence gains nothing.
 
 Example:
-    seen = await look_at(backend_url, inspector)  # an `Inspector` of tee_backend.attestation.inspection
+    seen = await fetch_evidence(backend_url, inspector)  # an `Inspector` of tee_backend.attestation.inspection
     print("\\n".join(in_plain_words(seen, policy_for(seen, ttl_s=86_400))))
     portable = await client.backends.grant(seen, ["API_KEY"], wallet=wallet)
-    await hand_over(seen.url, portable)
+    await deliver(seen.url, portable)
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from dataclasses import astuple, dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.strict_base64 import encode_url
-from encryption_network.errors import PolicyError
 from encryption_network.judgement import Refusal, judge
 from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import (
     DEFAULT_TD_ATTRIBUTES,
     GRACE_STATUSES,
@@ -64,8 +64,8 @@ from ..printable import printable
 from ..session import capability, network_of_owner, space_of
 from ..wallets import AnyWallet
 from ..wire.caller import Caller
+from ..wire.node_refusals import refusal_of
 from ..wire.portable import PortableDelegation, encode_bundle
-from ..wire.refusals import refusal_of
 from ..wire.transport import Answer, Request, Transport, TransportSettings
 from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
 
@@ -137,7 +137,7 @@ space `secrets`."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A backend as it was seen, every statement of it confirmed by its quote; made by `look_at`.
+    """A backend as it was seen, every statement of it confirmed by its quote; made by `fetch_evidence`.
 
     Attributes:
         url: the address that was asked.
@@ -199,7 +199,7 @@ class Seen:
 # --- looking --------------------------------------------------------------------------------------
 
 
-async def look_at(
+async def fetch_evidence(
     url: str,
     verifier: EvidenceVerifier,
     *,
@@ -242,7 +242,7 @@ async def look_at(
     )
 
 
-async def hand_over(
+async def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
     """Send a grant to the backend that it is for; the grant is registered at the node either way.
@@ -343,7 +343,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
     """Compare what was seen with what the owner knows from elsewhere.
 
     Args:
-        seen: from `look_at`.
+        seen: from `fetch_evidence`.
         expected: each 64 hex digits (a compose hash), 96 (MRTD or a run-time register), or a key
             provider as policies name it (`kms:<hex>`); all have to be present.
     Raises:
@@ -410,7 +410,7 @@ def require_like(seen: Seen, policy: Policy) -> None:
     """Compare what was seen with code that the owner approved before.
 
     Args:
-        seen: from `look_at`.
+        seen: from `fetch_evidence`.
         policy: that lists measurements, for example of `policy_for` over what was seen then.
     Raises:
         InvalidInput: it names no code.
@@ -450,7 +450,7 @@ def policy_for(
     """Return the conditions that name exactly what was seen.
 
     Args:
-        seen: from `look_at`.
+        seen: from `fetch_evidence`.
         paths: resources of the secrets; the keys of others are not opened.
         accept: what may deviate from the strict terms, as it was seen and no further.
         pin: "compose": image, compose hash, app id and key provider; "instance", and wherever there
@@ -535,8 +535,10 @@ class Backends:
         self._delegations = delegations
 
     async def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Ask a backend for its evidence and verify it; as `look_at`."""
-        return await look_at(url, verifier, clock=self._caller.clock, entropy=self._caller.entropy)
+        """Ask a backend for its evidence and verify it; as `fetch_evidence`."""
+        return await fetch_evidence(
+            url, verifier, clock=self._caller.clock, entropy=self._caller.entropy
+        )
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the resources of the secrets that a grant would name.

@@ -25,7 +25,7 @@ from capabilities.abilities import (
     READ_RECEIPTS,
     SET_POLICY,
 )
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import Json

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from capabilities.abilities import satisfies
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.resources import parse_network_id
 from capabilities.tokens import Capability
 

@@ -7,10 +7,10 @@ program's identity is the SHA-256 of its bytes. In the developer's space `projec
 those to whom the developer grants it; in the space `public` by everybody.
 
 Example:
-    wasm = Path("mail-digest.wasm").read_bytes() version = await
-    client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet) active =
-    await client.programs().active("mail-digest") assert active == Active(version.sha256, 1,
-    version.statement_sha256)
+    wasm = Path("mail-digest.wasm").read_bytes()
+    version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
+    active = await client.programs().active("mail-digest")
+    assert active == Active(version.sha256, 1, version.statement_sha256)
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, Sha256Hex, shaped
 
 from ..documents.project_names import (

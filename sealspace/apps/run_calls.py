@@ -3,8 +3,7 @@
 The token is an invocation of `sealspace.run/call` on the caller's own resource `<a space of the
 caller>/run/<program>`, addressed to the runner, with one fact:
 
-    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url,
-    "runner": DID,
+    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url, "runner": DID,
      "start": base64url of the SHA-256 of the runner's start document}
 
 A did:key calls by its own right. A session of a wallet cites the sign-in that holds
@@ -24,7 +23,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from capabilities.ambient import Entropy
+from capabilities.capability_errors import CapabilityError
 from capabilities.chain import (
     Mark,
     Registered,
@@ -33,7 +32,7 @@ from capabilities.chain import (
     judge_registration,
 )
 from capabilities.cids import ContentKey
-from capabilities.errors import CapabilityError
+from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, root_of
 from capabilities.strict_base64 import encode_url

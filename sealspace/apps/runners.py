@@ -9,7 +9,7 @@ Example:
     from sealspace.documents.run_grants import ByHash
     seen = await client.backends.look(backend_url, inspector)
     run = RunStatement(programs=(ByHash("ab" * 32),))
-    portable = await client.runners.grant(seen, ["API_KEY"], run, wallet=wallet)  # `backends.hand_over` takes it there
+    portable = await client.runners.grant(seen, ["API_KEY"], run, wallet=wallet)  # `backends.deliver` takes it there
 """
 
 import json
@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
-from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json, parse_json, shaped
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.policy import Policy
 
 from ..delegations import DELEGATION_TTL_S, Delegations
@@ -64,7 +64,7 @@ from .backends import (
     Pin,
     Seen,
     ask_backend,
-    hand_over,
+    deliver,
     policy_for,
     require_recent,
 )
@@ -138,7 +138,7 @@ class Runners:
             pin: see `policy_for`.
             wallet: the owner's; None: the session's key is the owner itself.
         Returns:
-            The grant, registered at the node; `backends.hand_over` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` takes it to the runner.
         Raises:
             InvalidInput: a name, the number of names, hosts for a program whose project is not
                 named, or the signer is not the owner itself: a runner takes no grant that rests on
@@ -201,7 +201,7 @@ class Runners:
             InvalidInput: a name, a type, their number, or the signer is not the owner itself; or
                 the network `protected` is one that people may open secrets of.
             BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
-            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `hand_over`.
+            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
             NodeRefused, TransportError: as each says.
         Does not check:
             Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
@@ -221,7 +221,7 @@ class Runners:
         )
         # what a runner would refuse is not handed on
         read_generation_grant(portable.header, runner=seen.did)
-        await hand_over(seen.url, portable)
+        await deliver(seen.url, portable)
         space = session.space or space_of(session.owner, "default")
         await self._ensure_rights(wallet, [call_right(space.text)])
         answer, authorization = await self._signed(
@@ -250,7 +250,7 @@ class Runners:
             ttl_s: lifetime in seconds.
             wallet: the owner's; None: the session's key is the owner itself.
         Returns:
-            The grant, registered at the node; `backends.hand_over` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` takes it to the runner.
         Raises:
             InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
         Does not check:
@@ -451,7 +451,7 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
         NotGranted, SessionExpired: as `call_headers`.
         BackendUnreachable, BackendAnswerInvalid: no usable answer, or that of something else.
     Does not check:
-        What runs there, and the receipt: see `backends.look_at` and
+        What runs there, and the receipt: see `backends.fetch_evidence` and
             `tee_backend.runner.calls.run_receipts`.
     """
     match body.get("source"):

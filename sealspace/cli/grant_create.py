@@ -13,7 +13,7 @@ from capabilities.tokens import Capability
 from encryption_network.policy import Policy
 
 from ..apps.attestation import ReleaseTerms
-from ..apps.backends import hand_over
+from ..apps.backends import deliver
 from ..apps.descriptions import rights_words
 from ..client import Client
 from ..delegations import allow
@@ -183,7 +183,7 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
     """Send grants to a backend; they are in force whether it takes them or not."""
     for one in portables:
         try:
-            await hand_over(url, one)
+            await deliver(url, one)
         except BackendError as refusal:
             refusal.step = (
                 f"what was granted stands; hand over {kept}, or end it: sealspace backend revoke"

@@ -9,12 +9,12 @@ from typing import Final, NamedTuple, TypeAlias
 import click
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_LIST
-from capabilities.ambient import SystemClock
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
-from encryption_network.errors import PolicyError
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
 
 from ..apps.descriptions import (
@@ -217,7 +217,7 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
     ]
     shown: dict[str, object] = {
         "cid": record.cid,
-        "state": "revoked" if record.standing == "ancestor_revoked" else record.standing,
+        "state": "revoked" if record.status == "ancestor_revoked" else record.status,
         "by": record.delegator,
         "to": record.delegate,
         "rights": rights,
@@ -426,7 +426,7 @@ async def accept(client: Client, file: Path) -> None:
     accepted = [_usable(one, (owner, client.session.did)) for one in portables]
     for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
     for portable in portables:
-        await take_up(client, portable, home.wallet() if portable in for_wallet else None)
+        await accept_one(client, portable, home.wallet() if portable in for_wallet else None)
     home.keep_session(client.session)
     for portable in for_wallet:
         home.keep_received(portable)
@@ -486,11 +486,11 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> JudgedGrant:
     return judged
 
 
-async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
+async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
     """Use a grant for as long as the session lasts, or the grant."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
-    await client.delegations.take_up(portable, wallet=wallet, ttl_s=ttl_s)
+    await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
 
 
 @at_node
@@ -500,7 +500,7 @@ async def take_up_received(client: Client) -> None:
     home = owner_home()
     for portable in home.received():
         try:
-            await take_up(client, portable, home.wallet())
+            await accept_one(client, portable, home.wallet())
         except (InvalidPortableDelegation, Unauthorized):
             words(f"no longer in force, and left out: the grant {portable.cid} of {portable.owner}")
             home.forget_received(portable.cid)

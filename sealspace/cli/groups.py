@@ -34,7 +34,7 @@ secret = LazyGroup(
 
 kv = LazyGroup(
     rows_of(
-        "sealspace.cli.kv",
+        "sealspace.cli.kv_commands",
         {
             "put": "Store a value.",
             "get": "Print a value, or write it into a file.",

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import click
 from click.shell_completion import CompletionItem
 
-from .errors import ExtraMissing
+from .command_errors import ExtraMissing
 from .shared import share_options
 
 # Extra of the distribution -> the modules that it installs; of two extras with one module the

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..printable import printable
-from .errors import ConfigurationError
+from .command_errors import ConfigurationError
 
 _SERVE: Final = "sealspace serve"
 _MAX_PORT: Final = 65_535

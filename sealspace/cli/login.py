@@ -11,7 +11,7 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
@@ -22,7 +22,7 @@ from ..printable import printable
 from ..session import Session
 from ..wallets import Wallet
 from ..wire.transport import Transport
-from .errors import KeyFileUnusable
+from .command_errors import KeyFileUnusable
 from .grant_list import take_up_received
 from .lazy import provided
 from .network import OWNER_ABILITIES

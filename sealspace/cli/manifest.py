@@ -8,8 +8,8 @@ from typing import Final
 import click
 
 from capabilities.abilities import DECRYPT
-from capabilities.ambient import SystemClock
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.strict_json import Json, parse_json
 
 from ..apps.backends import require_address

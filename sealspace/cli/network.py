@@ -13,7 +13,7 @@ from capabilities.abilities import (
     READ_RECEIPTS,
     SET_POLICY,
 )
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from encryption_network.pins import pin_of

@@ -17,13 +17,13 @@ import click
 import msgspec
 
 from capabilities.strict_json import Json
-from encryption_network.errors import PolicyError
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, parse_policy, policy_json
 
 from ..documents.node_evidence import NodePolicy, SecretOrigin
 from ..errors import InvalidPolicy
-from .errors import ConfigurationError
+from .command_errors import ConfigurationError
 from .paths import FILE, NamedFile
 from .term_files import key_providers_named
 

@@ -30,8 +30,8 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from capabilities.ambient import SystemClock
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import is_wallet, principal_of, same_principal
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json, parse_json
@@ -51,7 +51,7 @@ from ..private_files import make_file, replace_file
 from ..session import Session, load_session, save_session
 from ..wallets import Wallet, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
-from .errors import KeyFileUnusable, NotThere
+from .command_errors import KeyFileUnusable, NotThere
 from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared

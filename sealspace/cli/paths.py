@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import click
 
+from capabilities.capability_errors import CapabilityError
 from capabilities.cids import parse_cid
-from capabilities.errors import CapabilityError
 
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
 from ..private_files import make_file
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
-from .errors import FileUnreadable
+from .command_errors import FileUnreadable
 from .terminal import words
 
 

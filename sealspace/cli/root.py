@@ -13,7 +13,7 @@ import click
 from .. import __version__
 from ..errors import InvalidInput, NodeRefused, SealspaceError
 from ..printable import printable
-from .errors import NodeError
+from .command_errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table

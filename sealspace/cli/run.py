@@ -16,11 +16,11 @@ from ..client import Client
 from ..errors import InvalidInput
 from ..private_files import replace_file
 from ..secrets import is_secret_name
-from .errors import NotThere
+from .command_errors import NotThere
 from .owner_profile import at_node
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
-from .run_child import keep_out_of_core_dumps, replace_process, run_masked
 from .run_masker import patterns_of
+from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_option
 from .terminal import words
 

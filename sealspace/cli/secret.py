@@ -30,6 +30,7 @@ from ..errors import (
 )
 from ..private_files import replace_file
 from ..secrets import MAX_SECRET_BYTES, SECRETS_SPACE, Secrets, parse_secret_name
+from .command_errors import AlreadyThere, NotThere
 from .dotenv import (
     MAX_FILE_BYTES,
     BrokenEntry,
@@ -38,7 +39,6 @@ from .dotenv import (
     parse_values,
     values_json,
 )
-from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
 from .shared import shared

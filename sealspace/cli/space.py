@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import click
 from msgspec.structs import replace
 
-from capabilities.ambient import SystemClock
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
 
@@ -16,7 +16,7 @@ from ..delegations import allow
 from ..errors import DuplicateRequest, NotGranted, SpaceNotFound
 from ..spaces import SpaceEntry
 from ..wire.sign_in import KV_ABILITIES
-from .errors import AlreadyThere, NotThere
+from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node, owner_home
 from .terminal import facts, print_found, print_rows, time_text, words
 

@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import parse_json
-from encryption_network.errors import PolicyError
 from encryption_network.key_providers import MAX_KEY_PROVIDERS, parse_key_provider
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
 
 from ..private_files import read_setting
-from .errors import ConfigurationError
+from .command_errors import ConfigurationError
 
 
 def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ when something is first to be signed, and asks one question at a time.
     GET  /<token>/               the page
     GET  /<token>/files/<path>   a file of the console
     POST /<token>/               {"tab", "version"}: returns what to show, once that is another version;
-                                 with "answer": an answer to the question of that version, taken
-                                 once; null: cancel
+                                 with "answer": an answer to the question of that version, taken once; null: cancel
 
 Rules, each with a test: only processes of this user, or of root, are answered (LP1); only under the
 address that was printed, so that no other name leads here (LP2); only below a token of 32 random
@@ -38,8 +37,8 @@ from typing import Any, Final, Self, TypeVar
 
 import click
 
-from capabilities.ambient import SystemEntropy
-from capabilities.errors import BadSignature, CapabilityError, InvalidJson
+from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.principals import Principal, eip55, parse_address, parse_principal, wallet_address
 from capabilities.signatures import recover_eip191
 from capabilities.strict_base64 import encode_url
@@ -47,7 +46,7 @@ from capabilities.strict_json import Json, parse_json
 
 from ..errors import SealspaceError
 from ..printable import printable_line
-from .errors import NotSigned
+from .command_errors import NotSigned
 from .lazy import provided
 from .listening_socket import SOCKET_TABLES, sockets
 from .terminal import interruptible, print_lines, what_happened

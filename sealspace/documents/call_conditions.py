@@ -1,8 +1,7 @@
 """Conditions on who may have a program run with an owner's secrets: a part of OutLayer's grammar,
 over DIDs (RN40).
 
-    C := "AllowAll" | {"Owner": {}} | {"Whitelist": {"accounts": [DID…]}} | {"ValidUntil": {"until":
-    RFC 3339}}
+    C := "AllowAll" | {"Owner": {}} | {"Whitelist": {"accounts": [DID…]}} | {"ValidUntil": {"until": RFC 3339}}
        | {"WasmHash": {"hash": 64 lowercase hex digits}} | {"Logic": {"operator": "And" | "Or", "conditions": [C…]}}
        | {"Not": {"condition": C}}
 
@@ -23,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 
 from ..errors import InvalidInput
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import parse_principal
 from capabilities.resources import NETWORK_PREFIX, SpaceResource, parse_resource, parse_space_id
 from capabilities.strict_json import Json

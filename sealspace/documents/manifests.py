@@ -10,8 +10,8 @@ A manifest's secrets do not ask for decrypt on a network; whoever composes the r
 `with_decrypt`, once the owner is known.
 
 Example:
-    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets":
-    {"API_KEY": True}}) for resource in resolve_manifest(manifest):
+    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}})
+    for resource in resolve_manifest(manifest):
         print(resource.service, resource.space, resource.path, resource.actions)
 """
 

@@ -10,9 +10,8 @@ Judging a quote needs a library that the SDK does not depend on, so a program th
 supplies a verifier. The one for TDX is `tee_backend.attestation.node_verifier`.
 
 Example:
-    required = NodeRequirement(TdxNodeVerifier(root, documents),
-    NodePolicy(code=Policy(measurements=(approved,)))) async with Client("https://node.example",
-    require_node_evidence=required) as client:
+    required = NodeRequirement(TdxNodeVerifier(root, documents), NodePolicy(code=Policy(measurements=(approved,))))
+    async with Client("https://node.example", require_node_evidence=required) as client:
         await client.sign_in(wallet)  # refused before the wallet is asked, unless the node runs the approved code
 
 Source: spec/attestation.md AT40 to AT45.
@@ -24,15 +23,15 @@ from typing import Annotated, Final, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import ed25519_public_key
 from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
-from encryption_network.errors import PolicyError
 from encryption_network.key_providers import (
     DEFAULT_KEY_PROVIDERS,
     MAX_KEY_PROVIDERS,
     parse_key_provider,
 )
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Evidence, Policy
 from encryption_network.release_record import Mode
 

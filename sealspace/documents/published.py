@@ -24,12 +24,12 @@ from typing import Annotated, Any, Final, NoReturn
 
 from msgspec import Meta, Struct
 
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 
 from ..errors import BackendAnswerInvalid, BackendNotProven, ManifestInvalid
 from ..printable import printable

@@ -31,7 +31,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
 from capabilities.cacao import Cacao
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
@@ -44,7 +44,7 @@ from capabilities.tokens import (
 )
 from capabilities.ucan import UcanToken
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import PolicyError
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
 
 from ..errors import InvalidInput, InvalidPortableDelegation, InvalidSecretName

@@ -1,8 +1,7 @@
 """Statements that a DID signs about something of its own: a program's version, which version runs,
 an API key (RN51).
 
-    {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…}, "signature":
-    base64url}
+    {"type": "sealspace.program.version/v1", "signer": DID, "statement": {…}, "signature": base64url}
 
 The text that is signed names the type first, so that no statement passes for one of another type,
 for a token or for a sign-in: `sealspace statement <type>`, a line end, and the canonical JSON of
@@ -10,21 +9,20 @@ for a token or for a sign-in: `sealspace statement <type>`, a line end, and the 
 (EIP-191), so its holder can read what is signed.
 
 Example:
-    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, wallet) assert
-    read_statement(data, "sealspace.program.active/v1", signer=wallet.did) == {"project":
-    "mail-digest"}
+    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, wallet)
+    assert read_statement(data, "sealspace.program.active/v1", signer=wallet.did) == {"project": "mail-digest"}
 """
 
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from capabilities.errors import BadSignature, CapabilityError, InvalidJson
+from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
 from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
 from capabilities.signatures import Ed25519Signer, recover_eip191, verify_ed25519
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.strict_json import Json, Shape, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 
 from ..errors import StatementInvalid
 from ..wallets import AnyWallet, wallet_of

@@ -20,18 +20,16 @@ Example:
 
 What a program may rely on:
     - Threads: any number of them may use one client at once.
-    - A running event loop, as in a notebook, does not matter. A call inside a coroutine works, but
-      blocks the loop of this coroutine: there, use the asynchronous client.
-    - Ctrl-C, and whatever else interrupts the waiting, cancels the call; the client remains usable.
-      A signal's handler raises no OSError for that: at an unlucky moment asyncio suppresses it.
-    - After `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both processes;
-      the child makes connections of its own. What one of them signs in to or takes up later, the
-      other does not have.
-    - A program that ends without `close` does not hang; a client that nobody refers to any more
-        closes itself.
-    - `progress` is called in the caller's thread, beside the transfer; what it raises cancels the
-      call. Wallets, verifiers and what is uploaded are asked in threads of the client: a wallet or
-      a verifier may not use the client that asks it.
+    - A running event loop, as in a notebook, does not matter. A call inside a coroutine works, but blocks the loop of
+      this coroutine: there, use the asynchronous client.
+    - Ctrl-C, and whatever else interrupts the waiting, cancels the call; the client remains usable. A signal's handler
+      raises no OSError for that: at an unlucky moment asyncio suppresses it.
+    - After `os.fork` (multiprocessing, `gunicorn --preload`) the client works in both processes; the child makes
+      connections of its own. What one of them signs in to or takes up later, the other does not have.
+    - A program that ends without `close` does not hang; a client that nobody refers to any more closes itself.
+    - `progress` is called in the caller's thread, beside the transfer; what it raises cancels the call. Wallets,
+      verifiers and what is uploaded are asked in threads of the client: a wallet or a verifier may not use the client
+      that asks it.
 """
 
 from typing import Final
@@ -40,7 +38,7 @@ import sealspace
 
 _SERVICES: Final = (
     "Attestation Backends Delegations Encryption Kv Programs PublicKv Receipts Runners Secrets"
-    " Spaces Withdrawals hand_over look_at"
+    " Spaces Withdrawals deliver fetch_evidence"
 )
 _OWN: Final = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
 

@@ -32,8 +32,8 @@ from sealspace.sync.services import Runners as Runners
 from sealspace.sync.services import Secrets as Secrets
 from sealspace.sync.services import Spaces as Spaces
 from sealspace.sync.services import Withdrawals as Withdrawals
-from sealspace.sync.services import hand_over as hand_over
-from sealspace.sync.services import look_at as look_at
+from sealspace.sync.services import deliver as deliver
+from sealspace.sync.services import fetch_evidence as fetch_evidence
 from sealspace.wallets import Wallet as Wallet
 from sealspace.wallets import new_wallet as new_wallet
 from sealspace.wallets import wallet_from_key as wallet_from_key
@@ -79,10 +79,10 @@ __all__ = [
     "__version__",
     "allow",
     "decode_portable",
+    "deliver",
     "encode_portable",
-    "hand_over",
+    "fetch_evidence",
     "load_session",
-    "look_at",
     "new_wallet",
     "save_session",
     "wallet_from_key",

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from typing import Self
 
-from capabilities.ambient import Clock, Entropy
+from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.attestation import Family, ReleaseTerms
 from sealspace.documents.node_evidence import NodeAttestation, NodeEvidence, NodeRequirement

@@ -8,8 +8,8 @@ from .. import client as aio
 from ..apps import backends
 from ._bridged import Bridged, alone, described
 
-look_at = alone(backends.look_at)
-hand_over = alone(backends.hand_over)
+fetch_evidence = alone(backends.fetch_evidence)
+deliver = alone(backends.deliver)
 
 
 class Kv(Bridged, of=aio.Kv):

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from capabilities.ambient import Clock, Entropy
+from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.resources import NetworkId, SpaceId
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
@@ -28,18 +28,13 @@ from sealspace.secrets import Generated, Secret
 from sealspace.session import Grant
 from sealspace.spaces import SpaceEntry
 from sealspace.wallets import AnyWallet
-from sealspace.wire.delegation_history import (
-    DelegationRecord,
-    DelegationStatus,
-    Direction,
-    Standing,
-)
+from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Status
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transfers import Source
 from sealspace.wire.transport import Progress, TransportSettings
 from sealspace.wire.values import Value
 
-def look_at(
+def fetch_evidence(
     url: str,
     verifier: EvidenceVerifier,
     *,
@@ -66,7 +61,7 @@ def look_at(
             says.
     """
 
-def hand_over(
+def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
 ) -> None:
     """Send a grant to the backend that it is for; the grant is registered at the node either way.
@@ -781,7 +776,7 @@ class Delegations:
             SessionExpired, NodeRefused, TransportError.
         """
 
-    def take_up(
+    def accept(
         self,
         portable: PortableDelegation,
         *,
@@ -905,7 +900,7 @@ class Delegations:
         self,
         *,
         direction: Direction | None = None,
-        status: Standing | None = None,
+        status: Status | None = None,
         space: str | None = None,
         account: str | None = None,
         page_items: int = 50,
@@ -969,7 +964,7 @@ class Backends:
     """
 
     def look(self, url: str, verifier: EvidenceVerifier) -> Seen:
-        """Ask a backend for its evidence and verify it; as `look_at`."""
+        """Ask a backend for its evidence and verify it; as `fetch_evidence`."""
 
     def resources(self, seen: Seen, secrets: Sequence[str] | None = None) -> tuple[str, ...]:
         """Return the resources of the secrets that a grant would name.
@@ -1133,7 +1128,7 @@ class Runners:
             pin: see `policy_for`.
             wallet: the owner's; None: the session's key is the owner itself.
         Returns:
-            The grant, registered at the node; `backends.hand_over` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` takes it to the runner.
         Raises:
             InvalidInput: a name, the number of names, hosts for a program whose project is not
                 named, or the signer is not the owner itself: a runner takes no grant that rests on
@@ -1171,7 +1166,7 @@ class Runners:
             InvalidInput: a name, a type, their number, or the signer is not the owner itself; or
                 the network `protected` is one that people may open secrets of.
             BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
-            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `hand_over`.
+            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
             NodeRefused, TransportError: as each says.
         Does not check:
             Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
@@ -1189,7 +1184,7 @@ class Runners:
             ttl_s: lifetime in seconds.
             wallet: the owner's; None: the session's key is the owner itself.
         Returns:
-            The grant, registered at the node; `backends.hand_over` takes it to the runner.
+            The grant, registered at the node; `backends.deliver` takes it to the runner.
         Raises:
             InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
         Does not check:

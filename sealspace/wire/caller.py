@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from capabilities.ambient import Clock, Entropy
+from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.principals import ed25519_public_key
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 
 from ..errors import NodeMismatch, NotSignedIn
 from ..session import INVOCATION_TTL_S, Session, mint
-from .answers import json_object, required_text, texts_of
+from .node_answers import json_object, required_text, texts_of
 from .transport import Answer, Request, Transport
 
 PROTOCOL = 1

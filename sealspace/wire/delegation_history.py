@@ -3,7 +3,7 @@
 Example:
     status = await client.delegations.status(cid)
     async for one in client.delegations.query(direction="granted", status="active"):
-        print(one.cid, one.delegate, one.standing, one.expires_at)
+        print(one.cid, one.delegate, one.status, one.expires_at)
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
 from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from ..errors import MalformedAnswer
 from ..session import capability
-from .answers import decoded
+from .node_answers import decoded
 from .transport import Answer
 
 Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
@@ -26,7 +26,7 @@ Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
 valid yet."""
 
 Direction = Literal["granted", "received"]
-Standing = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
+Status = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
 """The status of a delegation of an account, with all its ancestors."""
 
 LIVE: Final = ("active", "pending")
@@ -78,7 +78,7 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     issued_at: str | None
     not_before: str | None
     expires_at: str | None
-    standing: Standing = msgspec.field(name="status")
+    status: Status
     revoked_at: str | None = None
     revoked_by: str | None = None
     revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
@@ -115,7 +115,7 @@ def ending_with(
         grant: one of them.
         owner: DID.
     """
-    live = {one.cid: one for one in records if one.standing in LIVE}
+    live = {one.cid: one for one in records if one.status in LIVE}
     kinds, ended = _opened(grant, owner), list[str]()
     also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
     waiting = [

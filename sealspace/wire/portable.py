@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 
-from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.principals import (
     Principal,
     eip55,
@@ -282,7 +282,7 @@ def decode_portable(data: bytes) -> PortableDelegation:
         InvalidPortableDelegation: it is something else; the message names the first member that is
             wrong.
     Does not check:
-        The token: `Delegations.take_up` compares it with the members beside it, and the node judges
+        The token: `Delegations.accept` compares it with the members beside it, and the node judges
             it.
     """
     return _read(_object(data), "")[0]

@@ -23,7 +23,7 @@ from capabilities.abilities import (
     SPACE_INFO,
     SPACE_LIST,
 )
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
@@ -54,8 +54,8 @@ from ..session import (
     space_of,
 )
 from ..wallets import Wallet
-from .answers import json_object, texts_of
 from .caller import Caller
+from .node_answers import json_object, texts_of
 from .portable import PortableDelegation, grant_of
 from .transport import Request, path_segment
 

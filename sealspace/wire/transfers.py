@@ -20,10 +20,10 @@ import msgspec
 from blake3 import blake3
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 
 from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError, TransferBroken
-from .answers import decoded
+from .node_answers import decoded
 from .transport import Answer, Progress, Stream, Upload, path_segment
 from .values import Value, require_version_of, whole_value_of
 

@@ -33,7 +33,7 @@ from ..errors import (
     NodeUnreachable,
     ResponseTooLarge,
 )
-from .refusals import refusal_of
+from .node_refusals import refusal_of
 
 BYTES_PER_S: Final = 16 * 1024
 """The slowest transfer that goes on for ever: a node that trickles below it is given up."""

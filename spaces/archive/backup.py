@@ -39,10 +39,10 @@ from typing import Annotated, BinaryIO, Final, Literal
 import msgspec
 from blake3 import blake3
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 
-from ..errors import BackupDamaged, RecordDamaged, StoreFull
 from ..identity import recorded_identity
+from ..space_errors import BackupDamaged, RecordDamaged, StoreFull
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
 from ..store.durable import NO_SPACE, sync_folder
 from ..store.lmdb.snapshots import PART_ROWS, Part, RowSource

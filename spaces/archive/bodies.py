@@ -16,8 +16,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from ..errors import BodiesElsewhere, RecordDamaged
 from ..keyspace import OBJECTS_PREFIX
+from ..space_errors import BodiesElsewhere, RecordDamaged
 from ..store.contract import Store
 from ..store.lmdb.snapshots import Part, RowSource, parse_row
 from ..values.object_place import record_move, recorded_place

@@ -39,12 +39,11 @@ from msgspec import Struct
 from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.chain import Registered
 
-from ..audit.chain import chain_head
+from ..audit.audit_chain import chain_head
+from ..audit.audit_records import audit_record_of
 from ..audit.pruning import pruning_of
-from ..audit.records import audit_record_of
-from ..documents.collateral import state_of
-from ..documents.receipts import basis_of
-from ..errors import RecordDamaged, TooManySpaces
+from ..documents.collateral_rows import state_of
+from ..documents.receipt_rows import basis_of
 from ..grants.admissions import admission_key, admission_of
 from ..grants.delegations import decode_delegation, registration_puts
 from ..grants.hosting import space_of
@@ -58,7 +57,6 @@ from ..keyspace import (
     BODIES_COUNTER,
     BODIES_PLACE_KEY,
     CANARY_KEY,
-    CLAIM_FLOOR_KEY,
     EXPIRY_PREFIX,
     IDENTITY_KEY,
     LEASE_KEY,
@@ -66,6 +64,7 @@ from ..keyspace import (
     OBJECTS_PREFIX,
     ORPHAN_SWEEP_KEY,
     RELEASE_RECORD_KEY,
+    REPLAY_FLOOR_KEY,
     RESTORED_KEY,
     ROWS_PREFIX,
     SCHEMA_KEY,
@@ -93,6 +92,7 @@ from ..keyspace import (
     x16,
 )
 from ..lease import check_lease
+from ..space_errors import RecordDamaged, TooManySpaces
 from ..store.contract import LIVE_MARK, Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
 from ..values.object_records import ObjectRecord, object_record_of, object_work_of
@@ -423,7 +423,7 @@ _KINDS: Final[Mapping[bytes, _Kind]] = {
     SCHEMA_KEY: _schema,
     IDENTITY_KEY: _decoded(identity_of),
     CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
-    CLAIM_FLOOR_KEY: _floor,
+    REPLAY_FLOOR_KEY: _floor,
     LEASE_KEY: _decoded(check_lease),
     RESTORED_KEY: _text,
     ORPHAN_SWEEP_KEY: _of_lengths(len(ORPHAN_SWEEP_KEY), 0),

@@ -33,8 +33,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from blake3 import blake3
 
-from ..errors import StoreError
-from ..store.contract import Claim
+from ..space_errors import StoreError
+from ..store.contract import ReplayRecord
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import environment_folder, folder_lock, open_environment, open_for_reading
 from ..store.lmdb._format import mark_moved, moved_to
@@ -109,7 +109,7 @@ async def filled_database(
         with closing(ReplayRecords(folder, boot_id())) as replay_records:
             claims = replay_records.claims()
         moved.claims = len(claims)
-        await database.execute(sql.COPY_CLAIMS_IN, claims, [os.urandom(16) for _ in claims])
+        await database.execute(sql.COPY_REPLAY_RECORDS_IN, claims, [os.urandom(16) for _ in claims])
         if moved.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
                 "the database differs from the data folder",
@@ -180,12 +180,14 @@ async def move_from_postgres(
             # nothing is written or claimed in it from here on (ST12)
             for statement in (*sql.THAW, *sql.FREEZE):
                 await database.execute(statement)
-            claims = await database.fetch(sql.COPY_CLAIMS_OUT)
+            claims = await database.fetch(sql.COPY_REPLAY_RECORDS_OUT)
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
                 for (claimed,) in claims:
                     replay_records.claim(
-                        Claim(claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big"))
+                        ReplayRecord(
+                            claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")
+                        )
                     )
             async with one_moment(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)

@@ -20,18 +20,18 @@ from typing import Any, BinaryIO, Final
 import lmdb
 from msgspec import Struct
 
-from capabilities.ambient import Clock, Entropy
+from capabilities.clock_and_entropy import Clock, Entropy
 
-from ..errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import (
     AUDIT_CHAIN_KEY,
     AUDIT_PRUNING_KEY,
     BODIES_PLACE_KEY,
-    CLAIM_FLOOR_KEY,
     IDENTITY_KEY,
+    REPLAY_FLOOR_KEY,
     RESTORED_KEY,
 )
+from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page, read_row
 from ..store.durable import sync_folder
 from ..store.lmdb._closed_minutes import with_closed
@@ -351,7 +351,7 @@ async def make_servable(
             raise BackupDamaged(
                 "the backup was altered: its rows are not those of the node that it names"
             )
-        former = await read_row(store, CLAIM_FLOOR_KEY)
+        former = await read_row(store, REPLAY_FLOOR_KEY)
         # BK5: whatever the original accepted until now expires before then. A clock behind the mark
         # is wrong.
         open_from = (
@@ -360,7 +360,7 @@ async def make_servable(
             + 1
         )
         closed = with_closed((former and former.value) or b"", before=open_from)
-        puts = [Put(CLAIM_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
+        puts = [Put(REPLAY_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
         if new_node_did is None:
             puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6
         else:

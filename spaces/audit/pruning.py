@@ -11,10 +11,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 
 from .._codec import Codec
-from ..errors import RecordDamaged, StoreBusy
 from ..expiry import remove_until
 from ..keyspace import (
     AUDIT_HEADS_PREFIX,
@@ -23,6 +22,7 @@ from ..keyspace import (
     audit_head_key,
     sealed_key,
 )
+from ..space_errors import RecordDamaged, StoreBusy
 from ..store.contract import (
     Commit,
     Committed,
@@ -34,7 +34,7 @@ from ..store.contract import (
     read_row,
     stamp_of,
 )
-from .records import AuditRecord, audit_put
+from .audit_records import AuditRecord, audit_put
 
 PRUNED: Final = "audit.pruned"
 _BATCH: Final = 200

@@ -24,15 +24,14 @@ import msgspec
 from msgspec.structs import replace
 
 from capabilities.abilities import DELEGATION_LIST, satisfies
+from capabilities.capability_errors import CapabilityError
 from capabilities.chain import Ancestor, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, Digest, cid_text
-from capabilities.errors import CapabilityError
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, SpaceResource
 from capabilities.tokens import Delegation, restore_delegation
 
 from .._codec import Codec
-from ..errors import RecordDamaged, TooManySpaces
 from ..keyspace import (
     NEVER8,
     ROLE_FROM,
@@ -49,6 +48,7 @@ from ..keyspace import (
     space_id16,
     x16,
 )
+from ..space_errors import RecordDamaged, TooManySpaces
 from ..store.contract import ABSENT, Follow, Page, Put, Range, Record, Store
 from .revocations import live_put
 from .sessions import session_puts

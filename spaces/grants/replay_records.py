@@ -7,15 +7,17 @@ could be used again after a sweep.
 
 import math
 
-from ..store.contract import Claim
+from ..store.contract import ReplayRecord
 
 
-def claim_of(key: bytes, *, expires_at: float) -> Claim:
+def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
     """Claim the first use of a token."""
-    return Claim(key=key, expires_at=math.ceil(expires_at))
+    return ReplayRecord(key=key, expires_at=math.ceil(expires_at))
 
 
-def claims_whenever(key: bytes, *, expires_at: float, max_lifetime_s: int) -> tuple[Claim, Claim]:
+def replay_records_whenever(
+    key: bytes, *, expires_at: float, max_lifetime_s: int
+) -> tuple[ReplayRecord, ReplayRecord]:
     """Claim the first use of something that tokens of different expiry could contain, such as a
     nonce (EN15).
 
@@ -31,4 +33,6 @@ def claims_whenever(key: bytes, *, expires_at: float, max_lifetime_s: int) -> tu
         max_lifetime_s: how long a token is valid at most.
     """
     ends_at = (math.floor(expires_at) // max_lifetime_s + 1) * max_lifetime_s
-    return Claim(key=key, expires_at=ends_at), Claim(key=key, expires_at=ends_at + max_lifetime_s)
+    return ReplayRecord(key=key, expires_at=ends_at), ReplayRecord(
+        key=key, expires_at=ends_at + max_lifetime_s
+    )

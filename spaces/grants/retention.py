@@ -15,10 +15,11 @@ than its closure, it is indexed again under its own expiry: until then it could 
 its mark has to be there.
 
 Example:
-    keys = kept_keys(signer, client) kept = kept_of(keys, (await store.read(keys)).records,
-    hosts_now=False, hosting=bounds, others=bounds) puts = registration_puts(...,
-    client_account=kept.client_account) commit = Commit(puts=tuple(puts),
-    adds=kept.adds(charged_bytes(puts))) removal = plan_removal(key, stored, record, now=now)
+    keys = kept_keys(signer, client)
+    kept = kept_of(keys, (await store.read(keys)).records, hosts_now=False, hosting=bounds, others=bounds)
+    puts = registration_puts(..., client_account=kept.client_account)
+    commit = Commit(puts=tuple(puts), adds=kept.adds(charged_bytes(puts)))
+    removal = plan_removal(key, stored, record, now=now)
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,6 @@ from msgspec.structs import replace
 from capabilities.chain import Registered
 from capabilities.principals import Principal
 
-from ..errors import TooManyDelegations
 from ..keyspace import (
     EXPIRY_PREFIX,
     client_bytes_counter,
@@ -42,6 +42,7 @@ from ..keyspace import (
     owner_counter,
     x16,
 )
+from ..space_errors import TooManyDelegations
 from ..store.contract import Add, Commit, Put, Record, counter_of
 from .delegations import registration_puts, row_bytes
 from .sessions import session_row_key

@@ -18,8 +18,8 @@ from capabilities.cids import ContentKey, Digest
 from capabilities.principals import Principal
 
 from .._codec import Codec
-from ..errors import RecordDamaged
 from ..keyspace import mark_key
+from ..space_errors import RecordDamaged
 from ..store.contract import ABSENT, LIVE_MARK, Put, Record
 
 _PREFIX: Final = mark_key(b"")

@@ -4,8 +4,8 @@ Nothing above this folder knows which engine is in use. The rules (ST1 to ST8) a
 the docstrings here say what a caller may rely on.
 
 Example:
-    snapshot = await store.read((key,), claim=Claim(key=content_key, expires_at=exp))
-    if snapshot.claimed is False: ...
+    snapshot = await store.read((key,), replay_record=ReplayRecord(key=content_key, expires_at=exp))
+    if snapshot.is_first_use is False: ...
     outcome = await store.commit(Commit(puts=(Put(key, b"value", expect=ABSENT),), live=(mark,)))
     if isinstance(outcome, Refused): ...        # nothing was written; read again to find out why
 """
@@ -17,8 +17,8 @@ from typing import Final, Protocol, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..errors import CommitInvalid, CommitTooLarge, RecordDamaged
-from ..keyspace import claim_minute4
+from ..keyspace import replay_minute4
+from ..space_errors import CommitInvalid, CommitTooLarge, RecordDamaged
 
 # ST6. The engines allow a little more; these are the bounds that apply everywhere.
 MAX_KEY_BYTES: Final = 480
@@ -39,7 +39,7 @@ STAMP_BYTES: Final = 16
 
 _MAX_ACCOUNT_BYTES: Final = 255
 _WEIGHT_END: Final = 1 << 63
-CLAIM_KEY_BYTES: Final = 32
+REPLAY_KEY_BYTES: Final = 32
 KEYS_END: Final = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
 LIVE_MARK: Final = b"L"  # the value a row must have to be named under `live` (ST2)
@@ -50,7 +50,7 @@ ANY: Final[Expect] = b""  # whatever is there
 ABSENT: Final[Expect] = b"absent"
 
 
-class Claim(Struct, frozen=True, array_like=True, gc=False):
+class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
     """A replay record to be written: a claim that something is used for the first time.
 
     Attributes:
@@ -66,7 +66,7 @@ class Claim(Struct, frozen=True, array_like=True, gc=False):
     @property
     def row(self) -> bytes:
         """Minute and name under which it is stored: minute4 ‖ id16."""
-        return claim_minute4(self.expires_at) + self.key[:16]
+        return replay_minute4(self.expires_at) + self.key[:16]
 
 
 class Range(Struct, frozen=True, array_like=True, gc=False):
@@ -131,7 +131,7 @@ class Snapshot(Struct, frozen=True, array_like=True, gc=False):
             (ST4).
     """
 
-    claimed: bool | None
+    is_first_use: bool | None
     records: tuple[Record | None, ...]
     pages: tuple[Page, ...]
     followed: tuple[Record | None, ...] = ()
@@ -180,26 +180,26 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
         live: full mark keys; each must contain LIVE_MARK then (ST2).
         checks: rows that must exist unchanged.
         adds: counters.
-        claim: claimed durably with the commit; refused when another commit has it (ST4).
+        replay_record: claimed durably with the commit; refused when another commit has it (ST4).
     """
 
     puts: tuple[Put, ...] = ()
     live: tuple[bytes, ...] = ()
     checks: tuple[Check, ...] = ()
     adds: tuple[Add, ...] = ()
-    claim: Claim | None = None
+    replay_record: ReplayRecord | None = None
 
     @property
     def writes(self) -> bool:
         """Whether it changes anything; one of conditions alone confirms what its caller has read
         (ST16)."""
-        return bool(self.puts or self.adds or self.claim)
+        return bool(self.puts or self.adds or self.replay_record)
 
 
 class Committed(Struct, frozen=True, array_like=True, gc=False):
     """The commit is durable."""
 
-    settled: bool = False
+    already_applied: bool = False
 
 
 class Refused(Struct, frozen=True, array_like=True, gc=False):
@@ -214,7 +214,7 @@ class Store(Protocol):
         self,
         keys: Sequence[bytes] = (),
         *,
-        claim: Claim | None = None,
+        replay_record: ReplayRecord | None = None,
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
@@ -301,7 +301,10 @@ def counter_of(record: Record | None) -> int:
 
 
 def check_read(
-    keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
+    keys: Sequence[bytes],
+    replay_record: ReplayRecord | None,
+    ranges: Sequence[Range],
+    follow: Follow | None,
 ) -> None:
     """Refuse a read beyond the bounds; see `Store.read`."""
     require_bound(
@@ -320,15 +323,15 @@ def check_read(
         require_bound("rows of a page", wanted.limit, MAX_PAGE_ROWS)
         if wanted.limit < 1:
             raise CommitInvalid("a page has at least one row")
-    if claim is not None:
-        check_claim(claim)
+    if replay_record is not None:
+        check_replay_record(replay_record)
 
 
-def check_claim(claim: Claim) -> None:
+def check_replay_record(replay_record: ReplayRecord) -> None:
     """Refuse a claim that cannot be stored."""
-    if len(claim.key) != CLAIM_KEY_BYTES:
+    if len(replay_record.key) != REPLAY_KEY_BYTES:
         raise CommitInvalid("a claim's key has 32 bytes")
-    if not 0 <= claim.expires_at < 60 << 32:
+    if not 0 <= replay_record.expires_at < 60 << 32:
         raise CommitInvalid("a claim's expiry is not a time")
 
 
@@ -349,8 +352,8 @@ def check_commit(commit: Commit) -> None:
     for check in commit.checks:
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid("a check names a stamp of 16 bytes")
-    if commit.claim is not None:
-        check_claim(commit.claim)
+    if commit.replay_record is not None:
+        check_replay_record(commit.replay_record)
     _check_disjoint(commit)
 
 

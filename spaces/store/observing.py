@@ -4,7 +4,7 @@ connections and clock."""
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
-from ..errors import StoreError
+from ..space_errors import StoreError
 from .contract import Committed, Refused
 
 

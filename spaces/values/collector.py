@@ -16,7 +16,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 
 from ..expiry import rows_until
 from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, micros8, object_key

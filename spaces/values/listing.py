@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from capabilities.resources import SpaceId
 
-from ..errors import CommitTooLarge
 from ..keyspace import (
     MAX_PLAIN_PATH_BYTES,
     VALUE_PREFIX_BYTES,
@@ -28,6 +27,7 @@ from ..keyspace import (
     values_prefix,
     way_to,
 )
+from ..space_errors import CommitTooLarge
 from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1

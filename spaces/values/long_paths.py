@@ -14,8 +14,8 @@ it anew:
 from collections.abc import Sequence
 from typing import Final
 
-from ..errors import PathTooLong
 from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, way_to
+from ..space_errors import PathTooLong
 from ..store.contract import Page, Put, Range, Store, read_page
 
 # so that the rows on the way to a path fit into one commit with it (ST6)

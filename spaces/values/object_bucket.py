@@ -36,7 +36,7 @@ from blake3 import blake3
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 from obstore.store import S3Store
 
-from ..errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
+from ..space_errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from .object_records import ObjectName, parse_file_name
 from .object_store import PIECE_BYTES, OpenedBody, Piece
 

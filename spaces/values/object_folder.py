@@ -32,7 +32,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from ..errors import RecordDamaged, StoreFull, StoreUnavailable
+from ..space_errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..store.durable import sync_folder
 from .object_records import ObjectName, parse_file_name
 from .object_store import PIECE_BYTES, OpenedBody, Piece

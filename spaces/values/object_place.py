@@ -8,8 +8,8 @@ the bodies.
 
 from typing import Final
 
-from ..errors import BodiesElsewhere, StoreBusy
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
+from ..space_errors import BodiesElsewhere, StoreBusy
 from ..store.contract import (
     Add,
     Commit,

@@ -21,7 +21,7 @@ from typing import Final, Protocol, Self
 
 from blake3 import blake3
 
-from ..errors import RecordDamaged
+from ..space_errors import RecordDamaged
 from .object_records import ObjectName
 
 Piece = bytes | bytearray

@@ -19,12 +19,12 @@ from typing import Final
 import msgspec
 from blake3 import blake3
 
-from capabilities.ambient import Entropy
 from capabilities.cids import ContentKey
+from capabilities.clock_and_entropy import Entropy
 
 from .._codec import Codec
 from ..expiry import remove_until
-from ..keyspace import TICKETS_PREFIX, claim_minute4, ticket_key
+from ..keyspace import TICKETS_PREFIX, replay_minute4, ticket_key
 from ..store.contract import ABSENT, Put, Store
 
 TICKET_BYTES: Final = 32
@@ -50,7 +50,7 @@ ticket_of: Final = _CODEC.read
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
     """Make a ticket that cannot be guessed."""
-    return claim_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
+    return replay_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 
 def ticket_row_key(ticket: bytes) -> bytes:
@@ -66,5 +66,5 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
     """Remove tickets an hour after they expired; return how many. Run again while it returns
     `limit`."""
-    end = claim_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
+    end = replay_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
     return await remove_until(store, TICKETS_PREFIX, end, limit=limit)

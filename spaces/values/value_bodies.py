@@ -16,7 +16,7 @@ from typing import Final
 from blake3 import blake3
 from msgspec import Struct
 
-from ..errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
+from ..space_errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024

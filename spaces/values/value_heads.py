@@ -27,11 +27,10 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
-from ..errors import CommitInvalid, MetadataTooLarge, StoreFull
 from ..keyspace import (
     BODIES_COUNTER,
     MAX_PLAIN_PATH_BYTES,
@@ -41,6 +40,7 @@ from ..keyspace import (
     space_keys,
     value_key,
 )
+from ..space_errors import CommitInvalid, MetadataTooLarge, StoreFull
 from ..store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of, stamp_of
 from .long_paths import come_puts, leave_puts
 from .object_records import (

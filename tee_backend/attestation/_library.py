@@ -10,8 +10,8 @@ from typing import Final
 
 import dcap_qvl
 
+from .attestation_errors import AttestationError, CollateralUnusable, QuoteRefused
 from .collateral import Collateral
-from .errors import AttestationError, CollateralUnusable, QuoteRefused
 
 # The first stem that occurs in the text decides; causes are listed before the steps they occur in.
 _STEMS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from capabilities.strict_base64 import decode_standard
 
-from .errors import MalformedCertificate
+from .attestation_errors import MalformedCertificate
 
 MAX_CHAIN_BYTES = 12 * 1024
 """A genuine chain of three certificates is 3.7 KiB of PEM."""

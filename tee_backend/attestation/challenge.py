@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from encryption_network.judgement import CLOCK_SKEW_S
 
-from .errors import QuoteRefused
+from .attestation_errors import QuoteRefused
 from .report_data import joined
 
 LABEL = b"sealspace/attestation-challenge/1"

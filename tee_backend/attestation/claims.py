@@ -12,11 +12,11 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 from msgspec import field as member
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import parse_json, shaped
 from encryption_network.policy import ACCEPTABLE_STATUSES
 
-from .errors import QuoteRefused
+from .attestation_errors import QuoteRefused
 from .quote import Quote, TdReport
 
 MAX_CLAIMS_BYTES = 64 * 1024

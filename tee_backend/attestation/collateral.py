@@ -31,9 +31,10 @@ from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Shape, parse_json, shaped
 
+from .attestation_errors import CollateralCode, CollateralUnusable, MalformedCertificate
 from .certificates import (
     READER_ERRORS,
     Certificate,
@@ -43,7 +44,6 @@ from .certificates import (
     load_crl,
     parse_pem_chain,
 )
-from .errors import CollateralCode, CollateralUnusable, MalformedCertificate
 
 _SIGNER_CHAIN_CERTIFICATES = 2
 

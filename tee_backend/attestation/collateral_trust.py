@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from .attestation_errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
 from .collateral import (
     Collateral,
@@ -26,7 +27,6 @@ from .collateral import (
     check_not_older,
     parse_collateral,
 )
-from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .quote import Quote
 from .trust_root import TrustRoot
 

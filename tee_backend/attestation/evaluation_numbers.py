@@ -19,6 +19,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
+from .attestation_errors import CollateralUnusable
 from .collateral import (
     MAX_DOCUMENT_BYTES,
     Collateral,
@@ -32,7 +33,6 @@ from .collateral import (
     time_of,
 )
 from .collateral_trust import verify_signed_text
-from .errors import CollateralUnusable
 from .trust_root import TrustRoot
 
 MAX_NUMBERS: Final = 64

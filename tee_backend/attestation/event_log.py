@@ -40,11 +40,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 
-from .errors import QuoteRefused
+from .attestation_errors import QuoteRefused
 
 RUNTIME_EVENT_TYPE: Final = 0x0800_0001
 RUNTIME_REGISTER: Final = 3

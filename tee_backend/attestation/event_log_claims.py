@@ -36,12 +36,12 @@ from typing import Annotated, Final, Literal, get_args
 import sha3
 from msgspec import Meta, Struct
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.key_providers import is_within_terms
 
-from .errors import QuoteRefused
+from .attestation_errors import QuoteRefused
 from .event_log import Event, EventLog, replay, runtime_entries
 from .quote import TdReport
 

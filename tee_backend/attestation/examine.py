@@ -9,9 +9,8 @@ verdict on the quote is the same for all.
     examine      the quote against collateral: signatures, revocation, TCB levels; then the evidence
 
 Example:
-    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries,
-    accepted=DEFAULT_KEY_PROVIDERS) evidence, _ = await examine_with(bound, provider,
-    root=intel_root(), now=clock.now())
+    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=DEFAULT_KEY_PROVIDERS)
+    evidence, _ = await examine_with(bound, provider, root=intel_root(), now=clock.now())
 
 Source: spec/attestation.md AT5, AT9, AT16, AT20 to AT22, AT28, AT29, AT41, AT51.
 """
@@ -29,11 +28,11 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Evidence
 
 from ._library import claims_json
+from .attestation_errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .certificates import READER_ERRORS, PlatformCa, load_certificate
 from .claims import Claims, check_same_reading, parse_claims
 from .collateral import Collateral, CollateralProvider
 from .collateral_trust import check_roles, check_windows, with_newest_lists
-from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .event_log import parse_event_log, read_event_log
 from .event_log_claims import EventLogClaims, check_key_provider, verify_event_log
 from .quote import Quote, TdReport, parse_quote

@@ -8,7 +8,7 @@ a Protocol only.
 
 Example:
     inspector = Inspector(CollateralFolder(Path("collateral")), root=intel_root())
-    seen = await look_at("https://backend.example", inspector)
+    seen = await fetch_evidence("https://backend.example", inspector)
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from sealspace.apps.backends import ValidWindow, Verified
 from sealspace.documents.published import Published
 from sealspace.errors import BackendNotProven, CollateralNeeded
 
+from .attestation_errors import AttestationError, CollateralUnusable, MalformedCertificate
 from .certificates import PlatformCa
 from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider, HeldCollateral
-from .errors import AttestationError, CollateralUnusable, MalformedCertificate
 from .event_log_claims import EventLogClaims
 from .examine import bind_quote, examine_with
 from .pcs import INTEL_SERVICE_URL, CollateralService

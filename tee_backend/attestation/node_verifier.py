@@ -18,8 +18,8 @@ from sealspace.documents.node_evidence import (
 )
 from sealspace.errors import NodeEvidenceRefused
 
+from .attestation_errors import AttestationError
 from .collateral import CollateralProvider
-from .errors import AttestationError
 from .examine import bind_quote, examine_with
 from .report_data import node_binding
 from .trust_root import TrustRoot

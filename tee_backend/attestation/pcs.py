@@ -40,9 +40,9 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from .attestation_errors import CollateralUnusable
 from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
 from .collateral import Collateral, cut_signed_body, parse_collateral
-from .errors import CollateralUnusable
 from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
 
 INTEL_SERVICE_URL: Final = "https://api.trustedservices.intel.com"

@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from .attestation_errors import MalformedCertificate, QuoteRefused
 from .certificates import Certificate, Platform, parse_pem_chain, parse_platform
-from .errors import MalformedCertificate, QuoteRefused
 
 MAX_QUOTE_BYTES = 16 * 1024
 """Genuine quotes are 4.6 to 5.2 KiB; the largest padded one seen is 8000 bytes."""

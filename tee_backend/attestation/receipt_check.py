@@ -11,8 +11,8 @@ RC19).
     7     the evidence satisfies every policy at the receipt's time
 
 Example:
-    released = verify_release(path.read_bytes(), documents_in(folder), root=intel_root(),
-    node_did=did) refusals = judge_with(released, collateral, root=intel_root(), now=clock.now())
+    released = verify_release(path.read_bytes(), documents_in(folder), root=intel_root(), node_did=did)
+    refusals = judge_with(released, collateral, root=intel_root(), now=clock.now())
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, TypeVar
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import parse_json
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.errors import EncryptionError
 from encryption_network.judgement import judge
 from encryption_network.key_providers import NAMES
+from encryption_network.network_errors import EncryptionError
 from encryption_network.policy import (
     MAX_POLICY_BYTES,
     Evidence,
@@ -41,8 +41,8 @@ from encryption_network.policy import (
 from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
 from sealspace.errors import ReceiptInvalid
 
+from .attestation_errors import AttestationError, QuoteRefused
 from .collateral import Collateral, parse_collateral
-from .errors import AttestationError, QuoteRefused
 from .examine import BoundQuote, bind_quote, examine
 from .report_data import session_binding
 from .trust_root import TrustRoot

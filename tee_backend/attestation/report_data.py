@@ -22,7 +22,7 @@ from encryption_network.policy import ReceiverMode
 from sealspace.documents.node_evidence import LABEL as NODE_LABEL
 from sealspace.documents.node_evidence import NodeStatement
 
-from .errors import QuoteRefused
+from .attestation_errors import QuoteRefused
 
 LABEL = b"sealspace/report-data/1"
 PUBLISHED_LABEL = b"sealspace/backend-evidence/1"

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
+from .attestation_errors import MalformedCertificate, QuoteRefused
 from .certificates import Certificate, PlatformCa, parse_certificate, parse_pem_chain
-from .errors import MalformedCertificate, QuoteRefused
 
 _INTEL_ROOT_FILE = Path(__file__).with_name("intel_sgx_root_ca.der")
 _ROOT_SUFFIX = "Root CA"

@@ -21,17 +21,20 @@ with what it reads:
     from tee_backend.backend.publishing import BackendSurface
 
     async def main() -> web.Application:
-        agent = DstackSource.find() backend = Backend.open("https://node.example", agent,
-        folder=Path("/data/backend"), keys=agent) manifest = {"app_id": "com.example.notes", "name":
-        "Notes", "defaults": False, "secrets": {"API_KEY": True}}
+        agent = DstackSource.find()
+        backend = Backend.open("https://node.example", agent, folder=Path("/data/backend"), keys=agent)
+        app_id = {"app_id": "com.example.notes", "name": "Notes"}
+        manifest = {**app_id, "defaults": False, "secrets": {"API_KEY": True}}
 
         async def work(request: web.Request) -> web.Response:
             api_key = await backend.read_secret(request.query["owner"], "API_KEY")
             return web.Response(text=f"worked with a key of {len(api_key)} characters")
 
-        app = web.Application() app.router.add_get("/work", work) BackendSurface(agent,
-        did=backend.did, manifest=manifest, on_grant=backend.take_up).mount(app)
-        app.on_cleanup.append(lambda _: backend.close()) return app
+        app = web.Application()
+        app.router.add_get("/work", work)
+        BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.accept).mount(app)
+        app.on_cleanup.append(lambda _: backend.close())
+        return app
 
     web.run_app(main(), host="127.0.0.1", port=8080, auto_decompress=False)
 
@@ -48,7 +51,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, network_of, parse_network_id
 from capabilities.tokens import Capability
@@ -70,7 +73,7 @@ from sealspace.session import Grant, key_session
 from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.report_data import session_binding
-from ..errors import FolderUnusable
+from ..backend_errors import FolderUnusable
 from ..evidence.source import EvidenceSource, KeySource
 from .grant_folder import GrantFolder, Holding
 from .held_grants import HeldGrant, HeldGrants, owners_of
@@ -210,7 +213,7 @@ class Backend:
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
-    async def take_up(self, *portables: PortableDelegation) -> Attestation:
+    async def accept(self, *portables: PortableDelegation) -> Attestation:
         """Use one grant, or several that belong together, from now on, before any earlier one, and
         attest under them.
 
@@ -237,9 +240,9 @@ class Backend:
             self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)
         ]
         await self._take_up(portables, new, networks)
-        standing = self.attestation
-        if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
-            return standing
+        live = self.attestation
+        if live is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
+            return live
         return await self.attest(networks[0])
 
     async def hold(self, *portables: PortableDelegation) -> None:
@@ -250,7 +253,7 @@ class Backend:
             portables: all or none is held.
         Raises:
             InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as
-            `take_up`.
+            `accept`.
         """
         await self._take_up(
             portables, [self._client.delegations.read(one) for one in portables], ()
@@ -268,7 +271,7 @@ class Backend:
             before = self._client.session.grants
             try:
                 for one in portables:
-                    await self._client.delegations.take_up(one)
+                    await self._client.delegations.accept(one)
                 self._hold(new)
                 await self._store()
             except BaseException:
@@ -408,20 +411,20 @@ class Backend:
         get = allow(secrets.resource(name, scope=scope), KV_GET)
         network = self._network_of(owner) if by is None else self._network_in(by, owner)
         decrypt = allow(network.text, DECRYPT)
-        standing, is_new = await self._evidence_for(network, refused=None), False
+        live, is_new = await self._evidence_for(network, refused=None), False
         passed: set[str] = set()
         while True:
             by_get, by_decrypt = (self._cited(client, one) for one in (get, decrypt))
             try:
-                receiver = None if standing is None else standing.receiver
+                receiver = None if live is None else live.receiver
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
                 refusal = denial.refusal
                 # Another read may have attested while this one was on its way, with the receiver
                 # key from before.
-                is_outdated = standing is not self.attestation
+                is_outdated = live is not self.attestation
                 if (
-                    standing is not None
+                    live is not None
                     and not is_new
                     and (
                         is_outdated
@@ -431,7 +434,7 @@ class Backend:
                         )
                     )
                 ):
-                    standing, is_new = await self._evidence_for(network, refused=standing), True
+                    live, is_new = await self._evidence_for(network, refused=live), True
                 elif (
                     not await self._passes_on(decrypt, by_decrypt, refusal, passed)
                     or by is not None
@@ -506,25 +509,22 @@ class Backend:
         serve.
         """
         async with self._renewing:
-            standing = self.attestation
+            live = self.attestation
             try:
-                if standing is None:
+                if live is None:
                     return None if self._folder is None else await self._attest_by_any(network)
-                if (
-                    standing.expires_at - self._clock.now() >= RENEWAL_MARGIN_S
-                    and standing is not refused
-                ):
-                    return standing
+                if live.expires_at - self._clock.now() >= RENEWAL_MARGIN_S and live is not refused:
+                    return live
                 try:
                     # Under a grant of the secret's owner: the last grant taken up may have been
                     # revoked (AT54).
                     return await self._attest_by_any(network)
                 except NotGranted:
-                    if same_principal(standing.network.owner, network.owner):
+                    if same_principal(live.network.owner, network.owner):
                         raise
-                    return await self.attest(standing.network)
+                    return await self.attest(live.network)
             except Unauthorized:
-                return standing  # no grant lets it attest any more: the answer to the read says why
+                return live  # no grant lets it attest any more: the answer to the read says why
 
     def _network_of(self, owner: str) -> NetworkId:
         return self._client.encryption.network(owner=owner)

@@ -35,7 +35,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.principals import Principal
 from capabilities.strict_json import Json, Shape, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes, canonical_members
@@ -45,7 +45,7 @@ from sealspace.errors import InvalidPortableDelegation
 from sealspace.private_files import DRAFTS, read_file, replace_file, sync_folder
 from sealspace.session import Grant, read_grant
 
-from ..errors import FolderDamaged, FolderOfAnother, FolderUnusable
+from ..backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable
 from .held_grants import MOST
 
 _VERSION: Final = 1

@@ -3,11 +3,9 @@
 Which of the two is the program's choice, made once: they give different keys, so different DIDs.
 
     key service    the key follows from the application's id. It is on no disk, and the same on every machine on which
-                   the key provider lets this application run: a copied folder of grants serves
-                       there, and only there.
+                   the key provider lets this application run: a copied folder of grants serves there, and only there.
     key file       a copy of the file is a copy of the backend's DID. It opens no secret that was granted to approved
-                   code: keys are wrapped to a receiver key that approved code makes, and that is
-                       never stored. It does
+                   code: keys are wrapped to a receiver key that approved code makes, and that is never stored. It does
                    show its holder the envelopes, and lets them delegate further what was granted.
 
 Two programs may run with one key, each with a folder of its own: each attests for itself, and a
@@ -24,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from capabilities.ambient import Entropy, SystemEntropy
+from capabilities.clock_and_entropy import Entropy, SystemEntropy
 from sealspace.private_files import make_file, read_file
 
-from ..errors import KeyUnusable
+from ..backend_errors import KeyUnusable
 from ..evidence.source import KeySource
 
 KEY_PATH: Final = "sealspace/backend/1"

@@ -12,7 +12,7 @@ megabyte of them is a second of work. Each request to the first route costs the 
 so quotes are made one at a time and few may wait: beyond that it answers 503.
 
 Example:
-    surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=backend.take_up)
+    surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=backend.accept)
     surface.mount(app)                  # aiohttp
     application = surface.asgi(app)     # Starlette, FastAPI, Django, …
 
@@ -30,7 +30,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.limits import Rates, counted_address
 from capabilities.principals import Principal
 from capabilities.strict_base64 import decode_url
@@ -50,8 +50,8 @@ from sealspace.session import read_grant
 from sealspace.wire.portable import PortableDelegation, decode_bundle
 
 from ..attestation.report_data import published_binding
-from ..errors import KeepingError
-from ..evidence.errors import EvidenceSourceError
+from ..backend_errors import KeepingError
+from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
 
 GRANTS_PER_MINUTE: Final = 60
@@ -156,7 +156,7 @@ class ClientGone(Exception):
 
 
 class OnGrant(Protocol):
-    """Takes up grants that belong together, as `Backend.take_up` does."""
+    """Takes up grants that belong together, as `Backend.accept` does."""
 
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
         """Take up all or none; raises SealspaceError where they cannot be used; its text is sent

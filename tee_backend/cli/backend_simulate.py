@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from capabilities.ambient import SystemClock, SystemEntropy
-from sealspace.cli.errors import ConfigurationError
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.paths import NEW_FOLDER
 from sealspace.cli.terminal import print_found, words
 

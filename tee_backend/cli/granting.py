@@ -9,18 +9,18 @@ from typing import Final, get_args
 
 import click
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json, parse_json
-from encryption_network.errors import PolicyError
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
 from sealspace.apps.backends import (
     Leniency,
     Pin,
     Seen,
+    fetch_evidence,
     is_whole_code,
     is_whole_policy,
-    look_at,
     policy_for,
     require_address,
     require_expected,
@@ -35,8 +35,8 @@ from sealspace.apps.descriptions import (
 )
 from sealspace.apps.programs import read_active
 from sealspace.apps.runners import network_name, start_of
+from sealspace.cli.command_errors import AlreadyThere, ConfigurationError, NotThere, RunFailed
 from sealspace.cli.durations import expires_option
-from sealspace.cli.errors import AlreadyThere, ConfigurationError, NotThere, RunFailed
 from sealspace.cli.grant_create import hand_over_all
 from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import at_node, owner_home
@@ -80,7 +80,7 @@ from ..runner.calls.generated_secrets import verify_generated
 from ..runner.calls.run_receipts import VerifiedRun
 from ..runner.guest.environment import is_reserved
 from .grants import limit_options
-from .programs import project_of, reader
+from .program_commands import project_of, reader
 from .trust_files import read_trust_root
 
 _SHOWN_TTL_S: Final = 86_400.0
@@ -118,7 +118,7 @@ class Looking:
     async def look(self, url: str) -> Seen:
         """Inspect a backend, and refuse one that runs other code than is expected or approved."""
         words(f"asking {url} for a fresh quote, and verifying it …")
-        seen = await look_at(url, self.inspector)
+        seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
 

@@ -9,14 +9,14 @@ import msgspec
 from capabilities.strict_json import Json
 from encryption_network.policy import Evidence, Policy, policy_json
 from sealspace.apps.descriptions import MODE_WORDS, hex_of
-from sealspace.cli.errors import CollateralRefused
+from sealspace.cli.command_errors import CollateralRefused
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
 from sealspace.errors import NodeEvidenceRefused
 
+from ..attestation.attestation_errors import CollateralUnusable
 from ..attestation.collateral import HeldCollateral
-from ..attestation.errors import CollateralUnusable
 from ..attestation.node_verifier import TdxNodeVerifier
 from ..attestation.pcs import CollateralService
 from .trust_files import read_collateral_file, read_trust_root

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import click
 from aiohttp import web
 
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
 from sealspace.cli.shared import shared
@@ -26,7 +26,7 @@ from ..backend import Backend
 from ..backend.key import KeyFile, backend_seed
 from ..backend.publishing import BackendSurface
 from ..evidence.dstack import DstackSource
-from ..evidence.errors import EvidenceSourceError
+from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.simulated import PlatformFolderError, SimulatedSource
 from ..evidence.source import EvidenceSource, KeySource
 from ..evidence.tsm import TsmSource
@@ -281,7 +281,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             workers=given.children,
         ):
             BackendSurface(
-                source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up
+                source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.accept
             ).mount(app)
             yield app
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Final
 
-from sealspace.cli.errors import CollateralRefused, ConfigurationError
+from sealspace.cli.command_errors import CollateralRefused, ConfigurationError
 from sealspace.private_files import read_setting
 
+from ..attestation.attestation_errors import QuoteRefused
 from ..attestation.collateral import MAX_COLLATERAL_BYTES
-from ..attestation.errors import QuoteRefused
 from ..attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 
 _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024

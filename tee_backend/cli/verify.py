@@ -11,16 +11,16 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from capabilities.ambient import SystemClock
 from capabilities.audit_export import EXPORT_TYPE, MAX_ENTRY_BYTES, verify_export
-from capabilities.errors import AuditChainBroken, InvalidJson
+from capabilities.capability_errors import AuditChainBroken, InvalidJson
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.receipt import RECEIPT_TYPE
 from sealspace.apps.runners import start_of
-from sealspace.cli.errors import AuditRefuted
+from sealspace.cli.command_errors import AuditRefuted
 from sealspace.cli.node_terms import Accepted, accepting_options
 from sealspace.cli.paths import FILE, FILE_OR_DASH, FOLDER, read_named, require_readable
 from sealspace.cli.shared import is_shared

@@ -34,13 +34,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 
-from ..attestation.errors import QuoteRefused
+from ..attestation.attestation_errors import QuoteRefused
 from ..attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
 from ..attestation.quote import MAX_QUOTE_BYTES
-from .errors import SourceMalformed, SourceRefused, SourceUnavailable
+from .evidence_errors import SourceMalformed, SourceRefused, SourceUnavailable
 from .source import Quoted, check_report_data_size, checked_quote
 
 Generation = Literal["dstack", "tappd"]

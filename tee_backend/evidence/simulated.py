@@ -36,8 +36,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from encryption_network.policy import Measurements
 
+from ..attestation.attestation_errors import MalformedCertificate
 from ..attestation.certificates import parse_pem_chain, parse_platform
-from ..attestation.errors import MalformedCertificate
 from ..attestation.event_log import (
     RUNTIME_EVENT_TYPE,
     RUNTIME_REGISTER,
@@ -59,7 +59,7 @@ from ._pki import (
     raw_point,
     sign_raw,
 )
-from .errors import EvidenceSourceError
+from .evidence_errors import EvidenceSourceError
 from .source import Quoted
 
 # --- event logs -----------------------------------------------------------------------------------

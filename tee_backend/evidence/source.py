@@ -11,11 +11,11 @@ from typing import Protocol, runtime_checkable
 
 from capabilities.strict_json import Json
 
-from ..attestation.errors import QuoteRefused
+from ..attestation.attestation_errors import QuoteRefused
 from ..attestation.event_log import EventLog
 from ..attestation.quote import MAX_QUOTE_BYTES, parse_quote
 from ..attestation.report_data import REPORT_DATA_BYTES
-from .errors import SourceMalformed
+from .evidence_errors import SourceMalformed
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from capabilities.ambient import Entropy, SystemEntropy
+from capabilities.clock_and_entropy import Entropy, SystemEntropy
 
 from ..attestation.quote import MAX_QUOTE_BYTES
-from .errors import SourceMalformed, SourceRefused, SourceUnavailable
+from .evidence_errors import SourceMalformed, SourceRefused, SourceUnavailable
 from .source import Quoted, check_report_data_size, checked_quote
 
 REPORTS_FOLDER: Final = Path("/sys/kernel/config/tsm/report")

@@ -3,7 +3,7 @@ read and write.
 
 Example:
     async with held_node(config, clock=clock) as (node, store):
-        held = store.hold(lambda commit: commit.claim is not None)
+        held = store.hold(lambda commit: commit.replay_record is not None)
         asking = asyncio.create_task(ask())
         await held.reached.wait()
         ...                         # the owner changes their mind
@@ -21,7 +21,7 @@ from embedded_node import EmbeddedNode
 from patience import PATIENCE_S
 from tests_support import FixedClock
 
-from capabilities.ambient import Clock, SystemEntropy
+from capabilities.clock_and_entropy import Clock, SystemEntropy
 from encryption_network.keyring import Keyring
 from node.config.tree import Config
 from node.http.app import build_app
@@ -31,7 +31,16 @@ from node.processes.start import claim_store, load_collateral
 from node.services import Services
 from node.storage.stores import embedded_store
 from sealspace.cli.listening_socket import bind_socket, url_of
-from spaces.store.contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
+from spaces.store.contract import (
+    Commit,
+    Committed,
+    Follow,
+    Range,
+    Refused,
+    ReplayRecord,
+    Snapshot,
+    Store,
+)
 
 _WAIT_S = PATIENCE_S
 
@@ -61,7 +70,7 @@ class HeldStore:
         self._held: Held | None = None
         self.rows_read = 0
         """Rows of pages that reads have returned, since the beginning."""
-        self.claimed = asyncio.Event()
+        self.is_first_use = asyncio.Event()
         """Set once a read has claimed a first use: a call was authorised, or refused, on what that
         read saw."""
 
@@ -74,14 +83,16 @@ class HeldStore:
         self,
         keys: Sequence[bytes] = (),
         *,
-        claim: Claim | None = None,
+        replay_record: ReplayRecord | None = None,
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        snapshot = await self._store.read(keys, claim=claim, ranges=ranges, follow=follow)
+        snapshot = await self._store.read(
+            keys, replay_record=replay_record, ranges=ranges, follow=follow
+        )
         self.rows_read += sum(len(page.rows) for page in snapshot.pages)
-        if claim is not None:
-            self.claimed.set()
+        if replay_record is not None:
+            self.is_first_use.set()
         return snapshot
 
     async def commit(self, commit: Commit) -> Committed | Refused:

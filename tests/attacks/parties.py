@@ -4,9 +4,11 @@ made for either.
 Everything a delegate sends is minted here, so that each part of it can be wrong on its own.
 
 Example:
-    owner = await stage.owner() delegate = Delegate(new_key()) delegate.take(await
-    stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))) await
-    stage.attest(delegate, owner.network) reply = await stage.ask(delegate, owner)
+    owner = await stage.owner()
+    delegate = Delegate(new_key())
+    delegate.take(await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved"))))
+    await stage.attest(delegate, owner.network)
+    reply = await stage.ask(delegate, owner)
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,7 +30,7 @@ from running_node import (
     wallet_token,
 )
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.facts import ATTESTATION_FACT, SESSION_FACT
 from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer, WalletSigner

@@ -23,7 +23,7 @@ from tee_backend.listener import ConnectionLimits, listening
 
 
 def _surface(platform: SimulatedPlatform) -> BackendSurface:
-    async def take_up(*portables: PortableDelegation) -> None:
+    async def accept(*portables: PortableDelegation) -> None:
         raise AssertionError(portables)
 
     return BackendSurface(
@@ -35,7 +35,7 @@ def _surface(platform: SimulatedPlatform) -> BackendSurface:
             "defaults": False,
             "secrets": {"API_KEY": True},
         },
-        on_grant=take_up,
+        on_grant=accept,
     )
 
 

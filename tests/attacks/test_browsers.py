@@ -12,7 +12,7 @@ from running_node import Reply, key_token, new_key, running_node, send
 from wire_replay import Exchange, load_scenario
 
 from capabilities.signatures import Ed25519Signer
-from node.http.routes.table import ROUTES
+from node.http.routes.route_table import ROUTES
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from engines import store_at
 from running_node import send
 from tests_support import FixedClock
 
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from node.config.tree import Config, Http, Limits
 
 

@@ -18,16 +18,16 @@ from running_node import Reply, key_token, new_key, send
 from tests_support import FixedClock
 from wire_replay import token_id
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from encryption_network.keyring import Keyring
 from node.config.tree import Config, Http, Store
-from node.housekeeping.rounds import Housekeeper
+from node.housekeeping.schedule import Housekeeper
 from node.http.app import build_app
 from node.http.listener import start_listener
 from node.processes.start import claim_store
 from sealspace.cli.listening_socket import bind_socket, url_of
-from spaces.keyspace import CLAIM_FLOOR_KEY
+from spaces.keyspace import REPLAY_FLOOR_KEY
 from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
@@ -195,7 +195,7 @@ async def test_a_floor_that_a_wrong_clock_raised_is_lowered(tmp_path: Path) -> N
         floor = (int(right.clock.now() + YEAR_S) // 60).to_bytes(4, "big")
         await right.connections.run(
             "insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)",
-            [CLAIM_FLOOR_KEY, bytes(16), floor],
+            [REPLAY_FLOOR_KEY, bytes(16), floor],
         )
         cluster.used.clear()
         for _ in range(6):

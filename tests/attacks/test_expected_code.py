@@ -13,9 +13,9 @@ from deviating_platform import SimulatedPlatform
 
 from capabilities.strict_json import Json
 from sealspace.apps.backends import (
+    fetch_evidence,
     is_whole_code,
     is_whole_policy,
-    look_at,
     policy_for,
     require_expected,
     require_like,
@@ -53,7 +53,7 @@ async def test_a_key_provider_without_an_id_is_anybody(
     )
     inspector = Inspector(CollateralFolder(tmp_path), root=parse_trust_root(platform.root_der))
     async with serving(surface) as url:
-        seen = await look_at(url, inspector)
+        seen = await fetch_evidence(url, inspector)
     provider = f"{name}:{provider_id.hex()}".removesuffix(":")
     image = [one.hex() for one in (IMAGE.mrtd, IMAGE.rtmr0, IMAGE.rtmr1, IMAGE.rtmr2)]
     expected = [*image, COMPOSE_SHA256.hex(), provider]

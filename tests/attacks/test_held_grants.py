@@ -44,7 +44,7 @@ async def test_grants_that_arrive_together_are_all_held(stage: Stage) -> None:
     _, backend = await _backend(stage)
     owner, outsider = await stage.owner(), await stage.owner()
     both = [await _grant(one, backend.did) for one in (owner, outsider)]
-    await asyncio.gather(*(backend.take_up(one) for one in both))
+    await asyncio.gather(*(backend.accept(one) for one in both))
     assert set(backend.owners) == {owner.client.session.owner, outsider.client.session.owner}
     for one in (owner, outsider):
         assert await backend.read_secret(one.client.session.owner, SECRET) == VALUE
@@ -57,13 +57,13 @@ async def test_another_delegate_s_grant_hides_none(stage: Stage) -> None:
     other, _ = await _backend(stage, "another")
     owner = await stage.owner()
     await owner.client.secrets().put("OTHER_KEY", "another value")
-    await backend.take_up(await _grant(owner, backend.did))
+    await backend.accept(await _grant(owner, backend.did))
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
 
     theirs = await _grant(owner, other.session.did, name="OTHER_KEY", program="another")
-    await other.delegations.take_up(theirs)
+    await other.delegations.accept(theirs)
     handed_on = await other.delegations.delegate(backend.did, [allow(owner.network, DECRYPT)])
-    await backend.take_up(replace(handed_on, owner=owner.client.session.owner))
+    await backend.accept(replace(handed_on, owner=owner.client.session.owner))
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
     await other.delegations.revoke(handed_on)
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
@@ -75,7 +75,7 @@ async def test_an_envelope_of_another_owner_is_no_secret_of_an_outsider(stage: S
     _, backend = await _backend(stage)
     owner, outsider = await stage.owner(), await stage.owner()
     for one in (owner, outsider):
-        await backend.take_up(await _grant(one, backend.did))
+        await backend.accept(await _grant(one, backend.did))
     path = owner.secret.partition("/kv/")[2]
     copied = replace(owner.envelope, aad=None)
     await outsider.client.kv("secrets").put(path, envelope_bytes(copied).decode())
@@ -90,12 +90,12 @@ async def test_evidence_is_renewed_under_a_grant_that_stands(held: HeldStage) ->
     _, backend = await _backend(held)
     other, _ = await _backend(held, "another")
     owner = await held.owner()
-    await other.delegations.take_up(
+    await other.delegations.accept(
         await _grant(owner, other.session.did, name="OTHER_KEY", program="another")
     )
-    await backend.take_up(await _grant(owner, backend.did))
+    await backend.accept(await _grant(owner, backend.did))
     handed_on = await other.delegations.delegate(backend.did, [allow(owner.network, DECRYPT)])
-    await backend.take_up(replace(handed_on, owner=owner.client.session.owner))
+    await backend.accept(replace(handed_on, owner=owner.client.session.owner))
     await other.delegations.revoke(handed_on)
     standing = backend.attestation
     assert standing is not None
@@ -110,11 +110,11 @@ async def test_keys_of_owners_whose_grants_ended_are_forgotten(held: HeldStage) 
     client, backend = await _backend(held)
     outsiders = [await held.owner() for _ in range(3)]
     for one in outsiders:
-        await backend.take_up(await _grant(one, backend.did, ttl_s=30))
+        await backend.accept(await _grant(one, backend.did, ttl_s=30))
         assert await backend.read_secret(one.client.session.owner, SECRET) == VALUE
     assert len(client.session.pins) == 3
     held.clock.advance(40)  # less than a token lives: owners go by another clock
     owner = await held.owner()
-    await backend.take_up(await _grant(owner, backend.did))
+    await backend.accept(await _grant(owner, backend.did))
     assert await backend.read_secret(owner.client.session.owner, SECRET) == VALUE
     assert [pin.network for pin in client.session.pins] == [owner.network]

@@ -15,7 +15,7 @@ from engines import store_at
 from running_node import Reply, key_token, new_key, send, wallet_token
 from tests_support import FixedClock
 
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Hosting, Http, Limits
 from sealspace.wallets import new_wallet

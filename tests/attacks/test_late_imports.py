@@ -16,7 +16,7 @@ from deviating_platform import SimulatedPlatform
 from running_node import key_token, new_key, running_node, send
 from tests_support import REPOSITORY
 
-from node.http.routes.table import ROUTES
+from node.http.routes.route_table import ROUTES
 from sealspace.delegations import allow
 
 pytestmark = pytest.mark.slow
@@ -140,10 +140,10 @@ async def _every_service(stage: Stage) -> None:
 _KEEPING_HOUSE = """
 import asyncio, json, os, resource, sys
 from pathlib import Path
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from node.config.loading import load_config
 from embedded_node import embedded_node
-from node.housekeeping.rounds import Housekeeper
+from node.housekeeping.schedule import Housekeeper
 
 class Clock(SystemClock):
     ahead_s = 0.0

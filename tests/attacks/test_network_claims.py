@@ -16,7 +16,7 @@ from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import admin_fact
-from spaces.documents.networks import network_put, network_row_key
+from spaces.documents.network_rows import network_put, network_row_key
 from spaces.store.contract import Commit, Committed
 
 EXISTS = (409, "network already exists")
@@ -138,5 +138,5 @@ async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
         json.loads(replies[0].body),
     )
     records = await audit_records(held.services.store)
-    claims = [record for record in records if record.action == "network.claimed"]
+    claims = [record for record in records if record.action == "network.is_first_use"]
     assert [owner.session.did] * (1 + was_claimed) == [record.actor for record in claims]

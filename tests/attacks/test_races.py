@@ -48,7 +48,7 @@ def is_release(commit: Commit) -> bool:
     """Tell the commit that makes a release durable: audit record, receipt, checks and claim."""
     return (
         bool(commit.checks)
-        and commit.claim is not None
+        and commit.replay_record is not None
         and any(put.key[:1] == RECEIPT for put in commit.puts)
     )
 
@@ -397,11 +397,11 @@ async def test_a_value_that_arrives_after_its_grant_has_ended(
     grants = {f"{owner.space()}/kv/a": [PUT]}
     delegate.proofs = [await held.register(owner.grant(delegate.did, grants, ttl_s=late_s - 2))]
     token = key_token(delegate.signer, delegate.did, grants, proofs=delegate.proofs)
-    held.store.claimed.clear()
+    held.store.is_first_use.clear()
 
     async def body() -> AsyncIterator[bytes]:
         yield form[0] + b"begun in time, "
-        await asyncio.wait_for(held.store.claimed.wait(), PATIENCE_S)
+        await asyncio.wait_for(held.store.is_first_use.wait(), PATIENCE_S)
         held.clock.advance(late_s)
         yield b"finished too late" + form[1]
 

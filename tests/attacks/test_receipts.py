@@ -21,7 +21,7 @@ from capabilities.abilities import READ_RECEIPTS
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.policy import Policy, decode_evidence, encode_evidence, policy_json
 from encryption_network.receipt import Digest, Receipt, encode_receipt, parse_receipt, signed_text
-from node.operations.releases import receipts as operation
+from node.operations.releases import release_receipts as operation
 from sealspace.delegations import allow
 from sealspace.errors import ReceiptInvalid
 from spaces.documents.evidence import evidence_row_key

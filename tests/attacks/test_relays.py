@@ -10,8 +10,8 @@ from relay import Answer, Relay, relay_before
 
 from capabilities.strict_base64 import decode_standard, encode_standard
 from encryption_network.envelope import open_envelope, parse_envelope
-from encryption_network.errors import RequestError
 from encryption_network.keywrap import open_wrapped
+from encryption_network.network_errors import RequestError
 from sealspace.client import Client
 from sealspace.encryption import ReceiverKey, new_receiver_key
 from sealspace.errors import SealspaceError

@@ -24,7 +24,7 @@ from running_node import new_key
 from capabilities.resources import parse_network_id
 from encryption_network.policy import Policy
 from sealspace.wallets import new_wallet
-from spaces.documents.networks import network_row_key
+from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.store.contract import Commit, Put
 

@@ -20,11 +20,11 @@ from https_service import Service, https_service
 from patience import PATIENCE_S
 from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from sealspace.apps.api_keys import KEY_HEADER
-from sealspace.apps.backends import hand_over, policy_for
+from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import VERSION_TYPE, ProgramManifest, Target, version_json
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
@@ -258,7 +258,7 @@ async def test_a_grant_that_is_replayed_to_other_code(stage: RunnerStage, tmp_pa
         shutil.copytree(stage.folder / "runner" / "grants", tmp_path / "runner" / "grants")
         (tmp_path / "runner").chmod(0o700)
         other = await stage.another(stack, tmp_path / "runner", image="other")
-        await hand_over(other.url, portable)
+        await deliver(other.url, portable)
         assert code(await other.call("replayed", secrets=stage.developer)) == (
             403,
             "secret-refused",

@@ -19,7 +19,7 @@ from patience import PATIENCE_S
 from runner_connection_attacks import FLOOD
 from runner_stage import ECHO, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
 from tee_backend.listener import ConnectionLimits

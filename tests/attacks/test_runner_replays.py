@@ -15,9 +15,9 @@ from guest_programs import guest
 from https_service import Service, https_service
 from runner_stage import ECHO, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.strict_json import Json
-from sealspace.apps.backends import hand_over, policy_for
+from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import ACTIVE_TYPE, ProgramManifest
 from sealspace.apps.run_calls import call_headers
 from sealspace.apps.runners import call_runner
@@ -244,7 +244,7 @@ async def test_a_former_grant_of_hosts_without_a_project(
         "wallet": stage.wallet,
         "ttl_s": 600.0,
     }
-    await hand_over(stage.url, await owner.delegations.delegate(seen.did, wanted, **about))
+    await deliver(stage.url, await owner.delegations.delegate(seen.did, wanted, **about))
     status, answer = await stage.call(
         "former", secrets=stage.developer, input=f"GET {service.url()}\n"
     )

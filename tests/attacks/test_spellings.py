@@ -21,7 +21,7 @@ from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from node.config.tree import Hosting, Limits
-from node.housekeeping.rounds import sweep_aliases, sweep_delegations
+from node.housekeeping.schedule import sweep_aliases, sweep_delegations
 from spaces.keyspace import ALIASES_PREFIX, client_bytes_counter, x16
 from spaces.store.contract import Range, counter_of
 

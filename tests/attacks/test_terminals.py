@@ -25,7 +25,7 @@ from multidict import CIMultiDict
 from tests_support import REPOSITORY, Input, altered
 from yarl import URL
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.receipt import parse_receipt, receipt_json, signed_text
@@ -192,7 +192,7 @@ async def desk(
             did=program.backend.did,
             manifest={**manifest, "secrets": {"API_KEY": True}},
             compose=COMPOSE,
-            on_grant=program.take_up,
+            on_grant=program.accept,
         )
         backend = await stack.enter_async_context(serving(surface))
         node_url, node_middle = await stack.enter_async_context(_between(node.url))

@@ -33,7 +33,7 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import admin_fact
-from node.http.routes.table import ROUTES as ALL_ROUTES
+from node.http.routes.route_table import ROUTES as ALL_ROUTES
 from sealspace.delegations import allow
 from spaces.store.contract import Range
 

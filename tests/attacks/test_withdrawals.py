@@ -29,7 +29,7 @@ from tests_support import CountingEntropy
 from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.errors import WithdrawalError
+from encryption_network.network_errors import WithdrawalError
 from encryption_network.policy import Policy
 from encryption_network.withdrawals import (
     MAX_NODE_ENTRIES,
@@ -40,8 +40,8 @@ from encryption_network.withdrawals import (
 )
 from node.operations.releases.withdrawal import withdraw_everywhere
 from sealspace.cli.root import main
-from spaces.errors import RecordDamaged
 from spaces.keyspace import WITHDRAWALS_KEY
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.evidence.simulated import MintedLog, measurements_of, mint_event_log
 

@@ -3,7 +3,7 @@
 import pytest
 
 from capabilities.abilities import parse_ability, resolve_alias, satisfies
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The system's clock and random source."""
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 
 
 def test_system_clock_tells_the_time():

@@ -21,7 +21,7 @@ from capabilities.cacao import (
     sign_cacao,
     verify_cacao,
 )
-from capabilities.errors import BadSignature, ChainError, MalformedToken
+from capabilities.capability_errors import BadSignature, ChainError, MalformedToken
 from capabilities.signatures import WalletSigner
 from capabilities.tokens import (
     check_window,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from capabilities.capability_errors import CaveatRefused
 from capabilities.caveats import caveats_of, check_delegated, check_invoked, same_json, selection_of
-from capabilities.errors import CaveatRefused
 from capabilities.resources import parse_resource
 from capabilities.strict_json import Json
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from capabilities.abilities import satisfies
+from capabilities.capability_errors import CapabilityError, CaveatRefused, ChainError
 from capabilities.caveats import Caveats, check_delegated, check_invoked
 from capabilities.chain import (
     BOUNDARIES,
@@ -22,7 +23,6 @@ from capabilities.chain import (
     mentioned_spaces,
 )
 from capabilities.cids import ContentKey, Digest, cid_text
-from capabilities.errors import CapabilityError, CaveatRefused, ChainError
 from capabilities.principals import Principal, is_wallet
 from capabilities.resources import extends, root_of
 from capabilities.strict_json import Json

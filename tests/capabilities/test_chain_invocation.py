@@ -18,8 +18,8 @@ from capability_cases import (
 )
 from tests_support import coded
 
+from capabilities.capability_errors import ChainError
 from capabilities.chain import check_lifetime
-from capabilities.errors import ChainError
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_invocation, verify_invocation
 

@@ -20,6 +20,7 @@ from capability_cases import (
 )
 from tests_support import coded
 
+from capabilities.capability_errors import ChainError
 from capabilities.chain import (
     MAX_CHAIN_NODES,
     Mark,
@@ -27,7 +28,6 @@ from capabilities.chain import (
     judge_registration,
     mentioned_spaces,
 )
-from capabilities.errors import ChainError
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, restore_delegation, verify_delegation
 

@@ -5,8 +5,8 @@ import pytest
 from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SPACE, World, base58, cacao, ucan
 from tests_support import coded
 
+from capabilities.capability_errors import BadSignature, ChainError
 from capabilities.cids import parse_cid
-from capabilities.errors import BadSignature, ChainError
 
 GET = ["tinycloud.kv/get"]
 REVOKE = "tinycloud.delegation/revoke"

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from blake3 import blake3
 
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.cids import (
     Cid,
     Digest,
@@ -15,7 +16,6 @@ from capabilities.cids import (
     digest_of,
     parse_cid,
 )
-from capabilities.errors import InvalidIdentifier
 
 RAW = libipld.decode_multibase(fixed.SESSION_CID)[1]
 DIGEST = RAW[4:]

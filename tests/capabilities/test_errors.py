@@ -2,8 +2,8 @@
 
 import pytest
 
+from capabilities.capability_errors import CHAIN_TEXTS, CapabilityError, ChainError
 from capabilities.chain import BOUNDARIES
-from capabilities.errors import CHAIN_TEXTS, CapabilityError, ChainError
 
 
 def classes(base: type[CapabilityError]) -> set[type[CapabilityError]]:

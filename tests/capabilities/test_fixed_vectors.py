@@ -6,9 +6,9 @@ from capability_cases import BOB, OWNER, SESSION, SPACE, World
 from tests_support import coded
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao, sign_cacao
+from capabilities.capability_errors import ChainError
 from capabilities.chain import check_lifetime, hosted_spaces
 from capabilities.cids import cid_text, parse_cid
-from capabilities.errors import ChainError
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage, siwe_text
 from capabilities.tokens import (

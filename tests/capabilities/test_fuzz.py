@@ -24,8 +24,8 @@ from capabilities.cacao import (
     restore_cacao,
     restore_header_bytes,
 )
+from capabilities.capability_errors import CapabilityError
 from capabilities.cids import parse_cid
-from capabilities.errors import CapabilityError
 from capabilities.issuers import verify_jws
 from capabilities.principals import ed25519_public_key, parse_principal, principal_of
 from capabilities.recap import PREFIX, parse_recap

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
+from capabilities.capability_errors import CapabilityError
 from capabilities.caveats import check_delegated, check_invoked, same_json
-from capabilities.errors import CapabilityError
 from capabilities.facts import (
     ATTESTATION_URN,
     attestation_facts,

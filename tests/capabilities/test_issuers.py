@@ -24,7 +24,7 @@ from key_types import (
     name_of,
 )
 
-from capabilities.errors import BadSignature
+from capabilities.capability_errors import BadSignature
 from capabilities.issuers import MAX_DID_JWK_CHARS, verification_key, verify_jws
 
 ADDRESS = WALLET.address.hex()

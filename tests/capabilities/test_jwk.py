@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from key_types import ED25519, P256, SECP256K1, b64, name_of
 
-from capabilities.errors import BadSignature
+from capabilities.capability_errors import BadSignature
 from capabilities.issuers import key_of_jwk
 
 KEYS: list[Any] = [ED25519, P256, SECP256K1]

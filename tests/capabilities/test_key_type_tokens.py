@@ -25,8 +25,8 @@ from key_types import (
 from tests_support import coded
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.capability_errors import BadSignature, ChainError, MalformedToken
 from capabilities.cids import cid_text
-from capabilities.errors import BadSignature, ChainError, MalformedToken
 from capabilities.signatures import WalletSigner
 from capabilities.tokens import (
     parse_delegation,

@@ -4,8 +4,8 @@ import pytest
 from capability_cases import BOB, KV, NOW, SESSION, cacao, ucan
 from key_types import WALLET, token
 
-from capabilities.errors import WrongKind
-from capabilities.kinds import check_addressed, check_granting
+from capabilities.capability_errors import WrongKind
+from capabilities.token_kinds import check_addressed, check_granting
 from capabilities.tokens import (
     parse_delegation,
     parse_invocation,

@@ -14,8 +14,8 @@ from key_types import P256, SECP256K1, b64, did_jwk, name_of, twin_of
 from multiformats import CID, multibase
 
 from capabilities.cacao import Cacao, encode_cacao, header_text, parse_cacao
+from capabilities.capability_errors import BadSignature, MalformedToken
 from capabilities.cids import cid_text, digest_of, parse_cid
-from capabilities.errors import BadSignature, MalformedToken
 from capabilities.issuers import verify_jws
 from capabilities.recap import PREFIX, Recap, encode_recap
 from capabilities.signatures import SECP256K1_ORDER

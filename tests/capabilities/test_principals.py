@@ -3,7 +3,7 @@
 import pytest
 from capability_cases import OWNER, SESSION
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import (
     did_key,
     ed25519_public_key,

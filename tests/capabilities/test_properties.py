@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from capabilities.abilities import satisfies
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
+from capabilities.capability_errors import CapabilityError, ChainError
 from capabilities.cids import parse_cid
-from capabilities.errors import CapabilityError, ChainError
 from capabilities.principals import principal_of, same_principal
 from capabilities.recap import Recap, attach, encode_recap, parse_recap, recap_of
 from capabilities.resources import extends, parse_network_id, parse_resource, parse_space_id

@@ -9,7 +9,7 @@ import pytest
 from capability_cases import KV, OWNER, SPACE, base58, message
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.errors import MalformedToken
+from capabilities.capability_errors import MalformedToken
 from capabilities.recap import (
     PREFIX,
     Recap,

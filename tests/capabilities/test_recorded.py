@@ -10,8 +10,8 @@ import pytest
 from capability_cases import World
 from tests_support import json_lines, shared_vectors
 
+from capabilities.capability_errors import CapabilityError, MalformedToken
 from capabilities.chain import check_lifetime, judge_registration
-from capabilities.errors import CapabilityError, MalformedToken
 from capabilities.tokens import (
     check_window,
     parse_delegation,

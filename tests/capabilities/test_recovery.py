@@ -7,7 +7,7 @@ from btclib_libsecp256k1 import keys, recovery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capabilities.errors import BadSignature
+from capabilities.capability_errors import BadSignature
 from capabilities.signatures import SECP256K1_ORDER as ORDER
 from capabilities.signatures import WalletSigner, recover_public_key
 from capabilities.verifiers import Secp256k1Verifier

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import Principal
 from capabilities.resources import (
     OpaqueResource,

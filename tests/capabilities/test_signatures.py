@@ -3,7 +3,7 @@
 import pytest
 from capability_cases import OWNER, SESSION
 
-from capabilities.errors import BadSignature
+from capabilities.capability_errors import BadSignature
 from capabilities.signatures import (
     Ed25519Signer,
     WalletSigner,

@@ -3,7 +3,7 @@
 import pytest
 from capability_cases import message
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.siwe import parse_rfc3339, siwe_text
 
 HEAD = (

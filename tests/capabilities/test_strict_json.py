@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import (
     MAX_NESTING,
     Json,

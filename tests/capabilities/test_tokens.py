@@ -11,8 +11,8 @@ from capability_cases import BOB, KV, NOW, OWNER, SESSION, SPACE, base58, cacao,
 from tests_support import coded
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
+from capabilities.capability_errors import BadSignature, ChainError, MalformedToken, WrongKind
 from capabilities.cids import Cid, cid_text, digest_of, parse_cid
-from capabilities.errors import BadSignature, ChainError, MalformedToken, WrongKind
 from capabilities.facts import ATTESTATION_URN, attestation_resource
 from capabilities.references import MAX_PARENTS, MAX_TARGETS
 from capabilities.strict_json import Json

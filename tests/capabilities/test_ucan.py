@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import coded, fuzzed
 
-from capabilities.errors import BadSignature, ChainError, MalformedToken
+from capabilities.capability_errors import BadSignature, ChainError, MalformedToken
 from capabilities.strict_json import MAX_NESTING
 from capabilities.tokens import (
     check_window,

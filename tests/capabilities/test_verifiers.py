@@ -23,7 +23,7 @@ from key_types import (
     twin,
 )
 
-from capabilities.errors import BadSignature
+from capabilities.capability_errors import BadSignature
 from capabilities.verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifier
 
 VERIFIERS: dict[str, Callable[[bytes], Verifier]] = {

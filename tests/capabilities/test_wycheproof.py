@@ -12,7 +12,7 @@ import pytest
 from key_types import did_jwk, twin_of
 from tests_support import shared_vectors
 
-from capabilities.errors import BadSignature, InvalidJson
+from capabilities.capability_errors import BadSignature, InvalidJson
 from capabilities.issuers import verify_jws
 from capabilities.signatures import SECP256K1_ORDER, keccak256, recover_address, verify_ed25519
 from capabilities.strict_base64 import decode_url

@@ -88,7 +88,7 @@ class Owned:
         async def keep() -> bytes:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
                 backend = Backend(client, Domain(self.platform, NOTES))
-                await backend.take_up(*portables)
+                await backend.accept(*portables)
                 assert await backend.read_secret(self.wallet.signer.did, "API_KEY") == "open sesame"
                 kv = client.kv(f"tinycloud:{self.wallet.signer.did[4:]}:secrets")
                 return (await kv.get("vault/secrets/API_KEY")).body
@@ -105,7 +105,7 @@ class Owned:
                 refusals = []
                 for portable in portables:
                     try:
-                        seen = await backend.take_up(portable)
+                        seen = await backend.accept(portable)
                         await client.encryption.decrypt(envelope, receiver=seen.receiver)
                         return "opened"
                     except SealspaceError as refused:
@@ -144,7 +144,7 @@ class Owned:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
                 backend = Backend(client, Domain(self.platform, NOTES))
                 try:
-                    await backend.take_up(self.portable)
+                    await backend.accept(self.portable)
                     return str(await backend.read_secret(self.wallet.signer.did, "API_KEY"))
                 except SealspaceError as refused:
                     return f"{type(refused).__name__}: {refused}"

@@ -20,7 +20,7 @@ from embedded_node import EmbeddedNode, embedded_node
 from node_js import Scripts
 from playwright.async_api import expect
 
-from sealspace.apps.backends import ask_backend, look_at, policy_for
+from sealspace.apps.backends import ask_backend, fetch_evidence, policy_for
 from sealspace.apps.descriptions import as_json
 from sealspace.client import Client
 from sealspace.documents.published import EVIDENCE_PATH
@@ -146,7 +146,7 @@ def test_a_backend_reads_what_was_approved(
     portables = decode_bundle(downloaded(wary))
 
     async def used() -> tuple[str | bytes, str]:
-        await backend.take_up(*portables)
+        await backend.accept(*portables)
         read = await backend.read_secret(wallet.signer.did, "API_KEY")
         with pytest.raises(SealspaceError) as refused:
             await backend.read_secret(wallet.signer.did, "DB_PASSWORD")
@@ -177,7 +177,7 @@ async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
         CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem")
     )
     async with serving(surface) as url:
-        seen = await look_at(url, inspector)
+        seen = await fetch_evidence(url, inspector)
         nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
         published = await ask_backend(url, Request("GET", f"{EVIDENCE_PATH}?nonce={nonce}"))
     return published.body.decode(), json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))

@@ -16,7 +16,7 @@ from deviating_platform import SimulatedPlatform
 from playwright.async_api import expect
 from running_node import RunningNode, running_node
 
-from sealspace.apps.backends import ask_backend, hand_over, look_at, policy_for
+from sealspace.apps.backends import ask_backend, deliver, fetch_evidence, policy_for
 from sealspace.apps.descriptions import as_json
 from sealspace.cli.root import main
 from sealspace.documents.published import EVIDENCE_PATH
@@ -30,7 +30,7 @@ CANARY = "canary-of-the-whole-story-4711"
 
 async def _published(url: str, inspector: Inspector) -> tuple[str, str]:
     """What the backend publishes, and what `sealspace backend show --json` prints of it."""
-    seen = await look_at(url, inspector)
+    seen = await fetch_evidence(url, inspector)
     nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
     published = await ask_backend(url, Request("GET", f"{EVIDENCE_PATH}?nonce={nonce}"))
     return published.body.decode(), json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))
@@ -97,7 +97,7 @@ def test_from_the_first_secret_to_its_revocation(
                 await console.tab.get_by_role("button", name="Download", exact=True).click()
             return Path(await (await begun.value).path()).read_bytes()
 
-        browser.run(hand_over(backend, *decode_bundle(console.run(saved()))))
+        browser.run(deliver(backend, *decode_bundle(console.run(saved()))))
         assert browser.run(_works(backend, wallet.signer.did))
 
         console.click("Activity", role="link")

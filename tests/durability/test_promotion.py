@@ -19,15 +19,15 @@ from patience import PATIENCE_S
 from postgres_server import PostgresServer, needs_postgres, new_server
 from running_node import Grants, Reply, id_of, key_token, new_key, send
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Config, Http, Limits, Store
 from node.operations.values.admission import change_admission
-from spaces.audit.chain import Chain, chain_head, seal_batch
-from spaces.errors import SpaceError, StoreUnavailable
+from spaces.audit.audit_chain import Chain, chain_head, seal_batch
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.keyspace import AUDIT_CHAIN_KEY
+from spaces.space_errors import SpaceError, StoreUnavailable
 from spaces.store.contract import Store as AnyStore
 from spaces.store.postgres.engine import open_postgres
 

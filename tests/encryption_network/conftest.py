@@ -33,10 +33,10 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from capabilities.ucan import UcanPayload, encode_ucan
-from encryption_network.errors import ReleaseRefused
 from encryption_network.gate import REASONS, ReleaseRequest, RowStamp, admit
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of, wrap
+from encryption_network.network_errors import ReleaseRefused
 from encryption_network.networks import create_network
 from encryption_network.policy import Evidence, Measurements, Policy, encode_policy, policy_json
 from encryption_network.release_record import ReleaseRecord

@@ -9,7 +9,7 @@ from tests_support import altered, coded
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.strict_json import Json
-from encryption_network.errors import RequestError
+from encryption_network.network_errors import RequestError
 from encryption_network.requests import (
     REVOKE_BODY_HASH,
     admin_claim_key,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_network.canonical_json import MAX_DEPTH, canonical_bytes, canonical_members
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 
 # The two formats agree on these: whole numbers that a double holds, member names of the basic
 # plane.

@@ -19,8 +19,8 @@ from encryption_network.envelope import (
     parse_envelope,
     seal_envelope,
 )
-from encryption_network.errors import EnvelopeError
 from encryption_network.keywrap import open_wrapped, public_key_of
+from encryption_network.network_errors import EnvelopeError
 from encryption_network.networks import Descriptor
 
 SCALAR = b"\x17" * 32

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import encryption_network
-from encryption_network.errors import TEXTS, EncryptionError
+from encryption_network.network_errors import TEXTS, EncryptionError
 
 
 def test_codes_are_unique() -> None:

@@ -34,9 +34,9 @@ from encryption_network.envelope import (
     parse_envelope,
     seal_envelope,
 )
-from encryption_network.errors import EncryptionError
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_blob, open_wrapped, public_key_of, seal_blob, wrap
+from encryption_network.network_errors import EncryptionError
 from encryption_network.networks import (
     Descriptor,
     create_network,

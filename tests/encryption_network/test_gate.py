@@ -9,8 +9,8 @@ from tests_support import altered
 
 from capabilities.chain import Authority, Mark
 from capabilities.sign_ins import OwnerAuthority, session_holders
-from encryption_network.errors import ReleaseRefused
-from encryption_network.gate import MAX_PATHS, Admission, admit, needs_evidence, paths_in_force
+from encryption_network.gate import MAX_PATHS, ReleasePermit, admit, needs_evidence, paths_in_force
+from encryption_network.network_errors import ReleaseRefused
 from encryption_network.policy import Policy
 
 NARROW = Policy(advisories=("INTEL-SA-00001",))
@@ -33,11 +33,9 @@ def test_in_mode_everyone_the_owner_passes_with_evidence(world: Any) -> None:
     world.record = altered(world.record, mode="everyone")
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
-    admission = admit(
-        world.request(world.session, [sign_in], evidence=world.evidence(world.session))
-    )
-    assert admission.ground == "attested"
-    assert world.row("evidence") in admission.checks
+    permit = admit(world.request(world.session, [sign_in], evidence=world.evidence(world.session)))
+    assert permit.ground == "attested"
+    assert world.row("evidence") in permit.checks
 
 
 def test_a_policy_can_take_the_owners_way_away(world: Any) -> None:
@@ -58,8 +56,8 @@ def test_mode_off_asks_for_nothing(world: Any) -> None:
     world.record = altered(world.record, mode="off", node_policy=world.LIST)
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
-    admission = admit(world.request(world.backend, [grant]))
-    assert (admission.ground, admission.mode) == ("off", "off")
+    permit = admit(world.request(world.backend, [grant]))
+    assert (permit.ground, permit.mode) == ("off", "off")
 
 
 def test_mode_off_uses_no_evidence(world: Any) -> None:
@@ -108,12 +106,12 @@ def test_the_list_in_the_networks_policy_counts(world: Any) -> None:
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
-    admission = admit(world.request(world.backend, [grant], evidence=world.evidence(world.backend)))
-    assert admission.ground == "attested"
-    assert admission.evidence is not None
-    assert admission.evidence.quote_sha256 == b"\x0b" * 32
-    assert len(admission.policy_sha256) == 1
-    assert set(admission.live) == {grant.delegation.content_key, sign_in.delegation.content_key}
+    permit = admit(world.request(world.backend, [grant], evidence=world.evidence(world.backend)))
+    assert permit.ground == "attested"
+    assert permit.evidence is not None
+    assert permit.evidence.quote_sha256 == b"\x0b" * 32
+    assert len(permit.policy_sha256) == 1
+    assert set(permit.live) == {grant.delegation.content_key, sign_in.delegation.content_key}
 
 
 def test_the_list_in_the_wallets_grant_counts(world: Any) -> None:
@@ -143,8 +141,8 @@ def test_the_session_keys_list_falls_with_its_session(world: Any) -> None:
     grant = world.grant(world.session, world.backend.did, parents=[extra], policies=[world.LIST])
     evidence = world.evidence(world.backend)
     assert world.reason_of(world.request(world.backend, [grant], evidence=evidence)) == "no_policy"
-    admission = admit(world.request(world.backend, [grant], evidence=evidence, sessions=[session]))
-    assert session.delegation.content_key in admission.live
+    permit = admit(world.request(world.backend, [grant], evidence=evidence, sessions=[session]))
+    assert session.delegation.content_key in permit.live
     world.revoke(session)
     assert (
         world.reason_of(
@@ -258,8 +256,8 @@ def test_two_proofs_with_one_ancestor(world: Any) -> None:
     """An ancestor that several proofs share is looked at once, and its list counts for all."""
     sign_in = world.sign_in(world.session, policies=[world.LIST])
     proofs = [world.grant(world.session, world.backend.did, parents=[sign_in]) for _ in range(2)]
-    admission = admit(world.request(world.backend, proofs, evidence=world.evidence(world.backend)))
-    assert len(admission.policy_sha256) == 1
+    permit = admit(world.request(world.backend, proofs, evidence=world.evidence(world.backend)))
+    assert len(permit.policy_sha256) == 1
     world.revoke(sign_in)
     other = world.sign_in(world.session)
     plain = [world.grant(world.session, world.backend.did, parents=[other]) for _ in range(2)]
@@ -383,8 +381,8 @@ def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> Non
         world.reason_of(world.request(world.session, [sign_in], key_paths={one: world.row("one")}))
         == "path"
     )
-    admission = admit(world.request(world.session, [sign_in], key_paths={two: world.row("two")}))
-    assert world.row("two") in admission.checks
+    permit = admit(world.request(world.session, [sign_in], key_paths={two: world.row("two")}))
+    assert world.row("two") in permit.checks
 
 
 def test_paths_are_bounded(world: Any) -> None:
@@ -476,25 +474,25 @@ def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
     )
 
 
-# --- the admission --------------------------------------------------------------------------------
+# --- the permit --------------------------------------------------------------------------------
 
 
 def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
-    """Neither construction nor alteration makes an admission."""
+    """Neither construction nor alteration makes a permit."""
     admission_request = world.request(world.session, [world.sign_in(world.session)])
-    admission = admit(admission_request)
-    values = {field.name: getattr(admission, field.name) for field in dataclasses.fields(admission)}
+    permit = admit(admission_request)
+    values = {field.name: getattr(permit, field.name) for field in dataclasses.fields(permit)}
     with pytest.raises(RuntimeError):
-        Admission(**values, seal=object())
+        ReleasePermit(**values, seal=object())
     with pytest.raises(TypeError):
-        Admission(**values)  # made without the gate
+        ReleasePermit(**values)  # made without the gate
     with pytest.raises((TypeError, ValueError)):
-        altered(admission, ground="owner")
+        altered(permit, ground="owner")
     authority = admission_request.owner
     with pytest.raises(RuntimeError):
         OwnerAuthority(authority.facts, (), seal=object())
     with pytest.raises((TypeError, ValueError)):
         altered(authority, in_person=())
     with pytest.raises(dataclasses.FrozenInstanceError):
-        admission.ground = "owner"  # type: ignore[misc]  # frozen
-    assert copy.copy(admission) == admission
+        permit.ground = "owner"  # type: ignore[misc]  # frozen
+    assert copy.copy(permit) == permit

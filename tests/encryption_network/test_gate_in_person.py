@@ -17,11 +17,11 @@ from encryption_network.policy import Policy
 def test_the_owners_session_key_needs_no_evidence(world: Any) -> None:
     """IP2: a sign-in that reads the owner's capabilities is the owner in person."""
     sign_in = world.sign_in(world.session)
-    admission = admit(world.request(world.session, [sign_in]))
-    assert admission.ground == "owner_session"
-    assert admission.live == (sign_in.delegation.content_key,)
-    assert admission.checks == (world.row("network"), world.row("record"), world.row("withdrawals"))
-    assert admission.evidence is None
+    permit = admit(world.request(world.session, [sign_in]))
+    assert permit.ground == "owner_session"
+    assert permit.live == (sign_in.delegation.content_key,)
+    assert permit.checks == (world.row("network"), world.row("record"), world.row("withdrawals"))
+    assert permit.evidence is None
 
 
 def test_the_owner_itself_needs_no_evidence(world: Any) -> None:
@@ -48,9 +48,9 @@ def test_the_standing_session_may_be_another_sign_in(world: Any) -> None:
     """IP2: an extra grant counts while the holder's sign-in stands; its mark is then relied on."""
     session = world.sign_in(world.session, decrypt=False)
     extra = world.sign_in(world.session, read=False)
-    admission = admit(world.request(world.session, [extra], sessions=[session]))
-    assert admission.ground == "owner_session"
-    assert set(admission.live) == {session.delegation.content_key, extra.delegation.content_key}
+    permit = admit(world.request(world.session, [extra], sessions=[session]))
+    assert permit.ground == "owner_session"
+    assert set(permit.live) == {session.delegation.content_key, extra.delegation.content_key}
     world.revoke(session)
     assert world.reason_of(world.request(world.session, [extra], sessions=[session])) == "no_policy"
 

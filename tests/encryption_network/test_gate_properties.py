@@ -11,14 +11,14 @@ from tests_support import altered
 
 from capabilities.chain import Mark
 from capabilities.sign_ins import session_holders
-from encryption_network.errors import ReleaseRefused
 from encryption_network.gate import (
-    Admission,
+    ReleasePermit,
     StatedPolicies,
     admit,
     needs_evidence,
     policies_in_force,
 )
+from encryption_network.network_errors import ReleaseRefused
 from encryption_network.networks import decode_network, encode_network
 from encryption_network.policy import (
     Measurements,
@@ -173,7 +173,7 @@ def build(
     )
 
 
-def decide(request: Any) -> Admission | None:
+def decide(request: Any) -> ReleasePermit | None:
     """The gate's answer."""
     try:
         return admit(request)
@@ -185,12 +185,10 @@ def outcome(request: Any) -> tuple[Any, ...]:
     """Everything that the gate says: the refusal with its detail, or what is relied on and
     recorded."""
     try:
-        admission = admit(request)
+        permit = admit(request)
     except ReleaseRefused as refusal:
         return refusal.reason, refusal.detail
-    return tuple(
-        getattr(admission, field.name) for field in fields(admission) if field.name != "decrypt"
-    )
+    return tuple(getattr(permit, field.name) for field in fields(permit) if field.name != "decrypt")
 
 
 def read_anew(request: Any, *, remembering: bool) -> Any:
@@ -337,24 +335,24 @@ def test_a_stricter_mode_never_releases(new_world: Any, scene: Scene) -> None:
 @given(scene=SCENES)
 def test_nobody_is_in_person_in_mode_everyone(new_world: Any, scene: Scene) -> None:
     """In mode everyone each release rests on evidence that satisfies a list."""
-    admission = decide(build(new_world, replace(scene, mode="everyone")))
-    assert admission is None or (admission.ground == "attested" and admission.evidence is not None)
+    permit = decide(build(new_world, replace(scene, mode="everyone")))
+    assert permit is None or (permit.ground == "attested" and permit.evidence is not None)
 
 
 @RUNS
 @given(scene=SCENES)
 def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None:
-    """Every admission lists the chain's marks and the rows of network, record, evidence and
+    """Every permit lists the chain's marks and the rows of network, record, evidence and
     paths."""
     request = build(new_world, scene)
-    admission = decide(request)
-    if admission is not None:
-        assert set(request.owner.facts.links) <= set(admission.live)
+    permit = decide(request)
+    if permit is not None:
+        assert set(request.owner.facts.links) <= set(permit.live)
         rows = [request.network_row, request.record_row, request.withdrawals_row]
-        rows += [request.evidence_row] if admission.ground == "attested" else []
+        rows += [request.evidence_row] if permit.ground == "attested" else []
         rows += (
             list(request.key_paths.values())
-            if any(policy.paths for policy in admission.policies)
+            if any(policy.paths for policy in permit.policies)
             else []
         )
-        assert list(admission.checks) == rows
+        assert list(permit.checks) == rows

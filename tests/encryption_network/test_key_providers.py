@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from encryption_network.errors import PolicyError
 from encryption_network.key_providers import (
     MAX_ID_BYTES,
     accepted_by_both,
@@ -13,6 +12,7 @@ from encryption_network.key_providers import (
     is_accepted,
     parse_key_provider,
 )
+from encryption_network.network_errors import PolicyError
 
 IDS = st.binary(max_size=8)
 KINDS = st.sampled_from(["kms", "tpm", "local-sgx", "none"])

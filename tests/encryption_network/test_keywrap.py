@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, coded, shared_vectors
 
-from encryption_network.errors import RequestError
 from encryption_network.keyring import ATTESTATION_CHALLENGE, NETWORK_SEAL, Keyring
 from encryption_network.keywrap import (
     WRAPPED_KEY_BYTES,
@@ -20,6 +19,7 @@ from encryption_network.keywrap import (
     seal_blob,
     wrap,
 )
+from encryption_network.network_errors import RequestError
 
 SCALAR = b"\x17" * 32
 CONTENT_KEY = bytes(range(32))

@@ -14,9 +14,9 @@ from tests_support import CountingEntropy, coded
 from capabilities.cache import Recent
 from capabilities.resources import parse_network_id
 from encryption_network import networks
-from encryption_network.errors import DescriptorError, RecordError, RequestError
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import public_key_of
+from encryption_network.network_errors import DescriptorError, RecordError, RequestError
 from encryption_network.networks import (
     NetworkRecord,
     Threshold,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from capabilities.facts import ATTESTATION_FACT
 from capabilities.strict_json import Json
-from encryption_network.errors import PolicyError
 from encryption_network.judgement import CLOCK_SKEW_S, judge
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import (
     MAX_POLICIES,
     Measurements,

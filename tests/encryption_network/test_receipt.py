@@ -13,7 +13,7 @@ from tests_support import altered, fuzzed
 
 from capabilities.signatures import Ed25519Signer
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import ReceiptError
+from encryption_network.network_errors import ReceiptError
 from encryption_network.receipt import (
     MAX_CHAIN,
     MAX_RECEIPT_BYTES,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from capabilities.cache import MAX_REMEMBERED
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import RecordError
 from encryption_network.key_providers import is_accepted
+from encryption_network.network_errors import RecordError
 from encryption_network.policy import Measurements, Policy, decode_evidence, encode_evidence
 from encryption_network.release_record import (
     ReleaseRecord,

@@ -12,15 +12,15 @@ from tests_support import CountingEntropy, altered, coded
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import verify_ed25519
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.errors import RequestError
-from encryption_network.gate import Admission, admit
+from encryption_network.gate import ReleasePermit, admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped, wrap
+from encryption_network.network_errors import RequestError
 from encryption_network.networks import private_key
 from encryption_network.release import open_key
 
 
-def admitted(world: Any, **changes: Any) -> Admission:
+def admitted(world: Any, **changes: Any) -> ReleasePermit:
     """The owner's session, admitted; with the request's keys replaced."""
     request = world.request(world.session, [world.sign_in(world.session)])
     return admit(altered(request, decrypt=altered(request.decrypt, **changes)))
@@ -29,14 +29,14 @@ def admitted(world: Any, **changes: Any) -> Admission:
 def test_the_answer_is_bound_and_signed(world: Any) -> None:
     """The answer opens to the content key for the receiver, names the request, and is signed by the
     node."""
-    admission = admitted(world)
-    answer = open_key(admission, keyring=world.keyring, entropy=world.entropy)
+    permit = admitted(world)
+    answer = open_key(permit, keyring=world.keyring, entropy=world.entropy)
     assert (
         open_wrapped(world.RECEIVER_SECRET, base64.b64decode(str(answer["wrappedKey"])))
         == world.CONTENT_KEY
     )
-    assert answer["requestHash"] == admission.decrypt.request_hash
-    assert answer["invocationCid"] == admission.decrypt.invocation_cid
+    assert answer["requestHash"] == permit.decrypt.request_hash
+    assert answer["invocationCid"] == permit.decrypt.invocation_cid
     assert answer["receiverPublicKeyHash"] == canonical_hash(
         base64.b64encode(world.RECEIVER).decode()
     )
@@ -48,8 +48,8 @@ def test_the_answer_is_bound_and_signed(world: Any) -> None:
 
 def test_each_answer_has_its_own_wrap(world: Any) -> None:
     """The same request opened twice is wrapped under another ephemeral key each time."""
-    admission = admitted(world)
-    answers = [open_key(admission, keyring=world.keyring, entropy=world.entropy) for _ in range(2)]
+    permit = admitted(world)
+    answers = [open_key(permit, keyring=world.keyring, entropy=world.entropy) for _ in range(2)]
     assert answers[0]["wrappedKey"] != answers[1]["wrappedKey"]
     assert answers[0]["requestHash"] == answers[1]["requestHash"]
 

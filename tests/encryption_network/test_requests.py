@@ -16,7 +16,7 @@ from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse
 from capabilities.tokens import Capability
 from encryption_network import requests
 from encryption_network._shapes import ShapeError, check_members
-from encryption_network.errors import EncryptionError, RequestError
+from encryption_network.network_errors import EncryptionError, RequestError
 from encryption_network.requests import (
     bind_decrypt,
     check_decrypt,

@@ -18,9 +18,9 @@ from encryption_network.envelope import (
     parse_envelope,
     seal_envelope,
 )
-from encryption_network.errors import RootSecretTooShort
 from encryption_network.keyring import LIST_CURSOR, NETWORK_SEAL, NODE_IDENTITY, Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
+from encryption_network.network_errors import RootSecretTooShort
 from encryption_network.networks import Descriptor, create_network, descriptor_json, private_key
 from encryption_network.requests import (
     REVOKE_BODY_HASH,

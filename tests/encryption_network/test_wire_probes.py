@@ -13,6 +13,7 @@ from refusal_forms import on_invoke, on_route
 from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
+from capabilities.capability_errors import CapabilityError, ChainError, MalformedToken
 from capabilities.chain import (
     Mark,
     Registered,
@@ -21,7 +22,6 @@ from capabilities.chain import (
     judge_registration,
     judge_revocation,
 )
-from capabilities.errors import CapabilityError, ChainError, MalformedToken
 from capabilities.principals import ed25519_public_key
 from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.signatures import verify_ed25519
@@ -36,10 +36,10 @@ from capabilities.tokens import (
 )
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import EncryptionError, RequestError
 from encryption_network.gate import ReleaseRequest, RowStamp, admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped
+from encryption_network.network_errors import EncryptionError, RequestError
 from encryption_network.release import open_key
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.withdrawals import NOTHING_WITHDRAWN

@@ -13,8 +13,8 @@ from tests_support import fuzzed
 
 import encryption_network.withdrawals as lists
 from capabilities.principals import Principal
-from encryption_network.errors import RecordError, ReleaseRefused, WithdrawalError
-from encryption_network.gate import Admission, admit
+from encryption_network.gate import ReleasePermit, admit
+from encryption_network.network_errors import RecordError, ReleaseRefused, WithdrawalError
 from encryption_network.networks import decode_network, encode_network, with_withdrawals
 from encryption_network.policy import Policy
 from encryption_network.withdrawals import (
@@ -44,7 +44,7 @@ def scene(world: Any) -> Any:
     return world, grant
 
 
-def decide(world: Any, grant: Any, *, evidence: Any = ...) -> Admission:
+def decide(world: Any, grant: Any, *, evidence: Any = ...) -> ReleasePermit:
     """Ask the gate for the backend."""
     found = world.evidence(world.backend) if evidence is ... else evidence
     return admit(world.request(world.backend, [grant], evidence=found))

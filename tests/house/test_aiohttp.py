@@ -24,7 +24,7 @@ USED = {
             " here"
         ),
     },
-    "node.http.messages.answers": {
+    "node.http.messages.http_answers": {
         "_keep_alive": (
             "an answer in one piece is written without aiohttp's preparation, which sets it"
         ),

@@ -13,7 +13,7 @@ from patience import AT_ONCE_S, PATIENCE_S
 from node.cohort import COHORT, Cohort
 from node.config.tree import Http
 from node.http.listener import start_listener
-from node.http.messages.answers import WholeAnswer
+from node.http.messages.http_answers import WholeAnswer
 from node.http.messages.route import Route, bind
 from sealspace.cli.listening_socket import bind_socket
 

@@ -42,13 +42,13 @@ from capabilities.strict_base64 import encode_url
 from capabilities.tokens import parse_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
+from encryption_network.network_errors import EncryptionError
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
-from node.http.messages.answers import parse_range
-from node.http.routes.table import ROUTES
+from node.http.messages.http_answers import parse_range
+from node.http.routes.route_table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters
 from node.operations.values.conditions import matches_weakly, parse_options
@@ -56,7 +56,7 @@ from node.operations.values.kv_list import encode_cursor, parse_cursor
 from node.operations.values.multipart import boundary_of, multipart_parts, part_path
 from node.platform.root_secret import load_root_secret
 from node.refusal import Refusal
-from sealspace.cli.errors import NodeError
+from sealspace.cli.command_errors import NodeError
 from sealspace.cli.term_files import read_node_policy
 from tee_backend.cli.trust_files import read_trust_root
 from tee_backend.evidence.simulated import measurements_of

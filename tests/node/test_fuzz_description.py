@@ -35,8 +35,8 @@ from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.errors import EncryptionError
 from encryption_network.keywrap import wrap
+from encryption_network.network_errors import EncryptionError
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Release, Store
 

@@ -45,7 +45,7 @@ from patience import AT_ONCE_S
 from running_node import Grants, Reply, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
 
-from node.http.routes.table import ROUTES as ALL_ROUTES
+from node.http.routes.route_table import ROUTES as ALL_ROUTES
 from node.logs import configure_logs
 from sealspace.cli.root import main
 

@@ -24,7 +24,7 @@ from tests_support import REPOSITORY
 from node.config.loading import load_config
 from node.config.tree import Config, Http, Objects
 from node.storage.objects import open_bucket, place_text
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from spaces.values.object_bucket import BucketPlace
 
 pytestmark = pytest.mark.slow

@@ -18,10 +18,10 @@ from tests_support import REPOSITORY
 from wire_replay import token_id
 
 from node.config.loading import load_config
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.root import EXIT_STATUS
 from spaces.archive.migration import place_of_database
-from spaces.errors import StoreUnavailable
+from spaces.space_errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.postgres.engine import open_postgres

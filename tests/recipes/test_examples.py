@@ -22,7 +22,7 @@ from patience import PATIENCE_S
 from running_node import running_node
 from tests_support import REPOSITORY
 
-from sealspace.apps.backends import hand_over
+from sealspace.apps.backends import deliver
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
@@ -155,7 +155,7 @@ async def test_backend(tmp_path: Path) -> None:
             with serving(tmp_path, node.url) as url:
                 seen = await owner.backends.look(url, inspector)
                 portable = await owner.backends.grant(seen)
-                await hand_over(url, portable)
+                await deliver(url, portable)
                 assert await _work(url, owner.session.owner) == worked
             with serving(tmp_path, node.url) as url:
                 assert (await owner.backends.look(url, inspector)).did == seen.did

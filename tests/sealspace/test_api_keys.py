@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.api_keys import (
     KEY_TYPE,

@@ -80,7 +80,7 @@ async def granted(bench, *, policy=POLICY, wallet=None, measurements=APPROVED, o
     portable = await client.delegations.delegate(
         agent.session.did, grant, policy=policy, wallet=wallet
     )
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     source = Source(bench.platform, measurements)
     backend = Backend(agent, source, clock=bench.clock, entropy=bench.entropy)
     return Granted(client, own_wallet, agent, backend, portable, source)

@@ -24,8 +24,8 @@ from encryption_network.policy import DEFAULT_TD_ATTRIBUTES
 from sealspace.apps.backends import (
     LOOK_TTL_S,
     Seen,
-    hand_over,
-    look_at,
+    deliver,
+    fetch_evidence,
     policy_for,
     require_expected,
 )
@@ -58,7 +58,7 @@ from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
-from tee_backend.evidence.errors import SourceUnavailable
+from tee_backend.evidence.evidence_errors import SourceUnavailable
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 from tee_backend.evidence.source import Quoted
 
@@ -113,7 +113,7 @@ def site(bench, stack) -> Callable[..., Awaitable[Site]]:
             did=backend.did,
             manifest=manifest(**asked),
             compose=compose,
-            on_grant=program.take_up,
+            on_grant=program.accept,
         )
         return Site(await stack.enter_async_context(serving(surface)), domain, program)
 
@@ -127,7 +127,7 @@ def look(bench) -> Callable[..., Awaitable[Seen]]:
     async def look(url: str, options: CollateralOptions | None = None, **more) -> Seen:
         documents = Documents(bench.platform, bench.clock.now(), options or CollateralOptions())
         inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
-        return await look_at(
+        return await fetch_evidence(
             url, inspector, clock=bench.clock, entropy=bench.entropy, settings=SETTINGS, **more
         )
 
@@ -171,7 +171,7 @@ async def test_a_backend_that_was_seen_reads_what_it_was_granted(
     portable = await owner.backends.grant(
         seen, wallet=wallet if signed_by_wallet else None, pin=pin
     )
-    await hand_over(there.url, portable, settings=SETTINGS)
+    await deliver(there.url, portable, settings=SETTINGS)
     assert there.program.read == {"API_KEY": "value"}
     assert portable.delegate_did == there.program.backend.did == seen.did
 
@@ -184,7 +184,7 @@ async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, l
     seen = await look(there.url)
     policy = policy_for(seen, ttl_s=60)
     assert (policy.measurements, policy.compose_hashes) == ((measurements_of("notes"),), ())
-    await hand_over(there.url, await owner.backends.grant(seen), settings=SETTINGS)
+    await deliver(there.url, await owner.backends.grant(seen), settings=SETTINGS)
     assert there.program.read == {"API_KEY": "value"}
 
 
@@ -196,8 +196,8 @@ async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, l
         ("compose", Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, b"y" * 20))),  # type: ignore[arg-type]  # its platform comes with the fixture
         (
             "instance",
-            Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))),
-        ),  # type: ignore[arg-type]  # its platform comes with the fixture
+            Domain(None, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))),  # type: ignore[arg-type]  # its platform comes with the fixture
+        ),
     ],
     ids=["image", "compose", "app-id", "instance"],
 )
@@ -209,7 +209,7 @@ async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, o
     portable = await owner.backends.grant(await look((await site()).url), pin=pin)
     impostor = await site(replace(other, platform=bench.platform), compose=None)
     with pytest.raises(GrantNotTaken, match="measurement") as reported:
-        await hand_over(impostor.url, portable, settings=SETTINGS)
+        await deliver(impostor.url, portable, settings=SETTINGS)
     assert reported.value.hint and impostor.program.read == {}
 
 
@@ -223,7 +223,7 @@ async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, s
             bench.platform, IMAGE, mint_event_log(COMPOSE_HASH, options=LogOptions(instance_id=b""))
         )
     )
-    await hand_over(again.url, portable, settings=SETTINGS)
+    await deliver(again.url, portable, settings=SETTINGS)
     assert again.program.read == {"API_KEY": "value"}
 
 
@@ -234,7 +234,7 @@ async def test_a_grant_reaches_no_other_secret(bench, site, look) -> None:
     await owner.secrets().put("API_KEY", "value")
     await owner.secrets().put("OTHER", "hidden")
     there = await site(secrets={"API_KEY": True, "OTHER": True})
-    await hand_over(
+    await deliver(
         there.url, await owner.backends.grant(await look(there.url), ["API_KEY"]), settings=SETTINGS
     )
     with pytest.raises(SealspaceError):
@@ -384,9 +384,9 @@ async def _answer(url: str) -> dict[str, Any]:
     ("domain", "problem"),
     [
         (
-            Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)),
+            Domain(None, IMAGE, LOG, DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)),  # type: ignore[arg-type]  # its platform comes with the fixture
             "td-attributes",
-        ),  # type: ignore[arg-type]  # its platform comes with the fixture
+        ),
         (Domain(None, IMAGE, mint_event_log(b"x" * 32)), "compose"),  # type: ignore[arg-type]  # its platform comes with the fixture
         (Domain(None, measurements_of("notes")), "event-log"),  # type: ignore[arg-type]  # its platform comes with the fixture
         (Domain(None, IMAGE, KEYLESS), "key-provider"),  # type: ignore[arg-type]  # its platform comes with the fixture
@@ -404,7 +404,9 @@ async def test_a_platform_of_another_root(bench, site, look) -> None:
     """A simulated platform proves nothing to who trusts Intel alone."""
     there = await site()
     documents = Documents(bench.platform, bench.clock.now())
-    looking = look_at(there.url, Inspector(documents), clock=bench.clock, entropy=bench.entropy)
+    looking = fetch_evidence(
+        there.url, Inspector(documents), clock=bench.clock, entropy=bench.entropy
+    )
     assert (await refusal(looking, BackendNotProven)).problem == "untrusted-root"
 
 
@@ -431,10 +433,14 @@ async def test_no_collateral(bench, site, tmp_path) -> None:
     """A folder without the platform family's document is named."""
     root = parse_trust_root(bench.platform.root_der)
     there, inspector = await site(), Inspector(CollateralFolder(tmp_path), root=root)
-    reported = await refusal(look_at(there.url, inspector, clock=bench.clock), CollateralNeeded)
+    reported = await refusal(
+        fetch_evidence(there.url, inspector, clock=bench.clock), CollateralNeeded
+    )
     assert (reported.problem, str(tmp_path) in reported.hint) == ("collateral-missing", True)
     (tmp_path / "ours.json").write_bytes(bench.platform.collateral_json(bench.clock.now()))
-    assert (await look_at(there.url, inspector, clock=bench.clock)).seen_at == bench.clock.now()
+    assert (
+        await fetch_evidence(there.url, inspector, clock=bench.clock)
+    ).seen_at == bench.clock.now()
 
 
 @pytest.mark.parametrize(
@@ -494,7 +500,7 @@ async def test_what_was_accepted_is_accepted_by_the_node(
         client, Backend(client, domain, clock=clock, entropy=bench.entropy), ("API_KEY",)
     )
     surface = BackendSurface(
-        domain, did=program.backend.did, manifest=manifest(), on_grant=program.take_up
+        domain, did=program.backend.did, manifest=manifest(), on_grant=program.accept
     )
     url = await stack.enter_async_context(serving(surface))
     inspector = Inspector(
@@ -504,7 +510,7 @@ async def test_what_was_accepted_is_accepted_by_the_node(
     with pytest.raises(BackendNotAcceptable):
         await owner.backends.grant(seen)
     portable = await owner.backends.grant(seen, accept=["tcb-status", "advisories"])
-    await hand_over(url, portable, settings=SETTINGS)
+    await deliver(url, portable, settings=SETTINGS)
     assert program.read == {"API_KEY": "value"}
 
 
@@ -662,7 +668,7 @@ async def test_a_grant_for_another(bench, site, look) -> None:
     there, other = await site(), await site(seed=bytes(32))
     portable = await owner.backends.grant(await look(other.url))
     with pytest.raises(GrantNotTaken, match=there.program.backend.did):
-        await hand_over(
+        await deliver(
             there.url, replace(portable, delegate_did=there.program.backend.did), settings=SETTINGS
         )
     assert there.program.client.session.grants == ()
@@ -694,12 +700,12 @@ async def test_a_new_grant_takes_the_place_of_a_revoked_one(bench, site, look) -
     await owner.secrets().put("API_KEY", "value")
     there = await site()
     first = await owner.backends.grant(await look(there.url))
-    await hand_over(there.url, first, settings=SETTINGS)
+    await deliver(there.url, first, settings=SETTINGS)
     await owner.delegations.revoke(first)
     with pytest.raises(DelegationRevoked):
         await there.program.backend.read_secret(owner.session.owner, "API_KEY")
     there.program.read.clear()
-    await hand_over(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
+    await deliver(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
     assert there.program.read == {"API_KEY": "value"}
 
 
@@ -709,7 +715,7 @@ async def test_a_withdrawn_backend_reads_no_more(bench, site, look) -> None:
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()
-    await hand_over(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
+    await deliver(there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS)
     network = owner.encryption.network()
     await owner.delegations.add_right(wallet, [allow(network.text, "sealspace.encryption/policy")])
     await owner.withdrawals.withdraw_backend(there.program.backend.did)
@@ -718,6 +724,6 @@ async def test_a_withdrawn_backend_reads_no_more(bench, site, look) -> None:
     assert isinstance(denial.value.refusal, ReleaseRefused)
     assert denial.value.refusal.reason == "withdrawn"
     with pytest.raises(GrantNotTaken, match="withdrawn"):
-        await hand_over(
+        await deliver(
             there.url, await owner.backends.grant(await look(there.url)), settings=SETTINGS
         )

@@ -412,7 +412,7 @@ async def test_a_grant_is_handed_over_and_used(bench, signed_by_wallet: bool) ->
     portable, agent = await granted_to_agent(
         bench, owner, wallet=wallet if signed_by_wallet else None
     )
-    await agent.delegations.take_up(decode_portable(encode_portable(portable)))
+    await agent.delegations.accept(decode_portable(encode_portable(portable)))
     shared = agent.kv(owner.kv().space.text)
     assert (await shared.get("shared/note")).body == b"1"
     assert [key async for key in shared.list("shared/")] == ["shared/note"]
@@ -452,19 +452,19 @@ async def test_a_revoked_grant_is_over(bench) -> None:
     owner, _ = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     portable, agent = await granted_to_agent(bench, owner)
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     await owner.delegations.revoke(portable)
     with pytest.raises(DelegationRevoked):
         await agent.kv(owner.kv().space.text).get("shared/note")
     with pytest.raises(DelegationRevoked):
-        await agent.delegations.take_up(portable)
+        await agent.delegations.accept(portable)
 
 
 async def test_the_wallet_revokes_what_a_session_granted(bench) -> None:
     """The owner's own word ends any grant in the owner's spaces (V3)."""
     owner, wallet = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     await (await bench.owner())[0].delegations.revoke_by_wallet(portable.cid, wallet)
     with pytest.raises(DelegationRevoked):
         await agent.kv(owner.kv().space.text).get("shared/note")
@@ -474,7 +474,7 @@ async def test_a_later_session_revokes_what_an_earlier_one_granted(bench) -> Non
     """By the right to revoke in its sign-in, for the owner (V2, W21)."""
     owner, wallet = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     later = await bench.client()
     await later.sign_in(wallet)
     await later.delegations.revoke(portable)
@@ -500,8 +500,8 @@ async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
         friend_wallet.did, [allow(f"{owner.kv().space.text}/kv/shared/", GET)]
     )
     with pytest.raises(InvalidPortableDelegation):
-        await friend.delegations.take_up(portable)
-    await friend.delegations.take_up(portable, wallet=friend_wallet)
+        await friend.delegations.accept(portable)
+    await friend.delegations.accept(portable, wallet=friend_wallet)
     assert (await friend.kv(owner.kv().space.text).get("shared/note")).body == b"1"
     assert friend_wallet.signatures == 2
 
@@ -614,19 +614,19 @@ async def test_a_description_that_differs_from_its_token_is_refused(bench) -> No
     written = json.loads(encode_portable(portable))
     for change in ({"cid": "bafkr4ia"}, {"delegateDID": owner.session.did}):
         with pytest.raises(InvalidPortableDelegation):
-            await agent.delegations.take_up(
+            await agent.delegations.accept(
                 decode_portable(json.dumps({**written, **change}).encode())
             )
     bench.clock.advance(8 * 86_400)
     with pytest.raises(InvalidPortableDelegation):
-        await agent.delegations.take_up(portable)
+        await agent.delegations.accept(portable)
 
 
 async def test_a_refusal_by_the_node_names_what_is_missing(bench) -> None:
     """What the node refuses is told apart: resource and action are those it printed."""
     owner, _ = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     space = owner.kv().space
     token = mint(
         agent.session.signer,

@@ -10,7 +10,6 @@ from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, MalformedAnswer, NotGranted, Unauthorized
 from sealspace.session import key_session
-from sealspace.wire.answers import decoded
 from sealspace.wire.delegation_history import (
     PAGE,
     DelegationRecord,
@@ -19,6 +18,7 @@ from sealspace.wire.delegation_history import (
     sign_ins,
     status_of,
 )
+from sealspace.wire.node_answers import decoded
 from sealspace.wire.transport import Answer
 
 GET = "tinycloud.kv/get"
@@ -243,7 +243,7 @@ def test_a_passed_on_sign_in_is_a_grant() -> None:
             issued_at=None,
             not_before=None,
             expires_at=None,
-            standing="active",
+            status="active",
         )
 
     by_owner, by_session = (
@@ -313,7 +313,7 @@ async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) ->
     listing = allow(f"{owner.session.space.text}/delegation", "tinycloud.delegation/list")
     portable = await owner.delegations.delegate(AGENT.did, [*opening(owner), listing])
     agent = await bench.client(key_session(AGENT))
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     decrypt = opening(owner)[-1:]
     for more in ([], [allow(f"tinycloud:{AGENT.did[4:]}:a/kv", GET)]):
         await agent.delegations.delegate(AGENT.did, [*decrypt, *more], ttl_s=600)

@@ -8,7 +8,7 @@ from sealspace.apps.escalation import missing_of, sign_in_for
 from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.errors import DecryptDenied, InvalidInput, NotFound, NotGranted, Unauthorized
-from sealspace.wire.refusals import refusal_of
+from sealspace.wire.node_refusals import refusal_of
 
 SEED = bytes(range(32))
 

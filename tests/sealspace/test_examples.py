@@ -16,7 +16,7 @@ from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 import sealspace
-from sealspace.apps.backends import look_at, policy_for
+from sealspace.apps.backends import fetch_evidence, policy_for
 from sealspace.apps.descriptions import in_plain_words
 from sealspace.client import SignIn
 from sealspace.delegations import allow
@@ -116,7 +116,7 @@ async def test_an_example_runs(
             **given,
             **vars(module),
             **clock,
-            "look_at": given["look_at"],
+            "fetch_evidence": given["fetch_evidence"],
         }
         # What the example assigns is local to it; what it reads before that is given by a default.
         assigned = {
@@ -165,13 +165,13 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
     backend = Backend(friend, domain, clock=bench.clock, entropy=bench.entropy)
     program = Program(friend, backend, ())
     surface = BackendSurface(
-        domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up
+        domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.accept
     )
     backend_url = await stack.enter_async_context(serving(surface))
     documents = Documents(bench.platform, bench.clock.now(), CollateralOptions())
     inspector = Inspector(documents, root=parse_trust_root(bench.platform.root_der))
     looking = functools.partial(
-        look_at,
+        fetch_evidence,
         clock=bench.clock,
         entropy=bench.entropy,
         settings=TransportSettings(timeout_s=PATIENCE_S),
@@ -196,7 +196,7 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "backend_did": backend.did,
         "start": "A" * 43,
         "inspector": inspector,
-        "look_at": looking,
+        "fetch_evidence": looking,
         "seen": seen,
         "policy": policy_for(seen, ttl_s=60),
         "policy_for": policy_for,

@@ -47,6 +47,7 @@ from sealspace.session import (
     space_of,
 )
 from sealspace.wallets import new_wallet
+from sealspace.wire.node_refusals import refusal_of
 from sealspace.wire.portable import (
     decode_bundle,
     decode_portable,
@@ -55,7 +56,6 @@ from sealspace.wire.portable import (
     grant_of,
     portable_of,
 )
-from sealspace.wire.refusals import refusal_of
 from sealspace.wire.transport import Transport, TransportSettings
 
 NOW = 1_795_000_000.0

@@ -17,7 +17,7 @@ from tests_support import FixedClock
 
 from capabilities.tokens import Capability
 from encryption_network.policy import Policy
-from sealspace.apps.backends import hand_over
+from sealspace.apps.backends import deliver
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -36,7 +36,7 @@ from tee_backend.backend import Backend
 from tee_backend.backend.grant_folder import GrantFolder
 from tee_backend.backend.held_grants import MOST_OF_AN_OWNER
 from tee_backend.backend.publishing import BackendSurface
-from tee_backend.errors import FolderUnusable
+from tee_backend.backend_errors import FolderUnusable
 from tee_backend.evidence.simulated import measurements_of
 
 APPROVED = measurements_of("approved")
@@ -113,7 +113,7 @@ async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None
     """The new process has the same DID, attests once for all that read at once, and reads; its
     receiver key is new."""
     before = await machine.start()
-    await before.take_up(await granted(owner, before))
+    await before.accept(await granted(owner, before))
     assert "value" == await read(before, owner)
     await before.close()
     machine.source.quotes = 0
@@ -130,7 +130,7 @@ async def test_no_key_is_on_disk(machine: Machine, owner: Client) -> None:
     """The folder holds tokens and public keys: neither the backend's key, nor a receiver key, nor a
     value (AT58)."""
     backend = await machine.start()
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     assert "value" == await read(backend, owner)
     files = [one for one in machine.path.rglob("*") if one.is_file()]
     assert {"backend.json", "lock"} < {one.name for one in files}
@@ -143,7 +143,7 @@ async def test_no_key_is_on_disk(machine: Machine, owner: Client) -> None:
 async def test_network_keys_are_kept(machine: Machine, owner: Client, bench) -> None:
     """A network whose key this backend has seen is known after a restart too (EN30)."""
     backend = await machine.start()
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     await read(backend, owner)
     await backend.close()
     folder = GrantFolder(machine.path, backend.did)
@@ -157,7 +157,7 @@ async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> 
     revoked."""
     backend = await machine.start()
     portable = await granted(owner, backend)
-    await backend.take_up(portable)
+    await backend.accept(portable)
     await owner.delegations.revoke(portable)
     for _ in range(2):
         with pytest.raises(DelegationRevoked) as refused:
@@ -170,7 +170,7 @@ async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> 
     assert ["revoked"] == states(backend)
     with pytest.raises(DelegationRevoked):
         await read(backend, owner)
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     assert "value" == await read(backend, owner) and ["live", "revoked"] == states(backend)
     await backend.close()
     assert ["live", "revoked"] == states(await machine.start())
@@ -181,7 +181,7 @@ async def test_ended_grants_are_listed_until_the_next_one_comes(
 ) -> None:
     """A grant that has ended opens nothing, and goes when another one is taken up."""
     backend = await machine.start()
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     bench.clock.advance(8 * 86_400)
     assert (["ended"], ()) == (states(backend), backend.owners)
     await backend.close()
@@ -191,7 +191,7 @@ async def test_ended_grants_are_listed_until_the_next_one_comes(
 async def test_a_copied_folder(machine: Machine, owner: Client, tmp_path: Path) -> None:
     """Two programs with one key read side by side, each under evidence of its own."""
     first = await machine.start()
-    await first.take_up(await granted(owner, first))
+    await first.accept(await granted(owner, first))
     shutil.copytree(machine.path, tmp_path / "copy")
     second = await machine.start(tmp_path / "copy")
     for _ in range(2):
@@ -208,7 +208,7 @@ async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, 
     attests and reads."""
     behind = FixedClock(bench.clock.now())
     backend = await machine.start(clock=behind)
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     first = backend.attestation
     assert "value" == await read(backend, owner) and 1 == machine.source.quotes
     bench.clock.advance(first.expires_at - bench.clock.now() + 1)
@@ -234,7 +234,7 @@ async def test_evidence_that_was_replaced_on_the_way(
             relay.url, session=key_session(SEED), clock=bench.clock, entropy=bench.entropy
         )
         async with Backend(client, machine.source, clock=behind, entropy=bench.entropy) as backend:
-            await backend.take_up(await granted(owner, backend))
+            await backend.accept(await granted(owner, backend))
             relay.hold = hold
             reading = asyncio.create_task(read(backend, owner))
             await reached.wait()
@@ -250,7 +250,7 @@ async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -
     backend = await machine.start()
     policy = Policy(measurements=(APPROVED,), max_age_s=30)
     wanted = [for_kv(owner), for_keys(owner)]
-    await backend.take_up(await owner.delegations.delegate(backend.did, wanted, policy=policy))
+    await backend.accept(await owner.delegations.delegate(backend.did, wanted, policy=policy))
     bench.clock.advance(31)
     assert "value" == await read(backend, owner) and 2 == machine.source.quotes
     assert "value" == await read(backend, owner) and 2 == machine.source.quotes
@@ -260,7 +260,7 @@ async def test_evidence_that_will_never_do(machine: Machine, owner: Client) -> N
     """Code that is not approved is refused at once: no new quote changes that."""
     machine.source.image = measurements_of("other")
     backend = await machine.start()
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     with pytest.raises(DecryptDenied) as denial:
         await read(backend, owner)
     assert isinstance(denial.value.refusal, ReleaseRefused)
@@ -284,9 +284,9 @@ async def test_grants_that_belong_together(machine: Machine, owner: Client) -> N
     backend = await machine.start()
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     with pytest.raises(NotGranted):
-        await backend.take_up(parts[0])
+        await backend.accept(parts[0])
     assert ([], 0) == (states(backend), on_disk(machine))
-    await backend.take_up(*parts)
+    await backend.accept(*parts)
     assert "value" == await read(backend, owner)
     await backend.close()
     backend = await machine.start()
@@ -309,21 +309,21 @@ async def test_grants_that_are_handed_in_together(machine: Machine, owner: Clien
         "secrets": {"API_KEY": True},
     }
     surface = BackendSurface(
-        machine.source, did=backend.did, manifest=manifest, on_grant=backend.take_up
+        machine.source, did=backend.did, manifest=manifest, on_grant=backend.accept
     )
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     async with serving(surface) as url:
         with pytest.raises(GrantNotTaken, match="does not take"):
-            await hand_over(url, parts[0])
+            await deliver(url, parts[0])
         assert [] == states(backend)
-        await hand_over(url, *parts)
+        await deliver(url, *parts)
     assert "value" == await read(backend, owner)
 
 
 async def test_nothing_to_take_up(machine: Machine) -> None:
     """No grant at all is a mistake that is said."""
     with pytest.raises(InvalidPortableDelegation) as refused:
-        await (await machine.start()).take_up()
+        await (await machine.start()).accept()
     assert refused.value.hint
 
 
@@ -336,15 +336,15 @@ async def test_all_or_none(machine: Machine, owner: Client, bench) -> None:
         await granted(owner, backend, did=key_session(bytes(32)).did),
     )
     with pytest.raises(InvalidPortableDelegation):
-        await backend.take_up(good, foreign)
+        await backend.accept(good, foreign)
     forged = await granted(owner, backend, [for_keys(owner)])
     forged = _with_another_signature(forged)
     with pytest.raises((NodeRefused, InvalidPortableDelegation)):
-        await backend.take_up(good, forged)
+        await backend.accept(good, forged)
     assert ([], 0) == (states(backend), on_disk(machine))
-    await backend.take_up(good)
+    await backend.accept(good)
     with pytest.raises((NodeRefused, InvalidPortableDelegation)):
-        await backend.take_up(good, forged)
+        await backend.accept(good, forged)
     assert (["live"], 1) == (states(backend), on_disk(machine))  # what was held before stays
 
 
@@ -372,7 +372,7 @@ async def test_a_grant_that_cannot_be_kept_is_not_taken_up(
     backend = await machine.start()
     full()
     with pytest.raises(FolderUnusable) as refused:
-        await backend.take_up(await granted(owner, backend))
+        await backend.accept(await granted(owner, backend))
     assert refused.value.hint and [] == states(backend) and backend.attestation is None
 
 
@@ -383,11 +383,11 @@ async def test_what_was_held_stays_where_the_disk_is_full(
     one."""
     backend = await machine.start()
     for _ in range(MOST_OF_AN_OWNER):
-        await backend.take_up(await granted(owner, backend))
+        await backend.accept(await granted(owner, backend))
     before = {one.grant.cid for one in backend.grants}
     full()
     with pytest.raises(FolderUnusable):
-        await backend.take_up(await granted(owner, backend))
+        await backend.accept(await granted(owner, backend))
     assert before == {one.grant.cid for one in backend.grants} and MOST_OF_AN_OWNER == len(before)
     assert "value" == await read(backend, owner)
 
@@ -395,7 +395,7 @@ async def test_what_was_held_stays_where_the_disk_is_full(
 async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, full, caplog) -> None:
     """What is learnt by a read is not kept then; the log says so, and the value is given."""
     backend = await machine.start()
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     full()
     with caplog.at_level(logging.WARNING):
         assert "value" == await read(backend, owner)
@@ -411,7 +411,7 @@ async def test_a_backend_without_a_folder_forgets(bench, machine: Machine, owner
         clock=bench.clock,
         entropy=bench.entropy,
     )
-    await backend.take_up(await granted(owner, backend))
+    await backend.accept(await granted(owner, backend))
     assert "value" == await read(backend, owner)
     assert not machine.path.exists()
     async with Backend(

@@ -14,7 +14,7 @@ from relay import Answer, Relay, relay_before
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import MalformedAnswer
-from sealspace.wire.answers import read_pages, require_advance
+from sealspace.wire.node_answers import read_pages, require_advance
 from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)

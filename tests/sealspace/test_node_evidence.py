@@ -38,8 +38,8 @@ from sealspace.errors import (
     ResponseSignatureInvalid,
     SealspaceError,
 )
+from tee_backend.attestation.attestation_errors import CollateralUnusable
 from tee_backend.attestation.collateral import HeldCollateral
-from tee_backend.attestation.errors import CollateralUnusable
 from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root

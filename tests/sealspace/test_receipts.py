@@ -25,7 +25,7 @@ from sealspace.errors import (
 from sealspace.receipts import check_receipt, digest_of, documents_of, named_receipt
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
-from spaces.audit.chain import Chain, exported_lines, seal_batch
+from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
 from tee_backend.evidence.simulated import measurements_of
 
 # --- receipts -------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ async def test_a_delegate_cannot_withdraw(bench) -> None:
     portable = await owner.delegations.delegate(
         helper.session.did, [allow(network.text, SET_POLICY)]
     )
-    await helper.delegations.take_up(portable)
+    await helper.delegations.accept(portable)
     with pytest.raises(Unauthorized):
         await helper.withdrawals.withdraw_measurement(NOTES.mrtd, network)
 

@@ -24,7 +24,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.wire.refusals import refusal_of
+from sealspace.wire.node_refusals import refusal_of
 
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 CID = "bafkr4iderae7bara"

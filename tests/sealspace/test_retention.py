@@ -13,7 +13,7 @@ from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, p
 from encryption_network.judgement import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
 from node.config.tree import Config, Retention
-from node.housekeeping.rounds import (
+from node.housekeeping.schedule import (
     prune_audit,
     sweep_aliases,
     sweep_delegations,
@@ -27,9 +27,9 @@ from sealspace.errors import NotFound
 from sealspace.receipts import documents_of
 from sealspace.session import Session, read_grant
 from sealspace.wallets import new_wallet
-from spaces.audit.chain import exported_lines
+from spaces.audit.audit_chain import exported_lines
 from spaces.audit.pruning import note_exported
-from spaces.documents.receipts import PERIOD_S
+from spaces.documents.receipt_rows import PERIOD_S
 from spaces.keyspace import ALIASES_PREFIX, DOCUMENT_USES_PREFIX, EVIDENCE_PREFIX
 from spaces.store.contract import Range
 

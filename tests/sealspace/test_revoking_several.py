@@ -35,7 +35,7 @@ async def test_V5_several_grants_end_together(bench: Any, number: int) -> None:
     ]
     portables = [portable for portable, _ in granted]
     for portable, agent in granted:
-        await agent.delegations.take_up(portable)
+        await agent.delegations.accept(portable)
     for _ in range(2):
         await owner.delegations.revoke(portables[0], portables[1].cid, *more, portables[0])
     for _, agent in granted:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libipld import decode_multibase, encode_multibase
 
-from capabilities.ambient import SystemEntropy
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.cids import parse_cid
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.facts import attestation_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner

@@ -96,7 +96,7 @@ def test_nothing_further() -> None:
 def test_a_client_is_made_with_the_same_arguments() -> None:
     """And so are the functions that need no client."""
     assert inspect.signature(sync.Client) == inspect.signature(sealspace.Client)
-    for function in (sync.look_at, sync.hand_over):
+    for function in (sync.fetch_evidence, sync.deliver):
         assert inspect.signature(function) == inspect.signature(
             getattr(backends, function.__name__)
         )
@@ -107,7 +107,7 @@ def test_names() -> None:
     same object."""
     assert set(sealspace.__all__) <= set(sync.__all__)
     assert len(set(sync.__all__)) == len(sync.__all__)
-    own = {service.__name__ for service in SERVICES} | {"hand_over", "look_at"}
+    own = {service.__name__ for service in SERVICES} | {"deliver", "fetch_evidence"}
     for name in sync.__all__:
         found = getattr(sync, name)
         if name not in own:

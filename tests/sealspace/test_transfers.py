@@ -364,7 +364,7 @@ async def test_a_refusal_before_the_end_of_an_upload(bench, folder: Path, size_b
     agent = await bench.client(key_session(bytes(32)))
     grant = [allow(f"{owner.kv().space.text}/kv/a", "tinycloud.kv/put")]
     portable = await owner.delegations.delegate(agent.session.did, grant)
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     await owner.delegations.revoke(portable)
     kv = agent.kv(owner.kv().space.text)
     (folder / "film").write_bytes(b"x" * size_bytes)

@@ -257,7 +257,7 @@ async def test_an_account_signs_in_grants_and_revokes(bench) -> None:
     friend = await bench.client()
     await friend.sign_in_with_key(bytes(32))
     grant = await client.delegations.delegate(friend.session.did, right, wallet=account)
-    await friend.delegations.take_up(grant)
+    await friend.delegations.accept(grant)
     await client.delegations.revoke_by_wallet(grant, account)
     assert not (await client.delegations.status(grant)).is_active
     assert len(account.asked) == 3

@@ -32,7 +32,7 @@ from runner_stage import ECHO
 from running_node import COMMAND, RunningNode, running_node, until
 from tests_support import REPOSITORY
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.programs import ProgramManifest
 from sealspace.cli.root import main

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.documents.collateral import state_of
-from spaces.errors import RecordDamaged
+from spaces.documents.collateral_rows import state_of
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.hosting import space_of
 from spaces.grants.revocations import mark_of, revocation_of
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Record, counter_of
 from spaces.values.object_records import object_record_of, parse_file_name
 from spaces.values.value_heads import head_of

@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 from storekeeper_process import StorekeeperProcess
 from tests_support import fuzzed
 
-from spaces.audit.records import AuditRecord, audit_record_of
-from spaces.errors import SpaceError
+from spaces.audit.audit_records import AuditRecord, audit_record_of
 from spaces.identity import recorded_identity
 from spaces.keyspace import AUDIT_PREFIX
+from spaces.space_errors import SpaceError
 from spaces.store.contract import (
     ABSENT,
     Add,
     Check,
-    Claim,
     Commit,
     Committed,
     Follow,
@@ -32,6 +31,7 @@ from spaces.store.contract import (
     Range,
     Record,
     Refused,
+    ReplayRecord,
     Snapshot,
     Store,
     check_commit,
@@ -59,7 +59,7 @@ COMMIT = Commit(
     live=(b"La",),
     checks=(Check(b"Ka", STAMP),),
     adds=(Add(b"cB", 1, at_most=10),),
-    claim=Claim(bytes(32), 1_795_000_000),
+    replay_record=ReplayRecord(bytes(32), 1_795_000_000),
 )
 # Passes on an empty store, so that what is damaged in it reaches the tables.
 PASSING = Commit(puts=COMMIT.puts, adds=COMMIT.adds)
@@ -69,7 +69,8 @@ BOTH = [
 ]
 ASKS = tuple(frame for asks in (BOTH[:1], BOTH[1:], BOTH) for frame in ask_frames(asks))
 ANSWERS = tuple(
-    answer_frame([CommitReply(1, kind, settled=True), CommitReply(2, kind)]) for kind in Kind
+    answer_frame([CommitReply(1, kind, already_applied=True), CommitReply(2, kind)])
+    for kind in Kind
 )
 packed = packed_values.map(msgspec.msgpack.encode)
 
@@ -223,7 +224,7 @@ class OneRow:
         self,
         keys: Sequence[bytes] = (),
         *,
-        claim: Claim | None = None,
+        replay_record: ReplayRecord | None = None,
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:

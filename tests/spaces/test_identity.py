@@ -9,14 +9,13 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
-from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_put
+from spaces.audit.audit_records import MAX_DETAIL_BYTES, AuditRecord, audit_put
 from spaces.documents.evidence import (
     evidence_range,
     evidence_row_key,
 )
-from spaces.documents.networks import network_put, network_row_key
-from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
-from spaces.grants.replay_records import claim_of
+from spaces.documents.network_rows import network_put, network_row_key
+from spaces.grants.replay_records import replay_record_of
 from spaces.identity import Identity, open_identity, recorded_identity
 from spaces.keyspace import (
     IDENTITY_KEY,
@@ -25,6 +24,7 @@ from spaces.keyspace import (
     SCHEMA_VERSION,
     collateral_key,
 )
+from spaces.space_errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
 from spaces.store.contract import Commit, Committed, Put, Refused, Store
 
 
@@ -154,7 +154,7 @@ async def test_collateral_and_release_record(one_store: Store) -> None:
 async def test_claims_lie_under_the_tokens_own_expiry(one_store: Store) -> None:
     """A token is used once, a nonce once for each issuer, whatever fraction its expiry has
     (ST4)."""
-    claim = claim_of(b"k" * 32, expires_at=4_000_000_000.25)
-    assert claim.expires_at == 4_000_000_001
-    assert (await one_store.read(claim=claim)).claimed is True
-    assert (await one_store.read(claim=claim)).claimed is False
+    replay_record = replay_record_of(b"k" * 32, expires_at=4_000_000_000.25)
+    assert replay_record.expires_at == 4_000_000_001
+    assert (await one_store.read(replay_record=replay_record)).is_first_use is True
+    assert (await one_store.read(replay_record=replay_record)).is_first_use is False

@@ -26,7 +26,7 @@ ONE_OF_EACH = {
     "expiry": keyspace.expiry_key(b"\0" * 8, b"\0" * 8, H32),
     "network": keyspace.network_key(H16),
     "evidence": keyspace.evidence_key(H16, H32),
-    "claim": keyspace.claim_key(b"\0" * 4, H16),
+    "claim": keyspace.replay_key(b"\0" * 4, H16),
     "blob": keyspace.object_key(H16, H32),
     "due work": keyspace.due_key(0.0, H16),
     "audit": keyspace.audit_key(0.0, H16),

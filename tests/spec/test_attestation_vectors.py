@@ -10,9 +10,9 @@ from tests_support import REPOSITORY
 
 from sealspace.documents.node_evidence import NodeStatement
 from sealspace.documents.published import parse_statement
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.challenge import ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import parse_collateral
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data, published_binding, session_binding
 from tee_backend.attestation.trust_root import parse_trust_root

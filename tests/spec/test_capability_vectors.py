@@ -8,6 +8,7 @@ import pytest
 from tests_support import REPOSITORY
 
 from capabilities.abilities import parse_ability, satisfies
+from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.chain import (
     Mark,
     Marks,
@@ -19,7 +20,6 @@ from capabilities.chain import (
     judge_revocation,
 )
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
-from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.principals import parse_principal, principal_of, same_principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import (

@@ -18,7 +18,11 @@ from capabilities.signatures import verify_ed25519
 from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import open_envelope, parse_envelope
-from encryption_network.errors import (
+from encryption_network.gate import ReleaseRequest, RowStamp, admit
+from encryption_network.judgement import judge
+from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keywrap import open_wrapped, public_key_of, wrap
+from encryption_network.network_errors import (
     DescriptorError,
     EncryptionError,
     EnvelopeError,
@@ -26,10 +30,6 @@ from encryption_network.errors import (
     RequestError,
     RootSecretTooShort,
 )
-from encryption_network.gate import ReleaseRequest, RowStamp, admit
-from encryption_network.judgement import judge
-from encryption_network.keyring import NETWORK_SEAL, Keyring
-from encryption_network.keywrap import open_wrapped, public_key_of, wrap
 from encryption_network.networks import (
     ALGORITHM,
     KEY_BACKEND,

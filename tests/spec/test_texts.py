@@ -9,7 +9,7 @@ from tests_support import REPOSITORY
 
 from encryption_network.gate import REASONS
 from node.config.tree import setting_types
-from node.http.routes.table import ROUTES
+from node.http.routes.route_table import ROUTES
 from sealspace.cli.exit_status import EXIT_STATUSES
 from sealspace.cli.root import COMMANDS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from spaces.audit.records import AuditRecord, audit_record_of
+from spaces.audit.audit_records import AuditRecord, audit_record_of
 from spaces.keyspace import AUDIT_PREFIX, SEALED_PREFIX
 from spaces.store.contract import Range, Store, pages_of
 

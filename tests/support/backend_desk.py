@@ -95,6 +95,6 @@ class Desk:
             did=program.backend.did,
             manifest={**asked, "secrets": dict.fromkeys(wants, True)},
             compose=compose,
-            on_grant=program.take_up,
+            on_grant=program.accept,
         )
         return Site(await self.stack.enter_async_context(serving(surface)), program)

@@ -2,7 +2,7 @@
 
 Example:
     async with serving(surface) as url:
-        seen = await look_at(url, inspector)
+        seen = await fetch_evidence(url, inspector)
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -79,8 +79,8 @@ class Program:
     secrets: tuple[str, ...]
     read: dict[str, str | bytes] = field(default_factory=dict)
 
-    async def take_up(self, *portables: PortableDelegation) -> None:
-        await self.backend.take_up(*portables)
+    async def accept(self, *portables: PortableDelegation) -> None:
+        await self.backend.accept(*portables)
         for name in self.secrets:
             self.read[name] = await self.backend.read_secret(portables[0].owner, name)
 
@@ -133,7 +133,7 @@ async def backend_of(
     backend = Backend(
         client, Domain(bench.platform, measured), clock=bench.clock, entropy=bench.entropy
     )
-    await backend.take_up(await owner.delegations.delegate(backend.did, grant, policy=policy))
+    await backend.accept(await owner.delegations.delegate(backend.did, grant, policy=policy))
     return backend
 
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 from node.config.tree import Config
-from node.housekeeping.rounds import housekeeping
+from node.housekeeping.schedule import housekeeping
 from node.http.app import build_app
 from node.http.listener import start_listener
 from node.platform.root_secret import load_root_secret

@@ -28,7 +28,7 @@ from encryption_network.policy import Policy
 from node.config.tree import Config, Hosting
 from sealspace import errors
 from sealspace.apps.attestation import Attested
-from sealspace.apps.backends import LOOK_TTL_S, hand_over, look_at, require_expected
+from sealspace.apps.backends import LOOK_TTL_S, deliver, fetch_evidence, require_expected
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.documents.manifests import parse_manifest
@@ -123,7 +123,7 @@ class World:
         backend = Backend(client, domain, clock=self.bench.clock, entropy=self.bench.entropy)
         program = Program(client, backend, ("API_KEY",))
         surface = BackendSurface(
-            domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.take_up
+            domain, did=backend.did, manifest=MANIFEST, compose=None, on_grant=program.accept
         )
         return await self.stack.enter_async_context(serving(surface))
 
@@ -132,7 +132,7 @@ class World:
             self.bench.platform, self.bench.clock.now(), options or CollateralOptions()
         )
         inspector = Inspector(documents, root=parse_trust_root(self.bench.platform.root_der))
-        return await look_at(
+        return await fetch_evidence(
             url, inspector, clock=self.bench.clock, entropy=self.bench.entropy, settings=SETTINGS
         )
 
@@ -357,7 +357,7 @@ async def granted(world: World) -> tuple[Client, Client, Any]:
     owner, agent = await world.owner(), await world.agent()
     grant = [allow(f"{owner.kv().space.text}/kv/a", GET)]
     portable = await owner.delegations.delegate(agent.session.did, grant)
-    await agent.delegations.take_up(portable)
+    await agent.delegations.accept(portable)
     return owner, agent, portable
 
 
@@ -383,7 +383,7 @@ async def _denied(world: World) -> None:
     await owner.secrets().put("A", "1")
     grant = [allow(owner.secrets().resource("A"), GET)]
     grant.append(allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"))
-    await agent.delegations.take_up(await owner.delegations.delegate(agent.session.did, grant))
+    await agent.delegations.accept(await owner.delegations.delegate(agent.session.did, grant))
     await agent.secrets(owner.session.owner).get("A")
 
 
@@ -492,7 +492,7 @@ async def _no_collateral(world: World) -> None:
     inspector = Inspector(
         CollateralFolder(world.folder), root=parse_trust_root(world.bench.platform.root_der)
     )
-    await look_at(await world.backend(), inspector, clock=world.bench.clock)
+    await fetch_evidence(await world.backend(), inspector, clock=world.bench.clock)
 
 
 @cause(errors.BackendNotExpected)
@@ -511,7 +511,7 @@ async def _long_ago(world: World) -> None:
 async def _not_for_it(world: World) -> None:
     _owner, _agent, portable = await granted(world)
     url = await world.backend()
-    await hand_over(url, portable, settings=SETTINGS)  # a grant that opens no secret of its program
+    await deliver(url, portable, settings=SETTINGS)  # a grant that opens no secret of its program
 
 
 @cause(errors.GrantsFull)

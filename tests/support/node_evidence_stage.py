@@ -23,7 +23,7 @@ from simulators.agent import AgentSimulator, agent_on
 from tests_support import CountingEntropy, FixedClock
 from yarl import URL
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from encryption_network.policy import Policy
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from sealspace.client import Client

@@ -11,8 +11,8 @@ import encryption_network
 import node
 import spaces
 import tee_backend
-from capabilities.errors import CHAIN_TEXTS, ChainError
-from encryption_network.errors import TEXTS, EncryptionError, RequestError
+from capabilities.capability_errors import CHAIN_TEXTS, ChainError
+from encryption_network.network_errors import TEXTS, EncryptionError, RequestError
 from node.http.messages.refusals import TABLE, code_of, wire_form
 from node.refusal import REFUSALS, Refusal
 

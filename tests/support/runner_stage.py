@@ -26,12 +26,12 @@ from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 
-from capabilities.ambient import Entropy, SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces
 from sealspace.apps.api_keys import new_api_key
-from sealspace.apps.backends import Seen, hand_over, look_at
+from sealspace.apps.backends import Seen, deliver, fetch_evidence
 from sealspace.apps.programs import ProgramManifest, Target, Version
 from sealspace.apps.run_calls import RunnerAt, call_headers, call_right
 from sealspace.client import Client, SignIn
@@ -165,14 +165,14 @@ class RunnerStage:
         return version
 
     async def look(self) -> Seen:
-        return await look_at(self.url, self.inspector)
+        return await fetch_evidence(self.url, self.inspector)
 
     async def grant(self, secrets: list[str], run: RunStatement, **more: Any) -> PortableDelegation:
         """Grant secrets to the runner, and hand the grant over."""
         portable = await self.owner.runners.grant(
             await self.look(), secrets, run, wallet=self.wallet, **more
         )
-        await hand_over(self.url, portable)
+        await deliver(self.url, portable)
         return portable
 
     async def calling_session(self) -> Session:
@@ -378,7 +378,7 @@ async def _started(
     app = web.Application()
     await stack.enter_async_context(mounted(app, runner, folder=folder, seed=seed, price=price))
     BackendSurface(
-        domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up
+        domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.accept
     ).mount(app)
     url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
     return runner, url

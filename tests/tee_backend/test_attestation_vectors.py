@@ -12,8 +12,8 @@ from tests_support import SHARED_VECTORS, shared_vectors
 from capabilities.principals import parse_principal
 from encryption_network.judgement import judge
 from encryption_network.policy import Evidence, Policy
+from tee_backend.attestation.attestation_errors import AttestationError, QuoteRefused
 from tee_backend.attestation.collateral import parse_collateral
-from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.report_data import Binding

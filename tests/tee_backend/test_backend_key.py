@@ -14,9 +14,9 @@ from tests_support import CountingEntropy
 
 from sealspace.session import key_session
 from tee_backend.backend.key import KEY_PATH, KeyFile, backend_seed
-from tee_backend.errors import KeyUnusable
+from tee_backend.backend_errors import KeyUnusable
 from tee_backend.evidence.dstack import DstackSource
-from tee_backend.evidence.errors import SourceMalformed, SourceUnavailable
+from tee_backend.evidence.evidence_errors import SourceMalformed, SourceUnavailable
 from tee_backend.evidence.simulated import SimulatedSource, measurements_of, mint_event_log
 from tee_backend.evidence.source import KeySource
 

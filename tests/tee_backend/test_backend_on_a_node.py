@@ -87,7 +87,7 @@ async def _grant(parties: Parties, entropy: CountingEntropy) -> None:
         allow(owner.encryption.network().text, DECRYPT),
     ]
     policy = Policy(measurements=(IMAGE,), compose_hashes=(COMPOSE,))
-    await parties.agent.delegations.take_up(
+    await parties.agent.delegations.accept(
         await owner.delegations.delegate(parties.agent.session.did, grant, policy=policy)
     )
 

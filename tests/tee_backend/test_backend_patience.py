@@ -119,7 +119,7 @@ async def parties(
             allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
         ]
         policy = Policy(measurements=(APPROVED,))
-        await agent.delegations.take_up(
+        await agent.delegations.accept(
             await owner.delegations.delegate(agent.session.did, rights, policy=policy)
         )
         yield Parties(node, pcs, machine, owner, agent, clock, entropy)

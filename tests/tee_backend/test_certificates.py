@@ -7,6 +7,7 @@ from deviating_platform import SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tee_backend.attestation.attestation_errors import MalformedCertificate
 from tee_backend.attestation.certificates import (
     MAX_CERTIFICATE_BYTES,
     MAX_CHAIN_BYTES,
@@ -17,7 +18,6 @@ from tee_backend.attestation.certificates import (
     parse_pem_chain,
     parse_platform,
 )
-from tee_backend.attestation.errors import MalformedCertificate
 
 PEM = SimulatedPlatform.from_seed(b"the platform of the tests").pck_chain_pem.encode()
 LEAF, AUTHORITY, ROOT = parse_pem_chain(PEM, most=3)

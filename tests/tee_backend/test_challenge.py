@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.judgement import CLOCK_SKEW_S
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.challenge import (
     CHALLENGE_TTL_S,
     NONCE_BYTES,
@@ -16,7 +17,6 @@ from tee_backend.attestation.challenge import (
     check_challenge,
     issue_challenge,
 )
-from tee_backend.attestation.errors import QuoteRefused
 
 KEY = b"k" * 32
 SCOPE = ChallengeScope(holder="did:key:z6MkHolder", audience="did:key:z6MkNode", store_id=b"s" * 16)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tee_backend.attestation._library import claims_json, error_of_text
+from tee_backend.attestation.attestation_errors import AttestationError, QuoteRefused
 from tee_backend.attestation.claims import check_same_reading, parse_claims
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.evidence.simulated import measurements_of
 

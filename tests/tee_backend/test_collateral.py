@@ -12,13 +12,13 @@ from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tee_backend.attestation.attestation_errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.collateral import (
     MAX_COLLATERAL_BYTES,
     Collateral,
     check_not_older,
     parse_collateral,
 )
-from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 
 DOCUMENT = json.loads(
     SimulatedPlatform.from_seed(b"the platform of the tests").collateral_json(1_795_000_000)

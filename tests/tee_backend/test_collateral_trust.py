@@ -19,6 +19,11 @@ from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
 from examined import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
+from tee_backend.attestation.attestation_errors import (
+    AttestationError,
+    CollateralUnusable,
+    QuoteRefused,
+)
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import (
     check_age,
@@ -26,7 +31,6 @@ from tee_backend.attestation.collateral_trust import (
     check_windows,
     verify_collateral,
 )
-from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
 OTHER = SimulatedPlatform.from_seed(b"a platform under another root")

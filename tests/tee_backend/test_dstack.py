@@ -19,7 +19,7 @@ from encryption_network.policy import Measurements
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.evidence.dstack import DstackSource, Generation
-from tee_backend.evidence.errors import (
+from tee_backend.evidence.evidence_errors import (
     EvidenceSourceError,
     SourceMalformed,
     SourceRefused,

@@ -4,13 +4,13 @@ from typing import get_args
 
 import pytest
 
-from tee_backend.attestation.errors import (
+from tee_backend.attestation.attestation_errors import (
     CollateralCode,
     CollateralUnusable,
     QuoteCode,
     QuoteRefused,
 )
-from tee_backend.evidence.errors import EvidenceSourceError
+from tee_backend.evidence.evidence_errors import EvidenceSourceError
 
 ERRORS = (
     *(QuoteRefused(code, "detail " * 100) for code in get_args(QuoteCode)),

@@ -8,8 +8,8 @@ import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import shared_vectors
 
+from tee_backend.attestation.attestation_errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.collateral import Collateral, cut_signed_body, parse_collateral
-from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.evaluation_numbers import (
     EDITION_GRACE_S,
     YEAR_S,

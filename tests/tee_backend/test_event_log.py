@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capabilities.strict_json import Json
-from tee_backend.attestation.errors import AttestationError, QuoteRefused
+from tee_backend.attestation.attestation_errors import AttestationError, QuoteRefused
 from tee_backend.attestation.event_log import (
     MAX_ENTRIES,
     MAX_LOG_BYTES,

@@ -12,7 +12,7 @@ from tests_support import altered
 
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES
 from encryption_network.policy import Measurements
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.event_log import EventLog
 from tee_backend.attestation.event_log_claims import (
     SEQUENCE,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests_support import SHARED_VECTORS, shared_vectors
 
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.event_log import (
     EventLog,
     event_digest,

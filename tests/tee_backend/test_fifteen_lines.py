@@ -21,7 +21,7 @@ from simulators.agent import AgentSimulator, agent_on
 from tests_support import REPOSITORY
 
 import tee_backend.backend
-from sealspace.apps.backends import hand_over
+from sealspace.apps.backends import deliver
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
@@ -116,7 +116,7 @@ async def test_the_fifteen_lines(tmp_path: Path) -> None:
                 assert 500 == (await _work(url, me))[0]  # nothing granted yet
                 seen = await owner.backends.look(url, inspector)
                 portable = await owner.backends.grant(seen)
-                await hand_over(url, portable)
+                await deliver(url, portable)
                 assert (200, "worked with a key of 10 characters") == await _work(url, me)
             async with running(program, tmp_path, end=signal.SIGTERM) as url:
                 assert seen.did == (await owner.backends.look(url, inspector)).did

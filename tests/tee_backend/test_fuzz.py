@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from tee_backend.attestation._library import claims_json
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.certificates import (
     load_certificate,
     load_crl,
@@ -26,7 +27,6 @@ from tee_backend.attestation.challenge import ChallengeScope, check_challenge, i
 from tee_backend.attestation.claims import check_same_reading, parse_claims
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.evaluation_numbers import (
     check_edition,
     parse_evaluation_numbers,

@@ -24,7 +24,7 @@ from sealspace.delegations import allow
 from sealspace.session import Grant, key_session, mint, read_grant
 from tee_backend.backend.grant_folder import GrantFolder, Holding
 from tee_backend.backend.held_grants import MOST
-from tee_backend.errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
+from tee_backend.backend_errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
 
 SELF, OTHER, OWNER = (key_session(bytes([number]) * 32) for number in (1, 2, 3))
 ENTROPY = CountingEntropy()

@@ -6,8 +6,8 @@ import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
 
 from sealspace.errors import CollateralNeeded
+from tee_backend.attestation.attestation_errors import CollateralUnusable
 from tee_backend.attestation.collateral import HeldCollateral
-from tee_backend.attestation.errors import CollateralUnusable
 from tee_backend.attestation.inspection import CollateralFolder
 
 

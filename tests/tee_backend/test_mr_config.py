@@ -6,7 +6,7 @@ import json
 import pytest
 import sha3
 
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.event_log_claims import EventLogClaims, KeyProvider, check_mr_config_id
 
 CLAIMS = EventLogClaims(

@@ -15,8 +15,12 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 from capabilities.principals import parse_principal
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from encryption_network.policy import Evidence, Measurements
+from tee_backend.attestation.attestation_errors import (
+    AttestationError,
+    CollateralUnusable,
+    QuoteRefused,
+)
 from tee_backend.attestation.collateral import Collateral, HeldCollateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
 from tee_backend.attestation.examine import BoundQuote, bind_quote, examine_with
 from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import TrustRoot

@@ -34,8 +34,8 @@ from sealspace.documents.published import encode_published, parse_published, sta
 from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRefused, ReceiptInvalid
 from spaces.keyspace import collateral_key
 from spaces.store.contract import Commit, Put, Refused
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.collateral import HeldCollateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.attestation.examine import bind_quote, examine
 from tee_backend.attestation.inspection import CollateralFolder, Inspector

@@ -26,9 +26,9 @@ from simulators.pcs import (
 )
 from tests_support import shared_vectors
 
+from tee_backend.attestation.attestation_errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.collateral import check_not_older, parse_collateral
 from tee_backend.attestation.collateral_trust import verify_collateral, verify_signed_text
-from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.pcs import MAX_BODY_BYTES, CollateralService, ServiceSettings
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption_network.policy import Measurements
-from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, BodyKind, parse_quote
 from tee_backend.evidence.simulated import measurements_of
 

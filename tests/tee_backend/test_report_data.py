@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.report_data import check_report_data, session_binding
 
 FIELDS: dict[str, Any] = {

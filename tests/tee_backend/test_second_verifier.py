@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import SHARED_VECTORS, shared_vectors
 
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.certificates import READER_ERRORS
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import Quote, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 from tee_backend.evidence.simulated import measurements_of

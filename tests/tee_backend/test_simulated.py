@@ -8,8 +8,8 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 from examined import verify_quote
 
 from encryption_network.policy import Measurements
+from tee_backend.attestation.attestation_errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.collateral import parse_collateral
-from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.evidence.simulated import PlatformFolderError, measurements_of

@@ -38,8 +38,8 @@ from sealspace.wire.portable import (
 )
 from tee_backend.backend import publishing
 from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
-from tee_backend.errors import FolderUnusable
-from tee_backend.evidence.errors import SourceRefused
+from tee_backend.backend_errors import FolderUnusable
+from tee_backend.evidence.evidence_errors import SourceRefused
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.source import Quoted
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from deviating_platform import DomainOptions, SimulatedPlatform
 
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.examine import POLICY_BITS, SEPT_VE_DISABLE, check_trust_domain
 from tee_backend.attestation.quote import BodyKind, TdReport, parse_quote
 from tee_backend.evidence.simulated import measurements_of

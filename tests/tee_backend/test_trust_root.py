@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 
 

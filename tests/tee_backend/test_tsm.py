@@ -10,7 +10,7 @@ from tests_support import CountingEntropy
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, parse_quote
-from tee_backend.evidence.errors import (
+from tee_backend.evidence.evidence_errors import (
     EvidenceSourceError,
     SourceMalformed,
     SourceRefused,

@@ -20,8 +20,12 @@ from hypothesis import strategies as st
 from tests_support import altered
 
 from encryption_network.policy import Measurements
+from tee_backend.attestation.attestation_errors import (
+    AttestationError,
+    CollateralUnusable,
+    QuoteRefused,
+)
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
 from tee_backend.attestation.examine import check_pck_roles
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from places import Party, Place, request, token
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.signatures import Ed25519Signer

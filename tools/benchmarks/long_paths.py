@@ -25,7 +25,7 @@ from driving import drive
 from processes import used_by
 from serving import own_node
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.store.contract import Commit, Committed, Store

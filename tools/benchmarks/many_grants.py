@@ -26,10 +26,10 @@ from pathlib import Path
 import msgspec
 from space_grants import iso
 
-from capabilities.ambient import SystemEntropy
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.chain import Mark, Registered, judge_registration
 from capabilities.cids import cid_text
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer, WalletSigner

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from driving import drive
 
 from capabilities.abilities import DECRYPT
-from capabilities.ambient import SystemEntropy
 from capabilities.cids import cid_text
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
@@ -148,7 +148,7 @@ async def _attested(owner: Client, place: Place, platform: SimulatedPlatform) ->
         policy=Policy(measurements=(PROGRAM,)),
     )
     async with Client(owner.url, session=key_session(seed)) as client:
-        await client.delegations.take_up(portable)
+        await client.delegations.accept(portable)
         attestation = await Backend(client, _Source(platform)).attest(owner.encryption.network())
         return Attested(_party(client.session), attestation.receiver, platform)
 

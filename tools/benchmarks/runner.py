@@ -191,7 +191,7 @@ async def _one_secret(calls: int) -> dict[str, dict[str, float]]:
         portable = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),)))
         session, owner = await stage.calling_session(), stage.owner.session.owner
         client = await stage.client(key_session(stage.seed))
-        await client.delegations.take_up(portable)
+        await client.delegations.accept(portable)
         log = mint_event_log(sha256(COMPOSE.encode()).digest())
         backend = Backend(client, Domain(stage.platform, measurements_of("runner"), log))
         await backend.attest(client.encryption.network(owner=owner))

@@ -41,7 +41,7 @@ from runner_stage import ECHO, P1
 from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.apps.run_calls import RunnerAt, call_headers
 from sealspace.apps.runners import runner_at
 from sealspace.client import Client, SignIn

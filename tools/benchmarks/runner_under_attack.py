@@ -40,7 +40,7 @@ from runner_stage import ECHO, P1
 from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.run_calls import RunnerAt, call_headers

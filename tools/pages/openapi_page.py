@@ -15,9 +15,9 @@ from tests_support import REPOSITORY
 
 from node.config.tree import Http
 from node.http.messages.refusals import GROUPS, TABLE, Place, Row, reason_of
-from node.http.messages.route import Authority, Given, Route
-from node.http.routes.table import ROUTES
-from node.operations.table import TABLE as ABILITIES
+from node.http.messages.route import Authority, ResponseShape, Route
+from node.http.routes.route_table import ROUTES
+from node.operations.operation_table import TABLE as ABILITIES
 from sealspace import __version__
 from tee_backend.listener import MAX_HEADER_LINES, MAX_TARGET_BYTES
 
@@ -259,7 +259,7 @@ def _responses(route: Route, schema_of: Mapping[str, Json]) -> Json:
     return {str(status): answer for status, answer in sorted(answers.items())}
 
 
-def _add_given(answer: Json, given: Given, schema_of: Mapping[str, Json]) -> None:
+def _add_given(answer: Json, given: ResponseShape, schema_of: Mapping[str, Json]) -> None:
     for name in given.headers:
         answer.setdefault("headers", {})[name] = {"schema": {"type": "string"}}
     if _is_json(given):
@@ -321,7 +321,7 @@ def _merge(content: Json, more: Json) -> None:
                 content[media] = {"schema": {"anyOf": [*either, form["schema"]]}}
 
 
-def _is_json(given: Given) -> bool:
+def _is_json(given: ResponseShape) -> bool:
     return given.shape not in (None, str, bytes)
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ...logs import log_failure
 from ...refusal import Refusal
-from .answers import request_id, text_answer
+from .http_answers import request_id, text_answer
 from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
 
 PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them

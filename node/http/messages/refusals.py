@@ -16,10 +16,10 @@ from typing import Final, Literal, TypeAlias, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capabilities.errors import CHAIN_TEXTS, CapabilityError
-from encryption_network.errors import EncryptionError
-from spaces.errors import SpaceError
-from tee_backend.attestation.errors import AttestationError, QuoteCode
+from capabilities.capability_errors import CHAIN_TEXTS, CapabilityError
+from encryption_network.network_errors import EncryptionError
+from spaces.space_errors import SpaceError
+from tee_backend.attestation.attestation_errors import AttestationError, QuoteCode
 
 from ...refusal import Refusal
 

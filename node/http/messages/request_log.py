@@ -25,8 +25,8 @@ from ...config.tree import Config, Http
 from ...counts import Operation
 from ...logs import log_event
 from ...rates import counted_as
-from .answers import WholeAnswer, request_id
-from .requests import client_address
+from .http_answers import WholeAnswer, request_id
+from .http_requests import client_address
 
 _HASH_BYTES: Final = 12
 _MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any client may send it

@@ -20,11 +20,11 @@ from ...cohort import Cohort
 from ...counts import Operation
 from ...refusal import Refusal
 from ...services import Services
-from .answers import CLOSED_TO_PAGES, WholeAnswer, json_answer
+from .http_answers import CLOSED_TO_PAGES, WholeAnswer, json_answer
+from .http_requests import client_address, require_json_type
 from .problems import error_answer
 from .refusals import Place, code_of
 from .request_log import RequestLog
-from .requests import client_address, require_json_type
 
 _REFUSED = frozenset((401, 403))
 
@@ -40,14 +40,14 @@ OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  
 counted."""
 
 
-class Taken(Struct, frozen=True):
+class RequestBody(Struct, frozen=True):
     """The body of a request."""
 
     max_bytes: int | None
     shape: object = None
 
 
-class Given(Struct, frozen=True):
+class ResponseShape(Struct, frozen=True):
     """One answer that is no refusal."""
 
     shape: object
@@ -90,9 +90,9 @@ class Route(Struct, frozen=True):
     authority: Authority = "none"
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
-    takes: Taken | None = None
+    takes: RequestBody | None = None
     answer: object = None
-    gives: tuple[Given, ...] = ()
+    gives: tuple[ResponseShape, ...] = ()
     refuses: Set[str] = frozenset()
     is_credential: bool = False
 
@@ -102,14 +102,14 @@ class Route(Struct, frozen=True):
         return self.takes is not None and self.takes.shape is not None
 
     @property
-    def answers(self) -> tuple[Given, ...]:
+    def answers(self) -> tuple[ResponseShape, ...]:
         """Every answer that is no refusal; a handler that makes its response itself states them in
         `gives`."""
         shape = self.answer or get_type_hints(self.handler)["return"]
         is_made = shape is object or (
             isinstance(shape, type) and issubclass(shape, web.StreamResponse)
         )
-        return self.gives if is_made else (Given(shape), *self.gives)
+        return self.gives if is_made else (ResponseShape(shape), *self.gives)
 
     @property
     def template(self) -> str:

@@ -17,7 +17,7 @@ from ...operations.values.admin_quota import (
 )
 from ...refusal import Refusal
 from ...services import SERVICES, Services
-from ..messages.requests import json_body, whole_number
+from ..messages.http_requests import json_body, whole_number
 
 MAX_BODY_BYTES: Final = 4096
 DEFAULT_USAGE_SPACES: Final = 1000

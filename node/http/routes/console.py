@@ -19,7 +19,7 @@ from msgspec import Struct
 from ...console_files import TYPES, headers_with, read_files, suffix
 from ...operations.values.conditions import matches_weakly
 from ...refusal import Refusal
-from ..messages.answers import PageAnswer
+from ..messages.http_answers import PageAnswer
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
 _RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it

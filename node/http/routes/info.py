@@ -15,8 +15,8 @@ from ...operations.readiness import PROBE
 from ...operations.values.conditions import matches_weakly
 from ...release_terms import current_release, in_force
 from ...services import SERVICES
-from ..messages.answers import WholeAnswer, empty_answer, json_answer, text_answer
-from ..messages.requests import take_rate
+from ..messages.http_answers import WholeAnswer, empty_answer, json_answer, text_answer
+from ..messages.http_requests import take_rate
 
 _DOCUMENT: Final = files(__package__).joinpath("openapi.json").read_bytes()
 _ETAG: Final = f'"blake3-{blake3(_DOCUMENT).hexdigest()}"'

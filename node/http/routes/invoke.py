@@ -10,7 +10,7 @@ from spaces.values.value_heads import Head
 from ...config.tree import Http
 from ...operations.authorise import admit_token
 from ...operations.delegations.delegation_listing import Entries
-from ...operations.table import OPEN_KEY, plan_call
+from ...operations.operation_table import OPEN_KEY, plan_call
 from ...operations.values.kv_batch import BatchFound
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
@@ -18,15 +18,21 @@ from ...operations.values.kv_write import Written
 from ...operations.values.plan import Message
 from ...refusal import Refusal
 from ...services import SERVICES, Services
-from ..messages.answers import (
+from ..messages.http_answers import (
     WholeAnswer,
     batch_read_answer,
     empty_answer,
     json_answer,
     value_answer,
 )
+from ..messages.http_requests import (
+    body_at_hand,
+    body_pieces,
+    client_address,
+    limited_body,
+    token_of,
+)
 from ..messages.problems import PLACE
-from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
 from ..messages.route import OPERATION
 
 _TOO_LARGE: Final = "body-too-large"  # Q2

@@ -15,7 +15,7 @@ from blake3 import blake3
 from msgspec import Meta, Struct
 
 from capabilities.abilities import DECRYPT
-from capabilities.errors import InvalidIdentifier, InvalidJson
+from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import SESSION_FACT
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
@@ -27,14 +27,15 @@ from encryption_network.keyring import ATTESTATION_CHALLENGE
 from encryption_network.policy import Evidence, ReceiverMode, decode_evidence, encode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import MAX_LIFETIME_S, read_body
-from spaces.documents.collateral import collateral_documents, state_of
+from spaces.documents.collateral_rows import collateral_documents, state_of
 from spaces.documents.evidence import evidence_range, evidence_row_key
-from spaces.documents.networks import network_row_key
-from spaces.documents.receipts import Basis, basis_put
-from spaces.errors import RecordDamaged
-from spaces.grants.replay_records import claim_of
+from spaces.documents.network_rows import network_row_key
+from spaces.documents.receipt_rows import Basis, basis_put
+from spaces.grants.replay_records import replay_record_of
 from spaces.keyspace import RELEASE_RECORD_KEY, basis_beside, collateral_key, collateral_state_key
-from spaces.store.contract import Check, Claim, Commit, Put, Record, read_page
+from spaces.space_errors import RecordDamaged
+from spaces.store.contract import Check, Commit, Put, Record, ReplayRecord, read_page
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.challenge import (
     RANDOM_BYTES,
     ChallengeScope,
@@ -43,7 +44,6 @@ from tee_backend.attestation.challenge import (
 )
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, with_newest_lists
-from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.examine import bind_quote
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote
 from tee_backend.attestation.report_data import session_binding
@@ -55,7 +55,7 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, admit_token, read_call
 from ..releases.network_reading import known_network
-from ..releases.receipts import missing_documents
+from ..releases.release_receipts import missing_documents
 from .refresh_collateral import wish_for
 
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024
@@ -160,16 +160,18 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         now=services.clock.now(),
         ttl_s=services.config.release.challenge_s,
     )
-    claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
+    replay_record = replay_record_of(
+        blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at
+    )
 
     async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
         call = await read_call(
-            services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), claiming=False
+            services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), records_use=False
         )
         of_network, terms = call.records  # chain
         known_network(of_network)
         if is_first:  # replay record
-            await _claim_challenge(services, claim)
+            await _claim_challenge(services, replay_record)
         try:
             evidence, quote, collateral, relied = await _verified(
                 services, call, terms, handed, nonce
@@ -194,7 +196,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             *await _ended(services, evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
-        commit = Commit(puts=puts, live=call.live, checks=(relied,), claim=claim)
+        commit = Commit(puts=puts, live=call.live, checks=(relied,), replay_record=replay_record)
         return commit, SessionOpened(evidence.expires_at, digest.hexdigest())
 
     return await until_committed(services, attempt)
@@ -241,15 +243,15 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
     return network, nonce
 
 
-async def _claim_challenge(services: Services, claim: Claim) -> None:
-    snapshot = await services.store.read(claim=claim)
+async def _claim_challenge(services: Services, replay_record: ReplayRecord) -> None:
+    snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_forgotten:
         hint = (
             "by the clock of the node's store it is over; set the node's clock, then ask for a"
             " new one"
         )
         raise Refusal("challenge-used", hint=hint)
-    if snapshot.claimed is False:
+    if snapshot.is_first_use is False:
         raise Refusal("challenge-used", hint="ask for a new challenge and make a new quote over it")
 
 

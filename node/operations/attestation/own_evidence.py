@@ -13,7 +13,7 @@ import msgspec
 
 from encryption_network.networks import timestamp
 from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
-from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data

@@ -14,8 +14,8 @@ import msgspec
 
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.collateral import (
+from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.documents.collateral_rows import (
     MAX_FAMILIES,
     CollateralState,
     Family,
@@ -23,14 +23,14 @@ from spaces.documents.collateral import (
     state_put,
 )
 from spaces.store.contract import ABSENT, Commit, Put
+from tee_backend.attestation.attestation_errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.collateral_trust import verify_collateral
-from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import Quote
 from tee_backend.attestation.refresh import alarms_of
 
+from ...collateral.collateral_source import CollateralSource, refresh_rules
 from ...collateral.intake import held_collateral, keep_collateral
-from ...collateral.source import CollateralSource, refresh_rules
 from ...logs import log_event, log_warning
 from ...services import Services
 

@@ -3,18 +3,18 @@
 from typing import Final, get_args
 
 from encryption_network.release_record import CollateralUse, ReleaseTerms
-from spaces.documents.collateral import Family
+from spaces.documents.collateral_rows import Family
 from spaces.keyspace import collateral_key
 from spaces.store.contract import read_row
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, check_windows
-from tee_backend.attestation.errors import AttestationError
 
 from ...refusal import Refusal
 from ...release_terms import current_release, in_force
 from ...services import Services
-from ..releases.receipts import lower_hex
+from ..releases.release_receipts import lower_hex
 
 _FMSPC_BYTES: Final = 6
 

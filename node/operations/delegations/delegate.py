@@ -9,24 +9,24 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.abilities import NETWORK_CREATE
+from capabilities.capability_errors import ChainError
 from capabilities.chain import Mark, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
-from capabilities.errors import ChainError
-from capabilities.kinds import check_granting
 from capabilities.limits import counted_client
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
+from capabilities.token_kinds import check_granting
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.networks import create_network, encode_network
 from encryption_network.policy import policies_of
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.networks import network_put, network_row_key
-from spaces.errors import TooManyDelegations
+from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.delegations import alias_put, charged_bytes, registration_puts
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.grants.revocations import mark_keys, marks_of
+from spaces.space_errors import TooManyDelegations
 from spaces.store.contract import Commit, Record, check_of
 
 from ...services import Services

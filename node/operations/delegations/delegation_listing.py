@@ -11,7 +11,7 @@ from capabilities.chain import Registered
 from capabilities.cids import cid_text
 
 from .query_filters import Direction
-from .standing import Verdict
+from .status import Verdict
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
@@ -71,7 +71,7 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
         issued_at=time_text(delegation.issued_at),
         not_before=time_text(delegation.not_before),
         expires_at=time_text(delegation.expires_at),
-        status=verdict.standing,
+        status=verdict.status,
         revoked_at=None if revoked is None else time_text(revoked.at),
         revoked_by=None if revoked is None else revoked.by,
         revoked_ancestor_cid=None if ancestor is None else cid_text(ancestor.cid),

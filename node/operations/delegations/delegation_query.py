@@ -21,9 +21,9 @@ from typing import Final
 from msgspec import Struct, field
 
 from capabilities.abilities import DELEGATION_LIST
+from capabilities.capability_errors import CapabilityError, WrongKind
 from capabilities.chain import Registered, mentioned_spaces
 from capabilities.cids import ContentKey
-from capabilities.errors import CapabilityError, WrongKind
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
@@ -47,7 +47,7 @@ from ...services import Services
 from ..authorise import admit_signed, closure_contents, read_call
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
-from .standing import standing_of
+from .status import standing_of
 
 MAX_EXAMINED: Final = 512
 """Most delegations that one page looks at: with a filter that fits few, a page may be short or
@@ -166,7 +166,7 @@ async def _authorised_read(
     )
     try:
         call = await read_call(
-            services, invocation, keys, [source.wanted() for source in sources], claiming=False
+            services, invocation, keys, [source.wanted() for source in sources], records_use=False
         )
     except WrongKind:
         raise
@@ -308,7 +308,7 @@ def _item(
     ):
         return None
     verdict = standing_of(stored, marks, stored, now=now)
-    is_revoked = filters.standing == "revoked" and verdict.revoked is not None
-    if filters.standing not in (None, verdict.standing) and not is_revoked:
+    is_revoked = filters.status == "revoked" and verdict.revoked is not None
+    if filters.status not in (None, verdict.status) and not is_revoked:
         return None
     return listed_of(stored, direction, verdict)

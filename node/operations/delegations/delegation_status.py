@@ -10,19 +10,19 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.abilities import DELEGATION_STATUS
+from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.chain import acting_principal, has_say
 from capabilities.cids import parse_cid
-from capabilities.errors import CapabilityError, InvalidIdentifier
-from capabilities.kinds import check_addressed
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
+from capabilities.token_kinds import check_addressed
 from capabilities.tokens import UnverifiedInvocation
 from spaces.grants.revocations import mark_keys, mark_of, marks_of
 
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from .standing import standing_of
+from .status import standing_of
 
 # Where the word for a state differs from that of `/delegation/query`.
 _WORDS: Final[Mapping[str, str]] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
@@ -94,13 +94,13 @@ async def delegation_status(
         )
         if acting is not None and has_say(acting, target.delegation):
             verdict = standing_of(target, marks, target.delegation, now=now)
-            standing = verdict.standing
+            status = verdict.status
             return StatusReport(
                 cid=cid,
-                status=_WORDS.get(standing, standing),
+                status=_WORDS.get(status, status),
                 exists=True,
-                active=standing == "active",
+                active=status == "active",
                 revoked=verdict.revoked is not None,
-                expired=standing == "expired",
+                expired=status == "expired",
             )
     return StatusReport(cid, "not_found")

@@ -7,14 +7,14 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.cids import Digest, parse_cid
-from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import parse_space_id
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import parse_json, shaped
 
 from ...refusal import Refusal
-from .standing import Standing
+from .status import Status
 
 MAX_QUERY_BYTES: Final = 65_536
 MAX_ITEMS: Final = 100
@@ -27,7 +27,7 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Which delegations of an account are listed; null is absent."""
 
     direction: Literal["granted", "received", "all"] | None = None
-    status: Standing | None = None
+    status: Status | None = None
     space: Annotated[str, Meta(min_length=1)] | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] | None = None
     cursor: str | None = None
@@ -37,7 +37,7 @@ _BAD_CURSOR: Final = "invalid delegation query cursor"
 # What a member has to be, in the order in which members are read.
 _REASONS: Final = {
     "direction": "direction must be one of granted, received, all",
-    "status": f"status must be one of {', '.join(get_args(Standing))}",
+    "status": f"status must be one of {', '.join(get_args(Status))}",
     "space": "space must be a text",
     "limit": f"limit must be between 1 and {MAX_ITEMS}",
     "cursor": _BAD_CURSOR,
@@ -48,7 +48,7 @@ class Filters(msgspec.Struct, frozen=True):
     """The filters of a listing."""
 
     direction: Direction | None
-    standing: Standing | None
+    status: Status | None
     space: str | None
     limit: int
     after: Digest | None

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, cid_text, parse_cid
-from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
@@ -30,7 +30,7 @@ from ...services import Services
 from ..authorise import closure_contents, read_call
 from .delegation_listing import Entries
 from .root_identity import root_identity
-from .standing import standing_in
+from .status import status_at
 
 FACT: Final = "capabilitiesReadParams"
 
@@ -196,9 +196,7 @@ def _stands(stored: Registered, marks: Marks, now: float) -> bool:
     """Whether a delegation is not revoked itself and inside its own window; its ancestors do not
     count."""
     delegation = stored.delegation
-    return (
-        marks.get(delegation.content_key) is Mark.LIVE and standing_in(delegation, now) == "active"
-    )
+    return marks.get(delegation.content_key) is Mark.LIVE and status_at(delegation, now) == "active"
 
 
 def _reported(delegation: Delegation) -> bytes:

@@ -2,9 +2,9 @@
 
 from capabilities.chain import Mark, judge_revocation
 from capabilities.cids import cid_text
-from capabilities.kinds import check_addressed
+from capabilities.token_kinds import check_addressed
 from capabilities.tokens import Revocation, parse_revocation, verify_revocation
-from spaces.audit.records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.revocations import Revoked, mark_keys, mark_of, marks_of, revocation_put
 from spaces.store.contract import Check, Commit, Put
 

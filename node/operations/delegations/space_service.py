@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource, parse_space_id
 from capabilities.tokens import Invocation
@@ -132,7 +132,7 @@ async def make_space(
     async def attempt(is_first: bool) -> tuple[Commit, SpaceEntry]:
         now = services.clock.now()
         wanted = hosting_by_put(space, owner, services.hosting, client=client, now=now)
-        call = await read_call(services, invocation, wanted.keys(), claiming=is_first)
+        call = await read_call(services, invocation, wanted.keys(), records_use=is_first)
         call.require_hosted()
         plan = plan_hosting(wanted, call.records, now=now)
         if not plan.new:
@@ -142,7 +142,7 @@ async def make_space(
             live=call.live,
             checks=plan.checks,
             adds=plan.adds,
-            claim=call.claim,
+            replay_record=call.replay_record,
         )
         return commit, _entry(HostedSpace(space.owner, space.name, now))
 

@@ -12,8 +12,8 @@ from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_members
-from encryption_network.errors import ReleaseRefused, RequestError
-from encryption_network.gate import Admission, admit
+from encryption_network.gate import ReleasePermit, admit
+from encryption_network.network_errors import ReleaseRefused, RequestError
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
 from encryption_network.requests import (
@@ -33,8 +33,8 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call
 from ..values.plan import Message
-from .receipts import NewReceipt, new_receipt
 from .release_reading import read_release, release_keys
+from .release_receipts import NewReceipt, new_receipt
 
 
 async def decrypt_on_route(
@@ -81,56 +81,56 @@ async def _decrypt(
         stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
         keys = release_keys(network, invocation.invoker, decode_standard(stated))
 
-    async def attempt(is_first: bool) -> tuple[Commit, tuple[Admission, NewReceipt]]:
+    async def attempt(is_first: bool) -> tuple[Commit, tuple[ReleasePermit, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for
         # as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
         # The audience of the token is checked in rows 2 and 8, with their errors.
         call = await read_call(
-            services, invocation, keys, claiming=is_first and is_bounded, addressed=False
+            services, invocation, keys, records_use=is_first and is_bounded, addressed=False
         )
         try:
             named = parse_path_id(path_id) if network is None else network  # row 4
             body, node_did = parse_decrypt_body(value), services.keyring.node_did  # row 5
             bound = bind_decrypt(invocation, body, named, node_did)  # rows 6 to 12
-            admission = admit(await read_release(services, call, keys, bound))
+            permit = admit(await read_release(services, call, keys, bound))
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)
             raise
-        receipt = await new_receipt(services, admission)
+        receipt = await new_receipt(services, permit)
         # the decision and its receipt, on condition that everything it rests on is unchanged
         commit = Commit(
-            puts=(_authorised_put(services, call, admission, receipt), *receipt.puts),
-            live=mark_keys(admission.live),
-            checks=tuple([Check(row.key, row.stamp) for row in admission.checks]),
-            claim=call.claim,
+            puts=(_authorised_put(services, call, permit, receipt), *receipt.puts),
+            live=mark_keys(permit.live),
+            checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
+            replay_record=call.replay_record,
         )
-        return commit, (admission, receipt)
+        return commit, (permit, receipt)
 
-    admission, receipt = await until_committed(services, attempt)
+    permit, receipt = await until_committed(services, attempt)
     receipt.note()  # it is durable now
     if services.counter is not None:
-        services.counter.released(admission.ground)
-    return open_key(admission, keyring=services.keyring, entropy=services.entropy)
+        services.counter.released(permit.ground)
+    return open_key(permit, keyring=services.keyring, entropy=services.entropy)
 
 
 def _authorised_put(
-    services: Services, call: Call, admission: Admission, receipt: NewReceipt
+    services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
     """Return the record that a release was authorised; it is durable before the key is opened.
 
     It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts
     (RC8).
     """
-    decrypt, evidence = admission.decrypt, admission.evidence
+    decrypt, evidence = permit.decrypt, permit.evidence
     detail = canonical_members(
         {
-            "ground": admission.ground,
-            "mode": admission.mode,
+            "ground": permit.ground,
+            "mode": permit.mode,
             "owner": decrypt.network.owner,
             "requestHash": decrypt.request_hash,
             "receiverPublicKeyHash": decrypt.bound.body.stated.receiver_public_key_hash,
-            "policies": admission.policy_sha256,
+            "policies": permit.policy_sha256,
             "evidence": None if evidence is None else evidence_digest(evidence).hex(),
             "quote": None if evidence is None else evidence.quote_sha256.hex(),
             "collateral": None if evidence is None else evidence.collateral_sha256.hex(),
@@ -138,7 +138,7 @@ def _authorised_put(
         }
     )
     network = decrypt.network.network_id.text
-    return call.audit(services, "release.authorised", network, detail, at=admission.decided_at)
+    return call.audit(services, "release.authorised", network, detail, at=permit.decided_at)
 
 
 async def _record_refusal(

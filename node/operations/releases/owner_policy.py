@@ -18,10 +18,10 @@ from encryption_network.networks import NetworkRecord, encode_network, with_poli
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 from encryption_network.requests import change_fact, read_body
 from encryption_network.withdrawals import decode_withdrawals
-from spaces.documents.networks import network_put, network_row_key
-from spaces.errors import RecordDamaged
+from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.revocations import mark_keys
 from spaces.keyspace import WITHDRAWALS_KEY
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Check, Commit
 
 from ...refusal import Refusal
@@ -62,7 +62,7 @@ async def change_in_person(
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:
         keys = (network_row_key(network), WITHDRAWALS_KEY)
-        call = await read_call(services, invocation, keys, claiming=is_first)
+        call = await read_call(services, invocation, keys, records_use=is_first)
         row, listed = call.records
         record = known_network(row)
         if listed is None or listed.value is None:
@@ -79,7 +79,9 @@ async def change_in_person(
         )
         live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
         unchanged = (Check(WITHDRAWALS_KEY, listed.stamp),)
-        return Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None
+        return Commit(
+            puts=puts, live=live, checks=unchanged, replay_record=call.replay_record
+        ), None
 
     await until_committed(services, attempt)
 

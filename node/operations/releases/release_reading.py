@@ -16,7 +16,6 @@ from typing import Final
 
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
-from encryption_network.errors import RequestError
 from encryption_network.gate import (
     ReleaseRequest,
     RowStamp,
@@ -24,22 +23,23 @@ from encryption_network.gate import (
     paths_in_force,
     policies_in_force,
 )
+from encryption_network.network_errors import RequestError
 from encryption_network.networks import decode_network
 from encryption_network.policy import Evidence, decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decrypt
 from encryption_network.withdrawals import decode_withdrawals
 from spaces.documents.evidence import evidence_range, evidence_row_key
-from spaces.documents.networks import network_row_key
-from spaces.errors import RecordDamaged
+from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Record, read_page
 from spaces.values.value_heads import head_key, head_of
 
 from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
-from ..values.sealed_values import key_digest, stands_at
+from ..values.sealed_values import is_stored_at, key_digest
 from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
@@ -165,7 +165,7 @@ async def _key_paths(
             head = head_of(record, key=keys[path])
             if record is None or head is None:  # nothing stored, or deleted
                 continue
-            if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
+            if await is_stored_at(services, head, digest, most_bytes=left_bytes):  # RL19
                 found[path] = RowStamp(keys[path], record.stamp)
             # What does not fit was not read; what lies in the row was read with it, however little
             # is left.

@@ -7,12 +7,12 @@ withdrawal that was acknowledged before a release is durable takes precedence ov
 
 from typing import Final
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.principals import principal_of
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import WithdrawalError
+from encryption_network.network_errors import WithdrawalError
 from encryption_network.networks import NetworkRecord, with_withdrawals
 from encryption_network.requests import read_body
 from encryption_network.withdrawals import (
@@ -23,9 +23,9 @@ from encryption_network.withdrawals import (
     encode_withdrawals,
     parse_withdrawal,
 )
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.errors import RecordDamaged, StoreBusy
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.keyspace import WITHDRAWALS_KEY
+from spaces.space_errors import RecordDamaged, StoreBusy
 from spaces.store.contract import Commit, Put, Refused, Store, read_row
 
 from ...services import Services

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import Entropy
-from spaces.audit.records import AuditRecord, audit_put
+from capabilities.clock_and_entropy import Entropy
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted, space_row_key
 from spaces.store.contract import Commit, Store, counter_of
 from spaces.values.quota import (

@@ -6,11 +6,11 @@ commit check it.
 
 from typing import Final
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.errors import StoreBusy
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.admissions import admission_key, admission_put, is_admitted
+from spaces.space_errors import StoreBusy
 from spaces.store.contract import Check, Commit, Put, Refused, Store, read_row
 
 _TRIES: Final = 8

@@ -13,10 +13,10 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
-from spaces.audit.records import MAX_DETAIL_BYTES
+from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
-from spaces.store.contract import Add, Claim, Commit, counter_of
+from spaces.store.contract import Add, Commit, ReplayRecord, counter_of
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Draft, Head, Write, head_of
@@ -30,7 +30,7 @@ from .plan import Request
 
 # A token this long after its expiry is refused by its time alone, however the clocks of one store
 # differ.
-_CLAIM_GRACE_S: Final = 60.0
+_REPLAY_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
 """How old the reading of a put may be; an older one is made again when the bodies have arrived."""
@@ -112,7 +112,7 @@ class PutReading(Struct, frozen=True, gc=False):
 
 
 async def _read_put(
-    request: Request, space: SpaceId, paths: Sequence[str], *, claiming: bool
+    request: Request, space: SpaceId, paths: Sequence[str], *, records_use: bool
 ) -> PutReading:
     """Read and judge a put.
 
@@ -122,7 +122,7 @@ async def _read_put(
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
     asked = (*keys, own.usage, own.rows, own.override, own.row)
-    call = await read_call(services, request.invocation, asked, claiming=claiming)
+    call = await read_call(services, request.invocation, asked, records_use=records_use)
     *records, usage, rows, override, hosted = call.records
     if call.unhosted or hosted is None:
         hosting = await _hosting(services, call, space, request.message.client)
@@ -194,7 +194,7 @@ async def put_values(
     read = partial(_read_put, request, space, paths)
     async with services.values.staging() as staging:
         began = services.clock.now()
-        admitted = await read(claiming=True)
+        admitted = await read(records_use=True)
         admitted.require_free_space(declared_bytes)
         writes = await receive(staging, admitted)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
@@ -205,7 +205,7 @@ async def put_values(
             # The commit judges marks, but only a read judges windows (I33), and a small body can
             # arrive slowly.
             is_good = is_first and is_small and services.clock.now() - began <= _FRESH_S
-            reading = admitted if is_good else await read(claiming=False)
+            reading = admitted if is_good else await read(records_use=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
             draft = await services.values.draft(space, writes, call.records[:count], reading.heads)
             quota = reading.quota(draft)  # before a file is named
@@ -215,7 +215,7 @@ async def put_values(
                 live=call.live,
                 checks=(*plan.checks, *hosting.checks),
                 adds=(*plan.adds, *quota, *hosting.adds),
-                claim=durable_claim(services, call),
+                replay_record=durable_replay_record(services, call),
             )
             return commit, None
 
@@ -223,14 +223,14 @@ async def put_values(
     return writes
 
 
-def durable_claim(services: Services, call: Call) -> Claim | None:
+def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
     """Return the claim that a commit makes again (ST4); None for a token that expired before its
     body was complete.
 
     Such a token is refused by its time alone, and under its minute nothing may be claimed any more.
     """
-    is_over = services.clock.now() > call.claim.expires_at + _CLAIM_GRACE_S
-    return None if is_over else call.claim
+    is_over = services.clock.now() > call.replay_record.expires_at + _REPLAY_GRACE_S
+    return None if is_over else call.replay_record
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:

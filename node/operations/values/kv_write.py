@@ -11,7 +11,7 @@ from spaces.values.value_heads import Write, head_key, head_of
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
-from .kv_commit import PutReading, check_conditions, durable_claim, paths_detail, put_values
+from .kv_commit import PutReading, check_conditions, durable_replay_record, paths_detail, put_values
 from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
@@ -60,7 +60,7 @@ async def delete(request: Request) -> Written:
     keys = [head_key(space, path) for space, path in wanted]
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
-        call = await read_call(services, request.invocation, keys, claiming=is_first)
+        call = await read_call(services, request.invocation, keys, records_use=is_first)
         call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # of a single one
@@ -80,9 +80,13 @@ async def delete(request: Request) -> Written:
             puts += (*plan.puts, call.audit(services, "kv.del", subject, detail))
             checks += plan.checks
             adds += plan.adds
-        claim = durable_claim(services, call)
+        replay_record = durable_replay_record(services, call)
         commit = Commit(
-            puts=tuple(puts), live=call.live, checks=tuple(checks), adds=tuple(adds), claim=claim
+            puts=tuple(puts),
+            live=call.live,
+            checks=tuple(checks),
+            adds=tuple(adds),
+            replay_record=replay_record,
         )
         return commit, Written(head.etag_header if is_one and head is not None else None)
 

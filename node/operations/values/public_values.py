@@ -3,7 +3,7 @@
 from itertools import accumulate
 from typing import Final
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
 from spaces.values.listing import Listing, ListingQuery, list_paths
 from spaces.values.quota import PUBLIC_NAME

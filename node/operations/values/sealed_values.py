@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.network_errors import InvalidCanonicalJson
 from spaces.values.value_bodies import Body
 from spaces.values.value_heads import Head
 
@@ -52,7 +52,7 @@ def sealed_key_of(body: Body) -> bytes | None:
     return None if body.inline is None else _digest_in(body.inline)
 
 
-async def stands_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
+async def is_stored_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
     """Return whether a value is an envelope with this wrapped key."""
     if head.sealed_key is not None:
         return head.sealed_key == digest

@@ -13,9 +13,9 @@ from typing import Annotated, Final
 import msgspec
 
 from capabilities.abilities import KV_GET, satisfies
+from capabilities.capability_errors import CaveatRefused, InvalidIdentifier
 from capabilities.caveats import selection_of
 from capabilities.chain import Mark
-from capabilities.errors import CaveatRefused, InvalidIdentifier
 from capabilities.resources import SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
@@ -88,7 +88,7 @@ async def mint(
     covers = value is not None and _covers(invocation, value)
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[str, float]]:
-        call = await read_call(services, invocation, keys, claiming=is_first and covers)
+        call = await read_call(services, invocation, keys, records_use=is_first and covers)
         call.require_hosted()
         if asked.max_uses is not None or asked.snake_uses is not None:
             raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
@@ -102,7 +102,7 @@ async def mint(
         ticket = new_ticket(expires_at, services.entropy)
         said = Ticket(key, digest, expires_at, call.authority.live)
         puts = (ticket_put(ticket, said), call.audit(services, "signed-url.made", value.text))
-        commit = Commit(puts=puts, live=call.live, claim=call.claim)
+        commit = Commit(puts=puts, live=call.live, replay_record=call.replay_record)
         return commit, (encode_url(ticket), expires_at)
 
     return await until_committed(services, attempt)

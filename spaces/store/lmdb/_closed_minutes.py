@@ -8,7 +8,7 @@ as new (ST4).
     8 + 8n   4     the minute behind its last
 
 A clock that was ahead leaves a span of its own, far from the others: after it was set back, the
-minutes between are open. Minutes are those of `claim_minute4`. An earlier version wrote the first
+minutes between are open. Minutes are those of `replay_minute4`. An earlier version wrote the first
 four bytes alone.
 """
 
@@ -24,7 +24,7 @@ _LAST_MINUTE: Final = (1 << 32) - 1
 MAX_SPANS: Final = 16
 
 
-def remove_claims(
+def remove_replay_records(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
 ) -> tuple[int, set[bytes]]:
     """Remove the first claims under a prefix from before a minute; return how many were removed,

@@ -19,7 +19,7 @@ from typing import Final
 import lmdb
 from blake3 import blake3
 
-from ...errors import StoreLocked, StoreUnavailable
+from ...space_errors import StoreLocked, StoreUnavailable
 from ..durable import sync_folder
 from ._format import MAX_TABLES, check_format_version, give_format
 

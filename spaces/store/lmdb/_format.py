@@ -30,7 +30,7 @@ from typing import Final
 
 import lmdb
 
-from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
+from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ..contract import KEYS_END
 
 TABLE: Final = KEYS_END

@@ -1,7 +1,7 @@
 """The protocol between workers and the storekeeper: frames of a 4-byte big-endian length and
 MessagePack.
 
-    worker       → ["commits/1", [[number, settle16, settle_at, commit], …]]
+    worker       → ["commits/1", [[number, settle16, key_expires_at, commit], …]]
     storekeeper  → ["outcomes/1", [[number, kind, settled], …]]
 
 A frame contains the questions or answers of one iteration of the event loop. `number` pairs an
@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, cast
 
 import msgspec
 
-from ...errors import CommitInvalid, StoreFull, StoreUnavailable
+from ...space_errors import CommitInvalid, StoreFull, StoreUnavailable
 from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Refused
 from ._writer import BATCH_COMMITS, CommitRequest, Outcome
 
@@ -47,13 +47,13 @@ class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     number: int
     kind: Kind
-    settled: bool = False
+    already_applied: bool = False
 
     def outcome(self) -> Outcome:
         """The outcome as the caller of `commit` sees it."""
         match self.kind:
             case Kind.COMMITTED:
-                return Committed(self.settled)
+                return Committed(self.already_applied)
             case Kind.REFUSED:
                 return Refused()
             case Kind.FULL:
@@ -81,7 +81,7 @@ _MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 def answer_of(number: int, outcome: Outcome) -> CommitReply:
     """Return the answer that states an outcome."""
     if isinstance(outcome, Committed):
-        return CommitReply(number, Kind.COMMITTED, outcome.settled)
+        return CommitReply(number, Kind.COMMITTED, outcome.already_applied)
     if isinstance(outcome, Refused):
         return CommitReply(number, Kind.REFUSED)
     return CommitReply(number, Kind.FULL if isinstance(outcome, StoreFull) else Kind.INVALID)

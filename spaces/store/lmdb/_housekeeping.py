@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 
 from ..observing import Observer
 from ._folder import folder_lock, open_for_writing
@@ -18,7 +18,7 @@ from ._writer import FreeSpace, Writer
 HOUSEKEEPING_S: Final = 60.0
 # Claims are kept for this long after their expiry: a clock that is no further ahead than this, and
 # is set back, has forgotten nothing that can still be used.
-CLAIM_GRACE_MINUTES: Final = 10
+REPLAY_GRACE_MINUTES: Final = 10
 # For a day a deleted row is distinguished from one that was never written (M31).
 TOMBSTONE_MINUTES: Final = 24 * 60
 STEADY_S: Final = 600.0
@@ -43,9 +43,9 @@ class Housekeeping:
         now = self._steady_now()
         if now is None:
             return
-        before_minute = max(int(now) // 60 - CLAIM_GRACE_MINUTES, 0)
+        before_minute = max(int(now) // 60 - REPLAY_GRACE_MINUTES, 0)
         self.replay_records.sweep(before_minute)
-        self.writer.sweep_claims(before_minute)
+        self.writer.sweep_replay_records(before_minute)
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:

@@ -8,16 +8,16 @@ from typing import Final
 
 import lmdb
 
-from ...errors import StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
+from ...space_errors import StoreUnavailable
 from ..contract import (
     MAX_KEY_BYTES,
     MAX_PAGE_BYTES,
-    Claim,
     Follow,
     Page,
     Range,
     Record,
+    ReplayRecord,
     Snapshot,
     check_read,
 )
@@ -31,25 +31,25 @@ def read(
     tombstones: "lmdb._Database",
     replay_records: ReplayRecords | None,
     keys: Sequence[bytes],
-    claim: Claim | None,
+    replay_record: ReplayRecord | None,
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> Snapshot:
     """See `Store.read`. The claim is made before the moment of the read, so that the read sees what
     it allows."""
-    check_read(keys, claim, ranges, follow)
-    claimed, is_forgotten = None, False
-    if claim is not None:
+    check_read(keys, replay_record, ranges, follow)
+    is_first_use, is_forgotten = None, False
+    if replay_record is not None:
         if replay_records is None:
             raise StoreUnavailable("the store is open for reading alone")
-        claimed = replay_records.claim(claim)
-        is_forgotten = not claimed and replay_records.is_closed(claim)
+        is_first_use = replay_records.claim(replay_record)
+        is_forgotten = not is_first_use and replay_records.is_closed(replay_record)
     try:
         # A transaction of its own for each read: it sees every commit acknowledged before now
         # (ST1).
         with env.begin() as txn:
-            if claimed and claim is not None:
-                claimed, is_forgotten = _judged_durably(txn, claim)
+            if is_first_use and replay_record is not None:
+                is_first_use, is_forgotten = _judged_durably(txn, replay_record)
             get = txn.get
             records = records_of([get(key) or get(key, None, tombstones) for key in keys])
             pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
@@ -60,7 +60,11 @@ def read(
     except lmdb.Error as exc:
         raise StoreUnavailable("the store cannot be read") from exc
     return Snapshot(
-        claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten
+        is_first_use=is_first_use,
+        records=records,
+        pages=pages,
+        followed=followed,
+        is_forgotten=is_forgotten,
     )
 
 
@@ -75,17 +79,19 @@ def _end_of(row: Row | None, follow: Follow) -> bytes | None:
     )
 
 
-def _judged_durably(txn: "lmdb.Transaction[bytes]", claim: Claim) -> tuple[bool, bool]:
+def _judged_durably(
+    txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
+) -> tuple[bool, bool]:
     """Return whether no commit made this claim, and whether that is unknown because its minute is
     closed.
 
     Durable claims and closed minutes survive the loss of the unsynced ones (ST4); a restored store
     has closed the minutes of every token that its original may have accepted (BK5).
     """
-    row, closed = claim.row, txn.get(CLAIM_FLOOR_KEY)
+    row, closed = replay_record.row, txn.get(REPLAY_FLOOR_KEY)
     if closed is not None and is_closed(record_of(closed).value or b"", row[:4]):
         return False, True
-    return txn.get(CLAIMS_PREFIX + row) is None, False
+    return txn.get(REPLAY_PREFIX + row) is None, False
 
 
 _KEY_ALONE: Final = Record(value=b"", stamp=b"")

@@ -22,10 +22,10 @@ from typing import Final
 
 import lmdb
 
-from ...errors import StoreFull, StoreUnavailable
-from ..contract import Claim
+from ...space_errors import StoreFull, StoreUnavailable
+from ..contract import ReplayRecord
 from ..durable import NO_SPACE
-from ._closed_minutes import is_closed, remove_claims, with_closed
+from ._closed_minutes import is_closed, remove_replay_records, with_closed
 from ._folder import MAX_READERS
 
 _CLOSED: Final = b"f"
@@ -76,9 +76,9 @@ class ReplayRecords:
         except lmdb.Error as exc:
             raise _error_of(exc, "the replay records do not open") from exc
 
-    def claim(self, claim: Claim) -> bool:
+    def claim(self, replay_record: ReplayRecord) -> bool:
         """Record a use; True when it is the first."""
-        row = claim.row
+        row = replay_record.row
         try:
             with self._env.begin(None, None, True) as txn:
                 if is_closed(txn.get(_CLOSED, b""), row[:4]):
@@ -87,10 +87,10 @@ class ReplayRecords:
         except lmdb.Error as exc:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
-    def is_closed(self, claim: Claim) -> bool:
+    def is_closed(self, replay_record: ReplayRecord) -> bool:
         """Whether a claim is refused because its minute was swept, used or not."""
         with self._env.begin() as txn:
-            return is_closed(txn.get(_CLOSED, b""), claim.row[:4])
+            return is_closed(txn.get(_CLOSED, b""), replay_record.row[:4])
 
     def claims(self) -> list[bytes]:
         """Return every recorded claim as its minute and its id: minute4 ‖ id16."""
@@ -111,7 +111,7 @@ class ReplayRecords:
         try:
             while rows:
                 with self._env.begin(write=True) as txn:
-                    rows, minutes = remove_claims(txn, _USED, before_minute, _SWEEP_ROWS)
+                    rows, minutes = remove_replay_records(txn, _USED, before_minute, _SWEEP_ROWS)
                     if minutes:
                         txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), minutes))
                 removed += rows

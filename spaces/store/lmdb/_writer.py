@@ -18,13 +18,13 @@ from typing import Final, NamedTuple, NoReturn
 import lmdb
 from msgspec import Struct
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 
-from ...errors import StoreError, StoreFull, StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, replay_key, replay_minute4
+from ...space_errors import StoreError, StoreFull, StoreUnavailable
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
 from ..observing import Observer
-from ._closed_minutes import is_closed, remove_claims, with_closed
+from ._closed_minutes import is_closed, remove_replay_records, with_closed
 from ._format import open_table
 from ._rows import (
     Row,
@@ -71,26 +71,26 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         number: pairs it with its answer, on one connection.
-        settle: 16 bytes, the stamp of the row that says that the commit happened.
-        settle_at: epoch seconds until which its outcome may be asked for; 0: never, the answer
+        idempotency_key: 16 bytes, the stamp of the row that says that the commit happened.
+        key_expires_at: epoch seconds until which its outcome may be asked for; 0: never, the answer
             cannot get lost.
     """
 
     number: int
-    settle: bytes
-    settle_at: int
+    idempotency_key: bytes
+    key_expires_at: int
     commit: Commit
 
     @property
     def outcome_key(self) -> bytes | None:
         """The row that says this commit happened: its claim, or one of its own (ST4)."""
-        claim = self.commit.claim
-        if claim is not None:
-            return CLAIMS_PREFIX + claim.row
+        replay_record = self.commit.replay_record
+        if replay_record is not None:
+            return REPLAY_PREFIX + replay_record.row
         # ST16: LMDB shows a row to readers only once it is synced
-        if not self.settle_at or not self.commit.writes:
+        if not self.key_expires_at or not self.commit.writes:
             return None
-        return claim_key(claim_minute4(self.settle_at), self.settle)
+        return replay_key(replay_minute4(self.key_expires_at), self.idempotency_key)
 
 
 def _stamps() -> Iterator[bytes]:
@@ -184,10 +184,14 @@ class Writer:
         if outcome_key is not None:
             found = txn.get(outcome_key)
             if found is not None:  # this very commit happened, or another one with its claim (ST4)
-                return Committed(settled=True) if has_stamp(found, ask.settle) else _REFUSED
+                return (
+                    Committed(already_applied=True)
+                    if has_stamp(found, ask.idempotency_key)
+                    else _REFUSED
+                )
             # Under a swept minute it is unknown whether a claim was made. A name of our own is
             # random and asked for within seconds: no clock that is set back can bar it.
-            if commit.claim is not None and is_closed(closed, outcome_key[1:5]):
+            if commit.replay_record is not None and is_closed(closed, outcome_key[1:5]):
                 return _REFUSED
         if (
             most_bytes is not None
@@ -212,7 +216,7 @@ class Writer:
         for key, count in counters.items():
             write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
-            write(outcome_key, encode_row(ask.settle, b""))  # its stamp is what settles it
+            write(outcome_key, encode_row(ask.idempotency_key, b""))  # its stamp is what settles it
         return _COMMITTED
 
     def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
@@ -259,16 +263,18 @@ class Writer:
             return -1
         return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
-    def sweep_claims(self, before_minute: int) -> None:
+    def sweep_replay_records(self, before_minute: int) -> None:
         """Remove durable claims of minutes before `before_minute`, and refuse new ones there."""
         rows = _SWEEP_ROWS
         with self._sweeping():
             while rows:
                 with self.env.begin(write=True) as txn:
-                    rows, minutes = remove_claims(txn, CLAIMS_PREFIX, before_minute, _SWEEP_ROWS)
+                    rows, minutes = remove_replay_records(
+                        txn, REPLAY_PREFIX, before_minute, _SWEEP_ROWS
+                    )
                     if minutes:
                         txn.put(
-                            CLAIM_FLOOR_KEY,
+                            REPLAY_FLOOR_KEY,
                             encode_row(next(self._stamps), with_closed(_closed(txn), minutes)),
                         )
 
@@ -305,7 +311,7 @@ def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None
 
 
 def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
-    row = txn.get(CLAIM_FLOOR_KEY)
+    row = txn.get(REPLAY_FLOOR_KEY)
     return b"" if row is None else record_of(row).value or b""
 
 

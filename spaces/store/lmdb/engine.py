@@ -22,25 +22,25 @@ from pathlib import Path
 
 import lmdb
 
-from capabilities.ambient import Clock, SystemClock
+from capabilities.clock_and_entropy import Clock, SystemClock
 
-from ...errors import StoreError, StoreUnavailable
+from ...space_errors import StoreError, StoreUnavailable
 from ..contract import (
-    Claim,
     Commit,
     Committed,
     Follow,
     Range,
     Refused,
+    ReplayRecord,
     Snapshot,
     Store,
     check_commit,
 )
+from ._connection import StoreConnection
 from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
 from ._format import open_table
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
-from ._link import Link
 from ._reader import read
 from ._replay_records import ReplayRecords, boot_id
 from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
@@ -128,7 +128,7 @@ def connect_lmdb(
         env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
-        link = Link(socket_path or socket_path_for(path), clock or SystemClock())
+        link = StoreConnection(socket_path or socket_path_for(path), clock or SystemClock())
         return _LmdbStore(env, replay_records, link, opened.pop_all())
 
 
@@ -164,7 +164,7 @@ class _LmdbStore:
         self,
         env: lmdb.Environment,
         replay_records: ReplayRecords | None,
-        writer: WriterThread | Link | None,
+        writer: WriterThread | StoreConnection | None,
         opened: ExitStack,
     ) -> None:
         self.env = env
@@ -178,13 +178,15 @@ class _LmdbStore:
         self,
         keys: Sequence[bytes] = (),
         *,
-        claim: Claim | None = None,
+        replay_record: ReplayRecord | None = None,
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        return read(self.env, self._tombstones, self._replay_records, keys, claim, ranges, follow)
+        return read(
+            self.env, self._tombstones, self._replay_records, keys, replay_record, ranges, follow
+        )
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         check_commit(commit)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import lmdb
 
-from ...errors import RecordDamaged, StoreFull, StoreUnavailable
+from ...space_errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Record, Store
 from ..durable import NO_SPACE, sync_folder
 from ._folder import environment_folder, open_environment

@@ -6,7 +6,7 @@ up; so the load determines the batches.
 
 When a sync fails, it stops acknowledging and exits with a status other than 0. On SIGTERM it
 answers what it has read and exits with 0. Its parent process starts it again; workers reconnect to
-the new one and settle the commits whose answers they did not receive.
+the new one and idempotency_key the commits whose answers they did not receive.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from capabilities.ambient import Clock, SystemClock
+from capabilities.clock_and_entropy import Clock, SystemClock
 
-from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
+from ...space_errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import Commit, check_commit
 from ..observing import Observer
 from ._folder import socket_path_for

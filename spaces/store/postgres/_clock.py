@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 
 
 @dataclass

@@ -17,14 +17,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 
-from ...errors import StoreBusy, StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
-from ..contract import ABSENT, ANY, KEYS_END, Claim, Commit, Committed, Put, Refused, check_commit
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
+from ...space_errors import StoreBusy, StoreUnavailable
+from ..contract import (
+    ABSENT,
+    ANY,
+    KEYS_END,
+    Commit,
+    Committed,
+    Put,
+    Refused,
+    ReplayRecord,
+    check_commit,
+)
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from ._pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
-from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, REFUSED, SETTLED
+from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, REFUSED
 
 
 @dataclass(slots=True, eq=False)
@@ -68,12 +78,14 @@ class Commits:
         counters = _counters(commit)
         if counters is None:
             return Refused()
-        settle = os.urandom(16)
-        claim = commit.claim or Claim(settle, int(self._clock.now()) + _OUTCOME_KEPT_S)
-        outcome_key = CLAIMS_PREFIX + claim.row
+        idempotency_key = os.urandom(16)
+        replay_record = commit.replay_record or ReplayRecord(
+            idempotency_key, int(self._clock.now()) + _OUTCOME_KEPT_S
+        )
+        outcome_key = REPLAY_PREFIX + replay_record.row
         relied = [*commit.live, *[check.key for check in commit.checks]]
         arguments = _arguments(
-            commit, relied, counters, outcome_key, settle, int(self._clock.now()) // 60
+            commit, relied, counters, outcome_key, idempotency_key, int(self._clock.now()) // 60
         )
         turn = self._enter(
             written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied
@@ -169,7 +181,7 @@ class Commits:
                 continue
             verdict = rows[0][0]
             if verdict != REFUSED:
-                return Committed(settled=verdict == SETTLED)
+                return Committed(already_applied=verdict == ALREADY_APPLIED)
             if was_lost:
                 # The lost statement may still be waiting for a lock, and succeed where this one did
                 # not.
@@ -215,7 +227,7 @@ def _arguments(
     relied: Sequence[bytes],
     counters: dict[bytes, tuple[int, int | None]],
     outcome_key: bytes,
-    settle: bytes,
+    idempotency_key: bytes,
     minute: int,
 ) -> list[Argument]:
     """Return the arguments of `COMMIT`, in the order of its numbers."""
@@ -228,7 +240,7 @@ def _arguments(
     return [
         list(keys),
         [put.value for put in puts],
-        [*stamps, settle][: len(puts)],
+        [*stamps, idempotency_key][: len(puts)],
         [
             put.weight_bytes if account is not None else 0
             for put, account in zip(puts, accounts, strict=True)
@@ -244,8 +256,8 @@ def _arguments(
         [bound for _, bound in counters.values()],
         counter_stamp,
         outcome_key,
-        settle,
-        CLAIM_FLOOR_KEY,
+        idempotency_key,
+        REPLAY_FLOOR_KEY,
         # A name of our own is not subject to any floor.
-        KEYS_END if commit.claim is None else outcome_key[1:5],
+        KEYS_END if commit.replay_record is None else outcome_key[1:5],
     ]

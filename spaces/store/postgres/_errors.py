@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from ...errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
+from ...space_errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
 from ._statements import OVERTAKEN_STATE
 
 CLIENT_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)

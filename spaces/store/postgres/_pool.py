@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
-from ...errors import StoreUnavailable
+from ...space_errors import StoreUnavailable
 from ..observing import PoolUse
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
 

@@ -12,18 +12,18 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from ...errors import StoreBusy, StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
+from ...space_errors import StoreBusy, StoreUnavailable
 from ..contract import (
     COUNTER_BYTES,
     MAX_PAGE_BYTES,
     MAX_PAGE_SCAN,
     MAX_READ_KEYS,
-    Claim,
     Follow,
     Page,
     Range,
     Record,
+    ReplayRecord,
     Snapshot,
     check_read,
 )
@@ -37,10 +37,10 @@ _BATCH_READS: Final = 512
 
 class _Wanted(NamedTuple):
     keys: tuple[bytes, ...]
-    claim: Claim | None
+    replay_record: ReplayRecord | None
     ranges: tuple[Range, ...]
     follow: Follow | None
-    settle: bytes  # names this read, so that a claim whose answer got lost is recognised
+    idempotency_key: bytes  # names this read, so that a claim whose answer got lost is recognised
     answer: "asyncio.Future[Snapshot]"
 
 
@@ -57,15 +57,17 @@ class Reads:
     async def read(
         self,
         keys: Sequence[bytes],
-        claim: Claim | None,
+        replay_record: ReplayRecord | None,
         ranges: Sequence[Range],
         follow: Follow | None,
     ) -> Snapshot:
         """See `Store.read`."""
-        check_read(keys, claim, ranges, follow)
+        check_read(keys, replay_record, ranges, follow)
         loop = asyncio.get_running_loop()
-        settle = b"" if claim is None else os.urandom(16)
-        wanted = _Wanted(tuple(keys), claim, tuple(ranges), follow, settle, loop.create_future())
+        idempotency_key = b"" if replay_record is None else os.urandom(16)
+        wanted = _Wanted(
+            tuple(keys), replay_record, tuple(ranges), follow, idempotency_key, loop.create_future()
+        )
         self._gathered.append(wanted)
         self._begin(loop)
         return await wanted.answer
@@ -166,10 +168,10 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     ranges: list[Range] = []
     for wanted in batch:
         ranges += wanted.ranges
-        if wanted.claim is not None:
+        if wanted.replay_record is not None:
             # of two in one statement the earlier counts as first
-            claims.setdefault(wanted.claim.row, wanted.settle)
-            keys |= {CLAIM_FLOOR_KEY, CLAIMS_PREFIX + wanted.claim.row}
+            claims.setdefault(wanted.replay_record.row, wanted.idempotency_key)
+            keys |= {REPLAY_FLOOR_KEY, REPLAY_PREFIX + wanted.replay_record.row}
         if wanted.follow is not None:
             links.update(wanted.follow.keys)
             prefix = wanted.follow.prefix
@@ -191,11 +193,11 @@ def _snapshots(
 ) -> Iterator[tuple[_Wanted, Snapshot]]:
     """Decode the result of one statement, and yield the part of it that belongs to each read."""
     records: dict[bytes, Record] = {}
-    claimed: set[bytes] = set()
+    is_first_use: set[bytes] = set()
     found: dict[int, list[tuple[bytes, Record, int]]] = {}
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
-            claimed.add(key)
+            is_first_use.add(key)
         elif part < FIRST_PAGE_PART:
             records[key] = Record(value=value_of(value, number), stamp=stamp)
         else:
@@ -208,11 +210,11 @@ def _snapshots(
             if follow is None
             else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
         )
-        is_first, is_forgotten = _judged(wanted.claim, records, claimed)
+        is_first, is_forgotten = _judged(wanted.replay_record, records, is_first_use)
         yield (
             wanted,
             Snapshot(
-                claimed=is_first,
+                is_first_use=is_first,
                 records=tuple([records.get(key) for key in wanted.keys]),
                 pages=tuple(
                     [_page(asked, found.get(at, [])) for at, asked in enumerate(wanted.ranges)]
@@ -229,19 +231,21 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
 
 
 def _judged(
-    claim: Claim | None, records: dict[bytes, Record], claimed: set[bytes]
+    replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
     """Return whether a claim is the first, and whether that is unknown because its minute was
     swept."""
-    if claim is None:
+    if replay_record is None:
         return None, False
-    floor = records.get(CLAIM_FLOOR_KEY)
-    if floor is not None and claim.row[:4] < (floor.value or b""):
+    floor = records.get(REPLAY_FLOOR_KEY)
+    if floor is not None and replay_record.row[:4] < (floor.value or b""):
         return False, True
     # claimed before, or durably (ST4)
-    if claim.row not in claimed or CLAIMS_PREFIX + claim.row in records:
+    if replay_record.row not in is_first_use or REPLAY_PREFIX + replay_record.row in records:
         return False, False
-    claimed.remove(claim.row)  # of two reads with one claim the earlier is the first use
+    is_first_use.remove(
+        replay_record.row
+    )  # of two reads with one claim the earlier is the first use
     return True, False
 
 

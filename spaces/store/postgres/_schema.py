@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
+from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
 
 TABLES_VERSION: Final = 1

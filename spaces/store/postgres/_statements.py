@@ -120,7 +120,7 @@ select judged.verdict / sound.whole as verdict from judged cross join sound
 OVERTAKEN_STATE: Final = "22012"
 REFUSED: Final = 0
 COMMITTED: Final = 1
-SETTLED: Final = 2
+ALREADY_APPLIED: Final = 2
 
 _CLAIM: Final = """with claimed as (
     insert into sealspace_claims (k, s) select k, s from unnest($2::bytea[], $3::bytea[]) as t (k, s) order by k
@@ -251,10 +251,10 @@ COPY_ROWS_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where d is
 COPY_TOMBSTONES_OUT: Final = (
     "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
 )
-COPY_CLAIMS_IN: Final = """
+COPY_REPLAY_RECORDS_IN: Final = """
 insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[]) on conflict (k) do nothing
 """
-COPY_CLAIMS_OUT: Final = "select k from sealspace_claims"
+COPY_REPLAY_RECORDS_OUT: Final = "select k from sealspace_claims"
 CLEAR: Final = ("delete from sealspace_map", "delete from sealspace_claims")
 # Whoever reads bodies keeps this row locked, and the collector asks whether anyone does (BK2).
 HOLD_BODIES: Final = "select value from sealspace_schema where name = 'version' for share"

@@ -23,11 +23,11 @@ from typing import Final
 
 import asyncpg
 
-from capabilities.ambient import Clock, SystemClock
+from capabilities.clock_and_entropy import Clock, SystemClock
 
-from ...errors import StoreError, StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, floor_ahead_s
-from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, floor_ahead_s
+from ...space_errors import StoreError, StoreUnavailable
+from ..contract import Commit, Committed, Follow, Range, Refused, ReplayRecord, Snapshot
 from ..lmdb._housekeeping import HOUSEKEEPING_S, TOMBSTONE_MINUTES
 from ..observing import MAX_CLOCK_SKEW_S, Clocks, PoolUse
 from ._clock import DatabaseClock
@@ -51,7 +51,7 @@ from ._statements import (
 
 # Claims are kept for this long after their expiry: more than the clocks of processes that share a
 # store may be behind.
-_CLAIM_GRACE_MINUTES: Final = 2
+_REPLAY_GRACE_MINUTES: Final = 2
 _SWEEP_ROWS: Final = 1000
 _SWEEP_PARTS: Final = 50
 # A little less than a round, or every second round would be skipped.
@@ -83,8 +83,8 @@ async def do_housekeeping(
     if not turn:
         return False
     now: int = turn[0][0]
-    before_minute = max(now // 60 - _CLAIM_GRACE_MINUTES, 0)
-    found = await connections.run(READ_VALUE, [CLAIM_FLOOR_KEY])
+    before_minute = max(now // 60 - _REPLAY_GRACE_MINUTES, 0)
+    found = await connections.run(READ_VALUE, [REPLAY_FLOOR_KEY])
     floor: bytes = found[0][0][:4] if found else b""
     until = before_minute.to_bytes(4, "big")
     if floor > until:
@@ -93,15 +93,15 @@ async def do_housekeeping(
         ][0]
         if now >= since + longest_life_s:
             await connections.run(
-                LOWER_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until, found[0][0]]
+                LOWER_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until, found[0][0]]
             )
             await connections.run(FORGET_STUCK_FLOORS, [])
     else:
-        await connections.run(RAISE_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until])
+        await connections.run(RAISE_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until])
         # The rows below the floor of the previous round.
         await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
         await _sweep(
-            connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor
+            connections, sweep_statement("sealspace_map"), REPLAY_PREFIX, REPLAY_PREFIX + floor
         )
     await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
     return True
@@ -171,12 +171,12 @@ class _PostgresStore:
         self,
         keys: Sequence[bytes] = (),
         *,
-        claim: Claim | None = None,
+        replay_record: ReplayRecord | None = None,
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
         self._refuse_closed()
-        return await self._reads.read(keys, claim, ranges, follow)
+        return await self._reads.read(keys, replay_record, ranges, follow)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._refuse_closed()
@@ -199,7 +199,7 @@ class _PostgresStore:
         self._refuse_closed()
         with our_errors():
             await self._clock.compare(ask_time(self._reading))
-            found = await self._reading.run(READ_VALUE, [CLAIM_FLOOR_KEY])
+            found = await self._reading.run(READ_VALUE, [REPLAY_FLOOR_KEY])
         return Clocks(
             self._clock.ahead_s, floor_ahead_s(found[0][0] if found else b"", self._clock.now())
         )

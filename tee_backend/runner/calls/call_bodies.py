@@ -10,11 +10,10 @@
      "nonce"?: at most 128 printable characters,
      "async"?: true: the answer is asked for later}
 
-    POST /call/{owner}/{project}, as OutLayer's clients send it; the program reads the input as
-    compact JSON {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
+    POST /call/{owner}/{project}, as OutLayer's clients send it; the program reads the input as compact JSON
+    {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
-     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256, "use_bound_identity"?:
-     false}
+     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256, "use_bound_identity"?: false}
 
 Any other member is refused: a wish that is not understood is not passed over. What is beside the
 input is short, which is seen before anything is built from it: of ten megabytes of `[[],[],…]`
@@ -28,7 +27,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, check_text, parse_json, shaped

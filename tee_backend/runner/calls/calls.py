@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.limits import Rates
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_owner, signer_of
@@ -28,10 +28,10 @@ from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
 from sealspace.errors import InvalidInput, StatementInvalid
 
-from ...errors import FolderDamaged, KeepingError
+from ...backend_errors import FolderDamaged, KeepingError
 from ..reasons import RunRefused
 from ..shares import Bounds, InUse, Payer, Turns
-from .answers import Answer, api_answer, pending, run_answer
+from .call_answers import Answer, api_answer, pending, run_answer
 from .call_bodies import CallBody, parse_api_body, parse_body
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger

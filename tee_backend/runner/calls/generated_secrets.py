@@ -1,10 +1,8 @@
 """Secrets that are made inside the trust domain: drawn, tagged, sealed and written, and never shown
 (RN140 to RN151).
 
-    body -> who asks: the owner alone -> the token is used up -> the grant that names exactly these
-    paths
-         -> for each: draw, tag, seal to the owner's network `protected`, write where nothing is ->
-         statement
+    body -> who asks: the owner alone -> the token is used up -> the grant that names exactly these paths
+         -> for each: draw, tag, seal to the owner's network `protected`, write where nothing is -> statement
 
 Each has a tag, which a run demands of it: see `secret_tags`. What was made is stated with the
 receipt key, so that an owner can tell that the code which the start's quote names made it.
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import libipld
 import msgspec
 
-from capabilities.ambient import Entropy, SystemClock
+from capabilities.clock_and_entropy import Entropy, SystemClock
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, parse_json, shaped
@@ -49,7 +47,7 @@ from sealspace.secrets import Generated
 from sealspace.session import Grant, iso_time
 
 from ..reasons import Reason, RunRefused
-from .answers import Answer, answer_with, error_of
+from .call_answers import Answer, answer_with, error_of
 from .call_bodies import refusing_invalid, scope_of
 from .published_programs import live_grants
 from .run_receipts import VerifiedRun, verify_signed

@@ -26,9 +26,9 @@ from typing import Final, Self, TypeAlias, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 
-from ...errors import FolderDamaged, FolderUnusable
+from ...backend_errors import FolderDamaged, FolderUnusable
 from ..shares import Payer, keep
 
 _APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import ApiKey, read_api_key
 from sealspace.errors import StatementInvalid

@@ -27,7 +27,7 @@ import msgspec
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
 
-from ...errors import FolderDamaged
+from ...backend_errors import FolderDamaged
 from ..reasons import RunRefused
 from ..shares import Payer, keep
 from .journal import Journal, RowSealer, keep_receipt

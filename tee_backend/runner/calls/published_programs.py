@@ -10,8 +10,8 @@ spaces by address (`public_spaces.requests_per_minute`): a runner needs thirteen
 project that is called all the time.
 
 Example:
-    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None) await
-    executor.run(RunRequest(found.sha256, Target(found.target)), partial(programs.load, found))
+    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
+    await executor.run(RunRequest(found.sha256, Target(found.target)), partial(programs.load, found))
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
-from capabilities.ambient import SystemClock
 from capabilities.cache import Recent
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from sealspace.apps.programs import (

@@ -5,16 +5,14 @@ At its start a runner makes a receipt key inside the trust domain, and one quote
 runner's DID, its manifest and its compose file: the start document. Each run, a failed one too,
 ends in a receipt that this key signs.
 
-    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"}, "receiptKey":
-    did:key,
+    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"}, "receiptKey": did:key,
      "quote": base64, "eventLog": array or null}
 
-    a signed statement `sealspace.run.receipt/v1` of the receipt key: {"job", "program": sha256,
-    "project": text or null, "status": "completed" | "failed", "code": text or null,
-     "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes), "variablesHash": base64url,
-     "secrets": "none" | "delivered", "hosts": [], "limits": {…}, "instructions", "timeMs", "nonce":
-     text or null, "runner": DID, "start": base64url of the SHA-256 of the start document, "at": RFC
-     3339}
+    a signed statement `sealspace.run.receipt/v1` of the receipt key:
+    {"job", "program": sha256, "project": text or null, "status": "completed" | "failed", "code": text or null,
+     "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes), "variablesHash": base64url, "secrets": "none" |
+     "delivered", "hosts": [], "limits": {…}, "instructions", "timeMs", "nonce": text or null, "runner": DID,
+     "start": base64url of the SHA-256 of the start document, "at": RFC 3339}
 
 Input and output are named by salted hashes, whose salt the caller gets: whoever sees a receipt
 cannot try inputs out.
@@ -31,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339

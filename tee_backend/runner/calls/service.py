@@ -21,7 +21,7 @@ from functools import partial
 from typing import Final
 
 from capabilities.abilities import DECRYPT, KV_PUT
-from capabilities.ambient import Entropy, SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
@@ -54,7 +54,7 @@ from sealspace.wire.portable import PortableDelegation
 
 from ...attestation.report_data import runner_binding
 from ...backend import Backend
-from ...evidence.errors import EvidenceSourceError
+from ...evidence.evidence_errors import EvidenceSourceError
 from ...evidence.source import EvidenceSource
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
@@ -133,14 +133,14 @@ class Runner:
         self._run_grants = live_grants(self.backend, partial(read_run_grant, runner=self.did))
         self._door = asyncio.Semaphore(_AT_THE_DOOR)
 
-    async def take_up(self, *portables: PortableDelegation) -> None:
+    async def accept(self, *portables: PortableDelegation) -> None:
         """Take grants up, all or none: run grants, or grants that release nothing; as
-        `Backend.take_up`.
+        `Backend.accept`.
 
         Raises:
             InvalidPortableDelegation: one is no grant for this runner (RN41 to RN46, RN143, RN152),
                 or they are of both kinds.
-            As `Backend.take_up`.
+            As `Backend.accept`.
         """
         # What kind a grant is, by its token alone: to run, to write generated secrets, or to read
         # programs.
@@ -153,7 +153,7 @@ class Runner:
             of_others = read_generation_grant if KV_PUT in abilities else read_program_grant
             read = read_run_grant if is_releasing else of_others
             read(portable.header, runner=self.did)
-        await (self.backend.take_up if is_releasing else self.backend.hold)(*portables)
+        await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
     async def called(self, authorization: str | None, sign_in: str | None) -> SignedCall:
         """Verify who calls, for this start (RN178).

@@ -1,7 +1,6 @@
 """Requests that the runner makes for guests (RN100 to RN110).
 
-    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to
-    one of these -> answer
+    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to one of these -> answer
 
 aiohttp makes the connection to the very addresses that were checked here: it has no other resolver.
 Nothing is taken from the environment (proxies, cookies, `.netrc`, files of certificates or keys),

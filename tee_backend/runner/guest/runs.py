@@ -4,9 +4,9 @@ Facts only: nothing here starts a process or needs wasmtime, so that grants, led
 are built on it.
 
 Example:
-    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}",
-    secrets_delivered=True) result = await executor.run(request, load) result.reason is None and
-    result.answer
+    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}", secrets_delivered=True)
+    result = await executor.run(request, load)
+    result.reason is None and result.answer
 """
 
 import base64

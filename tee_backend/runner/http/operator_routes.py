@@ -7,8 +7,7 @@ it. The folder has mode 0700: whoever can connect is the user that runs the runn
 
 Example:
     async with serving_operator(ledger, folder):
-        account = await ask_operator(folder, {"owner": did, "amount": 5_000_000, "reference":
-        "invoice 7"})
+        account = await ask_operator(folder, {"owner": did, "amount": 5_000_000, "reference": "invoice 7"})
 """
 
 import os
@@ -21,12 +20,12 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
 from sealspace.apps.api_keys import MAX_AMOUNT, parse_owner
 from sealspace.errors import InvalidInput
 
-from ...errors import FolderUnusable, KeepingError
+from ...backend_errors import FolderUnusable, KeepingError
 from ..calls.ledger import Ledger
 
 SOCKET: Final = "operator.sock"

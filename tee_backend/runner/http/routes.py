@@ -42,8 +42,8 @@ from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput
 from sealspace.session import iso_time
 
-from ...errors import KeepingError
-from ..calls.answers import Answer, api_refused, refused
+from ...backend_errors import KeepingError
+from ..calls.call_answers import Answer, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate

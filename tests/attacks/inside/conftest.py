@@ -12,7 +12,7 @@ from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 from node.config.tree import Hosting
 
 

@@ -26,7 +26,7 @@ from tests_support import CountingEntropy, FixedClock
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.config.tree import Limits
-from sealspace.apps.backends import Seen, hand_over, look_at, policy_for
+from sealspace.apps.backends import Seen, deliver, fetch_evidence, policy_for
 from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.cli.root import fail, main
 from sealspace.client import Client
@@ -82,7 +82,7 @@ class Yard:
             **asked,
         }
         surface = BackendSurface(
-            domain, did=program.backend.did, manifest=manifest, on_grant=program.take_up
+            domain, did=program.backend.did, manifest=manifest, on_grant=program.accept
         )
         return await self.stack.enter_async_context(serving(surface)), program
 
@@ -90,7 +90,7 @@ class Yard:
         """Look at a backend as an owner does."""
         root = parse_trust_root(self.platform.root_der)
         inspector = Inspector(Documents(self.platform, self.clock.now()), root=root)
-        return await look_at(
+        return await fetch_evidence(
             url, inspector, clock=self.clock, entropy=self.entropy, settings=SETTINGS
         )
 
@@ -193,14 +193,14 @@ async def test_an_outsider_s_grant_cannot_stop_the_renewal_for_others(yard: Yard
     (AT54)."""
     url, program = await yard.backend()
     owner = await owner_of(yard)
-    await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
+    await deliver(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
     outsider = await owner_of(yard)
     theirs = await yard.grant(outsider, program.backend.did)
-    await hand_over(url, theirs, settings=SETTINGS)
+    await deliver(url, theirs, settings=SETTINGS)
     await outsider.delegations.revoke(theirs)
-    standing = program.backend.attestation
-    assert standing is not None
-    yard.clock.advance(standing.expires_at - yard.clock.now() - 1)
+    live = program.backend.attestation
+    assert live is not None
+    yard.clock.advance(live.expires_at - yard.clock.now() - 1)
     assert await program.backend.read_secret(owner.session.owner, "API_KEY") == "value"
 
 
@@ -209,7 +209,7 @@ async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
     afford (AT54)."""
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
-    await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
+    await deliver(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
     wanted = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
     header = mint(
         outsider.session.signer,
@@ -233,7 +233,7 @@ async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
     _, program = await yard.backend()
     backend, did, now = program.backend, program.backend.did, int(yard.clock.now())
     owner, outsider = await owner_of(yard), await yard.client(key_session(b"s" * 32))
-    await backend.take_up(await yard.grant(owner, did))
+    await backend.accept(await yard.grant(owner, did))
     assert await backend.read_secret(owner.session.owner, "API_KEY") == "value"
     me = outsider.session.did
     wanted = [allow(f"urn:tinycloud:encryption:{me}:default", "tinycloud.encryption/decrypt")]
@@ -249,7 +249,7 @@ async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
             expires_at=ends_at,
             issuer=me,
         )
-        await backend.take_up(portable_of(read_grant(header), owner=me, host=yard.url))
+        await backend.accept(portable_of(read_grant(header), owner=me, host=yard.url))
 
     for number in range(30):
         await junk(now + 100 + number)
@@ -270,7 +270,7 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
         domain,
         did=program.backend.did,
         manifest={**manifest, "secrets": {"API_KEY": True}},
-        on_grant=program.take_up,
+        on_grant=program.accept,
         client_of=lambda request: request.header("X-Client"),
     )
     owner, outsider = await owner_of(yard), await owner_of(yard)
@@ -299,12 +299,12 @@ async def test_an_outsider_s_grants_use_up_no_attestations(yard: Yard) -> None:
     owner, outsider = await owner_of(yard), await owner_of(yard)
     grant = await yard.grant(outsider, program.backend.did)
     for _ in range(70):
-        await program.backend.take_up(grant)
-    await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
+        await program.backend.accept(grant)
+    await deliver(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
     assert program.read == {"API_KEY": "value"}
-    standing = program.backend.attestation
-    assert standing is not None
-    yard.clock.advance(standing.expires_at - yard.clock.now() - 1)
+    live = program.backend.attestation
+    assert live is not None
+    yard.clock.advance(live.expires_at - yard.clock.now() - 1)
     assert await program.backend.read_secret(owner.session.owner, "API_KEY") == "value"
 
 
@@ -329,7 +329,7 @@ async def test_descriptions_that_lie(yard: Yard, change: dict[str, Any], is_atte
     url, program = await yard.backend()
     owner, outsider = await owner_of(yard), await owner_of(yard)
     if is_attested:
-        await hand_over(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
+        await deliver(url, await yard.grant(owner, program.backend.did), settings=SETTINGS)
     value = {
         **json.loads(encode_portable(await yard.grant(outsider, program.backend.did))),
         **change,

@@ -31,7 +31,7 @@ from sealspace.errors import NodeEvidenceRefused, NodeFailure, NodeRefused, Seal
 from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.evidence.dstack import MAX_ANSWER_BYTES, DstackSource
-from tee_backend.evidence.errors import EvidenceSourceError
+from tee_backend.evidence.evidence_errors import EvidenceSourceError
 
 CANARY = "canary-of-the-agent"
 BY_COMPOSE_HASH = Policy(measurements=(replace(IMAGE, rtmr3=None),), compose_hashes=(COMPOSE,))

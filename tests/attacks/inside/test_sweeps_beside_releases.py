@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from postgres_server import needs_postgres, postgres_server
 
-from spaces.documents.receipts import (
+from spaces.documents.receipt_rows import (
     PERIOD_S,
     document_use_puts,
     document_use_row_key,

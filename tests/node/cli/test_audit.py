@@ -11,7 +11,7 @@ from embedded_node import embedded_node
 from tests_support import FixedClock
 
 from node.config.tree import Config, Http, Retention, Store
-from node.housekeeping.rounds import prune_audit
+from node.housekeeping.schedule import prune_audit
 from node.housekeeping.seal_audit import seal_audit
 from sealspace.cli.root import main
 from sealspace.client import Client

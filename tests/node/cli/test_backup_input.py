@@ -19,11 +19,11 @@ from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, SMALL, Bench, Write
 
 from encryption_network.keyring import Keyring
-from node.cli import backup as backup_commands
+from node.cli import backup_commands
 from node.config.tree import Config, Store
 from node.platform import sealed_secret
 from node.storage.stores import refuse_beside_original, shared_store
-from sealspace.cli.errors import BesideOriginal
+from sealspace.cli.command_errors import BesideOriginal
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
 from spaces.archive.backup import ArchiveReader, ArchiveWriter

@@ -10,8 +10,8 @@ from capabilities.principals import parse_principal
 from encryption_network.policy import Evidence
 from node.collateral.quotes import MOST_REST_S, REST, Quotes
 from node.refusal import Refusal
+from tee_backend.attestation.attestation_errors import AttestationError, QuoteRefused
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.examine import BoundQuote
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import Binding

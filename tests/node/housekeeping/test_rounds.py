@@ -12,10 +12,10 @@ from patience import until
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http, Store
-from node.housekeeping.rounds import JOBS, LEASE_S, TURN_S, Housekeeper, Job
+from node.housekeeping.schedule import JOBS, LEASE_S, TURN_S, Housekeeper, Job
 from node.services import Services
-from spaces.errors import StoreUnavailable
 from spaces.lease import Lease
+from spaces.space_errors import StoreUnavailable
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests_support import CountingEntropy, FixedClock
 
 from capabilities.audit_export import verify_export
-from node.housekeeping.rounds import JOBS, Housekeeper
+from node.housekeeping.schedule import JOBS, Housekeeper
 from node.housekeeping.seal_audit import (
     DELAYED_S,
     RECENT_S,
@@ -20,8 +20,8 @@ from node.housekeeping.seal_audit import (
 )
 from node.processes.start import claim_store
 from node.services import Services
-from spaces.audit.chain import MAX_BATCH, exported_lines
-from spaces.audit.records import AuditRecord, audit_put
+from spaces.audit.audit_chain import MAX_BATCH, exported_lines
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.store.contract import Commit
 
 SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))

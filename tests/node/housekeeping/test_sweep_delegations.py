@@ -3,7 +3,7 @@
 from wire_replay import token_id
 
 from node.config.tree import Limits
-from node.housekeeping.rounds import sweep_delegations
+from node.housekeeping.schedule import sweep_delegations
 from spaces.grants.retention import INDEX
 from spaces.keyspace import delegation_key, expiry_key, micros8, newest8
 from spaces.store.contract import Commit, Put, Range

@@ -19,7 +19,7 @@ from node.config.tree import Http
 from node.http.listener import Connection, ConnectionBounds
 from node.logs import configure_logs
 from node.metrics.series import BOUNDS
-from node.metrics.worker import WorkerMetrics
+from node.metrics.worker_metrics import WorkerMetrics
 
 BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10.0.0.0/8",))
 

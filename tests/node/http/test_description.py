@@ -15,7 +15,7 @@ from serving_node import Serve
 from node.config.tree import PublicSpaces
 from node.http.app import build_app
 from node.http.messages.refusals import TABLE
-from node.http.routes.table import SERVED
+from node.http.routes.route_table import SERVED
 
 
 async def test_it_is_served_to_everybody(caller) -> None:

@@ -14,9 +14,9 @@ from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.app import set_headers
 from node.http.listener import Listener, start_listener
-from node.http.messages.answers import WholeAnswer, json_answer
-from node.http.messages.requests import json_body, limited_body
-from node.http.messages.route import Handler, Route, Taken, bind
+from node.http.messages.http_answers import WholeAnswer, json_answer
+from node.http.messages.http_requests import json_body, limited_body
+from node.http.messages.route import Handler, RequestBody, Route, bind
 from node.refusal import Refusal
 from sealspace.cli.listening_socket import bind_socket, url_of
 
@@ -104,7 +104,7 @@ async def test_json_routes(
 ) -> None:
     """A JSON route takes its type only, and tells unreadable, wrong and too large bodies apart (H4,
     H5)."""
-    await serving.start(Route("POST", "/json", _read_question, takes=Taken(None, dict)))
+    await serving.start(Route("POST", "/json", _read_question, takes=RequestBody(None, dict)))
     got, kind, _ = await serving.post("/json", body, headers)
     assert got == status
     assert kind.startswith("application/json" if status == 200 else "application/problem+json")

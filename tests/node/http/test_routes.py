@@ -8,7 +8,7 @@ import pytest
 from running_node import Reply
 
 from node.http.app import CORS_HEADERS, FIXED_HEADERS
-from node.http.routes.table import ROUTES
+from node.http.routes.route_table import ROUTES
 
 Call = Callable[..., Awaitable[Reply]]
 

@@ -23,23 +23,23 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests_support import REPOSITORY
 
-from encryption_network.errors import ReleaseRefused, RequestError
+from encryption_network.network_errors import ReleaseRefused, RequestError
 from node.config.tree import Config, Metrics
 from node.counts import OTHER
 from node.http.messages.refusals import TABLE, code_of
-from node.http.routes.table import ROUTES
+from node.http.routes.route_table import ROUTES
 from node.metrics.series import (
     BOUNDS,
     CODES,
     SERIES,
     ProcessMetrics,
 )
-from node.metrics.storekeeper import StorekeeperMetrics
-from node.metrics.supervisor import MAX_HEAD_BYTES, Scraping, SupervisorMetrics
-from node.metrics.worker import WorkerMetrics
+from node.metrics.storekeeper_metrics import StorekeeperMetrics
+from node.metrics.supervisor_metrics import MAX_HEAD_BYTES, Scraping, SupervisorMetrics
+from node.metrics.worker_metrics import WorkerMetrics
 from node.refusal import Refusal
-from sealspace.cli.errors import ConfigurationError
-from spaces.errors import IntakeFull, StoreBusy, StoreFull
+from sealspace.cli.command_errors import ConfigurationError
+from spaces.space_errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 
 PAGE = REPOSITORY / "spec" / "operations" / "metrics.md"
@@ -341,7 +341,7 @@ def test_no_folder_for_the_numbers_refuses_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no folder can be made the error has a next step."""
-    monkeypatch.setattr("node.metrics.supervisor.MEMORY", str(tmp_path / "absent"))
+    monkeypatch.setattr("node.metrics.supervisor_metrics.MEMORY", str(tmp_path / "absent"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(ConfigurationError, match="cannot make a folder for metrics") as refused:
         SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["worker-0"])

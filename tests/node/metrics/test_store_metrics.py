@@ -12,10 +12,10 @@ from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
-from node.metrics.worker import WorkerMetrics
+from node.metrics.worker_metrics import WorkerMetrics
 from node.services import Services
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.collateral import CollateralState, state_put
+from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.documents.collateral_rows import CollateralState, state_put
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import Add, Commit
 

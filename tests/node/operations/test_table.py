@@ -7,13 +7,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from capabilities.errors import WrongKind
+from capabilities.capability_errors import WrongKind
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Invocation
 from node.config.tree import Http
 from node.http.routes.invoke import message_of
 from node.operations.authorise import admit_token
-from node.operations.table import TABLE, Plan, plan_call, row_of
+from node.operations.operation_table import TABLE, Plan, plan_call, row_of
 from node.operations.values.conditions import NO_OPTIONS
 from node.operations.values.plan import Step
 from node.refusal import Refusal

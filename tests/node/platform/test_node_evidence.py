@@ -30,13 +30,13 @@ from node.platform.own_platform import quote_source
 from node.platform.own_quotes import OwnQuotes
 from node.platform.root_secret import load_root_secret, secret_origin
 from node.refusal import Refusal
-from sealspace.cli.errors import ConfigurationError, SecretUnusable, StoreMisused
+from sealspace.cli.command_errors import ConfigurationError, SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import MAX_NONCE_BYTES, parse_node_attestation
 from tee_backend.attestation.event_log import parse_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
-from tee_backend.evidence.errors import SourceUnavailable
+from tee_backend.evidence.evidence_errors import SourceUnavailable
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.evidence.source import Quoted
 from tee_backend.evidence.tsm import TsmSource

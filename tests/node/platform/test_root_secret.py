@@ -11,7 +11,7 @@ from tests_support import CountingEntropy
 
 from node.config.tree import Config, Secret, Store
 from node.platform.root_secret import load_root_secret
-from sealspace.cli.errors import SecretUnusable
+from sealspace.cli.command_errors import SecretUnusable
 
 SECRET = bytes(range(32))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.processes.supervisor import check_ownership
-from sealspace.cli.errors import ForeignDistribution
+from sealspace.cli.command_errors import ForeignDistribution
 from sealspace.own_packages import PACKAGES
 
 

@@ -17,10 +17,10 @@ from tests_support import CountingEntropy, FixedClock
 from capabilities.signatures import Ed25519Signer
 from encryption_network.keyring import Keyring
 from node.config.tree import Config, Http, Objects, Store
-from node.housekeeping.rounds import JOBS
+from node.housekeeping.schedule import JOBS
 from node.storage.objects import stored_objects
 from node.storage.stores import longest_life_s, refuse_beside_original, rows_of
-from sealspace.cli.errors import StoreMisused
+from sealspace.cli.command_errors import StoreMisused
 from sealspace.client import Client
 from sealspace.wallets import Wallet, new_wallet
 from spaces.archive.backup import backup_file, take_backup

@@ -12,7 +12,7 @@ from patience import PATIENCE_S
 from person import Person
 from tests_support import REPOSITORY
 
-from node.cli import groups as operators
+from node.cli import node_groups as operators
 from sealspace import __version__
 from sealspace.cli import groups as owners
 from sealspace.cli.root import COMMANDS

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from node.config.tree import Http
 from node.http.listener import start_listener
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.listening_socket import begin_to_listen, bind_socket, process_at
 
 

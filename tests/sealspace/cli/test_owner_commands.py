@@ -278,7 +278,7 @@ async def test_a_grant_by_file(desk: Desk) -> None:
     reported = await desk.run("backend", "grant", there.url, "--yes", "--no-hand-over", "--json")
     path = Path(json.loads(reported.out)["file"])
     assert there.program.read == {}
-    await there.program.take_up(decode_portable(path.read_bytes()))
+    await there.program.accept(decode_portable(path.read_bytes()))
     assert there.program.read == {"API_KEY": SECRET}
 
 

@@ -14,7 +14,7 @@ import pytest
 from owner_desk import OwnerDesk, Ran, owner_desk
 from wallet_tab import WalletTab
 
-from capabilities.ambient import SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import eip55
 from capabilities.signatures import WalletSigner
 from capabilities.siwe import parse_rfc3339

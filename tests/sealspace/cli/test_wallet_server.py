@@ -17,7 +17,7 @@ from wallet_tab import WalletTab
 
 from capabilities.strict_json import Json
 from node.console_files import HEADERS
-from sealspace.cli.errors import NotSigned
+from sealspace.cli.command_errors import NotSigned
 from sealspace.cli.wallet_page import (
     MAX_BODY_BYTES,
     MAX_CONNECTIONS,

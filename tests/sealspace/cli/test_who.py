@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from owner_desk import OwnerDesk, owner_desk
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
 from node.config.tree import Hosting

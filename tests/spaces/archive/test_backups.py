@@ -35,10 +35,10 @@ from spaces.archive.restoring import (
     restore_backup,
     restoring_into,
 )
-from spaces.errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.identity import open_identity, recorded_identity
 from spaces.keyspace import RESTORED_KEY
-from spaces.store.contract import Claim, Commit, Committed, Put, Refused
+from spaces.space_errors import BackupDamaged, StoreFull, StoreUnavailable
+from spaces.store.contract import Commit, Committed, Put, Refused, ReplayRecord
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, bodies_stay, has_held_bodies
 from spaces.values.object_folder import ObjectFolder, OpenBody
@@ -582,16 +582,18 @@ async def test_tokens_that_may_have_been_used_are_refused(bench: Bench, tmp_path
     ones are not (BK5)."""
     await fill(bench)
     await restore(await backup_of(bench, tmp_path), tmp_path / "restored")
-    old = Claim(b"o" * 32, 60 * OPEN_MINUTE - 1)
+    old = ReplayRecord(b"o" * 32, 60 * OPEN_MINUTE - 1)
     for round_ in range(2):
         async with Reopened(tmp_path / "restored") as again:
-            read = await again.store.read(claim=old)
-            assert (read.claimed, read.is_forgotten) == (False, True)
-            assert isinstance(await again.store.commit(Commit(claim=old)), Refused)
-            new = Claim(bytes((round_,)) * 32, 60 * OPEN_MINUTE)
-            assert (await again.store.read(claim=new)).claimed is True
+            read = await again.store.read(replay_record=old)
+            assert (read.is_first_use, read.is_forgotten) == (False, True)
+            assert isinstance(await again.store.commit(Commit(replay_record=old)), Refused)
+            new = ReplayRecord(bytes((round_,)) * 32, 60 * OPEN_MINUTE)
+            assert (await again.store.read(replay_record=new)).is_first_use is True
             put = Put(b"mtest", b"1")
-            assert isinstance(await again.store.commit(Commit(puts=(put,), claim=new)), Committed)
+            assert isinstance(
+                await again.store.commit(Commit(puts=(put,), replay_record=new)), Committed
+            )
         # as if the machine were started again
         for place in (tmp_path / "restored").glob("first-use-*"):
             shutil.rmtree(place)
@@ -621,7 +623,9 @@ async def test_minutes_that_were_closed_stay_closed(bench: Bench, tmp_path: Path
             (ahead, False),
             (ahead + 1, True),
         ):
-            assert (await again.store.read(claim=Claim(b"c" * 32, 60 * minute))).claimed is expected
+            assert (
+                await again.store.read(replay_record=ReplayRecord(b"c" * 32, 60 * minute))
+            ).is_first_use is expected
 
 
 async def test_a_restored_store_says_where_it_came_from(bench: Bench, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from postgres_server import needs_postgres, postgres_server
 
 from spaces.archive.migration import MigrationRefused, filled_database
-from spaces.errors import StoreUnavailable
-from spaces.keyspace import CLAIM_FLOOR_KEY
-from spaces.store.contract import Add, Claim, Commit, Put, Refused, Store
+from spaces.keyspace import REPLAY_FLOOR_KEY
+from spaces.space_errors import StoreUnavailable
+from spaces.store.contract import Add, Commit, Put, Refused, ReplayRecord, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, Part
 from spaces.store.observing import SharedStore
@@ -105,19 +105,21 @@ async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str)
     """Tokens that a restore closed the minutes of are refused by reads and commits; later ones are
     not (BK5)."""
     store, minute = open_lmdb(tmp_path), int(time.time()) // 60 + 10
-    await store.commit(Commit(puts=(Put(CLAIM_FLOOR_KEY, minute.to_bytes(4, "big")),)))
+    await store.commit(Commit(puts=(Put(REPLAY_FLOOR_KEY, minute.to_bytes(4, "big")),)))
     await store.close()
     async with filled_database(tmp_path, url, progress=lambda _: None):
         pass
     store, old, new = (
         open_postgres(url),
-        Claim(b"o" * 32, 60 * minute - 1),
-        Claim(b"n" * 32, 60 * minute),
+        ReplayRecord(b"o" * 32, 60 * minute - 1),
+        ReplayRecord(b"n" * 32, 60 * minute),
     )
-    read = await store.read(claim=old)
-    assert (read.claimed, read.is_forgotten) == (False, True)
-    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=old)), Refused)
-    assert (await store.read(claim=new)).claimed is True
+    read = await store.read(replay_record=old)
+    assert (read.is_first_use, read.is_forgotten) == (False, True)
+    assert isinstance(
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), replay_record=old)), Refused
+    )
+    assert (await store.read(replay_record=new)).is_first_use is True
     await store.close()
 
 

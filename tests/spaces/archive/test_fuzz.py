@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.archive.backup import ArchiveReader, Header, encode_part, parse_header, parse_part
-from spaces.errors import BackupDamaged, RecordDamaged
+from spaces.space_errors import BackupDamaged, RecordDamaged
 from spaces.store.lmdb.snapshots import parse_row
 
 

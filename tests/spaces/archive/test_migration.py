@@ -12,14 +12,14 @@ from spaces.archive.migration import (
     move_to_postgres,
     place_of_database,
 )
-from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
+from spaces.space_errors import StoreLocked, StoreMoved, StoreUnavailable
 from spaces.store.contract import (
     Add,
-    Claim,
     Commit,
     Committed,
     Put,
     Range,
+    ReplayRecord,
     Snapshot,
     Store,
     counter_of,
@@ -33,9 +33,9 @@ from spaces.store.postgres.engine import open_postgres
 pytestmark = needs_postgres()
 
 NEVER_SWEPT = 4_000_000_000
-USED = Claim(b"used".ljust(32, b"."), NEVER_SWEPT)
-CLAIMED = Claim(b"claimed".ljust(32, b"."), NEVER_SWEPT)
-CLAIMED_LATER = Claim(b"later".ljust(32, b"."), NEVER_SWEPT)
+USED = ReplayRecord(b"used".ljust(32, b"."), NEVER_SWEPT)
+CLAIMED = ReplayRecord(b"claimed".ljust(32, b"."), NEVER_SWEPT)
+CLAIMED_LATER = ReplayRecord(b"later".ljust(32, b"."), NEVER_SWEPT)
 
 
 @pytest.fixture
@@ -54,10 +54,12 @@ async def fill(store: Store) -> Snapshot:
     await store.commit(Commit(puts=(Put(b"Kback", b"where a tombstone is"),)))
     await store.commit(
         Commit(
-            puts=(Put(b"Kgone", None), Put(b"Kempty", b"")), adds=(Add(b"cB", -3),), claim=CLAIMED
+            puts=(Put(b"Kgone", None), Put(b"Kempty", b"")),
+            adds=(Add(b"cB", -3),),
+            replay_record=CLAIMED,
         )
     )
-    await store.read(claim=USED)
+    await store.read(replay_record=USED)
     return await everything(store)
 
 
@@ -87,8 +89,8 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
         before.records,
         [page.rows for page in before.pages],
     )
-    assert (await store.read(claim=USED)).claimed is False
-    assert (await store.read(claim=CLAIMED)).claimed is False
+    assert (await store.read(replay_record=USED)).is_first_use is False
+    assert (await store.read(replay_record=CLAIMED)).is_first_use is False
     assert isinstance(
         await store.commit(Commit(puts=(Put(b"Kbig", None),), adds=(Add(b"cB", 1),))), Committed
     )
@@ -103,7 +105,7 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
         there.records,
         [page.rows for page in there.pages],
     )
-    assert (await store.read(claim=USED)).claimed is False
+    assert (await store.read(replay_record=USED)).is_first_use is False
     assert isinstance(await store.commit(Commit(adds=(Add(b"cB", 1),))), Committed)
     assert counter_of((await store.read((b"cB",))).records[0]) == -1
     await store.close()
@@ -218,7 +220,7 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
     with pytest.raises(StoreUnavailable):
         await left.commit(Commit(puts=(Put(b"Ka", b"1"),)))
     with pytest.raises(StoreUnavailable):
-        await left.read(claim=USED)
+        await left.read(replay_record=USED)
     await left.close()
     assert await refusal_of(url) is None
 
@@ -232,7 +234,7 @@ async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url:
     with pytest.raises(StoreUnavailable):
         await running.commit(Commit(puts=(Put(b"K0000", b"revoked"),)))
     with pytest.raises(StoreUnavailable):
-        await running.read(claim=Claim(b"new".ljust(32, b"."), NEVER_SWEPT))
+        await running.read(replay_record=ReplayRecord(b"new".ljust(32, b"."), NEVER_SWEPT))
     await running.close()
     refused = await refusal_of(url)
     assert refused is not None
@@ -326,7 +328,7 @@ async def test_database_that_changed_meanwhile_stays_the_store(tmp_path: Path, u
     with pytest.raises(MigrationRefused):
         await move_from_postgres(url, tmp_path, progress=change)
     assert isinstance(
-        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=CLAIMED_LATER)), Committed
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), replay_record=CLAIMED_LATER)), Committed
     )
     await store.close()
     assert await refusal_of(url) is None

@@ -11,16 +11,16 @@ from value_bench import Bench
 from capabilities.chain import Registered
 from capabilities.signatures import Ed25519Signer
 from spaces.archive.checking import Checked, check_store
-from spaces.audit.chain import Chain, seal_batch
+from spaces.audit.audit_chain import Chain, seal_batch
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.audit.pruning import prune_batch
-from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.delegations import alias_put, decode_delegation, registration_puts
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
 from spaces.identity import open_identity
 from spaces.keyspace import (
-    CLAIM_FLOOR_KEY,
     IDENTITY_KEY,
+    REPLAY_FLOOR_KEY,
     SCHEMA_KEY,
     WITHDRAWALS_KEY,
     delegation_key,
@@ -74,7 +74,7 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
     ).more:
         assert (await check(bench)).damages == 0
     await store.commit(
-        Commit(puts=(Put(CLAIM_FLOOR_KEY, bytes(3) + b"\1"), Put(WITHDRAWALS_KEY, b"{}")))
+        Commit(puts=(Put(REPLAY_FLOOR_KEY, bytes(3) + b"\1"), Put(WITHDRAWALS_KEY, b"{}")))
     )
     return grants
 
@@ -122,7 +122,7 @@ async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
     junk += [
         Put(b"L" + bytes(32), b"L"),
         Put(b"mclaim-flooo", bytes(4)),
-        Put(CLAIM_FLOOR_KEY, b"\0\0\0\2" + bytes(8)),
+        Put(REPLAY_FLOOR_KEY, b"\0\0\0\2" + bytes(8)),
     ]
     junk += [
         Put(b"C" + bytes(21), b""),

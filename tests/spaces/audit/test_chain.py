@@ -24,9 +24,9 @@ from capabilities.audit_export import (
     genesis_hash,
     verify_export,
 )
-from capabilities.errors import AuditChainBroken
+from capabilities.capability_errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
-from spaces.audit.chain import (
+from spaces.audit.audit_chain import (
     HEAD_EVERY_S,
     MAX_TEXT_BYTES,
     Chain,
@@ -34,10 +34,10 @@ from spaces.audit.chain import (
     oldest_unsealed_at,
     seal_batch,
 )
-from spaces.audit.records import AuditRecord, audit_put, audit_record_of
-from spaces.documents.receipts import basis_of
-from spaces.errors import RecordDamaged, SpaceError
+from spaces.audit.audit_records import AuditRecord, audit_put, audit_record_of
+from spaces.documents.receipt_rows import basis_of
 from spaces.keyspace import AUDIT_CHAIN_KEY, AUDIT_PREFIX
+from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import ANY, Commit, Committed, Put, Range, Record, Refused, Store
 
 NOW = 1_795_000_000.0

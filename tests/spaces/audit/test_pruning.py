@@ -10,13 +10,13 @@ from audit_records import audit_records
 from tests_support import CountingEntropy
 
 from capabilities.audit_export import verify_export
-from capabilities.errors import AuditChainBroken
+from capabilities.capability_errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
-from spaces.audit.chain import Chain, exported_lines, seal_batch
+from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.audit.pruning import PRUNED, note_exported, prune_batch, read_pruning
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.errors import RecordDamaged
 from spaces.keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Range, Store
 
 NOW = 1_795_000_000.0

@@ -7,7 +7,7 @@ import pytest
 from tests_support import CountingEntropy
 
 from capabilities.resources import NetworkId, parse_network_id
-from spaces.documents.receipts import (
+from spaces.documents.receipt_rows import (
     PERIOD_S,
     document_span,
     document_use_puts,
@@ -18,8 +18,8 @@ from spaces.documents.receipts import (
     sweep_receipts,
 )
 from spaces.keyspace import document_key, document_use_key
+from spaces.scans import walk_place, walk_put
 from spaces.store.contract import Commit, Committed, Put, Range, Refused, Store, read_page
-from spaces.walks import walk_place, walk_put
 
 SPAN = 700
 NOW = SPAN * PERIOD_S + 1000.0

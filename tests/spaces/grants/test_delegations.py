@@ -26,7 +26,6 @@ from capabilities.principals import Principal
 from capabilities.resources import parse_space_id
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.tokens import Delegation
-from spaces.errors import RecordDamaged, TooManySpaces
 from spaces.grants.delegations import (
     MAX_SPACES,
     Delegations,
@@ -53,6 +52,7 @@ from spaces.grants.revocations import (
 )
 from spaces.grants.sessions import sessions_range
 from spaces.keyspace import ROLE_FROM, ROLE_TO, delegation_key
+from spaces.space_errors import RecordDamaged, TooManySpaces
 from spaces.store.contract import Commit, Committed, Put, Range, Record, Refused, Store
 
 SPACE = space_text(OWNER.did)

@@ -11,7 +11,6 @@ from capabilities.limits import counted_client
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
-from spaces.errors import RecordDamaged
 from spaces.grants.admissions import admission_key, admission_put, is_admitted
 from spaces.grants.hosting import (
     Bounds,
@@ -27,6 +26,7 @@ from spaces.grants.hosting import (
     space_of,
     space_row_key,
 )
+from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Refused, Store, check_of
 
 AUTO = HostingPolicy()

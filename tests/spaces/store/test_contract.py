@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from patience import PATIENCE_S
 
-from spaces.errors import CommitInvalid, CommitTooLarge, StoreUnavailable
-from spaces.keyspace import claim_key, claim_minute4
+from spaces.keyspace import replay_key, replay_minute4
+from spaces.space_errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from spaces.store.contract import (
     ABSENT,
     LIVE_MARK,
@@ -20,7 +20,6 @@ from spaces.store.contract import (
     MAX_VALUE_BYTES,
     Add,
     Check,
-    Claim,
     Commit,
     Committed,
     Follow,
@@ -28,6 +27,7 @@ from spaces.store.contract import (
     Put,
     Range,
     Refused,
+    ReplayRecord,
     Snapshot,
     Store,
     counter_of,
@@ -41,11 +41,11 @@ class Endless:
     """An engine with a fault: more rows follow, and the page does not name where it ended."""
 
     async def read(self, *_: object, **__: object) -> Snapshot:
-        return Snapshot(claimed=None, records=(), pages=(Page(rows=(), more=True),))
+        return Snapshot(is_first_use=None, records=(), pages=(Page(rows=(), more=True),))
 
 
-def claim(name: bytes) -> Claim:
-    return Claim(key=name.ljust(32, b"."), expires_at=NEVER_SWEPT)
+def claim(name: bytes) -> ReplayRecord:
+    return ReplayRecord(key=name.ljust(32, b"."), expires_at=NEVER_SWEPT)
 
 
 async def value(store: Store, key: bytes) -> bytes | None:
@@ -182,7 +182,7 @@ async def test_refused_writes_nothing(store: Store) -> None:
         puts=(Put(b"Ka", b"1", weight_bytes=5, account=b"cA"), Put(b"Kb", b"2")),
         adds=(Add(b"cB", 1),),
         live=(b"L1",),
-        claim=claim(b"one"),
+        replay_record=claim(b"one"),
     )
     assert isinstance(await store.commit(commit), Refused)
     await put(store, (b"L1", LIVE_MARK))
@@ -256,39 +256,41 @@ async def test_counter_does_not_overflow(store: Store) -> None:
 
 async def test_replay_record_is_reported_once(store: Store) -> None:
     """A claim with a read is a first use exactly once; without a claim nothing is said (ST4)."""
-    assert (await store.read(claim=claim(b"one"))).claimed is True
-    assert (await store.read(claim=claim(b"one"))).claimed is False
-    assert (await store.read(claim=claim(b"two"))).claimed is True
-    assert (await store.read()).claimed is None
+    assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
+    assert (await store.read(replay_record=claim(b"one"))).is_first_use is False
+    assert (await store.read(replay_record=claim(b"two"))).is_first_use is True
+    assert (await store.read()).is_first_use is None
 
 
 async def test_replay_record_is_exact_among_tasks(store: Store) -> None:
     """Of many reads at once one is the first."""
-    snapshots = await asyncio.gather(*[store.read(claim=claim(b"one")) for _ in range(50)])
-    assert sum(snapshot.claimed is True for snapshot in snapshots) == 1
+    snapshots = await asyncio.gather(*[store.read(replay_record=claim(b"one")) for _ in range(50)])
+    assert sum(snapshot.is_first_use is True for snapshot in snapshots) == 1
 
 
 async def test_read_sees_durable_claims(store: Store) -> None:
     """What a commit claimed is no first use for any read (ST4)."""
-    assert isinstance(await store.commit(Commit(claim=claim(b"one"))), Committed)
-    assert (await store.read(claim=claim(b"one"))).claimed is False
+    assert isinstance(await store.commit(Commit(replay_record=claim(b"one"))), Committed)
+    assert (await store.read(replay_record=claim(b"one"))).is_first_use is False
 
 
 async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
     """The commit of an operation claims again, under a key of its own (ST4)."""
-    assert (await store.read(claim=claim(b"one"))).claimed is True
+    assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
     assert isinstance(
-        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=claim(b"one"))), Committed
+        await store.commit(Commit(puts=(Put(b"Ka", b"1"),), replay_record=claim(b"one"))), Committed
     )
     record = (
-        await store.read((claim_key(claim_minute4(NEVER_SWEPT), claim(b"one").key[:16]),))
+        await store.read((replay_key(replay_minute4(NEVER_SWEPT), claim(b"one").key[:16]),))
     ).records[0]
     assert record is not None
 
 
 async def test_second_commit_of_a_claim_is_refused(store: Store) -> None:
     """Two commits of one claim: the first to come is written."""
-    commits = [Commit(puts=(Put(b"K%d" % at, b"1"),), claim=claim(b"one")) for at in range(5)]
+    commits = [
+        Commit(puts=(Put(b"K%d" % at, b"1"),), replay_record=claim(b"one")) for at in range(5)
+    ]
     outcomes = await asyncio.gather(*map(store.commit, commits))
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 1
     page = (await store.read(ranges=(Range(b"K"),))).pages[0]
@@ -496,9 +498,12 @@ async def test_following_sees_one_moment(store: Store) -> None:
     writing = asyncio.create_task(write())
     for at in range(20):
         snapshot = await store.read(
-            (b"I1",), claim=claim(b"%d" % at), ranges=(Range(b"G"),), follow=Follow((b"I1",), b"G")
+            (b"I1",),
+            replay_record=claim(b"%d" % at),
+            ranges=(Range(b"G"),),
+            follow=Follow((b"I1",), b"G"),
         )
-        assert snapshot.claimed is True
+        assert snapshot.is_first_use is True
         assert [record and record.value for record in snapshot.followed] == [
             record and record.value for record in snapshot.records
         ]
@@ -537,8 +542,8 @@ INVALID = {
     "a negative weight": Commit(puts=(Put(b"K", b"1", weight_bytes=-1),)),
     "a counted row that is put": Commit(puts=(Put(b"cA", b"1"),), adds=(Add(b"cA", 1),)),
     "an account that is put": Commit(puts=(Put(b"cA", b"1", weight_bytes=1, account=b"cA"),)),
-    "a short claim": Commit(claim=Claim(b"short", NEVER_SWEPT)),
-    "a claim without a time": Commit(claim=Claim(b"." * 32, -1)),
+    "a short claim": Commit(replay_record=ReplayRecord(b"short", NEVER_SWEPT)),
+    "a claim without a time": Commit(replay_record=ReplayRecord(b"." * 32, -1)),
 }
 
 
@@ -572,7 +577,7 @@ async def test_read_beyond_a_bound(store: Store) -> None:
     with pytest.raises(CommitInvalid):
         await store.read(ranges=(Range(b""),))
     with pytest.raises(CommitInvalid):
-        await store.read(claim=Claim(b"short", NEVER_SWEPT))
+        await store.read(replay_record=ReplayRecord(b"short", NEVER_SWEPT))
 
 
 async def test_closed_store_is_unavailable(store: Store) -> None:
@@ -624,12 +629,12 @@ async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None
 async def test_everything_is_there_after_reopening(engine, store: Store) -> None:
     """Rows, counters and first uses outlive the process that made them."""
     await store.commit(Commit(puts=(Put(b"Ka", b"1", weight_bytes=3, account=b"cA"),)))
-    assert (await store.read(claim=claim(b"one"))).claimed is True
+    assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
     await store.close()
     again = engine()
     try:
-        snapshot = await again.read((b"Ka", b"cA"), claim=claim(b"one"))
-        assert snapshot.claimed is False
+        snapshot = await again.read((b"Ka", b"cA"), replay_record=claim(b"one"))
+        assert snapshot.is_first_use is False
         assert snapshot.records[0] is not None
         assert snapshot.records[0].value == b"1"
         assert counter_of(snapshot.records[1]) == 3

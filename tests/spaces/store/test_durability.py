@@ -14,16 +14,16 @@ import pytest
 from patience import AT_ONCE_S, PATIENCE_S
 from storekeeper_process import StorekeeperProcess
 
-from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
+from spaces.space_errors import StoreFull, StoreLocked, StoreUnavailable
 from spaces.store.contract import (
     ABSENT,
     Add,
-    Claim,
     Commit,
     Committed,
     Put,
     Range,
     Refused,
+    ReplayRecord,
     Store,
     counter_of,
 )
@@ -59,9 +59,11 @@ class Load:
         while not self._is_ending:
             name = b"%02d-%06d" % (writer, count)
             count += 1
-            claim = Claim(name.ljust(32, b"."), 4_000_000_000) if count % 2 else None
+            replay_record = ReplayRecord(name.ljust(32, b"."), 4_000_000_000) if count % 2 else None
             puts = (Put(b"Ka" + name, name, expect=ABSENT), Put(b"Kb" + name, name, expect=ABSENT))
-            outcome = await self.store.commit(Commit(puts=puts, adds=(Add(b"cA", 1),), claim=claim))
+            outcome = await self.store.commit(
+                Commit(puts=puts, adds=(Add(b"cA", 1),), replay_record=replay_record)
+            )
             assert isinstance(outcome, Committed)
             self.acknowledged.append(name)
             if len(self.acknowledged) >= self._aim:
@@ -128,7 +130,9 @@ async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(store.commit(Commit(puts=(Put(b"Ka", b"2"),))), PATIENCE_S)
         assert (await store.read((b"Ka",))).records[0].value == b"1"
-        assert (await store.read(claim=Claim(b"." * 32, 4_000_000_000))).claimed is True
+        assert (
+            await store.read(replay_record=ReplayRecord(b"." * 32, 4_000_000_000))
+        ).is_first_use is True
         await store.close()
 
 
@@ -245,7 +249,7 @@ async def test_full_disk_is_reported_apart_from_a_bound_of_the_store(
 _CLAIM_EVERYTHING = """
 import asyncio, json, sys
 from pathlib import Path
-from spaces.store.contract import Claim
+from spaces.store.contract import ReplayRecord
 from spaces.store.lmdb.engine import connect_lmdb
 
 async def main():
@@ -254,8 +258,8 @@ async def main():
     sys.stdin.readline()
     won = []
     for number in range(int(sys.argv[2])):
-        snapshot = await store.read(claim=Claim(number.to_bytes(32, "little"), 4_000_000_000))
-        if snapshot.claimed:
+        snapshot = await store.read(replay_record=ReplayRecord(number.to_bytes(32, "little"), 4_000_000_000))
+        if snapshot.is_first_use:
             won.append(number)
     print(json.dumps(won), flush=True)
     await store.close()
@@ -294,16 +298,16 @@ async def test_replay_records_of_another_boot_are_forgotten(tmp_path: Path) -> N
     """The record of plain reads' first uses belongs to one boot; the durable claims stay."""
     folder = tmp_path / "data"
     store = open_lmdb(folder)
-    read, durable = Claim(b"r" * 32, 4_000_000_000), Claim(b"d" * 32, 4_000_000_000)
-    assert (await store.read(claim=read)).claimed is True
-    assert isinstance(await store.commit(Commit(claim=durable)), Committed)
+    read, durable = ReplayRecord(b"r" * 32, 4_000_000_000), ReplayRecord(b"d" * 32, 4_000_000_000)
+    assert (await store.read(replay_record=read)).is_first_use is True
+    assert isinstance(await store.commit(Commit(replay_record=durable)), Committed)
     await store.close()
     (recorded,) = folder.glob("first-use-*")
     recorded.rename(folder / "first-use-another-boot")
     again = open_lmdb(folder)
-    assert (await again.read(claim=read)).claimed is True
-    assert (await again.read(claim=durable)).claimed is False
-    assert isinstance(await again.commit(Commit(claim=durable)), Refused)
+    assert (await again.read(replay_record=read)).is_first_use is True
+    assert (await again.read(replay_record=durable)).is_first_use is False
+    assert isinstance(await again.commit(Commit(replay_record=durable)), Refused)
     assert not (folder / "first-use-another-boot").exists()
     await again.close()
 
@@ -346,9 +350,11 @@ class DeafLine:
 
 
 @pytest.mark.parametrize(
-    "claim", [None, Claim(b"." * 32, 4_000_000_000)], ids=["without a claim", "with a claim"]
+    "replay_record",
+    [None, ReplayRecord(b"." * 32, 4_000_000_000)],
+    ids=["without a replay record", "with one"],
 )
-async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> None:
+async def test_lost_answer_is_settled(tmp_path: Path, replay_record: ReplayRecord | None) -> None:
     """A commit whose answer was lost with the connection is found to have happened, and happens
     once (ST4)."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
@@ -356,9 +362,9 @@ async def test_lost_answer_is_settled(tmp_path: Path, claim: Claim | None) -> No
         async with line.at(tmp_path / "line") as place:
             store = connect_lmdb(keeper.folder, place)
             outcome = await store.commit(
-                Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claim)
+                Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), replay_record=replay_record)
             )
-            assert Committed(settled=True) == outcome
+            assert Committed(already_applied=True) == outcome
             assert line.lost_answers == 0
             assert counter_of((await store.read((b"cA",))).records[0]) == 1
             await store.close()

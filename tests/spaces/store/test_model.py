@@ -16,7 +16,6 @@ from spaces.store.contract import (
     LIVE_MARK,
     Add,
     Check,
-    Claim,
     Commit,
     Committed,
     Follow,
@@ -24,6 +23,7 @@ from spaces.store.contract import (
     Range,
     Record,
     Refused,
+    ReplayRecord,
     Store,
     counter_of,
 )
@@ -45,7 +45,7 @@ class Model:
     def expected(self, commit: Commit) -> bool:
         """Whether the commit passes."""
         return (
-            (commit.claim is None or commit.claim.key not in self.claims)
+            (commit.replay_record is None or commit.replay_record.key not in self.claims)
             and all(self.value(key) == LIVE_MARK for key in commit.live)
             and all(
                 check.key in self.rows and self.rows[check.key].stamp == check.stamp
@@ -85,8 +85,8 @@ class Model:
             self.rows[put.key] = Record(put.value, b"")
             is_weighed = put.account is not None and put.value is not None
             self.weights[put.key] = (put.account or b"cA", put.weight_bytes if is_weighed else 0)
-        if commit.claim is not None:
-            self.claims.add(commit.claim.key)
+        if commit.replay_record is not None:
+            self.claims.add(commit.replay_record.key)
 
     def learn(self, keys: list[bytes], records: tuple[Record | None, ...]) -> None:
         """Compare what was read, and keep the stamps."""
@@ -106,7 +106,7 @@ class Draft:
     live: list[bytes]
     checks: list[tuple[bytes, bool]]
     adds: list[tuple[bytes, int, int | None]]
-    claim: int | None
+    replay_record: int | None
 
     def commit(self, model: Model) -> Commit:
         def stamp(key: bytes, is_current: bool) -> bytes:
@@ -125,7 +125,9 @@ class Draft:
             live=tuple(self.live),
             checks=tuple(Check(key, stamp(key, is_current)) for key, is_current in self.checks),
             adds=tuple(Add(*add) for add in self.adds),
-            claim=None if self.claim is None else Claim(bytes([self.claim]) * 32, 4_000_000_000),
+            replay_record=None
+            if self.replay_record is None
+            else ReplayRecord(bytes([self.replay_record]) * 32, 4_000_000_000),
         )
 
 
@@ -146,7 +148,7 @@ drafts = st.builds(
         st.tuples(st.sampled_from(ACCOUNTS), st.integers(-3, 3), st.none() | st.integers(0, 9)),
         max_size=2,
     ),
-    claim=st.none() | st.none() | st.integers(0, 3),
+    replay_record=st.none() | st.none() | st.integers(0, 3),
 )
 
 
@@ -173,7 +175,7 @@ def runs(engine_kind: Any, tmp_path: Path) -> Iterator[Runs]:
 
 def under(prefix: bytes, commit: Commit) -> Commit:
     """Move a commit to keys of its own."""
-    claim = commit.claim
+    replay_record = commit.replay_record
     return Commit(
         puts=tuple(
             Put(
@@ -188,7 +190,9 @@ def under(prefix: bytes, commit: Commit) -> Commit:
         live=tuple(prefix + key for key in commit.live),
         checks=tuple(Check(prefix + check.key, check.stamp) for check in commit.checks),
         adds=tuple(Add(prefix + add.counter, add.delta, add.at_most) for add in commit.adds),
-        claim=None if claim is None else Claim((prefix + claim.key)[:32], claim.expires_at),
+        replay_record=None
+        if replay_record is None
+        else ReplayRecord((prefix + replay_record.key)[:32], replay_record.expires_at),
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 from space_grants import NOW
 from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
 
-from spaces.errors import RecordDamaged, StoreFull, StoreUnavailable
 from spaces.keyspace import BODIES_COUNTER
+from spaces.space_errors import RecordDamaged, StoreFull, StoreUnavailable
 from spaces.store.contract import Committed, Refused, counter_of
 from spaces.values.collector import (
     ORPHAN_AFTER_S,

@@ -13,7 +13,7 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.errors import CommitTooLarge
+from spaces.space_errors import CommitTooLarge
 from spaces.store.contract import Commit, Store
 from spaces.values.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
 from spaces.values.object_folder import ObjectFolder

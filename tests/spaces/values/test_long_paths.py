@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from value_bench import SPACE, Bench, Write
 
 from capabilities.resources import SpaceId
-from spaces.errors import PathTooLong
 from spaces.keyspace import says_that_paths_go_on, space_id16, value_key, way_to
+from spaces.space_errors import PathTooLong
 from spaces.store.contract import Committed, Range, Refused, Store
 from spaces.values.listing import ListingQuery, list_paths
 from spaces.values.long_paths import MAX_PATH_BYTES

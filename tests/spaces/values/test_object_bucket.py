@@ -10,7 +10,7 @@ from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from value_bench import LARGE, Bench, Write, in_pieces
 
 from spaces.archive.bodies import MovedBodies, move_bodies
-from spaces.errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
+from spaces.space_errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from spaces.store.contract import Store
 from spaces.store.lmdb.snapshots import RowSource
 from spaces.values.object_bucket import PART_BYTES, BucketPlace, ObjectBucket

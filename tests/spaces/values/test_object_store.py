@@ -12,7 +12,7 @@ from blake3 import blake3
 from s3_server import s3_server
 from value_bench import LARGE, SMALL, SPACE, Bench, Write, in_pieces
 
-from spaces.errors import RecordDamaged, StoreUnavailable
+from spaces.space_errors import RecordDamaged, StoreUnavailable
 from spaces.store.contract import Store
 from spaces.values.collector import (
     ORPHAN_AFTER_S,

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
-from spaces.errors import (
+from spaces.space_errors import (
     CommitTooLarge,
     IntakeFull,
     RecordDamaged,

@@ -7,8 +7,8 @@ from blake3 import blake3
 from space_grants import NOW
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
-from spaces.errors import CommitInvalid, MetadataTooLarge, RecordDamaged
 from spaces.keyspace import space_keys
+from spaces.space_errors import CommitInvalid, MetadataTooLarge, RecordDamaged
 from spaces.store.contract import Add, Commit, Committed, Put, Refused
 from spaces.values.object_records import ObjectName, parse_file_name
 from spaces.values.value_bodies import INLINE_BYTES, inline_body

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.programs import ProgramManifest
@@ -23,7 +23,7 @@ from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import InvalidInput
 from sealspace.session import key_session
-from tee_backend.errors import FolderUnusable
+from tee_backend.backend_errors import FolderUnusable
 from tee_backend.runner.calls import calls, kept_keys
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.http import routes

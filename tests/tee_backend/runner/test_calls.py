@@ -12,9 +12,9 @@ import pytest_asyncio
 from capability_cases import BOB
 from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.strict_base64 import decode_url
-from sealspace.apps.backends import hand_over, policy_for
+from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import ProgramManifest
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
@@ -322,7 +322,7 @@ async def test_grants_that_a_runner_does_not_take(stage: RunnerStage) -> None:
         asked: dict[str, Any] = {"wallet": stage.wallet, "ttl_s": 600.0} | stated
         portable = await owner.delegations.delegate(seen.did, wanted, **asked)
         with pytest.raises(GrantNotTaken):
-            await hand_over(stage.url, portable)
+            await deliver(stage.url, portable)
 
 
 async def test_receipts_that_do_not_hold(stage: RunnerStage) -> None:

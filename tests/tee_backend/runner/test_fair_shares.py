@@ -19,7 +19,7 @@ from guest_programs import Guest, asked, children, code, cpu_bound_s, guest, ran
 from patience import PATIENCE_S, until
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.run_calls import call_headers

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.policy import Policy
-from sealspace.apps.backends import hand_over, policy_for, require_like
+from sealspace.apps.backends import deliver, policy_for, require_like
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
@@ -101,7 +101,7 @@ async def granted(stage: RunnerStage, *names: str, ability: str = PUT) -> Portab
     portable = await stage.owner.delegations.delegate(
         stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
     )
-    await hand_over(stage.url, portable)
+    await deliver(stage.url, portable)
     return portable
 
 
@@ -320,7 +320,7 @@ async def test_exactly_what_was_granted(stage: RunnerStage) -> None:
         stage.runner.did, [allow(folder, PUT)], wallet=stage.wallet, ttl_s=600
     )
     with pytest.raises(GrantNotTaken):
-        await hand_over(stage.url, portable)
+        await deliver(stage.url, portable)
 
 
 async def test_a_grant_that_was_revoked(stage: RunnerStage) -> None:
@@ -344,7 +344,7 @@ async def test_protected_secrets_are_granted_with_their_network_alone(stage: Run
             seen.did, wanted, policy=policy, run=statement, wallet=stage.wallet, ttl_s=600
         )
         with pytest.raises(GrantNotTaken, match="PROTECTED_"):
-            await hand_over(stage.url, portable)
+            await deliver(stage.url, portable)
 
 
 async def test_an_owner_without_the_network(stage: RunnerStage) -> None:
@@ -355,7 +355,7 @@ async def test_an_owner_without_the_network(stage: RunnerStage) -> None:
     portable = await someone.delegations.delegate(
         stage.runner.did, [allow(resource, PUT)], ttl_s=600
     )
-    await hand_over(stage.url, portable)
+    await deliver(stage.url, portable)
     body = json.dumps(
         generation_body(someone.session.owner, None, {"PROTECTED_KEY": "hex16"})
     ).encode()

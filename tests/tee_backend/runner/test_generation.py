@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from capabilities.ambient import SystemEntropy
+from capabilities.clock_and_entropy import SystemEntropy
 from sealspace.documents.run_grants import checked_generation_type
 from sealspace.secrets import Generated, Secret, SecretName
 from sealspace.session import key_session

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from capabilities.principals import Principal
-from tee_backend.errors import FolderUnusable
+from tee_backend.backend_errors import FolderUnusable
 from tee_backend.runner.calls import journal as journal_module
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.shares import Payer

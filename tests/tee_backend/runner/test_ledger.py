@@ -13,7 +13,7 @@ import pytest
 
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
-from tee_backend.errors import FolderDamaged
+from tee_backend.backend_errors import FolderDamaged
 from tee_backend.runner.calls import ledger as ledger_module
 from tee_backend.runner.calls.journal import Journal, RowSealer
 from tee_backend.runner.calls.ledger import Account, JobRecord, Ledger

@@ -12,7 +12,7 @@ import wasmtime
 from capability_cases import BOB
 from runner_stage import ECHO, ENVIRONMENT, P1, RunnerStage, runner_stage
 
-from sealspace.apps.backends import hand_over
+from sealspace.apps.backends import deliver
 from sealspace.apps.programs import VERSION_TYPE, Version, version_json
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
@@ -53,7 +53,7 @@ async def shared(stage: RunnerStage, name: str) -> PortableDelegation:
     portable = await stage.owner.runners.share_project(
         await stage.look(), name, wallet=stage.wallet
     )
-    await hand_over(stage.url, portable)
+    await deliver(stage.url, portable)
     return portable
 
 
@@ -73,7 +73,7 @@ async def test_a_shared_program_runs_and_no_other(stage: RunnerStage, tmp_path: 
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
         assert code(await runner.call("shared")) == (404, "program-unknown")
-        await hand_over(runner.url, await shared(stage, "shared"))
+        await deliver(runner.url, await shared(stage, "shared"))
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
         assert (await runner.call("shared", input="again"))[1]["output"] == "again"
@@ -173,7 +173,7 @@ async def test_grants_that_are_not_taken(stage: RunnerStage, suffix: str, abilit
         stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
     )
     with pytest.raises(GrantNotTaken):
-        await hand_over(stage.url, portable)
+        await deliver(stage.url, portable)
 
 
 async def test_a_grant_by_a_session(stage: RunnerStage) -> None:
@@ -182,7 +182,7 @@ async def test_a_grant_by_a_session(stage: RunnerStage) -> None:
     wanted = [allow(project_resource(stage.developer, "a"), GET)]
     by_session = await stage.owner.delegations.delegate(stage.runner.did, wanted, ttl_s=600)
     with pytest.raises(GrantNotTaken):
-        await hand_over(stage.url, by_session)
+        await deliver(stage.url, by_session)
     by_wallet = await stage.owner.delegations.delegate(
         stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
     )

@@ -16,7 +16,7 @@ from patience import AT_ONCE_S
 from node.config.tree import Http
 from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
-from node.http.messages.answers import (
+from node.http.messages.http_answers import (
     COMMON_HEAD,
     CommonHead,
     WholeAnswer,

@@ -6,19 +6,19 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from capabilities.errors import (
+from capabilities.capability_errors import (
     BadSignature,
     ChainError,
     InvalidIdentifier,
     MalformedToken,
     WrongKind,
 )
-from encryption_network.errors import RecordError, ReleaseRefused, RequestError
+from encryption_network.network_errors import RecordError, ReleaseRefused, RequestError
 from node.http.messages.problems import PLACE, error_answer
 from node.http.messages.refusals import Place
 from node.operations.values.kv_commit import quota_exceeded
 from node.refusal import Refusal
-from spaces.errors import (
+from spaces.space_errors import (
     IntakeFull,
     StoreBusy,
     StoreFull,
@@ -26,7 +26,7 @@ from spaces.errors import (
     StoreUnavailable,
     TooManySpaces,
 )
-from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
+from tee_backend.attestation.attestation_errors import CollateralUnusable, QuoteRefused
 
 
 def _answer(

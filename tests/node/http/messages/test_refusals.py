@@ -5,15 +5,15 @@ import re
 
 from refusal_forms import codes_of, error_classes
 
-from capabilities.errors import CapabilityError
-from encryption_network.errors import EncryptionError
+from capabilities.capability_errors import CapabilityError
+from encryption_network.network_errors import EncryptionError
 from node.http.messages.refusals import SECTIONS, TABLE, Coded
 from node.refusal import Refusal
-from sealspace.cli.errors import NodeError
+from sealspace.cli.command_errors import NodeError
 from sealspace.errors import SealspaceError
-from spaces.errors import SpaceError
-from tee_backend.attestation.errors import AttestationError
-from tee_backend.evidence.errors import EvidenceSourceError
+from spaces.space_errors import SpaceError
+from tee_backend.attestation.attestation_errors import AttestationError
+from tee_backend.evidence.evidence_errors import EvidenceSourceError
 
 FAMILIES = (Refusal, CapabilityError, EncryptionError, SpaceError, AttestationError)
 

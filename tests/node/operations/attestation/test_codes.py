@@ -20,7 +20,7 @@ from node.config.tree import Collateral
 from node.http.messages.problems import error_answer
 from node.http.messages.refusals import GROUPS
 from node.refusal import REFUSALS, Refusal
-from tee_backend.attestation.errors import (
+from tee_backend.attestation.attestation_errors import (
     CollateralCode,
     CollateralUnusable,
     QuoteCode,

@@ -10,13 +10,13 @@ from attestation_stage import Stay
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import FixedClock
 
+from node.collateral.collateral_source import configured_source, refresh_rules
 from node.collateral.intake import import_collateral
-from node.collateral.source import configured_source, refresh_rules
 from node.config.loading import load_config
 from node.config.tree import Collateral, Config, Store
 from node.storage.stores import embedded_store
 from sealspace.cli.root import main
-from spaces.documents.collateral import CollateralState, state_put
+from spaces.documents.collateral_rows import CollateralState, state_put
 from spaces.keyspace import collateral_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.pcs import INTEL_SERVICE_URL

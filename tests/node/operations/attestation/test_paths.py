@@ -19,8 +19,8 @@ from capabilities.principals import parse_principal
 from capabilities.resources import SpaceId, network_id, parse_space_id
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.envelope import encode_envelope, parse_envelope, seal_envelope
-from encryption_network.errors import EnvelopeError
 from encryption_network.keyring import Keyring
+from encryption_network.network_errors import EnvelopeError
 from encryption_network.networks import create_network, descriptor_json, parse_descriptor
 from node.operations.values.sealed_values import NO_ENVELOPE, key_digest, sealed_key_of
 from spaces.store.contract import Commit, Put

@@ -26,10 +26,10 @@ from simulators.pcs import (
 )
 from tests_support import CountingEntropy, FixedClock, shared_vectors
 
+from node.collateral.collateral_source import refresh_rules
 from node.collateral.intake import IMPORTED, held_collateral, import_collateral
-from node.collateral.source import refresh_rules
 from node.config.tree import Collateral, Config, Http, Release, Secret, Store
-from node.housekeeping.rounds import Housekeeper, Job
+from node.housekeeping.schedule import Housekeeper, Job
 from node.operations.attestation.refresh_collateral import (
     ALARM,
     FETCHED,
@@ -38,7 +38,7 @@ from node.operations.attestation.refresh_collateral import (
     report_alarms,
 )
 from node.services import Services
-from spaces.documents.collateral import CollateralState, state_of, state_put
+from spaces.documents.collateral_rows import CollateralState, state_of, state_put
 from spaces.keyspace import collateral_key, collateral_state_key
 from spaces.store.contract import Commit
 from tee_backend.attestation.collateral import parse_collateral

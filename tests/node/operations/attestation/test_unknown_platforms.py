@@ -16,10 +16,15 @@ from encryption_network.policy import decode_evidence
 from node.collateral.intake import import_collateral
 from node.config.tree import Collateral
 from node.operations.attestation.refresh_collateral import ASK_AGAIN_S, fetch_due
-from spaces.documents.collateral import MAX_FAMILIES, CollateralState, collateral_states, state_put
+from spaces.documents.collateral_rows import (
+    MAX_FAMILIES,
+    CollateralState,
+    collateral_states,
+    state_put,
+)
 from spaces.documents.evidence import evidence_row_key
 from spaces.store.contract import Commit
-from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.attestation_errors import QuoteRefused
 from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root

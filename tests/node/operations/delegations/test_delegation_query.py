@@ -23,7 +23,7 @@ from wire_replay import token_id
 
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import parse_invocation
-from node.housekeeping.rounds import sweep_delegations
+from node.housekeeping.schedule import sweep_delegations
 from node.operations.delegations.delegation_query import query_delegations
 
 FILES = {f"{space()}/kv/a": [GET]}

@@ -29,7 +29,7 @@ from capabilities.references import CitedDelegation
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, verify_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.housekeeping.rounds import sweep_delegations
+from node.housekeeping.schedule import sweep_delegations
 
 NOW = 1_795_000_000.0
 NOT_FOUND = {

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
 from capabilities.resources import SpaceResource, parse_resource, parse_space_id
 from capabilities.strict_base64 import encode_url
 from node.operations.delegations.delegation_listing import time_text
 from node.operations.delegations.query_filters import MAX_ITEMS, Filters, parse_filters
 from node.operations.delegations.read_capabilities import Chain, GrantFilters, asked_of
-from node.operations.table import row_of
+from node.operations.operation_table import row_of
 from node.refusal import Refusal
 
 CID = "bafkr4ihz4cvap3g5oi2yhmwbtiavqk2rokgkvi6m772smkbt4xu5skiuee"

@@ -15,7 +15,7 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import admin_fact
 from node.config.tree import Admin, Http, Limits
-from node.housekeeping.rounds import sweep_delegations
+from node.housekeeping.schedule import sweep_delegations
 
 GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
 THREE = Limits(unauthenticated_per_minute=3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from spaces.errors import SchemaMismatch
+from spaces.space_errors import SchemaMismatch
 from spaces.store.lmdb._folder import (
     MAP_BYTES,
     environment_folder,

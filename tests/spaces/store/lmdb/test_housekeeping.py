@@ -9,20 +9,20 @@ import pytest
 from patience import PATIENCE_S
 from tests_support import FixedClock
 
-from spaces.keyspace import claim_key, claim_minute4
-from spaces.store.contract import Claim, Commit, Committed, Put, Range, Refused, Snapshot
+from spaces.keyspace import replay_key, replay_minute4
+from spaces.store.contract import Commit, Committed, Put, Range, Refused, ReplayRecord, Snapshot
 from spaces.store.lmdb import engine
 from spaces.store.lmdb._closed_minutes import MAX_SPANS, is_closed, with_closed
 from spaces.store.lmdb._folder import open_for_writing
 from spaces.store.lmdb._format import open_table
-from spaces.store.lmdb._housekeeping import CLAIM_GRACE_MINUTES, STEADY_S, Housekeeping
+from spaces.store.lmdb._housekeeping import REPLAY_GRACE_MINUTES, STEADY_S, Housekeeping
 from spaces.store.lmdb._reader import read
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Outcome, Writer
 from spaces.store.lmdb.engine import open_lmdb
 
 MINUTE_S, HOUR_S, DAY_S, YEAR_S = 60, 3600, 86_400, 365 * 86_400
-GRACE_S = 60 * CLAIM_GRACE_MINUTES
+GRACE_S = 60 * REPLAY_GRACE_MINUTES
 
 
 class Folder:
@@ -43,10 +43,12 @@ class Folder:
         self,
         keys: Sequence[bytes] = (),
         *,
-        claim: Claim | None = None,
+        replay_record: ReplayRecord | None = None,
         ranges: Sequence[Range] = (),
     ) -> Snapshot:
-        return read(self._env, self._tombstones, self.replay_records, keys, claim, ranges, None)
+        return read(
+            self._env, self._tombstones, self.replay_records, keys, replay_record, ranges, None
+        )
 
     def commit(self, commit: Commit) -> Outcome:
         return self._writer.apply([CommitRequest(0, os.urandom(16), 0, commit)])[0]
@@ -74,12 +76,12 @@ def folder(tmp_path: Path, clock: FixedClock) -> Iterator[Folder]:
     opened.close()
 
 
-def claim(name: bytes, clock: FixedClock, *, life_s: int = 60) -> Claim:
-    return Claim(key=name.ljust(32, b"."), expires_at=int(clock.now()) + life_s)
+def claim(name: bytes, clock: FixedClock, *, life_s: int = 60) -> ReplayRecord:
+    return ReplayRecord(key=name.ljust(32, b"."), expires_at=int(clock.now()) + life_s)
 
 
-def durable_key(claimed: Claim) -> bytes:
-    return claim_key(claim_minute4(claimed.expires_at), claimed.key[:16])
+def durable_key(is_first_use: ReplayRecord) -> bytes:
+    return replay_key(replay_minute4(is_first_use.expires_at), is_first_use.key[:16])
 
 
 def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
@@ -88,27 +90,27 @@ def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
     """A swept claim is gone, yet never a first use again: not for a read, not for a commit
     (ST4)."""
     read, committed = claim(b"read", clock), claim(b"committed", clock)
-    assert folder.read(claim=read).claimed is True
-    assert isinstance(folder.commit(Commit(claim=committed)), Committed)
+    assert folder.read(replay_record=read).is_first_use is True
+    assert isinstance(folder.commit(Commit(replay_record=committed)), Committed)
     folder.live(HOUR_S)
     assert folder.read((durable_key(committed),)).records == (None,)
     assert folder.replay_records.claims() == []
     for old in (read, committed):
-        snapshot = folder.read(claim=old)
-        assert (snapshot.claimed, snapshot.is_forgotten) == (False, True)
-        assert isinstance(folder.commit(Commit(claim=old)), Refused)
-    assert folder.read(claim=claim(b"read", clock)).claimed is True
+        snapshot = folder.read(replay_record=old)
+        assert (snapshot.is_first_use, snapshot.is_forgotten) == (False, True)
+        assert isinstance(folder.commit(Commit(replay_record=old)), Refused)
+    assert folder.read(replay_record=claim(b"read", clock)).is_first_use is True
 
 
 def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -> None:
     """A claim outlives restarts as long as the token could be used, and ten minutes more."""
     read, committed = claim(b"read", clock), claim(b"committed", clock)
-    folder.read(claim=read)
-    folder.commit(Commit(claim=committed))
+    folder.read(replay_record=read)
+    folder.commit(Commit(replay_record=committed))
     folder.live(60 + GRACE_S - MINUTE_S)
     assert folder.read((durable_key(committed),)).records[0] is not None
-    assert folder.read(claim=read).claimed is False
-    assert isinstance(folder.commit(Commit(claim=committed)), Refused)
+    assert folder.read(replay_record=read).is_first_use is False
+    assert isinstance(folder.commit(Commit(replay_record=committed)), Refused)
     folder.live(3 * MINUTE_S)
     assert folder.replay_records.claims() == []
 
@@ -120,7 +122,7 @@ def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(
     evenly (ST9)."""
     opened = Folder(tmp_path, clock)
     used = claim(b"used", clock)
-    opened.read(claim=used)
+    opened.read(replay_record=used)
     opened.close()
     clock.advance(YEAR_S)
     opened = Folder(tmp_path, clock, lived_s=STEADY_S - MINUTE_S)
@@ -140,34 +142,36 @@ def test_clock_that_stood_ahead(
     """After it was set back no good token is refused and no used one taken, from before or
     meanwhile (ST4, ST9)."""
     before = claim(b"before", clock, life_s=299)
-    assert folder.read(claim=before).claimed is True
+    assert folder.read(replay_record=before).is_first_use is True
     clock.advance(ahead_s)
     meanwhile = claim(b"meanwhile", clock, life_s=299)
-    assert folder.read(claim=meanwhile).claimed is True
-    assert isinstance(folder.commit(Commit(claim=claim(b"durable", clock, life_s=299))), Committed)
+    assert folder.read(replay_record=meanwhile).is_first_use is True
+    assert isinstance(
+        folder.commit(Commit(replay_record=claim(b"durable", clock, life_s=299))), Committed
+    )
     folder.live(stood_ahead_s, step_s=max(MINUTE_S, stood_ahead_s / 24))
     clock.advance(-ahead_s)
     for minute in range(6):
         for life_s in (1, 61, 299):
             assert (
                 folder.read(
-                    claim=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)
-                ).claimed
+                    replay_record=claim(b"good %d %d" % (minute, life_s), clock, life_s=life_s)
+                ).is_first_use
                 is True
             )
             fresh = claim(b"kept %d %d" % (minute, life_s), clock, life_s=life_s)
-            assert isinstance(folder.commit(Commit(claim=fresh)), Committed)
-        assert folder.read(claim=meanwhile).claimed is False
+            assert isinstance(folder.commit(Commit(replay_record=fresh)), Committed)
+        assert folder.read(replay_record=meanwhile).is_first_use is False
         if before.expires_at > clock.now():
-            assert folder.read(claim=before).claimed is False
+            assert folder.read(replay_record=before).is_first_use is False
         folder.live(MINUTE_S)
-    assert folder.read(claim=meanwhile).claimed is False
+    assert folder.read(replay_record=meanwhile).is_first_use is False
 
 
 def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: FixedClock) -> None:
     """A clock that went ahead, and stays there, is followed after a while: what is over by it goes
     (ST9)."""
-    folder.read(claim=claim(b"before", clock))
+    folder.read(replay_record=claim(b"before", clock))
     clock.advance(HOUR_S)
     folder.live(STEADY_S - MINUTE_S)
     assert folder.replay_records.claims() != []
@@ -179,11 +183,11 @@ def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: Fixe
     """Commits without a claim pass whatever was swept; what was used before the sweep is refused
     (ST4)."""
     used = claim(b"one", clock)
-    folder.commit(Commit(claim=used))
+    folder.commit(Commit(replay_record=used))
     folder.live(HOUR_S)
     clock.advance(-HOUR_S)
     assert isinstance(folder.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
-    assert isinstance(folder.commit(Commit(claim=used)), Refused)
+    assert isinstance(folder.commit(Commit(replay_record=used)), Refused)
 
 
 def test_tombstones_go_after_a_day(folder: Folder) -> None:
@@ -202,15 +206,15 @@ def test_tombstones_go_after_a_day(folder: Folder) -> None:
 def test_many_claims_are_swept_in_parts(folder: Folder, clock: FixedClock) -> None:
     """More claims than one sweep transaction takes go all the same."""
     claims = [claim(b"%d" % at, clock) for at in range(1200)]
-    for claimed in claims:
-        folder.read(claim=claimed)
-    puts = tuple(Put(durable_key(claimed), b"") for claimed in claims)
+    for is_first_use in claims:
+        folder.read(replay_record=is_first_use)
+    puts = tuple(Put(durable_key(is_first_use), b"") for is_first_use in claims)
     for first in range(0, 1200, 200):
         folder.commit(Commit(puts=puts[first : first + 200]))
     folder.live(HOUR_S)
     page = folder.read(ranges=(Range(b"C", keys_only=True),)).pages[0]
     assert page.rows == ()
-    assert folder.read(claim=claims[-1]).claimed is False
+    assert folder.read(replay_record=claims[-1]).is_first_use is False
 
 
 # --- closed minutes -------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from spaces.errors import StoreFull
-from spaces.store.contract import Claim
+from spaces.space_errors import StoreFull
+from spaces.store.contract import ReplayRecord
 from spaces.store.lmdb._replay_records import ReplayRecords
 
 BOOT = "boot"
@@ -23,9 +23,9 @@ PAGE_BYTES = 4096
 SOME_BYTES = 64 * PAGE_BYTES
 
 
-def claim(number: int, *, minute: int = MINUTE) -> Claim:
+def claim(number: int, *, minute: int = MINUTE) -> ReplayRecord:
     # Spread over the keys, as digests are: pages split everywhere.
-    return Claim(
+    return ReplayRecord(
         (number * 0x9E3779B97F4A7C15 % (1 << 64)).to_bytes(8, "big").ljust(32, b"."), 60 * minute
     )
 
@@ -44,7 +44,7 @@ def replay_records(folder: Path) -> Iterator[ReplayRecords]:
 
 
 def won(record: ReplayRecords, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
-    """Claim so many; return those that were first uses."""
+    """ReplayRecord so many; return those that were first uses."""
     return [number for number in numbers if record.claim(claim(number, minute=minute))]
 
 
@@ -219,8 +219,8 @@ def _former(folder: Path) -> lmdb.Environment:
 
 
 def _row(number: int) -> bytes:
-    claimed = claim(number)
-    return b"u" + (claimed.expires_at // 60).to_bytes(4, "big") + claimed.key[:16]
+    is_first_use = claim(number)
+    return b"u" + (is_first_use.expires_at // 60).to_bytes(4, "big") + is_first_use.key[:16]
 
 
 def test_a_record_of_the_former_kind_counts(tmp_path: Path) -> None:

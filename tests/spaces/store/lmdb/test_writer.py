@@ -9,7 +9,7 @@ import lmdb
 import pytest
 from tests_support import FixedClock
 
-from spaces.errors import StoreFull
+from spaces.space_errors import StoreFull
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
 from spaces.store.lmdb._format import TABLE, give_format

@@ -17,30 +17,30 @@ from postgres_relay import Loss, Relay, relayed
 from postgres_server import needs_postgres, postgres_server
 from tests_support import CountingEntropy, FixedClock
 
-from spaces.audit.chain import Chain, seal_batch
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.errors import SchemaMismatch, StoreUnavailable
+from spaces.audit.audit_chain import Chain, seal_batch
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.expiry import rows_until
 from spaces.keyspace import (
     AUDIT_PREFIX,
-    CLAIM_FLOOR_KEY,
     DUE_PREFIX,
-    claim_key,
-    claim_minute4,
+    REPLAY_FLOOR_KEY,
     micros8,
+    replay_key,
+    replay_minute4,
 )
 from spaces.lease import Lease
+from spaces.space_errors import SchemaMismatch, StoreUnavailable
 from spaces.store.contract import (
     ABSENT,
     LIVE_MARK,
     MAX_PAGE_SCAN,
     Add,
-    Claim,
     Commit,
     Committed,
     Put,
     Range,
     Refused,
+    ReplayRecord,
     Store,
     counter_of,
 )
@@ -50,7 +50,7 @@ from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
 from spaces.store.postgres.engine import do_housekeeping, open_postgres
-from spaces.store.postgres.promises import examine
+from spaces.store.postgres.requirements import examine
 from spaces.values.collector import collect
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import ObjectName, due_put
@@ -66,8 +66,8 @@ LIFE_S = 360
 T = TypeVar("T")
 
 
-def claim(name: bytes) -> Claim:
-    return Claim(key=name.ljust(32, b"."), expires_at=NEVER_SWEPT)
+def claim(name: bytes) -> ReplayRecord:
+    return ReplayRecord(key=name.ljust(32, b"."), expires_at=NEVER_SWEPT)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def through_relay(url: str) -> AsyncIterator[tuple[Store, Relay]]:
         store = open_postgres(address)
         opened.push_async_callback(store.close)
         await store.commit(Commit(puts=(Put(b"Kwarm", b""),)))
-        await store.read((b"Kwarm",), claim=claim(b"warm"))
+        await store.read((b"Kwarm",), replay_record=claim(b"warm"))
         await store.read((b"Kwarm",))
         await store.read((b"Kwarm",), ranges=(Range(b"K"),))
         yield store, relay
@@ -174,21 +174,21 @@ async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store])
     """Of many reads with one claim on two machines one is the first (ST4)."""
     for at in range(20):
         snapshots = await asyncio.gather(
-            *[store.read(claim=claim(b"%d" % at)) for store in pair for _ in range(5)]
+            *[store.read(replay_record=claim(b"%d" % at)) for store in pair for _ in range(5)]
         )
-        assert sum(snapshot.claimed is True for snapshot in snapshots) == 1
+        assert sum(snapshot.is_first_use is True for snapshot in snapshots) == 1
 
 
 async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
     """Of many commits with one claim on two machines one is written, and a read then sees the claim
     (ST4)."""
     for at in range(20):
-        commits = [Commit(adds=(Add(b"cA", 1),), claim=claim(b"%d" % at)) for _ in range(4)]
+        commits = [Commit(adds=(Add(b"cA", 1),), replay_record=claim(b"%d" % at)) for _ in range(4)]
         outcomes = await asyncio.gather(
             *[pair[place % 2].commit(commit) for place, commit in enumerate(commits)]
         )
         assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 1
-        assert (await pair[1].read(claim=claim(b"%d" % at))).claimed is False
+        assert (await pair[1].read(replay_record=claim(b"%d" % at))).is_first_use is False
     assert await count(pair[0], b"cA") == 20
 
 
@@ -196,10 +196,10 @@ async def test_claims_in_any_order_do_not_lock_each_other_out(pair: tuple[Store,
     """Batches that claim the same things in opposite orders both end, and each claim has one first
     use."""
     names = [b"%d" % at for at in range(50)]
-    forwards = [pair[0].read(claim=claim(name)) for name in names]
-    backwards = [pair[1].read(claim=claim(name)) for name in reversed(names)]
+    forwards = [pair[0].read(replay_record=claim(name)) for name in names]
+    backwards = [pair[1].read(replay_record=claim(name)) for name in reversed(names)]
     snapshots = await asyncio.gather(*forwards, *backwards)
-    assert sum(snapshot.claimed is True for snapshot in snapshots) == len(names)
+    assert sum(snapshot.is_first_use is True for snapshot in snapshots) == len(names)
 
 
 async def test_revocation_wins_against_every_write_that_commits_after_it(
@@ -406,10 +406,12 @@ async def test_round_trips(through_relay: tuple[Store, Relay]) -> None:
         )
         == 1
     )
-    assert await trips(store.read((b"Ka", b"Kb"), claim=claim(b"one"))) == 1
+    assert await trips(store.read((b"Ka", b"Kb"), replay_record=claim(b"one"))) == 1
     assert await trips(store.read((b"Ka",), ranges=(Range(b"K"),))) == 1
     assert (
-        await trips(*[store.read((b"K%d" % at,), claim=claim(b"%d" % at)) for at in range(100)])
+        await trips(
+            *[store.read((b"K%d" % at,), replay_record=claim(b"%d" % at)) for at in range(100)]
+        )
         == 1
     )
 
@@ -417,13 +419,13 @@ async def test_round_trips(through_relay: tuple[Store, Relay]) -> None:
 async def test_commit_whose_answer_was_lost_is_settled(through_relay: tuple[Store, Relay]) -> None:
     """A commit that happened before its connection broke is found again, and happens once (ST4)."""
     store, relay = through_relay
-    for claimed in (None, claim(b"one")):
+    for is_first_use in (None, claim(b"one")):
         relay.lose(Loss.ANSWER)
         outcome = await store.commit(
-            Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), claim=claimed)
+            Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),), replay_record=is_first_use)
         )
         assert relay.lost.is_set()
-        assert outcome == Committed(settled=True)
+        assert outcome == Committed(already_applied=True)
     assert await count(store, b"cA") == 2
 
 
@@ -461,7 +463,9 @@ async def test_commit_that_goes_on_unheard_happens_once(
         relay.lose(Loss.LISTENER)
         commit = asyncio.ensure_future(
             store.commit(
-                Commit(puts=(Put(b"Kwarm", b"1"),), adds=(Add(b"cA", 1),), claim=claim(b"one"))
+                Commit(
+                    puts=(Put(b"Kwarm", b"1"),), adds=(Add(b"cA", 1),), replay_record=claim(b"one")
+                )
             )
         )
         await relay.lost.wait()
@@ -478,9 +482,11 @@ async def test_replay_record_outlives_a_lost_answer(through_relay: tuple[Store, 
     store, relay = through_relay
     for loss in (Loss.ANSWER, Loss.QUESTION):
         relay.lose(loss)
-        assert (await store.read((b"Kwarm",), claim=claim(loss.name.encode()))).claimed is True
+        assert (
+            await store.read((b"Kwarm",), replay_record=claim(loss.name.encode()))
+        ).is_first_use is True
         assert relay.lost.is_set()
-        assert (await store.read(claim=claim(loss.name.encode()))).claimed is False
+        assert (await store.read(replay_record=claim(loss.name.encode()))).is_first_use is False
 
 
 async def test_database_that_is_away_and_comes_back(through_relay: tuple[Store, Relay]) -> None:
@@ -538,11 +544,11 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
     again (ST4)."""
     clock = timed.clock
     async with timed.keeper() as (store, keeping):
-        read = Claim(b"read".ljust(32, b"."), int(clock.now()) + 60)
-        committed = Claim(b"committed".ljust(32, b"."), int(clock.now()) + 60)
-        durable = claim_key(claim_minute4(committed.expires_at), committed.key[:16])
-        assert (await store.read(claim=read)).claimed is True
-        assert isinstance(await store.commit(Commit(claim=committed)), Committed)
+        read = ReplayRecord(b"read".ljust(32, b"."), int(clock.now()) + 60)
+        committed = ReplayRecord(b"committed".ljust(32, b"."), int(clock.now()) + 60)
+        durable = replay_key(replay_minute4(committed.expires_at), committed.key[:16])
+        assert (await store.read(replay_record=read)).is_first_use is True
+        assert isinstance(await store.commit(Commit(replay_record=committed)), Committed)
         assert await timed.round(keeping)
         assert not await timed.round(keeping)  # another process had this turn
         timed.advance(120)
@@ -554,9 +560,9 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
         assert (await store.read((durable,))).records == (None,)
         assert await keeping.run("select 1 from sealspace_claims where k < $1", [b"\xff"]) == []
         for old in (read, committed):
-            snapshot = await store.read(claim=old)
-            assert (snapshot.claimed, snapshot.is_forgotten) == (False, True)
-            assert isinstance(await store.commit(Commit(claim=old)), Refused)
+            snapshot = await store.read(replay_record=old)
+            assert (snapshot.is_first_use, snapshot.is_forgotten) == (False, True)
+            assert isinstance(await store.commit(Commit(replay_record=old)), Refused)
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
 
 
@@ -569,7 +575,7 @@ async def test_clocks_are_compared(timed: Timed) -> None:
         assert await store.clocks() == Clocks(ahead_s=61.0, floor_ahead_s=0.0)
         assert (await store.clocks()).is_apart
         assert not await timed.round(keeping, ahead)
-        assert (await store.read((CLAIM_FLOOR_KEY,))).records == (None,)
+        assert (await store.read((REPLAY_FLOOR_KEY,))).records == (None,)
         ahead.advance(-1)
         assert not (await store.clocks()).is_apart
         assert await timed.round(keeping, ahead)

@@ -4,7 +4,7 @@ ourselves."""
 import asyncpg
 import pytest
 
-from spaces.errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
+from spaces.space_errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
 from spaces.store.postgres._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from spaces.store.postgres._statements import OVERTAKEN_STATE
 

@@ -9,7 +9,7 @@ import pytest
 from patience import PATIENCE_S
 from tests_support import FixedClock
 
-from spaces.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
+from spaces.space_errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 from spaces.store.contract import Add, Commit, Committed, Put, Refused
 from spaces.store.postgres import _commits as _postgres_commits
 from spaces.store.postgres import _reads as _postgres_reads

@@ -7,9 +7,9 @@ import pytest
 from pgbouncer import needs_pgbouncer, pgbouncer
 from postgres_server import PostgresServer, needs_postgres, new_server, postgres_server
 
-from spaces.errors import StoreUnavailable
+from spaces.space_errors import StoreUnavailable
 from spaces.store.postgres.engine import open_postgres
-from spaces.store.postgres.promises import Finding, disk_findings, examine, standby_findings
+from spaces.store.postgres.requirements import Finding, disk_findings, examine, standby_findings
 
 pytestmark = needs_postgres()
 

@@ -6,7 +6,7 @@ import re
 from tests_support import REPOSITORY
 
 from spaces.store.postgres import _statements as _postgres_sql
-from spaces.store.postgres import promises as postgres_promises
+from spaces.store.postgres import requirements
 from spaces.store.postgres._statements import read_statement, sweep_statement
 
 PAGE = (REPOSITORY / "spec" / "operations" / "sql.md").read_text("utf-8")
@@ -43,7 +43,7 @@ _ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) ?\|$", re.MULTILINE)
 def statements() -> dict[str, str]:
     """Return every statement by the name of the constant or function that has it."""
     found: dict[str, str] = {}
-    for module in (_postgres_sql, postgres_promises):
+    for module in (_postgres_sql, requirements):
         for name, value in vars(module).items():
             is_several = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
             text = "\n".join(value) if is_several else value
@@ -80,7 +80,7 @@ def test_every_feature_is_documented() -> None:
 def test_no_statement_stands_elsewhere() -> None:
     """What looks like a statement stands in the modules that the page is compared with; hints to a
     session apart."""
-    homes = {"_statements.py", "promises.py"}
+    homes = {"_statements.py", "requirements.py"}
     elsewhere = {
         (path.name, node.value)
         for path in STORE.rglob("*.py")

@@ -9,13 +9,13 @@ from typing import BinaryIO, Final, NamedTuple
 import click
 
 from capabilities.abilities import READ_RECEIPTS
-from capabilities.ambient import SystemClock
 from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
-from capabilities.errors import AuditChainBroken, CapabilityError
+from capabilities.capability_errors import AuditChainBroken, CapabilityError
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from capabilities.strict_json import Json, parse_json
-from encryption_network.errors import PolicyError
+from encryption_network.network_errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
 
@@ -24,8 +24,8 @@ from ..client import Client
 from ..errors import InvalidInput, NotFound
 from ..receipts import digest_of, named_receipt
 from ..session import DEFAULT_NETWORK
+from .command_errors import AuditRefuted
 from .durations import ttl_s_of
-from .errors import AuditRefuted
 from .network import right_to
 from .owner_profile import at_node, dids_of, owner_home
 from .paths import NEW_FOLDER, keep_receipt, make_receipt_folder

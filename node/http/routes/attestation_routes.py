@@ -22,8 +22,8 @@ from ...operations.attestation.own_evidence import OwnEvidence, checked_nonce, o
 from ...operations.attestation.terms import asked_family, terms_of
 from ...operations.releases.owner_policy import read_policy, set_policy
 from ...services import SERVICES
-from ..messages.answers import empty_answer
-from ..messages.requests import limited_body, take_rate, token_of
+from ..messages.http_answers import empty_answer
+from ..messages.http_requests import limited_body, take_rate, token_of
 
 
 class StatedPolicy(msgspec.Struct):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from spaces.errors import StoreError
+from spaces.space_errors import StoreError
 from spaces.store.contract import Committed, Refused
 
 from .series import ProcessMetrics

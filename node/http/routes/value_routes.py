@@ -11,7 +11,7 @@ from capabilities.tokens import parse_invocation
 from encryption_network.networks import timestamp
 
 from ...operations.authorise import admit_signed
-from ...operations.table import check_call
+from ...operations.operation_table import check_call
 from ...operations.values.conditions import matches_weakly
 from ...operations.values.public_values import (
     MAX_PAGE_PATHS,
@@ -21,7 +21,7 @@ from ...operations.values.public_values import (
 )
 from ...operations.values.signed_urls import SignedUrlRequest, mint, redeem
 from ...services import SERVICES
-from ..messages.answers import (
+from ..messages.http_answers import (
     CONTENT_TYPE,
     SANDBOX,
     WholeAnswer,
@@ -30,7 +30,7 @@ from ..messages.answers import (
     shown_type,
     value_answer,
 )
-from ..messages.requests import json_body, take_rate, token_of, whole_number
+from ..messages.http_requests import json_body, take_rate, token_of, whole_number
 
 MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
 

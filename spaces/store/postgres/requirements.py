@@ -20,10 +20,10 @@ from typing import Final, Literal, NamedTuple
 
 import asyncpg
 
-from capabilities.ambient import Clock, SystemClock
+from capabilities.clock_and_entropy import Clock, SystemClock
 
-from ...errors import StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
+from ...keyspace import REPLAY_FLOOR_KEY, floor_ahead_s
+from ...space_errors import StoreUnavailable
 from ..observing import Clocks
 from ._clock import DatabaseClock
 from ._errors import CONNECTION_ERRORS
@@ -103,7 +103,7 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
             await theirs.compare(first.fetchval(DATABASE_TIME))
             floor: bytes | None = None
             with suppress(asyncpg.UndefinedTableError):  # no node was started on it yet
-                floor = await first.fetchval(READ_VALUE, CLAIM_FLOOR_KEY)
+                floor = await first.fetchval(READ_VALUE, REPLAY_FLOOR_KEY)
     except CONNECTION_ERRORS as exc:
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
-from capabilities.ambient import SystemClock
-from spaces.errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
+from capabilities.clock_and_entropy import SystemClock
+from spaces.space_errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put
-from spaces.store.lmdb import _link
+from spaces.store.lmdb import _connection
+from spaces.store.lmdb._connection import StoreConnection
 from spaces.store.lmdb._frames import (
     MAX_ASK_BYTES,
     CommitReply,
@@ -19,7 +20,6 @@ from spaces.store.lmdb._frames import (
     answer_frame,
     parse_asks,
 )
-from spaces.store.lmdb._link import Link
 from spaces.store.lmdb._writer import CommitRequest
 
 COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
@@ -68,16 +68,16 @@ async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
 
 
 @pytest.fixture
-async def link(tmp_path: Path) -> AsyncIterator[Link]:
+async def link(tmp_path: Path) -> AsyncIterator[StoreConnection]:
     """A line to that place."""
-    link = Link(tmp_path / "sock", SystemClock())
+    link = StoreConnection(tmp_path / "sock", SystemClock())
     yield link
     await link.close()
 
 
 @pytest.mark.parametrize(("kind", "error"), [(Kind.FULL, StoreFull), (Kind.INVALID, CommitInvalid)])
 async def test_what_the_storekeeper_does_not_write_is_an_error(
-    link: Link, listener: Listener, kind: Kind, error: type[Exception]
+    link: StoreConnection, listener: Listener, kind: Kind, error: type[Exception]
 ) -> None:
     """No room, and a commit that the storekeeper does not take, are told apart."""
     asking = asyncio.create_task(link.commit(COMMIT))
@@ -86,7 +86,9 @@ async def test_what_the_storekeeper_does_not_write_is_an_error(
         await asking
 
 
-async def test_bytes_that_are_no_answer_end_the_connection(link: Link, listener: Listener) -> None:
+async def test_bytes_that_are_no_answer_end_the_connection(
+    link: StoreConnection, listener: Listener
+) -> None:
     """What was asked is asked again, as it was, on another connection."""
     asking = asyncio.create_task(link.commit(COMMIT))
     first = await listener.next()
@@ -98,7 +100,7 @@ async def test_bytes_that_are_no_answer_end_the_connection(link: Link, listener:
 
 
 async def test_caller_that_goes_away_takes_nothing_from_the_others(
-    link: Link, listener: Listener
+    link: StoreConnection, listener: Listener
 ) -> None:
     """The outcome of a cancelled commit is nobody's; that of the next one arrives."""
     leaving, staying = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
@@ -112,18 +114,18 @@ async def test_caller_that_goes_away_takes_nothing_from_the_others(
 
 
 async def test_answer_that_comes_too_late_is_nobodys(
-    link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    link: StoreConnection, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit is given up after its time, and a later answer to it disturbs no other; a cancelled
     one goes with it."""
-    monkeypatch.setattr(_link, "ANSWER_WITHIN_S", 0.0)
-    monkeypatch.setattr(_link, "_WATCH_S", 0.01)
+    monkeypatch.setattr(_connection, "ANSWER_WITHIN_S", 0.0)
+    monkeypatch.setattr(_connection, "_WATCH_S", 0.01)
     cancelled, given_up = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
     late = [await listener.next() for _ in range(2)]
     cancelled.cancel()
     with pytest.raises(StoreUnavailable, match="takes too long"):
         await asyncio.wait_for(given_up, PATIENCE_S)
-    monkeypatch.setattr(_link, "ANSWER_WITHIN_S", 60.0)
+    monkeypatch.setattr(_connection, "ANSWER_WITHIN_S", 60.0)
     asking = asyncio.create_task(link.commit(COMMIT))
     for ask in (*late, await listener.next()):
         listener.answer(ask)
@@ -132,10 +134,10 @@ async def test_answer_that_comes_too_late_is_nobodys(
 
 
 async def test_what_waits_is_bounded(
-    link: Link, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    link: StoreConnection, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond so many bytes without an answer commits are refused at once, until answers come."""
-    monkeypatch.setattr(_link, "MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr(_connection, "MAX_WAITING_BYTES", 10)
     asking = asyncio.create_task(link.commit(COMMIT))
     ask = await listener.next()
     with pytest.raises(StoreBusy):
@@ -152,8 +154,8 @@ async def test_closing_while_nobody_listens(
 ) -> None:
     """A line that is closed while it looks for the storekeeper fails what waits, and looks no
     longer."""
-    monkeypatch.setattr(_link, "RECONNECT_WITHIN_S", 3600.0)
-    link = Link(tmp_path / "nobody", SystemClock())
+    monkeypatch.setattr(_connection, "RECONNECT_WITHIN_S", 3600.0)
+    link = StoreConnection(tmp_path / "nobody", SystemClock())
     before = asyncio.all_tasks()
     asking = asyncio.create_task(link.commit(COMMIT))
     for _ in range(3):

@@ -13,13 +13,13 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
-from encryption_network.gate import Admission
+from encryption_network.gate import ReleasePermit
 from encryption_network.policy import Evidence, encode_evidence, encode_policy
 from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
 from encryption_network.withdrawals import evidence_digest
 from spaces.documents.evidence import evidence_row_key
-from spaces.documents.networks import network_row_key
-from spaces.documents.receipts import (
+from spaces.documents.network_rows import network_row_key
+from spaces.documents.receipt_rows import (
     PLACE_BYTES,
     basis_of,
     document_span,
@@ -91,16 +91,16 @@ class NewReceipt(Struct, frozen=True, gc=False):
     note: Callable[[], None]
 
 
-async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
+async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     """Make the receipt of a release, with what it refers to."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
-    for policy, digest in zip(admission.policies, admission.policy_sha256, strict=True):
+    for policy, digest in zip(permit.policies, permit.policy_sha256, strict=True):
         if not services.kept.has_policy(digest):
             documents.append(encode_policy(policy))
             policies.append(digest)
-    evidence, judged, newly_judged = admission.evidence, None, None
+    evidence, judged, newly_judged = permit.evidence, None, None
     kept: tuple[bytes, ...] = ()
     if evidence is not None:
         record = evidence_digest(evidence)
@@ -109,11 +109,11 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
             judged, parts = await _judged(services, evidence, record)
             documents += parts
             newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
-    text = signed_text(_receipt(services, admission, judged), services.keyring.node_signer)
+    text = signed_text(_receipt(services, permit, judged), services.keyring.node_signer)
     put = receipt_put(
-        admission.decrypt.network.network_id,
+        permit.decrypt.network.network_id,
         text,
-        at=admission.decided_at,
+        at=permit.decided_at,
         entropy=services.entropy,
     )
     return NewReceipt(
@@ -125,8 +125,8 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
     )
 
 
-def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | None) -> Receipt:
-    decrypt = admission.decrypt
+def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | None) -> Receipt:
+    decrypt = permit.decrypt
     return Receipt(
         node=services.keyring.node_did,
         network=decrypt.network.network_id.text,
@@ -135,11 +135,11 @@ def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | No
         invocation=decrypt.invocation_cid,
         request_hash=decrypt.request_hash,
         receiver_public_key_hash=decrypt.bound.body.stated.receiver_public_key_hash,
-        chain=admission.chain,
-        policies=tuple([Digest.fromhex(digest) for digest in admission.policy_sha256]),
-        ground=admission.ground,
-        mode=admission.mode,
-        at_micros=int(admission.decided_at * 1_000_000),
+        chain=permit.chain,
+        policies=tuple([Digest.fromhex(digest) for digest in permit.policy_sha256]),
+        ground=permit.ground,
+        mode=permit.mode,
+        at_micros=int(permit.decided_at * 1_000_000),
         evidence=judged,
     )
 

@@ -15,9 +15,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from capabilities.ambient import Clock
+from capabilities.clock_and_entropy import Clock
 
-from ...errors import StoreBusy, StoreError, StoreUnavailable
+from ...space_errors import StoreBusy, StoreError, StoreUnavailable
 from ..contract import Commit, Committed, Refused
 from ._frames import MAX_ANSWER_BYTES, FrameConnection, ask_frames, encode_ask, parse_answers
 from ._writer import CommitRequest
@@ -39,7 +39,7 @@ class _Waiting(Struct, frozen=True):
     since: float
 
 
-class Link:
+class StoreConnection:
     """The connection of one worker; belongs to the event loop of its first commit."""
 
     def __init__(self, socket_path: Path, clock: Clock) -> None:
@@ -64,9 +64,9 @@ class Link:
         loop = asyncio.get_running_loop()
         self._number = number = self._number + 1
         # The permanent names of commits count up from a random start: no other link has the same.
-        settle = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
+        idempotency_key = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
         ask = encode_ask(
-            CommitRequest(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit)
+            CommitRequest(number, idempotency_key, int(self._clock.now()) + _OUTCOME_KEPT_S, commit)
         )
         future: asyncio.Future[Committed | Refused] = loop.create_future()
         self._waiting[number] = _Waiting(ask, future, loop.time())

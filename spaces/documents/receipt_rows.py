@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId
 
@@ -29,8 +29,8 @@ from ..keyspace import (
     receipt_key,
     x16,
 )
+from ..scans import walk_place, walk_put
 from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of, read_page
-from ..walks import walk_place, walk_put
 from .evidence import evidence_row_key
 
 PLACE_BYTES: Final = 24

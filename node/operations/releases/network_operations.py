@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
-from capabilities.errors import ChainError
+from capabilities.capability_errors import ChainError
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, UnverifiedInvocation, parse_invocation
-from encryption_network.errors import RequestError
+from encryption_network.network_errors import RequestError
 from encryption_network.networks import (
     NetworkRecord,
     create_network,
@@ -36,10 +36,10 @@ from encryption_network.requests import (
     read_body,
 )
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
-from spaces.documents.networks import network_put, network_row_key
+from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
-from spaces.grants.replay_records import claims_whenever
-from spaces.store.contract import Check, Claim, Commit, Record, check_of, read_row, stamp_of
+from spaces.grants.replay_records import replay_records_whenever
+from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of, read_row, stamp_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -103,14 +103,14 @@ async def create(
     invocation = _admitted(services, unverified)  # rows 3, 4, with the chain below
 
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
-        call = await read_call(services, invocation, claiming=False)
+        call = await read_call(services, invocation, records_use=False)
         asked = parse_create(value)  # rows 5, 6
         write = await _claimed(
-            services, call, asked.network_id, NETWORK_CREATE, asked.body_hash, claiming=is_first
+            services, call, asked.network_id, NETWORK_CREATE, asked.body_hash, records_use=is_first
         )  # rows 7 to 17
         check_create(write.record)  # row 18
         if write.record is not None:  # EN31
-            return _plan(services, write, claim_network(write.record), "network.claimed")
+            return _plan(services, write, claim_network(write.record), "network.is_first_use")
         checks = await _owner_checks(services, asked.network_id)  # row 19
         now, keyring, entropy = services.clock.now(), services.keyring, services.entropy
         record = create_network(asked.network_id, now=now, keyring=keyring, entropy=entropy)
@@ -143,10 +143,10 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
     invocation = _admitted(services, parse_invocation(header))
 
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
-        call = await read_call(services, invocation, claiming=False)
+        call = await read_call(services, invocation, records_use=False)
         network = parse_path_id(path_id)
         write = await _claimed(
-            services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, claiming=is_first
+            services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, records_use=is_first
         )
         record = revoked(check_revoke(write.record), services.clock.now())
         return _plan(services, write, record, "network.revoked")
@@ -163,7 +163,7 @@ class _Write(Struct, frozen=True):
     """A call that writes a network, the claim of its nonce, and the network as it was read."""
 
     call: Call
-    claim: Claim
+    replay_record: ReplayRecord
     row: Record | None
     record: NetworkRecord | None
 
@@ -175,7 +175,7 @@ async def _claimed(
     action: str,
     body_hash: str,
     *,
-    claiming: bool,
+    records_use: bool,
 ) -> _Write:
     """Bind a token to a network, use up its nonce, even when the request fails afterwards, and read
     the network."""
@@ -185,11 +185,11 @@ async def _claimed(
     # EN15: repeating a token that lives longer has no effect, for what it did is final. Its nonce
     # need not be kept.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
-    claims = claims_whenever(
+    claims = replay_records_whenever(
         admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
     )
-    for claim in claims if claiming else ():  # row 17
-        if (await services.store.read(claim=claim)).claimed is False:
+    for replay_record in claims if records_use else ():  # row 17
+        if (await services.store.read(replay_record=replay_record)).is_first_use is False:
             raise RequestError("nonce-used")
     row = await read_row(services.store, network_row_key(network))
     return _Write(
@@ -213,5 +213,7 @@ def _plan(
         network_put(record.network_id, encode_network(record), expect=expect),
         write.call.audit(services, action, record.network_id.text),
     )
-    commit = Commit(puts=puts, live=write.call.live, checks=checks, claim=write.claim)
+    commit = Commit(
+        puts=puts, live=write.call.live, checks=checks, replay_record=write.replay_record
+    )
     return commit, descriptor_json(record, services.keyring.node_did)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from capabilities.errors import CapabilityError
+from capabilities.capability_errors import CapabilityError
 from capabilities.strict_json import Json, parse_json
 
 from ..errors import MalformedAnswer

@@ -7,11 +7,11 @@ from typing import Final
 
 import click
 
-from capabilities.ambient import SystemClock, SystemEntropy
-from capabilities.errors import InvalidIdentifier
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import parse_space_id
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.terminal import print_found, print_rows, time_text, words
 from spaces.grants.admissions import read_admissions

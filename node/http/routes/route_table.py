@@ -39,11 +39,20 @@ from ...operations.values.conditions import OPTION_HEADERS
 from ...operations.values.signed_urls import SignedUrlRequest
 from ...refusal import Refusal
 from ...services import SERVICES
-from ..messages.answers import empty_answer, json_answer, text_answer
+from ..messages.http_answers import empty_answer, json_answer, text_answer
+from ..messages.http_requests import client_address, json_body, limited_body, token_of
 from ..messages.refusals import DESCRIPTION, GROUPS
-from ..messages.requests import client_address, json_body, limited_body, token_of
-from ..messages.route import Given, Handler, Route, Taken
-from . import admin, attestation, console, encryption, info, invoke, shapes, values
+from ..messages.route import Handler, RequestBody, ResponseShape, Route
+from . import (
+    admin,
+    attestation_routes,
+    console,
+    encryption_routes,
+    info,
+    invoke,
+    route_shapes,
+    value_routes,
+)
 
 
 async def get_host_did(request: web.Request) -> web.Response:
@@ -144,9 +153,9 @@ def refusing(code: str, *about: str) -> Handler:
     return refuse
 
 
-_NO_CONTENT: Final = Given(None, status=204)
-_UNCHANGED: Final = Given(None, status=304, headers=("ETag",))
-_VALUE: Final = Given(bytes, headers=("ETag",))
+_NO_CONTENT: Final = ResponseShape(None, status=204)
+_UNCHANGED: Final = ResponseShape(None, status=304, headers=("ETag",))
+_VALUE: Final = ResponseShape(bytes, headers=("ETag",))
 _TAKEN_NETWORK: Final = {"body-not-json", "request-too-large", "invalid-canonical-json"}
 _READS: Final = {"store-unavailable", "record-damaged"}
 _RECORDS: Final = _READS | {"invalid-record"}
@@ -202,7 +211,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation=None,
         authority="invocation",
         headers=OPTION_HEADERS,
-        takes=Taken(None),
+        takes=RequestBody(None),
         gives=(_VALUE, _UNCHANGED),
         refuses=_WRITES
         | GROUPS["values"]
@@ -243,9 +252,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         post_status,
         place="delegation-status",
         authority="invocation",
-        takes=Taken(MAX_STATUS_BODY_BYTES, StatusRequest),
+        takes=RequestBody(MAX_STATUS_BODY_BYTES, StatusRequest),
         answer=StatusReport,
-        gives=(Given(StatusReport, status=404),),
+        gives=(ResponseShape(StatusReport, status=404),),
         refuses=_READS
         | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
     ),
@@ -255,40 +264,40 @@ ROUTES: Final[tuple[Route, ...]] = (
         post_query,
         place="delegation-query",
         authority="invocation",
-        takes=Taken(MAX_QUERY_BYTES, QueryRequest),
+        takes=RequestBody(MAX_QUERY_BYTES, QueryRequest),
         refuses=_READS | {"query-refused", "bad-query"},
     ),
     Route(
         "POST",
         "/encryption/networks",
-        encryption.post_network,
+        encryption_routes.post_network,
         authority="node invocation",
-        takes=Taken(MAX_NETWORK_BODY_BYTES, shapes.NetworkRequest),
-        answer=shapes.Described,
+        takes=RequestBody(MAX_NETWORK_BODY_BYTES, route_shapes.NetworkRequest),
+        answer=route_shapes.Described,
         refuses=_ADMIN_OF_NETWORK | _TAKEN_NETWORK | {"create-body-malformed", "network-exists"},
     ),
     Route(
         "GET",
         "/encryption/networks/{network}",
-        encryption.get_network,
+        encryption_routes.get_network,
         query=("nonce",),
-        answer=shapes.DescribedOnRequest,
+        answer=route_shapes.DescribedOnRequest,
         refuses=_OF_NETWORK | {"bad-nonce"},
     ),
     Route(
         "POST",
         "/encryption/networks/{network}/decrypt",
-        encryption.post_decrypt,
+        encryption_routes.post_decrypt,
         operation="decrypt",
         authority="node invocation",
-        takes=Taken(MAX_NETWORK_BODY_BYTES, DecryptRequest),
-        answer=shapes.Released,
+        takes=RequestBody(MAX_NETWORK_BODY_BYTES, DecryptRequest),
+        answer=route_shapes.Released,
         refuses=_WRITES | _DECRYPTS | _USED_TOKEN,
     ),
     Route(
         "POST",
         "/encryption/networks/{network}/revoke",
-        encryption.post_revocation,
+        encryption_routes.post_revocation,
         authority="node invocation",
         gives=(_NO_CONTENT,),
         refuses=_ADMIN_OF_NETWORK,
@@ -296,68 +305,68 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/.well-known/encryption/network/{name}",
-        encryption.get_well_known_network,
+        encryption_routes.get_well_known_network,
         query=("ownerDid",),
-        answer=shapes.FlatNetwork,
+        answer=route_shapes.FlatNetwork,
         refuses=_OF_NETWORK | {"body-malformed"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/policy",
-        attestation.get_policy,
+        attestation_routes.get_policy,
         refuses=_READ_OF_NETWORK,
     ),
     _for_node(
         "PUT",
         "/encryption/networks/{network}/policy",
-        attestation.put_policy,
-        takes=Taken(MAX_POLICY_BYTES, dict[str, object] | None),
+        attestation_routes.put_policy,
+        takes=RequestBody(MAX_POLICY_BYTES, dict[str, object] | None),
         gives=(_NO_CONTENT,),
         refuses=_WRITE_OF_NETWORK | {"invalid-policy"},
     ),
     _for_node(
         "POST",
         "/encryption/networks/{network}/withdraw",
-        encryption.post_withdrawal,
-        takes=Taken(MAX_REQUEST_BYTES, shapes.Withdrawal),
+        encryption_routes.post_withdrawal,
+        takes=RequestBody(MAX_REQUEST_BYTES, route_shapes.Withdrawal),
         gives=(_NO_CONTENT,),
         refuses=_WRITE_OF_NETWORK | {"invalid-withdrawal"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/receipts",
-        encryption.get_receipts,
+        encryption_routes.get_receipts,
         query=("after",),
         refuses=_READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/receipts/{digest}",
-        encryption.get_document,
+        encryption_routes.get_document,
         answer=bytes,
         refuses=_READ_OF_NETWORK | {"document-unknown"},
     ),
     _own(
         "GET",
         "/attestation/terms",
-        attestation.get_terms,
+        attestation_routes.get_terms,
         query=("fmspc", "ca"),
         refuses=_RECORDS | {"request-malformed"},
     ),
     _own(
         "POST",
         "/attestation/challenge",
-        attestation.post_challenge,
+        attestation_routes.post_challenge,
         operation="challenge",
-        takes=Taken(MAX_CHALLENGE_BODY_BYTES, ChallengeRequest),
+        takes=RequestBody(MAX_CHALLENGE_BODY_BYTES, ChallengeRequest),
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     _for_node(
         "POST",
         "/attestation/sessions",
-        attestation.post_session,
+        attestation_routes.post_session,
         operation="session",
-        takes=Taken(MAX_SESSION_BODY_BYTES, SessionRequest),
+        takes=RequestBody(MAX_SESSION_BODY_BYTES, SessionRequest),
         refuses=_WRITES
         | _TAKEN_NETWORK
         | GROUPS["attestation"]
@@ -367,9 +376,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/signed/kv",
-        values.post_signed_url,
+        value_routes.post_signed_url,
         authority="invocation",
-        takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
+        takes=RequestBody(value_routes.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
         refuses=_WRITES
         | {
             "wrong-shape",
@@ -384,14 +393,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/signed/kv/{ticket}",
-        values.get_signed_value,
+        value_routes.get_signed_value,
         operation="public",
         headers=("If-None-Match", "Range", "If-Range"),
         gives=(
             _VALUE,
-            Given(bytes, status=206, headers=("ETag", "Content-Range")),
+            ResponseShape(bytes, status=206, headers=("ETag", "Content-Range")),
             _UNCHANGED,
-            Given(None, status=416, headers=("Content-Range",)),
+            ResponseShape(None, status=416, headers=("Content-Range",)),
         ),
         refuses=_READS | {"ticket-refused", "no-value", "value-changed"},
         is_credential=True,
@@ -399,7 +408,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/public/{space}/kv",
-        values.list_public_keys,
+        value_routes.list_public_keys,
         operation="public",
         query=("prefix", "after", "limit"),
         answer=list[str],
@@ -408,7 +417,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/public/{space}/kv/{key:.*}",
-        values.get_public_value,
+        value_routes.get_public_value,
         operation="public",
         headers=("If-None-Match",),
         gives=(_VALUE, _UNCHANGED),
@@ -416,21 +425,26 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET", "/", info.get_front, answer=str),
     *[Route("GET", path, info.get_information, refuses=_RECORDS) for path in ("/info", "/version")],
-    Route("GET", "/healthz", info.get_health, gives=(Given(None), Given(None, status=500))),
+    Route(
+        "GET",
+        "/healthz",
+        info.get_health,
+        gives=(ResponseShape(None), ResponseShape(None, status=500)),
+    ),
     Route(
         "GET",
         "/readyz",
         info.get_readiness,
         surface="own",
         answer=Readiness,
-        gives=(Given(Readiness, status=503),),
+        gives=(ResponseShape(Readiness, status=503),),
     ),
     _own(
         "GET",
         DESCRIPTION,
         info.get_description,
         headers=("If-None-Match",),
-        gives=(Given(dict[str, object], headers=("ETag",)), _UNCHANGED),
+        gives=(ResponseShape(dict[str, object], headers=("ETag",)), _UNCHANGED),
     ),
     *[
         _own(
@@ -439,7 +453,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             console.get_console,
             cors=False,
             headers=("If-None-Match",),
-            gives=(Given(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
+            gives=(ResponseShape(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
             refuses={"not-found"},
         )
         for path in ("/console", "/console/grant")
@@ -449,7 +463,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/console/{path:.*}",
         console.get_console_file,
         cors=False,
-        gives=(Given(bytes, media="*/*"), Given(bytes, status=404, media="text/html")),
+        gives=(
+            ResponseShape(bytes, media="*/*"),
+            ResponseShape(bytes, status=404, media="text/html"),
+        ),
         refuses={"not-found"},
     ),
     Route(
@@ -464,10 +481,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/attestation",
-        attestation.get_attestation,
+        attestation_routes.get_attestation,
         query=("nonce",),
         answer=OwnEvidence,
-        gives=(Given(attestation.NoEvidence),),
+        gives=(ResponseShape(attestation_routes.NoEvidence),),
         refuses=_RECORDS | {"bad-nonce", "own-quotes-busy", "own-quote-failed"},
     ),
     _for_operator("GET", "/admin/quota", admin.get_quotas, refuses=_READS),
@@ -476,7 +493,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "PUT",
         "/admin/quota/{space}",
         admin.put_quota,
-        takes=Taken(admin.MAX_BODY_BYTES, admin.QuotaRequest),
+        takes=RequestBody(admin.MAX_BODY_BYTES, admin.QuotaRequest),
         refuses=_WRITES | {"bad-option", "wrong-shape"},
     ),
     _for_operator(

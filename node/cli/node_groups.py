@@ -19,24 +19,32 @@ config = LazyGroup(
 
 admin = LazyGroup(
     {
-        "owners": Row("node.cli.hosting", "Admit owners, remove them, list them.", "node"),
+        "owners": Row("node.cli.hosting_commands", "Admit owners, remove them, list them.", "node"),
         "release": Row(
-            "node.cli.release", "Show or set the terms under which keys are released.", "node"
+            "node.cli.release_commands",
+            "Show or set the terms under which keys are released.",
+            "node",
         ),
         "collateral": Row(
-            "node.cli.release", "Take in what Intel publishes about its platforms.", "node"
+            "node.cli.release_commands", "Take in what Intel publishes about its platforms.", "node"
         ),
-        "audit": Row("node.cli.records", "Export the chain over the audit records.", "node"),
+        "audit": Row(
+            "node.cli.record_commands", "Export the chain over the audit records.", "node"
+        ),
         "receipts": Row(
-            "node.cli.records", "Print or export the receipts of all networks.", "node"
+            "node.cli.record_commands", "Print or export the receipts of all networks.", "node"
         ),
         "withdraw": Row(
-            "node.cli.release", "Withdraw code, a backend or evidence from every release.", "node"
+            "node.cli.release_commands",
+            "Withdraw code, a backend or evidence from every release.",
+            "node",
         ),
-        "quota": Row("node.cli.hosting", "Show or set how much a space may hold.", "node"),
-        "backup": Row("node.cli.backup", "Write the whole store into one file.", "node"),
-        "restore": Row("node.cli.backup", "Make a data folder of a backup.", "node"),
-        "check": Row("node.cli.backup", "Read the whole store, and name what is damaged.", "node"),
+        "quota": Row("node.cli.hosting_commands", "Show or set how much a space may hold.", "node"),
+        "backup": Row("node.cli.backup_commands", "Write the whole store into one file.", "node"),
+        "restore": Row("node.cli.backup_commands", "Make a data folder of a backup.", "node"),
+        "check": Row(
+            "node.cli.backup_commands", "Read the whole store, and name what is damaged.", "node"
+        ),
         "migrate-store": Row(
             "node.cli.migrate", "Move the store into a database, or back.", "node"
         ),
@@ -59,11 +67,11 @@ SECTIONS: Final[Sections] = {
         "doctor": Row(
             "node.cli.doctor", "Find what is wrong with an installation, a node or a login."
         ),
-        "config": Row("node.cli.groups", "Show a node's settings, or begin a settings file."),
+        "config": Row("node.cli.node_groups", "Show a node's settings, or begin a settings file."),
     },
     "Operate": {
         "admin": Row(
-            "node.cli.groups", "Owners, release terms, collateral, audit, quotas and moves."
+            "node.cli.node_groups", "Owners, release terms, collateral, audit, quotas and moves."
         ),
     },
 }

@@ -6,23 +6,23 @@ from typing import BinaryIO
 
 import click
 
-from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
-from capabilities.errors import AuditChainBroken, InvalidIdentifier
+from capabilities.capability_errors import AuditChainBroken, InvalidIdentifier
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.resources import NetworkId, parse_network_id
-from encryption_network.errors import ReceiptError
 from encryption_network.keyring import Keyring
+from encryption_network.network_errors import ReceiptError
 from encryption_network.receipt import parse_receipt
-from sealspace.cli.errors import AuditRefuted, ConfigurationError, StoreMisused
+from sealspace.cli.command_errors import AuditRefuted, ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json, words
 from sealspace.errors import ReceiptInvalid
 from sealspace.receipts import documents_of
-from spaces.audit.chain import Chain, exported_lines, seal_batch
+from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
 from spaces.audit.pruning import note_exported, read_pruning
-from spaces.documents.receipts import stored_receipts
+from spaces.documents.receipt_rows import stored_receipts
 from spaces.identity import recorded_identity
 from spaces.keyspace import document_key
 from spaces.store.contract import Store

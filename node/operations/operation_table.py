@@ -27,7 +27,7 @@ from capabilities.abilities import (
     SPACE_LIST,
     resolve_alias,
 )
-from capabilities.errors import WrongKind
+from capabilities.capability_errors import WrongKind
 from capabilities.resources import OpaqueResource, Resource, SpaceResource
 from capabilities.tokens import Invocation
 

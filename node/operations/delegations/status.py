@@ -17,11 +17,11 @@ from capabilities.tokens import Delegation
 from spaces.grants.revocations import Revoked, revocation_of
 from spaces.store.contract import Record
 
-Standing = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"]
+Status = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"]
 """The state of a delegation, in the words of `/delegation/query` (wire 5.4)."""
 
 
-def standing_in(window: Delegation | Registered, now: float) -> Standing:
+def status_at(window: Delegation | Registered, now: float) -> Status:
     """Return the state by a window alone: that of the delegation itself, or with it those of all
     its ancestors."""
     # the expiry itself lies outside (I33)
@@ -36,7 +36,7 @@ class Verdict(Struct, frozen=True):
     """The state of a delegation, and the revocation that caused it, its own or that of an
     ancestor."""
 
-    standing: Standing
+    status: Status
     revoked: Revoked | None = None
     ancestor: Ancestor | None = None
 
@@ -48,7 +48,7 @@ def standing_of(
     *,
     now: float,
 ) -> Verdict:
-    """Return the state of a delegation in one of its windows, see `standing_in`."""
+    """Return the state of a delegation in one of its windows, see `status_at`."""
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))
     if revoked is not None:
@@ -57,4 +57,4 @@ def standing_of(
         revoked = revocation_of(marks.get(ancestor.content_key))
         if revoked is not None:
             return Verdict("ancestor_revoked", revoked, ancestor)
-    return Verdict(standing_in(window, now))
+    return Verdict(status_at(window, now))

@@ -42,12 +42,14 @@ backend = LazyGroup(
 
 project = LazyGroup(
     {
-        "publish": Row("tee_backend.cli.programs", "Publish a program, and have runners run it."),
-        "activate": Row("tee_backend.cli.programs", "Have runners run another version."),
+        "publish": Row(
+            "tee_backend.cli.program_commands", "Publish a program, and have runners run it."
+        ),
+        "activate": Row("tee_backend.cli.program_commands", "Have runners run another version."),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
-        "list": Row("tee_backend.cli.programs", "Print the projects of a developer."),
+        "list": Row("tee_backend.cli.program_commands", "Print the projects of a developer."),
         "show": Row(
-            "tee_backend.cli.programs", "Show the versions of a project, and what it wants."
+            "tee_backend.cli.program_commands", "Show the versions of a project, and what it wants."
         ),
     },
     name="project",
@@ -56,12 +58,16 @@ project = LazyGroup(
 
 keys = LazyGroup(
     {
-        "create": Row("tee_backend.cli.programs:create_key", "Make an API key, and print it once."),
+        "create": Row(
+            "tee_backend.cli.program_commands:create_key", "Make an API key, and print it once."
+        ),
         "list": Row(
-            "tee_backend.cli.programs:list_keys",
+            "tee_backend.cli.program_commands:list_keys",
             "Show your API keys at a runner, and your account.",
         ),
-        "revoke": Row("tee_backend.cli.programs:revoke_key", "Revoke an API key, from now on."),
+        "revoke": Row(
+            "tee_backend.cli.program_commands:revoke_key", "Revoke an API key, from now on."
+        ),
     },
     name="keys",
     help="API keys of a runner: whoever has one calls programs in your name, at your cost.",
@@ -90,10 +96,12 @@ runner = LazyGroup(
             "tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."
         ),
         "call": Row(
-            "tee_backend.cli.programs", "Have a runner run a program, and print what it writes."
+            "tee_backend.cli.program_commands",
+            "Have a runner run a program, and print what it writes.",
         ),
         "keys": Row(
-            "tee_backend.cli.groups", "API keys: whoever has one calls in your name, at your cost."
+            "tee_backend.cli.backend_groups",
+            "API keys: whoever has one calls in your name, at your cost.",
         ),
         "credit": Row(
             "tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."
@@ -111,7 +119,8 @@ runner = LazyGroup(
 receipts = LazyGroup(
     {
         "list": Row(
-            "sealspace.cli.receipts", "Print who got keys, and check the node's signature on each."
+            "sealspace.cli.receipt_commands",
+            "Print who got keys, and check the node's signature on each.",
         ),
     },
     name="receipts",
@@ -122,15 +131,18 @@ receipts = LazyGroup(
 SECTIONS: Final[Sections] = {
     "Backends": {
         "backend": Row(
-            "tee_backend.cli.groups", "Look at a backend, grant to exactly that, end it again."
+            "tee_backend.cli.backend_groups",
+            "Look at a backend, grant to exactly that, end it again.",
         ),
         "runner": Row(
-            "tee_backend.cli.groups", "Run programs with secrets that open for them alone."
+            "tee_backend.cli.backend_groups", "Run programs with secrets that open for them alone."
         ),
         "project": Row(
-            "tee_backend.cli.groups", "Programs for runners: publish, activate, list, show."
+            "tee_backend.cli.backend_groups", "Programs for runners: publish, activate, list, show."
         ),
-        "receipts": Row("tee_backend.cli.groups", "See who got keys of the owner's network."),
+        "receipts": Row(
+            "tee_backend.cli.backend_groups", "See who got keys of the owner's network."
+        ),
         "verify": Row(
             "tee_backend.cli.verify",
             "Judge receipts, audit exports, or the code of a node.",

@@ -15,7 +15,7 @@ from capabilities.strict_json import Json
 from ..client import Client
 from ..errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
 from ..kv import Kv
-from .errors import AlreadyThere, NotThere
+from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, NEW_FILE
 from .space import require_own_space

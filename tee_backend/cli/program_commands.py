@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import click
 
-from capabilities.errors import InvalidJson
+from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_base64 import encode_standard
@@ -32,8 +32,8 @@ from sealspace.apps.programs import (
 )
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
+from sealspace.cli.command_errors import AlreadyThere, NotThere, RunFailed
 from sealspace.cli.durations import expires_option
-from sealspace.cli.errors import AlreadyThere, NotThere, RunFailed
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, FILE_OR_DASH, NEW_FILE, read_named

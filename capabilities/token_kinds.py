@@ -10,7 +10,7 @@ Example:
     check_granting(delegation, node_did)
 """
 
-from .errors import WrongKind
+from .capability_errors import WrongKind
 from .references import CID_AUDIENCE
 from .tokens import Delegation, Invocation, Revocation
 

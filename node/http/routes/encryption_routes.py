@@ -8,12 +8,17 @@ from encryption_network.requests import MAX_BODY_BYTES
 from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
 from ...operations.releases.decrypt import decrypt_on_route
-from ...operations.releases.networks import create, read_descriptor, read_well_known, revoke
-from ...operations.releases.receipts import ReceiptPage, read_document, read_receipts
+from ...operations.releases.network_operations import (
+    create,
+    read_descriptor,
+    read_well_known,
+    revoke,
+)
+from ...operations.releases.release_receipts import ReceiptPage, read_document, read_receipts
 from ...operations.releases.withdrawal import withdraw_for_network
 from ...services import SERVICES
-from ..messages.answers import empty_answer
-from ..messages.requests import client_address, limited_body, token_of
+from ..messages.http_answers import empty_answer
+from ..messages.http_requests import client_address, limited_body, token_of
 
 
 async def get_receipts(request: web.Request) -> ReceiptPage:

@@ -21,15 +21,15 @@ import msgspec
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import principal_of
-from encryption_network.errors import RecordError
 from encryption_network.keyring import Keyring
+from encryption_network.network_errors import RecordError
 from encryption_network.networks import decode_network
 from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
-from sealspace.cli.errors import (
+from sealspace.cli.command_errors import (
     ClockWrong,
     ConfigurationError,
     FileUnreadable,
@@ -61,10 +61,10 @@ from spaces.archive.restoring import (
     restoring_into,
 )
 from spaces.documents.evidence import evidence_row_key
-from spaces.documents.networks import network_row_key
-from spaces.errors import BackupDamaged, RecordDamaged, SpaceError, StoreFull
+from spaces.documents.network_rows import network_row_key
 from spaces.identity import recorded_identity
 from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
+from spaces.space_errors import BackupDamaged, RecordDamaged, SpaceError, StoreFull
 
 from ..config.loading import child_environment
 from ..config.tree import Config
@@ -522,7 +522,9 @@ def done_apart(
             else.
     """
     with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
-        own_program("from node.cli.backup import do_task; do_task(*sys.argv[1:])", do.__name__),
+        own_program(
+            "from node.cli.backup_commands import do_task; do_task(*sys.argv[1:])", do.__name__
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(),

@@ -26,7 +26,7 @@ from io import FileIO
 from types import FrameType
 from typing import Final, TypeAlias
 
-from .errors import CommandNotExecutable, CommandNotFound
+from .command_errors import CommandNotExecutable, CommandNotFound
 from .run_masker import Masker
 
 _PR_SET_PDEATHSIG: Final = 1

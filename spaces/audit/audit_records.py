@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from capabilities.ambient import Entropy
+from capabilities.clock_and_entropy import Entropy
 
 from .._codec import Codec
 from ..keyspace import audit_key

@@ -30,7 +30,6 @@ from capabilities.audit_export import (
 from capabilities.strict_json import Json
 
 from .._codec import Codec
-from ..errors import RecordDamaged
 from ..keyspace import (
     AUDIT_CHAIN_KEY,
     AUDIT_HEADS_PREFIX,
@@ -40,6 +39,7 @@ from ..keyspace import (
     micros8,
     sealed_key,
 )
+from ..space_errors import RecordDamaged
 from ..store.contract import (
     ABSENT,
     Check,
@@ -55,8 +55,8 @@ from ..store.contract import (
     read_row,
     stamp_of,
 )
+from .audit_records import AuditRecord, audit_record_of
 from .pruning import read_pruning
-from .records import AuditRecord, audit_record_of
 
 Sign: TypeAlias = Callable[[bytes], bytes]
 """Signs bytes with the node's identity key; 64 bytes."""
@@ -81,7 +81,7 @@ class Chain(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class Chained:
     """What one batch did."""
 
     count: int
@@ -142,7 +142,7 @@ async def seal_batch(
     is_last: bool = False,
     limit: int = MAX_BATCH,
     after: bytes | None = None,
-) -> Sealed:
+) -> Chained:
     """Move the oldest records of the queue into the chain, and sign a head when one is due; one
     commit.
 
@@ -204,7 +204,7 @@ async def _commit(
     *,
     now: float,
     is_last: bool,
-) -> Sealed:
+) -> Chained:
     """Write one batch, on condition that head and queue are what was read (RC4)."""
     head = _head_of(head_row, chain)
     puts: list[Put] = []
@@ -228,7 +228,7 @@ async def _commit(
         checks = (
             (Check(AUDIT_CHAIN_KEY, head_row.stamp),) if is_last and head_row is not None else ()
         )
-        return Sealed(
+        return Chained(
             0,
             more=bool(checks)
             and not isinstance(await store.commit(Commit(checks=checks)), Committed),
@@ -239,8 +239,8 @@ async def _commit(
     moved = ChainHead(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
     if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
-        return Sealed(0, more=True)
-    return Sealed(count, more=more, last_key=page.rows[count - 1][0] if count else None)
+        return Chained(0, more=True)
+    return Chained(count, more=more, last_key=page.rows[count - 1][0] if count else None)
 
 
 def _head_of(record: Record | None, chain: Chain) -> ChainHead:

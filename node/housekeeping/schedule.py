@@ -22,23 +22,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from capabilities.cids import ContentKey
-from encryption_network.errors import RecordError
 from encryption_network.judgement import CLOCK_SKEW_S
+from encryption_network.network_errors import RecordError
 from encryption_network.policy import decode_evidence
 from spaces.audit.pruning import prune_batch
-from spaces.documents import receipts
-from spaces.errors import RecordDamaged, SpaceError
+from spaces.documents import receipt_rows
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import INDEX, plan_removal, swept_until
 from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, basis_beside, delegation_key, mark_key
 from spaces.lease import Lease
+from spaces.scans import walk_place, walk_put
+from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
 from spaces.store.lmdb.snapshots import has_held_bodies
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.values.tickets import sweep_tickets
-from spaces.walks import walk_place, walk_put
 
 from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
@@ -64,10 +64,13 @@ async def sweep_receipts(services: Services) -> bool:
         return False
     now = services.clock.now()
     until = now - days * DAY_S
-    more = await receipts.sweep_receipts(services.store, until=until)
+    more = await receipt_rows.sweep_receipts(services.store, until=until)
     # The walk through the networks takes its time; what their receipts refer to stays meanwhile.
     return (
-        await receipts.sweep_documents(services.store, until=until - receipts.PERIOD_S, now=now) > 0
+        await receipt_rows.sweep_documents(
+            services.store, until=until - receipt_rows.PERIOD_S, now=now
+        )
+        > 0
         or more
     )
 

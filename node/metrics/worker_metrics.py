@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from spaces.audit.chain import oldest_unsealed_at
-from spaces.documents.collateral import collateral_states
-from spaces.errors import SpaceError
+from spaces.audit.audit_chain import oldest_unsealed_at
+from spaces.documents.collateral_rows import collateral_states
 from spaces.keyspace import BODIES_COUNTER
+from spaces.space_errors import SpaceError
 from spaces.store.contract import counter_of, read_row
 from spaces.store.observing import SharedStore
 

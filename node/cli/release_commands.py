@@ -8,9 +8,9 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.strict_json import Json
-from encryption_network.errors import RecordError, WithdrawalError
+from encryption_network.network_errors import RecordError, WithdrawalError
 from encryption_network.policy import policy_json
 from encryption_network.release_record import (
     INTEL_ROOT_SHA256,
@@ -19,20 +19,20 @@ from encryption_network.release_record import (
     encode_release_record,
 )
 from encryption_network.withdrawals import parse_withdrawal
-from sealspace.cli.errors import CollateralRefused, ConfigurationError, StoreMisused
+from sealspace.cli.command_errors import CollateralRefused, ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import FILE
 from sealspace.cli.term_files import key_providers_named, read_node_policy
 from sealspace.cli.terminal import print_json, print_rows, time_text
-from spaces.audit.records import AuditRecord, audit_put
-from spaces.errors import StoreBusy
+from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.keyspace import RELEASE_RECORD_KEY
+from spaces.space_errors import StoreBusy
 from spaces.store.contract import Commit, Put, Refused, Store, read_row
-from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.cli.trust_files import read_collateral_file, read_trust_root
 
+from ..collateral.collateral_source import refresh_rules
 from ..collateral.intake import HeldDocument, held_collateral, import_collateral
-from ..collateral.source import refresh_rules
 from ..config.tree import AttestationMode, Config
 from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
 from ..release_terms import configured_trust_root, recorded_release
