@@ -1,6 +1,5 @@
-"""Who may do what: identifiers, tokens, signatures and the rules of delegation chains. Pure: no
-I/O, no clock.
+"""Identifiers, tokens, signatures and the rules of delegation chains.
 
-What is registered, revoked or used already is state: `spaces.grants` stores it, and the caller
-passes it in.
+The package is pure: no I/O and no clock. Registered delegations, revocations and replay records
+are state: `spaces.grants` stores them, and callers pass them in.
 """

@@ -1,8 +1,8 @@
-"""What may be done: ability strings, their aliases and what they imply (rules A1 to A7).
+"""Ability strings, their aliases and the abilities that they imply (rules A1 to A7).
 
-There is no registry: an unknown ability is held and passed on like any other, and implies only
-itself (A7). There is no wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability
-that no operation requires.
+There is no registry: an unknown ability is delegated like any other and implies only itself (A7).
+The only wildcards are the two listed here: `tinycloud.kv/*` is an ordinary ability that no
+operation requires.
 """
 
 import re
@@ -12,10 +12,9 @@ from typing import Final
 from .capability_errors import InvalidIdentifier
 
 MAX_ABILITY_CHARS: Final = 256
-"""Longest ability (A1); the longest known one has 40 characters."""
+"""Longest ability that is accepted (A1); the longest known one has 40 characters."""
 
-# Abilities that more than one package writes or compares; an ability that only one of them uses is
-# named there.
+# Abilities that several packages use. An ability that only one package uses is defined there.
 KV_GET: Final = "tinycloud.kv/get"
 KV_METADATA: Final = "tinycloud.kv/metadata"
 KV_LIST: Final = "tinycloud.kv/list"
@@ -28,7 +27,7 @@ SPACE_CREATE: Final = "tinycloud.space/create"
 SPACE_INFO: Final = "tinycloud.space/info"
 
 CAPABILITIES_READ: Final = "tinycloud.capabilities/read"
-"""What every sign-in grants to its session key."""
+"""Granted to the session key by every sign-in."""
 DELEGATION_LIST: Final = "tinycloud.delegation/list"
 DELEGATION_STATUS: Final = "tinycloud.delegation/status"
 REVOKE: Final = "tinycloud.delegation/revoke"
@@ -37,9 +36,9 @@ DECRYPT: Final = "tinycloud.encryption/decrypt"
 NETWORK_CREATE: Final = "tinycloud.encryption/network.create"
 NETWORK_REVOKE: Final = "tinycloud.encryption/network.revoke"
 SET_POLICY: Final = "sealspace.encryption/policy"
-"""Changes a network in person: its policy, and what is withdrawn (RL17, RC22)."""
+"""Lets the owner, in person, set a network's policy and add withdrawals (RL17, RC22)."""
 READ_RECEIPTS: Final = "sealspace.encryption/receipts"
-"""Reads a network's receipts."""
+"""Lets its holder read a network's receipts."""
 
 # A3
 _ALIASES: Final = {
@@ -47,7 +46,7 @@ _ALIASES: Final = {
     "tinycloud.sql/select": "tinycloud.sql/read",
     "tinycloud.duckdb/select": "tinycloud.duckdb/read",
 }
-# A4, already transitive
+# A4. Implications of implications are listed too, so one lookup is enough.
 _IMPLIED: Final = {
     "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
     "tinycloud.sql/*": frozenset(
@@ -62,7 +61,9 @@ _ASCII_ABILITY = re.compile(r"[A-Za-z0-9\-_.+*]+/[A-Za-z0-9\-_.+*]+")
 
 @lru_cache(maxsize=1024)
 def parse_ability(text: str) -> str:
-    """Read an ability: `namespace/name`, both of Unicode letters, digits and `-_.+*` (A1).
+    """Check an ability and return it unchanged (A1).
+
+    The form is `namespace/name`; both parts are Unicode letters, digits and `-_.+*`.
 
     Raises:
         InvalidIdentifier: Not of that form, or longer than MAX_ABILITY_CHARS.
@@ -80,20 +81,18 @@ def _is_ability(text: str) -> bool:
 
 
 def resolve_alias(ability: str) -> str:
-    """Return the current ability for an old name, any other ability unchanged (A3)."""
+    """Return the current name of an ability; any name but an alias is returned as is (A3)."""
     return _ALIASES.get(ability, ability)
 
 
 @lru_cache(maxsize=1024)
 def sufficient_for(required: str) -> frozenset[str]:
-    """Return every ability that satisfies the required one (A5): what a chain looks for among many
-    rows."""
+    """Return every ability, aliases included, that satisfies the required one (A5)."""
     target = resolve_alias(required)
     holders = {target, *(held for held, implied in _IMPLIED.items() if target in implied)}
     return frozenset(holders | {alias for alias, ability in _ALIASES.items() if ability in holders})
 
 
 def satisfies(held: str, required: str) -> bool:
-    """Return whether holding one ability allows another (A5); unknown abilities allow only
-    themselves."""
+    """Return whether one ability allows what another requires (A5)."""
     return held in sufficient_for(required)

@@ -1,15 +1,18 @@
-"""Verifying an exported audit chain without the node that wrote it: a file, and the node's DID
-(RC6).
+"""Verification of an exported audit chain without access to the node that wrote it (RC6).
 
-    line                                 has to
-    ──────────────────────────────────── ────────────────────────────────────────────────────────────────────────────
-    {"type": "sealspace.audit-export/v1"} come first, and name node, store and the entry to begin after
-    {"type": "sealspace.audit-entry/v1"}  have the next number and the hash of the entry before
-    {"type": "sealspace.audit-head/v1"}   name this store and the entry before, and be signed by the node; as the second
-                                          line it states what the first entry follows from
+The input is the export file and the node's DID:
 
-Every line is canonical JSON, and the last one is a head: no signature vouches for what no head
-covers.
+    line                                  requirement
+    ───────────────────────────────────── ─────────────────────────────────────────────────────
+    {"type": "sealspace.audit-export/v1"} comes first; names the node, the store and the number
+                                          of the entry that the export begins after
+    {"type": "sealspace.audit-entry/v1"}  has the next number and the hash of the previous entry
+    {"type": "sealspace.audit-head/v1"}   names this store and the previous entry; signed by the
+                                          node; as second line it gives the hash that the first
+                                          entry follows
+
+Every line is canonical JSON. The last line is a head, because entries after the last head are not
+covered by any signature.
 """
 
 import hashlib
@@ -26,8 +29,8 @@ from .signatures import verify_ed25519
 from .strict_json import Json, Sha256Hex, parse_json, shaped
 
 MAX_ENTRY_BYTES: Final = 256 * 1024
-"""Four texts with every character escaped, the detail in hex, and the marks of a whole chain take
-less."""
+"""Longest line that is read. An entry with four fully escaped texts, its detail in hex and the
+content keys of a whole chain is shorter."""
 HEAD_TYPE: Final = "sealspace.audit-head/v1"
 ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
 EXPORT_TYPE: Final = "sealspace.audit-export/v1"
@@ -37,8 +40,7 @@ _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 
 @dataclass
 class VerifiedExport:
-    """The extent of an export, as far as it was read; a head that the node signed covers it if
-    `is_covered`."""
+    """The part of an export that was read so far; `is_covered` if it ends with a signed head."""
 
     store_id: bytes = b""
     after: int = 0
@@ -50,25 +52,24 @@ class VerifiedExport:
 
 
 def canonical(members: Mapping[str, Json]) -> bytes:
-    """Return the one JSON text of an object: those of a chain have texts, whole numbers and lists
-    of texts (RC1)."""
+    """Return the canonical JSON of an object of strings, integers and lists of strings (RC1)."""
     return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def entry_hash(entry: bytes) -> bytes:
-    """Return the hash of an entry, over its canonical text."""
+    """Return the SHA-256 that identifies an audit entry, computed over its canonical JSON (RC2)."""
     return hashlib.sha256(_ENTRY_LABEL + entry).digest()
 
 
 def genesis_hash(store_id: bytes) -> bytes:
-    """Return the hash before the first entry of a store's chain (RC3)."""
+    """Return the hash that the first entry of a store's audit chain follows (RC3)."""
     return hashlib.sha256(_GENESIS_LABEL + store_id).digest()
 
 
 def verify_export(
     lines: Iterable[bytes], *, node_did: str, on_entry: Callable[[int, bytes], None] | None = None
 ) -> VerifiedExport:
-    """Verify an export line by line.
+    """Verify an exported audit chain line by line.
 
     Args:
         lines: untrusted, of at most MAX_ENTRY_BYTES each.
@@ -76,14 +77,14 @@ def verify_export(
         on_entry: called with number and line of each entry; they count only when the whole export
             is valid.
     Raises:
-        AuditChainBroken: with the number of the first line that is not what it has to be, and why.
+        AuditChainBroken: with the number of the first invalid line, and the reason.
     Does not check:
-        That the chain ended where the file does, and, for a part, what came before: compare with a
-        head or a hash that was kept elsewhere.
+        That the chain ended where the file does, nor the entries before a partial export. Compare
+        with a head or a hash that was stored elsewhere.
     """
     public_key = ed25519_public_key(node_did)
     if public_key is None:
-        raise AuditChainBroken(0, "the node's DID is no did:key of an Ed25519 key")
+        raise AuditChainBroken(0, "the node's DID is not a did:key with an Ed25519 key")
     reader = _Reader(node_did, public_key, on_entry)
     line_number = 0
     for line_number, line in enumerate(lines, 1):  # the last number is reported below
@@ -134,13 +135,13 @@ class _Reader:
         self.export = VerifiedExport()
 
     def read(self, line: bytes, *, is_first: bool) -> None:
-        """Read the next line."""
+        """Check the next line against the lines before it."""
         members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
         if canonical(members) != line:
-            raise ValueError("it is not canonical JSON")
+            raise ValueError("not canonical JSON")
         kind = members.get("type")
         if (kind == EXPORT_TYPE) != is_first:
-            raise ValueError("an export begins with one line that says what it is")
+            raise ValueError("the line that opens an export is missing or repeated")
         if kind == EXPORT_TYPE:
             self._open(shaped(members, _Opening))
         elif kind == ENTRY_TYPE:
@@ -148,13 +149,13 @@ class _Reader:
         elif kind == HEAD_TYPE:
             self._head(shaped(members, _Head), members)
         else:
-            raise ValueError("it is of no known type")
+            raise ValueError("unknown type of line")
 
     def _open(self, opening: _Opening) -> None:
         if opening.node != self._node_did:
-            raise ValueError("it is another node's")
+            raise ValueError("the export was written by another node")
         store_id, after = bytes.fromhex(opening.store), opening.after
-        # In a part, the second line states what the first entry follows from (RC28).
+        # A partial export has no genesis: its second line, a head, gives the starting hash (RC28).
         self.export = VerifiedExport(
             store_id, after, after, b"" if after else genesis_hash(store_id)
         )
@@ -162,9 +163,9 @@ class _Reader:
     def _entry(self, entry: _Entry, line: bytes) -> None:
         export = self.export
         if entry.number != export.number + 1:
-            raise ValueError(f"entry {export.number + 1} is due")
+            raise ValueError(f"expected entry {export.number + 1}")
         if export.hash and bytes.fromhex(entry.previous) != export.hash:
-            raise ValueError("it does not follow from the entry before")
+            raise ValueError("the entry does not contain the hash of the previous entry")
         export.number += 1
         export.hash = entry_hash(line)
         export.is_covered = False
@@ -174,15 +175,15 @@ class _Reader:
     def _head(self, head: _Head, members: dict[str, Json]) -> None:
         export, head_hash = self.export, bytes.fromhex(head.hash)
         if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
-            raise ValueError("the head is of another node or store")
+            raise ValueError("the head belongs to another node or store")
         if head.number != export.number or export.hash not in (b"", head_hash):
-            raise ValueError("the head is over another entry")
+            raise ValueError("the head covers another entry")
         signed = canonical({name: value for name, value in members.items() if name != "signature"})
         try:
             verify_ed25519(self._public_key, signed, bytes.fromhex(head.signature))
         except BadSignature as exc:
-            raise ValueError("the head's signature does not hold") from exc
-        export.hash = head_hash  # in a part: what its first entry has to follow (RC28)
+            raise ValueError("the signature of the head is invalid") from exc
+        export.hash = head_hash  # the starting hash of a partial export (RC28)
         export.heads += 1
         export.is_covered = True
         export.last_at = head.at_micros / 1_000_000

@@ -1,9 +1,10 @@
-"""A wallet-signed message on the wire: CACAO (section 2.2, rules C1 to C5).
+"""Wallet-signed messages in their wire format, CACAO (section 2.2, rules C1 to C5).
 
-    { "h": {"t": "eip4361"}, "p": {payload}, "s": {"s": 65 bytes, "t": "eip191"} }      canonical DAG-CBOR
+    { "h": {"t": "eip4361"}, "p": {payload}, "s": {"s": 65 bytes, "t": "eip191"} }
 
-Only canonical DAG-CBOR with the known keys is read, so that a wallet's signature has few spellings,
-all of one content key: `v` of 0 or 27, the case of an address, null for absent.
+The encoding is canonical DAG-CBOR with the known keys; anything else is rejected. So one signature
+has few encodings: `v` of 0 or 27, the case of an address, null for an absent member. They all have
+the same content key.
 """
 
 from dataclasses import dataclass, field
@@ -21,10 +22,9 @@ from .siwe import SiweMessage, parse_rfc3339, siwe_text
 from .strict_base64 import decode_padded_url, encode_padded_url
 
 # --- canonical DAG-CBOR ---------------------------------------------------------------------------
-# Every length and number is written in the fewest bytes, map keys are sorted by length and then by
-# bytes. There are no tags: a byte string stays a byte string, whatever its contents. (A general
-# encoder that treats one that parses as a CID as a link encodes one signature in 1,300 as something
-# else.)
+# Every length and number is written in the fewest bytes; map keys are sorted by length, then by
+# bytes. There are no tags. A general encoder turns byte strings that parse as a CID into links:
+# it would encode one signature in 1,300 differently.
 
 _NUMBER: Final = 0x00
 _BYTES: Final = 0x40
@@ -35,7 +35,7 @@ _NULL: Final = b"\xf6"
 
 
 def encode_dag_cbor(value: object) -> bytes:
-    """Return the canonical bytes of a value, whose maps have texts as keys."""
+    """Return the canonical DAG-CBOR of a value; keys of maps are strings."""
     if isinstance(value, str):
         text = value.encode()
         return _cbor_head(_TEXT, len(text)) + text
@@ -57,7 +57,7 @@ def encode_dag_cbor(value: object) -> bytes:
 
 
 def _cbor_head(major: int, number: int) -> bytes:
-    """Return the major type with a length or a number, in the fewest bytes."""
+    """Return the initial bytes of a CBOR item: its major type and a length or number."""
     if not 0 <= number < 1 << 32:
         raise ValueError("number out of range")
     if number < 24:
@@ -70,15 +70,15 @@ def _cbor_head(major: int, number: int) -> bytes:
 
 
 MAX_CACAO_BYTES: Final = 294_912
-"""The bytes that a header of 393,216 characters carries in base64."""
+"""Longest CACAO: the bytes that a header of 393,216 characters carries in base64."""
 
 MAX_RESOURCES: Final = 1_024
-"""Most resources of one message; clients write one, and one more for a policy statement."""
+"""Most resources in one message (C11). Clients send one, or two with a policy statement."""
 
 _ISSUER_PREFIX: Final = "did:pkh:eip155:"
 
-# C7: without control characters no field can forge a line of the text, so two sets of fields never
-# share one text.
+# C7: a line break in a field would forge a line of the signed text. Two payloads could then share
+# one signature.
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 
 
@@ -114,25 +114,25 @@ class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):  # C3
 
 @dataclass(frozen=True, slots=True)
 class Cacao:
-    """A sign-in message and its signature."""
+    """A sign-in message and the wallet's signature."""
 
     message: SiweMessage
     signature: bytes = field(repr=False)  # tokens are never logged
 
 
 def parse_cacao(data: bytes) -> Cacao:
-    """Read a CACAO.
+    """Parse a CACAO.
 
     Args:
         data: Untrusted bytes.
 
     Returns:
-        The message, every field of its type and without control characters, times readable (C10). A
+        The message. Every field has its type and no control characters; times are readable (C10). A
         null field counts as absent.
 
     Raises:
-        MalformedToken: Anything else: not canonical DAG-CBOR (C1), unknown or missing keys, other
-            types (C3).
+        MalformedToken: Not canonical DAG-CBOR (C1), or with unknown or missing keys or other types
+            (C3).
 
     Does not check:
         The signature (verify_cacao), the time window, the ReCap.
@@ -142,24 +142,24 @@ def parse_cacao(data: bytes) -> Cacao:
     if resources is not None and len(resources) > MAX_RESOURCES:  # C11
         raise MalformedToken("CACAO names too many resources")
     cacao = _cacao_of(envelope)
-    # C2, Q25: decoding accepts longer lengths, integers and links. The types are already checked:
-    # this is cheap.
+    # C2, Q25: the decoder also accepts overlong lengths and integers, and links. The check comes
+    # last, because encoding is only defined for the types that are allowed here.
     if encode_dag_cbor(value) != data:
         raise MalformedToken("CACAO is not canonical")
     return cacao
 
 
 def restore_cacao(data: bytes) -> Cacao:
-    """Read a CACAO that was parsed before it was stored; the caller vouches for the store.
+    """Parse a CACAO from the store, where `parse_cacao` or an earlier version accepted it.
 
-    A store may contain messages that an earlier version accepted and `parse_cacao` refuses:
-    signatures that were written as links (tag 42), more than MAX_RESOURCES resources.
+    Earlier versions accepted messages that `parse_cacao` rejects: signatures encoded as links
+    (tag 42), and more than MAX_RESOURCES resources. The caller guarantees that the store is intact.
     """
     return _cacao_of(_decoded(data)[1])
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
-    """Return the canonical bytes: absent fields left out, the address in EIP-55 (C1)."""
+    """Return the canonical bytes of a CACAO, with the address in EIP-55 case (C1)."""
     message = cacao.message
     payload = _Payload(
         domain=message.domain,
@@ -180,29 +180,30 @@ def encode_cacao(cacao: Cacao) -> bytes:
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
-    """Return the message signed by the wallet whose address it names."""
+    """Sign a message with the wallet that it names."""
     if message.address != wallet.address:
-        raise ValueError("the message names another wallet")
+        raise ValueError("the message is for another wallet")
     return Cacao(message, wallet.sign_eip191(siwe_text(message)))
 
 
 def verify_cacao(cacao: Cacao) -> None:
-    """Check that the wallet named in the message signed its text (C5).
+    """Check that the wallet named in a message signed its text (C5).
 
     Raises:
-        BadSignature: It did not; also for a contract wallet, which cannot be recovered (C6).
+        BadSignature: Another key signed it; also for contract wallets, which are not supported
+            (C6).
     """
     if recover_address(cacao.message.digest, cacao.signature) != cacao.message.address:
         raise BadSignature
 
 
 def header_text(data: bytes) -> str:
-    """Return the text form of CACAO bytes: base64 with the URL-safe alphabet and padding (E3)."""
+    """Encode CACAO bytes for a header: base64url with padding (E3)."""
     return encode_padded_url(data)
 
 
 def header_bytes(text: str) -> bytes:
-    """Read the text form of a CACAO (E3).
+    """Decode a CACAO from the base64url text of a header (E3).
 
     Raises:
         MalformedToken: Another alphabet, padding missing, too much or before the end, spare bits
@@ -215,8 +216,7 @@ def header_bytes(text: str) -> bytes:
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Read a text form that was read before it was stored: earlier versions accepted padding before
-    the end."""
+    """Decode a stored CACAO header; earlier versions accepted padding before the end."""
     try:
         return libipld.decode_multibase("U" + text)[1]
     except ValueError as exc:
@@ -224,7 +224,7 @@ def restore_header_bytes(text: str) -> bytes:
 
 
 def _decoded(data: bytes) -> tuple[object, _Envelope]:
-    """Return the map as it was decoded, and as an envelope of the known fields."""
+    """Decode DAG-CBOR; return the raw value, and the same as an envelope of known fields."""
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")
     try:
@@ -259,22 +259,22 @@ def _check_syntax(message: SiweMessage) -> None:
     if not is_authority(message.domain) or not (
         message.scheme is None or is_scheme(message.scheme)
     ):
-        raise MalformedToken("CACAO domain or scheme has no valid form")
+        raise MalformedToken("CACAO domain or scheme is invalid")
     if not all(map(is_uri, (message.uri, *message.resources))):
-        raise MalformedToken("CACAO audience or resource is no URI")
+        raise MalformedToken("CACAO audience or resource is not a URI")
     try:
         for moment in (message.issued_at, message.expiration_time, message.not_before):  # C10
             if moment is not None:
                 parse_rfc3339(moment)
     except InvalidIdentifier as exc:
-        raise MalformedToken("CACAO time is no RFC 3339") from exc
+        raise MalformedToken("CACAO time is not RFC 3339") from exc
 
 
 def _issuer(text: str) -> tuple[int, bytes]:
     if not text.startswith(_ISSUER_PREFIX):
-        raise MalformedToken("CACAO issuer is no Ethereum account")
+        raise MalformedToken("CACAO issuer is not an Ethereum account")
     chain, _, address = text[len(_ISSUER_PREFIX) :].partition(":")
     try:
         return parse_chain_id(chain), parse_address(address)  # C9
     except InvalidIdentifier as exc:
-        raise MalformedToken("CACAO issuer is no Ethereum account") from exc
+        raise MalformedToken("CACAO issuer is not an Ethereum account") from exc

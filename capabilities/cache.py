@@ -1,13 +1,11 @@
-"""Bounded caches: of what was read from a text or row, of what follows from an object, and of the
-last entries.
+"""Bounded caches for parsed input, for values derived from an object, and for recent entries.
 
-`remembered` finds results by the texts or bytes themselves, so that a result never belongs to
-another one. Longer ones are read each time, so that a few cannot fill the memory, and a call that
-raises is not remembered.
+`remembered` is keyed by the input text or bytes. Long inputs are parsed each time, so that a few of
+them cannot fill the memory. A call that raises is not cached.
 
-The same bytes give the same object, so what follows from an object is remembered by its identity:
-to hash its fields and compare them costs as much as what is spared. The object is held with what
-follows from it, so that no other one gets its identity. Results must be immutable.
+`remembered_of` is keyed by the identity of an immutable object, because hashing and comparing its
+fields would cost as much as the computation. The cache keeps a reference to the object, so that no
+other object can get its identity. Cached results must be immutable.
 
 Example:
     @remembered(1024)
@@ -28,18 +26,18 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 MAX_REMEMBERED: Final = 4096
-"""Characters or bytes of the longest text or row whose result is remembered by default."""
+"""Longest input in characters or bytes that is cached by default."""
 
 
 class Recent(OrderedDict[Entry, Value]):
-    """A dictionary of the entries that were put last."""
+    """A dictionary that drops its oldest entries when it is full."""
 
     def __init__(self, most: int = 10_000) -> None:
         super().__init__()
         self._most = most
 
     def put(self, key: Entry, value: Value) -> None:
-        """Put an entry; the one that was put first is dropped where there are too many."""
+        """Add or refresh an entry, and drop the oldest one if there are too many."""
         self[key] = value
         self.move_to_end(key)
         if len(self) > self._most:
@@ -49,41 +47,40 @@ class Recent(OrderedDict[Entry, Value]):
 def remembered(
     most: int, *, longest: int = MAX_REMEMBERED
 ) -> Callable[[Callable[[Key], Result]], Callable[[Key], Result]]:
-    """Let a reader remember the results of at most `most` texts or rows, of at most `longest`
-    characters or bytes."""
+    """Cache a function's results for up to `most` texts or byte strings, of at most `longest`."""
 
-    def with_memory(read: Callable[[Key], Result]) -> Callable[[Key], Result]:
-        short = lru_cache(maxsize=most)(read)
+    def decorate(read: Callable[[Key], Result]) -> Callable[[Key], Result]:
+        cached = lru_cache(maxsize=most)(read)
 
         @wraps(read)
-        def read_or_recall(value: Key) -> Result:
-            return short(value) if len(value) <= longest else read(value)
+        def cached_read(value: Key) -> Result:
+            return cached(value) if len(value) <= longest else read(value)
 
-        return read_or_recall
+        return cached_read
 
-    return with_memory
+    return decorate
 
 
 def remembered_of(
     *, values: int
 ) -> Callable[[Callable[[Value], Result]], Callable[[Value], Result]]:
-    """Let a function of one immutable object remember its results for about so many objects; all go
-    at once."""
+    """Cache a function of one immutable object; the cache is emptied when it is full."""
 
-    def with_memory(work_out: Callable[[Value], Result]) -> Callable[[Value], Result]:
-        known: dict[int, tuple[Value, Result]] = {}
+    def decorate(compute: Callable[[Value], Result]) -> Callable[[Value], Result]:
+        cached: dict[int, tuple[Value, Result]] = {}
 
-        @wraps(work_out)
-        def work_out_or_recall(value: Value) -> Result:
-            entry = known.get(id(value))
+        @wraps(compute)
+        def cached_compute(value: Value) -> Result:
+            entry = cached.get(id(value))
             if entry is not None:
                 return entry[1]
-            result = work_out(value)
-            if len(known) >= values:
-                known.clear()
-            known[id(value)] = (value, result)
+            result = compute(value)
+            if len(cached) >= values:
+                cached.clear()
+            # The value is stored too: while it is alive, no other object has its id.
+            cached[id(value)] = (value, result)
             return result
 
-        return work_out_or_recall
+        return cached_compute
 
-    return with_memory
+    return decorate

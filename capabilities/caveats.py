@@ -1,13 +1,13 @@
-"""Conditions on a capability, and whether a narrower grant still keeps them (section 3.5, rule T2).
+"""Caveats: conditions on a capability, and the rules for narrowing them (section 3.5, rule T2).
 
 In a token a capability carries a list of objects. `[{}]` means no condition and becomes the empty
-map; any other list becomes a map from decimal index to object. The one caveat that is understood
-here is the resource selector. The holder of a conditioned grant repeats its conditions exactly, and
-a call is run only under conditions that are understood and met: a condition that is merely repeated
-restricts nothing (I39).
+map; any other list becomes a map from decimal index to object.
 
-A selector names a resource: its `value` is a whole one, or a path in the service that the
-capability is about.
+The resource selector is the only caveat that this node understands. A delegate repeats the
+conditions of its grant exactly, and a call runs only if its conditions are understood and met:
+repeating a condition alone would not restrict anything (I39).
+
+The `value` of a selector is a whole resource, or a path in the service of the capability.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from .resources import Resource, SpaceResource, extends, parse_resource
 from .strict_json import Json
 
 Caveats: TypeAlias = Mapping[str, Json]
-"""Conditions in their stored form (T2): index text to object; empty means none."""
+"""Conditions in their stored form (T2): index text to object; an empty map means none."""
 
 _SELECTOR: Final = "xyz.tinycloud.resource/selector"
 _WHOLE: Final = ("tinycloud:", "urn:")
@@ -34,14 +34,14 @@ class _Selector(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
-    """Return the stored form of a token's caveat list, which is not empty (T2)."""
+    """Convert a token's non-empty caveat list to its stored form (T2)."""
     if len(listed) == 1 and not listed[0]:
         return {}
     return {str(index): dict(caveat) for index, caveat in enumerate(listed)}
 
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
-    """Check that a delegation keeps the conditions of its parent."""
+    """Check that a delegation keeps the conditions of its parent (3.5)."""
     if not parent and not child:
         return
     if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
@@ -54,14 +54,15 @@ def check_delegated(parent: Caveats, child: Caveats) -> None:
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
-    """Check that an invocation repeats the conditions of the grant it uses; selectors have no rule
-    here (I35).
+    """Check that an invocation repeats the conditions of the grant it uses (I35).
+
+    Selectors have no rule of their own here.
 
     Raises:
-        CaveatRefused: It does not.
+        CaveatRefused: The conditions differ.
 
     Does not check:
-        That what is asked for meets the conditions (selection_of).
+        That the requested resource meets the conditions (selection_of).
     """
     if not parent or same_json(dict(parent), dict(invoked)):
         return
@@ -69,33 +70,31 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
 
 class Selection(Struct, frozen=True, gc=False):
-    """The part of a call's request that its conditions select."""
+    """The part of a request that its conditions allow."""
 
     resource: Resource
     is_exact: bool
 
 
 def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
-    """Return what the conditions of a call select, where they are understood and admit what it asks
-    for (I39).
+    """Return the resources that the conditions of a call select (I39).
 
     Args:
-        resource: What the call asks for.
-        caveats: The conditions that it states; by I35 all those of the grant, if that has any.
+        resource: The requested resource.
+        caveats: The conditions in the call; by I35 these are all conditions of its grant.
 
     Returns:
         None without conditions.
 
     Raises:
-        CaveatRefused: A condition is not a selector, or `resource` is neither what it selects nor,
-            under a prefix, below it.
+        CaveatRefused: A condition is not a selector, or it does not select `resource`.
     """
     if not caveats:
         return None
     selector = _sole_selector(caveats)
     if selector is None:
         raise CaveatRefused("caveat-not-understood")
-    outer = _named(selector.value, beside=resource)
+    outer = _selected(selector.value, beside=resource)
     is_exact = selector.kind == "exact"
     if outer is None or not extends(resource, outer) or (is_exact and not extends(outer, resource)):
         raise CaveatRefused("selector-caveat-not-met")
@@ -103,8 +102,7 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
 
 
 def same_json(one: Json, other: Json) -> bool:
-    """Return whether two JSON values are equal, where 1, 1.0 and true are three different
-    values."""
+    """Return whether two JSON values are equal; 1, 1.0 and true are different values."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
@@ -132,7 +130,7 @@ def _selector_within(parent: Caveats, child: Caveats) -> bool:
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:
-    """Return the selector of a map that is exactly one well-formed selector."""
+    """Return the selector if the map is exactly one well-formed selector, else None."""
     if len(caveats) != 1:
         return None
     try:
@@ -141,9 +139,8 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
         return None
 
 
-def _named(value: str, *, beside: Resource) -> Resource | None:
-    """Return the resource that a selector's value names: a whole one, or a path in the service of
-    another."""
+def _selected(value: str, *, beside: Resource) -> Resource | None:
+    """Return the resource in a selector: a whole one, or a path in the service of `beside`."""
     if value.startswith(_WHOLE):
         try:
             return parse_resource(value)

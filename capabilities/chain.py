@@ -1,16 +1,14 @@
-"""The chain rules: registering a delegation, judging an invocation, judging a revocation (sections
-3.2, 4.3, 5.5).
+"""Chain rules for delegations, invocations and revocations (sections 3.2, 4.3, 5.5).
 
-All input is passed in: the token, the stored delegations that it cites, the marks of their
-closures, the time. No function here waits, reads or writes. Each function follows the
-specification's list, step by step, with the rule's id at its line; the order decides which error a
-caller sees.
+The functions are pure. The caller passes in the token, the stored delegations that it cites, the
+marks of their closures and the time. Each function follows the list in the specification step by
+step, with the rule's id at its line. The order decides which error a caller sees.
 
-Principals in tokens are canonical wherever they can be, so they are compared as they are (P4).
+Principals in tokens are already canonical where possible, so they are compared with `==` (P4).
 
 A closure is a delegation with all its ancestors, by content key. A mark says whether a delegation
-is live or revoked. A member without a mark counts as not found: an unknown delegation is not
-trusted.
+is live or revoked. A member without a mark counts as not found, because an unknown delegation is
+not trusted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,10 +29,10 @@ from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
 from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
 
 MAX_CHAIN_NODES: Final = 64
-"""Most distinct delegations in a closure (D30): bounds what one request can make the node read."""
+"""Most distinct delegations in a closure (D30); it bounds the reads for one request."""
 
 MAX_COMPARISONS: Final = 262_144
-"""Most pairs of a requested and a held capability that are compared for one token: some 80 ms where
+"""Most comparisons of a requested with a granted capability for one token; they take some 80 ms if
 nothing matches."""
 
 MAX_LIFETIME_S: Final = 300
@@ -51,12 +49,13 @@ BOUNDARIES: Final = {
     "delegation": "child-caveats-not-subset-of-parent",
     "invocation": "invocation-caveats-not-subset-of-chain",
 }
-"""How clients are told which of two caveats is not kept."""
+"""Prefixes of caveat errors, which tell clients whether a delegation or a call was refused."""
 
-_LIVE: Final = Mark.LIVE  # compared for every member of every closure
+# Every member of every closure is compared with it, and a global is read faster than an attribute.
+_LIVE: Final = Mark.LIVE
 
 Marks: TypeAlias = Mapping[ContentKey, Mark]
-"""The marks that were read; a key that is absent is unknown."""
+"""The marks that the caller read, by content key; a delegation without one is unknown."""
 
 
 class Ancestor(Struct, frozen=True, gc=False):
@@ -90,7 +89,12 @@ class Registered(Struct, frozen=True, gc=False):
 
 
 class Authority(Struct, frozen=True, gc=False):
-    """The authority of an invocation, and what it rests on."""
+    """The delegations and capabilities that an invocation's authority depends on.
+
+    Attributes:
+        live: The content keys that must still be live when the call's result is committed.
+        dependent: The capabilities for which the invoker is not root.
+    """
 
     live: tuple[ContentKey, ...]
     dependent: tuple[Capability, ...]
@@ -99,7 +103,7 @@ class Authority(Struct, frozen=True, gc=False):
 def judge_registration(
     delegation: Delegation, parents: Sequence[Registered | None], marks: Marks, *, now: float
 ) -> Registered:
-    """Decide whether a delegation may be registered.
+    """Decide whether a delegation may be registered (D6, D20 to D30).
 
     Args:
         delegation: Verified.
@@ -108,8 +112,7 @@ def judge_registration(
         now: Epoch seconds.
 
     Returns:
-        What to store: the delegation, its closure, the window of the whole closure. Rules D6 and
-            D20 to D30 hold.
+        The record to store: the delegation, its closure, the window of the whole closure.
 
     Raises:
         ChainError: The first rule that is broken.
@@ -119,7 +122,7 @@ def judge_registration(
     """
     if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
         raise ChainError("policy-profile-refused", refusal)
-    known, above = _known(parents)
+    known, above = _found(parents)
     closure = _closure(delegation, above)  # D3, D30
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
@@ -129,10 +132,10 @@ def judge_registration(
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
                 raise ChainError("delegator-unauthorized", delegation.delegator)
-    # D23, for a root's grant too: its closure would contain the revoked member, so it could not be
-    # used.
+    # D23. A root's grant is checked too: with a revoked delegation in its closure, no invocation
+    # under it would be accepted.
     _check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")
-    if dependent:  # D20: without any, the grant is valid whatever it cites
+    if dependent:  # D20: the signer is root of everything else, so parents need not support it
         _check_attenuation(delegation, dependent, known)  # D24 to D28
     keys = tuple([parent.delegation.content_key for parent in known])
     begins, ends = _joint_window(delegation, known)  # D29
@@ -143,7 +146,7 @@ def judge_registration(
 def judge_invocation(
     invocation: Invocation, cited: Sequence[Registered | None], marks: Marks, *, now: float
 ) -> Authority:
-    """Decide whether an invocation may act.
+    """Decide whether an invocation may act (I13, I30 to I35, I39).
 
     Args:
         invocation: Verified.
@@ -152,8 +155,8 @@ def judge_invocation(
         now: Epoch seconds.
 
     Returns:
-        The authority; every capability is held, by root authority (1.7) or by a live grant, and
-        meets the conditions it states. Rules I13, I30 to I35 and I39 hold.
+        The authority. Root authority (1.7) or a live grant covers every capability, and every
+        capability meets its own conditions.
 
     Raises:
         ChainError: The first rule that is broken.
@@ -162,17 +165,16 @@ def judge_invocation(
         Signature, own window (check_window), lifetime (check_lifetime), replay, whether spaces are
         hosted.
     """
-    known, members = _known(cited)
+    known, members = _found(cited)
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
         raise ChainError("chain-too-large")
     dependent = _dependent(invocation.invoker, invocation.capabilities)
     _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
-    if dependent:  # I30: else the invoker is root, and what it cites is not checked further
+    if dependent:  # I30: a root's authority does not come from its proofs
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
         # I34, I35, I37
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")
-    # I39: each requested capability meets the conditions that it states, the invoker's own
-    # included.
+    # I39: repeating a caveat (I35) restricts nothing, so the request itself has to meet it.
     for capability in invocation.capabilities:
         try:
             selection_of(capability.resource, capability.caveats)
@@ -189,7 +191,7 @@ def check_lifetime(
     """Check that an invocation does not live longer than the server allows (I4).
 
     Raises:
-        ChainError: `lifetime-too-long`, it expires later than the current second plus
+        ChainError: `lifetime-too-long`: it expires later than the current second plus
             `max_lifetime_s`.
     """
     if invocation.expires_at > floor(now) + max_lifetime_s:
@@ -204,7 +206,7 @@ def judge_revocation(
     *,
     now: float,
 ) -> Principal:
-    """Decide whether a revocation takes effect.
+    """Decide whether a revocation takes effect (V5, W20 to W24).
 
     Args:
         revocation: Verified.
@@ -215,18 +217,18 @@ def judge_revocation(
         now: Epoch seconds.
 
     Returns:
-        The principal on whose behalf the targets are revoked. Rules W20 to W23 hold for each. A
-        target that is revoked already may be revoked again (W24).
+        The principal on whose behalf the targets are revoked. A revoked target may be revoked again
+        (W24).
 
     Raises:
-        ChainError: Its own window excludes now.
-        ChainError: `parent-not-found`, there is no such target (W20).
-        ChainError: `revoker-unauthorized`, no principal that the revocation can act for has a say
-            over the target. Of several targets, the first that fails is the one refused (V5).
+        ChainError: `revocation-outside-window`: it is expired or not valid yet.
+        ChainError: `parent-not-found`: a target is not registered (W20).
+        ChainError: `revoker-unauthorized`: the principal that it acts for may not revoke a target
+            (W21 to W23). Targets are checked in order; the first failure counts (V5).
 
     Does not check:
         The signature. The size of closures: one proof is read, and no closure is larger than
-            registration allows.
+        registration allows.
     """
     check_window(revocation, now)
     acting: Principal | None = None
@@ -260,25 +262,26 @@ def acting_principal(
     marks: Marks,
     now: float,
 ) -> Principal | None:
-    """Return the principal for whom a token acts on a delegation: its signer, or its proof's
-    delegator (W21, W23).
+    """Return the principal for whom a token acts on a delegation (W21, W23).
+
+    Without a proof this is the signer; with one, the delegator of the proof.
 
     Args:
-        signer: Of the token.
-        cited: The proofs of the token.
+        signer: The signer of the token.
+        cited: The proofs that the token cites.
         proofs: The stored delegation of each, or of the first alone; None: not stored.
         target: The delegation.
-        ability: The requested act.
+        ability: The requested action, for example revocation.
         named: The digest by which the token names the delegation.
-        marks: Of the closures of the proofs; a member without one supports nothing.
+        marks: Of the closures of the proofs; a proof with an unmarked member is not accepted.
         now: Epoch seconds.
 
     Returns:
-        None: the proof supports nothing.
+        None if the proof does not allow the action.
     """
     if not cited:  # W23
         return signer
-    # W21: exactly one proof, and no falling back to the signer
+    # W21: exactly one proof. A token with a bad proof does not fall back to its signer's rights.
     proof = proofs[0] if len(cited) == len(proofs) == 1 else None
     if (
         proof is None
@@ -286,18 +289,18 @@ def acting_principal(
         or not is_in_force(proof, marks, now=now)
     ):
         return None
-    held = proof.delegation
+    granted = proof.delegation
     names = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
     if not any(
-        row.ability == ability and _gives_control(row, held, names) for row in held.capabilities
+        row.ability == ability and _gives_control(row, granted, names)
+        for row in granted.capabilities
     ):
         return None
-    return held.delegator
+    return granted.delegator
 
 
 def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
-    """Return whether a delegation and all its ancestors are stored, live and inside their windows
-    (I32, I33).
+    """Return whether a delegation and all its ancestors are live and in their windows (I32, I33).
 
     Args:
         grant: The delegation.
@@ -309,21 +312,20 @@ def is_in_force(grant: Registered, marks: Marks, *, now: float) -> bool:
     for member in grant.closure:
         if marks.get(member.content_key) is not _LIVE:
             return False
-    return _is_open(grant, now)
+    return _is_in_window(grant, now)
 
 
 def has_say(principal: Principal, target: Delegation) -> bool:
-    """Return whether a principal gave a delegation, received it, or owns a space in it (W22)."""
+    """Return whether a principal is a delegation's delegator, delegate or space owner (W22)."""
     if principal in (target.delegator, target.delegate):
         return True
     return any(principal == space.owner for space in mentioned_spaces(target.capabilities))
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
-    """Return the spaces that a delegation hosts by name: `space/host` on exactly `<space>/space`
-    (D40, D44).
+    """Return the spaces that a delegation hosts, by `space/host` on `<space>/space` (D40, D44).
 
-    Whether its signer may do so is decided by the chain rules (D41); its audience is not checked
+    The chain rules decide whether its signer may host them (D41). The audience is not checked
     (D42).
     """
     hosted = {
@@ -334,7 +336,7 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
-    """Return the spaces of all resources, each once, in the order of the capabilities."""
+    """Return the distinct spaces of all resources, in the order of the capabilities."""
     spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
         resource = capability.resource
@@ -354,11 +356,10 @@ def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tupl
     return tuple(dependent)
 
 
-def _known(
+def _found(
     cited: Iterable[Registered | None],
 ) -> tuple[list[Registered], dict[ContentKey, Ancestor]]:
-    """Return what was found of the cited delegations, and the union of their closures, each member
-    once."""
+    """Return the delegations that were found, and the union of their closures."""
     known, members = [], {}
     for grant in cited:
         if grant is not None:
@@ -371,9 +372,8 @@ def _known(
 def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tuple[Ancestor, ...]:
     """Return the delegation and all its ancestors, itself first.
 
-    A delegation can never be an ancestor of its own parent, since a hash cannot be cited before it
-    is known (D31). If the store says otherwise, the member is counted once and there is no endless
-    loop.
+    A delegation cannot be its own ancestor, because its hash is unknown before it is signed (D31).
+    If the store contains such a cycle, the member is counted once and no loop is endless.
     """
     itself = Ancestor(delegation.content_key, delegation.cid)
     closure = (itself, *[member for key, member in above.items() if key != itself.content_key])
@@ -383,10 +383,10 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
-    """Return in whose accounts a delegation is listed: those of its parents, and its signer's if it
-    has one."""
+    """Return the accounts that list a delegation: its parents', and its signer's if any."""
     signer = delegation.delegator
-    # A key that only delegates further owns no spaces, so it has no account.
+    # Only wallets and owners of the granted spaces have accounts; a key that delegates further
+    # has none.
     has_account = is_wallet(signer) or any(
         space.owner == signer for space in mentioned_spaces(delegation.capabilities)
     )
@@ -402,8 +402,7 @@ def _check_found(
     known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
-    """Check that there is a proof where one is needed, every cited one is stored with its
-    ancestors, none twice."""
+    """Check that required proofs are cited, that all are stored with ancestors, and none twice."""
     if dependent and not cited:  # D21, I31
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
@@ -425,12 +424,15 @@ def _check_live(
     code: str,
     role: str,
 ) -> None:
-    """Check that every member of every closure is known and live; `code` is for a cited one that is
-    revoked."""
+    """Check that every member of every closure is known and live.
+
+    `code` is the error for a revoked proof; a revoked ancestor has its own error, in which `role`
+    names the proof.
+    """
     for named, grant in zip(cited, grants, strict=True):
         for member in grant.closure:
             mark = marks.get(member.content_key)
-            if mark is None:  # a member that is not in the store supports nothing
+            if mark is None:  # the store does not know this member, so it may have been revoked
                 raise ChainError("parent-not-found")
             if mark is not _LIVE:
                 if member == grant.closure[0]:
@@ -441,12 +443,12 @@ def _check_live(
 def _check_attenuation(
     delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]
 ) -> None:
-    """Check that a delegation grants no more, and for no longer, than its direct parents allow (D24
-    to D28)."""
+    """Check that a delegation stays within what its direct parents allow (D24 to D28)."""
     for parent in parents:
         if parent.delegation.terminal:  # D24
             raise ChainError("parent-terminal")
-    # D25; with D6 this makes every parent valid now (D26)
+    # D25: only parents that outlive the delegation remain. D6 checked its own window, so they are
+    # valid now (D26).
     supporting = _containing_window(delegation, parents)
     _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
 
@@ -458,14 +460,13 @@ def _check_usable(
     marks: Marks,
     now: float,
 ) -> None:
-    """Check that every cited grant was given to the invoker, is live with all its ancestors, and is
-    open now."""
+    """Check that the cited grants belong to the invoker, are live and are in their windows."""
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
             raise ChainError("invoker-unauthorized")
     _check_live(invocation.parents, grants, marks, code="delegation-revoked", role="invoked")  # I32
     for grant in grants:
-        if not _is_open(grant, now):  # I33
+        if not _is_in_window(grant, now):  # I33
             raise ChainError(
                 "action-unauthorized", dependent[0].resource.text, dependent[0].ability
             )
@@ -477,12 +478,11 @@ def _check_covered(
     *,
     boundary: Literal["delegation", "invocation"],
 ) -> None:
-    """Check that one row of a directly cited grant covers each capability, under the caveats of
-    that row."""
-    _check_effort(dependent, grants)
+    """Check that one row of a directly cited grant covers each capability, with its caveats."""
+    _check_cost(dependent, grants)
     check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
     for capability in dependent:  # D27, I34, I37
-        reason = _shortfall(capability, grants, check_caveats)
+        reason = _missing(capability, grants, check_caveats)
         if reason:
             raise ChainError("caveats-not-contained", BOUNDARIES[boundary], reason)
         if reason is not None:
@@ -508,24 +508,24 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
     return supporting
 
 
-def _check_effort(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
-    """Refuse a token that would take more comparisons than one request may cost."""
+def _check_cost(dependent: Sequence[Capability], grants: Sequence[Delegation]) -> None:
+    """Reject a token that needs more comparisons than one request may cost."""
+    # The upper bound settles ordinary tokens without counting the rows of their grants.
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return
     if len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS:
         raise ChainError("chain-too-large")
 
 
-def _shortfall(
+def _missing(
     capability: Capability,
     grants: Iterable[Delegation],
     check_caveats: Callable[[Caveats, Caveats], None],
 ) -> str | None:
-    """Return why no row covers a capability: the rule its caveats break, "" where all rows are
-    about other things.
+    """Return why no single row covers a capability, or None if one does.
 
-    One row of one grant has to cover it (None then): authority is never assembled from two rows
-    (D27, I34).
+    The reason is the caveat rule that failed last, or "" if no row has the resource and ability.
+    Authority is never assembled from two rows (D27, I34).
     """
     sufficient = sufficient_for(capability.ability)
     resource, caveats = capability.resource, capability.caveats
@@ -547,7 +547,7 @@ def _shortfall(
 def _joint_window(
     delegation: Delegation, parents: Sequence[Registered]
 ) -> tuple[float | None, float | None]:
-    """Return latest not-before and earliest expiry of a delegation and its parents' closures."""
+    """Return the latest not-before and earliest expiry of a delegation and its ancestors."""
     begins, ends = delegation.not_before, delegation.expires_at
     for parent in parents:
         if parent.not_before is not None and (begins is None or parent.not_before > begins):
@@ -557,20 +557,21 @@ def _joint_window(
     return begins, ends
 
 
-def _is_open(grant: Registered, now: float) -> bool:
-    """Return whether every window of the closure holds; stricter on expiry than a token's own
-    window (I33)."""
+def _is_in_window(grant: Registered, now: float) -> bool:
+    """Return whether every window of a closure includes now (I33).
+
+    The expiry is exclusive here, unlike in a token's own window (T4).
+    """
     if grant.expires_at is not None and now >= grant.expires_at:
         return False
     return grant.not_before is None or now >= grant.not_before
 
 
 def _gives_control(row: Capability, proof: Delegation, names: set[str]) -> bool:
-    """Return whether a row lets its holder act on a delegation with these names, for the proof's
-    delegator.
+    """Return whether a row of a proof lets its holder act on a delegation with one of these names.
 
-    A row with caveats does not: no caveat is defined here, and one that is not understood must
-    narrow.
+    A row with caveats does not: no caveat is defined for these actions, and an unknown caveat must
+    not be ignored.
     """
     if row.caveats:
         return False

@@ -1,12 +1,13 @@
-"""Names of what was signed: content identifiers on the wire, content keys inside (rules E6 to E9).
+"""Content identifiers (CIDs) and content keys, the two names of a signed statement (rules E6 to
+E9).
 
-A cid is the hash of bytes as received. One signature fits many byte strings, so authority and
-revocation use the content key instead: the hash of the signer and of what was signed.
+A CID is the hash of the bytes received. The same signed statement can arrive as different bytes, so
+authority and revocation use the content key: the hash of the signer and of the signed text.
 
-    content key = BLAKE3-256( label NUL ‖ canonical signer NUL ‖ what was signed )
+    content key = BLAKE3-256( label NUL ‖ canonical signer NUL ‖ signed text or digest )
 
-The label separates the forms, NUL ends label and signer (neither can hold one), so no two inputs
-are the same bytes.
+The label separates CACAOs from UCANs. NUL ends label and signer, which cannot contain one, so
+different inputs never give the same bytes.
 """
 
 from typing import Final, NewType
@@ -18,15 +19,15 @@ from msgspec import Struct
 from .capability_errors import InvalidIdentifier
 
 Digest = NewType("Digest", bytes)
-"""32 bytes: BLAKE3-256 of bytes as received."""
+"""32 bytes: the BLAKE3-256 of bytes as received."""
 
 ContentKey = NewType("ContentKey", bytes)
-"""32 bytes: the name of a signed statement, whatever its spelling."""
+"""32 bytes that identify a signed statement, in whatever encoding it arrived."""
 
 RAW: Final = 0x55
 BLAKE3_256: Final = 0x1E
 MAX_CID_CHARS: Final = 512
-"""Longest CID text that is read: 36 bytes in base 2 have 289 characters."""
+"""Longest CID text that is parsed; 36 bytes in base 2 have 289 characters."""
 
 _PREFIX: Final = b"\x01\x55\x1e\x20"
 _CACAO_LABEL: Final = b"sealspace/content/cacao/v1\0"
@@ -42,13 +43,13 @@ class Cid(Struct, frozen=True, gc=False):
 
     @property
     def digest32(self) -> Digest | None:
-        """The digest when it is a BLAKE3-256, the only hash that ever matches (E8)."""
+        """The digest if the hash is BLAKE3-256, the only one that is ever found (E8); else None."""
         if self.hash_code != BLAKE3_256 or len(self.digest) != 32:
             return None
         return Digest(self.digest)
 
     def text(self) -> str:
-        """Return version 1 in lower-case base32."""
+        """Return the CID as version 1 in lower-case base32."""
         if self.codec == RAW and (digest := self.digest32) is not None:
             return cid_text(digest)
         parts = (1, self.codec, self.hash_code, len(self.digest))
@@ -56,18 +57,20 @@ class Cid(Struct, frozen=True, gc=False):
 
 
 def digest_of(event_bytes: bytes) -> Digest:
-    """Return the BLAKE3-256 of bytes as received (E6)."""
+    """Return the BLAKE3-256 of a token's bytes as received (E6)."""
     return Digest(blake3(event_bytes).digest())
 
 
 def cid_text(digest: Digest) -> str:
-    """Return the id the wire prints: CID version 1, raw, BLAKE3-256, base32; 59 characters from
-    `bafkr4i` (E7)."""
+    """Return the CID of a digest as it is written on the wire (E7).
+
+    It is version 1, raw, BLAKE3-256, in base32: 59 characters that begin with `bafkr4i`.
+    """
     return libipld.encode_multibase("b", _PREFIX + digest)
 
 
 def parse_cid(text: str) -> Cid:
-    """Read a CID in any multibase, or a version 0 in base58 (E8).
+    """Parse a CID in any multibase, or a version 0 CID in base58 (E8).
 
     Raises:
         InvalidIdentifier: Not a CID, followed by further bytes, or longer than MAX_CID_CHARS.
@@ -86,22 +89,19 @@ def parse_cid(text: str) -> Cid:
 
 
 def content_key_of_cacao(signer: str, eip191_digest: bytes) -> ContentKey:
-    """Return the content key of a wallet's message: its canonical DID and the 32-byte digest that
-    it signed."""
+    """Return the content key for a wallet's canonical DID and the digest that it signed."""
     return ContentKey(blake3(b"%b%b\0%b" % (_CACAO_LABEL, signer.encode(), eip191_digest)).digest())
 
 
 def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
-    """Return the content key of a UCAN: its canonical issuer and the token's text before the last
-    dot."""
+    """Return the content key for a UCAN's canonical issuer and its text before the last dot."""
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
 
 
 def _decoded(data: bytes) -> Cid:
     parts = libipld.decode_cid(data)
     cid = Cid(parts["codec"], parts["hash"]["code"], parts["hash"]["digest"])
-    # The library stops reading after the digest; any bytes after it would make a second spelling of
-    # the same id.
+    # The library ignores bytes after the digest, which would make a second spelling of the CID.
     heads = (
         (cid.hash_code, len(cid.digest))
         if parts["version"] == 0

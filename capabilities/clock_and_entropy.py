@@ -1,7 +1,6 @@
-"""Time and randomness as objects that are passed in.
+"""Interfaces for time and randomness, and their implementations by the operating system.
 
-Domain code never gets the time or random bytes from the operating system directly, so that a test
-or a replay of recorded exchanges can set both.
+Domain code takes both as arguments, so that tests and replays of recorded exchanges can set them.
 
 Example:
     def stamp(entropy: Entropy) -> bytes:
@@ -32,7 +31,7 @@ class Entropy(Protocol):
 class SystemClock:
     """The operating system's real-time clock."""
 
-    # The function itself, without a wrapper: a request reads the clock several times.
+    # Bound directly, because a request reads the clock several times and a wrapper costs a call.
     now = staticmethod(time.time)
 
 

@@ -1,11 +1,11 @@
-"""Statements beside the capabilities: what the node reads in `fct`, and policy statements in
-sign-in texts.
+"""Facts: statements in a token beside its capabilities.
 
-Three kinds matter here: a delegation that may not be passed on (3.4), policy objects that are not
-ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only carried
-here; the release gate reads them. A UCAN contains them as the fact `{"sealspace.attestation/v1":
-{...}}`, a sign-in text as a resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before
-its ReCap.
+The node reads three kinds: a delegation that may not be passed on (3.4), policy objects that are
+not ordinary grants (3.8), and an owner's conditions on who may open keys. The last are only
+extracted here; the release gate evaluates them.
+
+A UCAN states a policy as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a
+resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,16 +19,16 @@ from .strict_base64 import encode_url
 from .strict_json import Json, parse_json
 
 ATTESTATION_FACT: Final = "sealspace.attestation/v1"
-"""Member of a delegation's fact that holds a policy."""
+"""Member of a delegation's fact that contains a release policy."""
 ATTESTATION_URN: Final = "urn:sealspace:attestation:v1:"
 MAX_STATEMENT_BYTES: Final = 65_536
 
 SESSION_FACT: Final = "sealspace.attestation.session/v1"
-"""`type` of the fact that binds a token to a quote that is submitted."""
+"""`type` of the fact that binds a token to a submitted quote."""
 POLICY_FACT: Final = "sealspace.encryption.policy/v1"
 """`type` of the fact that binds a token to a network's new policy."""
 WITHDRAWAL_FACT: Final = "sealspace.encryption.withdrawal/v1"
-"""`type` of the fact that binds a token to what is withdrawn of a network."""
+"""`type` of the fact that binds a token to a withdrawal on a network."""
 
 _FACT_FAMILY: Final = "sealspace.attestation/"
 _ATTESTATION_FAMILY: Final = "urn:sealspace:attestation:"
@@ -38,17 +38,18 @@ _SESSION_PROFILE: Final = "policy-session-ucan/v1"
 
 
 def is_terminal(facts: Iterable[Json]) -> bool:
-    """Return whether any fact says that the grant may be used but not passed on (3.4)."""
+    """Return whether a fact makes the delegation terminal, so that it cannot be passed on (3.4)."""
     return any(
         isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
     )
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
-    """Return why a delegation with these facts is no ordinary grant, None when it is one (3.8).
+    """Return why a delegation with these facts is not an ordinary grant, or None if it is one
+    (3.8).
 
-    Only a sole fact counts. A role alone is an ordinary fact; with any other member beside it, it
-    claims to be a policy root, whichever its members are.
+    Only a sole fact counts. A role alone is an ordinary fact; with any member beside it, the fact
+    counts as a policy root.
     """
     if len(facts) != 1 or not isinstance(facts[0], dict):
         return None
@@ -60,41 +61,39 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
     return None
 
 
-def states_policy(facts: Iterable[Json]) -> bool:
-    """Return whether any member, however deep in the facts, is named as a policy on who may open
-    keys.
+def contains_policy(facts: Iterable[Json]) -> bool:
+    """Return whether the facts contain a release policy at any depth.
 
-    Code that reads policies looks only at members of the facts themselves, in the one spelling; it
-    has to refuse the rest, so that no condition is ignored (RL8).
+    Policies are read only from direct members of a fact, with the exact name. Callers reject a
+    policy anywhere else, so that no condition is ignored (RL8).
     """
-    left: list[Json] = list(facts)
-    while left:
-        value = left.pop()
+    pending: list[Json] = list(facts)
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
             if any(is_policy_name(name) for name in value):
                 return True
-            left.extend(value.values())
+            pending.extend(value.values())
         elif isinstance(value, list):
-            left.extend(value)
+            pending.extend(value)
     return False
 
 
 def is_policy_name(name: str) -> bool:
-    """Return whether a member is named as a policy, of whatever version, whatever case its name is
-    in."""
+    """Return whether a member's name is that of a policy, in any version and any case."""
     return name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY
 
 
 def attestation_resource(statement: Mapping[str, Json]) -> str:
-    """Return the resource that puts a policy statement into a sign-in text."""
+    """Encode a policy statement as a resource for a sign-in text."""
     body = msgspec.json.encode(statement, order="deterministic")
     return ATTESTATION_URN + encode_url(body)
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Return the policy statements among a sign-in text's resources, as the facts they are in a
-    UCAN."""
-    # Any case of the family's name: a wrongly written prefix is refused below, not ignored.
+    """Return the policy statements in a sign-in text's resources, in the form of UCAN facts."""
+    # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
+    # owner's condition.
     return tuple(
         _fact(text)
         for text in resources
@@ -104,9 +103,9 @@ def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
 
 def _fact(resource: str) -> Json:
     if not resource.startswith(ATTESTATION_URN):
-        raise MalformedToken("policy statement of an unknown version")
+        raise MalformedToken("policy statement has an unknown version")
     try:
         data = libipld.decode_multibase("u" + resource.removeprefix(ATTESTATION_URN))[1]
         return {ATTESTATION_FACT: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:
-        raise MalformedToken("policy statement is no JSON object in base64url") from exc
+        raise MalformedToken("policy statement is not a JSON object in base64url") from exc

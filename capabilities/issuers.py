@@ -1,5 +1,6 @@
-"""Which key an issuer signs its tokens with, derived from the DID alone: nothing is fetched (rules
-K1 to K6, K8, Q34).
+"""Verification keys of token issuers (rules K1 to K6, K8, Q34).
+
+The key is derived from the DID, or from a `jwk` header that the DID commits to. Nothing is fetched.
 
     issuer                                       key
     did:key:<multibase>[#<the same>]             in the DID
@@ -45,8 +46,8 @@ class VerificationKey(NamedTuple):
     """A key that an issuer signs with.
 
     Attributes:
-        verifier: Checks its signatures.
-        algorithm: The one algorithm that the key's JWK allows (K8); None: all that fit its type.
+        verifier: Checks signatures with the public key.
+        algorithm: The only algorithm that the JWK allows (K8); None: any that fits the key type.
     """
 
     verifier: Verifier
@@ -54,11 +55,11 @@ class VerificationKey(NamedTuple):
 
 
 def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
-    """Read a public key."""
+    """Parse a public JSON Web Key (K8)."""
     operations = jwk.get("key_ops")
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
         raise BadSignature
-    # with `d` any reader of the token could sign
+    # `d` is the private half: any reader of the token could sign with it.
     if jwk.get("use") not in (None, "sig") or jwk.get("d") is not None:
         raise BadSignature
     algorithm = jwk.get("alg")
@@ -84,14 +85,15 @@ def _coordinate(jwk: Mapping[str, Json], name: str) -> bytes:
     return data
 
 
-# Many tokens of one account carry the same key: reading a point costs as much as a signature.
+# Many tokens of one account carry the same key, and decoding a point costs as much as checking a
+# signature.
 @lru_cache(maxsize=4096)
 def _on_curve(curve: str, x: bytes, y: bytes) -> Verifier:
     return _CURVES[curve](b"\x04" + x + y)
 
 
 MAX_DID_JWK_CHARS: Final = 1024
-"""Longest did:jwk that is read; with a point and a few notes it has some 250."""
+"""Longest did:jwk that is parsed; ordinary ones have some 250 characters."""
 
 _KEY: Final = "did:key:"
 _JWK: Final = "did:jwk:"
@@ -114,18 +116,18 @@ def verify_jws(
     *,
     jwk: Mapping[str, Json] | None = None,
 ) -> None:
-    """Check the signature of a compact JWS by its issuer.
+    """Verify the signature of a compact JWS with its issuer's key (K1 to K9).
 
     Args:
         issuer: Untrusted text: DID or DID URL.
         algorithm: `alg` of the header.
         signing_input: The text before the last dot.
         signature: Bytes of any length.
-        jwk: The key in the header; used for accounts only, so that no key chosen by another party
-            verifies for a DID.
+        jwk: The key in the header, used for accounts only (K3). For another DID, the sender could
+            put any key there.
 
     Raises:
-        BadSignature: Whatever the fault (K9); also when the algorithm does not fit the key (Q33).
+        BadSignature: For every failure (K9); also when the algorithm does not fit the key (Q33).
     """
     key = _key_of_url(issuer) if issuer.startswith(_KEY) else verification_key(issuer, jwk)
     if key.algorithm not in (None, algorithm):  # K8
@@ -134,10 +136,10 @@ def verify_jws(
 
 
 def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> VerificationKey:
-    """Return the key that an issuer, a DID or DID URL, signs with.
+    """Return the verification key of an issuer, which is a DID or DID URL.
 
     Raises:
-        BadSignature: The DID holds no key of a supported type, the `jwk` is not that of the
+        BadSignature: The DID has no key of a supported type, the `jwk` does not belong to the
             account, or the fragment names another key.
     """
     if issuer.startswith(_KEY):
@@ -149,11 +151,13 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
         return _account_key(did, jwk)
     if did.startswith(_JWK) and hash_sign + fragment == "#0":  # K4
         return _did_jwk(did)
-    raise BadSignature  # K4, K5: no other method is resolved, least of all over the network (Q34)
+    # K4, K5: other methods are not resolved. Most need the network, and a token must not make the
+    # node send requests (Q34).
+    raise BadSignature
 
 
-# Reading a point costs as much as a signature. Only keys are cached: a call that raises is not, so
-# no long text is cached.
+# Decoding a point costs as much as checking a signature. Only valid keys are cached, because a call
+# that raises is not; so a client cannot fill the cache with long texts.
 @lru_cache(maxsize=4096)
 def _key_of_url(url: str) -> VerificationKey:
     did, hash_sign, fragment = url.partition("#")

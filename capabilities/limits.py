@@ -1,5 +1,4 @@
-"""Rate limits: what clients and payers have used lately comes back with time; and how a client is
-counted.
+"""Rate limits for clients and payers, and the names under which clients are counted.
 
 Example:
     rates = Rates[str](most=1000)
@@ -16,10 +15,13 @@ _Key = TypeVar("_Key")
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
-    """Amounts that were spent lately, which come back evenly; `now` is of any clock."""
+    """Amounts that were spent recently; they are refunded at a constant rate.
+
+    `now` may come from any clock, as long as it is always the same one.
+    """
 
     def spent(self, key: _Key, *, per_s: float, now: float) -> float:
-        """Return how much is spent and has not come back."""
+        """Return the amount that is spent and not refunded yet."""
         spent, at = self.get(key, (0.0, now))
         return max(spent - max(now - at, 0.0) * per_s, 0.0)
 
@@ -29,10 +31,9 @@ class Rates(Recent[_Key, tuple[float, float]]):
 
 
 def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
-    """Read an address; an IPv4 one as itself, even where a socket of both families has prefixed it
-    with `::ffff:`.
+    """Parse an IP address, or return None if the text is not one.
 
-    None: the text is no address.
+    An IPv4 address in IPv6 form (`::ffff:`), as dual-stack sockets report it, becomes IPv4.
     """
     try:
         parsed = ip_address(address or "")
@@ -42,24 +43,26 @@ def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
 
 
 def counted_as(address: IPv4Address | IPv6Address) -> str:
-    """Return the text that a client is counted under: of IPv6 the network, all of which one client
-    may have."""
+    """Return the name under which an address is counted: the address, or the /64 network of IPv6.
+
+    One client usually has a whole /64 network and could change its address at will.
+    """
     return str(
         ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
     )
 
 
 def counted_address(address: str | None) -> str | None:
-    """Return the text that the client at an address is counted under.
+    """Return the name under which the client at an address is counted, or None if it is not
+    counted.
 
-    None: the client is not counted by itself. It has no address, or it is on this machine, where
-    proxies are.
+    Clients without an address and on the loopback interface are not counted: all clients of a local
+    proxy would share one name.
     """
     parsed = parsed_address(address)
     return None if parsed is None or parsed.is_loopback else counted_as(parsed)
 
 
 def counted_client(address: str | None) -> str | None:
-    """Return the text that a client is counted under, its own where it is no address; None for
-    loopback and None."""
+    """Return the name under which a client is counted; other text than addresses is kept."""
     return address if parsed_address(address) is None else counted_address(address)

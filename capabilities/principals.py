@@ -1,8 +1,8 @@
-"""DIDs and the principals they identify (rules P1 to P6).
+"""DIDs and the principals that they identify (rules P1 to P6).
 
-A principal is a DID without its fragment, spelled canonically. One method has more than one
-spelling: an Ethereum account, `did:pkh:eip155:<chain>:<address>`, whose chain is plain decimal and
-whose address carries the EIP-55 checksum.
+A principal is a DID without its fragment, in canonical spelling. Only Ethereum accounts,
+`did:pkh:eip155:<chain>:<address>`, have several spellings. In the canonical one the chain is plain
+decimal and the address has the EIP-55 checksum.
 
 Example:
     principal_of("did:key:z6Mk...#z6Mk...")  # did:key:z6Mk...
@@ -19,7 +19,7 @@ from .cache import remembered
 from .capability_errors import InvalidIdentifier
 
 Principal = NewType("Principal", str)
-"""A DID without fragment, in its canonical spelling where it has one (P4, P5)."""
+"""A DID without fragment, in its canonical spelling if it has one (P4, P5)."""
 
 ED25519_CODEC: Final = b"\xed\x01"
 """The multicodec of an Ed25519 public key (K6)."""
@@ -34,7 +34,7 @@ _MAX_CHAIN: Final = 2**64 - 1
 
 
 def parse_principal(text: str) -> Principal:
-    """Read a DID or DID URL strictly.
+    """Parse a DID or DID URL strictly into its principal (P1 to P3).
 
     Args:
         text: Untrusted text.
@@ -54,10 +54,10 @@ def parse_principal(text: str) -> Principal:
 
 
 def principal_of(text: str) -> Principal:
-    """Return the principal a token names, canonical where that is possible.
+    """Return the principal that a token names, in canonical form if it has one.
 
-    What cannot be canonicalised, and what is no DID at all, is kept without its fragment (P4, P5):
-    it equals itself and nothing else.
+    Other text, even if it is not a DID, is returned without its fragment (P4, P5). It equals only
+    itself.
     """
     did = text.partition("#")[0]  # P1
     if not did.startswith(_PKH_EIP155):
@@ -69,14 +69,13 @@ def principal_of(text: str) -> Principal:
 
 
 def same_principal(one: str, other: str) -> bool:
-    """Return whether two DIDs or DID URLs name one principal (P4); principals are compared with
-    `==`."""
+    """Return whether two DIDs or DID URLs name the same principal (P4)."""
     if one == other:
         return True
     try:
         return parse_principal(one) == parse_principal(other)
     except InvalidIdentifier:
-        return False  # P4: one has no canonical form, so only equal texts would have matched
+        return False  # P4: without a canonical form only equal texts match, and these differ
 
 
 def did_key(public_key: bytes) -> str:
@@ -85,10 +84,9 @@ def did_key(public_key: bytes) -> str:
 
 
 def did_key_content(did: str) -> bytes | None:
-    """Return what a did:key without fragment spells, multicodec and key; None for any other text
-    (K6).
+    """Return the multicodec and key bytes of a did:key without fragment, or None (K6).
 
-    Any multibase spells the key; each spelling is a principal of its own (P3).
+    The key may be in any multibase, but each spelling is a principal of its own (P3).
     """
     if not did.startswith(_DID_KEY) or len(did) > _MAX_DID_KEY_CHARS:
         return None
@@ -99,8 +97,7 @@ def did_key_content(did: str) -> bytes | None:
 
 
 def ed25519_public_key(did: str) -> bytes | None:
-    """Return the 32-byte Ed25519 key of a did:key without fragment, None for any other text
-    (K6)."""
+    """Return the 32-byte Ed25519 key of a did:key without fragment, or None (K6)."""
     content = did_key_content(did)
     if content is None or len(content) != 34 or not content.startswith(ED25519_CODEC):
         return None
@@ -108,14 +105,14 @@ def ed25519_public_key(did: str) -> bytes | None:
 
 
 def wallet_address(principal: Principal) -> bytes | None:
-    """Return the 20-byte address of a canonical `did:pkh:eip155` principal, None for any other."""
+    """Return the 20-byte address of a canonical `did:pkh:eip155` principal, or None."""
     if not is_wallet(principal):
         return None
     return bytes.fromhex(principal[-40:])
 
 
 def is_wallet(principal: Principal) -> bool:
-    """Return whether the principal is an Ethereum account that P2 can canonicalise."""
+    """Return whether the principal is a valid Ethereum account (P2)."""
     if not principal.startswith(_PKH_EIP155):
         return False
     try:
@@ -136,7 +133,8 @@ def _checksummed(lower: str) -> str:
     return "0x" + "".join(c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False))
 
 
-# A wallet's DID occurs in nearly every request; only texts of ordinary length are cached.
+# A wallet's DID is in nearly every request. Longer texts are not cached, so that clients cannot
+# fill the memory with them.
 @remembered(8192, longest=96)
 def _canonical_account(did: str) -> Principal:
     chain, separator, address = did[len(_PKH_EIP155) :].partition(":")
@@ -149,8 +147,7 @@ def _canonical_account(did: str) -> Principal:
 
 
 def parse_chain_id(text: str) -> int:
-    """Read a chain id: unsigned 64-bit decimal, leading zeros and a leading `+` tolerated (P2, C9);
-    may be zero."""
+    """Parse a chain id: an unsigned 64-bit decimal; leading zeros and `+` are allowed (P2, C9)."""
     match = _DECIMAL.fullmatch(text)
     digits = match.group(1).lstrip("0") if match else ""
     if match is None or len(digits) > 20 or int(digits or "0") > _MAX_CHAIN:
@@ -159,8 +156,7 @@ def parse_chain_id(text: str) -> int:
 
 
 def parse_address(text: str) -> bytes:
-    """Read an address: `0x` and 40 hex digits of any case; a wrong checksum is repaired, not
-    refused (P6)."""
+    """Parse `0x` and 40 hex digits of any case; a wrong checksum is accepted (P6)."""
     if not text.startswith("0x"):
         raise InvalidIdentifier("invalid EIP-155 address prefix")
     digits = text[2:]

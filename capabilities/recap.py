@@ -1,11 +1,12 @@
-"""Capabilities inside a sign-in text: ReCap (section 2.4, rules S1 to S8).
+"""ReCap: the capabilities inside a sign-in text (section 2.4, rules S1 to S8).
 
-The last resource of the text may be `urn:recap:` and base64url of `{"att": {resource: {ability:
-[{}]}}, "prf": [cid]}`; the statement then ends with a sentence that says the same to a human
-reader.
+The last resource of the text may be `urn:recap:` and the base64url of `{"att": {resource:
+{ability: [{}]}}, "prf": [cid]}`. The statement then ends with a sentence that lists the same
+capabilities for human readers.
 
 Example:
-    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}}, ()))
+    recap = Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}}, ())
+    message_with_recap = attach(message, recap)
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,11 +34,11 @@ _INTRODUCTION: Final = (
 )
 
 Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
-"""Resource to ability to caveat list; a wallet's caveats contain only null (S5)."""
+"""Resource to ability to caveat list; the caveats of a wallet contain only null (S5)."""
 
 
 class Recap(msgspec.Struct, frozen=True):
-    """What a wallet grants beside signing in.
+    """The capabilities that a wallet grants in a sign-in text.
 
     Attributes:
         att: Resource as written to ability to caveat list; a resource without ability grants
@@ -53,25 +54,25 @@ _DECODER = msgspec.json.Decoder(Recap)
 
 
 def parse_recap(uri: str) -> Recap:
-    """Read a ReCap resource.
+    """Parse a ReCap resource.
 
     Args:
         uri: Untrusted; begins with PREFIX.
 
     Raises:
-        MalformedToken: Not base64url of a JSON object of that shape, an empty caveat list, a caveat
-            that says something (S5), a resource that is no URI, an invalid ability, or a proof not
-            in base58btc (S6).
+        MalformedToken: Not base64url of a JSON object of that shape; an empty caveat list, a caveat
+            that is not empty or null (S5), a resource that is not a URI, an invalid ability, or a
+            proof that is not in base58btc (S6).
     """
     try:
         data = libipld.decode_multibase("u" + uri.removeprefix(PREFIX))[1]  # S2
         check_text(data, max_bytes=MAX_RECAP_BYTES)
         recap = _DECODER.decode(data)
         if repeats_member(data, _KNOWN):  # S4
-            raise MalformedToken("ReCap repeats a member")
+            raise MalformedToken("ReCap contains a member twice")
         for resource, abilities in recap.att.items():
             if not is_uri(resource):
-                raise MalformedToken("ReCap resource is no URI")
+                raise MalformedToken("ReCap resource is not a URI")
             for ability, caveats in abilities.items():
                 parse_ability(ability)  # A1
                 if not caveats:  # S4
@@ -86,7 +87,7 @@ def parse_recap(uri: str) -> Recap:
 
 
 def encode_recap(recap: Recap) -> str:
-    """Return the resource text: canonical JSON (RFC 8785) in base64url without padding (S2, S3)."""
+    """Encode a ReCap as a resource: canonical JSON (RFC 8785) in unpadded base64url (S2, S3)."""
     att = {
         resource: {
             ability: [dict(sorted(caveat.items(), key=_utf16)) for caveat in caveats]
@@ -103,7 +104,7 @@ def _utf16(member: tuple[str, object]) -> bytes:
 
 
 def recap_sentence(recap: Recap) -> str:
-    """Return the sentence the statement must end with (S8)."""
+    """Return the sentence with which the statement must end (S8)."""
     sentence = _INTRODUCTION
     number = 0
     for resource, abilities in sorted(recap.att.items()):
@@ -116,8 +117,7 @@ def recap_sentence(recap: Recap) -> str:
 
 
 def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
-    """Return the message with the ReCap as its last resource and the sentence at the end of its
-    statement (S7)."""
+    """Add a ReCap to a message: a last resource, and a sentence after the statement (S7)."""
     sentence = recap_sentence(recap)
     statement = sentence if message.statement is None else f"{message.statement} {sentence}"
     return replace(
@@ -126,7 +126,7 @@ def attach(message: SiweMessage, recap: Recap) -> SiweMessage:
 
 
 def recap_of(message: SiweMessage) -> Recap | None:
-    """Return what a message grants, None when it carries no ReCap (S1).
+    """Return the ReCap of a message, or None if it has none (S1).
 
     Raises:
         MalformedToken: The ReCap is malformed, or the statement does not end with its sentence

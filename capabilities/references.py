@@ -1,5 +1,4 @@
-"""Delegations that a token names by CID: the proofs that it cites, and what a revocation revokes
-(E8, V1 to V5).
+"""Delegations that a token cites by CID: its proofs, or the targets of a revocation (E8, V1 to V5).
 
 Example:
     parents = cited_parents(payload.prf)
@@ -17,29 +16,29 @@ from .capability_errors import InvalidIdentifier, MalformedToken
 from .cids import Cid, Digest, cid_text, parse_cid
 
 MAX_PARENTS: Final = 256
-"""Most proofs that are read; the chain rules allow fewer (D30) and say so in words."""
+"""Most proofs that are parsed; the chain rules allow fewer and return a clear error (D30)."""
 
 CID_URN: Final = "urn:cid:"
-"""The prefix of a resource that is a delegation."""
+"""Prefix of a resource that is a delegation."""
 CID_AUDIENCE: Final = "ucan:"
-"""The prefix of `aud` in a wallet's revocation (V3)."""
+"""Prefix of `aud` in a wallet's revocation (V3)."""
 
 MAX_TARGETS: Final = 32
-"""Most delegations that one token revokes: a mark and an audit record for each fit one commit (V5,
+"""Most delegations that one token revokes; all their marks and audit records fit one commit (V5,
 ST6)."""
 
 _MEMOISED_PROOF_CHARS: Final = 128
 
 
 class CitedDelegation(Struct, frozen=True, gc=False):
-    """A delegation that a token names by its CID: a proof, or what a revocation revokes.
+    """A delegation that a token cites by CID: a proof or the target of a revocation.
 
     Attributes:
         text: The CID as given.
-        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which
-            never matches.
-        echo: The CID as texts print it, in base32: of a proof with codec raw, or as given where the
-            hash is another; of a target with the codec given (E8, W27).
+        digest: Its BLAKE3-256, the only part that is looked up (E8). None for other hashes, which
+            never match.
+        echo: The CID as answers and errors quote it (E8, W27): in base32, with codec raw for a
+            proof and the given codec for a target. A proof with another hash is quoted as given.
     """
 
     text: str
@@ -48,14 +47,14 @@ class CitedDelegation(Struct, frozen=True, gc=False):
 
 
 def cited_parents(texts: Sequence[str]) -> tuple[CitedDelegation, ...]:
-    """Read the proofs of a token, untrusted, in signed order."""
+    """Parse the untrusted proofs of a token, in signed order."""
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
     return tuple(map(_cited, texts))
 
 
 def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
-    """Return the targets of the resources that name a CID, in the order given (V1, V5).
+    """Return the revocation targets among resources, in the order given (V1, V5).
 
     Raises:
         MalformedToken: No resource names a CID. A target is never guessed from the proofs (V4, Q8).
@@ -71,12 +70,12 @@ def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
 
 
 def target_of(text: str) -> CitedDelegation:
-    """Return the target that a CID names."""
+    """Parse a CID as the target of a revocation."""
     cid = _cid(text)
     return CitedDelegation(text, cid.digest32, cid.text())
 
 
-# The tokens of a session cite the same proofs repeatedly.
+# All tokens of a session cite the same proofs.
 @remembered(8192, longest=_MEMOISED_PROOF_CHARS)
 def _cited(text: str) -> CitedDelegation:
     digest = _cid(text).digest32
@@ -87,4 +86,4 @@ def _cid(text: str) -> Cid:
     try:
         return parse_cid(text)
     except InvalidIdentifier as exc:
-        raise MalformedToken("proof or target is no CID") from exc
+        raise MalformedToken("proof or target is not a CID") from exc

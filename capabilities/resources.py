@@ -1,9 +1,8 @@
-"""What an ability applies to: spaces, resources in them, encryption networks, and what contains
-what.
+"""Spaces, resources and encryption networks, and the rules for which resource contains which.
 
-Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), 1.6 (networks). Texts
-are compared as they are: nothing is decoded (U13). The one repair is the spelling of an Ethereum
-owner (U6).
+Rules U1 to U16 (texts), X1 to X10 (containment), R1 to R3 (root authority), section 1.6 (networks).
+Texts are compared as they are and never decoded (U13). Only the address of an Ethereum owner is
+put into canonical form (U6).
 
 Example:
     parent = parse_resource("tinycloud:key:z6Mk...:default/kv/photos")
@@ -24,8 +23,7 @@ _ACCOUNT_NETWORK: Final = f"{NETWORK_PREFIX}did:pkh:eip155:"
 _SCHEME: Final = "tinycloud:"
 
 _MEMOISED_CHARS: Final = 512
-"""Longer texts are parsed each time, so that unauthenticated clients cannot fill caches with large
-ones."""
+"""Longest text whose result is cached, so that unauthenticated clients cannot fill the caches."""
 
 
 class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
@@ -41,7 +39,7 @@ class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
 
     @property
     def text(self) -> str:
-        """The canonical rendering (U6)."""
+        """The canonical text of the space id (U6)."""
         return f"{_SCHEME}{self.owner[4:]}:{self.name}"
 
 
@@ -64,7 +62,7 @@ class SpaceResource(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The canonical rendering (U6, U14)."""
+        """The canonical text of the resource (U6, U14)."""
         text = f"{self.space.text}/{self.service}"
         if self.path is not None:
             text += f"/{self.path}"
@@ -76,7 +74,7 @@ class SpaceResource(Struct, frozen=True, gc=False):
 
 
 class OpaqueResource(Struct, frozen=True, gc=False):
-    """Any other URI, kept as written; it belongs to no space (U16)."""
+    """A URI that is not in a space, kept as written (U16)."""
 
     text: str
 
@@ -85,8 +83,8 @@ class NetworkId(Struct, frozen=True, gc=False):
     """An encryption network: its owner and its name.
 
     Attributes:
-        owner: A DID, canonical where P2 applies and otherwise as written (a fragment stays), or any
-            text that is not a DID.
+        owner: A DID, or any other text. A DID is canonical if P2 applies, otherwise as written. A
+            fragment stays.
         name: Never empty, without `/` and `:`.
     """
 
@@ -95,15 +93,15 @@ class NetworkId(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The canonical rendering."""
+        """The canonical text of the network id."""
         return f"{NETWORK_PREFIX}{self.owner}:{self.name}"
 
 
 Resource: TypeAlias = SpaceResource | OpaqueResource
 
-# RFC 3986. Possessive repeats of single characters: no input causes backtracking. The two
-# hexadecimal digits after each "%" are checked separately: possessive groups match wrongly before
-# Python 3.11.5.
+# RFC 3986. Repeats are possessive and of single characters, so that no input causes backtracking.
+# The two hexadecimal digits after each "%" are checked separately, because possessive groups match
+# wrongly before Python 3.11.5.
 _PATH_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*+"
 _TAIL_CHARS = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*+"
 _REG_NAME = r"[A-Za-z0-9\-._~!$&'()*+,;=%]*+"
@@ -134,35 +132,34 @@ _ESCAPES = re.compile(r"%(..)")
 
 
 def is_uri(text: str) -> bool:
-    """Return whether the text is an absolute URI of RFC 3986 (ASCII, with a scheme)."""
+    """Return whether a text is an absolute URI (RFC 3986): ASCII, with a scheme."""
     return _parts_of(text) is not None
 
 
 def _parts_of(text: str) -> re.Match[str] | None:
-    return _PARTS.fullmatch(text) if "%" not in text or escapes_well(text) else None
+    return _PARTS.fullmatch(text) if "%" not in text or has_valid_escapes(text) else None
 
 
-def escapes_well(text: str) -> bool:
-    """Return whether two hexadecimal digits follow each `%` of a text."""
+def has_valid_escapes(text: str) -> bool:
+    """Return whether each `%` of a text is followed by two hexadecimal digits."""
     return "%" not in text or _NO_ESCAPE.search(text) is None
 
 
 def is_authority(text: str) -> bool:
-    """Return whether the text is a non-empty RFC 3986 authority: `app.example`,
-    `localhost:5173`."""
-    return bool(text) and escapes_well(text) and _AUTHORITY.fullmatch(text) is not None
+    """Return whether a text is a non-empty RFC 3986 authority such as `localhost:5173`."""
+    return bool(text) and has_valid_escapes(text) and _AUTHORITY.fullmatch(text) is not None
 
 
 def is_scheme(text: str) -> bool:
-    """Return whether the text is an RFC 3986 scheme, without its colon."""
+    """Return whether a text is an RFC 3986 scheme, without its colon."""
     return _URI_SCHEME.fullmatch(text) is not None
 
 
 def parse_space_id(text: str) -> SpaceId:
-    """Read a space id: `tinycloud:<owner without did:>:<name>`.
+    """Parse a space id, `tinycloud:<owner without did:>:<name>`.
 
     Raises:
-        InvalidIdentifier: No URI, not in normal form (U3), or not of that shape (U1, U2, U4, U5).
+        InvalidIdentifier: Not a URI, not normalised (U3), or not of that shape (U1, U2, U4, U5).
     """
     parts = _parts_of(text)
     space = None
@@ -179,13 +176,13 @@ def parse_space_id(text: str) -> SpaceId:
     return space
 
 
-# Many tokens name the same busy keys.
+# Many tokens name the same few resources.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def parse_resource(text: str) -> Resource:
-    """Read a resource of a space, or keep any other URI as it is (U10 to U16).
+    """Parse a resource of a space; any other URI becomes an opaque resource (U10 to U16).
 
     Raises:
-        InvalidIdentifier: The text is no URI at all (T1).
+        InvalidIdentifier: The text is not a URI (T1).
     """
     parts = _parts_of(text)
     if parts is None:
@@ -210,7 +207,7 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
 
 
 def _escapes_are_normal(text: str) -> bool:
-    """Return whether escapes are in upper case, and only of what needs them."""
+    """Return whether escapes are in upper case and encode only reserved characters (U3)."""
     return all(
         code == code.upper() and chr(int(code, 16)) not in _UNRESERVED
         for code in _ESCAPES.findall(text)
@@ -229,11 +226,10 @@ def _space_of(head: str) -> SpaceId | None:
     return SpaceId(owner, name)
 
 
-# One release reads the same id in token, fact, body and path.
+# One key request contains the same id in token, fact, body and path.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
-    """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum
-    owner."""
+    """Parse a network id, `urn:tinycloud:encryption:<owner>:<name>`, into canonical form."""
     if not text.startswith(NETWORK_PREFIX):
         raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
     owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
@@ -243,7 +239,7 @@ def parse_network_id(text: str) -> NetworkId:
 
 
 def network_id(owner: str, name: str) -> NetworkId:
-    """Make a network id from an owner and a name, checked and canonicalised."""
+    """Build a canonical network id from an owner and a name, and check both."""
     if not owner:
         raise InvalidIdentifier("empty owner DID")
     if not name:
@@ -261,18 +257,18 @@ def _network_owner(owner: str) -> str:
     except InvalidIdentifier as exc:
         raise InvalidIdentifier(f"invalid owner principal: {exc.text}") from exc
     _, hash_sign, fragment = owner.partition("#")
-    # a fragment is part of the name of the network, not of the owner
+    # The fragment is kept: it distinguishes networks, although their owner is the same principal.
     return canonical + hash_sign + fragment
 
 
 def network_of(resource: Resource) -> NetworkId | None:
-    """Return the network an opaque resource names, None when it names none."""
+    """Return the network that an opaque resource names, or None."""
     if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
     return _network_in(resource.text)
 
 
-# One token can make many comparisons with one id. No token contains many longer ones.
+# One token can cause many comparisons with the same id.
 @remembered(4096)
 def _network_in(text: str) -> NetworkId | None:
     try:
@@ -282,7 +278,7 @@ def _network_in(text: str) -> NetworkId | None:
 
 
 def extends(child: Resource, parent: Resource) -> bool:
-    """Return whether a grant of `parent` covers `child` (X1 to X10)."""
+    """Return whether a grant on `parent` covers `child` (X1 to X10)."""
     if isinstance(child, SpaceResource):
         # X10, X1: the query is not compared.
         if (
@@ -306,8 +302,9 @@ def _within_path(child: str | None, parent: str) -> bool:
 def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
     one, other = child.text, parent.text
     if not one.startswith(NETWORK_PREFIX):
-        return one.startswith(other)  # X9; what begins like a network does not begin this text (X8)
-    # Of all networks only those of accounts have a second spelling (P2).
+        # X9. The parent cannot be a network id: then the child would begin with its prefix (X8).
+        return one.startswith(other)
+    # Two different texts can name one network only if its owner is an Ethereum account (P2).
     if one != other and not (
         one.startswith(_ACCOUNT_NETWORK) and other.startswith(_ACCOUNT_NETWORK)
     ):
@@ -317,8 +314,8 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
 
 
 def root_of(resource: Resource) -> Principal | None:
-    """Return the principal with root authority over the resource; None: none has it, a proof is
-    always needed (R3)."""
+    """Return the root principal of a resource; None if it has no root, so that a proof is needed
+    (R3)."""
     if isinstance(resource, SpaceResource):
         return resource.space.owner  # R1
     network = network_of(resource)

@@ -1,27 +1,31 @@
-"""Who is the owner in person: O itself, or a session key that O's wallet signed in (IP1, IP2).
+"""Rules for when an invoker is the owner in person (IP1, IP2).
+
+O is the owner, I the invoker:
 
     IP1  I is O; or
-    IP2  O is a wallet; every proof cited is a sign-in of O to I; and such a sign-in is in force now that holds
-         `tinycloud.capabilities/read` on a space of O.
+    IP2  O is a wallet; every cited proof is a sign-in of O to I; and one such sign-in is in
+         force now and has `tinycloud.capabilities/read` on a space of O.
 
-O is the owner, I the invoker. The rule is stated only here: operations reserved to the owner in
-person call `owner_authority`, and `owner_word_marks` decides which delegations count as the owner's
-word (RL4).
+The rules are implemented only here. Operations that are reserved to the owner in person call
+`owner_authority`. `owner_word_marks` decides which delegations count as statements of the owner
+(RL4).
 
-A person signs in to an app with a message to a key that the app drew; a grant to a backend, a share
-or a manifest's target is a message of the same form. Only the message itself distinguishes them:
+A person signs in to an app with a message to a key that the app generated. A grant to a backend, a
+share or a grant for a manifest is a message of the same form, so the message itself has to tell
+them apart:
 
     form        a CACAO of a wallet that cites no proof
-    audience    the DID URL of the key itself, `did:key:zX#zX` (J4): a grant to another principal names the DID
-    policy      none: a statement on which code may receive keys is about code, not about a person
-    life        at most MAX_LIFE_S, from the time that it states and from its registration here
+    audience    the DID URL of the key itself, `did:key:zX#zX` (J4); grants to other principals
+                name the DID
+    policy      none: a statement on which code may receive keys is not about a person
+    life        at most MAX_LIFE_S, both from its own issue time and from its registration
 
-A session is such a message that also reads the owner's capabilities. Further grants of the wallet
-to the same key count while a session is in force.
+A session is a sign-in that also reads the owner's capabilities. Further grants of the wallet to the
+same key count while a session is in force.
 
 Example:
-    if is_session(delegation, registered_at=now): ...          # index it
-    authority = owner_authority(facts)                         # authority.in_person None: not in person
+    if is_session(delegation, registered_at=now): ...  # index it
+    authority = owner_authority(facts)  # authority.in_person is None: not in person
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,11 +42,9 @@ from .resources import SpaceResource
 from .tokens import Delegation
 
 MAX_LIFE_S: Final = 30 * 86_400
-"""Longest life of a message that counts as the owner in person: a key that an app lost is of no use
-for longer."""
+"""Longest life of a sign-in; it limits the time in which a stolen session key is of use."""
 MAX_AHEAD_S: Final = 300
-"""How far ahead of the judging clock a message may say that it was signed: clocks of people's
-machines are inexact."""
+"""Largest difference by which a sign-in may be dated ahead, because users' clocks are inexact."""
 
 _KEY_PREFIX: Final = "did:key:z"
 _METHOD_CHARS: Final = len("did:key:")
@@ -50,13 +52,13 @@ _SEAL: Final = object()
 
 
 def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether this is a message of a wallet to its own session key.
+    """Return whether a delegation is a wallet's message to its own session key (IP2).
 
     Args:
         delegation: verified.
         registered_at: when it was registered here, epoch seconds.
     Does not check:
-        That it is issued by now (`is_issued`), is live, and is between the two parties in question.
+        That it was issued by now (`is_issued`), that it is live, and who the two parties are.
     """
     issued_at, expires_at, delegate = (
         delegation.issued_at,
@@ -69,8 +71,8 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
         and not delegation.facts  # the facts of a CACAO are policies and nothing else
         and issued_at is not None
         and expires_at is not None
-        # Either bound alone can be evaded: an old message is posted today, or says that it was
-        # signed a moment ago.
+        # Either bound alone can be evaded: an old message can be posted late, and a new message
+        # can state any issue time.
         and expires_at - issued_at <= MAX_LIFE_S
         and expires_at - registered_at <= MAX_LIFE_S
         # J4: the audience is the delegate's DID with its own key as fragment.
@@ -81,14 +83,12 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 def is_issued(delegation: Delegation, *, now: float) -> bool:
-    """Return whether a message was signed by now, as it states itself; one that states no time
-    counts as not signed."""
+    """Return whether a message's issue time is not after now, with MAX_AHEAD_S allowed."""
     return delegation.issued_at is not None and delegation.issued_at <= now + MAX_AHEAD_S
 
 
 def is_session(delegation: Delegation, *, registered_at: float) -> bool:
-    """Return whether this is a sign-in that reads the capabilities of a space of its signer; as
-    `is_sign_in`."""
+    """Return whether a delegation is a sign-in that reads its signer's own capabilities."""
     if not is_sign_in(delegation, registered_at=registered_at):
         return False
     owner = delegation.delegator
@@ -117,31 +117,31 @@ class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class OwnerAuthority:
-    """Whether an invoker is the owner in person; made by `owner_authority` only.
+    """The decision whether an invoker is the owner in person; made by `owner_authority` only.
 
     Attributes:
-        facts: what it was computed from.
-        in_person: the marks that IP1 or IP2 rests on, none for IP1; None when neither holds.
+        facts: the input of the decision.
+        in_person: the content keys that must stay live for IP1 or IP2 to hold, empty for IP1; None
+            if neither holds.
     """
 
     facts: AuthorityFacts
     in_person: tuple[ContentKey, ...] | None
-    # An init-only field: `dataclasses.replace` cannot carry it over, so a result cannot be altered
-    # either.
+    # An init-only field: `dataclasses.replace` cannot copy it, so callers cannot forge a decision
+    # from a real one.
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Refuse construction elsewhere."""
+        """Reject construction by other code than `owner_authority`."""
         if seal is not _SEAL:
             raise RuntimeError("an owner's authority is computed by sign_ins.owner_authority only")
 
 
 def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
-    """Compute once, from what was read, whether the invoker is the owner in person (IP1, IP2).
+    """Decide whether the invoker is the owner in person (IP1, IP2).
 
     Does not check:
-        That the chain grants anything, and that the owner in person may do what is asked: the
-        caller does.
+        That the chain grants anything, nor that the owner in person may do what is asked.
     """
     in_person: tuple[ContentKey, ...] | None = None
     if facts.invoker == facts.owner:  # IP1
@@ -152,18 +152,18 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
 
 
 def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
-    """Return the principals for whom a session beyond the links may matter.
+    """Return the principals whose sessions have to be looked up beyond the given links.
 
-    The invoker, where everything cited is the owner's sign-in (IP2), and the signer of each
-    delegation that cites the owner's sign-ins only (RL4): those of them for whom no link is a
-    session in force.
+    These are the invoker, if all its proofs are sign-ins of the owner (IP2), and the signers of
+    delegations that cite only such sign-ins (RL4). Principals for whom a link is already a session
+    in force are left out.
 
     Args:
-        facts: with its links and their marks; its sessions are not looked at.
+        facts: with its links and their marks; its sessions are not used.
     """
     links, holders = facts.links.values(), set()
     for link in links:
-        if _speaks_after_sign_in(facts, link):
+        if _cites_only_sign_ins(facts, link):
             holders.add(link.delegation.delegator)
     if _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):
         holders.add(facts.invoker)
@@ -173,26 +173,26 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
 
 
 def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKey, ...] | None:
-    """Return the marks by which a delegation is O's word: signed by O, or by O's session key in
-    person (RL4).
+    """Return the content keys on which a statement of the owner depends (RL4).
+
+    A delegation counts as a statement of O if O signed it, or a session key of O in person.
 
     Args:
         facts: with the sessions of `session_holders`.
         link: one of its links.
     Returns:
-        The marks, none where O signed it itself; None where it is not O's word.
+        The content keys, empty if O signed it itself; None if it is not a statement of O.
     """
     signer = link.delegation.delegator
     if signer == facts.owner:
         return ()
-    if not _speaks_after_sign_in(facts, link):
+    if not _cites_only_sign_ins(facts, link):
         return None
     return _live_session(facts, signer, (*facts.links.values(), *facts.sessions))
 
 
-def _speaks_after_sign_in(facts: AuthorityFacts, link: Registered) -> bool:
-    """Return whether a delegation cites the owner's sign-ins of its signer, and nothing else
-    (RL4)."""
+def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
+    """Return whether a delegation cites only sign-ins of the owner to its signer (RL4)."""
     delegation = link.delegation
     if not delegation.parents:
         return False
@@ -200,35 +200,34 @@ def _speaks_after_sign_in(facts: AuthorityFacts, link: Registered) -> bool:
 
 
 def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
-    """Return the delegations that a link cites, in whatever spelling; None when one of them is not
-    given."""
+    """Return the delegations that a link cites, or None if one of them is not given."""
     return _links(facts, link.parents, len(link.delegation.parents))
 
 
 def _links(
     facts: AuthorityFacts, keys: tuple[ContentKey, ...], count: int
 ) -> list[Registered] | None:
-    """Return the links with these keys; None when fewer than `count` are given."""
+    """Return the links with these content keys, or None if fewer than `count` are given."""
     found = [facts.links[key] for key in keys if key in facts.links]
     return found if len(found) == count else None
 
 
 def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:
-    """Return whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
+    """Return whether there are links and all are sign-ins of the owner to this holder (IP2)."""
     if not links:
         return False
     for link in links:
         delegation = link.delegation
         if not (
-            _is_between(facts, delegation, holder)
+            _is_from_owner_to(facts, delegation, holder)
             and is_sign_in(delegation, registered_at=link.registered_at)
         ):
             return False
     return True
 
 
-def _is_between(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
-    """Return whether O delegated to the holder, by now as the delegation itself states (IP2)."""
+def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
+    """Return whether O issued a delegation to the holder and its issue time is not after now."""
     return (
         delegation.delegator == facts.owner
         and delegation.delegate == holder
@@ -239,11 +238,11 @@ def _is_between(facts: AuthorityFacts, delegation: Delegation, holder: Principal
 def _live_session(
     facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
 ) -> tuple[ContentKey, ...] | None:
-    """Return the mark of a session of O's with the holder that is in force now (IP2)."""
+    """Return the content key of a session of O with the holder that is in force now (IP2)."""
     for link in links:
         delegation = link.delegation
         if (
-            _is_between(facts, delegation, holder)
+            _is_from_owner_to(facts, delegation, holder)
             and is_session(delegation, registered_at=link.registered_at)
             and is_in_force(link, facts.marks, now=facts.now)
         ):

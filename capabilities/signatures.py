@@ -1,9 +1,8 @@
-"""Signatures: Ed25519, a wallet's over SIWE texts by EIP-191, and the two signers clients need
-(rules K7, C5).
+"""Ed25519 and EIP-191 signatures: verification, and the two signers that clients need (K7, C5).
 
-Only one spelling of a signature passes where the mathematics leaves a choice: the scalar in range,
-no small-order key, low `s`; `v` is 0, 1, 27 or 28. The signatures of UCANs, of all key types, are
-checked by `verifiers` and `issuers`.
+Where a scheme allows several forms of one signature, only one is accepted: the scalar in range, no
+small-order key, low `s`, and `v` of 0, 1, 27 or 28. `verifiers` and `issuers` check the signatures
+of UCANs, for all key types.
 """
 
 from collections.abc import Mapping
@@ -18,21 +17,21 @@ from .capability_errors import BadSignature
 from .principals import did_key, eip55
 
 SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-"""The number of points of secp256k1: an `s` above its half is the second spelling of one below."""
+"""The order of secp256k1; a signature with an `s` above half of it also exists with a lower one."""
 
 _RECOVERY: Final[Mapping[int, int]] = {0: 0, 1: 1, 27: 0, 28: 1}
 
 
 def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
-    """Check an Ed25519 signature.
+    """Verify an Ed25519 signature (K7).
 
     Args:
         public_key: 32 bytes.
-        message: What was signed.
+        message: The signed bytes.
         signature: 64 bytes; any other length is a bad signature.
 
     Raises:
-        BadSignature: Whatever the fault (K9).
+        BadSignature: For every failure (K9).
     """
     if len(signature) != 64 or len(public_key) != 32:
         raise BadSignature
@@ -43,23 +42,23 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
 
 
 def keccak256(data: bytes) -> bytes:
-    """Return the 32-byte Keccak-256 of the data, the hash Ethereum uses."""
+    """Return the 32-byte Keccak-256 of the data, the hash that Ethereum uses."""
     digest: bytes = sha3.keccak_256(data).digest()
     return digest
 
 
 def eip191_digest(text: bytes) -> bytes:
-    """Return the 32-byte digest a wallet signs for a personal message (C5)."""
+    """Return the 32-byte digest that a wallet signs for a personal message (C5)."""
     return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(text), text))
 
 
 def recover_eip191(text: bytes, signature: bytes) -> bytes:
-    """Return the 20-byte address whose wallet signed a personal message; see recover_address."""
+    """Return the 20-byte address of the wallet that signed a personal message (EIP-191)."""
     return recover_address(eip191_digest(text), signature)
 
 
 def recover_address(digest: bytes, signature: bytes) -> bytes:
-    """Return the 20-byte address whose key signed a 32-byte digest."""
+    """Return the 20-byte address of the key that signed a 32-byte digest."""
     odd = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
     if odd is None:
         raise BadSignature
@@ -67,20 +66,21 @@ def recover_address(digest: bytes, signature: bytes) -> bytes:
 
 
 def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
-    """Return the secp256k1 key that signed a 32-byte digest, as an uncompressed point of 65 bytes.
+    """Recover the secp256k1 key that signed a digest, as an uncompressed point of 65 bytes.
 
     Args:
         digest: 32 bytes.
         signature: 64 bytes, r ‖ s.
-        odd: 0 or 1: whether the y of the nonce's point is odd. 2 and 3, for an r beyond the order,
-            are refused.
+        odd: 1 if the y coordinate of the nonce's point is odd, else 0. The values 2 and 3, for an r
+            beyond the order, are rejected.
 
     Raises:
         BadSignature: Wrong length, high `s`, another recovery number, or no key fits.
     """
     if len(signature) != 64 or odd not in (0, 1):
         raise BadSignature
-    if int.from_bytes(signature[32:], "big") > SECP256K1_ORDER // 2:  # Q25
+    # Q25: anyone can turn s into n - s, which would be a second spelling of the same signature.
+    if int.from_bytes(signature[32:], "big") > SECP256K1_ORDER // 2:
         raise BadSignature
     try:
         return recovery.recover(digest, signature, odd, compressed=False)
@@ -89,15 +89,15 @@ def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
 
 
 def address_of(point: bytes) -> bytes:
-    """Return the 20-byte address of a secp256k1 key, an uncompressed point of 65 bytes."""
+    """Return the 20-byte Ethereum address of an uncompressed secp256k1 point of 65 bytes."""
     return keccak256(point[1:])[12:]
 
 
 class Ed25519Signer:
-    """An Ed25519 key pair that signs."""
+    """An Ed25519 key pair for signing."""
 
     def __init__(self, seed: bytes) -> None:
-        """Make the key pair of a 32-byte seed."""
+        """Derive the key pair from a 32-byte seed."""
         if len(seed) != 32:
             raise ValueError("an Ed25519 seed has 32 bytes")
         self.public_key, self._secret = crypto_sign_seed_keypair(seed)
@@ -105,7 +105,7 @@ class Ed25519Signer:
         self.did_url = f"{self.did}#{self.did.removeprefix('did:key:')}"
 
     def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte signature over the message."""
+        """Return the 64-byte signature over a message."""
         return crypto_sign(message, self._secret)[:64]
 
     def __repr__(self) -> str:
@@ -113,10 +113,10 @@ class Ed25519Signer:
 
 
 class WalletSigner:
-    """An Ethereum key with its secret, for tests, services and the command line."""
+    """An Ethereum key pair for signing, for tests, services and the command line."""
 
     def __init__(self, secret: bytes, chain_id: int = 1) -> None:
-        """Make the wallet of a 32-byte secret, a number between 1 and the curve's order."""
+        """Derive the wallet from a 32-byte secret, a number between 1 and the curve's order."""
         if len(secret) != 32:
             raise ValueError("a wallet secret has 32 bytes")
         self._secret = secret
@@ -125,8 +125,10 @@ class WalletSigner:
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
-        """Return the 65-byte signature r ‖ s ‖ v of a personal message: RFC 6979 nonce, low `s`,
-        `v` 27 or 28."""
+        """Return the 65-byte signature r ‖ s ‖ v of a personal message.
+
+        The nonce follows RFC 6979, `s` is low, and `v` is 27 or 28.
+        """
         signature, odd = recovery.sign(eip191_digest(text.encode()), self._secret)
         return signature + bytes([27 + odd])
 

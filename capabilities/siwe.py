@@ -1,8 +1,8 @@
-"""The EIP-4361 text a wallet signs, and the times in it (section 2.3, rules C8 to C10).
+"""The EIP-4361 text that a wallet signs, and the times in it (section 2.3, rules C8 to C10).
 
-The text is only built, never read: the node acts on the fields. For one text to mean one set of
-fields no field may hold a control character; code that reads fields from outside checks that (see
-`cacao`).
+The text is only built, never parsed: the node uses the fields. No field may contain a control
+character, otherwise two sets of fields could give the same text. Code that reads fields from
+outside checks this (see `cacao`).
 """
 
 import re
@@ -21,12 +21,12 @@ _RFC3339 = re.compile(
 _DAY_S: Final = 86_400
 _CYCLE_YEARS: Final = 400
 _CYCLE_DAYS: Final = 146_097
-"""After so many years the calendar repeats."""
+"""The calendar repeats after this many days, which are 400 years."""
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _YEAR_0_S: Final = -62_167_219_200
 
 YEAR_10000_S: Final = 253_402_300_800
-"""First second that no time of this protocol reaches (Q28)."""
+"""First second after the last valid time (Q28)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +48,17 @@ class SiweMessage:
 
     @property
     def iss(self) -> str:
-        """The wallet's DID in its canonical spelling."""
+        """The wallet's DID in canonical form."""
         return f"did:pkh:eip155:{self.chain_id}:{eip55(self.address)}"
 
     @property
     def digest(self) -> bytes:
-        """The 32-byte EIP-191 digest of the text: what the wallet signs."""
+        """The 32-byte EIP-191 digest of the text, which the wallet signs."""
         return eip191_digest(siwe_text(self).encode())
 
 
 def siwe_text(message: SiweMessage) -> str:
-    """Return the text: LF line ends, no newline at its end, optional lines left out."""
+    """Return the text that the wallet signs, with LF between lines and none at the end."""
     scheme = "" if message.scheme is None else f"{message.scheme}://"
     lines = [
         f"{scheme}{message.domain} wants you to sign in with your Ethereum account:",
@@ -88,14 +88,14 @@ def siwe_text(message: SiweMessage) -> str:
 
 
 def parse_rfc3339(text: str) -> float:
-    """Read an RFC 3339 time (C10).
+    """Parse an RFC 3339 time (C10).
 
     Args:
         text: Untrusted. Any one ASCII character may replace the `T`, letters may be lower case.
 
     Returns:
-        Epoch seconds with a fraction of at most nine digits. A leap second is the moment that ends
-        it.
+        Epoch seconds with a fraction of at most nine digits. A leap second is read as the second
+        after it.
 
     Raises:
         InvalidIdentifier: No zone, no seconds, an impossible date or time, or a moment outside the
@@ -114,7 +114,7 @@ def _moment_of(match: re.Match[str]) -> float | None:
     )
     if hour > 23 or minute > 59 or second > 60 or offset_hours > 23 or offset_minutes > 59:
         return None
-    # The standard library has no year 0: days are counted in the cycle from 2000.
+    # The standard library has no year 0, so days are counted in the 400-year cycle from 2000.
     cycle, place = divmod(year - 2000, _CYCLE_YEARS)
     try:
         days = date(2000 + place, month, day).toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
@@ -134,6 +134,6 @@ def _moment_of(match: re.Match[str]) -> float | None:
 
 
 def _ends_month(moment_s: int) -> bool:
-    """Return whether the moment is a midnight that begins a month."""
+    """Return whether a moment is midnight on the first day of a month."""
     days, rest = divmod(moment_s, _DAY_S)
     return rest == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1

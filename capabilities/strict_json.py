@@ -1,4 +1,6 @@
-"""JSON from untrusted sources: an object, UTF-8, no member twice, nesting bounded.
+"""Strict parsing of JSON objects from untrusted sources.
+
+The text is UTF-8, no object repeats a member, and the nesting is bounded.
 
 Example:
     body = parse_json(b'{"cid":"bafkr4i..."}', max_bytes=1_048_576)
@@ -18,11 +20,10 @@ Shape = TypeVar("Shape")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-"""For `shaped`: 64 lower-case hex digits."""
+"""A field of 64 lower-case hex digits, for use with `shaped`."""
 
 MAX_NESTING: Final = 64
-"""Deepest nesting of arrays and objects: deterministic, far below the interpreter's recursion
-limit."""
+"""Deepest nesting of arrays and objects, far below the interpreter's recursion limit."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -31,24 +32,24 @@ _PLACE = re.compile(r" - at `(.{1,200})`\Z")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _EXPECTED = re.compile(r"Expected (.+?)(?:, got| - at|\Z)")
 
-# Numbers become floats or integers as written; NaN, 1e400, lone surrogates and trailing text are
-# refused.
+# Numbers become floats or integers as written. The decoder rejects NaN, 1e400, lone surrogates and
+# trailing text.
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
-    """Read one JSON object.
+    """Parse one JSON object.
 
     Args:
         data: Untrusted bytes.
-        max_bytes: Longest text that is read.
+        max_bytes: Longest text that is parsed.
 
     Returns:
-        The object. No member of any object in it was repeated; nesting is at most MAX_NESTING.
+        The object. No object in it repeats a member; nesting is at most MAX_NESTING.
 
     Raises:
-        InvalidJson: The text is too long, not UTF-8, not JSON, no object (an array of the members
-            is none, Q35), nested too deeply, or repeats a member.
+        InvalidJson: The text is too long, not UTF-8, not JSON, not an object (Q35), nested too
+            deeply, or repeats a member.
     """
     check_text(data, max_bytes=max_bytes)
     try:
@@ -62,12 +63,12 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
 def shaped(
     value: Json, shape: type[Shape], *, dec_hook: Callable[[type, Any], object] | None = None
 ) -> Shape:
-    """Read a JSON value as an object of one shape; `dec_hook` reads the types that are not
-    JSON's."""
+    """Convert a JSON value to a typed object; `dec_hook` converts types that JSON does not have."""
     try:
         return msgspec.convert(value, shape, dec_hook=dec_hook)
     except msgspec.ValidationError as exc:
-        text = str(exc)  # it may quote the value or the name of a member, whatever their length
+        # msgspec's text may quote values and member names of any length, so parts are extracted.
+        text = str(exc)
         place, missing, expected = _PLACE.search(text), _MISSING.search(text), _EXPECTED.match(text)
         where = place[1] if place else "$"
         if missing:
@@ -79,8 +80,10 @@ def shaped(
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:
-    """Refuse text that is too long, not UTF-8 or nested deeper than MAX_NESTING; its grammar is not
-    checked."""
+    """Reject text that is too long, not UTF-8 or nested deeper than MAX_NESTING.
+
+    The JSON grammar is not checked.
+    """
     if len(data) > max_bytes:
         raise InvalidJson(f"JSON of more than {max_bytes} bytes")
     try:
@@ -88,16 +91,14 @@ def check_text(data: bytes, *, max_bytes: int) -> None:
             data.decode()
     except UnicodeDecodeError as exc:
         raise InvalidJson("JSON is not UTF-8") from exc
-    # Most texts have too few brackets to be deep; only the others are checked closely.
+    # Most texts have too few brackets to be nested deeply; only the others are scanned.
     if data.count(b"[") + data.count(b"{") > MAX_NESTING and _nesting(data) > MAX_NESTING:
         raise InvalidJson("JSON nested too deeply")
 
 
 def repeats_member(data: bytes, names: frozenset[str]) -> bool:
-    """Return whether the outermost object of a valid JSON text names one of `names` twice, escapes
-    resolved."""
-    # A text without escapes in which no quoted name occurs twice repeats none: that settles
-    # ordinary texts.
+    """Return whether the outermost object of valid JSON repeats one of the named members."""
+    # Fast path: without escapes, a name that is quoted once at most cannot be repeated.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False
     outermost: list[str] = []
@@ -120,14 +121,13 @@ def _refuse_repeats(data: bytes) -> None:
         if len({name for name, _ in pairs}) != len(pairs):
             raise InvalidJson("JSON object repeats a member")
 
-    # Number texts are not converted: the standard parser refuses very long ones with an error of
-    # its own.
+    # Numbers are not converted, because the standard parser raises another error for very long
+    # ones.
     json.loads(data, object_pairs_hook=refuse_repeat, parse_int=str, parse_float=str)
 
 
 def _nesting(data: bytes) -> int:
-    """Return how deep a text is nested, as far as it matters: past the limit nothing more is
-    counted."""
+    """Return the nesting depth of a text; counting stops above MAX_NESTING."""
     deepest = depth = 0
     for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1

@@ -1,9 +1,10 @@
-"""What a token is for: a text is a grant or a request, never both (T8 to T10).
+"""Checks that a token is used for its purpose: as a grant or as a request, never as both (T8 to
+T10).
 
-Where its shape determines a token's kind, parsing decides: a CACAO is no invocation (E4), a
-revocation revokes (V1, V3). The other tokens are UCANs, all of one shape, and they differ in their
-audience: a grant addresses another principal, a request this node or its own signer. A grant by a
-key to itself is distinguished from a request by its mark in the store (T9).
+Often parsing decides the kind: a CACAO is not an invocation (E4), a revocation revokes (V1, V3).
+All other tokens are UCANs of the same shape, which differ in their audience. A grant addresses
+another principal, a request addresses this node or its own signer. A grant by a key to itself looks
+like a request; the store's mark for delegations tells them apart (T9).
 
 Example:
     check_addressed(invocation, node_did)
@@ -16,16 +17,15 @@ from .tokens import Delegation, Invocation, Revocation
 
 
 def check_addressed(token: Invocation | Revocation, node: str) -> None:
-    """Check that a token is a request to this node: one that addresses another principal is not
-    carried out here (T8).
+    """Check that a token is a request to this node (T8).
 
     Args:
         token: Verified.
         node: DID of this node.
 
     Raises:
-        WrongKind: `aud` names neither who signed it nor the node; of a CACAO it names neither by
-            its form (V3).
+        WrongKind: `aud` names neither the signer nor the node. A CACAO's `aud` never names a
+            principal, so it passes (V3).
     """
     signer = token.invoker if isinstance(token, Invocation) else token.revoker
     if token.addressee != signer and token.addressee != node and token.addressee is not None:
@@ -33,8 +33,7 @@ def check_addressed(token: Invocation | Revocation, node: str) -> None:
 
 
 def check_granting(delegation: Delegation, node: str) -> None:
-    """Check that a text is meant to grant something: a request to this node and a wallet's
-    revocation are not (T10).
+    """Check that a token is a grant, not a request to this node or a wallet's revocation (T10).
 
     Args:
         delegation: Verified.

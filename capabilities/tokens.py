@@ -1,8 +1,8 @@
-"""The text of an `Authorization` header, read into what it says (sections 2.1 to 2.5, 5.5).
+"""Parsing and verification of the token in an `Authorization` header (sections 2.1 to 2.5, 5.5).
 
-A token is parsed into an `Unverified...` value; `verify_...` checks its signature and returns the
-type without that prefix, which otherwise only `restore_delegation` creates. Time, chain and replay
-are the caller's next steps.
+A token is parsed into an `Unverified...` value. `verify_...` checks its signature and returns the
+type without that prefix, which otherwise only `restore_delegation` creates. The caller then checks
+time, chain and replay.
 
     parse -> check_window -> verify -> (chain) judge
 
@@ -66,9 +66,9 @@ class Capability(Struct, frozen=True, gc=False):
     """One ability on one resource, under conditions.
 
     Attributes:
-        resource: What.
+        resource: The resource.
         ability: As written, aliases not resolved.
-        caveats: Conditions in their stored form (T2), empty for none; in a CACAO always (S5).
+        caveats: Conditions in their stored form (T2); empty for none, and always in a CACAO (S5).
     """
 
     resource: Resource
@@ -77,12 +77,12 @@ class Capability(Struct, frozen=True, gc=False):
 
 
 class _Token(Struct, frozen=True, gc=False):
-    """What the kinds have in common.
+    """The fields that all kinds of tokens have.
 
     Attributes:
         header: The text as received; never logged.
-        content_key: Name of what was signed, whatever its spelling.
-        parents: Cited proofs, in signed order; none in a CACAO's revocation (V3).
+        content_key: Identifies the signed statement in any encoding.
+        parents: Cited proofs, in signed order; a CACAO's revocation has none (V3).
         not_before: Epoch seconds or None.
     """
 
@@ -92,23 +92,24 @@ class _Token(Struct, frozen=True, gc=False):
     not_before: float | None
 
     def __repr__(self) -> str:
-        said = (
+        shown = (
             f"{name}={getattr(self, name)!r}"
             for name in self.__struct_fields__
-            if name not in _UNSAID
+            if name not in _HIDDEN
         )
-        return f"{type(self).__name__}({', '.join(said)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
-_UNSAID: Final = frozenset({"header", "envelope"})
+# Both contain the token itself: a log line with it could be replayed.
+_HIDDEN: Final = frozenset({"header", "envelope"})
 
 
-class _Kept(_Token, frozen=True, gc=False):
+class _StoredToken(_Token, frozen=True, gc=False):
     """A token of either form that is stored.
 
     Attributes:
-        form: Which envelope.
-        cid: BLAKE3-256 of the bytes received: a token's text, a CACAO's CBOR (E6).
+        form: The envelope.
+        cid: BLAKE3-256 of the bytes received: a UCAN's text, a CACAO's CBOR (E6).
         expires_at: Epoch seconds; None: never.
     """
 
@@ -117,17 +118,17 @@ class _Kept(_Token, frozen=True, gc=False):
     expires_at: float | None
 
 
-class _DelegationFields(_Kept, frozen=True, gc=False):
+class _DelegationFields(_StoredToken, frozen=True, gc=False):
     """The contents of a delegation.
 
     Attributes:
-        delegator: Who grants.
-        delegate: To whom; any URI in a CACAO (P5).
+        delegator: The principal that grants.
+        delegate: The principal that receives the grant; in a CACAO any URI (P5).
         audience: The delegate as given, with its fragment.
-        capabilities: What, in order of resource text and ability (T7).
-        issued_at: Epoch seconds; None for a UCAN, which has none (T5).
-        terminal: It cannot be cited by a delegation (3.4).
-        facts: The facts of a UCAN; of a CACAO its policy statements in the same shape.
+        capabilities: In order of resource text and ability (T7).
+        issued_at: Epoch seconds; None for a UCAN, which has no issue time (T5).
+        terminal: Whether other delegations may not cite it (3.4).
+        facts: The facts of a UCAN, or a CACAO's policy statements in the same form.
     """
 
     delegator: Principal
@@ -140,24 +141,23 @@ class _DelegationFields(_Kept, frozen=True, gc=False):
 
 
 class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
-    """A delegation whose signature is not checked; `envelope` holds what checking needs."""
+    """A delegation whose signature is not checked yet; checking it needs `envelope`."""
 
     envelope: Cacao | UcanToken
 
 
 class Delegation(_DelegationFields, frozen=True, gc=False):
-    """A delegation that its delegator signed; made by verify_delegation and restore_delegation
-    only."""
+    """A delegation with a valid signature, from verify_delegation or restore_delegation."""
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
     """The contents of an invocation, which may be used once, by its content key.
 
     Attributes:
-        invoker: Who acts.
+        invoker: The principal that acts.
         audience: `aud` as given.
-        addressee: Whom `aud` names, canonical where that is possible; see kinds.check_addressed.
-        capabilities: What is asked, in order of resource text and ability (T7).
+        addressee: The principal in `aud`, canonical if possible; see token_kinds.check_addressed.
+        capabilities: The requested ones, in order of resource text and ability (T7).
         expires_at: Epoch seconds.
         nonce: `nnc` or None.
         facts: `fct`, as given.
@@ -173,28 +173,28 @@ class _InvocationFields(_Token, frozen=True, gc=False):
 
     @property
     def cid(self) -> Digest:
-        """BLAKE3-256 of the token's text (E6, E7)."""
+        """The BLAKE3-256 of the token's text (E6, E7)."""
         return digest_of(self.header.encode())
 
 
 class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
-    """An invocation whose signature is not checked; `envelope` holds what checking needs."""
+    """An invocation whose signature is not checked yet; checking it needs `envelope`."""
 
     envelope: UcanToken
 
 
 class Invocation(_InvocationFields, frozen=True, gc=False):
-    """An invocation that its invoker signed; made by verify_invocation only."""
+    """An invocation with a valid signature, from verify_invocation."""
 
 
-class _RevocationFields(_Kept, frozen=True, gc=False):
+class _RevocationFields(_StoredToken, frozen=True, gc=False):
     """The contents of a revocation.
 
     Attributes:
-        revoker: Who revokes.
-        addressee: Whom a UCAN's `aud` names, see kinds.check_addressed; None for a CACAO, where it
-            names the target.
-        targets: What is revoked, in the order of the token's text; a CACAO has one (V3).
+        revoker: The principal that revokes.
+        addressee: The principal in a UCAN's `aud`, see token_kinds.check_addressed; None for a
+            CACAO, whose `aud` is the target.
+        targets: The revoked delegations, in the order of the token's text; a CACAO has one (V3).
     """
 
     revoker: Principal
@@ -203,13 +203,13 @@ class _RevocationFields(_Kept, frozen=True, gc=False):
 
 
 class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
-    """A revocation whose signature is not checked; `envelope` holds what checking needs."""
+    """A revocation whose signature is not checked yet; checking it needs `envelope`."""
 
     envelope: Cacao | UcanToken
 
 
 class Revocation(_RevocationFields, frozen=True, gc=False):
-    """A revocation that its revoker signed; made by verify_revocation only."""
+    """A revocation with a valid signature, from verify_revocation."""
 
 
 Token: TypeAlias = (
@@ -223,13 +223,13 @@ Token: TypeAlias = (
 
 
 def parse_delegation(header: str) -> UnverifiedDelegation:
-    """Read a delegation: a CACAO, or a UCAN when the text holds a dot (E2, E4).
+    """Parse a delegation: a UCAN if the text contains a dot, else a CACAO (E2, E4).
 
     Args:
-        header: Untrusted header value; the token and nothing else (E1).
+        header: Untrusted header value, which is the token alone (E1).
 
     Raises:
-        MalformedToken: Too large, undecodable, or of a shape that no rule allows (E5).
+        MalformedToken: Too large, not decodable, or of a shape that no rule allows (E5).
 
     Does not check:
         Signature, time window, chain.
@@ -242,24 +242,24 @@ def parse_delegation(header: str) -> UnverifiedDelegation:
 
 
 def parse_invocation(header: str) -> UnverifiedInvocation:
-    """Read an invocation, which is always a UCAN (E4).
+    """Parse an invocation, which is always a UCAN (E4).
 
     Args:
-        header: Untrusted header value; the token and nothing else (E1).
+        header: Untrusted header value, which is the token alone (E1).
 
     Raises:
-        MalformedToken: Too large, undecodable, or of a shape that no rule allows (E5).
+        MalformedToken: Too large, not decodable, or of a shape that no rule allows (E5).
 
     Does not check:
-        Signature, time window, whom it addresses (kinds.check_addressed), replay, chain.
+        Signature, time window, audience (token_kinds.check_addressed), replay, chain.
     """
     _check_header(header)
     token = parse_ucan(header)
     payload, invoker = token.payload, token.issuer  # T5
     return UnverifiedInvocation(
         header=header,
-        # I20, T9, by what was signed: another spelling of a used token is used, of a delegation is
-        # the delegation
+        # I20, T9: the key covers the signed text only. Another encoding of a used token is
+        # rejected as used, and another encoding of a delegation is found as that delegation.
         content_key=content_key_of_ucan(invoker, token.signing_input),
         invoker=invoker,
         audience=payload.aud,
@@ -275,20 +275,20 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
 
 
 def parse_revocation(header: str) -> UnverifiedRevocation:
-    """Read a revocation: a CACAO, or a UCAN when the text holds a dot (E2, E4).
+    """Parse a revocation: a UCAN if the text contains a dot, else a CACAO (E2, E4).
 
     Args:
-        header: Untrusted header value; the token and nothing else (E1).
+        header: Untrusted header value, which is the token alone (E1).
 
     Raises:
         MalformedToken: As for a delegation, or no target is named (V1, V3). A target is never
             guessed from `prf` (Q8).
-        WrongKind: It names a delegation for something else than to revoke it, or for more than that
+        WrongKind: It contains another capability than the revocation of its targets, or a ReCap
             (V1, V3).
 
     Does not check:
-        Signature, time window, whom it addresses (kinds.check_addressed), whether the target
-        exists, who may revoke it.
+        Signature, time window, audience (token_kinds.check_addressed), whether the target exists
+        and who may revoke it.
     """
     _check_header(header)
     if "." in header:  # E2
@@ -298,36 +298,36 @@ def parse_revocation(header: str) -> UnverifiedRevocation:
 
 
 def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
-    """Check the signature and return the delegation as one its delegator made (D5).
+    """Verify a delegation's signature and return the verified delegation (D5).
 
     Raises:
-        BadSignature: It is not the delegator's, or the key is of an unsupported type.
+        BadSignature: Another key signed it, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
     return Delegation(*astuple(unverified)[:-1])  # the envelope is the last field
 
 
 def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
-    """Check the signature and return the invocation as one its invoker made (I3).
+    """Verify an invocation's signature and return the verified invocation (I3).
 
     Raises:
-        BadSignature: It is not the invoker's, or the key is of an unsupported type.
+        BadSignature: Another key signed it, or the key is of an unsupported type.
     """
     verify_ucan(unverified.envelope)
     return Invocation(*astuple(unverified)[:-1])
 
 
 def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
-    """Check the signature and return the revocation as one its revoker made (5.5)."""
+    """Verify a revocation's signature and return the verified revocation (5.5)."""
     _verify_envelope(unverified.envelope)
     return Revocation(*astuple(unverified)[:-1])
 
 
 def restore_delegation(header: str) -> Delegation:
-    """Read a delegation that was verified before it was stored; the caller vouches for the store.
+    """Parse a stored delegation, whose signature was verified before it was stored.
 
-    What an earlier version accepted stays readable, even if it is refused now; its header is in
-    today's spelling.
+    The caller guarantees that the store is intact. Texts that an earlier version accepted stay
+    readable, even if they would be rejected now; the returned header is in today's form.
 
     Raises:
         MalformedToken: The stored text is damaged.
@@ -342,15 +342,15 @@ def restore_delegation(header: str) -> Delegation:
 
 
 def check_window(token: Token, now: float) -> None:
-    """Check that a token is valid at a moment; there is no leeway (T4, C8, H7).
+    """Check that a token is valid at a moment, without leeway (T4, C8, H7).
 
     Args:
         token: Verified or not: the time may be checked first.
         now: Epoch seconds.
 
     Raises:
-        ChainError: `delegation-outside-window`, or that of the other kinds: It is expired, or not
-            valid yet.
+        ChainError: `delegation-outside-window`, or the code of the other kinds: it is expired or
+            not valid yet.
     """
     if isinstance(token, _InvocationFields):
         # I2
@@ -414,7 +414,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         delegator=principal_of(message.iss),  # S9
         delegate=principal_of(message.uri),
         audience=message.uri,
-        # S5: a wallet's caveats say nothing.
+        # S5: the caveats of a ReCap contain only null, so they set no conditions.
         capabilities=_capabilities(
             {resource: dict.fromkeys(abilities, ({},)) for resource, abilities in granted.items()}
         ),
@@ -432,8 +432,8 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     payload = token.payload
     capabilities = _capabilities(payload.att)
     targets = targets_among(payload.att)
-    # V1, V5: a capability for each target and no other, so a further right or a key that is no CID
-    # refuses the token
+    # V1, V5: one capability for each target and no others. A token that also grants or requests
+    # something must not work as a revocation.
     if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
         raise WrongKind
     is_list = len({one.digest for one in targets}) == len(targets) <= MAX_TARGETS
@@ -479,8 +479,8 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
 def _capabilities(
     att: Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]],
 ) -> tuple[Capability, ...]:
-    """Return the capabilities in order (T7), spellings of one resource and ability merged (Q19)."""
-    if len(att) == 1:  # nothing to merge: what nearly every invocation is
+    """Return the capabilities in order (T7); different texts of one capability are merged (Q19)."""
+    if len(att) == 1:  # fast path: nearly every invocation has one capability
         ((text, abilities),) = att.items()
         if len(abilities) == 1:
             ((ability, listed),) = abilities.items()
@@ -497,8 +497,7 @@ def _capabilities(
             if known is not capability and not same_json(
                 dict(known.caveats), dict(capability.caveats)
             ):
-                # Two spellings of one resource under different conditions: neither reading is safe
-                # to guess.
+                # Choosing either of them could ignore a condition.
                 raise MalformedToken("one capability under different caveats")
     # A2, T7: plain string order of resource, then ability
     return tuple(capability for _, capability in sorted(merged.items(), key=lambda item: item[0]))
@@ -508,7 +507,7 @@ def _resource(text: str) -> Resource:
     try:
         return parse_resource(text)
     except InvalidIdentifier as exc:  # T1
-        raise MalformedToken("resource is no URI") from exc
+        raise MalformedToken("resource is not a URI") from exc
 
 
 def _facts(listed: Sequence[Json] | None) -> tuple[Json, ...]:

@@ -1,12 +1,12 @@
-"""A UCAN 0.10 as a compact JWS: header, payload, signature, each base64url without padding (section
-2.5).
+"""UCAN 0.10 tokens as compact JWS: header, payload and signature in base64url (section 2.5).
 
-Only strict forms are read: three parts, no padding, no spare bits, no repeated member of the header
-or known member of the payload (T7), objects that are objects (Q35), `exp` that is a time (Q28).
-What was signed is the received text before its last dot (T3).
+Only strict forms are accepted: three parts, no padding, no spare bits, no repeated member of the
+header or known member of the payload (T7), objects where objects are due (Q35), an `exp` that is a
+time (Q28). The signed bytes are the received text before its last dot (T3).
 
 Example:
-    token = encode_ucan(UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att), key)
+    payload = UcanPayload(iss=key.did_url, aud=key.did, exp=now + 60, prf=[], att=att)
+    token = encode_ucan(payload, key)
 """
 
 import re
@@ -18,10 +18,10 @@ from libipld import decode_multibase
 from .abilities import parse_ability
 from .cache import remembered
 from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
-from .facts import states_policy
+from .facts import contains_policy
 from .issuers import verify_jws
 from .principals import Principal, principal_of
-from .resources import escapes_well
+from .resources import has_valid_escapes
 from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
 from .strict_base64 import decode_url, encode_url
@@ -33,20 +33,19 @@ else:
     Json = Any  # the decoder needs no recursive type: any JSON value passes
 
 MAX_PAYLOAD_BYTES: Final = 294_912
-"""The bytes that a header of 393,216 characters carries in base64."""
+"""Longest payload: the bytes that a header of 393,216 characters carries in base64."""
 
 MAX_HEADER_PART_BYTES: Final = 16_384
 """Longest JOSE header; with a public key it has some 150 bytes."""
 
 _MEMOISED_CHARS: Final = 512
-"""Longer headers and names are read each time, so that unauthenticated clients cannot fill caches
-with large ones."""
+"""Longest header or DID that is cached, so that unauthenticated clients cannot fill the caches."""
 
 _NO_BASE64URL: Final = "JWS part is not base64url without padding"
 _UCV: Final = "0.10.0"
 _PAYLOAD_MEMBERS: Final = frozenset({"iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"})
-# Names a JWS may carry. Which of them fits depends on the key (Q33); another name makes the token
-# undecodable.
+# Algorithm names that a header may contain; any other makes the token undecodable. The key decides
+# which of them is accepted (Q33).
 _ALGORITHMS: Final = frozenset(
     {
         "HS256",
@@ -107,13 +106,13 @@ class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class UcanToken(msgspec.Struct, frozen=True, gc=False):
-    """A parsed token whose signature is not checked yet.
+    """A parsed UCAN whose signature is not checked yet.
 
     Attributes:
         header: The JOSE header.
         payload: The claims.
-        issuer: Whom `iss` names, without fragment and canonical where that is possible (T5).
-        audience: Whom `aud` names, in the same way.
+        issuer: The principal in `iss`, without fragment and canonical if possible (T5).
+        audience: The principal in `aud`, in the same form.
         signing_input: The received text before its last dot, ASCII.
         signature: Bytes of any length.
     """
@@ -133,7 +132,7 @@ _PAYLOAD_DECODER = msgspec.json.Decoder(UcanPayload)
 
 
 def parse_ucan(token: str) -> UcanToken:
-    """Read a compact token.
+    """Parse a UCAN in compact JWS form.
 
     Args:
         token: Untrusted text.
@@ -145,12 +144,12 @@ def parse_ucan(token: str) -> UcanToken:
         MalformedToken: Anything else.
 
     Does not check:
-        The signature (verify_ucan), the time window, whether resources are URIs and proofs CIDs.
+        The signature (verify_ucan), the time window, nor that resources are URIs and proofs CIDs.
     """
     signed, _, signature = token.rpartition(".")
     header, dot, payload = signed.partition(".")
     if not dot or "." in payload:
-        raise MalformedToken("JWS has not three parts")
+        raise MalformedToken("JWS does not have three parts")
     head = _read_header(header)
     try:
         data, signature_bytes = (
@@ -165,17 +164,17 @@ def parse_ucan(token: str) -> UcanToken:
 
 
 def verify_ucan(token: UcanToken) -> None:
-    """Check that the issuer signed the token (K1 to K9).
+    """Verify that the issuer of a UCAN signed it (K1 to K9).
 
     Raises:
-        BadSignature: Whatever the fault, a key of an unsupported type included.
+        BadSignature: For every failure, including a key of an unsupported type.
     """
     header = token.header
     verify_jws(token.payload.iss, header.alg, token.signing_input, token.signature, jwk=header.jwk)
 
 
 def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
-    """Return the claims as a token signed by an Ed25519 key."""
+    """Return a UCAN with these claims, signed by an Ed25519 key."""
     jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": encode_url(signer.public_key)}
     key = {"jwk": jwk} if include_jwk else {}
     header = msgspec.json.encode({"alg": "EdDSA", **key, "typ": "JWT", "ucv": _UCV})
@@ -188,26 +187,26 @@ def _read_payload(data: bytes) -> UcanPayload:
         raise MalformedToken("payload too large")
     try:
         payload = _PAYLOAD_DECODER.decode(data)
-        if data.count(b'"') != 2 * _counted_texts(payload):
-            _look_twice(data, payload)
+        # Counting quotes is much cheaper than parsing twice, and settles ordinary payloads.
+        if data.count(b'"') != 2 * _count_strings(payload):
+            _check_repeats(data, payload)
     except (ValueError, RecursionError, InvalidJson, InvalidIdentifier) as exc:
-        raise MalformedToken("payload has not the claims of a UCAN") from exc
+        raise MalformedToken("payload does not have the claims of a UCAN") from exc
     if payload.exp >= YEAR_10000_S:  # T6, Q28
-        raise MalformedToken("expiry is no time")
+        raise MalformedToken("expiry is out of range")
     return payload
 
 
-def _counted_texts(payload: UcanPayload) -> int:
-    """Check the abilities, and count the names and texts that were read, those in caveats and
-    nested facts left out.
+def _count_strings(payload: UcanPayload) -> int:
+    """Check the abilities, and count the strings that were decoded.
 
-    A text has two quotes, and more where one is escaped. Decoding leaves out a repeated member and
-    an unknown one, so that the members that were read do not account for the quotes of their names.
-    Where all quotes are accounted for, a payload contains only what was counted: no member twice,
-    on any level, and hardly any nesting.
+    Strings in caveats and nested facts are not counted. A string has two quotes, or more if one is
+    escaped. Decoding drops repeated and unknown members, so the quotes of their names remain
+    uncounted. If all quotes are counted, the payload contains nothing else: no repeated member at
+    any level, and hardly any nesting.
 
     Raises:
-        InvalidIdentifier, MalformedToken: An ability is invalid, or one has no caveat list.
+        InvalidIdentifier, MalformedToken: An ability is invalid, or has no caveat list.
     """
     # iss and aud with their values; the names exp, prf and att
     texts = 7 + len(payload.prf) + len(payload.att)
@@ -216,7 +215,7 @@ def _counted_texts(payload: UcanPayload) -> int:
     if payload.nnc is not None:
         texts += 2
     if payload.fct is not None:
-        texts += _counted_in_facts(payload.fct)
+        texts += _count_fact_strings(payload.fct)
     for abilities in payload.att.values():
         texts += len(abilities)
         for ability, caveats in abilities.items():
@@ -226,9 +225,11 @@ def _counted_texts(payload: UcanPayload) -> int:
     return texts
 
 
-def _counted_in_facts(facts: list[Json]) -> int:
-    """Count the texts of plain facts and the name `fct`; nothing, not even that name, where one is
-    nested."""
+def _count_fact_strings(facts: list[Json]) -> int:
+    """Count the strings in the facts, including the name `fct`.
+
+    Return 0 if a fact is nested: then the quotes do not add up, and the payload is checked fully.
+    """
     texts = 1
     for fact in facts:
         if isinstance(fact, dict):
@@ -245,32 +246,32 @@ def _counted_in_facts(facts: list[Json]) -> int:
     return texts
 
 
-def _look_twice(data: bytes, payload: UcanPayload) -> None:
-    """Check the text of a payload that the number of its quotes does not settle (T7)."""
+def _check_repeats(data: bytes, payload: UcanPayload) -> None:
+    """Check a payload for repeated members when counting its quotes is not enough (T7)."""
     check_text(data, max_bytes=MAX_PAYLOAD_BYTES)
     if repeats_member(data, _PAYLOAD_MEMBERS):
         raise MalformedToken("payload repeats a member")
-    if payload.fct is not None and states_policy(payload.fct):
-        # A condition that is stated twice must not be read as the one that happens to come last.
+    if payload.fct is not None and contains_policy(payload.fct):
+        # A repeated member anywhere in a policy would hide the condition that comes first.
         parse_json(data, max_bytes=MAX_PAYLOAD_BYTES)
 
 
-# Few issuers sign most tokens, and for few audiences.
+# Most tokens have one of few issuers and audiences.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def _read_issuer(iss: str) -> Principal:
-    if not escapes_well(iss) or _DID_URL.fullmatch(iss) is None:
-        raise MalformedToken("issuer is no DID")
+    if not has_valid_escapes(iss) or _DID_URL.fullmatch(iss) is None:
+        raise MalformedToken("issuer is not a DID")
     return principal_of(iss)
 
 
 @remembered(4096, longest=_MEMOISED_CHARS)
 def _read_audience(aud: str) -> Principal:
-    if not escapes_well(aud) or _DID.fullmatch(aud) is None:
-        raise MalformedToken("audience is no DID")
+    if not has_valid_escapes(aud) or _DID.fullmatch(aud) is None:
+        raise MalformedToken("audience is not a DID")
     return principal_of(aud)
 
 
-# One header for every token of a session key.
+# All tokens of a session key have the same header.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def _read_header(text: str) -> UcanHeader:
     data = decode_url(text)
@@ -279,17 +280,17 @@ def _read_header(text: str) -> UcanHeader:
     try:
         fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)  # T7
     except InvalidJson as exc:
-        raise MalformedToken("header is no JSON object") from exc
+        raise MalformedToken("header is not a JSON object") from exc
     algorithm = fields.get("alg")
     if fields.get("typ") != "JWT" or fields.get("ucv") != _UCV:
         raise MalformedToken("header names another kind of token")
     if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
-        raise MalformedToken("header names no known algorithm")
+        raise MalformedToken("header names an unknown algorithm")
     if fields.get("crit", []) not in ([], ["b64"]) or fields.get("b64", True) is not True:
-        raise MalformedToken("header asks for an extension")
+        raise MalformedToken("header requires an extension")
     jwk = fields.get("jwk")
     if jwk is not None and not _is_jwk(jwk):
-        raise MalformedToken("header key is no JWK")
+        raise MalformedToken("header key is not a JWK")
     return UcanHeader(algorithm, jwk if isinstance(jwk, dict) else None)
 
 

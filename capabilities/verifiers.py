@@ -1,5 +1,4 @@
-"""One verifier per key type behind one interface: Ed25519, P-256 and secp256k1 (rules K6, K7, Q25,
-Q33).
+"""Signature verifiers for Ed25519, P-256 and secp256k1 keys (rules K6, K7, Q25, Q33).
 
     key type    JWS algorithms                     signature            hash
     Ed25519     EdDSA                              64 bytes             SHA-512, inside
@@ -7,8 +6,8 @@ Q33).
     secp256k1   ES256K                             r ‖ s, 32 each       SHA-256
                 ES256K-R, ESKeccakKR               r ‖ s ‖ recovery     SHA-256, Keccak-256
 
-Of an ECDSA signature and its twin, s and n - s, only the one with the lower `s` verifies; the
-recovery byte is 0 or 1.
+For every ECDSA signature (r, s), the value (r, n - s) is valid too; only the one with the lower `s`
+is accepted. The recovery byte is 0 or 1.
 
 Example:
     P256Verifier(public_key).verify("ES256", signing_input, signature)  # or BadSignature
@@ -29,13 +28,13 @@ from .capability_errors import BadSignature
 from .signatures import SECP256K1_ORDER, address_of, keccak256, recover_public_key, verify_ed25519
 
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""The number of points of P-256."""
+"""The order of P-256."""
 
 _ES256: Final = ec.ECDSA(SHA256())
 
 
 class Verifier(ABC):
-    """A public key that checks the signatures it made.
+    """A public key that verifies signatures.
 
     Attributes:
         algorithms: The JWS algorithm names that fit the key type.
@@ -46,16 +45,15 @@ class Verifier(ABC):
     public_key: bytes
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        """Check a signature.
+        """Verify a signature over a message (K7).
 
         Args:
             algorithm: JWS name of the algorithm.
-            message: What was signed, unhashed.
+            message: The signed bytes, unhashed.
             signature: Bytes of any length.
 
         Raises:
-            BadSignature: Whatever the fault (K9), also an algorithm that does not fit the key
-                (Q33).
+            BadSignature: For every failure (K9), also if the algorithm does not fit the key (Q33).
         """
         if algorithm not in self.algorithms:  # Q33, K7
             raise BadSignature
@@ -63,18 +61,19 @@ class Verifier(ABC):
 
     @abstractmethod
     def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        """Check a signature by an algorithm that fits the key."""
+        """Verify a signature by an algorithm that fits the key."""
 
 
 class Ed25519Verifier(Verifier):
-    """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or
-    point (K7)."""
+    """An Ed25519 public key that verifies as libsodium does (K7).
+
+    `s` is below the order, and neither the key nor the point is of small order.
+    """
 
     algorithms = frozenset({"EdDSA"})
 
     def __init__(self, public_key: bytes) -> None:
-        """Take a key of 32 bytes, else BadSignature; whether they are a point is found when
-        verifying."""
+        """Store a 32-byte public key; whether it is a valid point is found when verifying."""
         if len(public_key) != 32:
             raise BadSignature
         self.public_key = public_key
@@ -84,13 +83,12 @@ class Ed25519Verifier(Verifier):
 
 
 class P256Verifier(Verifier):
-    """A key on the curve P-256."""
+    """A public key on the curve P-256."""
 
     algorithms = frozenset({"ES256"})
 
     def __init__(self, point: bytes) -> None:
-        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature
-        (K6)."""
+        """Decode a public key: a compressed point of 33 bytes, or a plain one of 65 (K6)."""
         _check_form(point)
         try:
             self._key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -106,21 +104,19 @@ class P256Verifier(Verifier):
 
 
 class Secp256k1Verifier(Verifier):
-    """A key on the curve secp256k1, for example a wallet's."""
+    """A public key on the curve secp256k1, for example a wallet's."""
 
     algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
     def __init__(self, point: bytes) -> None:
-        """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature
-        (K6)."""
+        """Decode a public key: a compressed point of 33 bytes, or a plain one of 65 (K6)."""
         _check_form(point)
         try:
             key = keys.parse(point)
         except ValueError as exc:
             raise BadSignature from exc
         self.public_key = keys.serialize(key)
-        # The uncompressed form, because each use reads it: to read the compressed one takes a
-        # square root.
+        # Every use decodes the point, and a compressed point takes a square root to decode.
         self._point = keys.serialize(key, compressed=False)
         self.address = address_of(self._point)
 
@@ -140,15 +136,13 @@ class Secp256k1Verifier(Verifier):
 
 
 def _check_form(point: bytes) -> None:
-    """Refuse anything but a plain point: the libraries read the hybrid form as well, a third
-    spelling of one key."""
+    """Reject the hybrid point form, which the libraries accept as a third spelling of a key."""
     if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
         raise BadSignature
 
 
 def _low_der(signature: bytes, order: int) -> bytes:
-    """Return r ‖ s in the form that the libraries read, once r is in range and s in its lower half
-    (K7, Q25)."""
+    """Convert r ‖ s to DER, once r is in range and s in its lower half (K7, Q25)."""
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     if len(signature) != 64 or not 0 < r < order or not 0 < s <= order // 2:
         raise BadSignature

@@ -1,6 +1,5 @@
-"""Encryption networks: keys, envelopes, policies, and the gate that decides whether a key is
-released.
+"""Encryption networks: keys, envelopes, policies, and the gate that decides on releasing a key.
 
-Nothing here reads or writes a store: the rows are in `spaces.documents`. Quotes become evidence in
-`tee_backend`.
+The package does not access the store: `spaces.documents` reads and writes the rows. `tee_backend`
+turns quotes into evidence.
 """

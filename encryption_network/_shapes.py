@@ -1,8 +1,7 @@
-"""Reading request bodies: JSON, with the wire's error texts where a body is malformed.
+"""Parsing of request bodies, with the wire's error texts for malformed ones.
 
-A body is read in two steps, as in the ladders: first its grammar (row 1 of enc 2.7), much later its
-shape (row 5). Clients see the reader's error texts for both, so these are the texts that the
-protocol's clients know.
+A body is checked in two steps, as in the ladders: its JSON grammar first (row 1 of enc 2.7), its
+members much later (row 5). The error texts are those that the protocol's clients know.
 """
 
 import json
@@ -31,7 +30,8 @@ _KINDS: Final[dict[Kind, tuple[type, str]]] = {
 }
 _RANGES: Final = {"i64": range(-(2**63), 2**63), "u32": range(2**32)}
 _MAX_ECHO_CHARS: Final = 64
-_WORDS: Final = {
+# The standard parser's messages, and the texts that the protocol's clients expect in their place.
+_PARSER_TEXTS: Final = {
     "Expecting value": "expected value",
     "Extra data": "trailing characters",
     "Expecting property name enclosed in double quotes": "key must be a string",
@@ -47,12 +47,12 @@ _WORDS: Final = {
 
 
 class ShapeError(Exception):
-    """A value is not of the shape asked for; the text is the wire's reason."""
+    """A value does not have the required members; the text is the reason as the wire has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The members that an object must have."""
+    """The members that an object must have, and their kinds."""
 
     members: Mapping[str, Kind]
     optional: frozenset[str] = frozenset()
@@ -60,7 +60,7 @@ class Shape:
 
 
 def read_body(data: bytes, *, max_bytes: int) -> Json:
-    """Read the JSON text of a body."""
+    """Parse the JSON text of a request body."""
     if len(data) > max_bytes:
         raise RequestError("request-too-large", str(max_bytes))
     try:
@@ -72,15 +72,14 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
 
 
 def check_members(value: Json, shape: Shape) -> dict[str, Json]:
-    """Check a value against a shape, and return it.
+    """Check that a value is an object with the members of a shape, and return it.
 
     Raises:
-        ShapeError: with the wire's text for the first fault, members taken in the order of their
-            names.
+        ShapeError: with the wire's text for the first fault, members in the order of their names.
     """
     if isinstance(value, list):
-        # A list of the members in order reads as the object elsewhere; here only its faults are
-        # reported (W19, Q35).
+        # Other nodes accept a list of the members in order (W19, Q35). This node rejects it, but
+        # reports a member of the wrong type first, as they do.
         for item, kind in zip(value, shape.members.values(), strict=False):
             _check(item, kind)
     if not isinstance(value, dict):
@@ -101,11 +100,11 @@ def check_members(value: Json, shape: Shape) -> dict[str, Json]:
 
 
 def _check(value: Json, kind: Kind) -> None:
-    expected, said = _KINDS[kind]
+    expected, name = _KINDS[kind]
     if isinstance(value, bool) or not isinstance(value, expected):
-        raise ShapeError(f"invalid type: {_describe(value)}, expected {said}")
+        raise ShapeError(f"invalid type: {_describe(value)}, expected {name}")
     if isinstance(value, int) and value not in _RANGES[kind]:
-        raise ShapeError(f"invalid value: {_describe(value)}, expected {said}")
+        raise ShapeError(f"invalid value: {_describe(value)}, expected {name}")
     if kind == "network":
         try:
             parse_network_id(str(value))
@@ -132,14 +131,14 @@ def _describe(value: Json) -> str:
 
 
 def _parser_text(data: bytes) -> str:
-    """Return where a text stops being JSON, in the words that `/invoke` answers with."""
+    """Return the position and reason of a JSON syntax error, in the texts of `/invoke`."""
     text = data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     literal = _LITERALS.get(text[start : start + 1])
     if start == len(text):
         return f"EOF while parsing a value at {_position(text, start)}"
     if literal is not None and not text.startswith(literal, start):
-        # Where a text departs from the literal that its first letter begins.
+        # The error is at the first character that differs from the literal.
         end = start + max(
             size for size in range(len(literal)) if text.startswith(literal[:size], start)
         )
@@ -149,8 +148,8 @@ def _parser_text(data: bytes) -> str:
     try:
         json.loads(text)
     except json.JSONDecodeError as exc:
-        words = _WORDS.get(exc.msg, "expected value")
-        return f"{words} at line {exc.lineno} column {exc.colno}"
+        fault = _PARSER_TEXTS.get(exc.msg, "expected value")
+        return f"{fault} at line {exc.lineno} column {exc.colno}"
     except (ValueError, RecursionError):
         pass
     return "recursion limit or number out of range at line 1 column 1"

@@ -1,10 +1,11 @@
-"""Canonical JSON: the one text of a value that hashes and signatures are made over (enc 2.3).
+"""Canonical JSON, the form of a value that is hashed and signed (enc 2.3).
 
-Objects have their members sorted by Unicode code point (which is the order of their UTF-8 bytes),
-there is no space between tokens, strings escape only what JSON demands and are raw UTF-8 otherwise.
-For objects, arrays, strings, booleans, null and integers up to 2^53 with member names of the basic
-plane this is RFC 8785; numbers are printed as they were written, so `1.0` stays `1.0` (the protocol
-sends integers only).
+Members are sorted by Unicode code point, which is the order of their UTF-8 bytes. There is no space
+between tokens. Strings are raw UTF-8 and escape only the characters that JSON requires.
+
+For strings, booleans, null, integers up to 2^53, and arrays and objects of them with member names
+in the Basic Multilingual Plane, this is RFC 8785. Numbers are printed as they were written, so
+`1.0` stays `1.0`; the protocol sends integers only.
 
 Example:
     canonical_bytes({"b": 1, "a": [True, None]})  # b'{"a":[true,null],"b":1}'
@@ -24,16 +25,15 @@ from capabilities.strict_json import Json
 
 from .network_errors import InvalidCanonicalJson
 
-# Deeper values are refused on reading (serde's limit); the writer keeps the same bound so that it
-# is total.
+# Parsers of the protocol reject deeper values (serde's limit), so the writer rejects them too.
 MAX_DEPTH = 128
 
-# Made once: `json.dumps` with an option makes an encoder for each call.
+# Created once, because `json.dumps` with options creates an encoder at each call.
 _quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 
-# Two passes in C, for values whose text it is known to write the same way: its order of members is
-# that of their UTF-8 bytes, its escapes are the shortest. It prints fractions and integers beyond
-# 64 bits differently, NaN silently wrong. A subclass of `bytes` is a digest, and written as hex.
+# A fast path in C for values that msgspec writes in canonical form: it sorts members by their UTF-8
+# bytes and uses the shortest escapes. It prints fractions and integers above 64 bits differently,
+# and NaN as null, so those take the slow path. A subclass of `bytes` is a digest, written as hex.
 _compact: Final = msgspec.json.Encoder(order="sorted", enc_hook=bytes.hex).encode
 _Leaf: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | str | bool | None
 _Flat: TypeAlias = _Leaf | list[_Leaf] | dict[str, _Leaf]
@@ -41,13 +41,13 @@ _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):
-    """A value that nests no deeper than what the protocol writes."""
+    """A value of the limited nesting that the protocol's values have."""
 
     value: _Leaf | list[_Nested] | dict[str, _Nested]
 
 
 def canonical_bytes(value: Json) -> bytes:
-    """Write a value as canonical JSON in UTF-8."""
+    """Encode a value as canonical JSON in UTF-8."""
     try:
         return (
             _compact(value)
@@ -59,7 +59,7 @@ def canonical_bytes(value: Json) -> bytes:
 
 
 def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] | None]) -> bytes:
-    """Write an object without inspecting its members: their types are known from its own."""
+    """Encode an object as canonical JSON without checking its members, whose types are known."""
     try:
         return _compact(members)
     except UnicodeEncodeError as exc:
@@ -67,14 +67,12 @@ def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] |
 
 
 def canonical_hash(value: Json) -> str:
-    """Return the lower-case hex SHA-256 of a value's canonical JSON (a string is hashed with its
-    quotes)."""
+    """Return the hex SHA-256 of a value's canonical JSON; a string is hashed with its quotes."""
     return hashlib.sha256(canonical_bytes(value)).hexdigest()
 
 
 def _is_compact(value: Json) -> bool:
-    """Return whether a value has nothing but texts, truths, null and integers of 64 bits, in a few
-    containers."""
+    """Return whether the fast encoder writes a value in canonical form."""
     try:
         convert({"value": value}, _Compact)
     except ValidationError:
@@ -106,8 +104,7 @@ def _text(value: Json, depth: int) -> str:
 
 
 def _float_text(number: float) -> str:
-    """Print the shortest decimal as clients do: plain from 1e-5 up to 1e16, `1.5e-7` and `1e20`
-    outside."""
+    """Print the shortest decimal as clients do: plain from 1e-5 to 1e16, else with an exponent."""
     if not math.isfinite(number):
         raise InvalidCanonicalJson("number is not finite")
     text = repr(number)

@@ -1,8 +1,8 @@
-"""Inline envelopes: a payload under a content key, and that key wrapped to a network (enc 3.3,
-3.4).
+"""Inline envelopes: a payload encrypted with a content key, and that key wrapped (enc 3.3, 3.4).
 
-The JSON text is stored in a space as an ordinary value. `aad` and `metadata` are labels that
-nothing authenticates: the protocol's ciphertexts carry no associated data (EN22).
+The key is wrapped to the network's public key. The JSON text is stored in a space as an ordinary
+value. `aad` and `metadata` are labels without authentication: the protocol's ciphertexts have no
+associated data (EN22).
 
 Example:
     envelope = seal_envelope(descriptor, b"secret", entropy)
@@ -32,13 +32,12 @@ from .networks import Descriptor
 ENVELOPE_VERSION: Final = 1
 _Text = Annotated[str, Meta(min_length=1)]
 MAX_ENVELOPE_BYTES: Final = 67_108_864
-"""Longest envelope that is read unless the caller says otherwise: 64 MiB of JSON, 48 MiB of
-payload."""
+"""Longest envelope that is parsed by default: 64 MiB of JSON, for 48 MiB of payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineEnvelope:
-    """One sealed payload with its wrapped content key."""
+    """An encrypted payload with its wrapped content key."""
 
     network: NetworkId
     network_text: str
@@ -51,9 +50,11 @@ class InlineEnvelope:
     metadata: Mapping[str, str] | None = None
 
 
-class _Stated(Struct, rename="camel"):
-    """The members that are read; unknown ones are skipped. A label may be absent, but is not
-    null."""
+class _EnvelopeJson(Struct, rename="camel"):
+    """The JSON members of an envelope.
+
+    Unknown members are ignored. Labels may be absent, but not null.
+    """
 
     v: Literal[1]
     network_id: _Text
@@ -67,22 +68,22 @@ class _Stated(Struct, rename="camel"):
 
 
 def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> InlineEnvelope:
-    """Read an envelope.
+    """Parse an inline envelope.
 
     Args:
-        data: UTF-8 JSON, untrusted; members in any order, unknown members are skipped.
+        data: UTF-8 JSON, untrusted; members in any order, unknown members are ignored.
         max_bytes: longest text that is parsed.
     Returns:
-        An envelope whose key hash fits its key.
+        An envelope whose key hash matches its key.
     Raises:
-        EnvelopeError: not an object, another version, a member missing or of the wrong type, no
-            canonical base64, or a key hash that does not fit.
+        EnvelopeError: not an object, another version, a member missing or of the wrong type, not
+            canonical base64, or a key hash that does not match.
     Does not check:
         That the algorithm is known, that the wrapped key opens, who wrote it.
     Source: enc 3.4.
     """
     try:
-        stated = shaped(parse_json(data, max_bytes=max_bytes), _Stated)
+        stated = shaped(parse_json(data, max_bytes=max_bytes), _EnvelopeJson)
         network = parse_network_id(stated.network_id)
     except InvalidJson as exc:
         raise EnvelopeError(str(exc)) from exc
@@ -93,7 +94,7 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
         decode_standard(wrapped) is None
         or canonical_hash(wrapped) != stated.encrypted_symmetric_key_hash
     ):
-        raise EnvelopeError("encryptedSymmetricKeyHash does not fit")
+        raise EnvelopeError("encryptedSymmetricKeyHash does not match encryptedSymmetricKey")
     if ciphertext is None:
         raise EnvelopeError("ciphertext is not base64")
     return InlineEnvelope(
@@ -110,8 +111,8 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
 
 
 def encode_envelope(envelope: InlineEnvelope) -> bytes:
-    """Write an envelope: members in the order of EN23, no spaces, absent labels left out."""
-    stated = _Stated(
+    """Encode an envelope as JSON, with members in the order of EN23 and without absent labels."""
+    stated = _EnvelopeJson(
         ENVELOPE_VERSION,
         envelope.network_text,
         envelope.alg,
@@ -136,12 +137,12 @@ def seal_envelope(
     aad: bytes | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> InlineEnvelope:
-    """Seal a payload for every principal that may decrypt on a network.
+    """Encrypt a payload for every principal that may decrypt on a network.
 
     Args:
-        descriptor: the network, whose canonical id, algorithm and version go into the envelope.
+        descriptor: the network; its canonical id, algorithm and key version go into the envelope.
         plaintext: the payload.
-        entropy: asked for 32 bytes (content key), 12 (payload nonce), 32 (ephemeral scalar), 12
+        entropy: called for 32 bytes (content key), 12 (payload nonce), 32 (ephemeral scalar) and 12
             (wrap nonce).
         aad: label to include; not authenticated.
         metadata: labels to include; not authenticated.
@@ -169,12 +170,12 @@ def seal_envelope(
 
 
 def open_envelope(envelope: InlineEnvelope, content_key: bytes) -> bytes:
-    """Open the payload with its content key.
+    """Decrypt an envelope's payload with its content key.
 
     Raises:
-        EnvelopeError: the key is not 32 bytes, the ciphertext is too short, or the tag fails.
+        EnvelopeError: the key is not 32 bytes, the ciphertext is too short, or the tag is wrong.
     Does not check:
-        `aad` and `metadata`: they are labels.
+        `aad` and `metadata`, which are not authenticated.
     """
     if len(content_key) != KEY_BYTES or len(envelope.ciphertext) < NONCE_BYTES + TAG_BYTES:
         raise EnvelopeError("ciphertext does not open")

@@ -1,25 +1,29 @@
-"""The release gate: the one place that decides whether a content key may leave the node.
+"""The release gate, which decides whether a content key may leave the node.
 
-`admit` is called after the chain was judged, on both routes. Only `admit` makes an `ReleasePermit`, and
-`release.open_key` accepts nothing else. O is the owner of the network, I the invoker.
+Both routes call `admit` after the chain was judged. Only `admit` creates a `ReleasePermit`, and
+`release.open_key` requires one. O is the owner of the network, I the invoker.
 
-The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence, where the mode and every
-policy in force allow it. Every other invoker needs live evidence and an allow-list of measurements
-that the owner stated: in the network's policy, or as a fact of a delegation that the authority to
-decrypt runs through and that O, or O's in-person session key, signed. The conjunction of the
-policies of the node, the owner and every delegation in every cited closure is in force: a further
-policy, link or proof can only narrow.
+The owner in person (IP1, IP2: `capabilities.sign_ins`) needs no evidence if the mode and every
+policy in force allow that. Every other invoker needs live evidence and an allow-list of
+measurements that the owner stated: in the network's policy, or in a delegation on the path of the
+authority to decrypt. That delegation is signed by O or by O's session key in person.
 
-    step  refused as
-    1     chain      what is cited is incomplete, revoked or expired
-    2     policy     a policy in force cannot be read
-    3     path       no envelope at an allowed path holds the key
-    4     mode, policy         in person, but mode or policy want code, and there is no evidence
-    5     no_policy  the owner named no code
-    6     not_attested, trust_root, key_provider, receiver     no evidence for this caller and key, or of another root,
-          or of an application whose keys come from another provider than the node's terms name
-    7     what `judgement.judge` returns, policy by policy
-    8     withdrawn  a party, or the code or evidence that was judged, has been withdrawn (RC20)
+In force are the policies of the node, of the owner and of every delegation in every cited closure.
+A release has to satisfy all of them, so a further policy, delegation or proof can only narrow.
+
+    step  code                what fails
+    1     chain               a cited delegation is missing, revoked or expired
+    2     policy              a policy in force cannot be parsed
+    3     path                no envelope at an allowed path contains the key
+    4     mode, policy        the invoker is in person, but mode or policy require evidence, and
+                              there is none
+    5     no_policy           the owner named no code
+    6     not_attested,       there is no evidence for this invoker and key, it has another root,
+          trust_root,         or its application's keys come from a provider that the node does
+          key_provider,       not accept
+          receiver
+    7     see `judgement`     the evidence does not satisfy a policy
+    8     withdrawn           a party, or the judged code or evidence, was withdrawn (RC20)
 
 Example:
     permit = admit(request)  # or ReleaseRefused
@@ -51,73 +55,67 @@ from .release_record import Ground, Mode, ReleaseRecord
 from .requests import CheckedDecrypt
 from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
-# --- policies that delegations state --------------------------------------------------------------
-# A decoded delegation never changes and is handed from release to release, so its facts are known
-# by their identity; they are held here as long as what was read from them, which keeps that
-# identity theirs.
+# --- policies in delegations ----------------------------------------------------------------------
 
 MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
-"""Tokens, in all, of the delegations whose policies are held: a policy is part of its delegation's
-token."""
+"""Most bytes of tokens whose policies are cached; a policy is a part of its token."""
 
 
-class _Stated(Struct, frozen=True):
-    """The policies that a delegation's facts state."""
+class _CacheEntry(Struct, frozen=True):
+    """The policies in a delegation's facts."""
 
     facts: tuple[Json, ...]
     size_bytes: int
     policies: tuple[Policy, ...]
 
 
-class StatedPolicies:
-    """The policies that delegations state, read once for each that is kept decoded; the oldest are
-    evicted first.
+class PolicyCache:
+    """A cache of the policies that delegations contain; it evicts the oldest entries.
 
-    A decoded delegation never changes and is handed from release to release, so its facts are known
-    by their identity; they are held here as long as what was read from them, which keeps that
-    identity theirs.
+    Decoded delegations are immutable and reused between releases, so the cache is keyed by the
+    identity of their facts. Each entry keeps a reference to the facts, so that no other object gets
+    their identity.
     """
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self._max_header_bytes = max_header_bytes
         self._header_bytes = 0
-        self._read: OrderedDict[int, _Stated] = OrderedDict()
+        self._entries: OrderedDict[int, _CacheEntry] = OrderedDict()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
-        """Return what `policies_of` returns for a delegation's facts."""
+        """Return the policies in a delegation's facts, see `policies_of`."""
         facts = delegation.facts
         if not facts:
             return ()
-        found = self._read.get(id(facts))
+        found = self._entries.get(id(facts))
         if found is None:
-            found = self._read[id(facts)] = _Stated(
+            found = self._entries[id(facts)] = _CacheEntry(
                 facts, len(delegation.header), policies_of(facts)
             )
             self._header_bytes += found.size_bytes
             while self._header_bytes > self._max_header_bytes:
-                _, dropped = self._read.popitem(last=False)
+                _, dropped = self._entries.popitem(last=False)
                 self._header_bytes -= dropped.size_bytes
         return found.policies
 
     def __len__(self) -> int:
-        return len(self._read)
+        return len(self._entries)
 
 
-# --- what the gate decides on ---------------------------------------------------------------------
-# The caller reads everything at one moment. Rows come with their stamps: the commit of the release
-# requires them unchanged.
+# --- the request ----------------------------------------------------------------------------------
+# The caller reads everything at one moment. Rows have stamps, so that the commit of the release can
+# require them unchanged: a withdrawal in the meantime makes it fail.
 
 
 class RowStamp(Struct, frozen=True, gc=False):
-    """A row of the store that a decision rests on; opaque here, the commit checks that it is
-    unchanged."""
+    """A row that a decision depends on; the commit requires that it is unchanged."""
 
     key: bytes
     stamp: bytes
 
 
 class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
-    """Everything a release is decided on."""
+    """The input of a release decision."""
 
     decrypt: CheckedDecrypt
     authority: Authority
@@ -133,12 +131,12 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def invoker(self) -> Principal:
-        """I."""
+        """The principal that requests the key."""
         return self.decrypt.bound.invocation.invoker
 
 
 MAX_PATHS: Final = 256
-"""Most paths that the policies of one release may name together: each is a row to read."""
+"""Most paths that the policies of one release may list together; each is a row to read."""
 
 Reason = Literal[
     Refusal,
@@ -152,16 +150,16 @@ Reason = Literal[
     "withdrawn",
 ]
 REASONS: Final = frozenset(get_args(Reason))
-"""Every coarse cause a caller can see; not in kebab-case, because clients read them in a body of
-the wire (RL14)."""
+"""Codes of refusals that a caller sees. They are part of a response body, so they keep their
+underscores (RL14)."""
 
-_stated: Final = StatedPolicies()
+_policy_cache: Final = PolicyCache()
 _SEAL: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePermit:
-    """The gate's permission to open one key, for one request; made by `admit` only."""
+    """The gate's permission to open one key for one request; made by `admit` only."""
 
     decrypt: CheckedDecrypt
     ground: Ground
@@ -173,30 +171,30 @@ class ReleasePermit:
     policy_sha256: tuple[str, ...]
     evidence: Evidence | None
     decided_at: float
-    # An init-only field: `dataclasses.replace` cannot carry it over, so a permit cannot be
-    # altered either.
+    # An init-only field: `dataclasses.replace` cannot copy it, so callers cannot forge a permit
+    # from a real one.
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        """Refuse construction outside the gate."""
+        """Reject construction by other code than `admit`."""
         if seal is not _SEAL:
             raise RuntimeError("a permit is made by gate.admit only")
 
 
 def admit(request: ReleaseRequest) -> ReleasePermit:
-    """Decide whether the key of a checked request may be opened.
+    """Decide whether the key of a checked request may be opened (RL5 to RL12).
 
     Args:
-        request: what the decision rests on, all read at one moment.
+        request: the input of the decision, all read at one moment.
     Returns:
-        The permit. IP1 or IP2 holds, or evidence for this caller and key satisfies every policy
-        in force and the owner named the code, or the node's mode is off and no policy is stated.
-        Nothing of it was withdrawn.
+        The permit. IP1 or IP2 holds; or evidence for this invoker and key satisfies every policy in
+        force, and the owner named the code; or the node's mode is off and there is no policy.
+        Nothing that the decision used was withdrawn.
     Raises:
         ReleaseRefused: with the first step that fails.
     Does not check:
-        The invocation's signature, window and replay, and that its chain grants decrypt:
-        `authority` shows it.
+        The invocation's signature, window and replay, and that its chain grants decrypt; the
+        `authority` in the request is the result of those checks.
     """
     facts = request.owner.facts
     if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
@@ -206,7 +204,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
     rows = _check_paths(request, in_force)  # 3
     session = request.owner.in_person
-    obstacle = None if session is None else _obstacle(mode, in_force)  # 4
+    obstacle = None if session is None else _in_person_refusal(mode, in_force)  # 4
     relied: tuple[ContentKey, ...] = ()
     evidence: Evidence | None = None
     if session is not None and obstacle is None:
@@ -218,7 +216,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         ground = "off"
     else:
         ground = "attested"
-        relied = _owner_list(request, facts)  # 5
+        relied = _owner_list_keys(request, facts)  # 5
         evidence, evidence_row = _evidence_for(request)  # 6
         for policy in in_force:  # 7
             refusal = judge(evidence, policy, facts.now)
@@ -244,10 +242,10 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
 def needs_evidence(
     owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]
 ) -> bool:
-    """Return whether `admit` uses evidence; where it does not, the caller need not read it."""
+    """Return whether `admit` uses evidence for a request, so that the caller has to read it."""
     if release_record.mode == "off" and not in_force:
         return False
-    return owner.in_person is None or _obstacle(release_record.mode, in_force) is not None
+    return owner.in_person is None or _in_person_refusal(release_record.mode, in_force) is not None
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
@@ -261,8 +259,7 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 def policies_in_force(
     network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
-    """Return every policy that a release has to satisfy: the node's, the owner's, those of all
-    links.
+    """Return every policy that a release has to satisfy, of node, owner and delegations.
 
     The node's own policy does not apply in mode "off"; all others do.
     """
@@ -273,7 +270,7 @@ def policies_in_force(
         stated.append(network_policy)
     try:
         for link in links:
-            stated.extend(_stated.of(link.delegation))
+            stated.extend(_policy_cache.of(link.delegation))
     except PolicyError as exc:
         raise _refused("policy", exc.text) from exc
     return tuple(stated)
@@ -283,10 +280,9 @@ def policies_in_force(
 
 
 def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Registered]:
-    """Require every cited proof with its whole closure; where authority rests on them, live and
-    open now.
+    """Require every cited proof and its whole closure; return all these delegations, each once.
 
-    Returns every delegation of every cited closure, each once.
+    Unless the invoker is the owner, the proofs have to be live and inside their windows.
     """
     cited, links, found = facts.cited, facts.links, dict[ContentKey, Registered]()
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
@@ -300,12 +296,12 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
                 raise _refused("chain", "a closure is incomplete")
             found[member.content_key] = above
     if facts.invoker == facts.owner:
-        return found.values()  # root authority rests on no proof (R2)
+        return found.values()  # a root's authority does not come from its proofs (R2)
     if not request.authority.dependent or not cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
     for key in cited:
         if not is_in_force(links[key], facts.marks, now=facts.now):
-            raise _refused("chain", "a proof does not stand")
+            raise _refused("chain", "a proof is revoked or outside its window")
     return found.values()
 
 
@@ -313,7 +309,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
 
 
 def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple[RowStamp, ...]:
-    """Require the key at a path of every policy that lists paths; return the rows that show it."""
+    """Require the key at a path of every policy that lists paths; return the rows with it."""
     paths_in_force(in_force)
     rows: dict[RowStamp, None] = {}
     for policy in in_force:
@@ -331,46 +327,45 @@ def _check_paths(request: ReleaseRequest, in_force: tuple[Policy, ...]) -> tuple
 # --- step 4: in person ----------------------------------------------------------------------------
 
 
-def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
-    """Return why being there in person is not enough; None when it is."""
+def _in_person_refusal(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
+    """Return why the owner in person needs evidence too, or None if not."""
     if mode == "everyone":
-        return _refused("mode", "nobody is in person in this mode")
+        return _refused("mode", "this mode requires evidence from the owner in person, too")
     if not all(policy.in_person for policy in in_force):
-        return _refused("policy", "a policy wants code from the owner too")
+        return _refused("policy", "a policy requires evidence from the owner in person, too")
     return None
 
 
 # --- step 5: the owner's allow-list ---------------------------------------------------------------
 
 
-def _owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
-    """Find the allow-list that the owner stated, and return the marks that its validity rests on.
+def _owner_list_keys(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
+    """Find an allow-list that the owner stated, and return the content keys that it depends on.
 
-    Which list it is does not matter, since all policies in force are judged: the owner has named
-    code at all.
+    Any list will do: the evidence is judged by all policies in force, so this only shows that the
+    owner named code at all.
     """
     network_policy = request.decrypt.network.policy
     if network_policy is not None and network_policy.is_allow_list:
         return ()
-    for link in _supporting(request, facts):
-        names_code = any(policy.is_allow_list for policy in _stated.of(link.delegation))
+    for link in _decrypt_grants(request, facts):
+        names_code = any(policy.is_allow_list for policy in _policy_cache.of(link.delegation))
         if not names_code or not is_in_force(link, facts.marks, now=facts.now):
             continue
         relied = owner_word_marks(facts, link)
         if relied is not None:
             return (*relied, *[member.content_key for member in link.closure])
-    if request.release_record.states_list or request.release_record.mode == "off":
+    if request.release_record.replaces_owner_list or request.release_record.mode == "off":
         return ()
     raise _refused("no_policy", "the owner named no code")
 
 
-def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
-    """Yield the delegations that the authority to decrypt runs through, from the invoker up to the
-    owner.
+def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
+    """Yield the delegations that grant decrypt from the invoker up to the owner.
 
-    A closure may contain more: the issuer of a delegation that grants nothing may cite any
-    registered delegation. So a link counts only if it grants decrypt on this network and its
-    audience signed the link below.
+    A closure may contain more, because a delegation that grants nothing may cite any registered
+    one. So a link counts only if it grants decrypt on this network, and its audience signed the
+    link below. An attacker could otherwise cite an unrelated statement of the owner.
     """
     below: list[tuple[Principal, Registered]] = [
         (facts.invoker, facts.links[key]) for key in facts.cited
@@ -402,20 +397,20 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
 
 
 def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
-    """Return the evidence and its row: without the row the commit could not require it
-    unchanged."""
+    """Return the evidence for the invoker and its row.
+
+    The row is required too: without it the commit could not require the evidence unchanged.
+    """
     evidence, row = request.evidence, request.evidence_row
     if evidence is None or row is None:
         raise _refused("not_attested", "no evidence")
     if evidence.invoker != request.invoker:
-        raise _refused("not_attested", "evidence of another holder")
+        raise _refused("not_attested", "evidence of another invoker")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
-        raise _refused("trust_root", "evidence under a root that is not trusted")
-    # AT29: they may have changed
+        raise _refused("trust_root", "evidence with a root that is not trusted")
+    # AT29: the node may have narrowed its list after it accepted this evidence.
     if not is_within_terms(evidence.key_provider, request.release_record.key_providers):
-        raise _refused(
-            "key_provider", "keys from a provider of whose applications the node takes no evidence"
-        )
+        raise _refused("key_provider", "the node does not accept evidence with this key provider")
     if (
         evidence.receiver_mode == "attested"
         and evidence.receiver_public_key != request.decrypt.receiver_public_key
@@ -430,20 +425,20 @@ def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
 def _check_withdrawn(
     request: ReleaseRequest, links: Iterable[Registered], evidence: Evidence | None
 ) -> None:
-    """Refuse what would be admitted, but was withdrawn by the owner or the operator (RC20).
+    """Refuse a release if a party, the code or the evidence was withdrawn (RC20).
 
-    A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may
-    not have itself.
+    Parties include the signers and receivers of all delegations: a withdrawn DID must not pass on
+    what it may not have itself.
     """
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
         if listed is NOTHING_WITHDRAWN:
             continue
         if listed.dids:
             delegations = [link.delegation for link in links]
-            parties = {one for each in delegations for one in (each.delegator, each.delegate)}
+            parties = {did for each in delegations for did in (each.delegator, each.delegate)}
             if listed.names_any(parties | {request.invoker}):
                 raise _refused("withdrawn", "a party to the release")
-        if evidence is not None and listed.withdraw(evidence):
+        if evidence is not None and listed.covers(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
 
 

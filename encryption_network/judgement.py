@@ -1,4 +1,4 @@
-"""Judging evidence by a policy: pure, and done anew at every release (RL8, RL11).
+"""Judgement of evidence by a policy, repeated at every release (RL8, RL11).
 
 Example:
     for policy in policies_of(delegation.facts):
@@ -11,9 +11,9 @@ from .key_providers import is_accepted
 from .policy import GRACE_STATUSES, Evidence, Policy
 
 CLOCK_SKEW_S: Final = 60
-"""How far ahead of the judging machine's clock the attesting machine's may be."""
+"""How far the attesting machine's clock may be ahead of this one's."""
 
-# Life-cycle notices that may accompany UpToDate; they name no vulnerability.
+# Intel's life-cycle notices may accompany the status UpToDate; they are not vulnerabilities.
 _NOTICE_PREFIX: Final = "INTEL-DOC-"
 
 Refusal = Literal[
@@ -32,16 +32,16 @@ Refusal = Literal[
 
 
 def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
-    """Judge evidence by one policy.
+    """Judge evidence by one policy (RL8, RL11).
 
     Args:
         evidence: facts of a verified quote.
         policy: one policy; the caller judges every policy in force.
         now: epoch seconds.
     Returns:
-        None when the evidence satisfies the policy now, else the first check that it fails.
+        None if the evidence satisfies the policy now, else the first check that it fails.
     Does not check:
-        Whose evidence it is, which receiver key the release names, the trust root, the paths; see
+        The subject of the evidence, the receiver key of the release, the trust root, the paths; see
         `gate.admit`.
     """
     if not evidence.attested_at - CLOCK_SKEW_S <= now < evidence.expires_at:
@@ -80,8 +80,8 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
 
 
 def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
-    # The level's date is the platform's: an outdated quoting enclave has no date to count a grace
-    # from.
+    # The date belongs to the platform's TCB level. An outdated quoting enclave has no date from
+    # which a grace period could be counted, so it is never accepted.
     if evidence.qe_status not in policy.tcb_statuses or evidence.qe_status in GRACE_STATUSES:
         return False
     if evidence.tcb_status not in policy.tcb_statuses:

@@ -1,13 +1,15 @@
-"""Who gave an application its disk and application keys, as policies, evidence and settings name
-them: in one text.
+"""Key providers of applications, in the form that policies, evidence and settings use.
 
-    kms            any key management service
-    kms:<hex>      the one with this id
-    tpm, tpm:<hex> a TPM, or the one with this id
-    local-sgx:<hex>  the enclave beside the application; it runs on the host's own word, so only with its id
+A key provider gives an application its disk and application keys.
 
-The id is the one of the event log's `key-provider` entry, lower-case hex. An application without a
-provider ("none") is never accepted, even if a list names it.
+    kms              any key management service
+    kms:<hex>        the one with this id
+    tpm, tpm:<hex>   a TPM, or the one with this id
+    local-sgx:<hex>  the enclave beside the application; its host vouches for it, so the id is
+                     required
+
+The id is that of the `key-provider` entry in the event log, in lower-case hex. An application
+without a provider ("none") is never accepted, even if a list names it.
 
 Example:
     accepted = (parse_key_provider("kms:3059…"), parse_key_provider("tpm"))
@@ -24,41 +26,41 @@ from .network_errors import PolicyError
 DEFAULT_KEY_PROVIDERS: Final = ("kms", "tpm")
 """Accepted by default."""
 NAMES: Final = frozenset({"kms", "tpm", "local-sgx"})
-"""Kinds that a list may accept."""
+"""Kinds of key providers that a list may accept."""
 MAX_KEY_PROVIDERS: Final = 16
 """Most entries of one list."""
 MAX_ID_BYTES: Final = 256
-"""Longest id that an entry names; a KMS's is a public key of about 91 bytes."""
+"""Longest id in an entry; the id of a KMS is a public key of about 91 bytes."""
 _NEEDS_ID: Final = "local-sgx"
 
 
 def parse_key_provider(text: str) -> str:
-    """Read an entry of a list of accepted key providers."""
+    """Check an entry of a list of accepted key providers, and return it unchanged."""
     name, colon, id_text = text.partition(":")
     if name not in NAMES:
-        raise PolicyError("keyProviders", "not a kind of key provider that can be accepted")
+        raise PolicyError("keyProviders", "unknown kind of key provider")
     if not colon and name == _NEEDS_ID:
-        raise PolicyError("keyProviders", f"{_NEEDS_ID} needs the id of the provider")
+        raise PolicyError("keyProviders", f"{_NEEDS_ID} requires the provider's id")
     if colon and not _is_id(id_text):
-        raise PolicyError("keyProviders", "the id of a key provider is not lower-case hex")
+        raise PolicyError("keyProviders", "the provider's id is not lower-case hex")
     return text
 
 
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
-    """Return whether a list accepts a provider, by its id or by its kind alone."""
+    """Return whether a list accepts a key provider, by its id or by its kind alone."""
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
 
 
 def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
-    """Return whether a node's terms accept evidence of an application with this provider (AT29).
+    """Return whether a node accepts evidence of an application with this key provider (AT29).
 
-    Evidence without an event log names no provider. It is accepted only under terms that name no
-    particular provider: an application that the terms exclude would otherwise leave out the log.
-    Then RTMR3, which every policy has to state for such evidence, covers the provider.
+    Evidence without an event log names no provider. It is accepted only if `kms` and `tpm` are
+    listed without an id; otherwise an excluded application could pass by leaving out its log. For
+    such evidence every policy has to state RTMR3, which covers the provider.
 
     Args:
-        provider: as evidence states it; None: no event log named one.
-        terms: entries that `parse_key_provider` read.
+        provider: as in the evidence; None: there is no event log.
+        terms: the node's list, entries parsed by `parse_key_provider`.
     """
     return (
         are_accepted(DEFAULT_KEY_PROVIDERS, terms)
@@ -68,13 +70,12 @@ def is_within_terms(provider: str | None, terms: Collection[str]) -> bool:
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:
-    """Return whether everything that one list accepts is accepted by the other; an empty list
-    accepts nothing."""
+    """Return whether one list accepts every entry of another; an empty list accepts nothing."""
     return all(is_accepted(entry, outer) for entry in inner)
 
 
 def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str, ...]:
-    """Return the list, in order of its texts, that accepts what both lists accept."""
+    """Return the sorted list that accepts the key providers which both lists accept."""
     narrower = {entry for entry in one if is_accepted(entry, other)}
     return tuple(sorted(narrower | {entry for entry in other if is_accepted(entry, one)}))
 

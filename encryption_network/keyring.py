@@ -1,8 +1,8 @@
-"""The root secret and everything that is derived from it.
+"""The node's root secret and the keys that are derived from it.
 
-Each store has one secret: the node's identity, the keys of hosted spaces, the keys that seal
-network private keys and sign tickets are all derived from it, so that every worker and machine on
-one store has the same ones.
+Each store has one secret. The node's identity, the keys of hosted spaces, and the keys that encrypt
+network keys and sign tickets are derived from it. So every worker and machine on one store has the
+same keys.
 
 Example:
     keyring = Keyring(secret)
@@ -22,27 +22,29 @@ from .network_errors import RootSecretTooShort
 
 MIN_SECRET_BYTES = 32
 
-# Contexts of the protocol (EN4).
+# Contexts that the protocol defines (EN4).
 NODE_IDENTITY = "tinycloud/node/identity"
 NETWORK_SEAL = "tinycloud/encryption/network-seal"
 LIST_CURSOR = "tinycloud/kv/list-cursor"
 INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
-# Our own.
+# Contexts that only this node uses.
 ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
 REQUEST_LOG = "sealspace/request-log"
 
 
 class Keyring:
-    """Derives keys from the root secret; shows none of them."""
+    """A set of keys derived from the root secret, which it does not expose."""
 
     __slots__ = ("_network_seal", "_secret", "invitation_public_key", "node_did", "node_signer")
 
     def __init__(self, secret: bytes) -> None:
-        """Take the root secret."""
+        """Create the keyring of a root secret of at least 32 bytes."""
         if len(secret) < MIN_SECRET_BYTES:
-            raise RootSecretTooShort(f"root secret has {len(secret)} bytes, at least 32 are needed")
+            raise RootSecretTooShort(
+                f"the root secret has {len(secret)} bytes; at least 32 are required"
+            )
         self._secret = bytes(secret)
-        self._network_seal = self.derive(NETWORK_SEAL)  # used at each release
+        self._network_seal = self.derive(NETWORK_SEAL)  # derived once, since every release uses it
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
         self.node_did: str = self.node_signer.did
         self.invitation_public_key: str = encode_url(
@@ -50,22 +52,24 @@ class Keyring:
         )
 
     def derive(self, context: str | bytes) -> bytes:
-        """Return the 32 bytes `BLAKE3(secret ‖ context)`: the plain hash, not the key derivation
-        mode (enc 1.4)."""
+        """Return the 32-byte key for a context, `BLAKE3(secret ‖ context)` (enc 1.4).
+
+        This is the plain hash, not BLAKE3's key derivation mode.
+        """
         return blake3(
             self._secret + (context.encode() if isinstance(context, str) else context)
         ).digest()
 
     def space_did(self, space: SpaceId) -> str:
-        """Return the host DID of a space: the context is its canonical text (wire 5.7)."""
+        """Return the host DID of a space, derived from the space's canonical text (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
-        """Seal bytes at rest under the key of a context (enc 1.5)."""
+        """Encrypt bytes for storage with the key of a context (enc 1.5)."""
         return seal_blob(self._seal_key(context), plaintext, entropy)
 
     def open_sealed(self, sealed: bytes, context: str) -> bytes:
-        """Open what `seal` made under the same secret and context."""
+        """Decrypt bytes that `seal` encrypted with the same secret and context."""
         return open_blob(self._seal_key(context), sealed)
 
     def _seal_key(self, context: str) -> bytes:
@@ -75,5 +79,5 @@ class Keyring:
         return f"Keyring(node_did={self.node_did!r})"
 
     def __reduce__(self) -> str:
-        """Refuse to be pickled or copied: the secret never leaves the process."""
-        raise TypeError("a keyring is not serialised")
+        """Refuse to be pickled or copied, because the secret must not leave the process."""
+        raise TypeError("a keyring cannot be serialised")

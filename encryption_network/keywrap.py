@@ -1,4 +1,4 @@
-"""Wrapping a content key to an X25519 public key, and the sealed blob inside the wrap.
+"""Wrapping of a content key to an X25519 public key, and the sealed blob inside the wrap.
 
     wrapped key:  offset  size  field
                   0       32    ephemeral X25519 public key
@@ -11,8 +11,8 @@
                   13+n    16    tag
 
 The protocol's format has no key derivation and no context (enc 3.2). This module is stricter than
-the protocol, without effect on honest clients: low-order public keys, another first byte than 0x01
-and content keys that are not 32 bytes are refused (EN21, W5, W6, W8).
+the protocol, without effect on honest clients. It rejects low-order public keys, another first byte
+than 0x01, and content keys that are not 32 bytes (EN21, W5, W6, W8).
 
 Example:
     blob = wrap(network_public_key, content_key, entropy)
@@ -40,19 +40,19 @@ WRAPPED_KEY_BYTES = KEY_BYTES + BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
 def public_key_of(private_key: bytes) -> bytes:
-    """Return the X25519 public key (32 bytes) of a private scalar."""
+    """Return the 32-byte X25519 public key of a private scalar."""
     if len(private_key) != KEY_BYTES:
         raise RequestError("key-backend", "invalid private key length")
     return crypto_scalarmult_base(private_key)
 
 
 def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
-    """Seal a content key so that only the holder of the X25519 private key opens it.
+    """Encrypt a content key so that only the holder of the X25519 private key can open it.
 
     Args:
         public_key: the recipient's X25519 key, 32 bytes, untrusted.
         plaintext: the content key, 32 bytes.
-        entropy: asked for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
+        entropy: called for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
     Returns:
         The wrapped key, 93 bytes.
     Raises:
@@ -68,24 +68,24 @@ def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
 
 
 def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
-    """Open a wrapped content key.
+    """Decrypt a wrapped content key.
 
     Args:
         private_key: the recipient's X25519 scalar, 32 bytes.
         blob: the wrapped key, untrusted, of any length.
     Returns:
-        The content key; exactly 32 bytes, and authenticated under the shared secret.
+        The content key: exactly 32 bytes, authenticated under the shared secret.
     Raises:
-        RequestError: `key-backend`, too short, another version byte, a low-order ephemeral key, a
-            failed tag or a content key of another length.
+        RequestError: `key-backend`, the blob is too short, has another version byte, a low-order
+            ephemeral key, a wrong tag, or a content key of another length.
     Does not check:
-        Who wrapped it: any client can wrap to a public key.
+        The sender: any client can wrap a key to a public key.
     Source: enc 3.2.
     """
     if len(blob) < KEY_BYTES:
         raise RequestError("key-backend", "invalid wrapped key envelope")
     ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
-    # The cheap check of the shape first: no multiplication for a blob that cannot open.
+    # The cheap checks come first, so that a malformed blob costs no scalar multiplication.
     _check_blob(sealed)
     plaintext = _open(_exchange(private_key, ephemeral), sealed)
     if len(plaintext) != KEY_BYTES:
@@ -94,16 +94,16 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
 
 
 def seal_blob(key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
-    """Seal bytes under an AES-256 key as `0x01 | nonce | ciphertext | tag` (enc 1.5)."""
+    """Encrypt bytes with an AES-256 key as `0x01 | nonce | ciphertext | tag` (enc 1.5)."""
     nonce = entropy.token(NONCE_BYTES)
     return _VERSION_BYTE + nonce + AESGCM(key).encrypt(nonce, plaintext, None)
 
 
 def open_blob(key: bytes, blob: bytes) -> bytes:
-    """Open a sealed blob.
+    """Decrypt a sealed blob.
 
     Raises:
-        RequestError: `key-backend`, too short, another version byte than 0x01, or the tag fails.
+        RequestError: `key-backend`, too short, another version byte than 0x01, or a wrong tag.
     Source: enc 1.5, without its pass-through of unsealed input (W6).
     """
     _check_blob(blob)
@@ -130,9 +130,9 @@ def _exchange(private_key: bytes, public_key: bytes) -> bytes:
     if len(private_key) != KEY_BYTES:
         raise RequestError("key-backend", "invalid private key length")
     try:
-        # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever
-        # it is made. Refuses an all-zero result, that is every public key of low order (W5): the
-        # wrap would open under a publicly known key.
+        # libsodium instead of `cryptography`, whose key objects compute their public key each time.
+        # It rejects an all-zero result, which every low-order public key gives (W5): anyone could
+        # open such a wrap.
         return crypto_scalarmult(private_key, public_key)
     except nacl.exceptions.RuntimeError as exc:
         raise RequestError("key-backend", "low-order public key") from exc

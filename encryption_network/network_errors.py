@@ -1,8 +1,7 @@
-"""Everything this package can raise.
+"""The errors of this package.
 
-The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. The node defines
-which status a condition has and how `/invoke` reports it (enc 2.5, 2.7): its table of refusals has
-a row for each code.
+The texts of `RequestError` are those of the `/encryption` routes on the wire. The node's table of
+refusals has a row for each code: it defines the status, and the report on `/invoke` (enc 2.5, 2.7).
 """
 
 from typing import Final
@@ -15,8 +14,7 @@ class EncryptionError(Exception):
 
     @property
     def text(self) -> str:
-        """The wire text on the `/encryption` routes; never contains a key, a token or a
-        plaintext."""
+        """The wire text on the `/encryption` routes, without keys, tokens and plaintexts."""
         return str(self)
 
 
@@ -27,31 +25,31 @@ class RootSecretTooShort(EncryptionError):
 
 
 class InvalidCanonicalJson(EncryptionError):
-    """A value cannot be written as canonical JSON (not finite, or text that is not Unicode)."""
+    """A value has no canonical JSON, for example a number that is not finite."""
 
     code = "invalid-canonical-json"
 
 
 class EnvelopeError(EncryptionError):
-    """An inline envelope is malformed, or its ciphertext does not open."""
+    """An inline envelope is malformed, or its ciphertext cannot be decrypted."""
 
     code = "invalid-envelope"
 
 
 class DescriptorError(EncryptionError):
-    """A network descriptor is malformed, or the node's signature over it is not valid."""
+    """A network descriptor is malformed, or the node's signature over it is invalid."""
 
     code = "invalid-descriptor"
 
 
 class RecordError(EncryptionError):
-    """A stored row of this package cannot be read; nothing is decided on it."""
+    """A stored row cannot be parsed, so that nothing may be decided from it."""
 
     code = "invalid-record"
 
 
 class PolicyError(EncryptionError):
-    """An attestation policy is malformed or states what may never be stated."""
+    """An attestation policy is malformed or accepts something that may never be accepted."""
 
     code = "invalid-policy"
 
@@ -74,7 +72,7 @@ class WithdrawalError(EncryptionError):
 
 
 class ReceiptError(EncryptionError):
-    """A receipt is malformed, or its signature is not valid."""
+    """A receipt is malformed, or its signature is invalid."""
 
     code = "invalid-receipt"
 
@@ -94,9 +92,10 @@ class ReleaseRefused(EncryptionError):
 
 
 TEXTS: Final = {
-    # The body is no JSON text; the message is the parser's.
+    # The body is not JSON; the message is the parser's.
     "body-not-json": "{}",
-    # The body is longer than the limit; on `/invoke` it is cut there and so is no JSON.
+    # The body is longer than the limit. `/invoke` reads up to the limit, where the JSON is
+    # incomplete.
     "request-too-large": "EOF while parsing a body of more than {} bytes",
     # A body, a fact or a query has the wrong shape.
     "body-malformed": "decrypt request body is malformed: {}",
@@ -104,7 +103,7 @@ TEXTS: Final = {
     "create-body-malformed": "{}",
     # A network id, or the owner and name of one, is malformed; the text says how (enc 1.1).
     "invalid-network-id": "{}",
-    # No such network here.
+    # This node has no such network.
     "network-not-found": "network not found",
     # The id is taken, whether the network is active or revoked.
     "network-exists": "network already exists",
@@ -135,12 +134,12 @@ TEXTS: Final = {
     "invalid-base64": "hex decode error: invalid base64",
     # A stated hash differs from the recomputed one.
     "hash-mismatch": "invocation hash mismatch: {}",
-    # A create or revoke token carries a nonce that its issuer has used.
+    # A create or revoke token has a nonce that its issuer used before.
     "nonce-used": "nonce already used",
     # A wrapped key, a receiver key or a sealed key cannot be used.
     "key-backend": "key backend error: {}",
 }
-"""The wire text of each row of the request ladders, by its code (enc 2.5, 2.7)."""
+"""The wire text for each row of the request ladders, by code (enc 2.5, 2.7)."""
 
 _OUTCOMES: Final = {
     "network-revoked": "denied:revoked",
@@ -154,7 +153,7 @@ _OUTCOMES: Final = {
 
 
 class RequestError(EncryptionError):
-    """One row of the request ladders failed, or a key cannot be used."""
+    """A row of the request ladders failed, or a key cannot be used."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code

@@ -1,8 +1,8 @@
-"""Encryption networks: the node's record of one, and its public descriptor.
+"""Encryption networks: the node's record of a network, and its public descriptor.
 
-A network is an X25519 key pair that the node holds for an owner. The record is one value in the
-store and carries the owner's attestation policy and withdrawals too, so that a release that checks
-the record's stamp has checked theirs.
+A network is an X25519 key pair that the node keeps for an owner. The record also contains the
+owner's attestation policy and withdrawals. So a release that checks the record's stamp has checked
+that none of them changed.
 
 Example:
     record = create_network(network_id, now=now, keyring=keyring, entropy=entropy)
@@ -46,11 +46,11 @@ MAX_RECORD_BYTES: Final = 262_144
 """Longest stored record; a policy takes at most an eighth of it."""
 
 NetworkState = Literal["pending", "generating", "active", "rotating", "revoked", "failed"]
-"""The states there are; this node makes networks active and revokes them (enc 1.8)."""
+"""All states of the protocol; this node makes networks active and revokes them (enc 1.8)."""
 
 
 class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """How many of how many members open a key; stored and echoed, without meaning (enc-D1)."""
+    """How many of how many members open a key; stored and returned, without effect (enc-D1)."""
 
     n: int
     t: int
@@ -62,23 +62,23 @@ _SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
 class NetworkRecord(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
 ):
-    """One network as the store keeps it: the fields are the row's layout, the first one its
-    version.
+    """A network as it is stored; the fields are the row's layout.
 
     Attributes:
+        version: of the layout.
         network: canonical id.
         public_key: X25519 public key, 32 bytes.
-        sealed_private_key: the scalar, sealed under the keyring's network seal, 61 bytes; never
+        sealed_private_key: the scalar, encrypted with the keyring's network seal, 61 bytes; never
             printed.
         state: only "active" opens keys; "revoked" is final.
         alg: algorithm id.
         key_version: 1; there is no rotation.
-        key_backend: where the key lives.
+        key_backend: the kind of key storage.
         threshold: as the creator stated it.
         created_at: RFC 3339 UTC text.
         updated_at: RFC 3339 UTC text.
-        policy_json: canonical JSON of the policy; None: the owner stated none.
-        withdrawals_row: list of what the owner withdrew for this network; None: nothing.
+        policy_json: canonical JSON of the owner's policy, or None.
+        withdrawals_row: the owner's withdrawals for this network, or None.
         claimed: whether a create request was answered with it; a sign-in makes a network unclaimed
             (EN31).
     """
@@ -97,8 +97,9 @@ class NetworkRecord(
     created_at: str
     updated_at: str
     policy_json: bytes | None
-    withdrawals_row: bytes | None = None  # absent in rows that were written before there were any
-    # absent in older rows: it is unknown who made those networks, so they count as unclaimed
+    # Rows from before these fields existed lack them. The creator of such a network is unknown, so
+    # it counts as unclaimed.
+    withdrawals_row: bytes | None = None
     claimed: bool = False
 
     @cached_property
@@ -108,13 +109,12 @@ class NetworkRecord(
 
     @cached_property
     def owner(self) -> Principal:
-        """The canonical principal that owns the network; a fragment in the id's owner is not part
-        of it."""
+        """The principal that owns the network, without the fragment that the id may have."""
         return principal_of(self.network_id.owner)
 
     @cached_property
     def policy(self) -> Policy | None:
-        """What the owner requires of code that is to receive keys."""
+        """The owner's requirements for code that receives keys of this network."""
         return (
             None
             if self.policy_json is None
@@ -123,7 +123,7 @@ class NetworkRecord(
 
     @cached_property
     def withdrawals(self) -> Withdrawals:
-        """What the owner withdrew for this network."""
+        """The owner's withdrawals for this network."""
         return (
             NOTHING_WITHDRAWN
             if self.withdrawals_row is None
@@ -142,14 +142,14 @@ def create_network(
     entropy: Entropy,
     claimed: bool = True,
 ) -> NetworkRecord:
-    """Make a new network with a key pair of its own.
+    """Create a network with a new key pair.
 
     Args:
         network: its canonical id.
         now: epoch seconds.
-        keyring: seals the private key.
-        entropy: asked for 32 bytes (the scalar), then for 12 (the seal's nonce).
-        claimed: False where no create request asked for it.
+        keyring: encrypts the private key.
+        entropy: called for 32 bytes (the scalar), then for 12 (the seal's nonce).
+        claimed: False for a network that no create request asked for.
     Returns:
         An active record.
     Does not check:
@@ -176,17 +176,17 @@ def create_network(
 
 
 def claim(record: NetworkRecord) -> NetworkRecord:
-    """Return the record claimed; its public view does not change (EN31)."""
+    """Return the record as claimed; its public view does not change (EN31)."""
     return replace(record, claimed=True)
 
 
 def revoked(record: NetworkRecord, now: float) -> NetworkRecord:
-    """Return the record revoked; again when it already is, with a new `updatedAt` (enc 1.8)."""
+    """Return the record as revoked, with a new `updatedAt` even if it already was (enc 1.8)."""
     return replace(record, state="revoked", updated_at=timestamp(now))
 
 
 def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> NetworkRecord:
-    """Return the record with another policy of the owner's.
+    """Return the record with another policy of its owner.
 
     Does not check:
         That the request comes from the owner.
@@ -196,7 +196,7 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
 
 
 def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float) -> NetworkRecord:
-    """Return the record with more withdrawn than before.
+    """Return the record with further withdrawals added.
 
     Raises:
         WithdrawalError: the list is full (RC23).
@@ -210,25 +210,24 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
 
 
 def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
-    """Open the sealed private key."""
+    """Decrypt a network's private key, and check that it belongs to the public key."""
     scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
     pair = record.sealed_private_key + record.public_key
-    if pair not in _fitting_pairs:
+    if pair not in _matching_pairs:
         if public_key_of(scalar) != record.public_key:
             raise RequestError("key-backend", "private key material unavailable")
-        _fitting_pairs.put(pair, None)
+        _matching_pairs.put(pair, None)
     return scalar
 
 
-# Sealed private keys that were found to belong to a public key, with it: what is sealed is
-# authenticated and cannot change, so one multiplication settles it. Nothing secret is in here; the
-# scalar itself is unsealed for each use.
-_fitting_pairs: Final = Recent[bytes, None](4096)
+# Sealed private keys with the public keys that they belong to. A sealed key is authenticated and
+# cannot change, so one scalar multiplication is enough. The cache contains no secrets: the scalar
+# is decrypted for each use.
+_matching_pairs: Final = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
-    """Write the descriptor as the network routes answer it, without its `descriptor` wrapper (enc
-    1.7)."""
+    """Return the descriptor as the network routes answer it, without a wrapper (enc 1.7)."""
     return {
         "networkId": record.network_id.text,
         "ownerDid": record.network_id.owner,
@@ -246,7 +245,7 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
 
 
 def well_known_json(record: NetworkRecord) -> dict[str, Json]:
-    """Write the flat well-known record (enc 1.7)."""
+    """Return the flat record of the well-known route (enc 1.7)."""
     members = descriptor_json(record, "")
     return {name: members[name] for name in _WELL_KNOWN}
 
@@ -264,7 +263,7 @@ _WELL_KNOWN: Final = (
 
 
 def parse_path_id(text: str) -> NetworkId:
-    """Read the network id of a path segment, already percent-decoded once."""
+    """Parse the network id of a path segment, already percent-decoded once."""
     try:
         return parse_network_id(text)
     except InvalidIdentifier as exc:
@@ -272,11 +271,11 @@ def parse_path_id(text: str) -> NetworkId:
 
 
 def well_known_id(name: str, owner_did: str | None) -> NetworkId:
-    """Return the network that a well-known lookup asks for.
+    """Return the id of the network in a well-known lookup (enc 2.6).
 
     Raises:
-        RequestError: `body-malformed`, no owner is named (a name alone selects no owner's network,
-            enc-W13), or owner and name make no id (enc 2.6).
+        RequestError: `body-malformed`, owner and name are not a valid id, or the owner is missing;
+            a name alone is ambiguous (enc-W13).
     """
     if owner_did is None:
         raise RequestError("body-malformed", "name the owner with ownerDid")
@@ -287,8 +286,7 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
 
 
 def timestamp(now: float) -> str:
-    """Write epoch seconds as RFC 3339 UTC, with up to six decimals and no trailing zero (enc
-    0.4)."""
+    """Format epoch seconds as RFC 3339 UTC, with up to six decimals (enc 0.4)."""
     text = (_EPOCH + timedelta(microseconds=round(now * 1_000_000))).isoformat()
     return (text.rstrip("0") if "." in text else text) + "Z"
 
@@ -302,21 +300,22 @@ _DECODER: Final = msgspec.msgpack.Decoder(NetworkRecord)
 
 
 def encode_network(record: NetworkRecord) -> bytes:
-    """Write a record as the store keeps it."""
+    """Encode a network record for the store."""
     return msgspec.msgpack.encode(record)
 
 
 @remembered(1024)
 def decode_network(value: bytes) -> NetworkRecord:
-    """Read a stored record, with the policy and the withdrawals in it."""
+    """Decode a stored network record, including its policy and withdrawals."""
     if len(value) > MAX_RECORD_BYTES:
         raise RecordError("network record too long")
     try:
         record = _DECODER.decode(value)
-        # Reading these once shows that they can be read; the record keeps what was read.
+        # Parsed now, so that a damaged row fails here and not in the middle of a release. The
+        # record caches the results.
         _ = record.owner, record.policy, record.withdrawals
     except (ValueError, RecursionError, InvalidIdentifier, PolicyError) as exc:
-        raise RecordError("network record unreadable") from exc
+        raise RecordError("network record cannot be parsed") from exc
     return record
 
 
@@ -327,7 +326,7 @@ class _Member(msgspec.Struct, rename="camel"):
     node_id: str
 
 
-class _Stated(msgspec.Struct, rename="camel"):
+class _DescriptorJson(msgspec.Struct, rename="camel"):
     network_id: str
     name: str
     state: str
@@ -341,8 +340,7 @@ class _Stated(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28,
-    EN29)."""
+    """A network as a client read it, untrusted until `verify_descriptor` accepts it (EN28)."""
 
     network_id: NetworkId
     public_key: bytes
@@ -353,7 +351,7 @@ class Descriptor:
 
 
 def parse_descriptor(value: Json) -> Descriptor:
-    """Read a descriptor or a well-known record, wrapped or bare.
+    """Parse a descriptor or a well-known record, wrapped or bare.
 
     Args:
         value: untrusted JSON; `principal` is read where `ownerDid` is absent (enc 1.7).
@@ -361,12 +359,12 @@ def parse_descriptor(value: Json) -> Descriptor:
         DescriptorError: a member is missing, of the wrong type or out of range, owner and name
             differ from the id's, or the key is not 32 bytes in canonical base64.
     Does not check:
-        Who made it, see `signed_descriptor`; that the algorithm is known, that the state allows
-        anything.
+        The node that made it, see `signed_descriptor`; that the algorithm is known, nor that the
+        state allows anything.
     """
     try:
         stated = shaped(
-            value.get("descriptor", value) if isinstance(value, dict) else value, _Stated
+            value.get("descriptor", value) if isinstance(value, dict) else value, _DescriptorJson
         )
         network = parse_network_id(stated.network_id)
     except InvalidJson as exc:
@@ -379,7 +377,7 @@ def parse_descriptor(value: Json) -> Descriptor:
         or principal_of(owner) != principal_of(network.owner)
         or stated.name != network.name
     ):
-        raise DescriptorError("owner or name differ from the id's")
+        raise DescriptorError("owner or name differs from the network id")
     key = decode_standard(stated.public_encryption_key)
     if key is None or len(key) != KEY_BYTES:
         raise DescriptorError("publicEncryptionKey is not 32 bytes")

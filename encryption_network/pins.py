@@ -1,8 +1,7 @@
-"""The key of a network that a session has sealed to: every later descriptor is compared with it.
+"""Pinned network keys: a session compares every later descriptor with the key it first sealed to.
 
-A network keeps its key (EN7), so one that changed means that something was replaced: the network,
-the node's store, or the node's answer. A client that sealed to the earlier key can detect that
-best.
+A network never changes its key (EN7). Another key means that the network, the node's store or the
+node's answer was replaced, and a client that knows the earlier key can detect that.
 
 Example:
     session = session.with_pin(pin_of(descriptor))
@@ -23,7 +22,7 @@ from .networks import Descriptor
 _KEY_BYTES = 32
 
 
-class _Stated(Struct, rename="camel", forbid_unknown_fields=True):
+class _PinJson(Struct, rename="camel", forbid_unknown_fields=True):
     network: str
     public_encryption_key: str
     key_version: int
@@ -31,7 +30,7 @@ class _Stated(Struct, rename="camel", forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class NetworkPin:
-    """The key of one network."""
+    """The pinned key of one network."""
 
     network: str
     public_key: bytes
@@ -44,12 +43,12 @@ class NetworkPin:
 
 
 def pin_of(descriptor: Descriptor) -> NetworkPin:
-    """Return what is kept of a descriptor."""
+    """Return the pin of a descriptor's network."""
     return NetworkPin(descriptor.network_id.text, descriptor.public_key, descriptor.key_version)
 
 
 def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
-    """Write pins as a session keeps them."""
+    """Return pins as JSON, in the form that sessions store."""
     return [
         {
             "network": pin.network,
@@ -61,9 +60,9 @@ def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
 
 
 def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
-    """Read what `pins_json` wrote; None for anything else, two pins of one network included."""
+    """Parse pins from JSON; return None if malformed or if a network has two pins."""
     try:
-        stated = shaped(value, list[_Stated])
+        stated = shaped(value, list[_PinJson])
     except InvalidJson:
         return None
     pins = [

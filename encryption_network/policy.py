@@ -1,12 +1,12 @@
-"""Evidence about a caller's code, and policies over it.
+"""Evidence about an invoker's code, and policies that it is judged by.
 
-Evidence is normalised and carries no verdict: it is judged anew at every release, so that a policy
-that was narrowed after the attestation binds the next release. A policy is JSON, in the network, in
-the node's release record, or as a fact of a delegation: `{"sealspace.attestation/v1": {...}}`. All
-its members are optional:
+Evidence contains facts without a verdict and is judged at every release, so that a policy which was
+narrowed after the attestation applies to the next release. A policy is a JSON object in the
+network, in the node's release record, or in a fact of a delegation:
+`{"sealspace.attestation/v1": {...}}`. All its members are optional:
 
-    measurements          [{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}], each 96 hex digits; without rtmr3 only
-                          beside composeHashes
+    measurements          [{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}], each 96 hex digits;
+                          rtmr3 may be left out beside composeHashes
     composeHashes         [64 hex digits]
     appIds                [2 to 128 hex digits]
     keyProviders          ["kms" | "tpm" | "kms:<hex>" | ...], see `key_providers`
@@ -21,9 +21,8 @@ its members are optional:
     paths                 ["tinycloud:…/kv/…"]
     inPerson              true | false
 
-Hex is lower case. An unknown member refuses the policy, and with it the delegation that carries it.
-
-`judgement.judge` compares evidence with a policy.
+Hex is lower case. A policy with an unknown member is rejected, and so is a delegation that contains
+one. `judgement.judge` compares evidence with a policy.
 
 Example:
     policies = policies_of(delegation.facts)
@@ -39,7 +38,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
 
 from capabilities.cache import remembered, remembered_of
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
-from capabilities.facts import ATTESTATION_FACT, is_policy_name, states_policy
+from capabilities.facts import ATTESTATION_FACT, contains_policy, is_policy_name
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json, shaped
@@ -49,13 +48,13 @@ from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
 from .network_errors import InvalidCanonicalJson, PolicyError, RecordError
 
 MAX_POLICY_BYTES: Final = 32_768
-"""Longest policy as canonical JSON: 64 measurements of five registers take 31 KB."""
+"""Longest policy as canonical JSON; 64 measurements of five registers take 31 KB."""
 MAX_POLICIES: Final = 4
-"""Most policies that one delegation states."""
+"""Most policies in one delegation."""
 MAX_SECONDS: Final = 10 * 365 * 86_400
-"""Longest age and grace: ten years, beyond any platform's service life."""
+"""Longest age and grace period: ten years, longer than any platform is supported."""
 DEFAULT_TD_ATTRIBUTES: Final = bytes.fromhex("0000001000000000")
-"""SEPT_VE_DISABLE alone: what every genuine production quote shows."""
+"""SEPT_VE_DISABLE alone, as in every genuine production quote."""
 GRACE_STATUSES: Final = frozenset(
     {
         "OutOfDate",
@@ -64,14 +63,14 @@ GRACE_STATUSES: Final = frozenset(
         "TDRelaunchAdvisedConfigurationNeeded",
     }
 )
-"""Statuses that are accepted only within a grace after the level's date."""
+"""TCB statuses that are accepted only for a grace period after the date of the TCB level."""
 ACCEPTABLE_STATUSES: Final = GRACE_STATUSES | {
     "UpToDate",
     "SWHardeningNeeded",
     "ConfigurationNeeded",
     "ConfigurationAndSWHardeningNeeded",
 }
-"""Statuses that may leave verification and that a policy may accept; "Revoked" never."""
+"""TCB statuses that a policy may accept; "Revoked" is never acceptable."""
 ReceiverMode = Literal["attested", "signed"]
 Entry = TypeVar("Entry")
 
@@ -83,7 +82,7 @@ Register = Annotated[bytes, Meta(min_length=48, max_length=48)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one verified quote states about the code of one caller; facts only, no verdict."""
+    """The facts of one verified quote about the code of one invoker."""
 
     invoker: Principal
     receiver_public_key: Bytes32
@@ -118,7 +117,7 @@ class Evidence:
 
     @property
     def measurements(self) -> "Measurements":
-        """The five registers, which name image and code."""
+        """The five registers that identify image and code."""
         return Measurements(
             mrtd=self.mrtd, rtmr0=self.rtmr0, rtmr1=self.rtmr1, rtmr2=self.rtmr2, rtmr3=self.rtmr3
         )
@@ -126,7 +125,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """One approved image and the code that runs on it, as a whole: never five independent sets."""
+    """One approved image and its code; the registers belong together (RL10)."""
 
     mrtd: bytes
     rtmr0: bytes
@@ -135,8 +134,7 @@ class Measurements:
     rtmr3: bytes | None = None
 
     def covers(self, other: "Measurements | Evidence") -> bool:
-        """Return whether the evidence is of this code, or everything that other measurements cover
-        is covered here."""
+        """Return whether these measurements match evidence, or include other measurements."""
         return (
             self.mrtd == other.mrtd
             and self.rtmr0 == other.rtmr0
@@ -148,10 +146,10 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Requirements for code that is to receive a key; an absent member takes the strict default.
+    """Requirements for code that receives a key; an absent member has the strict default.
 
-    Policies are only ever conjoined: a caller has to satisfy every one in force, so that a further
-    policy can only narrow. A policy that widens a default states so itself.
+    A caller has to satisfy every policy in force, so a further policy can only narrow. A policy
+    that widens a default has to say so itself.
     """
 
     measurements: tuple[Measurements, ...] = ()
@@ -170,26 +168,24 @@ class Policy:
     in_person: bool = True
 
     def __post_init__(self) -> None:
-        """Raise PolicyError for statements that may not be made."""
+        """Raise PolicyError for a policy that accepts nothing, or too much."""
         for member, limit in _LIST_LIMITS.items():
             if len(getattr(self, member)) > limit:
                 raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
         if not self.td_attributes or not self.tcb_statuses:
-            raise PolicyError("", "a list that accepts nothing")
+            raise PolicyError("", "an empty list accepts nothing")
         if not set(self.tcb_statuses) <= ACCEPTABLE_STATUSES:
             raise PolicyError("tcbStatuses", "unknown status, or one that may never be accepted")
         if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
-            raise PolicyError("tcbGraceSeconds", "needed where an outdated status is accepted")
-        # RTMR3 alone or a compose hash alone means nothing: a hostile base image writes any log it
-        # likes.
+            raise PolicyError("tcbGraceSeconds", "required if an outdated status is accepted")
+        # Without RTMR3 the compose hash has to identify the code. Alone it would mean nothing,
+        # because a hostile base image can write any event log.
         if not self.compose_hashes and any(entry.rtmr3 is None for entry in self.measurements):
-            raise PolicyError(
-                "measurements", "rtmr3 is missing and no compose hash stands in for it"
-            )
+            raise PolicyError("measurements", "rtmr3 is required without composeHashes")
 
     @property
     def is_allow_list(self) -> bool:
-        """True when the policy itself names the code that may receive keys."""
+        """True if the policy itself names the code that may receive keys."""
         return bool(self.measurements)
 
     def is_within(self, other: "Policy") -> bool:
@@ -215,7 +211,7 @@ class Policy:
         )
 
 
-# --- evidence as the store keeps it, under its holder's DID and receiver key ----------------------
+# --- stored evidence ------------------------------------------------------------------------------
 
 MAX_EVIDENCE_BYTES: Final = 16_384
 """Longest stored evidence; it has some 1,200 bytes, and the advisories grow slowly."""
@@ -230,37 +226,37 @@ _DECODER: Final = msgpack.Decoder(_EvidenceRow)
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
-    """Write evidence as the store keeps it, versioned."""
+    """Encode evidence for the store, with a version."""
     return msgpack.encode(_EvidenceRow(version=1, evidence=evidence))
 
 
 @remembered(1024)
 def decode_evidence(value: bytes) -> Evidence:
-    """Read stored evidence.
+    """Decode stored evidence.
 
     Raises:
-        RecordError: not such a row, of another version, or with a field of the wrong length.
+        RecordError: not evidence, of another version, or with a field of the wrong length.
     Does not check:
-        Whether it satisfies any policy; `judgement.judge` does.
+        That it satisfies any policy; `judgement.judge` does.
     """
     if len(value) > MAX_EVIDENCE_BYTES:
         raise RecordError("evidence too long")
     try:
         return _DECODER.decode(value).evidence
     except (ValueError, RecursionError) as exc:
-        raise RecordError("evidence unreadable, or with a field of the wrong length") from exc
+        raise RecordError("evidence cannot be parsed") from exc
 
 
 # --- reading and writing policies -----------------------------------------------------------------
 
 
 def parse_policy(value: Json) -> Policy:
-    """Read a policy."""
+    """Parse a policy from JSON."""
     try:
         size_bytes = len(canonical_bytes(value))
-        stated = shaped(value, _Stated)
+        stated = shaped(value, _PolicyJson)
     except InvalidCanonicalJson as exc:
-        raise PolicyError("", "no canonical form") from exc
+        raise PolicyError("", "cannot be written as canonical JSON") from exc
     except InvalidJson as exc:
         raise PolicyError("", exc.text) from exc
     if size_bytes > MAX_POLICY_BYTES:
@@ -284,14 +280,13 @@ def parse_policy(value: Json) -> Policy:
 
 
 def policy_json(policy: Policy) -> dict[str, Json]:
-    """Write a policy as the JSON object that `parse_policy` reads; members with their default value
-    are left out."""
+    """Return a policy as JSON that `parse_policy` reads, without empty and absent members."""
     members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
 
 
 def _json_of(value: Any) -> Json:
-    """Write a member: bytes as hex, a list, the registers that are stated, or the value itself."""
+    """Return a policy's member as JSON: bytes as hex, tuples as lists, registers if present."""
     match value:
         case bytes():
             return value.hex()
@@ -305,36 +300,36 @@ def _json_of(value: Any) -> Json:
 
 
 def encode_policy(policy: Policy) -> bytes:
-    """Write a policy as canonical JSON: equal policies give equal bytes."""
+    """Encode a policy as canonical JSON, so that equal policies give equal bytes."""
     return canonical_bytes(policy_json(policy))
 
 
 @remembered_of(values=256)
 def policy_digest(policy: Policy) -> str:
-    """Return the SHA-256 of a policy's canonical JSON in hex, by which audit and receipts name
-    it."""
+    """Return the hex SHA-256 of a policy's canonical JSON; audit records and receipts cite it."""
     return hashlib.sha256(encode_policy(policy)).hexdigest()
 
 
 def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
-    """Read every policy that a delegation states."""
+    """Parse every policy in a delegation's facts."""
     policies = []
     for fact in facts:
         members = fact if isinstance(fact, dict) else {"": fact}
         for name, value in members.items():
             if name == ATTESTATION_FACT:
                 policies.append(parse_policy(value))
-            elif is_policy_name(name):  # skipping it would widen
-                raise PolicyError("", "unknown version, or its name in another case")
-            elif states_policy((value,)):
-                # deeper than where policies are read: a condition must not be passed over
-                raise PolicyError("", "not a member of a fact itself")
+            # A policy that this version does not read is rejected: ignoring it would drop the
+            # owner's condition and release the key to more code than intended.
+            elif is_policy_name(name):
+                raise PolicyError("", "unknown version, or the name in another case")
+            elif contains_policy((value,)):
+                raise PolicyError("", "nested deeper than a direct member of a fact")
     if len(policies) > MAX_POLICIES:
         raise PolicyError("", f"more than {MAX_POLICIES} policies in one delegation")
     return tuple(policies)
 
 
-# Entries of a list: judged at every release, so few; a path is a row to read.
+# Most entries of each list. They are judged at every release, and each path is a row to read.
 _LIST_LIMITS: Final = {
     "measurements": 64,
     "compose_hashes": 64,
@@ -347,7 +342,7 @@ _LIST_LIMITS: Final = {
     "paths": 32,
 }
 
-# Lower-case hex: another spelling of a value would be another policy.
+# Lower-case hex only: the same policy in another case would have another digest.
 _Register = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){48}\Z")]
 _Hex32 = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){32}\Z")]
 _Hex8 = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){8}\Z")]
@@ -358,7 +353,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 _NOT_EMPTY: Final = Meta(min_length=1)
 
 
-class _StatedMeasurements(Struct, frozen=True, forbid_unknown_fields=True):
+class _MeasurementsJson(Struct, frozen=True, forbid_unknown_fields=True):
     mrtd: _Register
     rtmr0: _Register
     rtmr1: _Register
@@ -366,10 +361,10 @@ class _StatedMeasurements(Struct, frozen=True, forbid_unknown_fields=True):
     rtmr3: _Register | UnsetType = UNSET
 
 
-class _Stated(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A policy as it is written: null and unknown members are refused (RL8)."""
+class _PolicyJson(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The JSON members of a policy; null and unknown members are rejected (RL8)."""
 
-    measurements: Annotated[tuple[_StatedMeasurements, ...], _NOT_EMPTY] = ()
+    measurements: Annotated[tuple[_MeasurementsJson, ...], _NOT_EMPTY] = ()
     compose_hashes: Annotated[tuple[_Hex32, ...], _NOT_EMPTY] = ()
     app_ids: Annotated[tuple[_AppId, ...], _NOT_EMPTY] = ()
     key_providers: Annotated[tuple[str, ...], _NOT_EMPTY] = ()
@@ -385,15 +380,15 @@ class _Stated(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     in_person: bool = True
 
 
-# Both have their members in one order.
-_JSON_NAMES: Final = dict(zip(Policy.__slots__, _Stated.__struct_encode_fields__, strict=True))
+# Both classes have their members in the same order.
+_JSON_NAMES: Final = dict(zip(Policy.__slots__, _PolicyJson.__struct_encode_fields__, strict=True))
 
 
 def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(sorted(set(map(bytes.fromhex, entries))))
 
 
-def _bytes_of(entry: _StatedMeasurements) -> dict[str, bytes]:
+def _bytes_of(entry: _MeasurementsJson) -> dict[str, bytes]:
     return {name: bytes.fromhex(text) for name, text in to_builtins(entry).items()}
 
 
@@ -405,14 +400,14 @@ def _kv_path(text: str) -> str:
     if not isinstance(resource, SpaceResource) or resource.service != "kv" or not resource.path:
         raise PolicyError("paths", "not a kv resource with a path")
     if resource.query is not None or resource.fragment is not None:
-        raise PolicyError("paths", "a query or a fragment names no key")
+        raise PolicyError("paths", "a path must not have a query or a fragment")
     return resource.text
 
 
 def _is_within(
     inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq
 ) -> bool:
-    """Compare two lists that state nothing when empty."""
+    """Return whether one list allows no more than another; an empty list allows everything."""
     return not outer or (
         bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner)
     )

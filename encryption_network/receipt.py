@@ -1,5 +1,4 @@
-"""Receipts: what the node states, under its identity key, about one release that it admitted (RC7,
-RC9, RC10).
+"""Receipts: signed statements of the node about one release each (RC7, RC9, RC10).
 
 A receipt is canonical JSON with exactly these members:
 
@@ -7,18 +6,18 @@ A receipt is canonical JSON with exactly these members:
     node                    the node's DID, did:key; it signs
     network, owner          the network's id and its owner
     invoker                 DID of the caller
-    invocation              cid of the token
-    requestHash             hex, over cid and body hash
-    receiverPublicKeyHash   hex, as bound in the request
-    chain                   cids of every delegation in every cited closure
+    invocation              CID of the token
+    requestHash             hex, over CID and body hash
+    receiverPublicKeyHash   hex, as in the request
+    chain                   CIDs of every delegation in every cited closure
     policies                hex SHA-256 of every policy in force, as canonical JSON
     verdict, ground         "authorised", and why: owner, owner_session, attested, off
     mode                    the node's mode at that time
     atMicros                microseconds since the epoch
-    evidence                null, or what the code was judged by: see `QuoteVerdict`
-    signature               base64, Ed25519 by the node over the rest
+    evidence                null, or the documents that the code was judged by: see `QuoteVerdict`
+    signature               base64, Ed25519 by the node over the other members
 
-The type makes the signed text unlike every other one that the node signs.
+The type distinguishes the signed text from every other one that the node signs.
 
 Example:
     text = signed_text(receipt, keyring.node_signer)
@@ -44,25 +43,25 @@ from .release_record import Ground, Mode
 RECEIPT_TYPE: Final = "sealspace.receipt/v1"
 VERDICT: Final = "authorised"
 MAX_RECEIPT_BYTES: Final = 64 * 1024
-"""Longest receipt: 64 cids and some hundred policies take half of it."""
+"""Longest receipt; 64 CIDs and some hundred policies take half of it."""
 MAX_CHAIN: Final = 64
 MAX_POLICY_DIGESTS: Final = 512
 _MAX_TEXT_CHARS: Final = 8192
 _SIGNATURE_BYTES: Final = 64
 _DIGEST_BYTES: Final = 32
-# The members after the signature in the order of names, the same in every receipt.
+# The members that come after the signature are the same in every receipt.
 _LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
 class Digest(bytes):
-    """A SHA-256; canonical JSON has it as hex."""
+    """A SHA-256 that canonical JSON encodes as hex."""
 
 
 class QuoteVerdict(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """What the code was judged by: SHA-256 of documents, and the challenge."""
+    """The SHA-256 of the documents that the code was judged by, and the challenge's nonce."""
 
     record: Digest
     quote: Digest | None
@@ -74,7 +73,7 @@ class QuoteVerdict(
 class Receipt(
     Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
 ):
-    """One release; see the module for the members."""
+    """A receipt for one release; the module describes its members."""
 
     type: Literal["sealspace.receipt/v1"] = RECEIPT_TYPE
     node: _Text
@@ -95,19 +94,19 @@ class Receipt(
 
     @property
     def at(self) -> float:
-        """When it was decided, epoch seconds."""
+        """Time of the decision in epoch seconds."""
         return self.at_micros / 1_000_000
 
 
 def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
-    """Sign a receipt with the key of its node, and write it."""
+    """Sign a receipt with its node's key, and encode it as canonical JSON."""
     texts = (receipt.network, receipt.owner, receipt.invoker, receipt.invocation)
     if max(map(len, texts)) > _MAX_TEXT_CHARS:
         raise ReceiptError("an identifier is too long")
     if len(receipt.chain) > MAX_CHAIN or len(receipt.policies) > MAX_POLICY_DIGESTS:
         raise ReceiptError("too many delegations or policies")
     if signer.did != receipt.node:
-        raise RuntimeError("a receipt is signed by the node that it names")
+        raise RuntimeError("the receipt names another node than the signer")
     signed = _signed_part(receipt)
     signature = encode_standard(signer.sign(signed)).encode()
     return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
@@ -118,25 +117,26 @@ def _signed_part(receipt: Receipt) -> bytes:
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
-    """Write a signed receipt as canonical JSON: its one spelling."""
+    """Encode a signed receipt as canonical JSON, its only accepted form."""
     return canonical_members(receipt)
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Json]:
-    """Write a signed receipt as a JSON object."""
+    """Return a signed receipt as a JSON object."""
     members: dict[str, Json] = msgspec.json.decode(encode_receipt(receipt))
     return members
 
 
 def parse_receipt(data: bytes) -> Receipt:
-    """Read a receipt.
+    """Parse a receipt from canonical JSON.
 
     Args:
         data: untrusted, at most MAX_RECEIPT_BYTES; one line break may follow.
     Returns:
         The receipt; `encode_receipt` returns the same bytes.
     Raises:
-        ReceiptError: not canonical JSON, a member is missing, unknown, of another type or size.
+        ReceiptError: not canonical JSON, or a member is missing, unknown, or of another type or
+            size.
     Does not check:
         The signature, see `verify_receipt`; that the documents exist and support its statements.
     """
@@ -146,7 +146,7 @@ def parse_receipt(data: bytes) -> Receipt:
     except InvalidJson as exc:
         raise ReceiptError(str(exc)) from exc
     if encode_receipt(receipt) != text:
-        raise ReceiptError("it is not canonical JSON")
+        raise ReceiptError("not canonical JSON")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("signature is not 64 bytes in base64")
     return receipt
@@ -160,18 +160,18 @@ def _digest(_: type, text: str) -> Digest:
 
 
 def verify_receipt(receipt: Receipt) -> Receipt:
-    """Check that the node which a receipt names has signed it, and return it.
+    """Verify that the node named in a receipt signed it, and return the receipt (RC9).
 
     Raises:
-        ReceiptError: the node's DID is not one of an Ed25519 key, or the signature is not valid.
+        ReceiptError: the node's DID has no Ed25519 key, or the signature is invalid.
     Does not check:
-        That this node is the one you mean: compare `node`.
+        That this is the expected node: compare `node`.
     """
     key = ed25519_public_key(receipt.node)
     if key is None:
-        raise ReceiptError("node is no did:key of an Ed25519 key")
+        raise ReceiptError("node is not a did:key with an Ed25519 key")
     try:
         verify_ed25519(key, _signed_part(receipt), receipt.signature or b"")
     except BadSignature as exc:
-        raise ReceiptError("the signature does not hold") from exc
+        raise ReceiptError("its signature does not match its contents and node") from exc
     return receipt

@@ -1,7 +1,9 @@
-"""Opening a key: the last step of a decrypt request, and the only user of a network's private key.
+"""Opening of a content key, the last step of a decrypt request.
+
+Only this module uses a network's private key.
 
 Example:
-    answer = open_key(permit, keyring=keyring, entropy=entropy)  # 200, after the audit record is durable
+    answer = open_key(permit, keyring=keyring, entropy=entropy)  # after the commit is durable
 """
 
 from capabilities.clock_and_entropy import Entropy
@@ -17,25 +19,25 @@ from .requests import RESULT_TYPE
 
 
 def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
-    """Open the content key of an admitted request and wrap it to its receiver.
+    """Decrypt the content key of an admitted request, and wrap it to its receiver.
 
     Args:
         permit: the gate's permission; contains the request and the network.
         keyring: of the node that the request names.
-        entropy: asked for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
+        entropy: called for 32 bytes (the ephemeral scalar), then for 12 (the nonce).
     Returns:
-        The signed answer (enc 2.7): the key is in it only under the receiver's key.
+        The signed answer (enc 2.7). It contains the key only in wrapped form.
     Raises:
         RequestError: the wrapped key does not open to 32 bytes (row 22), or the receiver key is not
             32 bytes or is of low order (row 23).
         RuntimeError: the keyring is another node's.
     Does not check:
-        That the commit which carries the audit record succeeded; the caller calls this after it.
+        That the commit with the audit record succeeded; the caller calls this after it.
     """
     decrypt = permit.decrypt
     body, network = decrypt.bound.body.stated, decrypt.network
     if keyring.node_did != body.target_node:
-        raise RuntimeError("the request was bound to another node")
+        raise RuntimeError("the request is for another node")
     content_key = open_wrapped(private_key(network, keyring), decrypt.wrapped_key)  # row 22
     wrapped = wrap(decrypt.receiver_public_key, content_key, entropy)  # row 23
     answer: dict[str, str | int] = {

@@ -1,8 +1,8 @@
-"""The release record: what one store's node requires before it releases a key, the same for every
-worker and machine.
+"""The release record: a node's own requirements for releasing a key.
 
-It is in the store, not in each worker's configuration: a node that starts with looser settings than
-the record is refused, and only an explicit, audited command loosens it.
+It is in the store, not in each worker's configuration, so that it is the same for all workers and
+machines. A node with looser settings than the record does not start; only an explicit, audited
+command loosens the record.
 
 Example:
     if configured.is_looser_than(stored):
@@ -30,17 +30,19 @@ from .network_errors import PolicyError, RecordError
 from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 
 Mode = Literal["delegates", "everyone", "off"]
-"""delegates: every caller but the owner in person proves its code. everyone: the owner too. off:
-development."""
+"""The callers from whom a node requires evidence of their code.
+
+delegates: all but the owner in person. everyone: the owner too. off: none, for development.
+"""
 
 Ground = Literal["owner", "owner_session", "attested", "off"]
-"""Why a release was admitted: IP1, IP2, evidence, or a node that requires nothing."""
+"""The reason for admitting a release: IP1, IP2, evidence, or a node without requirements."""
 
 MAX_TRUST_ROOTS: Final = 16
 INTEL_ROOT_SHA256: Final = bytes.fromhex(
     "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
 )
-"""Of the certificate (DER) at which quotes of genuine platforms end."""
+"""SHA-256 of Intel's root certificate (DER), which signs the quotes of genuine platforms."""
 _STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
 _MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
 _VERSION: Final = 1
@@ -48,7 +50,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRecord:
-    """What the node itself requires of a release."""
+    """The requirements of the node itself for a release."""
 
     mode: Mode = "delegates"
     trust_roots: tuple[bytes, ...] = ()
@@ -57,20 +59,20 @@ class ReleaseRecord:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def is_looser_than(self, other: "ReleaseRecord") -> bool:
-        """Return whether this record could release where `other` refuses; True in doubt."""
+        """Return whether this record could release a key that `other` refuses; True in doubt."""
         policy, stricter = self.node_policy, other.node_policy
         return (
             _STRICTNESS[self.mode] < _STRICTNESS[other.mode]
             or not set(self.trust_roots) <= set(other.trust_roots)
             or (stricter is not None and (policy is None or not policy.is_within(stricter)))
             or (self.node_policy_suffices and not other.node_policy_suffices)
-            or (self.states_list and not other.states_list)
+            or (self.replaces_owner_list and not other.replaces_owner_list)
             or not are_accepted(self.key_providers, other.key_providers)
         )
 
     @property
-    def states_list(self) -> bool:
-        """True when the node's policy may replace an owner's allow-list."""
+    def replaces_owner_list(self) -> bool:
+        """True if the node's policy is sufficient where the owner stated no allow-list."""
         return (
             self.node_policy_suffices
             and self.node_policy is not None
@@ -79,12 +81,15 @@ class ReleaseRecord:
 
 
 CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
-"""usable: it judges quotes now; unusable: ended, stale or damaged; fetched: none yet, the node
-fetches it; missing."""
+"""The state of a node's collateral for judging quotes.
+
+usable: it judges quotes now. unusable: it is expired, stale or damaged. fetched: there is none yet,
+but the node fetches it. missing: there is none.
+"""
 
 
 class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What a node says that it judges backends by; unsigned."""
+    """The terms by which a node says that it judges backends; unsigned."""
 
     attestation: Mode
     trust_roots: tuple[str, ...]
@@ -100,14 +105,14 @@ class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
     trust_roots: Annotated[list[Sha256Hex], Meta(max_length=MAX_TRUST_ROOTS)]
     node_policy: dict[str, Any] | None  # as `parse_policy` takes it
     node_policy_suffices: bool
-    # Absent in older records, when it was no term of the store.
+    # Records of earlier versions do not have it.
     key_providers: Annotated[tuple[str, ...], Meta(max_length=MAX_KEY_PROVIDERS)] = (
         DEFAULT_KEY_PROVIDERS
     )
 
 
 def encode_release_record(record: ReleaseRecord) -> bytes:
-    """Write a record as the store keeps it: canonical JSON, versioned."""
+    """Encode a release record for the store, as versioned canonical JSON."""
     stored = _Stored(
         _VERSION,
         record.mode,
@@ -121,7 +126,7 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
 
 @remembered(16)
 def decode_release_record(value: bytes) -> ReleaseRecord:
-    """Read a stored record."""
+    """Decode a stored release record."""
     try:
         stored = shaped(parse_json(value, max_bytes=_MAX_BYTES), _Stored)
         return ReleaseRecord(
@@ -132,4 +137,4 @@ def decode_release_record(value: bytes) -> ReleaseRecord:
             key_providers=tuple(map(parse_key_provider, stored.key_providers)),
         )
     except (InvalidJson, PolicyError) as exc:
-        raise RecordError("release record unreadable, or of another version") from exc
+        raise RecordError("release record is damaged or of another version") from exc

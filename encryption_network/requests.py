@@ -1,18 +1,20 @@
-"""The request ladders of encryption networks, as pure steps that the node strings together with its
-reads.
+"""The request ladders of encryption networks, as pure functions.
 
-Each function is one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the rows' order;
-each raises the `RequestError` of the first row that fails. Between the steps the node verifies the
-token, judges the chain, reads the store and asks the gate:
+Each function implements one or more rows of a ladder (enc 2.5, 2.7, 2.8; wire 4.8), in the order of
+the rows, and raises the `RequestError` of the first row that fails. Between them the node verifies
+the token, judges the chain, reads the store and calls the gate:
 
-    decrypt    read_body (1) -> check_audience (2) -> [signature, chain] (3) -> parse_path_id (4)
-               -> parse_decrypt_body (5) -> bind_decrypt (6-12) -> [read the network] -> check_decrypt (13-21)
-               -> gate.admit -> release.open_key (22-24)
-    /invoke    [time, signature, lifetime] -> invoked_network (4) -> read_body (1) -> [chain] (3)
-               -> parse_decrypt_body ... as above, with the errors' `/invoke` texts
-    create     read_body (2) -> check_audience (3) -> [signature, chain] (4) -> parse_create (5, 6)
-               -> bind_admin (7-16) -> [claim admin_claim_key] (17) -> check_create (18)
-    revoke     check_audience -> [signature, chain] -> parse_path_id -> bind_admin -> [claim] -> check_revoke
+    decrypt   read_body (1) -> check_audience (2) -> [signature, chain] (3)
+              -> parse_path_id (4) -> parse_decrypt_body (5) -> bind_decrypt (6-12)
+              -> [read the network] -> check_decrypt (13-21) -> gate.admit
+              -> release.open_key (22-24)
+    /invoke   [time, signature, lifetime] -> invoked_network (4) -> read_body (1)
+              -> [chain] (3) -> parse_decrypt_body ... as above, with the texts of `/invoke`
+    create    read_body (2) -> check_audience (3) -> [signature, chain] (4)
+              -> parse_create (5, 6) -> bind_admin (7-16)
+              -> [replay record under admin_claim_key] (17) -> check_create (18)
+    revoke    check_audience -> [signature, chain] -> parse_path_id -> bind_admin
+              -> [replay record] -> check_revoke
 
 Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 """
@@ -51,11 +53,11 @@ RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
 ADMIN_TYPE: Final = "tinycloud.encryption.network-admin/v1"
 
 MAX_BODY_BYTES: Final = 1_000_000
-"""Longest body on either route; `/invoke` cuts there (wire 4.8)."""
+"""Longest body on either route; `/invoke` reads no further (wire 4.8)."""
 MAX_LIFETIME_S: Final = 300
 """How far ahead the `exp` of a decrypt token may be."""
 REVOKE_BODY_HASH: Final = canonical_hash({})
-"""A revoke request is bound to the empty object, whatever is sent (enc 2.8)."""
+"""A revoke request is bound to the empty object, whatever its body is (enc 2.8)."""
 
 _BODY_SHAPE: Final = Shape(
     {
@@ -85,13 +87,13 @@ _NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
 
 
 def check_audience(audience: str, node_did: str) -> None:
-    """Compare a token's audience with the node's DID, as text (rows 2 and 3; wire T8)."""
+    """Check that a token's audience is the node's DID, as text (rows 2 and 3; wire T8)."""
     if audience != node_did:
         raise RequestError("audience-mismatch")
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network that an `/invoke` token asks to decrypt on."""
+    """Return the network of an `/invoke` token's decrypt capabilities, or None without any."""
     texts = [
         c.resource.text
         for c in capabilities
@@ -111,8 +113,7 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
 
 
 def _check_capability(invocation: Invocation, network: NetworkId, action: str) -> None:
-    """Require the first capability with the action's ability to name the network (rows 11, 12; 13,
-    14)."""
+    """Check that the first capability for an action is on the network (rows 11, 12; 13, 14)."""
     for capability in invocation.capabilities:
         if capability.ability == action:
             if network_of(capability.resource) != network:
@@ -127,8 +128,10 @@ _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """A decrypt body (enc 2.7) as its sender states it; hashes are hex SHA-256 over the quoted
-    base64 texts."""
+    """The body of a decrypt request as its sender states it (enc 2.7).
+
+    Hashes are hex SHA-256 over the base64 texts with their quotes.
+    """
 
     type: str
     target_node: str
@@ -142,8 +145,10 @@ class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="ca
 
 
 class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The fact that a decrypt token is bound by (enc 2.4); a fact with other members, or of other
-    types, is none."""
+    """The fact that binds a decrypt token to its request (enc 2.4).
+
+    Facts with other members or types are ignored.
+    """
 
     type: str
     target_node: str
@@ -156,7 +161,7 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
-    """The fact that a create or revoke token is bound by (enc 2.4)."""
+    """The fact that binds a create or revoke token to its request (enc 2.4)."""
 
     type: str
     target_node: str
@@ -169,7 +174,7 @@ Fact = TypeVar("Fact", DecryptFacts, AdminFacts)
 
 
 class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
-    """The body of a decrypt request."""
+    """The parsed body of a decrypt request."""
 
     stated: DecryptRequest
     network_id: NetworkId
@@ -180,7 +185,7 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request whose token, body, path and node agree with each other (rows 6 to 12)."""
+    """A decrypt request whose token, body, path and node agree (rows 6 to 12)."""
 
     invocation: Invocation
     body: DecryptBody
@@ -188,7 +193,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that fits an active network (rows 6 to 21); nothing is released yet."""
+    """A decrypt request that matches an active network (rows 6 to 21), before the gate."""
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -202,7 +207,7 @@ class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
-    """Read the shape of a decrypt body (row 5)."""
+    """Parse the members of a decrypt body (row 5)."""
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
@@ -213,7 +218,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
 
 
 def _fault(value: Json) -> str | None:
-    """Return in the wire's words what is wrong with the shape of a decrypt body; None: nothing."""
+    """Return the wire's text for the first fault in a decrypt body's members, or None."""
     try:
         check_members(value, _BODY_SHAPE)
     except ShapeError as fault:
@@ -224,7 +229,7 @@ def _fault(value: Json) -> str | None:
 def bind_decrypt(
     invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str
 ) -> BoundDecrypt:
-    """Bind token, body, path and node to each other (rows 6 to 12)."""
+    """Check that token, body, path and node of a decrypt request agree (rows 6 to 12)."""
     facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
@@ -248,14 +253,13 @@ def check_decrypt(
 
     Args:
         bound: the bound request.
-        record: the record under the bound network's id; None: there is none.
+        record: the record of the bound network; None: there is none.
         now: epoch seconds.
         max_lifetime_s: how far ahead `exp` may be.
     Raises:
-        RequestError: `network-not-found` (13). `network-revoked`, `network-not-active` (14).
-            `version-mismatch` (15).
-        `not-yet-valid` (16). `expired` (17). `invalid-base64` (18). `hash-mismatch` (19 receiver,
-        20 key, 21 body).
+        RequestError: `network-not-found` (13), `network-revoked` or `network-not-active` (14),
+            `version-mismatch` (15), `not-yet-valid` (16), `expired` (17), `invalid-base64` (18),
+            `hash-mismatch` (19 receiver, 20 key, 21 body).
     Does not check:
         That the keys are usable; `release.open_key` does, after the gate.
     """
@@ -271,7 +275,6 @@ def check_decrypt(
         or not body.key_version == facts.key_version == record.key_version
     ):
         raise RequestError("version-mismatch")  # row 15
-    # rows 16, 17
     now_s = int(now)
     # row 16
     if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:
@@ -295,18 +298,18 @@ def check_decrypt(
 
 
 def request_hash(invocation_cid: str, body_hash: str) -> str:
-    """Return the hex SHA-256 over both texts, one after the other (enc 2.3)."""
+    """Return the hex SHA-256 over a CID and a body hash, joined without separator (EN12)."""
     return hashlib.sha256((invocation_cid + body_hash).encode()).hexdigest()
 
 
 def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, NetworkId]:
-    """Return the first fact of a shape that names a network."""
+    """Return the first fact that has a shape and names a network, with the network's id."""
     for fact in facts:
         try:
             stated = convert(fact, shape)
             return stated, parse_network_id(stated.network_id)
         except (ValidationError, InvalidIdentifier):
-            continue  # the next one may fit
+            continue  # other facts may come first
     raise RequestError("body-malformed", _NO_FACTS)
 
 
@@ -328,19 +331,19 @@ def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
 
 
 class CreateBody(Struct, frozen=True):
-    """The body of a create request (enc 2.5)."""
+    """The parsed body of a create request (enc 2.5)."""
 
     network_id: NetworkId
     body_hash: str
 
 
 def parse_create(value: Json) -> CreateBody:
-    """Read the body of a create request (rows 5 and 6).
+    """Parse the body of a create request (rows 5 and 6).
 
     Raises:
-        RequestError: `create-body-malformed`, wrong shape, a name that clients cannot write, or
+        RequestError: `create-body-malformed`, wrong members, a name that clients cannot write, or
             another threshold than one of one.
-        RequestError: `invalid-network-id`, owner and name make no id.
+        RequestError: `invalid-network-id`, owner and name are not a valid id.
     """
     try:
         members = check_members(value, _CREATE_SHAPE)
@@ -354,16 +357,15 @@ def parse_create(value: Json) -> CreateBody:
         network = network_id(cast(str, members["ownerDid"]), cast(str, members["name"]))
     except InvalidIdentifier as exc:
         raise RequestError("invalid-network-id", exc.text) from exc  # row 6
-    # enc-D4: a name that clients cannot write is never found again
+    # enc-D4: clients would never find a network whose name they cannot write.
     if _NEW_NAME.fullmatch(network.name) is None:
         raise RequestError(
             "create-body-malformed",
             "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'",
         )
-    if isinstance(threshold, dict) and (threshold["n"], threshold["t"]) != (
-        1,
-        1,
-    ):  # enc-D1: a threshold that means nothing must not look as if it did
+    # enc-D1: the threshold has no effect, so a creator must not believe that several members are
+    # needed.
+    if isinstance(threshold, dict) and (threshold["n"], threshold["t"]) != (1, 1):
         raise RequestError("create-body-malformed", "threshold must be n 1 and t 1")
     return CreateBody(network, body_hash)
 
@@ -371,7 +373,7 @@ def parse_create(value: Json) -> CreateBody:
 def bind_admin(
     invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str
 ) -> str:
-    """Bind a create or revoke token to its network, body and node (rows 7 to 16)."""
+    """Check that a create or revoke token matches its request (rows 7 to 16); return its nonce."""
     fact, bound_network = _bound_fact(invocation.facts, AdminFacts)  # row 7
     if fact.type != ADMIN_TYPE:  # row 8
         raise RequestError("type-mismatch")
@@ -391,23 +393,22 @@ def bind_admin(
 
 
 def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
-    """Return the 32 bytes that a create or revoke token claims: its issuer's nonce is valid for one
-    (row 17).
+    """Return the 32-byte key of the replay record for a create or revoke token (row 17, EN15).
 
-    The issuer is the canonical principal, so that another spelling of it has the same nonces.
+    An issuer can use each nonce once. The issuer is the canonical principal, so that another
+    spelling of it does not give fresh nonces.
     """
     return blake3(_NONCE_LABEL + invocation.invoker.encode() + b"\0" + nonce.encode()).digest()
 
 
 def check_create(existing: NetworkRecord | None) -> None:
-    """Require the id to be free (row 18) or its active network unclaimed (EN31); a revoked one
-    keeps its id (EN7)."""
+    """Check that a network id is free or its network unclaimed (row 18, EN31, EN7)."""
     if existing is not None and (existing.claimed or existing.state != "active"):
         raise RequestError("network-exists")
 
 
 def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
-    """Require the network to exist; revoking again is allowed (enc 1.8, 2.8)."""
+    """Check that a network exists; a revoked one may be revoked again (enc 1.8, 2.8)."""
     if existing is None:
         raise RequestError("network-not-found")
     return existing
@@ -425,7 +426,7 @@ def decrypt_body_json(
     encrypted_symmetric_key: str,
     receiver_public_key: bytes,
 ) -> dict[str, Json]:
-    """Make the body of a decrypt request (enc 2.4)."""
+    """Return the body of a decrypt request (enc 2.4)."""
     receiver = encode_standard(receiver_public_key)
     return {
         "type": DECRYPT_TYPE,
@@ -441,7 +442,7 @@ def decrypt_body_json(
 
 
 def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
-    """Make the fact that binds a token to a decrypt body (enc 2.4)."""
+    """Return the fact that binds a token to a decrypt body (enc 2.4)."""
     shared = (
         "targetNode",
         "networkId",
@@ -460,8 +461,7 @@ def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
 def admin_fact(
     network: str, *, target_node: str, action: str, body: dict[str, Json]
 ) -> dict[str, Json]:
-    """Make the fact that binds a token to a create body, or to the empty body of a revoke (enc
-    2.4)."""
+    """Return the fact that binds a token to a create or revoke request (enc 2.4)."""
     return {
         **change_fact(ADMIN_TYPE, network, target_node=target_node, body=body),
         "action": action,
@@ -469,8 +469,7 @@ def admin_fact(
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
-    """Make the fact that binds a token to a change of a network in person (RL17, RC22):
-    `POLICY_FACT` and alike."""
+    """Return the fact for a change of a network by its owner in person (RL17, RC22)."""
     return {
         "type": fact_type,
         "targetNode": target_node,

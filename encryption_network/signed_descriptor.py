@@ -1,7 +1,8 @@
-"""What a node signs about a network for a client that is going to seal to it (EN28, EN29).
+"""Signed descriptors, for clients that are going to encrypt to a network (EN28, EN29).
 
-A descriptor names the key that secrets are sealed to, so a party that changes it in transit reads
-them. Asked with a nonce, the node signs canonical JSON with exactly these members:
+A descriptor contains the key that secrets are encrypted to, so an attacker who replaces it in
+transit can read them. For a request with a nonce, the node signs canonical JSON with exactly these
+members:
 
     type                 "sealspace.encryption.descriptor/v1"
     node                 the node's DID, did:key; it signs
@@ -11,13 +12,14 @@ them. Asked with a nonce, the node signs canonical JSON with exactly these membe
     state                at this moment
     nonce                as in the request
 
-The text itself is not sent: a client builds it from the descriptor that it read, from its own nonce
-and from the DID that it knows. So the client uses exactly what was signed. The type makes the text
-unlike every other one that the node signs.
+The signed text is not sent. A client builds it from the descriptor that it read, its own nonce and
+the DID that it knows, so it uses exactly the values that were signed. The type distinguishes the
+text from every other one that the node signs.
 
 Example:
     signature = sign_descriptor(record, nonce, keyring.node_signer)
-    descriptor = verify_descriptor(parse_descriptor(answer), signature, node_did=node_did, nonce=nonce)
+    descriptor = parse_descriptor(answer)
+    verify_descriptor(descriptor, signature, node_did=node_did, nonce=nonce)
 """
 
 from typing import Final
@@ -43,33 +45,32 @@ _SIGNATURE_BYTES: Final = 64
 
 
 def is_nonce(text: str) -> bool:
-    """Return whether a text can be signed as a nonce: 16 to 32 bytes, base64url unpadded, in its
-    one spelling."""
+    """Return whether a text is a valid nonce: 16 to 32 bytes in canonical unpadded base64url."""
     nonce = decode_url(text) if len(text) <= _MAX_NONCE_CHARS else None
     return nonce is not None and MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES
 
 
 def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) -> str:
-    """Sign what a client seals to."""
+    """Sign the descriptor of a network for a client's nonce."""
     return encode_standard(signer.sign(_signed_text(record, node_did=signer.did, nonce=nonce)))
 
 
 def verify_descriptor(
     descriptor: Descriptor, signature: Json, *, node_did: str, nonce: str
 ) -> Descriptor:
-    """Check that a node signed a descriptor for the client's nonce, and return it.
+    """Verify that a node signed a descriptor for the client's nonce, and return it (EN29).
 
     Args:
         descriptor: as it was read, untrusted.
         signature: the member beside it in the answer, untrusted.
-        node_did: of the node that has to have signed; not out of the descriptor.
+        node_did: of the expected node, not from the descriptor.
         nonce: the one in the request to the node.
     Raises:
-        DescriptorError: no signature of 64 bytes in base64, the DID is not one of an Ed25519 key,
-            or the signature is not valid: another node, network, key, algorithm, version, state or
-            nonce.
+        DescriptorError: the signature is not 64 bytes in base64, the DID has no Ed25519 key, or the
+            signature is invalid: it is by another node, or for another network, key, algorithm,
+            version, state or nonce.
     Does not check:
-        That the state allows anything; that the network is the one that was asked for.
+        That the state allows anything, nor that this is the requested network.
     """
     key, given = ed25519_public_key(node_did), decode_standard(signature)
     if key is None or given is None or len(given) != _SIGNATURE_BYTES:

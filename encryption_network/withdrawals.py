@@ -1,18 +1,19 @@
-"""Withdrawals: code, backends and evidence that may receive no key any more, whatever policies say
-(RC20 to RC24).
+"""Withdrawals: code, backends and evidence that no longer receive keys (RC20 to RC24).
 
-An owner withdraws for one network, the operator for all, and a release is checked against both
-lists. A list only grows, and a further entry can only refuse.
+An owner withdraws for one network, the operator for all. Every release is checked against both
+lists, after all policies. Entries are never removed, and each entry can only refuse more.
 
-    member of a request     withdraws
-    measurement             96 hex digits: evidence with this register, MRTD, RTMR0 to RTMR3 or MRSEAM;
-                            64 hex digits: evidence with this compose hash, or one that it may conceal
-    did                     releases to this DID, and under any delegation that it signed or received
-    evidence                releases on the evidence with this SHA-256, as receipts and the audit name it
+    member of a request   withdraws
+    measurement           96 hex digits: evidence with this register, which is MRTD, RTMR0 to
+                          RTMR3 or MRSEAM;
+                          64 hex digits: evidence with this compose hash, or evidence that may
+                          hide it
+    did                   releases to this DID, or by any delegation that it signed or received
+    evidence              releases on the evidence with this SHA-256, as in receipts and audit
 
 Example:
     listed = listed.joined(parse_withdrawal({"did": "did:key:z6Mk…"}))
-    if listed.withdraw(evidence): ...
+    if listed.covers(evidence): ...
 """
 
 import hashlib
@@ -30,9 +31,9 @@ from .network_errors import RecordError, WithdrawalError
 from .policy import Evidence, encode_evidence
 
 MAX_NETWORK_ENTRIES: Final = 256
-"""Most entries that one network lists: they are read with every release of the network."""
+"""Most entries in a network's list; every release of the network reads them."""
 MAX_NODE_ENTRIES: Final = 1024
-"""Most entries that the operator lists: they are read with every release."""
+"""Most entries in the operator's list; every release reads them."""
 MAX_REQUEST_BYTES: Final = 4096
 _MAX_ROW_BYTES: Final = 512 * 1024
 _REGISTER_BYTES: Final = 48
@@ -43,8 +44,7 @@ _MAX_DID_CHARS: Final = 512
 class Withdrawals(
     msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
 ):
-    """A list of code, backends and evidence that may receive no key; the fields are the row's
-    layout."""
+    """A list of withdrawn code, DIDs and evidence; the fields are the row's layout."""
 
     version: Literal[1] = 1
     measurements: frozenset[bytes] = frozenset()
@@ -63,32 +63,30 @@ class Withdrawals(
         )
 
     def names_any(self, parties: Iterable[Principal]) -> bool:
-        """Return whether one of some principals is listed."""
+        """Return whether the list contains one of these principals."""
         return bool(self.dids) and any(
             party in self.dids or principal_of(party) in self.dids for party in parties
         )
 
-    def withdraw(self, evidence: Evidence) -> bool:
-        """Return whether evidence is listed: itself, a measurement in it, or one that it may
-        conceal."""
+    def covers(self, evidence: Evidence) -> bool:
+        """Return whether the list withdraws evidence, or code that it may hide (RC30)."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
-        # RC30: an application withdrawn by a compose hash would leave out the log that names it.
-        # Something was written into RTMR3 then, and no event log states what.
-        conceals = evidence.compose_hash is None and any(evidence.rtmr3)
-        if conceals and any(len(measurement) == _DIGEST_BYTES for measurement in self.measurements):
+        # RC30: a withdrawn application could leave out the event log that contains its compose
+        # hash. RTMR3 shows that there are events, because it is zero without any.
+        may_hide = evidence.compose_hash is None and any(evidence.rtmr3)
+        if may_hide and any(len(measurement) == _DIGEST_BYTES for measurement in self.measurements):
             return True
         return bool(self.evidence) and evidence_digest(evidence) in self.evidence
 
 
 NOTHING_WITHDRAWN: Final = Withdrawals()
-"""The list without entries: what most networks' rows decode to."""
+"""The empty list, which is the value for most networks."""
 
 
-@remembered_of(values=1024)  # of the same evidence at each release, until it ends
+@remembered_of(values=1024)  # a backend uses the same evidence for many releases
 def evidence_digest(evidence: Evidence) -> bytes:
-    """Return the SHA-256 by which audit, receipts and withdrawals name evidence: over its stored
-    form."""
+    """Return the SHA-256 of stored evidence, as audit, receipts and withdrawals cite it."""
     return hashlib.sha256(encode_evidence(evidence)).digest()
 
 
@@ -105,14 +103,14 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Read a request to withdraw."""
+    """Parse a request to withdraw."""
     match value:
         case {"measurement": text, **others} if not others:
             measurement = _hex(
                 text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits"
             )
             if not any(measurement):
-                raise WithdrawalError("zeros are an unused register and name no code")
+                raise WithdrawalError("a measurement of zeros is an unused register, not code")
             return Withdrawals(measurements=frozenset((measurement,)))
         case {"did": text, **others} if not others:
             return Withdrawals(dids=frozenset((_did(text),)))
@@ -124,13 +122,13 @@ def parse_withdrawal(value: Json) -> Withdrawals:
             raise WithdrawalError("send exactly one of measurement, did and evidence")
 
 
-def _hex(text: Json, sizes: tuple[int, ...], wanted: str) -> bytes:
+def _hex(text: Json, sizes: tuple[int, ...], form: str) -> bytes:
     try:
         data = bytes.fromhex(text) if isinstance(text, str) and len(text) <= 2 * max(sizes) else b""
     except ValueError:
         data = b""
     if len(data) not in sizes or data.hex() != text:
-        raise WithdrawalError(f"it has {wanted}")
+        raise WithdrawalError(f"expected {form}")
     return data
 
 
@@ -140,33 +138,34 @@ def _did(text: Json) -> Principal:
             return parse_principal(text)
     except InvalidIdentifier:
         pass
-    raise WithdrawalError("it is no DID")
+    raise WithdrawalError("not a valid DID")
 
 
-# Entries are written in order, so that equal lists give equal bytes.
+# Deterministic order, so that equal lists give equal bytes.
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER: Final = msgspec.msgpack.Decoder(Withdrawals)
 
 
 def encode_withdrawals(listed: Withdrawals) -> bytes:
-    """Write a list as the store keeps it."""
+    """Encode a list of withdrawals for the store."""
     return _ENCODER.encode(listed)
 
 
 @remembered(64)
 def decode_withdrawals(value: bytes) -> Withdrawals:
-    """Read a stored list."""
+    """Decode a stored list of withdrawals."""
     if len(value) > _MAX_ROW_BYTES:
         raise RecordError("list of withdrawals too long")
     try:
         listed = _DECODER.decode(value)
     except (ValueError, RecursionError) as exc:
-        raise RecordError("list of withdrawals unreadable") from exc
+        raise RecordError("list of withdrawals cannot be parsed") from exc
     if any(len(entry) not in (_REGISTER_BYTES, _DIGEST_BYTES) for entry in listed.measurements):
-        raise RecordError("list of withdrawals with a measurement of the wrong length")
+        raise RecordError("list of withdrawals has a measurement of the wrong length")
     if any(len(entry) != _DIGEST_BYTES for entry in listed.evidence):
-        raise RecordError("list of withdrawals with a digest of the wrong length")
-    # a row without one of its lists is damaged, and not an empty list
+        raise RecordError("list of withdrawals has a digest of the wrong length")
+    # A row that lacks one of the lists is damaged. Read as an empty list, it would undo
+    # withdrawals.
     if encode_withdrawals(listed) != value:
-        raise RecordError("list of withdrawals unreadable")
+        raise RecordError("list of withdrawals cannot be parsed")
     return listed or NOTHING_WITHDRAWN

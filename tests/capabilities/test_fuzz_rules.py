@@ -18,9 +18,9 @@ from capabilities.caveats import check_delegated, check_invoked, same_json
 from capabilities.facts import (
     ATTESTATION_URN,
     attestation_facts,
+    contains_policy,
     is_terminal,
     policy_profile_refusal,
-    states_policy,
 )
 from capabilities.issuers import key_of_jwk
 from capabilities.principals import parse_address, parse_chain_id
@@ -57,7 +57,7 @@ def test_fuzz_caveats(parent: Any, child: Any) -> None:
 def test_fuzz_facts(facts: list[Any]) -> None:
     """Facts of any shape say something or nothing."""
     is_terminal(facts)
-    states_policy(facts)
+    contains_policy(facts)
     policy_profile_refusal(tuple(facts))
 
 

@@ -12,8 +12,8 @@ from tests_support import altered
 from capabilities.chain import Mark
 from capabilities.sign_ins import session_holders
 from encryption_network.gate import (
+    PolicyCache,
     ReleasePermit,
-    StatedPolicies,
     admit,
     needs_evidence,
     policies_in_force,
@@ -220,7 +220,7 @@ def test_what_is_remembered_decides_nothing(
     """
     request = build(new_world, scene)
     with monkeypatch.context() as forgetful:
-        forgetful.setattr("encryption_network.gate._stated", StatedPolicies(max_header_bytes=0))
+        forgetful.setattr("encryption_network.gate._policy_cache", PolicyCache(max_header_bytes=0))
         forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)  # type: ignore[attr-defined]  # a memo keeps what it wraps
         expected = outcome(read_anew(request, remembering=False))
     assert outcome(read_anew(request, remembering=True)) == expected
@@ -268,7 +268,7 @@ def test_stated_policies_are_read_once_and_bounded(new_world: Any) -> None:
     delegations = [
         world.sign_in(world.session, policies=[Policy(max_age_s=n)]).delegation for n in range(5)
     ]
-    stated = StatedPolicies(max_header_bytes=2 * len(delegations[0].header) + 64)
+    stated = PolicyCache(max_header_bytes=2 * len(delegations[0].header) + 64)
     for delegation in (*delegations, *delegations):
         assert stated.of(delegation) == policies_of(delegation.facts)
         assert len(stated) <= 2

@@ -158,7 +158,7 @@ def test_the_private_key_belongs_to_the_record() -> None:
 def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs that were found to fit are remembered up to a bound; beyond it they are found to fit
     again."""
-    monkeypatch.setattr(networks, "_fitting_pairs", fitting := Recent[bytes, None](2))
+    monkeypatch.setattr(networks, "_matching_pairs", fitting := Recent[bytes, None](2))
     entropy = CountingEntropy()
     made = [
         create_network(parse_network_id(URN), now=1.0, keyring=KEYRING, entropy=entropy)

@@ -108,7 +108,7 @@ def test_a_first_list_that_suffices_is_looser() -> None:
     """Where the node's policy suffices, giving it a list makes releases possible."""
     before = ReleaseRecord(node_policy=Policy(), node_policy_suffices=True)
     assert replace(before, node_policy=LIST).is_looser_than(before)
-    assert not before.states_list
+    assert not before.replaces_owner_list
 
 
 def row_of(**changes: Any) -> bytes:
