@@ -1,5 +1,5 @@
 """The server: HTTP, operations, processes, configuration and the command line.
 
-The root contains what several folders use. A rule about tokens, keys or rows belongs to the package
-that owns it.
+The modules directly in this folder are shared by several of its packages. Rules about tokens, keys
+and rows belong to the packages below (`capabilities`, `encryption_network`, `spaces`).
 """

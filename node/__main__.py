@@ -1,4 +1,4 @@
-"""`python -m node`: the command line, as `sealspace`."""
+"""`python -m node`: the same command line as `sealspace`."""
 
 import sys
 

@@ -1,15 +1,12 @@
-"""Cohort scheduling: requests that arrived together are processed stage by stage, each stage for
-all of them.
+"""Cohort scheduling: concurrent requests run stage by stage instead of one after another.
 
-A request runs a hundred small functions between the kernel and libsodium, and finds little of what
-they need in the processor's caches when it runs from start to end at once. Where several wait, it
-costs less to read all of their tokens, then to read and judge for all of them, then to send all
-answers. So a request yields until the others are as far as it is at three places: before its token
-is read, before the store is read, before its answer is sent. A request that is alone continues at
-once.
+A request runs a hundred small functions between the kernel and libsodium. Run from start to end on
+its own, it finds little of their code and data in the processor's caches. When several requests
+wait, it is cheaper to parse all tokens, then read and judge for all, then send all answers. So each
+request yields to the others at three points: before its token is parsed, before the store is read,
+and before its answer is sent. A request that is alone continues at once.
 
-This changes the time at which something happens and nothing else: no stage relies on what was read
-before a yield.
+Yielding changes only when something happens. No stage relies on data that was read before a yield.
 """
 
 import types
@@ -19,7 +16,7 @@ from aiohttp import web
 
 
 class Cohort:
-    """The requests of one process that arrived and are not answered yet."""
+    """The requests of one process that have arrived and are not answered yet."""
 
     __slots__ = ("_due",)
 
@@ -31,13 +28,12 @@ class Cohort:
         self._due += requests
 
     def answered(self, requests: int) -> None:
-        """Discount requests that were answered, or never will be."""
+        """Subtract requests that were answered or abandoned."""
         self._due -= requests
 
     @types.coroutine
     def yield_to_cohort(self) -> Generator[None, None, None]:
-        """Let the other requests, if any, finish the stage that ends here; does less than
-        `asyncio.sleep(0)`."""
+        """Let the other requests finish the current stage; cheaper than `asyncio.sleep(0)`."""
         if self._due > 1:
             yield
 

@@ -1,5 +1,4 @@
-"""The files of the console as they are in the distribution, and the headers with which a browser
-gets them.
+"""The web console's files and the response headers that they are served with.
 
 Example:
     read_files()["style.css"]
@@ -16,11 +15,11 @@ TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-"""What is served of the folder, by suffix; everything else in it is not."""
+"""The content type for each file suffix; files with other suffixes are not served."""
 
-# CN1. No inline script or style, no other origin, no sink that would make script out of text.
-# Values of a node's origin that a browser may open have no script type and a sandbox of their own
-# (wire 5.10), so `'self'` is these files.
+# CN1. Against cross-site scripting: no inline script or style, no other origin, and trusted types
+# so that text never becomes script. Users' values share this origin, but are served sandboxed and
+# without a script type (wire 5.10), so `'self'` covers the console's files only.
 _CONNECT: Final = "connect-src 'self'"
 _POLICY: Final = "; ".join(
     (
@@ -73,29 +72,29 @@ HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-"""On every answer with a file of the console, over what all answers have."""
+"""Extra headers for every response that serves a console file."""
 
 
 def headers_with(runner: str | None) -> Mapping[str, str]:
-    """Return the same headers where the console may call a runner too.
+    """Return the console's headers, extended so that the page may also call a runner.
 
     Args:
-        runner: an origin that `config.checks` has let through; None: there is none.
+        runner: the runner's origin, already validated by `config.checks`; None adds nothing.
     """
     if runner is None:
         return HEADERS
-    # CN6: requests alone, no script, style or picture
+    # CN6: the page may send requests to the runner, but loads no script, style or image from it
     policy = _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}")
     return {**HEADERS, "Content-Security-Policy": policy}
 
 
 def read_files() -> dict[str, bytes]:
-    """Return the contents of each file by its path below the folder, in the order of the paths."""
+    """Return the contents of all console files, keyed by relative path and sorted by it."""
     return dict(sorted(_read(files("node").joinpath("console"), "").items()))
 
 
 def suffix(name: str) -> str:
-    """Return what follows the last full stop of a name."""
+    """Return the part of a file name after its last dot."""
     return name.rpartition(".")[2]
 
 

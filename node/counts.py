@@ -1,7 +1,7 @@
-"""What is counted while the node answers requests, and the counter.
+"""Counters of requests, refusals, releases and dropped connections.
 
-Code that answers requests imports this module only; the numbers are those of `node.metrics`, in a
-worker that has an address for metrics.
+Code that handles requests imports only this module. In a worker with metrics enabled,
+`node.metrics` supplies the cells that are counted in.
 """
 
 from time import perf_counter_ns
@@ -24,29 +24,27 @@ Operation = Literal[
     "public",
     "other",
 ]
-"""The operation under which a request is counted."""
+"""The operation that a request is counted as."""
 
 
 OTHER: Final = "other"
-"""The code under which refusals are counted that have no count of their own."""
+"""The code that refusals without a counter of their own are counted under."""
 
 
 class RequestCounter:
-    """Counts requests, refusals, releases and connections given up; belongs to the event loop's
-    thread."""
+    """Counts requests, refusals, releases and dropped connections, in the event loop's thread."""
 
     cells: dict[tuple[str, ...], Any]
 
     def answered(self, operation: Operation, status: int, began_ns: int) -> None:
-        """Count an answer: its operation, its status, and how long it took until now by
-        `perf_counter_ns`."""
+        """Count an answer by operation, status and duration, measured with `perf_counter_ns`."""
         self.cells["sealspace_request_seconds", operation].observe(
             (perf_counter_ns() - began_ns) / 1e9
         )
         self.cells["sealspace_requests_total", operation, f"{status // 100}xx"].inc()
 
     def refused(self, error: Exception, code: str) -> None:
-        """Count an error that was turned into an answer, by the code it is answered under."""
+        """Count a refused request by the error code of its answer."""
         self.cells.get(
             ("sealspace_refusals_total", code), self.cells["sealspace_refusals_total", OTHER]
         ).inc()
@@ -54,10 +52,9 @@ class RequestCounter:
             self.cells["sealspace_release_refusals_total", error.reason].inc()
 
     def released(self, ground: str) -> None:
-        """Count a release that was authorised, and is durable."""
+        """Count a key release after its decision is durable."""
         self.cells["sealspace_releases_total", ground].inc()
 
     def gave_up(self, setting: str) -> None:
-        """Count a connection that was not accepted or was closed, by the setting whose bound it
-        reached."""
+        """Count a refused or closed connection by the setting whose limit it reached."""
         self.cells["sealspace_connections_given_up_total", setting].inc()

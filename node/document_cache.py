@@ -1,10 +1,9 @@
-"""A cache of the documents known to be stored beside receipts, in the current span of 30 days
-(RC26).
+"""A cache of the digests of documents that are already stored for receipts (RC26).
 
-A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a
-decision depends on is cached, only digests of what is already durable; every process fills its own
-cache. A document is kept as long as the receipts of the last span in which it was referred to, so
-the cache is cleared at each new span and filled again.
+A release that finds all of its documents here neither reads nor writes a document (RC8, RC13). The
+cache contains only digests of durable documents, nothing that a decision depends on, and each
+process fills its own. Documents are retained by spans of 30 days, so the cache is cleared when a
+new span begins.
 """
 
 from collections.abc import Iterable
@@ -18,8 +17,7 @@ MAX_EVIDENCE: Final = 4096
 
 
 class DocumentCache:
-    """Digests of policies, and evidence with all that it was judged from, whose documents are all
-    in the store."""
+    """Digests of stored policies, and verdicts on evidence whose documents are all stored."""
 
     def __init__(self) -> None:
         self._span = 0
@@ -27,22 +25,22 @@ class DocumentCache:
         self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
-        """Clear the cache unless it is of this span."""
+        """Clear the cache if its entries belong to another span."""
         if span != self._span:
             self._span = span
             self._policies.clear()
             self._judged.clear()
 
     def has_policy(self, sha256: str) -> bool:
-        """Return whether the policy with this SHA-256 in hex is known to be stored."""
+        """Return whether the policy with this hex SHA-256 is known to be stored."""
         return sha256 in self._policies
 
     def judged(self, evidence_sha256: bytes) -> QuoteVerdict | None:
-        """Return what evidence was judged from, if all of it is known to be stored."""
+        """Return the verdict on some evidence if all of its documents are known to be stored."""
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Remember what is durable now."""
+        """Remember documents that are durable now; ignored if the span has changed."""
         if span == self._span:
             for sha256 in policies:
                 self._policies.put(sha256, None)

@@ -1,13 +1,13 @@
 """Logs: one JSON object per line on standard error, without tokens, secrets or values.
 
-A line consists of named fields that the code chose. Text from a request never becomes a field,
-except a method, a status and ids; an exception is logged as its class and its places in the code,
-because its message may quote what a caller sent. Messages of libraries are logged as templates
-without arguments for the same reason: aiohttp puts the first hundred bytes of an over-long header,
-which is a credential, into a message.
+Each line consists of named fields chosen in the code. Text from a request never becomes a field,
+except a method, a status and ids. An exception is logged as its class and source locations, because
+its message may quote request data. Messages of libraries are logged as templates without arguments
+for the same reason: aiohttp, for example, quotes the first hundred bytes of an over-long header,
+which may be a credential.
 
-Writing a line needs only memory: no import, no file. It works while a process has no file
-descriptor left.
+Writing a line needs only memory, no import and no file, so it works when a process has run out of
+file descriptors.
 """
 
 import json
@@ -27,13 +27,13 @@ _FIELDS: Final = "sealspace_fields"  # attribute of our log records that contain
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
-    """From now on, write lines of this level and above, library messages included."""
+    """Write log lines of this level and above; those of libraries from level warning."""
     _lines.stream = stream
     _events.setLevel(_LEVELS[level.upper()])
     root = logging.getLogger()
     if _lines not in root.handlers:
         root.addHandler(_lines)
-    # of libraries, warnings and above are written
+    # the root logger is that of libraries
     root.setLevel(max(_LEVELS[level.upper()], logging.WARNING))
 
 
@@ -48,15 +48,13 @@ def log_warning(event: str, **fields: Field) -> None:
 
 
 def tell_operator(sentence: str) -> None:
-    """Print a sentence on standard error; like a line of the log it is lost if no process reads
-    it."""
+    """Print a sentence on standard error; it is lost if standard error is closed."""
     with suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
-    """Write one line about an internal error in a request: its class and its places in the code,
-    not its message."""
+    """Log an internal error in a request by its class and source locations, without its message."""
     _log(
         logging.ERROR,
         "request-failed",
@@ -65,12 +63,11 @@ def log_failure(request_id: str, method: str, error: BaseException) -> None:
 
 
 def describe(error: BaseException) -> dict[str, str | list[str]]:
-    """Return the class of an error and its places in the code, innermost last, without any
-    value."""
-    # Not `traceback.extract_tb`: it reads the source files.
-    passed = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
+    """Return an error's class and source locations, innermost last, without its message."""
+    # Not `traceback.extract_tb`: it reads the source files, which fails without free descriptors.
+    frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
     places = [
-        f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in passed
+        f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in frames
     ]
     return {"error": f"{type(error).__module__}.{type(error).__qualname__}", "places": places}
 
@@ -84,16 +81,14 @@ def _of_library(record: logging.LogRecord) -> dict[str, Field]:
 
 
 class _Lines(logging.Handler):
-    """Writes each line whole, so that lines of several processes do not mix; a broken pipe loses
-    the line."""
+    """Writes each record as one whole line, so that lines of several processes do not mix."""
 
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one JSON object without a line end: ours with its fields, a library's
-        as its template."""
+        """Return a record as JSON: our own with its fields, a library's as its template."""
         fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
-        said = (
+        event = (
             {"event": "library", **_of_library(record)}
             if fields is None
             else {"event": record.msg, **fields}
@@ -102,14 +97,14 @@ class _Lines(logging.Handler):
             timespec="microseconds"
         )
         frame = {"level": record.levelname.lower(), "timestamp": written_at.replace("+00:00", "Z")}
-        return json.dumps(said | frame)
+        return json.dumps(event | frame)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         stream: TextIO | None = self.stream or sys.stderr
         if stream is None:  # a process that was started with standard error closed
             return
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # a closed pipe must not fail the request
             stream.write(self.format(record) + "\n")
             stream.flush()
 

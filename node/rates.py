@@ -1,4 +1,4 @@
-"""Rate limits for each client: token buckets in memory, a bounded number of them in each worker."""
+"""Per-client rate limits: token buckets in memory, a bounded number of them in each worker."""
 
 import math
 from functools import lru_cache
@@ -10,14 +10,17 @@ from capabilities.limits import parsed_address
 from .refusal import Refusal
 
 MAX_CLIENTS: Final = 10_000
-"""Maximum number of clients in memory; the least recently active one is removed first."""
+"""Maximum number of clients in memory; the least recently active one is evicted first."""
 
+# The address may come from a proxy's header, which can contain text of any length.
 _MAX_NAME_CHARS: Final = 64
 
 
 class Rates:
-    """One bucket for each client, full at first and refilled at a constant rate. Loopback is a
-    client like any other."""
+    """One token bucket per client, initially full and refilled at a constant rate.
+
+    Loopback is limited like every other address.
+    """
 
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
         self._per_second = per_minute / 60
@@ -25,12 +28,12 @@ class Rates:
         self._spent = limits.Rates[str](MAX_CLIENTS)
 
     def take(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket; a caller without an address is not counted."""
+        """Take one token from the client's bucket or refuse; None as client is never limited."""
         self.require(client, now=now)
         self.charge(client, now=now)
 
     def require(self, client: str | None, *, now: float) -> None:
-        """Check that the client's bucket contains a token, without taking it."""
+        """Refuse the request if the client's bucket is empty, without taking a token."""
         if client is None or not self._per_second:
             return
         name = counted_as(client)
@@ -43,16 +46,13 @@ class Rates:
             )
 
     def is_new(self, client: str | None) -> bool:
-        """Whether the client has a full bucket, regardless of the time: no token is recorded as
-        taken from it."""
+        """Return whether nothing is recorded as taken from the client's bucket."""
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket; requests admitted concurrently may make its
-        balance negative."""
+        """Take one token from the client's bucket; concurrent requests may overdraw it."""
         if client is None or not self._per_second:
             return
-        # A proxy's header may contain anything.
         self._spent.add(counted_as(client), 1, per_s=self._per_second, now=now)
 
 
@@ -63,6 +63,5 @@ def _counted_as(client: str) -> str:
 
 
 def counted_as(client: str) -> str:
-    """Return the name under which a client's address is counted: an IPv6 address by its /64, other
-    text unchanged."""
+    """Return the key that a client is counted under: an IPv6 address by its /64, else the text."""
     return _counted_as(client[:_MAX_NAME_CHARS])

@@ -1,10 +1,9 @@
-"""The terms of release: what the configuration states, what the store's release record says, and
-what is in force.
+"""Release terms: the configured ones, the store's release record, and the combination in force.
 
-The first start writes the record from the configuration. Later a configuration may be stricter than
-the record, never looser: the ability to start a process with other flags must not open keys.
-`sealspace admin release set` changes the record, everywhere at once, and writes an audit record
-(RL16).
+The first start writes the record from the configuration. A later configuration may be stricter than
+the record but never looser: the ability to start a process with other flags must not open keys.
+`sealspace admin release set` changes the record for all processes at once and writes an audit
+record (RL16).
 """
 
 from dataclasses import replace
@@ -22,13 +21,12 @@ from tee_backend.cli.trust_files import read_trust_root
 
 from .config.tree import AttestationMode, Release
 
-# From the strictest to the loosest.
+# Strictest first.
 _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off")
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Return the record that this configuration would write; it contains no policy of the node's
-    own."""
+    """Return the release record for this configuration, without a node policy."""
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
@@ -38,7 +36,7 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Return in what respect a configuration is looser than the record; None when it is not."""
+    """Return in which respect a configuration is looser than the record, or None if it is not."""
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None
@@ -66,10 +64,10 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 
 
 def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
-    """Return the record with the stricter mode of configuration and record, and the key providers
-    that both accept.
+    """Return the release record, restricted by the configuration.
 
-    Everything else is taken from the record.
+    The mode is the stricter of the two, and only key providers that both accept remain. Everything
+    else is taken from the record.
     """
     if release.attestation == record.mode and release.key_providers == record.key_providers:
         return record
@@ -91,7 +89,11 @@ async def recorded_release(store: Store) -> ReleaseRecord | None:
 
 
 async def current_release(store: Store) -> ReleaseRecord:
-    """Return the release record of a node that runs; its first start has written it."""
+    """Return the release record of a node that has started.
+
+    Raises:
+        RecordDamaged: the record was deleted; the first start had written it.
+    """
     record = await recorded_release(store)
     if record is None:
         raise RecordDamaged("the release record was deleted")
@@ -99,5 +101,5 @@ async def current_release(store: Store) -> ReleaseRecord:
 
 
 def configured_trust_root(release: Release) -> TrustRoot:
-    """Return the root that the configuration names, Intel's by default."""
+    """Return the configured trust root, by default Intel's."""
     return intel_root() if release.trust_root is None else read_trust_root(Path(release.trust_root))

@@ -1,5 +1,4 @@
-"""The dependencies of every handler and operation; made once for each process and passed on, never
-global."""
+"""The dependencies of handlers and operations, created once per process; nothing is global."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +26,7 @@ from .rates import Rates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The components of one node."""
+    """The components of one node process."""
 
     config: Config
     clock: Clock
@@ -58,7 +57,7 @@ class Services:
 
 
 def quota_policy(config: Config) -> QuotaPolicy:
-    """Return the storage limits of spaces that settings state."""
+    """Return the storage limits of spaces from the settings."""
     return QuotaPolicy(
         default_bytes=config.hosting.default_quota_bytes or None,
         public_bytes=config.public_spaces.storage_limit_bytes,

@@ -1,5 +1,4 @@
-"""Collateral of the node: its source, its intake, and the queue of quotes that are verified with
-it.
+"""The node's collateral: its source, its import, and the queue of quotes to verify with it.
 
-How a quote is judged is `tee_backend.attestation`; the rows are `spaces.documents.collateral_rows`.
+`tee_backend.attestation` verifies quotes; `spaces.documents.collateral_rows` defines the rows.
 """

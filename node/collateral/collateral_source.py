@@ -1,5 +1,4 @@
-"""The service that collateral is fetched from, named by the settings; without one nothing is
-fetched."""
+"""The configured service that collateral is fetched from."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,7 +25,7 @@ MAX_NAME_CHARS: Final = 255
 
 
 class CollateralSource:
-    """Fetches documents; what it returns is not trusted before it is verified."""
+    """Fetches collateral documents; the caller has to verify them."""
 
     def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:
         self._service = CollateralService(settings)
@@ -34,30 +33,28 @@ class CollateralSource:
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
 
     async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Document:
-        """Fetch one document (AT30).
+        """Fetch the collateral of a platform family (AT30).
 
         Raises:
             CollateralUnusable: see `pcs.CollateralService.collateral`.
         Does not check:
-            Signatures, windows, and whether it is newer than the stored one.
+            Signatures, validity windows, and whether the document is newer than the stored one.
         """
         return await self._service.collateral(fmspc, ca)
 
     async def check_edition(
         self, document: Document, *, root: TrustRoot, now: float
     ) -> Evaluation | None:
-        """Refuse a document of an edition that was replaced, where the settings require that
-        (AT33).
+        """Reject a collateral document of a replaced edition, if the settings require that (AT33).
 
         Args:
-            document: verified.
-            root: the configured anchor.
+            document: verified collateral.
+            root: the configured trust root.
             now: epoch seconds.
         Returns:
-            The edition that follows the document's; None when none is published, or the check is
-            off.
+            The edition after the document's; None if none is published, or the check is off.
         Raises:
-            CollateralUnusable: its edition was replaced.
+            CollateralUnusable: the document's edition was replaced.
             CollateralUnusable: the list of editions cannot be fetched, or is not valid.
         """
         if not self._checks_numbers:
@@ -69,7 +66,7 @@ class CollateralSource:
 
 
 def configured_source(settings: Collateral) -> CollateralSource | None:
-    """Return the service that the settings name; None: nothing is fetched."""
+    """Return the configured collateral service, or None if nothing is to be fetched."""
     if settings.service_url is None:
         return None
     base_url = settings.service_url.rstrip("/")
@@ -84,7 +81,7 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
 
 
 def refresh_rules(settings: Collateral) -> RefreshRules:
-    """Return when documents are renewed, and when they are reported as stale."""
+    """Return when collateral is renewed and when it counts as stale, from the settings."""
     return RefreshRules(
         every_s=settings.refresh_s,
         ahead_s=settings.lead_s,

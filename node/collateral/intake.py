@@ -1,9 +1,8 @@
-"""Importing collateral: what Intel publishes about its platforms, one document per platform family
-and authority.
+"""Importing collateral: Intel's signed data about one platform family and its authority.
 
 A document is verified against the trust root in force before it is stored, and never replaces a
-newer one. Its origin, when it was found to be the newest, and the result of the last attempt to
-fetch it are stored beside it.
+newer one. Its source, the time when it was last found to be the newest, and the result of the last
+fetch are stored beside it.
 """
 
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from tee_backend.cli.trust_files import read_collateral_file
 from ..logs import log_warning
 
 IMPORTED: Final = "import"
-"""Source of documents that an operator brought."""
+"""The source of documents that an operator imported."""
 _TRIES = 3
 
 
@@ -49,15 +48,15 @@ async def import_collateral(
     source: str,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Collateral:
-    """Verify one document that an operator supplied, and store it."""
+    """Verify a collateral document that the operator supplied, and store it."""
     try:
         offered = parse_collateral(data)
         verify_collateral(offered, root=root, now=clock.now())
         await keep_collateral(store, offered, source=IMPORTED, now=clock.now(), rules=rules)
     except AttestationError as error:
         raise CollateralRefused(
-            f"the collateral {source} is refused: {error.code}: {error.detail}",
-            hint="fetch a fresh document for the platform family, then import it again",
+            f"the collateral in {source} is refused: {error.code}: {error.detail}",
+            hint="fetch a current document for the platform family, then import that",
         ) from error
     return offered
 
@@ -71,51 +70,50 @@ async def keep_collateral(
     rules: RefreshRules = DEFAULT_RULES,
     beside: Sequence[Put] = (),
 ) -> bool:
-    """Write a verified document unless a newer one exists, also when another process writes at the
-    same time (AT19).
+    """Store verified collateral unless newer collateral is stored, even under concurrency (AT19).
 
     Args:
         store: where it is stored.
-        offered: verified.
-        source: where it came from: IMPORTED, or the service's name.
+        offered: verified collateral.
+        source: its source: IMPORTED, or the service's name.
         now: epoch seconds.
-        rules: when it is due again.
-        beside: what else is written with a document that differs from the stored one.
+        rules: determine when it is due again.
+        beside: further rows to write if the document differs from the stored one.
     Returns:
-        Whether it differs from the one that was stored.
+        Whether it differs from the document that was stored.
     Raises:
         CollateralUnusable: `collateral-rollback`, it is older than the stored one.
-        CollateralUnusable: `collateral-signature`, its PCK list is not by the authority that the
-            stored one carries.
-        CollateralUnusable: the stored one cannot be read.
+        CollateralUnusable: `collateral-signature`, its PCK list is not signed by the authority that
+            the stored document names.
+        CollateralUnusable: the stored document cannot be read.
         SpaceError: the store does not accept it.
     """
     family = (offered.fmspc, offered.ca)
     keys = collateral_key(*family), collateral_state_key(*family)
     for _ in range(_TRIES):
-        held, noted = (await store.read(keys)).records
-        is_new = held is None or held.value != offered.raw
-        known = state_of(noted)
+        stored, state_row = (await store.read(keys)).records
+        is_new = stored is None or stored.value != offered.raw
+        known = state_of(state_row)
         state = CollateralState(
             source=source if is_new or known is None or known.is_wish else known.source,
             refreshed_at=now,
             tried_at=now,
             due_at=due_at(offered, refreshed_at=now, tried_at=now, rules=rules),
         )
-        if held is not None and held.value is not None and is_new:
-            check_replaces(offered, parse_collateral(held.value))
-        # A document that is already stored stays untouched: sessions under way depend on its row.
-        put = Put(keys[0], offered.raw, expect=stamp_of(held))
-        checks = () if is_new or held is None else (Check(keys[0], held.stamp),)
+        if stored is not None and stored.value is not None and is_new:
+            check_replaces(offered, parse_collateral(stored.value))
+        # An identical document is not written again: the commits of attestation sessions in
+        # progress require its row to be unchanged.
+        put = Put(keys[0], offered.raw, expect=stamp_of(stored))
+        checks = () if is_new or stored is None else (Check(keys[0], stored.stamp),)
         puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
         if not isinstance(await store.commit(Commit(puts=puts, checks=checks)), Refused):
             return is_new
-    raise StoreBusy("others import collateral for the same platforms")
+    raise StoreBusy("other processes are importing collateral for the same platforms")
 
 
 class HeldDocument(NamedTuple):
-    """A platform family: the state of its document, and the document; None for one that is wished
-    for."""
+    """A platform family, its refresh state and its collateral; None if none was fetched yet."""
 
     family: Family
     state: CollateralState
@@ -123,8 +121,11 @@ class HeldDocument(NamedTuple):
 
 
 async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return all families by their name; raises AttestationError for a document that does not parse
-    any more."""
+    """Return the collateral of all platform families, in order of the family.
+
+    Raises:
+        AttestationError: a stored document does not parse.
+    """
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
     states = await collateral_states(store)
     return [HeldDocument(family, state, documents.get(family)) for family, state, _ in states]
@@ -138,10 +139,10 @@ async def import_folder(
     clock: Clock,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> int:
-    """Import every JSON file of a folder, by name, and return how many there were.
+    """Import every JSON file of a folder in order of name, and return their number.
 
-    A document that is outdated, or older than the stored one, is skipped: a folder that was filled
-    once must not prevent a node from starting.
+    Outdated documents, and those older than the stored one, are skipped. Otherwise a folder that
+    was filled once would later prevent a node from starting.
     """
     paths = _documents(folder)
     for path in paths:
@@ -161,6 +162,7 @@ async def import_folder(
 def _documents(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise CollateralRefused(
-            f"there is no folder {folder}", hint=f"mkdir {folder}, or unset release.collateral"
+            f"the folder {folder} of release.collateral does not exist",
+            hint=f"mkdir {folder}, or unset release.collateral",
         )
     return sorted(path for path in folder.glob("*.json") if path.is_file())

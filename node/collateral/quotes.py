@@ -1,10 +1,9 @@
-"""Verifying quotes: one at a time in a worker, behind a bounded queue, with a rest after each that
-was refused.
+"""Verifying quotes: one at a time per worker, in a bounded queue, with a pause after each failure.
 
 The library holds the interpreter lock for the millisecond that a quote takes. In a thread it would
-stop all other requests all the same, and take the lock again whenever a signature check of another
-request releases it; so it is called in the event loop's thread, between two iterations of the loop.
-The rests slow a flood of junk: the remaining time of the worker is for honest requests.
+block other requests just the same, and contend for the lock whenever one of them checks a
+signature. So quotes are verified in the event loop's thread, between two iterations of the loop.
+The pauses limit how much of the worker a flood of invalid quotes can take from valid requests.
 """
 
 import asyncio
@@ -21,15 +20,17 @@ from tee_backend.attestation.trust_root import TrustRoot
 from ..refusal import Refusal
 
 REST: Final = 5
-"""The next quote waits this many times as long as a refused one took: junk gets a sixth of a worker
-at the most."""
+"""Length of the pause after a refused quote, as a multiple of the time that its verification took.
+
+Invalid quotes thus take at most a sixth of a worker.
+"""
 
 MOST_REST_S: Final = 0.1
-"""Upper bound of a rest, however slow the machine was at that moment."""
+"""Upper limit of one pause, however slow the machine was at that moment."""
 
 
 class Quotes:
-    """The one place where quotes are verified."""
+    """The queue through which one process verifies all quotes."""
 
     def __init__(
         self,
@@ -38,8 +39,13 @@ class Quotes:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         time_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the bound of the queue, including the quote under way; the wait function; and the
-        timer."""
+        """Create an empty queue.
+
+        Args:
+            most_waiting: maximum length of the queue, including the quote being verified.
+            pause: the wait function.
+            time_s: the timer.
+        """
         self._most_waiting = most_waiting
         self._pause, self._time_s = pause, time_s
         self._waiting = 0
@@ -55,14 +61,18 @@ class Quotes:
         now: float,
         ttl_s: float,
     ) -> Evidence:
-        """Examine a quote when its turn comes."""
+        """Verify a quote when its turn comes.
+
+        Raises:
+            Refusal: `quotes-busy`, the queue is full.
+            AttestationError: the quote is not acceptable.
+        """
         if self._waiting >= self._most_waiting:
             raise Refusal("quotes-busy")
         self._waiting += 1
         try:
             async with self._turn:
-                # Let everything that is ready run first, then wait for the rest that the last
-                # refusal requires.
+                # Yields to the loop even when there is no pause left to wait for.
                 await self._pause(max(0.0, self._rests_until_s - self._time_s()))
                 began_s = self._time_s()
                 try:

@@ -1,1 +1,1 @@
-"""Work that one process of a store does for all, under a lease."""
+"""Background work that one process does for all processes of a store, under a lease."""

@@ -1,18 +1,16 @@
-"""Work that one process of a store does for all: every worker tries, and a lease in the store lets
-one of them.
+"""The schedule of background jobs: every worker competes for a lease, and its holder does the work.
 
-Each worker takes a turn every half minute. Whoever holds the lease then does the jobs that are due,
-one after another; the others look again later. A holder that ends gives the lease back; one that
-dies loses it within two minutes. A job does its work in rounds, between which the lease is renewed,
-or the turn ends; and it does no harm when two do it.
+Each worker takes a turn every half minute. The holder of the lease runs the jobs that are due, one
+after another; the other workers try again later. A process that ends in order releases the lease;
+one that is killed loses it within two minutes. A job works in rounds. Between rounds the lease is
+renewed, or else the turn ends. Jobs are safe to run in two processes at once.
 
-A process whose clock is apart from that of the store it shares takes no turn (ST9). Where nobody
-can be asked, what goes by age alone waits: a day from when the clock was found more than a day
-ahead of where it was, or set back (ST11).
+A process whose clock differs from the database's skips its turn (ST9). Age-based deletion is
+postponed for a day after the clock was set back or was found more than a day ahead (ST11).
 
-A new job is a row of `JOBS`. Those that delete records of the past (receipts, documents, ended
-evidence, other spellings, audit; RC25 to RC29) delete only expired rows, each on condition that no
-other process changed it first.
+To add a job, add a row to `JOBS`. Jobs that delete old records (receipts, documents, evidence,
+alternative encodings, audit; RC25 to RC29) remove only expired rows, and each removal is
+conditional: it fails if another process changed the row first.
 """
 
 import asyncio
@@ -47,14 +45,13 @@ from . import seal_audit
 
 DAY_S: Final = 86_400.0
 EVIDENCE_KEPT_S: Final = DAY_S
-"""How long evidence that has ended stays: nothing is released on it, a day leaves room to look."""
+"""How long expired evidence is kept for inspection; no key is released on it."""
 _ALIASES: Final = 200
 _EVIDENCE: Final = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
-    """Remove receipts and documents that are kept long enough; True when there is more to do at
-    once (RC25, RC26).
+    """Remove receipts and documents past their retention; True if more are due (RC25, RC26).
 
     Raises:
         SpaceError: the store does not answer.
@@ -65,7 +62,8 @@ async def sweep_receipts(services: Services) -> bool:
     now = services.clock.now()
     until = now - days * DAY_S
     more = await receipt_rows.sweep_receipts(services.store, until=until)
-    # The walk through the networks takes its time; what their receipts refer to stays meanwhile.
+    # Documents are kept for another span: removing the receipts of all networks takes many rounds,
+    # and until then receipts may still refer to them.
     return (
         await receipt_rows.sweep_documents(
             services.store, until=until - receipt_rows.PERIOD_S, now=now
@@ -76,11 +74,11 @@ async def sweep_receipts(services: Services) -> bool:
 
 
 async def prune_audit(services: Services) -> bool:
-    """Cut the audit chain where that is asked for; True when there is more to do at once (RC27,
-    RC28).
+    """Prune the audit chain if retention is configured; True if more is due (RC27, RC28).
 
     Raises:
-        RecordDamaged, SpaceError: the store does not answer, or a row does not decode.
+        RecordDamaged: a row does not decode.
+        SpaceError: the store does not answer.
     """
     retention = services.config.retention
     if retention.audit_days == 0:
@@ -97,11 +95,10 @@ async def prune_audit(services: Services) -> bool:
 
 
 async def sweep_evidence(services: Services) -> bool:
-    """Remove evidence that ended a day ago, and what it was judged from; True when there is more to
-    do at once (RC29).
+    """Remove evidence that expired a day ago, and its basis; True if more is due (RC29).
 
-    Evidence of a holder that comes back is replaced then; this is for those who do not. What
-    receipts refer to are documents of their own.
+    A holder that attests again replaces its evidence; this removes that of holders that do not.
+    Receipts refer to documents of their own, which stay.
 
     Raises:
         SpaceError: the store does not answer.
@@ -121,8 +118,7 @@ async def sweep_evidence(services: Services) -> bool:
 
 
 def _is_void(record: Record, now: float) -> bool:
-    """Whether evidence ended a day ago, or was taken in by a clock that stood ahead: nothing is
-    released on that."""
+    """Return whether evidence expired a day ago, or was stored by a clock that was ahead."""
     try:
         evidence = decode_evidence(record.value or b"")
         return (
@@ -135,10 +131,10 @@ def _is_void(record: Record, now: float) -> bool:
 
 
 async def sweep_aliases(services: Services) -> bool:
-    """Remove spellings of delegations that are gone; True when there is more to do at once (RC29).
+    """Remove alternative encodings of removed delegations; True if more are due (RC29).
 
-    A delegation leaves with its own cid; cids of other spellings that were posted later are found
-    here. A mark is there exactly as long as its delegation.
+    A delegation is removed together with its own CID. CIDs of other encodings that were posted
+    later are removed here. A mark exists exactly as long as its delegation.
 
     Raises:
         SpaceError: the store does not answer.
@@ -162,10 +158,9 @@ BATCH: Final = 64
 
 
 async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
-    """Remove some delegations that expired long ago; return how many rows of the index were dealt
-    with.
+    """Remove a batch of delegations that expired long ago; return how many were processed.
 
-    A record that does not decode is left where it is, and logged.
+    Damaged records are logged and left in place.
     """
     now = services.clock.now()
     done = 0
@@ -184,18 +179,19 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
 
 TURN_S: Final = 30.0
 LEASE_S: Final = 120.0
-# Jobs that are due more often than this are not noted in the store: a holder that follows may begin
-# them early.
+# The start times of more frequent jobs are not written to the store, which would cost a commit
+# each; the next holder may run such a job early.
 _NOTED_FROM_S: Final = 60.0
 _RELEASE_WITHIN_S: Final = 1.0
 LEAP_S: Final = 86_400.0
-"""A clock this much ahead of where it was last seen has leapt, or no housekeeping ran for so
-long."""
+"""How far a clock may advance between two observations before it counts as having jumped ahead.
+
+Housekeeping that did not run for as long looks the same.
+"""
 STEADY_S: Final = 86_400.0
-"""How long a clock has to go on evenly after that before anything is removed by its age: time to
-set it right."""
-# When the clock was last seen, and where it was when it had leapt: noted beside the jobs, as if
-# they were two.
+"""How long age-based deletion waits after a clock jump; time for the operator to set it right."""
+# The last observation of the clock and the time of its last jump are stored like start times of
+# jobs with these names.
 _SEEN: Final = "clock-seen"
 _LEAPT: Final = "clock-leapt"
 _SEEN_EVERY_S: Final = 60.0
@@ -204,7 +200,7 @@ _BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One kind of work."""
+    """One kind of background work."""
 
     name: str
     every_s: float
@@ -218,7 +214,7 @@ async def _collect_bodies(services: Services) -> bool:
         is_held = await store.has_held_bodies()
     else:
         is_held = await asyncio.to_thread(has_held_bodies, services.config.data)
-    if is_held:  # BK2
+    if is_held:  # BK2: a backup in progress still reads bodies that no row refers to any more
         return False
     now = services.clock.now()
     return (
@@ -271,7 +267,7 @@ JOBS: Final[tuple[Job, ...]] = (
 
 
 class Housekeeper:
-    """Takes turns for one process."""
+    """Takes turns at housekeeping for one process."""
 
     def __init__(
         self,
@@ -287,7 +283,7 @@ class Housekeeper:
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
-        """Do the jobs that are due, if this process may; tell whether it might."""
+        """Run the jobs that are due if this process gets the lease; return whether it kept it."""
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
@@ -304,7 +300,7 @@ class Housekeeper:
             if job.by_age and not is_steady:
                 continue
             begun_at = begun.get(job.name)
-            # A beginning in the future is the trace of a clock that was set back.
+            # A start time in the future means that the clock was set back; the job is due then.
             if (
                 begun_at is not None
                 and begun_at <= self._services.clock.now() < begun_at + job.every_s
@@ -315,12 +311,11 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Whether the clock has gone on evenly for long enough to remove by it what is old
-        (ST11)."""
+        """Return whether the clock has not jumped for long enough to delete by age (ST11)."""
         now = self._services.clock.now()
         seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
         if seen_at is None and not noted:
-            seen_at = now - _SEEN_EVERY_S  # where housekeeping never ran there is nothing old
+            seen_at = now - _SEEN_EVERY_S  # a new store: it contains nothing old
         if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
             log_warning(
                 "housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at)
@@ -332,7 +327,7 @@ class Housekeeper:
         return leapt_at is None or leapt_at + STEADY_S <= now
 
     async def _do(self, job: Job, lease: Lease) -> bool:
-        """Do one job; False when the lease was lost over it."""
+        """Run one job until nothing is left to do; False if the lease was lost meanwhile."""
         now = self._services.clock.now()
         if job.every_s < _NOTED_FROM_S:
             self._begun[job.name] = now
@@ -342,12 +337,12 @@ class Housekeeper:
             while await job.round(self._services):
                 if not await lease.take(now=self._services.clock.now()):
                     return False
-        except Exception as error:  # one job must not keep the others from being done
+        except Exception as error:  # a failing job must not stop the others
             log_warning("housekeeping-failed", job=job.name, **describe(error))
         return True
 
     async def keep(self) -> None:
-        """Take turns until it is cancelled."""
+        """Take turns until cancelled."""
         is_holder = False
         while True:
             await self._pause(
@@ -355,12 +350,12 @@ class Housekeeper:
             )
             try:
                 is_holder = await self.turn()
-            except Exception as error:  # the next turn may fare better
+            except Exception as error:  # may be temporary, such as a store that does not answer
                 is_holder = False
                 log_warning("housekeeping-failed", job="lease", **describe(error))
 
     async def leave(self) -> None:
-        """Release the lease, if that can be done at once."""
+        """Release the lease if the store answers within a second."""
         with suppress(SpaceError, TimeoutError):
             async with asyncio.timeout(_RELEASE_WITHIN_S):
                 await self._lease.release()
@@ -368,8 +363,7 @@ class Housekeeper:
 
 @asynccontextmanager
 async def housekeeping(services: Services) -> AsyncIterator[Housekeeper]:
-    """Run the housekeeping while the block runs; at its end a job under way is cancelled and the
-    lease released."""
+    """Run the housekeeping during the block; then cancel the current job and release the lease."""
     housekeeper = Housekeeper(services)
     task = asyncio.create_task(housekeeper.keep())
     try:

@@ -1,9 +1,9 @@
-"""Sealing the audit records into the chain: the housekeeping's part (RC4, RC5).
+"""The background jobs that seal audit records into the hash chain (RC4, RC5).
 
 A record is sealed about a second after it was written. Its time is that of its writer's clock when
-it planned the commit; one that came late is found by the rounds that look further back. They are
-rarer, because before the last record that was sealed lie mostly rows that were taken away and are
-not swept yet.
+the commit was planned, so records may arrive out of order. The rarer jobs look further back for
+late records. They run less often because most rows before the last sealed record are deleted rows
+that are not swept yet, and scanning them is slow.
 """
 
 from functools import partial
@@ -14,16 +14,15 @@ from spaces.audit.audit_chain import Chain, seal_batch
 from ..services import Services
 
 RECENT_S: Final = 2.0
-"""How far before the last time it found nothing more the frequent round looks: what nearly every
-commit keeps to."""
+"""How far the frequent job looks back from its last empty result; covers nearly every commit."""
 DELAYED_S: Final = 120.0
-"""How far the round of each minute looks: beyond any commit's way to the store."""
+"""How far the job of each minute looks back; no commit takes longer to reach the store."""
 _BATCHES: Final = 8
-"""Batches of one round: less than a second of the disk's time."""
+"""Batches in one round; together they take less than a second of disk time."""
 
 
 async def seal_audit(services: Services, *, window_s: float | None = None) -> bool:
-    """Seal records, of the last seconds or of any time; True when there is more to do at once."""
+    """Seal audit records of the last `window_s` seconds, or all; True if more remain."""
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
         now = services.clock.now()
@@ -35,13 +34,13 @@ async def seal_audit(services: Services, *, window_s: float | None = None) -> bo
 
 
 seal_recent: Final = partial(seal_audit, window_s=RECENT_S)
-"""Seal records that came since the last round, or shortly before it."""
+"""Seal records that arrived since the last round or shortly before it."""
 seal_delayed: Final = partial(seal_audit, window_s=DELAYED_S)
-"""Seal records that were long on their way too."""
+"""Seal records whose commits were delayed by up to two minutes."""
 
 
 def chain_of(services: Services) -> Chain:
-    """Return whose chain it is."""
+    """Return the audit chain of this node: its identity, its store and its signing key."""
     keyring = services.keyring
     return Chain(
         node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign

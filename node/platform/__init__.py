@@ -1,1 +1,1 @@
-"""What the machine gives the node: quotes of its own, the root secret, the operator's secret."""
+"""The node's platform: its own quotes, its root secret and the operator's secret."""

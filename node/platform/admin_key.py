@@ -17,27 +17,30 @@ _MAX_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class AdminKey:
-    """The key to the operator's routes."""
+    """The digest of the operator's secret."""
 
     digest: bytes = field(repr=False)
 
     def opens(self, header: str) -> bool:
-        """Whether an `Authorization` value is `Bearer ` and the secret; takes equal time for values
-        of equal length."""
+        """Return whether an `Authorization` value is `Bearer ` and the secret, in constant time.
+
+        The time depends on the length of the value only.
+        """
         return compare_digest(
             blake3(header.encode("utf-8", "surrogateescape")).digest(), self.digest
         )
 
 
 def load_admin_key(admin: Admin) -> AdminKey | None:
-    """Return the key that the settings name; None where there is none, or it is empty."""
+    """Return the operator's key from the settings; None if it is missing or empty."""
     secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
     if admin.secret_file is not None:
         path = Path(admin.secret_file)
         secret = read_setting(path, "admin.secret_file", ConfigurationError, most_bytes=_MAX_BYTES)
         if len(secret) > _MAX_BYTES:
             raise ConfigurationError(
-                f"admin.secret_file: {path} is longer than {_MAX_BYTES} bytes", hint=f"ls -l {path}"
+                f"admin.secret_file: {path} is longer than {_MAX_BYTES} bytes",
+                hint=f"check that it is the right file: ls -l {path}",
             )
         secret = secret.strip()
     return AdminKey(blake3(b"Bearer " + secret).digest()) if secret else None

@@ -1,7 +1,6 @@
-"""The trust domain that the node itself runs in: who makes its quotes, who gives it its root
-secret.
+"""The trust domain that the node runs in: the sources of its quotes and its root secret.
 
-A guest agent is looked for each time it is needed: it may be started after the node, or anew.
+The guest agent is looked up at each use, because it may start after the node or be restarted.
 """
 
 from pathlib import Path
@@ -15,12 +14,12 @@ from ..config.tree import Platform
 
 
 def quote_source(platform: Platform) -> EvidenceSource:
-    """Return what makes the node's quotes."""
+    """Return the source of the node's own quotes."""
     return TsmSource() if platform.source == "tsm" else key_source(platform)
 
 
 def key_source(platform: Platform) -> DstackSource:
-    """Return the guest agent, which gives the node keys of its own, and quotes too."""
+    """Return the guest agent, which provides keys and quotes."""
     if platform.source != "dstack" and platform.source != "tappd":
         raise SourceUnavailable(f"platform.source {platform.source} is no guest agent")
     if platform.socket is not None:

@@ -1,9 +1,8 @@
-"""The node's own quotes: one at a time in a worker, in a thread of their own, behind a bounded
-queue.
+"""The node's own quotes: one at a time per worker, in a separate thread, behind a bounded queue.
 
-A platform takes some 40 ms for a quote, and may take any time when it is in trouble. Whoever asks
-waits for a stated time and no longer; a quote that is under way then holds its place, so that
-threads cannot pile up behind it.
+A platform takes some 40 ms for a quote, or any time if it has a fault. A caller waits for a limited
+time. A quote that is still in progress then keeps its place in the queue, so that callers cannot
+pile up behind a platform that does not answer.
 """
 
 import asyncio
@@ -22,12 +21,12 @@ from .own_platform import quote_source
 
 UNTRIED: Final = "untried"
 WORKS: Final = "ok"
-# spelled as the codes of sources, beside which the wire says it (AT44)
+# spelled like the codes of quote sources, because clients get them in the same member (AT44)
 TOO_SLOW: Final = "source_slow"
 
 
 class OwnQuotes:
-    """The one place where the node's own quotes are made."""
+    """The queue through which one process requests the node's own quotes."""
 
     def __init__(self, take: Callable[[bytes], Quoted], platform: Platform) -> None:
         self._take = take
@@ -36,10 +35,15 @@ class OwnQuotes:
         self._waiting = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="own-quote")
         self.state = UNTRIED
-        """How the last one went: `untried`, `ok`, or the code of the failure."""
+        """Result of the last quote: `untried`, `ok`, or the code of the failure."""
 
     async def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, when its turn comes."""
+        """Return a quote over 64 bytes of report data when its turn comes.
+
+        Raises:
+            Refusal: `own-quotes-busy`, the queue is full; `own-quote-failed`, with the source's
+                code.
+        """
         if self._waiting >= self._platform.quotes_waiting:
             raise Refusal("own-quotes-busy")
         self._waiting += 1
@@ -50,7 +54,8 @@ class OwnQuotes:
                 loop.call_soon_threadsafe(self._leave)
 
         asked = self._thread.submit(self._take, report_data)
-        # A place is free when the thread is, not when somebody stops waiting for it.
+        # The place becomes free when the thread does, not when the caller gives up. Otherwise a
+        # hung platform would gather an unbounded number of submitted quotes.
         asked.add_done_callback(free)
         try:
             async with asyncio.timeout(self._platform.quote_s):
@@ -59,7 +64,7 @@ class OwnQuotes:
             raise self._failed(TOO_SLOW) from None
         except EvidenceSourceError as error:
             raise self._failed(error.code) from error
-        except OSError as error:  # the platform's files, beyond what its source foresaw
+        except OSError as error:  # an error of the platform's files that the source does not handle
             raise self._failed(SourceUnavailable.code) from error
         self._note(WORKS)
         return quoted
@@ -72,7 +77,7 @@ class OwnQuotes:
         return Refusal("own-quote-failed", reason)
 
     def _note(self, state: str) -> None:
-        """Remember how it went; the operator hears of each change, not of each failure."""
+        """Remember the result; log changes only, so that a lasting fault does not fill the log."""
         if state != self.state and state != WORKS:
             log_warning("own-quote-failed", code=state)
         elif self.state not in (UNTRIED, state):
@@ -81,7 +86,7 @@ class OwnQuotes:
 
 
 def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
-    """Return where the node's own quotes are made, as the settings say; None: nowhere."""
+    """Return the queue for the node's own quotes, or None if no platform is configured."""
     if platform.source == "none":
         return None
     return OwnQuotes(lambda report_data: quote_source(platform).quote(report_data), platform)

@@ -1,9 +1,9 @@
-"""The root secret: every key of the node derives from it, so it is read once and shown never.
+"""The root secret, from which every key of the node is derived; it is read once and never shown.
 
-In order: the environment (base64url without padding), a file of raw bytes, the key service of the
-platform where that is set, the file `secret` in the data folder, which the first start makes with
-mode 0600. It is made only for an empty folder: a store whose secret is lost must not be opened with
-a new one.
+It is taken from the first of these that is set: the environment (base64url without padding), a file
+of raw bytes, the platform's key service, the file `secret` in the data folder. The first start
+makes that file with mode 0600, but only in an empty folder: a store whose secret is lost must not
+be opened with a new one.
 """
 
 import stat
@@ -31,20 +31,21 @@ STORE_FOLDER_NAME = "store"
 def load_root_secret(
     config: Config, entropy: Entropy, *, on_made: Callable[[Path], None] | None = None
 ) -> bytes:
-    """Return the root secret, and make it on the first start.
+    """Return the root secret; the first start makes one.
 
     Args:
-        config: says where it comes from.
-        entropy: makes a new one.
-        on_made: called with the file of one that was made, which is durable by then.
+        config: states its source.
+        entropy: draws a new one.
+        on_made: called with the file of a new secret, after it is durable.
 
     Returns:
         32 bytes or more.
 
     Raises:
-        SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or
-            lost; or the platform does not give it.
-        StoreMisused: a restore into the data folder did not end; nothing is made there (BK4).
+        SecretUnusable: unreadable, too short or too long, not base64url, readable by other users,
+            or lost; or the platform does not provide it.
+        StoreMisused: a restore into the data folder was interrupted, so no secret is made there
+            (BK4).
     """
     if config.secret.value is not None:
         named = decode_url(config.secret.value)
@@ -67,18 +68,18 @@ def load_root_secret(
         return _from_file(path, config)
     if (config.data / STORE_FOLDER_NAME).exists():
         raise SecretUnusable(
-            f"the data folder {config.data} holds a store, but its secret is missing",
+            f"the data folder {config.data} contains a store, but its secret is missing",
             hint=(
-                f"put the store's secret back as {path.absolute()} with mode 0600, or name it with"
-                " --secret-file"
+                f"copy the store's secret back to {path.absolute()} with mode 0600, or give its"
+                " file with --secret-file"
             ),
         )
     try:
-        # a secret made there would be another than the restored store's
+        # a new secret would not fit the store that is being restored
         refuse_restoring(config.data)
     except StoreUnavailable as error:
         raise StoreMisused(
-            f"no root secret is made: {error}", hint=f"ls -la {config.data}"
+            f"no root secret was made: {error}", hint=f"ls -la {config.data}"
         ) from None
     secret = _make(path, entropy)
     if on_made is not None:
@@ -87,19 +88,17 @@ def load_root_secret(
 
 
 def secret_origin(config: Config) -> SecretOrigin:
-    """Return who else may have the root secret: with "platform" nobody outside the trust domain
-    (AT42)."""
+    """Return who may have the root secret; "platform" is this trust domain alone (AT42)."""
     named = config.secret.value is not None or config.secret.file is not None
     return "platform" if config.secret.platform and not named else "operator"
 
 
 def where_the_secret_is(config: Config, node_did: str) -> str:
-    """Return what to do where the store belongs to another node DID than the secret at hand
-    gives."""
+    """Return the hint for a store that belongs to another node DID than the given secret."""
     if secret_origin(config) == "platform":
         return (
-            "run the application, key provider and secret.platform_path that the store was made"
-            " with: see its app id"
+            "start with the application (app id), key provider and secret.platform_path that the"
+            " store was made with"
         )
     return f"start with the secret of {node_did}: --secret-file FILE"
 
@@ -108,14 +107,12 @@ def _from_platform(config: Config) -> bytes:
     try:
         secret = key_source(config.platform).key(config.secret.platform_path)
     except EvidenceSourceError as error:
-        # What an agent says when it refuses is the agent's own text, and is not repeated beside a
-        # secret.
+        # The agent's own error text is left out: it could quote the secret.
         detail = f": {error.detail}" if isinstance(error, SourceUnavailable) else ""
         raise SecretUnusable(
-            f"the platform gives no root secret ({error.code}){detail}",
-            hint=(
-                "sealspace doctor; is the guest agent's socket mounted, and platform.socket right?"
-            ),
+            f"the platform did not provide a root secret ({error.code}){detail}",
+            hint="check that the guest agent's socket is mounted at platform.socket, then run"
+            " sealspace doctor",
         ) from None
     return _bounded(secret, "the platform", config)
 
@@ -136,26 +133,25 @@ def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
 
 
 def _how_to_mend(config: Config, path: Path | None = None) -> str:
-    """Return what to do about a secret that cannot be used, in the file `path` or else in the
-    settings.
+    """Return the hint for an unusable secret, in the file `path` or else in the settings.
 
-    What is left of a store's secret is never to be replaced by a new one.
+    It never suggests a new secret for an existing store, which would become unreadable.
     """
     has_store = (config.data / STORE_FOLDER_NAME).exists() or config.is_shared
     if path is not None:
-        mend = f"put the store's secret back at {path} from your copy"
+        mend = f"copy the store's secret back to {path} from your backup"
         return (
             mend
             if has_store
-            else f"{mend}; for a new node name a file of 32 random bytes with --secret-file"
+            else f"{mend}; for a new node, give a file of 32 random bytes with --secret-file"
         )
     if has_store:
-        return "put the store's secret back into secret.value from your copy"
-    return "for a new node make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='"
+        return "copy the store's secret back into secret.value from your backup"
+    return "for a new node, make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='"
 
 
 def _make(path: Path, entropy: Entropy) -> bytes:
-    """Write a new secret so that it is whole and durable before anything is derived from it."""
+    """Write a new secret durably, before any key is derived from it."""
     secret = entropy.token(MIN_SECRET_BYTES)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,15 +1,16 @@
-"""The root secret sealed to a passphrase, for a backup: a file that `age --decrypt` opens too
-(BK8).
+"""The root secret in a backup, encrypted with a passphrase in the format of `age` (BK8).
 
     age-encryption.org/v1
     -> scrypt <salt> <binary logarithm of scrypt's N>
-    <file key, under the key that scrypt makes of the passphrase>
+    <file key, encrypted with the key that scrypt derives from the passphrase>
     --- <HMAC of all of the above under the file key>
-    <nonce><the secret, under the file key and the nonce>         bytes; the rest is base64 without padding
+    <nonce><the secret, encrypted with the file key and the nonce>
 
-scrypt takes N KiB of memory. A library of the format chooses N by the speed of the machine, 512 MiB
-on a fast one; here it is 2^17 in what is sealed, and at most 2^18 in what is opened, which is what
-`age` takes.
+The last line is raw bytes; everything else is base64 without padding.
+
+scrypt takes N KiB of memory. Libraries of the format choose N by the speed of the machine, up to
+512 MiB on a fast one. Here N is 2^17 for encryption and at most 2^18 for decryption, the value that
+`age` uses.
 
 Source: age-encryption.org/v1, C2SP, with the one recipient `scrypt` and one chunk.
 """
@@ -47,10 +48,13 @@ _FORM: Final = re.compile(
 
 
 def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
-    """Seal a root secret, at most MAX_SECRET_BYTES; `entropy` draws salt, file key and nonce."""
+    """Encrypt a root secret of at most MAX_SECRET_BYTES with a passphrase.
+
+    Salt, file key and nonce are drawn from `entropy`.
+    """
     if len(passphrase) < MIN_PASSPHRASE_CHARS:
-        text = f"the passphrase has less than {MIN_PASSPHRASE_CHARS} characters"
-        raise SecretUnusable(text, hint="choose six random words, or more")
+        text = f"the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters"
+        raise SecretUnusable(text, hint="choose six or more random words")
     salt, file_key, nonce = (
         entropy.token(16),
         entropy.token(_FILE_KEY_BYTES),
@@ -71,24 +75,24 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
 
 
 def open_secret(sealed: bytes, passphrase: str) -> bytes:
-    """Open what `seal_secret`, or `age --passphrase` with so short a file, made.
+    """Decrypt what `seal_secret` made, or `age --passphrase` for a file as short.
 
     Args:
-        sealed: untrusted; its bounds are judged before anything is derived.
+        sealed: untrusted; its limits are checked before any key is derived.
         passphrase: untrusted.
 
     Raises:
-        SecretUnusable: the passphrase is another, the bytes are something else or were altered, or
-            there is no memory for scrypt.
+        SecretUnusable: the passphrase is wrong, the bytes are not a sealed secret or were altered,
+            or memory is too short for scrypt.
     """
     found = _FORM.fullmatch(sealed)
     payload = b"" if found is None else found["payload"]
     has_bounds = MIN_SECRET_BYTES <= len(payload) - _NONCE_BYTES - _TAG_BYTES <= MAX_SECRET_BYTES
-    # BK8: nothing is derived by parameters that cost more memory than a small machine has.
+    # BK8: a forged file must not make scrypt take more memory than a small machine has.
     if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
         raise SecretUnusable(
-            "the sealed secret in the backup is none of this version",
-            hint="--without-secret restores the rest; age --decrypt opens what age sealed",
+            "this version cannot read the sealed secret in the backup",
+            hint="restore the rest with --without-secret; try age --decrypt if age made the secret",
         )
     try:
         key = _wrap_key(passphrase, _decoded(found["salt"]), int(found["log_n"]))
@@ -99,10 +103,7 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     except (InvalidTag, InvalidSignature, ValueError):
         raise SecretUnusable(
             "this passphrase does not open the root secret in the backup",
-            hint=(
-                "give the one that the backup was made with, or --without-secret to restore the"
-                " rest"
-            ),
+            hint=("use the passphrase of this backup, or restore the rest with --without-secret"),
         ) from None
 
 
@@ -112,8 +113,8 @@ def _wrap_key(passphrase: str, salt: bytes, log_n: int) -> bytes:
         return scrypt.derive(passphrase.encode("utf-8", "surrogateescape"))
     except MemoryError:
         raise SecretUnusable(
-            f"there is no memory for scrypt, which takes {1 << log_n >> 10} MiB",
-            hint="free memory, and start it again",
+            f"there is not enough memory for scrypt, which takes {1 << log_n >> 10} MiB",
+            hint="free memory, then try again",
         ) from None
 
 
@@ -132,6 +133,9 @@ def _encoded(data: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    """Read canonical base64: with bits beyond the last byte another text would open as well;
-    ValueError for those."""
+    """Decode canonical base64.
+
+    Raises:
+        ValueError: not base64, or with bits after the last byte: several texts would decode alike.
+    """
     return decode_multibase(f"m{text.decode()}")[1]

@@ -1,2 +1,1 @@
-"""The processes of a node: supervisor, workers, the single writer; how they start, communicate and
-end."""
+"""The processes of a node: supervisor, workers and the storekeeper, the store's single writer."""

@@ -1,11 +1,11 @@
-"""Whether the clock of this machine is plausible: every signed window is judged by it (AT17).
+"""A plausibility check of this machine's clock, which every validity window is judged by (AT17).
 
 A clock that was set back makes old collateral, revocation lists and certificates valid again, and a
-new store contains nothing newer to compare them with. A clock that is before this version was made
-is wrong.
+new store contains nothing newer to compare them with. A clock before this version's build date is
+wrong.
 
-By a clock that is years ahead, everything is old enough to be removed. A version is not in use ten
-years after it was made: the formats of platforms and the certificates it knows change sooner.
+By a clock that is years ahead, every record is old enough to be removed. No version is in use ten
+years after its build: platform formats and the certificates it knows change sooner.
 """
 
 from datetime import UTC, datetime
@@ -16,25 +16,27 @@ from sealspace.cli.command_errors import ClockWrong
 
 _SET_IT: Final = "set the clock: timedatectl set-ntp true"
 MADE_AT: Final = 1_793_491_200
-"""When this version was made at the earliest, epoch seconds: 2026-11-01. It moves with
-`__version__`."""
+"""This version's build date at the earliest, in epoch seconds: 2026-11-01.
+
+It is updated with `__version__`.
+"""
 LONGEST_USE_S: Final = 10 * 365 * 86_400
-"""How long after it was made a version can be in use."""
+"""The longest time after its build date that a version can be in use."""
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to continue if the clock is before this version was made, or over ten years after."""
+    """Refuse to start if the clock is before this version's build date, or ten years after it."""
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(
-            f"the clock says {_day(now)}, and this version was made on {_day(MADE_AT)}",
+            f"the clock says {_day(now)}, but this version was made on {_day(MADE_AT)}",
             hint=_SET_IT,
         )
     if now > MADE_AT + LONGEST_USE_S:
         raise ClockWrong(
-            f"the clock says {_day(now)}, which is over ten years after this version was made, on"
+            f"the clock says {_day(now)}, over ten years after this version was made, on"
             f" {_day(MADE_AT)}",
-            hint=f"{_SET_IT}; if it is right, install a version of these days",
+            hint=f"{_SET_IT}; if it is right, install a current version",
         )
 
 

@@ -1,8 +1,6 @@
-"""Which event loop a worker and the storekeeper run on: uvloop where the extra `fast` installed it,
-else asyncio's own.
+"""The event loop of a node's processes: uvloop if the extra `fast` is installed, else asyncio.
 
-Nothing else differs: the same code runs on both. The line `worker-started` of the log says which
-one is used.
+The same code runs on both. The log line `worker-started` names the one in use.
 """
 
 import asyncio
@@ -14,7 +12,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def loop_factory() -> LoopFactory | None:
-    """Return the factory of the event loop; None: the default of asyncio."""
+    """Return the factory of the event loop; None for asyncio's default."""
     if find_spec("uvloop") is None:
         return None
     factory: LoopFactory = import_module("uvloop").new_event_loop
@@ -22,5 +20,5 @@ def loop_factory() -> LoopFactory | None:
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:
-    """Return the name of an event loop in the log: `uvloop` or `asyncio`."""
+    """Return the name of an event loop for the log: `uvloop` or `asyncio`."""
     return type(loop).__module__.partition(".")[0]

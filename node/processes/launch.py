@@ -1,12 +1,12 @@
 """The messages between the supervisor and its processes.
 
-A process starts without settings: it imports first, then reads one line of JSON from its standard
-input. The line contains the root secret, which is therefore neither in an argument nor in the
-environment. The supervisor keeps the other end of that pipe open; when it closes, because the
-supervisor ended in whatever way, the process ends itself.
+A process starts without settings: it imports its modules, then reads one line of JSON from standard
+input. The line contains the root secret, which is thus visible neither in arguments nor in the
+environment. The supervisor keeps its end of that pipe open. When the pipe closes, because the
+supervisor has ended for whatever reason, the process terminates itself.
 
-On its standard output a process writes `ready` once, or `refused` and the reason. Logs go to
-standard error.
+On standard output a process writes `ready` once, or `refused` and the reason. Logs go to standard
+error.
 """
 
 import gc
@@ -24,12 +24,12 @@ from ..logs import configure_logs
 
 READY = b"ready"
 REFUSED = b"refused "
-# The longest part is a list of hosted DIDs.
+# The line is long if many hosted DIDs are listed.
 _MAX_LAUNCH_BYTES = 16 << 20
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process needs to know."""
+    """The settings that a process gets from the supervisor."""
 
     config: Config
     secret: bytes = b""
@@ -50,7 +50,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartRefusal(msgspec.Struct, frozen=True):
-    """Why a process will not start, however often it is restarted."""
+    """A reason not to start that a restart would not change."""
 
     code: str
     text: str
@@ -58,16 +58,15 @@ class StartRefusal(msgspec.Struct, frozen=True):
 
 
 def encode_launch(launch: Launch) -> bytes:
-    """Return the line that starts a process."""
+    """Encode the settings as the line that starts a process."""
     return msgspec.json.encode(launch) + b"\n"
 
 
 def receive_launch() -> Launch:
-    """Read the line that starts this process, whose logs and end are as the supervisor wants from
-    then on.
+    """Read this process's settings, then set up its logs and have it end with the supervisor.
 
-    What was imported until now is kept for the life of the process, so the garbage collector no
-    longer examines it.
+    Objects that were imported so far live as long as the process, so the garbage collector is told
+    to skip them.
     """
     gc.freeze()
     gc.enable()
@@ -81,11 +80,13 @@ def receive_launch() -> Launch:
 
 
 def end_with_parent() -> None:
-    """Have this process end by SIGTERM when its parent closes the pipe of its standard input, which
-    was read."""
+    """Terminate this process by SIGTERM when its parent closes the pipe of its standard input.
+
+    The settings must have been read from it before.
+    """
 
     def wait() -> None:
-        # nothing more is ever sent; only the end of the file follows
+        # the supervisor sends nothing more: a read returns when the pipe closes
         while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
@@ -94,12 +95,12 @@ def end_with_parent() -> None:
 
 
 def report_ready() -> None:
-    """Report that this process is ready."""
+    """Tell the supervisor that this process is ready."""
     _report(READY)
 
 
 def report_refusal(error: NodeError) -> None:
-    """Report why this process will not start."""
+    """Tell the supervisor why this process will not start."""
     _report(REFUSED + msgspec.json.encode(StartRefusal(error.code, error.message, error.hint)))
 
 
@@ -109,10 +110,10 @@ def _report(line: bytes) -> None:
 
 
 def own_program(code: str, *arguments: str) -> list[str]:
-    """Return the command that runs code of ours in a process that imports from where this one does.
+    """Return the command that runs our code in a new process with this process's import path.
 
-    The import path is its first argument. -P keeps the current directory out: there may be a
-    `pickle.py` of another user's, or a folder named `spaces`.
+    The import path is its first argument. `-P` excludes the current directory, which may contain a
+    `pickle.py` of another user, or a folder named `spaces`.
     """
     own_path = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); "
     return [

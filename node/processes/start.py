@@ -1,7 +1,7 @@
-"""Opening a store at the start of a process: schema, identity, release record (store §7, RL16).
+"""Opening a store when a process starts: schema, identity and release record (store §7, RL16).
 
-Every process that opens the store does this; the very first one writes the rows, the others
-compare. Nothing is served until it is done.
+Every process that opens the store does this. The very first one writes the rows; later ones compare
+them. No request is served before.
 """
 
 from datetime import UTC, datetime
@@ -51,12 +51,18 @@ async def claim_store(
     again: bool = False,
     counter: RequestCounter | None = None,
 ) -> Services:
-    """Compare the store with the secret and the configuration, and return the services over it.
+    """Compare the store with the secret and the configuration, and return the node's services.
 
-    `again`: this process replaces one of a node that has started. Then a release record that has
-    become stricter than the configuration meanwhile is no reason to stop: releases are decided by
-    the record. Raises StoreMisused, ReleaseLoosened, ConfigurationError for a file that the
-    settings name, and SpaceError.
+    Args:
+        again: this process replaces one of a node that has started. A release record that has
+            become stricter than the configuration meanwhile is then no reason to stop, because
+            releases are decided by the record.
+
+    Raises:
+        StoreMisused: the store belongs to another secret, or cannot be read.
+        ReleaseLoosened: the configuration is looser than the release record.
+        ConfigurationError: a file that the settings name is unusable.
+        SpaceError: the store does not answer.
     """
     if not again:
         await refuse_beside_original(config, store)  # BK6
@@ -94,7 +100,7 @@ async def claim_store(
 async def _claim_rows(
     config: Config, store: Store, keyring: Keyring, entropy: Entropy, *, again: bool
 ) -> bytes:
-    """Compare the store's own rows, written where they are absent; return the store's id."""
+    """Check the store's own rows, or write them if absent; return the store's id."""
     try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
@@ -107,18 +113,18 @@ async def _claim_rows(
     except (RecordDamaged, RecordError) as error:
         raise StoreMisused(
             f"the store cannot be read: {error}",
-            hint="start the version that wrote the store, or restore a backup",
+            hint="start the version of sealspace that wrote the store, or restore a backup",
         ) from error
     return identity.store_id
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
-    """Return the hosting rules of the settings, with listed DIDs in their canonical form."""
+    """Return the hosting rules from the settings, with listed DIDs in canonical form."""
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
     except InvalidIdentifier as error:
         raise ConfigurationError(
-            f"hosting.listed: {error.text}", hint="write whole DIDs, like did:key:z6Mk…"
+            f"hosting.listed: {error.text}", hint="list complete DIDs, such as did:key:z6Mk…"
         ) from None
     bounds = Bounds(
         per_grant=hosting.spaces_per_grant,
@@ -130,7 +136,7 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
 
 
 async def load_collateral(services: Services) -> None:
-    """Import the collateral that the configuration names; one process of a node does this."""
+    """Import the configured collateral; one process of a node does this."""
     folder = services.config.release.collateral
     if folder is None:
         return
@@ -141,8 +147,7 @@ async def load_collateral(services: Services) -> None:
 
 
 async def report_closed_minutes(services: Services) -> None:
-    """Say once, at the start over a store that was restored, until when requests are refused
-    (BK5)."""
+    """Tell the operator, after a restore, until when older tokens are refused (BK5)."""
     floor = await read_row(services.store, REPLAY_FLOOR_KEY)
     if floor is None or not floor.value:
         return
@@ -152,13 +157,13 @@ async def report_closed_minutes(services: Services) -> None:
         return
     open_from = datetime.fromtimestamp(now + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     tell_operator(
-        f"the store was restored: tokens that expire before {open_from} are refused, as they may"
-        " have been used before; every client is answered from then on"
+        f"the store was restored: tokens that expire before {open_from} are refused, because they"
+        " may have been used before the restore; after that time all clients work as usual"
     )
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
-    """Write the release record where it is absent, and compare the settings with it."""
+    """Write the release record if it is absent, and compare the settings with it."""
     record = await recorded_release(store)
     if record is None:
         put = Put(
@@ -167,11 +172,12 @@ async def _claim_release_record(config: Config, store: Store) -> None:
             expect=ABSENT,
         )
         await store.commit(Commit(puts=(put,)))
-        record = await recorded_release(store)  # ours, or that of a process that was faster
+        record = await recorded_release(store)  # another process may have written it first
     if record is None:
         raise StoreBusy("the release record could not be written")
     if (difference := loosened(config.release, record)) is not None:
         raise ReleaseLoosened(
             difference,
-            hint="sealspace admin release show; sealspace admin release set changes the record",
+            hint="compare with sealspace admin release show, and change the record with sealspace"
+            " admin release set",
         )

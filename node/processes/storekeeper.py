@@ -1,6 +1,6 @@
-"""The single process that writes the store, started by the supervisor.
+"""The storekeeper: the single process that writes the store, started by the supervisor.
 
-It needs no root secret: what it writes is already sealed or public when it arrives.
+It gets no root secret, because everything it writes was sealed or is public.
 """
 
 from sealspace.cli.command_errors import StoreMisused
@@ -14,8 +14,8 @@ from .launch import Launch, receive_launch, report_ready, report_refusal
 
 
 def main() -> int:
-    """Run the storekeeper until SIGTERM; return the exit status."""
-    factory = loop_factory()  # imports the library
+    """Run the storekeeper until SIGTERM, and return the exit status."""
+    factory = loop_factory()  # imports uvloop while waiting for the settings
     launch = receive_launch()
     metrics = None
     if launch.metrics_folder:
@@ -42,7 +42,8 @@ def main() -> int:
         report_refusal(_refusal(error, launch))
         return 1
     except OSError as error:
-        # it may be temporary: the supervisor tries again; a traceback would show the message
+        # May be temporary, so the supervisor restarts this process. Logged without a traceback,
+        # which would contain the message.
         log_warning("storekeeper-failed", **describe(error))
         return 1
 
@@ -52,10 +53,11 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
     if isinstance(error, StoreLocked):
         return StoreMisused(
             f"another node is running on the data folder {data}",
-            hint="stop it, or choose another --data",
+            hint="stop it, or use another folder with --data",
         )
     if isinstance(error, StartRefused):
         return start_refused(launch.config, error)
     return StoreMisused(
-        f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}"
+        f"the store in {data} cannot be opened: {error}",
+        hint=f"check it: sealspace doctor --data {data}",
     )

@@ -1,16 +1,15 @@
-"""`sealspace serve`: one listening socket, one storekeeper, N workers; a process that ends is
-restarted.
+"""The supervisor behind `sealspace serve`: it starts and restarts one storekeeper and N workers.
 
-- On a database (`store.url`) there is no storekeeper: workers are launched as soon as the secret is
-    read.
-- The socket is bound once and inherited, so that a worker that is replaced loses no port and no
-  connection of others. Also inherited are the counts by which several workers share connections
-  (`acceptor`).
-- Processes start by exec, never by fork with an open environment, and import while the storekeeper
-  opens the store; a worker gets its settings, which also start its work, when the storekeeper is
-  ready.
+- With a database (`store.url`) there is no storekeeper; workers are launched once the secret is
+  read.
+- The socket is bound once and inherited, so replacing a worker costs neither the port nor other
+  workers' connections. The counters by which workers share connections (`acceptor`) are inherited
+  too.
+- Processes are started by exec, not by fork, with a clean environment. Workers import their modules
+  while the storekeeper opens the store. When it is ready, they get their settings, which start
+  their work.
 - SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper
-  ends; what still runs two seconds later is killed. A second signal kills at once.
+  ends. Processes still running two seconds later are killed. A second signal kills at once.
 """
 
 import os
@@ -46,11 +45,11 @@ MANAGER_STOPPING: Final = b"STOPPING=1\nSTATUS=finishing requests"
 def report_to_manager(state: bytes) -> None:
     """Send a state to the service manager (`sd_notify` of systemd) once, without waiting.
 
-    The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent; a manager
-    that does not listen is no reason to stop.
+    The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent, and a
+    manager that does not listen is ignored.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
-    # a path, or an abstract name; a VM's `vsock:` is not for a process here
+    # a path or an abstract name; `vsock:` addresses a virtual machine's host
     if not address.startswith(("/", "@")):
         return
     with (
@@ -76,10 +75,10 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2 << 20), "MALLOC_TRIM_THRESHOLD_": str
 
 
 class NodeProcess:
-    """One process that the supervisor starts, reads messages from and restarts.
+    """A process that the supervisor starts, reads messages from and restarts.
 
-    It imports from the same places as its parent and from nowhere else: not from the current
-    directory, where a folder named `spaces` would otherwise be taken for ours.
+    It imports from the same places as its parent and nowhere else. The current directory is left
+    out, because a folder there named `spaces` would be imported as ours.
     """
 
     def __init__(self, name: str) -> None:
@@ -92,22 +91,22 @@ class NodeProcess:
         self.status_fd = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
-        self.heard = b""
+        self.unread = b""
 
     @property
     def running(self) -> bool:
-        """Whether a process was started and has not been reaped."""
+        """Return whether a process was started and has not been reaped."""
         return self._process is not None
 
     def spawn(self, *, pass_fds: list[int]) -> None:
-        """Start the process; it waits for its settings."""
+        """Start the process, which then waits for its settings."""
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
             own_program(_CODE.format(self.command), self.command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,
             env=_MALLOC | child_environment(),  # what the operator sets takes precedence
-            # a Ctrl-C reaches the supervisor alone, which stops the others in order
+            # Ctrl-C then signals only the supervisor, which stops the others in order
             process_group=0,
         )
         assert self._process.stdout is not None  # stdout=PIPE
@@ -115,15 +114,15 @@ class NodeProcess:
         self._started_at = time.monotonic()
 
     def send(self, launch: Launch) -> None:
-        """Send the process its settings, which also start its work."""
+        """Send the process its settings, which start its work."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
-        with suppress(BrokenPipeError):  # it ended meanwhile, which its status pipe reports
+        with suppress(BrokenPipeError):  # it has ended, which its status pipe reports
             self._process.stdin.write(encode_launch(launch))
             self._process.stdin.flush()
 
     def reap(self) -> int:
-        """Reap a process that ended, and schedule the next one; return its exit status."""
+        """Reap a process that ended, schedule its restart, and return its exit status."""
         assert self._process is not None
         with suppress(BrokenPipeError), self._process as process:  # closes the pipes too
             status = process.wait()
@@ -135,16 +134,16 @@ class NodeProcess:
         self.due_at = time.monotonic() + delay_s
         self._process = None
         self.ready = self.launched = False
-        self.heard = b""
+        self.unread = b""
         return status
 
     def signal(self, number: int) -> None:
-        """Send a signal if the process runs."""
+        """Send a signal if the process is running."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def join(self, deadline: float) -> bool:
-        """Wait for the end of the process; return whether it ended before the deadline."""
+        """Wait for the process to end; return whether it ended before the deadline."""
         if self._process is not None:
             try:
                 self._process.wait(max(0.0, deadline - time.monotonic()))
@@ -161,9 +160,9 @@ _POLL_S = 0.05
 
 
 def serve(config: Config) -> int:
-    """Run the node until a signal ends it; return the exit status."""
-    # Look for the clients that workers import: a worker without its client would only end and be
-    # restarted.
+    """Run the node until a signal ends it, and return the exit status."""
+    # Check for the client libraries here: a worker that lacks one would be restarted again and
+    # again.
     named = {"asyncpg": config.store.url, "obstore": config.objects.url}
     for module, url in named.items():
         if url is not None and find_spec(module) is None:
@@ -203,8 +202,7 @@ class Supervisor:
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
 
     def start(self) -> None:
-        """Start everything; this process runs its checks and its own imports while the others
-        import."""
+        """Start all processes, and run checks and imports here while they import."""
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
@@ -214,7 +212,7 @@ class Supervisor:
         self._load_secret()
         if self._config.store.url is not None:
             _refuse_pooling(self._config.store.url)
-            self._storekeeper.ready = True  # there is none to wait for
+            self._storekeeper.ready = True  # a database needs no storekeeper
         self._launch()
 
     def supervise(self) -> None:
@@ -225,7 +223,7 @@ class Supervisor:
                 max(0.0, min(due) - time.monotonic()) if due else None
             ):
                 if key.data is not None:
-                    self._hear(key.data)
+                    self._read_status(key.data)
                 elif _was_woken(self._woken):
                     return
             for child in self._children:
@@ -234,9 +232,9 @@ class Supervisor:
             self._launch()
 
     def stop(self) -> None:
-        """End every process: workers first, within the drain limit, then the storekeeper."""
+        """Stop every process: first the workers, within the drain time, then the storekeeper."""
         report_to_manager(MANAGER_STOPPING)
-        # connections not yet accepted are refused now rather than after the drain
+        # Connections that are not accepted yet are refused now instead of after the drain.
         self._bound.close()
         deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
         _end(self._workers, deadline, hurry=self._woken)
@@ -256,8 +254,8 @@ class Supervisor:
         )
 
         self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_made)
-        # A worker's evidence about the node includes who has the secret; the secret is sent
-        # separately.
+        # Workers state the secret's origin in the node's evidence. The secret itself is sent in
+        # `Launch.secret`, to workers only.
         platform = secret_origin(self._config) == "platform"
         self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
@@ -267,8 +265,7 @@ class Supervisor:
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch(self) -> None:
-        """Send their settings to the processes that were started: to workers once the storekeeper
-        is ready."""
+        """Send settings to started processes; workers get theirs once the storekeeper is ready."""
         folder = "" if self._metrics is None else self._metrics.folder
         for child in self._children:
             if not child.running or child.launched:
@@ -290,12 +287,12 @@ class Supervisor:
                     )
                 )
 
-    def _hear(self, child: NodeProcess) -> None:
-        said = os.read(child.status_fd, _READ_BYTES)
-        if not said:
+    def _read_status(self, child: NodeProcess) -> None:
+        received = os.read(child.status_fd, _READ_BYTES)
+        if not received:
             self._ended(child)
             return
-        *lines, child.heard = (child.heard + said).split(b"\n")
+        *lines, child.unread = (child.unread + received).split(b"\n")
         for line in lines:
             if line == READY:
                 self._ready(child)
@@ -328,22 +325,23 @@ class Supervisor:
 
 
 def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Refuse to continue if something else has one of our names: half of the running code may then
-    be theirs."""
+    """Refuse to start if another distribution provides one of our package names.
+
+    Otherwise part of the running code might be theirs.
+    """
     clash = hidden_by(*PACKAGES) or claimed_by(owners)  # spec/decisions/0001-flat-packages.md
     if clash is not None:
         raise ForeignDistribution(clash.text, hint=clash.hint)
 
 
 def _refuse_pooling(url: str) -> None:
-    """Refuse a database behind a proxy that pools by transaction, where a worker would be served at
-    times only."""
-    import asyncio  # these are large, and loaded while the workers load theirs
+    """Refuse a database behind a proxy that pools by transaction; workers would fail at random."""
+    import asyncio  # large modules, imported while the workers import theirs
 
     from spaces.space_errors import StoreUnavailable
     from spaces.store.postgres.requirements import POOLED, examine
 
-    with suppress(StoreUnavailable):  # a worker tries again, and reports it
+    with suppress(StoreUnavailable):  # workers retry and report it
         if POOLED in asyncio.run(examine(url)):
             raise StoreMisused(POOLED.text, hint=POOLED.next_step)
 
@@ -352,7 +350,7 @@ def _refuse_pooling(url: str) -> None:
 def _signals() -> Iterator[socket.socket]:
     """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything.
 
-    The handlers do nothing: a signal only writes to the wakeup pipe.
+    The handlers do nothing; the signal itself writes to the wakeup socket.
     """
     woken, wakeup = socket.socketpair()
     woken.setblocking(False)
@@ -388,8 +386,8 @@ def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.so
 
 
 def _report_made(path: Path) -> None:
-    """Say once, on the first start, what cannot be made again."""
+    """Tell the operator on the first start to copy the root secret, which cannot be made again."""
     tell_operator(
-        f"made the root secret in {path}: copy it to a safe place, without it nothing in this store"
-        " can be opened"
+        f"made the root secret in {path}: copy it to a safe place; without it nothing in this store"
+        " can be decrypted"
     )

@@ -1,8 +1,7 @@
-"""One worker: the web application on the supervisor's socket, over the storekeeper's store or over
-a database.
+"""One worker: the web application on the supervisor's socket and the node's store.
 
-No other worker depends on its state. SIGTERM: accept nothing more, finish requests in progress,
-end.
+No other worker depends on its state. On SIGTERM it accepts no more connections, finishes requests
+in progress and ends.
 """
 
 import asyncio
@@ -27,8 +26,8 @@ from .start import claim_store, load_collateral, report_closed_minutes
 
 
 def main() -> int:
-    """Run a worker until SIGTERM; return the exit status."""
-    factory = loop_factory()  # imports the library
+    """Run a worker until SIGTERM, and return the exit status."""
+    factory = loop_factory()  # imports uvloop while waiting for the settings
     launch = receive_launch()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -37,7 +36,8 @@ def main() -> int:
         report_refusal(error)
         return 1
     except Exception as error:
-        # it may be temporary: the supervisor tries again; a traceback would show the message
+        # May be temporary, so the supervisor restarts this process. Logged without a traceback,
+        # which would contain the message.
         log_warning("worker-failed", **describe(error))
         return 1
     return 0

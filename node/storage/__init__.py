@@ -1,1 +1,1 @@
-"""Opening what the settings name: the engine of the store, and the place of large values."""
+"""Opening the configured storage: the store's engine, and the place of large values."""

@@ -1,7 +1,6 @@
-"""Where large values lie, as the settings say: files in the data folder, or a bucket that several
-machines share.
+"""The place of large values: files in the data folder, or a bucket that several machines share.
 
-The bucket's client is imported only where one is named: a node without it starts quicker.
+The bucket client is imported only if a bucket is configured, so that other nodes start faster.
 """
 
 from pathlib import Path
@@ -27,29 +26,29 @@ _MAX_SECRET_BYTES: Final = 4096
 
 
 def open_objects(config: Config) -> ObjectStore:
-    """Return the place of the bodies; nothing is asked of it yet."""
+    """Return the configured place of the bodies, without accessing it."""
     return open_folder(config) if config.objects.url is None else open_bucket(config)
 
 
 def open_folder(config: Config) -> ObjectFolder:
-    """Return the folder of the bodies in the data folder, whatever the settings name."""
+    """Return the folder of bodies in the data folder, even if a bucket is configured."""
     return ObjectFolder(config.data / _FOLDER_NAME, max_bytes=config.store.max_bytes)
 
 
 def open_bucket(config: Config) -> "ObjectBucket":
-    """Return the bucket that the settings name; nothing is asked of it yet."""
+    """Return the configured bucket, without accessing it."""
     from spaces.values.object_bucket import MAX_BODY_BYTES, BucketAccess, BucketPlace, ObjectBucket
 
     objects = config.objects
     bucket, prefix = _bucket_of(objects)
     if config.http.max_body_bytes > MAX_BODY_BYTES:
         raise ConfigurationError(
-            f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES}",
-            hint="set it lower",
+            f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES} bytes",
+            hint=f"set it to {MAX_BODY_BYTES} or less",
         )
     if not objects.key_id:
         raise ConfigurationError(
-            "objects.url names a bucket, and there are no credentials for it",
+            "objects.url names a bucket, but there are no credentials for it",
             hint=(
                 "set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and"
                 " AWS_SECRET_ACCESS_KEY"
@@ -68,39 +67,43 @@ def open_bucket(config: Config) -> "ObjectBucket":
 async def claim_objects(
     config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
 ) -> None:
-    """Compare the place of the bodies with what the store says, and the bucket with the store."""
+    """Check that the store and the place of the bodies belong together.
+
+    The store records its place; a bucket also records the id of its store.
+    """
     try:
         await claim_place(store, place_text(config))
         if config.objects.url is not None:
             from spaces.values.object_bucket import ObjectBucket
 
-            assert isinstance(objects, ObjectBucket)  # what is no folder is a bucket
+            assert isinstance(objects, ObjectBucket)  # objects.url is set
             await objects.claim(store_id)
     except BodiesElsewhere as error:
         raise StoreMisused(
             str(error),
-            hint="name that place (objects.url), or move them: sealspace admin migrate-objects",
+            hint="set objects.url to that place, or move them: sealspace admin migrate-objects",
         ) from None
 
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
-    """Return the place of the bodies of a store, for a command that reads all of them."""
+    """Return the place of a store's bodies, for commands that read all of them."""
     objects = open_objects(config)
     await claim_objects(config, store, objects, store_id=await started_id(store))
     return objects
 
 
 async def started_id(store: Store) -> bytes:
-    """Return the id of a store on which a node was started."""
+    """Return the id of a store, or fail if no node has been started on it."""
     identity = await recorded_identity(store)
     if identity is None:
-        raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
+        raise StoreMisused(
+            "no node has been started on this store yet", hint="start one: sealspace serve"
+        )
     return identity.store_id
 
 
 def place_text(config: Config) -> str:
-    """Return the place of the bodies as the store records it; the same for every spelling of an
-    address."""
+    """Return the place of the bodies as the store records it, however the setting spells it."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)
@@ -117,14 +120,14 @@ def _bucket_of(objects: Objects) -> tuple[str, str]:
         or "@" in parts.netloc
     ):
         raise ConfigurationError(
-            "objects.url names no bucket that this version knows",
-            hint="write objects.url like s3://bucket/prefix",
+            "objects.url is not the address of a bucket",
+            hint="write it like s3://bucket/prefix",
         )
     prefix = parts.path.strip("/")
     if "incoming" in prefix.split("/"):
         raise ConfigurationError(
-            "objects.url has a folder called incoming, of which each store has one for what is on"
-            " its way",
+            "the prefix in objects.url contains a folder named incoming, which is reserved for"
+            " unfinished uploads",
             hint="choose another prefix",
         )
     return parts.netloc, prefix
@@ -148,7 +151,7 @@ def _endpoint(objects: Objects) -> str | None:
 
 
 def _split(address: str | None) -> SplitResult:
-    """Return the parts of an address, all of them empty for a text that is none."""
+    """Return the parts of an address; all parts are empty if it is malformed."""
     try:
         return urlsplit(address or "")
     except ValueError:
@@ -160,7 +163,7 @@ def _secret_key(objects: Objects) -> str:
         return objects.secret_key
     if objects.secret_key_file is None:
         raise ConfigurationError(
-            "objects.key_id has no secret part", hint="set objects.secret_key_file"
+            "objects.key_id is set without its secret key", hint="set objects.secret_key_file"
         )
     path = Path(objects.secret_key_file)
     data = read_setting(
@@ -169,6 +172,8 @@ def _secret_key(objects: Objects) -> str:
     text = data.decode("ascii", "ignore").strip()
     if not text or not data.isascii() or len(data) > _MAX_SECRET_BYTES:
         raise ConfigurationError(
-            f"objects.secret_key_file: {path} holds no such secret", hint=f"ls -l {path}"
+            f"objects.secret_key_file: {path} is empty, longer than {_MAX_SECRET_BYTES} bytes or"
+            " not plain ASCII",
+            hint=f"ls -l {path}",
         )
     return text

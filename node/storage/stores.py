@@ -1,7 +1,6 @@
-"""Which store the settings name: LMDB in the data folder, or a database that several machines
-share.
+"""Opening the configured store: LMDB in the data folder, or a database that several machines share.
 
-The database's client is imported only where one is named: a node on LMDB starts without it.
+The database client is imported only if a database is configured, so LMDB works without it.
 """
 
 import errno
@@ -24,22 +23,24 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOO
 
 
 def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
-    """Open the store for a process that runs alone: it writes by itself."""
+    """Open the store for writing in this process; for processes that run without a node."""
     if config.is_shared:
         return shared_store(config, clock=clock)
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
 
 
 def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
-    """Open the store for reading alone, whether a node runs or not; one that was moved away only if
-    that is said."""
+    """Open the store read-only, whether or not a node is running.
+
+    A store that was moved away is opened only with `may_be_moved`.
+    """
     if config.is_shared:
         return shared_store(config, may_be_moved=may_be_moved)
     return read_lmdb(config.data, may_be_moved=may_be_moved)
 
 
 def rows_of(config: Config, store: Store) -> RowSource:
-    """Return what reads all rows of the store that the settings name."""
+    """Return the reader of all rows of the configured store."""
     if config.store.url is None:
         return LmdbRows(store, config.data)
     from spaces.store.postgres.copying import PostgresRows
@@ -48,22 +49,21 @@ def rows_of(config: Config, store: Store) -> RowSource:
 
 
 def start_refused(config: Config, error: StartRefused) -> StoreMisused:
-    """Return what to say of a store of another version, or one that was moved away: how to start
-    there (ST12)."""
+    """Return the message for a store of another version, or one that was moved away (ST12)."""
     if not isinstance(error, StoreMoved):
-        return StoreMisused(str(error), hint="start the version that wrote the store")
+        return StoreMisused(str(error), hint="start the version of sealspace that wrote the store")
     if config.is_shared:
-        hint = "start without store.url, on that machine: sealspace serve --data with that folder"
+        hint = "on that machine, unset store.url and run: sealspace serve --data FOLDER"
     else:
-        hint = "sealspace serve --store postgresql://…, with the address of that database"
+        hint = "serve that database: sealspace serve --store postgresql://…"
     return StoreMisused(f"{place_of(config)}: {error}", hint=hint, code=error.code)
 
 
 def shared_store(
     config: Config, *, clock: Clock | None = None, may_be_moved: bool = False
 ) -> Store:
-    """Open the database that `store.url` names."""
-    assert config.store.url is not None  # called only where one is named
+    """Open the database of `store.url`."""
+    assert config.store.url is not None  # the caller checks it
     from spaces.store.postgres.engine import open_postgres
 
     life_s = longest_life_s(config)
@@ -73,28 +73,31 @@ def shared_store(
 
 
 def longest_life_s(config: Config) -> int:
-    """Return how long before its expiry a token or a challenge may be claimed; a minute of it is
-    for reading clocks."""
+    """Return how long before its expiry a token or challenge may be recorded as used, at most.
+
+    One minute of it allows for differing clocks.
+    """
     from encryption_network.requests import MAX_LIFETIME_S
 
     return max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
 
 
 def place_of(config: Config) -> str:
-    """Return words for where the store is; never the address, which may hold a password."""
+    """Describe where the store is; never by its address, which may contain a password."""
     return "the database of store.url" if config.is_shared else str(config.data)
 
 
 async def refuse_beside_original(config: Config, store: Store) -> None:
-    """Refuse to serve a restored store while the store that the backup was taken of is in its place
-    here (BK6).
+    """Refuse to serve a restored store while the store that was backed up still exists here (BK6).
 
-    Does not check: an original on another machine, in another container, or in a folder that was
-    renamed.
+    Two nodes on copies of one store would accept the same token twice.
 
     Raises:
-        BesideOriginal: it is there, or what is there cannot be read.
-        StoreUnavailable, RecordDamaged: from reading this store.
+        BesideOriginal: the original is still in its folder, or the folder cannot be read.
+        StoreUnavailable, RecordDamaged: this store cannot be read.
+
+    Does not check:
+        An original on another machine, in another container, or in a folder that was renamed.
     """
     row = await read_row(store, RESTORED_KEY)
     if row is None or row.value is None:
@@ -112,7 +115,7 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
 
 
 async def _holds(folder: Path, store_id: bytes) -> bool:
-    """Whether a folder has the store of an id; also when what is there cannot be read."""
+    """Return whether a folder contains the store of this id; True if that cannot be determined."""
     try:
         if not stat.S_ISDIR((folder / "store").stat().st_mode):
             return False
@@ -122,6 +125,7 @@ async def _holds(folder: Path, store_id: bytes) -> bool:
         finally:
             await original.close()
     except (SpaceError, OSError, ValueError) as exc:
-        # A path that is too long for this machine, or contains NUL, names no folder.
+        # A missing folder, or a path that is too long or contains NUL, has no store. After any
+        # other error the original may be there, so the start is refused.
         return not (isinstance(exc, ValueError) or getattr(exc, "errno", None) in _NOT_THERE)
     return found is not None and found.store_id == store_id

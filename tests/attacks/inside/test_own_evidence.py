@@ -430,8 +430,8 @@ async def does_not_start(folder: Path, environment: dict[str, str], *arguments: 
         assert await asyncio.to_thread(node.process.wait, 30) == EXIT_STATUS["store-misused"]
         assert not any(line.startswith("listening") or "Traceback" in line for line in node.lines)
         node.wait_for(
-            "^next: run the application, key provider and secret.platform_path that the store was"
-            " made with"
+            "^next: start with the application .app id., key provider and secret.platform_path that"
+            " the store was made with"
         )
     finally:
         await asyncio.to_thread(node.close)

@@ -112,11 +112,12 @@ def test_a_damaged_secret_of_a_store_is_put_back(
     for settings in (Config(store=Store(data="data")), _config(tmp_path, file="data/secret")):
         with pytest.raises(SecretUnusable) as refused:
             load_root_secret(settings, entropy)
-        assert refused.value.hint == f"put the store's secret back at {path} from your copy"
+        assert refused.value.hint == f"copy the store's secret back to {path} from your backup"
     for text in ("canary=", "A" * 8):
         with pytest.raises(SecretUnusable) as refused:
             load_root_secret(_config(tmp_path, value=text), entropy)
-        assert refused.value.hint == "put the store's secret back into secret.value from your copy"
+        hint = "copy the store's secret back into secret.value from your backup"
+        assert refused.value.hint == hint
 
 
 def test_unwritable_folder_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:

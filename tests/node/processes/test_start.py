@@ -203,7 +203,7 @@ async def test_embedded_node_lets_go_of_everything(tmp_path: Path) -> None:
     bad = Config(
         store=Store(data=str(tmp_path)), release=Release(collateral=str(tmp_path / "absent"))
     )
-    with pytest.raises(Exception, match="there is no folder"):
+    with pytest.raises(Exception, match="does not exist"):
         async with embedded_node(bad):
             raise AssertionError("it started")
     await _start(tmp_path, secret=(tmp_path / "secret").read_bytes())

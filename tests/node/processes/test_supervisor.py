@@ -151,7 +151,7 @@ def test_a_store_of_a_later_version_is_refused(
         txn.put(TABLE + b"\xfe", (9).to_bytes(4, "big"))
     node = serve("--workers", "1")
     assert EXIT_STATUS["store-misused"] == node.process.wait(PATIENCE_S)
-    node.wait_for("^next: start the version that wrote the store")
+    node.wait_for("^next: start the version of sealspace that wrote the store")
 
 
 def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
