@@ -1,6 +1,5 @@
-"""Operations: what a request does, one module each; each that writes builds its commit.
+"""Operations: one module for each thing that a request can do; those that write build a commit.
 
-An operation takes the services and the parameters of a request, and returns a typed outcome or
-raises an error with a code. It knows nothing of HTTP: `node.http.messages.refusals` maps codes to
-statuses.
+An operation takes the services and a request's parameters, and returns a typed result or raises an
+error with a code. It is independent of HTTP: `node.http.messages.refusals` maps codes to statuses.
 """

@@ -1,8 +1,8 @@
-"""Committing a plan: read, judge, plan, commit; and again when the rows changed in between (ST3).
+"""Optimistic commits: read, judge, plan, commit, and retry if a row changed in between (ST3).
 
-A refused commit has written nothing and says nothing, so the whole attempt is repeated on a new
-read. A caller whose commit lost because a delegation was revoked gets the refusal from the
-judgement of that read.
+A refused commit has written nothing and does not say which row changed, so the whole attempt is
+repeated on a new read. If, for example, a delegation was revoked in between, the second attempt
+refuses the request when it judges that read.
 """
 
 import asyncio
@@ -20,18 +20,17 @@ Result = TypeVar("Result")
 async def until_committed(
     services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]
 ) -> Result:
-    """Plan and commit until a commit is durable.
+    """Repeat an attempt until its commit is durable, and return the attempt's result.
 
     Args:
-        attempt: reads, judges and returns the commit, with what the operation answers once it is
-            durable. There is always a commit: a row that was only read may be lost in a failover,
-            so an answer that rests on it has a commit on condition of that row (ST16). Its argument
-            says whether it is the first attempt, the only one whose read claims the replay record
-            of a token (ST4).
+        attempt: reads, judges, and returns a commit and the operation's result. There is always a
+            commit, even without rows to write: a row that was only read may be lost in a failover,
+            so the commit requires it unchanged (ST16). The argument is True for the first attempt,
+            the only one whose read creates the token's replay record (ST4).
 
     Raises:
-        StoreBusy: other writers were faster for as long as `store.retry_s` says.
-        Whatever `attempt` and the store raise.
+        StoreBusy: other writers were faster for all of `store.retry_s`.
+        Any error of `attempt` or the store.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + services.config.store.retry_s

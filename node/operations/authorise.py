@@ -1,9 +1,8 @@
-"""From the text of an invocation to a judged call: parse, time, signature, replay, chain (wire §4.1
-to §4.3).
+"""Authorisation of an invocation: parsing, time, signature, replay and chain (wire §4.1 to §4.3).
 
-Everything a decision rests on is read at one moment, together with the replay record of the token,
-so that one answer sees one state (I14). The order of the checks is the wire's; a client without
-authority learns nothing that the chain does not entitle it to.
+Everything that a decision depends on is read at one moment, together with the token's replay
+record, so that one answer reflects one state (I14). The wire specification fixes the order of the
+checks. A client without authority learns nothing beyond what its chain entitles it to.
 
 Example:
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
@@ -53,17 +52,23 @@ from ..services import Services
 def admit_token(
     header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None
 ) -> Invocation:
-    """Read an invocation and check time, signature and lifetime (I1 to I4).
+    """Parse an invocation and check its time, signature and lifetime (I1 to I4).
 
     Args:
-        only_for: the node's DID, which the token has to name as it is (T8); None: `read_call`
-            checks the audience.
+        header: untrusted text of the `Authorization` header.
+        now: epoch seconds.
+        max_lifetime_s: longest accepted time until the token expires.
+        only_for: the node's DID, which the token's audience has to equal literally (T8). None
+            leaves the audience to `read_call`.
+
+    Returns:
+        The invocation; its signature is valid.
 
     Raises:
         MalformedToken, RequestError, BadSignature, ChainError: in this order.
 
     Does not check:
-        Replay, the chain: `read_call` does.
+        Replay and the chain; `read_call` does.
     """
     unverified = parse_invocation(header)  # I1
     if only_for is not None:
@@ -74,22 +79,23 @@ def admit_token(
 
 
 def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
-    """Check time and signature of an invocation, the cheap check first (I2, I3).
+    """Check time and signature of a parsed invocation (I2, I3).
 
     Raises:
-        ChainError, BadSignature: in this order.
+        ChainError: now is outside the token's window.
+        BadSignature: the signature does not verify.
     """
-    check_window(unverified, now)  # I2
+    check_window(unverified, now)  # I2: first, because it is cheaper than a signature check
     return verify_invocation(unverified)  # I3
 
 
-# Facts that bind a token to the one route that it was signed for (T12).
+# Facts that bind a token to the one route that it was signed for (T12). Other routes reject such a
+# token, so that a signature for one purpose cannot be used for another.
 _BINDING_FACTS: Final = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
-    """A judged invocation, and the rows and pages that the operation asked for, read at the same
-    moment."""
+    """A judged invocation, with the rows and pages that were read at the same moment."""
 
     invocation: Invocation
     authority: Authority
@@ -102,7 +108,10 @@ class Call(Struct, frozen=True, gc=False):
 
     @property
     def live(self) -> tuple[bytes, ...]:
-        """Mark keys that a commit lists, so that a revocation in between wins (ST2)."""
+        """Keys of the delegations' marks, which a commit requires to be live (ST2).
+
+        A concurrent revocation thus wins over the commit.
+        """
         return mark_keys(self.authority.live)
 
     def require_hosted(self) -> None:
@@ -119,7 +128,7 @@ class Call(Struct, frozen=True, gc=False):
         *,
         at: float | None = None,
     ) -> Put:
-        """Return the audit record of what the call did, by default now."""
+        """Return an audit record about the call's action, dated now by default."""
         record = AuditRecord(
             at=services.clock.now() if at is None else at,
             action=action,
@@ -141,26 +150,28 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Read what the call needs at one moment, claim its replay record, and judge its kind and
-    chain.
+    """Read at one moment what a call needs, record its use, and judge its kind and its chain.
 
     Args:
         invocation: verified; see `admit_token`.
         keys: rows that the operation needs, returned as `Call.records` in this order.
         ranges: ranges that the operation needs, returned as `Call.pages` in this order.
-        claiming: whether this read claims the replay record; False only where a commit is planned
-            again (ST4).
-        addressed: whether the token has to address this node or its own signer; False only where
-            the caller checks that itself, with the error and at the place that the wire prescribes.
+        records_use: whether this read creates the token's replay record. False when a commit is
+            planned again (ST4), and for requests that may be repeated.
+        addressed: whether the token has to be addressed to this node or its own signer. False if
+            the caller checks the audience itself, where the wire specification requires another
+            error or order.
     Raises:
-        WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
-        Refusal: `duplicate-invocation`, the token was used before, in whatever spelling (I20);
-            `replay-unknown`.
-        ChainError: as `judge_invocation` says (I30 to I35).
+        WrongKind: the token is for another audience, or is registered as a delegation (T8, T9).
+        Refusal: `duplicate-invocation`, the token was used before, in any encoding (I20);
+            `replay-unknown`, its replay records were deleted.
+        ChainError: see `judge_invocation` (I30 to I35).
         SpaceError: the store does not answer.
+    Does not check:
+        Whether the mentioned spaces are hosted; `Call.require_hosted` does.
     """
     if addressed:
-        # T8: nothing is claimed for another node's token
+        # T8: before the read, so that another node's token creates no replay record here
         check_addressed(invocation, services.keyring.node_did)
     await services.cohort.yield_to_cohort()
     own = invocation.content_key
@@ -175,8 +186,8 @@ async def read_call(
         replay_record=replay_record if records_use else None,
         ranges=ranges,
     )
-    if snapshot.is_first_use is False:  # without a claim nothing is refused
-        # I12, I20
+    if snapshot.is_first_use is False:  # None if the use was not recorded
+        # I12, I20: against replay of a captured token
         raise Refusal("replay-unknown" if snapshot.is_forgotten else "duplicate-invocation")
     records = snapshot.records
     marks = marks_of(contents, records[marks_at:spaces_at])
@@ -197,15 +208,20 @@ async def read_call(
 
 
 def check_unbound(invocation: Invocation) -> None:
-    """Check that no fact of a token binds it to a route; the routes that require such a fact check
-    it themselves."""
+    """Reject a token that a fact binds to another route.
+
+    Routes that require such a fact check it themselves.
+
+    Raises:
+        WrongKind: a fact is of a type that binds a token to its route.
+    """
     for fact in invocation.facts:
         if isinstance(fact, dict) and fact.get("type") in _BINDING_FACTS:
             raise WrongKind
 
 
 def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
-    """Refuse more proofs than a chain may have before any of them is read (I13, D30).
+    """Reject more proofs than a chain may have, before any of them is read (I13, D30).
 
     Raises:
         ChainError: `chain-too-large`, more than MAX_CHAIN_NODES.
@@ -215,11 +231,10 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
 
 
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
-    """Return the members of the closures of some delegations, each once, up to one more than a
-    chain may have.
+    """Return the content keys of all delegations in some closures, each once.
 
-    One more than the limit is enough: the chain rules refuse such a chain before they look at a
-    mark (D30, I13).
+    The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
+    the limit is enough for the chain rules to refuse the chain (D30, I13).
     """
     members = [
         member.content_key for stored in found if stored is not None for member in stored.closure

@@ -1,10 +1,9 @@
-"""What a token can ask for on `/invoke`: a row for each ability, and how a call is carried out
-(wire §4, I6 to I15).
+"""The services of `/invoke`: one row for each ability, and the plan of a call (wire §4, I6 to I15).
 
     ability, resource → row → plan of the whole token → run → result
 
-A service is added by its module and a row here. The surface that was called reads the `Message`,
-and lays out the result of a run by its type.
+To add a service, write its module and add a row here. The HTTP layer supplies the `Message` and
+formats the result by its type.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -67,10 +66,16 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """How several capabilities of one row share an answer: at most so many, `said` is how a refusal
-    names them."""
+    """How several capabilities of one row share a response.
 
-    said: str
+    Attributes:
+        limit_text: how a refusal begins that states `most`.
+        most: the maximum number of capabilities.
+        run: carries out all of them.
+        check: a further check of the request.
+    """
+
+    limit_text: str
     most: int
     run: Run
     check: Callable[[Request], None] | None = None
@@ -80,15 +85,15 @@ class Row(Struct, frozen=True, eq=False):
     """A service of `/invoke`.
 
     Attributes:
-        ability: what asks for it, its other names included; one that ends with `/` means all that
-            begin so.
-        about: whether a resource is one that it serves; on any other the ability is authorised and
-            does nothing.
-        run: carries out one capability; it judges the token in the read that its result rests on
+        ability: the ability that selects the service, by any of its names; one that ends with `/`
+            stands for all abilities with this prefix.
+        about: whether the service applies to a resource; on others the ability is authorised and
+            has no effect.
+        run: carries out one capability, and judges the token in the read that its result depends on
             (I14).
-        operation: the name under which it is counted.
-        batch: how several are carried out; None: they have no common answer (Q3).
-        takes_all: the token belongs to this service, whatever else it holds.
+        operation: the name that it is counted under.
+        batch: how several are carried out; None if they cannot share a response (Q3).
+        takes_all: whether the whole token belongs to this service, with all of its capabilities.
     """
 
     ability: str
@@ -100,7 +105,7 @@ class Row(Struct, frozen=True, eq=False):
 
 
 async def _authorise(request: Request) -> None:
-    """Judge the token, and do nothing."""
+    """Judge the token, with no other effect."""
     call = await read_call(request.services, request.invocation)
     call.require_hosted()
 
@@ -180,7 +185,7 @@ TABLE: Final = (
         is_about_one,
         lambda r: read_space(r.services, r.invocation, r.step.space.owner, r.step.path),
     ),
-    # Of those that take a whole token the first one takes it (I6, I7, I8).
+    # Of the rows below that take a whole token, the first that applies gets it (I6, I7, I8).
     OPEN_KEY,
     Row("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
     Row("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
@@ -191,16 +196,17 @@ _TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
 
 
 def check_call(invocation: Invocation) -> None:
-    """Check that a token is no request that another route serves.
+    """Reject a token that is a request for another route.
 
-    A request for the delegations of an account passes: as a call it does nothing. On `/invoke`
-    decrypt requests are recognised before this check (I6).
+    A request to list an account's delegations passes, because as a call it has no effect. On
+    `/invoke`, decrypt requests are recognised before this check (I6).
 
     Args:
         invocation: verified.
 
     Raises:
-        WrongKind: a fact binds it to another route, or a capability is only valid for one.
+        WrongKind: a fact binds the token to another route, or a capability is valid on another
+            route only.
     """
     check_unbound(invocation)
     for capability in invocation.capabilities:
@@ -214,7 +220,7 @@ def check_call(invocation: Invocation) -> None:
 
 
 class Plan(Struct, frozen=True):
-    """The plan of a token; nothing has run."""
+    """The plan of a token before anything has run."""
 
     row: Row
     operation: Operation
@@ -223,24 +229,23 @@ class Plan(Struct, frozen=True):
 
 
 def plan_call(services: Services, invocation: Invocation, message: Message) -> Plan:
-    """Decide what a token asks for; its capabilities alone choose, and nothing runs.
+    """Decide from a token's capabilities alone what it requests, without running anything.
 
-    A token may hold many capabilities; each that a row is about has one outcome, every other one is
-    authorised and does nothing. Outcomes that cannot share an answer are refused (Q3).
+    A token may have many capabilities. Each one that a row applies to has an outcome; the others
+    are authorised and have no effect. Outcomes that cannot share a response are refused (Q3).
 
     Args:
         invocation: admitted, see `admit_token`.
-        message: what came with it.
+        message: the rest of the request.
     Raises:
         WrongKind: another route serves it (T12).
-        `bad-option`: a header is malformed or asks for what this call cannot have (I9), or the
-            outcomes have no common answer (I10, I15).
+        Refusal: `bad-option`, a header is malformed or does not apply to this call (I9), or the
+            outcomes cannot share a response (I10, I15).
     Does not check:
-        Whether the token may act on it, and whether it was used: the run checks this in its first
-            read.
+        Whether the token is authorised or was used before; the run checks that in its first read.
     """
     rows, steps = _asked(invocation)
-    # I6 comes first: a request for a key is bound to its own body and fact
+    # I6 comes first: a decrypt request may carry a fact that binds it, which T12 would reject
     if OPEN_KEY not in rows:
         check_call(invocation)  # T12
     for row in _TAKING_ALL:
@@ -251,7 +256,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     options = NO_OPTIONS
     if asks(message.headers):  # I9
         options = parse_options(
-            # Of a repeated header the last value counts (4.4.3).
+            # The last value of a repeated header counts (4.4.3).
             {name.lower(): value for name, value in message.headers.items()},
             reads=rows.count(GET_VALUE),
             puts=rows.count(PUT_VALUE),
@@ -267,8 +272,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
 
 
 def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
-    """Return the row of each capability that asks for something, and the steps of those on
-    spaces."""
+    """Return the rows of capabilities that have an outcome, and the steps of those on spaces."""
     rows: list[Row] = []
     steps: list[Step] = []
     for capability in invocation.capabilities:
@@ -281,16 +285,16 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:
-    """Decide how several outcomes share one answer (4.4.7).
+    """Decide how several outcomes share one response (4.4.7).
 
     Raises:
-        `bad-option`: they cannot, or there are too many of them.
+        Refusal: `bad-option`, they cannot, or there are too many of them.
     """
     if not is_form and rows.count(PUT_VALUE) > 1:
         raise Refusal("bad-option", "KV batch put requires multipart/form-data")
-    row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses what is no put beside a form
+    row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses anything but puts with a form
     if row.batch is None or not (is_form or rows.count(row) == len(rows)):
-        if len(rows) > MAX_BATCH_READS:  # a refusal for their number comes first
+        if len(rows) > MAX_BATCH_READS:  # too many is reported before a mixture
             raise _too_many(_READS, MAX_BATCH_READS)
         raise Refusal(  # Q3
             "bad-option",
@@ -298,15 +302,15 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
         )
     if row.batch.check is not None:
         row.batch.check(request)
-    if len(request.steps) > row.batch.most:  # what one commit or one answer may hold (Q4, 4.4.7)
-        raise _too_many(row.batch.said, row.batch.most)
+    if len(request.steps) > row.batch.most:  # the limit of one commit or response (Q4, 4.4.7)
+        raise _too_many(row.batch.limit_text, row.batch.most)
     return Plan(row, "kv_batch", row.batch.run, request)
 
 
-def _too_many(said: str, most: int) -> Refusal:
-    return Refusal("bad-option", f"KV batch {said} at most {most} keys")
+def _too_many(limit_text: str, most: int) -> Refusal:
+    return Refusal("bad-option", f"KV batch {limit_text} at most {most} keys")
 
 
 def row_of(ability: str) -> Row | None:
-    """Return the row that an ability asks for, under any of its names (T7)."""
+    """Return the row of an ability, by any of its names (T7)."""
     return _ROWS.get(resolve_alias(ability)) or _ROWS.get(f"{ability.partition('/')[0]}/")

@@ -1,8 +1,7 @@
-"""Whether writes work: a canary write inside a time limit, the schema, the release record (wire
-7.1).
+"""Readiness: a time-limited canary write, the schema and the release record (wire 7.1).
 
-A process that lives does not necessarily serve: a node whose disk is full or whose storekeeper has
-ended still answers /healthz.
+A process can be alive without being able to serve: if the disk is full or the storekeeper has
+ended, /healthz still answers.
 """
 
 import asyncio
@@ -24,17 +23,17 @@ _SHARED_S: Final = 1.0
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What /readyz answers.
+    """The answer of /readyz.
 
     Attributes:
-        ready: whether all parts are well.
+        ready: whether all checks passed.
         write: `ok`, `slow`, `refused` or the code of the store's error.
         schema: `ok`, `missing` or the code of the store's error.
-        release: `ok`, `missing` or the code of what is wrong with the release record.
-        objects: `ok`, `slow` or the code of what is wrong with the object store.
+        release: `ok`, `missing` or the code of the error in the release record.
+        objects: `ok`, `slow` or the code of the object store's error.
         own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in
-            this worker; left out of a node that runs in no trust domain. Values and secrets are
-            served without it, so it is reported and does not count (AT44).
+            this worker; omitted outside a trust domain. It does not affect `ready`, because values
+            and secrets are served without it (AT44).
     """
 
     ready: bool
@@ -46,15 +45,14 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReadinessProbe:
-    """At most one check a second, however many ask: unauthenticated clients must not make the node
-    sync its disk."""
+    """Runs at most one check per second, because each check syncs the disk and needs no token."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._known: tuple[float, Readiness] | None = None
 
     async def check(self, services: Services) -> Readiness:
-        """Return the result of a check within the last second, or check again."""
+        """Return the result of the last check if it is less than a second old, else check again."""
         loop = asyncio.get_running_loop()
         async with self._turn:
             if self._known is None or loop.time() - self._known[0] >= _SHARED_S:
@@ -66,7 +64,7 @@ PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _look(services: Services) -> Readiness:
-    """Write the canary and check the rows that a start has to leave in the store."""
+    """Write the canary, and check the rows that every start leaves in the store."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
     canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))

@@ -138,5 +138,5 @@ async def test_a_record_of_before(held: HeldStage, was_claimed: bool) -> None:
         json.loads(replies[0].body),
     )
     records = await audit_records(held.services.store)
-    claims = [record for record in records if record.action == "network.is_first_use"]
+    claims = [record for record in records if record.action == "network.claimed"]
     assert [owner.session.did] * (1 + was_claimed) == [record.actor for record in claims]

@@ -1,2 +1,1 @@
-"""Operations of evidence: a backend's, the node's own, and the collateral that both are judged
-by."""
+"""Operations on evidence, of backends and of the node itself, and on the collateral to judge it."""

@@ -1,11 +1,11 @@
-"""Challenges and attestation sessions: how a backend's quote becomes evidence (AT1 to AT7).
+"""Challenges and attestation sessions, which turn a backend's quote into evidence (AT1 to AT7).
 
-The order is part of the defence: sizes, the client's rate, signature, the challenge's MAC, the
-chain, the challenge's replay record, our own parser, report data, collateral, and only then the
-curve arithmetic of the quote, one at a time.
+The order of the checks is part of the defence, from cheap to expensive: sizes, the client's rate,
+signature, the challenge's MAC, the chain, the challenge's replay record, our own parser, report
+data, collateral, and only then the elliptic-curve arithmetic of the quote, one at a time.
 
-What is kept is evidence without a verdict, under the DID and the receiver key; each release judges
-it anew.
+The evidence is stored without a verdict, under the backend's DID and receiver key. Each release
+judges it anew.
 """
 
 import hashlib
@@ -66,20 +66,20 @@ _MOST_ENDED: Final = 64
 
 
 class ChallengeRequest(Struct):
-    """For whom a challenge is made."""
+    """A request for a challenge, with the DID that it is for."""
 
     did: Annotated[str, Meta(max_length=512)]
 
 
 class ChallengeMade(Struct, rename="camel"):
-    """A nonce to make a quote over, and when it ends in epoch seconds; nothing is stored for it."""
+    """A nonce to make a quote over, and its expiry in epoch seconds; the node stores neither."""
 
     nonce: str
     expires_at: float
 
 
 def challenge(services: Services, body: bytes) -> ChallengeMade:
-    """Make a challenge for the DID that the body names."""
+    """Make a challenge for the DID in the body."""
     try:
         holder = parse_principal(
             shaped(read_body(body, max_bytes=MAX_CHALLENGE_BODY_BYTES), ChallengeRequest).did
@@ -104,7 +104,7 @@ def _scope(services: Services, holder: Principal) -> ChallengeScope:
 
 
 class SessionOpened(Struct, rename="camel"):
-    """When the evidence ends in epoch seconds, and the digest under which receipts name it."""
+    """The expiry of the stored evidence in epoch seconds, and its digest as receipts state it."""
 
     expires_at: float
     evidence: str
@@ -114,7 +114,7 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
-    """Evidence of the code that the caller runs."""
+    """A backend's evidence of the code that it runs."""
 
     quote: _Base64
     receiver_public_key: _Base64
@@ -122,17 +122,17 @@ class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
     event_log: list[Any] | None = None
 
 
-class _Handed(Struct, frozen=True):
-    """A session request and what its texts decode to; sizes checked, nothing verified."""
+class _DecodedRequest(Struct, frozen=True):
+    """A session request and its decoded members; sizes are checked, nothing is verified."""
 
-    stated: SessionRequest
+    request: SessionRequest
     quote: bytes
     receiver_public_key: bytes
     body_hash: str
 
 
 async def open_session(services: Services, header: str, body: bytes) -> SessionOpened:
-    """Store the evidence of a quote; from then on it counts for the invoker's DID.
+    """Verify a quote and store it as evidence, valid for the invoker's DID from then on.
 
     Args:
         header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on
@@ -140,19 +140,19 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         body: untrusted; `{"quote", "eventLog", "receiverPublicKey", "receiverMode"}`.
 
     Raises:
-        MalformedToken, CapabilityError: the token, or its chain.
-        Refusal: the request, its binding, the challenge's second use, missing collateral, a full
-            queue.
-        AttestationError: the challenge or the quote; `code` is coarse, the audit record has the
-            detail.
-        SpaceError, RecordError.
+        MalformedToken, CapabilityError: the token or its chain is invalid.
+        Refusal: the request or its binding is invalid, the challenge was used before, collateral is
+            missing, or the queue is full.
+        AttestationError: the challenge or the quote is invalid; `code` is coarse, the audit record
+            has the detail.
+        SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
-    handed = _read(body)  # sizes
+    decoded = _read(body)  # sizes
     node_did = services.keyring.node_did
     invocation = admit_token(
         header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
     )
-    network, nonce = _bound(invocation, handed)
+    network, nonce = _bound(invocation, decoded)
     nonce_ends_at = check_challenge(  # MAC
         services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, invocation.invoker),
@@ -171,14 +171,14 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         of_network, terms = call.records  # chain
         known_network(of_network)
         if is_first:  # replay record
-            await _claim_challenge(services, replay_record)
+            await _use_challenge(services, replay_record)
         try:
             evidence, quote, collateral, relied = await _verified(
-                services, call, terms, handed, nonce
+                services, call, terms, decoded, nonce
             )
         except AttestationError as error:
             detail = f"{error.code}: {error.detail}".encode()
-            # the operator has to look: an unknown finding of the library, or useless collateral
+            # for the operator: the library returned an unknown status, or collateral is unusable
             if error.alarms:
                 log_warning("attestation-alarm", code=error.code)
             refused = call.audit(services, "evidence.refused", network.text, detail)
@@ -186,14 +186,18 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             raise
         value = encode_evidence(evidence)
         digest = hashlib.sha256(value)
-        log = None if handed.stated.event_log is None else canonical_bytes(handed.stated.event_log)
+        log = (
+            None
+            if decoded.request.event_log is None
+            else canonical_bytes(decoded.request.event_log)
+        )
         basis = Basis(evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log)
         puts = (
-            Put(evidence_row_key(invocation.invoker, handed.receiver_public_key), value),
-            basis_put(invocation.invoker, handed.receiver_public_key, basis),
-            # RC13: it may be replaced before a release
+            Put(evidence_row_key(invocation.invoker, decoded.receiver_public_key), value),
+            basis_put(invocation.invoker, decoded.receiver_public_key, basis),
+            # RC13: the collateral may be replaced before a release refers to it
             *await missing_documents(services, (collateral.raw,)),
-            *await _ended(services, evidence),
+            *await _expired_evidence(services, evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
         commit = Commit(puts=puts, live=call.live, checks=(relied,), replay_record=replay_record)
@@ -202,35 +206,35 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     return await until_committed(services, attempt)
 
 
-def _read(body: bytes) -> _Handed:
+def _read(body: bytes) -> _DecodedRequest:
     value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
     try:
-        stated = shaped(value, SessionRequest)
+        request = shaped(value, SessionRequest)
     except InvalidJson:
         members = (
             "quote, eventLog (an array or null), receiverPublicKey and receiverMode (attested or"
             " signed)"
         )
-        raise Refusal("request-malformed", hint=f"send {members}, and nothing else") from None
+        raise Refusal("request-malformed", hint=f"send only {members}") from None
     quote, key = (
-        decode_standard(stated.quote) or b"",
-        decode_standard(stated.receiver_public_key) or b"",
+        decode_standard(request.quote) or b"",
+        decode_standard(request.receiver_public_key) or b"",
     )
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
         raise Refusal(
-            "request-malformed", hint=f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64"
+            "request-malformed", hint=f"quote is 1 to {MAX_QUOTE_BYTES} bytes in standard base64"
         )
     if len(key) != _RECEIVER_KEY_BYTES:
-        raise Refusal("request-malformed", hint="receiverPublicKey has 32 bytes in standard base64")
-    return _Handed(stated, quote, key, canonical_hash(value))
+        raise Refusal("request-malformed", hint="receiverPublicKey is 32 bytes in standard base64")
+    return _DecodedRequest(request, quote, key, canonical_hash(value))
 
 
-def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
-    """Return network and nonce of a token that is bound to this body and to nothing else."""
+def _bound(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
+    """Return network and nonce of a token that is bound to this body and nothing else."""
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
-    if network is None or len(facts) != 1 or facts[0].get("bodyHash") != handed.body_hash:
+    if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
         raise Refusal(
             "session-not-bound",
             hint="sign one decrypt capability and one fact with this body's hash",
@@ -238,40 +242,40 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
     nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
         raise Refusal(
-            "session-not-bound", hint="name the challenge's nonce in the fact, in base64url"
+            "session-not-bound", hint="put the challenge's nonce into the fact, in base64url"
         )
     return network, nonce
 
 
-async def _claim_challenge(services: Services, replay_record: ReplayRecord) -> None:
+async def _use_challenge(services: Services, replay_record: ReplayRecord) -> None:
     snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_forgotten:
-        hint = (
-            "by the clock of the node's store it is over; set the node's clock, then ask for a"
-            " new one"
-        )
+        hint = "the node's store counts it as expired: set the node's clock, then request a new one"
         raise Refusal("challenge-used", hint=hint)
     if snapshot.is_first_use is False:
-        raise Refusal("challenge-used", hint="ask for a new challenge and make a new quote over it")
+        raise Refusal(
+            "challenge-used", hint="request a new challenge, and make a new quote over it"
+        )
 
 
 async def _verified(
-    services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes
+    services: Services, call: Call, terms: Record | None, decoded: _DecodedRequest, nonce: bytes
 ) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify the quote against the operator's collateral; return what it says, and on what row that
-    rests."""
+    """Verify a quote; return evidence, quote, collateral, and a check of the collateral's row."""
     binding = session_binding(
         nonce,
         services.keyring.node_did,
         call.invocation.invoker,
-        handed.stated.receiver_mode,
-        handed.receiver_public_key,
+        decoded.request.receiver_mode,
+        decoded.receiver_public_key,
     )
     if terms is None or terms.value is None:
         raise RecordDamaged("the release record was deleted")
     # AT29
     accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers
-    bound = bind_quote(handed.quote, binding, event_log=handed.stated.event_log, accepted=accepted)
+    bound = bind_quote(
+        decoded.quote, binding, event_log=decoded.request.event_log, accepted=accepted
+    )
     collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
     now = services.clock.now()
     ttl_s = min(services.config.release.evidence_s, stale_at - now)
@@ -282,44 +286,43 @@ async def _verified(
 
 
 async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
-    """Return the document of the platform that a quote names, the condition of keeping what it
-    judges, and its end.
+    """Return the collateral for a quote, the check that it is unchanged, and when it becomes stale.
 
     Nothing is fetched while the caller waits.
 
     Raises:
-        Refusal: `collateral-missing`: there is none; if the node fetches collateral, a wish for it
-            is now noted.
-        CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it
-            judge.
+        Refusal: `collateral-missing`, none is stored; if the node fetches collateral, a fetch is
+            now requested.
+        CollateralUnusable: `collateral-window`, it is older than the settings allow.
         CollateralUnusable: it cannot be read.
-        QuoteRefused: there is none, and the platform is not certified.
+        QuoteRefused: none is stored, and the platform is not certified.
         SpaceError: the store does not answer.
     """
     family = (quote.platform.fmspc, quote.platform.ca)
     key = collateral_key(*family)
-    row, noted = (await services.store.read((key, collateral_state_key(*family)))).records
+    row, state_row = (await services.store.read((key, collateral_state_key(*family)))).records
     if row is None or row.value is None:
-        retry_after_s = await wish_for(services, quote, state_of(noted))
-        hint = "it is being fetched: ask for a new challenge, then attest anew"
+        retry_after_s = await wish_for(services, quote, state_of(state_row))
+        hint = "it is being fetched: request a new challenge later, and attest again"
         if retry_after_s is None:
-            hint = "the operator runs: sealspace admin collateral import FILE"
+            hint = "the operator has to run: sealspace admin collateral import FILE"
         raise Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)
     collateral, settings = parse_collateral(row.value), services.config.collateral
     max_age_s = settings.stale_s + settings.grace_s
     check_age(collateral, max_age_s=max_age_s, now=services.clock.now())
-    # AT19: an older list that came with this family would hide a revocation that came with another.
-    held = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
-    collateral = with_newest_lists(collateral, held, quote, services.trust_root)
+    # AT19: revocation lists of all families are compared. An older list in this family's document
+    # would hide a revocation that arrived with another family's.
+    stored = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
+    collateral = with_newest_lists(collateral, stored, quote, services.trust_root)
     issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)
     return collateral, Check(key, row.stamp), issued_at + max_age_s
 
 
-async def _ended(services: Services, fresh: Evidence) -> list[Put]:
-    """Remove evidence of the same holder that has expired: it is renewed every few minutes, under a
-    new key each time.
+async def _expired_evidence(services: Services, fresh: Evidence) -> list[Put]:
+    """Return the removals of the holder's expired evidence.
 
-    A release of mode `signed` searches all evidence of a holder, so old rows must not accumulate.
+    A holder attests every few minutes with a new key, and a release in mode `signed` searches all
+    evidence of a holder, so old rows must not accumulate.
     """
     page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
     own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()

@@ -1,9 +1,8 @@
-"""The node's own evidence: a fresh quote that binds the caller's nonce to the node's statement
-(AT40 to AT43).
+"""The node's own evidence: a quote over the caller's nonce and the node's statement (AT40 to AT43).
 
-A quote binds a hash of the whole statement: the text that other nodes of the protocol put into
-report data is longer than the 64 bytes available (Q10). That text remains a member of the answer,
-for clients that show it.
+The quote covers a hash of the whole statement. Other nodes of the protocol put a text into the
+report data, but it is longer than the 64 bytes available (Q10). That text remains a member of the
+answer for clients that display it.
 """
 
 from contextlib import suppress
@@ -25,36 +24,36 @@ from ...refusal import Refusal
 from ...release_terms import current_release
 from ...services import Services
 
-# The mode of every guest agent, of either generation: clients compare it.
+# Both generations of guest agent report one mode, which clients compare.
 _MODES: Final[dict[PlatformSource, str]] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
-# A backslash and a zero, not a NUL: other nodes write the same.
+# Raw: ends with a backslash and a zero, not a NUL, as other nodes write it.
 _KEY_BINDING: Final = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
 class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer; bytes are lower-case hex.
+    """The node's evidence about itself; bytes are lower-case hex.
 
     Attributes:
         mode: `dstack` or `tsm`.
-        quote: over `report_data`.
-        event_log: JSON text of the run-time entries; None where the platform keeps no log.
-        compose_hash: of the application, out of that log; None without one, or where it does not
-            fit the quote.
-        app_id: likewise.
+        quote: the quote over `report_data`.
+        event_log: JSON text of the run-time entries; None if the platform keeps no log.
+        compose_hash: the application's compose hash from that log; None without a log, or if the
+            log does not match the quote.
+        app_id: the application's id from that log, likewise.
         enforcer_did: the node's DID.
-        key_binding: label, DID and nonce in one text, as other nodes of the protocol write it;
-            nothing is bound by it.
+        key_binding: label, DID and nonce in one text, as other nodes of the protocol write it; it
+            binds nothing.
         timestamp: when the quote was made, UTC.
-        nonce: as requested.
-        report_data: 64 bytes, computed as `report_data_label` names it (AT41).
-        report_data_label: the formula.
-        store_id: of the store, 16 bytes.
+        nonce: the requested nonce.
+        report_data: 64 bytes, computed by the formula that `report_data_label` names (AT41).
+        report_data_label: the name of the formula.
+        store_id: id of the store, 16 bytes.
         secret_origin: who may have the root secret.
-        attestation: the mode of attestation in the release record: no process on the store has a
+        attestation: the attestation mode in the release record; no process on the store has a
             looser one.
-        trust_roots: SHA-256 of each root under which backends are accepted.
+        trust_roots: SHA-256 of each root that backends are accepted under.
         node_policy_suffices: whether the operator's list of code may replace an owner's.
-        key_providers: evidence is accepted from applications of these.
+        key_providers: the key providers whose applications' evidence is accepted.
     """
 
     mode: str
@@ -77,14 +76,14 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Return the nonce of a request; a missing one is the empty nonce, which binds no moment."""
+    """Return the nonce of a request, by default the empty nonce, which proves no freshness."""
     if len(given) > 1:
-        raise Refusal("bad-nonce", "name one nonce")
+        raise Refusal("bad-nonce", "send one nonce")
     nonce = given[0] if given else ""
     try:
         size_bytes = len(nonce.encode())
     except UnicodeEncodeError:
-        raise Refusal("bad-nonce", "the nonce is no text") from None
+        raise Refusal("bad-nonce", "the nonce is not text") from None
     if size_bytes > MAX_NONCE_BYTES:
         raise Refusal("bad-nonce", f"the nonce is longer than {MAX_NONCE_BYTES} bytes")
     return nonce
@@ -97,7 +96,7 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
         node_did=services.keyring.node_did,
         store_id=services.store_id,
         secret_origin=secret_origin(services.config),
-        # a stricter setting of this process does not bind the others of the store (RL16)
+        # from the record: a stricter setting of this process does not bind other processes (RL16)
         attestation=record.mode,
         trust_roots=tuple(sorted(record.trust_roots)),
         node_policy_suffices=record.node_policy_suffices,
@@ -107,7 +106,7 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
     quoted = await quotes.quote(report_data)
     claims = None
     if quoted.event_log is not None:
-        # a log that does not fit the quote: every verifier of the quote notices
+        # A log that does not match is left to verifiers of the quote, who detect it.
         with suppress(AttestationError):
             claims = verify_event_log(quoted.event_log, parse_quote(quoted.quote).report)
     return OwnEvidence(

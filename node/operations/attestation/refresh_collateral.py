@@ -1,10 +1,9 @@
-"""Fetching collateral: before it expires, for platforms that quotes name, outside every request
-(AT31, AT39).
+"""Fetching collateral before it expires and for new platforms, outside of requests (AT31, AT39).
 
-One process of a store does the fetching, under the lease of the housekeeping. No other process
-calls the service: a session whose platform has no stored collateral is refused at once, and leaves
-a wish that the next round fulfils. A fetched document is treated like every document: verified,
-compared with the stored one, kept if it is not older.
+One process of a store fetches, under the housekeeping lease; no other process calls the service. An
+attestation session whose platform has no stored collateral is refused at once and leaves a request
+for it, called a wish, which the next round fulfils. A fetched document is handled like an imported
+one: verified, compared with the stored one, and stored unless it is older.
 """
 
 import asyncio
@@ -35,33 +34,40 @@ from ...logs import log_event, log_warning
 from ...services import Services
 
 FETCHED: Final = "collateral.fetched"
-"""Action of audit records of documents that were fetched and differ from the one before."""
+"""Audit action for a fetched document that differs from the previous one."""
 ALARM: Final = "collateral.alarm"
-"""Action of audit records about collateral that expires, is stale or cannot be renewed."""
+"""Audit action for collateral that expires, is stale or cannot be renewed."""
 FORGOTTEN_AFTER_S: Final = 86_400.0
-"""How long a wish is kept: a backend that still waits renews it."""
+"""How long a wish is kept; a backend that still waits renews it."""
 ASK_AGAIN_S: Final = 15
-"""The wait reported to a backend whose platform's document is about to be fetched: a round comes
-every few seconds."""
+"""The retry time that a backend gets while its platform's collateral is about to be fetched.
+
+A round of fetching comes every few seconds.
+"""
 WARNED_BEFORE_S: Final = 30 * 86_400.0
-"""How long before machines are judged by the next edition the operator is notified daily: some will
-be outdated."""
+"""How long before Intel's next edition applies the operator is warned daily.
+
+Some machines will count as out of date under that edition.
+"""
 UNKNOWN_FOR_S: Final = 3600.0
-"""How long a family stays unknown, whatever the settings: new ones appear a few times a year."""
+"""How long a family that the service does not know is not requested again, whatever the settings.
+
+New families appear a few times a year.
+"""
 _FIRST_RETRY_S: Final = 60.0
 
 
 async def fetch_due(services: Services) -> bool:
-    """Fetch the one document that is due first."""
+    """Fetch the collateral document that is due first."""
     source, now = services.collateral_source, services.clock.now()
     if source is None:
         return False
     states = await collateral_states(services.store)
-    # A try in the future is the trace of a clock that was set back.
+    # A try in the future means that the clock was set back.
     due = [entry for entry in states if entry[1].due_at <= now or entry[1].tried_at > now]
     if not due:
         return False
-    # A client waits for a wish; a document that is due is still good for days.
+    # Wishes first: a client waits for them, while a document that is due is valid for days.
     family, state, stamp = min(due, key=lambda entry: (not entry[1].is_wish, entry[1].due_at))
     failed = None
     if not state.is_wish or state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S:
@@ -70,7 +76,7 @@ async def fetch_due(services: Services) -> bool:
             return False
         except AttestationError as error:
             failed = _failed(services, family, state, error)
-    # Where a document was handed in meanwhile, the note about that one is kept.
+    # Refused if a document was imported meanwhile, whose state is then kept.
     await services.store.commit(Commit(puts=(state_put(family, failed, expect=stamp),)))
     return False
 
@@ -109,16 +115,15 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
 def _failed(
     services: Services, family: Family, state: CollateralState, error: AttestationError
 ) -> CollateralState:
-    """Return the state after a try that failed; the service is not called for longer each time
-    (AT31)."""
+    """Return the refresh state after a failed fetch; the wait grows with each failure (AT31)."""
     now, failures = services.clock.now(), state.failures + 1
     wait_s: float = services.config.collateral.retry_s
-    asked_for_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
+    requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
     if error.code == "platform-unknown":  # AT32
         wait_s = max(wait_s, UNKNOWN_FOR_S)
     elif state.is_wish:
         wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
-    next_at = now + max(wait_s, asked_for_s or 0.0)  # for as long as the service asks for (AT32)
+    next_at = now + max(wait_s, requested_s or 0.0)  # not before the service allows it (AT32)
     fmspc, ca = family
     log_warning(
         "collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures
@@ -132,17 +137,16 @@ def _failed(
 
 
 async def wish_for(services: Services, quote: Quote, state: CollateralState | None) -> int | None:
-    """Note that a quote needs collateral that is not stored, and return when to retry, in seconds
-    (AT39).
+    """Request collateral for a quote's platform; return when to retry, in seconds (AT39).
 
-    A wish is noted only for a platform that was certified under the root, so that a client that
-    invents platforms neither fills the store nor causes requests to the service.
+    The wish is recorded only for a platform that is certified under the root. Otherwise a client
+    that invents platforms could fill the store and cause requests to the service.
 
     Args:
         quote: parsed; its holder is entitled to attest.
-        state: what is known about the family, as it was read with the document that was missing.
+        state: the family's refresh state, read together with the missing document.
     Returns:
-        Seconds; None: nothing is fetched, or the store already keeps as many families as it may.
+        Seconds, or None if nothing is fetched or the store is full of families.
     Raises:
         QuoteRefused: the platform is not certified.
         SpaceError: the store does not answer.
@@ -157,7 +161,7 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
         log_warning("collateral-wish-refused", families=MAX_FAMILIES)
         return None
     family = (quote.platform.fmspc, quote.platform.ca)
-    # A concurrent wish is refused here; a wish is stored in any case.
+    # Refused if a concurrent request stored the same wish, which is as good.
     wish = state_put(family, CollateralState(due_at=now, wanted_at=now), expect=ABSENT)
     await services.store.commit(Commit(puts=(wish,)))
     return ASK_AGAIN_S
@@ -167,23 +171,28 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
 
 
 async def report_alarms(services: Services) -> bool:
-    """Report to the log and the audit which documents end soon, ended, are stale or cannot be
-    renewed (AT31).
+    """Report collateral that expires or expired, is stale or cannot be renewed (AT31).
+
+    Each alarm is logged and written to the audit.
 
     Returns:
-        False: there is no more to do at once.
+        False: nothing more to do at once.
     Raises:
-        AttestationError: a document that is kept does not parse any more.
+        AttestationError: a stored document does not parse.
         SpaceError: the store does not answer.
     """
     now, rules = services.clock.now(), refresh_rules(services.config.collateral)
     for entry in await held_collateral(services.store):
-        held, state = entry.collateral, entry.state
-        if held is None:
+        collateral, state = entry.collateral, entry.state
+        if collateral is None:
             continue
         fmspc, ca = entry.family
         for alarm in alarms_of(
-            held, refreshed_at=state.refreshed_at, tried_at=state.tried_at, now=now, rules=rules
+            collateral,
+            refreshed_at=state.refreshed_at,
+            tried_at=state.tried_at,
+            now=now,
+            rules=rules,
         ):
             at = int(alarm.at)
             log_warning(

@@ -1,4 +1,4 @@
-"""What this node judges a backend's quote by, for an owner who is about to grant (AT59)."""
+"""The terms by which this node judges quotes, shown to owners before they grant access (AT59)."""
 
 from typing import Final, get_args
 
@@ -20,25 +20,24 @@ _FMSPC_BYTES: Final = 6
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Read the platform family of a request; None where none is named."""
+    """Read a request's platform family; None if it names none."""
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
         raise Refusal(
             "request-malformed",
-            hint="name one platform family: fmspc and ca, `platform` or `processor`",
+            hint="give one platform family: fmspc, and ca as `platform` or `processor`",
         )
     family = lower_hex(fmspc[0], _FMSPC_BYTES)
     if family is None:
         raise Refusal(
-            "request-malformed", hint=f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits"
+            "request-malformed", hint=f"fmspc is {2 * _FMSPC_BYTES} lower-case hex digits"
         )
     return family, ca[0]
 
 
 async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
-    """Return the terms in force and, for a platform family, whether its quotes can be judged here
-    now."""
+    """Return the terms in force and, for a platform family, whether its quotes can be judged."""
     record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return ReleaseTerms(

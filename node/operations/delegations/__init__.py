@@ -1,1 +1,1 @@
-"""Operations on delegations: register, revoke, report; and the spaces of an owner."""
+"""Operations on delegations (register, revoke, report), and on the spaces of an owner."""

@@ -1,5 +1,4 @@
-"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for
-it (wire §3)."""
+"""Registering a delegation, which may also host spaces and create the owner's network (wire §3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -37,11 +36,10 @@ DEFAULT_NAME: Final = "default"
 
 
 def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId | None:
-    """Find the default network that a sign-in asks for, made in the same commit; None as for nearly
-    every delegation.
+    """Return the default network that a sign-in creates; None for other delegations.
 
-    A plain sign-in of TinyCloud's clients holds `network.create` on it, and can keep secrets at
-    once (store §6).
+    A plain sign-in of TinyCloud's clients has `network.create` on it, so that the owner can keep
+    secrets at once (store §6).
     """
     owner = delegation.delegator
     if delegation.parents or not is_wallet(owner) or not services.hosting.is_automatic:
@@ -64,10 +62,10 @@ def _network_commit(
     records: Sequence[Record | None],
     now: float,
 ) -> Commit:
-    """Return the rows of the network and of its audit record; none when it exists, in whatever
-    state.
+    """Return the puts of a new network and its audit record; an empty commit if it exists.
 
-    In mode `permit` only for an admitted owner, who still has to be admitted at the commit.
+    In mode `permit` only an admitted owner gets a network, and must still be admitted when it is
+    committed.
     """
     if network is None:
         return Commit()
@@ -86,8 +84,13 @@ def _network_commit(
 
 
 class Registration(Struct, frozen=True, gc=False):
-    """The answer: the cid of the bytes received (E7), and which mentioned spaces are hosted, in
-    their order."""
+    """The answer to a registration.
+
+    Attributes:
+        cid: CID of the bytes received (E7).
+        activated: the mentioned spaces that are hosted, in order of mention.
+        skipped: the mentioned spaces that are not hosted, likewise.
+    """
 
     cid: str
     activated: tuple[str, ...]
@@ -95,20 +98,22 @@ class Registration(Struct, frozen=True, gc=False):
 
 
 async def register(services: Services, header: str, *, client: str | None) -> Registration:
-    """Register a delegation; a repeat of a live one answers the true lists (Q6). Durable when it
-    returns.
+    """Register a delegation durably; repeating a live one returns the current lists of spaces (Q6).
 
     Args:
         header: untrusted text of the `Authorization` header.
-        client: network address of the caller, counted against the bounds on new owners, on
-            unauthenticated clients and on bytes of delegations; None: not counted.
+        client: the caller's network address for the limits on new owners, on unauthenticated
+            clients and on bytes of delegations; None is not counted.
 
     Raises:
-        MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot
-        be registered. ChainError: also for a repeat, in any spelling, of one that is no longer in
-        force (Q6). PolicyError: a fact states an attestation policy that is not understood.
-        TooManyDelegations: as many of this signer, or as many bytes of them or from this address,
-        are kept as may be. SpaceError: the store does not answer, or a bound of it.
+        MalformedToken: it cannot be parsed (D1).
+        BadSignature: the signature does not verify (D5).
+        WrongKind: it is a token of another kind (T10).
+        ChainError: it cannot be registered (D6 to D30), or it repeats a delegation, in any
+            encoding, that is no longer in force (Q6).
+        PolicyError: a fact has an attestation policy that cannot be parsed.
+        TooManyDelegations: the signer or the address has reached a limit.
+        SpaceError: the store does not answer, or one of its limits is reached.
     """
     unverified = parse_delegation(header)  # D1
     check_proof_count(unverified.parents)  # D3
@@ -125,8 +130,14 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
 
 class _Outcome(Struct, frozen=True, gc=False):
-    """What a registration came to; `stored` is None for a repeat; a signer's first and a new
-    spelling count."""
+    """The result of a registration.
+
+    Attributes:
+        answer: the answer to the client.
+        stored: the delegation if it is new; None for a repeat.
+        is_counted: whether the client is charged: for a signer's first delegation, or a new
+            encoding.
+    """
 
     answer: Registration
     stored: Registered | None = None
@@ -138,7 +149,7 @@ async def _attempt(
 ) -> tuple[Commit, _Outcome]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
-    # Most are new: the mark, read in the only read, says whether one is registered.
+    # Most delegations are new, so one read is enough: its mark tells whether one is registered.
     known = services.delegations.remembered(content)
     posted = await _read(services, delegation, client, known, found)
     if known is None and content in posted.marks:  # registered, and not in memory yet
@@ -146,14 +157,13 @@ async def _attempt(
         posted = await _read(services, delegation, client, known, found)
     if known is not None and content in posted.marks:
         return await _repeat(services, delegation, posted, known)
-    # One that is remembered without a mark has been swept, and is as new as any that expired long
-    # ago.
+    # A delegation that is cached but has no mark was swept long after its expiry. It is judged
+    # like a new one.
     return _first(services, delegation, posted, found)
 
 
 class _Posted(Struct, frozen=True):
-    """What the store returned about a posted delegation at one moment, and what it hosts and
-    makes."""
+    """A posted delegation's rows at one moment, and the plan for its spaces and network."""
 
     now: float
     marks: Mapping[ContentKey, Mark]
@@ -170,8 +180,7 @@ async def _read(
     known: Registered | None,
     found: Sequence[Registered | None],
 ) -> _Posted:
-    """Read everything that a registration depends on at one moment, and plan what it hosts and
-    makes."""
+    """Read what a registration depends on at one moment; plan its spaces and network."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = kept_keys(delegation.delegator, counted_client(client))
@@ -217,11 +226,12 @@ async def _read(
 async def _repeat(
     services: Services, delegation: Delegation, posted: _Posted, known: Registered
 ) -> tuple[Commit, _Outcome]:
-    """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
+    """Answer for a delegation that is registered, in this encoding or another (D4, Q6, Q25)."""
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
         if posted.marks.get(member.content_key) is not Mark.LIVE:
-            # added all the same, where space is free: a token that cites it is refused as revoked
+            # The new CID is stored all the same, within the limits, so that a token that cites it
+            # is refused as revoked and not as unknown.
             if is_new_spelling:
                 with suppress(TooManyDelegations):
                     await services.store.commit(_spelling(delegation, posted))
@@ -231,8 +241,8 @@ async def _repeat(
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
     check_window(delegation, posted.now)
     added, network = _spelling(delegation, posted) if is_new_spelling else Commit(), posted.network
-    # Even with nothing to write, this waits until what was read, the spaces among it, outlives a
-    # failover (ST16).
+    # ST16: commit even with nothing to write. It waits until the rows that were read, including the
+    # spaces, are durable in a failover.
     live = mark_keys((delegation.content_key,))
     commit = Commit(
         puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds
@@ -241,11 +251,12 @@ async def _repeat(
 
 
 def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
-    """Store another cid that leads to a delegation; its signer can make any number of them, so it
-    is charged (D12).
+    """Return the commit that maps another CID to a stored delegation, charged to its signer (D12).
+
+    A signer can make any number of encodings of one delegation, so they count like delegations.
 
     Raises:
-        TooManyDelegations: there is no free space.
+        TooManyDelegations: the signer's or the address's limit is reached.
     """
     alias, adds = posted.kept.charge(alias_put(delegation.cid, delegation.content_key))
     return Commit(puts=(alias,), adds=adds)
@@ -256,7 +267,7 @@ def _first(
 ) -> tuple[Commit, _Outcome]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
     now, hosting, kept, network = posted.now, posted.hosting, posted.kept, posted.network
-    # an attestation policy that is not understood refuses the delegation
+    # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)
     registered = judge_registration(delegation, found, posted.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
@@ -271,8 +282,8 @@ def _first(
     )
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
+        # D23: required again at the commit, because a parent may be revoked after the read
         live=mark_keys(ancestors),
-        # D23 has to hold when the rows are written, not only when read
         checks=(*hosting.checks, *network.checks),
         adds=(*hosting.adds, *kept.adds(charged_bytes(rows))),  # D12
     )

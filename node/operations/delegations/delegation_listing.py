@@ -1,4 +1,4 @@
-"""One delegation as the listing of an account shows it (wire 5.4)."""
+"""A delegation as an entry of an account's listing (wire 5.4)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,15 +19,14 @@ _LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """A list as it is answered; `truncated` where more than fits into an answer was found."""
+    """A list as it is returned; `truncated` if more was found than fits into an answer."""
 
     shown: Mapping[str, object] | Sequence[object]
     truncated: bool
 
 
 class ListedResource(msgspec.Struct, frozen=True):
-    """What is granted on one resource; the conditions are listed beside their actions, in the same
-    order."""
+    """The actions that are granted on one resource, and their conditions in the same order."""
 
     resource: str
     actions: tuple[str, ...]
@@ -35,7 +34,7 @@ class ListedResource(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """A delegation in a page; the last three members only where something was revoked."""
+    """A delegation in a page; the last three members are set only after a revocation."""
 
     cid: str
     direction: Direction
@@ -53,11 +52,11 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Listed:
-    """Return how a listing shows a delegation."""
+    """Return the entry for a delegation."""
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []
-    # in this order (T7)
+    # T7: parsed capabilities are sorted by resource, so equal ones are neighbours
     for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):
         actions, caveats = zip(*[(row.ability, row.caveats) for row in rows], strict=True)
         resources.append(ListedResource(resource.text, actions, caveats))
@@ -79,11 +78,10 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
 
 
 def time_text(at: float | None) -> str | None:
-    """Return epoch seconds in UTC, `2026-01-02T03:04:05Z`, with a fraction where there is one; None
-    stays None.
+    """Format epoch seconds in UTC as `2026-01-02T03:04:05Z`, with a fraction if there is one.
 
-    What a signer wrote may lie outside every calendar: it is then replaced by the end of the
-    calendar.
+    None stays None. Signers may write times outside the calendar; these become its first or last
+    second.
     """
     if at is None:
         return None

@@ -1,15 +1,14 @@
-"""List what an account granted and received, page by page (wire 5.4).
+"""Listing the delegations that an account granted and received, page by page (wire 5.4).
 
-The cost of a page depends on its length, not on the size of the account: the index of parties is
-read in its order, latest issued first, from where the page before ended. An account's delegations
-are
+The cost of a page depends on its length and not on the size of the account. The index of parties is
+read in order, latest issued first, from the end of the previous page. An account's delegations are
 
 - those that its owner signed or received;
-- those signed under a delegation of the owner, by a signer who may list the account's delegations
-    as well;
-- those that the calling key signed or received itself.
+- those that depend on a delegation of the owner, signed by a key that may list the account's
+  delegations as well;
+- those that the calling key itself signed or received.
 
-The owner does not see what a key signed or received otherwise: anybody may grant a key a right
+Other delegations of a key are not listed for the owner, because a key can be granted a right
 without its consent.
 """
 
@@ -47,14 +46,16 @@ from ...services import Services
 from ..authorise import admit_signed, closure_contents, read_call
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
-from .status import standing_of
+from .status import verdict_of
 
 MAX_EXAMINED: Final = 512
-"""Most delegations that one page looks at: with a filter that fits few, a page may be short or
-empty and go on."""
+"""How many delegations one page examines at most.
+
+With a filter that matches few, a page may be short or empty although more pages follow.
+"""
 
 _STEP: Final = 32  # delegations between two iterations of the event loop: some milliseconds
-_LEAST_STEP: Final = 8  # where a filter fits few: what lies beyond the page is looked at in vain
+_LEAST_STEP: Final = 8  # near the end of a page: delegations beyond it are examined for nothing
 
 
 SCHEMA_VERSION: Final = 2
@@ -77,17 +78,18 @@ async def query_delegations(
 ) -> DelegationPage:
     """Return a page of the delegations of the account that the token names.
 
-    A token may be used again and live as long as it says: a second reading changes nothing (I23).
+    The token may be used repeatedly and has no limit on its lifetime, because reading changes
+    nothing (I23).
 
     Args:
-        unverified: the token as it was read.
+        unverified: the parsed token.
         body: untrusted; see `parse_filters`.
-        most_examined: delegations that the page looks at, at least one.
+        most_examined: how many delegations to examine, at least one.
 
     Raises:
-        Refusal: `query-refused`, the token is not good or not entitled, or the cursor names none of
-            the account's delegations; `bad-query`, the body.
-        WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
+        Refusal: `query-refused`, the token is invalid or not entitled, or the cursor names none of
+            the account's delegations; `bad-query`, the body is invalid.
+        WrongKind: the token is for another audience, or is registered as a delegation (T8, T9).
         SpaceError: the store does not answer.
     """
     try:
@@ -97,7 +99,7 @@ async def query_delegations(
     account = _account(invocation)
     view = _View(account, tuple(dict.fromkeys((account, invocation.invoker))), parse_filters(body))
     place = None
-    if view.filters.after is not None:  # where the page before ended
+    if view.filters.after is not None:  # the end of the previous page
         (last,) = await services.delegations.by_cid([view.filters.after])
         if last is None:
             raise Refusal("query-refused")
@@ -115,10 +117,10 @@ async def query_delegations(
 
 
 class _View(Struct, frozen=True):
-    """Whose delegations are listed, and which of them.
+    """A query: whose delegations are listed, and by which filters.
 
     Attributes:
-        parties: the account and the calling key, once each.
+        parties: the account and the calling key, without repetition.
     """
 
     account: Principal
@@ -126,8 +128,7 @@ class _View(Struct, frozen=True):
     filters: Filters
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
-        """Return the direction of a delegation, seen from the account; None: the account may not
-        see it."""
+        """Return a delegation's direction for the account; None if the account may not see it."""
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -137,8 +138,10 @@ class _View(Struct, frozen=True):
 
 
 def _account(invocation: Invocation) -> Principal:
-    """Return whose delegations the token asks for: it holds one capability, on `<space>/delegation`
-    of theirs."""
+    """Return the account whose delegations the token requests.
+
+    The token has one capability, on `<space>/delegation` of the account.
+    """
     if len(invocation.capabilities) == 1:
         ability, resource = invocation.capabilities[0].ability, invocation.capabilities[0].resource
         if (
@@ -157,7 +160,7 @@ async def _authorised_read(
     place: bytes | None,
     sources: "Sequence[_Source]",
 ) -> None:
-    """Judge the token and read the beginning of every list, at one moment."""
+    """Judge the token and read the first rows of every list, at one moment."""
     roles = (ROLE_FROM, ROLE_TO)
     keys = (
         []
@@ -171,15 +174,15 @@ async def _authorised_read(
     except WrongKind:
         raise
     except CapabilityError:
-        # 5.4: one refusal, so that it does not reveal which rule of the chain failed
+        # 5.4: one refusal for all, so that it does not reveal which rule of the chain failed
         raise Refusal("query-refused") from None
-    # The caller is the owner, or has exactly one proof, which goes back to the owner (5.4).
+    # The caller is the owner, or has exactly one proof, which originates from the owner (5.4).
     if invocation.parents:
         is_entitled = len(call.cited) == 1 and view.account in call.cited[0].accounts
     else:
         is_entitled = invocation.invoker == view.account
-    # A cursor that is in none of these lists would reveal where a delegation outside the account is
-    # listed.
+    # A cursor outside these lists is refused. Otherwise the pages would reveal the place of a
+    # delegation that the account may not see.
     is_listed = any(record is not None and record.value is not None for record in call.records)
     if not is_entitled or (keys and not is_listed):
         raise Refusal("query-refused")
@@ -191,7 +194,7 @@ async def _authorised_read(
 
 
 class _Source(Struct):
-    """One list of the index, as far as it was read."""
+    """One list of the index, as far as it has been read."""
 
     principal: Principal
     role: bytes
@@ -205,7 +208,7 @@ class _Source(Struct):
         return party_range(self.principal, self.role, after=self.after, limit=self.step)
 
     def take_in(self, page: Page) -> None:
-        """Add what was read of the range."""
+        """Add the rows of a page."""
         self.rows.extend(party_rows(page))
         self.more = page.more
         self.after = self.after if page.last_key is None else place_at(page.last_key)
@@ -214,8 +217,7 @@ class _Source(Struct):
 async def _merged(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Yield the places and content keys of all lists in order; a delegation that is in several of
-    them once."""
+    """Yield the places and content keys of all lists in order, without duplicates."""
     while True:
         while dry := [source for source in sources if source.more and not source.rows]:
             pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
@@ -267,11 +269,10 @@ async def _page(
 async def _listed(
     services: Services, view: _View, contents: Sequence[ContentKey]
 ) -> list[Listed | None]:
-    """Return how each delegation is listed; None for one that may not be seen or was not
-    requested."""
+    """Return the entry for each delegation; None if it may not be seen or does not match."""
     found = await services.delegations.by_content(contents)
     signers = (stored.delegation.delegator for stored in found if stored is not None)
-    # Neither the account nor the calling key, each once.
+    # signers other than the account and the calling key, without repetition
     unknown = tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
     closures = tuple(
         dict.fromkeys(member for stored in found for member in closure_contents([stored]))
@@ -297,7 +298,7 @@ def _item(
 ) -> Listed | None:
     filters = view.filters
     direction = view.direction(stored, members)
-    # Without a mark it was removed long after its end, and only this process remembers it.
+    # Without a mark it was removed after its expiry and is only in this process's cache.
     if direction is None or mark_of(marks[stored.delegation.content_key]) is None:
         return None
     if filters.direction not in (None, direction):
@@ -307,7 +308,7 @@ def _item(
         filters.space in (space.text, space.name) for space in spaces
     ):
         return None
-    verdict = standing_of(stored, marks, stored, now=now)
+    verdict = verdict_of(stored, marks, stored, now=now)
     is_revoked = filters.status == "revoked" and verdict.revoked is not None
     if filters.status not in (None, verdict.status) and not is_revoked:
         return None

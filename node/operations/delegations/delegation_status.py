@@ -1,7 +1,7 @@
-"""Report the state of one delegation to every DID that has a say over it (wire 5.3).
+"""Reporting the state of one delegation to the DIDs that may revoke it (wire 5.3).
 
-A caller that may revoke may ask (W21, W22), with another ability. Any other caller is answered as
-if the delegation did not exist.
+A caller that may revoke a delegation may also ask for its state (W21, W22), with another ability.
+Every other caller gets the same answer as for a delegation that does not exist.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from spaces.grants.revocations import mark_keys, mark_of, marks_of
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from .status import standing_of
+from .status import verdict_of
 
-# Where the word for a state differs from that of `/delegation/query`.
+# States that have another name here than in `/delegation/query`.
 _WORDS: Final[Mapping[str, str]] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
 
 
 class StatusReport(Struct, frozen=True):
-    """The state of one delegation, in the order of the wire."""
+    """The state of one delegation, with members in the order of the wire."""
 
     cid: str
     status: str
@@ -42,18 +42,19 @@ class StatusReport(Struct, frozen=True):
 async def delegation_status(
     services: Services, unverified: UnverifiedInvocation, cid: str
 ) -> StatusReport:
-    """Return the current state of a delegation, to a caller that has a say over it.
+    """Return the current state of a delegation to a caller that may revoke it.
 
-    A token may be used again and live as long as it says: a second reading changes nothing (I23).
+    The token may be used repeatedly and has no limit on its lifetime, because reading changes
+    nothing (I23).
 
     Args:
-        unverified: the token as it was read.
-        cid: untrusted text, the delegation asked about in any multibase.
+        unverified: the parsed token.
+        cid: untrusted CID of the delegation, in any multibase.
 
     Raises:
-        Refusal: `status-token-refused`, `status-not-bound`: the token is not good, or asks for
-            another delegation; `status-cid-invalid`: the text is no cid.
-        WrongKind: it addresses another DID (T8).
+        Refusal: `status-token-refused`, the token is invalid; `status-not-bound`, it is for another
+            delegation; `status-cid-invalid`, the CID is malformed.
+        WrongKind: the token is for another audience (T8).
         SpaceError: the store does not answer.
     """
     now = services.clock.now()
@@ -62,8 +63,8 @@ async def delegation_status(
     except CapabilityError:
         raise Refusal("status-token-refused") from None
     check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
-    # Whether the token asks for this delegation's status, in this very spelling, and for nothing
-    # else.
+    # The token must request the status of this delegation and nothing else, with the same text for
+    # its CID.
     if not (
         [(c.ability, c.resource) for c in invocation.capabilities]
         == [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]
@@ -73,14 +74,14 @@ async def delegation_status(
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
         raise Refusal("status-cid-invalid") from None
-    cited = invocation.parents[:1]  # W21: more than one proof proves nothing, whatever they are
+    cited = invocation.parents[:1]  # W21: a token with more than one proof is refused below
     target, *proofs = await services.delegations.by_cid(
         [digest, *(parent.digest for parent in cited)]
     )
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     records = (await services.store.read(mark_keys(contents))).records
     marks = dict(zip(contents, records, strict=True))
-    # Without a mark it was removed long after its end, and only this process remembers it.
+    # Without a mark it was removed after its expiry and is only in this process's cache.
     if target is not None and mark_of(marks[target.delegation.content_key]) is not None:
         acting = acting_principal(
             invocation.invoker,
@@ -93,7 +94,7 @@ async def delegation_status(
             now=now,
         )
         if acting is not None and has_say(acting, target.delegation):
-            verdict = standing_of(target, marks, target.delegation, now=now)
+            verdict = verdict_of(target, marks, target.delegation, now=now)
             status = verdict.status
             return StatusReport(
                 cid=cid,

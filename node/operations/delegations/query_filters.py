@@ -1,5 +1,4 @@
-"""The filters of a listing of an account's delegations: the body of `/delegation/query` (wire
-5.4)."""
+"""The filters for listing an account's delegations: the body of `/delegation/query` (wire 5.4)."""
 
 from contextlib import suppress
 from typing import Annotated, Final, Literal, get_args
@@ -24,7 +23,7 @@ Direction = Literal["granted", "received"]
 
 
 class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Which delegations of an account are listed; null is absent."""
+    """The body of a query; null is the same as absent."""
 
     direction: Literal["granted", "received", "all"] | None = None
     status: Status | None = None
@@ -34,7 +33,7 @@ class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _BAD_CURSOR: Final = "invalid delegation query cursor"
-# What a member has to be, in the order in which members are read.
+# The message for each invalid member, in the order in which members are checked.
 _REASONS: Final = {
     "direction": "direction must be one of granted, received, all",
     "status": f"status must be one of {', '.join(get_args(Status))}",
@@ -45,7 +44,7 @@ _REASONS: Final = {
 
 
 class Filters(msgspec.Struct, frozen=True):
-    """The filters of a listing."""
+    """The parsed filters of a listing."""
 
     direction: Direction | None
     status: Status | None
@@ -55,14 +54,14 @@ class Filters(msgspec.Struct, frozen=True):
 
 
 def parse_filters(body: bytes) -> Filters:
-    """Read the body of a query; an absent or null member filters nothing.
+    """Parse the body of a query; absent and null members filter nothing.
 
     Args:
         body: untrusted, at most MAX_QUERY_BYTES.
 
     Raises:
-        Refusal: `bad-query`, not a JSON object (an array of the members is none, Q35), a member
-            that is unknown, of another type or out of bounds.
+        Refusal: `bad-query`, not a JSON object (an array of the members is not accepted either,
+            Q35), or a member that is unknown, of another type or out of bounds.
     """
     try:
         stated = parse_json(body, max_bytes=MAX_QUERY_BYTES)
@@ -82,7 +81,7 @@ def parse_filters(body: bytes) -> Filters:
     asked = shaped(stated, QueryRequest)
     direction, space = asked.direction, asked.space
     if space is not None:
-        # a bare name stays as it is; any other text finds nothing
+        # not an id: a bare name stays as it is, and any other text matches nothing
         with suppress(InvalidIdentifier):
             space = parse_space_id(space).text
     after = None if asked.cursor is None else _after(asked.cursor)
@@ -100,7 +99,7 @@ def _bad(reason: str) -> Refusal:
 
 
 def _after(cursor: str) -> Digest:
-    """Read where an earlier page ended: base64url of the text of a cid."""
+    """Parse a cursor, the base64url text of a CID where an earlier page ended."""
     with suppress(UnicodeDecodeError, InvalidIdentifier):
         digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
         if digest is not None:

@@ -1,9 +1,8 @@
-"""Read which delegations touch a space: a list of them, or one with the chain it rests on (wire
-4.5).
+"""Reading the delegations on a space: a list of them, or one with its chain (wire 4.5).
 
-A list has the newest, within bounds on how many are looked at, how many are returned and how long
-they are, and lets other tasks run in between. It reads in steps: each delegation is returned in its
-state at its own step.
+A list returns the newest ones. It is bounded by how many are examined, how many are returned and
+their size, and lets other tasks run in between. It reads in steps, so each delegation is returned
+in the state of its own step.
 """
 
 import asyncio
@@ -36,14 +35,14 @@ FACT: Final = "capabilitiesReadParams"
 
 
 class GrantFilters(msgspec.Struct, frozen=True):
-    """Which delegations of a space are listed."""
+    """Filters on the delegations of a space."""
 
     direction: str | None = None
     path: str | None = None
     actions: frozenset[str] | None = None
 
     def fit(self, delegation: Delegation, identity: Principal) -> bool:
-        """Whether a delegation passes every filter."""
+        """Return whether a delegation passes every filter."""
         parties = {"created": delegation.delegator, "received": delegation.delegate}
         if parties.get(self.direction or "", identity) != identity:
             return False
@@ -55,7 +54,7 @@ class GrantFilters(msgspec.Struct, frozen=True):
 
 
 class Chain(msgspec.Struct, frozen=True, tag="chain"):
-    """One delegation and what it rests on; `cid` is untrusted text."""
+    """A request for one delegation and its ancestors; `cid` is untrusted text."""
 
     cid: str = msgspec.field(name="delegation_cid")
 
@@ -65,7 +64,7 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
 
 
 def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
-    """Return the readable filters of the first fact; without such a fact everything is listed."""
+    """Return the request in the first fact that has a valid one; by default, list everything."""
     for fact in facts:
         if isinstance(fact, dict):
             with suppress(msgspec.ValidationError):
@@ -87,7 +86,7 @@ _CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 
 
 
 class ListBounds(msgspec.Struct, frozen=True):
-    """How much one answer may cost; beyond, it is cut and says so."""
+    """Limits on the cost of one answer; a longer list is cut and marked as truncated."""
 
     reported: int = 1000
     answer_bytes: int = 8 * 1024 * 1024
@@ -99,7 +98,7 @@ DEFAULT_BOUNDS: Final = ListBounds()
 
 
 def is_about_grants(resource: Resource) -> bool:
-    """Whether a resource is exactly `<space>/capabilities/all`."""
+    """Return whether a resource is exactly `<space>/capabilities/all`."""
     return isinstance(resource, SpaceResource) and resource == SpaceResource(
         resource.space, "capabilities", "all"
     )
@@ -112,8 +111,7 @@ async def read_capabilities(
     *,
     bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return what the call's facts request: delegations that touch a space by cid, or one and what
-    it rests on."""
+    """Return the delegations on a space that the call's facts request, or one with its chain."""
     asked = asked_of(invocation.facts)
     newest = (
         () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
@@ -135,7 +133,7 @@ async def _list(
     space: SpaceId,
     page: Page,
 ) -> Entries:
-    """Collect those delegations that are in force and fit, from the page on."""
+    """Collect the delegations that are in force and pass the filters, starting with `page`."""
     grants: dict[str, msgspec.Raw] = {}
     examined = size_bytes = 0
     while True:
@@ -162,12 +160,12 @@ async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[
     marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
     now = services.clock.now()
     return [
-        stored.delegation for stored in found if stored is not None and _stands(stored, marks, now)
+        stored.delegation for stored in found if stored is not None and _is_live(stored, marks, now)
     ]
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
-    """Follow first parents up, as long as they are in force and touch the space."""
+    """Follow first parents upwards while they are in force and mention the space."""
     try:
         digest = parse_cid(asked.cid).digest32
     except InvalidIdentifier:
@@ -178,7 +176,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     now = services.clock.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0
-    while stored is not None and _stands(stored, marks, now):
+    while stored is not None and _is_live(stored, marks, now):
         delegation = stored.delegation
         if space not in mentioned_spaces(delegation.capabilities):
             break
@@ -192,16 +190,15 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     return Entries(grants, truncated=False)
 
 
-def _stands(stored: Registered, marks: Marks, now: float) -> bool:
-    """Whether a delegation is not revoked itself and inside its own window; its ancestors do not
-    count."""
+def _is_live(stored: Registered, marks: Marks, now: float) -> bool:
+    """Return whether a delegation itself is unrevoked and in its window; ancestors do not count."""
     delegation = stored.delegation
     return marks.get(delegation.content_key) is Mark.LIVE and status_at(delegation, now) == "active"
 
 
 def _reported(delegation: Delegation) -> bytes:
     raw = delegation.header
-    # as it could be posted: a CACAO in its canonical spelling, a JWT as received
+    # in a form that can be posted: a CACAO in its canonical encoding, a JWT as received
     if delegation.form != "ucan":
         raw = header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
     capabilities = [
@@ -212,7 +209,7 @@ def _reported(delegation: Delegation) -> bytes:
         "capabilities": capabilities,
         "delegator": delegation.delegator,
         "delegate": delegation.delegate,
-        # The bytes of the cids, one number each (Q23).
+        # CIDs as arrays of byte values (Q23)
         "parents": [
             (*_CID_PREFIX, *parent.digest)
             for parent in delegation.parents

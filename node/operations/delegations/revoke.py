@@ -1,4 +1,4 @@
-"""Revoke delegations, and everything below them (wire §5.5)."""
+"""Revoking delegations and everything that depends on them (wire §5.5)."""
 
 from capabilities.chain import Mark, judge_revocation
 from capabilities.cids import cid_text
@@ -14,19 +14,18 @@ from ..authorise import closure_contents
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
-    """Revoke the delegations that the token names; idempotent (W24), and acknowledged only when it
-    is durable.
+    """Revoke the delegations that the token names; idempotent (W24), and durable when it returns.
 
     Args:
         header: untrusted text of the `Authorization` header.
 
     Returns:
-        The targets' cids in base32, each with the codec it was named in (W27), in the order of the
+        The targets' CIDs in base32, each with the codec it was named in (W27), in the order of the
         token.
 
     Raises:
         MalformedToken: undecodable, or without an explicit target (Q8).
-        WrongKind: something other than a revocation, sent to this node or to no node (V1, V3, V5).
+        WrongKind: not a revocation, or not for this node or for no node in particular (V1, V3, V5).
         BadSignature, ChainError: W20 to W23.
         SpaceError: the store does not answer.
     """
@@ -38,7 +37,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
 
 async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
     now, named = services.clock.now(), revocation.targets
-    # W21 takes exactly one proof; a second one is enough to see that there are more.
+    # W21 requires exactly one proof; reading two is enough to detect more.
     cids = [
         *(target.digest for target in named),
         *(parent.digest for parent in revocation.parents[:2]),
@@ -46,8 +45,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     found = await services.delegations.by_cid(cids)
     targets, proofs = found[: len(named)], found[len(named) :]
     contents = closure_contents(proofs)
-    # By what was signed: two targets may be spellings of one delegation, whose mark a commit writes
-    # once.
+    # Keyed by content: two targets may be encodings of one delegation, and a commit may write its
+    # mark only once.
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
     keys = mark_keys(asked)
@@ -63,8 +62,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     own = len(contents)
     for (content, stored), key, mark in zip(ended.items(), keys[own:], records[own:], strict=True):
         if mark is not None and mark_of(mark) is Mark.REVOKED:
-            # W24, ST16: a repeat leaves no record, but its commit waits until the mark that was
-            # read is durable.
+            # W24, ST16: a repeat writes nothing, but its commit waits until the mark that was read
+            # is durable.
             checks.append(Check(key, mark.stamp))
             continue
         audit = AuditRecord(
@@ -79,7 +78,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
             revocation_put(content, Revoked(cid=revocation.cid, at=now, by=acting)),
             audit_put(audit, entropy=services.entropy),
         )
-    # The proof has to be in force when the marks are replaced: else a revoked session could still
-    # revoke.
+    # The proof must still be live when the marks are written. Otherwise a session that is revoked
+    # at the same moment could still revoke others.
     commit = Commit(puts=tuple(puts), live=mark_keys(contents), checks=tuple(checks))
     return commit, tuple([target.echo for target in named])

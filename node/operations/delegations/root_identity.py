@@ -1,4 +1,4 @@
-"""For whom a key acts: the wallet at the beginning of the chain that its call cites."""
+"""The wallet that a key acts for, at the root of the chain that its call cites."""
 
 from typing import Final
 
@@ -12,17 +12,15 @@ _STEPS: Final = range(MAX_CHAIN_NODES)
 
 
 async def root_identity(services: Services, call: Call) -> Principal:
-    """Return the first wallet on the way up from the caller, along the first proof of each
-    delegation.
+    """Return the first wallet above the caller, following the first proof of each delegation.
 
-    Where there is no wallet it is the signer of the last delegation on the way. A caller that acts
-    in its own right is its own root identity, whatever it cites.
+    If there is no wallet, it is the signer of the last delegation followed. A caller that acts in
+    its own right is its own root identity, whatever it cites.
     """
     identity = call.invocation.invoker
     stored = call.cited[0] if call.authority.dependent else None
     for _ in _STEPS:
-        # An owner's own grant may cite delegations that were not granted to the owner: those are
-        # not followed.
+        # An owner may cite delegations that were not granted to it; those are not followed.
         if stored is None or is_wallet(identity) or stored.delegation.delegate != identity:
             break
         identity = stored.delegation.delegator

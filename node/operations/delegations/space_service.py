@@ -1,7 +1,6 @@
-"""The spaces of an owner: list them, make one, look at one (wire 4.7).
+"""The spaces of an owner: list them, create one, or describe one (wire 4.7).
 
-The resource names a space of the owner in question; the rest of the path names the space that is
-asked about.
+The resource names any space of the owner; the rest of its path names the space in question.
 
     tinycloud.space/list     <space>/space            the owner's spaces
     tinycloud.space/create   <space>/space/<name>     a space of the owner by that name
@@ -37,11 +36,11 @@ from .delegation_listing import Entries, time_text
 from .root_identity import root_identity
 
 MAX_LISTED: Final = 1000
-"""Most spaces in a list; in the modes that host by themselves an owner has far fewer."""
+"""Most spaces in a list; in modes with automatic hosting an owner has far fewer."""
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A space as it is returned."""
+    """The description of a space in an answer."""
 
     id: str
     name: str
@@ -53,12 +52,12 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
 
 
 def is_about_spaces(resource: Resource) -> bool:
-    """Whether a resource is `<space>/space`, with or without a `/` behind it."""
+    """Return whether a resource is `<space>/space`, with or without a trailing slash."""
     return _is_plain(resource) and not resource.path
 
 
 def is_about_one(resource: Resource) -> bool:
-    """Whether a resource is `<space>/space/<name or id>`."""
+    """Return whether a resource is `<space>/space/<name or id>`."""
     return _is_plain(resource) and bool(resource.path)
 
 
@@ -71,7 +70,7 @@ def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
 async def list_spaces(
     services: Services, invocation: Invocation, owner: Principal, *, limit: int = MAX_LISTED
 ) -> Entries:
-    """Return the hosted spaces of an owner in order of their ids, at most `limit` of them."""
+    """Return the hosted spaces of an owner, sorted by id, at most `limit` of them."""
     call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
     (page,) = call.pages
@@ -83,7 +82,7 @@ async def list_spaces(
 async def read_space(
     services: Services, invocation: Invocation, owner: Principal, target: str
 ) -> SpaceEntry:
-    """Return the space of an owner that an id or a name means, if it is hosted."""
+    """Return the description of an owner's hosted space, by its id or name."""
     space = _target(owner, target)
     keys = (
         () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
@@ -104,7 +103,7 @@ async def read_space(
 
 
 def _target(owner: Principal, target: str) -> SpaceId | None:
-    """Read an id, as it is or percent-encoded once, or a name; None for what is no space of the
+    """Parse an id, plain or percent-encoded once, or a name; None unless it is a space of the
     owner."""
     for text in (target, unquote(target), SpaceId(owner, target).text):
         with suppress(InvalidIdentifier):
@@ -118,15 +117,15 @@ async def make_space(
 ) -> SpaceEntry:
     """Host a space of an owner; durable when it returns.
 
-    The owner's signature is enough where the node hosts that owner's spaces by itself, within the
-    same bounds; where it does not, only a host grant makes a space.
+    The owner's signature suffices if the node hosts that owner's spaces automatically, within the
+    same limits. Otherwise only a host grant creates a space.
     """
     space = SpaceId(owner, name)
     try:
         parsed = parse_space_id(space.text)
     except InvalidIdentifier:
         raise Refusal("bad-space-name") from None
-    if parsed != space:  # a path with a colon would name another owner's
+    if parsed != space:  # a name with a colon would parse as a space of another owner
         raise Refusal("bad-space-name")
 
     async def attempt(is_first: bool) -> tuple[Commit, SpaceEntry]:

@@ -1,9 +1,8 @@
-"""Whether a registered delegation is in force at a moment, for the routes that report on
-delegations.
+"""The state of a registered delegation at a moment, for the routes that report on delegations.
 
     revoked > an ancestor is revoked > expired > not valid yet > active
 
-The judgement for use is the chain rules' own (`capabilities.chain`); this one only reports.
+This is for reports only. Whether a delegation may be used is judged by `capabilities.chain`.
 """
 
 from collections.abc import Mapping
@@ -22,9 +21,8 @@ Status = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"]
 
 
 def status_at(window: Delegation | Registered, now: float) -> Status:
-    """Return the state by a window alone: that of the delegation itself, or with it those of all
-    its ancestors."""
-    # the expiry itself lies outside (I33)
+    """Return the state by a time window: of a delegation alone, or of it and all its ancestors."""
+    # I33: expired from the second of its expiry on
     if window.expires_at is not None and now >= window.expires_at:
         return "expired"
     if window.not_before is not None and now < window.not_before:
@@ -33,22 +31,21 @@ def status_at(window: Delegation | Registered, now: float) -> Status:
 
 
 class Verdict(Struct, frozen=True):
-    """The state of a delegation, and the revocation that caused it, its own or that of an
-    ancestor."""
+    """The state of a delegation, and the revocation of it or an ancestor that caused the state."""
 
     status: Status
     revoked: Revoked | None = None
     ancestor: Ancestor | None = None
 
 
-def standing_of(
+def verdict_of(
     registered: Registered,
     marks: Mapping[ContentKey, Record | None],
     window: Delegation | Registered,
     *,
     now: float,
 ) -> Verdict:
-    """Return the state of a delegation in one of its windows, see `status_at`."""
+    """Return the state of a delegation, with `window` as in `status_at`."""
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))
     if revoked is not None:

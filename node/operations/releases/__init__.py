@@ -1,5 +1,5 @@
 """Operations of encryption networks: networks, policies, releases of keys, receipts, withdrawals.
 
-The decision on a release is `encryption_network.gate`; what is read for it, and what a release
-writes, is here.
+`encryption_network.gate` decides on a release. The modules here read what it needs, and write what
+a release records.
 """

@@ -1,9 +1,8 @@
-"""Open a key of an encryption network, on the dedicated route and through `/invoke` (enc 2.7;
-RL15).
+"""Key releases of an encryption network, on the dedicated route and on `/invoke` (enc 2.7; RL15).
 
-Both ways do the same: bind token and body, read what the release rests on, ask the gate, make the
-decision durable, and only then open the key. A token opens once, on both routes together: its
-replay record is claimed with the first read.
+Both routes take the same steps: bind token and body to each other, read what the decision depends
+on, ask the gate, make the decision durable, and only then decrypt the key. A token is good for one
+release, on either route: the first read creates its replay record.
 """
 
 from capabilities.abilities import DECRYPT
@@ -40,7 +39,16 @@ from .release_receipts import NewReceipt, new_receipt
 async def decrypt_on_route(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> dict[str, Json]:
-    """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows."""
+    """Answer `POST /encryption/networks/<id>/decrypt`, with the checks in the order of its rows.
+
+    Args:
+        header: untrusted text of the `Authorization` header.
+        path_id: untrusted network id of the path.
+        body: untrusted bytes.
+
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
+    """
     unverified = parse_invocation(header)  # row 1
     value = read_body(body, max_bytes=MAX_BODY_BYTES)
     check_audience(unverified.audience, services.keyring.node_did)  # row 2
@@ -48,20 +56,22 @@ async def decrypt_on_route(
     try:
         network = parse_path_id(path_id)
     except RequestError:  # `invalid-network-id`
-        network = None  # answered in its row, after the chain
+        network = None  # refused in row 4, after the chain
     return await _decrypt(services, invocation, value, network, path_id)
 
 
 def is_about_network(resource: Resource) -> bool:
-    """Whether a resource is written as a network, even if none can have that id: a key is asked for
-    (I6)."""
+    """Return whether a resource is written like a network id, which requests a key (I6).
+
+    The id may be invalid: such a token is then refused as a decrypt request.
+    """
     return isinstance(resource, OpaqueResource) and resource.text.startswith(NETWORK_PREFIX)
 
 
 async def decrypt_invoked(
     services: Services, invocation: Invocation, message: Message
 ) -> dict[str, Json]:
-    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3)."""
+    """Answer a decrypt request on `/invoke`, whose token is already admitted (rows 1 and 3)."""
     body = await message.whole_body(MAX_BODY_BYTES)
     if body is None:
         raise RequestError("request-too-large", str(MAX_BODY_BYTES))
@@ -76,16 +86,17 @@ async def _decrypt(
     services: Services, invocation: Invocation, value: Json, network: NetworkId | None, path_id: str
 ) -> dict[str, Json]:
     keys: tuple[bytes, ...] = ()
-    # the rows to read with the call, before token and body are bound to each other
+    # These rows are read together with the call, before token and body are checked against each
+    # other. A wrong receiver key only adds a row that is not used.
     if network is not None:
         stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
         keys = release_keys(network, invocation.invoker, decode_standard(stated))
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[ReleasePermit, NewReceipt]]:
-        # A token that lives too long is refused further down; claiming it would keep the claim for
-        # as long.
+        # A token with too long a lifetime is refused further down. Recording its use would make the
+        # store keep the record for that long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
-        # The audience of the token is checked in rows 2 and 8, with their errors.
+        # Rows 2 and 8 check the token's audience, with their own errors.
         call = await read_call(
             services, invocation, keys, records_use=is_first and is_bounded, addressed=False
         )
@@ -98,7 +109,8 @@ async def _decrypt(
             await _record_refusal(services, call, refusal)
             raise
         receipt = await new_receipt(services, permit)
-        # the decision and its receipt, on condition that everything it rests on is unchanged
+        # Decision and receipt are written only if no row that the decision depends on has changed:
+        # a revocation or withdrawal in between makes the commit fail.
         commit = Commit(
             puts=(_authorised_put(services, call, permit, receipt), *receipt.puts),
             live=mark_keys(permit.live),
@@ -108,7 +120,7 @@ async def _decrypt(
         return commit, (permit, receipt)
 
     permit, receipt = await until_committed(services, attempt)
-    receipt.note()  # it is durable now
+    receipt.note()  # only now are its documents durable
     if services.counter is not None:
         services.counter.released(permit.ground)
     return open_key(permit, keyring=services.keyring, entropy=services.entropy)
@@ -117,9 +129,9 @@ async def _decrypt(
 def _authorised_put(
     services: Services, call: Call, permit: ReleasePermit, receipt: NewReceipt
 ) -> Put:
-    """Return the record that a release was authorised; it is durable before the key is opened.
+    """Return the audit record of an authorised release; it is durable before the key is decrypted.
 
-    It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts
+    It contains the SHA-256 of the receipt in hex, so that the chain over the audit covers receipts
     (RC8).
     """
     decrypt, evidence = permit.decrypt, permit.evidence
@@ -144,7 +156,7 @@ def _authorised_put(
 async def _record_refusal(
     services: Services, call: Call, refusal: ReleaseRefused | RequestError
 ) -> None:
-    """Record the full cause; the caller learns only the coarse one (RL14)."""
+    """Write the full cause of a refusal to the audit; the caller gets a coarse one (RL14)."""
     detail: dict[str, Json]
     if isinstance(refusal, ReleaseRefused):
         detail = {"reason": refusal.reason, "detail": refusal.detail}

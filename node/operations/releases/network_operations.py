@@ -1,4 +1,4 @@
-"""Create, read and revoke encryption networks (enc 2.5, 2.6, 2.8)."""
+"""Creating, reading and revoking encryption networks (enc 2.5, 2.6, 2.8)."""
 
 from collections.abc import Sequence
 
@@ -50,12 +50,11 @@ from ..authorise import Call, admit_signed, read_call
 async def read_descriptor(
     services: Services, path_id: str, nonces: Sequence[str]
 ) -> dict[str, Json]:
-    """Return the descriptor of a network, in whatever state, signed if the caller sends a nonce
-    (EN28).
+    """Return a network's descriptor in any state, signed if the request has a nonce (EN28).
 
     Args:
         path_id: untrusted.
-        nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
+        nonces: every `nonce` of the query, untrusted; if empty, the answer is unsigned.
     Raises:
         RequestError, Refusal: the first that applies.
     """
@@ -72,7 +71,7 @@ async def read_descriptor(
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
-    """Return the flat record of an owner's network; the owner has to be named (enc-W13)."""
+    """Return the flat record of an owner's network; the owner's DID is required (enc-W13)."""
     return well_known_json(await _read(services, well_known_id(name, owner_did)))
 
 
@@ -86,14 +85,13 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
 async def create(
     services: Services, header: str, body: bytes, *, client: str | None
 ) -> dict[str, Json]:
-    """Create a network, or claim the one that a sign-in made, and return its descriptor; one commit
-    (enc 2.5, EN31).
+    """Create a network, or claim one that a sign-in made; return its descriptor (enc 2.5, EN31).
 
     Args:
         header: untrusted text of the `Authorization` header.
         body: untrusted bytes.
-        client: network address of the caller, counted against the bound on unauthenticated clients;
-            None: not counted.
+        client: the caller's network address for the limit on unauthenticated clients; None is not
+            counted.
 
     Raises:
         MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
@@ -105,29 +103,28 @@ async def create(
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
         call = await read_call(services, invocation, records_use=False)
         asked = parse_create(value)  # rows 5, 6
-        write = await _claimed(
+        write = await _bind_write(
             services, call, asked.network_id, NETWORK_CREATE, asked.body_hash, records_use=is_first
         )  # rows 7 to 17
         check_create(write.record)  # row 18
         if write.record is not None:  # EN31
-            return _plan(services, write, claim_network(write.record), "network.is_first_use")
+            return _plan(services, write, claim_network(write.record), "network.claimed")
         checks = await _owner_checks(services, asked.network_id)  # row 19
         now, keyring, entropy = services.clock.now(), services.keyring, services.entropy
         record = create_network(asked.network_id, now=now, keyring=keyring, entropy=entropy)
         return _plan(services, write, record, "network.created", checks)
 
     descriptor = await until_committed(services, attempt)
-    if not invocation.parents:  # no delegation that is known here supports its signer (wire 5.13)
+    if not invocation.parents:  # nothing stored here vouches for the signer (wire 5.13)
         services.unauthenticated_rates.charge(client, now=services.clock.now())
     return descriptor
 
 
 async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, ...]:
-    """Return what still has to hold when a network is made, where spaces of its owner are hosted
-    (EN32).
+    """Return what the commit of a new network requires if only admitted owners are hosted (EN32).
 
     Raises:
-        ChainError: `action-unauthorized`, they are not.
+        ChainError: `action-unauthorized`, the owner is not admitted.
     """
     owner = principal_of(network.owner)
     if not services.hosting.needs_row(owner):  # ST13
@@ -139,13 +136,13 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
-    """Revoke a network for good; repeating it is allowed (enc 2.8)."""
+    """Revoke a network permanently; repeating it has no effect (enc 2.8)."""
     invocation = _admitted(services, parse_invocation(header))
 
     async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
         call = await read_call(services, invocation, records_use=False)
         network = parse_path_id(path_id)
-        write = await _claimed(
+        write = await _bind_write(
             services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, records_use=is_first
         )
         record = revoked(check_revoke(write.record), services.clock.now())
@@ -160,7 +157,7 @@ def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocatio
 
 
 class _Write(Struct, frozen=True):
-    """A call that writes a network, the claim of its nonce, and the network as it was read."""
+    """A call that writes a network, the replay record of its nonce, and the network as read."""
 
     call: Call
     replay_record: ReplayRecord
@@ -168,7 +165,7 @@ class _Write(Struct, frozen=True):
     record: NetworkRecord | None
 
 
-async def _claimed(
+async def _bind_write(
     services: Services,
     call: Call,
     network: NetworkId,
@@ -177,24 +174,26 @@ async def _claimed(
     *,
     records_use: bool,
 ) -> _Write:
-    """Bind a token to a network, use up its nonce, even when the request fails afterwards, and read
-    the network."""
+    """Bind a token to a network, record its nonce as used, and read the network.
+
+    The nonce stays used even if the request fails afterwards.
+    """
     invocation, node_did = call.invocation, services.keyring.node_did
     # rows 7 to 16
     nonce = bind_admin(invocation, network, action=action, body_hash=body_hash, node_did=node_did)
-    # EN15: repeating a token that lives longer has no effect, for what it did is final. Its nonce
-    # need not be kept.
+    # EN15: creating and revoking are final, so a later repeat has no effect. The nonce of a token
+    # with a longer lifetime is therefore recorded for MAX_LIFETIME_S only.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
-    claims = replay_records_whenever(
+    replay_records = replay_records_whenever(
         admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
     )
-    for replay_record in claims if records_use else ():  # row 17
+    for replay_record in replay_records if records_use else ():  # row 17
         if (await services.store.read(replay_record=replay_record)).is_first_use is False:
             raise RequestError("nonce-used")
     row = await read_row(services.store, network_row_key(network))
     return _Write(
         call,
-        claims[0],
+        replay_records[0],
         row,
         None if row is None or row.value is None else decode_network(row.value),
     )
@@ -207,7 +206,7 @@ def _plan(
     action: str,
     checks: tuple[Check, ...] = (),
 ) -> tuple[Commit, dict[str, Json]]:
-    """Plan to write a network; the result is its descriptor."""
+    """Return the commit that writes a network, and the network's descriptor."""
     expect = stamp_of(write.row)
     puts = (
         network_put(record.network_id, encode_network(record), expect=expect),

@@ -1,5 +1,4 @@
-"""Who may read what a node keeps about a network: whoever holds the ability for it on the network
-(RC14, RL20)."""
+"""Access checks for reading a network's policy and receipts (RC14, RL20)."""
 
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation
@@ -15,17 +14,17 @@ from ..authorise import admit_token, check_unbound
 def admitted_for_network(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a token that holds one ability on the network of the path, and nothing else.
+    """Admit a token whose only capability is one ability on the network of the path.
 
     Args:
-        header: untrusted: a UCAN to this node.
+        header: untrusted text of the `Authorization` header: a UCAN to this node.
         path_id: network id of the path, percent-decoded once.
-        ability: what the token has to hold.
+        ability: the ability that the token must have.
     Raises:
-        MalformedToken, CapabilityError, EncryptionError: what is wrong with token or id.
-        Refusal: `session-not-bound`, another capability.
+        MalformedToken, CapabilityError, EncryptionError: the token or the id is invalid.
+        Refusal: `session-not-bound`, the capabilities are others.
     Does not check:
-        The chain, and whether the token was used before: `read_call` does. The facts.
+        The chain, and replay; `read_call` does. The token's facts.
     """
     node_did = services.keyring.node_did
     invocation = admit_token(
@@ -44,17 +43,20 @@ def admitted_for_network(
 def admitted_reader(
     services: Services, header: str, path_id: str, ability: str
 ) -> tuple[Invocation, NetworkId]:
-    """Admit a token that holds one ability on the network of the path, and that no fact binds to
-    another route."""
+    """Admit a token for reading that has one ability and is not bound to another route."""
     invocation, network = admitted_for_network(services, header, path_id, ability)
-    check_unbound(invocation)  # T12: what was signed to change a policy does not read one
+    check_unbound(invocation)  # T12: a token signed to change a policy must not read one
     return invocation, network
 
 
 def known_network(row: Record | None) -> NetworkRecord:
-    """Return the record of a network."""
+    """Return the decoded record of a network.
+
+    Raises:
+        Refusal: `network-unknown`, the row is absent.
+    """
     if row is None or row.value is None:
         raise Refusal(
-            "network-unknown", hint="create the network first: it appears with its owner's sign-in"
+            "network-unknown", hint="create the network first, for example by the owner's sign-in"
         )
     return decode_network(row.value)

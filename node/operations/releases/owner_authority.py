@@ -1,5 +1,6 @@
-"""Reading what shows whether a caller is a network's owner in person; the rule is
-`capabilities.sign_ins` (IP1, IP2).
+"""Reading the rows that decide whether a caller is a network's owner in person (IP1, IP2).
+
+`capabilities.sign_ins` has the rule.
 
 Example:
     call = await read_call(services, invocation)
@@ -23,15 +24,16 @@ from ...services import Services
 from ..authorise import Call, closure_contents
 
 _MOST_SESSIONS: Final = 1024
-"""Sign-ins of one owner that are examined, of all keys together: a client that keeps its key renews
-them."""
+"""How many sign-ins of one owner are examined, for all keys together.
+
+A client that keeps its key replaces its sign-in when it renews it.
+"""
 
 
 async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
-    """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and
-    their marks.
+    """Return the owner's authority, judged from cited delegations, sign-ins and their marks.
 
-    Nothing is read if what the call cites is enough, as for a sign-in and what its key granted.
+    Sign-ins are read only if the cited delegations alone do not decide.
     """
     facts = AuthorityFacts(
         owner=owner,
@@ -45,7 +47,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
     if (holders := session_holders(facts)) and (
         sessions := await _sessions(services, owner, holders)
     ):
-        # A sign-in has no parents: its own mark is the whole of its closure.
+        # A sign-in has no parents, so its own mark is the only one that can revoke it.
         contents = tuple(sessions)
         marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
         facts = msgspec.structs.replace(
@@ -57,7 +59,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
 async def _links(
     services: Services, contents: Sequence[ContentKey]
 ) -> dict[ContentKey, Registered]:
-    """Return stored delegations; one of a closure that is missing the gate will miss too."""
+    """Return stored delegations by content key; the gate detects missing ones itself."""
     found = await services.delegations.by_content(contents)
     return {
         content: stored
@@ -69,7 +71,7 @@ async def _links(
 async def _sessions(
     services: Services, owner: Principal, holders: Collection[Principal]
 ) -> dict[ContentKey, Registered]:
-    """Return the sign-ins of the owner's with some keys."""
+    """Return the owner's sign-ins whose session key is one of `holders`."""
     limit = _MOST_SESSIONS // len(holders)
     ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
     pages = (await services.store.read(ranges=ranges)).pages

@@ -1,11 +1,10 @@
-"""The policy of a network, and what its owner changes in person: policy and withdrawals (RL17,
-RL20, RC22).
+"""Changes that a network's owner makes in person: policy and withdrawals (RL17, RL20, RC22).
 
-Both are one write: a token for exactly this change, the owner in person, the network's record over
-the one that was read, and an audit record with it. "In person" is the gate's own term: the owner's
-own key, or a session that the owner's wallet signed and that is in force. A delegate may never
-write so, whatever it was granted: it would approve itself. A DID that the owner or the operator
-withdrew may not write either (RC31).
+Both are the same kind of write: a token for exactly this change, the owner in person, a network
+record that replaces the one that was read, and an audit record. "In person" is the gate's term: by
+the owner's own key, or by a live session that the owner's wallet signed. A delegate may never write
+a policy, whatever was granted to it, because it could approve itself. Neither may a DID that the
+owner or the operator has withdrawn (RC31).
 """
 
 from collections.abc import Callable
@@ -44,9 +43,24 @@ async def change_in_person(
     detail: bytes,
     in_person: str,
 ) -> None:
-    """Change a network's record for its owner in person; in force for the next release."""
+    """Change a network's record on behalf of its owner in person, effective for the next release.
+
+    Args:
+        header: untrusted text of the `Authorization` header: a UCAN to this node.
+        path_id: network id of the path, percent-decoded once.
+        fact_type: type of the fact that binds the token to this kind of change.
+        value: the parsed body, whose hash the fact contains.
+        make: returns the changed record.
+        action, detail: of the audit record.
+        in_person: the hint for a caller that is not the owner in person.
+    Raises:
+        MalformedToken, CapabilityError, EncryptionError: the token or the id is invalid.
+        Refusal: `session-not-bound`, `network-unknown` or `policy-not-in-person`.
+        SpaceError: the store does not answer.
+    """
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
-    # The token is for this network, this body and this kind of change, and for nothing else.
+    # The signed fact names network, body hash and kind of change, so that the token of one change
+    # cannot be used for another.
     node_did = services.keyring.node_did
     expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
     facts = [
@@ -68,11 +82,11 @@ async def change_in_person(
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawals")
         marks = (await read_owner_authority(services, call, record.owner)).in_person
-        # RC31: by the owner, by the operator
+        # RC31: the owner's and the operator's withdrawals
         withdrawn = (record.withdrawals, decode_withdrawals(listed.value))
-        if marks is None or any(one.names_any((invocation.invoker,)) for one in withdrawn):
+        if marks is None or any(entry.names_any((invocation.invoker,)) for entry in withdrawn):
             raise Refusal("policy-not-in-person", hint=in_person)
-        assert row is not None  # known_network has refused it
+        assert row is not None  # known_network raises otherwise
         puts = (
             network_put(network, encode_network(make(record)), expect=row.stamp),
             call.audit(services, action, network.text, detail),
@@ -87,7 +101,7 @@ async def change_in_person(
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Replace the owner's policy of a network; `null` removes it. In force for the next release."""
+    """Replace the owner's policy of a network, effective for the next release; null removes it."""
     value = read_body(body, max_bytes=MAX_POLICY_BYTES)
     policy = None if value is None else parse_policy(value)
     await change_in_person(
@@ -104,8 +118,7 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
 
 
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
-    """Return the owner's policy of a network, None where nothing is stated, to a holder of
-    `SET_POLICY` (RL20)."""
+    """Return the owner's policy of a network to a holder of `SET_POLICY`; None if unset (RL20)."""
     invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
     call = await read_call(services, invocation, (network_row_key(network),))
     return known_network(call.records[0]).policy

@@ -1,13 +1,13 @@
 """Reading everything that a release is decided on, for the gate (RL12).
 
-The gate decides on plain values. This module fetches them: the network with its owner's policy and
+The gate decides on plain values, which this module reads: the network with its owner's policy and
 withdrawals, the release record, the operator's withdrawals, the evidence for the caller and the
-receiver key, every delegation of every cited closure with its mark, the sessions that may show the
-owner in person, and the envelopes at the paths that policies name. Each row comes with its stamp,
-so that the commit of the release can require it unchanged.
+receiver key, all delegations of the cited closures with their marks, the sessions that may prove
+the owner in person, and the envelopes at the paths that policies name. Each row comes with its
+stamp, so that the release's commit can require it unchanged.
 
-What is known from the request alone is read with the call, in one read: see `release_keys`. The
-rest is read only where it can matter: sessions beyond the chain, evidence for another receiver key,
+Rows that the request alone determines are read together with the call (`release_keys`). The others
+are read only when they can matter: sessions outside the chain, evidence for another receiver key,
 envelopes at paths.
 """
 
@@ -44,20 +44,27 @@ from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
 _MOST_EVIDENCE: Final = 512
-"""Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has
-ended."""
+"""How many rows of evidence of one holder are examined in mode `signed`.
+
+New evidence of the holder removes what has expired.
+"""
 _MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of values that one release reads. The author of a policy chooses the paths, so a path
-beyond the bound counts as an empty one; secrets are small."""
+"""Bytes of values that one release reads at most.
+
+The author of a policy chooses the paths, so without a limit a policy could make each release read
+much. A path beyond the limit counts as empty; sealed secrets are small.
+"""
 _PATHS_AT_ONCE: Final = 16
-"""Heads read at a time; each may hold a body of some 64 KiB."""
+"""Heads that are read at a time; each may contain a body of some 64 KiB."""
 
 
 def release_keys(
     network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> tuple[bytes, ...]:
-    """Return the rows that a release rests on and that its request names, whatever else is right or
-    wrong with it."""
+    """Return the keys of the rows that a release depends on and that its request determines.
+
+    The request is not checked at this point.
+    """
     keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY)
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
         return keys
@@ -67,7 +74,7 @@ def release_keys(
 async def read_release(
     services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt
 ) -> ReleaseRequest:
-    """Check a bound request against its network and gather what the gate decides on.
+    """Check a bound request against its network, and gather the input of the gate.
 
     Args:
         call: read with `keys`.
@@ -89,14 +96,14 @@ async def read_release(
     if record_row is None:
         raise RecordDamaged("the store has no release record")
     if withdrawn_row is None:
-        # RC21: an absent row is no empty list
+        # RC21: an absent row must not count as an empty list, or deleting it would undo withdrawals
         raise RecordDamaged("the store has no list of withdrawals")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await read_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies)
     evidence, evidence_row = None, None
-    for row in evidence_rows:  # for exactly this receiver key
+    for row in evidence_rows:  # at most one, for exactly this receiver key
         if row is not None and row.value is not None:
             evidence, evidence_row = decode_evidence(row.value), RowStamp(keys[3], row.stamp)
     if evidence is None and needs_evidence(owner, release_record, policies):
@@ -125,9 +132,9 @@ def _value(record: Record) -> bytes:
 async def _of_any_receiver(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return evidence of the DID whose mode allows any receiver key (RL7)."""
-    # Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for
-    # its receiver.
+    """Return evidence of a DID whose mode allows any receiver key (RL7)."""
+    # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
+    # the gate refuses because of its receiver key.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
     rows = [
         (decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows
@@ -140,16 +147,15 @@ async def _of_any_receiver(
 async def _key_paths(
     services: Services, checked: CheckedDecrypt, named: frozenset[str]
 ) -> Mapping[str, RowStamp]:
-    """Return the paths among those that policies name at which an envelope with this wrapped key is
-    stored.
+    """Return those of the named paths that have an envelope with this wrapped key.
 
-    Only spaces of the network's owner are examined: a policy must not make the node read what
-    belongs to others.
+    Only spaces of the network's owner are examined, so that a policy cannot make the node read
+    values of other owners.
     """
     keys: dict[str, bytes] = {}
     for path in sorted(named):
         resource = parse_resource(path)
-        # parsed when the policy is read
+        # checked when the policy was parsed
         assert isinstance(resource, SpaceResource) and resource.path is not None
         if resource.space.owner == checked.network.owner:
             keys[path] = head_key(resource.space, resource.path)
@@ -157,7 +163,7 @@ async def _key_paths(
     found: dict[str, RowStamp] = {}
     left_bytes, paths = _MOST_ENVELOPE_BYTES, [*keys]
     for start in range(0, len(paths), _PATHS_AT_ONCE):
-        if left_bytes <= 0:  # whatever the policy names, one release reads no more
+        if left_bytes <= 0:
             break
         batch = paths[start : start + _PATHS_AT_ONCE]
         records = (await services.store.read([keys[path] for path in batch])).records
@@ -167,8 +173,7 @@ async def _key_paths(
                 continue
             if await is_stored_at(services, head, digest, most_bytes=left_bytes):  # RL19
                 found[path] = RowStamp(keys[path], record.stamp)
-            # What does not fit was not read; what lies in the row was read with it, however little
-            # is left.
+            # A larger body was not read. An inline body was read with its row in any case.
             if head.body is not None or head.size_bytes <= left_bytes:
                 left_bytes -= head.size_bytes
     return found

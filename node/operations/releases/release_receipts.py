@@ -1,8 +1,8 @@
-"""Receipts: writing one with each release, and returning them to the owner of the network (RC7 to
-RC10, RC13 to RC15).
+"""Receipts: written with each release, and readable by the owner (RC7 to RC10, RC13 to RC15).
 
-The receipt and whatever it refers to are written in the release's own commit, so that all of it is
-durable before the key leaves. A document that is already stored is not written again.
+The receipt and the documents that it refers to are written in the release's own commit, so that all
+of it is durable before the key leaves the node. Documents that are stored already are not written
+again.
 """
 
 import hashlib
@@ -44,13 +44,13 @@ _SHA256_BYTES: Final = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the puts that keep documents as long as what now refers to them; none if that is noted
-    already (RC26).
+    """Return the puts that keep documents for as long as a new reference to them (RC26).
+
+    Documents whose use is recorded for the current span need none.
 
     Args:
-        documents: whole.
-        kept: digests of documents that are in the store, and are read only where their use is not
-            noted.
+        documents: whole documents.
+        kept: digests of stored documents, which are read only if their use is not recorded.
     """
     now = services.clock.now()
     whole = {hashlib.sha256(document).digest(): document for document in documents}
@@ -74,7 +74,7 @@ async def missing_documents(
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the values of some rows, by digest as their keys are; nothing for a missing row."""
+    """Return the values of some rows by digest, without missing rows."""
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
         digest: row.value
@@ -84,7 +84,7 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """The receipt of a release, not durable yet; `note` is called when it is."""
+    """The receipt of a release, not durable yet; call `note` when it is."""
 
     puts: tuple[Put, ...]
     sha256: str
@@ -92,7 +92,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
-    """Make the receipt of a release, with what it refers to."""
+    """Make the receipt of a release, with the documents that it refers to."""
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
@@ -147,14 +147,14 @@ def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | N
 async def _judged(
     services: Services, evidence: Evidence, record: bytes
 ) -> tuple[QuoteVerdict, list[bytes]]:
-    """Return what the code was judged by, and its documents, which may not be kept yet."""
+    """Return the verdict on evidence and its documents, which may not be stored yet."""
     key = basis_beside(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
     basis = basis_of(row)
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
-    # A basis of newer evidence means another stamp of the evidence's row, which the release's
-    # commit checks.
+    # If the basis belongs to newer evidence, the row of the evidence has changed too, and the
+    # release's commit will fail.
     if basis is not None and basis.evidence_sha256 == record:
         documents.append(basis.quote)
         quote, nonce = Digest(hashlib.sha256(basis.quote).digest()), Digest(basis.nonce)
@@ -175,7 +175,7 @@ async def _judged(
 
 
 class ReceiptPage(Struct):
-    """Receipts, oldest first, and the `after` of the next page; null where none follows."""
+    """Receipts, oldest first, and the `after` of the next page; null on the last page."""
 
     receipts: tuple[Raw, ...]
     after: str | None
@@ -184,21 +184,22 @@ class ReceiptPage(Struct):
 async def read_receipts(
     services: Services, header: str, *, path_id: str, after: str
 ) -> ReceiptPage:
-    """Return receipts of a network, to its owner or to whom the owner granted them (RC14).
+    """Return a page of a network's receipts, for its owner or a delegate of the owner (RC14).
 
     Args:
-        header: untrusted: a UCAN to this node with `sealspace.encryption/receipts` on the network,
-            and nothing else.
+        header: untrusted text of the `Authorization` header: a UCAN to this node whose only
+            capability is `sealspace.encryption/receipts` on the network.
         path_id: network id of the path, percent-decoded once.
-        after: untrusted: the `after` of the page before; empty for the first one.
+        after: untrusted `after` of the previous page; empty for the first page.
 
     Raises:
-        As `admitted_reader` and `read_call`; Refusal: no such network, or an `after` that is none.
+        Errors of `admitted_reader` and `read_call`.
+        Refusal: `network-unknown`; `request-malformed`, `after` is invalid.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     place = lower_hex(after, PLACE_BYTES) if after else None
     if after and place is None:
-        raise Refusal("request-malformed", hint="after is what the page before said")
+        raise Refusal("request-malformed", hint="send the `after` of the previous page")
     ranges = (receipts_range(network, after=place, limit=PAGE_RECEIPTS),)
     call = await read_call(services, invocation, (network_row_key(network),), ranges)
     known_network(call.records[0])
@@ -211,7 +212,7 @@ async def read_receipts(
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:
     """Return a document that receipts refer to (RC15).
 
-    The digest itself shows that its bearer has seen a receipt: it cannot be guessed.
+    Digests cannot be guessed, so asking for one proves access to a receipt.
 
     Args:
         header: as for `read_receipts`.
@@ -219,12 +220,13 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
         digest: untrusted: 64 lower-case hex digits.
 
     Raises:
-        As `read_receipts`; Refusal: `document-unknown`, there is no such document.
+        Errors of `read_receipts`.
+        Refusal: `document-unknown`, no such document is stored.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     sha256 = lower_hex(digest, _SHA256_BYTES)
     if sha256 is None:
-        raise Refusal("request-malformed", hint="name a document by 64 lower-case hex digits")
+        raise Refusal("request-malformed", hint="a digest is 64 lower-case hex digits")
     call = await read_call(services, invocation, (network_row_key(network), document_key(sha256)))
     of_network, row = call.records
     known_network(of_network)
@@ -234,7 +236,7 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
 
 
 def lower_hex(text: str, size_bytes: int) -> bytes | None:
-    """Read bytes in lower-case hex digits; None for any other text."""
+    """Decode bytes from lower-case hex digits; None for any other text."""
     if len(text) != 2 * size_bytes or set(text) - set("0123456789abcdef"):
         return None
     return bytes.fromhex(text)

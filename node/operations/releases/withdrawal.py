@@ -1,8 +1,8 @@
-"""Withdrawing code, a backend or evidence: by the owner for a network, by the operator for all
-(RC20 to RC24).
+"""Withdrawals of code, backends or evidence, by an owner or by the operator (RC20 to RC24).
 
-Withdrawals are stored in rows that every release reads, and whose stamps its commit checks: a
-withdrawal that was acknowledged before a release is durable takes precedence over it.
+An owner withdraws for one network, the operator for all. Withdrawals are stored in rows that every
+release reads and whose stamps its commit checks. So a withdrawal that was acknowledged before a
+release is durable takes precedence.
 """
 
 from typing import Final
@@ -38,8 +38,9 @@ _TRIES: Final = 8
 async def withdraw_for_network(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> None:
-    """Withdraw code, a backend or evidence for one network, in person; in force for the next
-    release (RC22).
+    """Withdraw code, a backend or evidence for one network, by its owner in person (RC22).
+
+    It is effective for the next release.
 
     Args:
         header: untrusted, see `change_in_person`.
@@ -47,7 +48,8 @@ async def withdraw_for_network(
         body: untrusted JSON, see `encryption_network.withdrawals`.
 
     Raises:
-        EncryptionError: what is wrong with the body; and as `change_in_person`.
+        EncryptionError: the body is invalid.
+        Errors of `change_in_person`.
     """
     value = read_body(body, max_bytes=MAX_REQUEST_BYTES)
     entry = parse_withdrawal(value)
@@ -75,12 +77,12 @@ async def withdraw_for_network(
 async def withdraw_everywhere(
     store: Store, entry: Withdrawals, *, now: float, entropy: Entropy
 ) -> Withdrawals:
-    """Withdraw for every network on a store, and return all that is withdrawn so (RC21).
+    """Add a withdrawal for every network on a store, and return the whole list (RC21).
 
     Raises:
         WithdrawalError: the list is full (RC23).
-        RecordDamaged: the store has no such list: no node of this version was started on it.
-        RecordError, SpaceError: the list does not decode, or the store does not take the commit.
+        RecordDamaged: the store has no list, so no node of this version was started on it.
+        RecordError, SpaceError: the list does not decode, or the store does not accept the commit.
     """
     for _ in range(_TRIES):
         row = await read_row(store, WITHDRAWALS_KEY)
@@ -88,7 +90,9 @@ async def withdraw_everywhere(
             raise RecordDamaged("the store has no list of withdrawals")
         listed = decode_withdrawals(row.value).joined(entry)
         if len(listed) > MAX_NODE_ENTRIES:
-            raise WithdrawalError(f"a node lists at most {MAX_NODE_ENTRIES} withdrawals")
+            raise WithdrawalError(
+                f"the node's list of withdrawals is full: it has at most {MAX_NODE_ENTRIES} entries"
+            )
         audit = AuditRecord(
             at=now,
             action=WITHDRAWN,
@@ -102,11 +106,11 @@ async def withdraw_everywhere(
         )
         if not isinstance(await store.commit(Commit(puts=puts)), Refused):
             return listed
-    raise StoreBusy("others withdraw at the same time")
+    raise StoreBusy("other processes are changing the list of withdrawals")
 
 
 def withdrawals_json(listed: Withdrawals) -> dict[str, Json]:
-    """Show a list as JSON, entries in order."""
+    """Return a list of withdrawals as JSON with sorted entries."""
     return {
         "measurements": [entry.hex() for entry in sorted(listed.measurements)],
         "dids": [*sorted(listed.dids)],

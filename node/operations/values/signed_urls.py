@@ -100,8 +100,8 @@ async def mint(
         digest = _pinned(asked) or bytes.fromhex(_current(head, key).etag)
         expires_at = _expiry(services, call, asked)
         ticket = new_ticket(expires_at, services.entropy)
-        said = Ticket(key, digest, expires_at, call.authority.live)
-        puts = (ticket_put(ticket, said), call.audit(services, "signed-url.made", value.text))
+        record = Ticket(key, digest, expires_at, call.authority.live)
+        puts = (ticket_put(ticket, record), call.audit(services, "signed-url.made", value.text))
         commit = Commit(puts=puts, live=call.live, replay_record=call.replay_record)
         return commit, (encode_url(ticket), expires_at)
 
@@ -169,24 +169,24 @@ async def redeem(services: Services, text: str) -> Head:
             since; `no-value`, the value was deleted; `value-changed`, it is another version now.
         SpaceError: the store does not answer.
     """
-    ticket, said = decode_url(text), None
+    ticket, record = decode_url(text), None
     if ticket is not None and len(ticket) == TICKET_BYTES:
-        said = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
-    if said is None:
+        record = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
+    if record is None:
         raise Refusal("ticket-refused", "signed URL ticket not found")
     # One that ends later than any made now was made by a clock that was ahead, and its lifetime is
     # not known.
-    if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
+    if not 0 < record.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
     # Marks and value are read at one moment: the value existed while its authority was in force
     # (Q24).
     *records, value = (
-        await services.store.read((*mark_keys(said.authority), said.value_key))
+        await services.store.read((*mark_keys(record.authority), record.value_key))
     ).records
-    marks = marks_of(said.authority, records)
-    if any(marks.get(content) is not Mark.LIVE for content in said.authority):
+    marks = marks_of(record.authority, records)
+    if any(marks.get(content) is not Mark.LIVE for content in record.authority):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
-    head = _current(value, said.value_key)
-    if bytes.fromhex(head.etag) != said.digest:
+    head = _current(value, record.value_key)
+    if bytes.fromhex(head.etag) != record.digest:
         raise Refusal("value-changed")
     return head
