@@ -144,12 +144,8 @@ def _assignment(path: str, value: Json) -> str:
 
 def description_of(annotated: object) -> str:
     """Return the sentence that describes a setting, from its annotated type."""
-    return (
-        next(
-            (one.description for one in get_args(annotated) if isinstance(one, msgspec.Meta)), None
-        )
-        or ""
-    )
+    description: str = get_args(annotated)[1].description
+    return description
 
 
 def kind_of(annotated: object) -> str:

@@ -1,2 +1,1 @@
-"""Settings: the settings themselves, how they are read, which contradict each other, and which are
-secret."""
+"""The node's settings: definitions, sources, checks and redaction of secrets."""

@@ -1,5 +1,5 @@
-"""Settings that contradict each other, or that would open the node to more than the settings
-say."""
+"""Checks between settings: contradictions, and combinations that expose the node
+unintentionally."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -14,9 +14,9 @@ _LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}
 
 _MAX_ORIGIN_CHARS: Final = 253
 _MAX_PORT: Final = 65535
-# CN6. A source of a policy: each character is one that separates nothing there. Browsers match no
-# IPv6 address, and of IPv4 none but this one; a name ends with a letter's label, so that it is no
-# address.
+# CN6. The origin becomes a source in the console's Content-Security-Policy, so it must not contain
+# a character that separates sources there. Browsers match no IPv6 address in a policy and only this
+# IPv4 address. The last label begins with a letter, so that a name cannot be an address.
 _LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _RUNNER: Final = re.compile(
     rf"(?:https://(?:{_LABEL}[.])*(?=[a-z]){_LABEL}|https?://(?:127[.]0[.]0[.]1|localhost))(?::([1-9][0-9]{{0,4}}))?"
@@ -24,26 +24,25 @@ _RUNNER: Final = re.compile(
 
 
 def refuse_contradictions(config: Config) -> None:
-    """Check settings against each other.
+    """Refuse settings that contradict each other.
 
     Args:
-        config: well typed, each setting inside its bounds.
+        config: Settings whose types and bounds are valid.
 
     Raises:
-        ConfigurationError: two settings contradict each other, or a text is not what its setting
-            accepts.
+        ConfigurationError: Two settings contradict each other, or a setting's text is malformed.
 
     Does not check:
-        That files, addresses and services which settings name exist.
+        That the files, addresses and services named by settings exist.
     """
     if config.store.url is not None and not config.store.url.startswith(
         ("postgresql://", "postgres://")
     ):
         raise ConfigurationError(
-            "store.url names no database that this version knows",
+            "store.url is not the address of a PostgreSQL database",
             hint="write it like postgresql://user@host/database",
         )
-    _refuse_torn_address(config.store.url)
+    _refuse_split_address(config.store.url)
     if config.objects.secret_key and config.objects.secret_key_file is not None:
         raise ConfigurationError(
             "objects.secret_key and objects.secret_key_file are both set", hint="unset one of them"
@@ -61,7 +60,7 @@ def refuse_contradictions(config: Config) -> None:
         url = getattr(config.collateral, name)
         if url is not None and not _is_plain_address(url):
             raise ConfigurationError(
-                f"collateral.{name} is not an address without credentials and query",
+                f"collateral.{name} must be an http or https address without credentials or query",
                 hint="write it like https://pccs.example",
             )
     _refuse_bad_runner(config.http.console_runner)
@@ -70,7 +69,7 @@ def refuse_contradictions(config: Config) -> None:
             ip_network(network, strict=False)
         except ValueError:
             raise ConfigurationError(
-                f"http.trusted_proxies: {network} is neither an address nor a network",
+                f"http.trusted_proxies: {network} is not an IP address or network",
                 hint="write it like 10.0.0.7 or 10.0.0.0/24",
             ) from None
     for name, least in _LEAST_DAYS.items():
@@ -83,15 +82,15 @@ def refuse_contradictions(config: Config) -> None:
     _refuse_open_metrics(config.metrics, config.http.port)
     if config.log.requests != "off" and config.log.level not in ("debug", "info"):
         raise ConfigurationError(
-            f"log.requests is {config.log.requests}, and log.level {config.log.level} hides its"
-            " lines",
+            f"log.requests = {config.log.requests} has no effect: log.level = {config.log.level}"
+            " hides its lines",
             hint="set log.level to info, or log.requests to off",
         )
 
 
-def _refuse_torn_address(url: str | None) -> None:
-    """Refuse a database's address that a character in its password splits: its next parser would
-    quote a part of it."""
+def _refuse_split_address(url: str | None) -> None:
+    """Refuse a database address that is split by an unescaped character in its password."""
+    # The driver would take part of the password for a host or port and quote it in its error.
     try:
         hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:
@@ -100,8 +99,8 @@ def _refuse_torn_address(url: str | None) -> None:
         _, separator, port = host.rpartition("]")[2].rpartition(":")
         if separator and not (port.isascii() and port.isdigit()):
             raise ConfigurationError(
-                "store.url is not an address",
-                hint="write :, /, ?, # and @ in a password as %3A, %2F, %3F, %23 and %40",
+                "store.url is not a valid address",
+                hint="if its password contains : / ? # or @, write them as %3A %2F %3F %23 %40",
             )
 
 
@@ -110,19 +109,20 @@ def _refuse_no_agent(config: Config) -> None:
         return
     if config.secret.platform:
         raise ConfigurationError(
-            f"secret.platform is set, and platform.source {config.platform.source} has no key"
-            " service",
+            f"secret.platform needs a key service, and platform.source ="
+            f" {config.platform.source} has none",
             hint="set platform.source to dstack or tappd, or unset secret.platform",
         )
     if config.platform.socket is not None:
         raise ConfigurationError(
-            f"platform.socket is set, and platform.source {config.platform.source} has no socket",
+            f"platform.socket is set, but platform.source {config.platform.source} uses none",
             hint="set platform.source to dstack or tappd, or unset platform.socket",
         )
 
 
 def _is_plain_address(url: str) -> bool:
-    """Return whether an address has no credentials and no query: it is shown to clients."""
+    """Return whether an address has neither credentials nor a query."""
+    # The address is shown to clients, so it must not contain a secret.
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
@@ -132,29 +132,28 @@ def _is_plain_address(url: str) -> bool:
 
 
 def _refuse_bad_runner(origin: str | None) -> None:
-    """Refuse anything but an origin in its one spelling: it becomes a part of the console's policy
-    (CN6)."""
+    """Refuse a runner that is not written as a canonical origin (CN6)."""
     if origin is None:
         return
     found = _RUNNER.fullmatch(origin)
     if found is None or len(origin) > _MAX_ORIGIN_CHARS or int(found[1] or 1) > _MAX_PORT:
         raise ConfigurationError(
-            "http.console_runner is not an origin that the console may call",
+            "http.console_runner is not an https origin, or an http origin on this machine",
             hint=(
-                "write it like https://runner.example or http://127.0.0.1:8700, in small letters,"
+                "write it like https://runner.example or http://127.0.0.1:8700, in lower case and"
                 " without a path"
             ),
         )
 
 
 def _refuse_open_plain_text(config: Config) -> None:
-    # Off loopback only behind a proxy that ends TLS: tokens travel in a header
-    # (spec/operations/running.md).
+    # Tokens are sent in a header: without TLS, anyone on the network path could read and use them.
+    # The node does not speak TLS itself, so a proxy has to (spec/operations/running.md).
     http = config.http
     if is_loopback(http.host) or http.trusted_proxies or http.plain_text_off_loopback:
         return
     raise ConfigurationError(
-        f"http.host {http.host} is not loopback, and no proxy that ends TLS is named",
+        f"http.host {http.host} is not loopback, and no TLS proxy is configured",
         hint=(
             "set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback ="
             " true for a test"
@@ -163,8 +162,7 @@ def _refuse_open_plain_text(config: Config) -> None:
 
 
 def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
-    # A client that reads them learns how busy the node is, and with what: no authentication is
-    # required there.
+    # Metrics are served without authentication, and they show how busy the node is and with what.
     if metrics.listen is None:
         return
     try:
@@ -174,24 +172,25 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
             "metrics.listen is not an address with a port",
             hint="write it like 127.0.0.1:9464 or [::1]:9464",
         ) from None
-    # the kernel binds both, and requests would arrive at the metrics
+    # The kernel would accept both on different addresses, and requests could reach the metrics.
     if port and port == requests_port:
         raise ConfigurationError(
-            "metrics.listen has the port of http.port", hint="choose another metrics.listen"
+            "metrics.listen uses the same port as http.port",
+            hint="choose another port for metrics.listen",
         )
     if not is_loopback(host) and not metrics.off_loopback:
         raise ConfigurationError(
-            f"metrics.listen {host} is not loopback, and metrics are served to whoever asks",
+            f"metrics.listen {host} is not loopback, and metrics need no authentication",
             hint=(
-                "use 127.0.0.1, or set metrics.off_loopback = true where only your own machines"
+                "use 127.0.0.1, or set metrics.off_loopback = true if only your own machines can"
                 " reach that address"
             ),
         )
 
 
 def serves_console(http: Http) -> bool:
-    """Return whether the node serves the console: as the setting says, else where no other machine
-    reaches the node."""
+    """Return whether the node serves the console. By default it does if only this machine reaches
+    it."""
     return (
         is_loopback(http.host) and not http.trusted_proxies
         if http.console is None
@@ -200,7 +199,7 @@ def serves_console(http: Http) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a listening address can be reached from this machine only."""
+    """Return whether a listening address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:

@@ -1,14 +1,14 @@
-"""Reading settings: defaults, a settings file, the environment and flags, the later over the
-earlier.
+"""Loading of settings from defaults, a settings file, the environment and flags.
 
-Rules kept here (spec/operations/running.md):
-- A settings file is one that the user named, or `sealspace.toml` in a data folder that the user
-  named: files in the folder in which a command is started have no effect.
-- An unknown setting refuses to start; the message names its path and its source.
-- A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are
-    separated by commas.
-- `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command
-  line reads them (`sealspace.cli.root`). No setting is read from the environment elsewhere.
+A later source overrides an earlier one. Rules kept here (spec/operations/running.md):
+
+- A settings file is read only if the user names it, or if it is `sealspace.toml` in a data folder
+  that the user names. Files in the current folder have no effect.
+- An unknown setting is an error; the message names its path and its source.
+- The variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are
+  separated by commas.
+- `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are not settings: the command
+  line reads them (`sealspace.cli.root`). No other code reads settings from the environment.
 """
 
 import os
@@ -34,7 +34,7 @@ _DATA_VARIABLE = "SEALSPACE_STORE__DATA"
 _NOT_SETTINGS: Final = frozenset(
     {_CONFIG_FILE_VARIABLE, "SEALSPACE_NODE", "SEALSPACE_HOME", "SEALSPACE_KEYSTORE_PASSWORD"}
 )
-# A settings file is a page of text; anything longer is refused.
+# A settings file is a page of text. The limit keeps a wrong path from filling memory.
 _MAX_FILE_BYTES = 1 << 20
 
 Value: TypeAlias = bool | int | float | str | Sequence[str] | None
@@ -54,7 +54,7 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Config:
-    """Read all sources and return the settings in force."""
+    """Read the settings from all sources and check them."""
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)
@@ -73,13 +73,13 @@ def load_config(
 
 
 def variable_of(path: str) -> str:
-    """Return the environment variable of a setting."""
+    """Return the name of the environment variable of a setting."""
     return ENVIRONMENT_PREFIX + path.upper().replace(".", "__")
 
 
 def child_environment() -> dict[str, str]:
-    """Return the process's variables without ours: a child gets its settings from its parent, not
-    by inheritance."""
+    """Return the environment of a child process, without variables that are settings."""
+    # A child gets its settings from its parent, so inherited variables must not override them.
     return {
         name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
     }
@@ -88,8 +88,8 @@ def child_environment() -> dict[str, str]:
 def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
     if named := variables.get(_CONFIG_FILE_VARIABLE):
         return Path(named)
-    # Not the default folder `data`: it lies wherever the command is started, and so may somebody
-    # else's file.
+    # The default folder `data` is relative to the current folder, which may be another user's. A
+    # settings file there could change the node of anyone who starts it in that folder.
     folder = flags.get("store.data") or variables.get(_DATA_VARIABLE)
     beside = Path(str(folder)) / CONFIG_FILE_NAME
     return beside if folder and beside.is_file() else None
@@ -123,7 +123,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
             variables[name].encode()
         except UnicodeEncodeError:
             raise ConfigurationError(
-                f"environment variable {name} is no Unicode text", hint=_HINT
+                f"environment variable {name} is not Unicode text", hint=_HINT
             ) from None
         if path in setting_types() and get_origin(get_args(setting_types()[path])[0]) is tuple:
             text = [part.strip() for part in variables[name].split(",") if part.strip()]
@@ -132,8 +132,7 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
 
 
 def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return the credentials in the variables that every S3 client knows; none of them if any of
-    ours is set."""
+    """Return credentials from the standard AWS variables, unless the settings have any."""
     if any(
         name in settings
         for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")
@@ -145,24 +144,22 @@ def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Fla
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
-    """Return the settings as their types, or refuse by path and source what is unknown or ill
-    typed."""
+    """Convert settings to their types. Refuse unknown settings and wrong types."""
     known = setting_types()
     result: _Flat = {}
     for path, value in settings.items():
         if path not in known:
             raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
-        if (path, value) == ("hosting.mode", "listed"):  # of settings that were written before
+        if (path, value) == ("hosting.mode", "listed"):  # the former name of `permit`
             value = "permit"
             words(
-                f"hosting.mode `listed` ({source}) is taken as `permit`: owners in hosting.listed"
-                " are admitted, and those in `sealspace admin owners list`; next: set hosting.mode"
-                " to permit"
+                f"hosting.mode `listed` ({source}) means `permit` now, which also admits"
+                " the owners of `sealspace admin owners list`; next: set hosting.mode to permit"
             )
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:
-            # The message names types and bounds; msgspec includes no value in it.
+            # Safe to show: msgspec names types and bounds, never the value.
             raise ConfigurationError(f"setting {path} ({source}): {error}", hint=_HINT) from None
     return result
 

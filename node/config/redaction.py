@@ -1,4 +1,4 @@
-"""Secrets among the settings: none is shown, and none is read from where others can read it too."""
+"""Secrets among the settings: hidden in output, and refused from sources that others can read."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,9 +11,10 @@ from sealspace.cli.command_errors import ConfigurationError
 _PASSWORDS: Final = frozenset({"password", "sslpassword"})
 _CREDENTIAL: Final = (
     "a credential",
-    "put it into a file with mode 0600 and set objects.secret_key_file, or into the environment",
+    "put it into a file with mode 0600 and set objects.secret_key_file, or use the environment",
 )
-# setting -> what it is, and where it belongs. A settings file is copied, backed up and committed.
+# Setting -> its description, and a hint. These are refused in a settings file, because such files
+# are copied, backed up and committed.
 NOT_IN_A_FILE: Final = {
     "secret.value": (
         "the root secret",
@@ -28,17 +29,15 @@ NOT_IN_A_FILE: Final = {
 }
 
 
-# Settings that are not shown: these, and addresses and names that may contain or reveal a
-# credential.
+# Settings that are never printed. The address of a database may contain a password.
 HIDDEN: Final = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of settings, which is printed without its secrets; its class has the section's
-    name."""
+    """A section of settings, named like its class. Its repr hides secrets."""
 
     def __repr__(self) -> str:
-        """Show every setting; for a secret, only whether it is set."""
+        """Return all settings of the section; for a secret, only whether it is set."""
         section = type(self).__name__
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         hidden = {
@@ -53,14 +52,13 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
     for name, (what, hint) in NOT_IN_A_FILE.items():
         if name in settings:
             raise ConfigurationError(
-                f"{name} in {source}: {what} does not belong in a settings file", hint=hint
+                f"{name} in {source}: {what} must not be in a settings file", hint=hint
             )
     refuse_password(settings.get("store.url"), source=source)
 
 
 def refuse_password(url: object, *, source: str) -> None:
-    """Refuse a database's password where others read it: in a settings file, or in the arguments of
-    a process."""
+    """Refuse a database password in a settings file or in a command's arguments."""
     if not isinstance(url, str):
         return
     try:
@@ -68,11 +66,11 @@ def refuse_password(url: object, *, source: str) -> None:
         has_password = bool(parts.password) or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
     except ValueError:
         raise ConfigurationError(
-            f"setting store.url ({source}) is not an address",
+            f"setting store.url ({source}) is not a valid address",
             hint="write it like postgresql://user@host/database",
         ) from None
     if has_password:
         raise ConfigurationError(
-            f"store.url ({source}): a password does not belong there",
-            hint="put it into ~/.pgpass, or the whole address into SEALSPACE_STORE__URL",
+            f"store.url ({source}) must not contain a password: others can read it there",
+            hint="put the password into ~/.pgpass, or the whole address into SEALSPACE_STORE__URL",
         )

@@ -1,5 +1,4 @@
-"""Every setting: its section, its type and bounds, its default, and the sentence that describes
-it."""
+"""Definition of every setting: section, type, bounds, default and description."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -20,168 +19,189 @@ PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
 
 
 def about(description: str, **bounds: Any) -> Meta:
-    """Describe a setting in a sentence, with the bounds of `msgspec.Meta`."""
+    """Return the metadata of a setting: its description, and the bounds of `msgspec.Meta`."""
     return Meta(description=description, **bounds)
 
 
 class Http(Section, frozen=True):
-    """The listener and the bounds of one request."""
+    """The HTTP listener and the limits of one request."""
 
     host: Annotated[str, about("Address to listen on.", min_length=1)] = "127.0.0.1"
-    port: Annotated[int, about("Port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
-    workers: Annotated[int, about("Worker processes; 0 means one for each core.", ge=0, le=256)] = 0
-    cors: Annotated[bool, about("Let pages of any origin call this node, `/admin` apart.")] = True
+    port: Annotated[int, about("Port to listen on; 0 picks any free port.", ge=0, le=65535)] = 8000
+    workers: Annotated[
+        int, about("Number of worker processes; 0 means one per core.", ge=0, le=256)
+    ] = 0
+    cors: Annotated[
+        bool, about("Let web pages of any origin call this node, except the routes below `/admin`.")
+    ] = True
     console: Annotated[
         bool | None,
         about(
-            "Serve the console, a page for owners, at `/console/`; unset: where `http.host` is"
-            " loopback and no proxy is trusted."
+            "Serve the console, a web page for owners, at `/console/`. If unset, it"
+            " is served only if `http.host` is loopback and no proxy is trusted."
         ),
     ] = None
     console_runner: Annotated[
         str | None,
         about(
-            "Origin of the runner that the console manages API keys at and has secrets generated"
-            " by: `https://NAME`, or `http://127.0.0.1:PORT`; unset: none."
+            "Origin of the runner on which the console manages API keys and generates"
+            " secrets, like `https://runner.example` or `http://127.0.0.1:8700`."
         ),
     ] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
-        about("Addresses or networks of proxies whose forwarded headers are believed."),
+        about("Addresses or networks of proxies whose forwarded headers are trusted."),
     ] = ()
     plain_text_off_loopback: Annotated[
         bool,
-        about("Serve unencrypted HTTP on an address other than loopback without a trusted proxy."),
+        about("Allow unencrypted HTTP on an address other than loopback without a trusted proxy."),
     ] = False
     max_body_bytes: Annotated[
-        int, about("Largest value, or batch of values, that one may put.", ge=0)
+        int, about("Largest value, or batch of values, that a client may put.", ge=0)
     ] = 1_000_000_000
     max_header_line_bytes: Annotated[
-        int, about("Longest value of one request header; tokens travel there.", ge=8192, le=1 << 20)
+        int,
+        about(
+            "Longest value of one request header. Tokens are sent in headers.", ge=8192, le=1 << 20
+        ),
     ] = 393_216
     keep_alive_s: Annotated[
         float, about("Seconds after which an idle connection is closed.", gt=0)
     ] = 75.0
     idle_body_s: Annotated[
-        float, about("Seconds without a byte after which an upload is given up.", gt=0, le=3600)
+        float, about("Seconds without data after which an upload is aborted.", gt=0, le=3600)
     ] = 60.0
     head_s: Annotated[
         float,
         about(
-            "Seconds within which a request's head has to come, once it has begun.", gt=0, le=3600
+            "Seconds within which a request's headers must arrive, counted from the first byte.",
+            gt=0,
+            le=3600,
         ),
     ] = 30.0
     unread_answer_s: Annotated[
         float,
         about(
-            "Seconds for which a client may take nothing of its answer before it is given up.", gt=0
+            "Seconds after which a client that reads nothing of its answer is disconnected.", gt=0
         ),
     ] = 60.0
     max_connections: Annotated[
         int,
         about(
-            "Open connections in each worker, fewer where the process may open few files; one more"
-            " is closed as it comes.",
+            "Open connections in each worker, or fewer if the process may open few"
+            " files. Further connections are closed at once.",
             ge=1,
         ),
     ] = 4096
     connections_per_client: Annotated[
         int,
         about(
-            "Those of one client address; loopback and `http.trusted_proxies` are not counted. 0:"
-            " no bound.",
+            "Open connections of one client address in each worker. Loopback and"
+            " `http.trusted_proxies` are not counted. 0 means no limit.",
             ge=0,
         ),
     ] = 128
     drain_s: Annotated[
-        float, about("Seconds that requests under way get to finish after SIGTERM.", ge=0, le=3600)
+        float, about("Seconds that running requests get to finish after SIGTERM.", ge=0, le=3600)
     ] = 10.0
 
 
 class Store(Section, frozen=True):
-    """Where everything is stored."""
+    """The store of rows."""
 
     data: Annotated[
-        str, about("Folder of the store, the root secret, the objects.", min_length=1)
+        str, about("Data folder: the store, the root secret and large values.", min_length=1)
     ] = "data"
     url: Annotated[
-        str | None, about("Another store than LMDB in the data folder: `postgresql://…`.")
+        str | None, about("Database to use instead of LMDB in the data folder: `postgresql://…`.")
     ] = None
     max_bytes: Annotated[
         int,
         about(
-            "Bytes of rows, and of values in files, beyond which puts are answered 507.", ge=1 << 20
+            "Limit in bytes of rows, and separately of large values. Beyond it, puts"
+            " are answered 507.",
+            ge=1 << 20,
         ),
     ] = 1 << 40
     retry_s: Annotated[
-        float, about("Seconds for which a refused commit is tried again before 503.", gt=0, le=30)
+        float,
+        about(
+            "Seconds for which a commit that conflicts with others is retried before"
+            " the answer 503.",
+            gt=0,
+            le=30,
+        ),
     ] = 2.0
     delegation_cache_bytes: Annotated[
-        int, about("Memory for decoded delegations in each worker.", ge=0)
+        int, about("Memory in each worker for decoded delegations.", ge=0)
     ] = 64 << 20
 
 
 class Objects(Section, frozen=True):
-    """Where large values are stored; without an address, in the folder `blobs` of the data
+    """The bucket for large values. Without a URL they are stored in the folder `blobs` of the data
     folder."""
 
     url: Annotated[str | None, about("Bucket for large values: `s3://bucket/prefix`.")] = None
     endpoint: Annotated[
         str | None,
-        about("Address of an S3-compatible server, like `https://s3.example`; none: Amazon's."),
+        about("Address of an S3-compatible server, like `https://s3.example`; Amazon's if unset."),
     ] = None
     region: Annotated[str, about("Region of the bucket.", min_length=1)] = "us-east-1"
     key_id: Annotated[
-        str | None, about("Public part of the bucket's credentials; none: `AWS_ACCESS_KEY_ID`.")
+        str | None, about("Access key id of the bucket; `AWS_ACCESS_KEY_ID` if unset.")
     ] = None
     secret_key: Annotated[
-        str | None, about("Secret part, only from the environment; none: `AWS_SECRET_ACCESS_KEY`.")
+        str | None,
+        about("Secret access key, only from the environment; `AWS_SECRET_ACCESS_KEY` if unset."),
     ] = None
     secret_key_file: Annotated[
-        str | None, about("File with the secret part; blanks around it do not belong to it.")
+        str | None, about("File with the secret access key. White space around it is ignored.")
     ] = None
     session_token: Annotated[
         str | None,
         about(
-            "What temporary credentials carry besides, only from the environment;"
-            " `AWS_SESSION_TOKEN`."
+            "Session token of temporary credentials, only from the environment;"
+            " `AWS_SESSION_TOKEN` if unset."
         ),
     ] = None
 
 
 class Hosting(Section, frozen=True):
-    """Which spaces this node hosts, and within which bounds."""
+    """Which spaces this node hosts, and their limits."""
 
     mode: Annotated[
         HostingMode,
         about(
-            "`auto`: anybody's spaces, when their owner signs in; `explicit`: anybody's too, each"
-            " by its owner's host grant; `permit`: only those of the DIDs in `listed`, and of"
-            " owners whom `sealspace admin owners add` admitted. Bounds hold in every mode."
+            "Whose spaces are hosted. `auto`: those of every owner, at sign-in."
+            " `explicit`: those of every owner, each by a host grant. `permit`: only"
+            " those of the owners in `listed` and of those admitted by `sealspace"
+            " admin owners add`. The limits below apply in every mode."
         ),
     ] = "auto"
     listed: Annotated[
-        tuple[str, ...], about("DIDs that are admitted in mode `permit`; read at each start.")
+        tuple[str, ...], about("DIDs of the owners admitted in mode `permit`; read at each start.")
     ] = ()
-    spaces_per_grant: Annotated[int, about("Spaces that one grant may activate.", ge=1, le=64)] = 16
-    spaces_per_owner: Annotated[int, about("Spaces that one owner may have.", ge=1)] = 32
-    spaces_total: Annotated[int, about("Spaces on this node.", ge=1)] = 1_000_000
+    spaces_per_grant: Annotated[
+        int, about("Number of spaces that one grant may activate.", ge=1, le=64)
+    ] = 16
+    spaces_per_owner: Annotated[int, about("Number of spaces that one owner may have.", ge=1)] = 32
+    spaces_total: Annotated[int, about("Number of spaces on this node.", ge=1)] = 1_000_000
     new_owners_per_hour: Annotated[
         int, about("New owners per client address and hour; loopback is not counted.", ge=0)
     ] = 60
     default_quota_bytes: Annotated[
-        int, about("Quota of a space that has none of its own; 0: no limit.", ge=0)
+        int, about("Quota in bytes of a space without a quota of its own; 0 means no limit.", ge=0)
     ] = 1 << 30
 
 
 class Release(Section, frozen=True):
-    """When the node opens a key."""
+    """The conditions under which the node releases a key."""
 
     attestation: Annotated[
         AttestationMode,
         about(
-            "`delegates`: everybody but the owner in person proves what code they are; `everyone`:"
-            " the owner too; `off`: nobody, for development."
+            "Who must prove which code they run. `delegates`: everyone except the owner in"
+            " person. `everyone`: the owner too. `off`: no one, for development."
         ),
     ] = "delegates"
     trust_root: Annotated[
@@ -192,20 +212,24 @@ class Release(Section, frozen=True):
     key_providers: Annotated[
         tuple[str, ...],
         about(
-            "Who may have given an application its keys: `kms`, `tpm`, or with an id in hex like"
-            " `kms:3059…`; `local-sgx` only with its id. Evidence without an event log, which tells"
-            " of nobody, is taken only where `kms` and `tpm` stand without an id."
+            "Key providers whose applications are accepted: `kms`, `tpm`, or one with its id in"
+            " hex like `kms:3059…`; `local-sgx` needs an id. Evidence without an event log names"
+            " no key provider. It is accepted only if `kms` and `tpm` are listed without an id."
         ),
     ] = ("kms", "tpm")
     node_policy_suffices: Annotated[
-        bool, about("Let the node's own list of measurements stand for an owner's.")
+        bool, about("Accept the node's own list of measurements where the owner states none.")
     ] = False
     challenge_s: Annotated[
         int, about("Seconds for which a challenge is valid.", ge=10, le=3600)
     ] = 120
     evidence_s: Annotated[
         int,
-        about("Seconds for which evidence stands; never past its collateral.", ge=60, le=86_400),
+        about(
+            "Seconds for which evidence is valid, but never longer than its collateral.",
+            ge=60,
+            le=86_400,
+        ),
     ] = 600
 
 
@@ -215,170 +239,195 @@ class Collateral(Section, frozen=True):
     service_url: Annotated[
         str | None,
         about(
-            "Service to fetch from: `https://api.trustedservices.intel.com` or a mirror of it;"
-            " none: documents are imported, never fetched."
+            "Service to fetch from: `https://api.trustedservices.intel.com` or a"
+            " mirror. If unset, documents are imported by hand and never fetched."
         ),
     ] = None
     root_crl_url: Annotated[
         str | None,
-        about("Address of the root's revocation list; none: where the service named above has it."),
+        about(
+            "Address of the root certificate's revocation list. If unset, it is"
+            " fetched from the service above."
+        ),
     ] = None
     update: Annotated[
         CollateralEdition,
-        about("Edition that is fetched: the `standard` one, or `early` each newer one at once."),
+        about("Edition to fetch: `standard`, or `early`, which has every update at once."),
     ] = "standard"
     check_numbers: Annotated[
         bool,
         about(
-            "Fetch the signed list of editions too, and refuse a document of one that was replaced;"
-            " a mirror may not have that list."
+            "Also fetch the signed list of editions, and refuse a document whose"
+            " edition was replaced. A mirror may not have that list."
         ),
     ] = True
-    timeout_s: Annotated[float, about("Seconds for fetching one document.", gt=0, le=25)] = 10.0
+    timeout_s: Annotated[
+        float, about("Seconds that fetching one document may take.", gt=0, le=25)
+    ] = 10.0
     refresh_s: Annotated[
         int, about("Seconds after which a document is fetched again.", ge=3600)
     ] = 86_400
     lead_s: Annotated[
-        int, about("Seconds before its end when a document is fetched at the latest.", ge=3600)
+        int,
+        about("Seconds before its expiry at which a document is fetched at the latest.", ge=3600),
     ] = 604_800
-    retry_s: Annotated[int, about("Longest wait between two tries, in seconds.", ge=60)] = 3600
+    retry_s: Annotated[
+        int, about("Longest wait between two attempts to fetch, in seconds.", ge=60)
+    ] = 3600
     stale_s: Annotated[
         int,
         about(
-            "Seconds after its issue from when on a document is stale, and the log says so.",
+            "Seconds after its issue at which a document counts as stale, which is logged.",
             ge=3600,
         ),
     ] = 604_800
     grace_s: Annotated[
         int,
         about(
-            "Seconds for which a stale document still judges quotes; its signed windows end it"
-            " sooner.",
+            "Seconds for which a stale document is still used to verify quotes,"
+            " unless its signed validity ends sooner.",
             ge=0,
         ),
     ] = 2_592_000
 
 
 class Platform(Section, frozen=True):
-    """The trust domain that the node itself runs in, if it runs in one."""
+    """The trust domain that the node itself runs in, if any."""
 
     source: Annotated[
         PlatformSource,
         about(
-            "Where the node's own quotes come from: `tsm`, the kernel's report interface; `dstack`"
-            " or the older `tappd`, a guest agent; `none`: the node runs in no trust domain."
+            "Source of the node's own quotes. `tsm`: the kernel's report interface. `dstack` or"
+            " the older `tappd`: a guest agent. `none`: the node does not run in a trust domain."
         ),
     ] = "none"
     socket: Annotated[
-        str | None, about("Unix socket of the guest agent; none: looked for where agents put it.")
+        str | None, about("Unix socket of the guest agent. If unset, the usual places are tried.")
     ] = None
     quote_s: Annotated[
         float, about("Seconds that a request waits for the node's own quote.", gt=0, le=60)
     ] = 10.0
     quotes_waiting: Annotated[
-        int, about("Requests for the node's own quote that may wait in one worker.", ge=1, le=1000)
+        int, about("Requests in one worker that may wait for the node's own quote.", ge=1, le=1000)
     ] = 16
     quotes_per_minute: Annotated[
-        int, about("The node's own quotes per client address and minute, in each worker.", ge=1)
+        int,
+        about(
+            "Requests for the node's own quote per client address and minute, in each worker.", ge=1
+        ),
     ] = 30
 
 
 class Invocation(Section, frozen=True):
-    """Bounds of one invocation."""
+    """Limits of one invocation."""
 
     max_lifetime_s: Annotated[
-        int, about("Longest time between now and the expiry of an invocation.", ge=1, le=86_400)
+        int, about("Longest time in seconds from now until an invocation expires.", ge=1, le=86_400)
     ] = 300
 
 
 class PublicSpaces(Section, frozen=True):
-    """Spaces named `public`, which everybody may read."""
+    """Spaces named `public`, which everyone may read."""
 
-    storage_limit_bytes: Annotated[int, about("Quota of each space named `public`.", ge=1)] = (
-        10 << 20
-    )
+    storage_limit_bytes: Annotated[
+        int, about("Quota of each space named `public`, in bytes.", ge=1)
+    ] = 10 << 20
     requests_per_minute: Annotated[
         int,
         about(
-            "Public reads per client address and minute, in each worker; 0 counts nothing.", ge=0
+            "Public reads per client address and minute, in each worker; 0 means no limit.", ge=0
         ),
     ] = 60
     burst: Annotated[
-        int, about("Public reads that a quiet client may make at once, beyond that.", ge=0)
+        int, about("Additional public reads that an idle client may make at once.", ge=0)
     ] = 10
 
 
 class Admin(Section, frozen=True):
-    """The operator's routes below `/admin`; without a secret they answer 503."""
+    """The operator's routes below `/admin`. Without a secret they answer 503."""
 
     secret: Annotated[
-        str | None, about("What the operator sends as `Bearer` token; only from the environment.")
+        str | None,
+        about("Secret that the operator sends as `Bearer` token; only from the environment."),
     ] = None
     secret_file: Annotated[
-        str | None, about("File with that secret; blanks around it do not belong to it.")
+        str | None, about("File with that secret. White space around it is ignored.")
     ] = None
 
 
 class Limits(Section, frozen=True):
-    """Limits that prevent one caller from taking everything."""
+    """Limits that keep one client from using up the node."""
 
     ready_s: Annotated[
-        float, about("Seconds that the canary write of /readyz may take.", gt=0, le=60)
+        float, about("Seconds that the test write of /readyz may take.", gt=0, le=60)
     ] = 2.0
     challenges_per_minute: Annotated[
-        int, about("Attestation challenges and sessions per client address and minute.", ge=1)
+        int,
+        about(
+            "Attestation challenges and sessions per client address and minute, in each worker.",
+            ge=1,
+        ),
     ] = 60
     unauthenticated_per_minute: Annotated[
         int,
         about(
-            "Refused tokens, further cids, first delegations and networks of unknown signers, per"
-            " client address and minute, in each worker; 0 counts nothing.",
+            "Requests per client address and minute, in each worker, that are refused or store"
+            " something for an unknown key: refused tokens, first delegations of a signer, further"
+            " cids of a delegation, networks made without a proof. 0 means no limit.",
             ge=0,
         ),
     ] = 3000
     delegations_per_signer: Annotated[
         int,
         about(
-            "Delegations of one signer that are kept; one leaves 30 days after it expired. 0: no"
-            " bound.",
+            "Delegations stored for one signer; each is removed 30 days after it"
+            " expires. 0 means no limit.",
             ge=0,
         ),
     ] = 100_000
     delegation_bytes_per_signer: Annotated[
         int,
-        about("Bytes of kept delegations of one signer who hosts a space here. 0: no bound.", ge=0),
+        about(
+            "Bytes of delegations stored for one signer who hosts a space here. 0 means no limit.",
+            ge=0,
+        ),
     ] = 512 << 20
     delegation_bytes_per_address: Annotated[
         int,
         about(
-            "Bytes of kept delegations of such signers from one client address. 0: no bound.", ge=0
+            "Bytes of delegations stored for all such signers of one client address."
+            " 0 means no limit.",
+            ge=0,
         ),
     ] = 16 << 30
     unhosted_bytes_per_signer: Annotated[
         int,
         about(
-            "Bytes of kept delegations of one signer who hosts no space here. 0: no bound.", ge=0
+            "Bytes of delegations stored for one signer who hosts no space here. 0 means no limit.",
+            ge=0,
         ),
     ] = 16 << 20
     unhosted_bytes_per_address: Annotated[
         int,
         about(
-            "Bytes of kept delegations of such signers from one client address. 0: no bound.", ge=0
+            "Bytes of delegations stored for all such signers of one client address."
+            " 0 means no limit.",
+            ge=0,
         ),
     ] = 1 << 30
     quotes_waiting: Annotated[
-        int, about("Quotes that may wait for verification in one worker.", ge=1, le=10_000)
+        int, about("Quotes in one worker that may wait for verification.", ge=1, le=10_000)
     ] = 64
 
 
 class Retention(Section, frozen=True):
-    """How long records of the past are kept."""
+    """How long old records are kept."""
 
     receipts_days: Annotated[
         int,
         about(
-            "Days for which receipts, and the documents that they name, are kept; 90 or more. 0:"
-            " for ever.",
+            "Days for which receipts and the documents they refer to are kept; 90 or"
+            " more. 0 means for ever.",
             ge=0,
             le=36_500,
         ),
@@ -386,8 +435,8 @@ class Retention(Section, frozen=True):
     audit_days: Annotated[
         int,
         about(
-            "Days after which sealed audit records are removed, up to a signed head; 365 or more."
-            " 0: none.",
+            "Days after which sealed audit records are removed, up to a signed head;"
+            " 365 or more. 0 means never.",
             ge=0,
             le=36_500,
         ),
@@ -395,41 +444,43 @@ class Retention(Section, frozen=True):
     audit_unexported: Annotated[
         bool,
         about(
-            "Remove audit records then that no export is known to hold; see `sealspace admin audit"
-            " kept`."
+            "Remove old audit records even if no export is known to contain them; see"
+            " `sealspace admin audit kept`."
         ),
     ] = False
 
 
 class Log(Section, frozen=True):
-    """What is written to standard error."""
+    """The log on standard error."""
 
-    level: Annotated[LogLevel, about("Least severe level that is written.")] = "info"
+    level: Annotated[LogLevel, about("Lowest level that is logged.")] = "info"
     requests: Annotated[
         RequestLines,
         about(
-            "`hashed`: a line for each request, with paths and client addresses as keyed hashes;"
-            " `plain`: with both as they are; `off`: none. Written at level `info`."
+            "Log a line for each request. `hashed`: with paths and client addresses as keyed"
+            " hashes. `plain`: with both in plain text. `off`: no lines. They have level `info`."
         ),
     ] = "off"
 
 
 class Metrics(Section, frozen=True):
-    """Numbers about the node for its operator; without an address nothing is counted."""
+    """Metrics for Prometheus. Without an address nothing is measured."""
 
     listen: Annotated[
         str | None,
         about(
-            "Address and port at which metrics are served, like `127.0.0.1:9464`; none: nowhere."
+            "Address and port on which metrics are served, like `127.0.0.1:9464`. If"
+            " unset, there are none."
         ),
     ] = None
     off_loopback: Annotated[
-        bool, about("Serve them on an address other than loopback, to everybody who can reach it.")
+        bool,
+        about("Serve metrics on an address other than loopback, to everyone who can reach it."),
     ] = False
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return host and port of `listen`, which is set."""
+        """Return the host and the port of `listen`, which must be set."""
         host, _, port = (self.listen or "").rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
         if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
@@ -438,28 +489,30 @@ class Metrics(Section, frozen=True):
 
 
 class Secret(Section, frozen=True):
-    """Where the root secret comes from; without any of it, it is made in the data folder on first
-    start."""
+    """The source of the root secret. Without one, the first start generates it in the data
+    folder."""
 
     file: Annotated[str | None, about("File with the root secret as raw bytes, 32 or more.")] = None
     value: Annotated[
-        str | None, about("The root secret as unpadded base64url; only from the environment.")
+        str | None, about("Root secret as unpadded base64url; only from the environment.")
     ] = None
     platform: Annotated[
         bool,
         about(
-            "Take the root secret from the key service of the guest agent, unless one of the two is"
-            " set."
+            "Take the root secret from the guest agent's key service, unless"
+            " `secret.file` or `secret.value` is set."
         ),
     ] = False
     platform_path: Annotated[
         str,
-        about("Name under which the key service is asked for it.", min_length=1, max_length=256),
+        about(
+            "Name under which the key service keeps the root secret.", min_length=1, max_length=256
+        ),
     ] = "tinycloud/keys/primary"
 
 
 class Config(Section, frozen=True):
-    """Every setting of the node."""
+    """All settings of a node."""
 
     http: Http = Http()
     store: Store = Store()
@@ -479,19 +532,19 @@ class Config(Section, frozen=True):
 
     @property
     def is_shared(self) -> bool:
-        """Return whether the store is a database; then no storekeeper runs, and each process writes
-        by itself."""
+        """Return whether the store is a database. If so, each process writes by itself, without a
+        storekeeper."""
         return self.store.url is not None
 
     @property
     def data(self) -> Path:
-        """Return the data folder as an absolute path."""
+        """Return the absolute path of the data folder."""
         return Path(self.store.data).absolute()
 
 
 @cache
 def setting_types() -> Mapping[str, object]:
-    """Return the annotated type of every setting by its dotted path, in the order of the tree."""
+    """Return the annotated type of every setting by its dotted path, in order of definition."""
     return {
         f"{section.name}.{field.name}": field.type
         for section in msgspec.structs.fields(Config)

@@ -1,1 +1,1 @@
-"""Metrics: numbers of all processes in files of one folder, and their text for Prometheus."""
+"""Prometheus metrics: per-process files in one folder, and the listener that serves them."""

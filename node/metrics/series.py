@@ -1,12 +1,12 @@
-"""Every series of the node, once, with all values of its labels; and the metrics that one process
-writes.
+"""Definitions of all metrics, and the metrics that one process writes.
 
-A label has no value that a caller could choose: operations, classes of status and codes are lists
-in the code, and the settings determine the number of processes. So every number exists from the
-start of its process.
+Label values never come from callers: operations, status classes and codes are lists in the code,
+and the settings determine the number of processes. So the number of time series is bounded, and
+each of them exists from the start of its process.
 
-`prometheus-client` keeps the numbers in files of a folder, one for each process and type. They have
-the process's name and not its id: the replacement of a process continues to count where it ended.
+`prometheus-client` keeps the numbers in files of a folder, one for each process and type. A file is
+named by the process's name instead of its pid, so a replacement continues the counts of its
+predecessor.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ WORKER: Final = "worker"
 STOREKEEPER: Final = "storekeeper"
 SUPERVISOR: Final = "supervisor"
 CODES: Final = (
-    # the node or its environment lacks something
+    # faults of the node or its environment
     "store-full",
     "store-busy",
     "intake-full",
@@ -49,7 +49,7 @@ CODES: Final = (
     "value-exceeds-quota",
     "too-many-delegations",
     "body-too-large",
-    # already used
+    # replays
     "duplicate-invocation",
     "replay-unknown",
     "nonce-used",
@@ -78,7 +78,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Series(NamedTuple):
-    """One series."""
+    """The definition of one metric."""
 
     name: str
     help: str
@@ -88,14 +88,13 @@ class Series(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Its type in Prometheus: by convention, names of counters alone end in `_total`."""
+        """Return the Prometheus type. By convention, only names of counters end in `_total`."""
         if self.name.endswith("_total"):
             return "counter"
         return "histogram" if self.buckets else "gauge"
 
     def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Yield what counts each number that these processes have, with the values of its
-        labels."""
+        """Yield the label values and the child metric of each time series of these processes."""
         labels = dict(self.labels)
         if self.writers:
             labels["process"] = [
@@ -103,8 +102,7 @@ class Series(NamedTuple):
             ]
         make: Any = {
             "counter": Counter,
-            # A gauge that a process wrote is not valid any more when the process has ended
-            # (`mark_process_dead`).
+            # Live only: the gauges of a process that ended are cleared by `mark_process_dead`.
             "gauge": partial(Gauge, multiprocess_mode="livesum"),
             "histogram": partial(Histogram, buckets=self.buckets),
         }[self.kind]
@@ -116,119 +114,114 @@ class Series(NamedTuple):
 SERIES: Final = (
     Series(
         "sealspace_requests_total",
-        "Requests that were answered.",
+        "Requests answered, by operation and status class.",
         {"operation": get_args(Operation), "status": ("2xx", "3xx", "4xx", "5xx")},
     ),
     Series(
         "sealspace_request_seconds",
-        "Time from a request's head to its answer, the wait for a body included.",
+        "Time from a request's headers to its answer, including the wait for a body.",
         {"operation": get_args(Operation)},
         buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5),
     ),
     Series(
         "sealspace_refusals_total",
-        "Requests that were refused, by the code of the refusal.",
+        "Requests refused, by the code of the refusal.",
         {"code": CODES},
     ),
     Series(
         "sealspace_releases_total",
-        "Keys that were released, by the ground of the admission.",
+        "Keys released, by the ground on which the request was admitted.",
         {"ground": get_args(Ground)},
     ),
     Series(
         "sealspace_release_refusals_total",
-        "Releases that the gate refused, by its reason.",
+        "Key releases refused by the release gate, by reason.",
         {"reason": sorted(REASONS)},
     ),
-    Series(
-        "sealspace_open_connections", "Connections of clients that are open.", writers=(WORKER,)
-    ),
+    Series("sealspace_open_connections", "Open client connections.", writers=(WORKER,)),
     Series(
         "sealspace_connections_given_up_total",
-        "Connections that were not taken, or were ended, by the setting whose bound they met.",
+        "Connections refused or closed for a limit, by the setting of that limit.",
         {"bound": BOUNDS},
     ),
     Series(
         "sealspace_commits_total",
-        "Commits that the storekeeper judged, by what became of them.",
+        "Commits processed by the storekeeper, by outcome.",
         {"outcome": ("committed", "refused", "failed")},
     ),
     Series(
         "sealspace_batch_commits",
-        "Commits that share one transaction and its sync.",
+        "Commits written and synced together in one transaction.",
         buckets=(1, 2, 4, 8, 16, 32, 64, 128),
     ),
     Series(
         "sealspace_sync_seconds",
-        "Time that writing and syncing a transaction took.",
+        "Time taken to write and sync a transaction.",
         buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1),
     ),
-    Series("sealspace_store_used_bytes", "Bytes of rows, in pages that are in use."),
-    Series("sealspace_store_files_bytes", "Bytes of values that lie in files."),
+    Series("sealspace_store_used_bytes", "Bytes of database pages that rows use."),
+    Series("sealspace_store_files_bytes", "Bytes of large values, in files or in the bucket."),
     Series(
         "sealspace_store_limit_bytes",
-        "Bound of rows, and of values in files: the setting store.max_bytes.",
+        "The setting store.max_bytes: the limit for rows, and separately for large values.",
     ),
-    Series("sealspace_disk_free_bytes", "Bytes that are free on the disk of the data folder."),
+    Series("sealspace_disk_free_bytes", "Free bytes on the disk of the data folder."),
     Series(
         "sealspace_intake_bytes",
-        "Memory that bodies on their way into the store hold, in all workers.",
+        "Memory used by bodies that are being stored, in all workers.",
     ),
     Series(
-        "sealspace_delegation_cache_bytes", "Memory that decoded delegations hold, in all workers."
+        "sealspace_delegation_cache_bytes", "Memory used by decoded delegations, in all workers."
     ),
     Series(
         "sealspace_delegation_cache_misses_total",
-        "Delegations that were looked for and were not in memory.",
+        "Delegation look-ups that were not in the cache.",
     ),
     Series(
         "sealspace_database_connections",
-        "Connections to the database that are at work or idle, and statements that wait for one.",
+        "Busy and idle database connections, and statements waiting for a connection.",
         {"pool": ("read", "commit"), "state": ("busy", "idle", "waiting")},
     ),
     Series(
         "sealspace_clock_skew_seconds",
-        "How far the node's clock is ahead of the database's, or behind.",
+        "Difference between the node's clock and the database's, ahead or behind.",
         {"side": ("ahead", "behind")},
     ),
     Series(
         "sealspace_claim_floor_ahead_seconds",
-        "How far the minute up to which replay records are removed is ahead of the database's"
-        " clock.",
+        "How far the replay floor is ahead of the database's clock. Replay records of"
+        " minutes before the floor are removed.",
     ),
-    Series("sealspace_collateral_documents", "Platform families whose collateral is held."),
+    Series("sealspace_collateral_documents", "Platform families with stored collateral."),
     Series(
         "sealspace_collateral_age_seconds",
-        "Time since the collateral that was not renewed for longest came, or was found to be the"
-        " newest.",
+        "Longest time since any stored collateral was fetched or confirmed to be current.",
     ),
-    Series(
-        "sealspace_collateral_failing", "Platform families whose last fetch of collateral failed."
-    ),
+    Series("sealspace_collateral_failing", "Platform families whose last collateral fetch failed."),
     Series(
         "sealspace_audit_lag_seconds",
-        "Age of the oldest audit record that is not in the chain yet.",
+        "Age of the oldest audit record that is not sealed into the chain.",
     ),
     Series(
         "sealspace_loop_lag_seconds",
-        "How late a timer came that is due every second.",
+        "Delay of a one-second timer on the event loop.",
         buckets=(0.001, 0.005, 0.025, 0.1, 1),
         writers=(STOREKEEPER, WORKER),
     ),
-    Series("sealspace_process_cpu_seconds_total", "CPU time, user and system.", writers=_ANY),
+    Series("sealspace_process_cpu_seconds_total", "CPU time used, user and system.", writers=_ANY),
     Series(
         "sealspace_process_resident_bytes",
-        "Resident memory, the pages of the store that were touched included.",
+        "Resident memory, including mapped pages of the store.",
         writers=_ANY,
     ),
     Series(
         "sealspace_process_start_time_seconds",
-        "When the process was started, in epoch seconds.",
+        "Start time of the process, in seconds since the epoch.",
         writers=_ANY,
     ),
     Series(
         "sealspace_process_restarts_total",
-        "How often the process ended and was started again.",
+        "Number of times that the process was restarted.",
         writers=(STOREKEEPER, WORKER),
     ),
 )
@@ -238,7 +231,7 @@ class ProcessMetrics:
     """The metrics that one process of a node writes."""
 
     def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
-        """Open the files of a process, which continue those of its predecessor."""
+        """Open the metric files of a process and continue the counts of its predecessor."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
@@ -251,22 +244,21 @@ class ProcessMetrics:
         self.cells["sealspace_process_start_time_seconds", process].set(int(time.time()))
 
     def sample(self) -> None:
-        """Record the CPU time used since the last sample, and resident memory, which stays if it
-        cannot be read."""
+        """Record CPU time and resident memory. Resident memory is skipped if it cannot be read."""
         used_s = time.process_time()
         self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
         self._cpu_s = used_s
-        with suppress(OSError):  # no descriptor is free at the moment
+        with suppress(OSError):  # the process may have no free file descriptor
             pages = int(Path("/proc/self/statm").read_bytes().split()[1])
             self.cells["sealspace_process_resident_bytes", self._process].set(pages * _PAGE_BYTES)
 
     async def keep_sampling(self) -> None:
-        """Sample each second until it is cancelled, and record how late the event loop is."""
+        """Sample once a second until cancelled, and record the delay of the event loop."""
         while True:
             self.sample()
             due_at = time.monotonic() + SAMPLING_PERIOD_S
             await asyncio.sleep(SAMPLING_PERIOD_S)
-            # A loop may round a timer down.
+            # An event loop may round a timer down, so the difference can be negative.
             self.cells["sealspace_loop_lag_seconds", self._process].observe(
                 max(time.monotonic() - due_at, 0)
             )

@@ -1,4 +1,4 @@
-"""What the storekeeper counts, once for each batch of commits."""
+"""Metrics of the storekeeper, recorded once per batch of commits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from .series import ProcessMetrics
 
 
 class StorekeeperMetrics(ProcessMetrics):
-    """The observer of `spaces.store.observing`."""
+    """The storekeeper's metrics; implements the observer of `spaces.store.observing`."""
 
     def start(self) -> None:
-        """Start to sample the process on the storekeeper's event loop."""
+        """Start sampling the process on the storekeeper's event loop."""
         self._sampling = asyncio.create_task(self.keep_sampling())
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
@@ -27,9 +27,9 @@ class StorekeeperMetrics(ProcessMetrics):
             self.cells["sealspace_batch_commits",].observe(committed)
 
     def synced(self, took_ns: int) -> None:
-        """Count a transaction that was written and synced."""
+        """Record the time that writing and syncing a transaction took."""
         self.cells["sealspace_sync_seconds",].observe(took_ns / 1e9)
 
     def used(self, used_bytes: int) -> None:
-        """Record how many bytes the rows use."""
+        """Record the number of bytes that the rows use."""
         self.cells["sealspace_store_used_bytes",].set(used_bytes)

@@ -1,11 +1,12 @@
-"""The supervisor's part: the folder of numbers, and the listener for scrapes.
+"""The supervisor's metrics, and the listener that serves all metrics.
 
-`GET /metrics` on an address of its own, answered by a thread of the supervisor. It depends on no
-worker: the numbers are available while workers hang or have ended. One scrape is answered at a
-time, within a deadline and for a head of bounded size, and its connection is closed.
+A thread of the supervisor answers `GET /metrics` on an address of its own. It does not depend on
+the workers, so metrics are available while workers hang or have ended. Scrapes are answered one at
+a time, with a time limit and a size limit for the request, and each connection is closed
+afterwards.
 
-A page in a browser cannot read it through a name that resolves to this address (DNS rebinding): the
-`Host` has to be an address, `localhost`, or the host that the settings name.
+A web page must not read metrics through a name that resolves to this address (DNS rebinding).
+Therefore `Host` has to be an IP address, `localhost`, or the host named in the settings.
 """
 
 import os
@@ -35,7 +36,8 @@ from .series import SUPERVISOR, ProcessMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATH: Final = "/metrics"
-# Nothing is written to a disk, and a full disk ends no process.
+# In memory, so that metrics cost no disk writes and a full disk does not kill a process that writes
+# to a mapped file.
 MEMORY: Final = "/dev/shm"  # noqa: S108  # the folder in it is new, and has mode 0700
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
@@ -49,10 +51,10 @@ _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
 
 
 class SupervisorMetrics(ProcessMetrics):
-    """The numbers of a node, and the listener that serves them."""
+    """The supervisor's metrics, the folder of all metric files, and the listener."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
-        """Bind the address, and make a new folder that only this user can open."""
+        """Bind the address and make a new folder that only this user can open."""
         host, port = config.metrics.address
         self._bound = bind_socket(host, port, hint="choose another metrics.listen")
         self._scraping = Scraping(self._bound, host, self.text)
@@ -64,7 +66,7 @@ class SupervisorMetrics(ProcessMetrics):
             self._scraping.stop()
             raise ConfigurationError(
                 f"cannot make a folder for metrics: {error.strerror}",
-                hint="set TMPDIR to a folder that can be written",
+                hint="set TMPDIR to a writable folder",
             ) from None
         super().__init__(self.folder, SUPERVISOR, processes=(SUPERVISOR, *processes))
         self._data = config.data
@@ -72,30 +74,30 @@ class SupervisorMetrics(ProcessMetrics):
             self.cells["sealspace_store_limit_bytes",].set(config.store.max_bytes)
 
     def start(self) -> None:
-        """Start to answer scrapes."""
+        """Start answering scrapes."""
         self._scraping.start()
         log_event("metrics-listening", url=f"{url_of(self._bound)}{PATH}")
 
     def stop(self) -> None:
-        """Stop answering scrapes, and remove the folder."""
+        """Stop answering scrapes and remove the folder."""
         self._scraping.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ended(self, process: str) -> None:
-        """Clear the gauges of a process that has ended and count its restart."""
+        """Clear the gauges of a process that has ended, and count its restart."""
         mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells["sealspace_process_restarts_total", process].inc()
 
     def text(self) -> bytes:
-        """Return all current numbers as text."""
+        """Return the current numbers of all processes in Prometheus text format."""
         self.sample()
-        with suppress(OSError):  # the folder does not exist yet
+        with suppress(OSError):  # the data folder does not exist before the first start
             disk = os.statvfs(self._data)
             self.cells["sealspace_disk_free_bytes",].set(disk.f_bavail * disk.f_frsize)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):
-            # a process that starts has made a file, and not its first bytes yet
+            # A starting process may have created a file without its first bytes.
             with suppress(struct.error):
                 return generate_latest(registry)
             time.sleep(0.05)
@@ -104,7 +106,7 @@ class SupervisorMetrics(ProcessMetrics):
 
 @dataclass(eq=False, repr=False)
 class Scraping:
-    """Answers scrapes under the name of a host while it is running."""
+    """The thread that answers scrapes on a bound socket."""
 
     bound: socket.socket
     host: str
@@ -113,15 +115,15 @@ class Scraping:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Listen."""
+        """Listen and start the thread."""
         self.bound.listen()
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop answering; a scrape in progress may end without an answer."""
+        """Stop answering. A scrape in progress may end without an answer."""
         self.stopped.set()
         with suppress(OSError):
-            self.bound.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
+            self.bound.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(); close() would not
         self.bound.close()
 
     def _serve(self) -> None:
@@ -129,15 +131,15 @@ class Scraping:
             try:
                 client, _ = self.bound.accept()
             except OSError:
-                # the socket was closed, or no descriptors or no memory are available for now
+                # The socket was closed, or descriptors or memory ran out: do not retry in a loop.
                 self.stopped.wait(self.deadline_s)
                 continue
             try:
                 with client:
                     self._answer(client)
-            except OSError:  # the client disconnected, or is too slow
+            except OSError:  # the client disconnected or is too slow
                 pass
-            except Exception as error:  # the next scrape may succeed
+            except Exception as error:  # one failed scrape must not end the thread
                 log_warning("scrape-failed", **describe(error))
 
     def _answer(self, client: socket.socket) -> None:
@@ -151,32 +153,31 @@ class Scraping:
         client.sendall(head.encode() + body)
 
 
-def _head_of(taken: socket.socket, within_s: float) -> bytes:
-    """Read the head of a request; an OSError if it takes too long, is too long, or has no end."""
+def _head_of(client: socket.socket, within_s: float) -> bytes:
+    """Read the head of a request. Raise OSError if it is too slow, too long or incomplete."""
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head:
         if (left_s := deadline - time.monotonic()) <= 0:
             raise TimeoutError("the head takes too long")
-        taken.settimeout(left_s)
-        if not (piece := taken.recv(MAX_HEAD_BYTES - len(head))):
+        client.settimeout(left_s)
+        if not (piece := client.recv(MAX_HEAD_BYTES - len(head))):
             raise ConnectionError("the head is too long or has no end")
         head += piece
     if _BARE_LINE_END.search(head) is not None:
-        raise ConnectionError("a line of the head has no whole end")
+        raise ConnectionError("a line of the head does not end with CRLF")
     return head
 
 
 def _status_of(head: bytes, host: str) -> HTTPStatus:
-    """Return how a request is answered: only a whole GET of the one path, under a name that leads
-    here."""
+    """Return the status of a request; only `GET /metrics` under an allowed host is OK."""
     request = _REQUEST.match(head)
     hosts = [] if request is None else _HOST.findall(request["headers"])
     if request is None or len(hosts) != 1:
         return HTTPStatus.BAD_REQUEST
     if request["method"] != b"GET":
         return HTTPStatus.NOT_IMPLEMENTED
-    # Any other name is one that another party's name server may resolve to this address.
+    # DNS rebinding: a page's own name may resolve to this address, so no other name is allowed.
     named = _NAME.fullmatch(hosts[0].decode("latin-1").strip())
     name = "" if named is None else (named[1] or named[2]).lower()
     if name not in ("localhost", host) and parsed_address(name) is None:

@@ -1,5 +1,4 @@
-"""What a worker counts, the resources it uses, and for one worker of a node the contents of the
-store."""
+"""Metrics of a worker. One worker of each node also measures the store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,14 +22,13 @@ STORE_PERIOD_S: Final = 15.0
 
 
 class WorkerMetrics(ProcessMetrics, RequestCounter):
-    """The numbers of one worker."""
+    """The metrics of one worker."""
 
     @asynccontextmanager
     async def of(
         self, services: Services, listener: Listener, *, reads_store: bool
     ) -> AsyncIterator[None]:
-        """Measure the worker with these components until the block ends, and the store where it
-        `reads_store`."""
+        """Measure a worker, and the store if `reads_store`, until the block ends."""
         tasks = [asyncio.create_task(self.keep_sampling())]
         tasks.append(asyncio.create_task(self._keep_sampling_resources(services, listener)))
         if reads_store:
@@ -60,22 +58,22 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_reading_store(self, services: Services) -> None:
-        """Read the store repeatedly until it is cancelled; while the store does not answer, the
-        last numbers remain."""
+        """Measure the store regularly until cancelled. If it does not answer, keep the last
+        numbers."""
         while True:
             with suppress(SpaceError):
                 await self.read_store(services)
             await asyncio.sleep(STORE_PERIOD_S)
 
     async def read_store(self, services: Services) -> None:
-        """Record what the store contains."""
+        """Record collateral, large values, audit lag and clocks from the store."""
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
-        held = [state for state in states if not state.is_wish]
-        self._set("sealspace_collateral_documents", len(held))
+        stored = [state for state in states if not state.is_wish]
+        self._set("sealspace_collateral_documents", len(stored))
         self._set(
             "sealspace_collateral_age_seconds",
-            max([now - state.refreshed_at for state in held], default=0),
+            max([now - state.refreshed_at for state in stored], default=0),
         )
         self._set("sealspace_collateral_failing", len([state for state in states if state.failed]))
         self._set("sealspace_store_files_bytes", counter_of(await read_row(store, BODIES_COUNTER)))
@@ -90,5 +88,5 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             self._set("sealspace_claim_floor_ahead_seconds", clocks.floor_ahead_s)
 
     def _set(self, series: str, number: float) -> None:
-        # a clock that was set back gives no negative age
+        # A clock that was set back would give a negative age.
         self.cells[series,].set(max(int(number), 0))

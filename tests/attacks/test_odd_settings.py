@@ -60,7 +60,7 @@ def test_a_password_of_a_key_is_no_argument() -> None:
 
 def test_a_variable_that_is_no_text() -> None:
     """A setting in the environment that is not UTF-8 is refused by its name."""
-    with pytest.raises(ConfigurationError, match="SEALSPACE_LOG__LEVEL is no Unicode"):
+    with pytest.raises(ConfigurationError, match="SEALSPACE_LOG__LEVEL is not Unicode"):
         load_config(environment={"SEALSPACE_LOG__LEVEL": "\udcff"})
 
 
