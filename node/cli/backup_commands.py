@@ -1,5 +1,4 @@
-"""`sealspace admin backup`, `restore` and `check`: a store in one file, a store from that, and all
-of one read."""
+"""The commands `sealspace admin backup`, `restore` and `check`."""
 
 import asyncio
 import os
@@ -83,35 +82,37 @@ from .config import settings_without_secrets
 from .opened_store import opened_store
 from .settings import configured, where_options
 
-_MOST_AHEAD_S: Final = 86_400
-_MAX_CHARS: Final = 1024
+_MAX_AHEAD_S: Final = 86_400
+_MAX_PASSPHRASE_CHARS: Final = 1024
 _PASSPHRASE: Final = click.option(
     "--passphrase-file",
     type=click.File("r", encoding="utf-8", errors="surrogateescape"),
-    help="Its first line is the passphrase.",
+    help="Read the passphrase from the first line of this file.",
 )
 
 
 @click.command()
 @configured
 @where_options
-@click.option("--with-secret", is_flag=True, help="Put the root secret in, sealed to a passphrase.")
+@click.option(
+    "--with-secret", is_flag=True, help="Include the root secret, encrypted by a passphrase."
+)
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextIO | None) -> int:
-    """Write a new FILE with every row and every large value of the store, as of one moment.
+    """Write every row and every large value of the store into a new FILE.
 
-    The node may be running: every write that it acknowledged before that moment is in the file, and
-    it goes on. The root secret is not in it unless asked for; without it, keep the file `secret` of
-    the data folder somewhere else. The settings are in it without secrets. What lies in the file
-    unsealed is what lies in the store unsealed: keep it as safe as the store.
+    The node may be running and is not interrupted: every write that it acknowledged before the
+    backup began is in the file. The settings are in it too, without secrets. The root secret is in
+    it only with --with-secret; otherwise keep a copy of the file `secret` of the data folder
+    somewhere else. The backup does not encrypt anything else, so keep it as safe as the store.
     """
     if passphrase_file is not None and not with_secret:
         raise click.UsageError(
-            "--passphrase-file has no use without --with-secret, which puts the root secret in"
+            "--passphrase-file needs --with-secret, which includes the root secret"
         )
-    passphrase = _asked_passphrase(passphrase_file, twice=True) if with_secret else None
-    end_as_by_ctrl_c()  # which leaves nothing half written
+    passphrase = _read_passphrase(passphrase_file, twice=True) if with_secret else None
+    handle_signals_like_ctrl_c()  # a signal then removes the unfinished file
     taken = asyncio.run(
         _back_up(config, file, passphrase, settings_without_secrets(config).encode())
     )
@@ -125,13 +126,13 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     words(
         f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest"
         f" {taken.digest}",
-        f"every write acknowledged before {time_text(taken.marked_at)} is in it",
+        f"it contains every write acknowledged before {time_text(taken.marked_at)}",
         (
-            "the root secret is in it, sealed to the passphrase"
+            "it contains the root secret, encrypted by the passphrase"
             if with_secret
-            else "the root secret is not in it: keep a copy of it somewhere else"
+            else "it does not contain the root secret: keep a copy of that somewhere else"
         ),
-        "the settings are in it, without secrets: settings.toml",
+        "it contains the settings, without secrets, as settings.toml",
         f"next: sealspace admin restore {file} --data DIR",
     )
     return FAILED if taken.left_out else 0
@@ -145,7 +146,7 @@ async def _back_up(
         if passphrase is not None:
             if secret_origin(config) == "platform":  # BK8
                 raise SecretUnusable(
-                    "the root secret is the platform's and does not leave it",
+                    "the root secret comes from the platform and cannot be exported",
                     hint="make the backup without --with-secret",
                 )
             secret, identity = (
@@ -154,7 +155,7 @@ async def _back_up(
             )
             if identity is not None and Keyring(secret).node_did != identity.node_did:
                 raise SecretUnusable(
-                    f"the store belongs to {identity.node_did}, and the secret at hand does not",
+                    f"the store belongs to {identity.node_did}, but this root secret does not",
                     hint=where_the_secret_is(config, identity.node_did),
                 )
             sealed = seal_secret(secret, passphrase, SystemEntropy())
@@ -177,37 +178,34 @@ async def _back_up(
         except SpaceError as error:
             is_full = isinstance(error, StoreFull)
             hint = (
-                "free the disk, or name a file on another one"
+                "free disk space, or write the backup to another disk"
                 if is_full
                 else "sealspace admin check"
             )
             raise StoreMisused(
-                f"there is no backup: {error}", hint=hint, code=error.code
+                f"the backup was not written: {error}", hint=hint, code=error.code
             ) from error
 
 
-def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
-    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it
-    is to be exact.
-
-    Never from an argument, which others can read.
-    """
+def _read_passphrase(file: TextIO | None, *, twice: bool) -> str:
+    """Read the passphrase from a file's first line, or ask for it; `twice` if it cannot be
+    checked."""
     if file is not None:
-        # one more than allowed, and the line's end
-        passphrase = file.readline(_MAX_CHARS + 3).rstrip("\r\n")
+        # one character more than allowed, and the end of the line
+        passphrase = file.readline(_MAX_PASSPHRASE_CHARS + 3).rstrip("\r\n")
     elif watched():
         passphrase = click.prompt(
             "passphrase", hide_input=True, confirmation_prompt=twice, err=True
         )
     else:
         raise SecretUnusable(
-            "nobody is here to be asked for the passphrase",
-            hint="give it with --passphrase-file FILE",
+            "cannot ask for the passphrase: standard input is not a terminal",
+            hint="use --passphrase-file FILE",
         )
-    if len(passphrase) > _MAX_CHARS or "\0" in passphrase or not passphrase.strip():
+    if len(passphrase) > _MAX_PASSPHRASE_CHARS or "\0" in passphrase or not passphrase.strip():
         raise SecretUnusable(
-            f"the passphrase is blank, contains NUL, or has more than {_MAX_CHARS} characters",
-            hint="the first line of the file is the passphrase: six random words, or more",
+            f"the passphrase is blank, contains NUL, or is longer than {_MAX_PASSPHRASE_CHARS}",
+            hint="use a passphrase of six random words or more",
         )
     return passphrase
 
@@ -217,17 +215,19 @@ def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
 
 @click.command()
 @configured
-@click.option("--store", "store__url", metavar="URL", help="An empty database for the rows.")
+@click.option(
+    "--store", "store__url", metavar="URL", help="Empty database to restore the rows into."
+)
 @click.option(
     "--as-new",
     is_flag=True,
-    help="Another node beside the original, with a secret and an id of its own.",
+    help="Restore as a separate node, with its own secret and id.",
 )
-@click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
+@click.option("--without-secret", is_flag=True, help="Do not restore the root secret.")
 @click.option(
     "--future-mark",
     is_flag=True,
-    help="The mark may be more than a day ahead of this machine's clock.",
+    help="Accept a backup dated more than a day in the future.",
 )
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
@@ -239,46 +239,45 @@ def restore(
     future_mark: bool,
     passphrase_file: TextIO | None,
 ) -> int:
-    """Make a data folder of a backup FILE, in a folder that is empty or not there yet.
+    """Make a data folder from a backup FILE, in a folder that is empty or does not exist.
 
-    With --store the rows go into an empty database, large values and the secret into the folder.
-    All of the file is verified before either can be used. What was written, revoked or withdrawn
-    after the mark of the backup is lost: revoke it again. For some minutes the restored node
-    refuses every token that may have been used before. It takes the place of the original, which
-    must not be served any more; with --as-new it does not, and can then open none of the original's
-    networks.
+    With --store the rows go into an empty database; large values and the secret go into the folder.
+    Nothing can be used before the whole file is verified. Everything written, revoked or withdrawn
+    after the backup is lost: revoke and withdraw it again. For some minutes the restored node
+    refuses tokens, since it cannot tell which were used. It replaces the original, which must not
+    be served any more. With --as-new it is a node of its own, and cannot open the original's
+    encryption networks.
     """
     with _opened(file) as stream:
         try:
             backup = OpenedBackup(stream)
             mark = backup.header.marked_at
-            if not future_mark and mark > SystemClock().now() + _MOST_AHEAD_S:
-                # No clock has seen it: tokens of all the time until then would be refused for ever
-                # (BK5).
+            if not future_mark and mark > SystemClock().now() + _MAX_AHEAD_S:
+                # BK5: the restored node would refuse every token until that time.
                 raise ClockWrong(
-                    f"the mark of the backup, {time_text(mark)}, is more than a day ahead of this"
-                    " machine's clock",
-                    hint="set the clock; if the clock of the original was wrong: --future-mark",
+                    f"the backup is dated {time_text(mark)}, over a day ahead of this clock",
+                    hint="set the clock; if the original's clock was wrong, use --future-mark",
                 )
             if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
-                # A database forgets used tokens by the life that its own node allows (BK5).
+                # BK5: a database deletes replay records by the lifetime that its own node allows.
+                # Tokens that live longer could be used again.
                 raise ConfigurationError(
-                    "the original accepted tokens with a longer life than the settings allow here",
+                    "the original accepted tokens with a longer lifetime than these settings allow",
                     hint=(
-                        "set invocation.max_lifetime_s and release.challenge_s as they were there: "
+                        "set invocation.max_lifetime_s and release.challenge_s as printed by: "
                         f"tar -xOf {file} settings.toml"
                     ),
                 )
             secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
-            end_as_by_ctrl_c()  # which leaves nothing
+            handle_signals_like_ctrl_c()  # a signal then removes the unfinished folder
             total_bytes = os.fstat(stream.fileno()).st_size
             restored, shown = asyncio.run(
                 _restore(config, backup, secret, total_bytes, as_new=as_new)
             )
         except (StoreMisused, SpaceError) as error:
             hints = {
-                BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
-                StoreFull.code: "free the disk, or restore into a folder on another one",
+                BackupDamaged.code: f"use another copy of the backup; compare its size: ls -l {file}",
+                StoreFull.code: "free disk space, or restore into a folder on another disk",
             }
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
             raise StoreMisused(
@@ -289,25 +288,26 @@ def restore(
 
 
 def _opened(file: Path) -> BinaryIO:
-    """Open an ordinary file, without waiting: a pipe that nobody writes would never answer."""
+    """Open the file of a backup. Refuse pipes and devices."""
+    # O_NONBLOCK: opening a pipe without a writer would wait for ever.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FileUnreadable(
-            f"{file} is no ordinary file",
-            hint="name the file of the backup, copied to this machine",
+            f"{file} is not a regular file",
+            hint="copy the backup to this machine and name that file",
         )
     return os.fdopen(descriptor, "rb")
 
 
 def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
-    """Return the root secret of the backup; None where it has none."""
+    """Return the root secret in the backup; None if there is none."""
     if backup.sealed_secret is None:
         return None
-    secret = open_secret(backup.sealed_secret, _asked_passphrase(passphrase_file, twice=False))
+    secret = open_secret(backup.sealed_secret, _read_passphrase(passphrase_file, twice=False))
     if Keyring(secret).node_did != backup.header.node_did:
         raise SecretUnusable(
-            "the secret in the backup is not that of its store", hint="use --without-secret"
+            "the root secret in the backup belongs to another store", hint="use --without-secret"
         )
     return secret
 
@@ -315,37 +315,36 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
 async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
-    """Restore; on an error nothing is left in the folder. Returns what is shown besides, by its
-    name in JSON."""
+    """Restore a backup. Return the result, and more members for the JSON output."""
     async with AsyncExitStack() as filled:
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
                 make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
             new_node_did = None
-            if as_new:  # whose secret is made in the folder unless the settings name one (BK7)
+            if as_new:  # BK7: a new secret, unless the settings name one
                 own = replace(config, store=replace(config.store, data=str(staging)))
                 new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
                 if new_node_did == backup.header.node_did:
                     raise SecretUnusable(
-                        "the settings name the root secret of the original",
-                        hint="give the copy a secret of its own",
+                        "the settings name the original's root secret",
+                        hint="unset secret.file and secret.value, or name another secret",
                     )
             restored = await restore_backup(
                 backup, staging, done=lambda done: show(done, total_bytes)
             )
             with damaged_pages():
                 life_s = longest_life_s(config)
-                servable = done_apart(
+                servable = run_in_subprocess(
                     _made_servable, str(staging), backup.header, life_s, new_node_did
                 )
             known = set(restored.left_out)
             restored.left_out += [name for name in servable.missing if name not in known]
             if config.store.url is not None:
-                # needs the extra of a database
+                # Needs the extra `postgres`.
                 from spaces.archive.migration import filled_database
 
-                # The database is a store once the folder is complete, which is before this block
-                # ends.
+                # The database becomes a store only when the outer block ends, after the folder is
+                # complete. An error before that leaves neither.
                 counted = counter("rows copied", every=100_000)
                 await filled.enter_async_context(
                     filled_database(staging, config.store.url, progress=counted)
@@ -376,7 +375,7 @@ def _made_servable(
 def _print_restored(
     config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
-    """Say what was restored, what is lost, and what to do next."""
+    """Print what was restored, what is lost, and what to do next."""
     data, mark, secret_file = (
         config.data,
         time_text(header.marked_at),
@@ -384,23 +383,25 @@ def _print_restored(
     )
     if shared().as_json:
         print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})
-    missing = [f"missing: {name}: the backup does not have it whole" for name in restored.left_out]
+    missing = [
+        f"missing: {name}: not in the backup, or damaged there" for name in restored.left_out
+    ]
     print_lines(*missing, err=True)
     words(
-        f"{data}: the store of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
+        f"{data}: restored as of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
         " bytes)",
-        f"lost: what was written, revoked or withdrawn after {mark}; revoke it again",
+        f"lost: everything written, revoked or withdrawn after {mark}; revoke it again",
         f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been"
         " used before",
     )
     if not shown["isNew"]:
         original = "its database" if header.is_shared else f"{header.folder} on its machine"
-        words(f"the original, {original}, must not be served any more")
+        words(f"do not serve the original any more: {original}")
     where = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
     if secret_file.exists():
         words(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:
-        words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
+        words(f"next: put the root secret of {shown['nodeDid']} into {secret_file}, mode 0600")
 
 
 # --- check ----------------------------------------------------------------------------------------
@@ -413,16 +414,16 @@ Decoded = TypeVar("Decoded")
 @configured
 @where_options
 def check(config: Config) -> int:
-    """Read every row and every large value, and print what is damaged, one finding a line.
+    """Read every row and every large value, and print each damage on a line of its own.
 
-    Rows must decode and belong together, counters add up, large values be there and have their
-    digest. Nothing is written, and the node may be running. Exit status 1 when something is
-    damaged.
+    Rows must decode and fit each other, counters must match, and large values must exist with the
+    right digest. Nothing is written, and the node may be running. The exit status is 1 if something
+    is damaged.
     """
-    end_as_by_ctrl_c()  # so that the process that reads ends too
+    handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
     try:
-        checked = done_apart(_checked, config)
-    except RecordDamaged as error:  # a signal that ended the process is what is found (BK9)
+        checked = run_in_subprocess(_checked, config)
+    except RecordDamaged as error:  # BK9: a crash while reading is a finding
         checked = _damaged(str(error))
     if shared().as_json:
         print_json(checked)
@@ -436,7 +437,7 @@ def check(config: Config) -> int:
     if not checked.damages:
         words("nothing is damaged")
         return 0
-    words(f"findings: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    words(f"damages: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
     return FAILED
 
 
@@ -453,10 +454,10 @@ def _checked(config: Config) -> Checked:
         reason = error.__cause__ and error.__cause__.__cause__
         if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
             raise
-        return _damaged(f"it does not open ({type(reason).__name__}): its pages are damaged")
+        return _damaged(f"cannot be opened ({type(reason).__name__}): its pages are damaged")
     except (OSError, sqlite3.Error) as error:
-        hint = "is the disk of temporary files full? TMPDIR names another one"
-        raise StoreMisused(f"the check cannot go on: {error}", hint=hint) from error
+        hint = "if the disk of temporary files is full, set TMPDIR to a folder on another one"
+        raise StoreMisused(f"the check failed: {error}", hint=hint) from error
 
 
 async def _check(config: Config) -> Checked:
@@ -489,37 +490,41 @@ _READERS = {
 }
 
 
-# --- in a process of its own ----------------------------------------------------------------------
+# --- subprocess -----------------------------------------------------------------------------------
 
 
 _MAX_TASK_BYTES: Final = 16 << 20
 _MAX_ANSWER_BYTES: Final = 32 << 20
 _REFUSED: Final = 3
-"""Status of a process that answers with one of our errors."""
+"""Exit status of a subprocess that answers with an expected error."""
 _OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
-def done_apart(
+def run_in_subprocess(
     do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs
 ) -> Answer:
-    """Call a function of this module in a process of its own: an LMDB file may be damaged (BK9).
+    """Call a function of this module in a subprocess, because a damaged LMDB file can crash it
+    (BK9).
 
-    Pages that are damaged can end a process by a signal. The process imports from where this one
-    does, never from the current directory. It reads its task from its standard input and writes its
-    answer to its standard output, both one document of JSON; when this process ends, so does it.
+    Access to damaged pages can end a process by a signal. The subprocess imports modules from where
+    this process does, never from the current folder. It reads its task from standard input and
+    writes its answer to standard output, each as one JSON document. It ends when this process ends.
 
     Args:
-        do: of this module.
-        task: its arguments, by position; they may contain secrets: they are neither in the
-            process's arguments nor in its environment.
+        do: A function of this module.
+        task: Its positional arguments. They may contain secrets, so they are passed neither as
+            process arguments nor in the environment.
+
+    Returns:
+        The function's return value.
 
     Raises:
-        RecordDamaged: the process was ended by a signal that damaged pages cause.
-        StoreMisused: what the task raised, with its code; or the process was ended by something
-            else.
+        RecordDamaged: The subprocess was ended by a signal that damaged pages cause.
+        StoreMisused: The task raised an error, whose code is kept; or the subprocess was ended by
+            something else.
     """
     with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
         own_program(
@@ -528,11 +533,11 @@ def done_apart(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(),
-        process_group=0,  # a Ctrl-C reaches the command alone, which ends this process
+        process_group=0,  # Ctrl-C reaches only this process, which then kills the subprocess
     ) as process:
         assert process.stdin is not None and process.stdout is not None  # PIPE
         try:
-            with suppress(BrokenPipeError):  # it ended meanwhile, as its status says
+            with suppress(BrokenPipeError):  # it has already ended; its status is read below
                 process.stdin.write(msgspec.json.encode(task) + b"\n")
                 process.stdin.flush()
             data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
@@ -541,24 +546,22 @@ def done_apart(
             process.kill()
     if -status in _OF_DAMAGED_PAGES:
         name = signal.Signals(-status).name
-        raise RecordDamaged(
-            f"reading it ended the process ({name}): it was cut short or overwritten"
-        )
+        raise RecordDamaged(f"reading it crashed with {name}: it was truncated or overwritten")
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)
         raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)
     if status:
         ending = signal.Signals(-status).name if status < 0 else "an error"
         raise StoreMisused(
-            f"the process that reads the store was ended by {ending}",
-            hint="start the command again",
+            f"the process that read the store was ended by {ending}",
+            hint="run the command again",
         )
     answer: Answer = msgspec.json.decode(data, type=get_type_hints(do)["return"])
     return answer
 
 
 def do_task(name: str) -> None:
-    """Do the task that `done_apart` gave to this process; our errors are answered too."""
+    """Run a task of `run_in_subprocess` in the subprocess, and write its answer or its error."""
     do = globals()[name]
     *kinds, _ = get_type_hints(do).values()
     task = msgspec.json.decode(
@@ -578,9 +581,9 @@ def do_task(name: str) -> None:
     sys.exit(status)
 
 
-def end_as_by_ctrl_c() -> None:
-    """Make SIGTERM and SIGHUP end this process as Ctrl-C does; SIGHUP stays ignored where it was,
-    below `nohup`."""
+def handle_signals_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end this process like Ctrl-C, so that it cleans up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Below `nohup`, SIGHUP stays ignored.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)

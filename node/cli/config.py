@@ -1,4 +1,4 @@
-"""`sealspace config`: the settings in force, and a settings file to begin with; both as TOML."""
+"""The command `sealspace config`: print the settings in force, or write a settings file."""
 
 import json
 import textwrap
@@ -19,34 +19,33 @@ from ..config.tree import Config, setting_types
 from .settings import configured
 
 _COLUMNS: Final = 100
-_STORE: Final = "store"  # of `platform.root_secret`, which would load every platform
+_STORE: Final = "store"  # STORE_FOLDER_NAME; importing that module would load every platform
 _HEAD: Final = """\
 # Settings of a sealspace node. Each is commented out and shows its default: remove the # to change
-# it. A start reads this file if it is named, `sealspace serve --config FILE`, or is sealspace.toml
-# in the data folder. Variables of the environment and options of `serve` take precedence;
-# `sealspace config show` says what is in force.
+# it. The node reads this file if you name it, `sealspace serve --config FILE`, or if it is
+# sealspace.toml in the data folder. Environment variables and options of `serve` override it;
+# `sealspace config show` prints the settings in force.
 """
 
 
 @click.command("show", epilog="Example: `sealspace config show --data ./data`.")
 @configured
 def show(config: Config) -> None:
-    """Print the settings in force as TOML: those of a file, of variables, of the command line, and
-    defaults.
+    """Print the settings in force as TOML, from all sources and defaults.
 
-    Of a secret only whether it is set.
+    For a secret, only whether it is set.
     """
     shown = _shown(config)
     print_found(shown, _shown_lines(shown))
 
 
 def settings_without_secrets(config: Config) -> str:
-    """Return the settings in force as TOML; of a secret only that it is set."""
+    """Return the settings in force as TOML. For a secret, only whether it is set."""
     return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
 
 
 def _shown(config: Config) -> dict[str, Json]:
-    """Return each setting by its path; of a secret only whether it is set."""
+    """Return every setting by its dotted path, with secrets replaced by `…`."""
     shown: dict[str, Json] = {}
     for path in setting_types():
         section, _, name = path.partition(".")
@@ -60,7 +59,7 @@ def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
     return _by_section(
         {
             path: [
-                f"# {path.partition('.')[2]} is set, and not shown"
+                f"# {path.partition('.')[2]} is set and not shown"
                 if value == "…"
                 else _assignment(path, value)
             ]
@@ -80,10 +79,10 @@ def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
 )
 def init(file: Path) -> None:
-    """Write a settings file with every setting, described and commented out, at its default.
+    """Write a settings file with every setting described and commented out at its default.
 
-    FILE is `sealspace.toml` in the current folder unless it is named, and `-` for standard output.
-    An existing file is not overwritten.
+    FILE defaults to `sealspace.toml` in the current folder; `-` is standard output. An existing
+    file is not overwritten.
     """
     if str(file) == "-":
         print_lines(*settings_file().splitlines())
@@ -93,18 +92,18 @@ def init(file: Path) -> None:
             stream.write(settings_file())
     except FileExistsError:
         raise InvalidInput(
-            f"{file} is there already", hint="sealspace config init ANOTHER-FILE, or - to see it"
+            f"{file} already exists", hint="sealspace config init ANOTHER-FILE, or - to print it"
         ) from None
     folder = file.parent.resolve()
     is_found = file.name == CONFIG_FILE_NAME and folder != Path.cwd()
     is_data = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
-    where = f"it is named, or {file.parent} as the data folder" if is_found else "it is named"
+    where = f"--config, or with data folder {file.parent}" if is_found else "--config"
     option = f"--data {file.parent}" if is_found and is_data else f"--config {file}"
-    words(f"wrote {file}; a node reads it where {where}", f"next: sealspace serve {option}")
+    words(f"wrote {file}; a node reads it with {where}", f"next: sealspace serve {option}")
 
 
 def settings_file() -> str:
-    """Return the text of a settings file in which every setting is described and commented out."""
+    """Return the text of a settings file with every setting described and commented out."""
     defaults, settings = _shown(Config()), {}
     for path, annotated in setting_types().items():
         assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
@@ -135,7 +134,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _assignment(path: str, value: Json) -> str:
-    """Return a line of TOML, which has no null: a setting without a value is a comment."""
+    """Return a setting as a line of TOML, commented out if it has no value: TOML has no null."""
     name = path.partition(".")[2]
     return (
         f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
@@ -143,13 +142,13 @@ def _assignment(path: str, value: Json) -> str:
 
 
 def description_of(annotated: object) -> str:
-    """Return the sentence that describes a setting, from its annotated type."""
+    """Return the description of a setting from its annotated type."""
     description: str = get_args(annotated)[1].description
     return description
 
 
 def kind_of(annotated: object) -> str:
-    """Return the type of a setting in words."""
+    """Return the type of a setting in plain words."""
     kind = get_args(annotated)[0]
     if get_origin(kind) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))

@@ -1,9 +1,8 @@
-"""`sealspace dev`: a node, a simulated trust domain with a backend in it, and an owner, for
-building against.
+"""The command `sealspace dev`: a node, a simulated backend and an owner, for development.
 
-All of it is on loopback, in one folder, and ends with the command. The node is configured as in
-production but for its trust root: the certificate of the simulated platform, which believes whoever
-has the folder.
+Everything is on loopback and in one folder, and ends with the command. The node is configured as in
+production except for its trust root, the certificate of the simulated platform. Anyone with access
+to the folder can sign quotes that this node accepts.
 """
 
 import asyncio
@@ -65,27 +64,27 @@ _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
     metavar="NAME",
     default=_SECRET,
     show_default=True,
-    help="What the backend asks for.",
+    help="Name of the secret that the backend reads.",
 )
 @click.option(
     "--data",
     metavar="DIR",
     type=NEW_FOLDER,
     help=(
-        "Folder to keep everything in, and to start from again; a temporary one, removed at the"
-        " end, by default."
+        "Folder that keeps everything for the next start; by default a temporary one, removed at"
+        " the end."
     ),
 )
 def dev(port: int, name: str, data: Path | None) -> None:
-    """Run a node, a simulated platform and a backend on it, with an owner who is logged in.
+    """Run a node, a simulated platform with a backend, and an owner who is logged in.
 
-    Prints the three commands that come next, for another terminal. Ctrl-C ends everything.
+    Prints the three commands to run next in another terminal. Ctrl-C ends everything.
     """
-    # before anything is made; says so if the port is taken
+    # Report a port in use before anything is created.
     bind_socket(_HOST, port, command="sealspace dev").close()
     called = Path(sys.argv[0])
     is_found = called.name != "sealspace" or shutil.which("sealspace") is not None
-    # as a shell calls this program
+    # The program as the user's shell calls it, for the printed commands.
     program = "sealspace" if is_found else shlex.quote(str(called.absolute()))
     folder = Path(tempfile.mkdtemp(prefix="sealspace-dev-")) if data is None else data.absolute()
     try:
@@ -100,7 +99,7 @@ def dev(port: int, name: str, data: Path | None) -> None:
 
 async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: bool) -> None:
     task = asyncio.current_task()
-    assert task is not None  # a coroutine of asyncio.run is one
+    assert task is not None  # asyncio.run made it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     platform, home = folder / "platform", folder / "owner"
@@ -128,7 +127,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         ]
         words(
             f"node     {node.url}",
-            f"backend  {backend}, in a simulated trust domain; asks for {name}",
+            f"backend  {backend}, in a simulated trust domain; reads {name}",
         )
         words(f"owner    {home}", "", "next, in another terminal:")
         print_found(
@@ -137,8 +136,7 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
         )
         sys.stdout.flush()
         words(
-            f"the backend reads it then: curl {backend}; and your own programs: {program} run --"
-            " COMMAND"
+            f"then let the backend read it: curl {backend}; or a program: {program} run -- COMMAND"
         )
         words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
         await node.read()
@@ -147,19 +145,15 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 
 @asynccontextmanager
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
-    """Run a command of ours until the block ends; one that does not serve has ended when the block
-    begins.
-
-    It has a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order.
-    """
+    """Run a sealspace command until the block ends. Unless it serves, wait for its end first."""
     process = await asyncio.create_subprocess_exec(
         *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=child_environment(),  # its settings are its arguments alone
+        env=child_environment(),  # all of its settings are arguments
         cwd=folder,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C reaches only `dev`, which stops its commands in order
     )
     assert process.stderr is not None  # stderr=PIPE
     log = folder / ("node.log" if arguments[0] == "serve" else "commands.log")
@@ -170,7 +164,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
                 await running.read(until=_LISTENING)
         except TimeoutError:
             raise ProcessFailed(
-                f"{running.name} does not start", hint="start it again, when less runs here"
+                f"{running.name} does not start", hint="run it again when this machine is less busy"
             ) from None
         if not running.url and await process.wait() != 0:
             raise running.failure()
@@ -181,13 +175,13 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
 
 
 async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
-    """Stop a command in order; one that does not stop in time, at once."""
-    reading = asyncio.create_task(running.read())  # a full pipe would keep it from ending
-    # at a second signal a node kills its processes
+    """Stop a command in order, and kill it if it does not stop in time."""
+    reading = asyncio.create_task(running.read())  # a full pipe would block it
+    # A node that gets a second SIGTERM kills its processes.
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
         with suppress(TimeoutError, ProcessLookupError):
-            # Not by `Process.terminate`: it would reap a process that has just ended before the
-            # event loop does.
+            # `Process.terminate` could reap a process that has just ended, and the event loop would
+            # lose its status.
             os.kill(process.pid, number)
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await process.wait()
@@ -196,57 +190,57 @@ async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> Non
 
 
 class _Process:
-    """A command of ours, by what it writes on its standard error."""
+    """A running sealspace command, observed by its standard error."""
 
     def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
         self.name = name
         self.url = ""
         self._stderr = stderr
         self._log = log
-        self._happened = f"{name} ended"
-        self._next_step = "start it again"
+        self._message = f"{name} ended"
+        self._next_step = "run it again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Keep all lines in a file, until the address where it listens follows these words, or the
-        end."""
-        with self._log.open("ab", buffering=0) as kept:
+        """Append the command's output to the log, up to its end or a line that starts with
+        `until`."""
+        with self._log.open("ab", buffering=0) as log:
             async for line in self._stderr:
-                kept.write(line)
+                log.write(line)
                 text = line.decode(errors="replace").strip()
                 if until is not None and text.startswith(until):
                     self.url = text.removeprefix(until)
                     return
-                kind, _, said = text.partition(": ")
+                kind, _, message = text.partition(": ")
                 if kind == "sealspace":
-                    self._happened = f"{self.name} ended: {said}"
+                    self._message = f"{self.name} ended: {message}"
                 elif kind == "next":
-                    self._next_step = said
+                    self._next_step = message
 
     def failure(self) -> ProcessFailed:
-        """Return what the process said when it ended, if it said so in our two lines."""
-        return ProcessFailed(self._happened, hint=self._next_step)
+        """Return the command's last error message and hint as an error."""
+        return ProcessFailed(self._message, hint=self._next_step)
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
-    """Serve a backend that asks for one secret, until the stack ends; return its address."""
+    """Serve a backend that reads one secret until the stack ends; return its address."""
     source = SimulatedSource.load(platform, compose=_COMPOSE)
     backend = await stack.enter_async_context(
         Backend(Client(node, session=key_session(token_bytes(32))), source)
     )
 
     async def state(_: web.Request) -> web.Response:
-        said = "not granted"
+        status = "not granted"
         for owner in backend.owners:
             try:
                 value = await backend.read_secret(owner, name)
                 data = value.encode() if isinstance(value, str) else value
-                said = f"read, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
+                status = f"read, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
             except SealspaceError as error:
-                said = (
+                status = (
                     "refused:"
                     f" {error.refusal.text if isinstance(error, DecryptDenied) else error.message}"
                 )
-        return web.json_response({name: said})
+        return web.json_response({name: status})
 
     manifest: dict[str, Json] = {
         "app_id": "com.example.backend",
@@ -261,7 +255,7 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
         )
     except ValueError as error:
         raise ProcessFailed(
-            f"no backend to publish: {error}", hint="secrets are named like API_KEY"
+            f"cannot publish the backend: {error}", hint="name the secret like API_KEY"
         ) from None
     app = web.Application()
     app.router.add_get("/", state)

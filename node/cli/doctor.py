@@ -1,5 +1,4 @@
-"""`sealspace doctor`: find what is wrong with an installation, a node or a login, and say what to
-do."""
+"""The command `sealspace doctor`: find problems of an installation, a node or a login."""
 
 import asyncio
 import os
@@ -42,13 +41,13 @@ from .settings import config_from, data_options
 _OLDEST: Final = (3, 11)
 _TOO_NEW: Final = (3, 16)
 _ONE_TRY: Final = TransportSettings(timeout_s=10.0, tries=1)
-_APART_S: Final = 60.0  # tokens are judged by the node's clock
+_MAX_CLOCK_SKEW_S: Final = 60.0  # the node checks the times of tokens by its own clock
 _SOON_S: Final = 86_400.0
 _LEAST_FREE_BYTES: Final = 1 << 30
 
 
 class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next"}):
-    """The result of one check; in JSON its members are called otherwise."""
+    """The result of one check. The JSON output uses the member names `check` and `next`."""
 
     name: str
     severity: str
@@ -56,30 +55,30 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
     next_step: str = ""
 
 
-class Doubtful(NodeError):
-    """What may be meant so; a warning."""
+class DoctorWarning(NodeError):
+    """A condition that may be intended; reported as a warning."""
 
     code = "doubtful"
 
 
 def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
-    """Run a check, which returns a text if all is well; an error of ours is what it found."""
+    """Run a check and return its result. An expected error becomes a finding."""
     try:
         return Diagnosis(name, "ok", check())
     except SealspaceError as error:
-        severity = "warn" if isinstance(error, Doubtful) else "wrong"
+        severity = "warn" if isinstance(error, DoctorWarning) else "wrong"
         return Diagnosis(name, severity, what_happened(error), error.step)
 
 
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
 @data_options
 def doctor(config_file: Path | None, store__data: str | None) -> int:
-    """Check Python, clock, settings, disk, store, node and login; ends with status 1 if something
-    is wrong.
+    """Check Python, clock, settings, disk, store, node and login. Exit with 1 if something is
+    wrong.
 
-    Settings, disk and store are checked where settings or a data folder are named, or a folder
-    `data` is here; node and login where somebody has logged in, but not where --data or --config
-    names a node, unless --home or --node is given too. Nothing is changed.
+    Settings, disk and store are checked if --config, --data or the environment names them, or if
+    the current folder contains a folder `data`. Node and login are checked if an owner is logged
+    in; with --data or --config, only if --home or --node is given too. Nothing is changed.
     """
     found = []
     for diagnosis in _diagnoses(config_file, store__data):
@@ -101,11 +100,13 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
         yield from _node_here(config_file, data)
     else:
-        hint = "sealspace doctor --data DIR checks a node's"
-        yield Diagnosis("settings", "ok", "none are named, and no folder data is here", hint)
+        hint = "sealspace doctor --data DIR checks those of a node"
+        yield Diagnosis(
+            "settings", "ok", "not checked: none are named, and there is no folder data here", hint
+        )
     if (config_file is None and data is None) or shared().given_home or shared().given_node:
         yield from _login(owner_home(), shared().node)
-    else:  # a node may be well whatever node the person at this shell uses
+    else:  # the login of this shell's user may be at another node than the one being checked
         yield Diagnosis("login", "ok", "not checked: a node is named", "sealspace doctor checks it")
 
 
@@ -113,7 +114,7 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
     """Check the version of Python."""
     if not _OLDEST <= version < _TOO_NEW:
         raise ConfigurationError(
-            f"this is Python {'.'.join(map(str, version))}, and sealspace needs 3.11 to 3.15",
+            f"this is Python {'.'.join(map(str, version))}, but sealspace needs 3.11 to 3.15",
             hint="in a clone of sealspace: python3.13 -m venv ENV && ENV/bin/pip install '.[node]'",
         )
     return f"{platform.python_version()} at {sys.executable}"
@@ -121,7 +122,7 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
 
 def _clock() -> str:
     check_clock(SystemClock())
-    return "not before this version was made, nor long after"
+    return "plausible"
 
 
 # --- a node on this machine -----------------------------------------------------------------------
@@ -131,7 +132,7 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     try:
         for module in EXTRAS["node"]:
             if find_spec(module) is None:
-                text = f"the extra node is not installed: there is no module {module}"
+                text = f"the extra `node` is not installed: module {module} is missing"
                 raise ExtraMissing(text, hint="pip install 'sealspace[node]'")
         config = config_from(config_file, {"store__data": data})
     except NodeError as error:
@@ -139,11 +140,11 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         return
     from .store_check import check_store, database_findings  # needs the extra
 
-    yield Diagnosis("settings", "ok", "well typed and known; sealspace config show prints them")
+    yield Diagnosis("settings", "ok", "valid; sealspace config show prints them")
     yield diagnosed("disk", lambda: _disk(config))
     of_database = [Diagnosis("store", *one) for one in database_findings(config)]
     yield from of_database
-    # through a pooling proxy a store must not be opened
+    # A store must not be opened through a pooling proxy, which breaks its sessions.
     if all(one.severity != "wrong" for one in of_database):
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
@@ -152,27 +153,27 @@ def _disk(config: Config) -> str:
     folder = config.data
     if not folder.exists():
         _require_free_disk(next(filter(Path.is_dir, folder.parents)))
-        return f"{folder} will be made by the first start"
+        return f"{folder} will be created by the first start"
     if not folder.is_dir():
-        raise StoreMisused(f"{folder} is no folder", hint="name a folder with --data")
+        raise StoreMisused(f"{folder} is not a folder", hint="name a folder with --data")
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
-        raise StoreMisused(f"others may write to {folder}", hint=f"chmod go-w {folder}")
+        raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
     return f"{folder} is writable, {_require_free_disk(folder) >> 30} GiB free"
 
 
 def _require_free_disk(folder: Path) -> int:
-    """Return the free bytes of a folder's disk, in which a file could be made."""
+    """Check that a folder is writable with enough free disk; return the free bytes."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = (error.strerror or "refused").lower()
         hint = f"ls -ld {folder}; df -h {folder}"
-        raise StoreMisused(f"no file can be made in {folder}: {reason}", hint=hint) from None
+        raise StoreMisused(f"cannot create a file in {folder}: {reason}", hint=hint) from None
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < _LEAST_FREE_BYTES:
         raise StoreMisused(
-            f"{folder} has {free_bytes} bytes of free disk left", hint=f"df -h {folder}"
+            f"{folder} has only {free_bytes} bytes of free disk", hint=f"df -h {folder}"
         )
     return free_bytes
 
@@ -197,48 +198,44 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
 def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     again = f"sealspace login {profile.node}"
     if home.is_of_another_home(profile.key_file):
-        hint = f"{again} --key-file FILE names the one that is meant"
-        raise Doubtful(f"the key is in another home: {profile.key_file}", hint=hint)
-    if profile.key_file is not None and not profile.is_keystore:  # a keystore takes its password
+        hint = f"name the key to use: {again} --key-file FILE"
+        raise DoctorWarning(f"the key is in another home: {profile.key_file}", hint=hint)
+    if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
         home.wallet()
     end, now = home.session().expires_at, SystemClock().now()
     if end is not None and end <= now:
         raise NotSignedIn(f"the session ended at {time_text(end)}", hint=again)
     if end is not None and end <= now + _SOON_S:
-        raise Doubtful(f"the session ends at {time_text(end)}", hint=again)
+        raise DoctorWarning(f"the session ends at {time_text(end)}", hint=again)
     return f"{profile.owner} at {profile.node}" + (
         "" if end is None else f", until {time_text(end)}"
     )
 
 
 async def _node(url: str, home: OwnerHome) -> str:
-    """Ask a node who it is, without a token; compare it with the login, and its clock with this
-    one."""
+    """Check a node's identity and clock, without a token."""
     async with Transport(url, settings=_ONE_TRY) as transport:
         answer = await transport.exchange(Request("GET", "/info", repeatable=True))
     try:
         node_id = required_text(json_object(answer.require()), "nodeId")
     except SealspaceError:
-        hint = "is that the node's address? name another: sealspace login URL"
-        raise NodeMismatch(f"what answers at {url} is no node", hint=hint) from None
+        hint = "if the address is wrong: sealspace login URL"
+        raise NodeMismatch(f"{url} is not a sealspace node", hint=hint) from None
     try:
         expected = home.session().node_id
     except NotSignedIn:
         expected = None
     if expected not in (None, node_id):
-        text = (
-            f"another node answers at {url} than at the login: {printable(node_id)}, not {expected}"
-        )
-        hint = f"if it was replaced: sealspace login {url}; else ask who has that address"
+        text = f"{url} is another node than at the login: {printable(node_id)}, not {expected}"
+        hint = f"if it was replaced: sealspace login {url}; otherwise do not trust this address"
         raise NodeMismatch(text, hint=hint)
     try:
-        apart_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
-    except (KeyError, ValueError):  # no date: nothing is known
-        apart_s = 0.0
-    if abs(apart_s) > _APART_S:
+        skew_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
+        skew_s = 0.0
+    if abs(skew_s) > _MAX_CLOCK_SKEW_S:
         text = (
-            f"this clock is {abs(apart_s):.0f} s {'ahead of' if apart_s > 0 else 'behind'} that of"
-            " the node"
+            f"this clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the node's"
         )
         hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
         raise NodeMismatch(text, hint=hint)

@@ -1,5 +1,4 @@
-"""`sealspace admin owners` and `quota`: whose spaces a node hosts, and how much a space may
-hold."""
+"""The commands `sealspace admin owners` and `quota`: admitted owners, and limits of spaces."""
 
 import re
 from collections.abc import Sequence
@@ -27,18 +26,20 @@ def _owner(did: str) -> Principal:
     try:
         return parse_principal(did)
     except InvalidIdentifier as error:
-        raise ConfigurationError(error.text, hint="write whole DIDs, like did:key:z6Mk…") from None
+        raise ConfigurationError(
+            error.text, hint="write the whole DID, like did:key:z6Mk…"
+        ) from None
 
 
-# all of them before the first
+# Parsed by click, so that a malformed DID is refused before any owner is changed.
 _DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True, type=_owner)
 
 
 @click.group(cls=Verbs)
 def owners() -> None:
-    """Say whose spaces a node in hosting mode `permit` hosts, for every process on its store.
+    """Admit owners to a node in hosting mode `permit`.
 
-    In the other modes the list is kept and does nothing.
+    Changes apply to every process on the store. In the other modes the list has no effect.
     """
 
 
@@ -46,7 +47,7 @@ def owners() -> None:
 @on_store
 @_DIDS
 async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
-    """Admit owners: their spaces are hosted from now on, within the bounds of hosting; audited."""
+    """Admit owners: their spaces are hosted from now on, within the limits of hosting. Audited."""
     for owner in dids:
         is_new = await change_admission(
             store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy()
@@ -58,10 +59,10 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
 @on_store
 @_DIDS
 async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> None:
-    """Remove owners: nothing new of theirs is hosted from now on; audited.
+    """Remove owners: no further spaces of theirs are hosted. Audited.
 
-    Spaces that are hosted stay: who was granted something there reads and writes on, and so does
-    the owner. To end writing, give a space a quota of 0 (`sealspace admin quota`).
+    Existing spaces stay hosted, for the owner and for everyone with a grant. To stop writing to a
+    space, set its quota to 0 (`sealspace admin quota`).
     """
     for owner in dids:
         was_there = await change_admission(
@@ -70,16 +71,14 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
         words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
         if owner in map(_owner, config.hosting.listed):
             words(
-                f"{owner}: hosting.listed still admits it; take it out of the settings, and start"
-                " the node again"
+                f"{owner}: hosting.listed still admits it; next: remove it there, restart the node"
             )
 
 
 @owners.command("list")
 @on_store
 async def list_owners(config: Config, store: Store) -> None:
-    """Print the owners whom `add` admitted, since when each is, and below them those whom
-    hosting.listed admits."""
+    """Print the owners admitted by `owners add`, and those admitted by hosting.listed."""
     found = [
         {"did": one.owner, "admittedAt": time_text(one.admitted_at)}
         async for one in read_admissions(store)
@@ -105,7 +104,7 @@ def _id(text: str) -> str:
         return parse_space_id(text).text
     except InvalidIdentifier as error:
         hint = "write the whole id, like tinycloud:pkh:eip155:1:0x…:notes"
-        raise ConfigurationError(f"this is no space: {error.text}", hint=hint) from None
+        raise ConfigurationError(f"not a valid space id: {error.text}", hint=hint) from None
 
 
 def _bytes(text: str) -> int:
@@ -113,7 +112,7 @@ def _bytes(text: str) -> int:
     size_bytes = -1 if match is None else int(match[1]) << 10 * _UNITS.index(match[2])
     if not 0 <= size_bytes <= _MAX_BYTES:
         raise ConfigurationError(
-            f"{text[:24]} is no size", hint="write bytes, or a number of MiB like 500MiB"
+            f"{text[:24]} is not a valid size", hint="write it like 1000000 or 500MiB"
         )
     return size_bytes
 
@@ -123,10 +122,11 @@ _SPACE: Final = click.argument("space", metavar="SPACE", type=_id)
 
 @click.group(cls=Verbs)
 def quota() -> None:
-    """Show or set how many bytes a space may hold, for every process on this store.
+    """Show or set the storage limits of spaces.
 
-    SPACE is the whole id of a space, like tinycloud:pkh:eip155:1:0x…:notes. A space without a limit
-    of its own has the one of the setting `hosting.default_quota_bytes`.
+    Changes apply to every process on the store. SPACE is the whole id of a space, like
+    tinycloud:pkh:eip155:1:0x…:notes. A space without its own limit has that of the setting
+    `hosting.default_quota_bytes`.
     """
 
 
@@ -142,16 +142,16 @@ async def list_(config: Config, store: Store) -> None:
         nothing="no space has a limit of its own",
     )
     if found.more:
-        words("there are more than these")
+        words("more spaces have a limit of their own; the list is cut here")
     default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
-    words(f"limit of every other space: {default}; next: sealspace admin quota set SPACE SIZE")
+    words(f"limit of all other spaces: {default}; next: sealspace admin quota set SPACE SIZE")
 
 
 @quota.command("show")
 @on_store
 @_SPACE
 async def show(config: Config, store: Store, space: str) -> None:
-    """Print the limit of a space, and how much of it is used."""
+    """Print the limit of a space and how much of it is used."""
     await _show(config, store, space)
 
 
@@ -160,8 +160,7 @@ async def show(config: Config, store: Store, space: str) -> None:
 @_SPACE
 @click.argument("size", metavar="SIZE", type=_bytes)
 async def set_(config: Config, store: Store, space: str, size: int) -> None:
-    """Give a space a limit of its own: bytes, or a number of KiB, MiB, GiB or TiB; 0 ends writing
-    there; audited."""
+    """Set a space's own limit in bytes, KiB, MiB, GiB or TiB; 0 stops all writing. Audited."""
     await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
@@ -170,7 +169,7 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
 @on_store
 @_SPACE
 async def clear(config: Config, store: Store, space: str) -> None:
-    """Take a space's own limit away: from now on it has the default; audited."""
+    """Remove a space's own limit, so that the default applies. Audited."""
     await set_quota(store, config, space, None, now=SystemClock().now(), entropy=SystemEntropy())
     await _show(config, store, space)
 

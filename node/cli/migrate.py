@@ -1,5 +1,4 @@
-"""`sealspace admin migrate-store` and `migrate-objects`: rows into a database, large values into a
-bucket, or back."""
+"""The commands `sealspace admin migrate-store` and `migrate-objects`."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -25,28 +24,26 @@ _PRINT_EVERY_BODIES = 100
 
 @click.command("migrate-store")
 @configured
-@click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
+@click.option(
+    "--store", "store__url", metavar="URL", help="Address of the database, without a password."
+)
 @click.option(
     "--to",
     "target",
     type=click.Choice(["postgresql", "lmdb"]),
     required=True,
-    help="Where the store goes.",
+    help="Where to move the store.",
 )
-@click.option(
-    "--again", is_flag=True, help="Move it once more: what it was moved to before is lost."
-)
+@click.option("--again", is_flag=True, help="Move it again because the former target is lost.")
 def migrate_store(config: Config, target: str, again: bool) -> None:
-    """Copy every row of the store, compare both sides, and print one JSON object.
+    """Copy every row to another store, compare both, and print one JSON object.
 
-    No node may run meanwhile. What stays in the source says where the store went, and no node
-    serves it; objects and the root secret stay in the data folder. When it was interrupted, the
-    same command begins again.
+    Stop every node on the store first. The source then records where the store went, and no node
+    serves it. Large values and the root secret stay in the data folder. After an interruption, run
+    the same command again.
     """
     if config.store.url is None:
-        raise ConfigurationError(
-            "store.url names no database", hint="give it with --store postgresql://…"
-        )
+        raise ConfigurationError("no database is named", hint="use --store postgresql://…")
     print_json(
         _run(
             _moved_store(config, config.store.url, target, again=again),
@@ -64,18 +61,16 @@ def migrate_store(config: Config, target: str, again: bool) -> None:
     "target",
     type=click.Choice(["bucket", "folder"]),
     required=True,
-    help="Where the values go.",
+    help="Where to move the large values.",
 )
 def migrate_objects(config: Config, target: str) -> None:
     """Copy every large value, compare each with its digest, and print one JSON object.
 
-    No node may run meanwhile. The source is left as it is. When it was interrupted, the same
-    command goes on; the node looks for large values in the new place once it has ended.
+    Stop the node first. The source is not changed. After an interruption, run the same command
+    again. When it has finished, start the node with settings that name the new place.
     """
     if config.objects.url is None:
-        raise ConfigurationError(
-            "objects.url names no bucket", hint="give it with --objects s3://bucket/prefix"
-        )
+        raise ConfigurationError("no bucket is named", hint="use --objects s3://bucket/prefix")
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}", hint="name the data folder with --data"
@@ -89,16 +84,16 @@ def _run(
     try:
         return asyncio.run(move)
     except SpaceError as error:
-        hint: str = getattr(error, "next_step", "start the same command again to go on")
+        hint: str = getattr(error, "next_step", "run the same command again")
         if isinstance(error, StoreLocked):
-            hint = f"stop the node that runs on {config.data}"
+            hint = f"stop the node that uses {config.data}"
         raise as_node_error(error, config, what=failure, hint=hint) from error
 
 
 async def _moved_store(
     config: Config, url: str, target: str, *, again: bool
 ) -> dict[str, int | str]:
-    # need the extra of a database
+    # Needs the extra `postgres`.
     from spaces.archive.migration import move_from_postgres, move_to_postgres
 
     shown = counter("rows copied", every=_PRINT_EVERY_ROWS)

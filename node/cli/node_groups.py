@@ -1,4 +1,4 @@
-"""The commands of operators, and where each is. No command is imported here."""
+"""The operator's commands and the modules that contain them, none of which is imported here."""
 
 from typing import Final
 
@@ -12,48 +12,46 @@ config = LazyGroup(
         "init": Row("node.cli.config", "Write a settings file with every setting, described."),
     },
     name="config",
-    help="Show a node's settings, or begin a settings file.",
+    help="Show a node's settings, or write a settings file.",
 )
 
 # --- operate --------------------------------------------------------------------------------------
 
 admin = LazyGroup(
     {
-        "owners": Row("node.cli.hosting_commands", "Admit owners, remove them, list them.", "node"),
+        "owners": Row("node.cli.hosting_commands", "Admit, remove and list owners.", "node"),
         "release": Row(
             "node.cli.release_commands",
             "Show or set the terms under which keys are released.",
             "node",
         ),
         "collateral": Row(
-            "node.cli.release_commands", "Take in what Intel publishes about its platforms.", "node"
+            "node.cli.release_commands",
+            "Import or list Intel's documents about its platforms.",
+            "node",
         ),
-        "audit": Row(
-            "node.cli.record_commands", "Export the chain over the audit records.", "node"
-        ),
+        "audit": Row("node.cli.record_commands", "Export the audit chain.", "node"),
         "receipts": Row(
-            "node.cli.record_commands", "Print or export the receipts of all networks.", "node"
+            "node.cli.record_commands", "Print or export receipts of key releases.", "node"
         ),
         "withdraw": Row(
             "node.cli.release_commands",
-            "Withdraw code, a backend or evidence from every release.",
+            "Stop releasing keys to code, a backend or evidence.",
             "node",
         ),
-        "quota": Row("node.cli.hosting_commands", "Show or set how much a space may hold.", "node"),
+        "quota": Row(
+            "node.cli.hosting_commands", "Show or set the storage limits of spaces.", "node"
+        ),
         "backup": Row("node.cli.backup_commands", "Write the whole store into one file.", "node"),
-        "restore": Row("node.cli.backup_commands", "Make a data folder of a backup.", "node"),
-        "check": Row(
-            "node.cli.backup_commands", "Read the whole store, and name what is damaged.", "node"
-        ),
-        "migrate-store": Row(
-            "node.cli.migrate", "Move the store into a database, or back.", "node"
-        ),
+        "restore": Row("node.cli.backup_commands", "Make a data folder from a backup.", "node"),
+        "check": Row("node.cli.backup_commands", "Check the whole store for damage.", "node"),
+        "migrate-store": Row("node.cli.migrate", "Move the store into a database or back.", "node"),
         "migrate-objects": Row(
-            "node.cli.migrate", "Move large values into a bucket, or back.", "node"
+            "node.cli.migrate", "Move large values into a bucket or back.", "node"
         ),
     },
     name="admin",
-    help="Run what is the operator's alone, on a store that may be in use by a node.",
+    help="Administer a store, which a running node may be using.",
 )
 
 SECTIONS: Final[Sections] = {
@@ -61,13 +59,11 @@ SECTIONS: Final[Sections] = {
         "serve": Row("node.cli.serve", "Run the node.", "node"),
         "dev": Row(
             "node.cli.dev",
-            "Run a node, a simulated backend and an owner, to build against.",
+            "Run a node, a simulated backend and an owner for development.",
             "node",
         ),
-        "doctor": Row(
-            "node.cli.doctor", "Find what is wrong with an installation, a node or a login."
-        ),
-        "config": Row("node.cli.node_groups", "Show a node's settings, or begin a settings file."),
+        "doctor": Row("node.cli.doctor", "Find problems of an installation, a node or a login."),
+        "config": Row("node.cli.node_groups", "Show a node's settings, or write a settings file."),
     },
     "Operate": {
         "admin": Row(
@@ -75,4 +71,4 @@ SECTIONS: Final[Sections] = {
         ),
     },
 }
-"""Heading of the root's help -> its commands."""
+"""Heading in the help of the root command -> its commands."""

@@ -1,5 +1,4 @@
-"""The store for a command: through the running node if there is one, else opened by the command
-itself."""
+"""The store for a command: the running node's if there is one, else opened by the command."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,36 +20,37 @@ Result = TypeVar("Result")
 
 
 def has_store(config: Config) -> bool:
-    """Whether the data folder has a store; a database has one."""
+    """Return whether the data folder contains a store. A database always counts as one."""
     return config.is_shared or (config.data / STORE_FOLDER_NAME).is_dir()
 
 
 @asynccontextmanager
 async def opened_store(
-    config: Config, *, is_left: bool = False, is_for_reading: bool = False
+    config: Config, *, may_be_moved: bool = False, is_for_reading: bool = False
 ) -> AsyncIterator[Store]:
-    """Open the store of the data folder, which a command never creates, or the database of
-    `store.url`."""
+    """Open the existing store of the data folder, or the database of `store.url`."""
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",
-            hint=f"sealspace serve --data {config.data} makes one",
+            hint=f"sealspace serve --data {config.data} creates one",
         )
     try:
         store = (
-            read_store(config, may_be_moved=is_left) if is_left or is_for_reading else _open(config)
+            read_store(config, may_be_moved=may_be_moved)
+            if may_be_moved or is_for_reading
+            else _open(config)
         )
         try:
             yield store
         finally:
             await store.close()
     except SpaceError as error:
-        what = f"the store in {place_of(config)} does not do it"
+        what = f"the store in {place_of(config)} failed"
         raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
 
 
 def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Result:
-    """Open the store of some settings, and return what the work on it does."""
+    """Open the store and return the result of some work on it."""
 
     async def opened() -> Result:
         async with opened_store(config) as store:
@@ -60,8 +60,7 @@ def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> 
 
 
 def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a command on an opened store; it receives the settings in force, the store, and its own
-    options."""
+    """Run a command with the settings, an open store and its own options."""
 
     @configured
     @wraps(command)
@@ -75,11 +74,12 @@ def _open(config: Config) -> Store:
     try:
         return embedded_store(config)
     except StoreLocked:
-        return connect_lmdb(config.data)  # only a running node writes; connect to its storekeeper
+        # A node runs on this folder. Only its storekeeper may write, so send commits to that.
+        return connect_lmdb(config.data)
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
-    """Return what a command reports of an error of the store."""
+    """Convert an error of the store to an error that the command reports."""
     if isinstance(error, StoreMoved):
         return start_refused(config, error)
     return StoreMisused(f"{what}: {error}", hint=hint, code=error.code)

@@ -1,5 +1,4 @@
-"""`sealspace admin audit` and `receipts`: the chain over the audit records, and the receipts of the
-store."""
+"""The commands `sealspace admin audit` and `receipts`."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -34,18 +33,21 @@ from .opened_store import on_store
 
 @click.group(cls=Verbs)
 def audit() -> None:
-    """Export the chain over the audit records, and note what is kept elsewhere."""
+    """Export the audit chain, and confirm exports so that old records may be removed."""
 
 
 @audit.command("export")
 @on_store
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Begin behind this entry.")
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Start after this entry.")
 async def export_audit(config: Config, store: Store, after: int) -> None:
-    """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
+    """Print the audit chain as JSON lines, with a signed head over all records.
+
+    Records that are not sealed into the chain are sealed first.
+    """
     chain = await _chain(config, store)
     cut = (await read_pruning(store)).pruned
     if cut > after:
-        words(f"entries up to {cut} were removed; the export begins with the signed head over them")
+        words(f"entries up to {cut} were removed; the export starts with the signed head over them")
     now = SystemClock().now()
     while (await seal_batch(store, chain, now=now, is_last=True)).more:
         pass
@@ -57,11 +59,10 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
 @on_store
 @click.argument("file", type=click.File("rb"))
 async def kept(config: Config, store: Store, file: BinaryIO) -> None:
-    """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may
-    be removed here.
+    """Confirm that FILE, an export of this store's audit chain, is kept elsewhere.
 
-    FILE is verified and compared with the chain first. Nothing is removed unless
-    `retention.audit_days` says so.
+    The records in it may then be removed from the store, if `retention.audit_days` says so. FILE is
+    verified and compared with the chain first.
     """
     chain = await _chain(config, store)
     entry = b""
@@ -75,32 +76,33 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
         verified = verify_export(lines, node_did=chain.node_did, on_entry=note_entry)
     except AuditChainBroken as error:
         raise AuditRefuted(
-            f"the audit chain does not hold: {error}", hint="export it again"
+            f"the export is not a valid audit chain: {error}", hint="export it again"
         ) from error
-    # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
+    # Entries removed without an export are gone; they must not block confirming later ones.
     progress = await read_pruning(store)
     before = max(progress.exported, progress.pruned)
     if verified.after > before:
         raise AuditRefuted(
-            f"the export begins behind entry {verified.after}, kept are those up to {before}",
+            f"the export starts after entry {verified.after}; earlier exports end at {before}",
             hint=f"sealspace admin audit export --after {before}",
         )
     if verified.store_id != chain.store_id or not entry:
-        raise AuditRefuted(
-            "it is the export of another store, or of nothing", hint="export it again"
-        )
+        raise AuditRefuted("the export is empty or of another store", hint="export it again")
     if not await note_exported(store, number=verified.number, entry=entry):
-        raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
+        raise AuditRefuted(
+            "the export's last entry differs from this store's", hint="export it again"
+        )
     print_json({"kept": verified.number})
 
 
 async def _chain(config: Config, store: Store) -> Chain:
-    """Return the identity and signer of the store's chain, if the secret at hand is the store's."""
+    """Return the identity and signer of the store's chain. Refuse a root secret of another
+    store."""
     keyring = Keyring(load_root_secret(config, SystemEntropy()))
     identity = await recorded_identity(store)
     if identity is None or identity.node_did != keyring.node_did:
         raise StoreMisused(
-            "the root secret at hand is not the one of this store",
+            "the root secret does not belong to this store",
             hint="name the store's secret with --config FILE",
         )
     return Chain(
@@ -116,24 +118,26 @@ def _network(text: str) -> NetworkId:
         return parse_network_id(text)
     except InvalidIdentifier as error:
         raise ConfigurationError(
-            f"{text!r} is no network: {error.text}",
-            hint="write urn:tinycloud:encryption:<DID>:<name>",
+            f"{text!r} is not a network id: {error.text}",
+            hint="write it like urn:tinycloud:encryption:<DID>:<name>",
         ) from None
 
 
-_NETWORK = click.option("--network", metavar="ID", type=_network, help="Only of this network.")
+_NETWORK = click.option(
+    "--network", metavar="ID", type=_network, help="Only receipts of this network."
+)
 
 
 @click.group(cls=Verbs)
 def receipts() -> None:
-    """Print or export the receipts of releases, of every network of the store."""
+    """Print or export the receipts of key releases for all networks of the store."""
 
 
 @receipts.command("list")
 @on_store
 @_NETWORK
 async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
-    """Print receipts as they were signed, one JSON object a line; with --json, one array."""
+    """Print receipts as they were signed, one JSON object per line; with --json, one array."""
     if shared().as_json:
         print_exactly(
             b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]"
@@ -148,8 +152,7 @@ async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
 @_NETWORK
 @click.argument("folder", type=NEW_FOLDER)
 async def export_receipts(_: Config, store: Store, network: NetworkId | None, folder: Path) -> None:
-    """Write receipts and every document they refer to into DIR, and print how many receipts there
-    are."""
+    """Write receipts and the documents they refer to into DIR, and print the number of receipts."""
     make_receipt_folder(folder)
     count = 0
     async for text in stored_receipts(store, network):
@@ -157,7 +160,7 @@ async def export_receipts(_: Config, store: Store, network: NetworkId | None, fo
             digests = documents_of(parse_receipt(text))
         except ReceiptError as error:
             raise ReceiptInvalid(
-                f"a stored receipt does not read: {error}", hint="restore a backup"
+                f"a stored receipt cannot be read: {error}", hint="restore a backup"
             ) from error
         found = (await store.read([document_key(digest) for digest in digests])).records
         documents = {

@@ -1,5 +1,4 @@
-"""`sealspace admin release`, `withdraw` and `collateral`: the terms under which keys leave this
-node."""
+"""The commands `sealspace admin release`, `withdraw` and `collateral`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,19 +42,23 @@ from .settings import configured, trust_root_option
 @click.command()
 @configured
 @click.option(
-    "--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64)."
+    "--measurement",
+    metavar="HEX",
+    help="Code, by a register (96 hex digits) or a compose hash (64).",
 )
 @click.option(
-    "--did", metavar="DID", help="A backend, and every delegation that it signed or received."
+    "--did", metavar="DID", help="A backend, with every delegation that it signed or received."
 )
 @click.option(
     "--evidence",
     metavar="DIGEST",
-    help="Evidence by its SHA-256, as receipts and the audit name it.",
+    help="Evidence, by its SHA-256 in receipts and audit records.",
 )
 def withdraw(config: Config, **named: str | None) -> None:
-    """Withdraw code, a backend or evidence for every network of the store; prints all that is
-    withdrawn so."""
+    """Stop releasing keys to code, a backend or evidence, for every network of the store.
+
+    Prints everything that is withdrawn this way.
+    """
     given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         raise click.UsageError("name exactly one of --measurement, --did and --evidence")
@@ -74,7 +77,7 @@ def withdraw(config: Config, **named: str | None) -> None:
 
 @click.group(cls=Verbs)
 def release() -> None:
-    """Show or set the terms under which keys are released, for every process on this store."""
+    """Show or set the terms of key releases, for every process on this store."""
 
 
 @release.command("show")
@@ -89,25 +92,25 @@ async def show(config: Config, store: Store) -> None:
 @click.option(
     "--attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Who has to prove their code.",
+    help="Who must prove which code they run.",
 )
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
-@click.option("--node-policy", type=FILE, help="The node's own policy, a JSON file.")
-@click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
+@click.option("--node-policy", type=FILE, help="Set the node's own policy, a JSON file.")
+@click.option("--no-node-policy", is_flag=True, help="Remove the node's own policy.")
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
-    help="Whether the node's list is enough.",
+    help="Whether the node's policy is enough where the owner has none.",
 )
 @click.option(
     "--key-provider",
     "key_providers",
     metavar="PROVIDER",
     multiple=True,
-    help="Take evidence of its applications; repeatable.",
+    help="Accept applications of this key provider. Repeatable.",
 )
-@click.option("--no-key-provider", is_flag=True, help="Take evidence of nobody's applications.")
+@click.option("--no-key-provider", is_flag=True, help="Accept no key provider.")
 def set_terms(
     config: Config,
     attestation: AttestationMode | None,
@@ -119,7 +122,7 @@ def set_terms(
     key_providers: tuple[str, ...],
     no_key_provider: bool,
 ) -> None:
-    """Change the release record, everywhere at once; the change is audited."""
+    """Change the release record for all processes at once. Audited."""
     if (
         (trust_root and intel_root)
         or (node_policy and no_node_policy)
@@ -154,17 +157,17 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
         audit_put(audit, entropy=SystemEntropy()),
     )
     if isinstance(await store.commit(Commit(puts=puts)), Refused):
-        raise StoreBusy("somebody else changed the release record")
+        raise StoreBusy("another process changed the release record")
     return record
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
-    """Return the record, and what a change of it has to be made over."""
+    """Return the release record and its stamp, on which a change is conditional."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
             f"the store in {config.data} has no release record yet",
-            hint=f"sealspace serve --data {config.data} writes it",
+            hint=f"sealspace serve --data {config.data} creates it",
         )
     return decode_release_record(row.value), row.stamp
 
@@ -187,8 +190,7 @@ def _shown(record: ReleaseRecord) -> dict[str, Json]:
 
 @click.group(cls=Verbs)
 def collateral() -> None:
-    """Take in what Intel publishes about its platforms, and list it: one document for each platform
-    family."""
+    """Import or list Intel's documents about its platforms, one for each platform family."""
 
 
 @collateral.command("import")
@@ -196,13 +198,13 @@ def collateral() -> None:
 @trust_root_option
 @click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
 async def import_files(config: Config, store: Store, files: tuple[Path, ...]) -> None:
-    """Verify each FILE and keep it; prints the platform family of each, and until when it holds."""
+    """Verify and store each FILE. Print its platform family and its expiry."""
     root = configured_trust_root(config.release)
     record = await recorded_release(store)
     if record is None or root.sha256 not in record.trust_roots:
         raise CollateralRefused(
-            "the trust root is not the one that the store's release record names",
-            hint="give it with --trust-root FILE; sealspace admin release show prints the record",
+            "the trust root differs from the one in the store's release record",
+            hint="use --trust-root FILE; sealspace admin release show prints the record",
         )
     clock, rules = SystemClock(), refresh_rules(config.collateral)
     found = []
@@ -223,18 +225,18 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
 @collateral.command("list")
 @on_store
 async def list_held(_: Config, store: Store) -> None:
-    """Print what is held, and what is wanted: one line for each platform family; --json has more.
+    """Print stored and missing collateral, one line for each platform family; --json has more.
 
-    `source` says what brought the document: "import", or the host it was fetched from. `refreshed`
-    is when it was last found to be the newest, `failed` why the last try to fetch it brought
-    nothing. A family without `windows` was named by a quote, and no document of it is held.
+    `source` is "import", or the host that the document was fetched from. `refreshed` is when it was
+    last fetched or confirmed to be current, and `failed` is the reason of the last failed fetch. A
+    family without `windows` was named by a quote, but its document is missing.
     """
     try:
         found = [_description(held) for held in await held_collateral(store)]
     except AttestationError as error:
         raise CollateralRefused(
-            f"a document that is held cannot be read: {error.code}: {error.detail}",
-            hint="import a fresh document for the platform family",
+            f"a stored document cannot be read: {error.code}: {error.detail}",
+            hint="import a new document for the platform family",
         ) from error
     shown = ("fmspc", "ca", "ends", "source", "failed")
     rows = [tuple(str(one.get(name) or "-") for name in shown) for one in found]
@@ -243,7 +245,7 @@ async def list_held(_: Config, store: Store) -> None:
         found,
         headers,
         rows,
-        nothing="no collateral is held; next: sealspace admin collateral import FILE",
+        nothing="no collateral is stored; next: sealspace admin collateral import FILE",
     )
 
 

@@ -1,4 +1,4 @@
-"""`sealspace serve`: run the node."""
+"""The command `sealspace serve`."""
 
 from typing import get_args
 
@@ -9,39 +9,39 @@ from ..processes.supervisor import serve as run
 from .settings import configured, trust_root_option, where_options
 
 _HOSTING = (
-    "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. permit:"
-    " of the DIDs in hosting.listed and of owners admitted by `sealspace admin owners add` alone."
-    " listed: the former name of permit."
+    "Whose spaces are hosted. auto: every owner's, at sign-in. explicit: every owner's, by a host"
+    " grant. permit: those of owners in hosting.listed or admitted by `sealspace admin owners add`."
+    " listed: former name of permit."
 )
 
 
 @click.command()
 @configured
 @click.option("--host", "http__host", metavar="ADDRESS", help="Address to listen on.")
-@click.option("--port", "http__port", type=int, help="Port to listen on; 0 takes any free one.")
+@click.option("--port", "http__port", type=int, help="Port to listen on; 0 picks any free port.")
 @click.option(
-    "--workers", "http__workers", type=int, help="Worker processes; 0 means one for each core."
+    "--workers", "http__workers", type=int, help="Number of worker processes; 0 means one per core."
 )
 @click.option(
     "--cors/--no-cors",
     "http__cors",
     default=None,
-    help="Let pages of any origin call this node; the default.",
+    help="Let web pages of any origin call this node; the default.",
 )
 @click.option(
     "--console/--no-console",
     "http__console",
     default=None,
     help=(
-        "Serve the console, a page for owners; by default where the node listens on loopback and"
-        " trusts no proxy."
+        "Serve the console, a web page for owners; by default only if the node listens on loopback"
+        " and trusts no proxy."
     ),
 )
 @click.option(
     "--console-runner",
     "http__console_runner",
     metavar="URL",
-    help="Runner at which the console manages API keys and has secrets generated.",
+    help="Runner on which the console manages API keys and generates secrets.",
 )
 @click.option(
     "--hosting",
@@ -53,7 +53,7 @@ _HOSTING = (
     "--attestation",
     "release__attestation",
     type=click.Choice(get_args(AttestationMode)),
-    help="Who has to prove what code they run.",
+    help="Who must prove which code they run.",
 )
 @where_options
 @trust_root_option
@@ -61,7 +61,7 @@ _HOSTING = (
     "--collateral",
     "release__collateral",
     metavar="DIR",
-    help="Folder of collateral to load at start.",
+    help="Folder of collateral files to load at start.",
 )
 @click.option(
     "--secret-file", "secret__file", metavar="FILE", help="File with the root secret as raw bytes."
@@ -70,23 +70,21 @@ _HOSTING = (
     "--log-level",
     "log__level",
     type=click.Choice(get_args(LogLevel)),
-    help="Least severe level written.",
+    help="Lowest level that is logged.",
 )
 @click.option(
     "--log-requests",
     "log__requests",
     type=click.Choice(get_args(RequestLines)),
     help=(
-        "A line of the log for each request: paths and client addresses as keyed hashes, or plain."
-        " off: the default."
+        "Log a line for each request, with paths and client addresses as keyed hashes or in plain"
+        " text; by default off."
     ),
 )
 def serve(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT.
+    """Run the node until SIGTERM or SIGINT; a second signal ends it at once.
 
-    The first owner then runs `sealspace login URL --new` in another terminal.
-
-    Prints `listening on http://HOST:PORT` on standard error when it accepts requests. A second
-    signal ends it at once.
+    Prints `listening on http://HOST:PORT` on standard error when it accepts requests. The first
+    owner then runs `sealspace login URL --new` in another terminal.
     """
     return run(config)

@@ -1,4 +1,4 @@
-"""Options that several commands share: how flags become settings."""
+"""Options that several commands share, and their conversion to settings."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -29,10 +29,10 @@ def where_options(command: Command) -> Command:
         "--objects",
         "objects__url",
         metavar="URL",
-        help="Bucket of large values: s3://bucket/prefix.",
+        help="Bucket for large values: s3://bucket/prefix.",
     )(command)
     return click.option(
-        "--store", "store__url", metavar="URL", help="Database of the rows, instead of LMDB."
+        "--store", "store__url", metavar="URL", help="Database to use instead of LMDB."
     )(command)
 
 
@@ -40,13 +40,12 @@ trust_root_option: Final = click.option(
     "--trust-root",
     "release__trust_root",
     metavar="FILE",
-    help="Root certificate instead of Intel's.",
+    help="Root certificate to trust instead of Intel's.",
 )
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the same, and give the command the settings in force in place of every option that is a
-    setting."""
+    """Add the data options and pass the settings in force to the command, including its flags."""
 
     @data_options
     @wraps(command)
@@ -58,11 +57,9 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
-    """Return the settings in force; an option `http__port` is the setting `http.port`.
-
-    A settings file in the current folder is not read (see `config`); a user who relies on it is
-    notified.
-    """
+    """Return the settings in force. The option `http__port` is the setting `http.port`."""
+    # A settings file in the current folder is not read (node.config.loading): tell a user who may
+    # expect it.
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
         context = click.get_current_context(silent=True)
         command = "sealspace serve" if context is None else context.command_path

@@ -1,5 +1,4 @@
-"""The check of `sealspace doctor` on a store: its database or folder, its root secret, its place of
-large values."""
+"""The store check of `sealspace doctor`: database or folder, root secret, and large values."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,23 +20,24 @@ from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
-    """Return what the database guarantees, if the store is in one: severity, text and next step of
-    each check."""
+    """Check the database of a shared store; return severity, text and next step of each finding."""
     if not config.is_shared:
         return []
     from spaces.store.postgres.requirements import examine
 
-    assert config.store.url is not None  # it names a database
+    assert config.store.url is not None  # is_shared
     try:
         return asyncio.run(examine(config.store.url))
     except SpaceError as error:
-        return [("wrong", str(error), "look at the server's log, and at the address in store.url")]
+        return [
+            ("wrong", str(error), "check the address in store.url and the database server's log")
+        ]
 
 
 async def check_store(config: Config) -> str:
-    """Open the store as a start would; nothing is changed, and no secret is made."""
+    """Open the store as a start would, without changing it or making a secret."""
     if not has_store(config):
-        return "made by the first start"
+        return "will be created by the first start"
     try:
         async with opened_store(config) as store:
             try:
@@ -51,7 +51,7 @@ async def check_store(config: Config) -> str:
             await _check_large_values(config, store, identity)
     except StoreMisused as error:
         if error.code == StoreMoved.code:
-            async with opened_store(config, is_left=True) as store:
+            async with opened_store(config, may_be_moved=True) as store:
                 if (identity := await recorded_identity(store)) is not None:
                     error.message += f"; it belongs to {identity.node_did}"
         raise
@@ -60,17 +60,16 @@ async def check_store(config: Config) -> str:
     secret, place = config.secret, config.data / SECRET_FILE_NAME
     if secret.value is None and secret.file is None and not secret.platform and not place.exists():
         raise SecretUnusable(
-            f"the store's root secret is missing: there is no {place.absolute()}",
-            hint="put the store's secret back there with mode 0600, or name it: secret.file",
+            f"the store's root secret is missing: {place.absolute()} does not exist",
+            hint="put the secret back there with mode 0600, or set secret.file",
         )
     try:
         keyring = Keyring(load_root_secret(config, SystemEntropy()))
     except EncryptionError as error:
-        raise StoreMisused(str(error), hint="give the store's own secret") from None
+        raise StoreMisused(str(error), hint="use the store's own root secret") from None
     if keyring.node_did != identity.node_did:
         raise StoreMisused(
-            f"the store belongs to {identity.node_did}, the secret at hand is that of"
-            f" {keyring.node_did}",
+            f"the store belongs to {identity.node_did}, but the root secret to {keyring.node_did}",
             hint=where_the_secret_is(config, identity.node_did),
         )
     if (difference := loosened(config.release, record)) is not None:
@@ -79,16 +78,12 @@ async def check_store(config: Config) -> str:
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
-    """Compare the place of large values with the one that the store records, and try out a
-    bucket."""
+    """Compare the place of large values with the store's record, and test access to a bucket."""
     recorded = await recorded_place(store)
     if identity is not None and recorded != place_text(config):
         raise StoreMisused(
-            f"the store has its large values in {recorded}, the settings say {place_text(config)}",
-            hint=(
-                "set objects.url to where they are, or move them with sealspace admin"
-                " migrate-objects"
-            ),
+            f"large values are stored in {recorded}, but the settings name {place_text(config)}",
+            hint="correct objects.url, or move them: sealspace admin migrate-objects",
         )
     if config.objects.url is None:
         return
@@ -100,8 +95,5 @@ async def _check_large_values(config: Config, store: Store, identity: Identity |
     except SpaceError as error:
         raise StoreMisused(
             str(error),
-            hint=(
-                "look at objects.url, objects.endpoint, objects.region and what the credentials"
-                " may do"
-            ),
+            hint="check objects.url, endpoint and region, and the rights of the credentials",
         ) from None

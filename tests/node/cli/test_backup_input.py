@@ -214,7 +214,7 @@ def test_rows_that_are_damaged_under_a_right_digest(
     file = forged(of_format_1(parts, HOSTILE_ROWS[what](lmdb_file)), tmp_path / "backup", format=1)
     status, _, said = run("restore", file, "--data", tmp_path / "restored")
     assert (status, "nothing was restored: " in said) == (1, True), said
-    assert "take another copy of the backup" in said
+    assert "use another copy of the backup" in said
     assert not (tmp_path / "restored").exists()
 
 
@@ -235,7 +235,7 @@ def test_the_settings_in_a_backup(
     file.write_text("[release]\nchallenge_s = 120\n")
     monkeypatch.setenv("SEALSPACE_ADMIN__SECRET", "hush" * 8)
     status, _, said = run("backup", tmp_path / "backup", "--data", used, "--config", file)
-    assert (status, "the settings are in it, without secrets" in said) == (0, True)
+    assert (status, "it contains the settings, without secrets" in said) == (0, True)
     assert b"hush" not in (tmp_path / "backup").read_bytes()
     reader = ArchiveReader(BytesIO((tmp_path / "backup").read_bytes()))
     members = {name: reader.contents(1 << 30) for name in reader.members()}
@@ -300,7 +300,7 @@ def test_a_pipe_is_no_backup(run: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
         status, _, said = run("restore", place, "--data", tmp_path / "restored")
-        assert (status, "is no ordinary file" in said) == (EXIT_STATUS["file-unreadable"], True)
+        assert (status, "is not a regular file" in said) == (EXIT_STATUS["file-unreadable"], True)
 
 
 def test_the_longest_name(used: Path, run: Run, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_signal_leaves_nothing(
         patch.setattr("spaces.archive.backup.ArchiveWriter.close", interrupt)
         assert run("backup", tmp_path / "backup", "--data", used)[0] == INTERRUPTED
     with monkeypatch.context() as patch:
-        patch.setattr(backup_commands, "done_apart", interrupt)
+        patch.setattr(backup_commands, "run_in_subprocess", interrupt)
         assert run("restore", file, "--data", tmp_path / "restored")[0] == INTERRUPTED
     assert any(name.endswith(".partial") for name in made) and "restoring" in made
     assert [place.name for place in tmp_path.iterdir()] == ["whole"]
@@ -355,7 +355,7 @@ def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
         assert not (tmp_path / "backup").exists()
     place.write_text("x" * 1024 + "\r\n")
     status, _, said = run("backup", tmp_path / "backup", *arguments)
-    assert (status, "the root secret is in it, sealed" in said) == (0, True)
+    assert (status, "it contains the root secret, encrypted" in said) == (0, True)
     place.write_text("x" * 1024)
     assert (
         run("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])[0] == 0
@@ -369,7 +369,7 @@ def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     assert run("backup", file, "--data", used, "--passphrase-file", tmp_path / "passphrase")[0] == 2
     assert not file.exists()
-    assert "the root secret is not in it" in run("backup", file, "--data", used)[2]
+    assert "it does not contain the root secret" in run("backup", file, "--data", used)[2]
 
 
 def test_no_memory_for_scrypt(

@@ -50,7 +50,7 @@ def test_secrets_are_not_shown(
     for option in ((), ("--json",)):
         assert main(["config", "show", *option]) == 0
         out, err = capsys.readouterr()
-        assert out.count("\\u2026" if option else "is set, and not shown") == len(SECRETS)
+        assert out.count("\\u2026" if option else "is set and not shown") == len(SECRETS)
         assert not any(text in out + err for text in (*SECRETS.values(), "pass-of-the-database"))
 
 
@@ -90,7 +90,7 @@ def test_an_existing_file_is_kept(
     monkeypatch.chdir(tmp_path)
     assert main(["config", "init"]) == 0
     said = (
-        "wrote sealspace.toml; a node reads it where it is named\nnext: sealspace serve --config"
+        "wrote sealspace.toml; a node reads it with --config\nnext: sealspace serve --config"
         " sealspace.toml\n"
     )
     assert ("", said) == capsys.readouterr()

@@ -123,7 +123,7 @@ async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("mode", "what"), [(0o777, "others may write"), (0o720, "others may write")]
+    ("mode", "what"), [(0o777, "other users may write"), (0o720, "other users may write")]
 )
 async def test_the_data_folder_is_open(patient: Patient, mode: int, what: str) -> None:
     """A data folder that others may write to is named."""
@@ -135,14 +135,14 @@ async def test_the_data_folder_is_open(patient: Patient, mode: int, what: str) -
 async def test_no_file_can_be_made(patient: Patient) -> None:
     """Where no file can be made, a node cannot be started."""
     found = await patient.complains("disk", "--data", "/proc/self/data")
-    assert "no file can be made in /proc/self" in found.text
+    assert "cannot create a file in /proc/self" in found.text
 
 
 async def test_the_disk_is_full(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Little free space is said."""
     usage = shutil.disk_usage(patient.data)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
-    assert "has 4096 bytes of free disk left" in (await patient.complains_of_data("disk")).text
+    assert "has only 4096 bytes of free disk" in (await patient.complains_of_data("disk")).text
 
 
 async def test_the_root_secret(patient: Patient) -> None:
@@ -153,9 +153,7 @@ async def test_the_root_secret(patient: Patient) -> None:
     assert f"{secret} is open to others" in (await patient.complains_of_data("store")).text
     secret.chmod(0o600)
     secret.write_bytes(bytes(32))
-    assert (
-        "the secret at hand is that of did:key:" in (await patient.complains_of_data("store")).text
-    )
+    assert "but the root secret to did:key:" in (await patient.complains_of_data("store")).text
     secret.unlink()
     assert "the store's root secret is missing" in (await patient.complains_of_data("store")).text
     assert not secret.exists()
@@ -270,7 +268,7 @@ async def test_the_node_is_unreachable(owner: Patient) -> None:
     async with serving(no_node) as url:
         assert (
             await owner.complains("node", "--node", url)
-        ).text == f"what answers at {url} is no node"
+        ).text == f"{url} is not a sealspace node"
 
 
 async def test_a_password_in_an_address_is_not_printed(owner: Patient) -> None:
@@ -284,7 +282,7 @@ async def test_another_node_answers(owner: Patient) -> None:
     other = Config(http=Http(port=0, drain_s=0), store=Store(data=str(owner.folder / "other")))
     async with embedded_node(other) as node:
         found = await owner.complains("node", "--node", node.url)
-    assert found.text.startswith(f"another node answers at {node.url} than at the login: did:key:")
+    assert found.text.startswith(f"{node.url} is another node than at the login: did:key:")
 
 
 async def test_the_clocks_are_apart(owner: Patient) -> None:
@@ -297,4 +295,4 @@ async def test_the_clocks_are_apart(owner: Patient) -> None:
         )
 
     async with serving(info) as url:
-        assert "s behind that of the node" in (await owner.complains("node", "--node", url)).text
+        assert "s behind the node's" in (await owner.complains("node", "--node", url)).text
