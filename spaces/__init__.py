@@ -1,5 +1,5 @@
-"""Storage: the store's engines, and the rows of everything that a node keeps.
+"""Storage: the two engines of the store, and the format of every row that a node keeps in it.
 
 The layout and meaning of each row are defined here. `capabilities` and the operations of `node`
-decide who may write it. The root contains what several folders use.
+decide who may write it. Modules in the root are used by several of the folders.
 """

@@ -1,7 +1,7 @@
-"""Whose store this is: schema version, node DID, store id; written once, at the first start.
+"""The identity of a store: schema version, node DID and store id, written at the first start.
 
 The node DID names the store, not the machine: every worker and machine on one store shares one root
-secret. A copy of a store under another secret, or another store under this one, must not start.
+secret. A node must not start on a copy of a store with another secret, or on another node's store.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ STORE_ID_BYTES: Final = 16
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The identity that a store records."""
+    """The node DID and the random id that a store records."""
 
     node_did: str
     store_id: bytes
@@ -31,8 +31,10 @@ identity_row: Final = _CODEC.encode
 
 
 async def recorded_identity(store: Store) -> Identity | None:
-    """Return the recorded identity; None for a new store, for which a root secret may be
-    generated."""
+    """Return the identity that a store records; None for a new store.
+
+    A caller that gets None may generate a root secret.
+    """
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
@@ -49,7 +51,7 @@ async def recorded_identity(store: Store) -> Identity | None:
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Record the identity of a new store, or compare it with the recorded one."""
+    """Write the identity of a new store, or compare the recorded one with this node's DID."""
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
@@ -58,7 +60,7 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
             Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
         )
         outcome = await store.commit(Commit(puts=puts))
-        # Refused: another worker was faster, and its record is judged like any other.
+        # Refused: another worker wrote the identity first. Its row is checked like any other.
         identity = await recorded_identity(store) if isinstance(outcome, Refused) else fresh
     if identity is None:
         raise StoreBusy("the store's identity could not be recorded")

@@ -1,64 +1,68 @@
-"""The byte layout of every key. Hashes have a fixed width, so that no key outgrows an engine.
+"""The byte layout of every key. Hashes have a fixed width, so no key exceeds an engine's limit.
 
-`x16` is the first 16 bytes of the BLAKE3 of a canonical text; integers are big-endian, so that byte
+`x16` is the first 16 bytes of the BLAKE3 of a canonical text. Integers are big-endian, so that byte
 order is numeric order.
 
-    key                                                 row
-    ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
-    "m" name                                            schema, identity (node DID, store id), release record, canary,
-                                                        lease of the housekeeping, stamp of the orphans' sweep,
-                                                        the folder that a restored store was in,
-                                                        head of the audit chain, the operator's withdrawals,
-                                                        where the bodies are stored, up to where the audit chain was
-                                                        exported and pruned, the positions of sweeps that walk
-    "G" content32                                       delegation: header, closure, window
-    "I" cid32                                           → content32 (a cid is an alias, Q25)
-    "L" content32                                       mark: live or revoked
-    "S" space16                                         a hosted space: its id and owner
-    "s" owner16 space16                                 → the space's id, by owner
-    "K" space16 path                                    head of a value; paths of at most 400 bytes
-    "K" space16 path[:400] 0xFF                         that longer paths begin so; no value
-    "k" space16 digest32 rest                           head of a value under a longer path: `rest` is its last 1 to
-                                                        400 bytes, the digest is of the key that says that paths begin
-                                                        with all bytes before, a multiple of 400
-    "k" space16 digest32 bytes400 0xFF                  that paths go on, one segment further; no value
-    "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
-    "M" account16 member16 content16                    → content32; lets the member list the account's delegations
-    "X" space16 newest8 content16                       → content32 expiry8; expiry 0xFF×8: never
-    "E" expiry8 newest8 content16                       → content32, to be swept
-    "N" network16                                       encryption network: record and policy in one value
-    "A" did16 receiver32                                attestation evidence
-    "C" minute4 id16                                    durable claim; its stamp is the 16 bytes that settle it
-    "B" space16 hash32                                  object: generation, references
-    "Q" due8 id16                                       work that is due
-    "J" time8 random16                                  audit record that is not sealed yet
-    "j" number8                                         audit record in the chain
-    "y" number8                                         signed head of the chain
-    "R" network16 time8 random16                        receipt of a release
-    "D" hash32                                          document that receipts refer to, under its SHA-256
-    "d" period4 hash32                                  that document was referred to in this span of 30 days
-    "a" did16 receiver32                                what the evidence under the same "A" was judged from
-    "t" owner16 did16 content16                         → content32; a session the owner signed in person (IP2)
-    "V" fmspc6 kind                                     collateral
-    "v" fmspc6 kind                                     what is known about the fetching of that collateral
-    "T" minute4 id16                                    ticket of a signed URL, under the minute of its expiry
-    "O" space16                                         a space's own limit of bytes, set by the operator
-    "o" owner16                                         an owner whom the operator admitted
-    "c" "U" space16                                     counter: bytes of the bodies in a space
-    "c" "N" space16                                     counter: bytes of the rows of its values beside the bodies
-    "c" "H" owner16                                     counter: spaces of an owner
-    "c" "T"                                             counter: hosted spaces in all
-    "c" "B"                                             counter: bytes of bodies in files
-    "c" "h" hour4 client16                              counter: new owners from one client address in one hour
-    "c" "D" signer16                                    counter: delegations of one signer that are kept
-    "c" "G" signer16                                    counter: bytes of those
-    "c" "A" client16, "c" "a" client16                  counters: bytes of delegations that came from one client
-                                                        address, by signers who host a space here; by others
+    key                             row
+    ─────────────────────────────── ──────────────────────────────────────────────────────────────
+    "m" name                        schema, identity (node DID, store id), release record, canary,
+                                    lease of the housekeeping, stamp of the orphan sweep, the folder
+                                    that a restored store was in, head of the audit chain, the
+                                    operator's withdrawals, the place of the bodies, how far the
+                                    audit chain was exported and pruned, the positions of scans
+    "G" content32                   delegation: header, closure, window
+    "I" cid32                       → content32 (a cid is an alias, Q25)
+    "L" content32                   mark: live or revoked
+    "S" space16                     a hosted space: its id and owner
+    "s" owner16 space16             → the space's id, by owner
+    "K" space16 path                head of a value, for paths of at most 400 bytes
+    "K" space16 path[:400] 0xFF     index row: longer paths begin with these bytes; no value
+    "k" space16 digest32 rest       head of a value with a longer path: `rest` is its last 1 to 400
+                                    bytes; the digest is that of the key of the index row for all
+                                    bytes before, whose number is a multiple of 400
+    "k" space16 digest32 bytes400 0xFF
+                                    index row for one segment more
+    "P" principal16 role1 newest8 cid59
+                                    → content32; role "f": the principal or an account above it
+                                    signed it, "t": the principal received it
+    "M" account16 member16 content16
+                                    → content32; the member may list the account's delegations
+    "X" space16 newest8 content16   → content32 expiry8; expiry 0xFF×8: never
+    "E" expiry8 newest8 content16   → content32, to be swept
+    "N" network16                   encryption network: record and policy in one value
+    "A" did16 receiver32            attestation evidence
+    "C" minute4 id16                durable replay record; its stamp is the idempotency key
+    "B" space16 hash32              object: generation, references
+    "Q" due8 id16                   work that is due
+    "J" time8 random16              audit record that is not in the chain yet
+    "j" number8                     audit record in the chain
+    "y" number8                     signed head of the chain
+    "R" network16 time8 random16    receipt of a release
+    "D" hash32                      document that receipts refer to, under its SHA-256
+    "d" period4 hash32              that document was referred to in this span of 30 days
+    "a" did16 receiver32            inputs from which the evidence under the same "A" was verified
+    "t" owner16 did16 content16     → content32; a session that the owner signed in person (IP2)
+    "V" fmspc6 kind                 collateral
+    "v" fmspc6 kind                 state of the fetches of that collateral
+    "T" minute4 id16                ticket of a signed URL, under the minute of its expiry
+    "O" space16                     a space's own limit of bytes, set by the operator
+    "o" owner16                     an owner whom the operator admitted
+    "c" "U" space16                 counter: bytes of the bodies in a space
+    "c" "N" space16                 counter: bytes of a space's value rows beside the bodies
+    "c" "H" owner16                 counter: spaces of an owner
+    "c" "T"                         counter: hosted spaces in all
+    "c" "B"                         counter: bytes of bodies in files
+    "c" "h" hour4 client16          counter: new owners from one client address in one hour
+    "c" "D" signer16                counter: stored delegations of one signer
+    "c" "G" signer16                counter: their bytes
+    "c" "A" client16                counter: bytes of delegations that came from one client
+                                    address, by signers who host a space here
+    "c" "a" client16                counter: the same, by other signers
 
-Paths contain no 0xFF (they are UTF-8), so no row of a value collides with one that says that paths
-go on, and that row follows the path that ends there: rows of a group are in the order of their
-paths, whatever the length. `expiry8` is microseconds; `newest8` counts them down, so that later
-times come first and no time last. `cid59` is the text of a cid; equal times are in its order.
+Paths are UTF-8 and contain no 0xFF, so no value's key is equal to that of an index row. An index
+row follows the path that ends there: the rows of a group are in the order of their paths, whatever
+their length. `expiry8` is microseconds. `newest8` counts them down, so that later times come first
+and a missing time last. `cid59` is the text of a cid; rows of equal times are in its order.
 """
 
 from functools import lru_cache
@@ -75,8 +79,9 @@ MAX_PLAIN_PATH_BYTES: Final = 400
 ROLE_FROM: Final = b"f"
 ROLE_TO: Final = b"t"
 NEVER8: Final = b"\xff" * 8
-_MEMOISED_CHARS: Final = 512  # so that unauthenticated clients cannot fill the memo with long texts
-_GOES_ON: Final = b"\xff"
+# Longer texts are not cached: unauthenticated clients could fill the memory with them.
+_MEMOISED_CHARS: Final = 512
+_INDEX_SUFFIX: Final = b"\xff"
 VALUE_PREFIX_BYTES: Final = 1 + 16
 _DIGEST_BYTES: Final = 32
 
@@ -116,10 +121,10 @@ USAGE_PREFIX: Final = b"cU"
 ROWS_PREFIX: Final = b"cN"
 
 
-# Every request computes it several times for the same few spaces and principals.
+# Cached, because every request computes it several times for the same few spaces and principals.
 @remembered(8192, longest=_MEMOISED_CHARS)
 def x16(text: str) -> bytes:
-    """Return the 16-byte BLAKE3 of a canonical text."""
+    """Return the 16-byte BLAKE3 hash of a canonical text."""
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
 
 
@@ -129,7 +134,7 @@ def space_id16(space: SpaceId) -> bytes:
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """Keys of a space that nearly every request for it needs."""
+    """The keys of a space that nearly every request for it needs."""
 
     space16: bytes
     row: bytes
@@ -139,7 +144,7 @@ class SpaceKeys(Struct, frozen=True, gc=False):
 
 
 def space_keys(space: SpaceId) -> SpaceKeys:
-    """Return the keys of a space, laid out once."""
+    """Return the keys of a space; those of spaces with short ids are cached."""
     is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
     return _short_space_keys(space) if is_short else _lay_out_keys(space)
 
@@ -156,81 +161,85 @@ _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:
-    """Return epoch seconds as 8 sortable bytes of microseconds; `absent` for None; times out of
-    range are clamped."""
+    """Return a time in epoch seconds as 8 sortable bytes of microseconds.
+
+    None gives `absent`. Times out of range are clamped.
+    """
     if at is None:
         return absent
     return min(max(int(at * 1_000_000), 0), (1 << 64) - 2).to_bytes(8, "big")
 
 
 def newest8(at: float | None) -> bytes:
-    """Return epoch seconds as 8 bytes that sort later times before earlier ones, and None after all
-    of them."""
+    """Return a time in epoch seconds as 8 bytes that sort later times first, and None last."""
     if at is None:
         return NEVER8
     return ((1 << 64) - 2 - int.from_bytes(micros8(at), "big")).to_bytes(8, "big")
 
 
 def delegation_key(content: bytes) -> bytes:
-    """Key of a stored delegation, by content key."""
+    """Return the key of a stored delegation, by its content key."""
     return b"G" + content
 
 
 def alias_key(cid: bytes) -> bytes:
-    """Key of the row that leads from a cid's digest to a content key."""
+    """Return the key of the row that maps a cid's digest to a content key."""
     return ALIASES_PREFIX + cid
 
 
 def mark_key(content: bytes) -> bytes:
-    """Key of a delegation's mark."""
+    """Return the key of a delegation's mark."""
     return b"L" + content
 
 
 def space_key(space16: bytes) -> bytes:
-    """Key of a hosted space."""
+    """Return the key of a hosted space."""
     return SPACES_PREFIX + space16
 
 
 def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
-    """Key of the row that lists a space under its owner; without the space, the prefix of all
-    spaces of the owner."""
+    """Return the key of the row that lists a space under its owner.
+
+    Without the space, the prefix of all spaces of the owner.
+    """
     return b"s" + owner16 + space16
 
 
 def values_prefix(space16: bytes) -> bytes:
-    """Prefix of the value heads of a space under paths of at most 400 bytes, and of the rows that
-    begin longer ones."""
+    """Return the key prefix of a space's values under paths of at most 400 bytes.
+
+    Index rows of longer paths have the same prefix.
+    """
     return VALUES_PREFIX + space16
 
 
 def value_key(space16: bytes, path: str) -> bytes:
-    """Key of the head of the value under `path`, of any length."""
+    """Return the key of the head of the value under `path`, of any length."""
     raw = path.encode("utf-8", "surrogatepass")
     if len(raw) <= MAX_PLAIN_PATH_BYTES:
         return VALUES_PREFIX + space16 + raw
-    return way_to(space16, raw)[-1]
+    return path_keys(space16, raw)[-1]
 
 
 def last_segment(raw: bytes) -> int:
-    """Where the last segment of a path's bytes starts, the one in its key: a multiple of 400."""
+    """Return where the last segment of a path begins, a multiple of 400 bytes."""
     return max(len(raw) - 1, 0) // MAX_PLAIN_PATH_BYTES * MAX_PLAIN_PATH_BYTES
 
 
-def way_to(space16: bytes, raw: bytes) -> list[bytes]:
-    """Keys of the rows that lead to a path of more than 400 bytes, the outermost first; then the
-    path's own."""
+def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
+    """Return the keys of the index rows leading to a path, outermost first, then its own key."""
     prefix, keys = VALUES_PREFIX + space16, list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
-        keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _GOES_ON)
+        keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _INDEX_SUFFIX)
         prefix = group_below(keys[-1])
     return [*keys, prefix + raw[last_segment(raw) :]]
 
 
 def group_of(key: bytes) -> bytes:
-    """Prefix of the group that a row is in.
+    """Return the prefix of the group that a row is in.
 
-    A group contains the paths that begin alike and have one segment more, and rows that say where
-    paths go on.
+    A group contains the paths that begin with the same segments and have one segment more, and the
+    index rows among them.
     """
     return key[
         : VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES
@@ -238,179 +247,187 @@ def group_of(key: bytes) -> bytes:
 
 
 def group_below(key: bytes) -> bytes:
-    """Prefix of the group that a row leads to which says that paths go on; `key` is that row's."""
+    """Return the prefix of the group that an index row leads to; `key` is the index row's."""
     return LONG_VALUES_PREFIX + key[1:VALUE_PREFIX_BYTES] + blake3(key).digest()
 
 
-def says_that_paths_go_on(key: bytes) -> bool:
-    """Whether a key under "K" or "k" belongs to no value, but says that longer paths begin so."""
-    return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _GOES_ON
+def is_index_row(key: bytes) -> bool:
+    """Return whether a key under "K" or "k" is that of an index row, not of a value."""
+    return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _INDEX_SUFFIX
 
 
 def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
-    """Key of a delegation under a principal; `place` is `newest8` of its time of issue, then the
-    text of its cid.
+    """Return the key of a delegation in a principal's list.
 
-    Without the place, the prefix of all under the principal's signature (ROLE_FROM) or for it
-    (ROLE_TO), latest first.
+    `place` is `newest8` of the time of issue, then the text of the cid. Without it, the prefix of
+    all delegations under the principal's signature (ROLE_FROM) or for it (ROLE_TO), latest first.
     """
     return b"P" + principal16 + role + place
 
 
 def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
-    """Key of a delegation that lets its delegate list what an account delegated; without it, the
-    prefix of all."""
+    """Return the key of a delegation that lets its delegate list what an account delegated.
+
+    Without the content key, the prefix of all of them.
+    """
     return b"M" + account16 + member16 + content[:16]
 
 
 def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
-    """Key of a delegation under a space that it names; `registered8` is `newest8` of its
-    registration.
+    """Return the key of a delegation in the list of a space that it names.
 
-    Without both, the prefix of all of the space, latest registered first.
+    `registered8` is `newest8` of its registration. Without both, the prefix of all of the space,
+    latest registered first.
     """
     return b"X" + space16 + registered8 + content[:16]
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Key of a delegation, ordered by expiry, then by registration, `newest8` of its time.
+    """Return the key of a delegation in the order of expiry, then of registration (`newest8`).
 
-    Delegations registered together are then stored together, as tokens of one lifetime are.
+    Delegations registered together are then stored together, if their tokens have one lifetime.
     """
     return EXPIRY_PREFIX + expiry8 + registered8 + content[:16]
 
 
 def network_key(network16: bytes) -> bytes:
-    """Key of an encryption network."""
+    """Return the key of an encryption network."""
     return NETWORKS_PREFIX + network16
 
 
 def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
-    """Key of attestation evidence: whose, and for which receiver key; without it, the prefix of all
-    of one DID."""
+    """Return the key of the evidence of a DID for one receiver key.
+
+    Without the receiver key, the prefix of all evidence of the DID.
+    """
     return EVIDENCE_PREFIX + did16 + receiver32
 
 
 def replay_minute4(expires_at: int) -> bytes:
-    """The minute under which a claim is kept, as 4 bytes."""
+    """Return the expiry minute under which a replay record is stored, as 4 bytes."""
     return (expires_at // 60).to_bytes(4, "big")
 
 
 def floor_ahead_s(floor: bytes, now: float) -> float:
-    """How far a floor of claims, the first minute that is not swept, is ahead of a time in epoch
-    seconds; or 0.0."""
+    """Return how many seconds the floor of replay records is ahead of a time; 0.0 if it is not.
+
+    The floor is the first minute whose replay records are not deleted. `now` is in epoch seconds.
+    """
     return max(60 * int.from_bytes(floor[:4], "big") - now, 0.0)
 
 
 def replay_key(minute4: bytes, id16: bytes) -> bytes:
-    """Key of a durable claim."""
+    """Return the key of a durable replay record."""
     return REPLAY_PREFIX + minute4 + id16
 
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
-    """Key of an object record."""
+    """Return the key of an object record."""
     return OBJECTS_PREFIX + space16 + digest32
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
-    """Key of work that is due at a time."""
+    """Return the key of work that is due at a time."""
     return DUE_PREFIX + micros8(due_at) + id16
 
 
 def audit_key(at: float, random16: bytes) -> bytes:
-    """Key of an audit record."""
+    """Return the key of an audit record that is not in the chain yet."""
     return AUDIT_PREFIX + micros8(at) + random16
 
 
 def sealed_key(number: int) -> bytes:
-    """Key of an audit record in the chain, in the order of its number."""
+    """Return the key of an audit record in the chain, by its number."""
     return SEALED_PREFIX + number.to_bytes(8, "big")
 
 
 def audit_head_key(number: int) -> bytes:
-    """Key of the signed head of the chain at a record's number."""
+    """Return the key of the signed head of the chain at a record's number."""
     return AUDIT_HEADS_PREFIX + number.to_bytes(8, "big")
 
 
 def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
-    """Key of a receipt: its network and its place, which is the time in 8 bytes, then 16 random
-    ones.
+    """Return the key of a receipt: its network, then its place.
 
-    Without the place, the prefix of all receipts of the network.
+    The place is the time in 8 bytes, then 16 random bytes. Without it, the prefix of all receipts
+    of the network.
     """
     return RECEIPTS_PREFIX + network16 + place24
 
 
 def document_key(sha256: bytes) -> bytes:
-    """Key of a document, by its SHA-256."""
+    """Return the key of a document, by its SHA-256."""
     return b"D" + sha256
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:
-    """Key of the row that says that a document was referred to in a span of time, by the span's
-    number."""
+    """Return the key of the row recording that receipts of a span of time refer to a document."""
     return DOCUMENT_USES_PREFIX + period.to_bytes(4, "big") + sha256
 
 
 def walk_key(name: str) -> bytes:
-    """Key of the row with the position of a sweep that walks through all rows of a kind."""
+    """Return the key of the row with the position of a scan."""
     return b"mwalk-" + name.encode("ascii")
 
 
 def basis_beside(evidence_row_key: bytes) -> bytes:
-    """Key of what the evidence under a key was judged from."""
+    """Return the key of the inputs from which the evidence under a key was verified."""
     return b"a" + evidence_row_key[1:]
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
-    """Key of a session that the owner granted in person; without it, the prefix of all that the DID
-    received."""
+    """Return the key of a session that the owner granted in person.
+
+    Without the content key, the prefix of all sessions that the DID received from the owner.
+    """
     return b"t" + owner16 + did16 + content[:16]
 
 
 def collateral_key(fmspc6: bytes, kind: str) -> bytes:
-    """Key of attestation collateral of one platform kind."""
+    """Return the key of the attestation collateral of one platform family."""
     return COLLATERAL_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:
-    """Key of what is known about the fetching of that collateral."""
+    """Return the key of the state of the fetches of that collateral."""
     return COLLATERAL_STATE_PREFIX + fmspc6 + kind.encode("ascii")
 
 
 def ticket_key(minute4: bytes, id16: bytes) -> bytes:
-    """Key of the ticket of a signed URL."""
+    """Return the key of the ticket of a signed URL."""
     return TICKETS_PREFIX + minute4 + id16
 
 
 def usage_counter(space16: bytes) -> bytes:
-    """Counter of the bytes of the bodies in a space."""
+    """Return the counter of the bytes of the bodies in a space."""
     return USAGE_PREFIX + space16
 
 
 def rows_counter(space16: bytes) -> bytes:
-    """Counter of the bytes of the rows of a space's values beside the bodies."""
+    """Return the counter of the bytes of a space's value rows beside the bodies."""
     return ROWS_PREFIX + space16
 
 
 def kept_counter(signer16: bytes) -> bytes:
-    """Counter of the delegations of one signer that are kept."""
+    """Return the counter of a signer's stored delegations."""
     return b"cD" + signer16
 
 
 def kept_bytes_counter(signer16: bytes) -> bytes:
-    """Counter of the bytes of the delegations of one signer that are kept."""
+    """Return the counter of the bytes of a signer's stored delegations."""
     return b"cG" + signer16
 
 
 def client_bytes_counter(client16: bytes, *, hosts: bool) -> bytes:
-    """Counter of the bytes of kept delegations from one client address, by signers who host a space
-    here or do not."""
+    """Return the counter of the bytes of stored delegations from one client address.
+
+    Signers who host a space here and those who do not have separate counters.
+    """
     return (b"cA" if hosts else b"ca") + client16
 
 
 def owner_counter(owner16: bytes) -> bytes:
-    """Counter of an owner's spaces."""
+    """Return the counter of an owner's spaces."""
     return b"cH" + owner16
 
 
@@ -419,5 +436,5 @@ BODIES_COUNTER: Final = b"cB"
 
 
 def newcomers_counter(hour: int, client16: bytes) -> bytes:
-    """Counter of new owners from one client address in one hour since the epoch."""
+    """Return the counter of new owners from one client address in one hour since the epoch."""
     return b"ch" + hour.to_bytes(4, "big") + client16

@@ -1,14 +1,13 @@
-"""A lease: one holder at a time, among all workers and machines on a store, for work that one
-process is enough for.
+"""A lease in the store: one process at a time does work that only one process has to do.
 
-One row records the holder of the lease, its expiry, and when each piece of work was last begun. It
-is taken and renewed by a commit that expects the exact row that was read, so of any number of
-concurrent attempts one wins. Each process compares the expiry with its own clock: two can hold the
-lease if their clocks differ by more than it lasts, or if a holder was suspended. Work under a lease
-must therefore do no harm when two processes do it.
+One row records the holder of the lease, its expiry, and when each job last began. The row is
+written by a commit that expects the exact row that was read, so of several concurrent attempts one
+succeeds. Each process compares the expiry with its own clock. Two processes can therefore hold the
+lease at once: if their clocks differ by more than its length, or if a holder was suspended. Work
+under a lease must do no harm when two processes do it at once.
 
-An expiry further ahead than a lease lasts was written by a clock that was ahead, and counts as no
-holder's (ST10).
+An expiry that is further ahead than the length of a lease was written by a fast clock. Such a lease
+counts as free (ST10).
 """
 
 from collections.abc import Mapping
@@ -30,28 +29,28 @@ class _LeaseRow(msgspec.Struct, frozen=True, array_like=True):
 
 _CODEC = Codec(_LeaseRow)
 check_lease = _CODEC.of
-_NOBODY = _LeaseRow(owner=b"", expires_at=0.0, begun={})
+_FREE = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
 class Lease(NamedTuple):
-    """A lease as one process holds it, or tries to."""
+    """One process's access to the lease."""
 
     store: Store
     owner: bytes
     ttl_s: float
 
     async def take(self, *, now: float) -> bool:
-        """Take the lease if no other process holds it, or renew it; return whether this process
-        holds it now.
+        """Take the lease if it is free, or renew it; return whether this process has it now.
 
         A lease with more than half of its time left is not rewritten.
 
         Raises:
             RecordDamaged: the row does not decode.
-            StoreUnavailable, StoreFull: the store does not take the commit.
+            StoreUnavailable, StoreFull: the store refuses the commit.
         """
         record, row = await self._read()
-        # ST10; the slack accepts the lease of a holder whose clock is only a little ahead.
+        # ST10: a lease written by a fast clock would block the work until that time. The slack
+        # accepts a holder whose clock is only a little ahead.
         if now < row.expires_at <= now + self.ttl_s + MAX_CLOCK_SKEW_S:
             if row.owner != self.owner:
                 return False
@@ -60,12 +59,11 @@ class Lease(NamedTuple):
         return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
 
     async def begun(self) -> Mapping[str, float]:
-        """Return when each piece of work was last begun, epoch seconds, by any holder of the
-        lease."""
+        """Return when each job last began, in epoch seconds, whichever process did it."""
         return (await self._read())[1].begun
 
     async def note(self, work: str, *, now: float) -> bool:
-        """Note that a piece of work is begun; False when this process no longer holds the lease."""
+        """Record that a job begins now; return False if another process has the lease."""
         record, row = await self._read()
         if row.owner != self.owner:
             return False
@@ -81,7 +79,7 @@ class Lease(NamedTuple):
 
     async def _read(self) -> tuple[Record | None, _LeaseRow]:
         record = await read_row(self.store, LEASE_KEY)
-        return record, _CODEC.read(record) or _NOBODY
+        return record, _CODEC.read(record) or _FREE
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
         put = Put(LEASE_KEY, _CODEC.encode(row), expect=stamp_of(record))

@@ -1,8 +1,7 @@
-"""Walking through all rows of a kind, some at a time: for sweeps whose rows are not in the order of
-a time.
+"""Scans through all rows of a kind, one page at a time, for sweeps of rows not ordered by time.
 
-The position of a walk is stored in a row of its own, so that the next holder of the lease continues
-there. Two concurrent walks look at some rows twice.
+The position of a scan is stored in a row, so that the next holder of the lease continues there. Two
+concurrent scans read some rows twice.
 
 Example:
     place = await walk_place(store, "aliases")
@@ -16,11 +15,11 @@ from .store.contract import Put, Store, read_row
 
 
 async def walk_place(store: Store, name: str) -> bytes | None:
-    """Return the position of a walk; None: at the beginning."""
+    """Return the key that a scan continues after; None at the beginning."""
     mark = await read_row(store, walk_key(name))
     return None if mark is None else mark.value
 
 
 def walk_put(name: str, place: bytes | None) -> Put:
-    """Return the put after which a walk continues behind a place; None: from the beginning."""
+    """Return the put that stores a scan's position; None starts it again from the beginning."""
     return Put(walk_key(name), place)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with stored data.
+"""Errors of the store and of stored data.
 
 Each class has a stable `code`; the node maps codes to statuses. No message contains a stored value.
 """
@@ -13,13 +13,13 @@ class SpaceError(Exception):
 
 
 class StoreError(SpaceError):
-    """The store did not do what was asked."""
+    """An operation of the store failed."""
 
     code = "store-error"
 
 
 class StoreUnavailable(StoreError):
-    """No process writes at the moment, or the answer did not arrive in time.
+    """The store cannot be reached, or did not answer in time.
 
     The outcome of a commit that raised this is unknown: it may have become durable.
     """
@@ -34,45 +34,49 @@ class StoreLocked(StoreUnavailable):
 
 
 class StoreFull(StoreError):
-    """The bound on the store or the reserve of free disk is reached; nothing was written and reads
-    go on."""
+    """The limit of the store or the reserve of free disk space is reached.
+
+    Nothing was written. Reads continue to work.
+    """
 
     code = "store-full"
 
 
 class StoreBusy(StoreError):
-    """The same commit was refused for too long, or too many bytes wait for the writer; nothing was
-    written."""
+    """A commit was refused for too long, or too many bytes are waiting to be written.
+
+    Nothing was written.
+    """
 
     code = "store-busy"
 
 
 class IntakeFull(StoreBusy):
-    """Bodies in transit use as much of this process's memory as they may; nothing was written."""
+    """Values in transit use all the memory that one process allows them; nothing was written."""
 
     code = "intake-full"
 
 
 class CommitTooLarge(StoreError):
-    """A commit or read goes beyond a bound of the contract (ST6)."""
+    """A commit or read exceeds a limit of the store (ST6)."""
 
     code = "commit-too-large"
 
 
 class CommitInvalid(StoreError):
-    """A commit or read contradicts itself: a mistake of the caller, never of a request's data."""
+    """A commit or read contradicts itself: a programming error, never caused by request data."""
 
     code = "commit-invalid"
 
 
 class RecordDamaged(StoreError):
-    """Stored bytes do not decode, or a body does not have the digest of its head."""
+    """Stored bytes do not decode, or a value's body does not match its digest."""
 
     code = "record-damaged"
 
 
 class BackupDamaged(StoreError):
-    """A file is no backup, or was cut short or altered; nothing was restored from it."""
+    """A file is not a backup, or was cut short or altered; nothing was restored from it."""
 
     code = "backup-damaged"
 
@@ -84,39 +88,40 @@ class StartRefused(SpaceError):
 
 
 class SchemaMismatch(StartRefused):
-    """The store was written under another schema version."""
+    """The store was written with another schema version."""
 
     code = "schema-mismatch"
 
     def __init__(self, *, expected: int, got: int) -> None:
-        found = str(got) if got < 1 << 32 else "that is no number"
-        super().__init__(f"the store has schema {found}, this version needs {expected}")
+        found = str(got) if got < 1 << 32 else "unknown"
+        super().__init__(
+            f"the store has schema version {found}; this version of sealspace needs {expected}"
+        )
 
 
 class StoreMoved(StartRefused):
-    """The store was moved elsewhere; what remains here may be read but not served (ST12)."""
+    """The store was moved; the copy that remains can be read but not served (ST12)."""
 
     code = "store-moved"
 
     def __init__(self, place: str) -> None:
-        super().__init__(f"the store was moved to {place}, and what is here is as it was then")
+        super().__init__(f"the store was moved to {place}; the copy here is out of date")
 
 
 class WrongSecret(StartRefused):
-    """The root secret gives another node DID than the one the store was made with."""
+    """The root secret belongs to another node DID than the one that the store records."""
 
     code = "wrong-secret"
 
     def __init__(self, *, recorded: str, offered: str) -> None:
         super().__init__(
-            f"the store belongs to {recorded}, the secret at hand is that of {offered}"
+            f"the store belongs to {recorded}, but the root secret belongs to {offered}"
         )
         self.recorded = recorded
 
 
 class BodiesElsewhere(StartRefused):
-    """The place that the settings name for bodies is not where this store keeps them, or belongs to
-    another store."""
+    """Large values of this store are in another place, or the place belongs to another store."""
 
     code = "bodies-elsewhere"
 
@@ -128,18 +133,18 @@ class TooManySpaces(SpaceError):
 
 
 class TooManyDelegations(SpaceError):
-    """The limit on stored delegations, or on their bytes, is reached."""
+    """The limit on the number or the size of stored delegations is reached."""
 
     code = "too-many-delegations"
 
 
 class MetadataTooLarge(SpaceError):
-    """The metadata to be stored with a value is larger than its bound (ST6)."""
+    """The metadata of a value is larger than allowed (ST6)."""
 
     code = "metadata-too-large"
 
 
 class PathTooLong(SpaceError):
-    """The path of a value that is to be stored is longer than its bound."""
+    """The path of a value is longer than allowed."""
 
     code = "path-too-long"

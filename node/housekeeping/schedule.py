@@ -33,7 +33,7 @@ from spaces.lease import Lease
 from spaces.scans import walk_place, walk_put
 from spaces.space_errors import RecordDamaged, SpaceError
 from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
-from spaces.store.lmdb.snapshots import has_held_bodies
+from spaces.store.lmdb.snapshots import are_bodies_locked
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.values.tickets import sweep_tickets
@@ -211,9 +211,9 @@ class Job:
 async def _collect_bodies(services: Services) -> bool:
     store = services.store
     if isinstance(store, SharedStore):
-        is_held = await store.has_held_bodies()
+        is_held = await store.are_bodies_locked()
     else:
-        is_held = await asyncio.to_thread(has_held_bodies, services.config.data)
+        is_held = await asyncio.to_thread(are_bodies_locked, services.config.data)
     if is_held:  # BK2: a backup in progress still reads bodies that no row refers to any more
         return False
     now = services.clock.now()
@@ -287,7 +287,7 @@ class Housekeeper:
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
-            if clocks.is_apart:  # ST9
+            if clocks.is_skewed:  # ST9
                 log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
                 await lease.release()
                 return False

@@ -341,7 +341,7 @@ async def take_backup(
     if (identity := await recorded_identity(store)) is None:
         raise RecordDamaged("no node was started on this store yet")
     with tempfile.TemporaryFile() as names:
-        async with rows.bodies_stay():  # BK2: before the mark
+        async with rows.lock_bodies():  # BK2: before the mark
             # what was acknowledged until now is in the snapshot (BK1)
             taken = TakenBackup(marked_at=clock.now())
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)

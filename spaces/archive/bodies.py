@@ -3,7 +3,7 @@
 The names wait in a file, so that memory does not grow with the store.
 
 Example:
-    async with rows.bodies_stay():
+    async with rows.lock_bodies():
         async for part in rows.parts():
             note_bodies(part, notes)
         for name, size_bytes in noted_bodies(notes): ...

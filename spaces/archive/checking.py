@@ -76,6 +76,7 @@ from ..keyspace import (
     audit_head_key,
     delegation_key,
     expiry_key,
+    is_index_row,
     kept_counter,
     micros8,
     newest8,
@@ -83,7 +84,6 @@ from ..keyspace import (
     owned_space_key,
     owner_counter,
     rows_counter,
-    says_that_paths_go_on,
     sealed_key,
     space_id16,
     space_key,
@@ -300,7 +300,7 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
 
 
 def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    head = None if says_that_paths_go_on(key) else head_of(record, key=key)
+    head = None if is_index_row(key) else head_of(record, key=key)
     if head is None:
         require(record.value == b"", "a row that says that paths go on has a value")
         return
@@ -476,7 +476,7 @@ async def check_store(
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:
-            async with rows.bodies_stay():
+            async with rows.lock_bodies():
                 async with rows.snapshot() as snapshot:
                     _check_rows(snapshot, checked, readers or {}, notes)
                 for name, size_bytes in noted_bodies(notes):

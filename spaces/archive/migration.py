@@ -107,7 +107,7 @@ async def filled_database(
                     moved.add(part)
                     progress(moved.rows)
         with closing(ReplayRecords(folder, boot_id())) as replay_records:
-            claims = replay_records.claims()
+            claims = replay_records.rows()
         moved.claims = len(claims)
         await database.execute(sql.COPY_REPLAY_RECORDS_IN, claims, [os.urandom(16) for _ in claims])
         if moved.digest != await _digest_of(parts_in(database)):
@@ -184,7 +184,7 @@ async def move_from_postgres(
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
                 for (claimed,) in claims:
-                    replay_records.claim(
+                    replay_records.add(
                         ReplayRecord(
                             claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")
                         )

@@ -1,4 +1,4 @@
-"""An ordered map of bytes with atomic commits, behind one contract with two engines.
+"""An ordered map of bytes with atomic commits: one contract and two engines.
 
-Rows are opaque here. The folder `postgres` needs the extra `postgres`.
+The engines do not interpret rows. The folder `postgres` needs the extra `postgres`.
 """

@@ -1,7 +1,7 @@
-"""What every engine of the store promises: an ordered map of bytes, read and committed atomically.
+"""The contract of every engine of the store: an ordered map of bytes with atomic reads and commits.
 
-Nothing above this folder knows which engine is in use. The rules (ST1 to ST8) are in spec/store.md;
-the docstrings here say what a caller may rely on.
+Code above this folder does not know which engine is in use. The rules (ST1 to ST8) are in
+spec/store.md. The docstrings here state what a caller may rely on.
 
 Example:
     snapshot = await store.read((key,), replay_record=ReplayRecord(key=content_key, expires_at=exp))
@@ -20,12 +20,13 @@ from msgspec.structs import replace
 from ..keyspace import replay_minute4
 from ..space_errors import CommitInvalid, CommitTooLarge, RecordDamaged
 
-# ST6. The engines allow a little more; these are the bounds that apply everywhere.
+# ST6. Each engine allows a little more. These limits apply to all of them.
 MAX_KEY_BYTES: Final = 480
 MAX_VALUE_BYTES: Final = 512 * 1024
 MAX_COMMIT_BYTES: Final = 8 * 1024 * 1024
 MAX_PUTS: Final = 256
-# Bounds of our own: what a commit compares, and what one read may collect on the event loop.
+# Not in ST6: these limit the time that one commit or read takes, because reads of LMDB block the
+# event loop and the storekeeper judges commits one after the other.
 MAX_LIVE: Final = 4096
 MAX_CHECKS: Final = 1024
 MAX_ADDS: Final = 256
@@ -33,7 +34,8 @@ MAX_READ_KEYS: Final = 8192
 MAX_RANGES: Final = 64
 MAX_PAGE_ROWS: Final = 4096
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
-MAX_PAGE_SCAN: Final = 16_384  # rows looked at, tombstones included: bounds the time one page takes
+# Rows that one page may examine, tombstones included: limits the time that a page takes.
+MAX_PAGE_SCAN: Final = 16_384
 
 STAMP_BYTES: Final = 16
 
@@ -42,22 +44,21 @@ _WEIGHT_END: Final = 1 << 63
 REPLAY_KEY_BYTES: Final = 32
 KEYS_END: Final = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
-LIVE_MARK: Final = b"L"  # the value a row must have to be named under `live` (ST2)
+LIVE_MARK: Final = b"L"  # the value that every row in `Commit.live` must have (ST2)
 
 Expect: TypeAlias = bytes
-ANY: Final[Expect] = b""  # whatever is there
-# no row, or a tombstone (ST5); a stamp has 16 bytes and cannot be mistaken for it
+ANY: Final[Expect] = b""  # no condition
+# No row, or a tombstone (ST5). Stamps have 16 bytes, so none is equal to this.
 ABSENT: Final[Expect] = b"absent"
 
 
 class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
-    """A replay record to be written: a claim that something is used for the first time.
+    """A record that a token, nonce or ticket was used, so that it is accepted once.
 
     Attributes:
         key: 32 bytes, a digest of what may be used once.
-        expires_at: epoch seconds after which the thing is no longer usable; the claim is stored
-            under the minute of this time and forgotten some minutes after it (ST4). Never take it
-            from the clock.
+        expires_at: epoch seconds, the token's own expiry. The record is stored under this minute
+            and deleted some minutes after it (ST4). Never take it from the clock.
     """
 
     key: bytes
@@ -65,12 +66,12 @@ class ReplayRecord(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def row(self) -> bytes:
-        """Minute and name under which it is stored: minute4 ‖ id16."""
+        """The key of the record without its prefix: minute4 ‖ id16."""
         return replay_minute4(self.expires_at) + self.key[:16]
 
 
 class Range(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose key starts with `prefix`, in byte order."""
+    """The rows whose keys start with `prefix`, in byte order."""
 
     prefix: bytes
     after: bytes | None = None
@@ -80,7 +81,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def bounds(self) -> tuple[bytes, bytes]:
-        """The first possible key, and one beyond the last."""
+        """The first possible key, and the key after the last possible one."""
         first, after, stripped = self.prefix, self.after, self.prefix.rstrip(b"\xff")
         end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
         if after is None:
@@ -89,16 +90,20 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose values are the ends of other rows' keys, so that both are read in one round
-    trip."""
+    """Rows whose values are the ends of other rows' keys.
+
+    Both kinds of rows are read in one round trip.
+    """
 
     keys: tuple[bytes, ...]
     prefix: bytes
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """One row: its value, None for a tombstone (ST5), and its stamp of 16 random bytes, new with
-    every put."""
+    """One row: its value and its stamp.
+
+    The value is None in a tombstone (ST5). Each put gives the row a new stamp of 16 random bytes.
+    """
 
     value: bytes | None
     stamp: bytes
@@ -113,22 +118,22 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def place(self) -> bytes | None:
-        """The key that the next page comes after; None at the end of the range."""
+        """The key after which the next page begins; None at the end of the range."""
         return self.last_key if self.more else None
 
 
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
-    """The result of one read, all of it at one moment.
+    """The result of one read; all of it shows the same moment.
 
     Attributes:
-        claimed: whether the claim was made now; None when none was requested.
+        is_first_use: whether this read wrote the replay record; False if it existed; None if none
+            was requested.
         records: in the order of the keys; None for a row that does not exist.
         pages: in the order of the ranges.
-        followed: in the order of the keys to follow, the rows they lead to; None where either row
-            does not exist, the first is a tombstone, or the key it leads to is too long.
-        is_forgotten: the claim was refused because its minute was swept, so it is unknown whether
-            it was made before: by the clock of the store, what is claimed expired minutes ago
-            (ST4).
+        followed: in the order of the keys to follow, the rows that they lead to. None if either row
+            does not exist, the first is a tombstone, or the resulting key is too long.
+        is_forgotten: the replay records of this expiry minute were deleted, so the store cannot
+            tell whether the token was used. By the store's clock it expired minutes ago (ST4).
     """
 
     is_first_use: bool | None
@@ -142,12 +147,11 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
     """One row to be written.
 
     Attributes:
-        value: None leaves a tombstone.
-        expect: ANY, ABSENT, or the stamp the row must have.
-        weight_bytes: how much the row charges to the account; the row's former weight is given back
-            (ST7).
-        account: key of the counter row that is charged; None: no account. A tombstone weighs
-            nothing.
+        value: None writes a tombstone.
+        expect: ANY, ABSENT, or the stamp that the row must have.
+        weight_bytes: the number of bytes charged to the account. The former weight of the row is
+            credited to its account (ST7).
+        account: key of the counter row that is charged, or None. A tombstone has no weight.
     """
 
     key: bytes
@@ -158,7 +162,7 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Add(Struct, frozen=True, array_like=True, gc=False):
-    """A change of a counter row."""
+    """A change to a counter row."""
 
     counter: bytes
     delta: int
@@ -166,21 +170,22 @@ class Add(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Check(Struct, frozen=True, array_like=True, gc=False):
-    """A row that must exist with this stamp, unchanged, when the commit happens."""
+    """A row that must still have this stamp when the commit happens."""
 
     key: bytes
     stamp: bytes
 
 
 class Commit(Struct, frozen=True, array_like=True, gc=False):
-    """Writes and the conditions under which they happen, all or nothing.
+    """Rows to write, and the conditions for writing them; all or nothing.
 
     Attributes:
-        puts: at most 256, every key once.
-        live: full mark keys; each must contain LIVE_MARK then (ST2).
+        puts: at most 256; each key once.
+        live: full keys of marks; each must have the value LIVE_MARK (ST2).
         checks: rows that must exist unchanged.
-        adds: counters.
-        replay_record: claimed durably with the commit; refused when another commit has it (ST4).
+        adds: changes to counters.
+        replay_record: written durably with the commit. The commit is refused if another commit
+            wrote the same record (ST4).
     """
 
     puts: tuple[Put, ...] = ()
@@ -191,8 +196,10 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def writes(self) -> bool:
-        """Whether it changes anything; one of conditions alone confirms what its caller has read
-        (ST16)."""
+        """Whether the commit writes anything.
+
+        A commit of conditions alone confirms that the rows its caller read are durable (ST16).
+        """
         return bool(self.puts or self.adds or self.replay_record)
 
 
@@ -203,12 +210,15 @@ class Committed(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Refused(Struct, frozen=True, array_like=True, gc=False):
-    """A condition did not hold and nothing was written. Read again to find out why (ST3)."""
+    """A condition was not met and nothing was written. Read again to find out why (ST3)."""
 
 
 class Store(Protocol):
-    """An engine. Safe for any number of tasks of one event loop; other processes may have the same
-    store open."""
+    """An engine of the store.
+
+    It is safe for any number of tasks of one event loop. Other processes may have the same store
+    open.
+    """
 
     async def read(
         self,
@@ -218,26 +228,26 @@ class Store(Protocol):
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        """Read rows and ranges at one moment, and make a claim.
+        """Read rows and ranges at one moment, and write a replay record.
 
-        The moment is after every commit acknowledged anywhere before this call (ST1). The claim is
-        exact across processes: of any number of reads with one key, one gets `claimed` True. It is
-        made whatever the caller decides afterwards, and it is the one thing here that a power cut
-        may undo; commits claim durably.
+        The moment is after every commit acknowledged anywhere before this call (ST1). Replay
+        records are exact across processes: of any number of reads with one key, one gets
+        `is_first_use` True. The record is written whatever the caller decides afterwards. It is the
+        only write that a power cut may undo; commits write replay records durably.
 
         Raises:
-            CommitTooLarge: more keys, ranges or rows than the bounds, or a key that is too long. A
-                key to follow counts as two.
-            CommitInvalid: a range or claim that makes no sense.
+            CommitTooLarge: more keys, ranges or rows than allowed, or a key that is too long. A key
+                to follow counts as two.
+            CommitInvalid: a range or replay record that is not valid.
             StoreUnavailable: the engine cannot be reached.
         """
         ...
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """Write everything or nothing; durable (survives SIGKILL and power loss) before it returns.
+        """Write everything or nothing, durably: the result survives SIGKILL and power loss.
 
-        So is everything that was read before: a commit of conditions alone leaves no row, and
-        confirms what it names (ST16).
+        Everything that was read before is then durable too. A commit of conditions alone writes no
+        row and confirms the rows that it names (ST16).
 
         Raises:
             CommitTooLarge, CommitInvalid: before anything was sent.
@@ -257,42 +267,41 @@ async def read_row(store: Store, key: bytes) -> Record | None:
     return (await store.read((key,))).records[0]
 
 
-async def read_page(store: Store, wanted: Range) -> Page:
-    """Read one range."""
-    return (await store.read(ranges=(wanted,))).pages[0]
+async def read_page(store: Store, range_: Range) -> Page:
+    """Read one page of a range."""
+    return (await store.read(ranges=(range_,))).pages[0]
 
 
 def stamp_of(record: Record | None) -> Expect:
-    """Return the condition that a row is still as it was read."""
+    """Return the expectation that a row is unchanged since it was read."""
     return ABSENT if record is None else record.stamp
 
 
 def check_of(key: bytes, record: Record | None) -> Check:
-    """Return the condition that a row with a value is still as it was read."""
+    """Return the check that a row with a value is unchanged since it was read."""
     if record is None or record.value is None:
         raise RecordDamaged("a row that a commit relies on is missing")
     return Check(key, record.stamp)
 
 
-async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
-    """Yield a whole range page by page, each read at a moment of its own; between them other tasks
-    run."""
+async def pages_of(store: Store, range_: Range) -> AsyncIterator[Page]:
+    """Yield all pages of a range, each read at its own moment; other tasks run in between."""
     more = True
     while more:
-        page = await read_page(store, wanted)
+        page = await read_page(store, range_)
         yield page
         if page.more and page.last_key is None:
-            # else the range begins again
+            # Without a key to continue after, this loop would read the same page for ever.
             raise RuntimeError("a page with more behind it must name its last key")
-        more, wanted = page.more, replace(wanted, after=page.last_key)
-        await asyncio.sleep(0)  # a page of tombstones has taken milliseconds (ST5)
+        more, range_ = page.more, replace(range_, after=page.last_key)
+        await asyncio.sleep(0)  # a page of tombstones can take milliseconds (ST5)
 
 
 COUNTER_BYTES: Final = 8
 
 
 def counter_of(record: Record | None) -> int:
-    """Return the value of a counter row as it was read; an absent one is 0."""
+    """Return the value of a counter row; a missing row counts as 0."""
     if record is None or record.value is None:
         return 0
     if len(record.value) != COUNTER_BYTES:
@@ -306,7 +315,7 @@ def check_read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> None:
-    """Refuse a read beyond the bounds; see `Store.read`."""
+    """Refuse a read that exceeds the limits; see `Store.read`."""
     require_bound(
         "keys of a read",
         len(keys) if follow is None else len(keys) + 2 * len(follow.keys),
@@ -316,27 +325,27 @@ def check_read(
     _check_keys(keys)
     if follow is not None:
         _check_keys((follow.prefix, *follow.keys))
-    for wanted in ranges:
-        _check_keys((wanted.prefix,))
-        if wanted.after is not None:
-            require_bound("key bytes", len(wanted.after), MAX_KEY_BYTES)
-        require_bound("rows of a page", wanted.limit, MAX_PAGE_ROWS)
-        if wanted.limit < 1:
-            raise CommitInvalid("a page has at least one row")
+    for range_ in ranges:
+        _check_keys((range_.prefix,))
+        if range_.after is not None:
+            require_bound("key bytes", len(range_.after), MAX_KEY_BYTES)
+        require_bound("rows of a page", range_.limit, MAX_PAGE_ROWS)
+        if range_.limit < 1:
+            raise CommitInvalid("the limit of a page must be at least 1")
     if replay_record is not None:
         check_replay_record(replay_record)
 
 
 def check_replay_record(replay_record: ReplayRecord) -> None:
-    """Refuse a claim that cannot be stored."""
+    """Refuse a replay record that cannot be stored."""
     if len(replay_record.key) != REPLAY_KEY_BYTES:
-        raise CommitInvalid("a claim's key has 32 bytes")
+        raise CommitInvalid("the key of a replay record must have 32 bytes")
     if not 0 <= replay_record.expires_at < 60 << 32:
-        raise CommitInvalid("a claim's expiry is not a time")
+        raise CommitInvalid("the expiry of a replay record is not a valid time")
 
 
 def check_commit(commit: Commit) -> None:
-    """Refuse a commit that is beyond the bounds or contradicts itself; see `Store.commit`."""
+    """Refuse a commit that exceeds the limits or contradicts itself; see `Store.commit`."""
     require_bound("puts", len(commit.puts), MAX_PUTS)  # ST6
     require_bound("live marks", len(commit.live), MAX_LIVE)
     require_bound("checks", len(commit.checks), MAX_CHECKS)
@@ -351,7 +360,7 @@ def check_commit(commit: Commit) -> None:
     )
     for check in commit.checks:
         if len(check.stamp) != STAMP_BYTES:
-            raise CommitInvalid("a check names a stamp of 16 bytes")
+            raise CommitInvalid("the stamp of a check must have 16 bytes")
     if commit.replay_record is not None:
         check_replay_record(commit.replay_record)
     _check_disjoint(commit)
@@ -364,12 +373,12 @@ def _check_puts(puts: Sequence[Put]) -> None:
         if not 0 < len(key) <= MAX_KEY_BYTES:
             _check_keys((key,))
         if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
-            raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
+            raise CommitInvalid("a put must expect ANY, ABSENT or a stamp of 16 bytes")
         if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
             _check_keys((account,))
             require_bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
         if not 0 <= put.weight_bytes < _WEIGHT_END:
-            raise CommitInvalid("a weight is not negative and fits 63 bits")
+            raise CommitInvalid("a weight must not be negative and must fit 63 bits")
         size_bytes += len(key)
         if value is not None:
             if len(value) > MAX_VALUE_BYTES:
@@ -379,8 +388,10 @@ def _check_puts(puts: Sequence[Put]) -> None:
 
 
 def _check_disjoint(commit: Commit) -> None:
-    """Refuse a key put twice, or put and counted: the outcome would depend on an unspecified
-    order."""
+    """Refuse a key that is put twice, or put and counted.
+
+    The outcome would depend on an order that the contract does not specify.
+    """
     written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):
         raise CommitInvalid("a commit puts a key twice")
@@ -396,10 +407,10 @@ def _check_keys(keys: Iterable[bytes]) -> None:
     for key in keys:
         if not 0 < len(key) <= MAX_KEY_BYTES:
             require_bound("key bytes", len(key), MAX_KEY_BYTES)
-            raise CommitInvalid("a key is not empty")
+            raise CommitInvalid("a key must not be empty")
 
 
 def require_bound(bound: str, got: int, limit: int) -> None:
-    """Raise CommitTooLarge where something goes beyond its bound."""
+    """Raise CommitTooLarge if a number exceeds its limit."""
     if got > limit:
-        raise CommitTooLarge(f"{bound}: {got} is more than {limit}")
+        raise CommitTooLarge(f"too many {bound}: {got}, at most {limit} are allowed")

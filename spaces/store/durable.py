@@ -1,4 +1,4 @@
-"""Names in folders that survive a power cut, and how a full disk is told."""
+"""Syncing folders to disk, and the error numbers of a full disk."""
 
 import errno
 import os
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors of a write for which there is no free space."""
+"""The errors of a write for which there is no free space."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; blocks."""
+    """Make the directory entries of a folder durable; blocks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

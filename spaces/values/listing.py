@@ -21,11 +21,11 @@ from ..keyspace import (
     VALUE_PREFIX_BYTES,
     group_below,
     group_of,
+    is_index_row,
     last_segment,
-    says_that_paths_go_on,
+    path_keys,
     space_id16,
     values_prefix,
-    way_to,
 )
 from ..space_errors import CommitTooLarge
 from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
@@ -90,7 +90,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
             b"" if self.after is None else self.after.encode(*_TEXT),
         )
         start = last_segment(prefix)
-        wanted = way_to(space16, prefix)[-1]
+        wanted = path_keys(space16, prefix)[-1]
         first = _Group(prefix[:start], group_of(wanted), wanted, None)
         if self.after is None or after < prefix:
             return [first]
@@ -99,7 +99,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
             return [first]
         groups = [
             _Group(after[: at * MAX_PLAIN_PATH_BYTES], group_of(key), group_of(key), key)
-            for at, key in enumerate(way_to(space16, after))
+            for at, key in enumerate(path_keys(space16, after))
             if at * MAX_PLAIN_PATH_BYTES >= start
         ]
         groups[0].wanted = first.wanted
@@ -149,7 +149,7 @@ async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator
         group = groups[-1]
         for key in group.keys:
             path = group.beginning + key[len(group.prefix) :]
-            if says_that_paths_go_on(key):
+            if is_index_row(key):
                 below = group_below(key)
                 groups.append(_Group(path[:-1], below, below, None))
                 break

@@ -14,7 +14,7 @@ it anew:
 from collections.abc import Sequence
 from typing import Final
 
-from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, way_to
+from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, path_keys
 from ..space_errors import PathTooLong
 from ..store.contract import Page, Put, Range, Store, read_page
 
@@ -24,7 +24,7 @@ MAX_PATH_BYTES: Final = 100_000
 _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
-def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
+def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     """Return the rows on the way to paths that get a value, each once."""
     keys: dict[bytes, None] = {}
     for raw in paths:
@@ -32,23 +32,23 @@ def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
             raise PathTooLong(
                 f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {len(raw)}"
             )
-        keys.update(dict.fromkeys(way_to(space16, raw)[:-1]))
+        keys.update(dict.fromkeys(path_keys(space16, raw)[:-1]))
     return [Put(key, b"") for key in keys]
 
 
-async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
+async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     """Return the puts for the rows on the way to paths whose values are deleted. One read for each
     group looked at."""
     # beginning of a group: its prefix, the keys removed from it
     leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}
     for raw in paths:
-        _leave(leaving, raw, way_to(space16, raw)[-1])
+        _leave(leaving, raw, path_keys(space16, raw)[-1])
     puts: list[Put] = []
     while leaving and len(puts) < _MOST_LEVELS * len(paths):
         # the innermost first: its row in the group above may be removed too
         beginning = max(leaving, key=len)
         prefix, keys = leaving.pop(beginning)
-        leads = way_to(space16, beginning + b"x")[-2]
+        leads = path_keys(space16, beginning + b"x")[-2]
         wanted = Range(prefix, limit=len(keys) + 1, keys_only=True)
         snapshot = await store.read((leads,), ranges=(wanted,))
         record = snapshot.records[0]

@@ -42,7 +42,7 @@ from ..keyspace import (
 )
 from ..space_errors import CommitInvalid, MetadataTooLarge, StoreFull
 from ..store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of, stamp_of
-from .long_paths import come_puts, leave_puts
+from .long_paths import added_path_puts, removed_path_puts
 from .object_records import (
     GENERATION_BYTES,
     UNLINK_AFTER_S,
@@ -223,7 +223,7 @@ class Values:
             replaced: the heads in them, where the caller has read them already.
         Raises:
             MetadataTooLarge: see `check_metadata`.
-            PathTooLong: see `come_puts`.
+            PathTooLong: see `added_path_puts`.
             CommitInvalid: a path appears twice, or one without any row is to be deleted (M31: the
                 caller answers that).
             RecordDamaged, StoreUnavailable: from rows.
@@ -309,7 +309,10 @@ class Draft:
         self._max_bytes = max_bytes
         space16 = self._own.space16
         # A row that is removed for one path and put for another is put.
-        ways = (*await leave_puts(store, space16, self._leaving), *come_puts(space16, self._coming))
+        ways = (
+            *await removed_path_puts(store, space16, self._leaving),
+            *added_path_puts(space16, self._coming),
+        )
         self._ways = {put.key: put for put in ways}
         if not self._bodies:
             return

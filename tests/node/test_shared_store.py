@@ -280,10 +280,10 @@ def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
     with pgbouncer(url, pool_mode=pool_mode) as through:
         served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0", url=through)
         examined = _command("doctor", "--data", str(tmp_path / "data"), url=through).stdout
-    assert "wrong    store: a proxy between node and database hands statements" in examined
+    assert "wrong    store: a proxy between node and database sends the statements" in examined
     assert served.returncode == EXIT_STATUS["store-misused"] == 5, served.stderr
     assert (
-        "a proxy between node and database hands statements of one connection to several sessions"
+        "a proxy between node and database sends the statements of one connection to several"
         in served.stderr
     )
     assert "pool_mode = session" in served.stderr

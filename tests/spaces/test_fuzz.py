@@ -39,15 +39,15 @@ from spaces.store.contract import (
 )
 from spaces.store.lmdb._folder import socket_path_for
 from spaces.store.lmdb._frames import (
-    MAX_ASK_BYTES,
+    MAX_REQUEST_BYTES,
     CommitReply,
     FrameReader,
     Kind,
-    answer_frame,
-    ask_frames,
-    encode_ask,
-    parse_answers,
-    parse_asks,
+    encode_request,
+    parse_replies,
+    parse_requests,
+    reply_frame,
+    request_frames,
 )
 from spaces.store.lmdb._writer import CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb
@@ -64,13 +64,12 @@ COMMIT = Commit(
 # Passes on an empty store, so that what is damaged in it reaches the tables.
 PASSING = Commit(puts=COMMIT.puts, adds=COMMIT.adds)
 BOTH = [
-    encode_ask(CommitRequest(number, bytes([number]) * 16, 29_000_000, commit))
+    encode_request(CommitRequest(number, bytes([number]) * 16, 29_000_000, commit))
     for number, commit in enumerate((COMMIT, PASSING))
 ]
-ASKS = tuple(frame for asks in (BOTH[:1], BOTH[1:], BOTH) for frame in ask_frames(asks))
+ASKS = tuple(frame for asks in (BOTH[:1], BOTH[1:], BOTH) for frame in request_frames(asks))
 ANSWERS = tuple(
-    answer_frame([CommitReply(1, kind, already_applied=True), CommitReply(2, kind)])
-    for kind in Kind
+    reply_frame([CommitReply(1, kind, already_applied=True), CommitReply(2, kind)]) for kind in Kind
 )
 packed = packed_values.map(msgspec.msgpack.encode)
 
@@ -108,14 +107,15 @@ def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
 def test_fuzz_frames(ask: bytes, answer: bytes) -> None:
     """Payloads of any bytes are questions and answers, inside their bounds, or refused."""
     with suppress(SpaceError):
-        parsed = parse_asks(ask)
+        parsed = parse_requests(ask)
         assert [parsed] == [
-            parse_asks(frame[4:]) for frame in ask_frames([encode_ask(one) for one in parsed])
+            parse_requests(frame[4:])
+            for frame in request_frames([encode_request(one) for one in parsed])
         ]
         for one in parsed:
             check_commit(one.commit)
     with suppress(SpaceError):
-        for found in parse_answers(answer):
+        for found in parse_replies(answer):
             found.outcome()
 
 
@@ -129,7 +129,7 @@ def test_fuzz_streams_of_frames(stream: bytes, cuts: list[int]) -> None:
     same place."""
 
     def frames(parts: list[bytes]) -> list[bytes]:
-        reader, found = FrameReader(MAX_ASK_BYTES), []
+        reader, found = FrameReader(MAX_REQUEST_BYTES), []
         with suppress(SpaceError):
             for part in parts:
                 found.extend(reader.feed(part))

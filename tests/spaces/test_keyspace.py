@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces import keyspace
-from spaces.keyspace import group_of, micros8, says_that_paths_go_on, value_key, way_to, x16
+from spaces.keyspace import group_of, is_index_row, micros8, path_keys, value_key, x16
 from spaces.store.contract import MAX_KEY_BYTES
 
 SPACE16 = x16("tinycloud:key:z6Mk:default")
@@ -77,13 +77,13 @@ def test_value_keys_fit_and_keep_the_end_of_their_path(path: str) -> None:
     """Any path has a key within the bound, which holds its last 1 to 400 bytes; rows that lead to
     it are told apart."""
     raw = path.encode("utf-8", "surrogatepass")
-    *leading, key = way_to(SPACE16, raw)
+    *leading, key = path_keys(SPACE16, raw)
     assert key == value_key(SPACE16, path)
     assert max(len(one) for one in (key, *leading)) <= MAX_KEY_BYTES
     assert key == group_of(key) + raw[400 * len(leading) :]
     assert len(leading) == max(len(raw) - 1, 0) // 400
-    assert not says_that_paths_go_on(key)
-    assert all(says_that_paths_go_on(one) for one in leading)
+    assert not is_index_row(key)
+    assert all(is_index_row(one) for one in leading)
 
 
 NEARLY = st.text(alphabet="ab", min_size=395, max_size=405)
@@ -95,7 +95,7 @@ def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str)
     are led to."""
     one, other = before + one, before + other
     assert (one == other) is (value_key(SPACE16, one) == value_key(SPACE16, other))
-    assert (one < other) is (way_to(SPACE16, one.encode()) < way_to(SPACE16, other.encode()))
+    assert (one < other) is (path_keys(SPACE16, one.encode()) < path_keys(SPACE16, other.encode()))
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))

@@ -1,1 +1,1 @@
-"""The embedded engine: LMDB, written by a single process per data folder."""
+"""The embedded engine: LMDB, written by one process per data folder."""

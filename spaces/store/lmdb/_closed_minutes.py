@@ -1,15 +1,16 @@
-"""Minutes that lost a claim to a sweep: it is unknown what was used under them, so nothing counts
-as new (ST4).
+"""Closed minutes: expiry minutes whose replay records were deleted (ST4).
+
+Tokens that expire in a closed minute are rejected, because it is unknown whether they were used.
 
     offset   size  field
     ───────  ────  ─────────────────────────────────────────────
     0        4     every minute before this one is closed
     4 + 8n   4     the first minute of a further span
-    8 + 8n   4     the minute behind its last
+    8 + 8n   4     the minute after its last
 
-A clock that was ahead leaves a span of its own, far from the others: after it was set back, the
-minutes between are open. Minutes are those of `replay_minute4`. An earlier version wrote the first
-four bytes alone.
+A clock that was ahead closes a span far from the others. After it is set back, the minutes between
+the spans are open. Minutes are those of `replay_minute4`. An earlier version wrote the first four
+bytes alone.
 """
 
 from collections.abc import Collection
@@ -20,15 +21,15 @@ import lmdb
 
 _MINUTE_BYTES: Final = 4
 _LAST_MINUTE: Final = (1 << 32) - 1
-# A store that is used once an hour has this many; beyond that, the two closest are merged.
+# Enough for a store that is used once an hour. Beyond this number, the two closest spans are
+# merged.
 MAX_SPANS: Final = 16
 
 
 def remove_replay_records(
     txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
 ) -> tuple[int, set[bytes]]:
-    """Remove the first claims under a prefix from before a minute; return how many were removed,
-    and their minutes."""
+    """Remove the first replay records before a minute; return their number and their minutes."""
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
     minutes: set[bytes] = set()
@@ -42,7 +43,7 @@ def remove_replay_records(
 
 
 def is_closed(closed: bytes, minute4: bytes) -> bool:
-    """Whether a minute lost a claim."""
+    """Return whether the replay records of a minute were deleted."""
     if minute4 < closed[:_MINUTE_BYTES]:
         return True
     return any(
@@ -51,8 +52,7 @@ def is_closed(closed: bytes, minute4: bytes) -> bool:
 
 
 def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
-    """Return what is closed when these minutes, of four bytes each, are too, and every minute
-    before one."""
+    """Return the encoded spans after closing further minutes, and every minute before `before`."""
     edges = [
         0,
         *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)],

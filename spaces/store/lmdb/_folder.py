@@ -1,11 +1,11 @@
-"""The data folder: the places of the environments and the socket, and the right to write.
+"""The data folder: the paths of its environments and socket, and the lock for writing.
 
 <data>/store/                   the LMDB environment with everything durable
-<data>/first-use-<boot id>/     claims of plain reads
-<data>/blobs/                   bodies above the inline threshold
-<data>/storekeeper.lock         locked by the one process that writes
-<data>/store.sock               where it listens
-<data>/restoring/               what a restore has written so far; while it is there, nothing here is a store (BK4)
+<data>/first-use-<boot id>/     replay records of plain reads
+<data>/blobs/                   large values
+<data>/storekeeper.lock         locked by the process that writes
+<data>/store.sock               the storekeeper's socket
+<data>/restoring/               an unfinished restore, with which the store does not open (BK4)
 """
 
 import fcntl
@@ -23,8 +23,8 @@ from ...space_errors import StoreLocked, StoreUnavailable
 from ..durable import sync_folder
 from ._format import MAX_TABLES, check_format_version, give_format
 
-# Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same
-# in every process, so that no process ever meets a map that another one enlarged.
+# Address space, not disk: the size of the store is limited by store.max_bytes and the free disk
+# space. All processes use the same value, because LMDB fails if another process enlarged the map.
 MAP_BYTES: Final = 1 << 40
 MAX_READERS: Final = 512
 RESTORING_NAME: Final = "restoring"
@@ -32,12 +32,12 @@ MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path less its final zero byte
 
 
 def environment_folder(folder: Path) -> Path:
-    """The path of the durable environment of a data folder."""
+    """Return the path of the durable environment of a data folder."""
     return folder / "store"
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open the durable environment, making it when it is new."""
+    """Open the durable environment of a data folder; create it if it does not exist."""
     refuse_restoring(folder)
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,8 +54,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
-    """Open the durable environment of a folder that another process writes, or that was moved and
-    is not written."""
+    """Open the durable environment of a data folder read-only."""
     return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
@@ -87,21 +86,21 @@ def open_environment(
 
 
 def refuse_restoring(folder: Path) -> None:
-    """Refuse a data folder into which a restore writes, or wrote when it was killed (BK4).
+    """Refuse a data folder with an unfinished restore, running or killed (BK4).
 
     Raises:
-        StoreUnavailable: it is one; nothing is to be made in it.
+        StoreUnavailable: the folder contains an unfinished restore; nothing may be created in it.
     """
     if os.path.lexists(folder / RESTORING_NAME):
         raise StoreUnavailable(
-            f"a restore into {folder} did not end: empty that folder and restore again"
+            f"a restore into {folder} is not finished; if none is running, empty that folder"
+            " and restore again"
         )
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Have the right to write a data folder until the block ends, or the process, however it
-    ends."""
+    """Hold the lock for writing a data folder until the block ends, or the process is killed."""
     refuse_restoring(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -109,25 +108,28 @@ def folder_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise StoreLocked("another process writes this data folder") from exc
+            raise StoreLocked("another process uses this data folder") from exc
         yield
     finally:
         os.close(descriptor)
 
 
 def socket_path_for(folder: Path) -> Path:
-    """Return where the storekeeper of a data folder listens: in the folder, or in a short place of
-    this user's."""
+    """Return the path of the storekeeper's socket for a data folder.
+
+    A path that would be too long is replaced by a short one in a folder that only this user can
+    read.
+    """
     resolved = folder.resolve()
     inside = resolved / "store.sock"
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
         return inside
-    # The same for every process whatever its environment; its owner and permissions are checked
-    # before use.
+    # Not TMPDIR: every process has to find the same path, whatever its environment. Other users
+    # can create this folder first, so its owner and permissions are checked.
     place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
     place.mkdir(mode=0o700, exist_ok=True)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise StoreUnavailable("the folder for the store's socket is not this user's alone")
+        raise StoreUnavailable(f"the folder of the store's socket, {place}, is open to other users")
     name = blake3(os.fsencode(resolved)).hexdigest(length=16)
     return place / f"{name}.sock"

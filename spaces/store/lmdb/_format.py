@@ -1,29 +1,27 @@
-"""What an LMDB environment has beside the rows: the table of tombstones, and the version of its
-format.
+"""The table of tombstones of an LMDB environment, and the version of its format.
 
-Tombstones are stored in a table of their own, so that a walk through the rows meets none of them.
+Tombstones are in a table of their own, so that scans of the rows do not pass them.
 
     rows     key            stamp, value
-             TABLE          the table itself, as LMDB keeps it
+             TABLE          the table itself, as LMDB stores it
              TABLE ‖ 0xFE   the format version of the environment
     table    key            tombstone
 
-A row hides the tombstone of its key: a lookup searches the rows first, and the tombstone need not
-be removed when the row is written again. The sweep reads only the table. TABLE is longer than a
+A row hides the tombstone of its key: a lookup searches the rows first, so the tombstone need not be
+removed when the row is written again. The sweep reads only the table. TABLE is longer than a
 store's keys may be and sorts after all of them, so no key collides with it, and every range ends
 before it.
 
-The format version is there so that a version of sealspace which does not know it leaves the
-environment alone.
+A version of sealspace that does not know the format version leaves the environment alone.
 
     key             value
-    TABLE ‖ 0xFD    where the store was moved to, in UTF-8; missing where it was not
-    TABLE ‖ 0xFE    the format version: four bytes, big-endian; its first bit set once the store was moved
+    TABLE ‖ 0xFD    the place that the store was moved to, in UTF-8; only in a moved store
+    TABLE ‖ 0xFE    the format version, four bytes big-endian; its first bit is set in a moved store
 
-It is 2. An environment with rows and without a version is of version 1, which no version reads that
-writes 2. A store that was moved has a format version that no version of sealspace knows, so that
-none serves it; it may still be read (ST12). The meaning of the rows of a store has a version of its
-own, the schema (`identity`).
+The format version is 2. An environment with rows but without a version has version 1; versions of
+sealspace that write 2 do not read it. A moved store has a format version that no version of
+sealspace knows, so none serves it; it can still be read (ST12). The meaning of the rows has a
+version of its own, the schema (`identity`).
 """
 
 from typing import Final
@@ -34,7 +32,7 @@ from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ..contract import KEYS_END
 
 TABLE: Final = KEYS_END
-MAX_TABLES: Final = 1  # what every process that opens the environment has to allow
+MAX_TABLES: Final = 1  # every process that opens the environment has to allow as many
 FORMAT_VERSION: Final = 2
 
 _FORMAT_VERSION_KEY: Final = TABLE + b"\xfe"
@@ -43,7 +41,7 @@ _MOVED: Final = 1 << 31
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":
-    """Open the table."""
+    """Open the table of tombstones."""
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
@@ -51,8 +49,10 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment of another version's format, or whose store was moved. A new one is
-    empty."""
+    """Refuse an environment with another format version, and one whose store was moved.
+
+    A new environment is empty and passes.
+    """
     with env.begin() as txn:
         stored = txn.get(_FORMAT_VERSION_KEY)
         is_new = txn.stat()["entries"] == 0
@@ -66,25 +66,27 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
 
 
 def mark_moved(env: lmdb.Environment, place: str) -> None:
-    """Record that the store was moved to a place; durable on return, and may be repeated."""
+    """Record durably that the store was moved to a place; repeating it does no harm."""
     try:
         with env.begin(write=True) as txn:
             txn.put(_PLACE_KEY, place.encode())
             txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION | _MOVED))
     except lmdb.Error as exc:
-        raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
+        raise StoreUnavailable("the source could not be marked as moved") from exc
 
 
 def moved_to(env: lmdb.Environment) -> str | None:
-    """Return where the store was moved to; None where it was not."""
+    """Return the place that the store was moved to; None if it was not moved."""
     with env.begin() as txn:
         place = txn.get(_PLACE_KEY)
     return None if place is None else place.decode("utf-8", "replace")
 
 
 def give_format(env: lmdb.Environment) -> None:
-    """Make the table of tombstones in a new environment and record the format version, in one
-    transaction."""
+    """Create the table of tombstones in a new environment, and record the format version.
+
+    Both are one transaction.
+    """
     with env.begin() as txn:
         if txn.get(_FORMAT_VERSION_KEY) is not None:
             return

@@ -1,12 +1,12 @@
-"""The protocol between workers and the storekeeper: frames of a 4-byte big-endian length and
-MessagePack.
+"""The protocol between workers and the storekeeper: MessagePack in length-prefixed frames.
 
-    worker       → ["commits/1", [[number, settle16, key_expires_at, commit], …]]
-    storekeeper  → ["outcomes/1", [[number, kind, settled], …]]
+    worker       → ["commits/1", [[number, key16, key_expires_at, commit], …]]
+    storekeeper  → ["outcomes/1", [[number, kind, already_applied], …]]
 
-A frame contains the questions or answers of one iteration of the event loop. `number` pairs an
-answer with its question on one connection. `settle16` identifies the commit permanently: sent again
-on another connection, with the same bytes, it is written once and answered as settled.
+Each frame begins with its length, 4 bytes big-endian. It contains the requests or replies of one
+iteration of the event loop. `number` pairs a reply with its request on one connection. `key16` is
+the idempotency key: a commit that is sent again on another connection, with the same bytes, is
+written once and answered as already applied.
 """
 
 import asyncio
@@ -22,19 +22,18 @@ from ._writer import BATCH_COMMITS, CommitRequest, Outcome
 
 _LENGTH_BYTES: Final = 4
 _COUNT_BYTES: Final = 4
-# A commit at all its bounds; keys of every kind, the framing of MessagePack and that of the frame
-# included.
-MAX_ASK_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
-# An outcome is a number of at most 9 bytes, two of one byte and their framing.
-MAX_ANSWER_BYTES: Final = 64 + 16 * BATCH_COMMITS
+# A commit that reaches all its limits: values, keys of every kind, and the framing of both layers.
+MAX_REQUEST_BYTES: Final = MAX_COMMIT_BYTES + 4 * MAX_LIVE * (MAX_KEY_BYTES + 64)
+# A reply is a number of at most 9 bytes, two of one byte and their framing.
+MAX_REPLY_BYTES: Final = 64 + 16 * BATCH_COMMITS
 
 
 class FrameInvalid(StoreUnavailable):
-    """The other side does not speak this protocol; the connection is useless."""
+    """The peer does not follow this protocol; the connection is closed."""
 
 
 class Kind(IntEnum):
-    """How a commit ended."""
+    """The outcome of a commit."""
 
     COMMITTED = 0
     REFUSED = 1
@@ -43,14 +42,14 @@ class Kind(IntEnum):
 
 
 class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An outcome in transit back to the worker."""
+    """The outcome of one commit, as it is sent to the worker."""
 
     number: int
     kind: Kind
     already_applied: bool = False
 
     def outcome(self) -> Outcome:
-        """The outcome as the caller of `commit` sees it."""
+        """Return the outcome as the caller of `commit` gets it."""
         match self.kind:
             case Kind.COMMITTED:
                 return Committed(self.already_applied)
@@ -59,27 +58,27 @@ class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
             case Kind.FULL:
                 return StoreFull("the store has reached its bound")
             case Kind.INVALID:
-                return CommitInvalid("the storekeeper does not take this commit")
+                return CommitInvalid("the storekeeper rejected this commit")
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-encode_ask: Final = _ENCODER.encode
-"""Encode a question, to be put into frames."""
+encode_request: Final = _ENCODER.encode
+"""Encode a request, to be put into frames."""
 _BATCH: Final = msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)
-_ASKS: Final = msgspec.msgpack.Decoder(
+_REQUESTS: Final = msgspec.msgpack.Decoder(
     tuple[Literal["commits/1"], Annotated[tuple[CommitRequest, ...], _BATCH]]
 )
-_ANSWERS: Final = msgspec.msgpack.Decoder(
+_REPLIES: Final = msgspec.msgpack.Decoder(
     tuple[Literal["outcomes/1"], Annotated[tuple[CommitReply, ...], _BATCH]]
 )
-# The bytes before the questions of a frame: an array of the word and of an array whose length comes
-# next.
-_ASKS_HEAD: Final = _ENCODER.encode(("commits/1", ()))[:-1] + b"\xdd"
-_MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
+# The bytes before the requests of a frame: an array of the frame's type and an array of requests,
+# whose length follows.
+_REQUESTS_HEAD: Final = _ENCODER.encode(("commits/1", ()))[:-1] + b"\xdd"
+_MAX_REQUESTS_BYTES: Final = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BYTES
 
 
-def answer_of(number: int, outcome: Outcome) -> CommitReply:
-    """Return the answer that states an outcome."""
+def reply_of(number: int, outcome: Outcome) -> CommitReply:
+    """Return the reply that states an outcome."""
     if isinstance(outcome, Committed):
         return CommitReply(number, Kind.COMMITTED, outcome.already_applied)
     if isinstance(outcome, Refused):
@@ -87,45 +86,47 @@ def answer_of(number: int, outcome: Outcome) -> CommitReply:
     return CommitReply(number, Kind.FULL if isinstance(outcome, StoreFull) else Kind.INVALID)
 
 
-def ask_frames(asks: Sequence[bytes]) -> list[bytes]:
-    """Put questions into as few frames as the bounds allow."""
-    if len(asks) <= BATCH_COMMITS and sum(map(len, asks)) <= _MAX_ASKS_BYTES:
-        return [_ask_frame(asks)]
-    frames, held, held_bytes = [], list[bytes](), 0
-    for ask in asks:
-        if held and (len(held) == BATCH_COMMITS or held_bytes + len(ask) > _MAX_ASKS_BYTES):
-            frames.append(_ask_frame(held))
-            held, held_bytes = [], 0
-        held.append(ask)
-        held_bytes += len(ask)
-    return [*frames, _ask_frame(held)]
+def request_frames(requests: Sequence[bytes]) -> list[bytes]:
+    """Put requests into as few frames as the limits allow."""
+    if len(requests) <= BATCH_COMMITS and sum(map(len, requests)) <= _MAX_REQUESTS_BYTES:
+        return [_request_frame(requests)]
+    frames, batch, size_bytes = [], list[bytes](), 0
+    for request in requests:
+        if batch and (
+            len(batch) == BATCH_COMMITS or size_bytes + len(request) > _MAX_REQUESTS_BYTES
+        ):
+            frames.append(_request_frame(batch))
+            batch, size_bytes = [], 0
+        batch.append(request)
+        size_bytes += len(request)
+    return [*frames, _request_frame(batch)]
 
 
-def _ask_frame(asks: Sequence[bytes]) -> bytes:
-    payload = b"".join((_ASKS_HEAD, len(asks).to_bytes(_COUNT_BYTES, "big"), *asks))
+def _request_frame(requests: Sequence[bytes]) -> bytes:
+    payload = b"".join((_REQUESTS_HEAD, len(requests).to_bytes(_COUNT_BYTES, "big"), *requests))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-def answer_frame(answers: Sequence[CommitReply]) -> bytes:
-    """Encode a frame of at most BATCH_COMMITS answers."""
-    payload = _ENCODER.encode(("outcomes/1", answers))
+def reply_frame(replies: Sequence[CommitReply]) -> bytes:
+    """Encode a frame of at most BATCH_COMMITS replies."""
+    payload = _ENCODER.encode(("outcomes/1", replies))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-def parse_asks(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
-    """Read questions."""
+def parse_requests(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
+    """Decode a frame of requests."""
     try:
-        return _ASKS.decode(payload)[1]
+        return _REQUESTS.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
-        raise FrameInvalid("a frame is not of commits") from exc
+        raise FrameInvalid("a frame contains no commits") from exc
 
 
-def parse_answers(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
-    """Read answers."""
+def parse_replies(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
+    """Decode a frame of replies."""
     try:
-        return _ANSWERS.decode(payload)[1]
+        return _REPLIES.decode(payload)[1]
     except (ValueError, RecursionError) as exc:
-        raise FrameInvalid("a frame is not of outcomes") from exc
+        raise FrameInvalid("a frame contains no outcomes") from exc
 
 
 class FrameConnection(asyncio.Protocol):
@@ -146,7 +147,7 @@ class FrameConnection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's own transports do not derive from it
+        # uvloop's transports do not derive from asyncio.Transport
         self.transport = cast(asyncio.Transport, transport)
         self._made(self)
 
@@ -158,34 +159,34 @@ class FrameConnection(asyncio.Protocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.closed.done():  # cancelled with a task that waited for it
+        if not self.closed.done():  # a cancelled task that waited for it has cancelled it too
             self.closed.set_result(None)
         self._lost(self)
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames."""
+    """Splits a stream of bytes into frames."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._held = bytearray()  # the beginning of a frame
-        self._wanted_bytes = _LENGTH_BYTES  # with this many bytes there is something to do
+        self._buffer = bytearray()  # the beginning of an incomplete frame
+        self._needed_bytes = _LENGTH_BYTES  # with fewer bytes in the buffer nothing can be decoded
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Take bytes, yield the payloads that are complete, each without a copy."""
-        if self._held:
-            self._held += data
-            if len(self._held) < self._wanted_bytes:
+        """Take bytes, and yield the payloads that are complete, without copying them."""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed_bytes:
                 return
-        view = memoryview(self._held or data)
-        start, self._wanted_bytes = 0, _LENGTH_BYTES
+        view = memoryview(self._buffer or data)
+        start, self._needed_bytes = 0, _LENGTH_BYTES
         while (body := start + _LENGTH_BYTES) <= len(view):
             size_bytes = int.from_bytes(view[start:body], "big")
             if size_bytes > self._max_bytes:
                 raise FrameInvalid("a frame is too long")
             if len(view) < body + size_bytes:
-                self._wanted_bytes = _LENGTH_BYTES + size_bytes
+                self._needed_bytes = _LENGTH_BYTES + size_bytes
                 break
             yield view[body : body + size_bytes]
             start = body + size_bytes
-        self._held = bytearray(view[start:])
+        self._buffer = bytearray(view[start:])

@@ -1,4 +1,4 @@
-"""A data folder as its only writer has it: locked, open for writing, and swept every minute."""
+"""A data folder as its writer process has it: locked, open for writing, and swept every minute."""
 
 import time
 from collections import deque
@@ -16,19 +16,21 @@ from ._replay_records import ReplayRecords, boot_id, discard_other_boots
 from ._writer import FreeSpace, Writer
 
 HOUSEKEEPING_S: Final = 60.0
-# Claims are kept for this long after their expiry: a clock that is no further ahead than this, and
-# is set back, has forgotten nothing that can still be used.
+# Replay records are kept for this long after their expiry: a clock that is ahead by less, and is
+# set back later, has not deleted the record of any token that is still valid.
 REPLAY_GRACE_MINUTES: Final = 10
-# For a day a deleted row is distinguished from one that was never written (M31).
+# For a day, a deleted row is told apart from one that was never written (M31).
 TOMBSTONE_MINUTES: Final = 24 * 60
 STEADY_S: Final = 600.0
-"""How long a clock that jumped ahead has to stay there before anything is forgotten by it: twice a
-token's lifetime, so that what was claimed before the jump has expired by any clock (ST9)."""
+"""How long a clock that jumped ahead has to stay ahead before records are deleted by it.
+
+It is twice a token's lifetime, so that tokens used before the jump have expired by any clock (ST9).
+"""
 
 
 @dataclass
 class Housekeeping:
-    """The writer of a folder, and what it does every minute; on one thread."""
+    """The writer of a folder and its sweeps, all on one thread."""
 
     writer: Writer
     replay_records: ReplayRecords
@@ -37,7 +39,7 @@ class Housekeeping:
     _seen: deque[tuple[float, float]] = field(default_factory=deque)
 
     def do_housekeeping(self) -> None:
-        """Free dead reader slots, forget expired claims and old tombstones."""
+        """Delete expired replay records and old tombstones; free reader slots of dead processes."""
         self.writer.env.reader_check()
         self.replay_records.check_readers()
         now = self._steady_now()
@@ -49,8 +51,10 @@ class Housekeeping:
         self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
-        """Return the time by the slowest the clock was in the last STEADY_S; None: not observed for
-        that long."""
+        """Return the time by the slowest that the clock was in the last STEADY_S seconds.
+
+        A clock that has not been observed for that long gives None.
+        """
         at = self.elapsed()
         self._seen.append((at, self.clock.now() - at))
         while len(self._seen) > 1 and self._seen[1][0] <= at - STEADY_S:
@@ -64,7 +68,7 @@ class Housekeeping:
 def owned_folder(
     folder: Path, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
 ) -> Iterator[Housekeeping]:
-    """Be the writer of a folder, which is made when it is new, until the block ends."""
+    """Lock a data folder and open it for writing until the block ends; create it if it is new."""
     with ExitStack() as opened:
         opened.enter_context(folder_lock(folder))
         boot = boot_id()

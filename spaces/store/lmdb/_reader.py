@@ -1,5 +1,4 @@
-"""Reads: inline, in one read transaction of microseconds that is never kept open across an
-await."""
+"""Reads of LMDB: inline, in a read transaction of microseconds that never spans an await."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -35,24 +34,27 @@ def read(
     ranges: Sequence[Range],
     follow: Follow | None,
 ) -> Snapshot:
-    """See `Store.read`. The claim is made before the moment of the read, so that the read sees what
-    it allows."""
+    """Read rows, ranges and a replay record; see `Store.read`.
+
+    The replay record is written before the transaction begins. So the transaction sees every commit
+    that was acknowledged before a second use of the token was refused.
+    """
     check_read(keys, replay_record, ranges, follow)
     is_first_use, is_forgotten = None, False
     if replay_record is not None:
         if replay_records is None:
-            raise StoreUnavailable("the store is open for reading alone")
-        is_first_use = replay_records.claim(replay_record)
+            raise StoreUnavailable("the store is open read-only")
+        is_first_use = replay_records.add(replay_record)
         is_forgotten = not is_first_use and replay_records.is_closed(replay_record)
     try:
-        # A transaction of its own for each read: it sees every commit acknowledged before now
+        # Each read has its own transaction, which sees every commit acknowledged before now
         # (ST1).
         with env.begin() as txn:
             if is_first_use and replay_record is not None:
                 is_first_use, is_forgotten = _judged_durably(txn, replay_record)
             get = txn.get
             records = records_of([get(key) or get(key, None, tombstones) for key in keys])
-            pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
+            pages = tuple([_page(txn, range_) for range_ in ranges]) if ranges else ()
             ends = [] if follow is None else [_end_of(get(key), follow) for key in follow.keys]
             followed = records_of(
                 [end and (get(end) or get(end, None, tombstones)) for end in ends]
@@ -69,8 +71,10 @@ def read(
 
 
 def _end_of(row: Row | None, follow: Follow) -> bytes | None:
-    """Return the key that a row leads to; None where there is no row, or its value is too long for
-    a key."""
+    """Return the key that a row leads to.
+
+    None if there is no row, or its value is too long for a key.
+    """
     value = None if row is None else record_of(row).value
     return (
         None
@@ -82,11 +86,10 @@ def _end_of(row: Row | None, follow: Follow) -> bytes | None:
 def _judged_durably(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
-    """Return whether no commit made this claim, and whether that is unknown because its minute is
-    closed.
+    """Return whether a token is used for the first time, and whether its minute is closed.
 
-    Durable claims and closed minutes survive the loss of the unsynced ones (ST4); a restored store
-    has closed the minutes of every token that its original may have accepted (BK5).
+    Durable replay records and closed minutes survive a crash that loses the unsynced ones (ST4). A
+    restored store has closed the minutes of every token that its original may have accepted (BK5).
     """
     row, closed = replay_record.row, txn.get(REPLAY_FLOOR_KEY)
     if closed is not None and is_closed(record_of(closed).value or b"", row[:4]):
@@ -98,33 +101,35 @@ _KEY_ALONE: Final = Record(value=b"", stamp=b"")
 _KEYS_AT_ONCE: Final = 32
 
 
-def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
-    first, end = wanted.bounds
+def _page(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
+    first, end = range_.bounds
     cursor = txn.cursor()
-    # TABLE sorts after every key, so there is always a row at or after a key.
-    if not cursor.set_range(end if wanted.reverse else first) or (
-        wanted.reverse and not cursor.prev()
+    # TABLE sorts after every key, so there is always a row at or after the end of the range.
+    if not cursor.set_range(end if range_.reverse else first) or (
+        range_.reverse and not cursor.prev()
     ):
         return Page(rows=(), more=False)
-    if wanted.keys_only:
-        keys = cursor.iterprev(values=False) if wanted.reverse else cursor.iternext(values=False)
-        return _page_of_keys(keys, wanted, first, end)
+    if range_.keys_only:
+        keys = cursor.iterprev(values=False) if range_.reverse else cursor.iternext(values=False)
+        return _page_of_keys(keys, range_, first, end)
     return _page_of_rows(
-        cursor.iterprev() if wanted.reverse else cursor.iternext(), wanted.limit, first, end
+        cursor.iterprev() if range_.reverse else cursor.iternext(), range_.limit, first, end
     )
 
 
-def _page_of_keys(walk: Iterator[bytes], wanted: Range, first: bytes, end: bytes) -> Page:
-    """Make a page of the first keys of a walk, fetched from the engine many at once: more each
-    time, few unused."""
+def _page_of_keys(walk: Iterator[bytes], range_: Range, first: bytes, end: bytes) -> Page:
+    """Return a page of keys without values.
+
+    Keys are fetched from LMDB many at once, in growing portions, so that few of them are unused.
+    """
     keys: list[bytes] = []
-    limit = wanted.limit
+    limit = range_.limit
     while (taken := len(keys)) <= limit:
         keys += islice(walk, min(max(taken, _KEYS_AT_ONCE), limit + 1 - taken))
         if len(keys) == taken or not first <= keys[-1] < end:
             del keys[
                 len(keys) - bisect_left(keys[::-1], first)
-                if wanted.reverse
+                if range_.reverse
                 else bisect_left(keys, end) :
             ]
             break

@@ -1,16 +1,15 @@
-"""Replay records of plain reads: an LMDB environment of their own, unsynced, shared by every
-process of the folder.
+"""Replay records of plain reads: an unsynced LMDB environment that all processes of a folder share.
 
-    b"f"                    minutes that were swept, so nothing under them counts as a first use (`_closed_minutes`)
+    b"f"                    minutes whose replay records were deleted (`_closed_minutes`)
     b"u" minute4 id16       → empty
 
-A claim is a write transaction of some microseconds, made inline, with no sync. It survives SIGKILL
-(the pages belong to the kernel), but perhaps not a power cut, after which an unsynced environment
-may be damaged: so it is named after the kernel's boot and never opened in another one (ST4; store
-§3: the one exception to durability).
+A record is written inline, in a write transaction of some microseconds and without a sync. It
+survives SIGKILL, because the pages belong to the kernel, but perhaps not a power cut. After one, an
+unsynced environment may be damaged. So it is named after the kernel's boot and never opened in
+another boot (ST4; store §3: the one exception to durability).
 
-LMDB writes the pages with system calls. If the disk is full the call fails and the claim is
-refused; a write through the map (`writemap`) would end the process instead (SIGBUS).
+LMDB writes the pages with system calls. If the disk is full, the call fails and the token is
+refused. A write through the memory map (`writemap`) would end the process with SIGBUS instead.
 """
 
 import errno
@@ -31,36 +30,36 @@ from ._folder import MAX_READERS
 _CLOSED: Final = b"f"
 _USED: Final = b"u"
 _FOLDER: Final = "first-use-"
-# Rows removed in one write transaction, for which the claims of every worker wait.
+# Rows removed in one write transaction, while the replay records of every worker wait.
 _SWEEP_ROWS: Final = 500
-# Address space, not disk, and the same in every process: no process meets a map that another one
-# enlarged.
+# Address space, not disk. All processes use the same value, because LMDB fails if another process
+# enlarged the map.
 _MAP_BYTES: Final = 64 << 30
-# A write that was cut short for lack of space is reported as EIO.
+# LMDB reports a write that was cut short for lack of space as EIO.
 _NO_SPACE: Final = NO_SPACE | {errno.EIO}
 _LOG: Final = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
-    """Return the kernel's name for this boot."""
+    """Return the kernel's id of this boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise StoreUnavailable("the kernel does not tell its boot id") from exc
+        raise StoreUnavailable("the boot id of the kernel cannot be read") from exc
 
 
 def discard_other_boots(folder: Path, boot: str) -> None:
-    """Remove the replay records of other boots; only the one writer of a folder calls this."""
+    """Delete the replay records of other boots; only the writer of a folder calls this."""
     for stale in folder.glob(f"{_FOLDER}*"):
         if stale.name != _FOLDER + boot:
             shutil.rmtree(stale, ignore_errors=True)
 
 
 class ReplayRecords:
-    """The claims of plain reads of one data folder."""
+    """The replay records of plain reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
-        """Open the environment of this boot, making it when it is new."""
+        """Open the environment of this boot; create it if it does not exist."""
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -76,24 +75,24 @@ class ReplayRecords:
         except lmdb.Error as exc:
             raise _error_of(exc, "the replay records do not open") from exc
 
-    def claim(self, replay_record: ReplayRecord) -> bool:
-        """Record a use; True when it is the first."""
+    def add(self, replay_record: ReplayRecord) -> bool:
+        """Write a replay record; return whether it is the first use of the token."""
         row = replay_record.row
         try:
             with self._env.begin(None, None, True) as txn:
                 if is_closed(txn.get(_CLOSED, b""), row[:4]):
                     return False
-                return txn.put(_USED + row, b"", True, False)  # not over a row that is there
+                return txn.put(_USED + row, b"", True, False)  # False: do not overwrite a row
         except lmdb.Error as exc:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_closed(self, replay_record: ReplayRecord) -> bool:
-        """Whether a claim is refused because its minute was swept, used or not."""
+        """Return whether a replay record is refused because its minute is closed."""
         with self._env.begin() as txn:
             return is_closed(txn.get(_CLOSED, b""), replay_record.row[:4])
 
-    def claims(self) -> list[bytes]:
-        """Return every recorded claim as its minute and its id: minute4 ‖ id16."""
+    def rows(self) -> list[bytes]:
+        """Return the keys of all replay records, without their prefix: minute4 ‖ id16."""
         with self._env.begin() as txn, txn.cursor() as cursor:
             if not cursor.set_range(_USED):
                 return []
@@ -102,10 +101,10 @@ class ReplayRecords:
             ]
 
     def sweep(self, before_minute: int) -> int:
-        """Remove claims of minutes before `before_minute`; return how many rows were removed.
+        """Delete the replay records of earlier minutes; return their number.
 
-        A minute is closed when its first row is removed, so that a claim under a swept minute is
-        refused and not taken for a first use.
+        A minute is closed in the transaction that deletes its first row. Otherwise a token whose
+        record was deleted would be accepted a second time.
         """
         removed, rows = 0, _SWEEP_ROWS
         try:
@@ -115,8 +114,8 @@ class ReplayRecords:
                     if minutes:
                         txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), minutes))
                 removed += rows
-        except lmdb.Error as exc:  # removing needs free space too; the next sweep continues
-            _LOG.warning("replay records that have expired stay for now: %s", type(exc).__name__)
+        except lmdb.Error as exc:  # deleting needs free pages too; the next sweep continues
+            _LOG.warning("expired replay records could not be deleted: %s", type(exc).__name__)
         return removed
 
     def check_readers(self) -> None:

@@ -1,9 +1,9 @@
-"""How a record is stored in LMDB.
+"""The encoding of rows and tombstones in LMDB.
 
     offset  size  field
-    ──────  ────  ──────────────────────────────────────────────────────────────────────────
+    ──────  ────  ──────────────────────────────────────────────────────────────────────
     0       16    stamp
-    16      1     flags: 1 = there is a value (else a tombstone), 2 = the row is weighed
+    16      1     flags: 1 = has a value (else a tombstone), 2 = has a weight
     17      8     weight in bytes, big-endian        } only with flag 2
     25      1     length n of the account            }
     26      n     account                            }
@@ -11,7 +11,7 @@
 
     17      4     minute of the deletion             } only in a tombstone
 
-The weight is stored with the row, so that replacing a row gives back exactly what it was charged
+The weight is stored with the row, so that replacing a row credits exactly what it was charged
 (ST7). Rows are read as bytes, not as views of the map: copying a kilobyte costs less than a view,
 and a large value is copied once more than necessary. Tombstones are in a table of their own
 (`_format`).
@@ -30,7 +30,7 @@ _WEIGHT_END: Final = 25
 _ACCOUNT_START: Final = 26
 
 _FLAG_BYTE: Final = (b"\0", b"\1", b"\2", b"\3")
-# what follows the stamp of a mark that weighs nothing
+# The bytes after the stamp of a live mark without a weight.
 _LIVE_MARK_ALONE: Final = _FLAG_BYTE[_VALUE] + LIVE_MARK
 
 Row = bytes
@@ -47,7 +47,7 @@ def encode_row(
 
 
 def encode_tombstone(stamp: bytes, minute: int) -> bytes:
-    """Encode a tombstone: it has no value and no weight, and records the minute of the deletion."""
+    """Encode a tombstone with the minute of the deletion."""
     return stamp + _FLAG_BYTE[0] + minute.to_bytes(4, "big")
 
 
@@ -57,7 +57,7 @@ def minute_of(row: Row) -> int:
 
 
 def keys_of_old(tombstones: Iterable[tuple[bytes, Row]], *, before_minute: int) -> list[bytes]:
-    """Return the keys of those tombstones that are from before a minute."""
+    """Return the keys of the tombstones from before a minute."""
     before = before_minute.to_bytes(4, "big")
     return [key for key, row in tombstones if row[_HEADER_END:] < before]
 
@@ -72,7 +72,10 @@ def record_of(row: Row) -> Record:
 
 
 def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
-    """Decode rows; those without a weight, which are most of them, without a call for each."""
+    """Decode rows and tombstones.
+
+    Rows without a weight, which are most of them, are decoded without a function call for each.
+    """
     return tuple(
         [
             None
@@ -86,24 +89,24 @@ def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
 
 
 def is_tombstone(row: Row | memoryview) -> bool:
-    """Whether a row is a tombstone (ST5)."""
+    """Return whether a row is a tombstone (ST5)."""
     return not row[_STAMP_END] & _VALUE
 
 
 def is_live_mark(row: Row | None) -> bool:
-    """Whether a row exists and contains the live mark (ST2)."""
+    """Return whether a row exists and contains the live mark (ST2)."""
     if row is None:
         return False
     return row[_STAMP_END:] == _LIVE_MARK_ALONE or record_of(row).value == LIVE_MARK
 
 
 def has_stamp(row: Row | None, stamp: Expect) -> bool:
-    """Whether a row exists with this stamp."""
+    """Return whether a row exists with this stamp."""
     return row is not None and row[:_STAMP_END] == stamp
 
 
 def charge_of(row: Row) -> tuple[bytes, int] | None:
-    """Return the account that a row is charged to, and with how many bytes."""
+    """Return the account that a row is charged to, and its weight in bytes."""
     if not row[_STAMP_END] & _WEIGHED:
         return None
     weight_bytes = int.from_bytes(row[_HEADER_END:_WEIGHT_END], "big")

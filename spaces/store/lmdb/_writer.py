@@ -1,9 +1,8 @@
-"""The writing itself: commits judged one after another inside one LMDB transaction, then one sync
-for all of them.
+"""The writer: judges commits one after another in one LMDB transaction, and syncs once for all.
 
-A commit is judged completely before its first row is written, so a refused one leaves nothing and
-no child transaction is needed. A failure while rows are being written fails the whole transaction,
-and with it every commit of the batch.
+A commit is judged completely before its first row is written. So a refused commit leaves nothing
+behind, and no child transaction is needed. A failure while rows are being written fails the whole
+transaction, and with it every commit of the batch.
 """
 
 import errno
@@ -40,13 +39,14 @@ from ._rows import (
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
 
-# What may still be written when the store is full: a revocation, a delete, an audit record.
+# A commit of this size is accepted for a while when the store is full: a revocation, a delete, an
+# audit record.
 SMALL_COMMIT_BYTES: Final = 4096
 # How far small commits may go beyond `max_bytes`.
 _SMALL_RESERVE_BYTES: Final = 16 * 1024 * 1024
 _SWEEP_ROWS: Final = 1000
-# Tombstones examined each minute: some milliseconds in which commits wait, some tens if all of them
-# are removed.
+# Tombstones examined each minute. Commits wait some milliseconds for it, or some tens of them if
+# all of the tombstones are removed.
 _SWEEP_LOOKS: Final = 50_000
 
 _COUNTER_END: Final = 1 << 63
@@ -59,20 +59,19 @@ _REFUSED: Final = Refused()
 
 
 class FreeSpace(NamedTuple):
-    """How much may be stored."""
+    """The limits on the size of a store."""
 
     max_bytes: int | None = None
     reserve_bytes: int = 64 * 1024 * 1024
 
 
 class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
-    """A commit for the writer, as it is sent to the storekeeper, and how its outcome is found
-    again.
+    """A commit as it is sent to the storekeeper, with its idempotency key.
 
     Attributes:
-        number: pairs it with its answer, on one connection.
-        idempotency_key: 16 bytes, the stamp of the row that says that the commit happened.
-        key_expires_at: epoch seconds until which its outcome may be asked for; 0: never, the answer
+        number: pairs the request with its reply, on one connection.
+        idempotency_key: 16 bytes, the stamp of the row that proves that the commit happened.
+        key_expires_at: epoch seconds until which the outcome can be looked up; 0 if the reply
             cannot get lost.
     """
 
@@ -83,30 +82,36 @@ class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def outcome_key(self) -> bytes | None:
-        """The row that says this commit happened: its claim, or one of its own (ST4)."""
+        """The key of the row that proves that the commit happened (ST4).
+
+        It is the commit's replay record, or a row of its own.
+        """
         replay_record = self.commit.replay_record
         if replay_record is not None:
             return REPLAY_PREFIX + replay_record.row
-        # ST16: LMDB shows a row to readers only once it is synced
+        # ST16: readers see a row of LMDB only after its sync, so nothing has to be recorded.
         if not self.key_expires_at or not self.commit.writes:
             return None
         return replay_key(replay_minute4(self.key_expires_at), self.idempotency_key)
 
 
 def _stamps() -> Iterator[bytes]:
-    """Yield random stamps, drawn many at once: a system call for each costs more than the rest of a
-    row."""
+    """Yield random stamps.
+
+    They are drawn many at once: a system call for each would cost more than the rest of writing a
+    row.
+    """
     while True:
         drawn = os.urandom(_STAMPS_AT_ONCE * STAMP_BYTES)
         yield from [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
 
 
 class WriterBroken(StoreUnavailable):
-    """A sync failed: the contents of the disk are unknown, so nothing is acknowledged any more."""
+    """A sync failed: the contents of the disk are unknown, so nothing more is acknowledged."""
 
 
 class Writer:
-    """The only writer of an environment. Used on one thread."""
+    """The only writer of an environment; used on one thread."""
 
     def __init__(
         self,
@@ -130,7 +135,7 @@ class Writer:
                 self._most_bytes(txn)
 
     def apply(self, batch: Sequence[CommitRequest]) -> list[Outcome]:
-        """Judge and write a batch; the returned outcomes are durable."""
+        """Judge and write a batch of commits; the returned outcomes are durable."""
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
@@ -138,7 +143,7 @@ class Writer:
         try:
             most_bytes, closed = self._most_bytes(txn), _closed(txn)
             outcomes: list[Outcome] = [
-                self._apply_one(txn, ask, most_bytes, minute, closed) for ask in batch
+                self._apply_one(txn, request, most_bytes, minute, closed) for request in batch
             ]
         except lmdb.Error as exc:
             txn.abort()
@@ -163,7 +168,8 @@ class Writer:
         try:
             txn.commit()
         except lmdb.Error as exc:
-            # After a failed sync the kernel may report the next one clean although pages were lost.
+            # After a failed sync the kernel may report success for the next one although pages were
+            # lost.
             self._break(exc)
         if self._observer is not None:
             self._observer.synced(time.perf_counter_ns() - began_ns)
@@ -175,22 +181,24 @@ class Writer:
     def _apply_one(
         self,
         txn: "lmdb.Transaction[bytes]",
-        ask: CommitRequest,
+        request: CommitRequest,
         most_bytes: int | None,
         minute: int,
         closed: bytes,
     ) -> Outcome:
-        outcome_key, commit = ask.outcome_key, ask.commit
+        outcome_key, commit = request.outcome_key, request.commit
         if outcome_key is not None:
             found = txn.get(outcome_key)
-            if found is not None:  # this very commit happened, or another one with its claim (ST4)
+            # ST4: this commit happened already, or another one used the same token.
+            if found is not None:
                 return (
                     Committed(already_applied=True)
-                    if has_stamp(found, ask.idempotency_key)
+                    if has_stamp(found, request.idempotency_key)
                     else _REFUSED
                 )
-            # Under a swept minute it is unknown whether a claim was made. A name of our own is
-            # random and asked for within seconds: no clock that is set back can bar it.
+            # In a closed minute it is unknown whether the token was used, so it is refused: a
+            # captured token would be accepted again. Keys of our own are random and looked up
+            # within seconds, so closed minutes do not apply to them.
             if commit.replay_record is not None and is_closed(closed, outcome_key[1:5]):
                 return _REFUSED
         if (
@@ -206,7 +214,7 @@ class Writer:
             if put.value is None:
                 txn.delete(put.key)
                 write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
-            else:  # hides the tombstone, if there is one
+            else:  # a tombstone of this key stays; the row hides it
                 write(
                     put.key,
                     encode_row(
@@ -216,13 +224,14 @@ class Writer:
         for key, count in counters.items():
             write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
-            write(outcome_key, encode_row(ask.idempotency_key, b""))  # its stamp is what settles it
+            # The stamp of this row is what a repeated request is compared with.
+            write(outcome_key, encode_row(request.idempotency_key, b""))
         return _COMMITTED
 
     def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
-        """Compare everything a commit relies on with the current rows; None: refused (ST3).
+        """Compare the conditions of a commit with the current rows.
 
-        Returns the new values of the counters that it changes.
+        Returns the new values of the counters that it changes, or None if it is refused (ST3).
         """
         get, tombstones = txn.get, self._tombstones
         for key in commit.live:
@@ -231,7 +240,7 @@ class Writer:
         for check in commit.checks:
             if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
                 return None
-        deltas: dict[bytes, int] = {}  # what weights change in the counters of accounts
+        deltas: dict[bytes, int] = {}  # changes of counters by weights
         for put in commit.puts:
             row, expect = get(put.key), put.expect
             if expect == ABSENT:
@@ -246,8 +255,10 @@ class Writer:
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
     def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
-        """Return how many bytes a commit may write; None: any number. Pages that deletes released
-        count as free."""
+        """Return the number of bytes that a commit may write; None without a limit.
+
+        Pages that deletes released count as free.
+        """
         disk = os.statvfs(self._place)
         free_bytes, reserve_bytes = disk.f_bavail * disk.f_frsize, self._free_space.reserve_bytes
         limit_bytes = self._free_space.max_bytes
@@ -264,7 +275,7 @@ class Writer:
         return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
     def sweep_replay_records(self, before_minute: int) -> None:
-        """Remove durable claims of minutes before `before_minute`, and refuse new ones there."""
+        """Delete the durable replay records of earlier minutes, and close these minutes."""
         rows = _SWEEP_ROWS
         with self._sweeping():
             while rows:
@@ -280,7 +291,7 @@ class Writer:
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:
-        """Go on without the sweep where no page is free for it; the next one continues."""
+        """Skip a sweep for which no page is free; the next one continues."""
         try:
             yield
         except _FULL:
@@ -289,15 +300,17 @@ class Writer:
             self._break(exc)
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Remove tombstones from before a minute, examining the next ones on each call; return how
-        many were removed."""
+        """Delete tombstones from before a minute, examining the next ones on each call.
+
+        Returns the number of deleted tombstones.
+        """
         with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
             walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
             found = keys_of_old(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
-            self._swept_up_to = next(walk, (b"",))[0]  # at the beginning after the last one
+            self._swept_up_to = next(walk, (b"",))[0]  # b"": begin again
         removed = 0
         with self._sweeping():
-            # The only writer is this thread, so nothing changed since these were read.
+            # This thread is the only writer, so nothing changed since the tombstones were read.
             with self.env.begin(write=True) as txn:
                 for key in found:
                     txn.delete(key, db=self._tombstones)
@@ -318,8 +331,10 @@ def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:
 def _counters(
     txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
 ) -> dict[bytes, int] | None:
-    """Return the new values of the counters, weights in `deltas` included (ST7); None when one
-    would pass its bound."""
+    """Return the new values of the counters, weights in `deltas` included (ST7).
+
+    None if one of them would exceed its limit.
+    """
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
     counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}

@@ -1,11 +1,11 @@
-"""The LMDB engine: `open_lmdb` writes from a thread of this process, `connect_lmdb` through the
-storekeeper.
+"""The LMDB engine, with a writer thread in this process or a storekeeper process.
 
-Reads are inline on the event loop in both.
+`open_lmdb` writes from a thread, `connect_lmdb` through the storekeeper. With both, reads run
+inline on the event loop.
 
-The size of the store is bounded by `max_bytes` (pages in use) and by a reserve of free disk space;
-beyond either, commits raise StoreFull and reads continue. Small commits (at most 4 KiB: a
-revocation, a delete) are accepted a little longer.
+The size of the store is limited by `max_bytes` (pages in use) and by a reserve of free disk space.
+Beyond either, commits raise StoreFull and reads continue. Small commits of at most 4 KiB, such as
+a revocation or a delete, are accepted a little longer.
 
 Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one
 exact row.
@@ -48,11 +48,13 @@ from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 
 
-# For tests and for programs that embed a node. Beside a busy event loop the thread starves because
-# of the interpreter lock; a node with traffic writes in a process of its own (`storekeeper`).
+# For tests and for programs that embed a node. Beside a busy event loop the thread starves, because
+# both share the interpreter lock. A node with traffic writes in a separate process (`storekeeper`).
 class WriterThread:
-    """Takes commits from event loops and writes them; those that arrive during a sync are the next
-    batch."""
+    """A thread that writes the commits of event loops.
+
+    Commits that arrive during a sync form the next batch.
+    """
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
@@ -67,38 +69,41 @@ class WriterThread:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
-        # it is written even if its caller is cancelled meanwhile
+        # The commit is written even if its caller is cancelled.
         future.set_running_or_notify_cancel()
         self._queue.append((CommitRequest(0, os.urandom(16), 0, commit), future))
         self._thread.submit(self._write)
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
-        """Write the commits that were queued before, then end the thread."""
+        """Write the commits that are queued, then end the thread."""
         self._closed = True
         await asyncio.to_thread(self._thread.shutdown)
 
     def _write(self) -> None:
-        """Write the queued commits; called for each, it finds none where an earlier call has taken
-        them."""
+        """Write the queued commits.
+
+        It is submitted once for each commit, and finds an empty queue if an earlier call took them
+        all.
+        """
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
         for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
             if isinstance(outcome, StoreError):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        # Last: whatever becomes of it, the commits have their outcomes.
+        # After the outcomes were delivered, so that an error here does not affect them.
         if time.monotonic() >= self._next_housekeeping:
             self._next_housekeeping = time.monotonic() + HOUSEKEEPING_S
-            with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
+            with suppress(StoreUnavailable):  # the next commit gets the same error
                 self._folder.do_housekeeping()
 
     def _outcomes(self, batch: Sequence[_PendingCommit]) -> list[Outcome]:
         try:
-            return self._folder.writer.apply([ask for ask, _ in batch]) if batch else []
+            return self._folder.writer.apply([request for request, _ in batch]) if batch else []
         except StoreUnavailable as exc:
             return [exc] * len(batch)
-        except Exception as exc:  # a mistake of ours must reach the caller, not hang it
+        except Exception as exc:  # a bug must reach the caller, who would otherwise wait for ever
             failed = StoreUnavailable("the writer failed")
             failed.__cause__ = exc
             return [failed] * len(batch)
@@ -123,13 +128,13 @@ def open_lmdb(
 def connect_lmdb(
     path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
 ) -> Store:
-    """Open a data folder that a storekeeper writes; each worker does this once."""
+    """Open a data folder that a storekeeper writes; each worker calls this once."""
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
-        link = StoreConnection(socket_path or socket_path_for(path), clock or SystemClock())
-        return _LmdbStore(env, replay_records, link, opened.pop_all())
+        connection = StoreConnection(socket_path or socket_path_for(path), clock or SystemClock())
+        return _LmdbStore(env, replay_records, connection, opened.pop_all())
 
 
 def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
@@ -137,10 +142,10 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 
     Args:
         path: the data folder.
-        may_be_moved: open it also if the store was moved and this is what was left (ST12).
+        may_be_moved: also open a store that was moved; it can only be read (ST12).
 
     Raises:
-        StoreMoved: the store was moved, and `may_be_moved` does not hold.
+        StoreMoved: the store was moved, and `may_be_moved` is False.
         StoreUnavailable: the folder contains no store, or one that only an earlier version has
             written.
         SchemaMismatch: another version wrote it.
@@ -151,14 +156,14 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 
 
 def environment_of(store: Store) -> lmdb.Environment:
-    """Return the environment of an opened store, for what reads all of it (`snapshots`)."""
+    """Return the LMDB environment of an opened store, for readers of all rows (`snapshots`)."""
     if not isinstance(store, _LmdbStore):
         raise StoreUnavailable("the store is not on LMDB")
     return store.env
 
 
 class _LmdbStore:
-    """Reads inline; commits go to the writer, where there is one."""
+    """A store on LMDB: reads inline, and commits through the writer if there is one."""
 
     def __init__(
         self,
@@ -191,7 +196,7 @@ class _LmdbStore:
     async def commit(self, commit: Commit) -> Committed | Refused:
         check_commit(commit)
         if self._writer is None:
-            raise StoreUnavailable("the store is open for reading alone")
+            raise StoreUnavailable("the store is open read-only")
         return await self._writer.commit(commit)
 
     async def close(self) -> None:

@@ -1,9 +1,9 @@
-"""All rows of a store at one moment, in parts of bounded size, and a new store of such parts. For
-archives.
+"""All rows of a store at one moment, in parts of bounded size, for backups, checks and moves.
 
-A part has rows as LMDB stores them, or tombstones; all rows come first. The same rows are always
-cut into the same parts, on either engine. A read transaction holds the moment: meanwhile the
-store's file grows by what is written, because no page of the moment is used again.
+A part contains rows as LMDB stores them, or tombstones. All rows come before the tombstones. The
+same rows are always cut into the same parts, on either engine. A read transaction preserves the
+moment. Meanwhile the store's file grows with each write, because LMDB does not reuse the pages of
+that moment.
 """
 
 import fcntl
@@ -33,13 +33,12 @@ _TOMBSTONE_BYTES: Final = 21
 Part = list[tuple[bytes, Row]]
 """Some rows, or some tombstones, in the order of their keys."""
 ParsedRow = tuple[Record, bytes, int]
-"""Value (None in a tombstone) and stamp; the account that a row is charged to, empty for none; with
-how many bytes."""
+"""The record, the account that the row is charged to (empty for none), and its weight in bytes."""
 
 
 @dataclass
 class StoreSnapshot:
-    """The store as a read transaction sees it."""
+    """The store as one read transaction sees it."""
 
     _txn: "lmdb.Transaction[bytes]"
     _tombstones: "lmdb._Database"
@@ -60,25 +59,27 @@ class StoreSnapshot:
             ) from exc
 
     def get(self, key: bytes) -> Record | None:
-        """Return a row; None where there is none."""
+        """Return a row, or None if it does not exist."""
         row = self._txn.get(key)
         return None if row is None else parse_row(row)[0]
 
 
 @contextmanager
 def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
-    """Hold one moment of an environment until the block ends."""
+    """Open a snapshot of an environment until the block ends."""
     table = open_table(env)
     with env.begin() as txn:
         yield StoreSnapshot(txn, table)
 
 
 class RowSource(Protocol):
-    """A store that an archive is written of, in use or not."""
+    """A store whose rows are read for an archive, while it is in use or not."""
 
-    def bodies_stay(self) -> AbstractAsyncContextManager[None]:
-        """Keep the collector from removing bodies until the block ends (BK2); any number of
-        processes may."""
+    def lock_bodies(self) -> AbstractAsyncContextManager[None]:
+        """Keep the collector from removing bodies until the block ends (BK2).
+
+        Any number of processes may do so at once.
+        """
         ...
 
     def parts(self) -> AsyncGenerator[Part, None]:
@@ -86,7 +87,7 @@ class RowSource(Protocol):
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
-        """Hold one moment."""
+        """Open a snapshot until the block ends."""
         ...
 
 
@@ -98,39 +99,38 @@ class LmdbRows:
         self._folder = folder
 
     @asynccontextmanager
-    async def bodies_stay(self) -> AsyncIterator[None]:
-        """See `RowSource`."""
-        with bodies_stay(self._folder):
+    async def lock_bodies(self) -> AsyncIterator[None]:
+        """Lock the bodies; see `RowSource`."""
+        with lock_bodies(self._folder):
             yield
 
     async def parts(self) -> AsyncGenerator[Part, None]:
-        """See `RowSource`."""
+        """Yield all rows; see `RowSource`."""
         with snapshot_in(self._env) as snapshot:
             for part in snapshot.parts():
                 yield part
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """See `RowSource`."""
+        """Open a snapshot; see `RowSource`."""
         with snapshot_in(self._env) as snapshot:
             yield snapshot
 
 
 @contextmanager
-def bodies_stay(folder: Path) -> Iterator[None]:
+def lock_bodies(folder: Path) -> Iterator[None]:
     """Keep the collector of a data folder from removing bodies until the block ends (BK2).
 
-    A body that is named at some moment can be removed an hour later at the earliest, by the
-    collector alone. So readers of bodies lock the folder before that moment. The kernel releases
-    the lock with the process: no clock is asked.
+    The collector removes a body that was in use at some moment an hour later at the earliest. So
+    readers of bodies take the lock before that moment. The kernel releases the lock when the
+    process ends, so no clock is involved.
     """
-    with _locked(folder, fcntl.LOCK_SH):  # waits at most for a collector that looks just now
+    with _locked(folder, fcntl.LOCK_SH):  # waits only while a collector tests the lock
         yield
 
 
-def has_held_bodies(folder: Path) -> bool:
-    """Whether any process keeps the bodies of a data folder; none does of one that does not
-    exist."""
+def are_bodies_locked(folder: Path) -> bool:
+    """Return whether any process keeps the bodies of a data folder from being removed."""
     try:
         with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
@@ -151,8 +151,10 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Make the store of a folder that has none; yields what writes a part. It does not open before
-    the block ends."""
+    """Create the store of a folder that has none; yield the function that writes a part.
+
+    The store does not open before the block ends.
+    """
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)
     with open_environment(place, sync=False) as env:
@@ -161,10 +163,10 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             if not all(
                 0 < len(key) <= MAX_KEY_BYTES and len(row) >= _LEAST_ROW_BYTES for key, row in part
             ):
-                raise RecordDamaged("a row has no possible length")
+                raise RecordDamaged("a row is too short or too long")
             table = None
             if is_tombstone(part[0][1]):
-                give_format(env)  # which lies behind the rows
+                give_format(env)  # after the rows, because they are appended in key order
                 table = open_table(env)
             with env.begin(table, write=True) as txn, txn.cursor() as cursor:
                 if cursor.putmulti(part, dupdata=False, append=True)[1] != len(part):
@@ -190,7 +192,7 @@ def parse_row(row: Row) -> ParsedRow:
         )
         record, (account, weight_bytes) = record_of(row), charge_of(row) or (b"", 0)
     except IndexError as exc:
-        raise RecordDamaged("a row has no possible length") from exc
+        raise RecordDamaged("a row is too short or too long") from exc
     if not is_whole or len(record.value or b"") > MAX_VALUE_BYTES:
-        raise RecordDamaged("a row has no possible length")
+        raise RecordDamaged("a row is too short or too long")
     return record, account, weight_bytes

@@ -1,12 +1,12 @@
 """The storekeeper: the single writer process of a data folder.
 
-It takes the commits of all workers from a Unix socket, writes those that have arrived in one LMDB
-transaction with one sync, and answers after the sync. While the disk syncs, the next commits queue
-up; so the load determines the batches.
+It receives the commits of all workers on a Unix socket, writes those that have arrived in one LMDB
+transaction with one sync, and replies after the sync. While the disk syncs, the next commits queue
+up, so the load determines the size of the batches.
 
 When a sync fails, it stops acknowledging and exits with a status other than 0. On SIGTERM it
-answers what it has read and exits with 0. Its parent process starts it again; workers reconnect to
-the new one and idempotency_key the commits whose answers they did not receive.
+answers the commits that it has read and exits with 0. Its parent process starts it again. Workers
+reconnect to the new process and send again the commits whose replies they did not receive.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from ..contract import Commit, check_commit
 from ..observing import Observer
 from ._folder import socket_path_for
 from ._frames import (
-    MAX_ASK_BYTES,
+    MAX_REQUEST_BYTES,
     CommitReply,
     FrameConnection,
-    answer_frame,
-    answer_of,
-    parse_asks,
+    parse_requests,
+    reply_frame,
+    reply_of,
 )
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._writer import BATCH_BYTES, BATCH_COMMITS, CommitRequest, FreeSpace, Outcome, WriterBroken
@@ -53,7 +53,7 @@ def run_storekeeper(
     observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Write a data folder until a signal stops it; the main function of a process."""
+    """Write a data folder until a signal arrives; the main function of a process."""
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
@@ -61,15 +61,15 @@ def run_storekeeper(
             owned_folder(path, free_space, clock or SystemClock(), observer)
         )
         opened.callback(place.unlink, missing_ok=True)
-        # This process has the lock on the folder, so a socket found there belongs to a process that
-        # ended.
+        # This process has the lock on the folder, so a socket found there was left by a process
+        # that ended.
         place.unlink(missing_ok=True)
         listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             listener.bind(str(place))
             place.chmod(0o600)
         except OSError as exc:
-            raise StoreUnavailable("the storekeeper's socket cannot be made") from exc
+            raise StoreUnavailable("the storekeeper's socket cannot be created") from exc
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(folder, listener, ready))
 
@@ -82,7 +82,7 @@ async def _serve(
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
     server = await loop.create_unix_server(
         lambda: FrameConnection(
-            MAX_ASK_BYTES,
+            MAX_REQUEST_BYTES,
             made=keeper.connections.add,
             received=keeper.take,
             lost=keeper.connections.discard,
@@ -110,14 +110,16 @@ class _Keeper:
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:
-        """End with this status; the first one counts."""
+        """End with this exit status; only the first call counts."""
         if not self.stopped.done():
             self.stopped.set_result(status)
 
     def take(self, connection: FrameConnection, payload: memoryview) -> None:
-        """Queue the commits of a frame. They are written once every socket that is readable now was
-        read."""
-        self._queue.append((connection, parse_asks(payload), len(payload)))
+        """Queue the commits of a frame.
+
+        They are written after every socket that is readable now has been read.
+        """
+        self._queue.append((connection, parse_requests(payload), len(payload)))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -126,30 +128,32 @@ class _Keeper:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Write one batch and answer it. Blocks the loop on purpose: commits that arrive meanwhile
-        form the next."""
+        """Write one batch and answer it.
+
+        It blocks the event loop on purpose: commits that arrive meanwhile form the next batch.
+        """
         self._is_due = False
         batch = self._next_batch()
-        asked = [ask for _, asks in batch for ask in asks]
+        commits = [request for _, requests in batch for request in requests]
         try:
-            outcomes = self._outcomes(asked)
+            outcomes = self._outcomes(commits)
         except WriterBroken:
             self._break()
             return
         except Exception:
-            # Nothing was written. Ending here would meet the same commit again from every worker
-            # that repeats it.
+            # Nothing was written. The commits are answered as invalid: if the process ended
+            # instead, the workers would send the same commit again, and it would end again.
             _LOG.exception("a batch of commits failed")
-            outcomes = [CommitInvalid("the writer failed") for _ in asked]
+            outcomes = [CommitInvalid("the writer failed") for _ in commits]
         answers: dict[FrameConnection, list[CommitReply]] = {}
         found = iter(outcomes)
-        for connection, asks in batch:
+        for connection, requests in batch:
             answers.setdefault(connection, []).extend(
-                [answer_of(ask.number, next(found)) for ask in asks]
+                [reply_of(request.number, next(found)) for request in requests]
             )
         for connection, answered in answers.items():
             if not connection.transport.is_closing():
-                connection.transport.write(answer_frame(answered))
+                connection.transport.write(reply_frame(answered))
         self._schedule()
 
     def _next_batch(self) -> list[tuple[FrameConnection, Sequence[CommitRequest]]]:
@@ -157,32 +161,35 @@ class _Keeper:
         batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
         commits = size_bytes = 0
         while self._queue:
-            connection, asks, asks_bytes = self._queue[0]
-            commits, size_bytes = commits + len(asks), size_bytes + asks_bytes
+            connection, requests, requests_bytes = self._queue[0]
+            commits, size_bytes = commits + len(requests), size_bytes + requests_bytes
             if batch and (commits > BATCH_COMMITS or size_bytes > BATCH_BYTES):
                 break
             self._queue.popleft()
-            batch.append((connection, asks))
+            batch.append((connection, requests))
         return batch
 
-    def _outcomes(self, asked: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the commits that are within the contract's bounds; the workers checked them
-        before."""
-        refusals = [_refusal(ask.commit) for ask in asked]
-        good = [ask for ask, refusal in zip(asked, refusals, strict=True) if refusal is None]
+    def _outcomes(self, commits: Sequence[CommitRequest]) -> list[Outcome]:
+        """Write the commits that are within the limits of the contract.
+
+        Workers check them too, but are not trusted to.
+        """
+        refusals = [_refusal(request.commit) for request in commits]
+        good = [
+            request for request, refusal in zip(commits, refusals, strict=True) if refusal is None
+        ]
         written = iter(self._folder.writer.apply(good) if good else ())
         return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
-        """Acknowledge nothing more: waiting workers must ask the next storekeeper for their
-        outcomes."""
+        """Acknowledge nothing more; workers have to ask the next storekeeper for the outcomes."""
         self._queue.clear()
         for connection in self.connections:
             connection.transport.abort()
         self.stop(EXIT_BROKEN)
 
     async def drain(self) -> None:
-        """Answer what was read already, then close the connections."""
+        """Answer the commits that were read already, then close the connections."""
         while self._queue:
             self._work()
         for connection in list(self.connections):

@@ -1,8 +1,8 @@
-"""The clock of the database: the engine uses it wherever it writes times itself (ST9).
+"""The clock of the database, by which the engine dates everything that it writes itself (ST9).
 
 Each process compares its own clock with the database's when it connects, and before each round of
-housekeeping; between two comparisons it relies on its own. So a machine whose clock is wrong does
-not forget what others may still need, and leaves no rows that are never forgotten.
+housekeeping. Between two comparisons it relies on its own. So a machine with a wrong clock neither
+deletes rows that others still need, nor writes rows that are never deleted.
 """
 
 from collections.abc import Coroutine
@@ -14,19 +14,18 @@ from capabilities.clock_and_entropy import Clock
 
 @dataclass
 class DatabaseClock:
-    """A process's clock, corrected by the database's."""
+    """A process's clock, corrected by the difference to the database's."""
 
     _clock: Clock
     ahead_s: float = 0.0
-    """How far the process's own clock is ahead of the database's; negative: behind."""
+    """How far the process's own clock is ahead of the database's; negative if it is behind."""
 
     def now(self) -> float:
-        """Return epoch seconds as the database would."""
+        """Return the current time of the database, in epoch seconds."""
         return self._clock.now() - self.ahead_s
 
-    async def compare(self, asked: Coroutine[Any, Any, float]) -> None:
-        """Ask the database for the time; the answer may have been in transit for as long as the
-        query took."""
+    async def compare(self, query: Coroutine[Any, Any, float]) -> None:
+        """Measure the difference to the database's clock, to within half the query's duration."""
         began = self._clock.now()
-        database_now = await asked  # a coroutine begins here
+        database_now = await query  # the coroutine starts here, not where it was created
         self.ahead_s = (began + self._clock.now()) / 2 - database_now

@@ -1,18 +1,17 @@
-"""Commits: each one statement, judged and written by the database at one moment, or undone.
+"""Commits to PostgreSQL: one statement each, which the database judges and writes at one moment.
 
-Every commit that writes leaves a row that settles it: its claim, or one of its own under the claims
-(ST4). When the connection breaks before the answer, the same statement is sent again; it finds that
-row, or it happens now. The lost statement may still be running: whichever of the two comes second
-meets that row by its primary key and undoes itself.
+Every commit that writes leaves a row that proves its outcome: its replay record, or a row of its
+own under the same prefix (ST4). When the connection breaks before the reply, the same statement is
+sent again. It finds that row, or it happens now. The lost statement may still be running. Whichever
+of the two comes second collides with that row's primary key, and is rolled back.
 
 A commit of conditions alone writes no row. The locks on the rows that it names are in the
-database's log all the same, so it waits for the standby as any other does, and so does one that
-finds its outcome (ST16).
+database's log all the same, so it waits for the standby like any other commit. A repeated commit
+that finds its outcome waits for the same reason (ST16).
 """
 
 import asyncio
 import os
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,16 +32,16 @@ from ..contract import (
     check_commit,
 )
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
-from ._pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
+from ._pool import ANSWER_WITHIN_S, RECONNECT_WITHIN_S, Argument, Connections, pause
 from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, REFUSED
 
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A commit's place in the order."""
+    """A commit's place in the order of commits."""
 
     written: frozenset[bytes]
-    relied: frozenset[bytes]
+    conditions: frozenset[bytes]
     before: "set[Turn]" = field(default_factory=set)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,18 +49,17 @@ class Turn:
 COMMIT_CONNECTIONS: Final = 4
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _RETRY_WITHIN_S: Final = 2.0
-# How long an outcome can be queried; the attempt is given up long before.
+# How long the outcome of a commit can be looked up. Attempts end long before.
 _OUTCOME_KEPT_S: Final = 120
 _NUMBER_END: Final = 1 << 63
 _EXPECTATIONS: Final = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
-    """Orders commits and has them written: those that touch the same rows one after the other, as
-    requested."""
+    """Sends commits to the database; those that touch the same rows run one after the other."""
 
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        """`clock`: the database's, as far as it is known."""
+        """Use these connections; `clock` is the database's, as far as it is known."""
         self._connections = connections
         self._clock = clock
         self._writers: dict[bytes, Turn] = {}
@@ -70,11 +68,14 @@ class Commits:
         self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        """See `Store.commit`. It continues when the caller is cancelled, as a commit that was sent
-        would."""
+        """Write a commit; see `Store.commit`.
+
+        It continues when the caller is cancelled, because a commit that was sent cannot be taken
+        back.
+        """
         check_commit(commit)
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            raise StoreBusy("too many bytes wait for the database")
+            raise StoreBusy("too many bytes are waiting for the database")
         counters = _counters(commit)
         if counters is None:
             return Refused()
@@ -83,12 +84,13 @@ class Commits:
             idempotency_key, int(self._clock.now()) + _OUTCOME_KEPT_S
         )
         outcome_key = REPLAY_PREFIX + replay_record.row
-        relied = [*commit.live, *[check.key for check in commit.checks]]
+        conditions = [*commit.live, *[check.key for check in commit.checks]]
         arguments = _arguments(
-            commit, relied, counters, outcome_key, idempotency_key, int(self._clock.now()) // 60
+            commit, conditions, counters, outcome_key, idempotency_key, int(self._clock.now()) // 60
         )
         turn = self._enter(
-            written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied
+            written=[outcome_key, *[put.key for put in commit.puts], *counters],
+            conditions=conditions,
         )
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
         task = asyncio.create_task(self._in_turn(arguments, turn, size_bytes))
@@ -97,18 +99,17 @@ class Commits:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait until every commit under way has its outcome, after the connections were closed."""
+        """Wait for the outcomes of all commits under way, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
     # Two commits on two connections run in the order of the database's locks, which is arbitrary. A
-    # caller that revokes and then writes, without waiting in between, expects them in its order;
-    # and commits that would wait for each other in the database wait here instead, where they
-    # occupy no connection.
-    def _enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
-        """Take a place behind every commit that writes what is touched here, or touches what is
-        written here."""
-        turn = Turn(frozenset(written), frozenset(relied))
-        for key in turn.written | turn.relied:
+    # caller that revokes and then writes, without waiting in between, expects them in its order.
+    # Commits that would wait for each other in the database wait here instead, where they occupy no
+    # connection.
+    def _enter(self, *, written: Iterable[bytes], conditions: Iterable[bytes]) -> Turn:
+        """Queue behind every commit that writes a key of this one, or relies on one it writes."""
+        turn = Turn(frozenset(written), frozenset(conditions))
+        for key in turn.written | turn.conditions:
             if key in self._writers:
                 turn.before.add(self._writers[key])
             if key in turn.written:
@@ -121,8 +122,8 @@ class Commits:
     def _leave(self, turn: Turn) -> None:
         """Let the next commits proceed."""
         turn.done.set()
-        turn.before.clear()  # else each turn would keep all the former ones
-        for key in turn.written | turn.relied:
+        turn.before.clear()  # otherwise each turn would keep all earlier ones in memory
+        for key in turn.written | turn.conditions:
             if self._writers.get(key) is turn:
                 del self._writers[key]
             readers = self._readers.get(key, set())
@@ -133,15 +134,15 @@ class Commits:
     async def _in_turn(
         self, arguments: Sequence[Argument], turn: Turn, size_bytes: int
     ) -> Committed | Refused:
-        """Write when the commits before it have been written."""
+        """Write a commit after those before it have been written."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
         try:
-            for former in turn.before:
+            for earlier in turn.before:
                 async with asyncio.timeout_at(give_up_at):
-                    await former.done.wait()
+                    await earlier.done.wait()
         except TimeoutError:
-            raise StoreBusy("too many commits of the same rows wait") from None
+            raise StoreBusy("too many commits are waiting for the same rows") from None
         else:
             return await self._write(arguments)
         finally:
@@ -152,7 +153,7 @@ class Commits:
         """Send the statement until it has an outcome.
 
         Raises:
-            StoreBusy: overtaken for too long; nothing was written.
+            StoreBusy: overtaken by other commits for too long; nothing was written.
             StoreUnavailable: no outcome, or one that cannot be trusted after a lost connection.
         """
         loop = asyncio.get_running_loop()
@@ -168,8 +169,8 @@ class Commits:
                 if meaning in (Meaning.OUT_OF_RANGE, Meaning.FAILED):
                     raise (_unknown() if was_lost else store_error_of(exc)) from None
                 if meaning is Meaning.LOST and not was_lost:
-                    # From the loss on: before it, the statement may have waited for a lock as long
-                    # as that.
+                    # The time for retries begins with the loss: the statement may have waited for
+                    # a lock longer than that before.
                     was_lost, give_up_at = True, loop.time() + RECONNECT_WITHIN_S
                 is_late = loop.time() >= give_up_at
                 if isinstance(exc, TimeoutError) or (was_lost and is_late):
@@ -177,27 +178,28 @@ class Commits:
                 if is_late:
                     raise StoreBusy("other commits overtook this one for too long") from None
                 if meaning is Meaning.REPEAT:
-                    await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
+                    await pause()
                 continue
             verdict = rows[0][0]
             if verdict != REFUSED:
                 return Committed(already_applied=verdict == ALREADY_APPLIED)
             if was_lost:
-                # The lost statement may still be waiting for a lock, and succeed where this one did
-                # not.
+                # The lost statement may still be waiting for a lock, and succeed although this one
+                # was refused.
                 raise _unknown()
             return Refused()
 
 
 def _unknown() -> StoreUnavailable:
-    return StoreUnavailable("the connection to the database was lost, and with it the outcome")
+    return StoreUnavailable(
+        "the connection to the database was lost; the outcome of the commit is unknown"
+    )
 
 
 def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
-    """Sum adds and weights by counter, each with its bound; None when a sum fits no counter: it
-    cannot succeed.
+    """Sum adds and weights by counter, each with its limit; None if a sum does not fit a counter.
 
-    The weights that are given back are in the rows: this process does not know them.
+    The weights that replaced rows give back are stored in those rows and not known here.
     """
     changes: dict[bytes, int] = {}
     bounds: dict[bytes, int] = {}
@@ -218,21 +220,21 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
 
 
 def _account_of(put: Put) -> bytes | None:
-    """Return the account that a put is charged to, if it weighs anything."""
+    """Return the account that a put is charged to; None if it has no weight."""
     return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 
 def _arguments(
     commit: Commit,
-    relied: Sequence[bytes],
+    conditions: Sequence[bytes],
     counters: dict[bytes, tuple[int, int | None]],
     outcome_key: bytes,
     idempotency_key: bytes,
     minute: int,
 ) -> list[Argument]:
     """Return the arguments of `COMMIT`, in the order of its numbers."""
-    settling = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
-    puts = (*commit.puts, *settling)
+    outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
+    puts = (*commit.puts, *outcome_put)
     drawn = os.urandom(16 * (len(commit.puts) + 1))
     counter_stamp, *stamps = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
     accounts = [_account_of(put) for put in puts]
@@ -248,8 +250,8 @@ def _arguments(
         accounts,
         [minute if put.value is None else None for put in puts],
         [_EXPECTATIONS.get(put.expect, put.expect) for put in puts],
-        [key for key in dict.fromkeys(relied) if key not in keys],
-        relied,
+        [key for key in dict.fromkeys(conditions) if key not in keys],
+        conditions,
         [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
         list(counters),
         [change for change, _ in counters.values()],
@@ -258,6 +260,6 @@ def _arguments(
         outcome_key,
         idempotency_key,
         REPLAY_FLOOR_KEY,
-        # A name of our own is not subject to any floor.
+        # A key of our own is random, so no floor applies to it.
         KEYS_END if commit.replay_record is None else outcome_key[1:5],
     ]

@@ -1,4 +1,4 @@
-"""What the database's errors mean here: lost, to be repeated, full, or a bug of ours."""
+"""Classes of errors of the database, and the errors of the store that callers get for them."""
 
 import enum
 from collections.abc import Iterator
@@ -11,20 +11,22 @@ from ...space_errors import CommitInvalid, StoreError, StoreFull, StoreUnavailab
 from ._statements import OVERTAKEN_STATE
 
 CLIENT_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""The server's errors and the client's own; a connection that was lost after it was made is one of
-them."""
-# What a connection may raise: those, and the network's. A TimeoutError is an OSError.
+"""The errors of the server and of the client library.
+
+The client raises one of them when it loses an established connection.
+"""
+# All errors of a connection: these and those of the network. A TimeoutError is an OSError.
 CONNECTION_ERRORS: Final = (*CLIENT_ERRORS, OSError)
 
 
 class Meaning(enum.Enum):
-    """What follows from a failed statement."""
+    """The class of a failed statement's error."""
 
-    REPEAT = enum.auto()  # undone, and may succeed now: a serialisation failure or a deadlock
-    OVERTAKEN = enum.auto()  # undone by our own guard: rows appeared between snapshot and locks
-    OUT_OF_RANGE = enum.auto()  # undone: a counter does not fit
-    LOST = enum.auto()  # the connection was lost, and the outcome of the statement is unknown
-    FAILED = enum.auto()  # undone, for a lasting reason
+    REPEAT = enum.auto()  # rolled back, may succeed now: a serialisation failure or a deadlock
+    OVERTAKEN = enum.auto()  # rolled back by our guard: rows appeared between snapshot and locks
+    OUT_OF_RANGE = enum.auto()  # rolled back: a counter does not fit its column
+    LOST = enum.auto()  # the connection was lost; the outcome of the statement is unknown
+    FAILED = enum.auto()  # rolled back, for a lasting reason
 
 
 _MEANINGS: Final = {
@@ -33,16 +35,16 @@ _MEANINGS: Final = {
     "40P01": Meaning.REPEAT,
     "22003": Meaning.OUT_OF_RANGE,
     "40003": Meaning.LOST,  # CockroachDB: the outcome is ambiguous
-    "25006": Meaning.LOST,  # the former leader is a standby now: connect again
+    "25006": Meaning.LOST,  # the former leader is now a standby: connect again
 }
 _LOST_CLASSES: Final = ("08", "57")
 _DISK_FULL: Final = "53100"
-_TWICE: Final = "21000"  # a statement that meets one row twice
+_TWICE: Final = "21000"  # a statement that changes one row twice
 _QUERY_CANCELED: Final = "57014"
 
 
 def meaning_of(error: Exception) -> Meaning:
-    """Classify what a statement raised: an error of the server, of the connection, or of time."""
+    """Return the class of an error of the server, of the connection, or of time."""
     if not isinstance(error, asyncpg.PostgresError):
         return Meaning.LOST
     state = str(error.sqlstate or "08000")
@@ -55,7 +57,7 @@ def meaning_of(error: Exception) -> Meaning:
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Raise our own errors for those of the database."""
+    """Convert errors of the database to errors of the store."""
     try:
         yield
     except CONNECTION_ERRORS as exc:
@@ -63,8 +65,10 @@ def our_errors() -> Iterator[None]:
 
 
 def store_error_of(error: Exception) -> StoreError:
-    """Return our error for a lasting one. The server's message may quote a row: only its state is
-    passed on."""
+    """Return the store's error for an error of the database.
+
+    Only the SQLSTATE is passed on: the server's message may quote a row.
+    """
     state = getattr(error, "sqlstate", None)
     if state == _DISK_FULL:
         return StoreFull("the database has no free space")

@@ -1,7 +1,7 @@
-"""Connections to the database: asyncpg's pool, with reconnecting, and failing fast while the
-database is down."""
+"""A pool of connections that reconnects, and fails fast while the database is down."""
 
 import asyncio
+import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +15,6 @@ from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
 
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
-LONGEST_PAUSE_S: Final = 0.02  # before a statement is sent again
 _FIRST_DELAY_S: Final = 0.005
 _LONGEST_DELAY_S: Final = 0.2
 _SESSION: Final = {
@@ -23,9 +22,9 @@ _SESSION: Final = {
     "default_transaction_isolation": "read committed",
     "statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}",
 }
-# One plan for each statement, by the primary key: a plan made while the tables were small would
-# otherwise be kept and scan them. These are only hints; a database that does not know one ignores
-# it.
+# One plan for each statement, by the primary key. Otherwise a plan made while the tables were small
+# would be kept, and would scan them when they are large. A setting that the database does not know
+# is left out.
 _PLANNING: Final = (
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",
@@ -41,15 +40,14 @@ class Connections:
     """Up to `size` connections of one kind. Belongs to the event loop of its first use."""
 
     def __init__(self, url: str, *, size: int, session: Mapping[str, str], opened: Opened) -> None:
-        """Remember how to connect; `opened` is awaited with every new connection before it is
-        used."""
+        """Store the address; `opened` is awaited with every new connection before it is used."""
         self._url = url
         self._size = size
         self._session = {**_SESSION, **session}
         self._opened = opened
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._running = 0  # statements, and those that wait for a connection
-        self._is_away = False
+        self._running = 0  # statements that run or wait for a connection
+        self._is_down = False
         self._closed = False
 
     async def run(self, statement: str, arguments: Sequence[Argument]) -> "list[asyncpg.Record]":
@@ -64,7 +62,7 @@ class Connections:
                 max_queries=sys.maxsize,
                 max_inactive_connection_lifetime=0,
                 connect=self._connect_within,
-                # Nothing here changes the session; resetting it after each use would double the
+                # No statement changes the session. Resetting it after each use would double the
                 # round trips.
                 reset=_keep_session,
             )
@@ -77,8 +75,8 @@ class Connections:
                 try:
                     rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
                 except BaseException as exc:
-                    # The outcome is unknown unless the server said so: the next statement must not
-                    # meet what is left.
+                    # Unless the server reported the error, the statement may still run. The next
+                    # statement must not get its result.
                     if (
                         not isinstance(exc, asyncpg.PostgresError)
                         or meaning_of(exc) is Meaning.LOST
@@ -87,8 +85,8 @@ class Connections:
                     raise
                 return rows
         except (AttributeError, asyncpg.InterfaceError):
-            # AttributeError: closed between preparing and executing, the client looks for something
-            # already released.
+            # The client raises AttributeError if the pool is closed between preparing and
+            # executing a statement.
             if not self._closed:
                 raise
             raise StoreUnavailable("the store is closed") from None
@@ -113,23 +111,25 @@ class Connections:
     async def _connect_within(
         self, url: str, **pool_options: object
     ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Try until it works or time is up; while the database is known to be down, try once and
-        fail at once."""
+        """Connect, trying again until time is up.
+
+        While the database is known to be down, try once, so that requests fail at once.
+        """
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + (0.0 if self._is_away else RECONNECT_WITHIN_S)
+        give_up_at = loop.time() + (0.0 if self._is_down else RECONNECT_WITHIN_S)
         delay_s = _FIRST_DELAY_S
         while not self._closed:
             try:
                 connection = await self._connect(url, **pool_options)
             except CONNECTION_ERRORS as exc:
                 if loop.time() >= give_up_at:
-                    self._is_away = True
+                    self._is_down = True
                     reason = getattr(exc, "sqlstate", None) or type(exc).__name__
                     raise StoreUnavailable(f"the database cannot be reached ({reason})") from None
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
             else:
-                self._is_away = False
+                self._is_down = False
                 return connection
         raise StoreUnavailable("the store is closed")
 
@@ -140,7 +140,7 @@ class Connections:
             url,
             timeout=RECONNECT_WITHIN_S,
             command_timeout=ANSWER_WITHIN_S,
-            # statements stay prepared as long as the connection exists
+            # keep statements prepared as long as the connection exists
             max_cached_statement_lifetime=0,
             server_settings=self._session,
             target_session_attrs="read-write",  # ST1: the leader, never a standby
@@ -155,6 +155,11 @@ class Connections:
             connection.terminate()
             raise
         return connection
+
+
+async def pause(longest_s: float = 0.02) -> None:
+    """Wait a random time, so that two statements that collided do not collide again."""
+    await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311  # not for secrets
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:

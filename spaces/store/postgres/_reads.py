@@ -1,12 +1,11 @@
-"""Reads: those of one iteration of the event loop are one statement, and see one moment.
+"""Reads from PostgreSQL: those of one iteration of the event loop share a statement and a moment.
 
 A read with ranges is sent alone, so that no point read waits for a long page. While every
-connection is busy, reads continue to queue up; a statement that starts later sees no less (ST1).
+connection is busy, reads queue up. A statement that starts later sees at least as much (ST1).
 """
 
 import asyncio
 import os
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -28,31 +27,31 @@ from ..contract import (
     check_read,
 )
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
-from ._pool import LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
+from ._pool import RECONNECT_WITHIN_S, Argument, Connections, pause
 from ._statements import CLAIMED_PART, FIRST_PAGE_PART, read_statement
 
 READ_CONNECTIONS: Final = 2
 _BATCH_READS: Final = 512
 
 
-class _Wanted(NamedTuple):
+class _PendingRead(NamedTuple):
     keys: tuple[bytes, ...]
     replay_record: ReplayRecord | None
     ranges: tuple[Range, ...]
     follow: Follow | None
-    idempotency_key: bytes  # names this read, so that a claim whose answer got lost is recognised
+    idempotency_key: bytes  # recognises this read's replay record if the reply gets lost
     answer: "asyncio.Future[Snapshot]"
 
 
 class Reads:
-    """Gathers reads and sends them."""
+    """Collects reads and sends them in batches."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._gathered: list[_Wanted] = []
-        self._is_due = False  # a task was created that has not begun
-        self._at_work = 0  # tasks that read, each over a connection
-        self._asking: set[asyncio.Task[None]] = set()
+        self._queue: list[_PendingRead] = []
+        self._is_due = False  # a task was created that has not started
+        self._running = 0  # tasks that read, each over one connection
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(
         self,
@@ -61,80 +60,81 @@ class Reads:
         ranges: Sequence[Range],
         follow: Follow | None,
     ) -> Snapshot:
-        """See `Store.read`."""
+        """Read rows, ranges and a replay record; see `Store.read`."""
         check_read(keys, replay_record, ranges, follow)
         loop = asyncio.get_running_loop()
         idempotency_key = b"" if replay_record is None else os.urandom(16)
-        wanted = _Wanted(
+        pending = _PendingRead(
             tuple(keys), replay_record, tuple(ranges), follow, idempotency_key, loop.create_future()
         )
-        self._gathered.append(wanted)
+        self._queue.append(pending)
         self._begin(loop)
-        return await wanted.answer
+        return await pending.answer
 
     async def close(self) -> None:
         """Fail the waiting reads, after the connections were closed."""
-        for wanted in self._gathered:
-            _fail(wanted, StoreUnavailable("the store is closed"))
-        self._gathered.clear()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        for pending in self._queue:
+            _fail(pending, StoreUnavailable("the store is closed"))
+        self._queue.clear()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start reading in the next iteration of the loop, unless every connection is busy or a
-        task is about to."""
-        if self._is_due or self._at_work == READ_CONNECTIONS:
+        """Start a task that reads, unless every connection is busy or a task is about to start."""
+        if self._is_due or self._running == READ_CONNECTIONS:
             return
         self._is_due = True
-        self._at_work += 1
-        task = loop.create_task(self._ask())
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        self._running += 1
+        task = loop.create_task(self._send())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self) -> None:
-        """Send the gathered reads, and continue as long as there are any."""
+    async def _send(self) -> None:
+        """Send the collected reads until there are none left."""
         self._is_due = False
         try:
-            while self._gathered:
+            while self._queue:
                 batch = self._next_batch()
-                if self._gathered:  # reads that are not part of this statement need not wait for it
+                if self._queue:  # the other reads need not wait for this statement
                     self._begin(asyncio.get_running_loop())
                 try:
-                    for wanted, snapshot in _snapshots(await self._rows(batch), batch):
-                        if not wanted.answer.done():  # else the caller was cancelled
-                            wanted.answer.set_result(snapshot)
-                except Exception as exc:  # a bug of ours must reach the callers, not hang them
-                    for wanted in batch:
-                        _fail(wanted, exc)
+                    for pending, snapshot in _snapshots(await self._rows(batch), batch):
+                        if not pending.answer.done():  # otherwise the caller was cancelled
+                            pending.answer.set_result(snapshot)
+                except Exception as exc:  # a bug must reach callers, who would wait for ever
+                    for pending in batch:
+                        _fail(pending, exc)
         finally:
-            self._at_work -= 1
+            self._running -= 1
 
-    def _next_batch(self) -> list[_Wanted]:
-        """Take reads in their order: as many point reads as fit one statement, or one read with
-        ranges.
+    def _next_batch(self) -> list[_PendingRead]:
+        """Take reads in their order: as many point reads as fit one statement, or one with ranges.
 
-        Of the reads that follow rows, a statement takes those that follow them under one prefix.
+        A statement follows rows under one prefix only, so reads with another prefix wait for the
+        next.
         """
         keys = 0
         taken = 0
         prefix: bytes | None = None
-        for wanted in self._gathered[:_BATCH_READS]:
-            keys += len(wanted.keys)
-            if wanted.follow is not None:
-                keys += 2 * len(wanted.follow.keys)
-                prefix = prefix or wanted.follow.prefix
-            is_other = wanted.follow is not None and wanted.follow.prefix != prefix
-            if taken and (wanted.ranges or keys > MAX_READ_KEYS or is_other):
+        for pending in self._queue[:_BATCH_READS]:
+            keys += len(pending.keys)
+            if pending.follow is not None:
+                keys += 2 * len(pending.follow.keys)
+                prefix = prefix or pending.follow.prefix
+            is_other = pending.follow is not None and pending.follow.prefix != prefix
+            if taken and (pending.ranges or keys > MAX_READ_KEYS or is_other):
                 break
             taken += 1
-            if wanted.ranges:
+            if pending.ranges:
                 break
-        batch, self._gathered = self._gathered[:taken], self._gathered[taken:]
+        batch, self._queue = self._queue[:taken], self._queue[taken:]
         return batch
 
-    async def _rows(self, batch: Sequence[_Wanted]) -> "list[asyncpg.Record]":
-        """Send the statement, again after a passing error (deadlock of claims, lost connection).
-        Never claim twice."""
-        statement, arguments = _question(batch)
+    async def _rows(self, batch: Sequence[_PendingRead]) -> "list[asyncpg.Record]":
+        """Send the statement, and again after a deadlock or a lost connection.
+
+        A repeated statement has the same idempotency keys, so no replay record counts twice.
+        """
+        statement, arguments = _statement_for(batch)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RECONNECT_WITHIN_S
         while True:
@@ -147,51 +147,51 @@ class Reads:
                 if meaning not in (Meaning.REPEAT, Meaning.LOST):
                     raise store_error_of(exc) from None
                 if loop.time() >= give_up_at and meaning is Meaning.REPEAT:
-                    raise StoreBusy("the database refused a read for too long") from None
+                    raise StoreBusy("reads of the database collided for too long") from None
                 if loop.time() >= give_up_at:
                     raise StoreUnavailable(
-                        "the connection to the database was lost again and again"
+                        "the connection to the database was lost repeatedly"
                     ) from None
-                await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
+                await pause()
 
 
-def _fail(wanted: _Wanted, error: Exception) -> None:
-    if not wanted.answer.done():
-        wanted.answer.set_exception(error)
+def _fail(pending: _PendingRead, error: Exception) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
 
 
-def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
-    keys = {key for wanted in batch for key in wanted.keys}
-    claims: dict[bytes, bytes] = {}
-    links: set[bytes] = set()
+def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
+    keys = {key for pending in batch for key in pending.keys}
+    replay_records: dict[bytes, bytes] = {}
+    followed: set[bytes] = set()
     prefix = b""
     ranges: list[Range] = []
-    for wanted in batch:
-        ranges += wanted.ranges
-        if wanted.replay_record is not None:
-            # of two in one statement the earlier counts as first
-            claims.setdefault(wanted.replay_record.row, wanted.idempotency_key)
-            keys |= {REPLAY_FLOOR_KEY, REPLAY_PREFIX + wanted.replay_record.row}
-        if wanted.follow is not None:
-            links.update(wanted.follow.keys)
-            prefix = wanted.follow.prefix
-    arguments: list[Argument] = [list(keys | links)]
-    if claims:
-        arguments += [list(claims.keys()), list(claims.values())]
-    if links:
-        arguments += [list(links), prefix]
-    for one in ranges:
-        arguments += [*one.bounds, one.limit + 1]
-    shape = tuple((one.reverse, one.keys_only) for one in ranges)
+    for pending in batch:
+        ranges += pending.ranges
+        if pending.replay_record is not None:
+            # two reads of one statement may have the same record: the earlier is the first use
+            replay_records.setdefault(pending.replay_record.row, pending.idempotency_key)
+            keys |= {REPLAY_FLOOR_KEY, REPLAY_PREFIX + pending.replay_record.row}
+        if pending.follow is not None:
+            followed.update(pending.follow.keys)
+            prefix = pending.follow.prefix
+    arguments: list[Argument] = [list(keys | followed)]
+    if replay_records:
+        arguments += [list(replay_records.keys()), list(replay_records.values())]
+    if followed:
+        arguments += [list(followed), prefix]
+    for range_ in ranges:
+        arguments += [*range_.bounds, range_.limit + 1]
+    shape = tuple((range_.reverse, range_.keys_only) for range_ in ranges)
     return read_statement(
-        with_claims=bool(claims), with_follow=bool(links), ranges=shape
+        with_claims=bool(replay_records), with_follow=bool(followed), ranges=shape
     ), arguments
 
 
 def _snapshots(
-    rows: "Iterable[asyncpg.Record]", batch: Sequence[_Wanted]
-) -> Iterator[tuple[_Wanted, Snapshot]]:
-    """Decode the result of one statement, and yield the part of it that belongs to each read."""
+    rows: "Iterable[asyncpg.Record]", batch: Sequence[_PendingRead]
+) -> Iterator[tuple[_PendingRead, Snapshot]]:
+    """Decode the result of one statement, and yield each read with its part of it."""
     records: dict[bytes, Record] = {}
     is_first_use: set[bytes] = set()
     found: dict[int, list[tuple[bytes, Record, int]]] = {}
@@ -203,21 +203,21 @@ def _snapshots(
         else:
             record = Record(value=value_of(value, number), stamp=stamp)
             found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
-    for wanted in batch:
-        follow = wanted.follow
+    for pending in batch:
+        follow = pending.follow
         followed = (
             ()
             if follow is None
             else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
         )
-        is_first, is_forgotten = _judged(wanted.replay_record, records, is_first_use)
+        is_first, is_forgotten = _judged(pending.replay_record, records, is_first_use)
         yield (
-            wanted,
+            pending,
             Snapshot(
                 is_first_use=is_first,
-                records=tuple([records.get(key) for key in wanted.keys]),
+                records=tuple([records.get(key) for key in pending.keys]),
                 pages=tuple(
-                    [_page(asked, found.get(at, [])) for at, asked in enumerate(wanted.ranges)]
+                    [_page(range_, found.get(at, [])) for at, range_ in enumerate(pending.ranges)]
                 ),
                 followed=followed,
                 is_forgotten=is_forgotten,
@@ -233,37 +233,35 @@ def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record |
 def _judged(
     replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
 ) -> tuple[bool | None, bool]:
-    """Return whether a claim is the first, and whether that is unknown because its minute was
-    swept."""
+    """Return whether a token is used for the first time, and whether its minute is closed."""
     if replay_record is None:
         return None, False
     floor = records.get(REPLAY_FLOOR_KEY)
     if floor is not None and replay_record.row[:4] < (floor.value or b""):
         return False, True
-    # claimed before, or durably (ST4)
+    # ST4: recorded by an earlier read, or durably by a commit
     if replay_record.row not in is_first_use or REPLAY_PREFIX + replay_record.row in records:
         return False, False
-    is_first_use.remove(
-        replay_record.row
-    )  # of two reads with one claim the earlier is the first use
+    # The next read in this statement with the same record is not the first use.
+    is_first_use.remove(replay_record.row)
     return True, False
 
 
 def value_of(value: bytes | None, number: int | None) -> bytes | None:
-    """Return the value of a row: a counter appears as 8 bytes outside this engine."""
+    """Return the value of a row; a counter becomes 8 bytes, as the contract has it."""
     return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
 
 
-def _page(wanted: Range, found: list[tuple[bytes, Record, int]]) -> Page:
-    # Sorted again because only the order inside the subquery is promised; one pass over rows that
-    # are sorted already.
-    found.sort(key=lambda row: row[0], reverse=wanted.reverse)
+def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
+    # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
+    # takes one pass.
+    found.sort(key=lambda row: row[0], reverse=range_.reverse)
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None
     size_bytes = 0
     more = False
     for key, record, place in found:
-        more = len(rows) == wanted.limit
+        more = len(rows) == range_.limit
         if more:
             break
         last_key = key

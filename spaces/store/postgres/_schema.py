@@ -1,20 +1,20 @@
-"""Making the tables on the first open, and refusing those of another version."""
+"""Creation and version check of the tables of the PostgreSQL engine."""
 
-import asyncio
-import random
 from typing import Final
 
 import asyncpg
 
 from ...space_errors import SchemaMismatch, StoreMoved, StoreUnavailable
+from ._pool import pause
 from ._statements import CREATE, PLACE_OF_MOVE, READ_SCHEMA, RECORD_VERSION
 
 TABLES_VERSION: Final = 1
-# Replaces the version once the store was moved: no version knows it, so none serves what was left
-# behind (ST12).
+# The version of a moved store. No version of sealspace knows it, so none serves the tables that
+# were left behind (ST12).
 MOVED_VERSION: Final = TABLES_VERSION | 1 << 31
 MIGRATING: Final = "migrating"
-# Errors of two processes that make the same tables at once; the loser looks again.
+# Errors of two processes that create the same tables at once. The slower one reads the version
+# again.
 _RACED: Final = frozenset({"23505", "42P07", "42P16", "40001", "40P01", "XX000"})
 _TRIES: Final = 20
 _LONGEST_PAUSE_S: Final = 0.05
@@ -26,7 +26,7 @@ async def prepare_tables(
     may_migrate: bool = False,
     may_be_moved: bool = False,
 ) -> None:
-    """Make the tables where they are missing, and compare their version."""
+    """Create missing tables, and compare their version."""
     schema = await schema_of(connection)
     if "version" not in schema:
         await _create(connection)
@@ -37,12 +37,11 @@ async def prepare_tables(
     elif schema.get("version") != TABLES_VERSION:
         raise SchemaMismatch(expected=TABLES_VERSION, got=schema.get("version", 0))
     if schema.get(MIGRATING) and not may_migrate:
-        raise StoreUnavailable("a migration into this database was not finished")
+        raise StoreUnavailable("a move of a store into this database was not finished")
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the numbers that the database has of itself, by name; none where there are no
-    tables."""
+    """Return the numbers in the table `sealspace_schema` by name; empty without tables."""
     try:
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:
@@ -50,8 +49,8 @@ async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[st
 
 
 async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    # Each statement is independent and may be repeated: not every database undoes tables with a
-    # transaction. The version comes last, so a process that sees it sees all tables.
+    # Each statement is independent and may be repeated, because not every database can roll back
+    # the creation of a table. The version comes last, so a process that sees it sees all tables.
     for tries_left in reversed(range(_TRIES)):
         try:
             for statement in CREATE:
@@ -60,6 +59,6 @@ async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         except asyncpg.PostgresError as exc:
             if exc.sqlstate not in _RACED or not tries_left:
                 raise
-            await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311  # spreads processes, not for secrets
+            await pause(_LONGEST_PAUSE_S)
         else:
             return

@@ -1,20 +1,22 @@
 """The statements of the PostgreSQL engine, and the tables they work on.
 
-    sealspace_map       k key, s stamp, v value, w weight in bytes, a account, n counter, d minute of the deletion, o
-    sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that made it
-    sealspace_schema    name, value: the version of these tables, whether a migration fills them, the last housekeeping
+    sealspace_map       k key, s stamp, v value, w weight in bytes, a account, n counter,
+                        d minute of the deletion, o (see below)
+    sealspace_claims    k minute4 ‖ id16, s the 16 bytes of the read that wrote the replay record
+    sealspace_schema    name, value: the version of these tables, whether a move fills them,
+                        the last housekeeping
 
-A row has a value (v), is a counter (n) or is a tombstone (d). `o` is never stored: it carries the
-stamp of the row that a put replaces into the upsert, which compares it with the row it finds. So no
-put ever replaces a row that was not judged, however strong the database's locks are, and a row that
-appeared meanwhile collides by the primary key.
+A row has a value (v), is a counter (n) or is a tombstone (d). The column `o` is never stored. It
+carries the stamp of the row that a put replaces into the upsert, which compares it with the row
+that it finds. So no put replaces a row that was not judged, however strong the database's locks
+are. A row that appeared meanwhile collides by the primary key.
 
-Everything is one table because CockroachDB takes one upsert of a table in a statement, not two;
-everything here is documented by CockroachDB and YugabyteDB: no function, no advisory lock, no
-enumeration, no `serial`.
+Everything is in one table, because CockroachDB allows one upsert of a table in a statement, not
+two. All statements use only features that CockroachDB and YugabyteDB document: no functions,
+advisory locks, enumerations or `serial`.
 
-All statements run at READ COMMITTED. A locking read there waits and then returns the row as it is,
-which makes marks and stamps exact; an absent row is made exact by the primary key alone, at this
+All statements run at READ COMMITTED. A locking read there waits and then returns the current row,
+which makes marks and stamps exact. An absent row is made exact by the primary key alone, at this
 level and at any other.
 """
 
@@ -23,7 +25,7 @@ from typing import Final
 
 from ..contract import LIVE_MARK, MAX_PAGE_BYTES, MAX_PAGE_SCAN
 
-# What a put expects of the row it finds, as bytes of the column `e`; a stamp has 16.
+# The expectations of a put, as bytes of the column `e`. A stamp has 16 bytes.
 EXPECT_NOTHING_THERE: Final = b"-"  # no row and no tombstone either
 EXPECT_ABSENT: Final = b"~"
 
@@ -50,18 +52,22 @@ _ABSENT: Final = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
 _NOTHING: Final = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
 
 # Parameters of a commit
-#   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation (null: anything)
-#   $8      keys to lock that are relied on and not put
-#   $9, $10 what is relied on: key, stamp (null: the row is a live mark)
+#   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
+#           (null: any)
+#   $8      keys of conditions that are not put, to be locked
+#   $9, $10 conditions: key, stamp (null: the row is a live mark)
 #   $11-$13 counters: key, change, bound (null: none)
 #   $14     stamp of the counters
-#   $15-$18 the row that settles the outcome: its key, its stamp; the key and least value of the floor of claims
+#   $15-$18 the row that proves the outcome: its key and its stamp; then the key of the floor of
+#           replay records, and the value that it must not exceed
 COMMIT: Final = f"""
 with p as (
-    select * from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[])
-        as p (k, v, s, w, a, d, e)
+    select * from unnest(
+        $1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[]
+    ) as p (k, v, s, w, a, d, e)
 ), held as (
-    select k, s, v = {_LIVE} as live from sealspace_map where k = any($8::bytea[]) order by k for share
+    select k, s, v = {_LIVE} as live from sealspace_map
+        where k = any($8::bytea[]) order by k for share
 ), old as (
     select k, s, v, w, a, d from sealspace_map where k = any($1::bytea[]) order by k for update
 ), seen as (
@@ -73,13 +79,15 @@ with p as (
         union all select a, -w, null, 1 from old where a is not null and w <> 0
     ) as changes group by k
 ), bounded as (
-    select k, n from sealspace_map where k = any(array(select k from c where m is not null)) order by k for update
+    select k, n from sealspace_map
+        where k = any(array(select k from c where m is not null)) order by k for update
 ), judged as (
     select case
         when exists (select 1 from old where k = $15::bytea and s = $16::bytea) then 2
         when exists (select 1 from sealspace_map where k = $17::bytea and v > $18::bytea) then 0
         when exists (
-            select 1 from unnest($9::bytea[], $10::bytea[]) as r (k, s) left join seen on seen.k = r.k
+            select 1 from unnest($9::bytea[], $10::bytea[]) as r (k, s)
+            left join seen on seen.k = r.k
             where not coalesce(case when r.s is null then seen.live else seen.s = r.s end, false)
         ) then 0
         when exists (
@@ -95,7 +103,8 @@ with p as (
         ) then 0
         else 1 end as verdict
 ), rows as (
-    select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o from p left join old on old.k = p.k
+    select p.k, p.s, p.v, p.w, p.a, cast(null as bigint) as n, p.d, old.s as o
+    from p left join old on old.k = p.k
     union all select k, $14::bytea, null, 0, null, n, null, null from c where n <> 0 or b = 0
 ), written as (
     insert into sealspace_map (k, s, v, w, a, n, d, o)
@@ -103,7 +112,8 @@ with p as (
     on conflict (k) do update set
         s = case when excluded.n = 0 then sealspace_map.s else excluded.s end,
         v = excluded.v, w = excluded.w, a = excluded.a, d = excluded.d, o = null,
-        n = case when excluded.n is null then null else coalesce(sealspace_map.n, 0) + excluded.n end
+        n = case when excluded.n is null then null
+            else coalesce(sealspace_map.n, 0) + excluded.n end
     where excluded.n is not null or sealspace_map.s = excluded.o
     returning k, n
 ), sound as (
@@ -115,23 +125,26 @@ with p as (
 )
 select judged.verdict / sound.whole as verdict from judged cross join sound
 """  # noqa: S608  # only fixed words of ours
-# Division by zero undoes the whole statement: between its snapshot and its locks a row or a counter
-# appeared.
+# Division by zero rolls back the whole statement, because a row or a counter appeared between its
+# snapshot and its locks.
 OVERTAKEN_STATE: Final = "22012"
 REFUSED: Final = 0
 COMMITTED: Final = 1
 ALREADY_APPLIED: Final = 2
 
 _CLAIM: Final = """with claimed as (
-    insert into sealspace_claims (k, s) select k, s from unnest($2::bytea[], $3::bytea[]) as t (k, s) order by k
+    insert into sealspace_claims (k, s)
+    select k, s from unnest($2::bytea[], $3::bytea[]) as t (k, s) order by k
     on conflict (k) do update set s = excluded.s where sealspace_claims.s = excluded.s
     returning k
 )
 """
-# The rows that other rows lead to: the keys of the latter are among $1 as well.
+# The rows that other rows lead to. The keys of the latter are among $1 too.
 _FOLLOWED: Final = """
 union all select 0, k, s, v, n, 0 from sealspace_map
-    where k = any(array(select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])))"""
+    where k = any(array(
+        select ${prefix}::bytea || v from sealspace_map where k = any(${keys}::bytea[])
+    ))"""
 _KEYS: Final = (
     "select 0 as part, k, s, v, n, 0 as place from sealspace_map where k = any($1::bytea[])"
 )
@@ -159,21 +172,26 @@ def read_statement(
 
 
 def _page(at: int, first: int, *, reverse: bool, keys_only: bool) -> str:
-    """One range: bounded in rows examined, in bytes and in live rows; the last row examined is
-    returned even when it is a tombstone, so that the reader knows where to continue."""
+    """Return the part of a read that returns one range.
+
+    It is limited in rows examined, in bytes and in live rows. The last row examined is returned
+    even if it is a tombstone, so that the reader knows where to continue.
+    """
     order = "k desc" if reverse else "k"
     value = "case when d is null then ''::bytea end" if keys_only else "v"
+    number = "null::bigint as n" if keys_only else "n"
     size = "octet_length(k)" if keys_only else "octet_length(k) + coalesce(octet_length(v), 8)"
     return f"""
 union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
     select k, s, v, n, place from (
-        select k, s, {value} as v, {"null::bigint as n" if keys_only else "n"}, d,
+        select k, s, {value} as v, {number}, d,
             cast(row_number() over (order by {order}) as int) as place,
             sum(case when d is null then {size} else 0 end) over (order by {order}
                 rows between unbounded preceding and 1 preceding) as before
         from (
             select k, s, v, n, d from sealspace_map
-            where k >= ${first}::bytea and k < ${first + 1}::bytea order by {order} limit {MAX_PAGE_SCAN}
+            where k >= ${first}::bytea and k < ${first + 1}::bytea
+            order by {order} limit {MAX_PAGE_SCAN}
         ) as looked_at
     ) as measured
     where (d is null or place = {MAX_PAGE_SCAN}) and coalesce(before, 0) < {MAX_PAGE_BYTES}
@@ -181,14 +199,15 @@ union all select {FIRST_PAGE_PART + at}, k, s, v, n, place from (
 ) as page{at}"""  # noqa: S608  # only numbers of ours and fixed words
 
 
-# The current moment, not the beginning of the transaction; without a schema, so that tests can
-# replace the function.
+# The current moment, not the beginning of the transaction. The name has no schema, so that tests
+# can replace the function.
 DATABASE_TIME: Final = "select cast(extract(epoch from clock_timestamp()) as double precision)"
 TURN_OF_HOUSEKEEPING: Final = """
 insert into sealspace_schema (name, value)
 values ('housekeeping', cast(floor(extract(epoch from clock_timestamp())) as bigint))
 on conflict (name) do update set value = excluded.value
-where sealspace_schema.value <= excluded.value - $1::bigint or sealspace_schema.value > excluded.value
+where sealspace_schema.value <= excluded.value - $1::bigint
+    or sealspace_schema.value > excluded.value
 returning value
 """
 RAISE_FLOOR: Final = """
@@ -196,38 +215,43 @@ insert into sealspace_map (k, s, v, w) values ($1, $2, $3, 0)
 on conflict (k) do update set v = excluded.v, s = excluded.s where sealspace_map.v < excluded.v
 """
 LOWER_FLOOR: Final = "update sealspace_map set v = $3, s = $2 where k = $1 and v = $4"
-# Since when a floor ahead of the clock is known; another floor has another name.
+# The time since which a floor is known to be ahead of the clock. Each floor has its own name.
 NOTE_STUCK_FLOOR: Final = """
 insert into sealspace_schema (name, value) values ($1, $2)
-on conflict (name) do update set value = least(sealspace_schema.value, excluded.value) returning value
+on conflict (name) do update set value = least(sealspace_schema.value, excluded.value)
+returning value
 """
 FORGET_STUCK_FLOORS: Final = "delete from sealspace_schema where name like 'floor-ahead-%'"
 READ_VALUE: Final = "select v from sealspace_map where k = $1"
 
 
 def sweep_statement(table: str) -> str:
-    """Delete at most $3 rows with keys from $1 up to but excluding $2; return them."""
+    """Return the statement that deletes at most $3 rows with keys from $1 to before $2."""
     return (
-        f"delete from {table} where k in (select k from {table} where k >= $1::bytea and k < $2::bytea"  # noqa: S608  # fixed words of ours
-        " order by k limit $3::bigint) returning k"
+        f"delete from {table} where k in (select k from {table}"  # noqa: S608  # only fixed words
+        " where k >= $1::bytea and k < $2::bytea order by k limit $3::bigint) returning k"
     )
 
 
-# The outer condition is evaluated on the row as it is then: one that was put again meanwhile stays.
+# The outer condition is evaluated on the current row, so a row that was put again meanwhile stays.
 SWEEP_TOMBSTONES: Final = """
-delete from sealspace_map where d < $1 and k in (select k from sealspace_map where d < $1 limit $2::bigint) returning k
+delete from sealspace_map
+where d < $1 and k in (select k from sealspace_map where d < $1 limit $2::bigint) returning k
 """
 
 
-IS_EMPTY: Final = "select not exists (select 1 from sealspace_map) and not exists (select 1 from sealspace_claims)"
+IS_EMPTY: Final = (
+    "select not exists (select 1 from sealspace_map)"
+    " and not exists (select 1 from sealspace_claims)"
+)
 BEGIN_MIGRATION: Final = (
     "insert into sealspace_schema (name, value) values ('migrating', 1) on conflict (name) do"
     " nothing"
 )
 END_MIGRATION: Final = "delete from sealspace_schema where name = 'migrating'"
 IS_MIGRATING: Final = "select 1 from sealspace_schema where name = 'migrating'"
-# What a move leaves behind: where the store was moved to, another version, and tables that refuse
-# further rows from any process that has them open.
+# A move leaves these behind: the place that the store was moved to, another version, and tables
+# that refuse new rows from any process that has them open.
 CREATE_PLACE: Final = "create table if not exists sealspace_moved (place varchar(1024) primary key)"
 RECORD_PLACE: Final = (
     "insert into sealspace_moved (place) values ($1) on conflict (place) do nothing"
@@ -252,11 +276,12 @@ COPY_TOMBSTONES_OUT: Final = (
     "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
 )
 COPY_REPLAY_RECORDS_IN: Final = """
-insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[]) on conflict (k) do nothing
+insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[])
+on conflict (k) do nothing
 """
 COPY_REPLAY_RECORDS_OUT: Final = "select k from sealspace_claims"
 CLEAR: Final = ("delete from sealspace_map", "delete from sealspace_claims")
-# Whoever reads bodies keeps this row locked, and the collector asks whether anyone does (BK2).
+# Readers of bodies keep this row locked. The collector tests whether it is locked (BK2).
 HOLD_BODIES: Final = "select value from sealspace_schema where name = 'version' for share"
 ARE_BODIES_FREE: Final = (
     "select 1 from sealspace_schema where name = 'version' for update skip locked"

@@ -1,6 +1,6 @@
-"""All rows of a database at one moment, and rows that are copied into one. For archives.
+"""Copying all rows of one moment out of a database, and rows into one, for backups and moves.
 
-Each use has a session of its own, without the bound on the time of a statement that requests have.
+Each use has a session of its own, without the time limit on statements that requests have.
 """
 
 import tempfile
@@ -28,15 +28,14 @@ _SESSION: Final = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-_COUNTERS_PREFIX: Final = b"c"  # of every counter in the layout of the keys
+_COUNTERS_PREFIX: Final = b"c"  # the prefix of all counters (`keyspace`)
 
 
 @asynccontextmanager
 async def session(
     url: str, *, may_migrate: bool = False, may_be_moved: bool = False
 ) -> AsyncIterator[Session]:
-    """Open a session for as long as the block takes; raises as `prepare_tables`, and
-    StoreUnavailable."""
+    """Open a session until the block ends; raises as `prepare_tables`, and StoreUnavailable."""
     with our_errors():
         connection = await asyncpg.connect(
             url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
@@ -48,7 +47,7 @@ async def session(
         raise store_error_of(exc) from None
     finally:
         with suppress(*CONNECTION_ERRORS):
-            await connection.close(timeout=_CLOSE_WITHIN_S)  # which ends its transaction
+            await connection.close(timeout=_CLOSE_WITHIN_S)  # this ends its transaction too
 
 
 async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
@@ -71,7 +70,7 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
 
 @asynccontextmanager
 async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
-    """Yield what yields all rows as they are at one moment."""
+    """Yield an iterator over all rows as they are at one moment."""
     moment = connection.transaction(isolation="repeatable_read", readonly=True)
     await moment.start()
     async with aclosing(parts_in(connection)) as parts:
@@ -80,7 +79,7 @@ async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, 
 
 
 async def copy_in(connection: Session, part: Part) -> None:
-    """Write the rows of a part, which are not there yet."""
+    """Insert the rows of a part, none of which exists yet."""
     rows = []
     for key, row in part:
         record, account, weight_bytes = parse_row(row)
@@ -99,25 +98,27 @@ class PostgresRows:
         self._url = url
 
     @asynccontextmanager
-    async def bodies_stay(self) -> AsyncIterator[None]:
-        """Keep the collectors of all nodes from removing bodies; the database ends the lock with
-        the session (BK2)."""
+    async def lock_bodies(self) -> AsyncIterator[None]:
+        """Keep the collectors of all nodes from removing bodies (BK2).
+
+        The lock ends with the session.
+        """
         async with session(self._url) as connection:
             hold = connection.transaction()
             await hold.start()
             await connection.execute(sql.HOLD_BODIES)
             yield
-            await hold.commit()  # fails if the session, and with it the lock, was lost meanwhile
+            await hold.commit()  # fails if the session was lost, and the lock with it
 
     async def parts(self) -> AsyncGenerator[Part, None]:
-        """See `RowSource`."""
+        """Yield all rows; see `RowSource`."""
         async with session(self._url) as connection, one_moment(connection) as parts:
             async for part in parts:
                 yield part
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
-        """Copy all rows into a folder that is removed again: a check looks rows up one by one."""
+        """Copy all rows to a temporary LMDB environment, where a check can look up single rows."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with new_environment(folder) as write:

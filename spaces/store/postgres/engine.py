@@ -1,22 +1,21 @@
-"""The PostgreSQL engine: for nodes on more than one machine, which share one database.
+"""The PostgreSQL engine, for nodes on more than one machine that share one database.
 
 Every read and every commit is one statement in one round trip. The process keeps only the
-connections: any number of processes of any number of nodes may have the same database open, and
-each sees every commit that another has acknowledged (ST1), because all connect to the leader.
+connections. Any number of processes of any number of nodes may have the same database open. Each
+sees every commit that another has acknowledged (ST1), because all of them connect to the leader.
 
-Claims of plain reads are committed without waiting for the disk: when the database's machine
-crashes, the last of them may be lost (ST4). Commits wait for whatever the database is configured to
-wait for; that must be a synchronous standby where the database may fail over.
+Replay records of plain reads are committed without waiting for the disk: when the database's
+machine crashes, the latest of them may be lost (ST4). Commits wait as the database is configured
+to. If the database can fail over, that has to include a synchronous standby.
 
-The engine has no bound of its own on what is stored; a full disk of the database raises StoreFull.
-Striped counters (ST7) are not needed for exactness: each counter is one row, and commits that
-change it wait for each other.
+The engine has no size limit of its own; a full disk of the database raises StoreFull. Striped
+counters (ST7) are not needed for exactness: each counter is one row, and commits that change it
+wait for each other.
 """
 
 import asyncio
 import logging
 import os
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -33,7 +32,7 @@ from ..observing import MAX_CLOCK_SKEW_S, Clocks, PoolUse
 from ._clock import DatabaseClock
 from ._commits import COMMIT_CONNECTIONS, Commits
 from ._errors import our_errors
-from ._pool import Connections
+from ._pool import Connections, pause
 from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
 from ._statements import (
@@ -49,34 +48,37 @@ from ._statements import (
     sweep_statement,
 )
 
-# Claims are kept for this long after their expiry: more than the clocks of processes that share a
-# store may be behind.
+# Replay records are kept for this long after their expiry, more than the clocks of processes that
+# share a store may be behind (MAX_CLOCK_SKEW_S).
 _REPLAY_GRACE_MINUTES: Final = 2
 _SWEEP_ROWS: Final = 1000
 _SWEEP_PARTS: Final = 50
-# A little less than a round, or every second round would be skipped.
+# A little less than the interval between rounds. Otherwise every second round would be skipped.
 _TURN_AFTER_S: Final = int(HOUSEKEEPING_S) - 5
 _log: Final = logging.getLogger(__name__)
 
 
-# All of it uses the database's clock, and a process whose own differs leaves it to the others
-# (ST9). A floor is raised a minute before the rows below it are deleted: otherwise a statement that
-# began before the floor was raised could miss a row that is already deleted and take its claim for
-# a first use.
+# All of it uses the database's clock. A process whose own clock differs leaves it to the others
+# (ST9). A floor is raised a minute before the rows below it are deleted. Otherwise a statement that
+# began before the floor was raised could miss a row that is already deleted, and accept a used
+# token as new.
 #
-# A floor ahead of the database's clock was raised by a clock that was ahead, by an earlier version
-# or before the database's own was set back, and would refuse tokens until then. It is lowered once
-# everything that can have been forgotten early has expired: when it was seen unchanged for the
-# longest lifetime of a claimed token.
+# A floor ahead of the database's clock was raised by a fast clock: by an earlier version, or before
+# the database's own clock was set back. It would refuse valid tokens until the clock reaches it. It
+# is lowered once every token whose record can have been deleted early has expired: when the floor
+# was seen unchanged for the longest lifetime of a token.
 async def do_housekeeping(
     connections: Connections, clock: DatabaseClock, *, longest_life_s: int
 ) -> bool:
-    """Do one round unless another process did it or this one's clock is wrong; return whether it
-    was done."""
+    """Do one round of housekeeping; return whether it was done.
+
+    It is skipped if another process did it, or if this process's clock is wrong.
+    """
     await clock.compare(ask_time(connections))
     if abs(clock.ahead_s) > MAX_CLOCK_SKEW_S:
         _log.warning(
-            "no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s)
+            "housekeeping skipped: this machine's clock is %d s ahead of the database's",
+            round(clock.ahead_s),
         )
         return False
     turn = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
@@ -98,7 +100,7 @@ async def do_housekeeping(
             await connections.run(FORGET_STUCK_FLOORS, [])
     else:
         await connections.run(RAISE_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until])
-        # The rows below the floor of the previous round.
+        # Only the rows below the floor of the previous round.
         await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
         await _sweep(
             connections, sweep_statement("sealspace_map"), REPLAY_PREFIX, REPLAY_PREFIX + floor
@@ -108,7 +110,7 @@ async def do_housekeeping(
 
 
 async def ask_time(connections: Connections) -> float:
-    """Return the database's epoch seconds; raises as `Connections.run`."""
+    """Return the database's time in epoch seconds; raises as `Connections.run`."""
     database_now: float = (await connections.run(DATABASE_TIME, []))[0][0]
     return database_now
 
@@ -121,11 +123,11 @@ async def _sweep(connections: Connections, statement: str, *bounds: bytes | int)
 
 
 LONGEST_LIFE_S: Final = 86_400
-"""Longest life of a token that any setting allows."""
+"""The longest lifetime of a token that any setting allows."""
 
 
 class _PostgresStore:
-    """Reads and commits, each kind over connections of its own."""
+    """A store in a database; reads and commits use separate connections."""
 
     def __init__(
         self,
@@ -137,20 +139,19 @@ class _PostgresStore:
     ) -> None:
         """Open a database for reading and writing; connections are made when they are needed.
 
-        The first one makes the tables where they are missing: the role must be allowed to, once.
+        The first one creates missing tables, so the role must be allowed to do that once.
 
         Args:
             url: `postgresql://user@host/database?…`; a parameter that the client does not know is a
-                setting of the session. May contain a password: it is never part of a message.
-            clock: compared with the database's, which decides what is old (ST9); the system's when
-                None.
-            longest_life_s: how long before its expiry a token may be claimed.
-            may_be_moved: open it also when the store was moved elsewhere; then it can only be read
-                (ST12).
+                setting of the session. It may contain a password and is never part of a message.
+            clock: compared with the database's, which decides what is old (ST9); None for the
+                system's.
+            longest_life_s: how long before its expiry a token may be used.
+            may_be_moved: also open a store that was moved; it can only be read (ST12).
 
         Raises:
             Nothing here. A read or commit raises SchemaMismatch when the tables are of another
-            version, and StoreMoved when the store was moved.
+                version, and StoreMoved when the store was moved.
         """
         self._may_be_moved = may_be_moved
         self._clock = DatabaseClock(clock or SystemClock())
@@ -181,8 +182,8 @@ class _PostgresStore:
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._refuse_closed()
         if not self._is_prepared:
-            # The clocks are compared before the first row is written: new connections compare
-            # (ST9).
+            # ST9: the clocks are compared before the first row is written, because a new
+            # connection compares them.
             with our_errors():
                 await ask_time(self._committing)
         return await self._commits.commit(commit)
@@ -190,7 +191,7 @@ class _PostgresStore:
     def pools(self) -> dict[str, PoolUse]:
         return {"read": self._reading.use(), "commit": self._committing.use()}
 
-    async def has_held_bodies(self) -> bool:
+    async def are_bodies_locked(self) -> bool:
         self._refuse_closed()
         with our_errors():
             return not await self._reading.run(ARE_BODIES_FREE, [])
@@ -227,9 +228,8 @@ class _PostgresStore:
         self._is_prepared = True
 
     async def _do_housekeeping(self) -> None:
-        """Run every minute, at a random time within it: processes that started together do not run
-        together."""
-        await asyncio.sleep(random.uniform(0, HOUSEKEEPING_S))  # noqa: S311  # spreads load, not for secrets
+        """Run every minute, at a random time within it, so that processes do not run together."""
+        await pause(HOUSEKEEPING_S)
         while True:
             with suppress(StoreError, OSError, asyncpg.InterfaceError):
                 try:
@@ -237,7 +237,7 @@ class _PostgresStore:
                         self._committing, self._clock, longest_life_s=self._longest_life_s
                     )
                 except asyncpg.PostgresError as exc:
-                    # the message might quote a row
+                    # not the message, which might quote a row
                     _log.warning("housekeeping failed: %s", exc.sqlstate)
             await asyncio.sleep(HOUSEKEEPING_S)
 

@@ -1,17 +1,16 @@
-"""Whether a database provides what the PostgreSQL engine needs: a session per connection, and
-durable commits.
+"""Checks that a database meets the engine's needs: a session per connection, and durable commits.
 
-Three faults are silent. A proxy that pools by transaction passes each statement to any session, so
-that settings and prepared statements belong to another one. A server that does not sync, or
-acknowledges before it has, loses what was acknowledged. And one that fails over to a standby which
-was not waited for loses it too.
+Three faults cause no error. A proxy that pools by transaction passes each statement to any session,
+so settings and prepared statements get lost. A server that acknowledges before it syncs loses
+acknowledged writes in a crash. A server that fails over to a standby that commits do not wait for
+loses them too.
 
-In addition, a process whose clock differs from the database's runs no housekeeping, and a floor of
-claims that is ahead prevents tokens from being used (ST9).
+In addition, a process whose clock differs from the database's does no housekeeping, and a floor of
+replay records that is ahead of the clock rejects valid tokens (ST9).
 
-The proxy is detected like this: one connection asks for the process that serves it; others begin
-transactions, which keep their sessions; then the first one asks again. Without such a proxy the
-answer is the same.
+The proxy is detected like this: the first connection asks for the id of the process that serves it.
+Others begin transactions, which keep their sessions busy. Then the first one asks again. Without
+such a proxy the answer is the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,29 +30,29 @@ from ._statements import DATABASE_TIME, READ_VALUE
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 3.0
-# How many sessions are kept busy, so that a proxy with that many to spare is detected.
+# Sessions that are kept busy. A proxy with up to this many spare sessions is detected.
 _BUSY_CONNECTIONS: Final = 4
 _DURABLE_COMMIT: Final = frozenset({"on", "remote_apply"})
 _WAITED_FOR: Final = frozenset({"sync", "quorum"})
-# Errors of another session for a statement that was prepared in ours, and errors of the various
+# Errors of a session that does not know a statement prepared in another one, and errors of several
 # proxies.
 _NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
 
 _COMMIT_ON: Final = (
-    "alter system set synchronous_commit = on; look at alter role and alter database too"
+    "alter system set synchronous_commit = on; also check settings of the role and the database"
 )
 _DISK: Final = (
     (
         "fsync",
-        "after a crash of the machine the database is damaged",
+        "a crash of the machine can damage the database",
         (
-            "set fsync = on in postgresql.conf and restart the server; restore it if the machine"
-            " crashed meanwhile"
+            "set fsync = on in postgresql.conf and restart the server; if the machine has crashed"
+            " since, restore the database from a backup"
         ),
     ),
     (
         "full_page_writes",
-        "a page that was half written when the machine crashed stays so",
+        "a crash of the machine can leave pages half written",
         "alter system set full_page_writes = on; select pg_reload_conf()",
     ),
     ("synchronous_commit", "writes are acknowledged before they are on the disk", _COMMIT_ON),
@@ -63,17 +62,17 @@ SETTINGS: Final = (
     "select name, setting from pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names')"
 )
-# Without the right to see more (pg_monitor), the states of others are null.
+# Without the role pg_monitor, the states of other sessions are null.
 STANDBYS: Final = "select sync_state from pg_stat_replication"
 SESSION: Final = "select pg_backend_pid()"
 
 
 class Finding(NamedTuple):
-    """The result of one check, and what to do.
+    """The result of one check, and the next step for the operator.
 
     Attributes:
-        severity: "warn" of what may be intended; "wrong" where acknowledged writes can be lost, or
-            nothing works.
+        severity: "warn" for something that may be intended; "wrong" if acknowledged writes can be
+            lost, or nothing works.
     """
 
     severity: Literal["ok", "warn", "wrong"]
@@ -83,10 +82,10 @@ class Finding(NamedTuple):
 
 POOLED: Final = Finding(
     "wrong",
-    "a proxy between node and database hands statements of one connection to several sessions",
-    "let it pool by session (pgbouncer: pool_mode = session), or name the database itself",
+    "a proxy between node and database sends the statements of one connection to several sessions",
+    "make it pool by session (pgbouncer: pool_mode = session), or connect to the database directly",
 )
-"""What `examine` returns alone where a proxy pools by transaction."""
+"""The only finding of `examine` if a proxy pools by transaction."""
 
 
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
@@ -102,12 +101,12 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
             theirs = DatabaseClock(clock or SystemClock())
             await theirs.compare(first.fetchval(DATABASE_TIME))
             floor: bytes | None = None
-            with suppress(asyncpg.UndefinedTableError):  # no node was started on it yet
+            with suppress(asyncpg.UndefinedTableError):  # no node has used this database yet
                 floor = await first.fetchval(READ_VALUE, REPLAY_FLOOR_KEY)
     except CONNECTION_ERRORS as exc:
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
-    own = Finding("ok", "each connection has a session of its own")
+    own = Finding("ok", "each connection has its own session")
     clocks = Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
     return (
         own,
@@ -118,8 +117,7 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
 
 
 async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
-    # Without settings on purpose: a proxy may not pass on the session's settings that the engine
-    # starts with.
+    # No session settings on purpose: a proxy may refuse those that the engine sets.
     connection = await asyncpg.connect(
         url,
         timeout=_CONNECT_S,
@@ -144,10 +142,9 @@ async def _is_pooled(
                 if await first.fetchval(SESSION) != session:
                     return True
             except TimeoutError:
-                # raises where the server answers nobody: that is no proxy
+                # If this times out too, the server does not answer at all, and the error is raised.
                 await other.fetchval(SESSION)
-                # it has no session to spare, because those that are busy are not the first
-                # connection's
+                # Otherwise a proxy has no spare session for the first connection.
                 return True
     except asyncpg.PostgresError as exc:
         if exc.sqlstate in _NOT_OURS:
@@ -157,39 +154,38 @@ async def _is_pooled(
 
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
-    """Judge whether the server's own disk keeps what was acknowledged; unknown settings are
-    skipped."""
+    """Judge whether the server's disk keeps acknowledged writes; unknown settings are skipped."""
     wrong = [
         Finding("wrong", f"{name} is off: {loss}", step)
         for name, loss, step in _DISK
         if settings.get(name) == "off"
     ]
-    return wrong or [Finding("ok", "what is acknowledged is on the server's disk")]
+    return wrong or [Finding("ok", "acknowledged writes are on the server's disk")]
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
-    """Judge whether a standby that may take over has what was acknowledged."""
+    """Judge whether a standby that may take over has all acknowledged writes."""
     names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
     if names is None:
         return []
     if not names and standbys:
         finding = Finding(
             "wrong",
-            f"standbys are connected ({len(standbys)}), and commits wait for none: "
-            "a failover forgets what was acknowledged",
+            f"standbys are connected ({len(standbys)}), but commits do not wait for them: "
+            "a failover loses acknowledged writes",
             "set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
         )
     elif not names:
         finding = Finding(
             "warn",
-            "no standby is connected: the store is gone with the server's disk, back to the last"
-            " backup",
-            "add a synchronous standby, or have the disk replicated and backups tested",
+            "no standby is connected: if the server's disk fails, everything since the last"
+            " backup is lost",
+            "add a synchronous standby, or use a replicated disk and test the backups",
         )
     elif commit not in _DURABLE_COMMIT:
         finding = Finding(
             "wrong",
-            f"synchronous_commit is {commit}: the standbys named are not waited for",
+            f"synchronous_commit is {commit}: commits do not wait for the standbys",
             _COMMIT_ON,
         )
     elif any(state in _WAITED_FOR for state in standbys):
@@ -197,35 +193,34 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
     elif None in standbys:
         finding = Finding(
             "warn",
-            "standbys are connected, and this role may not see whether commits wait for them",
-            "grant pg_monitor to the role, or look at pg_stat_replication by hand",
+            "standbys are connected, but this role cannot see whether commits wait for them",
+            "grant pg_monitor to the role, or look at pg_stat_replication yourself",
         )
     else:
         finding = Finding(
             "wrong",
-            "no standby of synchronous_standby_names is connected: commits wait until one is",
-            "start the standby, or look at its application_name in primary_conninfo",
+            "no standby of synchronous_standby_names is connected: commits wait until one connects",
+            "start the standby, or check its application_name in primary_conninfo",
         )
     return [finding]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
-    """Judge whether this machine's clock agrees with the database's, and whether everything
-    forgotten has expired."""
+    """Judge whether this machine's clock and the floor of replay records are right."""
     found = []
     side = "ahead of" if clocks.ahead_s > 0 else "behind"
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
-    if clocks.is_apart:
-        text = f"{skew}: a node here does no housekeeping, and refuses tokens that others take"
+    if clocks.is_skewed:
+        text = f"{skew}: a node here does no housekeeping, and rejects tokens that others accept"
         found.append(Finding("wrong", text, "set both clocks: timedatectl set-ntp true"))
     if clocks.floor_ahead_s > 0:
         text = (
-            f"replay records are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the"
-            " database's clock: tokens that end before are refused"
+            f"replay records were deleted up to {clocks.floor_ahead_s:.0f} s ahead of the"
+            " database's clock: tokens that expire before then are rejected"
         )
         step = (
-            "set the clocks of the database and of all nodes; housekeeping lowers it when what was"
-            " claimed is over"
+            "set the clocks of the database and of all nodes; housekeeping corrects this once the"
+            " affected tokens have expired"
         )
         found.append(Finding("wrong", text, step))
     return found or [Finding("ok", skew)]

@@ -251,7 +251,7 @@ async def test_the_collector_waits_for_a_backup(tmp_path: Path, engine: str) -> 
         assert (await send(node, call(clock, "put", "big"), LARGE + b"big"))[0] == 200
         assert (await send(node, call(clock, "del", "big")))[0] == 200
         files = sorted((here / "blobs").glob("*/*-*"))
-        async with rows_of(config, node.services.store).bodies_stay():
+        async with rows_of(config, node.services.store).lock_bodies():
             clock.advance(10 * 86_400)
             assert await job.round(node.services) is False
         assert sorted((here / "blobs").glob("*/*-*")) == files

@@ -40,7 +40,7 @@ from spaces.keyspace import RESTORED_KEY
 from spaces.space_errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put, Refused, ReplayRecord
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.store.lmdb.snapshots import LmdbRows, bodies_stay, has_held_bodies
+from spaces.store.lmdb.snapshots import LmdbRows, are_bodies_locked, lock_bodies
 from spaces.values.object_folder import ObjectFolder, OpenBody
 from spaces.values.object_records import ObjectName
 from spaces.values.value_heads import head_key
@@ -253,17 +253,17 @@ async def test_the_collector_sees_a_backup(bench: Bench, tmp_path: Path) -> None
     seen: list[bool] = []
 
     async def look() -> None:
-        seen.append(has_held_bodies(folder))
+        seen.append(are_bodies_locked(folder))
         if len(seen) == 1:
             await take(bench, tmp_path / "second")
-            seen.append(has_held_bodies(folder))
+            seen.append(are_bodies_locked(folder))
 
     await take(bench, tmp_path / "first", files=Meanwhile(bench, look))
-    assert (seen, has_held_bodies(folder)) == ([True] * 3, False)
-    with pytest.raises(ZeroDivisionError), bodies_stay(folder):
+    assert (seen, are_bodies_locked(folder)) == ([True] * 3, False)
+    with pytest.raises(ZeroDivisionError), lock_bodies(folder):
         raise ZeroDivisionError
-    assert not has_held_bodies(folder)
-    assert not has_held_bodies(tmp_path / "nothing")
+    assert not are_bodies_locked(folder)
+    assert not are_bodies_locked(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("how", ["missing", "shorter", "other bytes"])
@@ -370,7 +370,7 @@ async def test_a_disk_that_fills_at_any_byte(bench: Bench, tmp_path: Path) -> No
         for room_bytes in range(0, len(whole), len(whole) // 40):
             with pytest.raises(StoreFull):
                 await take_into(FullAfter(room_bytes, stream.fileno()), bench, bench.files)
-    assert not has_held_bodies(bench.folder.parent)
+    assert not are_bodies_locked(bench.folder.parent)
 
 
 async def test_a_backup_that_is_cancelled_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ async def test_a_backup_that_is_cancelled_leaves_nothing(bench: Bench, tmp_path:
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    assert (files_of(tmp_path), has_held_bodies(bench.folder.parent)) == ([], False)
+    assert (files_of(tmp_path), are_bodies_locked(bench.folder.parent)) == ([], False)
 
 
 async def test_a_used_folder_is_refused(bench: Bench, tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ async def test_a_folder_is_no_store_until_it_is_verified(bench: Bench, tmp_path:
     data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
     folder.mkdir()
     with pytest.raises(ZeroDivisionError), restoring_into(folder) as staging:
-        with pytest.raises(StoreUnavailable, match="did not end"):
+        with pytest.raises(StoreUnavailable, match="is not finished"):
             open_lmdb(folder)
         with pytest.raises(FileExistsError), restoring_into(folder):
             pass

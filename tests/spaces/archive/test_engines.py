@@ -72,12 +72,12 @@ async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
     store, rows = open_postgres(url), PostgresRows(url)
     assert isinstance(store, SharedStore)
     await fill(store)
-    async with rows.bodies_stay(), rows.bodies_stay():
-        assert await store.has_held_bodies()
+    async with rows.lock_bodies(), rows.lock_bodies():
+        assert await store.are_bodies_locked()
         assert len(await parts_of(rows)) > 4
-    assert not await store.has_held_bodies()
+    assert not await store.are_bodies_locked()
     with pytest.raises(StoreUnavailable):
-        async with rows.bodies_stay():
+        async with rows.lock_bodies():
             held = (
                 "select pid from pg_stat_activity where query like '%for share' and pid <>"
                 " pg_backend_pid()"
@@ -85,7 +85,7 @@ async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
             postgres_server().run(
                 "postgres", f"select pg_terminate_backend(pid) from ({held}) as held"
             )
-            while await store.has_held_bodies():
+            while await store.are_bodies_locked():
                 await asyncio.sleep(0)
     await store.close()
 

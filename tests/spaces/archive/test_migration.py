@@ -212,7 +212,7 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
     for opening in (open_lmdb, connect_lmdb):
         with pytest.raises(StoreMoved) as refused:
             opening(tmp_path)
-        assert f"moved to {place_of_database(url)}," in str(refused.value)
+        assert f"moved to {place_of_database(url)};" in str(refused.value)
     left = read_lmdb(tmp_path, may_be_moved=True)
     assert [page.rows for page in (await everything(left)).pages] == [
         page.rows for page in before.pages

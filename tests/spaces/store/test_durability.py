@@ -27,7 +27,7 @@ from spaces.store.contract import (
     Store,
     counter_of,
 )
-from spaces.store.lmdb._frames import Kind, ask_frames, encode_ask, parse_answers
+from spaces.store.lmdb._frames import Kind, encode_request, parse_replies, request_frames
 from spaces.store.lmdb._writer import CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 from spaces.store.lmdb.storekeeper import EXIT_BROKEN, EXIT_STOPPED
@@ -195,14 +195,14 @@ async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> 
         Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))
     ]
     asks = [
-        encode_ask(CommitRequest(at, bytes([at]) * 16, 4_000_000_000, commit))
+        encode_request(CommitRequest(at, bytes([at]) * 16, 4_000_000_000, commit))
         for at, commit in enumerate(commits)
     ]
     with StorekeeperProcess(tmp_path / "d") as keeper:
         reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
-        writer.writelines(ask_frames(asks))
+        writer.writelines(request_frames(asks))
         size_bytes = int.from_bytes(await asyncio.wait_for(reader.readexactly(4), AT_ONCE_S), "big")
-        answers = parse_answers(await asyncio.wait_for(reader.readexactly(size_bytes), AT_ONCE_S))
+        answers = parse_replies(await asyncio.wait_for(reader.readexactly(size_bytes), AT_ONCE_S))
         assert [(answer.number, answer.kind) for answer in answers] == [
             (0, Kind.COMMITTED),
             (1, Kind.INVALID),

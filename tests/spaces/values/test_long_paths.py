@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from value_bench import SPACE, Bench, Write
 
 from capabilities.resources import SpaceId
-from spaces.keyspace import says_that_paths_go_on, space_id16, value_key, way_to
+from spaces.keyspace import is_index_row, path_keys, space_id16, value_key
 from spaces.space_errors import PathTooLong
 from spaces.store.contract import Committed, Range, Refused, Store
 from spaces.values.listing import ListingQuery, list_paths
@@ -24,11 +24,11 @@ async def leading(store: Store, space: SpaceId = SPACE) -> set[bytes]:
     """Every row that says that paths go on."""
     space16 = space_id16(space)
     pages = (await store.read(ranges=(Range(b"K" + space16), Range(b"k" + space16)))).pages
-    return {key for page in pages for key, _ in page.rows if says_that_paths_go_on(key)}
+    return {key for page in pages for key, _ in page.rows if is_index_row(key)}
 
 
 def expected(paths: set[str], space: SpaceId = SPACE) -> set[bytes]:
-    return {key for path in paths for key in way_to(space_id16(space), path.encode())[:-1]}
+    return {key for path in paths for key in path_keys(space_id16(space), path.encode())[:-1]}
 
 
 async def test_rows_come_and_go_with_the_paths(bench: Bench) -> None:

@@ -13,12 +13,12 @@ from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb import _connection
 from spaces.store.lmdb._connection import StoreConnection
 from spaces.store.lmdb._frames import (
-    MAX_ASK_BYTES,
+    MAX_REQUEST_BYTES,
     CommitReply,
     FrameReader,
     Kind,
-    answer_frame,
-    parse_asks,
+    parse_requests,
+    reply_frame,
 )
 from spaces.store.lmdb._writer import CommitRequest
 
@@ -37,10 +37,10 @@ class Listener:
         """Hear one connection to its end."""
         self.connections += 1
         self._writer = writer
-        frames = FrameReader(MAX_ASK_BYTES)
+        frames = FrameReader(MAX_REQUEST_BYTES)
         while data := await reader.read(65_536):
             for payload in frames.feed(data):
-                for ask in parse_asks(payload):
+                for ask in parse_requests(payload):
                     self.asked.put_nowait(ask)
         writer.close()
 
@@ -55,7 +55,7 @@ class Listener:
 
     def answer(self, ask: CommitRequest, kind: Kind = Kind.COMMITTED) -> None:
         """Answer a question."""
-        self.say(answer_frame([CommitReply(ask.number, kind)]))
+        self.say(reply_frame([CommitReply(ask.number, kind)]))
 
 
 @pytest.fixture

@@ -56,7 +56,9 @@ def test_a_form_that_is_not_known_is_left_alone(tmp_path: Path, form: bytes | No
     open_for_writing(tmp_path).close()
     transaction = say(tmp_path, form)
     for opening in (open_for_writing, open_for_reading, open_lmdb, connect_lmdb):
-        with pytest.raises(SchemaMismatch, match=f"this version needs {FORMAT_VERSION}$"):
+        with pytest.raises(
+            SchemaMismatch, match=f"this version of sealspace needs {FORMAT_VERSION}$"
+        ):
             opening(tmp_path)
     assert said(tmp_path) == (form, transaction)
     say(tmp_path, FORMAT_VERSION.to_bytes(4, "big"))

@@ -8,16 +8,16 @@ from storekeeper_process import StorekeeperProcess
 
 from spaces.store.contract import MAX_VALUE_BYTES, Commit, Committed, Put, Range
 from spaces.store.lmdb._frames import (
-    MAX_ASK_BYTES,
+    MAX_REQUEST_BYTES,
     CommitReply,
     FrameInvalid,
     FrameReader,
     Kind,
-    answer_frame,
-    ask_frames,
-    encode_ask,
-    parse_answers,
-    parse_asks,
+    encode_request,
+    parse_replies,
+    parse_requests,
+    reply_frame,
+    request_frames,
 )
 from spaces.store.lmdb._writer import BATCH_COMMITS, CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb
@@ -33,13 +33,15 @@ def _ask(number: int, size_bytes: int = 1) -> CommitRequest:
 
 
 def _read(frames: list[bytes]) -> list[tuple[CommitRequest, ...]]:
-    return [parse_asks(payload) for payload in FrameReader(MAX_ASK_BYTES).feed(b"".join(frames))]
+    return [
+        parse_requests(payload) for payload in FrameReader(MAX_REQUEST_BYTES).feed(b"".join(frames))
+    ]
 
 
 def test_what_is_asked_in_one_turn_is_one_frame() -> None:
     """Questions come out of their frame as they were put in, in their order."""
     asks = [_ask(number) for number in range(BATCH_COMMITS)]
-    assert [tuple(asks)] == _read(ask_frames([encode_ask(ask) for ask in asks]))
+    assert [tuple(asks)] == _read(request_frames([encode_request(ask) for ask in asks]))
 
 
 def test_no_frame_is_beyond_its_bounds() -> None:
@@ -48,32 +50,32 @@ def test_no_frame_is_beyond_its_bounds() -> None:
     many = [_ask(number) for number in range(2 * BATCH_COMMITS + 1)]
     large = [_ask(number, MAX_VALUE_BYTES) for number in range(100)]
     for asks in (many, large):
-        frames = ask_frames([encode_ask(ask) for ask in asks])
+        frames = request_frames([encode_request(ask) for ask in asks])
         found = _read(frames)
         assert len(frames) > 1
-        assert max(map(len, frames)) <= MAX_ASK_BYTES + 4
+        assert max(map(len, frames)) <= MAX_REQUEST_BYTES + 4
         assert max(map(len, found)) <= BATCH_COMMITS
         assert asks == [ask for frame in found for ask in frame]
 
 
 def test_a_frame_of_too_many_is_refused() -> None:
     """A frame of nothing, or of more commits or outcomes than a batch has, is none."""
-    (full,) = ask_frames([encode_ask(_ask(1))] * BATCH_COMMITS)
+    (full,) = request_frames([encode_request(_ask(1))] * BATCH_COMMITS)
     start = full.index(b"\xdd")  # the array of questions; its length follows
     over = (
         full[4:start]
         + b"\xdd"
         + (BATCH_COMMITS + 1).to_bytes(4, "big")
         + full[start + 5 :]
-        + encode_ask(_ask(1))
+        + encode_request(_ask(1))
     )
     empty = full[4:start] + b"\xdd" + bytes(4)
     for payload in (over, empty):
         with pytest.raises(FrameInvalid):
-            parse_asks(payload)
+            parse_requests(payload)
     for count in (0, BATCH_COMMITS + 1):
         with pytest.raises(FrameInvalid):
-            parse_answers(answer_frame([CommitReply(1, Kind.COMMITTED)] * count)[4:])
+            parse_replies(reply_frame([CommitReply(1, Kind.COMMITTED)] * count)[4:])
 
 
 async def test_many_commits_of_one_turn_are_all_answered(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
     assert isinstance(folder.commit(Commit(replay_record=committed)), Committed)
     folder.live(HOUR_S)
     assert folder.read((durable_key(committed),)).records == (None,)
-    assert folder.replay_records.claims() == []
+    assert folder.replay_records.rows() == []
     for old in (read, committed):
         snapshot = folder.read(replay_record=old)
         assert (snapshot.is_first_use, snapshot.is_forgotten) == (False, True)
@@ -112,7 +112,7 @@ def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -
     assert folder.read(replay_record=read).is_first_use is False
     assert isinstance(folder.commit(Commit(replay_record=committed)), Refused)
     folder.live(3 * MINUTE_S)
-    assert folder.replay_records.claims() == []
+    assert folder.replay_records.rows() == []
 
 
 def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(
@@ -126,9 +126,9 @@ def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(
     opened.close()
     clock.advance(YEAR_S)
     opened = Folder(tmp_path, clock, lived_s=STEADY_S - MINUTE_S)
-    assert opened.replay_records.claims() != []
+    assert opened.replay_records.rows() != []
     opened.live(2 * MINUTE_S)
-    assert opened.replay_records.claims() == []
+    assert opened.replay_records.rows() == []
     opened.close()
 
 
@@ -174,9 +174,9 @@ def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: Fixe
     folder.read(replay_record=claim(b"before", clock))
     clock.advance(HOUR_S)
     folder.live(STEADY_S - MINUTE_S)
-    assert folder.replay_records.claims() != []
+    assert folder.replay_records.rows() != []
     folder.live(2 * MINUTE_S)
-    assert folder.replay_records.claims() == []
+    assert folder.replay_records.rows() == []
 
 
 def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: FixedClock) -> None:

@@ -45,7 +45,7 @@ def replay_records(folder: Path) -> Iterator[ReplayRecords]:
 
 def won(record: ReplayRecords, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
     """ReplayRecord so many; return those that were first uses."""
-    return [number for number in numbers if record.claim(claim(number, minute=minute))]
+    return [number for number in numbers if record.add(claim(number, minute=minute))]
 
 
 _CLAIM = f"""
@@ -94,7 +94,7 @@ def test_threads_of_one_process_share_the_record(tmp_path: Path) -> None:
         assert record.sweep(MINUTE - 8) == MANY
         claiming.join()
         assert found == [list(range(2 * MANY))]
-        assert len(record.claims()) == 2 * MANY
+        assert len(record.rows()) == 2 * MANY
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_killed_process_loses_no_claim(tmp_path: Path) -> None:
     program = """
 first, told = int(sys.argv[2]), open(sys.argv[3], "ab", buffering=0)
 for number in range(first, first + (1 << 20)):
-    assert record.claim(claim(number))
+    assert record.add(claim(number))
     told.write(b"%d\\n" % number)
 """
     acknowledged = tmp_path / "acknowledged"
@@ -118,7 +118,7 @@ for number in range(first, first + (1 << 20)):
     with replay_records(tmp_path) as record:
         assert len(reported) > 1000
         assert won(record, [*reported, *range(12_000)]) == []
-        assert record.claim(claim(1 << 50))
+        assert record.add(claim(1 << 50))
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
         with files_of_at_most(most_bytes):
             with pytest.raises(StoreFull):
                 while True:
-                    assert record.claim(claim(number))
+                    assert record.add(claim(number))
                     number += 1
             assert 1000 < number < MANY
             assert won(record, range(number)) == []
@@ -178,15 +178,15 @@ def test_a_sweep_without_room_is_made_up_for(
         number = 0
         with files_of_at_most(SOME_BYTES):
             with pytest.raises(StoreFull):
-                while record.claim(claim(number)):
+                while record.add(claim(number)):
                     number += 1
             with short_of():
                 swept = record.sweep(MINUTE + 1)
             assert swept < number
-            assert "replay records that have expired stay for now" in caplog.text
-            assert not record.claim(claim(0))
+            assert "expired replay records could not be deleted" in caplog.text
+            assert not record.add(claim(0))
         assert record.sweep(MINUTE + 1) == number - swept
-        assert record.claims() == []
+        assert record.rows() == []
 
 
 def test_no_room_to_begin(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_no_room_to_begin(tmp_path: Path) -> None:
     with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):
         ReplayRecords(tmp_path, BOOT)
     with replay_records(tmp_path) as record:
-        assert record.claim(claim(1))
+        assert record.add(claim(1))
 
 
 def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:

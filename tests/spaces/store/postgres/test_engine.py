@@ -362,7 +362,9 @@ async def test_tables_of_another_version_are_refused(url: str) -> None:
         _name(url), "update sealspace_schema set value = 99 where name = 'version'"
     )
     store = open_postgres(url)
-    with pytest.raises(SchemaMismatch, match=r"has schema 99, this version needs 1$"):
+    with pytest.raises(
+        SchemaMismatch, match=r"has schema version 99; this version of sealspace needs 1$"
+    ):
         await store.read()
     await store.close()
 
@@ -573,11 +575,11 @@ async def test_clocks_are_compared(timed: Timed) -> None:
     async with timed.keeper(ahead) as (store, keeping):
         assert isinstance(store, SharedStore)
         assert await store.clocks() == Clocks(ahead_s=61.0, floor_ahead_s=0.0)
-        assert (await store.clocks()).is_apart
+        assert (await store.clocks()).is_skewed
         assert not await timed.round(keeping, ahead)
         assert (await store.read((REPLAY_FLOOR_KEY,))).records == (None,)
         ahead.advance(-1)
-        assert not (await store.clocks()).is_apart
+        assert not (await store.clocks()).is_skewed
         assert await timed.round(keeping, ahead)
         timed.set_database(timed.clock.now() - 3600)
         reported = await store.clocks()
@@ -588,7 +590,7 @@ async def test_clocks_are_compared(timed: Timed) -> None:
             if found.severity == "wrong"
         ]
         assert any("3660 s ahead of the database's" in text for text in wrong)
-        assert any("replay records are forgotten" in text for text in wrong)
+        assert any("replay records were deleted" in text for text in wrong)
 
 
 async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: Timed) -> None:

@@ -57,7 +57,7 @@ async def test_standbys(sound_server: PostgresServer) -> None:
     standby = new_server(standby_of=sound_server)
     standby.start()
     try:
-        assert "a failover forgets" in (await _settled(url, lambda texts: bool(texts)))[0]
+        assert "a failover loses" in (await _settled(url, lambda texts: bool(texts)))[0]
         sound_server.run("postgres", "alter system set synchronous_standby_names = 'standby'")
         sound_server.run("postgres", "select pg_reload_conf()")
         assert await _settled(url, lambda texts: not texts) == []
