@@ -1,4 +1,4 @@
-"""TDX quotes and evidence: verifying them, and being a backend that attests.
+"""Attestation with Intel TDX: verify quotes, and run a backend that proves its code.
 
-Which evidence suffices for a release is decided elsewhere: `encryption_network.gate`.
+The decision whether evidence suffices for a release is in `encryption_network.gate`.
 """

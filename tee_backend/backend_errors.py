@@ -1,8 +1,8 @@
-"""What can go wrong where a backend keeps its key and its grants; sources of quotes have errors of
-their own.
+"""Errors of a backend's own key and of its folder of grants.
 
-Each says what to do next. None contains a byte of a key or a token; paths are those of the
-backend's own machine, so a backend does not send these messages to clients.
+Each message says what to do next. No message contains a byte of a key or a token. The paths in them
+are those of the backend's machine, so a backend does not send these messages to clients. Errors of
+quote sources are in `evidence.evidence_errors`.
 """
 
 from sealspace.errors import SealspaceError
@@ -15,24 +15,27 @@ class KeepingError(SealspaceError):
 
 
 class FolderUnusable(KeepingError):
-    """The folder is open to others, used by another process, or cannot be read or written."""
+    """The folder is open to other users, used by another process, or cannot be read or written."""
 
     code = "backend-folder-unusable"
 
 
 class FolderDamaged(KeepingError):
-    """A file of the folder that is needed is not what this program wrote, or there are too many."""
+    """A required file of the folder is missing or damaged, or the folder has too many files."""
 
     code = "backend-folder-damaged"
 
 
 class FolderOfAnother(KeepingError):
-    """The folder was made by a backend with another key; its grants are for that one."""
+    """The folder was made by a backend with another key, and its grants are for that backend."""
 
     code = "backend-folder-of-another"
 
 
 class KeyUnusable(KeepingError):
-    """A key file is empty, damaged, open to others, or cannot be made; it is never overwritten."""
+    """The key file is empty, damaged, open to others, or cannot be made.
+
+    An existing key file is never overwritten.
+    """
 
     code = "backend-key-unusable"

@@ -1,8 +1,8 @@
-"""Connections of clients, bounded: how many, how long a head and an unread answer take, how much is
-sent ahead.
+"""Client connections with limits on their number, on slow clients, and on data sent ahead.
 
-The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). Of the private
-members of aiohttp a connection uses those that this module names, and its subclasses use no others.
+The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). The only
+private members of aiohttp that a connection uses are named in this module; subclasses use no
+others.
 
 Example:
     async with listening(app, bound, ConnectionLimits(max_connections=768)):
@@ -28,9 +28,8 @@ from capabilities.limits import counted_address
 
 MAX_TARGET_BYTES: Final = 65_534
 MAX_HEADER_LINES: Final = 100
-# All header bytes of one request together: enough for one token of the longest kind and everything
-# around it. Without this bound a hundred lines of the longest kind would be kept in memory for one
-# request.
+# All header bytes of one request: enough for the longest kind of token and the other headers.
+# Without this limit, one request could keep a hundred header lines of maximal length in memory.
 MAX_HEAD_BYTES: Final = 1 << 20
 BACKLOG: Final = 1024
 
@@ -38,39 +37,39 @@ Bound = Literal[
     "http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"
 ]
 
-# How much of an answer the kernel keeps unsent for each connection. By default it keeps megabytes,
-# and requests for that many small answers would be worked off for a client that reads none.
+# Bytes of an answer that the kernel keeps unsent for each connection. By default it keeps
+# megabytes, so a client that reads no answers could have that many small requests processed.
 _SMALL_BYTES: Final = 1 << 17
-_KERNELS_OWN: Final = 0
+_KERNEL_DEFAULT: Final = 0
 
 _NAME_ALLOWANCE_BYTES: Final = 64  # the parser counts a header's name with its value
 
-# Descriptors for everything else that a process opens: without any, accepting stops.
+# File descriptors reserved for everything else that a process opens.
 _KEPT_DESCRIPTORS: Final = 128
 
-# From a client with so many unanswered requests nothing more is read before it has its answers.
-# (Nor is its disconnect noticed: that of a client with few requests ahead is.)
-_MANY_DUE: Final = 8
+# Reading stops for a client with more unanswered requests than this. (Then its disconnect is not
+# noticed either; with fewer requests ahead it is.)
+_MANY_UNANSWERED: Final = 8
 
-# How long a refused client may go on sending: closing a socket with unread bytes resets the
-# connection, and the client would not see the answer.
+# Seconds for which a refused client may go on sending. Closing a socket with unread bytes resets
+# the connection, and the client would not see the answer.
 _LINGER_S: Final = 2.0
 
-# What a client has not taken is dropped with the connection, instead of waiting in the kernel for a
-# reader.
+# SO_LINGER with a timeout of 0: the kernel drops unsent bytes when the connection is closed,
+# instead of keeping them for a client that does not read.
 _DISCARD: Final = struct.pack("ii", 1, 0)
 
-# What is read of bodies whose requests are answered, of all connections together: it is discarded,
-# and at full speed a few clients that send on would use up the event loop.
+# Rate at which bodies of already answered requests are read and discarded, over all connections.
+# Without it a few clients that keep sending would use up the event loop.
 _DISCARDED_PER_S: Final = 16 * 1024 * 1024
 
-# How long accepting rests where the process has no descriptor left.
-_REST_S: Final = 1.0
+# Pause before the next accept when the process has no file descriptor or memory left.
+_ACCEPT_RETRY_S: Final = 1.0
 
 _QUIET: Final = logging.getLogger("sealspace.backend-server")
-_QUIET.setLevel(logging.CRITICAL)  # each client that disconnects early would cost a traceback
+_QUIET.setLevel(logging.CRITICAL)  # otherwise each early disconnect would log a traceback
 
-_Answered = TypeVar("_Answered")
+_Result = TypeVar("_Result")
 
 _REFUSALS: Final = {
     408: b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -84,7 +83,7 @@ _REFUSALS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Bounds of the connections of one process; the defaults are those of a runner."""
+    """Limits on the connections of one process; the defaults are those of a runner."""
 
     max_connections: int = 640
     connections_per_client: int = 128
@@ -97,7 +96,7 @@ class ConnectionLimits:
 
 
 class ConnectionBounds:
-    """The open connections of one process; belongs to its event loop's thread."""
+    """The open connections of one process, counted against their limits. Not thread-safe."""
 
     def __init__(
         self,
@@ -114,11 +113,12 @@ class ConnectionBounds:
         self._discarding_until_s = 0.0
 
     def take(self, peer: str | None) -> bool:
-        """Count a new connection from an address, if the bounds allow it; a counted one has to be
-        given back.
+        """Count a new connection if the limits allow one more; return whether it was counted.
+
+        Each counted connection has to be given back with `give_back`.
 
         Args:
-            peer: the other end's address; None: it has none.
+            peer: address of the client; None: it has none.
         """
         if self.open >= self.most:  # H9, RN155
             self.met("http.max_connections")
@@ -132,7 +132,7 @@ class ConnectionBounds:
         return True
 
     def give_back(self, peer: str | None) -> None:
-        """Note that a counted connection has ended."""
+        """Stop counting a connection that has ended."""
         self.open -= 1
         if (client := self._client(peer)) is not None:
             self._by_client[client] -= 1
@@ -140,27 +140,26 @@ class ConnectionBounds:
                 del self._by_client[client]
 
     def discard(self, size_bytes: int, now: float) -> float:
-        """Count bytes that are discarded; return the seconds in which their connection reads no
-        more (H8, RN157)."""
+        """Count discarded bytes; return for how many seconds their connection must not read (H8,
+        RN157)."""
         self._discarding_until_s = (
             max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
         )
         return self._discarding_until_s - now
 
     def met(self, bound: Bound) -> None:
-        """Note a connection that was closed for the bound of a setting."""
+        """Note that a connection was closed because of a limit; subclasses count it."""
 
     def _client(self, peer: str | None) -> str | None:
         return self._client_of(peer) if self.limits.connections_per_client else None
 
 
 class Connection(web.RequestHandler):
-    """One client connection; aiohttp's, with our bounds, without its error texts, and without a
-    task per request.
+    """A client connection of aiohttp, with limits, without error texts, without a task per request.
 
-    It reads what is awaited: a head, or the body of the request that is being answered. When
-    anything else has come, as much as the kernel hands over at once, no more is read until it is
-    awaited: no client fills a worker's memory behind an answer that it does not take.
+    It reads only what is expected next: a head, or the body of the request that is being answered.
+    When anything else arrives, at most one read of it, reading stops until it is expected. So no
+    client can fill a worker's memory while it leaves an answer unread.
     """
 
     def __init__(
@@ -186,55 +185,57 @@ class Connection(web.RequestHandler):
         self._arrived = arrived
         self.ended: Callable[[Connection], object] = bool  # nothing happens
         self._peer: str | None = None
-        self._is_taken = False  # counts as an open connection
-        self._heard = 0  # requests received
-        self._due = 0  # those that were not answered
-        self._body: StreamReader = EMPTY_PAYLOAD  # of the request that came last
+        self._is_counted = False  # counts as an open connection
+        self._received = 0  # requests received
+        self._due = 0  # requests not yet answered
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the newest request
         self._head_bytes = 0
         self._has_paused = False
-        self._is_held = False  # nothing is read, even on request
+        self._is_paused = False  # nothing is read, even if aiohttp asks for it
         self._late_head: asyncio.TimerHandle | None = None
         self._unread_answer: asyncio.TimerHandle | None = None
-        self._left_bytes: int | None = None  # of an answer, at the last look since sending paused
+        self._unsent_bytes: int | None = None  # of an answer, at the last check while paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve, if the bounds allow one more; requests are answered in the connection's
+        """Start serving if the limits allow one more connection. Requests run in the connection's
         own task."""
         peer = transport.get_extra_info("peername")
         peer = peer[0] if isinstance(peer, tuple) else None
-        if not (self._is_taken or self.take(peer)):
+        if not (self._is_counted or self.take(peer)):
             self._force_close = True
             transport.close()
             return
         super().connection_made(transport)
-        self._loop = _InTask(self._loop, self._messages)  # type: ignore[assignment]  # the part of a loop used from now
+        own_loop = _OwnTaskLoop(self._loop, self._messages)
+        self._loop = own_loop  # type: ignore[assignment]  # the part of a loop used from now on
 
     def take(self, peer: str | None) -> bool:
-        """Count the connection, if the bounds allow one more from this address."""
-        self._peer, self._is_taken = peer, self._bounds.take(peer)
-        return self._is_taken
+        """Count the connection if the limits allow one more from this address; return whether it
+        was counted."""
+        self._peer, self._is_counted = peer, self._bounds.take(peer)
+        return self._is_counted
 
     def give_back(self) -> None:
-        """Count the connection no longer."""
-        if self._is_taken:
-            self._is_taken = False
+        """Stop counting the connection."""
+        if self._is_counted:
+            self._is_counted = False
             self._bounds.give_back(self._peer)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, and bound what has arrived of a request's head so far."""
+        """Parse received bytes, and limit the size and duration of a request's head."""
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
         super().data_received(data)
-        if self._request_count > self._heard:
-            self._hear()
+        if self._request_count > self._received:
+            self._count_arrived()
         elif not is_body:
             self._head_bytes += len(data)
-        if is_left := is_body and not self._due:  # of a request that is answered
+        if is_leftover := is_body and not self._due:  # the rest of an answered request's body
             self._loop.call_later(self._bounds.discard(len(data), self._loop.time()), self._release)
-        if is_left or self._due > _MANY_DUE or (data and not is_awaited):
-            if not self._is_held:  # nothing more is read until it is awaited
-                self._is_held = True
+        if is_leftover or self._due > _MANY_UNANSWERED or (data and not is_awaited):
+            if not self._is_paused:  # until these bytes are expected
+                self._is_paused = True
                 self._pause_transport_reading()
-        elif self._head_bytes and not self._force_close:  # what follows a refusal is discarded
+        elif self._head_bytes and not self._force_close:  # bytes after a refusal are discarded
             if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
                 self._refuse(431)
             elif self._late_head is None:
@@ -243,9 +244,9 @@ class Connection(web.RequestHandler):
                     self._bounds.limits.head_s, self._refuse_late_head
                 )
 
-    def _hear(self) -> None:
-        """Note requests whose heads are complete."""
-        arrived, self._heard = self._request_count - self._heard, self._request_count
+    def _count_arrived(self) -> None:
+        """Count the requests whose heads are now complete."""
+        arrived, self._received = self._request_count - self._received, self._request_count
         self._due += arrived
         self._arrived(arrived)
         self._body = self._messages[-1][1]
@@ -255,19 +256,19 @@ class Connection(web.RequestHandler):
             self._late_head = None
 
     def _is_awaited(self) -> bool:
-        """Whether the next bytes are a head that is waited for, or belong to the request that is
-        being answered."""
+        """Return whether the next bytes are an expected head or belong to the request being
+        answered."""
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
 
     def _refuse_late_head(self) -> None:
-        if not self._force_close:  # by then it may have been refused for its length
+        if not self._force_close:  # it may already have been refused for its length
             self._bounds.met("http.head_s")
             self._refuse(408)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the connection."""
+        """Clean up after the connection has ended."""
         super().connection_lost(exc)
         self.give_back()
         self._arrived(-self._due)
@@ -278,67 +279,65 @@ class Connection(web.RequestHandler):
         self.ended(self)
 
     def pause_writing(self) -> None:
-        """Handle a client that takes its answer slower than it is sent; make sure that it takes
-        something."""
+        """Start checking that a client which reads its answer slowly makes progress."""
         super().pause_writing()
-        self._left_bytes = None
+        self._unsent_bytes = None
         if self._unread_answer is None:
-            self._look_again()
+            self._schedule_check()
 
     def resume_writing(self) -> None:
-        """Handle that it has taken nearly all."""
+        """Resume reading once the client has received most of its answer."""
         super().resume_writing()
-        self._release()  # an answer may have been written to its end before it was taken
+        self._release()  # the answer may have been completely written before the client read it
 
-    def _judge_answer(self) -> None:
-        """Disconnect the client if it has taken nothing since the last look; a pause that is new is
-        looked at twice."""
+    def _check_progress(self) -> None:
+        """Disconnect a client that has read nothing since the last check. A new pause gets two
+        checks."""
         transport, self._unread_answer = self.transport, None
         if transport is None or not self.writing_paused:
             return
-        before, self._left_bytes = self._left_bytes, transport.get_write_buffer_size()
-        if before is None or self._left_bytes < before:
-            self._look_again()
+        before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
+        if before is None or self._unsent_bytes < before:
+            self._schedule_check()
             return
         self._bounds.met("http.unread_answer_s")
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
         transport.abort()  # H8, RN157
 
-    def _look_again(self) -> None:
+    def _schedule_check(self) -> None:
         self._unread_answer = self._loop.call_later(
-            self._bounds.limits.unread_answer_s, self._judge_answer
+            self._bounds.limits.unread_answer_s, self._check_progress
         )
 
     def _release(self) -> None:
-        """Read on, if the next bytes are awaited now and nothing else keeps them waiting."""
-        if self._is_held and self._is_awaited():
-            self._is_held = False
+        """Resume reading if the next bytes are expected now and nothing else pauses them."""
+        if self._is_paused and self._is_awaited():
+            self._is_paused = False
             if not (self._reading_paused or self._buffer_paused):
                 self._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
-        """Read on, as aiohttp requests when its own buffers have space."""
-        if not self._is_held:
+        """Resume reading when aiohttp's own buffers have space again."""
+        if not self._is_paused:
             super()._resume_transport_reading()
 
     def pause_reading(self) -> None:
-        """Stop reading and parsing until what has arrived is taken."""
+        """Stop reading and parsing until the received bytes are consumed."""
         self._has_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on reading and parsing where something may wait; every reader of a body calls it,
-        mostly in vain.
+        """Resume reading if it is paused. Every body reader calls this; usually it does nothing.
 
-        What the parser holds back cannot be seen from here. It holds nothing where it was never
-        paused (a pause may reach it only with the next piece of a body, long after reading went on)
-        and no request waits behind this one (it stops by itself after so many).
+        Bytes inside the parser are not visible from here. The parser holds none if it was never
+        paused (a pause may reach it with the next piece of a body, long after reading was resumed)
+        and no request is queued behind this one (it stops by itself after a number of them).
         """
         if self._has_paused or self._messages or self._buffer_paused:
             super().resume_reading(resume_parser)
 
     def _refuse(self, status: int) -> None:
-        """Answer with an empty body, then read and discard what still arrives, for a while."""
+        """Send a response with an empty body, then read and discard further bytes for a while."""
         self._force_close = True  # aiohttp parses and answers nothing more here
         transport = self.transport
         if transport is None:
@@ -350,25 +349,24 @@ class Connection(web.RequestHandler):
         self._loop.call_later(_LINGER_S, transport.close)
 
     def _note(self, status: int) -> None:
-        """Note a request that reached no route."""
+        """Record a request that reached no route; overridden to log and count it."""
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the request asks for an upgrade: what follows it is held back, and its answer is
-        aiohttp's matter."""
+        """Whether the request asks for an upgrade; aiohttp then keeps the bytes that follow it."""
         return self._upgraded
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; return whether the client is gone."""
+        """Send a response; return whether the client is gone."""
         if self._due:
             self._due -= 1
             self._arrived(-1)
         resp, is_lost = await super().finish_response(request, resp, start_time)
-        # follows an upgrade that is not supported
-        if self._request_count > self._heard and self._messages:
-            self._hear()
+        # Requests that aiohttp held back behind an unsupported upgrade.
+        if self._request_count > self._received and self._messages:
+            self._count_arrived()
         self._release()
         return resp, is_lost
 
@@ -379,12 +377,14 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what could not be parsed, or what failed outside every route, without a word of
-        the request."""
+        """Answer a request that cannot be parsed or failed outside every route.
+
+        The response contains no text of the request.
+        """
         if isinstance(exc, ConnectionError):
-            raise exc  # the answer is sent already, or no client is there to receive one
+            raise exc  # the response has been sent already, or the client is gone
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer is under way; the connection is given up")
+            raise ConnectionError("the response was already started; closing the connection")
         if isinstance(exc, HttpProcessingError):
             if isinstance(exc, LineTooLong):
                 refused = 414 if exc.args[1] == MAX_TARGET_BYTES else 431
@@ -392,7 +392,7 @@ class Connection(web.RequestHandler):
                 refused = 431 if "Too many headers" in exc.message else 400
             if refused in _REFUSALS:
                 self._refuse(refused)
-                raise ConnectionError("answered")  # ends the request without another answer
+                raise ConnectionError("answered")  # ends the request without a second response
             status, exc = 400, None
         response = self._fault(request, status, exc)
         self._note(response.status)
@@ -402,19 +402,18 @@ class Connection(web.RequestHandler):
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Return the answer to a request that could not be parsed (400), or that failed outside
-        every route."""
+        """Return the response to an unparsable request (400) or to one that failed outside every
+        route."""
         return web.Response(status=status)
 
 
-class _InTask:
-    """The event loop as a connection uses it: what it would start in a task runs in the
-    connection's own task.
+class _OwnTaskLoop:
+    """An event loop for a connection that answers requests in the connection's own task.
 
-    A task of its own for each request, as aiohttp makes it, costs two more iterations of the loop.
-    Where requests wait behind this one on the same connection, these iterations are made: other
-    connections run in between. (From Python 3.12 on aiohttp begins such a task at once, on the loop
-    itself, and this class is not used.)
+    aiohttp starts a task for each request, which costs two more iterations of the loop. If requests
+    are queued on the same connection, the task is started anyway, so that other connections run in
+    between. (From Python 3.12 on, aiohttp starts such a task eagerly on the loop itself, and this
+    class is not used.)
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
@@ -423,16 +422,16 @@ class _InTask:
         self.call_at, self.call_later = loop.call_at, loop.call_later
         self.create_future, self.time = loop.create_future, loop.time
 
-    def create_task(self, answering: Coroutine[object, object, _Answered]) -> Awaitable[_Answered]:
+    def create_task(self, answering: Coroutine[object, object, _Result]) -> Awaitable[_Result]:
         return self._loop.create_task(answering) if self._waiting else answering
 
 
 @dataclass(frozen=True, slots=True)
-class _Doorway:
-    """Accepts the connections of one application, and closes idle ones where there are too many.
+class _Acceptor:
+    """The accept loop of one application; it closes idle connections when there are too many.
 
-    A connection counts from the moment that it is accepted, so that a TLS handshake that never ends
-    counts too.
+    A connection counts as soon as it is accepted, so that a TLS handshake which never ends counts
+    too.
     """
 
     server: web.Server
@@ -442,42 +441,41 @@ class _Doorway:
     connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
-        """Accept connections until this is cancelled; then handshakes end, and those that are open
-        remain."""
+        """Accept connections until cancelled. Cancelling aborts open handshakes only."""
         try:
             while True:
                 try:
                     accepted, address = await asyncio.get_running_loop().sock_accept(self.bound)
                 except OSError:
-                    # no descriptors or no memory; connections wait in the queue meanwhile
-                    await asyncio.sleep(_REST_S)
+                    # No file descriptors or no memory. New connections wait in the kernel's queue.
+                    await asyncio.sleep(_ACCEPT_RETRY_S)
                     continue
                 self._take(accepted, address[0] if isinstance(address, tuple) else None)
-                # one for each turn of the loop, so that requests are answered between them
+                # Accept one in each iteration, so that requests are answered in between.
                 await asyncio.sleep(0)
         finally:
             for opening in self.connections.values():
                 opening.cancel()
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
-        """Begin to serve a connection, if the bounds allow one more.
+        """Start serving a connection if the limits allow one more.
 
-        Where too many are idle, or where no place is free, the oldest idle one is closed (RN155).
+        If too many connections are idle, or if no place is free, the oldest idle one is closed
+        (RN155).
         """
-        # Idle is a connection that counts, where no request waits for its answer, and no answer for
-        # its client.
+        # A counted connection is idle if no request waits for an answer and no answer is unsent.
         idle = [
             one
             for one in self.connections
-            if one._is_taken and not (one._due or one.writing_paused)
+            if one._is_counted and not (one._due or one.writing_paused)
         ]
         if idle and (
             len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most
         ):
-            # First those that never had a request, then the one whose last answer is the longest
-            # ago.
+            # Connections that never sent a request go first, then the one that has been idle the
+            # longest.
             oldest = min(
-                idle, key=lambda one: one._next_keepalive_close_time if one._heard else 0.0
+                idle, key=lambda one: one._next_keepalive_close_time if one._received else 0.0
             )
             oldest.give_back()
             self.connections[oldest].cancel()
@@ -492,20 +490,20 @@ class _Doorway:
             accepted.close()
 
     async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
-        """Begin to serve a connection, after the handshake where there is TLS."""
+        """Start serving a connection after its TLS handshake, if there is one."""
         within_s = None if self.tls is None else self.bounds.limits.head_s  # RN156
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=within_s
             )
-            # An answer is under way until the kernel has it: hardly a byte waits in a buffer that
-            # nothing counts. With 0 the TLS of asyncio pauses at every second look at an empty
-            # buffer, and stays so.
+            # With a limit of one byte, writing is paused until the kernel has taken the answer, so
+            # that hardly a byte waits in a buffer that no limit covers. Not 0: asyncio's TLS would
+            # then pause at an empty buffer, and never resume.
             transport.set_write_buffer_limits(high=1)  # RN158
         except OSError as failed:  # the client has disconnected, or its handshake failed
             accepted.close()
-            # Its frames refer to it and to 300 KiB of TLS, which would wait for the garbage
-            # collector.
+            # The traceback's frames refer to this exception and to 300 KiB of TLS state. Without
+            # this line, that memory would be freed only by the garbage collector.
             failed.__traceback__ = None
         finally:
             if connection.transport is None:
@@ -517,16 +515,15 @@ class _Doorway:
 
 
 def bound_unsent(listening: socket.socket) -> None:
-    """Bound what the kernel keeps unsent for each connection that is accepted from a socket."""
+    """Limit the unsent bytes that the kernel keeps for each connection accepted from a socket."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 
 @contextmanager
 def in_large_pieces(transport: asyncio.Transport | None) -> Iterator[None]:
-    """Lift that bound for a connection while the block runs: a large value is one answer, and
-    smaller pieces cost."""
+    """Lift the limit on unsent bytes during a block: a large value is faster in large pieces."""
     lifted = None if transport is None else transport.get_extra_info("socket")
-    _set_unsent(lifted, _KERNELS_OWN)
+    _set_unsent(lifted, _KERNEL_DEFAULT)
     try:
         yield
     finally:
@@ -547,7 +544,7 @@ async def listening(
     *,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Serve an application on a socket until the block ends; bodies are not decompressed."""
+    """Serve an application on a socket during the block. Request bodies are not decompressed."""
     runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
     await runner.setup()
     assert runner.server is not None  # set by setup()
@@ -555,7 +552,7 @@ async def listening(
     bound_unsent(bound)  # its connections inherit it
     bound.listen(BACKLOG)
     accepting = asyncio.create_task(
-        _Doorway(runner.server, bound, ConnectionBounds(limits), tls).accept()
+        _Acceptor(runner.server, bound, ConnectionBounds(limits), tls).accept()
     )
     try:
         yield

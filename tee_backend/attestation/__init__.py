@@ -1,1 +1,1 @@
-"""From the bytes of a quote, its event log and its collateral to evidence."""
+"""Verification of TDX quotes, event logs and collateral, and the evidence that results."""

@@ -1,8 +1,8 @@
-"""The one place that calls the verifier library, and the map from its texts to our errors.
+"""The only caller of the verifier library, and the table from its error texts to our error codes.
 
-The library reports every failure as a ValueError with text. A stem that is not in the table refuses
-as well, with an error that alarms: a text that a later version changes makes the reason coarser,
-never the answer weaker.
+The library reports every failure as a ValueError with a text. A text that is not in the table is
+also a refusal, with a code that notifies the operator. So if a later version changes a text, the
+reason becomes less precise, but no quote passes that should not.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ import dcap_qvl
 from .attestation_errors import AttestationError, CollateralUnusable, QuoteRefused
 from .collateral import Collateral
 
-# The first stem that occurs in the text decides; causes are listed before the steps they occur in.
+# The first stem found in the text decides. Causes come before the steps in which they occur,
+# because a text names both.
 _STEMS: Final[Mapping[str, tuple[str, ...]]] = {
     "revoked": (
         "CertRevoked",
@@ -98,10 +99,10 @@ _STEPS_WITH_A_CAUSE: Final = (
 
 
 def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, now_s: int) -> bytes:
-    """Let the library verify, and return its claims as JSON.
+    """Verify a quote with the library, and return its claims as JSON.
 
-    The collateral is passed member by member: the certificates of some quote, which a document may
-    carry besides, never reach the library, which would prefer them to the quote's own.
+    The collateral is passed member by member. A document may carry another quote's certificates,
+    and the library would prefer them to those in the quote, so they are not passed.
     """
     try:
         documents = dcap_qvl.QuoteCollateralV3(
@@ -128,8 +129,7 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
     except (AttestationError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:
-        # A panic of the library arrives as a BaseException; it must end this verification, not the
-        # worker.
+        # A panic in the library is a BaseException. A crafted quote must not end the worker.
         raise QuoteRefused(
             "evidence-invalid", f"the verifier failed: {type(exc).__name__}"
         ) from exc
@@ -143,8 +143,7 @@ def _cause_of(
     root_der: bytes,
     now_s: int,
 ) -> str:
-    """Ask the library's other entry point why: it reports the cause of a failed chain, which the
-    claims' does not."""
+    """Return the cause of a failed chain from the library's other entry point, which reports it."""
     if not any(step in text for step in _STEPS_WITH_A_CAUSE):
         return text
     try:
@@ -155,7 +154,7 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Return our error for a failure text of the library; `verdict-unknown` for an unknown text."""
+    """Return our error for an error text of the library; `verdict-unknown` for an unknown text."""
     flat = " ".join(text.split())
     for code, stems in _STEMS.items():
         if any(stem in flat for stem in stems):

@@ -1,28 +1,28 @@
-"""What can be wrong with a quote, its collateral, or the challenge it answers.
+"""Errors of quotes, event logs, collateral and challenges, and their stable codes.
 
-`code` is coarse and stable: it may be shown to the sender of the quote. `detail` is for the audit
-record alone; `str()` of an error is its code, so that no detail reaches a caller by accident.
+`code` is coarse and stable, and may be shown to the sender of the quote. `detail` is for the audit
+record only. `str()` of an error is its code, so that no detail reaches a caller by accident.
 """
 
 from typing import Literal
 
 MAX_DETAIL_CHARS = 400
-"""A detail may contain text of a library; it is cut so that an audit record stays small."""
+"""A detail may contain a library's text, so it is cut to keep audit records small."""
 
 QuoteCode = Literal[
     # The bytes are not a quote of the expected shape.
     "malformed",
-    # A well-formed beginning of something else: SGX, another version, key type, vendor or
+    # The quote is well-formed but of another kind: SGX, or another version, key type, vendor or
     # certification data.
     "unsupported",
-    # The trust domain is in a state that can never be trusted: debug, migratable, an impossible
-    # register.
+    # The trust domain is in a state that can never be trusted: debug, migratable, or with an
+    # impossible register.
     "td-attributes",
     # The platform's certificates do not form a valid chain at this time.
     "certificate-chain",
     # The attestation key did not sign these bytes.
     "quote-signature",
-    # The quoting enclave's report does not bind the attestation key, is not signed, or is of
+    # The quoting enclave's report does not bind the attestation key, is not signed, or belongs to
     # another enclave.
     "qe-binding",
     # A certificate of the chain or the platform's TCB level is revoked.
@@ -31,12 +31,11 @@ QuoteCode = Literal[
     "tcb-too-old",
     # The verifier library failed, or two readings of one quote differ.
     "evidence-invalid",
-    # The verifier library gave a reason that our table does not know: another version than the
-    # pinned one answers.
+    # The verifier library gave an unknown reason: it is not the pinned version.
     "verdict-unknown",
     # The bytes are not an event log of the expected shape.
     "event-log-malformed",
-    # The log does not match the quote's registers, or it lacks what a log has to state.
+    # The event log does not match the quote's registers, or a required entry is missing.
     "event-log",
     # The provider of the application's keys is not accepted here.
     "key-provider",
@@ -46,23 +45,23 @@ QuoteCode = Literal[
     "challenge-invalid",
     # The nonce was made here for this holder, and has expired.
     "challenge-expired",
-    # A quote's chain does not end at the configured root, or what was configured is no root.
+    # The quote's chain ends at another root than the configured one, or the latter is not a root.
     "untrusted-root",
 ]
-"""Codes of evidence that is refused (AT7)."""
+"""Codes of refused evidence (AT7)."""
 
 CollateralCode = Literal[
-    # The document is not a collateral of the expected shape.
+    # The document is not collateral of the expected shape.
     "collateral-malformed",
     # A part of the collateral is expired or comes from the future.
     "collateral-window",
-    # A part of the collateral is not signed by the certificate whose role it is.
+    # A part of the collateral is not signed by the certificate whose role that is.
     "collateral-signature",
     # The collateral is of another technology, platform family or certificate authority.
     "collateral-mismatch",
     # A chain of the collateral ends at another root than the configured one.
     "collateral-root",
-    # The document is older than the one already held for its platform family.
+    # The document is older than the stored one of its platform family.
     "collateral-rollback",
     # The service knows no such platform family: 404.
     "platform-unknown",
@@ -70,15 +69,15 @@ CollateralCode = Literal[
     "evaluation-withdrawn",
     # The service cannot be reached, is too slow, too busy or broken; try again later.
     "service-unavailable",
-    # The service's answer is too large, of another shape, or about something else than was asked.
+    # The service's answer is too large, of another shape, or about something else.
     "service-answer",
 ]
-"""Codes of collateral that cannot judge a quote (AT7), and, from `platform-unknown` on, of the
-service it comes from."""
+"""Codes of unusable collateral (AT7); from `platform-unknown` on, of the service that provides it.
+"""
 
 
 class AttestationError(Exception):
-    """An attestation is not valid."""
+    """A quote, its collateral, its event log or its challenge is not valid."""
 
     def __init__(self, code: str, detail: str) -> None:
         self.code = code
@@ -87,20 +86,20 @@ class AttestationError(Exception):
 
     @property
     def alarms(self) -> bool:
-        """Whether it concerns this installation, so that its operator has to be notified, whoever
-        the caller is."""
+        """Whether this error points at a fault of this installation, so that its operator is
+        notified."""
         return self.code in ("evidence-invalid", "verdict-unknown", "service-answer")
 
 
 class QuoteRefused(AttestationError):
-    """A quote, its event log or its challenge is refused, or a root certificate is none."""
+    """A quote, its event log, its challenge or a root certificate is refused."""
 
     def __init__(self, code: QuoteCode, detail: str) -> None:
         super().__init__(code, detail)
 
 
 class CollateralUnusable(AttestationError):
-    """The collateral at hand cannot judge a quote, or its service did not deliver any."""
+    """The collateral cannot judge a quote, or its service did not deliver any."""
 
     def __init__(
         self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None
@@ -110,10 +109,10 @@ class CollateralUnusable(AttestationError):
 
 
 class MalformedCertificate(AttestationError):
-    """The bytes are not a certificate, or it lacks what its role needs.
+    """The bytes are not a certificate, or a field that its role needs is missing.
 
-    The reader of a quote or collateral names what the certificate was in: it never reaches a caller
-    of the node (AT7).
+    The reader of a quote or of collateral turns this into an error of its own, which names where
+    the certificate was. So this error never reaches a client of the node (AT7).
     """
 
     def __init__(self, detail: str) -> None:

@@ -1,8 +1,7 @@
-"""X.509 as far as attestation needs it: strict PEM chains, names, windows, and the platform
-extension of a PCK leaf.
+"""Reading X.509 for attestation: strict PEM chains, names, validity, and a PCK leaf's platform.
 
-Nothing here decides trust. Signatures and revocation are checked by the verifier; this module reads
-what the rules about roles and platforms are about.
+Nothing here decides trust. This module reads the facts to which the rules about roles and platforms
+apply; the verifier checks signatures and revocation.
 
 The platform extension (OID 1.2.840.113741.1.13.1) is a SEQUENCE of SEQUENCE { OID, value }:
 
@@ -42,9 +41,9 @@ MAX_CERTIFICATE_BYTES = 4096
 MAX_CRL_BYTES: Final = 64 * 1024
 
 _REMEMBERED: Final = 64
-"""Certificates whose facts are kept: root and authorities are in every quote and document, a leaf
-in all quotes of one machine. Reading is pure, so the same bytes have the same facts; what cannot be
-read is not kept."""
+"""Parsed certificates that are cached. Root and authorities are in every quote and document, and a
+leaf is in all quotes of one machine. Parsing is pure, so a cached result is never stale; failures
+are not cached."""
 
 PlatformCa = Literal["platform", "processor"]
 
@@ -66,14 +65,14 @@ READER_ERRORS = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What the X.509 library raises on bytes that it cannot read. A warning arrives here where
-warnings are errors: an oddity that the library only warns about (a serial number below zero)
-then refuses."""
+"""Exceptions of the X.509 library for unreadable bytes. Warning is among them for processes that
+turn warnings into errors: there an oddity that the library only warns about, such as a negative
+serial number, is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Facts of one certificate; untrusted until a chain was verified."""
+    """Facts of one certificate; untrusted until its chain has been verified."""
 
     der: bytes
     common_name: str
@@ -86,8 +85,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What a PCK leaf says about the machine it was issued for; untrusted until the chain was
-    verified."""
+    """Facts in a PCK leaf about its machine; untrusted until the chain has been verified."""
 
     fmspc: bytes
     pce_id: bytes
@@ -97,7 +95,7 @@ class Platform:
 
 
 def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
-    """Parse a PEM text of certificates and nothing else.
+    """Parse a PEM text that contains certificates and nothing else.
 
     Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so
     that no two readers of the same text see different certificates.
@@ -106,14 +104,14 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
         raise MalformedCertificate(f"certificate chain of {len(pem)} bytes")
     found = _PEM_BLOCK.findall(pem)
     if not 0 < len(found) <= most or _PEM_BLOCK.sub(b"", pem):
-        raise MalformedCertificate(f"certificate chain is no PEM of 1 to {most} certificates")
+        raise MalformedCertificate(f"certificate chain is not PEM with 1 to {most} certificates")
     return tuple(parse_certificate(_decode_base64(lines)) for lines in found)
 
 
 def _decode_base64(lines: bytes) -> bytes:
     der = decode_standard(lines.replace(b"\r", b"").replace(b"\n", b"").decode())
     if der is None:
-        raise MalformedCertificate("certificate is no canonical base64")
+        raise MalformedCertificate("certificate is not canonical base64")
     return der
 
 
@@ -161,12 +159,11 @@ def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes
     try:
         return load(der)
     except READER_ERRORS as exc:
-        raise MalformedCertificate(f"no {what}: {exc}") from exc
+        raise MalformedCertificate(f"not a {what}: {exc}") from exc
 
 
 def common_name_of(name: x509.Name) -> str:
-    """Return the one CN of a name; raises MalformedCertificate when there is none or more than
-    one."""
+    """Return the only CN of a name; raise MalformedCertificate unless there is exactly one."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str):
         raise MalformedCertificate("a name needs exactly one common name")
@@ -182,7 +179,7 @@ def _is_authority(loaded: x509.Certificate) -> bool:
 
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
-    """Read the machine's facts out of a PCK leaf."""
+    """Read the facts about the machine from a PCK leaf."""
     entries = _sgx_entries(leaf.der)
     return Platform(
         fmspc=_octets(entries, "4", 6),
@@ -194,13 +191,13 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
 
 
 def authority_kind(common_name: str) -> PlatformCa:
-    """Return from an authority's CN which of the two PCK authorities it is; raises
-    MalformedCertificate."""
+    """Return which of the two PCK authorities a CN names; raise MalformedCertificate for another
+    CN."""
     if common_name.endswith("PCK Platform CA"):
         return "platform"
     if common_name.endswith("PCK Processor CA"):
         return "processor"
-    raise MalformedCertificate(f"no PCK authority: {common_name[:80]!r}")
+    raise MalformedCertificate(f"not a PCK authority: {common_name[:80]!r}")
 
 
 @asn1.sequence
@@ -225,7 +222,7 @@ def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
         if not isinstance(extension, x509.UnrecognizedExtension):
             raise MalformedCertificate("platform extension of an unexpected kind")
-        # The reader takes a list only as a member of a sequence.
+        # The decoder accepts a list only as a member of a sequence, so the value is wrapped in one.
         wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
         listed = asn1.decode_der(_Entries, wrapped).entries
     except (x509.ExtensionNotFound, *READER_ERRORS) as exc:

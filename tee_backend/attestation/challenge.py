@@ -1,12 +1,13 @@
-"""Nonces that the node makes and recognises without storing them.
+"""Attestation nonces that the node can verify without storing them.
 
     nonce := random(16) ‖ expiry(4, big-endian epoch seconds) ‖ mac(12)
     mac   := first 12 bytes of HMAC-SHA256( key, fields )
-    fields: label, random, expiry, holder DID, audience, store id; each preceded by its length as u32, big-endian
+    fields: label, random, expiry, holder DID, audience, store id;
+            each preceded by its length as u32, big-endian
 
 A nonce is valid for one holder, one audience and one store. The store ensures that it is used once:
-the code that accepts it claims it under its expiry. Twelve bytes of MAC cannot be guessed within a
-nonce's minutes.
+the caller that accepts it writes a replay record under its expiry. Twelve bytes of MAC cannot be
+guessed within the minutes of a nonce's life.
 
 Example:
     scope = ChallengeScope(holder=did, audience=node_did, store_id=store_id)
@@ -28,8 +29,7 @@ NONCE_BYTES = 32
 RANDOM_BYTES = 16
 MIN_KEY_BYTES = 32
 CHALLENGE_TTL_S = 120
-"""Generating a quote takes tens of milliseconds; two minutes leave room for a slow platform and a
-retry."""
+"""Making a quote takes tens of milliseconds; two minutes allow for a slow platform and a retry."""
 
 _EXPIRY_BYTES = 4
 _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
@@ -47,7 +47,7 @@ class ChallengeScope:
 def issue_challenge(
     key: bytes, scope: ChallengeScope, *, random: bytes, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> bytes:
-    """Make a nonce."""
+    """Return a new nonce for a scope."""
     if len(random) != RANDOM_BYTES or ttl_s <= 0:
         raise ValueError("a challenge needs 16 random bytes and a positive lifetime")
     expiry = (int(now) + ttl_s).to_bytes(_EXPIRY_BYTES, "big")
@@ -57,36 +57,36 @@ def issue_challenge(
 def check_challenge(
     key: bytes, scope: ChallengeScope, nonce: bytes, *, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> int:
-    """Check that a nonce was made here for this scope and is still valid.
+    """Check that a nonce was made with this key for this scope and has not expired.
 
     Args:
-        key: the secret it was made with.
-        scope: for whom and where it has to be valid.
+        key: the secret with which nonces are made, at least 32 bytes.
+        scope: the holder, audience and store for which the nonce has to be valid.
         nonce: untrusted.
         now: epoch seconds.
-        ttl_s: how long nonces that are made here are valid.
+        ttl_s: lifetime of nonces that are made here, seconds.
     Returns:
-        Its expiry, epoch seconds: the minute under which its use is claimed.
+        The expiry in epoch seconds; the replay record is stored under its minute.
     Raises:
-        QuoteRefused: `challenge-invalid`, another size, key, holder, audience or store, or a
-            changed byte.
-        QuoteRefused: `challenge-expired`, made here for this scope, and expired; or it ends later
-            than one that is made now, and so was made by a clock that was ahead.
+        QuoteRefused: `challenge-invalid`, wrong size, key, holder, audience or store, or a changed
+            byte.
+        QuoteRefused: `challenge-expired`, made here for this scope and expired; or it ends later
+            than one made now, so the clock that made it was ahead.
     Does not check:
-        Whether it was used before.
+        Whether the nonce was used before.
     """
     if len(nonce) != NONCE_BYTES:
         raise QuoteRefused("challenge-invalid", f"nonce of {len(nonce)} bytes")
     random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
-    # The expiry is trusted only after the MAC: an unauthenticated client learns nothing from the
-    # kind of refusal.
+    # The MAC is checked before the expiry: otherwise the kind of refusal would tell an
+    # unauthenticated client which nonces are genuine.
     if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
-        raise QuoteRefused("challenge-invalid", "nonce was not made here for this holder")
+        raise QuoteRefused("challenge-invalid", "the nonce was not made here for this holder")
     expires_at = int.from_bytes(expiry, "big")
-    if not now < expires_at:  # also refuses a `now` that is no number
-        raise QuoteRefused("challenge-expired", "nonce is over")
+    if not now < expires_at:  # written so that NaN is refused too
+        raise QuoteRefused("challenge-expired", "the nonce has expired")
     if expires_at > now + ttl_s + CLOCK_SKEW_S:
-        raise QuoteRefused("challenge-expired", "nonce was made by a clock that stands ahead")
+        raise QuoteRefused("challenge-expired", "the nonce was made by a clock that was ahead")
     return expires_at
 
 

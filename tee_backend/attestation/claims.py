@@ -1,7 +1,6 @@
-"""The verifier library's claims, read strictly and compared with our own reading of the quote.
+"""The verifier library's claims: read strictly, and compared with our own reading of the quote.
 
-Two parsers read every quote. A quote that they read differently is refused, whichever of the two is
-wrong.
+Two parsers read every quote. If they disagree, the quote is refused, whichever of them is wrong.
 
 Source: claims version 1 of the pinned verifier library.
 """
@@ -24,7 +23,7 @@ MAX_ADVISORIES = 256
 
 _Whole = Annotated[int, Meta(ge=0, lt=1 << 53)]
 _Octets = Annotated[list[Annotated[int, Meta(ge=0, lt=256)]], Meta(min_length=1)]
-# Names that differ from ours in the library's report.
+# Our field names, and the library's where they differ.
 _THEIRS: Final = {
     "mrtd": "mr_td",
     "rtmr0": "rt_mr0",
@@ -63,7 +62,7 @@ class _Qe(Struct):
 
 
 class Claims(Struct):
-    """The library's claims that are compared or judged; it states more."""
+    """The part of the library's claims that is compared or judged; other members are ignored."""
 
     tee_type: Literal[0x81]
     header: _Header
@@ -74,7 +73,7 @@ class Claims(Struct):
 
 
 def parse_claims(data: bytes) -> Claims:
-    """Read the library's claims."""
+    """Parse the library's claims."""
     try:
         claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), Claims)
     except InvalidJson as exc:
@@ -83,20 +82,20 @@ def parse_claims(data: bytes) -> Claims:
         if status not in ACCEPTABLE_STATUSES:
             raise QuoteRefused("evidence-invalid", f"unknown TCB status {status[:40]!r}")
     if len(claims.report) != 1:
-        raise QuoteRefused("evidence-invalid", "claims hold no single report")
+        raise QuoteRefused("evidence-invalid", "the claims do not contain exactly one report")
     (flat,) = claims.report.values()
-    # The nested shapes: 1.5 holds 1.0 as `base`, the extended one holds 1.5.
+    # Nested shapes: report 1.5 contains 1.0 as `base`, and the extended one contains 1.5.
     while isinstance(flat, dict) and "base" in flat:
         base = flat.pop("base")
         flat = {**base, **flat} if isinstance(base, dict) else None
     if not isinstance(flat, dict):
-        raise QuoteRefused("evidence-invalid", "the report of the claims is no object")
+        raise QuoteRefused("evidence-invalid", "the report of the claims is not an object")
     claims.report = flat
     return claims
 
 
 def check_same_reading(quote: Quote, claims: Claims) -> None:
-    """Compare what the library read with what we read."""
+    """Refuse a quote that the library and our own parser read differently."""
     pck = claims.platform.pck
     platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
     if (claims.header.version, platform) != (

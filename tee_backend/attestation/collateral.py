@@ -1,4 +1,5 @@
-"""The signed documents that a quote is judged by, in the JSON form of QuoteCollateralV3.
+"""Collateral: the signed documents that a quote is judged by, in the JSON form of
+QuoteCollateralV3.
 
 | member | form |
 |---|---|
@@ -6,11 +7,11 @@
 | tcb_info_signature, qe_identity_signature | hex, 64 bytes, r then s |
 | tcb_info_issuer_chain, qe_identity_issuer_chain, pck_crl_issuer_chain | PEM, signer then root |
 | root_ca_crl, pck_crl | hex of DER |
-| pck_certificate_chain | optional PEM; belongs to one quote, see `verify` |
+| pck_certificate_chain | optional PEM; belongs to one quote, see `examine` |
 
-Parsing yields facts without trust: windows and roles are checked in `collateral_trust`, signatures
-there and by the verifier. The raw bytes are kept as imported: the inner texts are signed byte for
-byte.
+Parsing yields untrusted facts. `collateral_trust` checks validity periods and roles; signatures are
+checked there and by the verifier. The raw bytes are kept as imported, because the inner texts are
+signed byte for byte.
 
 Example:
     held = parse_collateral(path.read_bytes())
@@ -48,7 +49,7 @@ from .certificates import (
 _SIGNER_CHAIN_CERTIFICATES = 2
 
 MAX_DOCUMENT_BYTES = 64 * 1024
-"""Bound of each signed text."""
+"""Limit on each signed text."""
 
 TimeText = Annotated[
     str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
@@ -62,14 +63,14 @@ EvaluationNumber = Annotated[int, Meta(ge=0, lt=2**31)]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When a document is valid: from `starts_at` until before `ends_at`; epoch seconds."""
+    """A validity period in epoch seconds, from `starts_at` up to but not including `ends_at`."""
 
     starts_at: float
     ends_at: float
 
 
 class Stated(Struct, frozen=True, rename="camel"):
-    """The members that every signed document has; others are skipped."""
+    """The members that all signed documents have; others are ignored."""
 
     id: str
     version: int
@@ -82,7 +83,7 @@ AnyStated = TypeVar("AnyStated", bound=Stated)
 
 @dataclass(frozen=True, slots=True)
 class IssuerChain:
-    """Who signed a document: the signer, then the root; `pem` is the text as received."""
+    """The certificates of a document's signer and its root; `pem` is the text as received."""
 
     pem: str
     signer: Certificate
@@ -91,7 +92,7 @@ class IssuerChain:
 
 @dataclass(frozen=True, slots=True)
 class SignedDocument(Generic[AnyStated]):
-    """A text with the signature over it, and what the text states; nothing of it is verified."""
+    """A signed text, its signature, and its parsed members; all unverified."""
 
     text: str
     signature: bytes
@@ -101,7 +102,7 @@ class SignedDocument(Generic[AnyStated]):
 
 
 def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) -> Shape:
-    """Parse one JSON object of a shape; raises CollateralUnusable with `what` in its detail."""
+    """Parse a JSON object of a shape; raise CollateralUnusable with `what` in its detail."""
     with refusing(what):
         return shaped(parse_json(data, max_bytes=max_bytes), shape)
 
@@ -113,13 +114,13 @@ def signed_document(
     shape: type[AnyStated],
     expected: tuple[str, range],
 ) -> SignedDocument[AnyStated]:
-    """Read a signed text; raises CollateralUnusable, also for a document of another technology.
+    """Parse a signed text; raise CollateralUnusable, also for a document of another technology.
 
     Args:
-        text: as it was signed.
-        signature: r then s.
-        chain: PEM of the issuer chain, and the name of the member that it was in.
-        shape: what the text states.
+        text: the text as it was signed.
+        signature: r then s, hex.
+        chain: PEM of the issuer chain, and the name of the member that contained it.
+        shape: class of the text's members.
         expected: id of the document, and its supported versions.
     """
     expected_id, versions = expected
@@ -127,7 +128,7 @@ def signed_document(
     if stated.id != expected_id or stated.version not in versions:
         raise CollateralUnusable(
             "collateral-mismatch",
-            f"document {stated.id[:16]!r} version {stated.version} where {expected_id} is due",
+            f"document {stated.id[:16]!r} version {stated.version} instead of {expected_id}",
         )
     window = window_of(time_of(stated.issue_date), time_of(stated.next_update))
     return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), stated, window)
@@ -135,7 +136,7 @@ def signed_document(
 
 @contextmanager
 def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Iterator[None]:
-    """Turn what readers raise into CollateralUnusable that names the part of the document."""
+    """Turn parsing errors into CollateralUnusable that names the part of the document."""
     try:
         yield
     except InvalidJson as exc:
@@ -145,24 +146,24 @@ def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Ite
 
 
 def window_of(starts_at: float, ends_at: float) -> Window:
-    """Return a window that does not end before it starts; raises CollateralUnusable."""
+    """Return a validity period; raise CollateralUnusable if it ends before it starts."""
     if ends_at < starts_at:
         raise CollateralUnusable("collateral-malformed", "a window ends before it starts")
     return Window(starts_at, ends_at)
 
 
 def time_of(text: TimeText) -> float:
-    """Return a time as epoch seconds; raises CollateralUnusable."""
+    """Return a time as epoch seconds; raise CollateralUnusable if it does not exist."""
     try:
         return datetime.fromisoformat(text).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
         raise CollateralUnusable(
-            "collateral-malformed", f"{text} is no time of a calendar"
+            "collateral-malformed", f"{text} is not a valid date and time"
         ) from exc
 
 
 def issuer_chain(pem: str, name: str) -> IssuerChain:
-    """Return a chain of exactly signer and root; raises CollateralUnusable."""
+    """Return a chain of exactly signer and root; raise CollateralUnusable."""
     with refusing(name):
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
@@ -175,13 +176,14 @@ class _Signed(Struct):
 
 
 def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
-    """Cut the text of a signed object out of an answer, and return it with the signature; both
-    unverified."""
+    """Return the exact text of a signed object in an answer, and its signature; both unverified."""
     signature = read_members(body, _Signed, max_bytes=max_bytes, what=member).signature
-    # The body was read strictly: no member occurs twice, so both readings mean the same one.
+    # The strict parser above has refused repeated members, so both parsers see the same object.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     if parts.keys() != {member, "signature"} or not bytes(parts[member]).startswith(b"{"):
-        raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")
+        raise CollateralUnusable(
+            "collateral-malformed", f"the answer is not an object of {member} and signature"
+        )
     return bytes(parts[member]).decode(), signature
 
 
@@ -192,8 +194,8 @@ MAX_COLLATERAL_BYTES = 256 * 1024
 """Genuine documents are 14 to 25 KiB; the revocation list grows by a dozen entries a year."""
 
 _REMEMBERED: Final = 64
-"""Documents that are kept parsed, by their bytes, 35 KiB each: a quote is judged with the lists of
-all that are held, of a few dozen families. Their validity is checked at each use all the same."""
+"""Parsed documents that are cached by their bytes, 35 KiB each. A quote is judged with the lists of
+all stored documents, which are of a few dozen families. Validity is checked at each use anyway."""
 
 
 class _Document(Struct, forbid_unknown_fields=True):
@@ -225,7 +227,7 @@ class TcbInfo(QeIdentity, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """A CRL."""
+    """A certificate revocation list (CRL)."""
 
     der: bytes
     signed: bytes
@@ -236,7 +238,7 @@ class RevocationList:
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """One parsed collateral document; nothing of it is verified.
+    """One parsed collateral document; all of it is unverified.
 
     Attributes:
         raw: the document as imported.
@@ -245,13 +247,13 @@ class Collateral:
         qe_identity: identity and levels of the quoting enclave.
         root_crl: revocations by the root.
         pck_crl: revocations by the PCK authority.
-        pck_crl_issuer_chain: certificates of that list's claimed signer. Mirrors fill it
-            carelessly, so nothing rests on it: the list is verified with the authority in the
-            quote's own chain.
-        ca: which of the two PCK authorities the list is by.
-        pck_chain: certificates of one quote that the document may carry, DER; None when absent.
-        beside: documents of all families that are held with this one; their revocation lists may be
-            newer (AT19).
+        pck_crl_issuer_chain: certificates of that list's claimed signer. Some mirrors fill this
+            member with other certificates, so no check relies on it: the list is verified with the
+            authority in the quote's own chain.
+        ca: which of the two PCK authorities issued the list.
+        pck_chain: certificates of one quote that the document may contain, DER; None without them.
+        beside: all stored documents, of all families, this one among them; their revocation lists
+            may be newer (AT19).
     """
 
     raw: bytes
@@ -272,12 +274,12 @@ class Collateral:
 
     @property
     def carries_authority(self) -> bool:
-        """Whether the certificate of the authority that signed the PCK list is in the document."""
+        """Whether the document contains the certificate of the PCK list's authority."""
         return self.pck_crl_issuer_chain.signer.subject == self.pck_crl.issuer
 
     @property
     def windows(self) -> tuple[tuple[str, Window], ...]:
-        """Name and window of every part that has one, certificates included."""
+        """Name and validity period of every part that has one, certificates included."""
         chains = (
             self.tcb_info.issuer_chain,
             self.qe_identity.issuer_chain,
@@ -294,30 +296,30 @@ class Collateral:
 
     @property
     def ends_at(self) -> float:
-        """The earliest end of all parts, epoch seconds."""
+        """The earliest expiry of all parts, epoch seconds."""
         return min(window.ends_at for _, window in self.windows)
 
 
 class CollateralProvider(Protocol):
-    """A verifier's source of collateral, by platform family; never the prover, which would choose
-    the more lenient one.
+    """A verifier's source of collateral by platform family, such as `HeldCollateral`.
 
-    See `HeldCollateral`, `pcs.CollateralService`.
+    It is never the prover, who would choose the more lenient document.
     """
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the document of one platform family and authority; raises CollateralUnusable where
-        there is none."""
+        """Return the document of a platform family and authority; raise CollateralUnusable without
+        one."""
         ...
 
 
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:
-    """Refuse a document that would take a platform family back in time.
+    """Refuse a document that is older than the stored one of its platform family.
 
-    For about a month two documents with different verdicts are both validly signed; the more
-    lenient, older one must not return.
+    For about a month, two documents with different verdicts are both validly signed. The older,
+    more lenient one must not replace the newer one.
     """
-    # Older editions are issued anew for a year: the time of signing does not identify the edition.
+    # Editions are compared by number: older ones are reissued for a year, so a recent date does not
+    # mean a recent edition.
     for number, known in zip(_numbers(offered), _numbers(held), strict=True):
         if number < known:
             raise CollateralUnusable(
@@ -326,7 +328,7 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
     for (name, newer), (_, older) in zip(dated, held.windows, strict=False):
         if newer.starts_at < older.starts_at:
-            raise CollateralUnusable("collateral-rollback", f"{name} is older than the one held")
+            raise CollateralUnusable("collateral-rollback", f"{name} is older than the stored one")
 
 
 @lru_cache(_REMEMBERED)
@@ -338,13 +340,13 @@ def parse_collateral(data: bytes) -> Collateral:
     Returns:
         The document's facts; id, version and member types are those of TDX collateral.
     Raises:
-        CollateralUnusable: `collateral-malformed`, not that shape; members missing, unknown or
+        CollateralUnusable: `collateral-malformed`, another shape; members missing, unknown or
             repeated; a part that cannot be read.
         CollateralUnusable: `collateral-mismatch`, well-formed collateral of another technology.
     Does not check:
-        Signatures, windows, roles: see `collateral_trust.verify_collateral`. Age against what is
-            held: see
-        `collateral_trust.check_replaces`. Whether it belongs to a quote.
+        Signatures, validity, roles: see `collateral_trust.verify_collateral`.
+        Age compared with the stored document: see `collateral_trust.check_replaces`.
+        Whether it belongs to a quote.
     """
     document = read_members(data, _Document, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
     pck_crl = _revocation_list(document.pck_crl, "pck_crl")
@@ -402,40 +404,41 @@ def _revocation_list(text: str, name: str) -> RevocationList:
 def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
     if document.pck_certificate_chain is UNSET:
         return None
-    # The same text is in a quote with a closing NUL.
+    # In a quote the same text may end in a NUL.
     pem = document.pck_certificate_chain.removesuffix("\x00").encode()
     with refusing("pck_certificate_chain"):
         return tuple(c.der for c in parse_pem_chain(pem, most=3))
 
 
 class HeldCollateral:
-    """Documents by platform family and authority; of two for one family the newer edition counts,
-    in either order.
+    """Stored documents by platform family and authority; for each family the newest edition is
+    used.
 
     Args:
-        documents: each as `parse_collateral` reads it.
+        documents: documents as `parse_collateral` reads them, in any order.
     Raises:
-        CollateralUnusable: one of them is no collateral.
+        CollateralUnusable: a document cannot be parsed.
     Does not check:
-        Signatures and windows: they are checked where a quote is judged with a document.
+        Signatures and validity: they are checked when a quote is judged with a document.
     """
 
     def __init__(self, documents: Sequence[bytes]) -> None:
         self._held = tuple(map(parse_collateral, documents))
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the document of one platform family and authority, with all documents beside it.
+        """Return the newest document of a platform family and authority, with all documents beside
+        it.
 
         Raises:
-            CollateralUnusable: `platform-unknown`, no document of the family is held.
+            CollateralUnusable: `platform-unknown`, no document of the family is stored.
         """
         of_family = [one for one in self._held if (one.fmspc, one.ca) == (fmspc, ca)]
         if not of_family:
             raise CollateralUnusable(
                 "platform-unknown",
-                f"no collateral is held for platform family {fmspc.hex()} ({ca})",
+                f"there is no collateral for platform family {fmspc.hex()} ({ca})",
             )
-        # AT19: a document that is not the newest of its family may have the newest list.
+        # AT19: a document other than the newest of its family may have the newest list.
         return replace(max(of_family, key=_edition), beside=self._held)
 
 
@@ -445,8 +448,8 @@ def _numbers(document: Collateral) -> tuple[int, int]:
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return what orders the documents of one family: editions first, as older ones are issued anew
-    for a year."""
+    """Return the sort key of a family's documents: first the edition, since old editions are
+    reissued."""
     return (
         *_numbers(document),
         document.tcb_info.window.starts_at,

@@ -1,9 +1,9 @@
-"""What makes collateral trustworthy: its windows, the roles of its signers, and its signatures.
+"""Trust in collateral: validity periods, the roles of its signers, and its signatures.
 
-`check_windows` and `check_roles` are part of every quote's verification; they close what the
-verifier library leaves open (revocation lists from the future; TCB info signed by any key below the
-root). `verify_collateral` adds the signatures, with a reader and a crypto library of its own: it is
-for importing a document without a quote at hand.
+`check_windows` and `check_roles` are part of every quote's verification. They add checks that the
+verifier library does not make: for revocation lists from the future, and for TCB info signed by
+another key below the root. `verify_collateral` also verifies the signatures, with another reader
+and another crypto library. It is for importing a document without a quote.
 
 Source: Intel PCS API v4; RFC 5280.
 """
@@ -34,15 +34,13 @@ _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
 
 
 def check_windows(collateral: Collateral, *, now: float) -> None:
-    """Check that every part is valid at `now`: from the first second of its window until before the
-    end it names.
+    """Check that every part is valid at `now`, its start included and its end excluded.
 
-    The end is outside, as it is for revocation lists in the library and for the evidence that is
-    made.
+    The library treats the end of revocation lists in the same way, and so does evidence.
     """
     for name, window in collateral.windows:
-        if not window.starts_at <= now < window.ends_at:  # also refuses a `now` that is no number
-            side = "is over" if now >= window.ends_at else "comes from the future"
+        if not window.starts_at <= now < window.ends_at:  # written so that NaN is refused too
+            side = "has expired" if now >= window.ends_at else "is not valid yet"
             raise CollateralUnusable("collateral-window", f"{name} {side}")
 
 
@@ -55,8 +53,7 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
     Raises:
         CollateralUnusable: `collateral-root`, a chain ends at another root.
         CollateralUnusable: `collateral-signature`, a signer has another role.
-        CollateralUnusable: `collateral-mismatch`, a revocation list is by another authority than it
-            has to be.
+        CollateralUnusable: `collateral-mismatch`, a revocation list comes from the wrong authority.
     Does not check:
         Signatures: the names are claims until `verify_collateral` or the verifier has checked them.
     """
@@ -67,7 +64,7 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
     for chain in signers:
         _check_tcb_signer(chain.signer, root=root)
     if collateral.root_crl.issuer != root.certificate.subject:
-        raise CollateralUnusable("collateral-mismatch", "root CRL is not the root's")
+        raise CollateralUnusable("collateral-mismatch", "the root CRL was issued by another CA")
     if collateral.pck_crl.issuer_name != root.pck_authority_name(collateral.ca):
         raise CollateralUnusable(
             "collateral-mismatch", "PCK CRL is not by a PCK authority of this root"
@@ -76,11 +73,11 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
 
 def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
     name = f"{root.prefix}TCB Signing"
-    # A platform's key is certified under the same root: without this it could sign its own TCB
-    # info.
+    # A platform's key is certified under the same root. Without this check, a platform could sign
+    # its own TCB info and declare itself up to date.
     if signer.common_name != name or signer.is_authority:
         raise CollateralUnusable(
-            "collateral-signature", f"signer {signer.common_name[:80]!r} where {name!r} is due"
+            "collateral-signature", f"signed by {signer.common_name[:80]!r} instead of {name!r}"
         )
     if signer.issuer != root.certificate.subject:
         raise CollateralUnusable("collateral-signature", f"{name!r} was not issued by the root")
@@ -94,14 +91,13 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
         root: the configured anchor.
         now: epoch seconds.
     Raises:
-        CollateralUnusable: `collateral-` and `window`, `root`, `signature` or `mismatch`, as the
-            checks above.
-        CollateralUnusable: `collateral-signature`, also a signature that is not valid.
+        CollateralUnusable: `collateral-window`, `-root`, `-signature` or `-mismatch`, as the two
+            checks above; `collateral-signature` also for an invalid signature.
         QuoteRefused: `revoked`, the root revoked a signer.
     Does not check:
-        The contents of the levels; the verifier judges them together with a quote. The PCK CRL's
-        signature when the document does not carry its authority's certificate; the verifier has
-        that one from the quote.
+        The contents of the levels, which the verifier judges together with a quote. The signature
+            of the PCK list if the document does not contain its authority's certificate; the
+            verifier has that certificate from the quote.
     """
     check_windows(collateral, now=now)
     check_roles(collateral, root=root)
@@ -115,23 +111,23 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
 
 
 def check_replaces(offered: Collateral, held: Collateral) -> None:
-    """Check that a document may replace the one that is held.
+    """Check that a new document may replace the stored one.
 
-    Where a document leaves out the authority of its PCK list, the list is unverified: the authority
-    of the other one verifies it.
+    If a document does not contain the authority of its PCK list, that list is unverified. Then the
+    authority in the other document verifies it.
 
     Args:
-        offered: verified with `verify_collateral`.
-        held: the same, when it was kept.
+        offered: the new document, verified with `verify_collateral`.
+        held: the stored document, verified when it was stored.
     Raises:
-        CollateralUnusable: `collateral-signature`, the authority that the held document carries did
-            not sign the offered list.
-        CollateralUnusable: `collateral-rollback`, as `check_not_older`; a held list that the
-            offered document's authority did not sign does not count.
+        CollateralUnusable: `collateral-signature`, the authority in the stored document did not
+            sign the new list.
+        CollateralUnusable: `collateral-rollback`, as `check_not_older`. A stored list that the new
+            document's authority did not sign is ignored.
     """
     # AT55
     is_forged = False
-    # a name has more than one encoding
+    # Compared as text, because one name may have several encodings.
     is_same_name = offered.pck_crl.issuer_name == held.pck_crl.issuer_name
     if is_same_name and offered.carries_authority != held.carries_authority:
         if held.carries_authority:
@@ -144,25 +140,26 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
 def with_newest_lists(
     collateral: Collateral, held: Sequence[Collateral], quote: Quote, root: TrustRoot
 ) -> Collateral:
-    """Return collateral with the newest held revocation lists of the quote's PCK authority and of
+    """Return collateral with the newest stored revocation lists of the quote's PCK authority and
     the root.
 
     Args:
-        collateral: of the quote's platform family; untrusted.
-        held: every document that is held, of all families; untrusted.
-        quote: untrusted. Of the PCK lists only those count that the key of its PCK authority
-            signed: not those of the other authority, and not an unsigned one, which a document
-            without its authority can bring (AT55).
+        collateral: document of the quote's platform family; untrusted.
+        held: all stored documents, of all families; untrusted.
+        quote: untrusted. Only PCK lists that the key of its PCK authority signed count: neither
+            lists of the other authority nor an unsigned list, which a document without its
+            authority can contain (AT55).
         root: the configured anchor.
     Returns:
-        The collateral itself if its lists are the newest; else a copy that differs only in the
-        lists.
+        The collateral itself if its lists are the newest; otherwise a copy with other lists.
     Raises:
-        CollateralUnusable: `collateral-mismatch`, two lists of one issuer and one time differ: it
-            is unknown which one is in force.
+        CollateralUnusable: `collateral-mismatch`, two lists of one issuer and one time differ, so
+            it is unknown which one is in force.
         CollateralUnusable: `collateral-malformed`, the copy would be too large.
     Does not check:
-        Windows. `check_windows` has to check what is returned: the newest list may have ended.
+        Validity periods. The caller checks the result with `check_windows`, as the newest list may
+            have expired.
+
     Source: RFC 5280, 5.1.2.4. The CRL number of all of Intel's lists is 1, so only thisUpdate
     orders them.
     """
@@ -178,10 +175,10 @@ def with_newest_lists(
 def _newest(
     lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList
 ) -> RevocationList:
-    """Return the newest list that an issuer signed; a document's own list where it signed none."""
+    """Return the newest list that an issuer signed, or the document's own list if there is none."""
     signed = [one for one in lists if _is_signed(one, issuer)]
     newest = max(signed, key=lambda one: one.window.starts_at, default=own)
-    # AT60: signatures are random, so lists are compared without them.
+    # AT60: compared without signatures, which differ each time the same list is signed.
     if len({one.signed for one in signed if one.window.starts_at == newest.window.starts_at}) > 1:
         raise CollateralUnusable(
             "collateral-mismatch", "two revocation lists of one authority and one time differ"
@@ -201,12 +198,11 @@ def verify_signed_text(
         now: epoch seconds.
     Raises:
         CollateralUnusable: `collateral-root`, its chain ends at another root.
-        CollateralUnusable: `collateral-signature`, another signer, or a signature that is not
-            valid.
+        CollateralUnusable: `collateral-signature`, another signer, or an invalid signature.
         CollateralUnusable: `collateral-window`, the signer's certificate is not valid now.
         QuoteRefused: `revoked`, the root revoked the signer.
     Does not check:
-        The contents of the text, its window included.
+        The contents of the text, including its validity period.
     """
     chain = document.issuer_chain
     if chain.root.der != root.certificate.der:
@@ -214,7 +210,7 @@ def verify_signed_text(
     _check_tcb_signer(chain.signer, root=root)
     if not chain.signer.not_before <= now < chain.signer.not_after:
         raise CollateralUnusable(
-            "collateral-window", f"{chain.signer.common_name[:80]!r} does not hold at this time"
+            "collateral-window", f"certificate {chain.signer.common_name[:80]!r} is not valid now"
         )
     _check_certified(chain.signer, root=root, root_crl=root_crl)
     r, s = document.signature[:32], document.signature[32:]
@@ -225,17 +221,17 @@ def verify_signed_text(
         )
     except _CRYPTO_ERRORS as exc:
         raise CollateralUnusable(
-            "collateral-signature", "a document's signature does not hold"
+            "collateral-signature", "the signature of a document is not valid"
         ) from exc
 
 
 def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
-    """Refuse collateral that was issued too long ago, though its windows still hold."""
+    """Refuse collateral that was issued too long ago, even if it has not expired."""
     for name, window in (
         ("TCB info", collateral.tcb_info.window),
         ("QE identity", collateral.qe_identity.window),
     ):
-        if not now - window.starts_at <= max_age_s:  # also refuses a `now` that is no number
+        if not now - window.starts_at <= max_age_s:  # written so that NaN is refused too
             raise CollateralUnusable("collateral-window", f"{name} is older than {max_age_s:.0f} s")
 
 
@@ -262,7 +258,7 @@ def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
         )
 
 
-@lru_cache(256)  # two lists for each held document are compared for each quote
+@lru_cache(256)  # each quote compares two lists of each stored document
 def _is_signed(crl: RevocationList, issuer: Certificate) -> bool:
     try:
         return load_crl(crl.der).is_signature_valid(_public_key(issuer))
@@ -273,5 +269,5 @@ def _is_signed(crl: RevocationList, issuer: Certificate) -> bool:
 def _public_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
     key = load_certificate(certificate.der).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise MalformedCertificate("certificate of another key type than P-256")
+        raise MalformedCertificate("the certificate's key is not on P-256")
     return key

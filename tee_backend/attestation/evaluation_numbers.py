@@ -1,9 +1,9 @@
-"""Evaluation numbers: which edition of the platforms' levels is in force, and which one follows.
+"""Evaluation numbers: which edition of the TCB levels is in force, and which one follows.
 
-Each time weaknesses are repaired, new levels are published under the next number. "Early" serves
-the newest at once, "standard" a number when a year has passed since its recovery event. Two
-editions are validly signed for about a month, and the same machine may be up to date in one and out
-of date in the other: the choice of the edition decides the verdict.
+Each time vulnerabilities are fixed, Intel publishes new levels under the next number. The update
+mode "early" serves the newest at once; "standard" serves a number one year after its recovery
+event. For about a month two editions are validly signed, and the same machine may be up to date in
+one and out of date in the other. So the choice of the edition decides the verdict.
 
 Example:
     numbers = parse_evaluation_numbers(body, issuer_chain_pem=chain)
@@ -39,12 +39,12 @@ MAX_NUMBERS: Final = 64
 """A genuine list has eight entries and grows by two a year."""
 YEAR_S: Final = 365 * 86_400.0
 EDITION_GRACE_S: Final = 3 * 86_400.0
-"""How long an edition that was replaced still passes: the day of the change is not announced to the
-hour, and a document that is renewed daily is renewed well within it."""
+"""Seconds for which a replaced edition still passes. The change is announced by day and not by
+hour, and documents are renewed daily, well within this time."""
 
 
 class Evaluation(Struct, frozen=True, rename="camel"):
-    """One edition of the levels."""
+    """One edition of the TCB levels."""
 
     number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
     tcb_recovery_event_date: TimeText
@@ -52,7 +52,7 @@ class Evaluation(Struct, frozen=True, rename="camel"):
 
     @property
     def standard_from(self) -> float:
-        """When this number becomes the standard one, to about a day: a year after the event, epoch
+        """When this number becomes the standard one, to about a day: a year after its event; epoch
         seconds."""
         return time_of(self.tcb_recovery_event_date) + YEAR_S
 
@@ -63,34 +63,32 @@ class _StatedNumbers(Stated, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationNumbers:
-    """The published list; nothing of it is verified. `evaluations` are distinct, highest number
-    first, at least one."""
+    """The published list, unverified. It has at least one entry, highest number first."""
 
     document: SignedDocument[_StatedNumbers]
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the edition that is standard at `now`; None before the first one is."""
+        """Return the edition that is standard at `now`; None if there is none yet."""
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
     def following(self, number: int) -> Evaluation | None:
-        """Return the edition after `number`: what its machines will be judged by next; None for the
-        newest."""
+        """Return the next edition after `number`; None for the newest."""
         return next((e for e in reversed(self.evaluations) if e.number > number), None)
 
 
 def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> EvaluationNumbers:
-    """Parse the body of the service's answer for TDX.
+    """Parse the service's list of evaluation numbers for TDX.
 
     Args:
         body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES;
             untrusted.
         issuer_chain_pem: signer and root, from the answer's header.
     Raises:
-        CollateralUnusable: `collateral-malformed`, not that shape, or a number twice.
+        CollateralUnusable: `collateral-malformed`, another shape, or a repeated number.
         CollateralUnusable: `collateral-mismatch`, a list of another technology.
     Does not check:
-        Signature, window, role: see `verify_evaluation_numbers`.
+        Signature, validity and role: see `verify_evaluation_numbers`.
     """
     text, signature = cut_signed_body(
         body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES
@@ -99,11 +97,11 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         text, signature, (issuer_chain_pem, "chain"), _StatedNumbers, ("TDX", range(1, 2))
     )
     listed = document.stated.tcb_eval_numbers
-    for one in listed:  # impossible times are refused here
+    for one in listed:  # refuses dates that do not exist
         time_of(one.tcb_recovery_event_date)
         time_of(one.tcb_date)
     if len({one.number for one in listed}) != len(listed):
-        raise CollateralUnusable("collateral-malformed", "an evaluation number stands twice")
+        raise CollateralUnusable("collateral-malformed", "an evaluation number is repeated")
     return EvaluationNumbers(
         document, tuple(sorted(listed, key=attrgetter("number"), reverse=True))
     )
@@ -112,19 +110,19 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
 def verify_evaluation_numbers(
     numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify a list before anything rests on it."""
+    """Verify the validity period and the signature of a list."""
     window = numbers.document.window
     if not window.starts_at <= now < window.ends_at:
         raise CollateralUnusable(
-            "collateral-window", "the list of evaluation numbers does not hold now"
+            "collateral-window", "the list of evaluation numbers is not valid now"
         )
     verify_signed_text(numbers.document, root=root, root_crl=root_crl, now=now)
 
 
 def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
-    """Refuse collateral of an edition that the standard one has replaced: mirrors may lag by weeks.
+    """Refuse collateral of an edition that the standard one has replaced; mirrors may lag by weeks.
 
-    The number judged is the TCB info's; the QE identity may lag until its own end.
+    Only the TCB info's number counts; the QE identity may lag until it expires.
 
     Args:
         collateral: parsed.
@@ -139,5 +137,5 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
     found = collateral.tcb_info.stated.evaluation_number
     if standard is not None and found < standard.number:
         raise CollateralUnusable(
-            "collateral-rollback", f"evaluation number {found} where {standard.number} is standard"
+            "collateral-rollback", f"evaluation number {found}; the standard is {standard.number}"
         )

@@ -1,5 +1,4 @@
-"""Event logs of a trust domain's guest: what was extended into its run-time registers, entry by
-entry.
+"""Event logs of a trust domain's guest: the entries that were extended into its RTMRs.
 
 A log is a JSON array of entries:
 
@@ -13,17 +12,17 @@ A log is a JSON array of entries:
 | version | 1 (also when absent) or 2: which digest a run-time event has |
 | preimage | optional hex of what a run-time event's digest is made over |
 
-Registers 0 to 2 were written by the firmware and the kernel; a policy compares them as they are, so
-of these entries only the shape is read. Register 3 holds run-time events, whose digests follow from
+Firmware and kernel wrote registers 0 to 2. A policy compares these registers directly, so only the
+shape of their entries is checked. Register 3 contains run-time events, whose digests follow from
 name and payload:
 
     version 1   SHA384( LE32(type) ‖ ":" ‖ name ‖ ":" ‖ payload )
     version 2   SHA384( canonical JSON of {"name", "payload" (hex), "type"} )
     register    48 zero bytes at first; with each entry SHA384( register ‖ digest )
 
-The sender of a log chose every byte of it. `runtime_entries` computes each digest anew and never
-extends with a supplied one: that would let an approved payload appear beside the digest of another
-one.
+The sender of a log chose every byte of it. So `runtime_entries` recomputes each digest and never
+uses a supplied one. Otherwise an approved payload could be shown with the digest of another
+payload.
 
 Example:
     log = parse_event_log(text)
@@ -59,14 +58,14 @@ MAX_NAME_CHARS: Final = 128
 
 EventVersion = Literal[1, 2]
 
-# A name with a colon and its payload would share one version 1 digest with another name and
-# payload.
+# No colon in names: with one, two different pairs of name and payload could have the same version 1
+# digest.
 _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
 _HEX: Final = r"^(?:[0-9a-f]{2})*\Z"
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One entry; nothing of it is verified. An empty digest, or none of a preimage, states none."""
+    """One unverified entry. An empty digest or a missing preimage makes no claim."""
 
     register: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)] = field(name="imr")
     event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -84,19 +83,19 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
     @property
     def payload(self) -> bytes:
-        """What the entry says under its name."""
+        """The decoded payload."""
         return bytes.fromhex(self.payload_hex)
 
 
 class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
-    """A log of at most MAX_ENTRIES entries in their order; nothing of it is verified."""
+    """A log of at most MAX_ENTRIES entries in their order; all unverified."""
 
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]
 
     def to_json(self) -> list[Json]:
-        """Return the run-time entries as the JSON array that `read_event_log` reads.
+        """Return the run-time entries as the JSON array that `read_event_log` accepts.
 
-        The entries of registers 0 to 2 are left out: no reader uses them, and they describe the
+        Entries of registers 0 to 2 are left out, because no reader uses them and they describe the
         machine.
         """
         return [
@@ -111,8 +110,8 @@ def parse_event_log(data: bytes) -> EventLog:
     if len(data) > MAX_LOG_BYTES:
         raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
     try:
-        # The strict reader takes objects only; text that tries to leave the array makes no object
-        # of one member.
+        # The strict parser accepts objects only, so the array is wrapped. Text that closes the
+        # array early would add members, which are refused.
         wrapped = parse_json(b'{"entries":%s}' % data, max_bytes=MAX_LOG_BYTES + 16)
     except InvalidJson as exc:
         raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
@@ -120,13 +119,13 @@ def parse_event_log(data: bytes) -> EventLog:
 
 
 def read_event_log(value: Json) -> EventLog:
-    """Read a log out of JSON that was parsed strictly.
+    """Read a log from JSON that was parsed strictly.
 
     Args:
         value: the array; untrusted, its text bounded by the caller.
     Raises:
-        QuoteRefused: `event-log-malformed`, no array, too many entries, too much payload, an entry
-            with members missing, unknown or of another type.
+        QuoteRefused: `event-log-malformed`, not an array, too many entries, too much payload, or an
+            entry with missing, unknown or mistyped members.
     Does not check:
         The contents of the entries: see `runtime_entries`.
     """
@@ -139,19 +138,19 @@ def _read(wrapped: Json) -> EventLog:
     except InvalidJson as exc:
         raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
     if any(not event.digest and event.register != RUNTIME_REGISTER for event in log.entries):
-        raise QuoteRefused("event-log-malformed", "an entry without a digest")
+        raise QuoteRefused("event-log-malformed", "an entry has no digest")
     if sum(len(event.payload_hex) for event in log.entries) > MAX_LOG_BYTES:
         raise QuoteRefused("event-log-malformed", "event log with too much payload")
     return log
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
-    """Return the entries of register 3, each with a digest that follows from its contents.
+    """Return the entries of register 3 after checking each against its recomputed digest.
 
     Raises:
-        QuoteRefused: `event-log`, an entry of register 3 of another type, or a run-time event
-            elsewhere; a name that is empty or contains a colon; a digest or preimage that does not
-            follow from name and payload.
+        QuoteRefused: `event-log`, an entry of register 3 with another type, or a run-time event in
+            another register; a name that is empty or contains a colon; a digest or preimage that
+            does not follow from name and payload.
     """
     for event in log.entries:
         # AT20: an entry of another type would bring a digest that cannot be recomputed.
@@ -162,20 +161,20 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
     for event in found:
         if _RUNTIME_NAME.fullmatch(event.name) is None:
-            raise QuoteRefused("event-log", "a run-time event with an ambiguous name")
+            raise QuoteRefused("event-log", "a run-time event has an ambiguous name")
         preimage = event_preimage(event.name, event.payload, version=event.version)
         # AT20
         if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
-            raise QuoteRefused("event-log", f"digest of {event.name!r} is not that of its payload")
+            raise QuoteRefused("event-log", f"digest of {event.name!r} does not match its payload")
         if event.preimage not in (UNSET, preimage.hex()):
             raise QuoteRefused(
-                "event-log", f"preimage of {event.name!r} is not made of its payload"
+                "event-log", f"preimage of {event.name!r} does not match its payload"
             )
     return found
 
 
 def replay(events: Iterable[Event]) -> bytes:
-    """Return the value that a register has after these run-time events, 48 bytes."""
+    """Return the value of a register after these run-time events, 48 bytes."""
     register = bytes(REGISTER_BYTES)
     for event in events:
         register = hashlib.sha384(
@@ -185,12 +184,12 @@ def replay(events: Iterable[Event]) -> bytes:
 
 
 def event_digest(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return the digest that a run-time event extends its register with, 48 bytes."""
+    """Return the digest with which a run-time event extends its register, 48 bytes."""
     return hashlib.sha384(event_preimage(name, payload, version=version)).digest()
 
 
 def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return what `event_digest` hashes."""
+    """Return the bytes over which `event_digest` computes its hash."""
     if version == 1:
         return RUNTIME_EVENT_TYPE.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
     return canonical_bytes({"name": name, "payload": payload.hex(), "type": RUNTIME_EVENT_TYPE})

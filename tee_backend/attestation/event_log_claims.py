@@ -1,4 +1,4 @@
-"""From an event log to claims about the application, tied to a quote's registers.
+"""Claims about an application, read from an event log that matches a quote's registers.
 
 The system writes these entries into register 3 before it starts the application:
 
@@ -15,8 +15,8 @@ The system writes these entries into register 3 before it starts the application
 | storage-fs | text; optional |
 | system-ready | empty |
 
-What follows `system-ready` was written by the application, which may repeat any of these names: it
-extends the register like the rest and proves nothing.
+Entries after `system-ready` were written by the application, which may repeat any of these names.
+They extend the register like the others and prove nothing.
 
 Example:
     claims = verify_event_log(parse_event_log(text), verified.quote.report)
@@ -54,7 +54,7 @@ INSTANCE_ID_BYTES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class KeyProvider:
-    """Who gave the application its disk and application keys."""
+    """The provider of an application's disk and application keys."""
 
     name: KeyProviderName
     id: bytes
@@ -67,10 +67,10 @@ class KeyProvider:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLogClaims:
-    """What the system wrote about the application before it started the application.
+    """The system's entries about an application, written before it was started.
 
-    It is true of the trust domain whose quote the log was compared with. It means nothing unless
-    MRTD and RTMR0 to RTMR2 are those of an image that is known to write the truth (AT22).
+    They are true of the trust domain whose quote matches the log, but only if MRTD and RTMR0 to
+    RTMR2 are those of an image that is known to write the truth (AT22).
     """
 
     compose_hash: bytes
@@ -82,40 +82,43 @@ class EventLogClaims:
 
 
 def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) -> None:
-    """Refuse an application whose keys another party may have.
+    """Refuse an application whose keys may be known to an unaccepted party.
 
     Args:
-        provider: of a verified log; None: no log names one.
-        accepted: what the operator or owner accepts: entries of `encryption_network.key_providers`.
+        provider: from a verified log; None: no log names a provider.
+        accepted: providers that the operator or owner accepts, entries of
+            `encryption_network.key_providers`.
     Raises:
         QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no
             log under terms that exclude a provider of the default (AT29).
     """
     # AT29
-    if provider is not None and provider.name == "none":  # no list can accept it
+    if provider is not None and provider.name == "none":  # no list of providers can accept this
         raise QuoteRefused("key-provider", "the application has no key provider")
     if is_within_terms(None if provider is None else provider.text, accepted):
         return
     if provider is None:
-        raise QuoteRefused("key-provider", "no event log tells who gave the application its keys")
+        raise QuoteRefused("key-provider", "no event log names the application's key provider")
     raise QuoteRefused(
         "key-provider", f"key provider {provider.name!r} with id {provider.id[:16].hex()}"
     )
 
 
 # --- MRCONFIGID -----------------------------------------------------------------------------------
-# What the host stated about the application when it created the trust domain. It measures nothing,
-# but it is part of the quote, so where it is stated it has to match the event log:
+# An id that the host states about the application when it creates the trust domain. It is not a
+# measurement, but it is part of the quote, so if it is set it has to match the event log.
 #
-# | byte 0 | bytes 1 to 32, then 15 zero bytes | |---|---| | 0 | all 48 bytes are zero: the host
-# stated nothing | | 1 | compose hash | | 2 | Keccak-256( compose hash ‖ app id ‖ kind of key
-# provider ‖ its id ); kinds: none 0, local-sgx 1, kms 2, tpm 3 | | 3 | SHA-256(
-# "dstack-mr-config-v3:" ‖ 0 ‖ a JSON document ) |
+# byte 0   bytes 1 to 32, then 15 zero bytes
+# 0        all 48 bytes are zero: the host stated nothing
+# 1        compose hash
+# 2        Keccak-256( compose hash ‖ app id ‖ kind of key provider ‖ its id );
+#          kinds: none 0, local-sgx 1, kms 2, tpm 3
+# 3        SHA-256( "dstack-mr-config-v3:" ‖ 0 ‖ a JSON document )
 #
 # The document of version 3 is canonical JSON with `compose_hash`, `key_provider` (none, local, kms,
-# tpm) and `version`, and, where the host chose to pin them, `app_id`, `gpu_policy_hash`,
-# `init_script_hashes`, `instance_id` and `key_provider_id`. It is not sent with the log; since all
-# its values are in the log, the few documents that are possible are tried.
+# tpm) and `version`. A host may add `app_id`, `gpu_policy_hash`, `init_script_hashes`,
+# `instance_id` and `key_provider_id`. The document is not sent with the log. Since all its values
+# are in the log, every possible document is tried.
 #
 # Source: the dstack guest agent's configuration ids, versions 1 to 3; spec/attestation.md AT28.
 
@@ -123,14 +126,13 @@ _DOCUMENT_DOMAIN: Final = b"dstack-mr-config-v3:\x00"
 
 
 def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
-    """Compare what the host stated with the log.
+    """Compare the host's configuration id with the log.
 
     Args:
         mr_config_id: 48 bytes of a quote.
-        claims: read from the log that fits the quote.
+        claims: read from the log that matches the quote.
     Raises:
-        QuoteRefused: `event-log`, the host stated another application, or something in an unknown
-            form.
+        QuoteRefused: `event-log`, the host stated another application, or used an unknown form.
     """
     # AT28
     if not any(mr_config_id):
@@ -148,7 +150,7 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
     if version == 1:
         yield claims.compose_hash
     elif version == 2:
-        # listed in the order of their numbers
+        # The names are declared in the order of their numbers.
         kind = get_args(KeyProviderName).index(provider.name)
         yield sha3.keccak_256(
             claims.compose_hash + claims.app_id + bytes([kind]) + provider.id
@@ -211,41 +213,41 @@ _MAX_INIT_SCRIPTS: Final = 64
 
 
 def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
-    """Verify that a log matches a report's registers, and read it.
+    """Verify that a log matches a report's registers, and return its claims.
 
     Args:
         log: parsed; untrusted.
-        report: of the quote; `examine` decides whether the quote itself is valid.
+        report: report of the quote; `examine` decides whether the quote itself is valid.
     Returns:
-        The claims; they are true if the quote is valid and its other registers are those of a known
+        The claims. They are true if the quote is valid and its other registers are those of a known
         image.
     Raises:
-        QuoteRefused: `event-log`, an entry whose digest cannot be recomputed, a replay with another
-            result, system entries that are missing, repeated, out of order or of another size, or
-            an MRCONFIGID that states something else.
+        QuoteRefused: `event-log`, a digest that cannot be recomputed; a replay with another result;
+            system entries that are missing, repeated, out of order or of the wrong size; or a
+            different MRCONFIGID.
     Does not check:
         Whether the application or its key provider is approved: see `check_key_provider` and
             policies.
     """
-    # 1. Every entry of register 3 has a digest that follows from its contents; the same entries are
-    # replayed and read.
+    # 1. The digests of all entries of register 3 are recomputed. The same entries are replayed and
+    # read below, so that a log cannot show other entries than it proves.
     entries = runtime_entries(log)
-    # 2. Together they yield the register of the quote.
+    # 2. The replay yields the register of the quote.
     if not hmac.compare_digest(replay(entries), report.rtmr3):
-        raise QuoteRefused("event-log", "the replay gives another RTMR3 than the quote's")
-    # 3. The system wrote what a system writes, before the application ran.
+        raise QuoteRefused("event-log", "the replayed RTMR3 differs from the quote's")
+    # 3. The system's entries are complete, and precede those of the application.
     claims = _read_claims(_system_entries(entries))
-    # 4. The host stated the same application, where it stated one.
+    # 4. If the host stated an application, it is the same.
     check_mr_config_id(report.mr_config_id, claims)
     return claims
 
 
 def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
-    """Return what was written up to the first `system-ready`; its known names occur once each, in
-    order (AT21)."""
+    """Return the entries up to the first `system-ready`; required names occur once each, in order
+    (AT21)."""
     names = [event.name for event in entries]
     if SYSTEM_READY not in names:
-        raise QuoteRefused("event-log", "the system was not ready yet")
+        raise QuoteRefused("event-log", "there is no system-ready entry")
     system = tuple(entries[: names.index(SYSTEM_READY) + 1])
     found = [event.name for event in system if event.name in SEQUENCE]
     # AT21
@@ -253,7 +255,7 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
         raise QuoteRefused("event-log", "system entries are missing, repeated or out of order")
     booted = [event.name for event in system].index(BOOT_DONE)
     if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):
-        raise QuoteRefused("event-log", "a measurement of the boot stands after its end")
+        raise QuoteRefused("event-log", "a boot measurement follows the end of the boot")
     return system
 
 

@@ -1,15 +1,16 @@
-"""Examining a quote: from the bytes of a prover to evidence that policies judge, or to a refusal.
+"""Examination of a quote: it yields evidence that policies judge, or a refusal.
 
-All quotes are examined here: those that backends attest to a node with, those that owners look at,
-a node's own that clients require, and those behind receipts. The four differ in what the quote has
-to name (`Binding`), in the key providers that they accept, and in the source of the collateral; the
-verdict on the quote is the same for all.
+All quotes are examined here: those with which backends attest to a node, those that owners inspect,
+a node's own that clients require, and those behind receipts. They differ in what the quote has to
+name (`Binding`), in the accepted key providers, and in the source of the collateral. The verdict on
+the quote is the same for all.
 
-    bind_quote   cheap: own parser, report data, event log, key provider; before it no collateral is read or fetched
-    examine      the quote against collateral: signatures, revocation, TCB levels; then the evidence
+    bind_quote   cheap: own parser, report data, event log, key provider;
+                 no collateral is read or fetched before it
+    examine      the quote with collateral: signatures, revocation, TCB levels; then the evidence
 
 Example:
-    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=DEFAULT_KEY_PROVIDERS)
+    bound = bind_quote(raw, node_binding(nonce, statement), event_log=entries, accepted=NAMES)
     evidence, _ = await examine_with(bound, provider, root=intel_root(), now=clock.now())
 
 Source: spec/attestation.md AT5, AT9, AT16, AT20 to AT22, AT28, AT29, AT41, AT51.
@@ -41,11 +42,12 @@ from .trust_root import TrustRoot
 
 
 def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
-    """Check that the chain ends at the configured root; the certificate in the quote is compared,
-    never trusted.
+    """Check that a quote's chain ends at the configured root.
+
+    The root certificate in the quote is compared, never trusted.
 
     Raises:
-        QuoteRefused: `untrusted-root`, it ends elsewhere.
+        QuoteRefused: `untrusted-root`, the chain ends elsewhere.
     """
     # AT7, AT12
     if quote.pck_chain[-1].der != root.certificate.der:
@@ -53,40 +55,39 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
 
 
 def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Check that the certificates have their roles, follow each other by name and are valid at
-    `now`.
+    """Check that the certificates of a quote have their roles, form a chain and are valid at `now`.
 
     Raises:
-        QuoteRefused: `certificate-chain`, they do not.
+        QuoteRefused: `certificate-chain`, a name, an issuer or a validity period is wrong.
     Does not check:
-        Signatures, revocation, and that the last one is the root.
+        Signatures, revocation, and that the last certificate is the root.
     """
     leaf, authority, top = quote.pck_chain
     if leaf.common_name != f"{root.prefix}PCK Certificate" or leaf.is_authority:
-        raise QuoteRefused("certificate-chain", "the leaf is no platform's certificate")
+        raise QuoteRefused("certificate-chain", "the leaf is not a platform certificate")
     if (
         authority.common_name != root.pck_authority_name(quote.platform.ca)
         or not authority.is_authority
     ):
-        raise QuoteRefused("certificate-chain", "the leaf's issuer is no PCK authority")
+        raise QuoteRefused("certificate-chain", "the leaf's issuer is not a PCK authority")
     if leaf.issuer != authority.subject or authority.issuer != top.subject:
-        raise QuoteRefused("certificate-chain", "the chain's names do not follow each other")
+        raise QuoteRefused("certificate-chain", "an issuer in the chain is not the next subject")
     for certificate in quote.pck_chain:
         if not certificate.not_before <= now < certificate.not_after:
             raise QuoteRefused(
-                "certificate-chain", f"{certificate.common_name[:80]!r} does not hold at this time"
+                "certificate-chain", f"{certificate.common_name[:80]!r} is not valid at this time"
             )
 
 
 def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
-    """Verify that the platform which a quote names was certified under a root.
+    """Verify that the platform named in a quote was certified under a root.
 
     Args:
         quote: parsed; untrusted.
         root: the configured anchor.
         now: epoch seconds.
     Raises:
-        QuoteRefused: the chain is another's, or a signature is not valid.
+        QuoteRefused: the chain has another root, or a signature is not valid.
     Does not check:
         Revocation, which needs collateral, and the quote itself: any client may put a platform's
             chain into a quote.
@@ -98,7 +99,7 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
         for issued, issuer in pairwise(loaded):
             issued.verify_directly_issued_by(issuer)
     except (InvalidSignature, MalformedCertificate, *READER_ERRORS) as exc:
-        raise QuoteRefused("certificate-chain", "a signature of the chain does not hold") from exc
+        raise QuoteRefused("certificate-chain", "a signature of the chain is not valid") from exc
 
 
 # --- the state of a trust domain ------------------------------------------------------------------
@@ -108,25 +109,25 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
 # |---|---|---|
 # | 0 | DEBUG: the host may read the memory | refused |
 # | 1-7 | profiling; any of them makes the domain untrusted | refused |
-# | 16 | ICSSD | the policy's matter |
+# | 16 | ICSSD | policy decides |
 # | 17 | SERVTD_EXT | refused |
-# | 27 | LASS | the policy's matter |
+# | 27 | LASS | policy decides |
 # | 28 | SEPT_VE_DISABLE | must be set |
 # | 29 | MIGRATABLE: the memory may leave for another machine | refused |
-# | 30 | PKS | the policy's matter |
+# | 30 | PKS | policy decides |
 # | 31 | KL | refused |
 # | 62 | TPA | refused |
-# | 63 | PERFMON: a side channel | the policy's matter |
+# | 63 | PERFMON: a side channel | policy decides |
 # | others | reserved | refused |
 #
-# XFAM: bits 0 and 1 (x87, SSE) are always set, bits outside 0x6DBE7 never. A measurement of zero is
-# no measurement: it is a hash, so a domain that was built shows another value.
+# XFAM: bits 0 and 1 (x87, SSE) are always set, bits outside 0x6DBE7 never. An MRTD of zero means
+# that nothing was measured: it is a hash, so a domain that was built has another value.
 #
 # Source: Intel TDX Module Base Architecture and ABI specifications.
 
 SEPT_VE_DISABLE = 1 << 28
 POLICY_BITS = (1 << 16) | (1 << 27) | (1 << 30) | (1 << 63)
-"""Attribute bits that verification lets pass; a policy names the exact attributes it accepts."""
+"""Attribute bits that verification allows; a policy names the exact attributes it accepts."""
 
 _NAMED_BITS = {0: "DEBUG", 17: "SERVTD_EXT", 29: "MIGRATABLE", 31: "KL", 62: "TPA"}
 _XFAM_FIXED_ONE = 0x3
@@ -138,7 +139,7 @@ _SERVICE_NOW = slice(181, 237)
 
 
 def check_trust_domain(report: TdReport) -> None:
-    """Refuse states that no policy may accept."""
+    """Refuse a trust domain in a state that no policy may accept."""
     attributes = int.from_bytes(report.td_attributes, "little")
     if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
         bit = (refused & -refused).bit_length() - 1
@@ -167,28 +168,27 @@ def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
         raise CollateralUnusable(
             "collateral-mismatch",
-            f"FMSPC {info.fmspc}, PCEID {info.pce_id} for a platform of {fmspc}, {pce_id}",
+            f"FMSPC {info.fmspc}, PCEID {info.pce_id} for a platform with {fmspc}, {pce_id}",
         )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
         raise CollateralUnusable(
-            "collateral-mismatch", "the PCK CRL is of another authority than the leaf's"
+            "collateral-mismatch", "the PCK CRL and the leaf have different issuers"
         )
     if collateral.pck_chain is not None and collateral.pck_chain != tuple(
         c.der for c in quote.pck_chain
     ):
         raise CollateralUnusable(
-            "collateral-mismatch", "the collateral carries another quote's certificates"
+            "collateral-mismatch", "the collateral contains another quote's certificates"
         )
 
 
 EVIDENCE_TTL_S: Final = 600.0
-"""How long evidence counts unless a policy asks for less; renewal needs a new quote."""
+"""Lifetime of evidence unless a policy demands less; renewal needs a new quote."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A quote with the expected report data and an event log that fits it; made by `bind_quote`,
-    not yet verified."""
+    """A quote with the expected report data and a matching event log, not yet verified."""
 
     quote: Quote
     binding: Binding
@@ -196,7 +196,7 @@ class BoundQuote:
 
     @property
     def family(self) -> tuple[bytes, PlatformCa]:
-        """Platform family and authority that the quote claims; by them its collateral is found."""
+        """Platform family and authority that the quote claims, by which its collateral is found."""
         return self.quote.platform.fmspc, self.quote.platform.ca
 
 
@@ -207,18 +207,20 @@ def bind_quote(
     event_log: Sequence[Json] | bytes | None,
     accepted: Collection[str],
 ) -> BoundQuote:
-    """Read a quote and its event log, and check what can be checked without collateral.
+    """Parse a quote and its event log, and make all checks that need no collateral.
 
     Args:
         quote: untrusted.
-        binding: what its report data have to name.
-        event_log: untrusted: the entries, or the text of their array; None: there is none.
-        accepted: accepted providers of an application's keys, entries of
-            `encryption_network.key_providers`. "none" is never accepted; a missing log only under
-            terms that exclude no provider of the default (AT29).
+        binding: the facts that the report data have to name.
+        event_log: untrusted: the entries, or the text of their array; None without a log.
+        accepted: accepted key providers of the application, entries of
+            `encryption_network.key_providers`. "none" is never accepted. A missing log is accepted
+            only under terms that exclude no provider of the default (AT29).
+    Returns:
+        The quote. Its report data and event log match; nothing else is verified.
     Raises:
-        QuoteRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`,
-            `key-provider`: the first check that fails.
+        QuoteRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`
+            or `key-provider`, by the first check that fails.
     Does not check:
         Signatures: nothing of the quote is verified before `examine`.
     """
@@ -244,21 +246,21 @@ def examine(
     now: float,
     ttl_s: float = EVIDENCE_TTL_S,
 ) -> Evidence:
-    """Verify a bound quote and return what it states.
+    """Verify a bound quote and return its facts as evidence.
 
     Args:
         bound: from `bind_quote`; untrusted.
         collateral: of its platform family, chosen by the verifier, never by the prover (AT16).
-        root: the configured anchor; a root inside the quote or the collateral is compared with it,
+        root: the configured anchor. A root inside the quote or the collateral is compared with it,
             never used.
-        now: epoch seconds; one value for the whole request; when the evidence begins.
-        ttl_s: longest life of the evidence; the collateral's end cuts it shorter (AT17).
+        now: epoch seconds, one value for the whole request; the evidence begins then.
+        ttl_s: maximal lifetime of the evidence; it ends earlier if the collateral does (AT17).
     Returns:
-        Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the
-            signed statement, the
-        same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID.
+        Evidence without a verdict: policies judge it. Its `quote_sha256` is the digest of the
+        signed statement, the same for every encoding of one quote. Its `platform_id_hash` hides the
+        machine's PPID.
     Raises:
-        QuoteRefused: the quote is bad; its code says how.
+        QuoteRefused: the quote is not valid; its code says why.
         CollateralUnusable: the collateral cannot judge it; its code says why.
     Does not check:
         Statuses, advisories, measurements, and attributes that a policy may allow.
@@ -301,25 +303,26 @@ def examine(
 
 
 def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float) -> Claims:
-    """Check a quote against collateral, and return what the library claims of it."""
+    """Check a quote against collateral, and return the library's claims about it."""
     # 1. States that no policy may accept.
     check_trust_domain(quote.report)
-    # 2. It belongs to our root; a quote under another root says nothing about the documents here.
+    # 2. The quote's chain ends at our root. Checked before the documents, because a quote under
+    # another root says nothing about them.
     check_quote_root(quote, root=root)
-    # 3. Every part of the collateral is valid now, and none comes from the future.
+    # 3. Every part of the collateral is valid now; none has expired or is dated in the future.
     check_windows(collateral, now=now)
     # 4. Every part of the collateral names the signer whose role it is, under our root.
     check_roles(collateral, root=root)
     # 5. The quote's certificates have their roles too, under our root.
     check_pck_roles(quote, root=root, now=now)
-    # 6. The collateral is of this platform family and authority, and carries no other machine's
-    # certificates.
+    # 6. The collateral is for this platform family and authority, and contains no certificates of
+    # another machine.
     _check_same_platform(quote, collateral)
     # 7. Signatures, revocation, quoting enclave, TCB levels: the library.
     verified = parse_claims(
         claims_json(quote.raw, collateral, root_der=root.certificate.der, now_s=int(now))
     )
-    # 8. Both readings agree.
+    # 8. The library and our parser read the same facts.
     check_same_reading(quote, verified)
     return verified
 
@@ -327,15 +330,13 @@ def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float
 async def examine_with(
     bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Examine a quote with the collateral that a provider returns for its platform family; off the
-    event loop.
+    """Examine a quote in a thread, with a provider's collateral for its platform family.
 
     Returns:
-        The evidence, and the collateral that it was examined with: its revocation lists are the
-            newest that the
-        provider holds.
+        The evidence, and the collateral that was used. Its revocation lists are the newest that the
+        provider has.
     Raises:
-        AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
+        AttestationError: as `examine`; CollateralUnusable also if the provider has no document.
     """
     found = await provider.collateral(*bound.family)
     collateral = with_newest_lists(found, found.beside, bound.quote, root)  # AT19

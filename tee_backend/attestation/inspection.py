@@ -1,10 +1,11 @@
-"""Verifying what a backend published, on the machine of an owner that wants to grant to it (AT52).
+"""Verification of a backend's published evidence, on the machine of an owner who may grant to it
+(AT52).
 
-It uses the same code as a node, and collateral that the owner chose: a folder of documents, or
-Intel's service. What the backend says about its own platform is not used.
+It uses the same code as a node, with collateral that the owner chose: a folder of documents, or
+Intel's service. Statements of the backend about its own platform are not used.
 
-Needs the quote library (`pip install 'sealspace[verify]'`); the SDK without it knows this module by
-a Protocol only.
+This module needs the quote library (`pip install 'sealspace[verify]'`). Without it the SDK knows
+this module only as a Protocol.
 
 Example:
     inspector = Inspector(CollateralFolder(Path("collateral")), root=intel_root())
@@ -31,54 +32,50 @@ from .pcs import INTEL_SERVICE_URL, CollateralService
 from .report_data import Binding, published_binding
 from .trust_root import TrustRoot, intel_root
 
-# The failed check -> what to report and to do; every other kind is reported by its own name.
-_SAID: Final[dict[str, tuple[str, str]]] = {
+# Message and next step by the code of the failed check; other codes are reported by name.
+_FINDINGS: Final[dict[str, tuple[str, str]]] = {
     "report-data": (
         (
-            "the quote is not about this answer: nonce, DID, manifest or compose file were changed"
-            " on the way"
+            "the quote does not match the answer: nonce, DID, manifest or compose file were changed"
+            " in transit"
         ),
-        "ask again; if it stays, somebody stands between you and the backend: do not grant",
+        "try again; if it happens again, the connection is being tampered with: do not grant",
     ),
     "td-attributes": (
-        "the trust domain is in a state that proves nothing: debugged, migratable, or impossible",
-        "do not grant: its operator can read its memory; ask for one that runs in production mode",
+        "the trust domain's memory is not protected: debug mode, migratable, or an invalid state",
+        "do not grant: the operator can read its memory; ask for one that runs in production mode",
     ),
     "revoked": (
-        "the platform's certificate or level is revoked",
-        "do not grant; the backend has to move elsewhere",
+        "the platform's certificate or its TCB level is revoked",
+        "do not grant; the backend has to move to another machine",
     ),
     "tcb-too-old": (
-        "the platform is older than every level that is listed",
+        "the platform is older than every published TCB level",
         "do not grant; the platform needs updates",
     ),
     "event-log": (
-        "the event log is not the one that the quote's registers tell of",
-        (
-            "ask again; if it stays, do not grant: the application that it names did not start"
-            " this way"
-        ),
+        "the event log does not match the quote's registers",
+        "try again; if it happens again, do not grant: another application may be running",
     ),
     "key-provider": (
-        "the application's keys come from nobody, or from a provider on its host's own word",
-        "do not grant; ask the backend's operator for one with a key service",
+        "the application has no key provider, or one that only its host vouches for",
+        "do not grant; ask the backend's operator to use a key service",
     ),
     "untrusted-root": (
-        "the quote ends at another root certificate than the one you trust",
-        "a simulated platform has a root of its own: --trust-root FILE, for trying things out only",
+        "the quote's certificates end at another root than the one you trust",
+        "for a simulated platform, which proves nothing, name its root: --trust-root FILE",
     ),
 }
 
 
 class CollateralFolder:
-    """Documents as files `*.json` of a folder, as `sealspace admin collateral` and nodes read
-    them."""
+    """Collateral as `*.json` files in a folder, in the form that nodes import."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the newest document for the family."""
+        """Return the newest document of a platform family."""
         documents = await asyncio.to_thread(self._read)
         try:
             held = HeldCollateral(documents)
@@ -95,8 +92,8 @@ class CollateralFolder:
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",
                 problem="collateral-missing",
                 hint=(
-                    f"put the family's document into {self._folder}, or leave --collateral out to"
-                    " ask Intel"
+                    f"put the family's document into {self._folder}, or omit --collateral to fetch"
+                    " it from Intel"
                 ),
             ) from error
 
@@ -116,36 +113,35 @@ class CollateralFolder:
 
 
 class FetchedCollateral:
-    """Intel's service, queried each time."""
+    """Collateral from Intel's service, fetched each time."""
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Fetch the document for the family."""
+        """Fetch the document of a platform family."""
         try:
             return await CollateralService().collateral(fmspc, ca)
         except CollateralUnusable as exc:
             raise CollateralNeeded(
-                f"{INTEL_SERVICE_URL} gives no collateral for platform family {fmspc.hex()}:"
+                f"{INTEL_SERVICE_URL} returned no collateral for platform family {fmspc.hex()}:"
                 f" {exc.code}",
                 problem=exc.code,
                 hint=(
-                    "try again later, or keep the document in a folder and name it: --collateral"
-                    " FOLDER"
+                    "try again later, or put the document into a folder and add --collateral FOLDER"
                 ),
             ) from exc
 
 
 class Inspector:
-    """Verifies evidence for an owner that wants to grant; an `EvidenceVerifier` of the SDK."""
+    """A verifier of backends for owners; implements the SDK's `EvidenceVerifier`."""
 
     def __init__(self, source: CollateralProvider, *, root: TrustRoot | None = None) -> None:
         self._source = source
         self._root = root or intel_root()
 
     async def verify(self, published: Published, *, now: float) -> Verified:
-        """Verify quote, event log and what they bind; cheap before expensive.
+        """Verify a backend's quote, its event log, and its statement; cheap checks first.
 
         Raises:
-            BackendNotProven: a check fails; `problem` names it.
+            BackendNotProven: a check failed; `problem` names it.
             CollateralNeeded: there is no collateral, or none that is valid now.
         """
         statement = published.statement
@@ -167,7 +163,7 @@ class Inspector:
         compose: str | None,
         now: float,
     ) -> Verified:
-        """Verify a quote that has to bind something, of whatever purpose."""
+        """Verify a quote of any purpose that has to name a binding."""
         try:
             bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
             _check_compose(compose, bound.claims)
@@ -185,31 +181,33 @@ class Inspector:
 
 
 def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
-    """Check that a compose file is shown only where the log names it (AT52)."""
+    """Refuse a compose file that the event log does not name (AT52)."""
     if compose is None:
         return
     if claims is None:
         raise BackendNotProven(
-            "it shows a compose file, and no event log that names it", problem="event-log"
+            "the backend shows a compose file without an event log that names it",
+            problem="event-log",
         )
     if hashlib.sha256(compose.encode()).digest() != claims.compose_hash:
         raise BackendNotProven(
-            "the compose file that it shows is not the one that it runs", problem="compose"
+            "the compose file that the backend shows is not the one that it runs",
+            problem="compose",
         )
 
 
 def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
     if error.code == "collateral-window":
         return CollateralNeeded(
-            f"the collateral at hand is stale: {error.detail}",
+            f"the collateral is not valid now: {error.detail}",
             problem=error.code,
-            hint="fetch the platform family's document anew; leave --collateral out to ask Intel",
+            hint="fetch the platform family's document again, or omit --collateral to use Intel's",
         )
     if isinstance(error, CollateralUnusable | MalformedCertificate):
         return CollateralNeeded(
-            f"the collateral at hand is of no use: {error.code}", problem=error.code
+            f"the collateral cannot judge this quote: {error.code}", problem=error.code
         )
-    if error.code in _SAID:
-        said, hint = _SAID[error.code]
-        return BackendNotProven(said, problem=error.code, hint=hint)
-    return BackendNotProven(f"its evidence does not hold: {error.code}", problem=error.code)
+    if error.code in _FINDINGS:
+        message, hint = _FINDINGS[error.code]
+        return BackendNotProven(message, problem=error.code, hint=hint)
+    return BackendNotProven(f"its evidence is not valid: {error.code}", problem=error.code)

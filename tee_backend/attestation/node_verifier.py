@@ -1,5 +1,6 @@
-"""Judging a node's own evidence: what `sealspace.documents.node_evidence` asks for, for nodes in
-TDX trust domains.
+"""Verification of a node's own evidence, for clients of nodes that run in TDX trust domains.
+
+`TdxNodeVerifier` is a verifier for `sealspace.documents.node_evidence`.
 
 Example:
     documents = HeldCollateral([path.read_bytes() for path in folder.glob("*.json")])
@@ -26,7 +27,7 @@ from .trust_root import TrustRoot
 
 
 class TdxNodeVerifier:
-    """Verifies a node's quote with collateral of the verifier's own choice."""
+    """A verifier of a node's quote that uses its own collateral, never the node's."""
 
     def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
         self._root = root
@@ -35,36 +36,40 @@ class TdxNodeVerifier:
     async def verify(
         self, attestation: NodeAttestation, policy: NodePolicy, *, now: float
     ) -> NodeEvidence:
-        """Return the evidence if it is genuine, is about the statement, and satisfies the policy;
-        see NodeVerifier."""
+        """Return a node's evidence if it is genuine and satisfies the policy.
+
+        See `NodeVerifier`.
+        """
         facts = await self.examine(attestation, now=now)
         self._check_statement(attestation.statement, policy)
         _check_key_provider(facts, attestation.statement, policy)
         refusal = judge(facts, policy.code, now)
         if refusal is not None:
-            # Refusals of a policy are spelled as the wire says them; a client's codes are in
-            # kebab-case.
+            # Refusals of a policy use underscores, as on the wire; codes of clients use hyphens.
             raise NodeEvidenceRefused(
-                refusal.replace("_", "-"), "the policy does not approve what the quote shows"
+                refusal.replace("_", "-"), "the policy does not approve the code in the quote"
             )
         return NodeEvidence(statement=attestation.statement, facts=facts)
 
     async def examine(self, attestation: NodeAttestation, *, now: float) -> Evidence:
-        """Return what the quote says if it is genuine and names nonce and statement.
+        """Return the facts of a node's quote if it is genuine and names nonce and statement.
 
+        Args:
+            attestation: the node's answer; untrusted.
+            now: epoch seconds.
         Returns:
-            Facts; `invoker` is the node's DID, and the node's public key takes the place of a
-            receiver key.
+            Facts in which `invoker` is the node's DID, and the receiver key is the node's public
+            key.
         Raises:
-            NodeEvidenceRefused: a signature, a window, the report data or the event log is not
-                valid, or the log says that the application has no key provider.
+            NodeEvidenceRefused: a signature, a validity period, the report data or the event log is
+                not valid, or the log says that the application has no key provider.
         Does not check:
-            That a policy approves of the code, its platform, its key provider and the statement.
+            Whether a policy approves the code, its platform, its key provider and the statement.
         """
         binding = node_binding(attestation.nonce, attestation.statement)  # AT41
         try:
-            # The policy names the accepted key providers, in `verify` (AT45); "none" is accepted by
-            # no policy.
+            # All providers pass here: `verify` checks them against the policy (AT45). An
+            # application without a provider is refused here already, since no policy accepts it.
             bound = bind_quote(
                 attestation.quote, binding, event_log=attestation.event_log, accepted=NAMES
             )
@@ -78,7 +83,7 @@ class TdxNodeVerifier:
             raise NodeEvidenceRefused("store", f"the node's store is {statement.store_id.hex()}")
         if statement.secret_origin not in policy.secret_origins:
             raise NodeEvidenceRefused(
-                "secret-origin", f"the node has its root secret from its {statement.secret_origin}"
+                "secret-origin", f"the node's root secret comes from its {statement.secret_origin}"
             )
         if statement.attestation not in policy.modes:
             raise NodeEvidenceRefused(
@@ -87,29 +92,28 @@ class TdxNodeVerifier:
         foreign = set(statement.trust_roots) - {self._root.sha256} - policy.release_roots
         if foreign:
             raise NodeEvidenceRefused(
-                "trust-roots", f"the node believes backends under {min(foreign).hex()}"
+                "trust-roots", f"the node also accepts backends under root {min(foreign).hex()}"
             )
         if statement.node_policy_suffices and not policy.accepts_node_policy:
             raise NodeEvidenceRefused(
-                "node-policy", "the node's own list of code may stand for that of an owner"
+                "node-policy", "the node may approve code by its operator's list, without the owner"
             )
         if not are_accepted(statement.key_providers, policy.release_key_providers):
             named = ", ".join(statement.key_providers)[:200]
             raise NodeEvidenceRefused(
-                "key-providers", f"the node takes evidence of applications with keys from {named}"
+                "key-providers", f"the node accepts backends whose key provider is {named}"
             )
 
 
 def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodePolicy) -> None:
-    """Refuse a node whose keys come from a provider that the policy does not accept, or an unknown
-    one (AT45)."""
-    # AT29: where the policy names no key providers, those count that a node takes by default.
+    """Refuse a node whose key provider is unknown or not accepted by the policy (AT45)."""
+    # AT29: without key providers in the policy, a node's default applies.
     providers = policy.code.key_providers or DEFAULT_KEY_PROVIDERS
     found = facts.key_provider
     if statement.secret_origin == "platform":  # noqa: S105  # where it comes from
-        # The provider of this secret knows it. An answer can omit the log, and any party can run a
-        # service of a kind: only a name in the policy, or RTMR3, which covers the provider, shows
-        # that it is the right one.
+        # The provider knows this secret. A node can omit the event log, and any party can run a
+        # key service. So the right provider is proven only by its name in the policy, or by RTMR3,
+        # which covers the provider.
         if not policy.code.key_providers and any(
             entry.rtmr3 is None for entry in policy.code.measurements
         ):
@@ -117,5 +121,5 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
     elif found is None:
         return
     if not is_accepted(found, providers):
-        named = "nobody who can be told" if found is None else found[:80]
-        raise NodeEvidenceRefused("key-provider", f"the node's keys come from {named}")
+        named = "unknown" if found is None else found[:80]
+        raise NodeEvidenceRefused("key-provider", f"the node's key provider is {named}")

@@ -1,22 +1,21 @@
-"""Fetching collateral from Intel's service or a mirror of it, and writing it in the form that is
-stored.
+"""A client of Intel's collateral service or a mirror, returning documents in their stored form.
 
-| what | path below the base | issuer chain in header |
+| document | path below the base | issuer chain in header |
 |---|---|---|
-| TCB info | /tdx/certification/v4/tcb?fmspc= | TCB-Info-Issuer-Chain, of some mirrors SGX-TCB-Info-Issuer-Chain |
-| QE identity | /tdx/certification/v4/qe/identity | SGX-Enclave-Identity-Issuer-Chain |
-| PCK CRL | /sgx/certification/v4/pckcrl?ca=&encoding=der | SGX-PCK-CRL-Issuer-Chain |
-| root CRL | a URL of its own; mirrors: /sgx/certification/v4/rootcacrl | – |
-| evaluation numbers | /tdx/certification/v4/tcbevaluationdatanumbers | TCB-Evaluation-Data-Numbers-Issuer-Chain |
+| TCB info | /tdx/…/tcb?fmspc= | TCB-Info-Issuer-Chain; some mirrors: SGX-TCB-Info-Issuer-Chain |
+| QE identity | /tdx/…/qe/identity | SGX-Enclave-Identity-Issuer-Chain |
+| PCK CRL | /sgx/…/pckcrl?ca=&encoding=der | SGX-PCK-CRL-Issuer-Chain |
+| root CRL | a URL of its own; mirrors: /sgx/…/rootcacrl | – |
+| evaluation numbers | /tdx/…/tcbevaluationdatanumbers | TCB-Evaluation-Data-Numbers-Issuer-Chain |
 
-Chains are PEM, URL-encoded. Revocation lists come as DER, PEM or hex text. The two signed objects
-are cut out of their answers byte for byte.
+`…` is `certification/v4`. Chains are URL-encoded PEM. Revocation lists come as DER, PEM or hex
+text. The two signed objects are cut out of their answers byte for byte.
 
-Nothing that is fetched is trusted: the document is parsed, compared with what was asked for, and
-handed on to be verified (`collateral_trust.verify_collateral`) and compared with what is held
-(`collateral_trust.check_replaces`) as if an operator had imported it. A service, or an impostor,
-can withhold documents and cannot forge them, except for a PCK list without its authority where none
-was held: no quote passes by that one (AT55).
+Fetched documents are not trusted. Each is parsed and compared with the request. The caller then
+verifies it (`collateral_trust.verify_collateral`) and compares it with the stored one
+(`collateral_trust.check_replaces`), as if an operator had imported it. A service, or an impostor,
+can withhold documents but cannot forge them. The exception is a PCK list without its authority
+where none was stored; no quote passes with such a list (AT55).
 
 Example:
     service = CollateralService()
@@ -49,11 +48,11 @@ INTEL_SERVICE_URL: Final = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 
 TIMEOUT_S: Final = 10.0
-"""For all requests of one document together."""
+"""Time limit for all requests of one document together."""
 MAX_BODY_BYTES: Final = 128 * 1024
-"""Of one answer: the longest part of a document, in hex."""
+"""Limit on one answer: the longest part of a document, in hex."""
 MAX_RETRY_AFTER_S: Final = 86_400.0
-"""A service that asks for a longer wait is queried again after a day."""
+"""If a service asks for a longer wait, it is queried again after a day."""
 
 UpdateMode = Literal["standard", "early"]
 
@@ -67,7 +66,7 @@ _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Which service is queried, and for which edition."""
+    """Address of a collateral service, and the edition that is requested."""
 
     base_url: str = INTEL_SERVICE_URL
     root_crl_url: str | None = INTEL_ROOT_CRL_URL
@@ -77,15 +76,17 @@ class ServiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A body, and the issuer chain that came with it in PEM (empty: none)."""
+    """A response body, and the issuer chain from its header in PEM (empty: no header)."""
 
     body: bytes
     chain: str
 
 
 class CollateralService:
-    """Queries one service; each document has connections of its own, since one is fetched once a
-    day."""
+    """A client of one collateral service.
+
+    Each document uses its own connections, because documents are fetched only once a day.
+    """
 
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
@@ -97,18 +98,17 @@ class CollateralService:
             fmspc: platform family, 6 bytes.
             ca: which PCK authority.
         Returns:
-            The document in its stored form, parsed; about the family and authority that were asked
-            for.
+            The parsed document in its stored form, for the requested family and authority.
         Raises:
             CollateralUnusable: `platform-unknown` or `evaluation-withdrawn`, the service has no
-                such document;
-            CollateralUnusable: `service-unavailable`, no answer in time, or one that asks for a
-                later retry.
+                such document.
+            CollateralUnusable: `service-unavailable`, no answer in time, or a request to retry
+                later.
             CollateralUnusable: `service-answer`, an answer that is too large, of another shape or
                 about something else.
-            ValueError: `fmspc` has another size (a mistake of the calling code).
+            ValueError: `fmspc` has the wrong size (a mistake of the calling code).
         Does not check:
-            Signatures, windows, roles, and whether the edition that is held is newer.
+            Signatures, validity, roles, and whether the stored document is newer.
         """
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC has 6 bytes")
@@ -130,7 +130,7 @@ class CollateralService:
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
             raise CollateralUnusable(
                 "service-answer",
-                f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for",
+                f"the document is for {fetched.fmspc.hex()} {fetched.ca}, which was not requested",
             )
         return fetched
 
@@ -140,7 +140,7 @@ class CollateralService:
         Raises:
             CollateralUnusable: as `collateral`.
         Does not check:
-            Signature and window: see `evaluation_numbers.verify_evaluation_numbers`.
+            Signature and validity: see `evaluation_numbers.verify_evaluation_numbers`.
         """
         url = f"{self.settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
         async with self._asking() as ask:
@@ -152,7 +152,7 @@ class CollateralService:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
-        """Yield `_ask` with a session; all requests of the block together end in time."""
+        """Yield `_ask` with a session; one time limit applies to all requests of the block."""
         try:
             async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
                 yield partial(_ask, session)
@@ -163,8 +163,8 @@ class CollateralService:
 async def _ask(
     session: aiohttp.ClientSession, url: str, query: Mapping[str, str], *chain_headers: str
 ) -> _Answer:
-    # AT30: packed bodies would have to be unpacked before their size is known; a redirect could
-    # lead anywhere.
+    # AT30: the size of a compressed body is unknown before it is decompressed, and a redirect could
+    # lead to any host.
     headers = {"Accept-Encoding": "identity"}
     try:
         async with session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
@@ -173,7 +173,7 @@ async def _ask(
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError, ValueError) as exc:
-        # The text of such an error may hold bytes of the answer; its kind is enough.
+        # Only the type is reported: the error's text may contain bytes of the answer.
         raise CollateralUnusable("service-unavailable", f"no answer: {type(exc).__name__}") from exc
 
 
@@ -193,7 +193,7 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
     if answer.status != 200:
         raise CollateralUnusable("service-answer", f"status {answer.status}")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise CollateralUnusable("service-answer", "a packed body that nobody asked for")
+        raise CollateralUnusable("service-answer", "the body is compressed")
 
 
 async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
@@ -208,12 +208,12 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
-    """Return the chain out of the first header that is there; without one, the text is empty and
+    """Return the chain from the first header that is present. Without one, the empty text is
     refused later."""
     encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
     pem = unquote_to_bytes(encoded)
     if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
-        raise CollateralUnusable("service-answer", "an issuer chain is no PEM")
+        raise CollateralUnusable("service-answer", "an issuer chain is not PEM")
     return pem.decode()
 
 
@@ -244,11 +244,11 @@ def _stored_form(
 
 
 def _crl_der(body: bytes) -> bytes:
-    """Return a revocation list as DER; whether it is one is seen when the document is parsed."""
+    """Return a revocation list as DER; the bytes are checked when the document is parsed."""
     text = body.strip()
     if text.startswith(_PEM_CRL):
         try:
             return x509.load_pem_x509_crl(text).public_bytes(Encoding.DER)
         except READER_ERRORS as exc:
-            raise CollateralUnusable("service-answer", "a revocation list is no PEM") from exc
+            raise CollateralUnusable("service-answer", "a revocation list is not PEM") from exc
     return bytes.fromhex(text.decode()) if _HEX_TEXT.fullmatch(text) else body

@@ -1,15 +1,15 @@
-"""A strict, total parser for TDX quotes. It sees the bytes before any library does.
+"""A strict parser for TDX quotes, the first code that reads their bytes.
 
     quote v4 := header(48) body(584) auth_size:u32 auth
     quote v5 := header(48) body_type:u16 body_size:u32 body(body_size) auth_size:u32 auth
     auth     := signature(64) attestation_key(64) outer_type:u16 = 6 outer_size:u32 outer
-    outer    := qe_report(384) qe_signature(64) qe_auth_size:u16 = 32 qe_auth inner_type:u16 = 5 inner_size:u32 inner
+    outer    := qe_report(384) qe_signature(64) qe_auth_size:u16 = 32 qe_auth
+                inner_type:u16 = 5 inner_size:u32 inner
     inner    := PEM of PCK leaf, PCK authority, root; optionally one NUL
 
-Integers are little-endian. Every length must fit its neighbours exactly; the lengths are covered by
-no signature, so a reader that tolerated slack would let two byte strings carry one statement. After
-the quote only zero bytes may follow (platforms pad their buffers); they are dropped and never reach
-the verifier.
+Integers are little-endian. Every length must fit its neighbours exactly. No signature covers the
+lengths, so with a lenient parser two byte strings could carry one statement. Only zero bytes may
+follow the quote (platforms pad their buffers). They are dropped and never reach the verifier.
 
 Body, offsets from its start:
 
@@ -46,13 +46,13 @@ _TEE_TYPE_TDX = 0x81
 _CERTIFICATION_QE_REPORT = 6
 _CERTIFICATION_PEM_CHAIN = 5
 _CHAIN_CERTIFICATES = 3
-# the report and its signature, the size and bytes of qe_auth, the head of inner
+# The QE report and its signature, the size and bytes of qe_auth, the head of inner.
 _OUTER_FIXED_BYTES = 488
-_AUTH_FIXED_BYTES = 134  # the signature and its key, the head of outer
+_AUTH_FIXED_BYTES = 134  # signature, attestation key, head of outer
 
 
 class BodyKind(Enum):
-    """The shape of the trust domain's report; the value is its size in bytes."""
+    """The kind of trust domain report; the value is its size in bytes."""
 
     TD10 = 584
     TD15 = 648
@@ -72,8 +72,7 @@ _BODY_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class TdReport:
-    """What the TDX module reported about the trust domain. All fields are the quote's bytes,
-    unverified."""
+    """The TDX module's report on a trust domain, as unverified bytes of the quote."""
 
     tee_tcb_svn: bytes
     mr_seam: bytes
@@ -97,7 +96,7 @@ class TdReport:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A parsed quote; nothing of it is verified."""
+    """A parsed quote; all of it is unverified."""
 
     version: int
     report: TdReport
@@ -111,21 +110,22 @@ class Quote:
     def statement_sha256(self) -> bytes:
         """SHA-256 of header, body and attestation key.
 
-        The same for every spelling of one statement: ECDSA signatures can be changed without the
-        key, and lengths and padding are unsigned, so a hash of all bytes identifies nothing.
+        It is the same for every encoding of one statement. A hash of all bytes would not identify
+        it: anyone can change an ECDSA signature into another valid one, and lengths and padding are
+        unsigned.
         """
         return hashlib.sha256(self.signed_bytes + self.attestation_key).digest()
 
 
 class _Reader:
-    """Reads fields from the front; never reads past the end."""
+    """A reader of fields from the front that never reads past the end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.offset = 0
 
     def take(self, fields: str) -> tuple[Any, ...]:
-        """Return the next fields, little-endian, as the struct module names them."""
+        """Return the next little-endian fields, in the notation of the struct module."""
         try:
             taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
         except struct.error as exc:
@@ -142,11 +142,11 @@ def parse_quote(data: bytes) -> Quote:
     Args:
         data: at most MAX_QUOTE_BYTES; untrusted.
     Returns:
-        The quote; every length fits, only zero bytes followed.
+        The quote. Every length fits, and only zero bytes followed.
     Raises:
-        QuoteRefused: `malformed`, too long, cut, lengths that do not fit, non-zero bytes after the
-            quote, broken certificates.
-        QuoteRefused: `unsupported`, not TDX, another version, key type, vendor, body or
+        QuoteRefused: `malformed`, too long, cut off, lengths that do not fit, non-zero bytes after
+            the quote, broken certificates.
+        QuoteRefused: `unsupported`, not TDX, or another version, key type, vendor, body or
             certification data.
     Does not check:
         Signatures, certificates, attributes, measurements: see `examine`.
@@ -209,7 +209,7 @@ def _read_header(reader: _Reader) -> int:
 
 
 def _read_body_kind(reader: _Reader) -> BodyKind:
-    """Read the two fields that version 5 puts before the body."""
+    """Read body type and size, which version 5 puts before the body."""
     body_type, body_size = reader.take("HI")
     kind = _BODY_KINDS_V5.get(body_type)
     if kind is None:
@@ -220,11 +220,11 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
 
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:
-    """Read type and size of certification data; return the size."""
+    """Read the type and size of certification data; return the size."""
     found, size_bytes = reader.take("HI")
     if found != expected_type:
         raise QuoteRefused(
-            "unsupported", f"certification data of type {found} where {expected_type} is due"
+            "unsupported", f"certification data of type {found} instead of {expected_type}"
         )
     return int(size_bytes)
 

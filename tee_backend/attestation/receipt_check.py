@@ -1,17 +1,18 @@
-"""Judging a receipt again, without the node: from its text and the documents that it names (RC16 to
-RC19).
+"""Verification of release receipts without the node, from the documents they name (RC16 to RC19).
 
     step  what is checked
-    1     the receipt: canonical, signed by the node
-    2     every policy in force: there, unaltered, readable
+    1     the receipt is canonical, and signed by the node
+    2     every policy in force is present, unaltered and readable
     3     the ground fits mode, policies and parties
-    4     the evidence, the quote, the event log and the collateral: there, unaltered, and about one another
+    4     evidence, quote, event log and collateral are present, unaltered, and belong together
     5     the quote is bound to challenge, node, invoker and receiver key
-    6     the quote verifies under the trust root with that collateral at the receipt's time, and says the evidence
+    6     the quote verifies under the trust root with that collateral at the receipt's time, and
+          states the same facts as the evidence
     7     the evidence satisfies every policy at the receipt's time
 
 Example:
-    released = verify_release(path.read_bytes(), documents_in(folder), root=intel_root(), node_did=did)
+    find = documents_in(folder)
+    released = verify_release(path.read_bytes(), find, root=intel_root(), node_did=did)
     refusals = judge_with(released, collateral, root=intel_root(), now=clock.now())
 """
 
@@ -49,13 +50,13 @@ from .trust_root import TrustRoot
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 Documents = Callable[[bytes], bytes | None]
-"""Returns the document with a SHA-256; None where there is none."""
+"""Returns the document with a SHA-256, or None."""
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A release that its receipt and documents prove."""
+    """A release proven by its receipt and documents."""
 
     receipt: Receipt
     policies: tuple[Policy, ...]
@@ -64,7 +65,7 @@ class VerifiedRelease:
 
 
 def documents_in(folder: Path) -> Documents:
-    """Return a lookup of documents as files of a folder, named by their SHA-256 in hex."""
+    """Return a lookup of documents stored as files of a folder, named by their SHA-256 in hex."""
 
     def find(sha256: bytes) -> bytes | None:
         try:
@@ -79,18 +80,18 @@ def documents_in(folder: Path) -> Documents:
 def verify_release(
     data: bytes, documents: Documents, *, root: TrustRoot, node_did: str
 ) -> VerifiedRelease:
-    """Judge a receipt again from stored documents, as of its own time.
+    """Verify a receipt from stored documents, as of its own time.
 
     Args:
         data: the receipt, untrusted.
         documents: untrusted; each is compared with its digest.
         root: the trust root that you accept.
-        node_did: the node that has to have signed: a key made a minute ago signs receipts of its
-            own (RC16).
+        node_did: the node that must have signed. A receipt alone proves nothing: any key can sign
+            one (RC16).
     Returns:
         The release. It passed every step of this module.
     Raises:
-        ReceiptInvalid: the first check that fails, named.
+        ReceiptInvalid: the first check that failed, by name.
     Does not check:
         That the delegations of the chain existed and were live: the receipt names them by cid only.
     """
@@ -114,23 +115,24 @@ def verify_release(
 def judge_with(
     release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float
 ) -> dict[str, str | None]:
-    """Judge the code of a release with other collateral at another time, as if it attested then
+    """Judge the code of a release by other collateral and at another time, as if it attested then
     (RC19).
 
     Args:
-        release: of `verify_release`, with evidence.
-        collateral: of the quote's platform family; untrusted but for its signatures.
+        release: from `verify_release`, with evidence.
+        collateral: of the quote's platform family; untrusted except for its signatures.
         root: as before.
         now: epoch seconds.
     Returns:
-        For each policy, by its SHA-256 in hex: None where the code would satisfy it, else the check
-            that it fails.
+        For each policy, by its SHA-256 in hex: None if the code would satisfy it, else the name of
+        the failed check.
     Raises:
-        ReceiptInvalid: no code was judged, or quote or collateral do not verify now.
+        ReceiptInvalid: no code was judged for the release, or quote or collateral do not verify
+            now.
     """
     if release.bound is None:
         raise _refuted("receipt", "no code was judged for this release")
-    with _naming("today's collateral"):
+    with _naming("the current collateral"):
         evidence = examine(release.bound, parse_collateral(collateral), root=root, now=now)
     policies = zip(release.receipt.policies, release.policies, strict=True)
     return {digest.hex(): judge(evidence, policy, now) for digest, policy in policies}
@@ -145,14 +147,14 @@ def _policy(document: bytes) -> Policy:
 
 def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
     if (receipt.evidence is None) == (receipt.ground == "attested"):
-        raise _refuted("receipt", "evidence and ground do not fit")
+        raise _refuted("receipt", "the ground does not match the evidence")
     is_owner = same_principal(receipt.invoker, receipt.owner)
     match receipt.ground:
         case "attested":
             if not policies:
-                raise _refuted("receipt", "no policy was in force that code could satisfy")  # RC32
+                raise _refuted("receipt", "attested code, but no policy was in force")  # RC32
             if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
-                raise _refuted("receipt", "no policy in force names code")
+                raise _refuted("receipt", "no policy in force approves code")
         case "off":
             if receipt.mode != "off" or policies:
                 raise _refuted("receipt", "the mode or a policy asked for evidence")
@@ -160,7 +162,7 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
             if receipt.mode == "everyone" or not all(policy.in_person for policy in policies):
                 raise _refuted("receipt", "the mode or a policy asked for evidence")
             if is_owner != (receipt.ground == "owner"):
-                raise _refuted("receipt", "ground and invoker do not fit")
+                raise _refuted("receipt", "the ground does not match the invoker")
 
 
 # --- steps 4 to 6 ---------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ def _evidence(
         not same_principal(evidence.invoker, receipt.invoker)
         or evidence.collateral_sha256 != judged.collateral
     ):
-        raise _refuted("evidence", "it is of another holder, or of other collateral")
+        raise _refuted("evidence", "it is for another holder or other collateral")
     bound = _bound(receipt, judged, evidence, documents)
     collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
     _check_facts(receipt, evidence, bound, collateral, root)
@@ -184,8 +186,7 @@ def _evidence(
 def _bound(
     receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
 ) -> BoundQuote:
-    """Return the quote with its event log, bound to the challenge, the node, the invoker and the
-    receiver key (5)."""
+    """Return the quote, bound to challenge, node, invoker and receiver key (step 5)."""
     if judged.quote is None or judged.nonce is None:
         raise _refuted("quote", "the node no longer had it when it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
@@ -205,7 +206,8 @@ def _bound(
     log_name = "event log" if judged.event_log is None else f"event log {judged.event_log.hex()}"
     with _naming(f"quote {judged.quote.hex()}", log=log_name):
         try:
-            # The terms of the node are no part of a receipt; "none" is accepted under no terms.
+            # A receipt does not contain the node's accepted providers, so all of them pass here.
+            # "none" is never accepted.
             return bind_quote(quote, binding, event_log=log, accepted=NAMES)
         except QuoteRefused as error:
             if error.code != "key-provider":
@@ -219,27 +221,25 @@ def _bound(
 def _check_facts(
     receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
 ) -> None:
-    """Examine the quote at the receipt's time and compare what it states with the evidence (6)."""
+    """Examine the quote at the receipt's time, and compare its facts with the evidence (step 6)."""
     with _naming("quote"):
-        # ends with its collateral
+        # Unlimited, so that the result expires with its collateral and can be compared below.
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
-    kept = {"attested_at", "expires_at"}  # two moments of then
+    kept = {"attested_at", "expires_at"}  # times of the original session
     names = {field.name for field in fields(Evidence)} - kept
     differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
-        raise _refuted(
-            "event log", "it names another application than the evidence, or there is none"
-        )
-    # None: kept before evidence named it
+        raise _refuted("event log", "it is missing, or names another application than the evidence")
+    # None: the evidence was stored before evidence named key providers.
     if "key_provider" in differing and evidence.key_provider is not None:
         raise _refuted("event log", "it names another key provider than the evidence")
     if differing - {"key_provider"}:
-        raise _refuted("evidence", f"the quote says otherwise: {', '.join(sorted(differing))}")
+        raise _refuted("evidence", f"the quote differs in {', '.join(sorted(differing))}")
     if evidence.expires_at > shown.expires_at:
-        raise _refuted("evidence", "it outlives its collateral")
+        raise _refuted("evidence", "it ends later than its collateral")
 
 
-# --- documents and faults -------------------------------------------------------------------------
+# --- documents and errors -------------------------------------------------------------------------
 
 
 def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]) -> Read:
@@ -247,15 +247,14 @@ def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes
     if document is None:
         raise _refuted(name, "it is missing")
     if hashlib.sha256(document).digest() != digest:
-        raise _refuted(name, "its content is not the one that the receipt names")
+        raise _refuted(name, "its content does not match the digest in the receipt")
     with _naming(name):
         return parse(document)
 
 
 @contextmanager
 def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
-    """Turn a reader's or verifier's refusal into a refutation that names the document, or the log
-    if it is at fault."""
+    """Turn a refusal into ReceiptInvalid that names the document, or the log if it is at fault."""
     try:
         yield
     except AttestationError as error:
@@ -267,5 +266,5 @@ def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
 
 def _refuted(what: str, why: str) -> ReceiptInvalid:
     return ReceiptInvalid(
-        f"{what}: {why}", hint="fetch receipt and documents again, from the node or a copy"
+        f"{what}: {why}", hint="fetch the receipt and its documents again, from the node or a copy"
     )

@@ -1,14 +1,12 @@
-"""When collateral is to be fetched again, and what an operator is notified of. Pure: nothing is
-fetched here.
+"""Schedule of collateral renewal, and the alarms for operators. Pure: nothing is fetched here.
 
-A document is renewed daily, long before its windows end, so that a service may fail for days
-without any caller being refused. An expired document is not used, whatever the service says; there
-is no grace beyond a signed window, and no way back to an older document
-(`collateral_trust.check_replaces`).
+A document is renewed daily, long before it expires, so that a service may fail for days before any
+caller is refused. An expired document is never used, and there is no grace period. A newer document
+is never replaced by an older one (`collateral_trust.check_replaces`).
 
 Example:
     if due_at(collateral, refreshed_at=t, tried_at=t) <= clock.now():
-        ...  # fetch, verify, compare, keep, with new times
+        ...  # fetch, verify, compare, store, with new times
     for alarm in alarms_of(collateral, refreshed_at=t, tried_at=t, now=clock.now()):
         ...  # log it
 
@@ -28,7 +26,7 @@ AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class RefreshRules:
-    """How eager to be; seconds."""
+    """Intervals of renewal and alarms, in seconds."""
 
     every_s: float = DAY_S
     ahead_s: float = 7 * DAY_S
@@ -40,7 +38,7 @@ class RefreshRules:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator has to be notified of."""
+    """A problem with collateral that an operator has to know about."""
 
     kind: AlarmKind
     part: str
@@ -57,10 +55,10 @@ def due_at(
     tried_at: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> float:
-    """Return when a document is to be fetched again, epoch seconds.
+    """Return when a document has to be fetched again, epoch seconds.
 
-    A time in the past never means earlier than `retry_s` allows: a service that fails is not
-    queried in a loop.
+    The result is never earlier than `retry_s` after the last attempt, so that a failing service is
+    not queried in a loop.
     """
     # AT31
     wanted = min(refreshed_at + rules.every_s, collateral.ends_at - rules.ahead_s)
@@ -75,7 +73,7 @@ def alarms_of(
     now: float,
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
-    """Yield what an operator is to be notified of about a document at a time, epoch seconds."""
+    """Yield the alarms about a document at a time in epoch seconds."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)

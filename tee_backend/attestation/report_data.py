@@ -1,14 +1,15 @@
-"""The 64 bytes by which a quote names what it was made for.
+"""The 64 bytes of report data with which a quote names its purpose.
 
-    report_data := SHA-512( field(label) ‖ field(nonce) ‖ field(audience) ‖ field(holder) ‖ field(mode) ‖ field(key) )
+    report_data := SHA-512( field(label) ‖ field(nonce) ‖ field(audience) ‖ field(holder)
+                            ‖ field(mode) ‖ field(key) )
     field(x)    := length of x as u32, big-endian ‖ x
 
-Every field is preceded by its length, so no two lists of fields share one text. The quote thereby
-binds a secret that is sealed to the receiver key: a party that relays the quote gains nothing that
-it could open.
+Every field is preceded by its length, so no two lists of fields have the same encoding. The quote
+thereby names the receiver key to which secrets are sealed. A party that relays the quote can open
+none of them.
 
-The evidence that a backend publishes to any client has report data of its own, under another label:
-a quote made for one purpose is of no use for the other.
+Evidence that a backend publishes to any client has other report data, under another label. So a
+quote made for one purpose cannot be used for the other.
 
 Source: spec/attestation.md AT9, AT51, AT41.
 """
@@ -33,8 +34,7 @@ RECEIVER_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What a quote has to name; made by the functions below, which compute the report data from the
-    rest."""
+    """The facts that a quote has to name, and their report data. Made by the functions below."""
 
     report_data: bytes
     holder: Principal
@@ -45,7 +45,17 @@ class Binding:
 def session_binding(
     nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes
 ) -> Binding:
-    """Return the binding of a quote that a backend attests with (AT9)."""
+    """Return the binding of a quote with which a backend attests to a node (AT9).
+
+    Args:
+        nonce: from the node's challenge.
+        audience: DID of the node.
+        holder: DID of the backend, canonical.
+        mode: receiver mode.
+        receiver_key: X25519 public key, 32 bytes.
+    Raises:
+        ValueError: the receiver key has the wrong size (a mistake of the calling code).
+    """
     if len(receiver_key) != RECEIVER_KEY_BYTES:
         raise ValueError("a receiver key has 32 bytes")
     expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
@@ -60,8 +70,8 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
     Args:
         nonce: chosen by the client.
         holder: DID of the backend, canonical.
-        statement_sha256: of the canonical JSON of all that is published beside quote and log, 32
-            bytes.
+        statement_sha256: SHA-256 of the canonical JSON of everything published beside quote and
+            log.
     """
     return Binding(
         report_data=_hashed(PUBLISHED_LABEL, nonce, holder, statement_sha256), holder=holder
@@ -69,26 +79,27 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
-    """Return the binding of the quote of a runner's start (RN71): its receipts are signed by a key
-    made in it.
+    """Return the binding of the quote made when a runner starts (RN71), which names its receipt
+    key.
 
-    No client chooses anything in it: a quote made on request, for another label, never passes for
-    one of these.
+    No client chooses any part of it. A quote made on request has another label, so it cannot pass
+    for this one.
 
     Args:
         holder: DID of the runner, canonical.
-        receipt_key: Ed25519 public key made inside the trust domain, 32 bytes.
-        statement_sha256: as of `published_binding`.
+        receipt_key: Ed25519 public key made inside the trust domain, 32 bytes; it verifies
+            receipts.
+        statement_sha256: as for `published_binding`.
     """
     expected = _hashed(RUNNER_LABEL, holder, receipt_key, statement_sha256)
     return Binding(report_data=expected, holder=holder)
 
 
 def node_binding(nonce: str, statement: NodeStatement) -> Binding:
-    """Return the binding of a node's own quote (AT41); its receiver key is the node's public key.
+    """Return the binding of a node's own quote (AT41), with the node's public key as receiver key.
 
     Raises:
-        InvalidIdentifier: the node's DID is none.
+        InvalidIdentifier: the node's DID is malformed.
         UnicodeEncodeError: as `node_report_data`.
     """
     node_did = parse_principal(statement.node_did)
@@ -101,16 +112,15 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
 
 
 def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
-    """Compute the report data of a node's own quote (AT41).
+    """Return the report data of a node's own quote (AT41).
 
     Args:
-        nonce: text that the client has chosen; counts as UTF-8.
-        statement: what the node says about itself; its trust roots and key providers count in
-            ascending order.
+        nonce: text chosen by the client; encoded as UTF-8.
+        statement: the node's statement about itself. Trust roots and key providers are sorted.
     Returns:
-        64 bytes; all of them are meaningful.
+        64 bytes.
     Raises:
-        UnicodeEncodeError: the nonce is no text (a mistake of the calling code).
+        UnicodeEncodeError: the nonce cannot be encoded (a mistake of the calling code).
     """
     return _hashed(
         NODE_LABEL,
@@ -126,7 +136,7 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
 
 
 def joined(*fields: bytes | str) -> bytes:
-    """Return fields as one text, each preceded by its length; texts count as UTF-8."""
+    """Return fields as one byte string, each preceded by its length; texts are encoded as UTF-8."""
     encoded = [field.encode() if isinstance(field, str) else field for field in fields]
     return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
 
@@ -136,8 +146,12 @@ def _hashed(*fields: bytes | str) -> bytes:
 
 
 def check_report_data(found: bytes, expected: bytes) -> None:
-    """Compare a quote's report data with what it has to be, in constant time over all 64 bytes."""
+    """Compare a quote's report data with the expected bytes, in constant time.
+
+    Raises:
+        QuoteRefused: `report-data`, they differ.
+    """
     if len(found) != REPORT_DATA_BYTES or not hmac.compare_digest(found, expected):
         raise QuoteRefused(
-            "report-data", "report data names another nonce, audience, holder, mode or key"
+            "report-data", "the report data names another nonce, audience, holder, mode or key"
         )

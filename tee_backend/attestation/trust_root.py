@@ -1,13 +1,14 @@
-"""The certificate at which every chain must end: Intel's, or the one that the configuration names.
+"""The root certificate at which every chain has to end: Intel's, or a configured one.
 
 `intel_sgx_root_ca.der` beside this module is Intel's public root certificate for SGX and TDX, as
 published at https://certificates.trustedservices.intel.com/ (subject CN "Intel SGX Root CA", P-256,
-valid to 2049). Its SHA-256 is pinned below. There is no switch that skips a check for another root:
-only the anchor differs.
+valid to 2049). Its SHA-256 is pinned below. Another root changes the anchor only: no check is
+skipped for it.
 
-The names of the roles below a root follow from its own: a root "<prefix>Root CA" has "<prefix>TCB
-Signing", "<prefix>PCK Platform CA", "<prefix>PCK Processor CA" and "<prefix>PCK Certificate". A
-platform's own key is certified under the same root, so without the names it could sign collateral.
+The names of the roles below a root follow from the root's name. A root "<prefix>Root CA" has
+"<prefix>TCB Signing", "<prefix>PCK Platform CA", "<prefix>PCK Processor CA" and "<prefix>PCK
+Certificate". Names are checked because a platform's key is certified under the same root; otherwise
+it could sign collateral.
 
 Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification.
 """
@@ -28,7 +29,7 @@ _ROOT_SUFFIX = "Root CA"
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
-    """A root certificate that the operator trusts."""
+    """A root certificate that the operator trusts, with its digest and name prefix."""
 
     certificate: Certificate
     sha256: bytes
@@ -40,12 +41,12 @@ class TrustRoot:
         return self.sha256 == INTEL_ROOT_SHA256
 
     def pck_authority_name(self, ca: PlatformCa) -> str:
-        """CN of the authority that signs platforms' certificates."""
+        """Return the CN of the authority that signs platform certificates."""
         return f"{self.prefix}PCK {'Platform' if ca == 'platform' else 'Processor'} CA"
 
 
 def parse_trust_root(data: bytes) -> TrustRoot:
-    """Read a root certificate from a file's bytes, PEM or DER."""
+    """Parse the bytes of a root certificate file, PEM or DER."""
     try:
         certificate = (
             parse_pem_chain(data, most=1)[0]
@@ -55,9 +56,9 @@ def parse_trust_root(data: bytes) -> TrustRoot:
     except MalformedCertificate as exc:
         raise QuoteRefused("untrusted-root", exc.detail) from exc
     if certificate.subject != certificate.issuer or not certificate.is_authority:
-        raise QuoteRefused("untrusted-root", "root is not a self-issued authority")
+        raise QuoteRefused("untrusted-root", "the root is not a self-issued certificate authority")
     if not certificate.common_name.endswith(_ROOT_SUFFIX):
-        raise QuoteRefused("untrusted-root", "common name of the root does not end in 'Root CA'")
+        raise QuoteRefused("untrusted-root", "the root's common name does not end in 'Root CA'")
     return TrustRoot(
         certificate=certificate,
         sha256=hashlib.sha256(certificate.der).digest(),
@@ -67,7 +68,7 @@ def parse_trust_root(data: bytes) -> TrustRoot:
 
 @cache
 def intel_root() -> TrustRoot:
-    """Return Intel's production root, checked against its pin."""
+    """Return Intel's production root after comparing it with its pinned digest."""
     root = parse_trust_root(_INTEL_ROOT_FILE.read_bytes())
     if not root.is_intel:
         raise QuoteRefused("untrusted-root", "the packaged root certificate does not match its pin")

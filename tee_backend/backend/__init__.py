@@ -1,16 +1,15 @@
-"""Being a backend inside a TEE: prove what code this is, then read what owners granted to it.
+"""A backend inside a TEE: it proves which code it is, then reads the secrets granted to it.
 
-The receiver keys are made inside the trust domain and stay there. An attestation binds one: the
-quote's report data name the node's challenge, the node, this backend's DID and the receiver key,
-and keys are then wrapped to exactly that receiver key. A party that relays or records any of it can
-open nothing.
+Receiver keys are made inside the trust domain and never leave it. A quote's report data contain the
+node's challenge, the node's DID, the backend's DID and the receiver key. The node wraps content
+keys to exactly that receiver key, so a party that relays or records the exchange can open nothing.
 
-What owners granted is kept in a folder, and the backend's own key comes from the platform's key
-service or from a file: after a restart it attests anew and reads on, without an owner, a wallet or
-a new grant.
+Grants are kept in a folder, and the backend's own key comes from the platform's key service or from
+a file. After a restart the backend attests again and goes on reading; no owner, wallet or new grant
+is needed.
 
-A backend in 15 lines at most, besides its imports; it publishes what it is, takes grants, and works
-with what it reads:
+A complete backend has 15 lines besides its imports. It publishes its evidence, accepts grants and
+uses a secret:
 
     from pathlib import Path
 
@@ -22,7 +21,7 @@ with what it reads:
 
     async def main() -> web.Application:
         agent = DstackSource.find()
-        backend = Backend.open("https://node.example", agent, folder=Path("/data/backend"), keys=agent)
+        backend = Backend.open("https://node.example", agent, folder=Path("/data"), keys=agent)
         app_id = {"app_id": "com.example.notes", "name": "Notes"}
         manifest = {**app_id, "defaults": False, "secrets": {"API_KEY": True}}
 
@@ -32,15 +31,16 @@ with what it reads:
 
         app = web.Application()
         app.router.add_get("/work", work)
-        BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.accept).mount(app)
+        surface = BackendSurface(agent, did=backend.did, manifest=manifest, on_grant=backend.accept)
+        surface.mount(app)
         app.on_cleanup.append(lambda _: backend.close())
         return app
 
     web.run_app(main(), host="127.0.0.1", port=8080, auto_decompress=False)
 
-Without a key service: `keys=KeyFile(Path("/data/backend.key"))`, see `tee_backend.backend.key`.
-Without a TEE, to try it out: `tee_backend.evidence.simulated.SimulatedSource`, which proves
-nothing.
+On a platform without a key service, pass `keys=KeyFile(Path("/data/backend.key"))`; see
+`tee_backend.backend.key`. To try this out without a TEE, use
+`tee_backend.evidence.simulated.SimulatedSource`, which proves nothing.
 """
 
 import asyncio
@@ -80,31 +80,31 @@ from .held_grants import HeldGrant, HeldGrants, owners_of
 from .key import backend_seed
 
 RENEWAL_MARGIN_S: Final = 15.0
-"""Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""
+"""Evidence that ends sooner than this is renewed first, so that it is still valid on arrival."""
 QUIET_S: Final = 10.0
-"""Evidence that is younger serves for a further grant too: any client may send grants, and nodes
-count attestations."""
+"""Evidence younger than this also serves for a further grant. Any client may send grants, and nodes
+limit attestations."""
 PATIENCE_S: Final = 60.0
-"""How long `attest` waits for a node that asks for a later retry, as one that fetches collateral
-first does (AT39)."""
+"""Seconds for which `attest` waits for a node that asks for a later retry, for example while it
+fetches collateral (AT39)."""
 
 _SHORTEST_PAUSE_S: Final = 1.0
-_NOTHING_DONE: Final = 503
-_FOR_WANT_OF_NEW_EVIDENCE: Final = frozenset({"not_attested", "evidence_expired", "age"})
-"""Refusals that end with new evidence: the node lost the former, or its clock or an owner's policy
-ends it sooner."""
+_UNAVAILABLE: Final = 503
+# Refusals that new evidence resolves: the node lost the old evidence, its clock differs, or an
+# owner's policy demands newer evidence.
+_NEEDS_NEW_EVIDENCE: Final = frozenset({"not_attested", "evidence_expired", "age"})
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Evidence of this backend that is stored at the node.
+    """Evidence of this backend that the node has stored.
 
     Attributes:
-        network: under whose grant it was submitted.
-        receiver: the key that content keys are wrapped to.
-        expires_at: epoch seconds.
-        evidence: digest, as the node names it in its audit.
+        network: the network under whose grant the evidence was submitted.
+        receiver: the X25519 key pair to which the node wraps content keys.
+        expires_at: end of the evidence, epoch seconds.
+        evidence: SHA-256 of the evidence in hex, as the node's audit names it.
     """
 
     network: NetworkId
@@ -114,19 +114,20 @@ class Attestation:
 
 
 class Backend:
-    """A program in a trust domain that acts at a node.
+    """A program in a trust domain that reads granted secrets from a node.
 
     Args:
-        client: with a session of the backend's own key; what it was granted is taken up there.
-        source: makes quotes; see `tee_backend.evidence`. Where its platform keeps an event log, the
-            log is sent along.
-        folder: where grants are kept; what is in it is used from now on. None: they end with the
-            process.
-        clock: to renew evidence in time.
-        entropy: for receiver keys; inside a trust domain it has to be one the host cannot foresee.
-        patience_s: how many seconds `attest` waits in all where the node says when to retry; 0: not
-            at all.
-        pause: waits for some seconds.
+        client: a client with a session of the backend's own key. Accepted grants are added to it.
+        source: makes quotes, see `tee_backend.evidence`. If its platform keeps an event log, the
+            log is sent with each quote.
+        folder: where grants are stored; the grants in it are used from now on. None: grants end
+            with the process.
+        clock: decides when evidence is renewed. Default: the system clock.
+        entropy: source of receiver keys. Inside a trust domain the host must not be able to predict
+            it.
+        patience_s: total seconds for which `attest` waits when the node asks for a later retry; 0:
+            none.
+        pause: waits for a number of seconds. Default: `asyncio.sleep`.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class Backend:
         self._pause = pause
         self.attestation: Attestation | None = None
         self._attested_at = 0.0
-        self._renewing, self._taking_up = asyncio.Lock(), asyncio.Lock()
+        self._renewing, self._accepting = asyncio.Lock(), asyncio.Lock()
         self._by_grant: dict[str, Client] = {}
         self._held = HeldGrants()
         if folder is not None:
@@ -160,23 +161,25 @@ class Backend:
 
     @classmethod
     def open(cls, url: str, source: EvidenceSource, *, folder: Path, keys: KeySource) -> Self:
-        """Return a backend that keeps its grants, with the DID that it had before. May block; asks
-        no node.
+        """Return a backend with its stored grants and the DID that it had before. May block; sends
+        no request.
 
-        A program that demands more of the node makes the client itself, with `backend_seed` and
-        `GrantFolder`, as here.
+        A program that has further demands on the node builds the client itself, from `backend_seed`
+        and `GrantFolder`, as this method does.
 
         Args:
             url: address of the node.
             source: makes quotes.
-            folder: where grants are kept; made with mode 0700 where it is absent. One process at a
-                time.
-            keys: where its own key comes from: a source that has a key service (`DstackSource`), or
-                a `KeyFile`.
+            folder: where grants are stored; made with mode 0700 if missing. One process at a time
+                may use it.
+            keys: source of the backend's own key: a platform with a key service (`DstackSource`),
+                or a `KeyFile`.
+        Returns:
+            The backend; it has not attested yet.
         Raises:
             KeyUnusable, EvidenceSourceError: there is no key.
             FolderUnusable, FolderDamaged, FolderOfAnother: see `GrantFolder`.
-            InvalidInput: the address.
+            InvalidInput: the address is not a URL of a node.
         """
         client = Client(url, session=key_session(backend_seed(keys)))
         return cls(client, source, folder=GrantFolder(folder, client.session.did))
@@ -188,85 +191,86 @@ class Backend:
         await self.close()
 
     async def close(self) -> None:
-        """Close the client, and leave the folder to another process."""
+        """Close the client and unlock the folder for another process."""
         await self._client.close()
         if self._folder is not None:
             self._folder.close()
 
     @property
     def did(self) -> Principal:
-        """This backend's DID; what owners delegate to."""
+        """This backend's DID, to which owners delegate."""
         return self._client.session.did
 
     @property
     def grants(self) -> tuple[HeldGrant, ...]:
-        """The grants that are held, in the order in which they are tried; revoked ones and ended
-        ones among them."""
+        """All grants of this backend in the order of their use, revoked and expired ones
+        included."""
         now = self._clock.now()
         return tuple(self._held.described(grant, now=now) for grant in self._client.session.grants)
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """The owners of the resources in the grants that are held and have not ended, the newest
-        first."""
+        """Owners of the resources in all grants that have not expired, newest grant first."""
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
-        """Use one grant, or several that belong together, from now on, before any earlier one, and
-        attest under them.
+        """Add grants in front of all earlier ones, store them, and attest under them.
 
-        They are kept when this returns. An owner that grants anew means the new grant: an earlier
-        one may have been revoked, and would be cited first. Where evidence was submitted within
-        QUIET_S, it stays: the node judges it anew at each release.
+        New grants come first because an owner who grants again means the new grant; an earlier one
+        may be revoked. Evidence submitted within the last QUIET_S seconds is kept: the node judges
+        it again at each release.
 
         Args:
-            portables: all or none is taken up.
+            portables: one grant, or several that belong together; all of them are accepted, or
+                none.
+        Returns:
+            The current evidence. The grants are stored durably if this backend has a folder.
         Raises:
-            InvalidPortableDelegation: one is for another DID, or has ended; or there is none.
-            GrantsFull: the bound on held grants is reached, and all of them are in use.
-            FolderUnusable: they cannot be kept.
-            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`; after
-                AttestationRefused, or where the node failed to judge the evidence, the grants are
-                kept.
+            InvalidPortableDelegation: a grant is for another DID or has expired, or no grant was
+                passed.
+            GrantsFull: the limit on grants is reached, and all of them are in use.
+            FolderUnusable: the grants cannot be stored.
+            NotGranted, AttestationRefused, NodeRefused, TransportError: as `attest`. The grants
+                stay accepted after AttestationRefused, and if the node failed to judge the
+                evidence.
         """
         if not portables:
             raise InvalidPortableDelegation(
-                "there is no grant to take up", hint="pass at least one"
+                "no grants were passed to accept", hint="pass at least one"
             )
         new = [self._client.delegations.read(one) for one in portables]
         networks = [
             self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)
         ]
-        await self._take_up(portables, new, networks)
+        await self._accept_all(portables, new, networks)
         live = self.attestation
         if live is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
             return live
         return await self.attest(networks[0])
 
     async def hold(self, *portables: PortableDelegation) -> None:
-        """Use grants that release no key from now on, as to write values: nothing is attested for
-        them.
+        """Add grants that release no key, for example to write values, without attesting for them.
 
         Args:
-            portables: all or none is held.
+            portables: one grant or several; all of them are accepted, or none.
         Raises:
             InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as
-            `accept`.
+                `accept`.
         """
-        await self._take_up(
+        await self._accept_all(
             portables, [self._client.delegations.read(one) for one in portables], ()
         )
 
-    async def _take_up(
+    async def _accept_all(
         self,
         portables: Sequence[PortableDelegation],
         new: Sequence[Grant],
         networks: Sequence[NetworkId],
     ) -> None:
-        # what fails is taken back, and nothing of another call's with it
-        async with self._taking_up:
+        # One call at a time: a failure undoes its own grants and not those of another call.
+        async with self._accepting:
             self._require_usable(new, networks)  # before the request to the node: AT54
             before = self._client.session.grants
             try:
@@ -275,12 +279,12 @@ class Backend:
                 self._hold(new)
                 await self._store()
             except BaseException:
-                self._take_back(new, before)
+                self._restore(new, before)
                 raise
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Refuse grants for another DID, above the bound, or that do not confirm the owners stated
-        beside them."""
+        """Refuse grants for another DID, above the limit, or with an owner other than the
+        token's."""
         session = self._client.session
         for grant in new:
             session.with_grant(grant)
@@ -296,11 +300,11 @@ class Backend:
         return grants
 
     def _hold(self, new: Sequence[Grant]) -> None:
-        """Hold new grants, and what they leave room for."""
+        """Use new grants from now on, and drop those that no longer fit."""
         session, held = self._client.session, self._with_new(new)
         self._held.hold(held)
-        # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as
-        # well.
+        # Drop the pinned keys of owners without a grant. Any client may send grants, so otherwise
+        # pins would accumulate for ever.
         owners = frozenset(owner for one in held for owner in owners_of(one))
         pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
         self._client.use(replace(session, grants=held, pins=pins))
@@ -308,8 +312,8 @@ class Backend:
             cid: client for cid, client in self._by_grant.items() if cid in self._held.cids
         }
 
-    def _take_back(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
-        """Hold what was held before: neither the new grants, nor less because of them."""
+    def _restore(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
+        """Return to the grants from before a failed `accept`, except what other calls changed."""
         session, known = self._client.session, {one.cid for one in before}
         held = [one for one in session.grants if one.cid in known or one not in new]
         held += [one for one in before if one not in held]
@@ -322,27 +326,28 @@ class Backend:
 
     def _holding(self) -> Holding:
         session, cids = self._client.session, self._held.cids
-        # none that the node was only just told of
+        # Without grants that `_accept_all` has sent to the node and not yet confirmed.
         grants = [one for one in session.grants if one.cid in cids]
         return Holding(grants, session.pins, self._held.read, self._held.revoked)
 
     async def attest(self, network: NetworkId) -> Attestation:
-        """Prove to the node what code this is; evidence from before is replaced by it.
+        """Prove to the node which code this backend runs; earlier evidence is replaced.
 
-        A node that cannot judge the quote now and says when to retry is asked again then, with a
-        new challenge and a new quote, until patience ends.
+        If the node cannot judge the quote now and says when to retry, this method retries then with
+        a new challenge and a new quote, for at most `patience_s`.
 
         Args:
-            network: one that this backend was granted decrypt on; only a DID with a grant there may
-                submit quotes.
+            network: a network on which this backend was granted decrypt. The node accepts quotes
+                only from DIDs with such a grant.
         Returns:
-            The evidence. Keys are released to its receiver key alone, while it is valid and the
-            owner approves of it.
+            The evidence. While it is valid and the owner's policies approve it, the node releases
+            keys to its receiver key alone.
         Raises:
-            NotGranted: no grant holds decrypt on the network.
+            NotGranted: no grant contains decrypt on the network.
             AttestationRefused: the node does not accept the quote.
-            NodeFailure: the node cannot judge it, and did not become able to in time.
-            NodeRefused, TransportError, and whatever the source raises.
+            NodeFailure: the node could not judge the quote in time.
+            NodeRefused, TransportError: the request failed.
+            EvidenceSourceError: the source made no quote.
         Does not check:
             Whether any owner approves this code: the node judges that at each release.
         """
@@ -351,7 +356,7 @@ class Backend:
             try:
                 return await self._attest_once(network)
             except NodeFailure as failure:
-                if failure.status != _NOTHING_DONE or failure.retry_after_s is None:
+                if failure.status != _UNAVAILABLE or failure.retry_after_s is None:
                     raise
                 pause_s = max(failure.retry_after_s, _SHORTEST_PAUSE_S)
                 if waited_s + pause_s > self._patience_s:
@@ -364,8 +369,7 @@ class Backend:
         challenge = await self._client.attestation.challenge()
         key = receiver.public_key
         binding = session_binding(challenge.nonce, challenge.audience, self.did, "attested", key)
-        # Quotes come out of a file system or a socket of the platform, neither of which belongs on
-        # the event loop.
+        # In a thread: a quote is read from a file system or a socket, which blocks.
         quoted = await asyncio.to_thread(self._source.quote, binding.report_data)
         attested = Attested(
             quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries
@@ -378,35 +382,38 @@ class Backend:
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> str | bytes:
-        """Read and open a secret that an owner granted to this backend; as `open_secret`, its value
-        alone."""
+        """Return the value of a secret that an owner granted to this backend; see `open_secret`."""
         return (await self.open_secret(owner, name, scope=scope, by=by)).value
 
     async def open_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> Secret:
-        """Read and open a secret that an owner granted to this backend, with what is said of it.
+        """Read and decrypt a secret that an owner granted to this backend, with its metadata.
 
-        Evidence that is about to end is renewed first, and once where the node lost it or finds it
-        too old. After a restart with kept grants there is none, and the backend attests. A backend
-        without a folder that did not attest asks all the same, and is refused unless the owner
-        wants no evidence.
+        Evidence that is about to end is renewed first. It is renewed once more if the node lost it
+        or finds it too old. After a restart with stored grants the backend attests before it reads.
+        A backend without a folder that has not attested sends the request without evidence; the
+        node refuses it unless the owner requires no evidence.
 
         Args:
             owner: the owner's DID.
-            name: `^[A-Z][A-Z0-9_]*$`.
-            scope: None for a global secret.
-            by: the only grant to cite, one that is held; None: any, another one where a grant is
-                refused.
+            name: name of the secret, matching `^[A-Z][A-Z0-9_]*$`.
+            scope: scope of the secret; None: a global secret.
+            by: the only grant to cite. None: any grant; after a refusal the next one that covers
+                the secret is tried.
+        Returns:
+            The secret: its value, text or bytes, and its metadata.
         Raises:
-            NotFound: there is no such secret.
-            DelegationRevoked: the grant was revoked; it stays among `grants` as such.
-            DecryptDenied: the node does not release the key: not attested, not approved, or
-                withdrawn.
-            AttestationRefused: evidence had to be renewed, and was not accepted.
-            NotGranted, Unauthorized, EncryptionError, NodeRefused, TransportError.
+            NotFound: the secret does not exist.
+            DelegationRevoked: the grant was revoked. It stays in `grants` with that state.
+            DecryptDenied: the node does not release the key: this code is not attested, not
+                approved, or withdrawn.
+            AttestationRefused: the evidence had to be renewed, and the node refused the new quote.
+            NotGranted: no grant covers the secret.
+            Unauthorized, NodeRefused, TransportError: the request failed.
+            EncryptionError: the envelope cannot be opened.
         """
-        client = self._client if by is None else self._citing(by)
+        client = self._client if by is None else self._client_citing(by)
         secrets = client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
         network = self._network_of(owner) if by is None else self._network_in(by, owner)
@@ -420,8 +427,8 @@ class Backend:
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
                 refusal = denial.refusal
-                # Another read may have attested while this one was on its way, with the receiver
-                # key from before.
+                # Another read may have attested during this one, so the key was wrapped to an
+                # earlier receiver key.
                 is_outdated = live is not self.attestation
                 if (
                     live is not None
@@ -430,20 +437,17 @@ class Backend:
                         is_outdated
                         or (
                             isinstance(refusal, ReleaseRefused)
-                            and refusal.reason in _FOR_WANT_OF_NEW_EVIDENCE
+                            and refusal.reason in _NEEDS_NEW_EVIDENCE
                         )
                     )
                 ):
                     live, is_new = await self._evidence_for(network, refused=live), True
-                elif (
-                    not await self._passes_on(decrypt, by_decrypt, refusal, passed)
-                    or by is not None
-                ):
+                elif not await self._demote(decrypt, by_decrypt, refusal, passed) or by is not None:
                     if isinstance(refusal, DelegationRevoked):
                         raise refusal from denial
                     raise
             except Unauthorized as refusal:
-                if not await self._passes_on(get, by_get, refusal, passed) or by is not None:
+                if not await self._demote(get, by_get, refusal, passed) or by is not None:
                     raise
             else:
                 self._pin_as(client)
@@ -453,38 +457,40 @@ class Backend:
     async def put_generated(
         self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
     ) -> str:
-        """Seal a secret that was made here to the owner's network `protected`, and write it where
-        nothing is.
+        """Seal a generated secret to the owner's network `protected`, and store it if the name is
+        free.
 
         Args:
             owner: the owner's DID.
-            secret: where it is written.
-            value: a text.
-            generated: what is said of it.
+            secret: name and scope under which the secret is stored.
+            value: the secret itself, a text.
+            generated: metadata about how the secret was made.
             by: the only grant to cite.
         Returns:
-            The version of what was written.
+            The version of the stored value.
         Raises:
             SealspaceError: as `Secrets.put_generated`.
         """
-        client = self._citing(by)
+        client = self._client_citing(by)
         secrets = client.secrets(owner, network=PROTECTED_NETWORK)
         version = await secrets.put_generated(secret.name, value, generated, scope=secret.scope)
         self._pin_as(client)
         return version
 
     async def read_value(self, space: str, key: str, *, by: Grant, max_bytes: int) -> bytes:
-        """Read a value that somebody granted to this backend.
+        """Read a value that an owner granted to this backend.
 
         Args:
-            space: full id.
-            key: of the value.
+            space: full id of the space.
+            key: key of the value.
             by: the only grant to cite.
-            max_bytes: a longer one is refused.
+            max_bytes: limit on the value's size in bytes; a longer value is refused.
+        Returns:
+            The bytes of the value.
         Raises:
             SealspaceError: as `Kv.get`.
         """
-        client = self._citing(by)
+        client = self._client_citing(by)
         try:
             value = await client.kv(space).get(key, max_bytes=max_bytes)
         except DelegationRevoked:
@@ -495,18 +501,18 @@ class Backend:
         return value.body
 
     def _pin_as(self, client: Client) -> None:
-        """Pin the keys of networks that another client of this backend has met."""
+        """Pin the network keys that another client of this backend has pinned."""
         for pin in client.session.pins:
             self._client.use(self._client.session.with_pin(pin))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
     ) -> Attestation | None:
-        """Return evidence to read with; readers side by side need it together, and one of them
-        attests for all.
+        """Return evidence to read with. Of concurrent readers one attests, and all use its
+        evidence.
 
-        `refused` is evidence that the node refuses for want of newer one; None: the current one may
-        serve.
+        `refused` is evidence that the node no longer accepts; None: the current evidence may be
+        used.
         """
         async with self._renewing:
             live = self.attestation
@@ -516,62 +522,61 @@ class Backend:
                 if live.expires_at - self._clock.now() >= RENEWAL_MARGIN_S and live is not refused:
                     return live
                 try:
-                    # Under a grant of the secret's owner: the last grant taken up may have been
-                    # revoked (AT54).
+                    # Under a grant of the secret's owner: the newest grant may be revoked (AT54).
                     return await self._attest_by_any(network)
                 except NotGranted:
                     if same_principal(live.network.owner, network.owner):
                         raise
                     return await self.attest(live.network)
             except Unauthorized:
-                return live  # no grant lets it attest any more: the answer to the read says why
+                return live  # no grant allows attesting any more; the read's refusal says why
 
     def _network_of(self, owner: str) -> NetworkId:
         return self._client.encryption.network(owner=owner)
 
     def _network_in(self, grant: Grant, owner: str) -> NetworkId:
-        """Return the owner's network that a grant opens; the default one where it opens none."""
+        """Return the owner's network that a grant opens, or the default network."""
         opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
         own = (one for one in opened if one is not None and same_principal(one.owner, owner))
         return next(own, None) or self._network_of(owner)
 
     async def _note_read(self, cids: Sequence[str]) -> None:
-        """Note what served: it gives way to no other grant, after a restart either."""
+        """Record that these grants were used for a read, so that they are not evicted later."""
         is_new = not self._held.read.issuperset(cids)
         self._held.was_read(cids)
         if is_new or (self._folder is not None and self._client.session.pins != self._folder.pins):
             await self._store_marks()
 
     async def _store_marks(self) -> None:
-        """Keep what was learnt of grants; where that fails, what was asked for is given all the
-        same."""
+        """Store which grants were read or revoked. A failure is logged only: the read itself
+        succeeded."""
         try:
             await self._store()
         except FolderUnusable as error:
-            _log.warning("what was learnt of grants is not kept: %s", error)
+            _log.warning("cannot store which grants were read or revoked: %s", error)
 
-    def _citing(self, grant: Grant) -> Client:
-        """Return a client that cites this grant alone."""
+    def _client_citing(self, grant: Grant) -> Client:
+        """Return a client that cites only this grant."""
         client = self._by_grant.get(grant.cid)
         if client is None:
             session = self._client.session
             client = self._client.acting(replace(session, grants=(grant,)))
-            if grant.cid in self._held.cids:  # others are not kept: nothing would end them
+            if grant.cid in self._held.cids:  # a cached client of another grant would never go
                 self._by_grant[grant.cid] = client
         return client
 
     def _cited(self, client: Client, wanted: Capability) -> tuple[str, ...]:
         return client.session.proofs_for([wanted], now=self._clock.now())
 
-    async def _passes_on(
+    async def _demote(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
     ) -> bool:
-        """Put a grant that the node refused behind all others; return whether another one covers
-        what was wanted.
+        """Move refused grants behind all others; return whether another grant covers the
+        capability.
 
-        Another holder of a grant of the owner's can delegate it to this backend, with conditions of
-        its own, and revoke it: the grant that arrived last is not the only one that counts (AT54).
-        `passed` gathers what was refused in this attempt.
+        Another holder of a grant of the owner can delegate it to this backend under own conditions,
+        and revoke it. So the newest grant is not the only one that counts (AT54). `passed` collects
+        the grants that were refused in this attempt.
         """
         passed.update(cited)
         session = self._client.session
@@ -594,5 +599,5 @@ class Backend:
             try:
                 return await self.attest(network)
             except Unauthorized as refusal:
-                if not await self._passes_on(decrypt, cited, refusal, passed):
+                if not await self._demote(decrypt, cited, refusal, passed):
                     raise

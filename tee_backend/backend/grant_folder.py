@@ -1,19 +1,18 @@
-"""The folder in which a backend keeps what it was granted: a restart needs no owner, no wallet and
-no new grant.
+"""The folder in which a backend stores its grants, so that a restart needs no new grant.
 
-    <folder>/backend.json         {"v", "did", "networks"}: whose grants these are, and the network keys it has seen
-             grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: one grant, and what is known of it
-             grants/*.unreadable  files that could not be read, set aside; a warning in the log names each
-             lock                 held by the one process that uses the folder
+    backend.json         {"v", "did", "networks"}: the backend's DID, and the pinned network keys
+    grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: a grant and its marks
+    grants/*.unreadable  damaged files, renamed; a warning in the log names each
+    lock                 locked by the one process that uses the folder
 
-All files have mode 0600, the folders 0700; each is replaced as a whole and durable when `store`
-returns. None holds a key: not the backend's own, not a receiver key, not a content key. Tokens are
-no secrets of this kind, but whoever has the backend's key as well can use them: see `backend_key`.
+Files have mode 0600 and folders 0700. Each file is replaced as a whole and is durable when `store`
+returns. No file contains a key: not the backend's own, no receiver key, no content key. A token
+alone is of no use without the backend's key; see `tee_backend.backend.key`.
 
-The host may own the disk, so what is read is untrusted (AT58): bounded, and no link is followed.
-Nothing in the folder gives authority, since the node judges each use. A damaged grant is set aside,
-so that the others serve; a damaged `backend.json` stops the start, since keys that were pinned
-would be forgotten with it.
+The host may own the disk, so all content is untrusted (AT58): sizes are bounded, and links are not
+followed. Nothing in the folder gives authority, since the node judges each use. A damaged grant is
+set aside, so that the others stay usable. A damaged `backend.json` stops the start, because the
+pinned network keys would be lost with it.
 
 Example:
     folder = GrantFolder(Path("/data/backend"), did)
@@ -71,7 +70,7 @@ class _Row(Struct, rename="camel", forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a backend holds at one moment."""
+    """A snapshot of a backend's grants, pinned network keys, and the marks of its grants."""
 
     grants: Sequence[Grant]
     pins: tuple[NetworkPin, ...]
@@ -80,7 +79,17 @@ class Holding:
 
 
 class GrantFolder:
-    """One backend's folder; of one process at a time."""
+    """The folder of one backend; one process at a time may use it.
+
+    Args:
+        path: the folder; made with mode 0700 if missing.
+        did: the backend's DID.
+    Raises:
+        FolderUnusable: the folder is open to other users, used by another process, or cannot be
+            read or written.
+        FolderDamaged: `backend.json` is missing or damaged, or there are more than MOST grants.
+        FolderOfAnother: the folder was made by a backend with another DID.
+    """
 
     def __init__(self, path: Path, did: Principal) -> None:
         self._path, self._did = path, did
@@ -99,7 +108,7 @@ class GrantFolder:
         try:
             with self._using():
                 self._take(lock)
-                # What a process that was killed had not put in its place.
+                # Left behind by a process that was killed before it renamed them.
                 for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
                     draft.unlink()
                 self._load_state()
@@ -110,7 +119,7 @@ class GrantFolder:
 
     @property
     def kept(self) -> Holding:
-        """What is kept: the newest grants first, revoked ones after all others."""
+        """The stored state: newest grants first, revoked grants after all others."""
         rows = sorted(self._rows.items(), key=lambda kept: (kept[1].was_revoked, -kept[1].number))
         return Holding(
             grants=tuple(read_grant(row.grant) for _, row in rows),
@@ -120,18 +129,24 @@ class GrantFolder:
         )
 
     def close(self) -> None:
-        """Leave the folder to another process, once nothing is being written; a second call does
-        nothing."""
+        """Unlock the folder once no write is under way. A second call does nothing."""
         with self._writing:
             lock, self._lock = self._lock, None
             if lock is not None:
                 os.close(lock)
 
     def store(self, current: Callable[[], Holding]) -> None:
-        """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from
-        several threads."""
+        """Replace the stored state by the current one; durable on return. Blocks; safe to call from
+        several threads.
+
+        Args:
+            current: returns the state to store. It is called under the lock, so that of two calls
+                the later one stores the newer state.
+        Raises:
+            FolderUnusable: the folder was closed, or cannot be written.
+        """
         with self._writing:
-            if self._lock is None:  # another process may have it by now
+            if self._lock is None:  # another process may use the folder by now
                 raise FolderUnusable(
                     f"the folder {self._path} was closed", hint="open the backend anew"
                 )
@@ -140,8 +155,8 @@ class GrantFolder:
                 if holding.pins != self.pins:
                     self._write_state(holding.pins)
                 number = max((row.number for row in self._rows.values()), default=0)
-                # Only another party's number comes near the bound: then all are numbered anew, or
-                # those that follow could not be read again.
+                # Only a tampered file has a number near the limit. Then all grants are renumbered;
+                # otherwise the next number could not be read back.
                 known = self._rows
                 if number >= _MOST_NUMBER - MOST:
                     number, known = 0, {}
@@ -179,7 +194,7 @@ class GrantFolder:
         try:
             state = _read(path, _State, most_bytes=_MAX_STATE_BYTES)
         except FileNotFoundError:
-            # a folder that holds grants and does not say whose is not new
+            # A folder with grants is not new. Another backend's grants must not be adopted.
             if any(self._grants.glob("*.json")):
                 raise self._damaged(path, "missing") from None
             self._write_state(())
@@ -193,9 +208,9 @@ class GrantFolder:
             raise FolderOfAnother(
                 f"{self._path} was made by {state.did}, and this backend is {self._did}",
                 hint=(
-                    "start with the key that the folder was made with (the same application and key"
-                    " provider, or the key file that belongs to it), or name another folder and"
-                    " have owners grant to the new DID"
+                    "start with the key that made the folder (the same application and key"
+                    " provider, or its key file); or name another folder and ask owners to grant"
+                    " to the new DID"
                 ),
             )
         self.pins = pins
@@ -213,15 +228,15 @@ class GrantFolder:
                 grant = read_grant(row.grant)
                 if grant.cid != path.stem or grant.delegate != self._did:
                     raise ValueError(
-                        "the token in it is another one than the name says, or for another DID"
+                        "its token does not match the file name, or is for another DID"
                     )
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
                 reason = _reason(error)
                 aside = path.with_suffix(".unreadable")
                 path.rename(aside)
                 _log.warning(
-                    "the grant in %s cannot be read (%s); next: look at it, or have the owner grant"
-                    " anew",
+                    "the grant in %s cannot be read (%s); next: look at the file, or ask the owner"
+                    " to grant again",
                     aside,
                     reason,
                 )
@@ -235,7 +250,7 @@ class GrantFolder:
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise FolderUnusable(
                 f"the folder {folder} belongs to another user or is open to others",
-                hint=f"chown and chmod 700 {folder}, or name a folder below it, which is made then",
+                hint=f"chown and chmod 700 {folder}, or name a new folder below it",
             )
 
     def _take(self, lock: int) -> None:
@@ -245,8 +260,8 @@ class GrantFolder:
             raise FolderUnusable(
                 f"another process uses the folder {self._path}",
                 hint=(
-                    "run one process on a folder (one worker of the server), or name a folder for"
-                    " each"
+                    "run one process for each folder (one server worker), or give each process its"
+                    " own folder"
                 ),
             ) from None
 
@@ -257,18 +272,15 @@ class GrantFolder:
         except OSError as error:
             raise FolderUnusable(
                 f"the folder {self._path} cannot be used: {_reason(error)}",
-                hint=(
-                    "see that this user may write there, and that there is room: "
-                    f"ls -ld {self._path}; df {self._path}"
-                ),
+                hint=(f"check permissions and free space: ls -ld {self._path}; df {self._path}"),
             ) from None
 
     def _damaged(self, path: Path, reason: str) -> FolderDamaged:
         return FolderDamaged(
             f"{path} cannot be used: {reason}",
             hint=(
-                f"put back a copy; without one name a new folder in place of {self._path}, and have"
-                " owners grant anew"
+                f"restore it from a copy; without a copy, use a new folder instead of {self._path},"
+                " and ask owners to grant again"
             ),
         )
 
@@ -278,11 +290,11 @@ def _read(path: Path, shape: type[Shape], *, most_bytes: int) -> Shape:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a file cannot be used; never a byte of it."""
+    """Return why a file cannot be used, without any of its bytes."""
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
     return (
         str(error)
         if isinstance(error, ValueError)
-        else "no JSON of this program, or no token in it"
+        else "not JSON of the expected form, or without a valid token"
     )

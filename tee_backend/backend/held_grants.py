@@ -1,13 +1,12 @@
-"""Which grants a backend holds: any client may submit grants, so how many are kept is bounded
-(AT54).
+"""The grants that a backend keeps: a bounded set, because any client may submit grants (AT54).
 
-Ended grants are dropped first. Where an owner, or all together, would have more than the bound, the
-oldest one that the node called revoked is dropped, else the oldest from which nothing was ever
-read; where something was read from all of them, the new one is refused. So a client that submits
-useless grants displaces only other useless ones.
+Expired grants are dropped first. If one owner's grants or all together exceed the limit, the oldest
+grant that the node reported as revoked is dropped; without a revoked one, the oldest grant that was
+never read with. If all of them were read with, the new grant is refused. So a client that submits
+useless grants displaces only other useless grants.
 
-The owner of a grant is read from the resources in it: the node registered it, so its chain begins
-with their owners. The members beside the token are unverified.
+The owner of a grant is read from its resources. The node registered the grant, so its chain begins
+with the owners of these resources. The members beside the token are unverified.
 
 Example:
     held = HeldGrants()
@@ -25,9 +24,9 @@ from sealspace.errors import GrantsFull
 from sealspace.session import Grant
 
 MOST_OF_AN_OWNER: Final = 16
-"""Grants that are held for resources of one owner."""
+"""Limit on grants for resources of one owner."""
 MOST: Final = 1024
-"""Grants that are held in all; a search through them is a fraction of a millisecond."""
+"""Limit on all grants together; searching that many takes a fraction of a millisecond."""
 
 
 GrantState = Literal["live", "ended", "revoked"]
@@ -35,15 +34,14 @@ GrantState = Literal["live", "ended", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class HeldGrant:
-    """A grant that a backend holds, and how it stands."""
+    """A grant of a backend and its state."""
 
     grant: Grant
     state: GrantState
 
 
 class HeldGrants:
-    """Decides which grants are kept, and remembers from which something was read and which were
-    revoked."""
+    """The rules of which grants to keep, with the ids of those that were read with or revoked."""
 
     def __init__(
         self,
@@ -60,7 +58,17 @@ class HeldGrants:
         self.revoked: frozenset[str] = frozenset(revoked)
 
     def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
-        """Return the grants to hold from now on, the new one first."""
+        """Return the grants to keep after adding one, the new one first.
+
+        Args:
+            grant: the new grant.
+            held: the current grants, newest first.
+            now: epoch seconds; grants that have expired are left out.
+        Returns:
+            The new grant and those that stay.
+        Raises:
+            GrantsFull: the limit is reached, and all grants were read with.
+        """
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
         for owner in owners_of(grant):
             self._evict(
@@ -70,22 +78,21 @@ class HeldGrants:
         return (grant, *kept)
 
     def hold(self, grants: Iterable[Grant]) -> None:
-        """Hold these grants from now on, and forget what was noted of any other."""
+        """Set the current grants, and forget the marks of all others."""
         self.cids = frozenset(one.cid for one in grants)
         self.read &= self.cids
         self.revoked &= self.cids
 
     def was_read(self, cids: Iterable[str]) -> None:
-        """Note that a secret was opened by these grants."""
+        """Mark grants with which a secret was opened or a value read."""
         self.read |= frozenset(cids)
 
     def was_revoked(self, cids: Iterable[str]) -> None:
-        """Note that the node calls these grants revoked: for ever, so they are the first to give
-        way."""
+        """Mark grants that the node reports as revoked. They are the first to be evicted."""
         self.revoked |= frozenset(cids)
 
     def described(self, grant: Grant, *, now: float) -> HeldGrant:
-        """Return a grant with how it stands."""
+        """Return a grant with its state."""
         if not grant.is_live(now):
             return HeldGrant(grant, "ended")
         return HeldGrant(grant, "revoked" if grant.cid in self.revoked else "live")
@@ -96,7 +103,7 @@ class HeldGrants:
         revoked = [one for one in among if one.cid in self.revoked]
         unread = [one for one in among if one.cid not in self.read]
         if not revoked and not unread:
-            raise GrantsFull(f"{most} grants are held, and all of them serve")
+            raise GrantsFull(f"the limit of {most} grants is reached, and all of them are in use")
         kept.remove((revoked or unread)[-1])
 
 

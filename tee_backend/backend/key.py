@@ -1,15 +1,17 @@
-"""A backend's own key, the same after each start: from the platform's key service, or from a file.
+"""The backend's own key, the same after each start: from a key service or from a key file.
 
-Which of the two is the program's choice, made once: they give different keys, so different DIDs.
+The program chooses one of the two once. They give different keys, and so different DIDs.
 
-    key service    the key follows from the application's id. It is on no disk, and the same on every machine on which
-                   the key provider lets this application run: a copied folder of grants serves there, and only there.
-    key file       a copy of the file is a copy of the backend's DID. It opens no secret that was granted to approved
-                   code: keys are wrapped to a receiver key that approved code makes, and that is never stored. It does
-                   show its holder the envelopes, and lets them delegate further what was granted.
+    key service    The key follows from the application's id and is on no disk. It is the same on
+                   every machine on which the key provider lets this application run, so a copied
+                   folder of grants works on those machines and on no others.
+    key file       A copy of the file is a copy of the backend's DID. It opens no secret that was
+                   granted to approved code: keys are wrapped to a receiver key that approved code
+                   makes and never stores. Its holder can read the envelopes and delegate the
+                   grants further.
 
-Two programs may run with one key, each with a folder of its own: each attests for itself, and a
-grant that is handed in reaches one of them.
+Two programs may run with one key if each has its own folder. Each attests for itself, and a grant
+that is delivered reaches one of them.
 
 Example:
     seed = backend_seed(DstackSource.find())
@@ -29,7 +31,7 @@ from ..backend_errors import KeyUnusable
 from ..evidence.source import KeySource
 
 KEY_PATH: Final = "sealspace/backend/1"
-"""Path under which a key service is asked."""
+"""The path that is passed to a key service."""
 
 _SEED_LABEL: Final = b"sealspace/backend-seed/1"
 _DIGITS: Final = 64
@@ -39,31 +41,38 @@ _MAX_FILE_BYTES: Final = 4096
 def backend_seed(keys: KeySource) -> bytes:
     """Return the 32-byte seed of the backend's Ed25519 key. May block.
 
-    It is not the service's key itself: what else is derived from that one tells nothing about this.
+    The seed is derived from the service's key, not equal to it, so other keys derived from that key
+    reveal nothing about the seed.
 
+    Args:
+        keys: the key service or key file.
+    Returns:
+        32 secret bytes, the same for the same `keys`.
     Raises:
-        KeyUnusable: the file holds no key, or cannot be made.
-        EvidenceSourceError: the service gives none.
+        KeyUnusable: the file contains no key, or cannot be made.
+        EvidenceSourceError: the key service returned no key.
     """
     return hmac.digest(_SEED_LABEL, keys.key(KEY_PATH), hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A key source for platforms without a key service: 32 random bytes in a file, as 64 hex
-    digits; mode 0600.
+    """A key file for platforms without a key service: 32 random bytes as 64 hex digits, mode 0600.
 
     Attributes:
-        path: the file; made at the first use, and never overwritten.
-        entropy: what it is made of; inside a trust domain it has to be one the host cannot foresee.
+        path: the file. It is made at the first use and never overwritten.
+        entropy: source of the random bytes. Inside a trust domain the host must not be able to
+            predict it.
     """
 
     path: Path
     entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
 
     def key(self, path: str) -> bytes:
-        """Return 32 secret bytes for a path; as `KeySource.key`.
+        """Return 32 secret bytes for a path, as `KeySource.key` does.
 
+        Args:
+            path: name of the key; each path has its own key.
         Raises:
             KeyUnusable: the file is empty, damaged, open to others, or cannot be made.
         """
@@ -79,8 +88,8 @@ class KeyFile:
             raise KeyUnusable(
                 f"the key file {self.path} cannot be used: {error.strerror}",
                 hint=(
-                    f"make it an ordinary file of this user's with mode 0600: ls -ld {self.path}"
-                    f" {self.path.parent}"
+                    "it has to be a regular file of this user with mode 0600:"
+                    f" ls -ld {self.path} {self.path.parent}"
                 ),
             ) from None
         text = data.removesuffix(b"\n")
@@ -89,12 +98,12 @@ class KeyFile:
                 return bytes.fromhex(text.decode("ascii"))
         except ValueError:
             pass
-        what = "is empty" if not data else "holds no key"
+        what = "is empty" if not data else "contains no key"
         raise KeyUnusable(
             f"the key file {self.path} {what}",
             hint=(
-                "put back a copy; without one remove the file and the folder of grants, and have"
-                " owners grant anew"
+                "restore the file from a copy; without a copy, remove the file and the folder of"
+                " grants, and ask owners to grant again"
             ),
         )
 
@@ -103,6 +112,6 @@ class KeyFile:
         root = self.entropy.token(32)
         try:
             make_file(self.path, root.hex().encode() + b"\n")
-        except FileExistsError:  # another process was first
+        except FileExistsError:  # another process made it first; both must use the same key
             return self._root()
         return root

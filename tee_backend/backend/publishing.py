@@ -1,15 +1,16 @@
-"""A backend's own HTTP surface: evidence for any client with a nonce, and a route for grants (AT50
-to AT54).
+"""HTTP routes of a backend: evidence for any client with a nonce, and delivery of grants (AT50 to
+AT54).
 
-    GET  /.well-known/sealspace/backend?nonce=    what this backend is, bound to the nonce by a fresh quote
-    POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID, or a bundle of them; 204
-                                                  when it is taken up
+    GET  /.well-known/sealspace/backend?nonce=    the backend's statement, and a fresh quote that
+                                                  binds it to the nonce
+    POST /.well-known/sealspace/backend/grants    a portable delegation to this backend's DID, or a
+                                                  bundle of them; 204 once accepted
 
-An application mounts it beside its own routes, in aiohttp (`mount`) or in any server of ASGI
-(`asgi`); both answer the same, by `answer`. The server has to provide TLS, bounds heads and
-connections, and must not decompress bodies (aiohttp: `AppRunner(app, auto_decompress=False)`): a
-megabyte of them is a second of work. Each request to the first route costs the platform some 40 ms,
-so quotes are made one at a time and few may wait: beyond that it answers 503.
+An application adds the routes beside its own, in aiohttp (`mount`) or in any ASGI server (`asgi`).
+Both call `answer`. The server has to provide TLS and to limit request heads and connections. It
+must not decompress bodies (aiohttp: `AppRunner(app, auto_decompress=False)`), because a compressed
+megabyte costs a second of work. Each request to the first route costs the platform some 40 ms, so
+quotes are made one at a time, the number of waiting requests is limited, and further ones get 503.
 
 Example:
     surface = BackendSurface(source, did=backend.did, manifest=manifest, on_grant=backend.accept)
@@ -55,33 +56,33 @@ from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
 
 GRANTS_PER_MINUTE: Final = 60
-"""Grants to this backend that are passed on. Any client may send them, and each costs the
-backend requests at its node, which counts by address: a flood on this route must not stop what
-was granted."""
+"""Limit on grants that are passed to the application. Any client may send grants, and each costs
+the backend requests at its node, which limits them by address. Without this limit, a flood of
+grants would also block the backend's reads."""
 GRANTS_OF_A_CLIENT_PER_MINUTE: Final = 12
-"""Of these from one address, so that one flood leaves capacity for others."""
+"""Limit on grants from one address, so that one client's flood leaves capacity for others."""
 MOST_CLIENTS: Final = 4096
 
 
 class GrantRates(Rates[str | None]):
-    """How many grants a backend accepts per minute: in all, and from one client (AT54).
+    """The grants that a backend accepts per minute: in total, and from one client (AT54).
 
-    The bucket of all grants has no name. Of more than MOST_CLIENTS buckets the one that was used
-    least recently is forgotten; so many take more than an hour at the rate in all, so it is full
-    again by then.
+    The bucket for the total has the key None. At most MOST_CLIENTS buckets are kept, and the least
+    recently used one is dropped. At the total rate, filling that many takes more than an hour, so a
+    dropped bucket would be full again by then.
     """
 
     def __init__(self) -> None:
         super().__init__(MOST_CLIENTS)
 
     def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
-        """Take some grants from both buckets, where both have as many.
+        """Take capacity for some grants from both buckets if both have enough; return whether they
+        had.
 
         Args:
-            client: address of the sender; None: not counted by itself.
-            now: seconds of any clock that does not step back.
-            grants: how many; of more than GRANTS_OF_A_CLIENT_PER_MINUTE, a client's bucket never
-                has as many.
+            client: address of the sender; None: counted in the total only.
+            now: seconds of a monotonic clock.
+            grants: number of grants. More than GRANTS_OF_A_CLIENT_PER_MINUTE are never let through.
         """
         buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
         for bucket, most in buckets.items():
@@ -93,12 +94,11 @@ class GrantRates(Rates[str | None]):
 
 
 MOST_WAITING: Final = 16
-"""Requests for evidence that may wait for a quote; beyond that they are answered 503."""
+"""Requests for evidence that may wait for a quote; further ones get 503."""
 BODY_S: Final = 10.0
-"""Seconds in which a grant has to arrive: a client that sends half of one occupies memory
-meanwhile."""
+"""Seconds in which a grant has to arrive. A client that stalls halfway keeps its half in memory."""
 MOST_GRANTS_UNDER_WAY: Final = 4
-"""Requests with grants that are being taken up; beyond that they are answered 503."""
+"""Requests with grants that may be in progress at one time; further ones get 503."""
 
 _MAX_QUERY_CHARS: Final = 1024
 _log = logging.getLogger(__name__)
@@ -112,15 +112,15 @@ AsgiApplication = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceRequest:
-    """A request, whatever server it came through.
+    """An HTTP request, independent of the server that received it.
 
     Attributes:
-        method: in capitals.
-        path: below the place where the surface is mounted.
-        query: as it was sent, percent-encoded.
-        headers: as they were sent, names in lower case; see `header`.
-        address: of the client's connection; None where the server does not know.
-        body: what arrives, piece by piece; raises ClientGone where the client leaves.
+        method: HTTP method in capitals.
+        path: path below the point where the surface is mounted.
+        query: query string as sent, percent-encoded.
+        headers: headers as sent, names in lower case; see `header`.
+        address: address of the client's connection; None if the server does not know it.
+        body: the body's chunks; raises ClientGone if the client disconnects.
     """
 
     method: str
@@ -131,19 +131,18 @@ class SurfaceRequest:
     body: AsyncIterator[bytes] = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the first header of this name, in whatever case it is written; None: there is
-        none."""
+        """Return the value of the first header with this name, in any case; None without one."""
         return next((value for given, value in self.headers if given == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceAnswer:
-    """An answer; for HEAD the server leaves the body out.
+    """An HTTP response. For HEAD the server leaves out the body.
 
     Attributes:
         status: HTTP status.
-        headers: names in lower case, without the length.
-        body: all of it.
+        headers: names in lower case, without content-length.
+        body: the whole body.
     """
 
     status: int
@@ -152,37 +151,37 @@ class SurfaceAnswer:
 
 
 class ClientGone(Exception):
-    """The client left before its request was whole; there is nobody to answer."""
+    """The client disconnected before its request was complete, so no response can be sent."""
 
 
 class OnGrant(Protocol):
-    """Takes up grants that belong together, as `Backend.accept` does."""
+    """A callback that accepts grants that belong together, as `Backend.accept` does."""
 
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
-        """Take up all or none; raises SealspaceError where they cannot be used; its text is sent
+        """Accept all grants or none. Raises SealspaceError if they are unusable; its text is sent
         back."""
         ...
 
 
 ClientOf = Callable[[SurfaceRequest], str | None]
-"""Returns the sender of a grant, by which grants are counted; None: not counted by itself."""
+"""Returns the sender of a grant, by which grants are counted; None: counted in the total only."""
 
 
 class BackendSurface:
-    """Publishes what a backend is.
+    """The HTTP routes that publish a backend's evidence and receive its grants.
 
     Args:
         source: makes quotes; see `tee_backend.evidence`.
-        did: the backend's; its key stays inside the trust domain.
-        manifest: an app manifest; what it lists under `secrets` is what owners are asked for.
-        compose: text of the compose file that the event log names; None shows none.
-        on_grant: called with the grants of each request, all of which name this DID; None: grants
-            arrive another way.
-        client_of: returns the client by which grants are counted. By default the address of the
-            connection, except for loopback, where a proxy is; an application behind another proxy
-            that names its clients passes its own.
+        did: the backend's DID; its key stays inside the trust domain.
+        manifest: an app manifest. Owners are asked for the secrets that it lists under `secrets`.
+        compose: text of the compose file whose hash is in the event log; None publishes none.
+        on_grant: called with the grants of each request, all of which are for this DID. None: the
+            backend receives grants another way, and the route answers 404.
+        client_of: returns the client by which grants are counted. Default: the address of the
+            connection, except for loopback, where a proxy connects. An application behind another
+            proxy passes its own function.
     Raises:
-        ValueError: DID, manifest or compose file are not what owners accept (a mistake of the
+        ValueError: owners would not accept the DID, manifest or compose file (a mistake of the
             calling code).
     """
 
@@ -202,7 +201,7 @@ class BackendSurface:
             self._statement = statement_json(did, members, compose)
             parsed = parse_statement(self._statement)
         except (TypeError, InvalidJson) as exc:
-            raise ValueError(f"the manifest is no JSON object: {exc}") from exc
+            raise ValueError(f"the manifest is not a JSON object: {exc}") from exc
         except BackendAnswerInvalid as exc:
             raise ValueError(exc.message) from exc
         self._did: Principal = parsed.did
@@ -216,7 +215,7 @@ class BackendSurface:
     # --- the two kinds of servers -----------------------------------------------------------------
 
     def mount(self, app: web.Application) -> None:
-        """Add the routes to an aiohttp application; other paths stay the application's."""
+        """Add the routes to an aiohttp application; all other paths are left alone."""
 
         async def handle(request: web.Request) -> web.Response:
             asked = SurfaceRequest(
@@ -230,9 +229,9 @@ class BackendSurface:
             try:
                 answer = await self.answer(asked)
             except ClientGone:
-                # aiohttp needs an answer all the same, and would log a traceback for each such
-                # client
-                answer = _problem(400, "body-incomplete", "the body broke off")
+                # aiohttp expects a response anyway; without one it would log a traceback for each
+                # such client.
+                answer = _problem(400, "body-incomplete", "the body is incomplete")
             return web.Response(
                 status=answer.status, headers=answer.headers, body=answer.body or None
             )
@@ -240,11 +239,11 @@ class BackendSurface:
         app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
 
     def asgi(self, inner: AsgiApplication | None = None) -> AsgiApplication:
-        """Return an ASGI application that answers what is the surface's.
+        """Return an ASGI application that answers the surface's paths.
 
         Args:
-            inner: the program's own application, which gets everything else, its lifespan included;
-                None: there is none, other paths are 404.
+            inner: the program's own application. It gets all other requests, and the lifespan
+                events. None: other paths get 404.
         """
 
         async def application(scope: Message, receive: Receive, send: Send) -> None:
@@ -289,40 +288,45 @@ class BackendSurface:
             {"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body}
         )
 
-    # --- what is answered -------------------------------------------------------------------------
+    # --- responses --------------------------------------------------------------------------------
 
     async def answer(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Answer a request; the same for every kind of server.
+        """Return the response to a request; the same for every kind of server.
 
+        Args:
+            request: untrusted.
+        Returns:
+            200 with evidence, 204 for accepted grants, or a problem document with status 400 to
+            503.
         Raises:
-            ClientGone: raised by the body; there is nobody to answer.
+            ClientGone: the client disconnected while its body was read.
         """
         if request.path == EVIDENCE_PATH:
             allowed, answer = ["GET", "HEAD"], self._evidence
         elif request.path == GRANTS_PATH and self._on_grant is not None:
             allowed, answer = ["POST"], partial(self._take_grant, on_grant=self._on_grant)
         else:
-            return _problem(404, "not-found", f"{EVIDENCE_PATH} says what this backend is")
+            return _problem(404, "not-found", f"the backend's evidence is at {EVIDENCE_PATH}")
         if request.method not in allowed:
             methods = ", ".join(allowed)
-            return _problem(405, "method-not-allowed", f"ask with {methods}", allow=methods)
+            return _problem(405, "method-not-allowed", f"use {methods}", allow=methods)
         return await answer(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Answer a nonce with a quote over it."""
+        """Answer a nonce with a quote that names it."""
         nonce = decode_url(_nonce_of(request.query))
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
-                400, "nonce-malformed", f"ask with ?nonce=, {NONCE_BYTES} random bytes in base64url"
+                400, "nonce-malformed", f"?nonce= has to be {NONCE_BYTES} bytes in base64url"
             )
         if self._waiting >= MOST_WAITING:
-            return _problem(503, "quotes-busy", "others wait for quotes; ask again in a moment")
+            return _problem(503, "quotes-busy", "too many requests wait for a quote; try again")
         self._waiting += 1
         bound = published_binding(nonce, self._did, self._statement_sha256).report_data  # AT51
         try:
-            # Some servers cancel a request whose client left, and its thread goes on: without the
-            # shield, clients that ask and leave would have quotes made side by side, without a
-            # bound.
+            # Some servers cancel the request of a client that disconnects, while its thread goes
+            # on. Without the shield, clients that connect and leave would start any number of
+            # quotes in parallel.
             quoted = await asyncio.shield(self._quote(bound))
         except EvidenceSourceError as exc:
             return _no_quote(exc)
@@ -333,37 +337,36 @@ class BackendSurface:
         return SurfaceAnswer(status=200, headers=headers, body=body)
 
     async def _quote(self, report_data: bytes) -> Quoted:
-        """Make a quote when it is this one's turn, and free its place among those that wait."""
+        """Make a quote when its turn comes, and free the request's waiting place."""
         try:
             async with self._quoting:
-                # A quote comes out of a file system or a socket, neither of which belongs on the
-                # event loop.
+                # In a thread: a quote is read from a file system or a socket, which blocks.
                 return await asyncio.to_thread(self._source.quote, report_data)
         finally:
             self._waiting -= 1
 
     async def _take_grant(self, request: SurfaceRequest, on_grant: OnGrant) -> SurfaceAnswer:
-        """Hand the grants of a request to the application (AT54)."""
-        # AT57: whatever the server makes of it
+        """Pass the grants of a request to the application (AT54)."""
+        # AT57: refused even if the server would decompress it; a small body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(
-                400, InvalidPortableDelegation.code, "a grant is sent without compression"
+                400, InvalidPortableDelegation.code, "a grant has to be sent uncompressed"
             )
         try:
             async with asyncio.timeout(BODY_S):  # AT57
                 body = await _bounded_body(request)
         except TimeoutError:
-            return _problem(408, "grant-too-slow", f"a grant arrives within {BODY_S:g} s")
+            return _problem(408, "grant-too-slow", f"a grant has to arrive within {BODY_S:g} s")
         if body is None:
             return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
         try:
             portables = decode_bundle(body)
-            # The token alone has authority, so its audience is read there.
+            # Only the token has authority: its audience counts, not the unsigned member beside it.
             is_ours = all(read_grant(one.header).delegate == self._did for one in portables)
         except InvalidPortableDelegation as exc:
             return _problem(400, exc.code, exc.message)
         if not is_ours:
-            return _problem(403, "grant-for-another", f"grant to {self._did}")
+            return _problem(403, "grant-for-another", f"this backend is {self._did}")
         if len(portables) > GRANTS_OF_A_CLIENT_PER_MINUTE:
             return _problem(
                 413, "grant-too-large", f"at most {GRANTS_OF_A_CLIENT_PER_MINUTE} grants at once"
@@ -377,13 +380,13 @@ class BackendSurface:
         if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(
             client, now=now, grants=count
         ):
-            return _problem(503, "grants-busy", "others hand in grants; send it again in a moment")
+            return _problem(503, "grants-busy", "too many grants at the moment; try again")
         self._grants_under_way += 1
         try:
             await on_grant(*portables)
-        except KeepingError as exc:  # it names places of this machine
-            _log.error("a grant cannot be kept: %s", exc)
-            return _problem(503, exc.code, "the backend cannot keep grants now")
+        except KeepingError as exc:  # its text names paths of this machine: logged, not sent
+            _log.error("a grant cannot be stored: %s", exc)
+            return _problem(503, exc.code, "the backend cannot store grants now")
         except EvidenceSourceError as exc:
             return _no_quote(exc)
         except SealspaceError as exc:
@@ -402,7 +405,7 @@ def _nonce_of(query: str) -> str | None:
 
 
 async def _bounded_body(request: SurfaceRequest) -> bytes | None:
-    """Read a body; None as soon as it is longer than a grant, or says that it will be."""
+    """Read a body; return None as soon as it is, or announces to be, longer than a grant may be."""
     stated = request.header("content-length") or ""
     if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
         return None
@@ -415,7 +418,7 @@ async def _bounded_body(request: SurfaceRequest) -> bytes | None:
 
 
 async def _pieces_of(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield the pieces of a request's body as aiohttp delivers them."""
+    """Yield the chunks of a request body from aiohttp."""
     try:
         async for piece in request.content.iter_any():
             yield piece
@@ -424,7 +427,7 @@ async def _pieces_of(request: web.Request) -> AsyncIterator[bytes]:
 
 
 async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the pieces of a request's body as an ASGI server delivers them."""
+    """Yield the chunks of a request body from an ASGI server."""
     is_more = True
     while is_more:
         message = await receive()
@@ -435,7 +438,7 @@ async def _body_of(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Follow a server's start and stop where no application of the program's does."""
+    """Answer the server's lifespan events, for a program without an application of its own."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -444,7 +447,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 def _no_quote(error: EvidenceSourceError) -> SurfaceAnswer:
-    return _problem(503, error.code, "the platform gives no quote now")
+    return _problem(503, error.code, "the platform makes no quotes at the moment")
 
 
 def _problem(status: int, code: str, detail: str, **headers: str) -> SurfaceAnswer:

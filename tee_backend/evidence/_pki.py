@@ -1,8 +1,8 @@
-"""The public-key infrastructure of a simulated platform: keys from a seed, certificates, revocation
-lists.
+"""Keys, certificates and revocation lists of a simulated platform, derived from a seed.
 
-Everything is a function of the keys: serial numbers are hashes, windows are fixed, signatures use
-RFC 6979. So a platform that is loaded from its keys has the same certificates, byte for byte.
+Everything is a function of the keys: serial numbers are hashes, validity periods are fixed, and
+signatures use RFC 6979. So a platform that is loaded from its keys has the same certificates, byte
+for byte.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ ROLES = {
     "tcb-signing": ("TCB Signing", "root", None),
     "pck": ("PCK Certificate", "platform-ca", None),
 }
-"""Of each certificate: its name, its issuer, and the path length of an authority."""
+"""Name, issuer, and path length (None: not an authority) of each role's certificate."""
 KEYS = (*ROLES, "attestation")
 SGX_COMPONENTS = (4, 4, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0)
 PCE_SVN = 11
@@ -35,7 +35,7 @@ _SGX_OID = bytes.fromhex("2a864886f84d010d01")
 
 
 def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
-    """Derive the P-256 key of a role from a seed; the bias of the reduction is below 2^-250."""
+    """Derive the P-256 key of a role from a seed; the modular bias is below 2^-250."""
     wide = hashlib.sha512(
         b"sealspace/simulated-platform/1\x00" + role.encode() + b"\x00" + seed
     ).digest()
@@ -43,7 +43,7 @@ def derive_key(seed: bytes, role: str) -> ec.EllipticCurvePrivateKey:
 
 
 def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    """Sign with ECDSA P-256 SHA-256, deterministic; r then s, 64 bytes."""
+    """Sign with deterministic ECDSA P-256 SHA-256; return r then s, 64 bytes."""
     r, s = decode_dss_signature(
         key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     )
@@ -72,7 +72,7 @@ class Pki:
 
     @property
     def ppid(self) -> bytes:
-        """Platform identifier, 16 bytes: of this platform's own key."""
+        """Platform identifier, 16 bytes, derived from this platform's own key."""
         return hashlib.sha256(b"ppid" + raw_point(self.keys["pck"])).digest()[:16]
 
     def certificate(self, role: str) -> x509.Certificate:
@@ -107,7 +107,7 @@ class Pki:
         return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
 
     def crl(self, issuer: str, *, this_update: datetime, next_update: datetime) -> bytes:
-        """Return the issuer's revocation list, DER; it names no certificate."""
+        """Return an issuer's revocation list in DER, with no revoked certificates."""
         key = self.keys[issuer]
         builder = (
             x509.CertificateRevocationListBuilder()

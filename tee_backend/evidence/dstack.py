@@ -1,22 +1,22 @@
 """Quotes, event logs and keys from a dstack guest agent, over its Unix socket.
 
     dstack (0.5 and later)   dstack.sock   POST /GetQuote {"report_data"}
-    tappd (before)           tappd.sock    POST /prpc/Tappd.TdxQuote {"report_data", "hash_algorithm": "raw"}
+    tappd (before)           tappd.sock    POST /prpc/Tappd.TdxQuote
+                                                {"report_data", "hash_algorithm": "raw"}
     answer of both           {"quote", "event_log", …}
 
     dstack                   POST /GetKey {"path"}                    {"key", …}
     tappd                    POST /prpc/Tappd.DeriveK256Key {"path"}  {"k256_key", …}
 
 Bytes are hex; `event_log` is JSON text. The agent refuses with a status of 400 or more, or with an
-object `{"error": text}`. Members that are not used here are ignored: agents add some with each
-release.
+object `{"error": text}`. Unknown members are ignored, because agents add some with each release.
 
-A key follows from the application's id and the path alone, so both generations give the same one,
-on every machine that the key provider lets the application run on. Other applications of that id,
-and other containers beside this one, can ask for it too.
+A key depends only on the application's id and the path. So both generations give the same key, on
+every machine on which the key provider lets the application run. Other applications with that id,
+and other containers of this application, can request it too.
 
 The older agent hashes its input unless `hash_algorithm` is "raw", and pads shorter data on the
-left: 64 bytes are always sent, and the report data of the quote is compared.
+left. Therefore 64 bytes are always sent, and the report data of the quote are compared.
 
 Example:
     backend = Backend(client, DstackSource.find())
@@ -52,13 +52,13 @@ SOCKET_FOLDERS: Final = (
     Path("/run/dstack"),
 )
 DEFAULT_TIMEOUT_S: Final = 10.0
-"""A quote takes about 40 ms of hardware time and may wait behind others on the same host."""
+"""Making a quote takes about 40 ms of hardware time, but it may queue behind others on the host."""
 
 MAX_ANSWER_BYTES: Final = 2 * MAX_QUOTE_BYTES + 2 * MAX_LOG_BYTES + 64 * 1024
-"""Quote in hex, an event log as escaped text, and the members that are ignored."""
+"""Room for a quote in hex, an event log as escaped text, and the ignored members."""
 
 MIN_KEY_BYTES: Final = 32
-_MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers, and what frames the chunks
+_MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers and chunk framing
 
 _GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
 _KEY_REQUESTS: Final = {
@@ -69,7 +69,7 @@ _KEY_REQUESTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DstackSource:
-    """Makes quotes through a guest agent."""
+    """A source of quotes and keys from a guest agent."""
 
     socket_path: Path
     generation: Generation = "dstack"
@@ -83,8 +83,7 @@ class DstackSource:
         generations: tuple[Generation, ...] = _GENERATIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
-        """Return the source of the agent whose socket is in one of the folders; the generation
-        named first wins."""
+        """Return the source of the first agent socket found; the generation named first wins."""
         for generation, folder in product(generations, folders):
             path = folder / f"{generation}.sock"
             if path.is_socket():
@@ -92,8 +91,7 @@ class DstackSource:
         raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data and the log beside it. Blocks up to
-        `timeout_s`."""
+        """Return a quote over 64 bytes of report data, with its log. Blocks up to `timeout_s`."""
         check_report_data_size(report_data)
         members = {"report_data": report_data.hex()}
         if self.generation == "dstack":
@@ -112,8 +110,7 @@ class DstackSource:
         return key
 
     def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
-        """Send one request on a connection of its own and return the object that it is answered
-        with."""
+        """Send one request on its own connection, and return the JSON object of the answer."""
         connection = http.client.HTTPConnection("localhost")
         try:
             connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
@@ -124,8 +121,8 @@ class DstackSource:
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            # ValueError: a chunk of less than nothing
-            # The exception's text may be the agent's own bytes; its kind is enough.
+            # ValueError: a chunk with a negative size. Only the type is reported, because the
+            # exception's text may contain bytes from the agent.
             raise SourceUnavailable(
                 f"{self.socket_path.name} does not answer: {type(exc).__name__}"
             ) from exc
@@ -151,7 +148,7 @@ def _hex(answer: dict[str, Json], name: str) -> bytes:
     try:
         return bytes.fromhex(value) if isinstance(value, str) else b""
     except ValueError as exc:
-        raise SourceMalformed(f"{name} is no hex") from exc
+        raise SourceMalformed(f"{name} is not hex") from exc
 
 
 def _event_log(answer: dict[str, Json]) -> EventLog | None:
@@ -161,14 +158,14 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
     try:
         return parse_event_log(text.encode())
     except (QuoteRefused, UnicodeEncodeError) as exc:
-        raise SourceMalformed(f"event log: {getattr(exc, 'detail', 'no text')}") from exc
+        raise SourceMalformed(f"event log: {getattr(exc, 'detail', 'not text')}") from exc
 
 
 class _DeadlineSocket(socket.socket):
-    """A socket whose operations together end at one moment, and after so many bytes.
+    """A socket with one deadline and one byte limit for all its operations together.
 
-    A timeout for each operation would let an agent trickle. Bounds of the body are not enough
-    either: the library reads a chunk of size -1 to its end.
+    With a timeout for each operation, an agent could trickle bytes for ever. A limit on the body is
+    not enough either, because the HTTP library reads a chunk of size -1 to its end.
     """
 
     def __init__(self, *, deadline: float) -> None:
@@ -176,7 +173,7 @@ class _DeadlineSocket(socket.socket):
         self._deadline = deadline
         self._free_bytes = _MAX_RECEIVED_BYTES
 
-    # Buffers have no common type that could be named here; all arguments go on as they are.
+    # Buffers have no common type that could be named here; all arguments are passed on unchanged.
     def connect(self, *arguments: Any) -> None:
         self._arm()
         super().connect(*arguments)
@@ -188,7 +185,7 @@ class _DeadlineSocket(socket.socket):
     def recv_into(self, *arguments: Any) -> int:
         self._arm()
         if self._free_bytes <= 0:
-            raise OSError(errno.EMSGSIZE, "the answer does not end")
+            raise OSError(errno.EMSGSIZE, "the answer is too long")
         received = super().recv_into(*arguments)
         self._free_bytes -= received
         return received

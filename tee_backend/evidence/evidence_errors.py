@@ -1,18 +1,18 @@
-"""What can go wrong between a backend and the platform that it runs on.
+"""Errors of quote sources: the platform made no quote, no key, or an unreadable one.
 
-Each message ends with what to do next. `detail` may hold words of the platform's; it is for the log
-of the backend itself. The codes are not in kebab-case: a body of the wire ends with them (`GET
+Each message ends with what to do next. `detail` may contain text from the platform and is for the
+backend's own log. The codes are not in kebab-case, because a response body ends with them (`GET
 /attestation`, AT44).
 """
 
 from typing import ClassVar
 
 MAX_DETAIL_CHARS = 400
-"""A detail may hold text of a guest agent; it is cut."""
+"""A detail may contain text from a guest agent, so it is cut."""
 
 
 class EvidenceSourceError(Exception):
-    """No quote was obtained."""
+    """The platform did not make a quote or a key."""
 
     code: ClassVar[str] = "evidence_source"
     hint: ClassVar[str] = "sealspace doctor"
@@ -23,28 +23,24 @@ class EvidenceSourceError(Exception):
 
 
 class SourceUnavailable(EvidenceSourceError):
-    """There is no such interface here, it is one of another technology, or it does not answer in
-    time."""
+    """The interface is missing, belongs to another technology, or does not answer in time."""
 
     code = "source_unavailable"
     hint = (
-        "mount the guest agent's socket into the container, or run in a TDX guest with configfs; to"
-        " try things out without one: tee_backend.evidence.simulated"
+        "mount the guest agent's socket into the container, or run in a TDX guest with configfs;"
+        " without such a machine, try a simulated one: sealspace backend simulate FOLDER"
     )
 
 
 class SourceRefused(EvidenceSourceError):
-    """The interface refuses a proper request, or another process used it at the same time."""
+    """The interface refused a correct request, or another process used it at the same time."""
 
     code = "source_refused"
     hint = "try again; if it stays, read the log of the guest agent, or of the kernel"
 
 
 class SourceMalformed(EvidenceSourceError):
-    """The answer is too large, not of the expected shape, or a quote with other report data."""
+    """The answer is too large, has an unexpected shape, or its quote has other report data."""
 
     code = "source_malformed"
-    hint = (
-        "find out which program answers on the agent's socket, and whether its version is one of"
-        " dstack's"
-    )
+    hint = "check which program answers on the agent's socket, and that it is a version of dstack"

@@ -1,17 +1,16 @@
-"""A TDX platform in software: genuine formats, real signatures, a root of its own. NOTHING IS
-PROVEN BY IT.
+"""A TDX platform in software, for trials and tests. NOTHING IS PROVEN BY ITS QUOTES.
 
-Whoever has the platform's folder or seed can make every quote, for every code, on any machine; the
-host sees all memory, and every key that the simulated key service gives. Use it to try things out
-and in tests. Never put a secret of value behind it, and never trust its root on a node or as an
-owner who keeps any.
+Its formats and signatures are genuine, but its root certificate is its own. The holder of the
+platform's folder or seed can make any quote, for any code, on any machine. The host sees all memory
+and every key of the simulated key service. Never protect a secret of value with it, and never trust
+its root on a node or as an owner with such secrets.
 
-It is a source of evidence, not a mode of the verifier: its quotes take the same path as any other,
-and pass only where the operator configured its root certificate. Under Intel's root they are
-refused.
+It is a source of evidence, not a mode of the verifier. Its quotes are verified like any other, and
+pass only where the operator configured its root certificate. Under Intel's root they are refused.
 
 Example:
-    source = SimulatedSource.load(Path("tee"), compose="services: …")     # a folder of `sealspace backend simulate`
+    # a folder of `sealspace backend simulate`
+    source = SimulatedSource.load(Path("tee"), compose="services: …")
     backend = Backend.open(url, source, folder=Path("backend"), keys=source)
 
     platform = SimulatedPlatform.from_seed(entropy.token(32))
@@ -70,19 +69,18 @@ SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
 
 @dataclass(frozen=True, slots=True)
 class MintedLog:
-    """A log and the value that RTMR3 has after it."""
+    """An event log and the value of RTMR3 after its last entry."""
 
     log: EventLog
     rtmr3: bytes
 
     def run_on(self, image: Measurements) -> Measurements:
-        """Return the measurements of an image on which this log was written."""
+        """Return the measurements of an image with RTMR3 after this log."""
         return replace(image, rtmr3=self.rtmr3)
 
 
 def mint_event_log(compose_hash: bytes) -> MintedLog:
-    """Write the log of an application that started in order, on a platform without a configured
-    id."""
+    """Return the log of an application that started normally, on a simulated platform."""
     provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
     entries = {
         "system-preparing": b"",
@@ -109,14 +107,14 @@ def mint_event_log(compose_hash: bytes) -> MintedLog:
 
 MIN_SEED_BYTES = 16
 DEFAULT_FMSPC = b"sealsp"
-"""Platform family of simulated platforms; no real family has it."""
+"""Platform family of simulated platforms. No real family has this value."""
 
 SEPT_VE_DISABLE = 1 << 28
 CURRENT_TCB_SVN = bytes([5, 1, 4]) + bytes(13)
 EVALUATION_NUMBER = 20
 ISSUED_BEFORE_S = 3600
 VALID_FOR_S = 30 * 24 * 3600
-"""Collateral is issued an hour before it is asked for, and valid for 30 days from then."""
+"""Collateral is dated one hour back, and valid for 30 days from then."""
 
 _LEVEL_DATE = "2025-08-13T00:00:00Z"
 _OLD_MODULE_DATE = "2023-08-09T00:00:00Z"
@@ -131,15 +129,14 @@ _LEAF_CHAIN_FILE = "pck-chain.pem"
 
 
 class PlatformFolderError(EvidenceSourceError):
-    """A folder does not contain a simulated platform, or contains a broken one."""
+    """The folder does not contain a simulated platform, or its files are damaged."""
 
     code = "platform_folder"
     hint = "make one in a new folder: sealspace backend simulate FOLDER"
 
 
 def measurements_of(code: str) -> Measurements:
-    """Return the measurements that a program of this name is simulated to have; equal names, equal
-    measurements."""
+    """Return simulated measurements of a named program; equal names have equal measurements."""
     mrtd, rtmr0, rtmr1, rtmr2, rtmr3 = (
         hashlib.sha384(f"{register}\x00{code}".encode()).digest()
         for register in ("mrtd", "0", "1", "2", "3")
@@ -148,7 +145,7 @@ def measurements_of(code: str) -> Measurements:
 
 
 class SimulatedPlatform:
-    """One machine with its certificate authorities."""
+    """A simulated machine with its certificate authorities."""
 
     def __init__(self, pki: Pki) -> None:
         self._pki = pki
@@ -157,15 +154,14 @@ class SimulatedPlatform:
 
     @classmethod
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
-        """Make the platform that belongs to a seed; the same seed gives the same root and the same
-        quotes."""
+        """Make the platform of a seed; the same seed gives the same root and the same quotes."""
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load what `save` wrote."""
+        """Load a platform from a folder that `save` wrote."""
         try:
             keys = {role: _read_key(folder / f"{role}.key") for role in KEYS}
             chain_pem = (folder / _LEAF_CHAIN_FILE).read_bytes()
@@ -173,15 +169,15 @@ class SimulatedPlatform:
             platform = cls(Pki(keys=keys, fmspc=parse_platform(leaf, authority).fmspc))
         except (OSError, ValueError, TypeError, MalformedCertificate) as exc:
             raise PlatformFolderError(
-                f"{folder} lacks a key or certificate of a simulated platform"
+                f"{folder} has no complete simulated platform: a key or certificate is missing"
             ) from exc
         if platform.pck_chain_pem.encode() != chain_pem:
-            raise PlatformFolderError("keys and certificates do not belong together")
+            raise PlatformFolderError(f"the keys and certificates in {folder} do not match")
         return platform
 
     def save(self, folder: Path) -> None:
-        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when
-        absent."""
+        """Write keys (mode 0600), root and chain as PEM into a folder, and make the folder if
+        missing."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for role, key in self._pki.keys.items():
             path = folder / f"{role}.key"
@@ -198,7 +194,7 @@ class SimulatedPlatform:
 
     @property
     def root_der(self) -> bytes:
-        """The root certificate, DER: what an operator has to trust by name."""
+        """The root certificate in DER; an operator has to configure it as trusted."""
         return self._root.public_bytes(serialization.Encoding.DER)
 
     @property
@@ -208,12 +204,12 @@ class SimulatedPlatform:
 
     @property
     def pck_chain_pem(self) -> str:
-        """Leaf, authority and root, PEM, as every quote carries them."""
+        """Leaf, authority and root in PEM, as every quote contains them."""
         return pem_of(*self._chain)
 
     @property
     def key_secret(self) -> bytes:
-        """What the simulated key service derives its keys from, 32 bytes."""
+        """The 32-byte secret from which the simulated key service derives its keys."""
         secret = self._pki.keys["root"].private_numbers().private_value
         return hashlib.sha256(
             b"sealspace/simulated-key-service/1\x00" + secret.to_bytes(32, "big")
@@ -225,11 +221,11 @@ class SimulatedPlatform:
         return self._pki.fmspc
 
     def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
-        """Make a quote of a trust domain on this platform."""
+        """Return a quote of a trust domain on this platform."""
         return self.signed_quote(_HEADER + _body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
-        """Make a quote of a header and a report, whatever they contain."""
+        """Return a quote over any header and report, valid or not."""
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
@@ -245,7 +241,7 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Publish collateral for this platform."""
+        """Return the collateral of this platform in its JSON form."""
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
@@ -275,7 +271,7 @@ class SimulatedPlatform:
         return json.dumps(document).encode()
 
     def tcb_info(self) -> dict[str, object]:
-        """Return the TCB info of the platform's family without its window."""
+        """Return the platform family's TCB info without its validity dates."""
         module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
         # Components 0 and 1 of a level are judged by the module's identity instead.
         tdx_components = (5, 0, 4, *(0 for _ in range(13)))
@@ -316,8 +312,7 @@ class SimulatedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSource:
-    """A simulated trust domain: a source of quotes and of keys. NOTHING IS PROVEN BY IT, see the
-    module."""
+    """A simulated trust domain as a source of quotes and keys. NOTHING IS PROVEN BY ITS QUOTES."""
 
     platform: SimulatedPlatform
     measurements: Measurements
@@ -325,20 +320,18 @@ class SimulatedSource:
 
     @classmethod
     def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
-        """Return a simulated domain on a platform that was saved, in which a compose file was
-        started."""
+        """Return a simulated domain on a saved platform, with a compose file as its application."""
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(
             SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log
         )
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Mint a quote over 64 bytes of report data, with the log."""
+        """Return a quote over 64 bytes of report data, with the log."""
         return Quoted(self.platform.mint_quote(self.measurements, report_data), self.event_log)
 
     def key(self, path: str) -> bytes:
-        """Return a key for a path, as a key service would: the same for one platform and code,
-        whatever the process."""
+        """Return a key for a path, the same for the same platform and code."""
         measured = self.measurements
         registers = (
             measured.mrtd,
@@ -370,12 +363,12 @@ def _body(measurements: Measurements, report_data: bytes) -> bytes:
     ]
     body = b"".join(fields)
     if len(report_data) != 64 or len(body) != BodyKind.TD10.value:
-        raise ValueError("a field of the report has another size than its place")
+        raise ValueError("a field of the report has the wrong size")
     return body
 
 
 def _qe_report(bound: bytes) -> bytes:
-    """Return the quoting enclave's report that binds the attestation key."""
+    """Return a quoting enclave's report over the hash that binds the attestation key."""
     report = bytearray(384)
     report[48:64] = _QE_ATTRIBUTES
     report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()
@@ -387,7 +380,7 @@ def _qe_report(bound: bytes) -> bytes:
 
 
 def qe_identity_document() -> dict[str, object]:
-    """Return the identity of the quoting enclave without its window."""
+    """Return the quoting enclave's identity without its validity dates."""
     return {
         "id": "TD_QE",
         "version": 2,
@@ -408,7 +401,7 @@ def _sized(kind: int, content: bytes) -> bytes:
 
 
 def time_text(time: datetime) -> str:
-    """Return a time as Intel's documents have it."""
+    """Return a time in the format of Intel's documents."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,5 +1,4 @@
-"""What a backend needs of the platform that it runs on: a quote over 64 bytes, and perhaps the
-event log beside it.
+"""Interfaces of a platform that makes quotes over 64 bytes, and perhaps keeps an event log or keys.
 
 Example:
     source = DstackSource.find()
@@ -20,7 +19,7 @@ from .evidence_errors import SourceMalformed
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A quote and the log that was true when it was made."""
+    """A quote, and the event log from the moment when it was made."""
 
     quote: bytes = field(repr=False)
     event_log: EventLog | None = field(default=None, repr=False)
@@ -32,52 +31,49 @@ class Quoted:
 
 
 class EvidenceSource(Protocol):
-    """Where a backend gets its quotes.
+    """A source of quotes for a backend.
 
-    Quote and log come from one call: a log from a later one could contain an entry that the quote
+    Quote and log come from one call. A log from a later call could contain an entry that the quote
     does not cover.
     """
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, and its log. May block; it is called in a
-        thread."""
+        """Return a quote over 64 bytes of report data, and its log. May block."""
         ...
 
 
 @runtime_checkable
 class KeySource(Protocol):
-    """A platform that has a key service: it gives an application keys that are the same after each
-    start."""
+    """A platform with a key service, which gives an application the same keys after each start."""
 
     def key(self, path: str) -> bytes:
-        """Return 32 secret bytes or more for a path. May block."""
+        """Return at least 32 secret bytes for a path. May block."""
         ...
 
 
 def check_report_data_size(report_data: bytes) -> None:
-    """Raise ValueError unless there are 64 bytes: platforms would pad fewer on one side or the
-    other."""
+    """Raise ValueError unless report data have 64 bytes; platforms differ in how they pad fewer."""
     if len(report_data) != REPORT_DATA_BYTES:
         raise ValueError(f"report data has {REPORT_DATA_BYTES} bytes")
 
 
 def checked_quote(quote: bytes, report_data: bytes) -> bytes:
-    """Return a quote that is one, over this report data.
+    """Return a quote after checking that it is a TDX quote over this report data.
 
-    The process that serves the interface may have mixed up two callers, or hashed what was meant as
-    it is; reported here, the reason is plainer than a node's refusal.
+    The process that serves the interface may have mixed up two callers, or may have hashed the
+    data. Detected here, the reason is clearer than in a node's refusal.
 
     Raises:
-        SourceMalformed: no TDX quote, or one over other report data.
+        SourceMalformed: not a TDX quote, or a quote over other report data.
     Does not check:
-        Signatures; the node does.
+        Signatures; the node checks them.
     """
     if len(quote) > MAX_QUOTE_BYTES:
         raise SourceMalformed(f"quote of more than {MAX_QUOTE_BYTES} bytes")
     try:
         found = parse_quote(quote).report.report_data
     except QuoteRefused as exc:
-        raise SourceMalformed(f"no TDX quote: {exc.detail}") from exc
+        raise SourceMalformed(f"not a TDX quote: {exc.detail}") from exc
     if found != report_data:  # AT27
         raise SourceMalformed("the quote is over other report data")
     return quote

@@ -1,7 +1,7 @@
-"""Quotes from the kernel: the TSM report interface of configfs (Linux 6.7 and later).
+"""Quotes from the kernel, through the TSM report interface of configfs (Linux 6.7 and later).
 
-A report is a folder below `/sys/kernel/config/tsm/report`. Making the folder makes its files
-appear:
+A report is a folder below `/sys/kernel/config/tsm/report`. Its files appear when the folder is
+made:
 
 | file | use |
 |---|---|
@@ -10,8 +10,8 @@ appear:
 | generation | read: how often a file of the folder was written |
 | outblob | read: the quote; the kernel makes it when it is read |
 
-Each quote has a folder of its own, so that two callers cannot write into each other's, and the
-generation shows whether another process did all the same. The folder is removed whatever happens.
+Each quote has its own folder, so that two callers cannot overwrite each other's input. The
+generation reveals a process that did so anyway. The folder is always removed.
 
 Example:
     backend = Backend(client, TsmSource())
@@ -37,10 +37,10 @@ _MAX_TEXT_BYTES: Final = 64
 
 
 class ReportFiles:
-    """The four operations on report folders, as the operating system does them."""
+    """The four file operations on report folders; tests replace them."""
 
     def make(self, folder: Path) -> None:
-        """Make a folder; it must not exist."""
+        """Make a folder that does not exist yet."""
         folder.mkdir(mode=0o700)
 
     def remove(self, folder: Path) -> None:
@@ -48,7 +48,8 @@ class ReportFiles:
         folder.rmdir()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a file that exists, in one call: the kernel takes each as the whole."""
+        """Write an existing file in one call, because the kernel takes each call as the whole
+        content."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, data)
@@ -56,13 +57,13 @@ class ReportFiles:
             os.close(descriptor)
 
     def read(self, path: Path, *, most_bytes: int) -> bytes:
-        """Read a file from its start, at most `most_bytes` of it."""
+        """Read at most `most_bytes` from the start of a file."""
         with path.open("rb") as stream:
             return stream.read(most_bytes)
 
 
 class TsmSource:
-    """Makes quotes through the kernel."""
+    """A source of quotes from the kernel."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class TsmSource:
         self._entropy = entropy or SystemEntropy()
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data. Blocks until the platform made it."""
+        """Return a quote over 64 bytes of report data. Blocks until the platform has made it."""
         check_report_data_size(report_data)
         with self._report() as report:
             try:
@@ -84,7 +85,7 @@ class TsmSource:
             except OSError as exc:
                 raise SourceUnavailable(f"provider: {exc.strerror}") from exc
             if provider != PROVIDER:
-                raise SourceUnavailable(f"reports here are of {provider!r}")
+                raise SourceUnavailable(f"the report provider here is {provider!r}")
             return Quoted(checked_quote(self._ask(report, report_data), report_data))
 
     @contextmanager
@@ -108,11 +109,11 @@ class TsmSource:
         except OSError as exc:
             raise SourceRefused(f"the platform made no quote: {exc.strerror}") from exc
         if after != before + 1:
-            raise SourceRefused("somebody else wrote into the report")
+            raise SourceRefused("another process wrote into the report")
         return quote
 
     def _generation(self, report: Path) -> int:
         text = self._files.read(report / "generation", most_bytes=_MAX_TEXT_BYTES).strip()
         if not text.isdigit():
-            raise SourceMalformed("generation is no number")
+            raise SourceMalformed("generation is not a number")
         return int(text)

@@ -138,7 +138,7 @@ async def test_an_older_list_by_the_authority_is_still_older(held: HeldStage) ->
         "pck_crl": older["pck_crl"],
         "pck_crl_issuer_chain": older["pck_crl_issuer_chain"],
     }
-    with pytest.raises(CollateralRefused, match="older than the one held"):
+    with pytest.raises(CollateralRefused, match="older than the stored one"):
         await bring(held, json.dumps(mixed).encode())
     assert await kept(held, machine) == newer
 

@@ -342,7 +342,7 @@ async def test_todays_collateral_judges_anew(released: Any) -> None:
     )
     assert judge_with(release, outdated, root=root, now=now) == {digest: "advisory"}
     for collateral, at in ((b"{}", now), (fresh, now + 10**8)):
-        with pytest.raises(ReceiptInvalid, match="today"):
+        with pytest.raises(ReceiptInvalid, match="current collateral"):
             judge_with(release, collateral, root=root, now=at)
 
 

@@ -97,7 +97,7 @@ async def test_the_fifteen_lines(tmp_path: Path) -> None:
         program = program_of_the_docstring()
         for written, here in (
             ('"https://node.example"', repr(node.url)),
-            ('Path("/data/backend")', repr(str(tmp_path / "kept")).join(("Path(", ")"))),
+            ('Path("/data")', repr(str(tmp_path / "kept")).join(("Path(", ")"))),
             ("DstackSource.find()", f"DstackSource.find((Path({str(tmp_path)!r}),))"),
             ("port=8080", "port=0"),
         ):

@@ -196,7 +196,7 @@ async def test_AT17_the_newest_list_has_ended(
     ended = published(neighbour, now, lists_age_s=HOUR_S, lists_last_s=HOUR_S // 2)
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$") as refused:
         await examined(machine, own, ended, root=root, now=now)
-    assert refused.value.detail == "root CRL is over"
+    assert refused.value.detail == "root CRL has expired"
     own = published(machine, now, lists_age_s=2 * HOUR_S, lists_last_s=HOUR_S)
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         await examined(machine, own, root=root, now=now)
