@@ -1,1 +1,1 @@
-"""The commands `backend`, `runner`, `project` and `verify`."""
+"""The commands `backend`, `runner`, `project`, `receipts` and `verify`."""

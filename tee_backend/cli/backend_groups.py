@@ -1,5 +1,7 @@
-"""The commands of backends and runners, `receipts` and `verify`, and where each is. None is
-imported here."""
+"""The commands of backends, runners, receipts and `verify`, with the module that has each.
+
+No command is imported here, so that `sealspace --help` stays fast.
+"""
 
 from typing import Final
 
@@ -9,30 +11,30 @@ backend = LazyGroup(
     {
         "show": Row(
             "tee_backend.cli.granting",
-            "Ask a backend what it runs, verify it, and say it in plain words.",
+            "Verify which code a backend runs, and describe it.",
             "verify",
         ),
         "grant": Row(
             "tee_backend.cli.granting",
-            "Grant secrets to exactly the code that a backend proves to run.",
+            "Grant secrets to a backend, for exactly the code that it proves to run.",
             "verify",
         ),
         "list": Row(
             "tee_backend.cli.grants",
-            "Show the grants that were made from here, and the state of each.",
+            "Show the grants made from this machine, and their states.",
         ),
         "revoke": Row(
-            "tee_backend.cli.grants", "End the grants to a backend; it may be granted to again."
+            "tee_backend.cli.grants", "Revoke the grants to a backend; new grants stay possible."
         ),
         "withdraw": Row(
-            "tee_backend.cli.grants", "Never again: withdraw a backend or code from the network."
+            "tee_backend.cli.grants", "Bar a backend, or code, from your network for ever."
         ),
         "simulate": Row(
-            "tee_backend.cli.backend_simulate", "Make a simulated platform, to try things out."
+            "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
         ),
     },
     name="backend",
-    help="Look at a backend, grant to exactly what was seen, and end that again.",
+    help="Inspect a backend, grant secrets to exactly the code it runs, and revoke grants.",
     epilog=(
         "From an address to a grant: `sealspace login URL --new`, `sealspace secret put NAME`,"
         " `sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the"
@@ -43,17 +45,17 @@ backend = LazyGroup(
 project = LazyGroup(
     {
         "publish": Row(
-            "tee_backend.cli.program_commands", "Publish a program, and have runners run it."
+            "tee_backend.cli.program_commands", "Publish a program for runners, and activate it."
         ),
-        "activate": Row("tee_backend.cli.program_commands", "Have runners run another version."),
+        "activate": Row("tee_backend.cli.program_commands", "Activate another version."),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
         "list": Row("tee_backend.cli.program_commands", "Print the projects of a developer."),
         "show": Row(
-            "tee_backend.cli.program_commands", "Show the versions of a project, and what it wants."
+            "tee_backend.cli.program_commands", "Show a project's versions and their manifests."
         ),
     },
     name="project",
-    help="Programs that runners execute: publish them, and say which version runs.",
+    help="Publish programs for runners, and choose the version that runs.",
 )
 
 keys = LazyGroup(
@@ -65,18 +67,16 @@ keys = LazyGroup(
             "tee_backend.cli.program_commands:list_keys",
             "Show your API keys at a runner, and your account.",
         ),
-        "revoke": Row(
-            "tee_backend.cli.program_commands:revoke_key", "Revoke an API key, from now on."
-        ),
+        "revoke": Row("tee_backend.cli.program_commands:revoke_key", "Revoke an API key."),
     },
     name="keys",
-    help="API keys of a runner: whoever has one calls programs in your name, at your cost.",
+    help="Manage API keys of a runner. A key calls programs in your name and at your cost.",
 )
 runner = LazyGroup(
     {
         "serve": Row(
             "tee_backend.cli.runner_serve",
-            "Run programs for callers, in a trust domain or a simulated one.",
+            "Start a runner, in a trust domain or a simulated one.",
             "runner",
         ),
         "grant": Row(
@@ -86,29 +86,29 @@ runner = LazyGroup(
         ),
         "generate": Row(
             "tee_backend.cli.granting",
-            "Have a runner make secrets whose values nobody sees.",
+            "Have a runner make secrets whose values it never shows.",
             "verify",
         ),
         "list": Row(
-            "tee_backend.cli.grants:list_runs", "Show the run grants that were made from here."
+            "tee_backend.cli.grants:list_runs", "Show the run grants made from this machine."
         ),
         "revoke": Row(
-            "tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."
+            "tee_backend.cli.grants", "Revoke the grants to a runner; new grants stay possible."
         ),
         "call": Row(
             "tee_backend.cli.program_commands",
-            "Have a runner run a program, and print what it writes.",
+            "Run a program on a runner, and print its output.",
         ),
         "keys": Row(
             "tee_backend.cli.backend_groups",
-            "API keys: whoever has one calls in your name, at your cost.",
+            "Manage API keys, which call programs in your name and at your cost.",
         ),
         "credit": Row(
-            "tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."
+            "tee_backend.cli.runner_credit", "Add credit to an owner's account (for operators)."
         ),
     },
     name="runner",
-    help="Run programs of others with your secrets, on a runner that proves what it is.",
+    help="Run other people's programs with your secrets, on a runner that proves its code.",
     epilog=(
         "From a program to an answer: `sealspace project publish NAME FILE`, `sealspace runner"
         " grant URL --secret API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME"
@@ -120,11 +120,11 @@ receipts = LazyGroup(
     {
         "list": Row(
             "sealspace.cli.receipt_commands",
-            "Print who got keys, and check the node's signature on each.",
+            "Print the receipts of released keys, and verify the node's signatures.",
         ),
     },
     name="receipts",
-    help="See who got keys of the owner's network.",
+    help="See who received keys of your network.",
 )
 
 
@@ -132,22 +132,16 @@ SECTIONS: Final[Sections] = {
     "Backends": {
         "backend": Row(
             "tee_backend.cli.backend_groups",
-            "Look at a backend, grant to exactly that, end it again.",
+            "Inspect a backend, grant secrets to its code, revoke grants.",
         ),
-        "runner": Row(
-            "tee_backend.cli.backend_groups", "Run programs with secrets that open for them alone."
-        ),
-        "project": Row(
-            "tee_backend.cli.backend_groups", "Programs for runners: publish, activate, list, show."
-        ),
-        "receipts": Row(
-            "tee_backend.cli.backend_groups", "See who got keys of the owner's network."
-        ),
+        "runner": Row("tee_backend.cli.backend_groups", "Run programs with your secrets in a TEE."),
+        "project": Row("tee_backend.cli.backend_groups", "Publish programs for runners."),
+        "receipts": Row("tee_backend.cli.backend_groups", "See who received keys of your network."),
         "verify": Row(
             "tee_backend.cli.verify",
-            "Judge receipts, audit exports, or the code of a node.",
+            "Verify receipts, audit exports, or the code of a node.",
             "verify",
         ),
     },
 }
-"""Heading of the root's help -> its commands."""
+"""Commands by heading in the help of `sealspace`."""

@@ -1,4 +1,4 @@
-"""`sealspace backend simulate`: a simulated platform, to try things out."""
+"""`sealspace backend simulate`: a simulated platform for trials."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 def simulate(folder: Path) -> None:
     """Make a simulated platform in DIR, or renew its collateral for 30 days.
 
-    Its quotes have the genuine format and prove nothing: whoever has the folder can make them. A
-    node believes them only when it is started with the platform's root certificate.
+    Its quotes have the genuine format but prove nothing: anyone with the folder can make them. A
+    node accepts them only if it is started with the platform's root certificate.
     """
     try:
         if folder.exists():
@@ -32,14 +32,14 @@ def simulate(folder: Path) -> None:
     except (OSError, PlatformFolderError) as error:
         reason = error.detail if isinstance(error, PlatformFolderError) else error.strerror
         raise ConfigurationError(
-            f"no simulated platform in {folder}: {reason}", hint="name a new folder"
+            f"cannot use the simulated platform in {folder}: {reason}", hint="name a new folder"
         ) from None
     trust = f"--trust-root {folder}/root-ca.pem --collateral {collateral}"
     words(
-        f"a node that believes it: sealspace serve {trust}",
-        f"an owner who does: sealspace login {trust} …",
-        f"a backend on it: SimulatedSource.load({str(folder)!r}, compose=…)",
-        f"a runner on it: sealspace runner serve --simulate {folder} …",
+        f"node that accepts it: sealspace serve {trust}",
+        f"owner who accepts it: sealspace login {trust} …",
+        f"backend on it: SimulatedSource.load({str(folder)!r}, compose=…)",
+        f"runner on it: sealspace runner serve --simulate {folder} …",
     )
     print_found(
         {

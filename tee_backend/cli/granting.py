@@ -1,5 +1,4 @@
-"""Grants to exactly what was seen: a backend verified on this machine, a runner for named programs
-and callers."""
+"""Grants to verified code: to a backend, or to a runner for named programs and callers."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -87,10 +86,10 @@ _SHOWN_TTL_S: Final = 86_400.0
 _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 
-class Looking:
-    """What a backend is judged by: the options of a command, else what the last login stored.
+class Inspection:
+    """How a command judges a backend: by its options, or else by the settings of the last login.
 
-    `approved_secrets` are those that the backend asked for when its code was approved.
+    `approved_secrets` are the secrets that the backend asked for when its code was approved.
     """
 
     def __init__(
@@ -116,50 +115,50 @@ class Looking:
         self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
     async def look(self, url: str) -> Seen:
-        """Inspect a backend, and refuse one that runs other code than is expected or approved."""
-        words(f"asking {url} for a fresh quote, and verifying it …")
+        """Fetch and verify a backend's evidence; refuse code other than the expected or approved
+        one."""
+        words(f"requesting a fresh quote from {url}, and verifying it …")
         seen = await fetch_evidence(url, self.inspector)
         self.require(seen)
         return seen
 
     def require(self, seen: Seen) -> None:
-        """Refuse other code than is expected or approved."""
+        """Refuse code other than the expected or approved one."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved)
 
     def knows(self, seen: Seen) -> bool:
-        """Whether no part of the code is left open: an open part, and its keys, could be anyone's
+        """Whether the options name all the code. An unnamed part, and its keys, could be anyone's
         (AT53)."""
         by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
-        """Return the policy of a grant to what was seen."""
+        """Return the policy of a grant to the verified code."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
     def confirm(
         self, seen: Seen, lines: Iterable[str], *, are_named: bool = True, err: bool = False
     ) -> None:
-        """Show what was seen, and go on only with a person's consent: nothing is confirmed that is
-        not shown.
+        """Print what was found, and ask the user to confirm it.
 
-        With --yes nobody is asked, nor where the options name all the code, and all that is granted
-        (`are_named`).
+        Everything that is granted is printed first. No question is asked with --yes, or if the
+        options name all the code and all that is granted (`are_named`).
         """
         print_lines(*lines, err=err or shared().as_json)
         if self.yes or (self.knows(seen) and are_named):
             return
         if not watched():
             raise InvalidInput(
-                "nobody is here to confirm what was seen",
+                "cannot ask for confirmation: standard input is not a terminal",
                 hint=(
-                    "name approved code with --like FILE, or whole with --expect (a compose hash"
-                    " needs its key provider), and its secrets with --secret; or add --yes to trust"
-                    " what was seen"
+                    "name approved code with --like FILE, or all of it with --expect (a compose"
+                    " hash needs its key provider), and its secrets with --secret; or add --yes to"
+                    " grant to whatever code was found"
                 ),
             )
-        click.confirm("grant to exactly this?", abort=True, err=True)
+        click.confirm("grant to exactly this code?", abort=True, err=True)
 
 
 def _address(url: str) -> str:
@@ -167,24 +166,24 @@ def _address(url: str) -> str:
     return url
 
 
-looking_options: Final = gathering(
-    "looking",
-    Looking,
+inspection_options: Final = gathering(
+    "inspection",
+    Inspection,
     click.argument("url", type=_address),
     click.option(
         "--expect",
         metavar="TEXT",
         multiple=True,
         help=(
-            "What the code has to be: a compose hash (64 hex digits), a measurement (96), or who"
-            " gives the application its keys, as `show` prints it (`kms:<hex>`); may be repeated."
+            "Required code: a compose hash (64 hex digits), a measurement (96), or the key provider"
+            " as `show` prints it (`kms:<hex>`); repeatable."
         ),
     ),
     click.option(
         "--like",
         type=FILE,
         help=(
-            "The same code as in this file, which `show --json` printed when you approved it, or a"
+            "Require the code in this file: the output of `show --json` when you approved it, or a"
             " policy."
         ),
     ),
@@ -192,34 +191,32 @@ looking_options: Final = gathering(
         "--accept",
         type=click.Choice(get_args(Leniency)),
         multiple=True,
-        help="Accept what the strict terms refuse, as it was seen and no further.",
+        help="Accept a finding that is refused by default, exactly as found; repeatable.",
     ),
     click.option(
         "--pin",
         type=click.Choice(get_args(Pin)),
         default="compose",
         show_default=True,
-        help="What a grant names beside the image: the compose file, or this one start of it.",
+        help="Name the compose file in the grant besides the image, or only this start of it.",
     ),
     click.option(
         "--trust-root",
         type=FILE,
-        help="Root certificate instead of Intel's, or of the one that the login remembered.",
+        help="Root certificate; by default the one of the last login, or Intel's.",
     ),
     click.option(
         "--collateral",
         type=FOLDER,
-        help=(
-            "Folder of collateral, instead of asking Intel or of the one that the login remembered."
-        ),
+        help=("Folder of collateral; by default the one of the last login, or Intel's service."),
     ),
 )
-"""Adds the argument URL, and the options for what a backend is judged by; the command receives them
-as `looking`."""
+"""Adds the argument URL and the options for judging a backend, passed to the command as one
+argument `inspection`."""
 
 
 def seen_at_start(run: VerifiedRun) -> Seen:
-    """Return the runner as it was at its start, to be compared as one that is seen now."""
+    """Return the state of a runner at its start, for comparison with the current one."""
     start = run.start
     published = Published(
         nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
@@ -235,22 +232,21 @@ def seen_at_start(run: VerifiedRun) -> Seen:
 @click.command(
     "show",
     epilog=(
-        "Example: `sealspace backend show https://backend.example`; with `--json > approved.json`"
-        " it is kept for `grant --like approved.json`. Nobody has to be logged in."
+        "Example: `sealspace backend show https://backend.example`. Store the result with `--json >"
+        " approved.json` for `grant --like approved.json`. No login is needed."
     ),
 )
-@looking_options
-def show(url: str, looking: Looking) -> None:
-    """Ask the backend at URL what it runs, verify its quote on this machine, and say what a grant
-    would name.
+@inspection_options
+def show(url: str, inspection: Inspection) -> None:
+    """Verify on this machine which code the backend at URL runs, and show what a grant would name.
 
     Nothing is granted.
     """
-    seen = asyncio.run(looking.look(url))
+    seen = asyncio.run(inspection.look(url))
     try:
-        policy = looking.policy(seen, ttl_s=_SHOWN_TTL_S)
+        policy = inspection.policy(seen, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable:
-        # It is shown all the same, so that a person can read what is wrong.
+        # Shown in spite of the refusal, so that a person can read what is wrong.
         print_found(as_json(seen), in_plain_words(seen))
         raise
     shown: list[Json] = []
@@ -270,14 +266,14 @@ def show(url: str, looking: Looking) -> None:
     )
     more = " --secret NAME --program DID/NAME" if seen.is_runner else ""
     words(
-        f"to grant to exactly this: sealspace {'runner' if seen.is_runner else 'backend'} grant"
-        f" {url}{more}"
+        f"to grant to exactly this code: sealspace {'runner' if seen.is_runner else 'backend'}"
+        f" grant {url}{more}"
     )
 
 
 def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
-    """Read the output of `show --json`, or a policy alone, from a file: the policy, and the secrets
-    beside it."""
+    """Return the policy and the secrets in a file that contains the output of `show --json`, or a
+    policy."""
     if path is None:
         return None, frozenset()
     try:
@@ -290,25 +286,25 @@ def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
         )
     except (InvalidJson, PolicyError):
         raise ConfigurationError(
-            f"{path} is neither what `backend show --json` printed nor a policy",
+            f"{path} is neither output of `backend show --json` nor a policy",
             hint="sealspace backend show URL --json > approved.json",
         ) from None
 
 
 _expires_option: Final = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
 yes_option: Final = click.option(
-    "--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is."
+    "--yes", is_flag=True, help="Do not ask; grant to whatever code is found."
 )
 
 
 @click.command(
     "grant",
     epilog=(
-        "Examples: `sealspace backend grant https://backend.example` shows what it found and asks."
-        " With `--like approved.json`, which `show --json` printed when you approved the code, it"
-        " does not ask, and grants only to that and what it asked for then; nor does it ask where"
-        " `--expect` names MRTD, RTMR0 to RTMR2, and RTMR3 or the compose hash and the key"
-        " provider, and `--secret` what is granted."
+        "Example: `sealspace backend grant https://backend.example` shows what it found and asks."
+        " It does not ask with `--like approved.json`, the output of `show --json` when you"
+        " approved the code, and grants only what that code asked for then. Nor does it ask if"
+        " `--expect` names MRTD, RTMR0 to RTMR2, and either RTMR3 or the compose hash and the key"
+        " provider, and `--secret` names the secrets."
     ),
 )
 @click.option(
@@ -316,44 +312,43 @@ yes_option: Final = click.option(
     "secrets",
     metavar="NAME",
     multiple=True,
-    help="A secret to grant; repeatable. All that the backend asks for by default.",
+    help="A secret to grant; repeatable. By default all that the backend asks for.",
 )
 @_expires_option
 @yes_option
-@click.option(
-    "--no-hand-over", is_flag=True, help="Keep the grant's file; do not send it to the backend."
-)
-@looking_options
+@click.option("--no-hand-over", is_flag=True, help="Only store the grant's file; do not send it.")
+@inspection_options
 @at_node
 async def grant(
     client: Client,
     url: str,
-    looking: Looking,
+    inspection: Inspection,
     secrets: tuple[str, ...],
     ttl_s: float,
     no_hand_over: bool,
 ) -> None:
-    """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
+    """Verify the backend at URL, show what it runs, and grant secrets to exactly that code.
 
-    The grant names the backend's DID and its code: whoever holds the one and does not run the other
-    gets no key. The wallet signs it, and the backend receives it.
+    The grant names the backend's DID and its code, and keys are released only if both match. The
+    wallet signs the grant, and the backend receives it.
     """
-    seen = await looking.look(url)
+    seen = await inspection.look(url)
     asked_for = [one.label for one in seen.wanted]
     resources = client.backends.resources(seen, secrets or None)
     await require_stored(client, secrets or asked_for)
-    # nobody is asked about a grant that would open nothing
+    # before the question: a grant that the node would refuse to judge opens nothing
     await client.backends.require_judgeable(seen)
-    policy = looking.policy(seen, resources, ttl_s=ttl_s)
-    # The secrets were named, now or when the code was approved: a manifest is not part of the code.
-    are_named = bool(secrets) or looking.approved_secrets.issuperset(asked_for)
-    looking.confirm(seen, in_plain_words(seen, policy), are_named=are_named)
+    policy = inspection.policy(seen, resources, ttl_s=ttl_s)
+    # A manifest is not part of the code, and may ask for more secrets than at the approval. So the
+    # secrets have to be named, now or then.
+    are_named = bool(secrets) or inspection.approved_secrets.issuperset(asked_for)
+    inspection.confirm(seen, in_plain_words(seen, policy), are_named=are_named)
     portable = await client.backends.grant(
         seen,
         secrets or None,
         ttl_s=ttl_s,
-        accept=looking.accept,
-        pin=looking.pin,
+        accept=inspection.accept,
+        pin=inspection.pin,
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)
@@ -361,8 +356,7 @@ async def grant(
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
-    """Report before granting that a secret does not exist: the backend would only find out
-    later."""
+    """Refuse a grant for a secret that does not exist; otherwise only the backend would notice."""
     secrets = [parse_secret_label(label) for label in labels]
     stored = {
         scope: await client.secrets().list(scope=scope)
@@ -379,8 +373,7 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
 async def deliver(
     url: str, portable: PortableDelegation, *, hands_over: bool = True
 ) -> dict[str, Json]:
-    """Store a grant, and send it to the backend at an address; returns its id, its file and its end
-    as JSON."""
+    """Store a grant and send it to the backend; return its id, file and expiry as JSON."""
     path = owner_home().keep_grant(portable, url=url)
     words(f"granted: {portable.cid}")
     if hands_over:
@@ -401,7 +394,7 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 def _condition(
     callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
 ) -> Condition:
-    """Return who may call, by options of which one may be given."""
+    """Return the condition on callers from options of which at most one may be given."""
     if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
         raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
     if anybody:
@@ -411,12 +404,13 @@ def _condition(
     if file is None:
         return Owner()
     data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
-    with suppress(InvalidJson):  # the reader takes objects alone, and a condition may be a text
+    # Wrapped, because the parser accepts only objects, and a condition may be a string.
+    with suppress(InvalidJson):
         value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
         if value.keys() == {"condition"}:
             return parse_condition(value["condition"])
     raise InvalidInput(
-        f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}'
+        f"{file} is not a condition", hint='write: {"Whitelist": {"accounts": ["did:key:…"]}}'
     )
 
 
@@ -424,8 +418,8 @@ def _condition(
     "grant",
     epilog=(
         "Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
-        " did:key:z6Mk…/digest` shows what runs there and what is granted, and asks. It does not"
-        " ask where `--like` or `--expect` name all the code, as in `sealspace backend grant`."
+        " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks. It does not ask if"
+        " `--like` or `--expect` name all the code, as in `sealspace backend grant`."
     ),
 )
 @click.option(
@@ -443,15 +437,15 @@ def _condition(
     multiple=True,
     required=True,
     help=(
-        "The program that gets them: the active version of a project, whose manifest then counts,"
-        " or a hash, which has no manifest and sends nothing; repeatable."
+        "The program that gets the secrets: a project, with its active version and manifest, or a"
+        " hash, without a manifest and without network access; repeatable."
     ),
 )
 @click.option(
     "--follow",
     "follows",
     is_flag=True,
-    help="Whatever version of the project is active: its developer decides.",
+    help="Grant to whichever version is active; the project's developer decides.",
 )
 @gathering(
     "condition",
@@ -461,28 +455,28 @@ def _condition(
         "callers",
         metavar="DID",
         multiple=True,
-        help="Who may call, and nobody else; repeatable.",
+        help="Let only this caller call; repeatable.",
     ),
-    click.option("--anybody", is_flag=True, help="Anybody may call."),
-    click.option("--owner", "is_owner", is_flag=True, help="You alone may call; the default."),
-    click.option("--condition", "file", type=FILE, help="A condition on callers, as JSON."),
+    click.option("--anybody", is_flag=True, help="Let everyone call."),
+    click.option("--owner", "is_owner", is_flag=True, help="Let only yourself call; the default."),
+    click.option("--condition", "file", type=FILE, help="File with a condition on callers (JSON)."),
 )
 @click.option(
     "--host",
     "hosts",
     metavar="HOST",
     multiple=True,
-    help="Where the program may send anything; none by default.",
+    help="A host that the program may contact; repeatable. None by default.",
 )
 @limit_options(GrantLimits)
 @_expires_option
 @yes_option
-@looking_options
+@inspection_options
 @at_node
 async def grant_runner(
     client: Client,
     url: str,
-    looking: Looking,
+    inspection: Inspection,
     secrets: tuple[str, ...],
     programs: tuple[str, ...],
     follows: bool,
@@ -491,40 +485,41 @@ async def grant_runner(
     limits: GrantLimits,
     ttl_s: float,
 ) -> None:
-    """Look at the runner at URL, and grant secrets to exactly that code, for named programs and
-    callers alone.
+    """Verify the runner at URL, and grant secrets to its code, for the named programs and callers
+    alone.
 
-    The node holds the runner to its code. That only these programs run with the secrets, and only
-    for these callers, that code sees to. The wallet signs the grant, and the runner receives it.
+    The node releases the secrets only to this code of the runner. The runner's code ensures that
+    only these programs run with them, and only for these callers. The wallet signs the grant, and
+    the runner receives it.
     """
     named = [parse_secret_label(label) for label in secrets]
     for secret in named:
         if is_reserved(secret.name):
             raise InvalidInput(
-                f"{secret.label} is a name of the runner's own",
+                f"{secret.label} is a name that runners reserve",
                 hint="store the secret under another name",
             )
-    network_name(named)  # those of two networks are no one grant
+    network_name(named)  # refuses secrets of two networks: one grant covers one network
     run = RunStatement(
         callers=condition,
         hosts=tuple(map(checked_host, hosts)),
         limits=limits,
         programs=tuple([await _program(client, one, follows=follows) for one in programs]),
     )
-    seen = await looking.look(url)
+    seen = await inspection.look(url)
     await require_stored(client, secrets)
-    # nobody is asked about a grant that would open nothing
+    # before the question: a grant that the node would refuse to judge opens nothing
     await client.backends.require_judgeable(seen)
     paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
-    policy = looking.policy(seen, paths, ttl_s=ttl_s)
-    looking.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
+    policy = inspection.policy(seen, paths, ttl_s=ttl_s)
+    inspection.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
     portable = await client.runners.grant(
         seen,
         secrets,
         run,
         ttl_s=ttl_s,
-        accept=looking.accept,
-        pin=looking.pin,
+        accept=inspection.accept,
+        pin=inspection.pin,
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable)
@@ -532,11 +527,13 @@ async def grant_runner(
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
-    """Return the rule for a program: its hash, unless the owner wants to follow its developer."""
+    """Return the rule for a program: its current hash, unless the owner follows the developer's
+    versions."""
     if "/" not in text and len(text) == 64:
         if follows:
             raise InvalidInput(
-                "a hash is one version; --follow is about a project", hint="name DID/NAME"
+                "--follow needs a project, and a hash is a single version",
+                hint="name the project as DID/NAME",
             )
         return ByHash(checked_sha256(text, what="--program"))
     project = project_of(text)
@@ -547,7 +544,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
         )
     if follows:
         return ByProject(project)
-    words(f"{project.text} is {active.sha256} now; a later version needs a new grant")
+    words(f"granting version {active.sha256} of {project.text}; a later one needs a new grant")
     return ByHash(active.sha256, project)
 
 
@@ -555,22 +552,22 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     "share",
     epilog=(
         "Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project"
-        " share https://runner.example digest`. To end it: `sealspace runner revoke"
+        " share https://runner.example digest`. To end the sharing: `sealspace runner revoke"
         " https://runner.example`."
     ),
 )
 @_expires_option
 @yes_option
-@looking_options
+@inspection_options
 @click.argument("name", metavar="NAME")
 @at_node
-async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: float) -> None:
-    """Look at the runner at URL, and let it read and run the private project NAME of yours, all of
-    its versions.
+async def share(client: Client, url: str, inspection: Inspection, name: str, ttl_s: float) -> None:
+    """Verify the runner at URL, and let it read and run your private project NAME in all its
+    versions.
 
-    Whoever may call that runner may have it run the program; secrets it gets as their owners
-    granted them. The node holds the grant to the runner's DID; that no other code has that DID's
-    key, only its platform holds.
+    Everyone who may call that runner may run the program; it gets secrets only as their owners
+    granted them. The node checks that the caller has the runner's DID. Only the runner's platform
+    keeps other code from using the key of that DID.
     """
     project = project_of(checked_project_name(name))
     if await read_active(reader(client, project), project) is None:
@@ -578,8 +575,8 @@ async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: fl
             f"no version of {project.text} is active",
             hint=f"sealspace project publish {project.name} FILE --private",
         )
-    seen = await looking.look(url)
-    looking.confirm(seen, in_plain_words(seen, looking.policy(seen, ttl_s=ttl_s)))
+    seen = await inspection.look(url)
+    inspection.confirm(seen, in_plain_words(seen, inspection.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(
         seen, name, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
@@ -587,7 +584,7 @@ async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: fl
 
 
 _DEFAULT_TYPE = "hex32"
-_JUDGED_TTL_S = 600.0
+_GENERATE_TTL_S = 600.0
 
 
 @click.command(
@@ -595,60 +592,58 @@ _JUDGED_TTL_S = 600.0
     epilog=(
         "Examples: `sealspace runner generate https://runner.example PROTECTED_KEY`, then"
         " `sealspace runner grant https://runner.example --secret PROTECTED_KEY --program"
-        " DID/NAME`; `PROTECTED_PIN:password:12` names a type. It does not ask where `--like` or"
+        " DID/NAME`; `PROTECTED_PIN:password:12` names a type. It does not ask if `--like` or"
         " `--expect` name all the code, as in `sealspace backend grant`."
     ),
 )
 @scope_option
-@click.option("--yes", is_flag=True, help="Do not ask; what was seen makes them, whatever it is.")
-@looking_options
+@click.option("--yes", is_flag=True, help="Do not ask; use whatever code is found.")
+@inspection_options
 @click.argument("names", metavar="NAME[:TYPE]…", nargs=-1, required=True)
 @at_node
 async def generate(
-    client: Client, url: str, looking: Looking, names: tuple[str, ...], scope: str | None
+    client: Client, url: str, inspection: Inspection, names: tuple[str, ...], scope: str | None
 ) -> None:
-    """Have the runner at URL make secrets whose values nobody sees, and print their names.
+    """Have the runner at URL make secrets whose values it never shows, and print their names.
 
     A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed,
-    password, or password:N with N from 8 to 256. They are sealed to your network `protected`, which
-    is made with a policy that lets nobody open anything in person; where you take that away, each
-    opening leaves a receipt. What is there is kept.
+    password, or password:N with N from 8 to 256. The secrets are sealed to your network
+    `protected`, which is made with a policy against opening in person; if you remove that policy,
+    each opening leaves a receipt. Existing secrets are kept.
     """
-    wanted = _wanted(names)
-    generation_body(client.session.owner, scope, wanted)  # a wrong name waits for no quote
-    seen = await looking.look(url)
-    policy = looking.policy(seen, ttl_s=_JUDGED_TTL_S)
-    looking.confirm(seen, in_plain_words(seen, policy), err=True)
+    wanted = _parse_names(names)
+    generation_body(client.session.owner, scope, wanted)  # refuse a wrong name before the quote
+    seen = await inspection.look(url)
+    policy = inspection.policy(seen, ttl_s=_GENERATE_TTL_S)
+    inspection.confirm(seen, in_plain_words(seen, policy), err=True)
     made = await client.runners.generate(
         seen,
         wanted,
         scope=scope,
-        accept=looking.accept,
-        pin=looking.pin,
+        accept=inspection.accept,
+        pin=inspection.pin,
         wallet=owner_home().wallet(),
     )
     if made.statement is None:
-        raise RunFailed(
-            f"{made.code}: {made.message}", hint="spec/runner.md says what each code means"
-        )
+        raise RunFailed(f"{made.code}: {made.message}", hint="spec/runner.md explains the codes")
     try:
         start = await start_of(url)
         run = await verify_generated(
-            made.statement, start, looking.inspector, authorization=made.authorization
+            made.statement, start, inspection.inspector, authorization=made.authorization
         )
         _require_made_by(run, seen, policy, made.generated)
     except (BackendError, StatementInvalid):
-        unsafe = ", ".join(made.generated) or "nothing, for it made nothing"
-        words(f"what was seen did not make them: delete {unsafe}")
+        if made.generated:
+            words(f"other code made these secrets; delete them: {', '.join(made.generated)}")
         raise
     print_found({"generated": made.generated, "existing": made.existing}, made.generated)
     if made.code is not None:
         raise RunFailed(
-            f"{made.code}: {made.message}", hint="the same command again makes what is missing"
+            f"{made.code}: {made.message}", hint="run the command again to make the missing ones"
         )
     if made.existing:
         raise AlreadyThere(
-            f"there already, and kept: {', '.join(made.existing)}",
+            f"these secrets already exist and were kept: {', '.join(made.existing)}",
             hint=f"sealspace secret delete {made.existing[0]}",
         )
 
@@ -656,7 +651,7 @@ async def generate(
 def _require_made_by(
     run: VerifiedRun, seen: Seen, policy: Policy, generated: Sequence[str]
 ) -> None:
-    """Refuse secrets that other code made than was seen: it may have had the runner's key
+    """Refuse secrets made by other code than was verified: it may have had the runner's key
     (RN149)."""
     require_like(seen_at_start(run), policy)
     stated = run.stated["secrets"]
@@ -666,14 +661,14 @@ def _require_made_by(
         else []
     )
     if run.stated["runner"] != seen.did or names != list(generated):
-        raise StatementInvalid("the runner states other secrets than it names")
+        raise StatementInvalid("the runner's signed statement lists other secrets than its answer")
 
 
-def _wanted(names: Sequence[str]) -> dict[str, str]:
+def _parse_names(names: Sequence[str]) -> dict[str, str]:
     wanted: dict[str, str] = {}
     for text in names:
         name, _, kind = text.partition(":")
         if name in wanted:
-            raise InvalidInput(f"{name} is named twice", hint="once each")
+            raise InvalidInput(f"{name} is named twice", hint="name each secret once")
         wanted[name] = kind or _DEFAULT_TYPE
     return wanted

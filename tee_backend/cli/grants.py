@@ -1,5 +1,4 @@
-"""`list`, `revoke` and `withdraw` of `sealspace backend` and `runner`: the state of grants, and
-ending them."""
+"""`list`, `revoke` and `withdraw` of `sealspace backend` and `sealspace runner`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -34,13 +33,13 @@ from sealspace.wire.portable import PortableDelegation
 )
 @at_node
 async def list_(client: Client) -> None:
-    """Show the grants to backends that were made from here, and how each stands at the node."""
+    """Show the grants to backends made from this machine, and their states at the node."""
     listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
         ("state", "until", "backend", "secrets", "DID"),
         [(*cells, str(shown["did"])) for shown, cells in listed],
-        nothing="nothing was granted to a backend from here; next: sealspace backend show URL",
+        nothing="there are no grants to backends; next: sealspace backend show URL",
     )
 
 
@@ -64,10 +63,9 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
 @yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
-    """End every grant that was made from here to the backend with this address or DID, at once and
-    for good.
+    """Revoke all grants made from this machine to the backend with this address or DID, for good.
 
-    A new grant may be made afterwards.
+    New grants can be made afterwards.
     """
     wallet = owner_home().wallet()
     grants = [
@@ -78,27 +76,26 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     if not grants:
         raise InvalidInput(
             f"the grants to {target} were made by another wallet",
-            hint="sealspace login --key-file FILE, with its key",
+            hint="sealspace login --key-file FILE, with the key of that wallet",
         )
     left = len([one for one in grants if await state_at_node(client, one.cid) != "revoked"])
     number = f"{left} grant{'s' if left != 1 else ''}"
-    if left and watched():  # a script that ends a grant in an emergency is not held up
+    if left and watched():  # a script that revokes in an emergency is not asked
         confirm(f"revoke {number} to {target} for good?", yes=yes)
-    # Those that are shown as revoked too: only the answer to a revocation says that it outlives a
-    # failover (ST16).
+    # Grants that are shown as revoked are sent too: only the answer to a revocation confirms that
+    # it survives a failover (ST16).
     try:
         await client.delegations.revoke(*grants)
     except NodeRefused:
         await _revoke_each(client, grants, wallet)
-    words(f"revoked {number}" if left else "all of them were revoked already")
+    words(f"revoked {number}" if left else "all grants were already revoked")
     print_found({"revoked": left}, ())
 
 
 async def _revoke_each(
     client: Client, grants: Sequence[PortableDelegation], wallet: Wallet
 ) -> None:
-    """Revoke each grant alone: one that the node refuses to revoke does not prevent revoking the
-    others."""
+    """Revoke grants one by one, so that a refusal for one does not stop the others."""
     refusals = []
     for one in grants:
         try:
@@ -114,31 +111,31 @@ async def _revoke_each(
     "withdraw",
     epilog=(
         "Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
-        " withdraw --measurement HEX`, for code that turned out to be bad wherever it runs."
+        " withdraw --measurement HEX`, to bar vulnerable code on every machine."
     ),
 )
 @click.argument("target", metavar="[URL|DID]", required=False)
 @click.option(
     "--measurement",
     metavar="HEX",
-    help="A register (96 hex digits) or a compose hash (64) instead.",
+    help="Bar code by a register (96 hex digits) or a compose hash (64) instead.",
 )
 @click.option(
-    "--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts name it, instead."
+    "--evidence", metavar="DIGEST", help="Bar evidence by its SHA-256, as in receipts, instead."
 )
 @yes_option
 @at_node
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
 ) -> None:
-    """Withdraw a backend, code or evidence: it gets no key of the owner's network any more,
-    whatever grants say.
+    """Bar a backend, code or evidence: it never again receives a key of your network, whatever
+    grants say.
 
-    In force for the next request, and never taken back. To end a grant only, use `revoke`.
+    This applies from the next request on, and cannot be undone. To end only a grant, use `revoke`.
     """
     named = [one for one in (target, measurement, evidence) if one is not None]
     if len(named) != 1:
-        raise click.UsageError("name a backend, or --measurement, or --evidence")
+        raise click.UsageError("name a backend, or --measurement, or --evidence, and only one")
     confirm(f"withdraw {named[0]} for ever?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
@@ -155,19 +152,20 @@ def _bytes(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise InvalidInput(
-            "not hexadecimal", hint="96 or 64 hex digits; `sealspace backend show` prints them"
+            "the value is not hexadecimal",
+            hint="pass 96 or 64 hex digits, as `sealspace backend show` prints them",
         ) from None
 
 
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
-    """Show the run grants that were made from here: for which programs and callers, and how each
-    stands at the node."""
+    """Show the run grants made from this machine: programs, callers, hosts, and their states at the
+    node."""
     found, rows = [], []
     for one in owner_home().grants():
         read = run_grant_of(one.portable)
-        if read is None:  # a grant to a backend that is no runner
+        if read is None:  # a grant to a backend that is not a runner
             continue
         run, (shown, cells) = read.statement, await _listed(client, one)
         found.append(shown | {"run": run_statement_json(run)})
@@ -180,22 +178,21 @@ async def list_runs(client: Client) -> None:
         found,
         ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),
         rows,
-        nothing="nothing was granted to a runner from here; next: sealspace runner grant URL",
+        nothing="there are no grants to runners; next: sealspace runner grant URL",
     )
 
 
 def limit_options(kind: type[Any]) -> Callable[..., Any]:
-    """Return a decorator that adds options for the limits of a run; the command receives them as
-    one, `limits`."""
+    """Return a decorator that adds a run's limits as options, passed as one argument `limits`."""
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
     options = [
-        click.option(name, type=click.IntRange(1, most), default=default, help="Of a run.")
+        click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")
         for name, most, default in zip(names, MOST.values(), astuple(kind()), strict=False)
     ]
     return gathering("limits", kind, *options)
 
 
 def hosts_words(stated: Json) -> str:
-    """Return which hosts a run contacted, as the statement of its receipt says, untrusted."""
+    """Return the hosts that a run contacted, as an untrusted receipt states them."""
     hosts = stated.get("hosts") if isinstance(stated, dict) else None
-    return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "nobody"
+    return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "none"

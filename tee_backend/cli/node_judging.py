@@ -1,5 +1,4 @@
-"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next
-step."""
+"""Judging a node's own evidence for commands: its documents, its description, its policy."""
 
 from pathlib import Path
 from typing import Final
@@ -22,41 +21,42 @@ from ..attestation.pcs import CollateralService
 from .trust_files import read_collateral_file, read_trust_root
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
-    "platform": "its platform keeps the root secret; nobody outside the trust domain has it",
-    "operator": "its operator has the root secret, and can open what it seals",
+    "platform": "the root secret comes from the platform and never leaves the trust domain",
+    "operator": "the operator has the root secret, and can open everything sealed with it",
 }
 _LISTS: Final = {
-    False: "owners approve the code that their keys are released to",
-    True: "where an owner approved no code, its operator's list decides",
+    False: "only owners approve the code that receives their keys",
+    True: "if an owner approved no code, the operator's list of code applies",
 }
 
 
 def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> TdxNodeVerifier:
-    """Return a verifier by the documents of a folder, or by Intel's service where none is named."""
+    """Return a verifier with the collateral of a folder, or of Intel's service if no folder is
+    named."""
     documents = CollateralService() if collateral is None else _held(collateral)
     return TdxNodeVerifier(read_trust_root(trust_root), documents)
 
 
 async def ask_node(client: Client) -> NodeAttestation:
-    """Ask a node for its evidence, and check that it names the same node as /info."""
+    """Fetch a node's evidence, and check that it names the same node as /info."""
     info, attestation = await client.info(), await client.node_attestation()
     if info.node_id != attestation.statement.node_did:
         raise NodeEvidenceRefused(
-            "node-did", f"/info says {info.node_id}, the evidence says another"
+            "node-did", f"/info names {info.node_id}, but the evidence names another node"
         )
     return attestation
 
 
 def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
-    """Return line by line what genuine evidence shows."""
+    """Return a description of genuine evidence as lines."""
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
         f"secret: {_ORIGINS[statement.secret_origin]}",
         f"demands: {MODE_WORDS[statement.attestation]}",
         f"approval: {_LISTS[statement.node_policy_suffices]}",
-        f"applications: with keys from {', '.join(statement.key_providers) or 'nobody'}",
+        f"accepted key providers: {', '.join(statement.key_providers) or 'none'}",
         (
-            f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until"
+            f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, verdict valid until"
             f" {time_text(facts.expires_at)}"
         ),
     ]
@@ -64,14 +64,15 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
         lines.append(f"advisories: {', '.join(facts.advisories)}")
     if facts.compose_hash is not None:
         lines.append(
-            f"application: compose hash {facts.compose_hash.hex()}, keys from {facts.key_provider}"
+            f"application: compose hash {facts.compose_hash.hex()}, key provider"
+            f" {facts.key_provider}"
         )
     text = msgspec.json.encode(policy_json(exact_code(facts))).decode()
-    return (*lines, f"a policy that approves exactly this code: {text}")
+    return (*lines, f"policy that approves exactly this code: {text}")
 
 
 def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
-    """Return the same for a program."""
+    """Return the same description as JSON."""
     return {
         "node": statement.node_did,
         "storeId": statement.store_id.hex(),
@@ -91,7 +92,7 @@ def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
 
 
 def exact_code(facts: Evidence) -> Policy:
-    """Return the policy that approves exactly what was seen, in this one start and no other."""
+    """Return the policy that approves exactly the examined code, in this one start."""
     return Policy(measurements=(facts.measurements,))
 
 

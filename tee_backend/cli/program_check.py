@@ -1,5 +1,4 @@
-"""A program compiled as a runner would compile it, before it is published; needs the extra
-`runner`."""
+"""A trial compilation of a program, as a runner would do it; needs the extra `runner`."""
 
 import hashlib
 from typing import Final
@@ -11,15 +10,15 @@ from ..runner.guest.executor import Executor
 from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
 
-_BUILD: Final = "build it for wasm32-wasip1 or wasm32-wasip2, and name that with --target"
+_BUILD: Final = "build it for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
 _HINTS: Final = {
-    "program-imports": "a program is given WASI alone: no files, no sockets",
-    "runner-failed": "start the command again, when less runs here",
+    "program-imports": "use only WASI functions, without files and sockets",
+    "runner-failed": "run the command again when this machine is less busy",
 }
 
 
 async def check(wasm: bytes, target: Target) -> None:
-    """Compile a program in a confined child."""
+    """Compile a program in a confined child process; raise InvalidInput if that fails."""
 
     async def load() -> bytes:
         return wasm

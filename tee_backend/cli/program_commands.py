@@ -1,5 +1,5 @@
-"""`sealspace project`, and `call` and `keys` of `runner`: programs for runners, published,
-activated and called."""
+"""`sealspace project`, and `call` and `keys` of `sealspace runner`: publishing and calling
+programs."""
 
 import asyncio
 import json
@@ -73,15 +73,14 @@ from sealspace.spaces import PublicKv
 
 from .grants import hosts_words
 
+# Compilation targets by the first eight bytes of a file.
 _TARGETS: Final[Mapping[bytes, Target]] = {
     b"\0asm\x01\0\0\0": "wasm32-wasip1",
     b"\0asm\x0d\0\x01\0": "wasm32-wasip2",
 }
-"""How a file begins -> what it is."""
 _MAX_MANIFEST_BYTES: Final = 64 * 1024
-_EVERYBODY: Final = "Everybody can read what is published; with `--private` only the runners that you share it with."
 _private = click.option(
-    "--private", is_flag=True, help="Of your space `projects`, for runners that you share it with."
+    "--private", is_flag=True, help="Use your space `projects`, which only shared runners can read."
 )
 
 
@@ -89,9 +88,9 @@ _private = click.option(
     "publish",
     epilog=(
         "Example: `sealspace project publish mail-digest digest.wasm --source"
-        " https://git.example/digest`. "
-        f'{_EVERYBODY} A manifest is JSON: `{{"secrets": ["API_KEY"], "hosts":'
-        ' ["api.example.com"]}`.'
+        " https://git.example/digest`. Published programs are public; with `--private`, only"
+        " runners that you share them with can read them. A manifest is JSON: `{"
+        '"secrets": ["API_KEY"], "hosts": ["api.example.com"]}`.'
     ),
 )
 @click.argument("name", metavar="NAME")
@@ -99,11 +98,11 @@ _private = click.option(
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
-    help="What the file is; by default as its first bytes say.",
+    help="Compilation target of the file; detected by default.",
 )
-@click.option("--source", metavar="URL", help="Where its source is, for readers.")
-@click.option("--manifest", "manifest_file", type=FILE, help="Which secrets and hosts it wants.")
-@click.option("--no-activate", is_flag=True, help="Leave the version that runs as it is.")
+@click.option("--source", metavar="URL", help="Address of the source code.")
+@click.option("--manifest", "manifest_file", type=FILE, help="The secrets and hosts it needs.")
+@click.option("--no-activate", is_flag=True, help="Do not change the active version.")
 @_private
 @at_node
 async def publish(
@@ -116,22 +115,22 @@ async def publish(
     no_activate: bool,
     private: bool,
 ) -> None:
-    """Publish the WASI program in FILE as a version of the project NAME, and have runners run it
-    from now on."""
+    """Publish the WASI program in FILE as a version of the project NAME, and activate it."""
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = None if manifest_file is None else _manifest(manifest_file)
     target = target or _TARGETS.get(wasm[:8])
     if target is None:
         raise InvalidInput(
-            f"{file} is no WebAssembly program", hint="build it for wasm32-wasip1 or wasm32-wasip2"
+            f"{file} is not a WebAssembly program",
+            hint="build it for wasm32-wasip1 or wasm32-wasip2",
         )
     if is_installed("runner"):
         from . import program_check  # needs the extra
 
         await program_check.check(wasm, target)
     else:
-        words("not checked that a runner can run it: pip install 'sealspace[runner]'")
+        words("the program was not compiled for a check; for that: pip install 'sealspace[runner]'")
     signer = owner_home().wallet()
     with _explained(name, private=private):
         version = await client.programs(public=not private).publish(
@@ -144,7 +143,7 @@ async def publish(
             activate=not no_activate,
         )
     if private:
-        words(f"next: sealspace project share URL {name}, for each runner that shall run it")
+        words(f"next: sealspace project share URL {name}, for each runner that may run it")
     words(
         f"published {version.project.text}",
         f"{'version' if no_activate else 'active version'} {version.sha256}",
@@ -154,14 +153,14 @@ async def publish(
 
 @click.command(
     "activate",
-    epilog="Example: `sealspace project activate mail-digest SHA256`, to go back to a version.",
+    epilog="Example: `sealspace project activate mail-digest SHA256`, to return to that version.",
 )
 @click.argument("name", metavar="NAME")
 @click.argument("sha256", metavar="SHA256")
 @_private
 @at_node
 async def activate(client: Client, name: str, sha256: str, private: bool) -> None:
-    """Have runners run a version of the project NAME that is published already; within seconds."""
+    """Activate a published version of the project NAME; runners use it within seconds."""
     checked_sha256(sha256, what="the version")
     with _explained(name, private=private):
         active = await client.programs(public=not private).activate(
@@ -172,25 +171,25 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 
 
 @click.command("list")
-@click.option("--developer", metavar="DID", help="Whose; by default yours.")
+@click.option("--developer", metavar="DID", help="The developer; by default you.")
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
-    """Print the projects of a developer: those for everybody, and your own private ones."""
+    """Print the projects of a developer: the public ones, and your own private ones."""
     project = project_of("x" if developer is None else f"{developer}/x")
     names = list(
         dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")])
     )
     print_found(names, names)
     if not names:
-        words("no projects here yet; next: sealspace project publish NAME FILE")
+        words("there are no projects; next: sealspace project publish NAME FILE")
 
 
 @click.command("show", epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
 @click.argument("project", metavar="NAME|DID/NAME")
 @at_node
 async def show(client: Client, project: str) -> None:
-    """Show the versions of a project, which one runs, and what it wants. Each is verified to be its
-    developer's."""
+    """Show the versions of a project, the active one, and their manifests. Each signature is
+    verified."""
     found = project_of(project)
     read, prefix = reader(client, found), found.version_key("")
     listed = [
@@ -235,26 +234,27 @@ async def show(client: Client, project: str) -> None:
 
 @contextmanager
 def _explained(name: str, *, private: bool) -> Iterator[None]:
-    """Have refusals say what to do on the command line."""
+    """Turn refusals of the node into messages with a next command."""
     try:
         yield
     except (NotGranted, SpaceNotFound) as error:
         space = PROJECTS_SPACE if private else PUBLIC_SPACE
         hint = f"sealspace login --space {space}"
-        raise NotGranted(f"this login may not write to your space {space}", hint=hint) from error
+        raise NotGranted(f"this login cannot write to your space {space}", hint=hint) from error
     except NotFound:
         raise NotThere(
             f"there is no such version of {name}", hint=f"sealspace project show {name}"
         ) from None
     except PreconditionFailed:
         raise AlreadyThere(
-            f"another version of {name} became active meanwhile",
-            hint=f"look at it: sealspace project show {name}",
+            f"another version of {name} was activated at the same time",
+            hint=f"sealspace project show {name}",
         ) from None
 
 
 def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
-    """Return where a project may be, as runners look: one's own private space first (RN153)."""
+    """Return where a project may be stored, in the order of runners: your private space first
+    (RN153)."""
     is_own = same_principal(project.developer, client.session.owner)
     return [
         *([client.kv(PROJECTS_SPACE)] if is_own else []),
@@ -263,7 +263,7 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
-    """Return what reads the statements of a project as runners do."""
+    """Return a function that reads a project's signed statements as runners do."""
 
     async def read(key: str) -> bytes | None:
         for place in _places(client, project):
@@ -283,7 +283,7 @@ async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
 
 
 def project_of(text: str) -> ProjectId:
-    """Read `<DID>/<name>`, or the name of a project of the owner's."""
+    """Parse `<DID>/<name>`, or the name of one of the owner's projects."""
     return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
 
 
@@ -296,7 +296,7 @@ def _manifest(file: Path) -> ProgramManifest:
         return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
     except InvalidJson:
         raise InvalidInput(
-            f"{file} holds no JSON object", hint='{"secrets": ["API_KEY"]}'
+            f"{file} is not a JSON object", hint='write for example {"secrets": ["API_KEY"]}'
         ) from None
 
 
@@ -324,8 +324,8 @@ _Result = TypeVar("_Result")
     "call",
     epilog=(
         "Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input"
-        " -`; with `--secrets me` it has your secrets, where you granted them. `--receipt FILE`"
-        " keeps what `sealspace verify` judges."
+        " -`. With `--secrets me` the program gets the secrets that you granted to it. `--receipt"
+        " FILE` writes a receipt for `sealspace verify`."
     ),
 )
 @click.argument("url")
@@ -334,27 +334,24 @@ _Result = TypeVar("_Result")
     "--input",
     "source",
     type=FILE_OR_DASH,
-    help="What the program reads; `-` is standard input. Nothing by default.",
+    help="File with the program's input; `-` is standard input. Default: no input.",
 )
 @click.option(
     "--secrets",
     metavar="OWNER[/PROFILE]",
-    help="Whose secrets it has: a DID or `me`, and which scope of them.",
+    help="Owner of the secrets to use, a DID or `me`, and their scope.",
 )
 @click.option(
     "--receipt",
     "receipt_file",
     type=NEW_FILE,
-    help="Where the receipt is kept, with the salt.",
+    help="File to write the receipt and its salt to.",
 )
 @click.option(
     "--key",
     "key_file",
     type=FILE_OR_DASH,
-    help=(
-        "Call with an API key, in its owner's name: a file that holds it, or `-`. The input is then"
-        " JSON."
-    ),
+    help=("File with an API key, or `-`: call in the name of its owner. The input is then JSON."),
 )
 def call(
     url: str,
@@ -364,10 +361,10 @@ def call(
     receipt_file: Path | None,
     key_file: Path | None,
 ) -> None:
-    """Have the runner at URL run a published program, and print what it writes.
+    """Run a published program on the runner at URL, and print its output.
 
-    The runner sees who calls, the owner who is logged in here, and the input. What it is,
-    `sealspace backend show URL` proves; this command does not ask.
+    The runner learns who calls (the owner logged in here) and the input. This command does not
+    verify the runner; `sealspace backend show URL` does.
     """
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
     if data is not None and len(data) > _MAX_INPUT_BYTES:
@@ -375,7 +372,7 @@ def call(
     if key_file is not None:
         if receipt_file is not None:
             raise click.UsageError(
-                "--receipt is for calls without --key; a receipt is at URL/receipts/JOB"
+                "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
             )
         answer = asyncio.run(
             call_with_key(url, _key(key_file), project_of(program), _api_body(data, secrets))
@@ -394,13 +391,13 @@ def call(
             contacted := hosts_words(
                 receipt.get("statement") if isinstance(receipt, dict) else None
             )
-        ) != "nobody":
+        ) != "none":
             print_lines(f"contacted: {contacted}", err=True)
     _show(answer, url)
 
 
 def _show(answer: dict[str, Json], url: str) -> None:
-    """Print the output, and say why there is none."""
+    """Print the output, or raise the error that the call ended with."""
     error, code = answer.get("error"), answer.get("code")
     if shared().as_json:
         print_json(answer)
@@ -434,8 +431,8 @@ def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Js
 
 @at_node
 async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
-    """Ask a runner in the owner's name, with the right that the wallet gives the session for some
-    hours."""
+    """Call a runner in the owner's name; if needed, the wallet first grants the session a right to
+    call."""
     try:
         return await ask(client)
     except NotGranted:
@@ -446,7 +443,7 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
 
 
 def _start(url: str) -> Json:
-    """Return the runner's start document, which a receipt is judged with."""
+    """Return the runner's start document, which is needed to verify a receipt."""
     try:
         return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
     except InvalidJson:
@@ -459,17 +456,17 @@ def _key(file: Path) -> str:
         return data.decode().strip()
     except UnicodeDecodeError:
         raise InvalidInput(
-            f"{file} holds no API key", hint="sealspace runner keys create URL"
+            f"{file} does not contain an API key", hint="sealspace runner keys create URL"
         ) from None
 
 
 def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
-    """Return the body of a call with a key."""
+    """Return the request body of a call with an API key."""
     try:
         body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
         raise InvalidInput(
-            "the input of a call with a key is JSON", hint="a text is written in quotes"
+            "the input of a call with an API key has to be JSON", hint="put a text into quotes"
         ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
@@ -477,7 +474,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
 
 
 def _secrets(text: str, member: str) -> dict[str, Json]:
-    """Return whose secrets a call has; `me` is the owner who is logged in."""
+    """Return whose secrets a call uses; `me` is the owner who is logged in."""
     owner, _, profile = text.partition("/")
     return {
         member: owner_home().profile().owner if owner == "me" else owner,
@@ -489,16 +486,16 @@ def _hint(code: str, url: str) -> str:
     return {
         "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
         "access-denied": (
-            "ask the owner of the secrets to admit you: sealspace whoami prints who you are"
+            "ask the owner of the secrets to allow your DID, which sealspace whoami prints"
         ),
         "program-unknown": "sealspace project show DID/NAME",
-        "call-refused": "sealspace login, then the same command again",
+        "call-refused": "sealspace login, then repeat this command",
         "key-refused": f"sealspace runner keys create {url}",
         "key-malformed": f"sealspace runner keys create {url}",
         "balance-too-low": (
             "ask the runner's operator to credit the account: sealspace runner credit"
         ),
-    }.get(code, "spec/runner.md says what each code means")
+    }.get(code, "spec/runner.md explains the codes")
 
 
 @click.command(
@@ -511,24 +508,28 @@ def _hint(code: str, url: str) -> str:
 )
 @click.argument("url")
 @click.option(
-    "--project", "projects", metavar="DID/NAME", multiple=True, help="What it may call; repeatable."
+    "--project",
+    "projects",
+    metavar="DID/NAME",
+    multiple=True,
+    help="A project that the key may call; repeatable.",
 )
-@click.option("--any-project", is_flag=True, help="It may call every program.")
+@click.option("--any-project", is_flag=True, help="Allow calls of every program.")
 @click.option(
     "--profile",
     "profiles",
     metavar="NAME",
     multiple=True,
-    help="Secrets that a call may ask for, `default` or a scope; none by default; repeatable.",
+    help="Secrets that calls may use, `default` or a scope; repeatable. None by default.",
 )
 @click.option(
     "--max-per-call",
     type=click.IntRange(0, MAX_AMOUNT),
     default=10_000,
     show_default=True,
-    help="Micro-units.",
+    help="Most that one call may cost, in micro-units.",
 )
-@expires_option("30d", "How long it lasts, at most 90d.")
+@expires_option("30d", "Lifetime of the key, at most 90d.")
 @at_node
 async def create_key(
     client: Client,
@@ -539,11 +540,11 @@ async def create_key(
     max_per_call: int,
     ttl_s: float,
 ) -> None:
-    """Make an API key for the runner at URL, and print it; nobody can print it again.
+    """Make an API key for the runner at URL, and print it. It cannot be printed again.
 
-    Whoever has it calls in your name and at your cost, within what the wallet signs here. It
-    reaches your secrets only in the profiles that are named, and only where a grant to the runner
-    lets you call.
+    Anyone with the key calls in your name and at your cost, within what the wallet signs here. It
+    reaches your secrets only in the named profiles, and only if a grant to the runner lets you
+    call.
     """
     if bool(projects) == any_project:
         raise click.UsageError("name what the key may call: --project DID/NAME, or --any-project")
@@ -561,13 +562,13 @@ async def create_key(
         print_json({"key": key.text, "nonce": key.nonce})
     else:
         print_lines(key.text)
-        words(f"this is shown once; to end it: sealspace runner keys revoke {url} {key.nonce}")
+        words(f"shown only this time; to revoke it: sealspace runner keys revoke {url} {key.nonce}")
 
 
 @click.command("list")
 @click.argument("url")
 def list_keys(url: str) -> None:
-    """Show your API keys at the runner at URL, and what your account there has, in micro-units."""
+    """Show your API keys at the runner at URL, and your account there, in micro-units."""
     listed = with_call_right(lambda client: client.runners.keys(url))
     keys = listed.get("keys")
     rows = [
@@ -589,7 +590,7 @@ def list_keys(url: str) -> None:
         listed,
         ("nonce", "until", "most per call", "projects", "profiles"),
         rows,
-        nothing=f"there is no API key of yours; next: sealspace runner keys create {url}",
+        nothing=f"you have no API key there; next: sealspace runner keys create {url}",
     )
 
 
@@ -598,7 +599,7 @@ def list_keys(url: str) -> None:
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
 @yes_option
 def revoke_key(url: str, nonce: int, yes: bool) -> None:
-    """Revoke the API key NONCE at the runner at URL; it serves no call from now on."""
+    """Revoke the API key NONCE at the runner at URL. Calls with it are refused from now on."""
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
     with_call_right(lambda client: client.runners.revoke_key(url, nonce))
     words(f"the API key {nonce} is revoked")

@@ -1,4 +1,4 @@
-"""`sealspace runner credit`: the operator of a runner adds to an owner's account."""
+"""`sealspace runner credit`: the operator of a runner adds credit to an owner's account."""
 
 import asyncio
 import secrets
@@ -17,7 +17,7 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
     "credit",
     epilog=(
         "Example: `sealspace runner credit did:key:z6Mk… 5000000 --data runner --reference"
-        " invoice-7`. Without `--reference`, each call of this command is a credit of its own."
+        " invoice-7`. Without `--reference`, running the command twice adds the credit twice."
     ),
 )
 @click.argument("owner", metavar="DID|0x…")
@@ -27,15 +27,15 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
     "folder",
     required=True,
     type=FOLDER,
-    help="The folder of the runner, which has to be running.",
+    help="Data folder of the runner, which has to be running.",
 )
-@click.option("--reference", help="Names this credit: a second one with it changes nothing.")
+@click.option("--reference", help="Name of this credit; the same name is credited only once.")
 def credit(owner: str, amount: int, folder: Path, reference: str | None) -> None:
-    """Add AMOUNT micro-units to the account of an owner at the runner whose folder this is, and
-    print the account.
+    """Add AMOUNT micro-units to an owner's account at the runner with this folder, and print the
+    account.
 
-    An AMOUNT of 0 shows it. The runner is asked on a socket in its folder: only the user that runs
-    it, and root, can.
+    An AMOUNT of 0 only prints it. The command talks to the runner over a socket in its folder,
+    which only root and the runner's user can open.
     """
     if reference is not None and not 0 < len(reference) <= MAX_REFERENCE_CHARS:
         raise click.UsageError(f"--reference has 1 to {MAX_REFERENCE_CHARS} characters")

@@ -1,4 +1,4 @@
-"""`sealspace runner serve`: a runner, in a trust domain or in a simulated one."""
+"""`sealspace runner serve`: a runner in a real or simulated trust domain."""
 
 import asyncio
 import ctypes
@@ -46,8 +46,8 @@ _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BYTES: Final = 256 * 1024
-# The event loop takes the interpreter back up to ten times in a call. By default each time may take
-# 5 ms, while another thread encodes or hashes the output of somebody's program.
+# During a call, the event loop reacquires the interpreter lock up to ten times. By default each of
+# them may take 5 ms while another thread encodes or hashes a program's output.
 _SWITCH_S: Final = 0.0005
 _MAX_COMPOSE_BYTES: Final = 64 * 1024
 _EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
@@ -87,53 +87,55 @@ class _Options:
     "folder",
     required=True,
     type=NEW_FOLDER,
-    help="Where grants, used tokens and receipts are kept; of one runner alone.",
+    help="Folder for grants, used tokens and receipts; not shared with another runner.",
 )
 @click.option(
     "--key",
     "key_kind",
     type=click.Choice(["platform", "file"]),
     default="platform",
-    help="Where the runner's key comes from: the platform's key service, or a file in DIR.",
+    help="Source of the runner's key: the platform's key service, or a file in the data folder.",
 )
-@click.option("--name", default="Runner", help="What owners are shown.")
+@click.option("--name", default="Runner", help="Name that owners see.")
 @click.option(
     "--children",
     type=click.IntRange(1, _MOST_CHILDREN),
     default=2,
     help=(
-        "Programs that run at one time for payers with a key or an account; strangers have half as"
-        " many beside."
+        "Programs that run at one time for callers with a key or an account. Half as many more may"
+        " run for other callers."
     ),
 )
 @limit_options(Limits)
-@click.option("--price-call", type=_PRICE, default=0, help="Micro-units for each run.")
+@click.option("--price-call", type=_PRICE, default=0, help="Price of each run, in micro-units.")
 @click.option(
     "--price-instructions",
     type=_PRICE,
     default=0,
-    help="Micro-units for each million instructions.",
+    help="Price of each million instructions, in micro-units.",
 )
-@click.option("--price-second", type=_PRICE, default=0, help="Micro-units for each whole second.")
+@click.option(
+    "--price-second", type=_PRICE, default=0, help="Price of each whole second, in micro-units."
+)
 @click.option(
     "--tls-certificate",
     type=FILE,
-    help="PEM; TLS ends in the runner, which API keys from afar need.",
+    help="Certificate in PEM, for TLS that ends in the runner. Remote calls with API keys need it.",
 )
-@click.option("--tls-key", type=FILE, help="PEM, without a password.")
+@click.option("--tls-key", type=FILE, help="Key of the certificate in PEM, without a password.")
 @click.option(
     "--loopback-ca",
     type=FILE,
     help=(
-        "To try programs out, with --simulate alone: each host is this machine, at any port, with a"
-        " certificate of this authority."
+        "For trials, only with --simulate: programs reach this machine instead of each host, at any"
+        " port, with a certificate of this authority."
     ),
 )
 @click.option(
     "--simulate",
     "platform_folder",
     type=NEW_FOLDER,
-    help="Simulated platform; without it this machine's own is asked.",
+    help="Folder of a simulated platform; by default the real platform is used.",
 )
 @click.option(
     "--evidence",
@@ -141,25 +143,22 @@ class _Options:
     "quotes",
     type=click.Choice(["dstack", "tsm", "simulated"]),
     default="dstack",
-    help="Who gives quotes: a guest agent, the kernel, or the platform that --simulate names.",
+    help="Source of quotes: a guest agent, the kernel, or the platform named by --simulate.",
 )
 @click.option(
     "--compose",
     "compose_file",
     type=FILE,
-    help="Compose file: in a simulated domain, the code that runs.",
+    help="Compose file to publish; in a simulated domain it is the measured code.",
 )
-@click.option("--host", default="127.0.0.1", help="Address; TLS is a proxy's matter.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0 takes any free one."
-)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
 def serve(**options: Any) -> None:
-    """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for
-    them.
+    """Run programs for callers, with the secrets granted for them, until SIGTERM or SIGINT.
 
     Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner
-    grant`, developers publish with `sealspace project publish`. Where a run has a price, whoever
-    calls needs an account: `sealspace runner credit`.
+    grant`, and developers publish with `sealspace project publish`. If runs have a price, callers
+    need an account: `sealspace runner credit`.
     """
     node = shared().node
     if node is None:
@@ -173,7 +172,7 @@ def serve(**options: Any) -> None:
         ) from None
     except EvidenceSourceError as error:
         raise ConfigurationError(
-            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
+            f"this machine makes no quotes: {error.detail}", hint="for a trial: --simulate FOLDER"
         ) from None
 
 
@@ -183,8 +182,8 @@ async def _serve(node: str, given: _Options) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(_SWITCH_S)
     with suppress(AttributeError):  # another libc than glibc
-        # By default glibc keeps what large answers used, once the first of them was freed:
-        # measured, 57 MiB of 81.
+        # By default glibc raises this threshold when the first large answer is freed, and then
+        # keeps the memory of later ones: 57 MiB of 81 in a measurement.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     tls = _tls(given.tls_certificate, given.tls_key)
     async with _application(node, given) as app:
@@ -198,8 +197,8 @@ async def _serve(node: str, given: _Options) -> None:
 
 
 def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
-    """Return what gives quotes, and the compose file to show: in a real domain only one that was
-    named."""
+    """Return the source of quotes, and the compose file to publish (in a real domain only a named
+    one)."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
         if compose is None:
@@ -207,7 +206,7 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
         return SimulatedSource.load(given.platform_folder, compose=compose), compose
     if given.loopback_ca is not None:  # RN111
         raise click.UsageError(
-            "--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host"
+            "--loopback-ca needs --simulate: with it, the operator could impersonate any host"
         )
     if given.quotes == "simulated":
         raise click.UsageError("name the simulated platform: --simulate FOLDER")
@@ -215,11 +214,11 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
 
 
 def _keys(given: _Options, source: EvidenceSource) -> KeySource:
-    """Return where the key of a runner comes from."""
+    """Return the source of a runner's keys."""
     if given.key_kind == "file":
         return KeyFile(given.folder / "backend.key")
     if not isinstance(source, KeySource):
-        raise ConfigurationError("this platform has no key service", hint="add --key file")
+        raise ConfigurationError("the platform has no key service", hint="add --key file")
     return source
 
 
@@ -229,33 +228,34 @@ def _read_compose(path: Path) -> str:
         with suppress(UnicodeDecodeError):
             return data.decode()
     raise ConfigurationError(
-        f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes"
+        f"{path} is not a compose file", hint=f"name a text of at most {_MAX_COMPOSE_BYTES} bytes"
     )
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if certificate is None or key is None:
         if certificate is not key:
-            raise click.UsageError("--tls-certificate and --tls-key go together")
+            raise click.UsageError("--tls-certificate and --tls-key have to be given together")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(certificate, key, password="")  # empty: nobody is asked for one
+        context.load_cert_chain(certificate, key, password="")  # not None: never prompts
     except (OSError, ValueError):
         raise ConfigurationError(
-            f"{certificate} and {key} are no certificate with its key",
-            hint="name two files in PEM that belong together",
+            f"{certificate} and {key} are not a certificate and its key",
+            hint="name a certificate and its key, both in PEM",
         ) from None
     return context
 
 
 @asynccontextmanager
 async def _application(node: str, given: _Options) -> AsyncIterator[web.Application]:
-    """Make the runner; it ends with the block, its children too."""
+    """Start the runner's application, and close it with its child processes at the end of the
+    block."""
     source, compose = _platform(given)
     folder, keys = given.folder, _keys(given, source)
     async with (
-        # one process has the folder
+        # Opened first: its lock ensures that one process uses the folder.
         Backend.open(node, source, folder=folder, keys=keys) as backend,
         Journal(folder / _JOURNAL) as journal,
         Client(node) as public,
@@ -267,7 +267,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             identity = await begin(source, did=backend.did, manifest=manifest, compose=compose)
         except BackendAnswerInvalid as error:
             raise ConfigurationError(
-                f"no runner to publish: {error.message}", hint="name it in a few words: --name"
+                f"cannot publish this runner: {error.message}", hint="choose a short --name"
             ) from None
         tags = SecretTags.of(keys)
         runner = Runner(backend, programs, executor, journal, identity, tags, given.limits)
@@ -292,6 +292,6 @@ def _executor(given: _Options) -> Executor:
         return Executor(given.children, spare, outbound=Outbound(given.loopback_ca))
     except OSError as error:  # of TLS too
         raise ConfigurationError(
-            f"{given.loopback_ca} holds no certificate",
-            hint="name a file in PEM: --loopback-ca FILE",
+            f"{given.loopback_ca} does not contain a certificate",
+            hint="name a PEM file: --loopback-ca FILE",
         ) from error

@@ -1,4 +1,4 @@
-"""Trust roots and collateral that a command or a setting names."""
+"""Reading of trust roots and collateral from files that a command or a setting names."""
 
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
 
 def read_trust_root(path: Path | None) -> TrustRoot:
-    """Return the root certificate in a file, PEM or DER; Intel's where none is named."""
+    """Return the root certificate in a file, PEM or DER; Intel's root if no file is named."""
     if path is None:
         return intel_root()
     try:
@@ -24,10 +24,10 @@ def read_trust_root(path: Path | None) -> TrustRoot:
     except QuoteRefused as error:
         raise ConfigurationError(
             f"{path} is not a root certificate: {error.detail}",
-            hint="name one root certificate, PEM or DER",
+            hint="name a file with one root certificate, PEM or DER",
         ) from None
 
 
 def read_collateral_file(path: Path) -> bytes:
-    """Read one file, up to the size limit of a document."""
+    """Return the bytes of a collateral file, up to the size limit of a document."""
     return read_setting(path, "collateral", CollateralRefused, most_bytes=MAX_COLLATERAL_BYTES)

@@ -1,5 +1,4 @@
-"""`sealspace verify`: receipts, receipts of runs, audit exports and evidence of nodes, judged on
-this machine."""
+"""`sealspace verify`: receipts, audit exports and evidence of nodes, judged on this machine."""
 
 import asyncio
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ from sealspace.wire.transport import TransportSettings
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
 from ..runner.calls.run_receipts import SALT_BYTES, verify_run
-from .granting import Looking, seen_at_start
+from .granting import Inspection, seen_at_start
 from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
@@ -69,9 +68,9 @@ class _Options:
     accepted: Accepted
 
     def require_node_did(self) -> str:
-        """Return the DID of the node that has to have signed (RC16)."""
+        """Return the DID of the node that must have signed (RC16)."""
         if self.node_did is None:
-            raise click.UsageError("name the node that has to have signed: --node-did DID")
+            raise click.UsageError("name the node that must have signed: --node-did DID")
         return self.node_did
 
 
@@ -80,7 +79,7 @@ class _Options:
     epilog=(
         "Examples: `sealspace receipts list --out kept`, then `sealspace verify"
         " kept/receipts/….json --node-did DID`; `sealspace verify receipt.json --like approved.json"
-        " --input in.txt --output out.txt` for what `sealspace runner call --receipt` kept;"
+        " --input in.txt --output out.txt` for a file of `sealspace runner call --receipt`;"
         " `sealspace verify audit.jsonl --node-did DID`; `sealspace verify https://node.example"
         " --policy approved.json`."
     ),
@@ -88,59 +87,57 @@ class _Options:
 @click.option(
     "--node-did",
     metavar="DID",
-    help="Receipts and audit exports: the node that has to have signed.",
+    help="Receipts and audit exports: the node that must have signed.",
 )
 @click.option(
     "--evidence",
     type=FOLDER,
-    help="Receipts: folder of documents; `documents` beside the folder of the receipt by default.",
+    help="Receipts: folder of documents; by default `documents` beside the receipt's folder.",
 )
-@click.option("--trust-root", type=FILE, help="Root certificate instead of Intel's.")
+@click.option("--trust-root", type=FILE, help="Root certificate; by default Intel's.")
 @click.option(
     "--collateral",
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
     help=(
-        "Receipts: judge the code with this document too, as of now. Else a folder of documents"
-        " instead of Intel's."
+        "Receipts: a document by which the code is judged as of now, too. Otherwise: folder of"
+        " documents; by default Intel's service."
     ),
 )
 @click.option(
     "--start",
     metavar="FILE|URL",
-    help="Runs: the runner's start document, where it is not in FILE.",
+    help="Runs: the runner's start document, if FILE does not contain it.",
 )
-@click.option("--input", "input_file", type=FILE, help="Runs: what the program has to have read.")
-@click.option("--output", "output_file", type=FILE, help="Runs: what it has to have written.")
+@click.option("--input", "input_file", type=FILE, help="Runs: the input that was sent.")
+@click.option("--output", "output_file", type=FILE, help="Runs: the output that was received.")
 @click.option(
     "--expect",
     metavar="TEXT",
     multiple=True,
-    help="Runs: what the code has to be, as in `backend show`.",
+    help="Runs: required code, as in `backend show`; repeatable.",
 )
 @click.option(
     "--like",
     type=FILE,
-    help="Runs: the same code as in this file, which `backend show --json` printed.",
+    help="Runs: require the code in this file, the output of `backend show --json`.",
 )
-@click.option("--policy", type=FILE, help="Nodes: which code is approved, as JSON.")
+@click.option("--policy", type=FILE, help="Nodes: the approved code, as a JSON policy.")
 @click.option(
     "--nonce",
-    help="Nodes: the nonce of the request that FILE answers; only you know that it was fresh.",
+    help="Nodes: the nonce of your request, which FILE answers.",
 )
-@click.option(
-    "--plain-http", is_flag=True, help="Nodes: ask over http:// another machine than this one."
-)
+@click.option("--plain-http", is_flag=True, help="Nodes: allow http:// to another machine.")
 @accepting_options
 @click.argument("source", metavar="FILE|URL")
 def verify(source: str, **options: Any) -> int:
-    """Judge FILE, by its type, on this machine; or ask the node at URL what code it runs, and judge
-    the answer.
+    """Verify FILE, whose type is detected, on this machine; or verify which code the node at URL
+    runs.
 
     FILE is a receipt, the receipt of a run, an export of the audit chain (- for standard input), or
-    what a node answered at /attestation. Options that are about another type are refused. The
-    status is 1 when the code would be refused today, is not approved, or the receipt of a run is
-    not about the input and output that are named.
+    a node's answer at /attestation. Options for another type are refused. The status is 1 if the
+    code would be refused today or is not approved, or if the receipt of a run is not about the
+    named input and output.
     """
     given = _Options(**options)
     if "://" in source:
@@ -167,8 +164,8 @@ def verify(source: str, **options: Any) -> int:
         _require_fitting("node's evidence", _NODE - {"plain_http"})
         return asyncio.run(_node(data, given))
     raise StatementInvalid(
-        f"{path} is no receipt, no export of the audit chain and no evidence of a node",
-        hint="sealspace verify --help says what it judges",
+        f"{path} is not a receipt, an export of the audit chain, or evidence of a node",
+        hint="sealspace verify --help lists what can be verified",
     )
 
 
@@ -184,7 +181,7 @@ def _members(data: bytes) -> dict[str, Json]:
 
 
 def _require_fitting(kind: str, names: set[str]) -> None:
-    """Refuse an option that would be ignored, as a check that the caller believes was made."""
+    """Refuse an option that would be ignored; the user would rely on a check that was not made."""
     context = click.get_current_context()
     for parameter in context.command.params:
         is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
@@ -194,14 +191,14 @@ def _require_fitting(kind: str, names: set[str]) -> None:
             and name not in names
             and context.get_parameter_source(name) == ParameterSource.COMMANDLINE
         ):
-            raise click.UsageError(f"{parameter.opts[0]} is not about a {kind}")
+            raise click.UsageError(f"{parameter.opts[0]} does not apply to a {kind}")
 
 
 # --- receipts -------------------------------------------------------------------------------------
 
 
 def _receipt(data: bytes, path: Path, given: _Options) -> int:
-    """Judge a receipt again from stored documents, as of then."""
+    """Verify a receipt from stored documents, as of its own time."""
     node_did, root = given.require_node_did(), read_trust_root(given.trust_root)
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
@@ -224,7 +221,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
         found["today"] = today
     shown = facts(
         {
-            "holds": "the receipt is the node's, and the documents prove the release",
+            "valid": "the node signed the receipt, and the documents prove the release",
             "node": said.node,
             "network": said.network,
             "to": said.invoker,
@@ -241,12 +238,12 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
 
 
 def _audit(lines: Iterator[bytes], given: _Options) -> int:
-    """Verify an exported chain, line by line."""
+    """Verify an exported audit chain, line by line."""
     try:
         verified = verify_export(lines, node_did=given.require_node_did())
     except AuditChainBroken as error:
         raise AuditRefuted(
-            f"the audit chain does not hold: {error}", hint="export it again"
+            f"the audit chain is not valid: {error}", hint="export it again"
         ) from error
     print_json(
         {
@@ -264,31 +261,31 @@ def _audit(lines: Iterator[bytes], given: _Options) -> int:
 
 
 def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
-    """Judge the receipt of a run, as of its own time: who signed it, which code that was, what it
-    is about.
+    """Verify the receipt of a run, as of its own time: its signature, its code, and its data.
 
-    The receipt of unknown code proves nothing, so the status is 1 unless --like or --expect names
+    The receipt of unknown code proves nothing. So the status is 1 unless --like or --expect names
     all the code.
     """
     if (given.input_file is None) != (given.output_file is None):
-        raise click.UsageError("--input and --output are compared together")
-    looking = Looking(
+        raise click.UsageError("--input and --output have to be given together")
+    inspection = Inspection(
         expect=given.expect,
         like=given.like,
         trust_root=given.trust_root,
         collateral=_folder(given.collateral),
     )
     run = asyncio.run(
-        verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), looking.inspector)
+        verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), inspection.inspector)
     )
     seen = seen_at_start(run)
-    looking.require(seen)
-    is_approved, is_about = looking.knows(seen), None
+    inspection.require(seen)
+    is_approved, is_about = inspection.knows(seen), None
     if given.input_file is not None and given.output_file is not None:
         salt = decode_url(kept.get("salt"))
         if salt is None or len(salt) != SALT_BYTES:
             raise InvalidInput(
-                f"{path} has no salt", hint="sealspace runner call --receipt FILE keeps one"
+                f"{path} contains no salt, which comparing input and output needs",
+                hint="use a file that `sealspace runner call --receipt FILE` wrote",
             )
         read, written = (
             read_named(one, most_bytes=_MAX_DATA_BYTES)
@@ -298,16 +295,16 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
     stated = run.stated
     failed = "" if stated["code"] is None else f": {stated['code']}"
     shown = {
-        "holds": "the receipt is signed by the key that the runner's quote names",
+        "valid": "the receipt is signed by the key that the runner's quote names",
         "code": (
-            "all of it as approved"
+            "completely approved"
             if is_approved
-            else "not approved: name it with --like or --expect"
+            else "not approved; name the approved code with --like or --expect"
         ),
         "runner": stated["runner"],
         "MRTD": run.runner.evidence.mrtd.hex(),
         "program": stated["program"],
-        "project": stated["project"] or "called by its hash",
+        "project": stated["project"] or "none; called by hash",
         "status": f"{stated['status']}{failed}",
         "secrets": stated["secrets"],
         "contacted": hosts_words(stated),
@@ -315,7 +312,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
         "data": (
             None
             if is_about is None
-            else f"{'exactly this' if is_about else 'another'} input and output"
+            else f"{'exactly this' if is_about else 'different'} input and output"
         ),
     }
     print_found({**stated, "codeApproved": is_approved, "isAboutData": is_about}, facts(shown))
@@ -340,18 +337,18 @@ def _canonical(value: Json) -> bytes:
     try:
         return canonical_bytes(value)
     except InvalidCanonicalJson as error:
-        raise StatementInvalid("what was kept is not what a runner writes") from error
+        raise StatementInvalid("the receipt is not in the form that a runner writes") from error
 
 
 # --- nodes ----------------------------------------------------------------------------------------
 
 
 async def _node(asked: Client | bytes, given: _Options) -> int:
-    """Judge what a node answers now, or answered; the status is 1 unless the code is approved."""
+    """Judge the live or stored evidence of a node; the status is 1 unless its code is approved."""
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
         raise click.UsageError(
-            "name the nonce of your request, which the answer has to be about: --nonce TEXT"
+            "name the nonce of your request, which the answer must contain: --nonce TEXT"
         )
     lines: list[str] = []
     verdict: dict[str, Json] = {"approved": True, "refused": None}
@@ -362,12 +359,12 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         now = SystemClock().now()
         seen = await verifier.examine(attestation, now=now)
         shown = as_json(attestation.statement, seen)
-        about = "this node and nonce" if isinstance(asked, bytes) else "this node, and fresh"
-        lines = [f"ok       the quote is genuine, about {about}"]
+        about = "of this node for this nonce" if isinstance(asked, bytes) else "of this node, fresh"
+        lines = [f"ok       the quote is genuine, {about}"]
         lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
         if code is None:
             raise NodeEvidenceRefused(
-                "measurement", "nobody said which code is approved", hint="--policy FILE"
+                "measurement", "no approved code was named", hint="add --policy FILE"
             )
         await verifier.verify(attestation, given.accepted.policy(code), now=now)
         lines.append("ok       verdict: the node runs approved code")
@@ -388,5 +385,5 @@ async def _attestation(asked: Client | bytes, nonce: str) -> NodeAttestation:
 
 def _folder(path: Path | None) -> Path | None:
     if path is not None and not path.is_dir():
-        raise click.UsageError("--collateral names a folder here, and that is a file")
+        raise click.UsageError("--collateral has to be a folder here, not a file")
     return path

@@ -46,7 +46,9 @@ def test_a_compose_file_without_an_end_is_not_read(
     )
     assert main(["runner", "serve", *asked, "--compose", str(compose)]) == 2
     reported, following = _said(capsys)
-    assert reported == f"sealspace: {compose} is no compose file" and following.startswith("next: ")
+    assert reported == f"sealspace: {compose} is not a compose file" and following.startswith(
+        "next: "
+    )
 
 
 @pytest.mark.parametrize("name", ["file/folder", "n" * 300])

@@ -94,7 +94,7 @@ async def test_approved_code(bench: Bench, capsys: Captured) -> None:
     )
     for words in (
         bench.node.services.keyring.node_did,
-        "nobody outside the trust domain",
+        "never leaves the trust domain",
         "UpToDate",
         COMPOSE.hex(),
     ):
@@ -105,7 +105,7 @@ async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
     """Without a policy the status is 1, and the one that would approve this code is printed."""
     assert await bench.attest() == 1
     said = capsys.readouterr().out
-    assert "nobody said which code is approved" in said and "--policy FILE" in said
+    assert "no approved code was named" in said and "--policy FILE" in said
     shown = next(
         line for line in said.splitlines() if "approves exactly this code" in line
     ).partition("code: ")[2]
@@ -235,4 +235,4 @@ async def test_an_answer_in_a_file(bench: Bench, capsys: Captured) -> None:
     assert await judged("--nonce", "another") == 1
     assert await judged() == 2 and "--nonce" in capsys.readouterr().err
     assert await judged("--nonce", "mine", "--start", "x") == 2
-    assert "--start is not about a node" in capsys.readouterr().err
+    assert "--start does not apply to a node" in capsys.readouterr().err

@@ -134,7 +134,7 @@ async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1
     assert (desk.relay.tokens, desk.home.exists()) == (0, False)
     assert await desk.log_in(INSISTING, *desk.trust, typed="y\n") == 0, desk.err
-    assert "nobody outside the trust domain has it" in desk.err
+    assert "never leaves the trust domain" in desk.err
     shown = desk.stage.agent.minted.run_on(IMAGE)
     assert desk.demanded["code"] == policy_json(Policy(measurements=(shown,)))
     assert await desk.keep_a_secret() == 0

@@ -196,7 +196,7 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     reported = await desk.run("backend", "grant", there.url, typed=typed or "\n")
     assert (reported.status, there.program.read == {}) == (status, status != 0), reported
-    assert COMPOSE_HASH in reported.out and "grant to exactly this?" in reported.err
+    assert COMPOSE_HASH in reported.out and "grant to exactly this code?" in reported.err
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
@@ -211,7 +211,7 @@ async def test_how_grants_stand(desk: Desk) -> None:
     (row,) = json.loads((await desk.run("backend", "list", "--json")).out)
     assert (row["state"], row["url"], row["secrets"]) == ("active", there.url, ["API_KEY"])
     assert row["expiresAt"].endswith("Z")
-    for said in ("revoked 1 grant\n", "all of them were revoked already\n"):
+    for said in ("revoked 1 grant\n", "all grants were already revoked\n"):
         ran = await desk.run("backend", "revoke", there.url)
         assert (ran.status, ran.err) == (0, said)
     assert (await desk.run("backend", "list")).out.startswith("revoked")
@@ -252,7 +252,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
         ).status == 0
         ran = await desk.run("backend", "grant", there.url, *home, typed="y\n", home=False)
         assert (ran.status, said in ran.err, step in ran.next) == (14, True, True), ran
-        assert "grant to exactly this?" not in ran.err
+        assert "grant to exactly this code?" not in ran.err
         assert (await desk.run("grant", "list", "--json", *home, home=False)).out == "[]\n"
     assert there.program.read == {}
 
@@ -317,7 +317,7 @@ async def test_receipts(desk: Desk) -> None:
     assert receipt["node"] in ran.err
     trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
     judged = await desk.run("verify", str(path), *trust, home=False)
-    assert (judged.status, judged.out.startswith("holds"), at in judged.out) == (0, True, True), (
+    assert (judged.status, judged.out.startswith("valid"), at in judged.out) == (0, True, True), (
         judged
     )
     judged = await desk.run("verify", str(path), "--json", *trust, home=False)

@@ -131,9 +131,7 @@ async def test_from_a_program_to_a_receipt_that_holds(
     )
     verified = await desk.run(*verify, "--like", str(approved))
     assert verified.status == 0, verified
-    assert (
-        "exactly this input and output" in verified.out and "all of it as approved" in verified.out
-    )
+    assert "exactly this input and output" in verified.out and "completely approved" in verified.out
     assert (await desk.run(*verify)).status == 1  # of unknown code it proves nothing
     (tmp_path / "in").write_text("hullo")
     assert (await desk.run(*verify, "--like", str(approved))).status == 1
@@ -200,7 +198,7 @@ async def test_hosts_are_granted_and_shown(
     assert (
         refused.status == 1 and "HostRefused" in refused.err and "contacted" not in refused.err
     ), refused
-    assert re.search("contacted +nobody\n", (await desk.run("verify", kept)).out)
+    assert re.search("contacted +none\n", (await desk.run("verify", kept)).out)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +266,7 @@ async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> No
     await desk.log_in()
     (tmp_path / "text").write_text("text")
     ran = await desk.run("project", "publish", "bad", str(tmp_path / "text"))
-    assert ran.status == 2 and "no WebAssembly program" in ran.err
+    assert ran.status == 2 and "not a WebAssembly program" in ran.err
     ran = await desk.run("project", "publish", "bad", program(tmp_path, FILES))
     assert ran.status == 2 and "no_such_call" in ran.err
     ran = await desk.run(
@@ -293,18 +291,18 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
         ),
         (
             (*by[:3], "--secret", "NEAR_SENDER_ID", "--program", "digest", "--yes"),
-            "the runner's own",
+            "runners reserve",
         ),
         ((*by, "--program", "absent", "--yes"), "no version of"),
-        ((*by, "--program", "0" * 64, "--follow", "--yes"), "one version"),
+        ((*by, "--program", "0" * 64, "--follow", "--yes"), "single version"),
         ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "contradict"),
         (
             (*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")),
-            "holds no condition",
+            "is not a condition",
         ),
         ((*by, "--program", "digest", "--caller", "alice"), "no DID"),
         ((*by, "--program", "digest", "--host", "127.0.0.1"), "without scheme"),
-        ((*by, "--program", "digest"), "nobody is here to confirm"),
+        ((*by, "--program", "digest"), "cannot ask for confirmation"),
     ):
         ran = await desk.run(*arguments)
         assert ran.status != 0 and part in ran.err, (arguments, ran)
@@ -392,7 +390,7 @@ async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
         (("PROTECTED_KEY", "PROTECTED_KEY:hex16", "--yes"), "named twice"),
         (tuple(f"PROTECTED_{number}" for number in range(17)), "1 to 16"),
         (("PROTECTED_KEY", "--scope", "default", "--yes"), "reserved"),
-        (("PROTECTED_KEY",), "nobody is here to confirm"),
+        (("PROTECTED_KEY",), "cannot ask for confirmation"),
         (("PROTECTED_KEY", "--expect", "00" * 48), "expected measurement"),
     ):
         ran = await desk.run(*by, *arguments)
@@ -423,7 +421,7 @@ async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_
         url = await stack.enter_async_context(serving(app))
         ran = await desk.run("runner", "generate", url, "PROTECTED_KEY", "--yes")
     assert ran.status == EXIT_STATUS["backend-not-expected"] and ran.out == "", ran
-    assert "what was seen did not make them: delete PROTECTED_KEY" in ran.err
+    assert "other code made these secrets; delete them: PROTECTED_KEY" in ran.err
 
 
 async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
@@ -448,7 +446,7 @@ async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_p
     call = ("runner", "call", stage.url, f"{owner}/mine", "--input", "-")
     unknown = await desk.run(*call, given="hello")
     assert unknown.status != 0 and "program-unknown" in unknown.err
-    assert "nobody is here to confirm" in (await desk.run(*share, "mine")).err
+    assert "cannot ask for confirmation" in (await desk.run(*share, "mine")).err
     shared = await desk.run(*share, "mine", "--yes", "--json")
     assert shared.status == 0 and json.loads(shared.out)["granted"], shared
     assert (await desk.run(*call, given="hello")).out == "hello"

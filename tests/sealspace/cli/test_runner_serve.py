@@ -165,10 +165,10 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         ((*node, "--evidence", "simulated"), "--simulate FOLDER"),
         ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
         (tee, "--node URL"),
-        ((*node, *tee, "--tls-key", __file__), "go together"),
+        ((*node, *tee, "--tls-key", __file__), "have to be given together"),
         (
             (*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__),
-            "no certificate with its key",
+            "not a certificate and its key",
         ),
     ):
         status = main([*serve, *more])
@@ -231,7 +231,7 @@ def test_loopback_is_for_a_simulated_domain_alone(
     simulated = ("--simulate", str(tmp_path / "tee"))
     for domain, part in (
         (("--evidence", "tsm"), "needs --simulate"),
-        (simulated, "ca.pem holds no certificate"),
+        (simulated, "ca.pem does not contain a certificate"),
     ):
         assert main([*serve, *domain, *more]) == EXIT_STATUS["configuration-invalid"]
         said = capsys.readouterr().err
