@@ -1,4 +1,4 @@
-"""Abilities, rules A1 to A6."""
+"""Rules A1 to A6: abilities."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_A1_abilities(text):
     ],
 )
 def test_A1_what_is_no_ability(text):
-    """Another shape or another character is refused."""
+    """A text of another shape or with another character is rejected."""
     with pytest.raises(InvalidIdentifier):
         parse_ability(text)
 
@@ -63,8 +63,7 @@ def test_A3_aliases(alias, ability):
     ],
 )
 def test_A4_A5_implications(held, required):
-    """The listed abilities imply what is listed, through aliases too, and not the other way
-    round."""
+    """Listed implications apply, also through aliases, but never in the other direction."""
     assert satisfies(f"tinycloud.{held}", f"tinycloud.{required}")
     assert held == required or not satisfies(f"tinycloud.{required}", f"tinycloud.{held}")
 
@@ -83,6 +82,6 @@ def test_A4_A5_implications(held, required):
     ],
 )
 def test_A5_A6_A7_what_is_not_implied(held, required):
-    """Everything else allows only itself."""
+    """An ability without listed implications allows only itself."""
     assert not satisfies(held, required)
     assert satisfies(held, held)

@@ -1,4 +1,4 @@
-"""The wallet's envelope: rules E3, C1 to C10."""
+"""Rules E3 and C1 to C10: CACAOs."""
 
 import random
 from collections.abc import Callable
@@ -38,14 +38,13 @@ ADDRESS = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
     "value", [{}, {"b": [None, 0, 23, 24, 255, 256, 65_535, 65_536, (1 << 32) - 1], "a": b"\0"}]
 )
 def test_dag_cbor_is_canonical(value: Any) -> None:
-    """Numbers in the fewest bytes, and shorter keys first, as another encoder writes them."""
+    """Numbers take the fewest bytes and shorter keys come first, as in another encoder."""
     assert encode_dag_cbor(value) == dag_cbor.encode(value)
 
 
 @pytest.mark.parametrize("value", [True, 1.5, -1, 1 << 32, {"a": {"b": True}}, ("a",)])
 def test_what_has_no_place_in_a_cacao(value: object) -> None:
-    """Numbers are whole, not negative and of at most 32 bits; tuples, floats and truth values do
-    not occur."""
+    """Negative and large numbers, tuples, floats and booleans cannot be encoded."""
     with pytest.raises(ValueError, match=r"no place in a CACAO|number out of range"):
         encode_dag_cbor(value)
 
@@ -71,7 +70,7 @@ def refused(data: bytes) -> None:
 
 
 def test_C1_reader_and_writer_agree():
-    """What is written is canonical, and read back as it was."""
+    """An encoded message is canonical and is parsed back unchanged."""
     assert encode_cacao(parse_cacao(GOOD)) == GOOD
     full = sign_cacao(
         message(
@@ -97,8 +96,7 @@ CID_BEGINNINGS = [b"\x01\x55\x12\x20"[:length] for length in range(5)] + [
 
 
 def test_C1_every_signature_there_and_back():
-    """No signature is taken for anything but bytes: 10,000, most of which begin as a CID does, come
-    back."""
+    """10,000 signatures, most of which look like a CID, are encoded and decoded as bytes."""
     drawn, parsed = random.Random(65), parse_cacao(GOOD)
     head, tail = GOOD.split(parsed.signature)
     for number in range(10_000):
@@ -110,7 +108,7 @@ def test_C1_every_signature_there_and_back():
 
 
 def test_C2_a_link_is_no_signature():
-    """A byte string under the tag of a CID is refused, although the decoder gives its bytes."""
+    """A signature with the CID tag is rejected, although the decoder returns its bytes."""
     parsed = parse_cacao(GOOD)
     link = b"\xd8\x2a\x58\x42\x00" + (b"\x01\x55\x12\x20" + bytes(32)).ljust(65, b"\0")
     refused(GOOD.replace(b"\x58\x41" + parsed.signature, link))
@@ -122,8 +120,7 @@ def test_C2_a_link_is_no_signature():
 
 
 def test_C2_a_link_that_was_stored_is_restored():
-    """A sign-in that was registered with its signature as a link is read again, from the store and
-    nowhere else."""
+    """A stored sign-in whose signature is a link can be restored, but not parsed."""
     signature = b"\x01\x55\x12\x20" + bytes(61)
     wanted = Cacao(parse_cacao(GOOD).message, signature)
     proper = encode_cacao(wanted)
@@ -137,14 +134,13 @@ def test_C2_a_link_that_was_stored_is_restored():
 
 
 def test_C11_as_many_resources_as_may_be():
-    """A message with 1,024 resources is read, one with 1,025 is not, however well its resources are
-    written."""
+    """A message with 1,024 resources is accepted, and one with 1,025 is rejected."""
     parse_cacao(with_payload(resources=["urn:x:y"] * 1024))
     refused(with_payload(resources=["urn:x:y"] * 1025))
 
 
 def test_C1_writer_order():
-    """Keys stand by length, then bytes."""
+    """Keys are sorted by length, then by bytes."""
     everything = message({}, scheme="s", not_before="b", expiration_time="e", request_id="r")
     payload = list(libipld.decode_dag_cbor(encode_cacao(sign_cacao(everything, OWNER)))["p"])
     assert payload == [
@@ -182,13 +178,13 @@ def test_C1_writer_order():
     ],
 )
 def test_E1_E3_text_form(text):
-    """Only padded URL-safe base64 without anything around it is read."""
+    """Only padded base64url with nothing around it is accepted."""
     with pytest.raises(MalformedToken):
         parse_delegation(text)
 
 
 def test_E3_padding_is_mandatory():
-    """A text whose padding was taken away is refused."""
+    """A text without its padding is rejected."""
     for size in (1, 2):
         padded = header_text(bytes(size))
         assert padded.endswith("=")
@@ -216,13 +212,13 @@ def test_E3_padding_is_mandatory():
     ],
 )
 def test_C2_Q25_only_canonical_bytes(name, data):
-    """Another encoding of the same content is refused, so that no second id arises."""
+    """Another encoding of the same message is rejected, so that it has no second id."""
     assert data != GOOD, name
     refused(data)
 
 
 def test_C2_mutations_of_the_good_bytes_hit():
-    """The replacements of the test above find what they replace."""
+    """The replacements in the test above change the bytes."""
     assert (
         GOOD.count(b"gversion\x01")
         == GOOD.count(b"\x69nonce0001")
@@ -233,7 +229,7 @@ def test_C2_mutations_of_the_good_bytes_hit():
 
 @pytest.mark.parametrize("part", ["", "h", "p", "s"])
 def test_C2_unknown_and_missing_keys(part):
-    """Every map has exactly its keys."""
+    """A map with an unknown or missing key is rejected."""
 
     def add(value: dict[str, Any]) -> None:
         (value[part] if part else value)["x"] = None
@@ -266,13 +262,13 @@ def test_C2_unknown_and_missing_keys(part):
     ],
 )
 def test_C3_kind_and_signature_types(change):
-    """Kinds are named exactly and the signature is 65 bytes."""
+    """The types are exact, and the signature has 65 bytes."""
     refused(changed(change))
 
 
 @pytest.mark.parametrize("version", ["1", 0, 2, 1.0, True, None, b"1"])
 def test_C4_version_is_the_integer_1(version):
-    """Neither a text nor another number or type passes for version 1."""
+    """A version other than the integer 1 is rejected."""
     refused(with_payload(version=version))
 
 
@@ -323,7 +319,7 @@ def test_payload_fields_have_their_forms(fields):
     "key", ["domain", "aud", "nonce", "iat", "statement", "exp", "nbf", "scheme", "request_id"]
 )
 def test_C7_control_characters_are_refused(key):
-    """No field can forge a line of the signed text, so one text has one set of fields."""
+    """A control character in a field is rejected, because it could forge a line of the text."""
     text = libipld.decode_dag_cbor(GOOD)["p"].get(key, "2026-01-01T00:00:00Z")
     for character in ("\n", "\0", "\x1f", "\x7f", "\x85"):
         refused(with_payload(**{key: text + character}))
@@ -332,7 +328,7 @@ def test_C7_control_characters_are_refused(key):
 
 @pytest.mark.parametrize("key", ["exp", "nbf", "scheme", "request_id", "resources", "statement"])
 def test_null_is_absent_and_the_same_content(key):
-    """A null says nothing: other bytes, another cid, but one content key."""
+    """A null changes the bytes and the CID, but not the content key."""
     null, absent = with_payload(**{key: None}), with_payload(**{key: ...})
     assert parse_cacao(null) == parse_cacao(absent)
     plain = [header_text(data) for data in (null, absent)]
@@ -346,7 +342,7 @@ def test_null_is_absent_and_the_same_content(key):
 
 
 def test_spellings_of_one_signature_are_one_content():
-    """`v` of 0 or 27 and the case of the issuer's address change the cid and nothing else (Q25)."""
+    """`v` of 0 or 27 and the case of the address change the CID only, not the content key (Q25)."""
     signature = libipld.decode_dag_cbor(GOOD)["s"]["s"]
     low_v = changed(lambda v: v["s"].update(s=signature[:64] + bytes([signature[64] - 27])))
     lower = changed(lambda v: v["p"].update(iss=v["p"]["iss"].lower()))
@@ -361,7 +357,7 @@ def test_spellings_of_one_signature_are_one_content():
 
 
 def test_another_text_is_another_content():
-    """A field that is signed changes the content key."""
+    """A change in a signed field changes the content key."""
     keys = {
         parse_delegation(cacao({KV: ["tinycloud.kv/get"]}, **fields)).content_key
         for fields in (
@@ -377,7 +373,7 @@ def test_another_text_is_another_content():
 
 
 def test_C5_C6_signature_is_the_named_wallets():
-    """A changed field, another wallet or another signature fails."""
+    """A changed field, another wallet or another signature fails verification."""
     good = parse_cacao(GOOD)
     verify_cacao(good)
     other = WalletSigner(bytes(31) + b"\7")
@@ -392,7 +388,7 @@ def test_C5_C6_signature_is_the_named_wallets():
 
 
 def test_a_wallet_signs_only_its_own_messages():
-    """Signing a message that names another wallet is the caller's mistake."""
+    """Signing a message for another wallet raises an error."""
     with pytest.raises(ValueError, match="another wallet"):
         sign_cacao(message(), WalletSigner(bytes(31) + b"\7"))
 
@@ -418,7 +414,7 @@ def test_C8_window(fields, moment, valid):
 
 
 def test_C9_chain_0_is_root_of_nothing():
-    """Chain 0 decodes and verifies, but names no account that could own a space."""
+    """A message of chain 0 verifies, but its account cannot own a space."""
     header = header_text(
         encode_cacao(sign_cacao(message({KV: ["tinycloud.kv/get"]}, chain_id=0), OWNER))
     )
@@ -427,13 +423,13 @@ def test_C9_chain_0_is_root_of_nothing():
 
 
 def test_P5_audience_may_be_any_uri():
-    """A delegate that is no DID is kept without its fragment."""
+    """An audience that is not a DID is kept without its fragment."""
     assert (
         parse_delegation(cacao({}, uri="https://a.example/x#y")).delegate == "https://a.example/x"
     )
 
 
 def test_dag_cbor_reads_and_writes_the_same():
-    """An independent strict implementation agrees on the bytes."""
+    """An independent strict implementation gives the same bytes."""
     assert libipld.decode_dag_cbor(GOOD) == dag_cbor.decode(GOOD)
     assert dag_cbor.encode(dag_cbor.decode(GOOD)) == GOOD

@@ -1,10 +1,10 @@
-"""What readers and digests remember: found by the bytes or the object itself, and bounded."""
+"""Caches of parsed input and of values derived from objects."""
 
 from capabilities.cache import MAX_REMEMBERED, remembered, remembered_of
 
 
 class Value:
-    """An object that equals every other one."""
+    """An object that is equal to every other one."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Value)
@@ -14,7 +14,7 @@ class Value:
 
 
 def test_a_row_is_read_once() -> None:
-    """Equal bytes are read once; longer ones than the bound each time."""
+    """Equal bytes are parsed once; bytes above the size limit are parsed each time."""
     read: list[bytes] = []
 
     @remembered(4)
@@ -28,8 +28,7 @@ def test_a_row_is_read_once() -> None:
 
 
 def test_what_follows_from_an_object_is_that_objects() -> None:
-    """An object that only equals another one, or that came after one was dropped, is worked out for
-    itself."""
+    """An equal object, or a new one after the first was deleted, gets a result of its own."""
     worked_out: list[int] = []
 
     @remembered_of(values=3)
@@ -44,7 +43,7 @@ def test_what_follows_from_an_object_is_that_objects() -> None:
 
 
 def test_objects_are_forgotten_beyond_the_bound() -> None:
-    """At most so many objects are held."""
+    """The cache holds a limited number of objects."""
     held = [Value() for _ in range(3)]
     calls: list[Value] = []
 

@@ -1,4 +1,4 @@
-"""Caveats, rule T2, section 3.5 and I35."""
+"""Rule T2, section 3.5 and rule I35: caveats."""
 
 import pytest
 
@@ -18,7 +18,7 @@ A = caveats_of([{"a": 1}])
 
 
 def test_T2_stored_form():
-    """One empty object is no caveat; any other list is a map by index."""
+    """A list with one empty object means no caveat; other lists become a map by index."""
     assert caveats_of([{}]) == {}
     assert caveats_of([{"a": 1}, {"b": 2}]) == {"0": {"a": 1}, "1": {"b": 2}}
     assert caveats_of([{}, {}]) == {"0": {}, "1": {}}
@@ -26,7 +26,7 @@ def test_T2_stored_form():
 
 @pytest.mark.parametrize(("parent", "child"), [({}, {}), ({}, A), (A, A)])
 def test_3_5_rules_3_and_4_contained(parent, child):
-    """A child may add caveats to none, and repeat what there is."""
+    """A child may repeat its parent's caveats, or add caveats if the parent has none."""
     check_delegated(parent, child)
     check_invoked(parent, child)
 
@@ -45,7 +45,7 @@ def test_3_5_rules_3_and_4_contained(parent, child):
     ],
 )
 def test_3_5_rule_5_anything_but_a_repetition_is_refused(child):
-    """Dropped, changed, retyped or added members are another caveat."""
+    """A child that drops, changes, retypes or extends a caveat is rejected."""
     with pytest.raises(CaveatRefused) as caught:
         check_delegated(A, child)
     assert caught.value.text == "child-caveats-not-subset-of-parent"
@@ -65,7 +65,7 @@ def test_3_5_rule_5_anything_but_a_repetition_is_refused(child):
     ],
 )
 def test_3_5_rule_1_selectors_contained(parent, child):
-    """A selector may be narrowed to what lies below its prefix."""
+    """A prefix selector may be narrowed to a path below it."""
     check_delegated(parent, child)
 
 
@@ -87,14 +87,14 @@ def test_3_5_rule_1_selectors_contained(parent, child):
     ],
 )
 def test_3_5_rule_1_selectors_not_contained(parent, child):
-    """A selector stands alone, whole, and never widens."""
+    """A selector that is wider, malformed or beside another caveat is rejected."""
     with pytest.raises(CaveatRefused) as caught:
         check_delegated(parent, child)
     assert caught.value.text == "selector-caveat-not-contained"
 
 
 def test_I35_an_invocation_repeats_a_selector_exactly():
-    """At invocation selectors have no rule of their own."""
+    """An invocation has to repeat a selector exactly; narrowing is not accepted."""
     check_invoked(selector("prefix", "a"), selector("prefix", "a"))
     check_invoked({}, selector("prefix", "a"))
     with pytest.raises(CaveatRefused):
@@ -124,7 +124,7 @@ NETWORK = (
     ],
 )
 def test_I39_what_a_selector_admits(caveats, resource):
-    """A call under a selector is about what it selects, or below it."""
+    """A selector admits the selected resource and, for a prefix, what is below it."""
     asked = parse_resource(resource)
     selection = selection_of(asked, caveats)
     assert selection is None or selection.is_exact == (caveats["0"]["kind"] == "exact")
@@ -150,7 +150,7 @@ def test_I39_what_a_selector_admits(caveats, resource):
     ],
 )
 def test_I39_what_a_selector_does_not_admit(caveats, resource):
-    """Anything else is refused, whatever way the selector is written."""
+    """A selector rejects every other resource."""
     with pytest.raises(CaveatRefused) as caught:
         selection_of(parse_resource(resource), caveats)
     assert caught.value.text == "selector-caveat-not-met"
@@ -173,14 +173,14 @@ def test_I39_what_a_selector_does_not_admit(caveats, resource):
     ],
 )
 def test_I39_what_nobody_understands_is_not_run(caveats):
-    """A condition that is no selector refuses the call that states it."""
+    """A call with a caveat that is not a selector is rejected."""
     with pytest.raises(CaveatRefused) as caught:
         selection_of(parse_resource(f"{SPACE}/kv/a"), caveats)
     assert caught.value.text == "caveat-not-understood"
 
 
 def test_same_json_tells_types_apart():
-    """1, 1.0 and true are three values; order of members is none."""
+    """1, 1.0 and true are different values; the order of members does not count."""
     assert same_json({"a": 1, "b": [None, "x"]}, {"b": [None, "x"], "a": 1})
     others: list[Json] = [1.0, True, "1", None, [1]]
     assert not any(same_json(1, other) for other in others)

@@ -1,5 +1,4 @@
-"""The chain rules beside their list, written out one rule after the other: the same verdict on
-whatever is drawn."""
+"""The chain rules compared with a second, literal implementation of their list."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -59,8 +58,7 @@ end = st.sampled_from([NOW, NOW + 60.0, NOW + 60.0, NOW + 60.0, NOW + 90.0])
 
 @st.composite
 def grants(choose):
-    """Draw what the store may hold: a grant, mostly to HOLDER, its ancestors and the window of its
-    closure."""
+    """Draw a stored grant, mostly to HOLDER, with its ancestors and window."""
     payload = UcanPayload(
         iss=OWNER.did_url,
         aud=HOLDER.did if choose(mostly) else OTHER.did,
@@ -88,10 +86,9 @@ def grants(choose):
 
 @st.composite
 def cases(choose):
-    """Draw a token of HOLDER, or of the owner, what the store holds of its proofs, and marks of
-    most members.
+    """Draw a token of HOLDER or the owner, the stored proofs, and the marks of most members.
 
-    Half of them ask for one thing under one grant, as nearly all do.
+    In half of the cases the token requests one capability under one grant, as most real tokens do.
     """
     is_plain = choose(st.booleans())
     cited = choose(st.lists(grants(), min_size=int(choose(mostly)), max_size=1 if is_plain else 3))
@@ -120,7 +117,7 @@ def cases(choose):
 
 
 def verdict(judge: Callable[[], object]) -> object:
-    """Return the answer, or kind and words of the refusal."""
+    """Return the result of a judgement, or the code and text of its refusal."""
     try:
         return judge()
     except CapabilityError as refusal:
@@ -130,8 +127,7 @@ def verdict(judge: Callable[[], object]) -> object:
 @given(cases())
 @fuzzed(1)
 def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Marks]) -> None:
-    """An invocation gets the answer, or the refusal, of the first rule of the list that is
-    broken."""
+    """An invocation is accepted or refused by the first broken rule of the list."""
     header, found, marks = case
     invocation = verify_invocation(parse_invocation(header))
 
@@ -145,7 +141,7 @@ def test_calls_are_judged_as_listed(case: tuple[str, list[Registered | None], Ma
 def listed_call(
     invocation: Invocation, found: Sequence[Registered | None], marks: Marks
 ) -> tuple[tuple[ContentKey, ...], tuple[Capability, ...]]:
-    """Judge by I30 to I37, and I39."""
+    """Judge an invocation by I30 to I37 and I39."""
     dependent = dependent_on_proofs(invocation.invoker, invocation.capabilities)
     grants = found_all(found) if found or not dependent else not_found()
     if not dependent:
@@ -175,7 +171,7 @@ def listed_call(
 
 
 def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
-    """Judge by I39, for the conditions that are drawn here."""
+    """Judge an invocation by I39, for the caveats that are drawn here."""
     for capability in capabilities:
         for condition in capability.caveats.values():
             value = condition.get("value") if isinstance(condition, dict) else None
@@ -197,8 +193,7 @@ def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
 @given(cases())
 @fuzzed(1)
 def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], Marks]) -> None:
-    """A delegation is registered with closure and window as listed, or gets the first refusal of
-    the list."""
+    """A delegation is registered as listed, or refused by the first broken rule of the list."""
     header, found, marks = case
     delegation = verify_delegation(parse_delegation(header))
 
@@ -211,7 +206,7 @@ def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], M
 def listed_grant(
     delegation: Delegation, found: Sequence[Registered | None], marks: Marks
 ) -> Registered:
-    """Judge by D6 and D20 to D30."""
+    """Judge a delegation by D6 and D20 to D30."""
     check_window(delegation, NOW)
     dependent = dependent_on_proofs(delegation.delegator, delegation.capabilities)
     parents = found_all(found) if found or not dependent else not_found()
@@ -292,7 +287,7 @@ def not_found() -> list[Registered]:
 
 
 def found_all(found: Sequence[Registered | None]) -> list[Registered]:
-    """Return what was found where that is everything, whole, and nothing twice."""
+    """Return the cited grants if all are stored, complete and distinct."""
     known = [grant for grant in found if grant is not None and not grant.missing_ancestor]
     if len({grant.delegation.content_key for grant in known}) != len(found):
         raise ChainError("parent-not-found")
@@ -327,7 +322,7 @@ def begins_after(outer: Delegation, inner: Delegation) -> bool:
 def refusals_of(
     capability: Capability, grants: Iterable[Delegation], check: Callable[[Caveats, Caveats], None]
 ) -> Iterator[str | None]:
-    """Yield why each row of the same thing does not do, None where it does."""
+    """Yield for each row of the same resource and ability why it does not cover, or None."""
     for grant in grants:
         for row in grant.capabilities:
             if satisfies(row.ability, capability.ability) and extends(

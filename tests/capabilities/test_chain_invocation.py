@@ -1,4 +1,4 @@
-"""Judging an invocation: rules I4, I13, I30 to I37."""
+"""Rules I4, I13 and I30 to I37: judging an invocation."""
 
 import pytest
 from capability_cases import (
@@ -49,14 +49,14 @@ def call(*prf, att=None, signer=SESSION, **claims):
 
 
 def test_a_granted_call_is_authorised(world, root):
-    """The authority names what needed a proof and every mark it rests on."""
+    """The authority lists the dependent capabilities and every mark that they need."""
     authority = world.invoke(call(root))
     assert (world.delegation(root).content_key,) == authority.live
     assert [f"{KV}/photos/a"] == [c.resource.text for c in authority.dependent]
 
 
 def test_live_lists_all_closures(world, root):
-    """Every member of every cited closure is relied on, once."""
+    """The authority lists every member of every cited closure once."""
     bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
     other = world.register(cacao({f"{KV}/b": GET}, uri=BOB.did))
     authority = world.invoke(
@@ -88,7 +88,7 @@ def test_I4_lifetime(ahead, allowed):
 
 
 def test_I30_root_needs_no_proof(world, root):
-    """The owner's call is authorised; what it cites is not looked into."""
+    """The owner's call is authorised, and its proofs are not checked further."""
     att = {f"{SESSION_SPACE}/kv/a": ["tinycloud.kv/put"]}
     for prf in ((), (root,)):
         authority = world.invoke(call(*prf, att=att))
@@ -98,7 +98,7 @@ def test_I30_root_needs_no_proof(world, root):
 
 
 def test_I30_root_relies_on_no_grant_of_its_own(world):
-    """What an owner granted to itself gives it nothing, and being revoked takes nothing away."""
+    """A revoked grant of the owner to itself does not affect the owner's authority."""
     own, att = (
         world.register(ucan(SESSION, SESSION.did, {f"{SESSION_SPACE}/kv": GET})),
         {f"{SESSION_SPACE}/kv/a": GET},
@@ -109,14 +109,14 @@ def test_I30_root_relies_on_no_grant_of_its_own(world):
 
 
 def test_I30_Q13_root_may_not_cite_the_unknown(world, root):
-    """An unknown or repeated proof is refused in words."""
+    """An unknown or repeated proof in the owner's call is refused."""
     for prf in ((UNKNOWN,), (root, UNKNOWN), (root, root)):
         with pytest.raises(ChainError, check=coded("parent-not-found")):
             world.invoke(call(*prf, att={f"{SESSION_SPACE}/kv/a": GET}))
 
 
 def test_I31_proofs_are_needed_known_and_distinct(world, root):
-    """No proof, an unknown one, or one twice: there is no parent."""
+    """A missing, unknown or repeated proof is refused."""
     for prf in ((), (UNKNOWN,), (root, UNKNOWN), (root, root), (root, base58(root))):
         with pytest.raises(
             ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"
@@ -125,12 +125,12 @@ def test_I31_proofs_are_needed_known_and_distinct(world, root):
 
 
 def test_I31_E8_proof_in_another_spelling(world, root):
-    """Base and codec of a cited id do not matter."""
+    """A proof may be cited in any multibase and codec."""
     world.invoke(call(base58(root)))
 
 
 def test_I32_every_proof_names_the_invoker(world, root):
-    """A proof granted to somebody else does not help, and does harm beside a good one."""
+    """A proof for another principal is refused, even beside a valid one."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     for prf in ((other,), (root, other)):
         with pytest.raises(
@@ -140,7 +140,7 @@ def test_I32_every_proof_names_the_invoker(world, root):
 
 
 def test_I32_revoked(world, root):
-    """A revoked proof fails, by its id as cited."""
+    """A revoked proof is refused; the text quotes its id as cited."""
     world.mark_revoked(root)
     with pytest.raises(ChainError, check=coded("delegation-revoked")) as caught:
         world.invoke(call(base58(root)))
@@ -148,7 +148,7 @@ def test_I32_revoked(world, root):
 
 
 def test_I32_ancestor_revoked(world, root):
-    """What stands on a revoked delegation fails, naming both."""
+    """A proof with a revoked ancestor is refused; the text names both."""
     bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
     world.mark_revoked(root)
     with pytest.raises(ChainError, check=coded("ancestor-revoked")) as caught:
@@ -157,7 +157,7 @@ def test_I32_ancestor_revoked(world, root):
 
 
 def test_I33_unknown_member_counts_as_not_found(world, root):
-    """A closure member without a mark supports nothing."""
+    """A proof with an unmarked member in its closure is refused."""
     bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos": GET}, prf=[root]))
     del world.marks[world.delegation(root).content_key]
     with pytest.raises(ChainError, check=coded("parent-not-found")):
@@ -166,7 +166,7 @@ def test_I33_unknown_member_counts_as_not_found(world, root):
 
 @pytest.mark.parametrize(("exp", "open_"), [(NOW + 0.5, True), (NOW, False), (NOW - 1, False)])
 def test_I33_expiry_of_the_chain_is_strict(world, exp, open_):
-    """At its expiry a grant is over already, and the first dependent capability is named (Q17)."""
+    """A grant has expired at its expiry; the refusal names the first dependent capability (Q17)."""
     world.now = NOW - 100
     grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, exp=exp))
     world.now = NOW
@@ -180,7 +180,7 @@ def test_I33_expiry_of_the_chain_is_strict(world, exp, open_):
 
 
 def test_I33_not_before_of_the_chain(world):
-    """A grant is open at its not-before, not earlier."""
+    """A grant is valid from its not-before on."""
     grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, nbf=NOW))
     world.invoke(call(grant, signer=BOB, att={f"{SESSION_SPACE}/kv/a": GET}))
     world.now = NOW - 1
@@ -189,7 +189,7 @@ def test_I33_not_before_of_the_chain(world):
 
 
 def test_I33_every_cited_closure_is_open(world, root):
-    """A good proof does not help while another cited one, or an ancestor, is over."""
+    """An expired proof or ancestor is refused, even beside a valid proof."""
     short = world.register(cacao({KV: GET}, expiration_time="2026-11-18T11:06:50Z"))
     world.now = NOW + 20
     with pytest.raises(ChainError, check=coded("action-unauthorized")):
@@ -199,7 +199,7 @@ def test_I33_every_cited_closure_is_open(world, root):
 
 
 def test_I33_expired_ancestor_under_an_owner_in_the_middle(world):
-    """An ancestor that ended ends what stands on it, although the child is valid as signed."""
+    """An expired ancestor invalidates a grant that is still valid as signed."""
     narrow = world.register(ucan(SESSION, OWNER.did, {f"{SESSION_SPACE}/kv": GET}, exp=NOW + 10))
     wide = world.register(cacao({KV: GET}, prf=[base58(narrow)]))
     world.invoke(call(wide))
@@ -217,21 +217,21 @@ def test_I33_expired_ancestor_under_an_owner_in_the_middle(world):
     ],
 )
 def test_I34_what_is_not_granted(world, root, resource, ability):
-    """Another path or ability is refused in the words that clients parse (I36)."""
+    """Another path or ability is refused with the text that clients parse (I36)."""
     with pytest.raises(ChainError, check=coded("action-unauthorized")) as caught:
         world.invoke(call(root, att={f"{KV}/photos/a": GET, resource: [ability]}))
     assert caught.value.text == f"Unauthorized Action: {resource} / {ability}"
 
 
 def test_I34_ancestors_rows_do_not_count(world, root):
-    """Only what the cited grant itself holds is held."""
+    """Only the capabilities of a directly cited grant count, not its ancestors'."""
     bob = world.register(ucan(SESSION, BOB.did, {f"{KV}/photos/b": GET}, prf=[root]))
     with pytest.raises(ChainError, check=coded("action-unauthorized")):
         world.invoke(call(bob, signer=BOB))
 
 
 def test_I34_A3_alias_is_held(world, root):
-    """An old name of a held ability is held."""
+    """An alias of a granted ability is covered."""
     world.invoke(call(root, att={f"{KV}/photos/a": ["tinycloud.kv/delete"]}))
 
 
@@ -240,8 +240,7 @@ def _under_selector(kind: str, value: str) -> list[dict[str, str]]:
 
 
 def test_I35_caveats_are_repeated_exactly(world):
-    """A call under a conditioned grant repeats the conditions; under a free grant it may state some
-    of its own."""
+    """A call repeats the caveats of its grant; without any it may add its own."""
     att: Att = {
         f"{SESSION_SPACE}/kv": {"tinycloud.kv/get": _under_selector("prefix", "a")},
         f"{SESSION_SPACE}/kv/b": GET,
@@ -282,8 +281,7 @@ def test_I35_caveats_are_repeated_exactly(world):
     ],
 )
 def test_I39_a_repeated_condition_has_to_be_met(world, signer, ability, caveats, reason):
-    """What is asked for under a condition that is not understood or not met is refused, also to the
-    owner."""
+    """A call that does not meet its own caveats is refused, also for the owner."""
     grant = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": {ability: caveats}}))
     token = call(
         *([grant] if signer is BOB else []),
@@ -296,7 +294,7 @@ def test_I39_a_repeated_condition_has_to_be_met(world, signer, ability, caveats,
 
 
 def test_I37_each_capability_is_judged_alone(world, root):
-    """One token may mix own and granted spaces, and several proofs."""
+    """One token may combine owned and granted spaces, and several proofs."""
     other = world.register(cacao({f"{SPACE}2/kv": GET}))
     att = {f"{SESSION_SPACE}/kv/a": ["x/y"], f"{KV}/photos/a": GET, f"{SPACE}2/kv/a": GET}
     assert len(world.invoke(call(root, other, att=att)).dependent) == 2
@@ -305,7 +303,7 @@ def test_I37_each_capability_is_judged_alone(world, root):
 
 
 def test_I13_cited_closures_together_are_bounded(world):
-    """Two chains of 40 are too much for one call."""
+    """Two closures of 40 delegations are too large for one call."""
     ends = []
     for chain in range(2):
         line = [Ed25519Signer(bytes([chain + 1, number]) + bytes(30)) for number in range(40)]
@@ -320,7 +318,7 @@ def test_I13_cited_closures_together_are_bounded(world):
 
 
 def test_comparisons_are_bounded(world):
-    """What would take too many comparisons is refused before they are made."""
+    """A token that needs too many comparisons is refused before they are made."""
     rows = {f"{SESSION_SPACE}/kv/{number}": GET for number in range(600)}
     grant = world.register(ucan(SESSION, BOB.did, rows))
     with pytest.raises(ChainError, check=coded("chain-too-large")):
@@ -331,7 +329,7 @@ def test_comparisons_are_bounded(world):
 
 
 def test_R2_owner_of_a_network_is_root(world):
-    """A network's owner calls without proof; a stranger does not."""
+    """A network's owner needs no proof; other principals do."""
     network = f"urn:tinycloud:encryption:{SESSION.did_url}:default"
     world.invoke(call(att={network: ["tinycloud.encryption/decrypt"]}))
     with pytest.raises(ChainError, check=coded("parent-not-found")):

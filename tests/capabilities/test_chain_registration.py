@@ -1,4 +1,4 @@
-"""Registering a delegation: rules D6, D20 to D31, D40 to D45, 3.8."""
+"""Rules D6, D20 to D31, D40 to D45 and section 3.8: registering a delegation."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def child(prf, att=None, *, signer=SESSION, audience=BOB, **claims):
 
 
 def test_a_narrower_child_is_registered(world, root):
-    """Each step may narrow; the closure lists the delegation first, then what it rests on."""
+    """A delegation may narrow its parent; its closure lists itself, then its ancestors."""
     bob = world.register(child(root))
     carol = world.judge(child(bob, {f"{KV}/photos/a": GET}, signer=BOB, audience=CAROL))
     assert [carol.delegation.cid, *(world.delegation(cid).cid for cid in (bob, root))] == [
@@ -68,7 +68,7 @@ def test_a_narrower_child_is_registered(world, root):
 
 
 def test_D6_own_window_is_checked_now(world):
-    """A delegation that is over, or not begun, is not registered."""
+    """A delegation that is expired or not valid yet is not registered."""
     windows: tuple[dict[str, Any], ...] = ({"exp": NOW - 1}, {"nbf": NOW + 1})
     for claims in windows:
         with pytest.raises(
@@ -80,13 +80,13 @@ def test_D6_own_window_is_checked_now(world):
 
 
 def test_D20_R1_owner_needs_no_proof(world):
-    """Who is root for everything in it may sign the grant, by token or by wallet."""
+    """An owner needs no proof for a grant, by UCAN or by wallet."""
     world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}))
     world.register(cacao({f"{SPACE.lower()}/kv": GET}))
 
 
 def test_D20_owner_may_cite_a_foreign_grant(world, root):
-    """What a root's grant cites is recorded, not asked."""
+    """The proofs of an owner's grant are recorded, but need not support it."""
     foreign = world.judge(
         ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[root])
     )
@@ -95,13 +95,13 @@ def test_D20_owner_may_cite_a_foreign_grant(world, root):
 
 @pytest.mark.parametrize("prf", [[UNKNOWN], [UNKNOWN, UNKNOWN]])
 def test_D20_Q13_owner_may_not_cite_the_unknown(world, prf):
-    """An unknown proof is refused in words, for a root too."""
+    """An unknown proof is refused, also for an owner."""
     with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, prf=prf))
 
 
 def test_D21_dependent_without_proof(world):
-    """Who is not root and cites nothing has no parent."""
+    """A signer who is not root needs a proof."""
     with pytest.raises(
         ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"
     ):
@@ -109,7 +109,7 @@ def test_D21_dependent_without_proof(world):
 
 
 def test_D21_R3_nobody_is_root_for_an_opaque_resource(world):
-    """A resource outside spaces and networks cannot begin a chain."""
+    """No chain can begin at a resource that is not in a space or network."""
     with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(cacao({"urn:x:a": GET}))
     with pytest.raises(ChainError, check=coded("parent-not-found")):
@@ -117,21 +117,21 @@ def test_D21_R3_nobody_is_root_for_an_opaque_resource(world):
 
 
 def test_D22_every_cited_parent_is_known(world, root):
-    """One unknown parent is one too many."""
+    """One unknown parent among several refuses the delegation."""
     for prf in ([UNKNOWN], [root, UNKNOWN], [UNKNOWN, root]):
         with pytest.raises(ChainError, check=coded("parent-not-found")):
             world.register(child(prf))
 
 
 def test_D22_Q26_no_parent_twice(world, root):
-    """A parent cited twice, also in another spelling of its id, is refused."""
+    """A parent that is cited twice is refused, also in another spelling of its id."""
     for again in (root, base58(root), root.upper()):
         with pytest.raises(ChainError, check=coded("parent-not-found")):
             world.register(child([root, again]))
 
 
 def test_D22_every_parent_names_the_delegator(world, root):
-    """All parents are granted to who delegates, not just one."""
+    """Every parent has to be granted to the delegator."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     for prf in ([other], [root, other]):
         with pytest.raises(ChainError, check=coded("delegator-unauthorized")) as caught:
@@ -140,7 +140,7 @@ def test_D22_every_parent_names_the_delegator(world, root):
 
 
 def test_D22_order_unknown_before_outsider(world, root):
-    """Whether all parents exist is settled before whose they are."""
+    """An unknown parent is reported before a parent of another principal."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(child([other, UNKNOWN]))
@@ -159,7 +159,7 @@ def test_D22_P1_P2_delegate_is_compared_canonically(world):
 
 
 def test_D23_parent_revoked(world, root):
-    """Nothing new grows on a revoked parent."""
+    """A delegation under a revoked parent is refused."""
     world.mark_revoked(root)
     with pytest.raises(ChainError, check=coded("parent-revoked")) as caught:
         world.register(child(root))
@@ -167,7 +167,7 @@ def test_D23_parent_revoked(world, root):
 
 
 def test_D23_ancestor_revoked(world, root):
-    """Nothing new grows on what stands on a revoked one."""
+    """A delegation under a revoked ancestor is refused."""
     bob = world.register(child(root))
     world.mark_revoked(root)
     with pytest.raises(ChainError, check=coded("ancestor-revoked")) as caught:
@@ -183,7 +183,7 @@ def test_D23_prints_the_parent_as_cited(world, root):
 
 
 def test_D23_a_roots_grant_does_not_rest_on_revoked_ones(world, root):
-    """A revoked member would stand in its closure, so it is refused at once."""
+    """A root's grant that cites a revoked delegation is refused."""
     world.mark_revoked(root)
     with pytest.raises(ChainError, check=coded("parent-revoked")):
         world.register(
@@ -192,7 +192,7 @@ def test_D23_a_roots_grant_does_not_rest_on_revoked_ones(world, root):
 
 
 def test_unknown_mark_counts_as_not_found(world, root):
-    """A closure member whose mark was not read supports nothing."""
+    """A parent with an unmarked member in its closure counts as not found."""
     bob = world.register(child(root))
     del world.marks[world.delegation(root).content_key]
     for header in (child(root), child(bob, signer=BOB, audience=CAROL)):
@@ -235,7 +235,7 @@ def pass_on(world, *parents, att=None, **claims):
 
 
 def test_D25_expiry_stays_within_the_parent(world):
-    """Equal passes, later does not."""
+    """A child may expire with its parent, but not later."""
     parent = grant(world, exp=NOW + 10)
     pass_on(world, parent, exp=NOW + 10)
     with pytest.raises(
@@ -247,14 +247,14 @@ def test_D25_expiry_stays_within_the_parent(world):
 
 
 def test_D25_a_child_without_expiry_outlives_its_parent(world):
-    """Never ending is later than any end."""
+    """A child without expiry is refused under a parent that expires."""
     parent = world.register(ucan(SESSION, OWNER.did, {f"{SESSION_SPACE}/kv": GET}))
     with pytest.raises(ChainError, check=coded("expiry-exceeds-parent")):
         world.register(cacao({f"{SESSION_SPACE}/kv": GET}, prf=[base58(parent)]))
 
 
 def test_D25_not_before_stays_within_the_parent(world):
-    """A child of a parent that begins must itself begin, no earlier."""
+    """A child needs a not-before if its parent has one, and not an earlier one."""
     parent = grant(world, nbf=NOW - 10)
     pass_on(world, parent, nbf=NOW - 10)
     for claims in ({}, {"nbf": NOW - 10.5}):
@@ -267,7 +267,7 @@ def test_D25_not_before_stays_within_the_parent(world):
 
 
 def test_D25_failing_parents_are_dropped(world):
-    """One parent that ends too early does not matter while another supports everything."""
+    """A parent that expires too early is ignored if another one supports everything."""
     short, late = grant(world, exp=NOW + 1), grant(world, nbf=NOW - 1)
     long = grant(world)
     pass_on(world, short, late, long)
@@ -278,7 +278,7 @@ def test_D25_failing_parents_are_dropped(world):
 
 
 def test_D25_D27_a_dropped_parent_supports_nothing(world):
-    """What only the dropped parent held is not covered."""
+    """A capability that only the ignored parent has is not covered."""
     short = world.register(
         ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}, exp=NOW + 1)
     )
@@ -287,7 +287,7 @@ def test_D25_D27_a_dropped_parent_supports_nothing(world):
 
 
 def test_D26_a_parent_outside_its_window_supports_nothing(world):
-    """When the parent is over, every child within it is over too."""
+    """A child within an expired parent's window is expired too."""
     parent = grant(world, exp=NOW + 10)
     world.now = NOW + 11
     with pytest.raises(ChainError, check=coded("delegation-outside-window")):
@@ -315,7 +315,7 @@ def test_D27_what_no_parent_holds(world, resource, ability):
 
 
 def test_D27_first_in_sorted_order_is_named(world, root):
-    """Of several uncovered capabilities the first is told."""
+    """The refusal names the first uncovered capability in sorted order."""
     with pytest.raises(ChainError, check=coded("capability-unauthorized")) as caught:
         world.register(
             child(root, {f"{SPACE}/x": GET, f"{SPACE}/hooks": ["b/b", "a/a"], f"{KV}/a": GET})
@@ -324,8 +324,7 @@ def test_D27_first_in_sorted_order_is_named(world, root):
 
 
 def test_D27_authority_is_not_assembled(world):
-    """Path from one row and ability from another do not add up; two rows for two capabilities
-    do."""
+    """A path and an ability from two rows do not cover a capability."""
     parent = world.register(cacao({f"{KV}/a": GET, f"{KV}/b": ["tinycloud.kv/put"]}))
     with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(parent, {f"{KV}/b": GET}))
@@ -334,14 +333,14 @@ def test_D27_authority_is_not_assembled(world):
 
 
 def test_D27_A5_implied_abilities_are_held(world, root):
-    """What a held ability implies may be passed on."""
+    """An ability that a granted one implies may be passed on."""
     world.register(
         child(root, {f"{SPACE}/sql/db": ["tinycloud.sql/select", "tinycloud.sql/admin"]})
     )
 
 
 def test_D27_3_5_caveats(world):
-    """Caveats may be added or repeated, not dropped or changed; another row may hold without."""
+    """Caveats may be added or repeated, but not dropped or changed, unless another row has none."""
     att: Att = {
         f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]},
         f"{SESSION_SPACE}/kv/b": GET,
@@ -360,20 +359,20 @@ def test_D27_3_5_caveats(world):
 
 
 def test_D28_only_direct_parents_count(world, root):
-    """What a grandparent held and the parent does not, is not held."""
+    """A capability that only a grandparent has is not covered."""
     bob = world.register(child(root))
     with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(bob, {f"{KV}/b": GET}, signer=BOB, audience=CAROL))
 
 
 def test_D28_owner_in_the_middle(world):
-    """The owner, delegate of a narrow grant, grants all."""
+    """An owner who received a narrow grant may still grant everything."""
     narrow = world.register(ucan(SESSION, OWNER.did, {f"{SESSION_SPACE}/kv/a": GET}))
     world.register(cacao({KV: GET}, prf=[base58(narrow)]))
 
 
 def test_D29_window_of_the_whole_closure_is_kept(world):
-    """The delegation stays as signed; beside it stands the window of all it rests on."""
+    """The window of the closure is stored beside the delegation, which stays as signed."""
     parent = grant(world, nbf=NOW - 5, exp=NOW + 10)
     registered = world.judge(
         child(
@@ -404,7 +403,7 @@ def people(count):
 
 
 def test_D30_depth(world):
-    """A straight chain holds 64 grants and not one more."""
+    """A chain may contain 64 delegations, but not 65."""
     line = people(MAX_CHAIN_NODES + 2)
     att = {f"tinycloud:{line[0].did[4:]}:default/kv": GET}
     cited: list[str] = []
@@ -419,7 +418,7 @@ def test_D30_depth(world):
 
 
 def test_D30_width_counts_distinct_ids(world):
-    """63 parents are allowed, 64 are not; what two parents share is counted once."""
+    """63 parents are allowed, 64 are not; shared ancestors count once."""
     parents = [grant(world, nnc=str(number)) for number in range(MAX_CHAIN_NODES)]
     pass_on(world, *parents[:-1])
     with pytest.raises(ChainError, check=coded("chain-too-large")):
@@ -431,14 +430,14 @@ def test_D30_width_counts_distinct_ids(world):
 
 
 def test_D3_limit_comes_before_the_window(world):
-    """The size of the closure is judged before anything else of the delegation."""
+    """The size of the closure is checked before the window."""
     parents = [grant(world, nnc=str(number)) for number in range(MAX_CHAIN_NODES)]
     with pytest.raises(ChainError, check=coded("chain-too-large")):
         pass_on(world, *parents, exp=NOW - 1)
 
 
 def test_D31_a_cycle_in_the_store_does_no_harm(world):
-    """Should the store say that a delegation is above itself, it is counted once."""
+    """A delegation that the store lists as its own ancestor is counted once."""
     header = child([UNKNOWN], {f"{SESSION_SPACE}/kv": GET}, signer=SESSION)
     itself = restore_delegation(header)
     looped = world.judge(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}))
@@ -457,7 +456,7 @@ def test_D31_a_cycle_in_the_store_does_no_harm(world):
 
 
 def test_missing_ancestor_supports_nothing(world, root):
-    """A stored delegation with a gap above it counts as not found."""
+    """A stored delegation with a missing ancestor counts as not found."""
     found = world.find(parse_delegation(child(root)).parents[0].digest)
     gap = type(found)(found.delegation, found.closure, None, None, (), missing_ancestor=True)
     with pytest.raises(ChainError, check=coded("parent-not-found")):
@@ -465,7 +464,7 @@ def test_missing_ancestor_supports_nothing(world, root):
 
 
 def test_parents_are_given_for_each_proof(world, root):
-    """Leaving a proof out of what was read is the caller's mistake."""
+    """A caller that leaves out a stored proof gets a RuntimeError."""
     with pytest.raises(RuntimeError):
         judge_registration(restore_delegation(child(root)), [], world.marks, now=NOW)
 
@@ -484,8 +483,7 @@ def test_parents_are_given_for_each_proof(world, root):
     ],
 )
 def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
-    """A sole fact that claims to be a policy root or session refuses the delegation; anything else
-    is a fact."""
+    """A delegation whose sole fact is a policy root or session is refused; other facts pass."""
     header = ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=facts)
     if text is None:
         world.register(header)
@@ -517,14 +515,13 @@ def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
     ],
 )
 def test_D40_D41_D42_D44_hosted_spaces(att, hosted):
-    """Only `space/host` on exactly `<space>/space` hosts, whoever is addressed."""
+    """Only `space/host` on exactly `<space>/space` hosts, with any audience."""
     delegation = verify_delegation(parse_delegation(ucan(BOB, CAROL.did, att)))
     assert hosted == [space.text for space in hosted_spaces(delegation)]
 
 
 def test_D45_a_host_grant_is_an_ordinary_delegation(world):
-    """What grants `space/host` needs authority, is passed on and is revoked like any other
-    grant."""
+    """A grant of `space/host` needs authority, can be passed on and can be revoked."""
     grant = {f"{SPACE}/space": ["tinycloud.space/host"]}
     with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(ucan(BOB, CAROL.did, grant))
@@ -539,14 +536,14 @@ def test_D45_a_host_grant_is_an_ordinary_delegation(world):
 
 
 def test_mentioned_spaces_are_listed_once():
-    """Every space of the resources, canonically, once."""
+    """Each space of the resources is listed once, in canonical form."""
     att = {f"{SPACE}/kv": GET, f"{SPACE.lower()}/sql": GET, f"{SPACE}2/kv": GET, "urn:x:y": GET}
     capabilities = parse_delegation(ucan(BOB, CAROL.did, att)).capabilities
     assert [space.text for space in mentioned_spaces(capabilities)] == [SPACE, SPACE + "2"]
 
 
 def test_D5_Q25_another_spelling_keeps_its_content(world):
-    """A revoked grant posted again in other bytes is that grant: same content key, same mark."""
+    """A revoked grant in other bytes has the same content key, so it is revoked too."""
     header = cacao({KV: GET})
     world.mark_revoked(world.register(header))
     import dag_cbor
@@ -561,7 +558,7 @@ def test_D5_Q25_another_spelling_keeps_its_content(world):
 
 
 def test_X7_networks_are_passed_on_whole(world):
-    """A network may be delegated by its owner and passed on under the same id only."""
+    """A network's owner may delegate it, and delegates may pass it on under the same id only."""
     network = f"urn:tinycloud:encryption:{OWNER.did}:default"
     parent = world.register(cacao({network: ["tinycloud.encryption/decrypt"]}))
     world.register(child(parent, {network.lower(): ["tinycloud.encryption/decrypt"]}))

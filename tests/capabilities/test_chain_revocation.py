@@ -1,4 +1,4 @@
-"""Judging a revocation: rules W20 to W27 and V5."""
+"""Rules W20 to W27 and V5: judging a revocation."""
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ def world() -> World:
 
 @pytest.fixture
 def root(world: World) -> str:
-    """The owner's grant to the session key, with the control ability of its space."""
+    """The owner's grant to the session key, with the right to revoke in its space."""
     return world.register(cacao({KV: GET, f"{SPACE}/delegation": [REVOKE]}))
 
 
@@ -40,19 +40,19 @@ def call(cid, signer=BOB):
 
 @pytest.mark.parametrize("signer", [SESSION, BOB])
 def test_W22_delegator_and_delegate_may_revoke(world, bob, signer):
-    """Who gave and who received a grant may end it."""
+    """The delegator and the delegate of a grant may revoke it."""
     assert signer.did == world.revoke(revocation(bob, signer=signer))
     with pytest.raises(ChainError, check=coded("delegation-revoked")):
         world.invoke(call(bob))
 
 
 def test_V3_W22_W23_owner_of_a_space_may_revoke(world, bob):
-    """The wallet acts for itself, by message, over any grant in its space."""
+    """A wallet may revoke any grant in its space with a signed message."""
     assert OWNER.did == world.revoke(cacao(None, uri=f"ucan:{bob}"))
 
 
 def test_W22_others_may_not(world, bob):
-    """A stranger, and somebody further down the chain, have no say."""
+    """An outsider or a later delegate may not revoke a grant."""
     carol = world.register(ucan(BOB, CAROL.did, {KV: GET}, prf=[bob]))
     for target in (bob, world.delegation(bob).parents[0].text):
         with pytest.raises(
@@ -63,7 +63,7 @@ def test_W22_others_may_not(world, bob):
 
 
 def test_W20_target_must_be_registered(world):
-    """There is nothing to revoke in what is not known."""
+    """A delegation that is not registered cannot be revoked."""
     with pytest.raises(
         ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"
     ):
@@ -71,7 +71,7 @@ def test_W20_target_must_be_registered(world):
 
 
 def test_W20_E8_target_in_another_spelling(world, bob):
-    """Base and codec of the target do not matter."""
+    """A target may be cited in any multibase and codec."""
     assert SESSION.did == world.revoke(
         revocation(msgspec.structs.replace(parse_cid(bob), codec=0x71).text())
     )
@@ -85,7 +85,7 @@ def test_W24_again_is_fine(world, bob):
 
 
 def test_W26_own_window_and_signature(world, bob):
-    """An expired or badly signed revocation does nothing."""
+    """An expired or badly signed revocation is refused."""
     with pytest.raises(
         ChainError,
         check=coded("revocation-outside-window"),
@@ -97,7 +97,7 @@ def test_W26_own_window_and_signature(world, bob):
 
 
 def test_W21_proof_with_the_spaces_control_ability(world, root):
-    """The session acts for the owner whose space it controls."""
+    """A session with the right to revoke in a space acts for its owner."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
     with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
         world.revoke(revocation(other))
@@ -105,7 +105,7 @@ def test_W21_proof_with_the_spaces_control_ability(world, root):
 
 
 def test_W21_proof_for_one_delegation(world, bob):
-    """The control ability on the target's own URN serves for that target."""
+    """The right to revoke on a target's own URN allows revoking that target."""
     urn = {f"urn:cid:{bob}": [REVOKE], f"{KV}/x": GET}
     proof = world.put(
         World().judge(ucan(SESSION, CAROL.did, {f"tinycloud:{SESSION.did[4:]}:a/kv": GET}))
@@ -117,7 +117,7 @@ def test_W21_proof_for_one_delegation(world, bob):
 
 
 def _unjudged(world: World, header: str) -> str:
-    """Store a delegation that no chain could support, to look at one rule alone."""
+    """Store a delegation that no chain could support, to test one rule alone."""
     from capabilities.chain import Ancestor, Registered
     from capabilities.tokens import restore_delegation
 
@@ -141,8 +141,7 @@ def _unjudged(world: World, header: str) -> str:
     ],
 )
 def test_W21_proofs_that_give_no_control(world, att):
-    """Another resource, another ability, another target: denied, without falling back to the
-    signer."""
+    """A proof for another resource, ability or target refuses the revocation."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
     own = world.register(cacao({KV: GET}))
     proof = _unjudged(world, cacao(att))
@@ -152,14 +151,14 @@ def test_W21_proofs_that_give_no_control(world, att):
 
 
 def test_W21_empty_path_of_the_control_resource(world):
-    """`<space>/delegation/` controls like `<space>/delegation`."""
+    """`<space>/delegation/` gives the same rights as `<space>/delegation`."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
     proof = world.register(cacao({f"{SPACE}/delegation/": [REVOKE]}))
     assert OWNER.did == world.revoke(revocation(other, proof))
 
 
 def test_W21_caveats_on_the_control_ability_give_no_control(world):
-    """A condition that nothing defines is not passed over."""
+    """A right to revoke with caveats is refused, because no caveat is defined for it."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
     space = f"tinycloud:{SESSION.did[4:]}:default/delegation"
     proof = world.register(ucan(SESSION, CAROL.did, {space: {REVOKE: [{"k": 1}]}}))
@@ -168,14 +167,14 @@ def test_W21_caveats_on_the_control_ability_give_no_control(world):
 
 
 def test_W21_space_is_the_proofs_delegators(world, bob):
-    """Control over somebody else's space does not make one act for its owner."""
+    """A proof for a space that its delegator does not own is refused."""
     proof = _unjudged(world, ucan(SESSION, CAROL.did, {f"{SPACE}/delegation": [REVOKE]}))
     with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
         world.revoke(revocation(bob, proof, signer=CAROL))
 
 
 def test_W21_exactly_one_known_proof_granted_to_the_signer(world, root, bob):
-    """Two proofs, an unknown one, one granted to another: denied."""
+    """Two proofs, an unknown one, or one for another principal are refused."""
     other = world.register(cacao({f"{SPACE}/delegation": [REVOKE]}, uri=CAROL.did))
     for prf in ((root, other), (UNKNOWN,), (other,), (root, root)):
         with pytest.raises(ChainError, check=coded("revoker-unauthorized")):
@@ -183,7 +182,7 @@ def test_W21_exactly_one_known_proof_granted_to_the_signer(world, root, bob):
 
 
 def test_W21_proof_must_stand_and_be_open(world, bob):
-    """A revoked, unknown or expired proof gives nothing."""
+    """A revoked, unknown or expired proof is refused."""
     other = world.register(cacao({KV: GET}, uri=BOB.did))
     short = world.register(
         cacao({f"{SPACE}/delegation": [REVOKE]}, expiration_time="2026-11-18T11:06:50Z")
@@ -203,7 +202,7 @@ def test_W21_proof_must_stand_and_be_open(world, bob):
 
 
 def test_W25_effects(world, root, bob):
-    """Use, descendants and new children of a revoked grant fail; siblings and a new grant work."""
+    """A revoked grant, its descendants and new children fail; siblings and new grants work."""
     carol = world.register(ucan(BOB, CAROL.did, {KV: GET}, prf=[bob]))
     sibling = world.register(ucan(SESSION, BOB.did, {KV: GET}, prf=[root], nnc="sibling"))
     world.revoke(revocation(bob))
@@ -219,8 +218,7 @@ def test_W25_effects(world, root, bob):
 
 
 def test_V5_each_target_is_judged_and_the_first_refusal_counts(world, root, bob):
-    """Of several targets each needs W20 to W22; the refusal is that of the first one that fails,
-    and nothing ends."""
+    """Each target needs W20 to W22; the first refusal refuses the whole revocation."""
     other = world.register(ucan(SESSION, CAROL.did, {KV: GET}, prf=[root]))
     foreign = world.register(cacao({}, uri=CAROL.did))
 
@@ -245,7 +243,7 @@ def test_V5_each_target_is_judged_and_the_first_refusal_counts(world, root, bob)
 
 
 def test_V5_W21_the_proof_has_to_hold_for_each_target(world, root, bob):
-    """A proof that holds the right to revoke one delegation does not serve for two."""
+    """A proof for one delegation does not allow revoking two."""
     other = world.register(ucan(SESSION, CAROL.did, {KV: GET}, prf=[root]))
     wide = world.register(ucan(SESSION, BOB.did, {f"{SPACE}/delegation": [REVOKE]}, prf=[root]))
     token = ucan(BOB, BOB.did, {f"urn:cid:{one}": [REVOKE] for one in (bob, other)}, prf=[wide])

@@ -1,4 +1,4 @@
-"""CIDs and content keys, rules E6 to E9."""
+"""Rules E6 to E9: CIDs and content keys."""
 
 import fixed_vectors as fixed
 import libipld
@@ -26,7 +26,7 @@ def in_base(code: str, data: bytes = RAW) -> str:
 
 
 def test_E6_E7_id_of_bytes():
-    """An id is the BLAKE3-256 of the bytes, printed as version 1, raw, base32."""
+    """A CID is the BLAKE3-256 of the bytes, printed as version 1, raw, base32."""
     assert blake3(b"hello").digest() == digest_of(b"hello")
     assert (
         digest_of(b"hello").hex()
@@ -36,14 +36,14 @@ def test_E6_E7_id_of_bytes():
 
 
 def test_E8_any_multibase():
-    """Every multibase spelling is the same id."""
+    """All multibase spellings give the same id."""
     for base in "079fFvVtTbBcChkKzZmMuU":
         assert parse_cid(in_base(base)) == Cid(0x55, 0x1E, DIGEST), base
 
 
 @pytest.mark.parametrize("codec", [0x55, 0x70, 0x71, 2**63 - 1])
 def test_E8_W27_codec_is_kept_and_not_compared(codec):
-    """A lookup sees the hash only; an echo keeps the codec."""
+    """A look-up ignores the codec; an echo keeps it."""
     text = Cid(codec, 0x1E, DIGEST).text()
     parsed = parse_cid(text)
     assert codec == parsed.codec
@@ -62,7 +62,7 @@ def test_E8_W27_codec_is_kept_and_not_compared(codec):
     ],
 )
 def test_E8_other_hashes_parse_and_never_match(text):
-    """A CID of another hash, or of another length, has no digest to look up."""
+    """A CID with another hash or length has no digest to look up."""
     assert parse_cid(text).digest32 is None
 
 
@@ -90,13 +90,13 @@ def test_E8_other_hashes_parse_and_never_match(text):
     ],
 )
 def test_E8_what_is_no_cid(text):
-    """Trailing bytes, spare bits, paths and padding are refused."""
+    """Trailing bytes, spare bits, paths and padding are rejected."""
     with pytest.raises(InvalidIdentifier):
         parse_cid(text)
 
 
 def test_content_keys_separate_forms_and_signers():
-    """One text signed in two forms, or by two signers, has different keys."""
+    """One text has different keys for its two forms and for each signer."""
     digest = bytes(32)
     keys = {
         content_key_of_cacao("did:key:a", digest),
@@ -109,7 +109,7 @@ def test_content_keys_separate_forms_and_signers():
 
 
 def test_content_key_definition():
-    """The key is BLAKE3 of label, NUL, signer, NUL and what was signed."""
+    """The content key is BLAKE3 of label, NUL, signer, NUL and the signed text."""
     assert blake3(b"sealspace/content/ucan/v1\0did:key:a\0x.y").digest() == content_key_of_ucan(
         "did:key:a", b"x.y"
     )

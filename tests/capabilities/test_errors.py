@@ -1,4 +1,4 @@
-"""Errors: stable codes, and texts."""
+"""Error codes and texts."""
 
 import pytest
 
@@ -18,7 +18,7 @@ BY_NAME = sorted(PUBLIC, key=lambda each: each.__name__)
 
 
 def test_codes_are_distinct():
-    """A code names one cause."""
+    """Each code belongs to one cause."""
     codes = [*(each.code for each in PUBLIC), *CHAIN_TEXTS]
     assert len(codes) == len(set(codes))
     assert "capability-error" not in codes
@@ -26,7 +26,7 @@ def test_codes_are_distinct():
 
 @pytest.mark.parametrize("each", BY_NAME, ids=lambda each: each.__name__)
 def test_every_error_has_a_text(each):
-    """The text is never empty, and is what is printed."""
+    """Every error prints its text, which is never empty."""
     arguments = {"AuditChainBroken": (1, "r")}.get(each.__name__, () if each.wording else ("x",))
     error = each(*arguments)
     assert error.text
@@ -35,7 +35,7 @@ def test_every_error_has_a_text(each):
 
 @pytest.mark.parametrize("code", CHAIN_TEXTS)
 def test_every_cause_has_a_text(code):
-    """What is known of a cause is part of its text."""
+    """The details of a cause are part of its text."""
     places = CHAIN_TEXTS[code].count("{}")
     error = ChainError(code, *(f"<{place}>" for place in range(places)))
     assert error.code == code and error.text == str(error)
@@ -43,7 +43,7 @@ def test_every_cause_has_a_text(code):
 
 
 def test_texts_made_of_fields():
-    """Fields make the sentence."""
+    """The text is built from the error's fields."""
     ancestor = ChainError("ancestor-revoked", "a", "parent=p")
     assert ancestor.text == "delegation-ancestor-revoked: ancestor=a parent=p"
     texts = {ChainError("caveats-not-contained", text, "r").text for text in BOUNDARIES.values()}

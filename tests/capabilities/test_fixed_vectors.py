@@ -1,4 +1,4 @@
-"""The fixed vectors: parsing, ids, digests, signatures, and making the same bytes again."""
+"""Fixed vectors: parsing, ids, digests, signatures, and writing the same bytes."""
 
 import fixed_vectors as fixed
 import pytest
@@ -44,7 +44,7 @@ WALLET_VECTORS = [
 
 
 def test_keys_of_the_vectors():
-    """The seeds give the DIDs."""
+    """The seeds give the expected DIDs."""
     assert SESSION.did == fixed.SESSION_DID
     assert BOB.did == fixed.RECIPIENT_DID
 
@@ -53,8 +53,8 @@ def test_keys_of_the_vectors():
     ("header", "text", "digest", "signature", "cid", "text_size", "cbor_size"), WALLET_VECTORS
 )
 def test_wallet_delegation(header, text, digest, signature, cid, text_size, cbor_size):
-    """Text, digest, signature, bytes and id are those of the other implementation (2.2, 2.3, E7,
-    C1, C5)."""
+    """Text, digest, signature, bytes and id match the other implementation's (2.2, 2.3, E7, C1,
+    C5)."""
     data = header_bytes(header)
     cacao = parse_cacao(data)
     assert text == siwe_text(cacao.message)
@@ -69,7 +69,7 @@ def test_wallet_delegation(header, text, digest, signature, cid, text_size, cbor
 
 
 def test_session_delegation_says():
-    """Everything the session grant says is read."""
+    """Every field of the session grant is parsed."""
     delegation = verify_delegation(parse_delegation(fixed.SESSION_HEADER))
     assert OWNER.did == delegation.delegator
     assert delegation.delegate == fixed.SESSION_DID
@@ -89,7 +89,7 @@ def test_session_delegation_says():
 
 
 def test_host_delegation_hosts_the_space():
-    """The host grant names the space and nothing else."""
+    """The host grant contains the space and nothing else."""
     delegation = restore_delegation(fixed.HOST_HEADER)
     assert [space.text for space in hosted_spaces(delegation)] == [SPACE]
     assert delegation.delegate == fixed.HOST_DID
@@ -97,7 +97,7 @@ def test_host_delegation_hosts_the_space():
 
 
 def test_session_message_is_built_by_parts():
-    """Statement and ReCap made here are those of the vector (S3, S8)."""
+    """The statement and ReCap built here equal the vector's (S3, S8)."""
     plain = SiweMessage(
         domain="app.example",
         address=OWNER.address,
@@ -114,7 +114,7 @@ def test_session_message_is_built_by_parts():
 
 
 def test_invocation_vector():
-    """The put invocation is read, verifies, and has its id."""
+    """The put invocation is parsed, verifies, and has the expected id."""
     invocation = verify_invocation(parse_invocation(fixed.INVOCATION))
     assert cid_text(invocation.cid) == fixed.INVOCATION_CID
     assert SESSION.did == invocation.invoker
@@ -152,8 +152,7 @@ def test_ucan_vectors_are_made_again():
 
 
 def test_exchange_of_the_vectors():
-    """Host, session, invocation, share and revocation go through the chain rules as they do on the
-    wire."""
+    """Host, session, invocation, share and revocation pass the chain rules as on the wire."""
     world = World(now=1767323100.0)
     assert world.register(fixed.HOST_HEADER) == fixed.HOST_CID
     assert world.register(fixed.SESSION_HEADER) == fixed.SESSION_CID
@@ -188,7 +187,7 @@ def test_exchange_of_the_vectors():
 
 
 def test_vector_times():
-    """The invocation was valid for its own time only."""
+    """The invocation is valid only inside its own window."""
     invocation = verify_invocation(parse_invocation(fixed.INVOCATION))
     check_window(invocation, 1767323165.0)
     check_lifetime(invocation, 1767322865.9)

@@ -1,4 +1,4 @@
-"""Any text or bytes into any parser: a value or an error of our own, nothing else."""
+"""Fuzzing of all parsers: each input gives a value or an error of this package."""
 
 import contextlib
 from collections.abc import Callable
@@ -71,7 +71,7 @@ much = fuzzed(1 / 10)
 
 
 def into_everything(header: str) -> None:
-    """Parse a header as each kind of token; what can be read is verified."""
+    """Parse a header as each kind of token, and verify the result."""
     kinds: tuple[tuple[Callable[[str], Any], Callable[[Any], object]], ...] = (
         (parse_delegation, verify_delegation),
         (parse_invocation, verify_invocation),
@@ -86,14 +86,14 @@ def into_everything(header: str) -> None:
 @given(text=st.text() | st.text("did:pkh:eip155tinycloud/.%#?+0x1uQmz-_=T:Z[]@ ", max_size=60))
 @fuzzed()
 def test_text_parsers(parse, text):
-    """Every parser of text is total."""
+    """Text parsers accept any text or raise their own error."""
     with contextlib.suppress(CapabilityError):
         parse(text)
 
 
 @given(st.text())
 def test_total_functions(text):
-    """What never raises does not."""
+    """Functions that never raise accept any text."""
     principal_of(text)
     ed25519_public_key(text)
     with contextlib.suppress(CapabilityError):
@@ -104,7 +104,7 @@ def test_total_functions(text):
 
 @given(st.binary(), st.sampled_from(["EdDSA", "none", "x"]))
 def test_signature_checkers(data, algorithm):
-    """A signature of any bytes is good or bad."""
+    """Any bytes are a valid signature or BadSignature."""
     with contextlib.suppress(CapabilityError):
         verify_jws(draw.SIGNERS[0].did, algorithm, data, data)
     with contextlib.suppress(CapabilityError):
@@ -116,7 +116,7 @@ def test_signature_checkers(data, algorithm):
 @given(st.binary(max_size=300))
 @much
 def test_bytes(data):
-    """Every parser of bytes is total."""
+    """Byte parsers accept any bytes or raise their own error."""
     for parse in (parse_cacao, restore_cacao, lambda value: parse_json(value, max_bytes=200)):
         with contextlib.suppress(CapabilityError):
             parse(data)
@@ -125,7 +125,7 @@ def test_bytes(data):
 @given(st.sampled_from(CBOR), st.integers(0), st.binary(max_size=4), st.integers(0, 4))
 @much
 def test_damaged_cacaos(data, position, inserted, removed):
-    """Damage anywhere in a good message is refused in our own words."""
+    """A valid message with any damage is rejected with an error of this package."""
     position %= len(data)
     into_everything(header_text(data[:position] + inserted + data[position + removed :]))
 
@@ -133,7 +133,7 @@ def test_damaged_cacaos(data, position, inserted, removed):
 @given(st.sampled_from(HEADERS), st.integers(0), st.text(max_size=3), st.integers(0, 3))
 @much
 def test_damaged_headers(header, position, inserted, removed):
-    """Damage anywhere in a good header is refused in our own words."""
+    """A valid header with any damage is rejected with an error of this package."""
     position %= len(header)
     into_everything(header[:position] + inserted + header[position + removed :])
 
@@ -144,7 +144,7 @@ MEMBERS = st.sampled_from(["iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att
 @given(st.dictionaries(MEMBERS, draw.json_value | draw.att, max_size=4))
 @much
 def test_claims_of_any_shape(changes):
-    """Signed claims of any shape are read or refused."""
+    """Signed claims of any shape are parsed or rejected."""
     into_everything(raw_ucan(claims(**changes)))
 
 
@@ -156,7 +156,7 @@ def test_claims_of_any_shape(changes):
 )
 @much
 def test_headers_of_any_shape(header):
-    """Signed headers of any shape are read or refused."""
+    """Signed headers of any shape are parsed or rejected."""
     into_everything(raw_ucan(claims(), header=msgspec.json.encode(header)))
 
 
@@ -173,7 +173,7 @@ JWK = st.dictionaries(
 )
 @much
 def test_header_extensions_of_any_shape(members):
-    """Keys and extensions of any shape are read or refused."""
+    """Keys and extensions of any shape are parsed or rejected."""
     header = {"alg": "EdDSA", "typ": "JWT", "ucv": "0.10.0", **members}
     into_everything(raw_ucan(claims(), header=msgspec.json.encode(header)))
 
@@ -181,7 +181,7 @@ def test_header_extensions_of_any_shape(members):
 @given(st.sampled_from(ISSUERS), JWK | draw.json_value, draw.json_value)
 @much
 def test_header_keys_of_any_issuer(signer, changes, algorithm):
-    """Keys with members of any type, under issuers of all kinds, are read or refused."""
+    """Keys with members of any type, for issuers of all kinds, are parsed or rejected."""
     jwk = signer.jwk | changes if isinstance(changes, dict) else changes
     into_everything(token(signer, header={"jwk": jwk}))
     into_everything(token(signer, header={"jwk": signer.jwk | {"alg": algorithm}}))
@@ -190,7 +190,7 @@ def test_header_keys_of_any_issuer(signer, changes, algorithm):
 @given(st.binary(max_size=100) | draw.json_value.map(msgspec.json.encode))
 @much
 def test_recaps_of_any_bytes(data):
-    """A ReCap of any bytes is read or refused."""
+    """A ReCap of any bytes is parsed or rejected."""
     with contextlib.suppress(CapabilityError):
         parse_recap(PREFIX + libipld.encode_multibase("u", data)[1:])
 
@@ -217,7 +217,7 @@ PAYLOAD_KEYS = st.sampled_from(
 )
 @much
 def test_cacaos_of_any_shape(fields, parts):
-    """Messages with members of any type are read or refused."""
+    """Messages with members of any type are parsed or rejected."""
     value = libipld.decode_dag_cbor(CBOR[1])
     value["p"].update(fields)
     into_everything(header_text(dag_cbor.encode(value | parts)))
@@ -227,7 +227,7 @@ def test_cacaos_of_any_shape(fields, parts):
     "unit", ["[", '{"a":', '"', "\\", "%41", "1", ":", "#", "/../", "a.", "\\u0065"]
 )
 def test_large_repetitions(unit):
-    """Long repetitive input is answered, not pondered or crashed on."""
+    """Long repetitive input is rejected quickly and without a crash."""
     for size in (1000, 100_000, 300_000):
         into_every_parser(unit * (size // len(unit)), size)
 

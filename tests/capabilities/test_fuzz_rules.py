@@ -1,5 +1,4 @@
-"""Any JSON as caveats, facts and keys, any stored header: a verdict, a value, or a
-CapabilityError."""
+"""Fuzzing of caveats, facts, keys and stored headers."""
 
 import json
 from contextlib import suppress
@@ -39,8 +38,7 @@ caveats = st.dictionaries(
 @fuzzed()
 @given(caveats, caveats)
 def test_fuzz_caveats(parent: Any, child: Any) -> None:
-    """Caveats of any shape are contained or refused; equal ones between two delegations are
-    contained."""
+    """Caveats of any shape are contained or refused; equal ones are contained."""
     for check in (check_delegated, check_invoked):
         with suppress(CapabilityError):
             check(parent, child)
@@ -55,7 +53,7 @@ def test_fuzz_caveats(parent: Any, child: Any) -> None:
     )
 )
 def test_fuzz_facts(facts: list[Any]) -> None:
-    """Facts of any shape say something or nothing."""
+    """Facts of any shape are evaluated without an error."""
     is_terminal(facts)
     contains_policy(facts)
     policy_profile_refusal(tuple(facts))
@@ -67,8 +65,7 @@ def test_fuzz_facts(facts: list[Any]) -> None:
     st.text(max_size=5),
 )
 def test_fuzz_statements_in_sign_ins(statement: bytes, tail: str) -> None:
-    """A policy statement of any bytes among the resources of a sign-in is a fact, or the sign-in is
-    undecodable."""
+    """A policy statement of any bytes in a sign-in becomes a fact, or rejects the sign-in."""
     for resource in (ATTESTATION_URN + encode_url(statement) + tail, ATTESTATION_URN[:-3] + tail):
         with suppress(CapabilityError):
             attestation_facts([resource])
@@ -91,8 +88,7 @@ jwk_values = json_values("EC", "P-256", "secp256k1", "sign", JWK["x"])
     st.sampled_from(["EdDSA", "ES256", "none"]),
 )
 def test_fuzz_keys(jwk: dict[str, Any], signature: bytes, algorithm: str) -> None:
-    """A JWK of any members is a key or none, and a signature of any bytes under it is good or
-    bad."""
+    """A JWK of any members is a key or BadSignature, and so is any signature under it."""
     with suppress(CapabilityError):
         key = key_of_jwk(jwk)
         key.verifier.verify(key.algorithm or algorithm, b"message", signature)
@@ -105,14 +101,14 @@ def test_fuzz_keys(jwk: dict[str, Any], signature: bytes, algorithm: str) -> Non
     | large_texts
 )
 def test_fuzz_stored_headers(header: str) -> None:
-    """A stored header of any text is a delegation or is refused."""
+    """A stored header of any text is a delegation or is rejected."""
     with suppress(CapabilityError):
         restore_delegation(header)
 
 
 @pytest.mark.parametrize("unit", LARGE_UNITS)
 def test_fuzz_large_json(unit: str) -> None:
-    """JSON at its bound that repeats itself is answered, not pondered or crashed on."""
+    """Repetitive JSON of the maximum size is handled quickly and without a crash."""
     data = (unit * 1_000_000)[:1_000_000].encode()
     for text in (data, b'{"a":' + data[:-10] + b"}"):
         for read in (parse_json, check_text):
@@ -123,7 +119,7 @@ def test_fuzz_large_json(unit: str) -> None:
 @fuzzed()
 @given(st.text() | st.text("0123456789+x abcdef", max_size=50), st.binary(max_size=70))
 def test_fuzz_parts_of_wallets(text: str, signature: bytes) -> None:
-    """Chain numbers, addresses and wallet signatures of any text and bytes are read or refused."""
+    """Chain numbers, addresses and wallet signatures of any text are parsed or rejected."""
     for read in (
         lambda: parse_chain_id(text),
         lambda: parse_address(text),
@@ -137,7 +133,7 @@ def test_fuzz_parts_of_wallets(text: str, signature: bytes) -> None:
 @fuzzed()
 @given(st.dictionaries(st.sampled_from(["a", "b", "\\u0061"]), json_values(), max_size=3))
 def test_fuzz_repeated_members(value: dict[str, Any]) -> None:
-    """Whether a member stands twice is told of any object."""
+    """Repeated members are detected in any object."""
     text = "{" + ",".join(f'"{name}":1,"{name}":2' for name in value) + "}"
     assert repeats_member(text.encode(), frozenset({"a"})) is any(
         name in ("a", "\\u0061") for name in value

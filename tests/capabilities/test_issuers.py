@@ -1,4 +1,4 @@
-"""Which key an issuer signs with: K1 to K6, K8, K9, Q33, Q34."""
+"""Rules K1 to K6, K8, K9, Q33 and Q34: verification keys of issuers."""
 
 import socket
 
@@ -38,8 +38,7 @@ def refused(issuer, jwk=None):
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_K3_K4_K6_each_kind_of_issuer_verifies(signer):
-    """A token's text signed by an issuer of each kind verifies, and with another text or algorithm
-    it does not."""
+    """A token of each kind of issuer verifies, but not with another text or algorithm."""
     signature = signer.sign(b"a.b")
     verify_jws(signer.issuer, signer.algorithm, b"a.b", signature, jwk=signer.jwk)
     for algorithm, message in (
@@ -53,7 +52,7 @@ def test_K3_K4_K6_each_kind_of_issuer_verifies(signer):
 
 
 def test_Q33_algorithm_must_fit_the_key():
-    """A good Ed25519 signature under another algorithm name does not pass."""
+    """A valid Ed25519 signature fails under another algorithm name."""
     signature = SESSION.sign(b"a.b")
     verify_jws(SESSION.did_url, "EdDSA", b"a.b", signature)
     for algorithm in ("none", "HS256", "RS256", "ES256", "ES256K", "EdBlake2b"):
@@ -66,7 +65,7 @@ def test_Q33_algorithm_must_fit_the_key():
 
 @pytest.mark.parametrize("signer", [ED25519, P256, SECP256K1], ids=name_of)
 def test_K1_K2_a_did_key_names_its_own_key(signer):
-    """Bare, or with its own text as fragment, a did:key names the key in it."""
+    """A did:key verifies bare, or with its own text as fragment."""
     assert signer.public_key == verification_key(signer.did).verifier.public_key
     assert signer.public_key == verification_key(signer.issuer).verifier.public_key
     for tail in (
@@ -84,7 +83,7 @@ def test_K1_K2_a_did_key_names_its_own_key(signer):
 
 @pytest.mark.parametrize("signer", [ED25519, P256, SECP256K1], ids=name_of)
 def test_K6_other_multibases_spell_the_same_key(signer):
-    """A did:key in another base verifies too, with its own text as fragment."""
+    """A did:key in another multibase verifies too, with its own text as fragment."""
     content = libipld.decode_multibase(signer.did[8:])[1]
     for base in "uUfFbB":
         text = libipld.encode_multibase(base, content)
@@ -116,14 +115,14 @@ def test_K6_other_multibases_spell_the_same_key(signer):
     ids=lambda content: content[:6].hex() or "empty",
 )
 def test_K6_K9_other_contents_of_a_did_key(content):
-    """Other codecs, other lengths and points off the curve are no key."""
+    """A did:key with another codec or length, or a point off the curve, is rejected."""
     did = "did:key:" + libipld.encode_multibase("z", content)
     refused(did)
     refused(f"{did}#{did[8:]}")
 
 
 def test_K6_P384_signatures_fail():
-    """A did:key on P-384 does not verify, whatever signs."""
+    """A did:key on P-384 never verifies."""
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
     from cryptography.hazmat.primitives.hashes import SHA384
@@ -143,8 +142,7 @@ def test_K6_P384_signatures_fail():
 
 @pytest.mark.parametrize("signer", [ED25519, P256, SECP256K1, JwkKey(P256)], ids=name_of)
 def test_K8_key_in_the_header_does_not_speak_for_another(signer):
-    """Where the DID holds the key, one in the header is not looked at: neither to help nor to
-    hinder."""
+    """A header key is ignored if the DID contains the key."""
     signature = signer.sign(b"a.b")
     for jwk in (None, Ed25519Key(bytes(32)).jwk, P256Key(8).jwk, {}, {"kty": "EC", "alg": "ES384"}):
         verify_jws(signer.issuer, signer.algorithm, b"a.b", signature, jwk=jwk)
@@ -158,7 +156,7 @@ def test_K8_key_in_the_header_does_not_speak_for_another(signer):
 
 @pytest.mark.parametrize("signer", [WALLET, SOLANA], ids=name_of)
 def test_K3_an_account_needs_its_own_key(signer):
-    """The header has to carry the key that the account is made of."""
+    """An account needs a header key whose hash is the account."""
     verification_key(signer.did, signer.jwk)
     verification_key(signer.did + "#blockchainAccountId", signer.jwk)
     refused(signer.did)
@@ -191,7 +189,7 @@ def test_K3_an_account_needs_its_own_key(signer):
     ],
 )
 def test_K3_P2_spellings_of_an_account(did):
-    """An address is compared in lower case, or by its checksum; the chain plays no part in it."""
+    """An address may be in lower case or checksummed, and on any chain."""
     assert WALLET.public_key == verification_key(did, WALLET.jwk).verifier.public_key
 
 
@@ -222,7 +220,7 @@ def test_K3_P2_spellings_of_an_account(did):
     ],
 )
 def test_K3_P2_what_is_no_account_of_the_key(did):
-    """A wrong checksum, a chain that P2 does not know and other kinds of accounts do not verify."""
+    """A wrong checksum, an invalid chain and other kinds of accounts fail."""
     refused(did, WALLET.jwk)
 
 
@@ -243,20 +241,19 @@ def test_K3_P2_what_is_no_account_of_the_key(did):
     ],
 )
 def test_K3_what_is_no_solana_account_of_the_key(did):
-    """The account is the base58 of the key, on a network with a name."""
+    """A Solana account has to be the base58 of the key, on a named network."""
     refused(did, SOLANA.jwk)
 
 
 def test_K3_an_account_on_another_curve():
-    """No key on P-256 speaks for an account, whatever its hash."""
+    """A key on P-256 never verifies for an account."""
     for did in (WALLET.did, SOLANA.did, f"did:pkh:eip155:1:0x{bytes(20).hex()}"):
         refused(did, P256.jwk)
 
 
 @pytest.mark.parametrize("algorithm", ["ES256K", "ES256K-R", "ESKeccakKR"])
 def test_K8_algorithm_in_the_key_must_agree(algorithm):
-    """An `alg` of the key that is used is the header's, exactly; without one, or null, the key's
-    type decides."""
+    """An `alg` in the key has to equal the header's; without one the key type decides."""
     signer = WalletKey(WALLET.secret, algorithm)
     signature = signer.sign(b"a.b")
     for reported in ({}, {"alg": None}, {"alg": algorithm}):
@@ -280,7 +277,7 @@ def test_K8_algorithm_in_the_key_must_agree(algorithm):
 
 
 def test_K4_a_did_jwk_is_named_with_its_fragment():
-    """Only `#0` names the key of a did:jwk."""
+    """A did:jwk issuer needs the fragment `#0`."""
     did = did_jwk(ED25519.jwk)
     assert ED25519.public_key == verification_key(did + "#0").verifier.public_key
     for tail in ("", "#", "#1", "#00", "#0#0", "?a#0", "/#0", "=#0", ".#0"):
@@ -304,12 +301,12 @@ def test_K4_a_did_jwk_is_named_with_its_fragment():
     ids=lambda jwk: str(jwk)[:40],
 )
 def test_K4_other_contents_of_a_did_jwk(jwk):
-    """A did:jwk holds one public signing key of a supported type."""
+    """A did:jwk has to contain one public signing key of a supported type."""
     refused(did_jwk(jwk) + "#0")
 
 
 def test_K4_length_of_a_did_jwk():
-    """A did:jwk is read up to its bound."""
+    """A did:jwk longer than the limit is rejected."""
     room = next(
         n
         for n in range(2000)
@@ -332,12 +329,12 @@ def test_K4_length_of_a_did_jwk():
     ],
 )
 def test_K4_text_of_a_did_jwk(text):
-    """A did:jwk is strict JSON: no member twice, UTF-8, shallow."""
+    """The JSON of a did:jwk is strict: UTF-8, shallow, without repeated members."""
     refused(f"did:jwk:{b64(text)}#0")
 
 
 def test_K8_algorithm_in_a_did_jwk_must_agree():
-    """An `alg` in the DID's key is the header's."""
+    """An `alg` in the DID's key has to equal the header's."""
     signature = P256.sign(b"a.b")
     verify_jws(did_jwk(P256.jwk | {"alg": "ES256"}) + "#0", "ES256", b"a.b", signature)
     with pytest.raises(BadSignature):
@@ -377,8 +374,7 @@ def test_K8_algorithm_in_a_did_jwk_must_agree():
     ],
 )
 def test_K4_K5_Q34_K9_other_issuers(issuer, monkeypatch):
-    """No other method is resolved: whatever an issuer is called, nothing is fetched, and the answer
-    is the same."""
+    """Other DID methods are not resolved; nothing is fetched, and the error is the same."""
 
     def connect(*_):
         raise AssertionError("something is fetched")
@@ -418,7 +414,7 @@ DIDS = st.sampled_from(
 )
 @settings(max_examples=400, deadline=None)
 def test_K9_any_issuer(issuer, jwk, algorithm, signature):
-    """Any text as an issuer with any key in the header is refused in one way."""
+    """Any text as issuer, with any header key, is rejected with one error."""
     with pytest.raises(BadSignature):
         verify_jws(issuer, algorithm, b"a.b", signature, jwk=jwk)
 
@@ -426,6 +422,6 @@ def test_K9_any_issuer(issuer, jwk, algorithm, signature):
 @given(jwk=JWKS | JSON_LEAF)
 @settings(max_examples=300, deadline=None)
 def test_K9_any_did_jwk(jwk):
-    """Any JSON in a did:jwk is refused in one way, or a key."""
+    """Any JSON in a did:jwk is a key or is rejected with one error."""
     with pytest.raises(BadSignature):
         verify_jws(did_jwk(jwk) + "#0", "EdDSA", b"a.b", bytes(64))

@@ -1,4 +1,4 @@
-"""Public keys as JSON Web Keys: K3, K4, K8."""
+"""Rules K3, K4 and K8: JSON Web Keys."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def refused(jwk):
 
 @pytest.mark.parametrize("signer", KEYS, ids=name_of)
 def test_K3_the_three_types(signer):
-    """A key of each type is read; purpose, name and unknown members may be told."""
+    """A key of each type is parsed, with or without purpose, name and unknown members."""
     for more in (
         {},
         {"alg": None, "use": None, "key_ops": None, "d": None},
@@ -33,7 +33,7 @@ def test_K3_the_three_types(signer):
 
 @pytest.mark.parametrize("signer", KEYS, ids=name_of)
 def test_K8_algorithm_is_kept(signer):
-    """The algorithm that a key allows is told with it."""
+    """The parsed key includes the algorithm that it allows."""
     assert "ES384" == key_of_jwk(signer.jwk | {"alg": "ES384"}).algorithm
 
 
@@ -73,15 +73,14 @@ def test_K8_algorithm_is_kept(signer):
     ids=lambda change: str(change)[:40],
 )
 def test_K3_K9_what_is_no_key(change):
-    """Another type, a coordinate of another length or spelling, another purpose or a private half:
-    no key."""
+    """Another type or purpose, a malformed coordinate or a private half is rejected."""
     for signer in KEYS:
         refused(signer.jwk | change)
 
 
 @pytest.mark.parametrize("signer", [P256, SECP256K1], ids=name_of)
 def test_K3_points_lie_on_their_curve(signer):
-    """A point off its curve, of the other curve or with one coordinate only is no key."""
+    """A point off its curve or with one coordinate only is rejected."""
     jwk = signer.jwk
     other = SECP256K1.jwk if signer is P256 else P256.jwk
     refused(jwk | {"y": jwk["x"]})
@@ -94,6 +93,6 @@ def test_K3_points_lie_on_their_curve(signer):
 
 
 def test_K3_curves_belong_to_their_type():
-    """A curve under the other type of key is none."""
+    """A curve under the wrong key type is rejected."""
     refused(ED25519.jwk | {"kty": "EC", "y": ED25519.jwk["x"]})
     refused(P256.jwk | {"kty": "OKP"})

@@ -1,5 +1,4 @@
-"""Tokens by keys of all types, from the text of a header to the judged chain: K3, K6, K8, P2, R1,
-Q25."""
+"""Tokens by keys of all types, from the header to the judged chain (K3, K6, K8, P2, R1, Q25)."""
 
 import itertools
 from typing import Any
@@ -51,14 +50,14 @@ def space_of(signer):
 
 
 def grant(signer, audience, *, prf=(), owner=None, **changes):
-    """Return a grant on the owner's space, by default the signer's."""
+    """Return a grant on the owner's space, which is the signer's by default."""
     att = {f"{space_of(owner or signer)}/kv": {GET: [{}]}}
     return token(signer, aud=audience, att=att, prf=list(prf), **changes)
 
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_R1_every_key_owns_the_spaces_in_its_name(signer):
-    """A key grants on its own space without proof, uses it, and revokes what it granted."""
+    """A key grants on its own space without proof, uses the grant, and revokes it."""
     world = World()
     cid = world.register(grant(signer, BOB.did))
     assert signer.did == world.delegation(cid).delegator
@@ -75,7 +74,7 @@ def test_R1_every_key_owns_the_spaces_in_its_name(signer):
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_R1_no_key_owns_the_spaces_of_another(signer):
-    """A key needs a proof for a space that is not in its name."""
+    """A key needs a proof for a space of another owner."""
     for owner in (P256Key(99), SESSION, WalletKey(WALLET.secret, chain="10")):
         with pytest.raises(ChainError, check=coded("parent-not-found")):
             World().register(grant(signer, BOB.did, owner=owner))
@@ -83,7 +82,7 @@ def test_R1_no_key_owns_the_spaces_of_another(signer):
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_every_key_can_be_granted_to(signer):
-    """A delegate of each kind uses and passes on what it was granted; nobody else does."""
+    """A delegate of each key type can use and pass on its grant; others cannot."""
     world = World()
     first = world.register(ucan(SESSION, signer.did, {f"{space_of(SESSION)}/kv": [GET]}))
     world.invoke(grant(signer, signer.did, owner=SESSION, prf=[first], exp=NOW + 60))
@@ -96,7 +95,7 @@ def test_every_key_can_be_granted_to(signer):
 
 
 def test_a_chain_of_all_key_types():
-    """A grant passes through keys of every kind, the root being a wallet by UCAN."""
+    """A grant passes through keys of every type, from a wallet's UCAN on."""
     world, proofs = World(), []
     people: list[Any] = [WALLET, P256, SECP256K1, SOLANA, JwkKey(P256), ED25519]
     for giver, receiver in itertools.pairwise(people):
@@ -115,7 +114,7 @@ def test_a_chain_of_all_key_types():
 
 @pytest.mark.parametrize("algorithm", ["ES256K", "ES256K-R", "ESKeccakKR"])
 def test_P2_R1_a_wallets_token_is_the_wallets(algorithm):
-    """However an account is spelled, in a token or a sign-in, it is one principal and one owner."""
+    """All spellings of an account, in tokens and sign-ins, are one principal."""
     signer = WalletKey(WALLET.secret, algorithm)
     lower = signer.did.lower()
     world = World()
@@ -139,7 +138,7 @@ def test_P2_R1_a_wallets_token_is_the_wallets(algorithm):
 
 
 def test_P2_a_wallet_on_another_chain_is_another():
-    """One key is on every chain an account of its own."""
+    """The same key is a different account on each chain."""
     elsewhere = WalletKey(WALLET.secret, chain="5")
     verify_delegation(parse_delegation(grant(elsewhere, BOB.did, owner=WALLET)))
     with pytest.raises(ChainError, check=coded("parent-not-found")):
@@ -148,8 +147,8 @@ def test_P2_a_wallet_on_another_chain_is_another():
 
 @pytest.mark.parametrize("signer", ECDSA, ids=name_of)
 def test_Q25_other_spelling_of_a_signature_is_no_signature(signer):
-    """Token, grant and revocation with n - s for s are refused by their signature, used and revoked
-    ones too."""
+    """Tokens, grants and revocations with n - s for s fail verification, also used and revoked
+    ones."""
     order, world = order_of(signer), World()
     header = grant(signer, BOB.did)
     cid = world.register(header)
@@ -165,8 +164,7 @@ def test_Q25_other_spelling_of_a_signature_is_no_signature(signer):
 
 @pytest.mark.parametrize("signer", ECDSA, ids=name_of)
 def test_Q25_second_signature_over_one_text_is_the_same_statement(signer):
-    """What names a statement is what was signed: no other signature over it makes a new grant or a
-    fresh token."""
+    """Another signature over the same text makes neither a new grant nor a fresh token."""
     first = grant(signer, BOB.did)
     second = twin_of(first, order_of(signer))
     for parse in (parse_delegation, parse_revocation):
@@ -182,8 +180,7 @@ def test_Q25_second_signature_over_one_text_is_the_same_statement(signer):
 
 
 def test_Q25_randomised_signatures_name_one_statement():
-    """P-256 signs with a random nonce: a statement signed twice is one grant, which stays revoked,
-    and one use."""
+    """A statement that P-256 signs twice is one grant, which stays revoked, and one use."""
     world = World()
     one, other = grant(P256, BOB.did), grant(P256, BOB.did)
     assert one != other
@@ -207,8 +204,7 @@ def test_Q25_randomised_signatures_name_one_statement():
 
 @pytest.mark.parametrize("signer", [WALLET, SOLANA], ids=name_of)
 def test_K3_K8_header_key_of_an_account(signer):
-    """An account's token carries its key: none, null, another one or one with another algorithm
-    does not verify."""
+    """An account's token fails with a missing or other key, or a key for another algorithm."""
     verify_delegation(
         parse_delegation(
             grant(signer, BOB.did, header={"jwk": signer.jwk | {"alg": signer.algorithm}})
@@ -222,8 +218,7 @@ def test_K3_K8_header_key_of_an_account(signer):
 
 @pytest.mark.parametrize("signer", [P256, JwkKey(ED25519), ED25519], ids=name_of)
 def test_K8_header_key_of_other_issuers(signer):
-    """Whoever's DID holds the key may send any key or none; it has to be a key all the same
-    (T7)."""
+    """If the DID contains the key, the header key is ignored, but has to be well-formed (T7)."""
     for jwk in (..., None, P256Key(9).jwk, signer.jwk | {"alg": "RS256"}):
         verify_delegation(parse_delegation(grant(signer, BOB.did, header={"jwk": jwk})))
     with pytest.raises(MalformedToken):
@@ -232,7 +227,7 @@ def test_K8_header_key_of_other_issuers(signer):
 
 @pytest.mark.parametrize("signer", ISSUERS, ids=name_of)
 def test_V1_each_key_revokes(signer):
-    """A revocation is verified like any token."""
+    """A revocation is verified like any other token."""
     revoking = token(
         signer, att={f"urn:cid:{'bafkr4i' + 'a' * 52}": {"tinycloud.delegation/revoke": [{}]}}
     )

@@ -1,4 +1,4 @@
-"""Whom a token addresses decides what it is for (T8, T10)."""
+"""Rules T8 and T10: the audience decides whether a token is a request or a grant."""
 
 import pytest
 from capability_cases import BOB, KV, NOW, SESSION, cacao, ucan
@@ -23,7 +23,7 @@ REVOKES = {f"urn:cid:{'bafkr4i' + 'a' * 52}": ["tinycloud.delegation/revoke"]}
 
 @pytest.mark.parametrize("audience", [SESSION.did, NODE])
 def test_T8_a_request_addresses_its_signer_or_the_node(audience):
-    """Requests of both kinds that address either pass."""
+    """A request may address its signer or the node."""
     check_addressed(
         verify_invocation(parse_invocation(ucan(SESSION, audience, GETS, exp=NOW + 60))), NODE
     )
@@ -34,7 +34,7 @@ def test_T8_a_request_addresses_its_signer_or_the_node(audience):
     "audience", [BOB.did, NODE + "a", NODE[:-1], NODE.lower(), "did:web:node.example", "did:x:"]
 )
 def test_T8_a_request_addresses_nobody_else(audience):
-    """Another principal, however alike its name, makes a token a grant."""
+    """A token for another principal is not a request, however similar the DID."""
     if audience == "did:x:":
         audience = "did:x:y"
     with pytest.raises(WrongKind):
@@ -46,7 +46,7 @@ def test_T8_a_request_addresses_nobody_else(audience):
 
 
 def test_T8_P4_an_address_is_compared_in_its_canonical_form():
-    """An account that signs and addresses itself in another case addresses itself."""
+    """An account may address itself in another case."""
     lower = WALLET.did.lower()
     assert lower != WALLET.did
     for audience in (WALLET.did, lower):
@@ -59,15 +59,14 @@ def test_T8_P4_an_address_is_compared_in_its_canonical_form():
 
 
 def test_V3_T8_a_wallet_s_revocation_addresses_nobody():
-    """The audience of a CACAO names its target."""
+    """The audience of a wallet's revocation is its target."""
     check_addressed(
         verify_revocation(parse_revocation(cacao(None, uri="ucan:" + "bafkr4i" + "a" * 52))), NODE
     )
 
 
 def test_T10_a_request_is_no_grant():
-    """What addresses the node, and a wallet's revocation, are not registered; what a wallet grants
-    to anybody is."""
+    """Requests and a wallet's revocation are not registered as grants; a wallet's grants are."""
     for header in (ucan(SESSION, NODE, GETS), cacao(None, uri="ucan:" + "bafkr4i" + "a" * 52)):
         with pytest.raises(WrongKind):
             check_granting(verify_delegation(parse_delegation(header)), NODE)

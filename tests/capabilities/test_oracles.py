@@ -1,4 +1,4 @@
-"""Independent implementations agree: CIDs, CBOR, canonical JSON, JWS."""
+"""Comparison with independent implementations of CIDs, CBOR, canonical JSON and JWS."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ few = settings(max_examples=40, deadline=None)
 )
 @few
 def test_multiformats_reads_and_prints_our_cids(cid):
-    """A CID decodes to the same codec, hash and digest."""
+    """Both decode a CID to the same codec, hash and digest."""
     decoded = CID.decode(cid.text())
     assert (cid.codec, cid.hash_code, cid.digest) == (
         decoded.codec.code,
@@ -43,21 +43,21 @@ def test_multiformats_reads_and_prints_our_cids(cid):
 
 
 def test_multiformats_prints_the_id_of_bytes():
-    """The id of an event is the raw BLAKE3 CID."""
+    """The id of a token is its raw BLAKE3 CID."""
     assert str(CID("base32", 1, "raw", ("blake3", digest_of(b"hello")))) == cid_text(
         digest_of(b"hello")
     )
 
 
 def test_multibase_agrees_on_headers():
-    """The text form is base64url with padding."""
+    """The text form of a CACAO is base64url with padding."""
     assert multibase.encode(b"\xfb\xff", "base64urlpad")[1:] == header_text(b"\xfb\xff")
 
 
 @given(draw.message)
 @few
 def test_dag_cbor_writes_our_cacaos(message):
-    """The strict implementation decodes our bytes and encodes the same."""
+    """The strict implementation decodes CACAOs and encodes the same bytes."""
     data = encode_cacao(Cacao(message, bytes(65)))
     decoded: Any = dag_cbor.decode(data)
     assert data == dag_cbor.encode(decoded)
@@ -73,7 +73,7 @@ def test_dag_cbor_writes_our_cacaos(message):
     ],
 )
 def test_dag_cbor_refuses_what_we_refuse(damage):
-    """Longer integers, trailing bytes and indefinite maps are no canonical DAG-CBOR for either."""
+    """Both reject overlong integers, trailing bytes and indefinite maps."""
     message = dag_cbor.decode(encode_cacao(Cacao(_message(), bytes(65))))
     data = damage(dag_cbor.encode(message))
     with pytest.raises(dag_cbor.decoding.err.CBORDecodingError):
@@ -91,7 +91,7 @@ def _message():
 @given(draw.recap)
 @few
 def test_rfc8785_writes_our_recaps(drawn):
-    """The ReCap's JSON is canonical."""
+    """The JSON of a ReCap is canonical by RFC 8785."""
     recap = Recap(drawn.att, tuple(cid.text() for cid in drawn.prf))
     body = libipld.decode_multibase("u" + encode_recap(recap).removeprefix(PREFIX))[1]
     att = {
@@ -102,7 +102,7 @@ def test_rfc8785_writes_our_recaps(drawn):
 
 
 def test_rfc8785_orders_abilities_outside_the_basic_plane():
-    """Members are ordered by UTF-16, not by code point."""
+    """Members are sorted by UTF-16 units, not by code points."""
     att = {"x:a": {"a/\ufb01": ({},), "a/\U00010400": ({},)}}
     body = libipld.decode_multibase("u" + encode_recap(Recap(att, ())).removeprefix(PREFIX))[1]
     assert rfc8785.dumps({"att": {"x:a": {name: [{}] for name in att["x:a"]}}, "prf": []}) == body
@@ -121,8 +121,7 @@ def test_rfc8785_orders_abilities_outside_the_basic_plane():
     ids=["ES256", "ES256K"],
 )
 def test_pyjwt_signs_what_verifies_here(signer, private, order):
-    """Of a JWS by another library, which reads either, and its twin one verifies, by did:key and by
-    did:jwk."""
+    """Of a PyJWT signature and its n - s twin, exactly one verifies, by did:key and did:jwk."""
     passed = 0
     for nonce in range(8):
         token = jwt.encode({"n": nonce}, private, algorithm=signer.algorithm)
@@ -144,7 +143,7 @@ def test_pyjwt_signs_what_verifies_here(signer, private, order):
 
 @pytest.mark.parametrize("signer", [P256, SECP256K1], ids=name_of)
 def test_pyjwt_verifies_what_the_test_keys_sign(signer):
-    """The keys of these tests sign JWS as another library reads them."""
+    """PyJWT verifies the signatures of the test keys."""
     header = b'{"alg":"%s"}' % signer.algorithm.encode()
     signing_input = f"{b64(header)}.{b64(b'{}')}"
     key = jwt.PyJWK.from_dict(signer.jwk | {"alg": signer.algorithm})

@@ -1,4 +1,4 @@
-"""DIDs and principals, rules P1 to P6."""
+"""Rules P1 to P6: DIDs and principals."""
 
 import pytest
 from capability_cases import OWNER, SESSION
@@ -21,7 +21,7 @@ WALLET = f"did:pkh:eip155:1:{ADDRESS}"
 
 
 def test_P1_fragment_is_dropped():
-    """A DID URL names the principal before its first hash sign."""
+    """The principal of a DID URL is the text before its first hash sign."""
     assert parse_principal("did:key:zX#zX") == "did:key:zX"
     assert principal_of("did:key:zX#a#b") == "did:key:zX"
     assert principal_of(f"{WALLET}#blockchainAccountId") == WALLET
@@ -30,7 +30,7 @@ def test_P1_fragment_is_dropped():
 @pytest.mark.parametrize("chain", ["1", "01", "+1", "0001", "+01"])
 @pytest.mark.parametrize("address", [ADDRESS, ADDRESS.lower(), "0x" + ADDRESS[2:].upper()])
 def test_P2_P6_ethereum_account_is_canonicalised(chain, address):
-    """Chain spelling and address case vanish; a wrong checksum is repaired."""
+    """Chain number and address case are canonicalised, and a wrong checksum is repaired."""
     assert parse_principal(f"did:pkh:eip155:{chain}:{address}") == WALLET
 
 
@@ -54,7 +54,7 @@ def test_P2_P6_ethereum_account_is_canonicalised(chain, address):
     ],
 )
 def test_P2_malformed_ethereum_account_is_an_error(did, text):
-    """A did:pkh:eip155 that breaks the form is refused in words, never left as it is."""
+    """A malformed did:pkh:eip155 is rejected with the wire's text."""
     with pytest.raises(InvalidIdentifier) as caught:
         parse_principal(did)
     assert text == caught.value.text
@@ -69,7 +69,7 @@ def test_P2_largest_chain_is_the_largest_64_bit_number():
     "did", ["did:key:zX", "did:web:a.example", "did:pkh:eth:0xAB", "did:pkh:solana:a:b", "did:x:Y"]
 )
 def test_P3_other_methods_are_kept_byte_for_byte(did):
-    """Only one method has a canonical form of its own."""
+    """DIDs of other methods are kept byte for byte."""
     assert did == parse_principal(did)
     assert not same_principal(did, did.upper())
 
@@ -85,7 +85,7 @@ def test_P3_minimum_shape(text):
 
 
 def test_P4_principals_match_by_canonical_form():
-    """Spellings of one account match; where one side has no canonical form only equal texts do."""
+    """Spellings of one account match; without a canonical form only equal texts do."""
     assert same_principal(WALLET.lower(), f"did:pkh:eip155:01:{ADDRESS}#x")
     assert same_principal("did:key:zX#zX", "did:key:zX")
     bad = "did:pkh:eip155:0:0xAB"
@@ -96,7 +96,7 @@ def test_P4_principals_match_by_canonical_form():
 
 
 def test_P4_malformed_account_is_kept_in_tokens():
-    """A token may name an account without canonical form; it is nobody else then."""
+    """A malformed account in a token is kept as it is and equals no other principal."""
     assert principal_of("did:pkh:eip155:1:0x12#f") == "did:pkh:eip155:1:0x12"
 
 
@@ -118,12 +118,12 @@ def test_P5_identity_that_is_no_did_is_kept():
     ],
 )
 def test_P6_checksum_of_the_eip_examples(checksummed):
-    """The mixed case is that of EIP-55."""
+    """The examples of EIP-55 have the expected mixed case."""
     assert checksummed == eip55(bytes.fromhex(checksummed[2:]))
 
 
 def test_did_key_names_the_key():
-    """A did:key and its 32 bytes are two spellings of one thing."""
+    """A did:key is converted to its 32 bytes and back."""
     assert did_key(SESSION.public_key) == "did:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd"
     assert SESSION.public_key == ed25519_public_key(SESSION.did)
 
@@ -141,12 +141,12 @@ def test_did_key_names_the_key():
     ],
 )
 def test_K6_other_keys_are_not_ed25519_keys(did):
-    """Only 32 bytes under the Ed25519 code are a key of that type."""
+    """Only 32 bytes with the Ed25519 codec are an Ed25519 key."""
     assert ed25519_public_key(did) is None
 
 
 def test_wallet_address_of_an_account():
-    """Only an account that can be canonicalised is a wallet."""
+    """Only a valid Ethereum account is a wallet."""
     principal = parse_principal(WALLET.lower())
     assert is_wallet(principal)
     assert OWNER.address == wallet_address(principal)

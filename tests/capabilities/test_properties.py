@@ -1,5 +1,4 @@
-"""What holds for all values: encoding and parsing, containment, and that no child covers more than
-its parent."""
+"""Properties of encoding, parsing and containment for all values."""
 
 import capability_strategies as draw
 import libipld
@@ -23,26 +22,26 @@ few = settings(max_examples=60, deadline=None)
 
 @given(draw.resource)
 def test_resources_render_as_they_are_read(resource):
-    """parse∘render is the identity."""
+    """Parsing a rendered resource gives the same resource."""
     assert resource == parse_resource(resource.text)
 
 
 @given(draw.space, draw.network)
 def test_ids_render_as_they_are_read(space, network):
-    """parse∘render is the identity for spaces and networks."""
+    """Parsing a rendered space or network id gives the same id."""
     assert space == parse_space_id(space.text)
     assert network == parse_network_id(network.text)
 
 
 @given(draw.resource)
 def test_containment_is_reflexive(resource):
-    """A grant of a resource covers it."""
+    """A grant on a resource covers that resource."""
     assert extends(resource, resource)
 
 
 @given(draw.space_resource, draw.space_resource, draw.space_resource)
 def test_containment_is_transitive(a, b, c):
-    """What lies below what lies below is below."""
+    """Containment of resources in spaces is transitive."""
     b = type(b)(a.space, a.service, b.path, b.query, a.fragment)
     c = type(c)(a.space, a.service, c.path, c.query, a.fragment)
     if extends(a, b) and extends(b, c):
@@ -51,14 +50,14 @@ def test_containment_is_transitive(a, b, c):
 
 @given(draw.opaque, draw.opaque, draw.opaque)
 def test_containment_of_opaque_resources_is_transitive(a, b, c):
-    """The same for resources outside spaces."""
+    """Containment of opaque resources is transitive."""
     if extends(a, b) and extends(b, c):
         assert extends(a, c)
 
 
 @given(draw.ability, draw.ability, draw.ability)
 def test_satisfaction_is_reflexive_and_transitive(a, b, c):
-    """An ability allows itself, and what it allows allows."""
+    """Satisfaction of abilities is reflexive and transitive."""
     assert satisfies(a, a)
     if satisfies(a, b) and satisfies(b, c):
         assert satisfies(a, c)
@@ -66,7 +65,7 @@ def test_satisfaction_is_reflexive_and_transitive(a, b, c):
 
 @given(st.text())
 def test_principals_are_idempotent(text):
-    """The principal of a principal is itself, and every text names one principal."""
+    """The principal of a principal is itself, for any text."""
     principal = principal_of(text)
     assert principal == principal_of(principal)
     assert same_principal(text, text)
@@ -74,7 +73,7 @@ def test_principals_are_idempotent(text):
 
 @given(draw.cid, st.sampled_from("bBfFzumkvU"))
 def test_cids_in_any_base(cid, base):
-    """A CID is itself in every base."""
+    """A CID is parsed to the same value from every multibase."""
     assert cid == parse_cid(cid.text())
     assert cid == parse_cid(libipld.encode_multibase(base, libipld.decode_multibase(cid.text())[1]))
 
@@ -82,7 +81,7 @@ def test_cids_in_any_base(cid, base):
 @given(draw.payload, st.booleans())
 @few
 def test_ucans_are_read_as_they_are_written(payload, include_jwk):
-    """parse∘encode is the identity, and what is written verifies."""
+    """An encoded UCAN is parsed back unchanged and verifies."""
     token = parse_ucan(encode_ucan(payload, draw.SIGNERS[0], include_jwk=include_jwk))
     assert payload == token.payload
     verify_ucan(token)
@@ -91,7 +90,7 @@ def test_ucans_are_read_as_they_are_written(payload, include_jwk):
 @given(draw.payload, st.integers(0), st.sampled_from("ABCxyz019-_.= \n"))
 @few
 def test_a_changed_token_does_not_verify(payload, position, character):
-    """Whatever character is replaced, the token is refused or its signature bad."""
+    """A token with any one character replaced is rejected or fails verification."""
     header = encode_ucan(payload, draw.SIGNERS[0])
     position %= len(header)
     assume(header[position] != character)
@@ -105,7 +104,7 @@ def test_a_changed_token_does_not_verify(payload, position, character):
 @given(draw.message, st.binary(min_size=65, max_size=65))
 @few
 def test_cacaos_are_read_as_they_are_written(siwe, signature):
-    """parse∘encode is the identity, the bytes are canonical, the text form round-trips."""
+    """An encoded CACAO is canonical and is parsed back unchanged, also from its text form."""
     data = encode_cacao(Cacao(siwe, signature))
     assert Cacao(siwe, signature) == parse_cacao(data)
     assert data == encode_cacao(parse_cacao(data))
@@ -115,15 +114,14 @@ def test_cacaos_are_read_as_they_are_written(siwe, signature):
 @given(draw.message, draw.message)
 @few
 def test_one_text_has_one_set_of_fields(one, other):
-    """Two messages with one text are one message."""
+    """Two messages with the same text have the same fields."""
     assert (siwe_text(one) == siwe_text(other)) == (one == other)
 
 
 @given(draw.recap)
 @few
 def test_recaps_are_read_as_they_are_written(drawn):
-    """parse∘encode is the identity and the sentence that is written is the one that is asked
-    for."""
+    """An encoded ReCap is parsed back unchanged, and its sentence is the required one."""
     recap = Recap(
         drawn.att,
         tuple(
@@ -138,8 +136,7 @@ def test_recaps_are_read_as_they_are_written(drawn):
 @given(draw.att, draw.att)
 @settings(max_examples=150, deadline=None)
 def test_no_child_covers_more_than_its_parent(outer, inner):
-    """A registered child's capabilities are each the owner's own or covered by one of the
-    parent's."""
+    """A registered child's capabilities are the owner's own or covered by a parent."""
     owner, holder, receiver = draw.SIGNERS[0], draw.SIGNERS[2], draw.SIGNERS[3]
     world = World()
 
@@ -169,7 +166,7 @@ def test_no_child_covers_more_than_its_parent(outer, inner):
 @given(draw.att)
 @few
 def test_capabilities_are_sorted_and_distinct(att):
-    """Whatever the order in the text, capabilities come once and in order."""
+    """Capabilities are sorted and distinct, in whatever order the text has them."""
     payload = UcanPayload(
         iss=draw.SIGNERS[0].did_url, aud=draw.SIGNERS[1].did, exp=1, prf=[], att=att
     )

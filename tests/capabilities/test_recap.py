@@ -1,4 +1,4 @@
-"""Capabilities in a sign-in text: rules S1 to S10."""
+"""Rules S1 to S10: ReCaps."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def signed(siwe):
 
 
 def test_S1_only_the_last_resource_counts():
-    """A ReCap anywhere else grants nothing and needs no sentence."""
+    """A ReCap that is not the last resource is ignored and needs no sentence."""
     recap = encode_recap(Recap({KV: {"tinycloud.kv/get": [{}]}}, ()))
     assert signed(message(resources=(recap, "x:a"))).capabilities == ()
     assert signed(message(resources=(recap.replace("urn:recap", "URN:recap"),))).capabilities == ()
@@ -47,7 +47,7 @@ def test_S1_only_the_last_resource_counts():
 
 
 def test_S2_both_members_are_required():
-    """`att` and `prf` must be there; further members pass."""
+    """`att` and `prf` are required; further members are ignored."""
     assert Recap({KV: {"tinycloud.kv/get": [{}]}}, ()) == parse_recap(
         of({"att": GET, "prf": [], "x": 1})
     )
@@ -77,13 +77,13 @@ def test_S2_both_members_are_required():
     ],
 )
 def test_S2_Q35_what_is_no_recap(text):
-    """Padding, spare bits, an array for the object, other text or deep nesting is refused."""
+    """Padding, spare bits, arrays, other text and deep nesting are rejected."""
     with pytest.raises(MalformedToken):
         parse_recap(PREFIX + text)
 
 
 def test_S3_any_json_is_read():
-    """Spaces and order do not matter to the reader."""
+    """Spaces and the order of members do not matter."""
     assert Recap({}, ()) == parse_recap(uri(b' { "prf" : [ ] , "att" : { } } '))
 
 
@@ -96,13 +96,13 @@ def test_S3_any_json_is_read():
     ],
 )
 def test_S4_T7_repeated_members_are_refused(body):
-    """Neither `att` nor `prf` stands twice, in whatever escapes."""
+    """A repeated `att` or `prf` is rejected, also with escapes in its name."""
     with pytest.raises(MalformedToken):
         parse_recap(uri(body))
 
 
 def test_S4_last_of_a_repeated_resource_wins():
-    """Inside `att` the last of equal names counts."""
+    """The last of equal names inside `att` counts."""
     body = b'{"att":{"x:a":{"a/b":[{}]},"x:a":{"a/c":[{}],"a/c":[{},{}]}},"prf":[]}'
     assert Recap({"x:a": {"a/c": [{}, {}]}}, ()) == parse_recap(uri(body))
 
@@ -123,20 +123,20 @@ def test_S4_last_of_a_repeated_resource_wins():
     ],
 )
 def test_S4_S5_what_att_may_not_hold(att):
-    """An empty list, a caveat that says something, a bad ability or resource is refused."""
+    """An empty list, a caveat with a value, and an invalid ability or resource are rejected."""
     with pytest.raises(MalformedToken):
         parse_recap(of({"att": att, "prf": []}))
 
 
 def test_S4_resource_without_ability_is_legal():
-    """It grants nothing and is not named in the sentence."""
+    """A resource without abilities grants nothing and is not in the sentence."""
     recap = parse_recap(of({"att": {KV: {}}, "prf": []}))
     assert recap_sentence(recap) == SENTENCE
     assert signed(attach(message(), recap)).capabilities == ()
 
 
 def test_S5_null_caveats_are_dropped():
-    """What a wallet writes into a caveat says nothing and is kept as none."""
+    """A wallet's caveats are null and dropped."""
     for caveats in (({"k": None},), [{}, {}], [{}]):
         delegation = signed(attach(message(), Recap({KV: {"tinycloud.kv/get": caveats}}, ())))
         assert [c.caveats for c in delegation.capabilities] == [{}]
@@ -164,8 +164,7 @@ def test_S6_S9_proofs_become_parents():
 
 
 def test_S7_statement_ends_with_the_sentence():
-    """Any text may stand before the sentence, none after it, and it may not be altered or
-    absent."""
+    """The sentence has to be last, unchanged; any text may precede it."""
     good = message({KV: ["tinycloud.kv/get"]})
     assert good.statement is not None
     statement: str | None
@@ -183,12 +182,12 @@ def test_S7_statement_ends_with_the_sentence():
 
 
 def test_S7_users_own_statement_comes_first():
-    """A writer puts one space between the user's words and the sentence."""
+    """One space separates the user's statement from the sentence."""
     assert attach(message(statement="Hello."), Recap({}, ())).statement == f"Hello. {SENTENCE}"
 
 
 def test_S8_groups_and_order():
-    """Resources in byte order, one group a namespace, names in order of the whole ability."""
+    """Resources are in byte order, with one group per namespace and sorted names."""
     att = {
         "x:b": {"k.v/b": [{}], "k.v/a": [{}], "a/z": [{}]},
         "x:B": {"k/a": [{}], "k-/b": [{}]},
@@ -200,13 +199,12 @@ def test_S8_groups_and_order():
 
 
 def test_S8_sentence_of_nothing():
-    """With an empty `att` the sentence is the introduction."""
+    """With an empty `att` the sentence is only the introduction."""
     assert recap_sentence(Recap({}, ())) == SENTENCE
 
 
 def test_S9_S10_what_a_wallets_grant_says():
-    """Delegator is the wallet, delegate the URI without fragment, times the message's; it is never
-    terminal."""
+    """Delegator, delegate and times come from the message, and the grant is never terminal."""
     delegation = signed(
         message(
             {KV: ["tinycloud.kv/get"]},
@@ -226,7 +224,7 @@ def test_S9_S10_what_a_wallets_grant_says():
 
 
 def test_T1_case_variants_are_merged():
-    """Two spellings of one resource grant it once (Q19)."""
+    """Two spellings of one resource are merged into one capability (Q19)."""
     delegation = signed(
         message({KV: ["tinycloud.kv/get"], f"{SPACE.lower()}/kv": ["tinycloud.kv/get"]})
     )

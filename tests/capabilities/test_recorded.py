@@ -1,9 +1,8 @@
-"""The recorded answers of another node: same tokens, same verdicts, but where the rules here depart
-on purpose.
+"""Recorded answers of another node, compared with this package's verdicts.
 
-Only what this package decides is compared: whether a token decodes, verifies, is in time and
-supported by its chain. A case needs nothing but its own set-up, so a store in memory is enough.
-Departures are listed with the row that justifies them.
+Only decisions of this package are compared: whether a token decodes, verifies, is in time and is
+supported by its chain. Each case sets up all that it needs, so a store in memory is enough.
+Intended differences are listed with the rule that justifies them.
 """
 
 import pytest
@@ -58,7 +57,7 @@ OTHER_DEPARTURES = {
 
 
 class Node(World):
-    """A store in memory that answers like the routes."""
+    """A store in memory that answers like the node's routes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +84,7 @@ class Node(World):
         return None
 
     def answer(self, exchange):
-        """Return the refusal, "" for none, None for an exchange that is not about these routes."""
+        """Return the refusal, "" without one, or None for an exchange on another route."""
         headers = [
             value for name, value in exchange["request"]["headers"] if name == "authorization"
         ]
@@ -105,7 +104,7 @@ class Node(World):
 
 
 def recorded(exchange):
-    """Return the refusal that was recorded, "" for none."""
+    """Return the recorded refusal, or "" without one."""
     response = exchange["response"]
     text = (response["body"] or {}).get("utf8", "")
     if response["status"] not in (401, 403, 409):
@@ -125,7 +124,7 @@ def differences(case):
 
 @pytest.mark.shared
 def test_probes(record_property):
-    """Every recorded probe has the recorded verdict, or stands in the lists above."""
+    """Every recorded probe has the recorded verdict, or is a listed difference."""
     unexplained, departed, count = {}, set(), 0
     for case in json_lines(shared_vectors("wire/probes.jsonl")):
         if not case["case"].startswith(tuple(f"{group}." for group in PROBES)):
@@ -147,7 +146,7 @@ def test_probes(record_property):
 @pytest.mark.shared
 @pytest.mark.parametrize("scenario", ["delegation", "encryption", "sharing", "vault"])
 def test_client_sessions(scenario):
-    """What a client's sessions were granted and refused is granted and refused."""
+    """Every request of the recorded client sessions has the recorded verdict."""
     node = Node()
     count = 0
     for exchange in json_lines(shared_vectors(f"wire/sdk-{scenario}.jsonl")):

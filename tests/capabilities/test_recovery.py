@@ -1,4 +1,4 @@
-"""Recovery of a secp256k1 key against the textbook's arithmetic: K7, C5, Q25."""
+"""Recovery of secp256k1 keys compared with plain curve arithmetic (K7, C5, Q25)."""
 
 from itertools import product
 
@@ -60,8 +60,7 @@ def times(factor: int, point: Point) -> Point:
 
 
 def recovered(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
-    """Recover a key as SEC 1, 4.1.6 does, with the spec's bounds on `r`, `s` and the recovery
-    number."""
+    """Recover a key as in SEC 1, 4.1.6, with the specification's bounds on the numbers."""
     if not 0 < r < ORDER or not 0 < s <= ORDER // 2 or odd not in (0, 1):
         return None
     square = (r**3 + 7) % FIELD
@@ -76,7 +75,7 @@ def recovered(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
 
 
 def read(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
-    """Recover a key as the product does; None where it refuses."""
+    """Recover a key with the product's code; return None if it is rejected."""
     try:
         return recover_public_key(digest, r.to_bytes(32, "big") + s.to_bytes(32, "big"), odd)
     except BadSignature:
@@ -85,13 +84,12 @@ def read(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
 
 @given(st.binary(min_size=32, max_size=32), numbers, numbers, st.integers(0, 4))
 def test_K7_numbers_of_any_size(digest: bytes, r: int, s: int, odd: int) -> None:
-    """Every `r`, `s` and recovery number gives the key of the arithmetic, or is refused by both
-    (Q25)."""
+    """For any `r`, `s` and recovery number both give the same key or reject it (Q25)."""
     assert read(digest, r, s, odd) == recovered(digest, r, s, odd)
 
 
 def test_K7_numbers_at_the_edges() -> None:
-    """Zero, the order, the field and their neighbours are refused or read alike."""
+    """Zero, the order, the field size and their neighbours are treated alike by both."""
     digests = [bytes(32), b"\xff" * 32, ORDER.to_bytes(32, "big")]
     accepted = 0
     for digest, r, s, odd in product(digests, EDGES, EDGES, range(4)):
@@ -112,7 +110,7 @@ def test_K7_the_key_at_infinity() -> None:
 
 
 def test_K9_other_lengths() -> None:
-    """Digests, signatures and points of another length are refused by our own error."""
+    """Digests, signatures and points of another length raise BadSignature."""
     signature = recovery.sign(bytes(32), b"\1" * 32)[0]
     for length in range(130):
         if length != 64:
@@ -128,7 +126,7 @@ def test_K9_other_lengths() -> None:
 
 @given(st.integers(1, ORDER - 1), st.binary(min_size=32, max_size=32))
 def test_C5_signing_and_recovering(secret: int, digest: bytes) -> None:
-    """A signature has a low `s`, and its key is recovered."""
+    """A signature has a low `s`, and its key can be recovered."""
     key = secret.to_bytes(32, "big")
     signature, odd = recovery.sign(digest, key)
     assert int.from_bytes(signature[32:], "big") <= ORDER // 2
@@ -147,7 +145,7 @@ def test_C5_numbers_that_are_no_secret(secret: bytes) -> None:
 
 
 def test_C5_a_known_signature() -> None:
-    """The nonce is that of RFC 6979: a vector of other libraries gives the same bytes."""
+    """The nonce follows RFC 6979: a vector of other libraries gives the same bytes."""
     # Private key 1, SHA-256 of "Satoshi Nakamoto"; trezor-crypto and bitcoinjs test it.
     digest = bytes.fromhex("a0dc65ffca799873cbea0ac274015b9526505daaaed385155425f7337704883e")
     expected = (

@@ -1,4 +1,4 @@
-"""Spaces, resources, networks: rules U1 to U16, X1 to X10, R1 to R3, section 1.6."""
+"""Rules U1 to U16, X1 to X10, R1 to R3 and section 1.6: spaces, resources and networks."""
 
 import tracemalloc
 
@@ -47,7 +47,7 @@ def resource(below: str) -> SpaceResource:
     ],
 )
 def test_U1_U4_U7_space_ids(text):
-    """A space id renders as it was read."""
+    """A space id is rendered as it was parsed."""
     assert text == parse_space_id(text).text
 
 
@@ -77,13 +77,13 @@ def test_U1_U4_U7_space_ids(text):
     ],
 )
 def test_U1_U2_U3_U4_U5_what_is_no_space_id(text):
-    """A space id is refused, never repaired but for an owner's spelling."""
+    """A malformed space id is rejected and never repaired."""
     with pytest.raises(InvalidIdentifier, match="Invalid space ID"):
         parse_space_id(text)
 
 
 def test_U5_U6_spellings_of_an_owner_are_one_space():
-    """Lower-case, upper-case and checksummed addresses name one space."""
+    """Addresses in lower case, upper case and checksum case give one space."""
     lower = parse_space_id(SPACE.lower())
     assert lower.text == SPACE
     assert parse_space_id(SPACE) == lower
@@ -113,15 +113,14 @@ def test_U5_U6_spellings_of_an_owner_are_one_space():
     ],
 )
 def test_U10_U11_U12_U13_U14_parts_of_a_resource(below, service, path, query, fragment):
-    """The first slash ends the space, the next the service; nothing is decoded; the text is
-    rendered as it was."""
+    """A resource is split at its first two slashes, not decoded, and rendered unchanged."""
     space = SpaceId(Principal("did:key:z6Mk"), "default")
     assert SpaceResource(space, service, path, query, fragment) == resource(below)
     assert KEY + below == resource(below).text
 
 
 def test_U11_absent_and_empty_path_differ():
-    """`/kv` and `/kv/` are two resources."""
+    """`/kv` and `/kv/` are different resources."""
     assert resource("/kv") != resource("/kv/")
 
 
@@ -135,7 +134,7 @@ def test_U11_absent_and_empty_path_differ():
     ],
 )
 def test_U15_examples_parse(text):
-    """The specification's examples are resources of a space."""
+    """The examples of the specification are parsed as resources in a space."""
     parsed = parse_resource(text)
     assert isinstance(parsed, SpaceResource)
     assert text == parsed.text
@@ -164,7 +163,7 @@ def test_U15_examples_parse(text):
     ],
 )
 def test_U3_U16_other_uris_are_opaque(text):
-    """A URI that names no space is kept as it is and belongs to nobody's space."""
+    """A URI that is not in a space is kept as an opaque resource."""
     assert OpaqueResource(text) == parse_resource(text)
 
 
@@ -195,7 +194,7 @@ def test_U3_U16_other_uris_are_opaque(text):
     ],
 )
 def test_U1_U3_T1_what_is_no_uri_is_refused(text):
-    """Text outside RFC 3986 is no resource at all."""
+    """Text that is not an RFC 3986 URI is rejected."""
     with pytest.raises(InvalidIdentifier):
         parse_resource(text)
 
@@ -212,12 +211,12 @@ def test_U1_U3_T1_what_is_no_uri_is_refused(text):
     ],
 )
 def test_U1_uris_of_rfc_3986(text):
-    """Every form of authority and path counts as a URI."""
+    """Every RFC 3986 form of authority and path is accepted."""
     assert is_uri(text)
 
 
 def test_scheme_and_authority_forms():
-    """A sign-in text's domain is a non-empty authority, its scheme a scheme."""
+    """A sign-in text needs a non-empty authority as domain, and a valid scheme."""
     assert all(map(is_authority, ["app.example", "localhost:5173", "[::1]:80", "u@h"]))
     assert not any(map(is_authority, ["", "a b", "a/b", "a?b", "é"]))
     assert is_scheme("https")
@@ -252,12 +251,12 @@ def test_scheme_and_authority_forms():
     ],
 )
 def test_X1_X2_X3_X4_X5_X6_containment_in_a_space(child, parent, contained):
-    """A grant covers its path and what lies below it, segment by segment."""
+    """A grant covers its path and the paths below it, by whole segments."""
     assert contained == extends(resource(child), resource(parent))
 
 
 def test_X1_spaces_are_compared_canonically():
-    """The case of an address does not keep a grant from covering, another space does."""
+    """A grant covers another case of the owner's address, but no other space."""
     assert extends(parse_resource(f"{SPACE.lower()}/kv/a"), parse_resource(f"{SPACE}/kv"))
     assert not extends(parse_resource(f"{SPACE}2/kv/a"), parse_resource(f"{SPACE}/kv"))
 
@@ -282,12 +281,12 @@ NETWORK = f"urn:tinycloud:encryption:{OWNER.did}:default"
     ],
 )
 def test_X7_X8_X9_X10_containment_of_other_resources(child, parent, contained):
-    """Networks match whole, other URIs by prefix, and nothing crosses kinds."""
+    """Networks match exactly and other URIs by prefix; different kinds never match."""
     assert contained == extends(parse_resource(child), parse_resource(parent))
 
 
 def test_R1_R2_R3_root_authority():
-    """A space's owner and a network's owner are root; nobody is root elsewhere."""
+    """The owners of spaces and networks are root; other resources have no root."""
     assert OWNER.did == root_of(parse_resource(f"{SPACE.lower()}/kv/a"))
     assert OWNER.did == root_of(parse_resource(NETWORK.lower()))
     assert root_of(parse_resource("urn:tinycloud:encryption:did:key:zX#zX:default")) == "did:key:zX"
@@ -306,7 +305,7 @@ def test_R1_R2_R3_root_authority():
     ],
 )
 def test_network_ids_are_canonicalised(owner, name, canonical):
-    """Only an Ethereum owner has more than one spelling; an owner may be any text."""
+    """Only an Ethereum owner has several spellings; other owners may be any text."""
     parsed = parse_network_id(f"urn:tinycloud:encryption:{owner}:{name}")
     assert (canonical, name) == (parsed.owner, parsed.name)
     assert f"urn:tinycloud:encryption:{canonical}:{name}" == parsed.text
@@ -329,20 +328,20 @@ def test_network_ids_are_canonicalised(owner, name, canonical):
     ],
 )
 def test_network_id_errors_have_the_wire_wording(text, message):
-    """The first fault is told in the words clients know."""
+    """The first fault is reported with the text that clients know."""
     with pytest.raises(InvalidIdentifier) as caught:
         parse_network_id(text)
     assert message == caught.value.text
 
 
 def test_network_id_from_parts_refuses_a_colon_in_the_name():
-    """A name with a colon would be read back as another owner."""
+    """A name with a colon is rejected, because it would be parsed as another owner."""
     with pytest.raises(InvalidIdentifier, match="may not contain"):
         network_id("did:key:z", "a:b")
 
 
 def test_long_space_ids_are_read_like_short_ones():
-    """A text too long to be memoised means the same."""
+    """A text that is too long for the cache gives the same result."""
     text = f"tinycloud:key:z6Mk:{'n' * 600}"
     assert text == parse_space_id(text).text
     assert extends(parse_resource(text + "/kv/a"), parse_resource(text + "/kv"))
@@ -357,8 +356,7 @@ names = st.sampled_from(["default"] * 4 + ["%2F", "%41", "%2f"])
 @given(names, pieces, st.none() | pieces, st.none() | pieces)
 @fuzzed(1)
 def test_U3_only_normal_forms_are_of_a_space(name, path, query, fragment):
-    """A dot segment in the path, or anywhere an escape in lower case or of what needs none, leaves
-    a plain URI."""
+    """A resource with dot segments or escapes that are not normal is opaque."""
     below = (
         path + ("" if query is None else f"?{query}") + ("" if fragment is None else f"#{fragment}")
     )
@@ -375,8 +373,7 @@ def test_U3_only_normal_forms_are_of_a_space(name, path, query, fragment):
     "prefix", ["urn:x:", "urn:tinycloud:encryption:", "urn:tinycloud:encryption:did:key:z"]
 )
 def test_long_texts_are_not_remembered(prefix):
-    """What strangers name is not kept in memory beyond its answer, network or not, when it is
-    long."""
+    """Long resources are not cached, so outsiders cannot fill the memory."""
     tracemalloc.start()
     try:
         for number in range(50):
@@ -419,8 +416,7 @@ opaque_texts = st.builds(
 @given(opaque_texts, opaque_texts)
 @fuzzed(2)
 def test_X7_X8_X9_opaque_resources_are_contained_as_listed(child, parent):
-    """Networks by their canonical form, what only looks like one not at all, other texts by their
-    beginning."""
+    """Containment of opaque resources matches a literal implementation of the list."""
     networks = network_or_none(child), network_or_none(parent)
     if None not in networks:
         expected = networks[0] == networks[1]

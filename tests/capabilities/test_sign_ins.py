@@ -1,5 +1,4 @@
-"""Which messages of a wallet sign a key in (IP2, J4): one that does, and others that differ from it
-in one thing."""
+"""Rules IP2 and J4: which messages of a wallet are sign-ins."""
 
 from typing import Any
 
@@ -52,21 +51,21 @@ OTHERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
 
 
 def signed(**changes: Any) -> Delegation:
-    """A sign-in to the session's key for thirty days, with some of it changed."""
+    """Return a sign-in to the session's key for thirty days, with the given changes."""
     given: dict[str, Any] = {"att": READS, "issued_at": ISSUED, "expiration_time": LAST} | changes
     return verify_delegation(parse_delegation(cacao(**given)))
 
 
 @pytest.mark.parametrize(("changes", "signs_in", "opens"), OTHERS.values(), ids=OTHERS)
 def test_IP2_what_signs_a_key_in(changes: dict[str, Any], signs_in: bool, opens: bool) -> None:
-    """A message signs in by what it says itself, and each thing it has to say is asked for."""
+    """Each property of a sign-in is required."""
     delegation = signed(**changes)
     assert signs_in is is_sign_in(delegation, registered_at=ISSUED_AT)
     assert opens is is_session(delegation, registered_at=ISSUED_AT)
 
 
 def test_IP2_a_key_s_own_grant_signs_nobody_in() -> None:
-    """A UCAN with all that a sign-in says is none: only a wallet is a person."""
+    """A UCAN with the same contents is not a sign-in, because only wallets sign in."""
     token = ucan(
         SESSION,
         SESSION.did,
@@ -82,8 +81,7 @@ def test_IP2_a_key_s_own_grant_signs_nobody_in() -> None:
     ("late_s", "expected"), [(-86_400, False), (-0.001, False), (0, True), (10 * 86_400, True)]
 )
 def test_IP2_registration_bounds_the_life_too(late_s: float, expected: bool) -> None:
-    """Neither a registration before the time of issue, nor a late one, lengthens what the message
-    says."""
+    """An early issue time or a late registration does not extend a sign-in's life."""
     assert expected is is_sign_in(signed(), registered_at=ISSUED_AT + late_s)
     longer = signed(expiration_time="2026-02-01T03:04:06.000Z")
     assert not is_sign_in(longer, registered_at=ISSUED_AT + late_s)
@@ -93,10 +91,10 @@ def test_IP2_registration_bounds_the_life_too(late_s: float, expected: bool) -> 
     ("ahead_s", "expected"), [(0, True), (MAX_AHEAD_S, True), (MAX_AHEAD_S + 0.001, False)]
 )
 def test_IP2_time_of_issue_is_at_most_five_minutes_ahead(ahead_s: float, expected: bool) -> None:
-    """A message of the future is not signed yet; a clock may be a little ahead."""
+    """A message may be dated at most five minutes ahead."""
     assert expected is is_issued(signed(), now=ISSUED_AT - ahead_s)
 
 
 def test_IP2_the_bounds() -> None:
-    """Thirty days, five minutes."""
+    """The limits are thirty days and five minutes."""
     assert (30 * 24 * 3600, 300) == (MAX_LIFE_S, MAX_AHEAD_S)

@@ -1,4 +1,4 @@
-"""Signatures: Ed25519 and EIP-191 (K7, K9, C5)."""
+"""Rules K7, K9 and C5: Ed25519 and EIP-191 signatures."""
 
 import pytest
 from capability_cases import OWNER, SESSION
@@ -18,7 +18,7 @@ SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD036
 
 
 def test_ed25519_round_trip():
-    """What the key signs verifies, and one flipped bit does not."""
+    """A signature verifies, and fails with one flipped bit."""
     signature = SESSION.sign(b"m")
     verify_ed25519(SESSION.public_key, b"m", signature)
     for position in range(64):
@@ -30,13 +30,13 @@ def test_ed25519_round_trip():
 
 @pytest.mark.parametrize("length", [0, 1, 63, 65, 128])
 def test_K9_signature_of_another_length(length):
-    """A signature that is not 64 bytes is a bad signature, not another error."""
+    """A signature that is not 64 bytes raises BadSignature."""
     with pytest.raises(BadSignature, match="Failed to verify signature"):
         verify_ed25519(SESSION.public_key, b"m", (SESSION.sign(b"m") * 2)[:length])
 
 
 def test_K7_scalar_must_be_in_range():
-    """Adding the order to the scalar makes a second spelling, which is refused."""
+    """A signature with the order added to its scalar is rejected."""
     signature = SESSION.sign(b"m")
     scalar = int.from_bytes(signature[32:], "little") + ED25519_ORDER
     with pytest.raises(BadSignature):
@@ -53,14 +53,14 @@ def test_K7_scalar_must_be_in_range():
     ],
 )
 def test_K7_small_order_keys_are_refused(key):
-    """A key whose order is small would verify anything."""
+    """A small-order key is rejected, because it would verify any message."""
     identity = bytes([1]) + bytes(31)
     with pytest.raises(BadSignature):
         verify_ed25519(bytes.fromhex(key), b"m", identity + bytes(32))
 
 
 def test_C5_wallet_round_trip():
-    """The address is recovered from the signature; v may be 0, 1, 27 or 28."""
+    """The address is recovered from a signature with `v` of 0, 1, 27 or 28."""
     text = "hello"
     signature = OWNER.sign_eip191(text)
     assert OWNER.address == recover_eip191(text.encode(), signature)
@@ -71,13 +71,13 @@ def test_C5_wallet_round_trip():
 
 @pytest.mark.parametrize("v", [2, 3, 26, 29, 30, 31, 54, 55, 229, 255])
 def test_C5_Q25_other_recovery_bytes_are_refused(v):
-    """Only four recovery bytes are read."""
+    """Every other value of `v` is rejected."""
     with pytest.raises(BadSignature):
         recover_eip191(b"hello", OWNER.sign_eip191("hello")[:64] + bytes([v]))
 
 
 def test_C5_high_s_is_refused():
-    """The second spelling of a signature does not pass."""
+    """A signature with a high `s` is rejected."""
     signature = OWNER.sign_eip191("hello")
     s = SECP256K1_ORDER - int.from_bytes(signature[32:64], "big")
     twin = signature[:32] + s.to_bytes(32, "big") + bytes([27 + 28 - signature[64]])
@@ -90,18 +90,18 @@ def test_C5_high_s_is_refused():
     [b"", bytes(64), bytes(65), b"\xff" * 65, bytes(66), b"\xff" * 32 + b"\1" * 32 + b"\0"],
 )
 def test_C5_K9_what_is_no_signature(signature):
-    """Another length, or numbers no key fits, is a bad signature and no other error."""
+    """Another length, or numbers that fit no key, raise BadSignature."""
     with pytest.raises(BadSignature):
         recover_eip191(b"hello", signature)
 
 
 def test_eip191_digest_counts_bytes():
-    """The length in the prefix is that of the bytes, in decimal."""
+    """The length in the prefix is the number of bytes, in decimal."""
     assert keccak256(b"\x19Ethereum Signed Message:\n2\xc3\xa9") == eip191_digest("é".encode())
 
 
 def test_signers_check_their_secrets_and_hide_them():
-    """A secret of another length is the caller's mistake; no secret is printed."""
+    """A secret of another length raises ValueError; secrets are never printed."""
     for make in (Ed25519Signer, WalletSigner):
         with pytest.raises(ValueError, match="32 bytes"):
             make(b"short")

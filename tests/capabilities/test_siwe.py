@@ -1,4 +1,4 @@
-"""The sign-in text and its times: section 2.3, rules C8 to C10."""
+"""Section 2.3 and rules C8 to C10: the sign-in text and its times."""
 
 import pytest
 from capability_cases import message
@@ -14,12 +14,12 @@ TAIL = "Version: 1\nChain ID: 1\nNonce: nonce0001\nIssued At: 2026-01-02T03:04:0
 
 
 def test_text_without_statement():
-    """Two empty lines stand between address and URI; no newline ends the text."""
+    """Two empty lines separate address and URI, and no newline ends the text."""
     assert f"{HEAD}\n\nURI: did:key:z\n{TAIL}" == siwe_text(message(uri="did:key:z"))
 
 
 def test_text_with_everything():
-    """Optional lines stand in their order."""
+    """Optional lines appear in their order."""
     text = siwe_text(
         message(
             uri="did:key:z",
@@ -39,14 +39,14 @@ def test_text_with_everything():
 
 
 def test_text_with_empty_optionals():
-    """An empty text is not an absent one; an empty resource list is."""
+    """An empty text still gets its line, but an empty resource list does not."""
     assert f"{HEAD}\n\n\nURI: did:key:z\n{TAIL}\nRequest ID: " == siwe_text(
         message(uri="did:key:z", statement="", request_id="", resources=())
     )
 
 
 def test_C9_chain_is_rendered_in_decimal():
-    """The chain is a number in text and DID."""
+    """The chain is a decimal number in text and DID."""
     assert "\nChain ID: 137\n" in siwe_text(message(chain_id=137))
     assert message(chain_id=137).iss.startswith("did:pkh:eip155:137:0xf39F")
 
@@ -74,7 +74,7 @@ def test_C9_chain_is_rendered_in_decimal():
     ],
 )
 def test_C10_times(text, seconds):
-    """RFC 3339 with its freedoms is read as epoch seconds."""
+    """All allowed forms of RFC 3339 times are parsed."""
     assert seconds == parse_rfc3339(text)
 
 
@@ -117,6 +117,6 @@ def test_C10_times(text, seconds):
     ],
 )
 def test_C10_what_is_no_time(text):
-    """No zone, no seconds, an impossible date or a moment past the calendar is refused."""
+    """A time without zone or seconds, or out of range, is rejected."""
     with pytest.raises(InvalidIdentifier):
         parse_rfc3339(text)

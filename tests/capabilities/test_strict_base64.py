@@ -1,4 +1,4 @@
-"""One text for each byte string, in both alphabets, with padding and without."""
+"""Strict base64 in both alphabets, with and without padding."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ ALPHABETS = (
 
 @given(st.binary(max_size=64))
 def test_round_trip(data: bytes) -> None:
-    """What is encoded decodes to itself."""
+    """Encoded bytes are decoded to the same bytes."""
     for decode, encode in ALPHABETS:
         assert data == decode(encode(data))
 
@@ -50,14 +50,13 @@ def test_round_trip(data: bytes) -> None:
     ],
 )
 def test_other_standard_texts_are_refused(text: object) -> None:
-    """No padding, spare bits, white space, two texts, the other alphabet and what is no text are
-    refused."""
+    """Any other form of standard base64 is rejected, and so are values that are not text."""
     assert decode_standard(text) is None
 
 
 @pytest.mark.parametrize("text", ["YQ==", "YR", "YQ\n", " YQ", "+/8", "é", None, 7, "=", "Y"])
 def test_other_url_texts_are_refused(text: object) -> None:
-    """Padding, spare bits, white space, the other alphabet and what is no text are refused."""
+    """Any other form of base64url is rejected, and so are values that are not text."""
     assert decode_url(text) is None
 
 
@@ -77,7 +76,7 @@ near_base64 = st.text("AQgwZz09+/-_= \n.é\ud800\0", max_size=12) | st.binary(ma
 @given(near_base64)
 @fuzzed()
 def test_the_standard_library_agrees(text: str) -> None:
-    """What is read is what Python's own decoder reads from the one text that its encoder writes."""
+    """Canonical text is decoded as by Python's own decoder, and other text is rejected."""
     assert decode_standard(text) == library_reads(text)
     standard = text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4)
     padded = text.translate(str.maketrans("-_", "+/"))
@@ -86,8 +85,7 @@ def test_the_standard_library_agrees(text: str) -> None:
 
 
 def library_reads(text: str) -> bytes | None:
-    """Return what the standard library makes of canonical standard base64, None for another
-    text."""
+    """Decode canonical standard base64 with the standard library; return None for other text."""
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:

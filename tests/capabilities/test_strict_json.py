@@ -1,4 +1,4 @@
-"""JSON from strangers."""
+"""Strict parsing of untrusted JSON."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ from capabilities.strict_json import (
 
 
 def test_an_object_is_read():
-    """Numbers keep their kind, escapes are resolved."""
+    """Numbers keep their type, and escapes are resolved."""
     assert parse_json(b' {"a": [1, 1.0, null, "\\u0041"], "b": {}} ', max_bytes=100) == {
         "a": [1, 1.0, None, "A"],
         "b": {},
@@ -51,13 +51,13 @@ def test_an_object_is_read():
     ],
 )
 def test_what_is_refused(data):
-    """Another shape, another encoding, a repeated member, depth and length: refused."""
+    """Another shape or encoding, a repeated member, and too deep or long texts are rejected."""
     with pytest.raises(InvalidJson):
         parse_json(data, max_bytes=150_000)
 
 
 def test_depth_is_not_counted_in_strings():
-    """Brackets in text are text."""
+    """Brackets inside strings do not count as nesting."""
     depth = MAX_NESTING - 1
     text = '[{\\"' * 100
     data = b'{"t":"' + text.encode() + b'","a":' + b"[" * depth + b"]" * depth + b"}"
@@ -65,7 +65,7 @@ def test_depth_is_not_counted_in_strings():
 
 
 def test_repeats_member():
-    """Only the outermost object and only the names asked for count."""
+    """Only the given names in the outermost object are checked."""
     names = frozenset({"a"})
     assert repeats_member(b'{"a":1,"a":2}', names)
     assert repeats_member(b'{"a":1,"\\u0061":2}', names)
@@ -109,13 +109,13 @@ class Outer(msgspec.Struct):
     ],
 )
 def test_a_shape_that_is_not_met(value: Json, text: str) -> None:
-    """The message says where, and quotes nothing that was sent."""
+    """The error gives the place of the fault without quoting the input."""
     with pytest.raises(InvalidJson) as refused:
         shaped(value, Outer)
     assert str(refused.value) == text
 
 
 def test_a_shape_that_is_met() -> None:
-    """Members that a shape does not name are skipped where it does not refuse them."""
+    """Members that a shape does not have are ignored, unless it forbids them."""
     read = shaped({"inner": [{"digest": "ab" * 32}], "more": 1}, Outer)
     assert (read.inner[0].digest, read.inner[0].kind) == ("ab" * 32, "a")

@@ -1,5 +1,4 @@
-"""What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to
-V5)."""
+"""Parsing of tokens from headers (E1 to E9, T2, T7, V1 to V5)."""
 
 import copy
 
@@ -48,7 +47,7 @@ def test_E2_E4_a_dot_decides_the_format():
 
 
 def test_E5_size_is_bounded_before_anything_is_read():
-    """A longer header is refused whatever it holds."""
+    """A header above the size limit is rejected before it is parsed."""
     for parse in (parse_delegation, parse_invocation, parse_revocation):
         with pytest.raises(MalformedToken, match="too large"):
             parse("A" * (MAX_HEADER_BYTES + 1))
@@ -57,7 +56,7 @@ def test_E5_size_is_bounded_before_anything_is_read():
 
 
 def test_E6_E7_event_bytes_and_ids():
-    """What is hashed is the token's text, and a CACAO's bytes as decoded."""
+    """The id covers a UCAN's text, or a CACAO's decoded bytes."""
     wallet, token = cacao({}), ucan(SESSION, BOB.did, {})
     assert blake3(header_bytes(wallet)).digest() == parse_delegation(wallet).cid
     for parsed in (parse_delegation(token), parse_invocation(token)):
@@ -69,7 +68,7 @@ def test_E6_E7_event_bytes_and_ids():
 
 
 def test_E9_reserialised_token_is_another_content():
-    """The signed text of a token is part of its name; one issuer's two tokens are two grants."""
+    """Two differently serialised tokens of one issuer are two grants."""
     one, other = (
         parse_delegation(ucan(SESSION, BOB.did, {}, include_jwk=jwk)) for jwk in (True, False)
     )
@@ -80,7 +79,7 @@ def test_E9_reserialised_token_is_another_content():
 
 
 def test_I20_a_use_is_of_what_was_signed():
-    """Two signatures over one text by one issuer are one use."""
+    """Two signatures over one text by one issuer count as one use."""
     token = ucan(SESSION, BOB.did, {})
     forged = token.rpartition(".")[0] + "." + "A" * 86
     assert parse_invocation(token).content_key == parse_invocation(forged).content_key
@@ -91,7 +90,7 @@ def test_I20_a_use_is_of_what_was_signed():
 
 
 def test_T2_caveats_are_kept_by_index():
-    """A token's caveat lists are stored in their compared form."""
+    """Caveat lists are stored as maps by index."""
     delegation = parse_delegation(
         ucan(SESSION, BOB.did, {KV: {"a/b": [{"a": 1}, {}], "a/c": [{}]}})
     )
@@ -99,7 +98,7 @@ def test_T2_caveats_are_kept_by_index():
 
 
 def test_A2_T7_capabilities_are_in_sorted_order():
-    """Resource text first, ability second, whatever the order in the text."""
+    """Capabilities are sorted by resource text, then by ability."""
     att = {
         f"{SPACE}/sql/b": ["z/z"],
         f"{SPACE}/kv/b": ["b/b", "a/a"],
@@ -112,7 +111,7 @@ def test_A2_T7_capabilities_are_in_sorted_order():
 
 
 def test_Q19_case_variants_are_merged():
-    """Spellings of one resource are one; under different caveats they are refused."""
+    """Spellings of one resource are merged, or rejected if their caveats differ."""
     lower = f"{SPACE.lower()}/kv"
     delegation = parse_delegation(ucan(SESSION, BOB.did, {KV: ["a/b"], lower: ["a/b", "a/c"]}))
     assert [(c.resource.text, c.ability) for c in delegation.capabilities] == [
@@ -124,8 +123,7 @@ def test_Q19_case_variants_are_merged():
 
 
 def test_U3_U16_unusual_resources_stay_opaque():
-    """A URI that is no resource of a space is kept, one that is no URI makes the token
-    undecodable."""
+    """A URI outside spaces is kept; text that is not a URI makes the token undecodable."""
     odd = f"{SPACE}/kv/%61"
     assert [odd] == [
         c.resource.text
@@ -136,7 +134,7 @@ def test_U3_U16_unusual_resources_stay_opaque():
 
 
 def test_counts_are_bounded():
-    """Capabilities, proofs and facts of one token are counted before they are looked at."""
+    """The numbers of capabilities, proofs and facts are limited."""
     many = {KV: [f"a/{number}" for number in range(MAX_CAPABILITIES)]}
     assert len(parse_delegation(ucan(SESSION, BOB.did, many)).capabilities) == MAX_CAPABILITIES
     wide = {f"{KV}/{number}": [] for number in range(MAX_CAPABILITIES + 1)}
@@ -154,7 +152,7 @@ def test_counts_are_bounded():
 
 
 def test_E8_proofs_are_looked_up_by_hash():
-    """Any base and codec cites the same delegation; another hash cites nothing."""
+    """Any multibase and codec cites the same delegation; another hash matches nothing."""
     cid = parse_cid(TARGET)
     other_hash = Cid(cid.codec, 0x12, cid.digest).text()
     token = ucan(
@@ -169,7 +167,7 @@ def test_E8_proofs_are_looked_up_by_hash():
 
 
 def test_terminal_fact():
-    """The mode in any fact makes a grant terminal; any other value does not (3.4)."""
+    """The mode in any fact makes a grant terminal; other values do not (3.4)."""
     mode = "xyz.tinycloud.policy/delegationMode"
     for facts, terminal in (
         ([{mode: "terminal"}], True),
@@ -181,7 +179,7 @@ def test_terminal_fact():
 
 
 def test_policy_statements_of_a_wallet_are_facts():
-    """A resource of the attestation family reads like the fact of a UCAN."""
+    """A policy statement in a sign-in is parsed like a UCAN's fact."""
     statement: dict[str, Json] = {"b": [1, 2], "a": {"z": None}}
     resource = attestation_resource(statement)
     assert resource == ATTESTATION_URN + "eyJhIjp7InoiOm51bGx9LCJiIjpbMSwyXX0"
@@ -207,13 +205,13 @@ def test_policy_statements_of_a_wallet_are_facts():
     ],
 )
 def test_policy_statement_that_is_not_understood_refuses(resource):
-    """A condition that cannot be read is not passed over."""
+    """A policy statement that cannot be parsed rejects the token."""
     with pytest.raises(MalformedToken):
         parse_delegation(cacao({KV: ["a/b"]}, resources=(resource,)))
 
 
 def test_V1_V2_target_of_a_token():
-    """The one resource of a revocation names the target, and its signer is the revoker."""
+    """The resource of a revocation is its target, and its signer is the revoker."""
     revocation = parse_revocation(ucan(SESSION, SESSION.did, target_urn()))
     (target,) = revocation.targets
     assert (TARGET, parse_cid(TARGET).digest32, TARGET) == msgspec.structs.astuple(target)
@@ -231,20 +229,19 @@ def test_V1_V2_target_of_a_token():
     ],
 )
 def test_V1_a_revocation_does_nothing_else(att):
-    """A token that names a delegation for another purpose, or for more than to revoke it, is of
-    another kind."""
+    """A token that requests more than revocation is not a revocation."""
     with pytest.raises(WrongKind):
         parse_revocation(ucan(SESSION, SESSION.did, att))
 
 
 def several(number: int) -> dict[str, list[str]]:
-    """Return the rights to revoke so many delegations, in an order that is not the sorted one."""
+    """Return rights to revoke this many delegations, not in sorted order."""
     cids = sorted((cid_text(digest_of(bytes([at]))) for at in range(number)), reverse=True)
     return {resource: right for cid in cids for resource, right in target_urn(cid).items()}
 
 
 def test_V5_several_targets_in_the_order_of_the_text():
-    """A token names up to 32 delegations, and they keep the order of its text."""
+    """A token may have 32 targets, which keep their order."""
     for number in (2, MAX_TARGETS):
         att = several(number)
         assert sorted(att) != list(att)
@@ -279,8 +276,7 @@ def test_V5_several_targets_in_the_order_of_the_text():
     ],
 )
 def test_V5_one_bad_member_refuses_all(spoilt):
-    """Beside good targets, a malformed or foreign member, a repeated delegation or one too many
-    refuses the token."""
+    """A malformed, foreign, repeated or 33rd target rejects the whole token."""
     good = several(MAX_TARGETS + 1) if len(spoilt) == MAX_TARGETS else several(2)
     for att in ({**good, **spoilt}, {**spoilt, **good}):
         with pytest.raises(WrongKind):
@@ -288,14 +284,14 @@ def test_V5_one_bad_member_refuses_all(spoilt):
 
 
 def test_V3_a_wallet_revokes_without_a_recap():
-    """A wallet's text that grants something is no revocation, whatever its URI names."""
+    """A wallet's message with a ReCap is not a revocation."""
     assert parse_revocation(cacao(None, uri=f"ucan:{TARGET}")).addressee is None
     with pytest.raises(WrongKind):
         parse_revocation(cacao({KV: ["a/b"]}, uri=f"ucan:{TARGET}"))
 
 
 def test_V1_W27_echo_keeps_the_codec():
-    """The answer prints the target in base32 with the codec asked for."""
+    """The target is echoed in base32 with its own codec."""
     asked = msgspec.structs.replace(parse_cid(TARGET), codec=0x71).text()
     (target,) = parse_revocation(ucan(SESSION, SESSION.did, target_urn(base58(asked)))).targets
     assert (base58(asked), asked) == (target.text, target.echo)
@@ -312,13 +308,13 @@ def test_V1_W27_echo_keeps_the_codec():
     ],
 )
 def test_V4_Q8_target_is_never_guessed(att):
-    """Without an explicit target a proof is not taken for one."""
+    """A revocation without a target does not fall back to its proof."""
     with pytest.raises(MalformedToken):
         parse_revocation(ucan(SESSION, SESSION.did, att, prf=[TARGET]))
 
 
 def test_V3_target_of_a_wallets_message():
-    """The URI `ucan:<cid>` names the target; there are no proofs."""
+    """The target of a wallet's revocation is its URI `ucan:<cid>`; it has no proofs."""
     revocation = verify_revocation(parse_revocation(cacao(None, uri=f"ucan:{TARGET}")))
     assert (OWNER.did, TARGET, ()) == (
         revocation.revoker,
@@ -331,7 +327,7 @@ def test_V3_target_of_a_wallets_message():
 
 
 def test_revocation_times_and_signature():
-    """A revocation has a window and a signature like any token."""
+    """A revocation has a window and a signature like other tokens."""
     late = parse_revocation(ucan(SESSION, SESSION.did, target_urn(), exp=NOW - 1))
     with pytest.raises(ChainError, check=coded("revocation-outside-window")):
         check_window(late, NOW)
@@ -347,13 +343,13 @@ def test_revocation_times_and_signature():
 
 
 def test_restored_delegation_is_the_verified_one():
-    """A stored header gives the delegation back without its signature being checked again."""
+    """A stored delegation is restored without checking its signature again."""
     for header in (cacao({KV: ["a/b"]}), ucan(SESSION, BOB.did, {KV: ["a/b"]})):
         assert verify_delegation(parse_delegation(header)) == restore_delegation(header)
 
 
 def test_tokens_do_not_print_themselves():
-    """No representation shows the text or signature of a token."""
+    """The representation of a token contains neither its text nor its signature."""
     wallet = header_text(encode_cacao(sign_cacao(message({}), OWNER)))
     token = ucan(SESSION, SESSION.did, target_urn())
     for parsed, header in (
@@ -369,7 +365,7 @@ def test_tokens_do_not_print_themselves():
 
 
 def test_tokens_are_values():
-    """Equal texts give equal tokens, and nothing in them can be assigned."""
+    """Equal texts give equal tokens, which are immutable."""
     header = ucan(SESSION, BOB.did, {KV: ["a/b"]})
     one = verify_delegation(parse_delegation(header))
     assert one == copy.copy(one)

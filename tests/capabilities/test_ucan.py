@@ -1,4 +1,4 @@
-"""The token: section 2.5, rules T1 to T8, K8, Q28, Q33, Q35."""
+"""Section 2.5 and rules T1 to T8, K8, Q28, Q33 and Q35: UCANs."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ def accepted(token: str) -> None:
 
 
 def test_plain_token():
-    """What is written is read back and verifies."""
+    """An encoded token is parsed back unchanged and verifies."""
     payload = UcanPayload(
         iss=SESSION.did_url,
         aud=BOB.did,
@@ -69,7 +69,7 @@ def test_plain_token():
     [{}, {"jwk": None}, {"kid": 7}, {"crit": []}, {"crit": ["b64"]}, {"b64": True}, {"x": [{}]}],
 )
 def test_header_members_that_pass(changes):
-    """Other members are ignored."""
+    """Unknown header members are ignored."""
     accepted(raw_ucan(claims(), header=header(**changes)))
 
 
@@ -104,7 +104,7 @@ def test_header_members_that_pass(changes):
     ],
 )
 def test_header_members_that_do_not(changes):
-    """Kind, version and algorithm are exact, a key is a key, and no extension is asked for."""
+    """Another type, version or algorithm, a malformed key and extensions are rejected."""
     refused(raw_ucan(claims(), header=header(**changes)))
 
 
@@ -125,12 +125,12 @@ def test_header_members_that_do_not(changes):
     ],
 )
 def test_T7_Q35_header_text(text):
-    """The header is one JSON object of bounded size that repeats no member."""
+    """The header is one JSON object of limited size without repeated members."""
     refused(raw_ucan(claims(), header=text))
 
 
 def test_header_spaces_pass():
-    """What is signed is the text, so any JSON text of it will do (T3)."""
+    """Any JSON formatting of the header is accepted, because the text itself is signed (T3)."""
     accepted(raw_ucan(claims(), header=b' { "typ":"JWT", "ucv":"0.10.0", "alg":"EdDSA" } '))
     accepted(raw_ucan(claims().replace(b",", b" , ")))
 
@@ -159,7 +159,7 @@ def test_header_spaces_pass():
     ],
 )
 def test_claims_that_pass(changes):
-    """Optional members may be absent or null; facts and unknown members hold anything."""
+    """Optional claims may be absent or null; facts and unknown members may be any JSON."""
     accepted(raw_ucan(claims(**changes)))
 
 
@@ -205,7 +205,7 @@ def test_claims_that_pass(changes):
     ],
 )
 def test_T1_T6_Q28_claims_that_do_not(changes):
-    """Another type, a missing member, an empty caveat list, a name that is none: undecodable."""
+    """Wrong types, missing members, empty caveat lists and invalid abilities are undecodable."""
     refused(raw_ucan(claims(**changes)))
 
 
@@ -232,13 +232,13 @@ def test_T1_T6_Q28_claims_that_do_not(changes):
     ],
 )
 def test_T3_Q35_payload_text(payload):
-    """The payload is one JSON object in UTF-8, not too deep, nothing before or after it."""
+    """The payload is one JSON object in UTF-8, of limited depth, with nothing around it."""
     refused(raw_ucan(payload))
 
 
 @pytest.mark.parametrize("size_bytes", [MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1])
 def test_payload_is_bounded_before_it_is_read(size_bytes):
-    """The bound is the reader's own, whoever hands it a text."""
+    """A payload above the size limit is rejected before it is parsed."""
     token = raw_ucan(claims()[:-1].ljust(size_bytes - 1) + b"}")
     if size_bytes <= MAX_PAYLOAD_BYTES:
         assert parse_ucan(token).payload.iss
@@ -248,7 +248,7 @@ def test_payload_is_bounded_before_it_is_read(size_bytes):
 
 
 def test_nesting_up_to_the_bound_passes():
-    """Depth is counted outside strings, from the outermost object."""
+    """Nesting counts outside strings, from the outermost object."""
     depth = MAX_NESTING - 1
     accepted(raw_ucan(claims()[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"))
     accepted(raw_ucan(claims(x='"[[[' * 100)))
@@ -256,7 +256,7 @@ def test_nesting_up_to_the_bound_passes():
 
 @pytest.mark.parametrize("name", ["iss", "aud", "exp", "nbf", "nnc", "fct", "prf", "att"])
 def test_T7_repeated_known_member_is_refused(name):
-    """A known member stands once, in whatever escapes."""
+    """A repeated known member is rejected, also with escapes in its name."""
     value = msgspec.json.encode(json.loads(claims(nbf=1, nnc="n", fct=[]))[name])
     plain = claims(nbf=1, nnc="n", fct=[])[:-1]
     refused(raw_ucan(plain + b',"' + name.encode() + b'":' + value + b"}"))
@@ -274,12 +274,12 @@ def test_T7_repeated_known_member_is_refused(name):
     ],
 )
 def test_T7_other_repetitions_pass(tail):
-    """An unknown member, or one inside another value, may stand twice."""
+    """Unknown and nested members may be repeated."""
     accepted(raw_ucan(claims()[:-1] + tail))
 
 
 def test_T7_last_of_repeated_names_in_att_wins():
-    """Of a repeated resource, ability or caveat member the last counts."""
+    """The last of repeated resources, abilities or caveat members counts."""
     att = f'{{"{KV}":{{"a/b":[{{}}]}},"{KV}":{{"a/c":[{{"k":1}}],"a/c":[{{"k":1,"k":2}}]}}}}'
     payload = claims(att=...)[:-1] + b',"att":' + att.encode() + b"}"
     delegation = parse_delegation(raw_ucan(payload))
@@ -330,8 +330,7 @@ REFUSED_MEMBERS = [
     st.randoms(use_true_random=False),
 )
 def test_T7_payloads_of_any_members(further, left_out, order):
-    """Whatever stands in a payload, in any order: read as it says, or refused for depth and
-    repetitions."""
+    """Payloads with any members are parsed, or rejected for depth or repetition."""
     members = [member for index, member in enumerate(MEMBERS) if index not in left_out] + further
     order.shuffle(members)
     text = "{" + ",".join(members) + "}"
@@ -380,12 +379,12 @@ GOOD = ucan(SESSION, BOB.did, {KV: ["tinycloud.kv/get"]})
     ],
 )
 def test_E1_compact_form(token):
-    """Three parts of base64url without padding, whitespace or prefix."""
+    """A token has three parts of base64url without padding, whitespace or prefix."""
     refused(token)
 
 
 def test_spare_bits_of_the_signature_are_refused():
-    """One signature has one text: the fifteen other spellings of its last character do not pass."""
+    """A signature with spare bits set is rejected."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     spelled = []
     for character in alphabet:
@@ -398,7 +397,7 @@ def test_spare_bits_of_the_signature_are_refused():
 
 
 def test_standard_alphabet_is_refused():
-    """`+` and `/` do not pass for `-` and `_`."""
+    """`+` and `/` are rejected in place of `-` and `_`."""
     for number in range(200):
         token = ucan(SESSION, BOB.did, {}, nnc=str(number))
         signature = token.rpartition(".")[2]
@@ -413,7 +412,7 @@ def test_standard_alphabet_is_refused():
     "signature", ["", "AA", "A" * 86, libipld.encode_multibase("u", bytes(range(64)))[1:]]
 )
 def test_K9_wrong_signatures_decode_and_fail(signature):
-    """A signature of any length is decodable and just wrong."""
+    """A signature of any length is decoded, and fails verification."""
     token = parse_invocation(GOOD.rpartition(".")[0] + "." + signature)
     with pytest.raises(BadSignature):
         verify_invocation(token)
@@ -423,14 +422,14 @@ def test_K9_wrong_signatures_decode_and_fail(signature):
     "algorithm", ["none", "HS256", "RS256", "ES256", "ES256K", "ESKeccakKR", "EdBlake2b"]
 )
 def test_Q33_K7_other_algorithms_decode_and_fail(algorithm):
-    """A known algorithm that is not the key's fails although the Ed25519 signature is good."""
+    """A known algorithm that does not fit the key fails verification."""
     token = parse_delegation(raw_ucan(claims(), header=header(alg=algorithm)))
     with pytest.raises(BadSignature):
         verify_delegation(token)
 
 
 def test_K1_K8_header_key_is_not_looked_at():
-    """For a did:key issuer another key in the header changes nothing."""
+    """A header key is ignored for a did:key issuer."""
     other = {
         "kty": "OKP",
         "crv": "Ed25519",
@@ -464,7 +463,7 @@ def test_T4_I2_window(nbf, exp, valid):
 
 
 def test_T5_parties():
-    """Issuer and audience name principals; a token has no time of issue."""
+    """Issuer and audience become principals, and a UCAN has no issue time."""
     delegation = parse_delegation(ucan(SESSION, BOB.did, {}))
     assert (SESSION.did, BOB.did) == (delegation.delegator, delegation.delegate)
     assert delegation.issued_at is None
@@ -473,12 +472,12 @@ def test_T5_parties():
 
 
 def test_T8_audience_of_an_invocation_is_free():
-    """Any DID may be addressed."""
+    """The audience may be any DID."""
     assert parse_invocation(ucan(SESSION, "did:web:a.example", {})).audience == "did:web:a.example"
 
 
 def test_pyjwt_agrees():
-    """An independent implementation verifies what is signed here and signs what verifies here."""
+    """PyJWT verifies tokens that are signed here, and its tokens verify here."""
     key = Ed25519PublicKey.from_public_bytes(SESSION.public_key)
     decoded = jwt.decode(
         GOOD, key, algorithms=["EdDSA"], options={"verify_aud": False, "verify_exp": False}

@@ -1,4 +1,4 @@
-"""One verifier per key type: K6, K7, K9, Q25, Q33."""
+"""Rules K6, K7, K9, Q25 and Q33: signature verifiers."""
 
 import hashlib
 from collections.abc import Callable
@@ -80,8 +80,7 @@ def refused(key, signature, algorithm=..., message=b"m"):
 
 @pytest.mark.parametrize("key", [ED25519, *ON_CURVE], ids=name_of)
 def test_round_trip(key):
-    """What a key signs verifies; another message, another key's signature and any flipped bit do
-    not."""
+    """A signature verifies, but not for another message or key, or with a flipped bit."""
     signature = key.sign(b"m")
     verifier_of(key).verify(key.algorithm, b"m", signature)
     refused(key, signature, message=b"n")
@@ -93,7 +92,7 @@ def test_round_trip(key):
 
 @pytest.mark.parametrize("key", [ED25519, *ON_CURVE], ids=name_of)
 def test_Q33_K7_only_fitting_algorithms(key):
-    """A good signature passes under the name of its own algorithm and no other."""
+    """A valid signature passes only under its own algorithm name."""
     assert key.algorithm in ALGORITHMS
     for algorithm in ALGORITHMS:
         if algorithm == key.algorithm:
@@ -103,7 +102,7 @@ def test_Q33_K7_only_fitting_algorithms(key):
 
 
 def test_K7_algorithms_of_each_key_type():
-    """Each key type says which algorithms fit it."""
+    """Each key type lists the algorithms that fit it."""
     assert {"EdDSA"} == Ed25519Verifier(ED25519.public_key).algorithms
     assert {"ES256"} == P256Verifier(P256.public_key).algorithms
     assert {"ES256K", "ES256K-R", "ESKeccakKR"} == Secp256k1Verifier(
@@ -115,7 +114,7 @@ def test_K7_algorithms_of_each_key_type():
 @given(message=st.binary(max_size=40))
 @settings(max_examples=25, deadline=None)
 def test_Q25_of_two_twins_one_verifies(key, message):
-    """Of the two spellings of an ECDSA signature only the one with the low s verifies."""
+    """Of the two forms of an ECDSA signature only the one with the low `s` verifies."""
     signature = key.sign(message)
     verifier_of(key).verify(key.algorithm, message, signature)
     refused(key, twin(signature, order_of(key)), message=message)
@@ -123,7 +122,7 @@ def test_Q25_of_two_twins_one_verifies(key, message):
 
 @pytest.mark.parametrize("key", ON_CURVE, ids=name_of)
 def test_K7_numbers_out_of_range(key):
-    """r and s lie between 1 and the order; s in the lower half, whose last number is in range."""
+    """`r` is between 1 and n-1, `s` between 1 and n/2, bounds included."""
     order, end = order_of(key), key.sign(b"m")[64:]
     for r in (0, 1, order - 1, order, order + 1, 2**256 - 1):
         for s in (0, 1, order // 2, order // 2 + 1, order - 1, order, 2**256 - 1):
@@ -132,7 +131,7 @@ def test_K7_numbers_out_of_range(key):
 
 @pytest.mark.parametrize("key", [ED25519, *ON_CURVE], ids=name_of)
 def test_K9_signatures_of_another_length(key):
-    """A signature has exactly one length."""
+    """A signature of another length is rejected."""
     signature = key.sign(b"m")
     for length in {0, 1, 32, 63, 64, 65, 66, 128, 130} - {len(signature)}:
         refused(key, (signature * 3)[:length])
@@ -140,7 +139,7 @@ def test_K9_signatures_of_another_length(key):
 
 @pytest.mark.parametrize("key", [P256, SECP256K1], ids=name_of)
 def test_K7_other_forms_of_a_signature(key):
-    """A signature in DER, with an appended recovery byte or stretched by zeros is none."""
+    """Signatures in DER, with a recovery byte or with extra zeros are rejected."""
     signature = key.sign(b"m")
     r, s = signature[:32], signature[32:]
     refused(key, encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")))
@@ -150,7 +149,7 @@ def test_K7_other_forms_of_a_signature(key):
 
 @pytest.mark.parametrize("key", [P256, SECP256K1], ids=name_of)
 def test_K7_zeros_are_not_left_out(key):
-    """A number that begins with zeros is written with them."""
+    """Numbers keep their leading zeros."""
     messages = (b"%d" % number for number in range(100_000))
     message, signature = next((m, s) for m in messages if (s := key.sign(m))[32] == 0)
     verifier_of(key).verify(key.algorithm, message, signature)
@@ -159,8 +158,7 @@ def test_K7_zeros_are_not_left_out(key):
 
 
 def test_Q25_recovery_of_numbers_beyond_the_order():
-    """The two recovery bytes for a point beyond the order are refused, though a key can be made
-    that they fit."""
+    """The recovery bytes 2 and 3 are rejected, although a key exists for them."""
     digest = hashlib.sha256(b"m").digest()
     for r in range(1, 100):
         signature = r.to_bytes(32, "big") + (5).to_bytes(32, "big")
@@ -178,7 +176,7 @@ def test_Q25_recovery_of_numbers_beyond_the_order():
 
 @pytest.mark.parametrize("key", [RECOVERED, KECCAK], ids=name_of)
 def test_Q25_recovery_byte_has_one_spelling(key):
-    """The recovery byte is 0 or 1, and the one that recovers the key."""
+    """The recovery byte has to be the 0 or 1 that recovers the key."""
     signature = key.sign(b"m")
     for byte in range(256):
         if byte != signature[64]:
@@ -186,8 +184,7 @@ def test_Q25_recovery_byte_has_one_spelling(key):
 
 
 def test_K7_each_recovering_algorithm_has_its_hash():
-    """A signature under one hash does not pass as one under the other, nor without its recovery
-    byte."""
+    """A signature passes only with its own hash and with its recovery byte."""
     for signer, other in ((RECOVERED, KECCAK), (KECCAK, RECOVERED)):
         refused(signer, signer.sign(b"m"), other.algorithm)
         refused(signer, signer.sign(b"m"), "ES256K")
@@ -201,8 +198,7 @@ def test_K7_each_recovering_algorithm_has_its_hash():
     ids=["P-256", "secp256k1"],
 )
 def test_K6_points(verifier, key, field):
-    """A key is a point of its curve, compressed or not; the hybrid form, other points and infinity
-    are none."""
+    """A compressed or plain point on the curve is accepted; hybrid form and infinity are not."""
     x, y = key.point[1:33], key.point[33:]
     assert key.public_key == verifier(key.public_key).public_key == verifier(key.point).public_key
     negated = (field - int.from_bytes(y, "big")).to_bytes(32, "big")
@@ -244,7 +240,7 @@ def _is_x(verifier, number):
 
 
 def test_K6_key_of_one_curve_is_none_of_the_other():
-    """A point of one curve does not pass on the other."""
+    """A point of one curve is rejected for the other."""
     with pytest.raises(BadSignature):
         P256Verifier(SECP256K1.point)
     with pytest.raises(BadSignature):
@@ -266,7 +262,7 @@ def test_K6_ed25519_keys_have_one_length(length):
 )
 @settings(max_examples=60, deadline=None)
 def test_K9_any_bytes(key, message, signature, algorithm):
-    """Whatever is given as a signature is refused in one way."""
+    """Any bytes as signature raise BadSignature."""
     refused(key, signature, algorithm, message)
 
 
@@ -278,7 +274,7 @@ def test_K9_any_bytes(key, message, signature, algorithm):
 )
 @settings(max_examples=60, deadline=None)
 def test_K9_any_bytes_as_a_key(verifier, point):
-    """Any bytes are a key, or refused in one way; a key that is read has one short form."""
+    """Any bytes are a key with one short form, or raise BadSignature."""
     try:
         read = verifier(point)
     except BadSignature:
@@ -287,7 +283,7 @@ def test_K9_any_bytes_as_a_key(verifier, point):
 
 
 def test_address_is_the_wallets():
-    """The address of a key is the one its wallet has."""
+    """The address of a key equals its wallet's."""
     key = Secp256k1Key(
         bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
     )

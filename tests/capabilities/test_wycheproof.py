@@ -1,8 +1,8 @@
-"""Project Wycheproof's vectors of signatures and signing keys, each file to its last case.
+"""Project Wycheproof's test vectors for signatures and keys, all cases of each file.
 
-Decisions: a high `s` is refused although the vectors call it valid (Q25); of JWS only the
-algorithms of a token are verified, so that valid RSA, HMAC and P-521 signatures are refused. No
-file has an "acceptable" case; the counts would show one.
+A high `s` is rejected although the vectors call it valid (Q25). Only the algorithms of tokens are
+implemented, so valid RSA, HMAC and P-521 signatures are rejected. No file has an "acceptable" case;
+the counts would show one.
 """
 
 import hashlib
@@ -44,8 +44,7 @@ def test_ed25519(record_property):
 
 @pytest.mark.shared
 def test_secp256k1_recovery(record_property):
-    """With one of the two recovery bytes a valid low-s signature gives the key's address; an
-    invalid one never does."""
+    """A valid low-s signature recovers the key's address; an invalid one never does."""
     count = 0
     for group, case in cases("ecdsa_secp256k1_sha256_p1363_test.json"):
         key = bytes.fromhex(group["publicKey"]["uncompressed"])
@@ -61,7 +60,7 @@ def test_secp256k1_recovery(record_property):
 
 
 def recovered(digest, signature):
-    """Return the addresses the signature may come from."""
+    """Return the addresses that may have made the signature."""
     addresses = []
     for v in (0, 1, 27, 28):
         try:
@@ -88,8 +87,7 @@ def recovered(digest, signature):
     ids=["ES256", "ES256K"],
 )
 def test_K7_Q25_ecdsa(name, verifier, algorithm, order, total, accepted, record_property):
-    """Valid signatures with low s verify; invalid ones do not, and of valid ones with high s only
-    their twins do."""
+    """Valid low-s signatures verify; for valid high-s signatures only their twins do."""
     counts = {True: 0, False: 0}
     for group, case in cases(name):
         key = verifier(bytes.fromhex(group["publicKey"]["uncompressed"]))
@@ -116,8 +114,7 @@ def verifies(key, algorithm, message, signature):
 
 
 def is_signed(jws, jwk):
-    """Tell whether a JWS is one by the key, which signs as a did:jwk; its header is read as that of
-    a token."""
+    """Return whether a JWS is signed by a key, which is used as a did:jwk."""
     signing_input, _, last = jws.rpartition(".")
     header, signature = decode_url(signing_input.partition(".")[0]), decode_url(last)
     if header is None or signature is None or signing_input.count(".") != 1:
@@ -131,7 +128,7 @@ def is_signed(jws, jwk):
 
 
 def low(jws):
-    """Return a JWS with the low spelling of a P-256 signature; anything else as it is."""
+    """Return a JWS with the low form of a P-256 signature; any other JWS unchanged."""
     signature = decode_url(jws.rpartition(".")[2])
     if (
         signature is None
@@ -144,8 +141,7 @@ def low(jws):
 
 @pytest.mark.shared
 def test_Q33_K8_K9_json_web_signatures(record_property):
-    """Of all JWS exactly the valid ones under ES256 verify, once their s is low, by the key that is
-    meant for it."""
+    """Of all JWS exactly the valid ES256 ones verify, once their `s` is low."""
     count, as_given, lowered = 0, [], []
     for group, case in cases("json_web_signature_test.json"):
         key = group.get("public") or group["private"]
@@ -161,8 +157,7 @@ def test_Q33_K8_K9_json_web_signatures(record_property):
 
 @pytest.mark.shared
 def test_K3_K8_json_web_keys(record_property):
-    """None of the keys with a fault verifies what it signed: wrong use, algorithm, curve or type,
-    or no point."""
+    """Keys with a wrong use, algorithm, curve, type or point verify nothing."""
     count = 0
     for group, case in cases("json_web_key_test.json"):
         for key in (group.get("public") or group["private"])["keys"]:
@@ -174,8 +169,7 @@ def test_K3_K8_json_web_keys(record_property):
 
 @pytest.mark.shared
 def test_K3_json_web_key_without_its_fault():
-    """The key of those cases, mended, verifies the same signature: it was the fault that was
-    refused."""
+    """The same keys without the fault verify the same signature."""
     faults = {
         "wrong_algorithm",
         "invalid_algorithm",

@@ -1,5 +1,4 @@
-"""A small world for the tests: an owner's wallet, session keys, backends, and what a node keeps of
-their grants."""
+"""Fixtures: an owner's wallet, session keys, backends, and a node's state of their grants."""
 
 import base64
 import hashlib
@@ -67,7 +66,7 @@ CONTENT_KEY = bytes(range(32))
 
 
 class World:
-    """Mints grants and requests as clients do, and keeps what a node would keep of them."""
+    """A client that mints grants and requests, and the state that a node would have of them."""
 
     NOW = NOW
     DAY_S = DAY_S
@@ -116,7 +115,7 @@ class World:
         network: str | None = None,
         space: str | None = None,
     ) -> Registered:
-        """A wallet's CACAO, as every sign-in makes one; without parents unless some are named."""
+        """Return a wallet's sign-in as a CACAO, with the given parents."""
         signer = wallet or self.wallet
         att: dict[str, dict[str, tuple[dict[str, None], ...]]] = {}
         if read:
@@ -149,7 +148,7 @@ class World:
         att: dict[str, dict[str, list[dict[str, Json]]]] | None = None,
         lifetime_s: float = DAY_S / 2,
     ) -> Registered:
-        """A UCAN delegation; decrypt on the network unless `att` says otherwise."""
+        """Return a UCAN delegation; without `att` it grants decrypt on the network."""
         self._nonce += 1
         payload = UcanPayload(
             iss=signer.did_url,
@@ -167,7 +166,7 @@ class World:
     def register(
         self, delegation: Delegation, parents: Sequence[Registered], registered_at: float | None
     ) -> Registered:
-        """Judge and keep a delegation as a node does."""
+        """Judge and store a delegation as a node does."""
         at = self.now if registered_at is None else registered_at
         link = msgspec.structs.replace(
             judge_registration(delegation, parents, self.marks, now=self.now), registered_at=at
@@ -183,7 +182,7 @@ class World:
     # --- requests ---
 
     def body(self, **changes: Json) -> dict[str, Json]:
-        """A decrypt body for `CONTENT_KEY`, with members replaced."""
+        """Return a decrypt body for `CONTENT_KEY`, with members replaced."""
         wrapped = base64.b64encode(
             wrap(self.network.public_key, CONTENT_KEY, CountingEntropy(b"wrap"))
         ).decode()
@@ -209,7 +208,7 @@ class World:
         nbf: float | None = None,
         nonce: str | None = "urn:uuid:1",
     ) -> Invocation:
-        """A verified invocation token; decrypt on the network unless `att` says otherwise."""
+        """Return a verified invocation; without `att` it requests decrypt on the network."""
         payload = UcanPayload(
             iss=signer.did_url,
             aud=self.keyring.node_did if aud is None else aud,
@@ -225,7 +224,7 @@ class World:
     def checked(
         self, signer: Ed25519Signer, proofs: Sequence[Registered], *, receiver: bytes = RECEIVER
     ) -> CheckedDecrypt:
-        """A decrypt request that has passed rows 5 to 21."""
+        """Return a decrypt request that has passed rows 5 to 21."""
         body = self.body()
         if receiver != RECEIVER:
             body = decrypt_body_json(
@@ -244,7 +243,7 @@ class World:
         return check_decrypt(bound, self.network, self.now)
 
     def authority(self, invocation: Invocation, proofs: Sequence[Registered]) -> Authority:
-        """What the chain rules say about an invocation."""
+        """Return the verdict of the chain rules on an invocation."""
         return judge_invocation(invocation, proofs, self.marks, now=self.now)
 
     def request(
@@ -257,7 +256,7 @@ class World:
         receiver: bytes = RECEIVER,
         key_paths: dict[str, RowStamp] | None = None,
     ) -> ReleaseRequest:
-        """What a node asks the gate; the links hold just the cited closures."""
+        """Return the input of the gate; its links are exactly the cited closures."""
         decrypt = self.checked(signer, proofs, receiver=receiver)
         keys = [member.content_key for proof in proofs for member in proof.closure]
         return ReleaseRequest(
@@ -285,15 +284,15 @@ class World:
         )
 
     def with_facts(self, request: ReleaseRequest, **changes: object) -> ReleaseRequest:
-        """Return a request whose authority of the owner was computed from other facts."""
+        """Return a request whose owner authority was computed from other facts."""
         return altered(request, owner=owner_authority(altered(request.owner.facts, **changes)))
 
     def evidence(self, holder: Ed25519Signer, **changes: object) -> Evidence:
-        """Evidence that satisfies `LIST` at `NOW`, with fields replaced."""
+        """Return evidence that satisfies `LIST` at `NOW`, with fields replaced."""
         return evidence_of(holder, **changes)
 
     def reason_of(self, request: ReleaseRequest) -> str:
-        """Return why a request is refused; empty when it is admitted."""
+        """Return why a request is refused, or an empty text if it is admitted."""
         try:
             admit(request)
         except ReleaseRefused as refusal:
@@ -310,11 +309,11 @@ class World:
         return self.request(self.backend, [])
 
     def row(self, name: str) -> RowStamp:
-        """A row of the store."""
+        """Return a row of the store."""
         return row(name)
 
     def withdraw(self, **entries: object) -> None:
-        """Withdraw for this network."""
+        """Add withdrawals to this network."""
         listed = Withdrawals(**entries)  # type: ignore[arg-type]  # by name
         self.network = altered(self.network, withdrawals_row=encode_withdrawals(listed))
 
@@ -326,22 +325,22 @@ class World:
 
 
 def row(name: str) -> RowStamp:
-    """A row of the store."""
+    """Return a row of the store."""
     return RowStamp(name.encode(), hashlib.blake2b(name.encode(), digest_size=16).digest())
 
 
 def iso(moment: float) -> str:
-    """Epoch seconds as SIWE texts have them."""
+    """Return epoch seconds in the form of SIWE texts."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def base58_cid(digest: bytes) -> str:
-    """A CID as ReCaps cite it."""
+    """Return a CID in the form that ReCaps use."""
     return libipld.encode_multibase("z", b"\x01\x55\x1e\x20" + digest)
 
 
 def evidence_of(holder: Ed25519Signer, **changes: object) -> Evidence:
-    """Evidence that satisfies `LIST` at `NOW`, with fields replaced."""
+    """Return evidence that satisfies `LIST` at `NOW`, with fields replaced."""
     evidence = Evidence(
         invoker=Principal(holder.did),
         receiver_public_key=RECEIVER,
@@ -379,11 +378,11 @@ def evidence_of(holder: Ed25519Signer, **changes: object) -> Evidence:
 
 @pytest.fixture
 def world() -> World:
-    """An owner, keys, a network, and nothing granted yet."""
+    """An owner, keys and a network, without any grants."""
     return World()
 
 
 @pytest.fixture
 def new_world() -> type[World]:
-    """Makes as many worlds as a test needs."""
+    """A factory for worlds."""
     return World

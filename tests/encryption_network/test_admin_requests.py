@@ -1,5 +1,4 @@
-"""Creating and revoking a network: the ladder of its requests, row by row, and what bodies may
-hold."""
+"""The ladder for creating and revoking a network, row by row."""
 
 from typing import Any
 
@@ -25,7 +24,7 @@ ANOTHER = "urn:tinycloud:encryption:did:key:zElse:default"
 
 
 def admin(world: Any, **changes: Any) -> Any:
-    """Bind a create token whose fact, token or claims are changed."""
+    """Bind a create token after changing its fact, token or claims."""
     body = {"name": "default", "ownerDid": world.owner, "threshold": {"n": 1, "t": 1}}
     wanted = parse_create(body)
     fact = admin_fact(
@@ -48,7 +47,7 @@ def admin(world: Any, **changes: Any) -> Any:
 
 
 def test_admin_facts_tolerate_further_members(world: Any) -> None:
-    """An admin fact may hold more than it has to."""
+    """An administration fact may have unknown members."""
     _, nonce = admin(world, fact={"more": [1]})
     assert nonce == "urn:uuid:1"
 
@@ -72,21 +71,20 @@ def test_admin_facts_tolerate_further_members(world: Any) -> None:
     ],
 )
 def test_each_row_of_the_admin_ladder(world: Any, changes: dict[str, Any], kind: str) -> None:
-    """A create token with one fault is refused by its row."""
+    """A create token with one fault is refused by the row for that fault."""
     with pytest.raises(RequestError, check=coded(kind)):
         admin(world, **changes)
 
 
 def test_a_missing_nonce_says_so(world: Any) -> None:
-    """Create and revoke need a nonce."""
+    """A create or revoke token without a nonce is refused."""
     with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         admin(world, nonce=None)
     assert caught.value.text == "decrypt request body is malformed: missing nonce"
 
 
 def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
-    """The claim is over issuer and nonce: other issuers and other nonces do not collide, other
-    tokens do."""
+    """The replay key depends on issuer and nonce, but not on the token."""
     first, nonce = admin(world)
     again, _ = admin(world, exp=world.now + 30)
     assert first.cid != again.cid
@@ -128,14 +126,14 @@ def test_a_nonce_belongs_to_its_issuer(world: Any) -> None:
     ],
 )
 def test_malformed_create_bodies(body: Any, kind: str, text: str) -> None:
-    """Shape first, then the id; both are 400 with the bare text."""
+    """The members are checked before the id; both errors are a bare text."""
     with pytest.raises(RequestError, check=coded(kind)) as caught:
         parse_create(body)
     assert on_route(caught.value) == (400, text)
 
 
 def test_create_bodies_are_tolerant(world: Any) -> None:
-    """Further members enter the hash; a threshold is one of one, also when absent or null."""
+    """Unknown members are part of the hash; the threshold may be absent, null or one of one."""
     body: dict[str, Json] = {"name": "odd-1", "ownerDid": "not a did"}
     assert parse_create(body | {"threshold": None}).network_id == parse_create(body).network_id
     assert parse_create(body).body_hash != parse_create(body | {"x": 1.5}).body_hash
@@ -143,7 +141,7 @@ def test_create_bodies_are_tolerant(world: Any) -> None:
 
 @pytest.mark.parametrize("name", ["Odd", "-odd", "o_d", "o.d", "ä", "o d"])
 def test_new_networks_have_names_that_clients_can_write(name: str) -> None:
-    """A name that no client can write makes no network (enc-D4)."""
+    """A network with a name that clients cannot write is refused (enc-D4)."""
     with pytest.raises(
         RequestError, check=coded("create-body-malformed"), match="the name of a new network"
     ):
@@ -152,7 +150,7 @@ def test_new_networks_have_names_that_clients_can_write(name: str) -> None:
 
 @pytest.mark.parametrize("threshold", [{"n": 5, "t": 3}, {"n": 1, "t": 2}, {"n": 0, "t": 0}])
 def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, Json]) -> None:
-    """Only one of one is what the node does (enc-D1)."""
+    """A threshold other than one of one is refused (enc-D1)."""
     with pytest.raises(
         RequestError, check=coded("create-body-malformed"), match="threshold must be n 1 and t 1"
     ):
@@ -160,8 +158,7 @@ def test_thresholds_that_mean_nothing_are_refused(threshold: dict[str, Json]) ->
 
 
 def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
-    """Creating needs a free id or an unclaimed network (EN31), revoking an existing network,
-    revoked or not."""
+    """Creating needs a free id or an unclaimed network (EN31); revoking needs a network."""
     check_create(None)
     check_create(altered(world.network, claimed=False))
     for taken in (
@@ -178,7 +175,7 @@ def test_create_and_revoke_look_at_what_exists(world: Any) -> None:
 
 
 def test_the_audience_is_compared_as_text(world: Any) -> None:
-    """A fragment makes another audience."""
+    """An audience with a fragment is a different audience."""
     check_audience(world.keyring.node_did, world.keyring.node_did)
     with pytest.raises(RequestError, check=coded("audience-mismatch")):
         check_audience(world.keyring.node_did + "#x", world.keyring.node_did)

@@ -1,4 +1,4 @@
-"""Canonical JSON against an independent writer and against the number texts of clients."""
+"""Canonical JSON compared with an independent writer, and with the numbers of clients."""
 
 import json
 from typing import Any
@@ -27,13 +27,13 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_it_is_rfc_8785_where_the_protocol_lives(value: Any) -> None:
-    """For the values of this protocol the text equals that of RFC 8785."""
+    """For all values of this protocol the text equals RFC 8785's."""
     assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
 @given(VALUES)
 def test_reading_it_back_gives_the_value(value: Any) -> None:
-    """The text is JSON of the same value, and canonical already."""
+    """The text is JSON of the same value, and encoding it again gives the same text."""
     assert json.loads(canonical_bytes(value)) == value
     assert canonical_bytes(json.loads(canonical_bytes(value))) == canonical_bytes(value)
 
@@ -63,8 +63,7 @@ MIXED = st.recursive(
     st.integers(0, 40),
 )
 def test_without_fractions_it_is_the_sorted_text(value: Any, depth: int) -> None:
-    """However deep, with names of any plane and integers of 64 bits: names by code point, the
-    shortest escapes."""
+    """Names of any plane, at any depth, are sorted by code point; escapes are the shortest."""
     for _ in range(depth):
         value = {"inner": [value]}
     expected = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
@@ -73,7 +72,7 @@ def test_without_fractions_it_is_the_sorted_text(value: Any, depth: int) -> None
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), MIXED, max_size=5))
 def test_a_text_is_made_of_the_texts_of_its_parts(members: dict[str, Any]) -> None:
-    """What stands beside a value changes nothing about its text, whatever numbers there are."""
+    """The text of a value does not depend on the values beside it."""
     names = sorted(members)
     parts = [canonical_bytes(name) + b":" + canonical_bytes(members[name]) for name in names]
     assert canonical_bytes(members) == b"{" + b",".join(parts) + b"}"
@@ -101,17 +100,17 @@ def test_a_text_is_made_of_the_texts_of_its_parts(members: dict[str, Any]) -> No
     ],
 )
 def test_numbers_keep_their_own_form(value: Any, text: str) -> None:
-    """Fractions and huge integers print as the protocol's clients print them."""
+    """Fractions and huge integers are printed as the protocol's clients print them."""
     assert canonical_bytes(value) == text.encode()
 
 
 def test_names_are_ordered_by_code_point() -> None:
-    """Above the basic plane the order is that of UTF-8, not of UTF-16."""
+    """Names above the basic plane are sorted as UTF-8, not as UTF-16."""
     assert canonical_bytes({"\U00010000": 1, "\uffff": 2}) == '{"\uffff":2,"\U00010000":1}'.encode()
 
 
 class Members(msgspec.Struct, rename="camel"):
-    """Members of every kind that the protocol writes without looking through them, in no order."""
+    """Members of every kind that the protocol writes unchecked, in no order."""
 
     second_of: str
     first: int
@@ -137,8 +136,7 @@ MEMBERS = st.recursive(
 
 @given(MEMBERS)
 def test_members_that_are_known_are_written_alike(members: Members | None) -> None:
-    """Without looking through them, members of a struct and of a mapping get the text that they get
-    otherwise."""
+    """The unchecked writer gives the same text as the checked one, for structs and mappings."""
     if members is not None:
         value = json.loads(msgspec.json.encode(members))
         assert canonical_members(members) == canonical_bytes(value)
@@ -147,13 +145,13 @@ def test_members_that_are_known_are_written_alike(members: Members | None) -> No
 
 
 def test_members_that_are_no_unicode() -> None:
-    """A lone surrogate has no canonical text, in a struct neither."""
+    """A lone surrogate is rejected, also in a struct."""
     with pytest.raises(InvalidCanonicalJson):
         canonical_members({"text": "\ud800"})
 
 
 def nested(depth: int) -> Any:
-    """A list in a list in a list."""
+    """Return lists nested in each other."""
     value: Any = []
     for _ in range(depth):
         value = [value]
@@ -173,6 +171,6 @@ def nested(depth: int) -> Any:
     ],
 )
 def test_what_has_no_canonical_form(value: Any) -> None:
-    """Values that JSON cannot hold are refused with our own error."""
+    """A value that JSON cannot represent raises InvalidCanonicalJson."""
     with pytest.raises(InvalidCanonicalJson):
         canonical_bytes(value)

@@ -1,4 +1,4 @@
-"""Inline envelopes: reading strictly, sealing and opening."""
+"""Inline envelopes: strict parsing, encryption and decryption."""
 
 import base64
 import json
@@ -35,18 +35,18 @@ DESCRIPTOR = Descriptor(
 
 
 def sealed(plaintext: bytes = b"payload", **labels: Any) -> InlineEnvelope:
-    """An envelope for the sample network."""
+    """Return an envelope for the sample network."""
     return seal_envelope(DESCRIPTOR, plaintext, CountingEntropy(plaintext), **labels)
 
 
 def content_key(envelope: InlineEnvelope) -> bytes:
-    """The content key, opened as a node opens it."""
+    """Return the content key, decrypted as a node does it."""
     return open_wrapped(SCALAR, base64.b64decode(envelope.encrypted_symmetric_key))
 
 
 @given(plaintext=st.binary(max_size=300), aad=st.none() | st.binary(max_size=9))
 def test_opening_what_was_sealed_is_identity(plaintext: bytes, aad: bytes | None) -> None:
-    """Sealed, written, read and opened, a payload is what it was."""
+    """A payload survives encryption, encoding, parsing and decryption."""
     envelope = parse_envelope(encode_envelope(sealed(plaintext, aad=aad, metadata={"x": "y"})))
     assert envelope == sealed(plaintext, aad=aad, metadata={"x": "y"})
     assert open_envelope(envelope, content_key(envelope)) == plaintext
@@ -54,7 +54,7 @@ def test_opening_what_was_sealed_is_identity(plaintext: bytes, aad: bytes | None
 
 @given(st.data())
 def test_one_flipped_bit_never_opens(data: st.DataObject) -> None:
-    """Every bit of the ciphertext is covered by its tag."""
+    """A flipped bit anywhere in the ciphertext is detected."""
     envelope = sealed()
     bit = data.draw(st.integers(0, len(envelope.ciphertext) * 8 - 1))
     flipped = bytearray(envelope.ciphertext)
@@ -65,13 +65,13 @@ def test_one_flipped_bit_never_opens(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("key", [b"", bytes(16), bytes(32)])
 def test_a_wrong_key_never_opens(key: bytes) -> None:
-    """Keys of the wrong length or value fail with our own error."""
+    """A key of the wrong length or value raises EnvelopeError."""
     with pytest.raises(EnvelopeError):
         open_envelope(sealed(), key)
 
 
 def test_any_order_and_further_members_are_read() -> None:
-    """Readers accept members in any order, white space, and members they do not know."""
+    """Members may be in any order, with white space and unknown members."""
     envelope = sealed()
     fields = json.loads(encode_envelope(envelope))
     text = json.dumps(dict(reversed(fields.items())) | {"extra": [1]}, indent=1)
@@ -105,7 +105,7 @@ def test_any_order_and_further_members_are_read() -> None:
     ],
 )
 def test_malformed_members(member: str, value: Any) -> None:
-    """A member of the wrong type or value refuses the envelope."""
+    """A member of the wrong type or value rejects the envelope."""
     fields = json.loads(encode_envelope(sealed()))
     with pytest.raises(EnvelopeError):
         parse_envelope(json.dumps(fields | {member: value}).encode())
@@ -124,7 +124,7 @@ def test_malformed_members(member: str, value: Any) -> None:
     ],
 )
 def test_missing_members(member: str) -> None:
-    """Each member but the labels is needed."""
+    """Every member except the labels is required."""
     fields = json.loads(encode_envelope(sealed()))
     del fields[member]
     with pytest.raises(EnvelopeError):
@@ -132,7 +132,7 @@ def test_missing_members(member: str) -> None:
 
 
 def test_a_hash_of_the_unquoted_text_does_not_fit() -> None:
-    """The key hash is over the quoted text; that of another text is refused."""
+    """A key hash over the unquoted text is rejected."""
     fields = json.loads(encode_envelope(sealed()))
     fields["encryptedSymmetricKeyHash"] = canonical_hash([fields["encryptedSymmetricKey"]])
     with pytest.raises(EnvelopeError):
@@ -140,13 +140,13 @@ def test_a_hash_of_the_unquoted_text_does_not_fit() -> None:
 
 
 def test_labels_are_unicode() -> None:
-    """A label that cannot be written refuses the envelope."""
+    """A label that is not Unicode raises EnvelopeError."""
     with pytest.raises(EnvelopeError):
         encode_envelope(sealed(metadata={"x": "\ud800"}))
 
 
 def test_the_size_is_bounded() -> None:
-    """A longer text than asked for is not looked at."""
+    """A text above the given limit is rejected before it is parsed."""
     data = encode_envelope(sealed())
     with pytest.raises(EnvelopeError):
         parse_envelope(data, max_bytes=len(data) - 1)
@@ -156,11 +156,11 @@ def test_the_size_is_bounded() -> None:
     st.binary(max_size=200) | st.text(max_size=50).map(lambda text: f'{{"v":1,{text}}}'.encode())
 )
 def test_any_bytes(data: bytes) -> None:
-    """Whatever the bytes, they are refused with our own error."""
+    """Any other bytes raise EnvelopeError."""
     with pytest.raises(EnvelopeError):
         parse_envelope(data)
 
 
 def test_an_envelope_prints_no_payload() -> None:
-    """The ciphertext stays out of logs."""
+    """The representation does not contain the ciphertext."""
     assert "ciphertext=" not in repr(sealed())

@@ -1,4 +1,4 @@
-"""Errors: stable codes."""
+"""Codes of errors."""
 
 import ast
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_codes_are_unique() -> None:
 
 
 def test_every_row_is_raised() -> None:
-    """Each code of the table is raised in this package or in the node, and no other is."""
+    """The codes in the table are exactly those that this package and the node raise."""
     packages = [
         Path(encryption_network.__path__[0]),
         Path(encryption_network.__path__[0]).parent / "node",

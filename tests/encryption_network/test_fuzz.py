@@ -1,5 +1,4 @@
-"""Any bytes, texts and JSON into the readers of this package: a value, or an EncryptionError; never
-anything else."""
+"""Fuzzing of all parsers: each input gives a value or an EncryptionError."""
 
 import base64
 import json
@@ -116,7 +115,7 @@ POLICY_VALUES = json_values(
 
 
 def _is_signable(value: Any) -> bool:
-    """Whether a value stands in JSON: what does not, no token can carry."""
+    """Return whether JSON can contain a value; otherwise no token can."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:
@@ -133,7 +132,7 @@ def _nested(value: Any) -> Any:
 @fuzzed()
 @given(st.binary(max_size=200) | damaged_bytes(WRAPPED, seal_blob(SCALAR, CONTENT_KEY, ENTROPY)))
 def test_fuzz_wrapped_keys(data: bytes) -> None:
-    """Wrapped keys and sealed blobs of any bytes open or are refused."""
+    """Wrapped keys and sealed blobs of any bytes open or are rejected."""
     for opener in (
         lambda: open_wrapped(SCALAR, data),
         lambda: open_blob(SCALAR, data),
@@ -154,7 +153,7 @@ def test_fuzz_wrapped_keys(data: bytes) -> None:
     )
 )
 def test_fuzz_envelopes(data: bytes) -> None:
-    """Envelopes of any bytes are read and opened, or refused."""
+    """Envelopes of any bytes are parsed and opened, or rejected."""
     with suppress(EncryptionError):
         open_envelope(parse_envelope(data), CONTENT_KEY)
 
@@ -162,7 +161,7 @@ def test_fuzz_envelopes(data: bytes) -> None:
 @fuzzed()
 @given(json_values() | st.text(st.characters()) | st.just([]).map(_nested))
 def test_fuzz_canonical_json(value: Any) -> None:
-    """A JSON value has a canonical text, or is refused."""
+    """A JSON value has a canonical text or is rejected."""
     with suppress(EncryptionError):
         canonical_bytes(value)
 
@@ -176,8 +175,7 @@ def test_fuzz_canonical_json(value: Any) -> None:
     )
 )
 def test_fuzz_bodies(data: bytes) -> None:
-    """A body of any bytes is a JSON value or refused, and such a value is a request's body or
-    refused."""
+    """Any bytes are JSON or rejected, and any JSON is a request body or rejected."""
     with suppress(EncryptionError):
         value = read_body(data, max_bytes=MAX_BODY_BYTES)
         for parse in (parse_decrypt_body, parse_create, parse_policy, parse_descriptor):
@@ -187,8 +185,7 @@ def test_fuzz_bodies(data: bytes) -> None:
 
 @pytest.mark.parametrize("unit", LARGE_UNITS)
 def test_fuzz_large_bodies(unit: str) -> None:
-    """A body or envelope at its bound that repeats itself is answered, not pondered or crashed
-    on."""
+    """Repetitive bodies and envelopes of the maximum size are handled quickly."""
     data = (unit * MAX_BODY_BYTES)[:MAX_BODY_BYTES].encode()
     for text in (data, b'{"a":' + data[:-10] + b"}"):
         for read in (lambda body: read_body(body, max_bytes=MAX_BODY_BYTES), parse_envelope):
@@ -199,8 +196,7 @@ def test_fuzz_large_bodies(unit: str) -> None:
 @fuzzed(1 / 20)
 @given(st.data())
 def test_fuzz_decrypt_requests(world: Any, data: st.DataObject) -> None:
-    """A decrypt body and facts of any shape, in a token that is signed, are bound and checked, or
-    refused."""
+    """Decrypt bodies and facts of any shape are checked or rejected."""
     values = json_values(world.urn, world.keyring.node_did, "tinycloud.encryption.decrypt/v1")
     body = data.draw(st.just(world.body()) | changed_objects(world.body(), values))
     fact = data.draw(
@@ -218,7 +214,7 @@ def test_fuzz_decrypt_requests(world: Any, data: st.DataObject) -> None:
 @fuzzed(1 / 20)
 @given(st.data())
 def test_fuzz_admin_requests(world: Any, data: st.DataObject) -> None:
-    """Create bodies and administration facts of any shape are bound, or refused."""
+    """Create bodies and administration facts of any shape are checked or rejected."""
     values = json_values(world.urn, world.keyring.node_did, NETWORK_CREATE)
     fact = admin_fact(world.urn, target_node=world.keyring.node_did, action=NETWORK_CREATE, body={})
     asked = {"name": "default", "ownerDid": world.owner, "threshold": {"n": 1, "t": 1}}
@@ -244,7 +240,7 @@ def test_fuzz_admin_requests(world: Any, data: st.DataObject) -> None:
     st.none() | st.text() | damaged_text("did:key:zOwner"),
 )
 def test_fuzz_network_ids(text: str, owner: str | None) -> None:
-    """Ids in paths and in queries, of any text, are read or refused."""
+    """Ids of any text, in paths and queries, are parsed or rejected."""
     for read in (
         lambda: parse_path_id(text),
         lambda: well_known_id(text, owner),
@@ -257,7 +253,7 @@ def test_fuzz_network_ids(text: str, owner: str | None) -> None:
 @fuzzed(1 / 20)
 @given(st.data())
 def test_fuzz_descriptors(data: st.DataObject) -> None:
-    """Descriptors of any shape are read or refused."""
+    """Descriptors of any shape are parsed or rejected."""
     values = json_values(URN, base64.b64encode(bytes(32)).decode())
     original = data.draw(
         st.sampled_from([descriptor_json(RECORD, KEYRING.node_did), well_known_json(RECORD)])
@@ -270,8 +266,7 @@ def test_fuzz_descriptors(data: st.DataObject) -> None:
 @fuzzed()
 @given(st.data())
 def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
-    """Whatever is changed in a signed descriptor that a client goes on to use, its signature does
-    not hold (EN29)."""
+    """A signature is invalid after any change that a client would use (EN29)."""
     nonce, signer = encode_url(bytes(16)), KEYRING.node_signer
     signature = sign_descriptor(RECORD, nonce, signer)
     original = descriptor_json(RECORD, signer.did)
@@ -290,8 +285,7 @@ def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
 @fuzzed()
 @given(POLICY_VALUES | changed_objects(POLICY_JSON, POLICY_VALUES))
 def test_fuzz_policies(value: Any) -> None:
-    """Policies, and facts that hold one, of any shape are read or refused; what was read is written
-    and read again."""
+    """Policies and facts of any shape are rejected, or parsed and written back unchanged."""
     with suppress(EncryptionError):
         policies_of([value, {ATTESTATION_FACT: value}])
     with suppress(EncryptionError):
@@ -302,7 +296,7 @@ def test_fuzz_policies(value: Any) -> None:
 @fuzzed(1 / 10)
 @given(st.data())
 def test_fuzz_records(world: Any, data: st.DataObject) -> None:
-    """Stored rows of any bytes are read, or are a damaged record."""
+    """Stored rows of any bytes are parsed or raise RecordError."""
     rows = (encode_network(RECORD), encode_evidence(world.evidence(world.backend)))
     whole = st.sampled_from(rows).flatmap(_with_other_fields)
     drawn = data.draw(st.binary(max_size=200) | deep_packed | damaged_bytes(*rows) | whole)
@@ -317,13 +311,13 @@ def test_fuzz_records(world: Any, data: st.DataObject) -> None:
     | json_values().filter(_is_signable)
 )
 def test_fuzz_release_records(value: Any) -> None:
-    """Release records of any shape are read, or are a damaged record."""
+    """Release records of any shape are parsed or raise RecordError."""
     with suppress(EncryptionError):
         decode_release_record(json.dumps(value).encode())
 
 
 def _with_other_fields(row: bytes) -> st.SearchStrategy[bytes]:
-    """Return the row with a field of another kind or length."""
+    """Return the row with one field of another type or length."""
     fields = msgspec.msgpack.decode(row)
     version, *_ = fields
     if isinstance(fields[1], dict):

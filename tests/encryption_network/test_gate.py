@@ -21,7 +21,7 @@ NARROW = Policy(advisories=("INTEL-SA-00001",))
 
 
 def test_in_mode_everyone_nobody_is_in_person(world: Any) -> None:
-    """Mode everyone refuses the owner's session and the owner without evidence."""
+    """In mode everyone, the owner and its session are refused without evidence."""
     world.record = altered(world.record, mode="everyone")
     sign_in = world.sign_in(world.session)
     assert world.reason_of(world.request(world.session, [sign_in])) == "mode"
@@ -29,7 +29,7 @@ def test_in_mode_everyone_nobody_is_in_person(world: Any) -> None:
 
 
 def test_in_mode_everyone_the_owner_passes_with_evidence(world: Any) -> None:
-    """Mode everyone admits approved code, whoever runs it."""
+    """In mode everyone, approved code is admitted, also for the owner."""
     world.record = altered(world.record, mode="everyone")
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
@@ -39,7 +39,7 @@ def test_in_mode_everyone_the_owner_passes_with_evidence(world: Any) -> None:
 
 
 def test_a_policy_can_take_the_owners_way_away(world: Any) -> None:
-    """An owner tightens its own network to code only."""
+    """An owner can require evidence from itself by a policy on its network."""
     world.demand(altered(world.LIST, in_person=False))
     sign_in = world.sign_in(world.session)
     assert world.reason_of(world.request(world.session, [sign_in])) == "policy"
@@ -52,7 +52,7 @@ def test_a_policy_can_take_the_owners_way_away(world: Any) -> None:
 
 
 def test_mode_off_asks_for_nothing(world: Any) -> None:
-    """Mode off admits a delegate where nobody stated a policy."""
+    """In mode off, a delegate is admitted if no policy is in force."""
     world.record = altered(world.record, mode="off", node_policy=world.LIST)
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
@@ -61,7 +61,7 @@ def test_mode_off_asks_for_nothing(world: Any) -> None:
 
 
 def test_mode_off_uses_no_evidence(world: Any) -> None:
-    """Where nothing is required, the caller need not read evidence."""
+    """If nothing is required, the caller need not read evidence."""
     request = world.request(world.backend, [world.sign_in(world.backend, read=False)])
     off = altered(request.release_record, mode="off")
     assert not needs_evidence(request.owner, off, ())
@@ -70,7 +70,7 @@ def test_mode_off_uses_no_evidence(world: Any) -> None:
 
 
 def test_mode_off_keeps_what_an_owner_stated(world: Any) -> None:
-    """An owner only ever tightens: its policy holds on a node that asks for nothing."""
+    """In mode off, the owner's policy still applies."""
     world.record = altered(world.record, mode="off")
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
@@ -102,7 +102,7 @@ def test_a_genuine_quote_alone_is_not_enough(world: Any) -> None:
 
 
 def test_the_list_in_the_networks_policy_counts(world: Any) -> None:
-    """The owner may state the code in the network."""
+    """An allow-list in the network's policy counts as the owner's."""
     world.demand(world.LIST)
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
@@ -115,7 +115,7 @@ def test_the_list_in_the_networks_policy_counts(world: Any) -> None:
 
 
 def test_the_list_in_the_wallets_grant_counts(world: Any) -> None:
-    """The owner may state the code in a grant to the backend itself."""
+    """An allow-list in the wallet's grant to the backend counts as the owner's."""
     grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
     assert (
         world.reason_of(
@@ -126,8 +126,7 @@ def test_the_list_in_the_wallets_grant_counts(world: Any) -> None:
 
 
 def test_the_list_of_the_owners_session_key_counts(world: Any) -> None:
-    """O's in-person session key speaks for O in a delegation it signs; its session is then relied
-    on."""
+    """A list by the owner's session key counts; the permit then depends on the session."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
@@ -135,7 +134,7 @@ def test_the_list_of_the_owners_session_key_counts(world: Any) -> None:
 
 
 def test_the_session_keys_list_falls_with_its_session(world: Any) -> None:
-    """K is in person for O only while a session that reads capabilities stands."""
+    """A list by a session key counts only while a session of the key is in force."""
     session = world.sign_in(world.session, decrypt=False)
     extra = world.sign_in(world.session, read=False)
     grant = world.grant(world.session, world.backend.did, parents=[extra], policies=[world.LIST])
@@ -168,7 +167,7 @@ def test_a_delegates_own_list_does_not_count(world: Any) -> None:
 
 
 def test_a_key_with_a_parent_that_is_no_sign_in_does_not_speak_for_the_owner(world: Any) -> None:
-    """K's delegation has to rest on the owner's sign-ins alone."""
+    """A list by a key that cites another parent than the owner's sign-ins does not count."""
     session = world.sign_in(world.session)
     elsewhere = world.sign_in(world.other)
     share = world.grant(world.other, world.session.did, parents=[elsewhere])
@@ -188,7 +187,7 @@ def test_a_key_with_a_parent_that_is_no_sign_in_does_not_speak_for_the_owner(wor
 
 
 def test_a_delegates_policy_narrows(world: Any) -> None:
-    """Every delegation in the closure adds its policy to the conjunction."""
+    """The policy of every delegation in the closure is in force."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[world.LIST])
     narrow = Policy(min_evaluation_number=20)
@@ -206,7 +205,7 @@ def test_a_delegates_policy_narrows(world: Any) -> None:
 
 
 def test_a_list_on_another_network_does_not_count(world: Any) -> None:
-    """The list has to stand in the chain of this network's decrypt."""
+    """A list in a grant for another network does not count."""
     grant = world.sign_in(world.backend, read=False)
     elsewhere = world.sign_in(
         world.backend,
@@ -223,8 +222,7 @@ def test_a_list_on_another_network_does_not_count(world: Any) -> None:
 
 
 def test_a_list_dragged_into_the_closure_does_not_count(world: Any) -> None:
-    """A delegation that grants nothing may cite anything; what it cites does not become the owner's
-    word."""
+    """An owner's list that an unrelated delegation cites does not count."""
     for_another_party = world.sign_in(world.other, read=False, policies=[world.LIST])
     grant = world.sign_in(world.backend, read=False)
     empty = world.grant(world.backend, world.backend.did, parents=[for_another_party], att={})
@@ -237,8 +235,7 @@ def test_a_list_dragged_into_the_closure_does_not_count(world: Any) -> None:
 
 
 def test_a_list_dragged_in_by_a_parent_does_not_count(world: Any) -> None:
-    """A parent that was granted to somebody else is no part of the chain, though the closure holds
-    it."""
+    """A list in a parent that was granted to another principal does not count."""
     for_another_party = world.sign_in(world.other, read=False, policies=[world.LIST])
     empty = world.grant(world.other, world.session.did, parents=[for_another_party], att={})
     sign_in = world.sign_in(world.session)
@@ -253,7 +250,7 @@ def test_a_list_dragged_in_by_a_parent_does_not_count(world: Any) -> None:
 
 
 def test_two_proofs_with_one_ancestor(world: Any) -> None:
-    """An ancestor that several proofs share is looked at once, and its list counts for all."""
+    """An ancestor that several proofs share is visited once, and its list counts for all."""
     sign_in = world.sign_in(world.session, policies=[world.LIST])
     proofs = [world.grant(world.session, world.backend.did, parents=[sign_in]) for _ in range(2)]
     permit = admit(world.request(world.backend, proofs, evidence=world.evidence(world.backend)))
@@ -268,7 +265,7 @@ def test_two_proofs_with_one_ancestor(world: Any) -> None:
 
 
 def test_a_parent_that_is_not_among_the_links_is_not_guessed(world: Any) -> None:
-    """Where a cited parent is not given, nothing speaks for the owner through it."""
+    """A delegation whose parent is missing does not count as the owner's."""
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
@@ -278,7 +275,7 @@ def test_a_parent_that_is_not_among_the_links_is_not_guessed(world: Any) -> None
 
 
 def test_a_revoked_list_of_the_owner_does_not_count(world: Any) -> None:
-    """A key that owns its network and cites a revoked grant finds no list in it."""
+    """A list in a revoked grant does not count, even if the owner cites it."""
     world.record = altered(world.record, mode="everyone")
     request = world.own_network()
     grant = world.grant(world.backend, world.backend.did, policies=[world.LIST])
@@ -291,7 +288,7 @@ def test_a_revoked_list_of_the_owner_does_not_count(world: Any) -> None:
 
 
 def test_the_nodes_list_counts_only_where_it_suffices(world: Any) -> None:
-    """An operator's list stands in for the owner's only by the release record."""
+    """The node's list replaces the owner's only if the release record says so."""
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
     evidence = world.evidence(world.backend)
@@ -326,8 +323,7 @@ def test_the_nodes_list_counts_only_where_it_suffices(world: Any) -> None:
     ],
 )
 def test_evidence_that_does_not_fit(world: Any, changes: dict[str, Any], reason: str) -> None:
-    """Evidence of another holder, key, root, code or platform state is refused by its coarse
-    cause."""
+    """Evidence for another invoker, key, root, code or platform state is refused."""
     grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
     assert (
         world.reason_of(
@@ -338,13 +334,13 @@ def test_evidence_that_does_not_fit(world: Any, changes: dict[str, Any], reason:
 
 
 def test_no_evidence(world: Any) -> None:
-    """A delegate of a network with a list has to attest."""
+    """A delegate without evidence is refused on a network with a list."""
     grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
     assert world.reason_of(world.request(world.backend, [grant])) == "not_attested"
 
 
 def test_evidence_whose_row_is_not_given(world: Any) -> None:
-    """Evidence that the commit could not require unchanged counts as none."""
+    """Evidence without its row is refused, because the commit could not check it."""
     grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
     assert world.reason_of(request) == ""
@@ -352,7 +348,7 @@ def test_evidence_whose_row_is_not_given(world: Any) -> None:
 
 
 def test_a_signed_receiver_needs_every_policys_consent(world: Any) -> None:
-    """Any receiver key passes only where each policy on the way says so."""
+    """Any receiver key is accepted only if every policy in force says so."""
     signed = altered(world.LIST, receiver="signed")
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[signed])
@@ -368,8 +364,7 @@ def test_a_signed_receiver_needs_every_policys_consent(world: Any) -> None:
 
 
 def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> None:
-    """The key has to be in an envelope at one of the paths, of every policy that lists some; in
-    person too."""
+    """The key has to be at a path of every policy that lists paths, also in person."""
     one, two = (
         f"tinycloud:{world.owner[4:]}:secrets/kv/vault/secrets/{name}" for name in ("ONE", "TWO")
     )
@@ -386,7 +381,7 @@ def test_a_policy_with_paths_opens_only_keys_that_stand_there(world: Any) -> Non
 
 
 def test_paths_are_bounded(world: Any) -> None:
-    """The rows that one release makes the node read are bounded."""
+    """The number of paths that one release reads is limited."""
     policy = Policy(paths=tuple(f"tinycloud:{world.owner[4:]}:s/kv/{n}" for n in range(32)))
     distinct = [
         altered(policy, paths=tuple(f"{path}/{n}" for path in policy.paths)) for n in range(8)
@@ -400,7 +395,7 @@ def test_paths_are_bounded(world: Any) -> None:
 
 
 def test_a_revoked_or_unknown_mark_refuses(world: Any) -> None:
-    """Marks are checked again here: authority does not outlive them."""
+    """The gate checks the marks again, so a revocation after the chain's judgement counts."""
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
@@ -409,7 +404,7 @@ def test_a_revoked_or_unknown_mark_refuses(world: Any) -> None:
 
 
 def test_an_incomplete_closure_refuses(world: Any) -> None:
-    """A policy that was not read cannot be skipped."""
+    """A closure with a missing member is refused, because its policy could be skipped."""
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
@@ -419,8 +414,7 @@ def test_an_incomplete_closure_refuses(world: Any) -> None:
 
 
 def test_a_cited_proof_that_is_not_given_refuses(world: Any) -> None:
-    """Of what was not read nobody is in person, no session is looked for, and nothing is
-    released."""
+    """A missing proof means not in person, no look-up of sessions, and no release."""
     sign_ins = [world.sign_in(world.session), world.sign_in(world.session)]
     request = world.request(world.session, sign_ins)
     without = world.with_facts(request, links={sign_ins[0].delegation.content_key: sign_ins[0]})
@@ -431,7 +425,7 @@ def test_a_cited_proof_that_is_not_given_refuses(world: Any) -> None:
 
 
 def test_a_missing_ancestor_refuses(world: Any) -> None:
-    """A closure that the store says is incomplete supports nothing."""
+    """A closure that is stored as incomplete is refused."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
     link = altered(sign_in, missing_ancestor=True)
@@ -442,14 +436,14 @@ def test_a_missing_ancestor_refuses(world: Any) -> None:
 
 
 def test_an_expired_chain_refuses(world: Any) -> None:
-    """The closure's window is checked again here."""
+    """The gate checks the closure's window again."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
     assert world.reason_of(world.with_facts(request, now=world.now + world.DAY_S)) == "chain"
 
 
 def test_the_authority_of_another_request(world: Any) -> None:
-    """Whether an owner is there in person for one request says nothing on another."""
+    """The owner's authority from another request is rejected."""
     request = world.request(world.session, [world.sign_in(world.session)])
     for changed in ({"owner": world.other.did}, {"invoker": world.other.did}):
         with pytest.raises(RuntimeError):
@@ -457,14 +451,14 @@ def test_the_authority_of_another_request(world: Any) -> None:
 
 
 def test_no_proof_refuses_a_client_that_is_not_the_owner(world: Any) -> None:
-    """Without dependent capabilities only the owner itself can stand here."""
+    """A request without proofs is refused unless the invoker is the owner."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
     assert world.reason_of(altered(request, authority=Authority((), ()))) == "chain"
 
 
 def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
-    """A fact of the family that is not understood is never skipped."""
+    """An unknown fact of the policy family refuses the release."""
     sign_in = world.sign_in(world.session)
     delegation = altered(sign_in.delegation, facts=({"sealspace.attestation/v1": {"unknown": 1}},))
     link = altered(sign_in, delegation=delegation)
@@ -478,7 +472,7 @@ def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
 
 
 def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
-    """Neither construction nor alteration makes a permit."""
+    """A permit can be neither constructed nor altered outside the gate."""
     admission_request = world.request(world.session, [world.sign_in(world.session)])
     permit = admit(admission_request)
     values = {field.name: getattr(permit, field.name) for field in dataclasses.fields(permit)}

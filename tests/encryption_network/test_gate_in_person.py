@@ -1,5 +1,4 @@
-"""Who is the owner in person, as the gate decides it, and whose sessions it asks for (IP1, IP2,
-RL4)."""
+"""Rules IP1, IP2 and RL4: the owner in person at the gate, and the look-up of sessions."""
 
 from typing import Any
 
@@ -25,27 +24,27 @@ def test_the_owners_session_key_needs_no_evidence(world: Any) -> None:
 
 
 def test_the_owner_itself_needs_no_evidence(world: Any) -> None:
-    """IP1: a did:key that owns its network is there in person, without any proof."""
+    """IP1: a did:key that owns the network is in person without any proof."""
     request = world.own_network()
     assert admit(request).ground == "owner"
     assert admit(request).live == ()
 
 
 def test_an_owner_with_a_fragment_in_the_id_is_still_the_owner(world: Any) -> None:
-    """IP1: the fragment of a session-only network's owner is no part of the principal."""
+    """IP1: a fragment in the network's owner is not part of the principal."""
     world.urn = f"urn:tinycloud:encryption:{world.backend.did_url}:default"
     world.network = altered(world.network, network=world.urn)
     assert admit(world.request(world.backend, [])).ground == "owner"
 
 
 def test_a_sign_in_without_capabilities_read_is_not_in_person(world: Any) -> None:
-    """IP2: a wallet's grant of decrypt alone is a delegation to somebody else."""
+    """IP2: a wallet's grant of decrypt alone is not the owner in person."""
     sign_in = world.sign_in(world.session, read=False)
     assert world.reason_of(world.request(world.session, [sign_in])) == "no_policy"
 
 
 def test_the_standing_session_may_be_another_sign_in(world: Any) -> None:
-    """IP2: an extra grant counts while the holder's sign-in stands; its mark is then relied on."""
+    """IP2: a further grant counts while the key has a session in force."""
     session = world.sign_in(world.session, decrypt=False)
     extra = world.sign_in(world.session, read=False)
     permit = admit(world.request(world.session, [extra], sessions=[session]))
@@ -56,7 +55,7 @@ def test_the_standing_session_may_be_another_sign_in(world: Any) -> None:
 
 
 def test_an_expired_standing_session_is_none(world: Any) -> None:
-    """IP2: the session has to stand now."""
+    """IP2: an expired session does not count."""
     session = world.sign_in(world.session, decrypt=False, lifetime_s=100)
     extra = world.sign_in(world.session, read=False)
     world.now += 100
@@ -64,14 +63,14 @@ def test_an_expired_standing_session_is_none(world: Any) -> None:
 
 
 def test_a_session_of_another_client_does_not_help(world: Any) -> None:
-    """IP2: the session has to be from O to I."""
+    """IP2: a session of the owner with another key does not count."""
     session = world.sign_in(world.other, decrypt=False)
     extra = world.sign_in(world.session, read=False)
     assert world.reason_of(world.request(world.session, [extra], sessions=[session])) == "no_policy"
 
 
 def test_reading_capabilities_of_another_space_is_no_session(world: Any) -> None:
-    """IP2: the space has to be one of O's."""
+    """IP2: the space of a session has to be the owner's."""
     outsider = WalletSigner(b"\x0b" * 32)
     foreign = world.sign_in(
         world.session, wallet=outsider, space=f"tinycloud:{outsider.did[4:]}:default", decrypt=False
@@ -97,8 +96,7 @@ LIVES = {
 def test_both_bounds_of_a_session_s_life(
     world: Any, lifetime_s: float, age_s: float, reason: str, cited: bool
 ) -> None:
-    """IP2: it ends within 30 days of its own time of issue and of its registration, and is not of
-    the future."""
+    """IP2: a session ends within 30 days of its issue and of its registration."""
     sign_in = world.sign_in(world.session, lifetime_s=lifetime_s, age_s=age_s)
     if cited:
         assert world.reason_of(world.request(world.session, [sign_in])) == reason
@@ -111,15 +109,14 @@ def test_both_bounds_of_a_session_s_life(
 def test_a_long_grant_does_not_become_a_session_by_being_used_late(
     world: Any, age_s: float
 ) -> None:
-    """IP2: both bounds count from fixed points, not from now."""
+    """IP2: a grant with a longer life is not a session, even near its end."""
     sign_in = world.sign_in(world.session, lifetime_s=31 * world.DAY_S - age_s, age_s=age_s)
     world.now += 10 * world.DAY_S
     assert world.reason_of(world.request(world.session, [sign_in])) == "no_policy"
 
 
 def test_a_registration_by_a_clock_that_was_ahead_lengthens_nothing(world: Any) -> None:
-    """IP2: what the message says itself bounds it, whatever this node's clock said when it was
-    registered."""
+    """IP2: a registration by a fast clock does not extend a session."""
     sign_in = world.sign_in(
         world.session, lifetime_s=300 * world.DAY_S, registered_at=world.now + 290 * world.DAY_S
     )
@@ -128,7 +125,7 @@ def test_a_registration_by_a_clock_that_was_ahead_lengthens_nothing(world: Any) 
 
 @pytest.mark.parametrize("cited", [True, False])
 def test_a_sign_in_names_the_key_s_own_did_url(world: Any, cited: bool) -> None:
-    """IP2, J4: a grant to somebody else names the DID as given, and is not the owner in person."""
+    """IP2, J4: a grant to a bare DID is not a sign-in."""
     audience = world.session.did_url
     for other in (
         world.session.did,
@@ -150,8 +147,7 @@ def test_a_sign_in_names_the_key_s_own_did_url(world: Any, cited: bool) -> None:
 
 
 def test_a_sign_in_that_states_a_policy_is_not_in_person(world: Any) -> None:
-    """IP2: whoever states which code may receive keys speaks of code; also beside a sign-in that
-    states none."""
+    """IP2: a message with a policy is not a sign-in, also beside one without."""
     listed, plain = (
         world.sign_in(world.session, policies=[world.LIST]),
         world.sign_in(world.session),
@@ -167,8 +163,7 @@ def test_a_sign_in_that_states_a_policy_is_not_in_person(world: Any) -> None:
 
 
 def test_a_key_under_a_policy_does_not_speak_for_the_owner(world: Any) -> None:
-    """RL4: what a key approves that was signed in under measurements counts for nothing, whoever it
-    is."""
+    """RL4: a key whose grant has a policy cannot approve code for the owner."""
     sign_in = world.sign_in(world.session, policies=[Policy(min_evaluation_number=1)])
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     assert (
@@ -180,7 +175,7 @@ def test_a_key_under_a_policy_does_not_speak_for_the_owner(world: Any) -> None:
 
 
 def test_one_proof_that_is_no_sign_in_spoils_it(world: Any) -> None:
-    """IP2: every proof cited has to be the owner's sign-in."""
+    """IP2: every cited proof has to be a sign-in of the owner."""
     sign_in = world.sign_in(world.session)
     parent = world.sign_in(world.other)
     share = world.grant(world.other, world.session.did, parents=[parent])
@@ -188,7 +183,7 @@ def test_one_proof_that_is_no_sign_in_spoils_it(world: Any) -> None:
 
 
 def test_a_sub_delegation_is_not_in_person(world: Any) -> None:
-    """IP2: a backend that the session key delegated to is somebody else."""
+    """IP2: a backend with a grant by the session key is not the owner in person."""
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in])
     assert world.reason_of(world.request(world.backend, [grant])) == "no_policy"
@@ -210,7 +205,7 @@ def test_a_ucan_of_a_key_that_owns_the_network_is_not_in_person(world: Any) -> N
 
 
 def test_a_sign_in_with_parents_is_not_in_person(world: Any) -> None:
-    """IP2: a wallet that acts on somebody else's grant is not the owner."""
+    """IP2: a wallet's message that cites a parent is not a sign-in."""
     sign_in = world.sign_in(world.session)
     nested = world.sign_in(world.other, parents=[sign_in])
     assert world.reason_of(world.request(world.other, [nested])) == "no_policy"
@@ -220,7 +215,7 @@ def test_a_sign_in_with_parents_is_not_in_person(world: Any) -> None:
 
 
 def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
-    """A sign-in that stands speaks for its holder, and for what its key granted."""
+    """No session is looked up for a key whose live sign-in is in the chain."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session])
     assert session_holders(world.request(world.session, [session]).owner.facts) == frozenset()
@@ -229,8 +224,7 @@ def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
 
 
 def test_sessions_are_asked_for_of_those_who_may_speak_for_the_owner(world: Any) -> None:
-    """Where the sign-ins of a chain are no sessions, those of the invoker or of the signer are
-    looked for."""
+    """If the chain contains no session, those of invoker and signer are looked up."""
     bare = world.sign_in(world.session, read=False)
     grant = world.grant(world.session, world.backend.did, parents=[bare])
     passed_on = world.grant(world.backend, world.other.did, parents=[grant])
@@ -242,7 +236,7 @@ def test_sessions_are_asked_for_of_those_who_may_speak_for_the_owner(world: Any)
 
 
 def test_a_session_that_does_not_stand_is_none(world: Any) -> None:
-    """A revoked sign-in in the chain does not keep another session from being looked for."""
+    """A revoked sign-in in the chain does not prevent the look-up of another session."""
     session = world.sign_in(world.session)
     facts = world.request(world.session, [session]).owner.facts
     world.revoke(session)

@@ -1,4 +1,4 @@
-"""What must hold of the gate whatever is granted, stated and attested."""
+"""Properties of the gate for any grants, policies and evidence."""
 
 import hashlib
 from dataclasses import dataclass, fields, replace
@@ -67,7 +67,7 @@ EVIDENCE = (
 
 @dataclass(frozen=True)
 class Scene:
-    """One arrangement of grants, policies and evidence; indexes point into the tables above, -1 is
+    """An arrangement of grants, policies and evidence, as indexes into the tables above; -1 is
     none."""
 
     mode: str
@@ -103,7 +103,7 @@ RUNS = settings(
 
 
 def policies(world: Any, index: int) -> list[Policy]:
-    """The policies that an index stands for."""
+    """Return the policies for an index."""
     if index == NONE:
         return []
     if index == LIST:
@@ -121,8 +121,8 @@ def build(
     link: Policy | None = None,
     proof: Policy | None = None,
 ) -> Any:
-    """Make the request of a scene: a sign-in, then grants from holder to holder; the last holder
-    asks.
+    """Build the request of a scene: a sign-in, grants from holder to holder, and the last one's
+    call.
 
     Args:
         add: a policy to add to the delegation at this place of the chain.
@@ -174,7 +174,7 @@ def build(
 
 
 def decide(request: Any) -> ReleasePermit | None:
-    """The gate's answer."""
+    """Return the gate's answer."""
     try:
         return admit(request)
     except ReleaseRefused:
@@ -182,8 +182,7 @@ def decide(request: Any) -> ReleasePermit | None:
 
 
 def outcome(request: Any) -> tuple[Any, ...]:
-    """Everything that the gate says: the refusal with its detail, or what is relied on and
-    recorded."""
+    """Return the refusal with its detail, or all that a permit contains."""
     try:
         permit = admit(request)
     except ReleaseRefused as refusal:
@@ -192,8 +191,7 @@ def outcome(request: Any) -> tuple[Any, ...]:
 
 
 def read_anew(request: Any, *, remembering: bool) -> Any:
-    """The same request out of rows as the store holds them, whose readers remember what they read,
-    or do not."""
+    """Return the same request from encoded rows, with or without the caches of their decoders."""
     readers: list[Any] = [decode_network, decode_release_record, decode_evidence]
     network, record, evidence = (
         readers if remembering else [reader.__wrapped__ for reader in readers]
@@ -212,11 +210,9 @@ def read_anew(request: Any, *, remembering: bool) -> Any:
 def test_what_is_remembered_decides_nothing(
     new_world: Any, scene: Scene, then: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With rows and policies remembered from before, and from another request, the gate says the
-    same.
+    """Cached rows and policies, also from other requests, do not change the gate's answer.
 
-    A gate without memory is asked first: it parses every row, and every policy of every delegation,
-    each time.
+    The answer without caches comes first: every row and every policy is parsed each time.
     """
     request = build(new_world, scene)
     with monkeypatch.context() as forgetful:
@@ -234,8 +230,7 @@ def test_what_is_remembered_decides_nothing(
 def test_sessions_that_are_not_asked_for_decide_nothing(
     new_world: Any, scene: Scene, revoked: int, bare: bool
 ) -> None:
-    """The gate says the same with every session of every key as with those of `session_holders`
-    alone."""
+    """Sessions beyond those of `session_holders` do not change the gate's answer."""
     request = build(new_world, replace(scene, read=scene.read and not bare))
     world = new_world()
     further = [
@@ -253,7 +248,7 @@ def test_sessions_that_are_not_asked_for_decide_nothing(
 @RUNS
 @given(scene=SCENES)
 def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scene) -> None:
-    """Where the gate does not need evidence it says the same without."""
+    """Evidence that the gate does not need does not change its answer."""
     request = build(new_world, scene)
     links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
@@ -262,8 +257,7 @@ def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scen
 
 
 def test_stated_policies_are_read_once_and_bounded(new_world: Any) -> None:
-    """A delegation's policies are those of its facts; beyond the bound the oldest are read
-    again."""
+    """A delegation's policies are parsed once, and again after they were evicted."""
     world = new_world()
     delegations = [
         world.sign_in(world.session, policies=[Policy(max_age_s=n)]).delegation for n in range(5)
@@ -279,7 +273,7 @@ def test_stated_policies_are_read_once_and_bounded(new_world: Any) -> None:
 
 @given(policy=st.sampled_from([*NARROWING, Policy(measurements=(OTHER_CODE,))]))
 def test_a_policy_is_named_by_its_text(policy: Policy) -> None:
-    """The digest of a policy is that of its canonical JSON, asked for once or again."""
+    """The digest of a policy is that of its canonical JSON, cached or not."""
     expected = hashlib.sha256(encode_policy(policy)).hexdigest()
     assert (policy_digest(policy), policy_digest(replace(policy))) == (expected, expected)
 
@@ -289,7 +283,7 @@ def test_a_policy_is_named_by_its_text(policy: Policy) -> None:
 def test_a_further_policy_never_releases(
     new_world: Any, scene: Scene, policy: Policy, place: int
 ) -> None:
-    """A policy added anywhere in the chain turns no refusal into a release."""
+    """A further policy anywhere in the chain never turns a refusal into a release."""
     if decide(build(new_world, scene)) is None:
         assert decide(build(new_world, scene, add=(place, policy))) is None
 
@@ -297,7 +291,7 @@ def test_a_further_policy_never_releases(
 @RUNS
 @given(scene=SCENES, place=st.integers(2, 3))
 def test_a_delegates_list_never_releases(new_world: Any, scene: Scene, place: int) -> None:
-    """An allow-list that only a delegate stated turns no refusal into a release."""
+    """A delegate's allow-list never turns a refusal into a release."""
     if len(scene.grants) >= place and decide(build(new_world, scene)) is None:
         list_of_a_delegate = new_world.LIST
         assert decide(build(new_world, scene, add=(place, list_of_a_delegate))) is None
@@ -306,7 +300,7 @@ def test_a_delegates_list_never_releases(new_world: Any, scene: Scene, place: in
 @RUNS
 @given(scene=SCENES, policy=st.sampled_from(NARROWING))
 def test_a_further_link_never_releases(new_world: Any, scene: Scene, policy: Policy) -> None:
-    """Passing the grant on turns no refusal into a release."""
+    """A further delegation never turns a refusal into a release."""
     if decide(build(new_world, scene)) is None:
         assert decide(build(new_world, scene, link=policy)) is None
 
@@ -314,7 +308,7 @@ def test_a_further_link_never_releases(new_world: Any, scene: Scene, policy: Pol
 @RUNS
 @given(scene=SCENES, policy=st.sampled_from([*NARROWING, Policy(measurements=(OTHER_CODE,))]))
 def test_a_further_proof_never_releases(new_world: Any, scene: Scene, policy: Policy) -> None:
-    """Citing one more delegation turns no refusal into a release."""
+    """A further proof never turns a refusal into a release."""
     if decide(build(new_world, scene)) is None:
         assert decide(build(new_world, scene, proof=policy)) is None
 
@@ -322,7 +316,7 @@ def test_a_further_proof_never_releases(new_world: Any, scene: Scene, policy: Po
 @RUNS
 @given(scene=SCENES)
 def test_a_stricter_mode_never_releases(new_world: Any, scene: Scene) -> None:
-    """What mode off refuses, delegates refuses; what delegates refuses, everyone refuses."""
+    """A stricter mode never turns a refusal into a release."""
     answers = [
         decide(build(new_world, replace(scene, mode=mode)))
         for mode in ("off", "delegates", "everyone")
@@ -334,7 +328,7 @@ def test_a_stricter_mode_never_releases(new_world: Any, scene: Scene) -> None:
 @RUNS
 @given(scene=SCENES)
 def test_nobody_is_in_person_in_mode_everyone(new_world: Any, scene: Scene) -> None:
-    """In mode everyone each release rests on evidence that satisfies a list."""
+    """In mode everyone each release needs evidence that satisfies a list."""
     permit = decide(build(new_world, replace(scene, mode="everyone")))
     assert permit is None or (permit.ground == "attested" and permit.evidence is not None)
 
@@ -342,8 +336,7 @@ def test_nobody_is_in_person_in_mode_everyone(new_world: Any, scene: Scene) -> N
 @RUNS
 @given(scene=SCENES)
 def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None:
-    """Every permit lists the chain's marks and the rows of network, record, evidence and
-    paths."""
+    """Every permit lists the chain's marks and all rows that it depends on."""
     request = build(new_world, scene)
     permit = decide(request)
     if permit is not None:

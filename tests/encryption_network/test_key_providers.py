@@ -1,4 +1,4 @@
-"""Key providers as policies, evidence and settings name them."""
+"""Key providers in policies, evidence and settings."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ TEXTS = st.text(max_size=12) | st.builds(
     "text", ["kms", "tpm", "kms:00", "local-sgx:ff", "tpm:" + "ab" * MAX_ID_BYTES]
 )
 def test_entries(text: str) -> None:
-    """A kind, or a kind with the id of a provider, is read as it stands."""
+    """An entry is a kind, or a kind with a provider's id."""
     assert parse_key_provider(text) == text
 
 
@@ -44,8 +44,7 @@ def test_entries(text: str) -> None:
     ],
 )
 def test_what_is_accepted(provider: str | None, accepted: tuple[str, ...], answer: bool) -> None:
-    """A kind alone accepts every id, an entry with an id that one; who has no provider is never
-    accepted."""
+    """A kind accepts every id, an id only itself; an application without a provider is refused."""
     assert is_accepted(provider, accepted) is answer
 
 
@@ -53,7 +52,7 @@ def test_what_is_accepted(provider: str | None, accepted: tuple[str, ...], answe
 def test_an_entry_accepts_only_what_it_names(
     kind: str, id_: bytes, other_kind: str, other_id: bytes
 ) -> None:
-    """Of two providers an entry with an id accepts both only if they are one."""
+    """An entry with an id accepts two providers only if they are the same."""
     provider, other = (
         f"{name}:{of.hex()}" if of else name for name, of in ((kind, id_), (other_kind, other_id))
     )
@@ -72,7 +71,7 @@ ENTRIES = st.lists(
     st.sampled_from(["kms", "kms:aa", "kms:cc", "tpm", "tpm:bb", "local-sgx:aa", "none"]),
 )
 def test_what_two_lists_accept(one: list[str], other: list[str], provider: str) -> None:
-    """The list of both accepts exactly what each of them does, and is within both."""
+    """The common list accepts exactly the providers that both lists accept."""
     both = accepted_by_both(one, other)
     assert is_accepted(provider, both) is (
         is_accepted(provider, one) and is_accepted(provider, other)
@@ -83,8 +82,7 @@ def test_what_two_lists_accept(one: list[str], other: list[str], provider: str) 
 @fuzzed()
 @given(TEXTS)
 def test_fuzz_key_providers(text: str) -> None:
-    """Any text is an entry that accepts itself, or our own error: so is "none", and a local
-    provider without id."""
+    """Any text is an entry that accepts itself, or raises PolicyError."""
     try:
         entry = parse_key_provider(text)
     except PolicyError:

@@ -1,4 +1,4 @@
-"""Key wrap, sealed blobs and the keyring's seals."""
+"""Key wrapping, sealed blobs and the keyring's seals."""
 
 import copy
 import json
@@ -37,7 +37,7 @@ KEYS = st.binary(min_size=32, max_size=32)
 
 
 class Script:
-    """A random source that gives what it was told, in order."""
+    """A random source that returns given values in order."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = list(pieces)
@@ -50,7 +50,7 @@ class Script:
 def test_opening_what_was_wrapped_is_identity(
     scalar: bytes, content_key: bytes, seed: bytes
 ) -> None:
-    """Whatever the keys, the holder of the private key gets the content key back."""
+    """The holder of the private key gets the wrapped content key back."""
     blob = wrap(public_key_of(scalar), content_key, CountingEntropy(seed))
     assert len(blob) == WRAPPED_KEY_BYTES
     assert open_wrapped(scalar, blob) == content_key
@@ -59,8 +59,7 @@ def test_opening_what_was_wrapped_is_identity(
 @given(bit=st.integers(0, WRAPPED_KEY_BYTES * 8 - 1))
 @settings(max_examples=200)
 def test_one_flipped_bit_never_opens(bit: int) -> None:
-    """Every bit of a wrap is covered; but for the sign bit of the ephemeral key, which X25519
-    ignores (RFC 7748)."""
+    """A flipped bit is detected, except for the sign bit that X25519 ignores (RFC 7748)."""
     blob = bytearray(wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy()))
     blob[bit // 8] ^= 1 << bit % 8
     if bit == 255:
@@ -72,7 +71,7 @@ def test_one_flipped_bit_never_opens(bit: int) -> None:
 
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_low_order_points_are_refused_on_both_sides(point: str) -> None:
-    """Neither a receiver key nor an ephemeral key of low order is used (W5)."""
+    """Receiver keys and ephemeral keys of low order are rejected (W5)."""
     with pytest.raises(RequestError, check=coded("key-backend"), match="low-order public key"):
         wrap(bytes.fromhex(point), CONTENT_KEY, CountingEntropy())
     sealed = seal_blob(bytes(32), CONTENT_KEY, CountingEntropy())
@@ -94,7 +93,7 @@ def test_low_order_points_are_refused_on_both_sides(point: str) -> None:
     ],
 )
 def test_malformed_wraps(change: Any, reason: str) -> None:
-    """Each malformed wrap has its reason, and none passes through unopened (W6)."""
+    """Each malformed wrap is rejected with its own reason (W6)."""
     blob = wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy())
     with pytest.raises(RequestError, check=coded("key-backend")) as caught:
         open_wrapped(SCALAR, change(blob))
@@ -103,7 +102,7 @@ def test_malformed_wraps(change: Any, reason: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 1000])
 def test_a_content_key_has_32_bytes(size: int) -> None:
-    """Content keys of another length are neither wrapped nor opened (W8)."""
+    """A content key of another length is neither wrapped nor opened (W8)."""
     ephemeral = b"\x29" * 32
     with pytest.raises(RequestError, check=coded("key-backend")):
         wrap(public_key_of(SCALAR), bytes(size), CountingEntropy())
@@ -116,7 +115,7 @@ def test_a_content_key_has_32_bytes(size: int) -> None:
 
 
 def shared_secret(private: bytes, public: bytes) -> bytes:
-    """X25519 by the library."""
+    """Return the X25519 shared secret by `cryptography`."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
     return X25519PrivateKey.from_private_bytes(private).exchange(
@@ -128,7 +127,7 @@ def shared_secret(private: bytes, public: bytes) -> bytes:
     private=KEYS, point=KEYS | st.integers(0, 2**256 - 1).map(lambda n: n.to_bytes(32, "little"))
 )
 def test_another_library_agrees(private: bytes, point: bytes) -> None:
-    """Shared secrets, public keys and refusals are those of `cryptography`, for any 32 bytes."""
+    """Shared secrets, public keys and rejections equal those of `cryptography`."""
     try:
         expected = shared_secret(private, point)
     except ValueError:
@@ -146,7 +145,7 @@ def test_another_library_agrees(private: bytes, point: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 10, 31, 33])
 def test_a_public_key_has_32_bytes(size: int) -> None:
-    """Receiver keys of another length are refused with the wire's text."""
+    """A receiver key of another length is rejected with the wire's text."""
     with pytest.raises(
         RequestError,
         check=coded("key-backend"),
@@ -159,7 +158,7 @@ def test_a_public_key_has_32_bytes(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_private_key_has_32_bytes(size: int) -> None:
-    """A scalar of another length opens nothing: the library would read beyond a shorter one."""
+    """A private key of another length is rejected; the library would read beyond a short one."""
     blob = wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy())
     with pytest.raises(
         RequestError, check=coded("key-backend"), match="invalid private key length"
@@ -169,7 +168,7 @@ def test_a_private_key_has_32_bytes(size: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_into_the_opener(blob: bytes) -> None:
-    """Whatever the bytes, they fail with our own error."""
+    """Any other bytes raise RequestError."""
     with pytest.raises(RequestError, check=coded("key-backend")):
         open_wrapped(SCALAR, blob)
 
@@ -211,7 +210,7 @@ def test_aes_gcm_vectors() -> None:
 
 @given(plaintext=st.binary(max_size=100), bit=st.integers(0, 28 * 8 - 1))
 def test_seals_at_rest(plaintext: bytes, bit: int) -> None:
-    """A seal opens under its own secret and context only, and not with a bit flipped."""
+    """A seal opens only with its own secret and context, and not with a flipped bit."""
     keyring = Keyring(b"\x07" * 32)
     sealed = keyring.seal(plaintext, NETWORK_SEAL, CountingEntropy())
     assert keyring.open_sealed(sealed, NETWORK_SEAL) == plaintext
@@ -227,7 +226,7 @@ def test_seals_at_rest(plaintext: bytes, bit: int) -> None:
 
 
 def test_a_keyring_shows_no_secret() -> None:
-    """Neither printing, copying nor pickling leads to the secret."""
+    """Printing, copying and pickling a keyring do not reveal its secret."""
     keyring = Keyring(b"secret" * 6)
     assert "secret" not in repr(keyring).replace("Keyring", "")
     assert keyring.node_did in repr(keyring)
@@ -237,6 +236,6 @@ def test_a_keyring_shows_no_secret() -> None:
 
 
 def test_the_challenge_key_has_a_context_of_its_own() -> None:
-    """The MAC key over attestation challenges is derived, and is no other key."""
+    """The key for attestation challenges differs from all other derived keys."""
     keyring = Keyring(b"\x07" * 32)
     assert keyring.derive(ATTESTATION_CHALLENGE) != keyring.derive(NETWORK_SEAL)

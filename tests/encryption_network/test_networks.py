@@ -1,4 +1,4 @@
-"""Network records: their store form, what the outside sees, how ids are read."""
+"""Network records: their stored form, their public views, and their ids."""
 
 import json
 from typing import Any
@@ -67,15 +67,14 @@ KEPT = [
 
 @pytest.mark.parametrize("changes", KEPT)
 def test_reading_what_was_written_is_identity(changes: dict[str, Any]) -> None:
-    """A record survives the store, its policy included."""
+    """A record with a policy is decoded unchanged."""
     assert decode_network(encode_network(record(**changes))) == record(**changes)
 
 
 @pytest.mark.parametrize("claimed", [False, True])
 @pytest.mark.parametrize("fields", [12, 13])
 def test_a_record_of_before_is_unclaimed(fields: int, claimed: bool) -> None:
-    """A row that does not say whether it is claimed is unclaimed (EN31); one with a field more is
-    refused."""
+    """An old row without the field is unclaimed (EN31); a row with an unknown field is rejected."""
     row = msgspec.msgpack.decode(encode_network(record(claimed=claimed)))
     assert decode_network(msgspec.msgpack.encode(row[:fields])) == record(claimed=False)
     with pytest.raises(RecordError):
@@ -83,7 +82,7 @@ def test_a_record_of_before_is_unclaimed(fields: int, claimed: bool) -> None:
 
 
 def test_a_claim_changes_nothing_that_is_seen() -> None:
-    """Claiming leaves descriptor and key as they are (EN31)."""
+    """Claiming a network does not change its descriptor and key (EN31)."""
     unclaimed = record(claimed=False)
     assert claim(unclaimed) == record()
     assert descriptor_json(claim(unclaimed), "did:key:zNode") == descriptor_json(
@@ -92,27 +91,26 @@ def test_a_claim_changes_nothing_that_is_seen() -> None:
 
 
 def test_a_record_shows_no_key() -> None:
-    """Printing a record prints neither key."""
+    """The representation of a record contains neither key."""
     assert "sealed" not in repr(record())
     assert record().sealed_private_key.hex() not in repr(record())
 
 
 def test_revoking_keeps_everything_but_state_and_time() -> None:
-    """A revoked network keeps its id and keys; revoking again only moves the time."""
+    """Revoking changes state and time only, and revoking again only the time."""
     once = revoked(record(), 1_795_000_001.0)
     assert once == record(state="revoked", updated_at="2026-11-18T11:06:41Z")
     assert revoked(once, 1_795_000_002.0).state == "revoked"
 
 
 def test_the_policy_is_part_of_the_record() -> None:
-    """Setting the owner's policy makes another record."""
+    """Setting the owner's policy returns another record."""
     changed = with_policy(record(), POLICY, 1_795_000_001.0)
     assert (changed.policy, changed.updated_at) == (POLICY, "2026-11-18T11:06:41Z")
 
 
 def test_descriptor_and_well_known_record() -> None:
-    """Both forms carry the wire's members; the well-known one neither members, threshold nor
-    times."""
+    """Both views have the wire's members."""
     descriptor = descriptor_json(record(), "did:key:zNode")
     assert descriptor["members"] == [{"nodeId": "did:key:zNode", "role": "primary"}]
     assert descriptor["createdAt"] == "2026-11-18T11:06:40.5Z"
@@ -131,12 +129,12 @@ def test_descriptor_and_well_known_record() -> None:
     ],
 )
 def test_times(moment: float, text: str) -> None:
-    """RFC 3339 in UTC without trailing zeros."""
+    """Times are RFC 3339 in UTC without trailing zeros."""
     assert timestamp(moment) == text
 
 
 def test_the_private_key_belongs_to_the_record() -> None:
-    """A seal of another secret, or of another pair, opens nothing."""
+    """A key that was sealed with another secret, or belongs to another pair, is rejected."""
     assert len(private_key(record(), KEYRING)) == 32
     with pytest.raises(RequestError, check=coded("key-backend")):
         private_key(record(), Keyring(b"\x08" * 32))
@@ -156,8 +154,7 @@ def test_the_private_key_belongs_to_the_record() -> None:
 
 
 def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs that were found to fit are remembered up to a bound; beyond it they are found to fit
-    again."""
+    """Checked key pairs are cached up to a limit; others are checked again."""
     monkeypatch.setattr(networks, "_matching_pairs", fitting := Recent[bytes, None](2))
     entropy = CountingEntropy()
     made = [
@@ -186,21 +183,21 @@ def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_malformed_ids_say_how(text: str, message: str) -> None:
-    """A malformed id in the path is a 400 with the wire's text."""
+    """A malformed id in the path is refused with the wire's text."""
     with pytest.raises(RequestError, check=coded("invalid-network-id")) as caught:
         parse_path_id(text)
     assert on_route(caught.value) == (400, message)
 
 
 def test_any_spelling_of_the_owner_is_one_id() -> None:
-    """Chain and address are canonicalised, a fragment and other owners are kept."""
+    """Chain and address are canonicalised; a fragment and other owners are kept."""
     assert parse_path_id(URN.replace(ADDRESS, ADDRESS.lower()).replace(":1:", ":01:")).text == URN
     assert parse_path_id("urn:tinycloud:encryption:foo:n").owner == "foo"
     assert parse_path_id("urn:tinycloud:encryption:did:key:zX#zX:n").owner == "did:key:zX#zX"
 
 
 def test_well_known_lookups_name_an_owner() -> None:
-    """Without an owner the text asks for one (enc-W13); with a bad one it says so."""
+    """A look-up without an owner, or with a malformed one, is refused (enc-W13)."""
     assert well_known_id("default", f"did:pkh:eip155:1:{ADDRESS}").text == URN
     with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         well_known_id("default", None)
@@ -215,7 +212,7 @@ def test_well_known_lookups_name_an_owner() -> None:
 
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_clients_read_descriptors(wrapped: bool) -> None:
-    """A descriptor is read wrapped or bare, with `principal` in place of `ownerDid`."""
+    """A descriptor may be wrapped or bare, with `principal` in place of `ownerDid`."""
     value: Any = descriptor_json(record(), "did:key:zNode")
     value["principal"] = value.pop("ownerDid")
     read = parse_descriptor({"descriptor": value} if wrapped else value)
@@ -245,28 +242,28 @@ def test_clients_read_descriptors(wrapped: bool) -> None:
     ],
 )
 def test_malformed_descriptors(member: str, value: Any) -> None:
-    """A descriptor that contradicts itself or lacks a member is refused."""
+    """A descriptor with a contradiction or a missing member is rejected."""
     with pytest.raises(DescriptorError):
         parse_descriptor(descriptor_json(record(), "did:key:zNode") | {member: value})
 
 
 @pytest.mark.parametrize("value", [None, [], "x", {"descriptor": 1}])
 def test_descriptors_are_objects(value: Any) -> None:
-    """Anything else than an object is refused."""
+    """A descriptor that is not an object is rejected."""
     with pytest.raises(DescriptorError):
         parse_descriptor(value)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_no_record(data: bytes) -> None:
-    """Whatever the bytes, they are refused with our own error."""
+    """Any other bytes raise RecordError."""
     with pytest.raises(RecordError):
         decode_network(data)
 
 
 @given(position=st.integers(0, 2000), byte=st.integers(0, 255))
 def test_a_damaged_record_is_a_record_or_our_error(position: int, byte: int) -> None:
-    """A changed byte never leaks another error."""
+    """A damaged record is decoded or raises RecordError."""
     data = bytearray(encode_network(record(policy_json=encode_policy(POLICY))))
     data[position % len(data)] = byte
     try:
@@ -289,7 +286,7 @@ def test_a_damaged_record_is_a_record_or_our_error(position: int, byte: int) -> 
     ],
 )
 def test_records_of_another_shape(place: int, value: Any) -> None:
-    """Another version, state, key length or a policy that is not understood refuses the record."""
+    """A record of another version or with an invalid field is rejected."""
     row = msgspec.msgpack.decode(encode_network(record(policy_json=encode_policy(POLICY))))
     row[place] = value
     with pytest.raises(RecordError):
@@ -297,11 +294,11 @@ def test_records_of_another_shape(place: int, value: Any) -> None:
 
 
 def test_the_size_of_a_record_is_bounded() -> None:
-    """A value that is too long is not looked at."""
+    """A record above the size limit is rejected before it is decoded."""
     with pytest.raises(RecordError):
         decode_network(bytes(262_145))
 
 
 def test_descriptors_are_plain_json() -> None:
-    """Both forms serialise as they are."""
+    """Both views can be encoded as JSON."""
     assert json.loads(json.dumps(descriptor_json(record(), "did:key:zNode")))["networkId"] == URN

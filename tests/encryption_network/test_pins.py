@@ -1,4 +1,4 @@
-"""The keys of networks that a session has sealed to, as it keeps them."""
+"""Pinned network keys of a session."""
 
 import pytest
 
@@ -10,7 +10,7 @@ _PIN = NetworkPin(_NETWORK, b"\1" * 32, 2)
 
 
 def test_pins_are_kept() -> None:
-    """What was written is read."""
+    """Pins are parsed back unchanged."""
     assert parse_pins(pins_json([_PIN])) == (_PIN,)
 
 
@@ -26,6 +26,5 @@ def test_pins_are_kept() -> None:
     ],
 )
 def test_pins_that_are_refused(value: Json) -> None:
-    """EN7: two keys of one network cannot both be the one that was sealed to; a key has 32
-    bytes."""
+    """EN7: two keys for one network, and keys of another length, are rejected."""
     assert parse_pins(value) is None

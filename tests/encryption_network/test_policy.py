@@ -1,4 +1,4 @@
-"""Policies: reading, writing, comparing, and judging evidence by them."""
+"""Policies: parsing, encoding, comparing, and judging evidence."""
 
 import dataclasses
 import json
@@ -61,7 +61,7 @@ ENTRIES = st.builds(
 
 
 def lists(values: Any, **limits: Any) -> Any:
-    """Sorted distinct tuples."""
+    """Draw sorted tuples of distinct values."""
     return st.lists(st.sampled_from(values), unique=True, max_size=2, **limits).map(
         lambda items: tuple(sorted(items))
     )
@@ -69,7 +69,7 @@ def lists(values: Any, **limits: Any) -> Any:
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    """Valid policies over few values, so that they meet."""
+    """Draw valid policies from few values, so that they often overlap."""
     compose = draw(lists([b"\x0d" * 32, b"\x0e" * 32]))
     entries = tuple(draw(st.lists(ENTRIES, max_size=2)))
     statuses = draw(lists(["UpToDate", "SWHardeningNeeded", "OutOfDate"], min_size=1))
@@ -94,7 +94,7 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 def facts(world: Any) -> Any:
-    """Evidence over the same few values."""
+    """Draw evidence from the same few values."""
     return st.builds(
         lambda **changes: world.evidence(world.backend, **changes),
         mrtd=REGISTERS,
@@ -115,18 +115,18 @@ def facts(world: Any) -> Any:
 
 @given(policies())
 def test_reading_what_was_written_is_identity(policy: Policy) -> None:
-    """A policy survives its JSON, and equal policies have equal bytes."""
+    """A policy is parsed back unchanged, and equal policies have equal bytes."""
     assert parse_policy(json.loads(encode_policy(policy))) == policy
     assert parse_policy(policy_json(policy)) == policy
 
 
 def test_every_member_is_read() -> None:
-    """A policy with all members is written back as it was."""
+    """A policy with all members is written back unchanged."""
     assert policy_json(parse_policy(FULL)) == FULL
 
 
 def test_the_empty_policy_takes_the_strict_defaults() -> None:
-    """Absent members are the strict ones, and name no code."""
+    """Absent members have the strict defaults, and the policy is not an allow-list."""
     policy = parse_policy({})
     assert policy == Policy()
     assert (policy.tcb_statuses, policy.receiver, policy.in_person, policy.is_allow_list) == (
@@ -138,7 +138,7 @@ def test_the_empty_policy_takes_the_strict_defaults() -> None:
 
 
 def test_lists_are_sets() -> None:
-    """Order and repeats in a list make no other policy."""
+    """Order and repetition in a list do not change a policy."""
     assert parse_policy({"advisories": ["b", "a", "b"]}) == parse_policy({"advisories": ["a", "b"]})
 
 
@@ -213,20 +213,20 @@ def test_lists_are_sets() -> None:
     ],
 )
 def test_malformed_policies(member: str, value: Any) -> None:
-    """A member of the wrong type, size or meaning, or one that is not known, refuses the policy."""
+    """An unknown or malformed member rejects the policy."""
     with pytest.raises(PolicyError):
         parse_policy({member: value})
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 1, True])
 def test_a_policy_is_an_object(value: Any) -> None:
-    """Anything else than an object is refused."""
+    """A policy that is not an object is rejected."""
     with pytest.raises(PolicyError):
         parse_policy(value)
 
 
 def test_a_compose_hash_needs_an_image() -> None:
-    """Without RTMR3 a tuple needs compose hashes; compose hashes alone are no allow-list."""
+    """Measurements without RTMR3 need compose hashes, which alone are not an allow-list."""
     base: dict[str, Json] = {name: REGISTER for name in TUPLE if name != "rtmr3"}
     with pytest.raises(PolicyError):
         parse_policy({"measurements": [base]})
@@ -236,20 +236,20 @@ def test_a_compose_hash_needs_an_image() -> None:
 
 @pytest.mark.parametrize("member", ["tcb_statuses", "td_attributes"])
 def test_a_policy_that_accepts_nothing_cannot_be_made(member: str) -> None:
-    """Lists with a default cannot be emptied in code either."""
+    """Lists with a default cannot be empty."""
     emptied: dict[str, Any] = {member: ()}
     with pytest.raises(PolicyError):
         Policy(**emptied)
 
 
 def test_a_policy_without_canonical_form() -> None:
-    """Text that is not Unicode refuses the policy."""
+    """A text that is not Unicode rejects the policy."""
     with pytest.raises(PolicyError):
         parse_policy({"advisories": ["\ud800"]})
 
 
 def test_the_size_is_bounded() -> None:
-    """A policy beyond its size is refused whatever its members."""
+    """A policy above the size limit is rejected."""
     with pytest.raises(PolicyError):
         parse_policy({"platformIds": ["01" * 32] * 1000})
 
@@ -274,7 +274,7 @@ def test_the_size_is_bounded() -> None:
     )
 )
 def test_any_object_is_a_policy_or_our_error(value: Any) -> None:
-    """Whatever the members, reading gives a policy or our own error."""
+    """Any object is a policy or raises PolicyError."""
     try:
         policy = parse_policy(value)
     except PolicyError as exc:
@@ -287,7 +287,7 @@ def test_any_object_is_a_policy_or_our_error(value: Any) -> None:
 
 
 def test_policies_are_found_among_facts() -> None:
-    """Every fact that holds a policy counts, whatever stands beside it; other facts are skipped."""
+    """Every fact with a policy counts, and other facts are ignored."""
     found = policies_of(
         [
             1,
@@ -319,14 +319,13 @@ def test_policies_are_found_among_facts() -> None:
     ],
 )
 def test_a_policy_that_is_not_understood_refuses(fact: Any) -> None:
-    """Unknown members and versions, and policies in another case or place, are never skipped
-    (RL8)."""
+    """Unknown members, versions, cases and places of policies are rejected (RL8)."""
     with pytest.raises(PolicyError):
         policies_of([{}, fact])
 
 
 def test_policies_of_one_delegation_are_bounded() -> None:
-    """More policies than the bound refuse the delegation."""
+    """A delegation with too many policies is rejected."""
     assert len(policies_of([{ATTESTATION_FACT: {}}] * MAX_POLICIES)) == MAX_POLICIES
     with pytest.raises(PolicyError):
         policies_of([{ATTESTATION_FACT: {}}] * (MAX_POLICIES + 1))
@@ -400,7 +399,7 @@ def test_policies_of_one_delegation_are_bounded() -> None:
 def test_one_demand_at_a_time(
     world: Any, policy: dict[str, Any], changes: dict[str, Any], refusal: str | None
 ) -> None:
-    """Each demand accepts what it names and refuses the rest by its own cause."""
+    """Each requirement accepts what it lists and refuses the rest with its own code."""
     assert judge(world.evidence(world.backend, **changes), Policy(**policy), world.now) == refusal
 
 
@@ -420,7 +419,7 @@ def test_measurements_are_one_tuple(world: Any, register: str) -> None:
 
 
 def test_an_image_with_a_compose_hash(world: Any) -> None:
-    """A compose hash stands in for RTMR3, on an approved image only."""
+    """A compose hash replaces RTMR3 on an approved image only."""
     policy = Policy(measurements=(replace(world.CODE, rtmr3=None),), compose_hashes=(b"\x0d" * 32,))
     assert judge(world.evidence(world.backend, rtmr3=bytes(48)), policy, world.now) is None
     assert judge(world.evidence(world.backend, rtmr2=bytes(48)), policy, world.now) == "measurement"
@@ -442,6 +441,6 @@ def test_within_means_accepting_no_more(
 
 @given(policies(), policies(), policies())
 def test_within_is_reflexive_and_transitive(one: Policy, two: Policy, three: Policy) -> None:
-    """Comparing policies is an order."""
+    """The comparison of policies is reflexive and transitive."""
     assert one.is_within(one)
     assert not (one.is_within(two) and two.is_within(three)) or one.is_within(three)

@@ -1,4 +1,4 @@
-"""Receipts: one spelling, one signer, and any bytes into the reader."""
+"""Receipts: canonical form, signature and parsing."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ MEMBERS: dict[str, Any] = json.loads(TEXT)
 
 
 def test_a_receipt_is_read_as_it_was_written() -> None:
-    """A receipt comes back whole, verifies, and has one spelling (RC7, RC9)."""
+    """A receipt is parsed back unchanged and verifies (RC7, RC9)."""
     for stated in (BARE, altered(BARE, evidence=None, ground="owner", policies=(), chain=())):
         text = signed_text(stated, NODE)
         read = verify_receipt(parse_receipt(text))
@@ -66,8 +66,7 @@ def test_a_receipt_is_read_as_it_was_written() -> None:
 
 
 def test_every_flipped_bit_is_found() -> None:
-    """Whichever byte of a receipt is changed, it does not read or its signature does not hold
-    (RC9)."""
+    """A receipt with a changed byte is malformed or fails verification (RC9)."""
     for position in range(len(TEXT)):
         for bit in (1, 32):
             damaged = TEXT[:position] + bytes([TEXT[position] ^ bit]) + TEXT[position + 1 :]
@@ -88,8 +87,7 @@ def test_every_flipped_bit_is_found() -> None:
 def test_signing_and_writing_in_one_go(
     policies: list[Digest], texts: list[str], judged: bool, at: int
 ) -> None:
-    """A text that is signed and written in one go is canonical JSON, whatever the members say
-    (RC9)."""
+    """A signed receipt is canonical JSON, whatever its members contain (RC9)."""
     owner, network, invoker, invocation, *chain = texts
     bare = altered(
         RECEIPT,
@@ -110,8 +108,7 @@ def test_signing_and_writing_in_one_go(
 
 
 def test_the_node_named_signs() -> None:
-    """A key signs only receipts that name its node, and a receipt that names another node does not
-    verify (RC9)."""
+    """A key signs receipts of its own node only; others fail verification (RC9)."""
     other = Ed25519Signer(b"\x72" * 32)
     with pytest.raises(RuntimeError):
         signed_text(RECEIPT, other)
@@ -129,14 +126,14 @@ def test_the_node_named_signs() -> None:
     ],
 )
 def test_what_no_reader_takes_is_not_signed(changed: dict[str, Any]) -> None:
-    """A receipt beyond the bounds of readers is refused before it is written (RC7)."""
+    """A receipt that readers would reject for its size is not signed (RC7)."""
     with pytest.raises(ReceiptError):
         signed_text(altered(RECEIPT, **changed), NODE)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_every_member_is_needed(name: str) -> None:
-    """A receipt without a member, or with another one in its place, is none (RC7)."""
+    """A receipt with a missing or unknown member is rejected (RC7)."""
     without = {key: value for key, value in MEMBERS.items() if key != name}
     for members in (
         without,
@@ -168,13 +165,13 @@ def test_every_member_is_needed(name: str) -> None:
     ],
 )
 def test_members_have_their_shapes(changed: dict[str, Any]) -> None:
-    """A member of another type, size or vocabulary refuses the receipt (RC7)."""
+    """A member of another type, size or value rejects the receipt (RC7)."""
     with pytest.raises(ReceiptError):
         parse_receipt(canonical_bytes({**MEMBERS, **changed}))
 
 
 def test_other_spellings_are_no_receipts() -> None:
-    """Space, another order or a repeated member make another text, which nobody signed (RC7)."""
+    """A receipt that is not canonical JSON is rejected (RC7)."""
     spaced = json.dumps(MEMBERS).encode()
     reordered = json.dumps(dict(reversed(list(MEMBERS.items()))), separators=(",", ":")).encode()
     repeated = TEXT[:-1] + b',"type":"sealspace.receipt/v1"}'
@@ -202,7 +199,7 @@ def test_other_spellings_are_no_receipts() -> None:
     )
 )
 def test_fuzz_receipts(data: bytes) -> None:
-    """Any bytes are a receipt with one spelling, or refused as none."""
+    """Any bytes are a receipt in canonical form, or raise ReceiptError."""
     with suppress(ReceiptError):
         receipt = parse_receipt(data)
         assert data.removesuffix(b"\n") == encode_receipt(receipt)

@@ -40,13 +40,12 @@ RECORDS = st.builds(
 
 @given(RECORDS)
 def test_a_release_record_survives_the_store(record: ReleaseRecord) -> None:
-    """Reading what was written is identity."""
+    """A release record is decoded unchanged."""
     assert decode_release_record(encode_release_record(record)) == record
 
 
 def test_readers_remember_short_rows_and_no_errors() -> None:
-    """The same bytes give the same value; long rows are read each time, and what is no record is
-    refused each time."""
+    """Results for short rows are cached; long rows and errors are not."""
     short, long = (
         encode_release_record(ReleaseRecord(node_policy=policy)) for policy in (LIST, LONG_LIST)
     )
@@ -63,8 +62,7 @@ def test_readers_remember_short_rows_and_no_errors() -> None:
 def test_looser_is_never_mutual_without_a_difference(
     one: ReleaseRecord, two: ReleaseRecord
 ) -> None:
-    """A record is not looser than itself; of two different ones at least one way is looser, or they
-    demand the same."""
+    """Of two records with different requirements at least one is looser than the other."""
     assert not one.is_looser_than(one)
     if not one.is_looser_than(two) and not two.is_looser_than(one):
         assert one.mode == two.mode
@@ -99,20 +97,19 @@ BASE = ReleaseRecord(trust_roots=(b"\x01" * 32,), node_policy=LIST)
     ],
 )
 def test_what_is_looser(changes: dict[str, Any], looser: bool) -> None:
-    """Weaker modes, further roots, wider policies and a sufficient node policy are looser; the
-    reverse is not."""
+    """Weaker modes, more roots, wider policies and a sufficient node policy are looser."""
     assert replace(BASE, **changes).is_looser_than(BASE) is looser
 
 
 def test_a_first_list_that_suffices_is_looser() -> None:
-    """Where the node's policy suffices, giving it a list makes releases possible."""
+    """Adding a list to a sufficient node policy is looser, because it allows releases."""
     before = ReleaseRecord(node_policy=Policy(), node_policy_suffices=True)
     assert replace(before, node_policy=LIST).is_looser_than(before)
     assert not before.replaces_owner_list
 
 
 def row_of(**changes: Any) -> bytes:
-    """A stored release record with members replaced; None as a name's value removes nothing."""
+    """Return a stored release record with members replaced."""
     import json
 
     return canonical_bytes(json.loads(encode_release_record(BASE)) | changes)
@@ -145,14 +142,13 @@ def row_of(**changes: Any) -> bytes:
     ],
 )
 def test_release_records_of_another_shape(value: bytes) -> None:
-    """A record that is not understood is an error, never a default."""
+    """A malformed record raises an error and never means the defaults."""
     with pytest.raises(RecordError):
         decode_release_record(value)
 
 
 def test_a_record_of_before_key_providers() -> None:
-    """A record that was written before key providers stood there takes evidence of the default ones
-    (RL16)."""
+    """An old record without key providers accepts the default ones (RL16)."""
     import json
 
     row = json.loads(encode_release_record(replace(BASE, key_providers=())))
@@ -164,14 +160,14 @@ def test_a_record_of_before_key_providers() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_row(data: bytes) -> None:
-    """Whatever the bytes, both readers refuse with our own error."""
+    """Any other bytes raise RecordError."""
     for decode in (decode_release_record, decode_evidence):
         with pytest.raises(RecordError):
             decode(data)
 
 
 def test_evidence_survives_the_store(world: Any) -> None:
-    """Reading what was written is identity, optional digests included."""
+    """Evidence is decoded unchanged, with and without optional digests."""
     for changes in (
         {},
         {"platform_id_hash": None, "compose_hash": None, "app_id": None, "advisories": ("a", "b")},
@@ -181,7 +177,7 @@ def test_evidence_survives_the_store(world: Any) -> None:
 
 
 def test_evidence_with_a_field_of_another_length(world: Any) -> None:
-    """Fields that are not of their length refuse the row."""
+    """A field of the wrong length rejects the row."""
     evidence = world.evidence(world.backend)
     for field in fields(evidence):
         value = getattr(evidence, field.name)
@@ -191,7 +187,7 @@ def test_evidence_with_a_field_of_another_length(world: Any) -> None:
 
 
 def test_evidence_of_another_version_or_size(world: Any) -> None:
-    """Another version, and a row that is too long, are refused."""
+    """A row of another version or above the size limit is rejected."""
     row = msgspec.msgpack.decode(encode_evidence(world.evidence(world.backend)))
     with pytest.raises(RecordError):
         decode_evidence(msgspec.msgpack.encode([2, *row[1:]]))
@@ -202,7 +198,7 @@ def test_evidence_of_another_version_or_size(world: Any) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 5000), byte=st.integers(0, 255))
 def test_damaged_evidence_is_evidence_or_our_error(world: Any, position: int, byte: int) -> None:
-    """A changed byte never leaks another error."""
+    """Damaged evidence is decoded or raises RecordError."""
     data = bytearray(encode_evidence(world.evidence(world.backend)))
     data[position % len(data)] = byte
     try:

@@ -1,4 +1,4 @@
-"""Opening a key: the answer, and what is refused after the gate."""
+"""Opening a key: the answer, and refusals after the gate."""
 
 import base64
 import gc
@@ -21,14 +21,13 @@ from encryption_network.release import open_key
 
 
 def admitted(world: Any, **changes: Any) -> ReleasePermit:
-    """The owner's session, admitted; with the request's keys replaced."""
+    """Return a permit for the owner's session, with the request's keys replaced."""
     request = world.request(world.session, [world.sign_in(world.session)])
     return admit(altered(request, decrypt=altered(request.decrypt, **changes)))
 
 
 def test_the_answer_is_bound_and_signed(world: Any) -> None:
-    """The answer opens to the content key for the receiver, names the request, and is signed by the
-    node."""
+    """The receiver can open the answer, which names its request and is signed by the node."""
     permit = admitted(world)
     answer = open_key(permit, keyring=world.keyring, entropy=world.entropy)
     assert (
@@ -47,7 +46,7 @@ def test_the_answer_is_bound_and_signed(world: Any) -> None:
 
 
 def test_each_answer_has_its_own_wrap(world: Any) -> None:
-    """The same request opened twice is wrapped under another ephemeral key each time."""
+    """Each answer to the same request has another ephemeral key."""
     permit = admitted(world)
     answers = [open_key(permit, keyring=world.keyring, entropy=world.entropy) for _ in range(2)]
     assert answers[0]["wrappedKey"] != answers[1]["wrappedKey"]
@@ -55,8 +54,7 @@ def test_each_answer_has_its_own_wrap(world: Any) -> None:
 
 
 def test_no_key_stays_behind(world: Any) -> None:
-    """After an answer nothing in the process holds the network's private key or the content key any
-    more."""
+    """After an answer no object of the process contains the private key or the content key."""
     content_key = CountingEntropy(b"in passing").token(32)
     wrapped = wrap(world.network.public_key, content_key, world.entropy)
     secrets = {
@@ -88,8 +86,7 @@ def test_no_key_stays_behind(world: Any) -> None:
     ],
 )
 def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: str) -> None:
-    """Wraps that do not open and receiver keys that hide nothing are 500 on the route, 403 on
-    `/invoke`."""
+    """Wraps that do not open and low-order receiver keys are refused."""
     with pytest.raises(RequestError, check=coded("key-backend")) as caught:
         open_key(admitted(world, **changes), keyring=world.keyring, entropy=world.entropy)
     text = f"key backend error: {reason}"
@@ -97,7 +94,7 @@ def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: s
 
 
 def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
-    """A record whose seal was swapped is refused before anything is wrapped."""
+    """A record with a swapped seal is refused before a key is wrapped."""
     sealed = world.keyring.seal(b"\x01" * 32, NETWORK_SEAL, CountingEntropy())
     with pytest.raises(
         RequestError, check=coded("key-backend"), match="private key material unavailable"
@@ -110,6 +107,6 @@ def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
 
 
 def test_only_the_node_that_was_asked_answers(world: Any) -> None:
-    """A keyring of another node is a mistake of the caller's."""
+    """A keyring of another node raises RuntimeError."""
     with pytest.raises(RuntimeError):
         open_key(admitted(world), keyring=Keyring(b"\x08" * 32), entropy=world.entropy)

@@ -1,4 +1,4 @@
-"""The request ladders: each row, its place in the order, its text on both routes."""
+"""The request ladders: each row, its place in the order, and its text on both routes."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ class Attempt:
         self.fact_changes: dict[str, Any] = {}
 
     def run(self) -> Any:
-        """Rows 5 to 21."""
+        """Run rows 5 to 21."""
         world = self.world
         parsed = parse_decrypt_body(self.body)
         facts = (
@@ -63,7 +63,7 @@ class Attempt:
 
 
 def break_row(attempt: Attempt, row: int) -> None:
-    """Add the fault that a row finds."""
+    """Add the fault that a row detects."""
     world = attempt.world
     match row:
         case 5:
@@ -155,7 +155,7 @@ TEXTS: dict[int, tuple[str, int, str | None, str | None]] = {
 
 @pytest.mark.parametrize("row", sorted(TEXTS))
 def test_each_row_of_the_decrypt_ladder(world: Any, row: int) -> None:
-    """A request with one fault gets that row's status and texts on both routes."""
+    """A request with one fault gets that row's status and text on both routes."""
     attempt = Attempt(world)
     break_row(attempt, row)
     code, status, text, invoke_text = TEXTS[row]
@@ -168,7 +168,7 @@ def test_each_row_of_the_decrypt_ladder(world: Any, row: int) -> None:
 
 @pytest.mark.parametrize("row", sorted(TEXTS)[:-1])
 def test_an_earlier_row_is_reported_first(world: Any, row: int) -> None:
-    """Of two faults the earlier row answers: the rows are judged in their order."""
+    """Of two faults the one of the earlier row is reported."""
     for later in (later for later in TEXTS if later > row and {later, row} != {11, 12}):
         attempt = Attempt(world)
         break_row(attempt, later)
@@ -180,13 +180,13 @@ def test_an_earlier_row_is_reported_first(world: Any, row: int) -> None:
 
 
 def test_a_text_that_is_not_unicode_is_malformed(world: Any) -> None:
-    """A body that has the shape but no canonical form is refused in its own words."""
+    """A body without canonical JSON is malformed."""
     with pytest.raises(RequestError, check=coded("body-malformed"), match="text is not Unicode"):
         parse_decrypt_body(world.body() | {"alg": "\ud800"})
 
 
 def test_a_request_without_fault_passes(world: Any) -> None:
-    """The rows let a proper request through, with its hashes."""
+    """A correct request passes all rows, with the right hashes."""
     checked = Attempt(world).run()
     assert checked.receiver_public_key == world.RECEIVER
     assert checked.invocation_cid.startswith("bafkr4i")
@@ -199,7 +199,7 @@ def test_a_request_without_fault_passes(world: Any) -> None:
 
 @pytest.mark.parametrize("member", ["type", "targetNode", "networkId", "alg", "keyVersion"])
 def test_body_members_are_compared_too(world: Any, member: str) -> None:
-    """Body and fact both have to name node, network, type and version."""
+    """Body and fact both have to match node, network, type and version."""
     other = {"networkId": ANOTHER, "keyVersion": 2}.get(member, "another")
     attempt = Attempt(world)
     attempt.body[member] = other
@@ -218,7 +218,7 @@ def test_body_members_are_compared_too(world: Any, member: str) -> None:
 @pytest.mark.parametrize("field", ["receiverPublicKeyHash", "encryptedSymmetricKeyHash"])
 @pytest.mark.parametrize("form", ["upper", "unquoted"])
 def test_hashes_are_compared_as_text(world: Any, field: str, form: str) -> None:
-    """Upper-case hex and a hash over the unquoted text are mismatches."""
+    """Upper-case hex and hashes over the unquoted text do not match."""
     import hashlib
 
     attempt = Attempt(world)
@@ -236,7 +236,7 @@ def test_hashes_are_compared_as_text(world: Any, field: str, form: str) -> None:
 
 @pytest.mark.parametrize("member", ["encryptedSymmetricKey", "receiverPublicKey"])
 def test_keys_are_canonical_base64(world: Any, member: str) -> None:
-    """The URL alphabet, missing padding, white space and spare bits are refused."""
+    """The URL alphabet, missing padding, white space and spare bits are rejected."""
     for spell in (
         lambda text: text.rstrip("=") + "=" * 3,
         lambda text: text + "\n",
@@ -254,7 +254,7 @@ def test_keys_are_canonical_base64(world: Any, member: str) -> None:
 
 
 def base64_is_canonical(text: str) -> bool:
-    """What the library says about a text."""
+    """Return whether the standard library finds a text canonical."""
     try:
         return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
     except ValueError:
@@ -265,7 +265,7 @@ def base64_is_canonical(text: str) -> bool:
     ("offset", "passes"), [(0.0, False), (0.9, False), (1.0, True), (300.9, True), (301.0, False)]
 )
 def test_the_lifetime_is_judged_in_whole_seconds(world: Any, offset: float, passes: bool) -> None:
-    """`exp` counts truncated: after now, and at most 300 s ahead."""
+    """`exp`, in whole seconds, is after now and at most 300 s ahead."""
     attempt = Attempt(world)
     attempt.token["exp"] = world.now + offset
     if passes:
@@ -276,7 +276,7 @@ def test_the_lifetime_is_judged_in_whole_seconds(world: Any, offset: float, pass
 
 
 def test_a_network_in_another_state(world: Any) -> None:
-    """States that neither open nor are revoked say their name, with 409."""
+    """A network that is neither active nor revoked is refused with its state."""
     attempt = Attempt(world)
     attempt.record = altered(world.network, state="rotating")
     with pytest.raises(RequestError, check=coded("network-not-active")) as caught:
@@ -286,7 +286,7 @@ def test_a_network_in_another_state(world: Any) -> None:
 
 
 def test_the_first_fact_that_fits_counts(world: Any) -> None:
-    """Facts of another shape are passed over; the first decrypt fact binds."""
+    """Facts of another shape are ignored; the first decrypt fact counts."""
     body = world.body()
     proper = decrypt_fact(body)
     parsed = parse_decrypt_body(body)
@@ -307,7 +307,7 @@ def test_the_first_fact_that_fits_counts(world: Any) -> None:
 
 
 def test_spellings_of_the_network_are_one(world: Any) -> None:
-    """A lower-case address in body, fact and capability names the same network."""
+    """A lower-case address in body, fact and capability is the same network."""
     lower = world.urn.replace(world.owner, world.owner.lower())
     attempt = Attempt(world)
     attempt.body["networkId"] = lower
@@ -316,7 +316,7 @@ def test_spellings_of_the_network_are_one(world: Any) -> None:
 
 
 def test_a_record_of_another_network_is_none(world: Any) -> None:
-    """The record handed in has to be the bound network's."""
+    """A record of another network counts as not found."""
     attempt = Attempt(world)
     attempt.record = altered(world.network, network=ANOTHER)
     with pytest.raises(RequestError, check=coded("network-not-found")):
@@ -346,14 +346,14 @@ def test_a_record_of_another_network_is_none(world: Any) -> None:
     ],
 )
 def test_what_is_no_json_says_where(data: bytes, text: str) -> None:
-    """On `/invoke` the answer is the parser's text, with 400; on the routes a page."""
+    """A body that is not JSON is refused with the parser's text."""
     with pytest.raises(RequestError, check=coded("body-not-json")) as caught:
         read_body(data, max_bytes=1_000_000)
     assert (on_route(caught.value), on_invoke(caught.value)) == ((400, None), (400, text))
 
 
 def test_a_body_is_bounded() -> None:
-    """A longer body is not parsed."""
+    """A body above the size limit is rejected before it is parsed."""
     assert read_body(b'"' + b"a" * 98 + b'"', max_bytes=100) == "a" * 98
     with pytest.raises(RequestError, check=coded("request-too-large")) as caught:
         read_body(b'"' + b"a" * 99 + b'"', max_bytes=100)
@@ -361,7 +361,7 @@ def test_a_body_is_bounded() -> None:
 
 
 def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
-    """White space, order and repeats change nothing: the hash is over the value as read."""
+    """White space and order do not change the hash; the last of repeated members counts."""
     body = world.body()
     text = '{"networkId":"x", ' + json.dumps(body, indent=2)[1:]
     assert parse_decrypt_body(read_body(text.encode(), max_bytes=10_000)) == parse_decrypt_body(
@@ -393,7 +393,7 @@ def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
     ],
 )
 def test_malformed_decrypt_bodies(world: Any, change: dict[str, Any], reason: str) -> None:
-    """Each malformed member has the reader's words."""
+    """Each malformed member is refused with the wire's text."""
     with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         parse_decrypt_body(world.body() | change)
     assert caught.value.text == f"decrypt request body is malformed: {reason}"
@@ -409,7 +409,7 @@ def test_malformed_decrypt_bodies(world: Any, change: dict[str, Any], reason: st
     ],
 )
 def test_a_body_is_an_object(value: Any, reason: str) -> None:
-    """A list of the members in order is no body (W19)."""
+    """A list of the members in order is rejected (W19)."""
     with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         parse_decrypt_body(value)
     assert caught.value.detail == reason
@@ -417,7 +417,7 @@ def test_a_body_is_an_object(value: Any, reason: str) -> None:
 
 @given(JSON)
 def test_any_json_is_a_body_or_malformed(value: Any) -> None:
-    """Whatever the value, it is refused with our own error."""
+    """Any JSON is a body or raises RequestError."""
     with pytest.raises(RequestError, check=coded("body-malformed")):
         parse_decrypt_body(value)
     with pytest.raises(EncryptionError):
@@ -429,7 +429,7 @@ def test_any_json_is_a_body_or_malformed(value: Any) -> None:
     | st.text(alphabet='{}[]",:0123456789.eE-ntf ulr\\\n', max_size=30).map(str.encode)
 )
 def test_any_bytes_are_json_or_our_error(data: bytes) -> None:
-    """Whatever the bytes, they give a value or our own error."""
+    """Any bytes are JSON or raise RequestError."""
     try:
         value = read_body(data, max_bytes=50)
     except RequestError as refused:
@@ -444,7 +444,7 @@ WIDE = [2**63 - 1, -(2**63), 2**63, -(2**63) - 1, 1, 1.0, True, "1", "hello", AN
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_two_readers_of_a_body_agree(world: Any, data: Any) -> None:
-    """What reads a body in one pass takes what the one with the words takes, and no more."""
+    """The fast parser and the one with the wire's texts accept the same bodies."""
     body = data.draw(changed_objects(world.body(), st.sampled_from(WIDE) | json_values()))
     try:
         members = check_members(body, requests._BODY_SHAPE)
@@ -475,12 +475,12 @@ def test_two_readers_of_a_body_agree(world: Any, data: Any) -> None:
 
 
 def capability(resource: str, ability: str = DECRYPT) -> Capability:
-    """A capability on an opaque resource."""
+    """Return a capability on an opaque resource."""
     return Capability(OpaqueResource(resource), ability, {})
 
 
 def test_invoke_tokens_without_decrypt_are_ordinary(world: Any) -> None:
-    """Decrypt on another URI, another ability, a space: none makes an encryption call."""
+    """A token without decrypt on a network is not a decrypt request."""
     space = SpaceResource(SpaceId(world.owner, "default"), "kv", "x")
     others = [
         capability(world.urn, NETWORK_CREATE),
@@ -492,7 +492,7 @@ def test_invoke_tokens_without_decrypt_are_ordinary(world: Any) -> None:
 
 
 def test_invoke_tokens_name_one_network(world: Any) -> None:
-    """Two spellings are one network, two networks are refused, a malformed one says how."""
+    """Two networks and malformed ids are refused; spellings of one network are accepted."""
     lower = world.urn.replace(world.owner, world.owner.lower())
     assert invoked_network([capability(world.urn), capability(lower)]) == parse_network_id(
         world.urn

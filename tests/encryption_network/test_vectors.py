@@ -1,4 +1,4 @@
-"""Known answers of identity, network key, wrap, envelope and one whole decrypt exchange."""
+"""Known answers for identity, network key, wrap, envelope and a whole decrypt exchange."""
 
 import base64
 import json
@@ -42,26 +42,35 @@ NETWORK = f"urn:tinycloud:encryption:{OWNER}:default"
 NETWORK_SCALAR = bytes.fromhex("17" * 32)
 NETWORK_PUBLIC = "8T/vPvqVmKKiP8dWv2iP6LvX9s+VKLuu87REJojwqzE="
 SEALED = bytes.fromhex(
-    "01010101010101010101010101361efbd571e6ed8acc8512769b2a2b77e76c6a6f921f6adac6f2fba05cb27232f5e77985e6dcfd733b87f1"
+    "01010101010101010101010101361efbd571e6ed8acc8512769b2a2b"
+    "77e76c6a6f921f6adac6f2fba05cb27232f5e77985e6dcfd733b87f1"
     "3ed0494759"
 )
 CONTENT_KEY = bytes(range(32))
 WRAPPED = (
-    "F9firNML9eGdhhroCYjRf66PZi9dgLAFP2zHPNqx0mQBAgICAgICAgICAgICRqTsVdNso+FCZ9t65hNj2Z7x9pGyu5PlNANG6a+D0Z7g4iYIs+K1"
+    "F9firNML9eGdhhroCYjRf66PZi9dgLAFP2zHPNqx0mQBAgICAgICAgIC"
+    "AgICRqTsVdNso+FCZ9t65hNj2Z7x9pGyu5PlNANG6a+D0Z7g4iYIs+K1"
     "EdQuPs/x7u78"
 )
 KEY_HASH = "43c6c73a72c5f2be00ecb65d38dd1f60a089093c80bbe70d7f7fc7fe94066922"
-PLAINTEXT = b'{"value":"sk-demo","createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}'
+PLAINTEXT = (
+    b'{"value":"sk-demo","createdAt":"2026-01-01T00:00:00.000Z",'
+    b'"updatedAt":"2026-01-01T00:00:00.000Z"}'
+)
 ENVELOPE = (
-    '{"v":1,"networkId":"urn:tinycloud:encryption:did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:default",'
+    '{"v":1,"networkId":"urn:tinycloud:encryption:did:pkh:eip1'
+    '55:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf:default",'
     '"alg":"x25519-aes256gcm/v1","keyVersion":1,"encryptedSymmetricKey":"'
     + WRAPPED
     + '","encryptedSymmetricKeyHash":"'
     + KEY_HASH
     + '","ciphertext":"AwMDAwMDAwMDAwMDlWlKt2fnNzTkf3UV4M4xanV02tK5ilnQ9tgiXHAAk3CpMw7oiLdGyHiaED5bcQ0qyeZHgpu'
-    'SdvAc0W5k94udLiKuxdx25AawYPlyYvhpaVSfgIGwYLxzhz5DFkET/mXEwudBqWFxIXPw6RhuitOQc9I=","aad":"dGlueWNsb3VkLnZhdWx0OnRpb'
-    "nljbG91ZDpwa2g6ZWlwMTU1OjE6MHg3RTVGNDU1MjA5MUE2OTEyNWQ1RGZDYjdiOEMyNjU5MDI5Mzk1QmRmOnNlY3JldHM6c2VjcmV0cy9ERU1PX0tF"
-    'WQ==","metadata":{"x-vault-version":"2","x-vault-cipher":"tinycloud-network-envelope","x-vault-content-type":"applicat'
+    "SdvAc0W5k94udLiKuxdx25AawYPlyYvhpaVSfgIGwYLxzhz5DFkET/mXE"
+    'wudBqWFxIXPw6RhuitOQc9I=","aad":"dGlueWNsb3VkLnZhdWx0OnRpb'
+    "nljbG91ZDpwa2g6ZWlwMTU1OjE6MHg3RTVGNDU1MjA5MUE2OTEyNWQ1RG"
+    "ZDYjdiOEMyNjU5MDI5Mzk1QmRmOnNlY3JldHM6c2VjcmV0cy9ERU1PX0tF"
+    'WQ==","metadata":{"x-vault-version":"2","x-vault-cipher":"t'
+    'inycloud-network-envelope","x-vault-content-type":"applicat'
     'ion/json"}}'
 )
 RECEIVER_SEED = bytes.fromhex("31" * 32)
@@ -84,19 +93,32 @@ CANONICAL_BODY = (
     + '","type":"tinycloud.encryption.decrypt/v1"}'
 )
 TOKEN = (
-    "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCIsInVjdiI6IjAuMTAuMCJ9.eyJhdHQiOnsidXJuOnRpbnljbG91ZDplbmNyeXB0aW9uOmRpZDpwa2g6Z"
-    "WlwMTU1OjE6MHg3RTVGNDU1MjA5MUE2OTEyNWQ1RGZDYjdiOEMyNjU5MDI5Mzk1QmRmOmRlZmF1bHQiOnsidGlueWNsb3VkLmVuY3J5cHRpb24vZGVj"
-    "cnlwdCI6W3t9XX19LCJhdWQiOiJkaWQ6a2V5Ono2TWtyVHRkUFIydnlDbnl0dUNoVFdHQ3pLcWhVVFp5d1F1N3dISDNMdkVqSEt6ZiIsImV4cCI6MTc"
-    "2NzIyNTY2MCwiZmN0IjpbeyJhbGciOiJ4MjU1MTktYWVzMjU2Z2NtL3YxIiwiYm9keUhhc2giOiJlOGFhOWUzNjQ4MjUxYjAwZWUwYzRmZDc0ZGFjZD"
-    "Q0NzkzZDAxMTcxNGRmYzg1YzU0YjlhYThjYTAwOTM0ZmM1IiwiZW5jcnlwdGVkU3ltbWV0cmljS2V5SGFzaCI6IjQzYzZjNzNhNzJjNWYyYmUwMGVjY"
-    "jY1ZDM4ZGQxZjYwYTA4OTA5M2M4MGJiZTcwZDdmN2ZjN2ZlOTQwNjY5MjIiLCJrZXlWZXJzaW9uIjoxLCJuZXR3b3JrSWQiOiJ1cm46dGlueWNsb3Vk"
-    "OmVuY3J5cHRpb246ZGlkOnBraDplaXAxNTU6MToweDdFNUY0NTUyMDkxQTY5MTI1ZDVEZkNiN2I4QzI2NTkwMjkzOTVCZGY6ZGVmYXVsdCIsInJlY2V"
-    "pdmVyUHVibGljS2V5SGFzaCI6IjI2ZWZkMDExMmMzZTY2OGVlNGJiM2RjNzQ5ZmM4MWQ3YmZkZmNmZjc0NzVkZjM1YWE2OWU4OTI2MWE2NGFjNTEiLC"
-    "J0YXJnZXROb2RlIjoiZGlkOmtleTp6Nk1rclR0ZFBSMnZ5Q255dHVDaFRXR0N6S3FoVVRaeXdRdTd3SEgzTHZFakhLemYiLCJ0eXBlIjoidGlueWNsb"
-    "3VkLmVuY3J5cHRpb24uZGVjcnlwdC92MSJ9XSwiaXNzIjoiZGlkOmtleTp6Nk1rdUVVeWJGZ0RoU3lybXZQTVViZXpSTkg4aEhkdjhQWXBnNlBzVGNy"
-    "TFhzd1MjejZNa3VFVXliRmdEaFN5cm12UE1VYmV6Uk5IOGhIZHY4UFlwZzZQc1RjckxYc3dTIiwibm5jIjoidXJuOnV1aWQ6MDAwMDAwMDAtMDAwMC0"
-    "0MDAwLTgwMDAtMDAwMDAwMDAwMDAxIiwicHJmIjpbImJhZmtyNGlieHhza2IydjJqeXh6Z2Z5aXd6eDN3d29wc3lvNmNwY2p0aHp4bXd6NG9qbXF5a2"
-    "hyeGpxIl19.fRTMnt5uyjcSUCRPnnp19KNeBCUkSNLpK0HnfDb0vJXKbyy_0VWuXuEVmUNcF4FHHo-xrPy2zhTTm931-kf4BQ"
+    "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCIsInVjdiI6IjAuMTAuMCJ9."
+    "eyJhdHQiOnsidXJuOnRpbnljbG91ZDplbmNyeXB0aW9uOmRpZDpwa2g6Z"
+    "WlwMTU1OjE6MHg3RTVGNDU1MjA5MUE2OTEyNWQ1RGZDYjdiOEMyNjU5MD"
+    "I5Mzk1QmRmOmRlZmF1bHQiOnsidGlueWNsb3VkLmVuY3J5cHRpb24vZGVj"
+    "cnlwdCI6W3t9XX19LCJhdWQiOiJkaWQ6a2V5Ono2TWtyVHRkUFIydnlDb"
+    "nl0dUNoVFdHQ3pLcWhVVFp5d1F1N3dISDNMdkVqSEt6ZiIsImV4cCI6MTc"
+    "2NzIyNTY2MCwiZmN0IjpbeyJhbGciOiJ4MjU1MTktYWVzMjU2Z2NtL3Yx"
+    "IiwiYm9keUhhc2giOiJlOGFhOWUzNjQ4MjUxYjAwZWUwYzRmZDc0ZGFjZD"
+    "Q0NzkzZDAxMTcxNGRmYzg1YzU0YjlhYThjYTAwOTM0ZmM1IiwiZW5jcnl"
+    "wdGVkU3ltbWV0cmljS2V5SGFzaCI6IjQzYzZjNzNhNzJjNWYyYmUwMGVjY"
+    "jY1ZDM4ZGQxZjYwYTA4OTA5M2M4MGJiZTcwZDdmN2ZjN2ZlOTQwNjY5Mj"
+    "IiLCJrZXlWZXJzaW9uIjoxLCJuZXR3b3JrSWQiOiJ1cm46dGlueWNsb3Vk"
+    "OmVuY3J5cHRpb246ZGlkOnBraDplaXAxNTU6MToweDdFNUY0NTUyMDkxQ"
+    "TY5MTI1ZDVEZkNiN2I4QzI2NTkwMjkzOTVCZGY6ZGVmYXVsdCIsInJlY2V"
+    "pdmVyUHVibGljS2V5SGFzaCI6IjI2ZWZkMDExMmMzZTY2OGVlNGJiM2Rj"
+    "NzQ5ZmM4MWQ3YmZkZmNmZjc0NzVkZjM1YWE2OWU4OTI2MWE2NGFjNTEiLC"
+    "J0YXJnZXROb2RlIjoiZGlkOmtleTp6Nk1rclR0ZFBSMnZ5Q255dHVDaFR"
+    "XR0N6S3FoVVRaeXdRdTd3SEgzTHZFakhLemYiLCJ0eXBlIjoidGlueWNsb"
+    "3VkLmVuY3J5cHRpb24uZGVjcnlwdC92MSJ9XSwiaXNzIjoiZGlkOmtleT"
+    "p6Nk1rdUVVeWJGZ0RoU3lybXZQTVViZXpSTkg4aEhkdjhQWXBnNlBzVGNy"
+    "TFhzd1MjejZNa3VFVXliRmdEaFN5cm12UE1VYmV6Uk5IOGhIZHY4UFlwZ"
+    "zZQc1RjckxYc3dTIiwibm5jIjoidXJuOnV1aWQ6MDAwMDAwMDAtMDAwMC0"
+    "0MDAwLTgwMDAtMDAwMDAwMDAwMDAxIiwicHJmIjpbImJhZmtyNGlieHhz"
+    "a2IydjJqeXh6Z2Z5aXd6eDN3d29wc3lvNmNwY2p0aHp4bXd6NG9qbXF5a2"
+    "hyeGpxIl19.fRTMnt5uyjcSUCRPnnp19KNeBCUkSNLpK0Hnf"
+    "Db0vJXKbyy_0VWuXuEVmUNcF4FHHo-xrPy2zhTTm931-kf4BQ"
 )
 RESPONSE: dict[str, Json] = {
     "type": "tinycloud.encryption.decrypt-result/v1",
@@ -106,7 +128,8 @@ RESPONSE: dict[str, Json] = {
     "encryptedSymmetricKeyHash": KEY_HASH,
     "receiverPublicKeyHash": "26efd0112c3e668ee4bb3dc749fc81d7bfdfcff7475df35aa69e89261a64ac51",
     "wrappedKey": (
-        "JhzZzS6TX5wkVYdqgPAqTWeGuKuHfwcidzfKC1d78WEBBAQEBAQEBAQEBAQE+mUOpYAyI253huQSoXQVonhTr3OP4cwrxwRMlTG26mODDFkbOhWP"
+        "JhzZzS6TX5wkVYdqgPAqTWeGuKuHfwcidzfKC1d78WEBBAQEBAQEBAQE"
+        "BAQE+mUOpYAyI253huQSoXQVonhTr3OP4cwrxwRMlTG26mODDFkbOhWP"
         "a1Ek0EdIrR+L"
     ),
     "alg": "x25519-aes256gcm/v1",
@@ -120,7 +143,7 @@ RESPONSE: dict[str, Json] = {
 
 
 class Script:
-    """A random source that gives what it was told, in order."""
+    """A random source that returns given values in order."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = list(pieces)
@@ -132,7 +155,7 @@ class Script:
 
 
 def network_record() -> Any:
-    """The network of the vectors, its key and seal as published."""
+    """The network of the vectors, with its published key and seal."""
     entropy = Script(NETWORK_SCALAR, b"\x01" * 12)
     return create_network(
         parse_network_id(NETWORK), now=1_767_225_600.0, keyring=Keyring(SECRET), entropy=entropy
@@ -140,7 +163,7 @@ def network_record() -> Any:
 
 
 def test_identity_follows_from_the_root_secret() -> None:
-    """EN4: seeds and DID of the 32-byte sample secret."""
+    """EN4: the 32-byte sample secret gives the expected seeds and DID."""
     keyring = Keyring(SECRET)
     assert (
         keyring.derive(NODE_IDENTITY).hex()
@@ -156,7 +179,7 @@ def test_identity_follows_from_the_root_secret() -> None:
 
 
 def test_known_answers_of_the_sample_secrets() -> None:
-    """wire 5.7: node, host and invitation keys of two secrets."""
+    """wire 5.7: two secrets give the expected node, host and invitation keys."""
     space = parse_space_id(
         "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:default"
     )
@@ -173,13 +196,13 @@ def test_known_answers_of_the_sample_secrets() -> None:
 
 
 def test_a_short_root_secret_is_refused() -> None:
-    """A root secret of 31 bytes is refused with its own error."""
+    """A root secret of 31 bytes raises RootSecretTooShort."""
     with pytest.raises(RootSecretTooShort):
         Keyring(bytes(31))
 
 
 def test_network_key_and_its_seal() -> None:
-    """EN5, EN6: public key, descriptor field, sealed private key."""
+    """EN5, EN6: public key, descriptor field and sealed private key match."""
     record = network_record()
     assert descriptor_json(record, NODE_DID)["publicEncryptionKey"] == NETWORK_PUBLIC
     assert record.sealed_private_key == SEALED
@@ -187,7 +210,7 @@ def test_network_key_and_its_seal() -> None:
 
 
 def test_key_wrap() -> None:
-    """EN11, EN21: the wrap, its opening, the hash over the quoted text."""
+    """EN11, EN21: the wrap and the hash over its quoted text match, and the wrap opens."""
     blob = wrap(public_key_of(NETWORK_SCALAR), CONTENT_KEY, Script(b"\x29" * 32, b"\x02" * 12))
     assert base64.b64encode(blob).decode() == WRAPPED
     assert open_wrapped(NETWORK_SCALAR, blob) == CONTENT_KEY
@@ -195,7 +218,7 @@ def test_key_wrap() -> None:
 
 
 def test_envelope() -> None:
-    """EN23: the envelope is written byte for byte and opens with the content key."""
+    """EN23: the envelope matches byte for byte and opens with the content key."""
     envelope = parse_envelope(ENVELOPE.encode())
     assert open_envelope(envelope, CONTENT_KEY) == PLAINTEXT
     assert encode_envelope(envelope) == ENVELOPE.encode()
@@ -216,7 +239,7 @@ def test_envelope() -> None:
 
 
 def test_decrypt_exchange() -> None:
-    """EN11, EN12: body, facts, token id, request hash of one exchange."""
+    """EN11, EN12: body, facts, token id and request hash of one exchange match."""
     body = decrypt_body_json(
         NETWORK,
         target_node=NODE_DID,
@@ -238,8 +261,7 @@ def test_decrypt_exchange() -> None:
 
 
 def test_decrypt_response() -> None:
-    """EN20: the re-wrap opens to the content key, and the signed text is the canonical answer
-    without signature."""
+    """EN20: the answer opens, and its canonical JSON without signature is the signed text."""
     blob = base64.b64decode(str(RESPONSE["wrappedKey"]))
     assert (
         wrap(public_key_of(RECEIVER_SEED), CONTENT_KEY, Script(b"\x53" * 32, b"\x04" * 12)) == blob
@@ -253,7 +275,7 @@ def test_decrypt_response() -> None:
 
 
 def test_admin_hashes() -> None:
-    """EN11: body hashes of create and revoke."""
+    """EN11: the body hashes of create and revoke match."""
     body: dict[str, Any] = {"name": "default", "ownerDid": OWNER, "threshold": {"n": 1, "t": 1}}
     assert (
         parse_create(body).body_hash
@@ -283,6 +305,6 @@ def test_admin_hashes() -> None:
     ],
 )
 def test_canonical_samples(text: str, canonical: str, digest: str) -> None:
-    """EN10: canonical texts and their hashes."""
+    """EN10: the canonical texts and their hashes match."""
     assert canonical_bytes(json.loads(text)) == canonical.encode()
     assert canonical_hash(json.loads(text)) == digest

@@ -1,5 +1,4 @@
-"""The recorded encryption cases, through the ladders alone: every status and text, and where we
-depart on purpose."""
+"""The recorded encryption cases, answered by the ladders alone."""
 
 import base64
 import json
@@ -87,15 +86,14 @@ ELSEWHERE = {
 
 
 class Page(Exception):
-    """An answer whose body is the framework's page."""
+    """An answer whose body is a page of the web framework."""
 
     def __init__(self, status: int) -> None:
         self.status = status
 
 
 class MiniNode:
-    """The ladders strung together over dictionaries, as a node strings them over its store; its
-    gate is off."""
+    """The ladders over dictionaries in place of a store, without a gate."""
 
     def __init__(self, key_pairs: dict[str, tuple[bytes, bytes]]) -> None:
         self.keyring = Keyring(SECRET)
@@ -108,7 +106,7 @@ class MiniNode:
         self.claims: set[bytes] = set()
 
     def answer(self, exchange: Any) -> tuple[int, Any]:
-        """Status and body of one exchange."""
+        """Return status and body of one exchange."""
         request = exchange["request"]
         self.now = exchange["at"]
         url = urlsplit(request["path"])
@@ -133,7 +131,7 @@ class MiniNode:
     def route(
         self, method: str, path: str, query: Any, header: str, body: bytes
     ) -> tuple[int, Any]:
-        """The route table."""
+        """Dispatch a request to its route."""
         self.early = True
         parts = [unquote(part) for part in path.split("/")[1:]]
         match [method, *parts]:
@@ -314,7 +312,7 @@ class MiniNode:
 
 
 def cases() -> Iterator[Any]:
-    """The cases of both groups that this package decides."""
+    """Return the recorded cases that this package decides."""
     path = shared_vectors("wire/probes.jsonl")
     if not path.exists():
         return
@@ -325,7 +323,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def key_pairs() -> dict[str, tuple[bytes, bytes]]:
-    """The recorded networks' keys: id -> (public, private)."""
+    """Return the recorded networks' keys: id -> (public, private)."""
     return {
         line["networkId"]: (
             base64.b64decode(line["publicKey"]),
@@ -336,8 +334,7 @@ def key_pairs() -> dict[str, tuple[bytes, bytes]]:
 
 
 def expected(case: Any) -> tuple[int, str | None]:
-    """Status and text: ours where we depart, the recorded ones otherwise; None: a page or an
-    object."""
+    """Return the expected status and text, or None for a page or an object."""
     if case["case"] in DEPARTURES:
         return DEPARTURES[case["case"]]
     status, body = case["result"]["status"], case["result"]["body"]
@@ -351,14 +348,13 @@ def expected(case: Any) -> tuple[int, str | None]:
 
 
 def pattern(text: str) -> str:
-    """A recorded text with placeholders as a regular expression."""
+    """Return a recorded text with placeholders as a regular expression."""
     return re.sub(r"\\\{\w+\\\}", r"[^ ]+", re.escape(text))
 
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_recorded_case(case: Any, key_pairs: dict[str, tuple[bytes, bytes]]) -> None:
-    """The decisive exchange of a recorded case gets the recorded status and text, or ours where we
-    depart."""
+    """A recorded case gets the recorded status and text, or the listed difference."""
     node = MiniNode(key_pairs)
     for exchange in case["setup"]:
         node.answer(exchange)
@@ -372,7 +368,7 @@ def test_recorded_case(case: Any, key_pairs: dict[str, tuple[bytes, bytes]]) -> 
 
 
 def check_object(case: Any, body: dict[str, Any], node: MiniNode) -> None:
-    """Compare the members of an answer with the recorded ones, and open what is wrapped."""
+    """Compare the members of an answer with the recorded ones, and open the wrapped key."""
     recorded = json.loads(case["response"]["body"]["utf8"])
     assert body.keys() == recorded.keys()
     if "descriptor" in body:

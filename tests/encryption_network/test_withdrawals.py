@@ -1,4 +1,4 @@
-"""Withdrawals: what they name, and that an entry more can only refuse."""
+"""Withdrawals: their entries, and the rule that a further entry can only refuse."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -35,7 +35,7 @@ SOME = Withdrawals(
 
 @pytest.fixture
 def scene(world: Any) -> Any:
-    """An approved and attested backend with a grant: admitted as it stands."""
+    """An approved and attested backend with a grant, which the gate admits."""
     grant = world.grant(
         world.session,
         world.backend.did,
@@ -45,13 +45,13 @@ def scene(world: Any) -> Any:
 
 
 def decide(world: Any, grant: Any, *, evidence: Any = ...) -> ReleasePermit:
-    """Ask the gate for the backend."""
+    """Return the gate's answer for the backend."""
     found = world.evidence(world.backend) if evidence is ... else evidence
     return admit(world.request(world.backend, [grant], evidence=found))
 
 
 def entries(world: Any) -> dict[str, dict[str, Any]]:
-    """Entries that hit the backend's release, by what they name."""
+    """Return entries that refuse the backend's release, by kind."""
     evidence = world.evidence(world.backend)
     registers = {name: getattr(evidence, name) for name in REGISTERS}
     return {
@@ -70,8 +70,7 @@ NAMES = (*REGISTERS, "invoker", "delegator", "owner", "evidence")
 @pytest.mark.parametrize("where", ["network", "node"])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_withdrawn_is_refused(scene: Any, name: str, where: str) -> None:
-    """A register, a compose hash, a party or the evidence, withdrawn by owner or operator, ends
-    releases (RC20)."""
+    """A withdrawn register, compose hash, party or evidence refuses the release (RC20)."""
     world, grant = scene
     assert decide(world, grant).ground == "attested"
     listed = Withdrawals(**entries(world)[name])
@@ -87,7 +86,7 @@ def test_what_is_withdrawn_is_refused(scene: Any, name: str, where: str) -> None
 
 
 def test_what_is_withdrawn_touches_nothing_else(scene: Any) -> None:
-    """Other code, other backends and other evidence go on (RC20)."""
+    """Other code, backends and evidence are still admitted (RC20)."""
     world, grant = scene
     world.withdraw(
         measurements=frozenset({b"\x77" * 48, b"\x78" * 32}), evidence=frozenset({b"\x79" * 32})
@@ -97,8 +96,7 @@ def test_what_is_withdrawn_touches_nothing_else(scene: Any) -> None:
 
 
 def test_evidence_that_may_conceal_its_application(world: Any) -> None:
-    """Something wrote into RTMR3, and no log says what: it may be the application that was
-    withdrawn (RC30)."""
+    """Evidence without an event log, but with RTMR3 set, may hide a withdrawn one (RC30)."""
     listed = Withdrawals(measurements=frozenset({b"\x78" * 32}))
     assert listed.covers(world.evidence(world.backend, compose_hash=None, rtmr3=b"\3" * 48))
     assert not listed.covers(world.evidence(world.backend, compose_hash=None, rtmr3=bytes(48)))
@@ -108,8 +106,7 @@ def test_evidence_that_may_conceal_its_application(world: Any) -> None:
 
 
 def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
-    """A withdrawn DID gets nothing in person either, and the row is among the checks (RC20,
-    RC21)."""
+    """A withdrawn DID is refused in person too; its row is among the checks (RC20, RC21)."""
     sign_in = world.sign_in(world.session)
     assert world.row("withdrawals") in admit(world.request(world.session, [sign_in])).checks
     world.withdraw(dids=frozenset({Principal(world.session.did)}))
@@ -119,7 +116,7 @@ def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
 
 
 def test_a_measurement_says_nothing_where_no_code_was_judged(world: Any) -> None:
-    """The owner in person, who proves no code, is not touched by withdrawn code (RC20)."""
+    """Withdrawn code does not affect the owner in person (RC20)."""
     world.withdrawals = Withdrawals(measurements=frozenset({world.CODE.mrtd}))
     request = world.request(
         world.session, [world.sign_in(world.session)], evidence=world.evidence(world.session)
@@ -147,8 +144,7 @@ LISTED = st.sets(st.sampled_from(NAMES), max_size=3)
 def test_a_withdrawal_never_releases(
     new_world: Any, before: Any, more: Any, on_network: bool, **scene: Any
 ) -> None:
-    """Whatever is asked and stated: with an entry more, nothing is released that was refused before
-    (RC20)."""
+    """A further entry never turns a refusal into a release (RC20)."""
     world = new_world()
     sign_in = world.sign_in(world.session, policies=[world.LIST])
     holder = world.session if scene["in_person"] else world.backend
@@ -183,7 +179,7 @@ def test_a_withdrawal_never_releases(
 
 
 def test_requests_name_one_thing() -> None:
-    """A request withdraws a measurement, a DID or evidence (RC22)."""
+    """A request withdraws one measurement, DID or evidence (RC22)."""
     did = "did:pkh:eip155:1:0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
     assert parse_withdrawal({"measurement": "ab" * 48}).measurements == {b"\xab" * 48}
     assert parse_withdrawal({"measurement": "ab" * 32}).measurements == {b"\xab" * 32}
@@ -213,14 +209,13 @@ def test_requests_name_one_thing() -> None:
     ],
 )
 def test_other_requests_are_refused(value: Any) -> None:
-    """Two things at once, zeros, other lengths and other spellings withdraw nothing (RC22)."""
+    """Two members, zeros, other lengths and other spellings are refused (RC22)."""
     with pytest.raises(WithdrawalError):
         parse_withdrawal(value)
 
 
 def test_a_list_is_kept_as_it_is(world: Any) -> None:
-    """A list comes back from its row; a network's list from the network's, also from rows older
-    than lists (RC21)."""
+    """A list is decoded unchanged, also from a network's row and from old rows (RC21)."""
     assert decode_withdrawals(encode_withdrawals(SOME)) == SOME
     network = with_withdrawals(world.network, SOME, world.now)
     assert decode_network(encode_network(network)) == network
@@ -240,22 +235,20 @@ def test_a_list_is_kept_as_it_is(world: Any) -> None:
     ],
 )
 def test_a_row_that_was_not_written_so_is_unreadable(listed: Withdrawals, reason: str) -> None:
-    """Entries that can name nothing, and more than any list holds, are refused and not overlooked
-    (RC21)."""
+    """A row with invalid entries, or above the size limit, is rejected (RC21)."""
     with pytest.raises(RecordError, match=reason):
         decode_withdrawals(encode_withdrawals(listed))
 
 
 @pytest.mark.parametrize("row", [[1], [1, []], [1, [b"\2" * 32, b"\1" * 48], [], []]])
 def test_a_row_without_its_lists_is_unreadable(row: Any) -> None:
-    """A row that lost its end, or whose entries are in another order, is damaged and not an empty
-    list (RC21)."""
+    """A row without its end, or in another order, is damaged, not an empty list (RC21)."""
     with pytest.raises(RecordError, match="cannot be parsed"):
         decode_withdrawals(msgspec.msgpack.encode(row))
 
 
 def test_a_list_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full list takes no more, and keeps what it has (RC23)."""
+    """A full list accepts no further entries and keeps its own (RC23)."""
     full = Withdrawals(
         measurements=frozenset(
             n.to_bytes(48, "big") for n in range(1, lists.MAX_NETWORK_ENTRIES + 1)
@@ -270,7 +263,7 @@ def test_a_list_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @fuzzed()
 @given(json_values("ab" * 48, "did:key:zA", members=("measurement", "did", "evidence")))
 def test_fuzz_requests(value: Any) -> None:
-    """Any JSON withdraws one thing, or is refused."""
+    """Any JSON withdraws one thing or is refused."""
     with suppress(WithdrawalError):
         assert len(parse_withdrawal(value)) == 1
 
@@ -283,6 +276,6 @@ def test_fuzz_requests(value: Any) -> None:
     | deep_packed
 )
 def test_fuzz_lists(value: bytes) -> None:
-    """Any bytes are a list, or unreadable: nothing is released past them (RC21)."""
+    """Any bytes are a list or raise RecordError (RC21)."""
     with suppress(RecordError):
         decode_withdrawals(encode_withdrawals(decode_withdrawals(value)))
