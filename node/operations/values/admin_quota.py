@@ -1,7 +1,7 @@
-"""The operator's view of the usage and limits of spaces, and limits for single spaces (wire §5.12).
+"""The operator's view of spaces' usage and limits, and limits for single spaces (wire §5.12).
 
-A limit is a row of the store: it survives a restart and holds on every worker and machine from the
-next put on.
+A limit is a row of the store, so it survives restarts and applies on every worker and machine from
+the next put on.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ MAX_OVERRIDES: Final = 10_000
 
 
 class QuotaView(msgspec.Struct, frozen=True):
-    """The limits of one space."""
+    """The limits and the usage of one space."""
 
     space_id: str
     override_bytes: int | None
@@ -39,7 +39,7 @@ class QuotaView(msgspec.Struct, frozen=True):
 
 
 class AllOverrides(msgspec.Struct, omit_defaults=True):
-    """The limits that the operator set, by space, and that of every other one; null is no limit."""
+    """The limits that the operator has set by space, and the default; null is no limit."""
 
     overrides: Mapping[str, int]
     default_limit_bytes: int | None
@@ -53,7 +53,7 @@ async def all_overrides(store: Store, config: Config) -> AllOverrides:
 
 
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
-    """Return the limits of a space and its usage."""
+    """Return a space's limits and usage."""
     space = valid_space(space_text)
     keys = (override_row_key(space), usage_key(space), space_row_key(space))
     override, usage, hosted = (await store.read(keys)).records
@@ -75,8 +75,7 @@ async def set_quota(
     now: float,
     entropy: Entropy,
 ) -> QuotaView:
-    """Give a space a limit of its own, or remove it (None); durable, with its audit record, when
-    this returns."""
+    """Set a space's own limit, or remove it (None); durable with its audit record."""
     space = valid_space(space_text)
     record = AuditRecord(
         at=now,

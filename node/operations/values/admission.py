@@ -1,7 +1,7 @@
 """Admitting owners to a node in mode `permit`, and removing them (ST14).
 
-In force everywhere at once: every operation that hosts a space reads the owner's row and has its
-commit check it.
+A change is effective everywhere at once: every operation that hosts a space reads the owner's row,
+and its commit requires the row unchanged.
 """
 
 from typing import Final
@@ -19,11 +19,10 @@ _TRIES: Final = 8
 async def change_admission(
     store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy
 ) -> bool:
-    """Let an owner have spaces here, or no new ones; durable, with its audit record, when this
-    returns.
+    """Admit an owner, or stop hosting new spaces of theirs; return whether anything changed.
 
-    What is hosted remains hosted, and still serves those to whom its owner granted access. Returns
-    whether anything changed; a row that is as wanted is confirmed.
+    Durable with its audit record when it returns. Hosted spaces stay hosted, and remain accessible
+    to everyone whom their owner granted access.
     """
     action = "owner.admitted" if admits else "owner.removed"
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
@@ -31,7 +30,7 @@ async def change_admission(
         record = await read_row(store, admission_key(owner))
         if record is None and not admits:
             return False
-        if record is not None and is_admitted(record) is admits:  # ST16
+        if record is not None and is_admitted(record) is admits:  # ST16: nothing to change
             changes, commit = False, Commit(checks=(Check(admission_key(owner), record.stamp),))
         else:
             put = (
@@ -42,4 +41,4 @@ async def change_admission(
             changes, commit = True, Commit(puts=(put, audit_put(audit, entropy=entropy)))
         if not isinstance(await store.commit(commit), Refused):
             return changes
-    raise StoreBusy("others admit and remove the same owner at the same time")
+    raise StoreBusy("other processes are changing the admission of the same owner")

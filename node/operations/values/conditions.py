@@ -1,5 +1,4 @@
-"""Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9,
-4.4.5)."""
+"""Option headers of KV calls: preconditions and limits, checked before the run (I9, wire 4.4.5)."""
 
 import re
 from collections.abc import Container, Mapping
@@ -16,14 +15,14 @@ OPTION_HEADERS: Final = (
     "x-tinycloud-limit",
     "x-tinycloud-max-response-bytes",
 )
-"""Those that ask for something."""
+"""The supported option headers."""
 MAX_LIST_LIMIT = 1000
 _HEX64 = re.compile(r"[0-9a-fA-F]{64}")
 _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
 
 class Options(Struct, frozen=True, gc=False):
-    """What the option headers of one call ask for."""
+    """The parsed option headers of one call."""
 
     create_only: bool = False
     replace_etag: str | None = None
@@ -34,13 +33,13 @@ class Options(Struct, frozen=True, gc=False):
 
 
 NO_OPTIONS: Final = Options()
-"""What most calls ask for."""
+"""The options of a call without option headers, which most calls are."""
 
 
 def asks(headers: Container[str]) -> bool:
-    """Return whether any of the options is among these headers, which know their names in any case.
+    """Return whether any option header is among these headers, which ignore case.
 
-    Checked one by one, since this runs for every call and few have any.
+    The names are tested one by one because this runs for every call, and few calls have any.
     """
     return (
         "if-match" in headers
@@ -55,10 +54,18 @@ def asks(headers: Container[str]) -> bool:
 def parse_options(
     headers: Mapping[str, str], *, reads: int, puts: int, deletes: int, is_form: bool
 ) -> Options:
-    """Read the option headers of a call.
+    """Parse the option headers of a call.
 
-    How many operations of each kind a token asks for, and whether their bodies are a form, decides
-    what a condition can mean.
+    The meaning of a condition depends on how many operations of each kind the token requests, and
+    on whether the body is a form.
+
+    Args:
+        headers: untrusted, by lower-case name.
+        reads, puts, deletes: how many of each the token requests.
+        is_form: whether the body is `multipart/form-data`.
+
+    Raises:
+        Refusal: `bad-option`, a header is malformed or does not apply to this call.
     """
     if "x-tinycloud-expected-version" in headers:
         raise Refusal(
@@ -68,11 +75,11 @@ def parse_options(
     unless, only_if = headers.get("if-none-match"), headers.get("if-match")
     if unless is not None and only_if is not None:
         raise Refusal("bad-option", "KV preconditions cannot be combined")
-    # of several it would be unclear which value is meant
+    # with several writes it would be ambiguous which value the condition is about
     writes_one = puts + deletes == 1 and not is_form
     create_only, replace_etag, if_none_match = False, None, None
     if unless is not None:
-        if puts + deletes == 0 and reads == 1:  # these are the versions that the caller has (4.4.1)
+        if puts + deletes == 0 and reads == 1:  # the versions that the caller has cached (4.4.1)
             if_none_match = unless
         elif unless.strip() != "*":
             raise Refusal("bad-option", "If-None-Match only supports * for KV create")
@@ -104,7 +111,7 @@ def parse_options(
 
 
 def matches_weakly(header: str | None, etag: str) -> bool:
-    """Whether an `If-None-Match` header names this entity tag, weak or not, in a list or by `*`."""
+    """Return whether an `If-None-Match` header matches an entity tag by weak comparison."""
     if header is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]

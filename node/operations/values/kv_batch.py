@@ -1,6 +1,6 @@
 """Several values in one token: puts by multipart, and reads (wire §4.4.6, §4.4.7, Q3, Q22).
 
-Puts of a token are one commit: all of them happen or none (M5). Reads are of one moment.
+The puts of a token are one commit, so all of them happen or none (M5). Batch reads show one moment.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ from .multipart import boundary_of, multipart_parts, part_path
 from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
-# All values of one batch read together; every reader has to keep them in one JSON text.
+# Limit on all values of one batch read: a client has to hold the answer, one JSON text, in memory.
 MAX_BATCH_READ_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -34,9 +34,9 @@ async def put_all(request: Request) -> BatchWritten:
 
     Raises:
         Refusal: `bad-option`, the parts are not exactly the signed paths.
-        CommitTooLarge: the small values together are larger than a commit, or the values change too
-            many rows (ST6).
-        Whatever `put_values` and the message raise.
+        CommitTooLarge: the small values together exceed a commit, or the values change too many
+            rows (ST6).
+        Errors of `put_values` and the message.
     """
     message, paths = request.message, tuple(step.path for step in request.steps)
     signed, parts = (
@@ -47,7 +47,7 @@ async def put_all(request: Request) -> BatchWritten:
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
         """Read one part for each signed path."""
         found: dict[str, Write] = {}
-        held_bytes = taken_bytes = 0
+        inline_bytes = taken_bytes = 0
         async for part in parts:
             path, metadata = part_path(part.name), stored_headers(part.headers)
             if path not in signed:
@@ -59,11 +59,11 @@ async def put_all(request: Request) -> BatchWritten:
             check_metadata(metadata)
             body = await staging.receive(admitted.within_free_space(part.pieces, taken_bytes))
             taken_bytes += body.size_bytes
-            held_bytes += len(body.inline or b"") + sum(
+            inline_bytes += len(body.inline or b"") + sum(
                 len(name) + len(value) for name, value in metadata.items()
             )
-            # ST6, and what one request may hold in memory
-            require_bound("bytes of small values in a batch", held_bytes, MAX_COMMIT_BYTES)
+            # ST6; it also limits the memory that one request takes
+            require_bound("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
             found[path] = Write(path, body, metadata, sealed_key_of(body))
         missing = [path for path in paths if path not in found]
         if missing:
@@ -79,12 +79,12 @@ async def put_all(request: Request) -> BatchWritten:
 
 
 class BatchFound(Struct, frozen=True, gc=False):
-    """What is stored under the paths of a batch read.
+    """The values that a batch read found.
 
     Attributes:
-        items: paths in the order of the token's capabilities (Q22), and what is stored there; None:
-            nothing.
-        bodies: whether the values are requested, or their metadata alone.
+        items: the paths in the order of the token's capabilities (Q22), each with its value's head;
+            None if nothing is stored there.
+        bodies: whether the values are requested, or only their metadata.
     """
 
     items: tuple[tuple[str, Head | None], ...]
@@ -92,16 +92,15 @@ class BatchFound(Struct, frozen=True, gc=False):
 
 
 async def read_all(request: Request, *, bodies: bool) -> BatchFound:
-    """Return what is stored under the paths of several reads, in the order of the steps (Q22), all
-    of one moment.
+    """Return the values under several paths in the order of the steps (Q22), all at one moment.
 
     Args:
-        request: gets, or metadata reads; its bound on the size counts for each value.
+        request: gets or metadata reads; its size limit applies to each value.
         bodies: whether the values themselves are requested, so that their sizes count.
     Raises:
-        Refusal: `response-too-large`, a value is larger than the caller's bound; `batch-too-large`,
-            the values together are larger than one answer may be.
-        Whatever `read_call` raises.
+        Refusal: `response-too-large`, a value exceeds the caller's limit; `batch-too-large`, the
+            values together exceed the limit of one answer.
+        Errors of `read_call`.
     """
     keys = [head_key(step.space, step.path) for step in request.steps]
     call = await read_call(request.services, request.invocation, keys)

@@ -1,9 +1,8 @@
-"""What every write of values reads at one moment, and the commit it makes (wire §4.4.3, §4.4.6,
-§4.4.8).
+"""The reads, checks and commits that all writes of values share (wire §4.4.3, §4.4.6, §4.4.8).
 
-A put is read and judged before a byte of its body is kept. A large body takes its time to arrive,
-so it is read and judged once more afterwards; and in any case the commit compares every row that
-the decision rests on.
+A put is read and judged before any of its body is stored. A large body takes time to arrive, so the
+put is read and judged again afterwards. In any case the commit requires every row that the decision
+depends on unchanged.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,33 +27,33 @@ from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
 
-# A token this long after its expiry is refused by its time alone, however the clocks of one store
-# differ.
+# After this time a token is refused as expired by every process of a store, whatever their clocks'
+# difference, so its replay record is no longer needed.
 _REPLAY_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
-"""How old the reading of a put may be; an older one is made again when the bodies have arrived."""
+"""How old the first read of a put may be when its body is complete; otherwise it is read again."""
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
-    """Return the refusal of a value for which a space has no free space, full or not."""
+    """Return the refusal of a value that does not fit into its space."""
     code = "quota-exceeded" if used_bytes >= limit_bytes else "value-exceeds-quota"
     return Refusal(code, used_bytes, limit_bytes)
 
 
 class PutReading(Struct, frozen=True, gc=False):
-    """Everything a put is judged by, read at one moment.
+    """Everything that a put is judged by, read at one moment.
 
     Attributes:
-        call: the judged call; its records begin with the rows of the heads, in the order of the
-            paths.
-        space: where the values go.
-        heads: the live values among them.
-        used_bytes: size of the bodies of the space.
-        row_bytes: what the rows of its values take besides (M54).
-        limit_bytes: the limit of the space; None: no limit.
-        free_bytes: the most that bodies in place of these values can have; None: no limit.
-        hosting: what hosts the space along with this put.
+        call: the judged call; its records begin with the heads' rows, in the order of the paths.
+        space: the space of the values.
+        heads: the live values at the paths, or None.
+        used_bytes: total size of the space's bodies.
+        row_bytes: total size of the rows of its values (M54).
+        limit_bytes: the limit of the space; None for no limit.
+        free_bytes: how large the new bodies may be, which replace those at the paths; None for no
+            limit.
+        hosting: the plan to host the space with this put.
     """
 
     call: Call
@@ -67,10 +66,10 @@ class PutReading(Struct, frozen=True, gc=False):
     hosting: HostingPlan
 
     def require_free_space(self, declared_bytes: int) -> None:
-        """Refuse bodies that cannot fit before they are read (M51).
+        """Refuse bodies that cannot fit, before they are read (M51).
 
-        A full space takes no further value, not even an empty one; over existing values it takes
-        what is no larger than they are together.
+        A full space accepts no further value, not even an empty one. Existing values may be
+        replaced by values that are no larger in total.
         """
         free_bytes = self.free_bytes
         if free_bytes is None or (free_bytes > 0 and declared_bytes <= free_bytes):
@@ -80,23 +79,21 @@ class PutReading(Struct, frozen=True, gc=False):
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def require_taken(self, taken_bytes: int) -> None:
-        """Refuse bodies that have become larger than the free space (M51)."""
+        """Refuse bodies that have outgrown the free space while being received (M51)."""
         if self.free_bytes is not None and taken_bytes > self.free_bytes:
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     async def within_free_space(
         self, pieces: AsyncIterator[bytes], taken_bytes: int = 0
     ) -> AsyncIterator[bytes]:
-        """Yield a body, and stop it where the space has no more free space, beside other bodies
-        (M51)."""
+        """Yield a body's pieces, and refuse once all bodies exceed the free space (M51)."""
         async for piece in pieces:
             taken_bytes += len(piece)
             self.require_taken(taken_bytes)
             yield piece
 
     def quota(self, draft: Draft) -> list[Add]:
-        """Return the bounds that the commit has to keep; a commit that does not grow the space is
-        not bounded."""
+        """Return the limits that a commit must keep, none if the space does not grow."""
         limit_bytes, adds = self.limit_bytes, list[Add]()
         if limit_bytes is None:
             return adds
@@ -116,8 +113,8 @@ async def _read_put(
 ) -> PutReading:
     """Read and judge a put.
 
-    A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says
-    so (store §6). The rows for that are read only in that case, and the commit compares them.
+    If the node's mode allows it, an owner's put hosts a space that is not hosted yet (store §6).
+    The rows for that are read only in this case, and the commit requires them unchanged.
     """
     services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
@@ -144,8 +141,7 @@ async def _read_put(
 async def _hosting(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Plan how a put hosts its space, or raise `space-not-found` when a mentioned space would not
-    be hosted."""
+    """Return the plan to host a put's space, or refuse if a mentioned space is not hosted by it."""
     now = services.clock.now()
     wanted = hosting_by_put(
         space, call.invocation.invoker, services.hosting, client=client, now=now
@@ -157,7 +153,7 @@ async def _hosting(
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
-    """Compare the condition with the live value; a deleted one counts as absent (4.4.5)."""
+    """Check a call's precondition; a deleted value counts as absent (4.4.5)."""
     if options.create_only and head is not None:
         raise Refusal("precondition-failed")
     if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
@@ -173,22 +169,22 @@ async def put_values(
     declared_bytes: int = 0,
     detail: bytes = b"",
 ) -> Sequence[Write]:
-    """Store values and their metadata in one commit, replacing both (M2); durable when it returns.
+    """Store values with their metadata in one commit, durable when it returns (M2).
 
-    No byte of a body is read before the call is authorised, its condition holds and space is free;
-    all of that is judged again with the commit, which comes later.
+    No byte of a body is read before the call is authorised, its condition is met and there is free
+    space. All of that is judged again for the later commit.
 
     Args:
-        request: puts to one space; conditions are on the first value.
-        paths: each once.
-        receive: receives the bodies, and returns a write for each path, in this order.
+        request: puts to one space; conditions apply to the first value.
+        paths: the paths, without repetition.
+        receive: receives the bodies and returns a write for each path, in this order.
         subject: of the audit record.
-        declared_bytes: what the request says of the size of the bodies.
+        declared_bytes: the size of the bodies according to the request.
         detail: of the audit record.
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
             fit into the space; `space-not-found`.
-        Whatever `read_call` and `receive` raise.
+        Errors of `read_call` and `receive`.
     """
     services, space = request.services, request.step.space
     read = partial(_read_put, request, space, paths)
@@ -199,16 +195,16 @@ async def put_values(
         writes = await receive(staging, admitted)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
-        # quoted: else each put works the type out anew
+        # quoted, so that the type is not evaluated anew for each put
         async def attempt(is_first: bool) -> "tuple[Commit, None]":
             staging.recall()
-            # The commit judges marks, but only a read judges windows (I33), and a small body can
-            # arrive slowly.
-            is_good = is_first and is_small and services.clock.now() - began <= _FRESH_S
-            reading = admitted if is_good else await read(records_use=False)
+            # The commit checks marks, but only a read checks time windows (I33), and even a small
+            # body may arrive slowly.
+            is_fresh = is_first and is_small and services.clock.now() - began <= _FRESH_S
+            reading = admitted if is_fresh else await read(records_use=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
             draft = await services.values.draft(space, writes, call.records[:count], reading.heads)
-            quota = reading.quota(draft)  # before a file is named
+            quota = reading.quota(draft)  # refuses before `plan` names a file
             plan = await draft.plan(now=services.clock.now())
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
@@ -224,15 +220,15 @@ async def put_values(
 
 
 def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None:
-    """Return the claim that a commit makes again (ST4); None for a token that expired before its
-    body was complete.
+    """Return the replay record that a commit writes again (ST4), or None if the token has expired.
 
-    Such a token is refused by its time alone, and under its minute nothing may be claimed any more.
+    A body may arrive that slowly. The token is then refused because of its time, and the store
+    accepts no more replay records for its minute.
     """
     is_over = services.clock.now() > call.replay_record.expires_at + _REPLAY_GRACE_S
     return None if is_over else call.replay_record
 
 
 def paths_detail(paths: Sequence[str]) -> bytes:
-    """Return the detail of the audit record of a batch, cut at its bound."""
+    """Return the audit detail of a batch: its paths, cut to the limit."""
     return "\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES]

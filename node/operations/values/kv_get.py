@@ -1,4 +1,4 @@
-"""Read one value (wire §4.4.1) or its metadata alone (§4.4.2)."""
+"""Reading one value (wire §4.4.1), or only its metadata (§4.4.2)."""
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ from .plan import Request
 
 
 class Value(Struct, frozen=True, gc=False):
-    """A value that was read."""
+    """A value that was read; without a body if the caller has this version."""
 
     head: Head
     body: bytes | OpenedBody | None

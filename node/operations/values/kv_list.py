@@ -1,5 +1,4 @@
-"""List the paths of a space under a prefix, in byte order and in pages (wire §4.4.4, Q1, Q15,
-Q32)."""
+"""Listing a space's paths by prefix, in byte order and in pages (wire §4.4.4, Q1, Q15, Q32)."""
 
 from collections.abc import Sequence
 from hmac import compare_digest
@@ -25,20 +24,24 @@ _MAC_BYTES: Final = 32
 
 
 def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:
-    """Return the cursor that continues strictly after `last`.
+    """Return a cursor that continues after the path `last`, authenticated by a MAC.
 
     Args:
-        keyring: derives the key of the MAC.
-        origin: the words of the call that the cursor belongs to: its next page must be requested
+        keyring: derives the MAC key.
+        origin: the parameters of the call that the cursor is for; the next page must be requested
             with the same ones.
-        last: a path.
+        last: the last path of this page.
     """
     path = last.encode("utf-8", "surrogatepass")
     return encode_url(path + _mac(keyring, origin, path))
 
 
 def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
-    """Return the path to continue after."""
+    """Verify a cursor and return the path to continue after.
+
+    Raises:
+        Refusal: `bad-option`, the cursor is malformed, or was made for another call.
+    """
     raw = (decode_url(text) if len(text) <= MAX_CURSOR_CHARS else None) or b""
     path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
     if not compare_digest(mac, _mac(keyring, origin, path)):
@@ -54,18 +57,18 @@ def _mac(keyring: Keyring, origin: Sequence[str], path: bytes) -> bytes:
 
 
 class Paths(Struct, frozen=True, gc=False):
-    """A listing."""
+    """A page of a listing."""
 
     paths: Sequence[str]
     next_cursor: str | None
 
 
 async def list_granted(request: Request) -> Paths:
-    """Return the paths that start with the step's path and that the caller was granted.
+    """Return the paths under the step's prefix that were granted to the caller.
 
     Raises:
         Refusal: `bad-option`, this call cannot continue from the cursor.
-        Whatever `read_call` raises.
+        Errors of `read_call`.
     """
     services, invocation, step, options = (
         request.services,
@@ -75,7 +78,7 @@ async def list_granted(request: Request) -> Paths:
     )
     limit, after = options.list_limit, None
     origin = (invocation.invoker, step.space.text, step.path, str(limit))
-    if options.list_cursor is not None:  # no cursor was made for a call without a limit
+    if options.list_cursor is not None:
         after = parse_cursor(services.keyring, options.list_cursor, origin)
     query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
     call = await read_call(services, invocation, (), query.ranges())
@@ -83,7 +86,7 @@ async def list_granted(request: Request) -> Paths:
     is_path_granted, rest = _granted(call, step)
 
     def within(listed: Sequence[str]) -> Sequence[str]:
-        """Leave out what was not granted."""
+        """Return the paths that were granted."""
         if rest == step.path:
             return listed
         return [
@@ -95,8 +98,8 @@ async def list_granted(request: Request) -> Paths:
 
     listing = await complete(services.store, query, call.pages[0])
     paths = [*within(listing.paths)]
-    # Without a limit everything is returned; with one, paths outside the grant do not count towards
-    # it. Those are left out unread, however many lie beside what was granted (M55).
+    # Without a limit everything is returned. With one, only granted paths count towards it. Paths
+    # outside the grant are skipped without being read, however many there are (M55).
     while rest is not None and listing.more and (limit is None or len(paths) <= limit):
         query = ListingQuery(step.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
         listing = await list_paths(services.store, query)
@@ -108,16 +111,17 @@ async def list_granted(request: Request) -> Paths:
 
 
 def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
-    """Return what the grants and the own conditions of a judged call both leave of a plain prefix.
+    """Return which paths under a prefix the grants and the call's own conditions both allow.
 
-    That is whether the path that the prefix is was granted, and the beginning of the other paths
-    that were, None for none: a grant on `photos` does not cover `photos2` (X6, Q15).
+    Returns:
+        Whether the path equal to the prefix is granted, and the prefix of the other granted paths,
+        or None. A grant on `photos` does not cover `photos2` (X6, Q15).
     """
     caveats = _caveats(call, step)
     selection = selection_of(SpaceResource(step.space, "kv", step.path), caveats)
     if selection is not None and selection.is_exact:
         return True, None
-    # nothing that begins so lies outside
+    # every path with this prefix is below the listed path
     segment = step.path if step.path.endswith("/") else step.path + "/"
     if selection is not None and segment != step.path and _is_of(selection.resource, step):
         return True, segment
@@ -130,8 +134,10 @@ def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
 
 
 def _caveats(call: Call, step: Step) -> Caveats:
-    """Return the call's own conditions on the path; every grant it rests on states the same or none
-    (I35, I39)."""
+    """Return the call's own conditions on the path.
+
+    Every grant that the call depends on has the same conditions or none (I35, I39).
+    """
     own = [
         c
         for c in call.invocation.capabilities
@@ -141,8 +147,7 @@ def _caveats(call: Call, step: Step) -> Caveats:
 
 
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
-    """Return the resources that contain the prefix and were granted without conditions, or under
-    those of the call."""
+    """Return the granted resources that contain the prefix, under no conditions or the call's."""
     asked, sufficient = SpaceResource(step.space, "kv", step.path), sufficient_for(KV_LIST)
     return [
         row.resource
@@ -155,8 +160,7 @@ def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resourc
 
 
 def _is_of(resource: Resource, step: Step) -> bool:
-    """Return whether a resource is just the path that is listed; query and fragment do not
-    count."""
+    """Return whether a resource is exactly the listed path; query and fragment do not count."""
     return isinstance(resource, SpaceResource) and (
         resource.space,
         resource.service,

@@ -1,5 +1,4 @@
-"""Put one value, or delete some (wire §4.4.3, §4.4.8), in one commit with authority, claim and
-audit record."""
+"""Putting one value, or deleting some, in one audited commit (wire §4.4.3, §4.4.8)."""
 
 from msgspec import Struct
 
@@ -17,7 +16,7 @@ from .sealed_values import sealed_key_of
 
 
 class Written(Struct, frozen=True):
-    """What a write did."""
+    """The result of a write."""
 
     etag: str | None
 
@@ -32,7 +31,7 @@ async def put(request: Request) -> Written:
         if whole is None:
             body = await staging.receive(admitted.within_free_space(message.pieces()))
         else:
-            if len(whole) != declared_bytes:  # else it fits, for the bound was checked already
+            if len(whole) != declared_bytes:  # the declared size has been checked already
                 admitted.require_taken(len(whole))
             body = await staging.keep(whole)
         return (Write(step.path, body, stored_headers(message.headers), sealed_key_of(body)),)
@@ -46,16 +45,17 @@ async def put(request: Request) -> Written:
 
 
 async def delete(request: Request) -> Written:
-    """Delete values in one commit (M5); what was deleted before remains deleted (Q4, M31). One
-    value has an etag.
+    """Delete values in one commit (M5); deleted values may be deleted again (Q4, M31).
+
+    The result has an etag only if one value is deleted.
 
     Raises:
-        Refusal: `no-such-key`, under one of the paths nothing was ever written; then none is
-            deleted; `precondition-failed`.
-        Whatever `read_call` raises.
+        Refusal: `no-such-key`, nothing was ever written under one of the paths, so none is deleted;
+            `precondition-failed`.
+        Errors of `read_call`.
     """
     services, is_one = request.services, len(request.steps) == 1
-    # `kv/del` and its other name on one path are one delete.
+    # A token may name one delete twice, by the ability's two names.
     wanted = tuple(dict.fromkeys((step.space, step.path) for step in request.steps))
     keys = [head_key(space, path) for space, path in wanted]
 
@@ -63,7 +63,7 @@ async def delete(request: Request) -> Written:
         call = await read_call(services, request.invocation, keys, records_use=is_first)
         call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
-        check_conditions(head, request.options)  # of a single one
+        check_conditions(head, request.options)  # only a single delete can have conditions
         by_space: dict[SpaceId, dict[str, Record | None]] = {}
         for (space, path), record in zip(wanted, call.records, strict=True):
             if record is None:

@@ -1,11 +1,12 @@
-"""Reading `multipart/form-data` (RFC 7578, RFC 2046) from a stream of bytes: the values of a batch
-put (wire §4.4.6).
+"""A streaming parser of `multipart/form-data` (RFC 7578, RFC 2046) for batch puts (wire §4.4.6).
 
-Own code, because clients read the texts of its refusals, and because it is stricter than libraries
-are: no preamble, no folded or malformed header, bounds on everything that is held in memory. A part
-is read piece by piece and never held.
+It is our own because clients parse the texts of its refusals, and because it is stricter than
+libraries: no preamble, no folded or malformed headers, and limits on everything in memory. A part
+is read piece by piece and never held in memory.
 
-    --boundary CRLF (header CRLF)* CRLF bytes CRLF --boundary CRLF … CRLF --boundary--        what follows is not read
+    --boundary CRLF (header CRLF)* CRLF bytes CRLF --boundary CRLF … CRLF --boundary--
+
+Bytes after the last boundary are not read.
 """
 
 import re
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from ...refusal import Refusal
 
-# A name is a path of a token, which fits one header line, encoded once more.
+# A part's name is a path that also fits into a token's header line, here percent-encoded once more.
 MAX_PART_HEADER_BYTES: Final = 512 * 1024
 MAX_PART_HEADER_LINES: Final = 32
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -30,7 +31,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 
 
 class MultipartPart(Struct, frozen=True):
-    """One part."""
+    """One part of a form."""
 
     name: str
     headers: Mapping[str, str]
@@ -38,7 +39,7 @@ class MultipartPart(Struct, frozen=True):
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary that a content type names."""
+    """Return the boundary in a content type."""
     boundary = _parameters(content_type).get("boundary", "")
     if _BOUNDARY.fullmatch(boundary) is None:
         raise Refusal("bad-option", "multipart boundary is missing or malformed")
@@ -46,7 +47,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_path(name: str) -> str:
-    """Return the key that a part's name means: percent-decoded once."""
+    """Return the path that a part's name stands for, percent-decoded once."""
     raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
     try:
         return raw.decode("utf-8")
@@ -64,7 +65,7 @@ def part_path(name: str) -> str:
 async def multipart_parts(
     pieces: AsyncIterator[bytes], boundary: bytes
 ) -> AsyncIterator[MultipartPart]:
-    """Yield the parts of a body in the order they arrive."""
+    """Yield the parts of a body in the order of arrival."""
     source = _Source(pieces, b"--" + boundary)
     if await source.take(len(source.delimiter)) != source.delimiter:
         raise _incomplete()
@@ -76,21 +77,21 @@ async def multipart_parts(
             raise Refusal("bad-option", "Multipart KV part is missing a field name")
         part = MultipartPart(name, headers, source.part(name))
         yield part
-        async for _ in part.pieces:  # skips what was not read
+        async for _ in part.pieces:  # skip what the caller did not read
             pass
-    if follows != b"--":  # what follows the last delimiter
+    if follows != b"--":  # the mark of the last delimiter
         raise _incomplete()
 
 
 class _Source(Struct):
-    """The bytes of a body, and those of them that were received and not read yet."""
+    """A body's stream, with a buffer of bytes that were received but not read."""
 
     pieces: AsyncIterator[bytes]
     delimiter: bytes
     held: bytearray = bytearray()
 
     async def more(self) -> bool:
-        """Buffer one piece more; False at the end."""
+        """Buffer one more piece; return False at the end."""
         async for piece in self.pieces:
             if piece:
                 self.held += piece
@@ -98,7 +99,7 @@ class _Source(Struct):
         return False
 
     async def take(self, size_bytes: int) -> bytes:
-        """Return the next bytes; fewer at the end."""
+        """Return the next bytes, fewer at the end."""
         while len(self.held) < size_bytes and await self.more():
             pass
         taken = bytes(self.held[:size_bytes])
@@ -106,8 +107,8 @@ class _Source(Struct):
         return taken
 
     async def head(self) -> bytes:
-        """Read the header lines of a part."""
-        self.held[:0] = _CRLF  # so that no header at all ends like some
+        """Return the header lines of a part."""
+        self.held[:0] = _CRLF  # so that an empty header block also ends with CRLF CRLF
         looked = 0
         while (end := self.held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
             looked = len(self.held)
@@ -124,7 +125,7 @@ class _Source(Struct):
         """Yield the bytes of a part, up to the delimiter after it."""
         end = _CRLF + self.delimiter
         while (found := self.held.find(end)) < 0:
-            # The end may have begun in the buffer.
+            # The buffer may end with the first bytes of the delimiter.
             if piece := await self.take(max(len(self.held) - len(end) + 1, 0)):
                 yield piece
             if not await self.more():
@@ -140,7 +141,7 @@ def _incomplete() -> Refusal:
 
 
 def _headers(head: bytes) -> dict[str, str]:
-    # As the header lines of the request itself: bytes that are not UTF-8 become lone surrogates.
+    # Bytes that are not UTF-8 become lone surrogates, as in the header lines of the request itself.
     lines = head.decode("utf-8", "surrogateescape").split("\r\n") if head else []
     if len(lines) > MAX_PART_HEADER_LINES:
         raise Refusal("bad-option", f"multipart part has more than {MAX_PART_HEADER_LINES} headers")
@@ -154,7 +155,7 @@ def _headers(head: bytes) -> dict[str, str]:
 
 
 def _parameters(value: str) -> dict[str, str]:
-    """Return the parameters of a header value; none of them when they are malformed or repeated."""
+    """Return the parameters of a header value; empty if any is malformed or repeated."""
     start = value.find(";")
     parameters: dict[str, str] = {}
     while 0 <= start < len(value):

@@ -1,5 +1,4 @@
-"""What the capabilities of a token ask of values, and which of them can share one answer (wire
-§4.4, Q3).
+"""Requests for values: the parts of a call, and the check of batch puts (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
 """
@@ -26,23 +25,21 @@ _STORED_PREFIX: Final = "x-tinycloud-meta-"
 
 
 class Step(Struct, frozen=True, gc=False):
-    """One operation of a token: its space, and the path exactly as signed (U13)."""
+    """One operation of a token: its space, and its path exactly as signed (U13)."""
 
     space: SpaceId
     path: str
 
 
 class Message(Struct, frozen=True):
-    """A request without its token, untrusted. Nothing of its body is read before a run asks for it
-    (I11).
+    """An untrusted request without its token, with a body that is read on demand (I11).
 
     Attributes:
-        headers: whose names are found in any case.
-        client: network address of the caller, counted against the bound on new owners; None: not
-            counted.
-        at_hand: returns the body if it has arrived whole.
+        headers: the headers, found by name in any case.
+        client: the caller's network address for the limit on new owners; None is not counted.
+        at_hand: returns the body if it has arrived completely, else None.
         pieces: returns the body as it arrives.
-        whole_body: reads a body of at most so many bytes; None: it is longer, or does not arrive.
+        whole_body: reads a body of at most so many bytes; None if it is longer or does not arrive.
     """
 
     headers: Mapping[str, str]
@@ -53,7 +50,7 @@ class Message(Struct, frozen=True):
 
     @property
     def declared_bytes(self) -> int | None:
-        """The stated length of the body."""
+        """The declared length of the body."""
         stated = self.headers.get("Content-Length")
         return None if stated is None else int(stated)
 
@@ -64,8 +61,7 @@ class Message(Struct, frozen=True):
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that are stored with a value, by lower-case name; of a repeated one the
-    last value (4.4.3)."""
+    """Return the headers to store with a value, by lower-case name; the last one counts (4.4.3)."""
     return {
         name: value
         for key, value in headers.items()
@@ -74,7 +70,7 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Request(Struct, frozen=True):
-    """The argument of a run."""
+    """The argument of an operation's run."""
 
     services: Services
     invocation: Invocation
@@ -89,8 +85,10 @@ class Request(Struct, frozen=True):
 
 
 def is_value(resource: Resource) -> bool:
-    """Whether a resource is about values: only the service "kv" with a path that is present
-    executes anything (4.4)."""
+    """Return whether a resource is about values: the service "kv" with a path (4.4).
+
+    Other resources have no effect.
+    """
     return (
         isinstance(resource, SpaceResource)
         and resource.service == "kv"
@@ -99,8 +97,11 @@ def is_value(resource: Resource) -> bool:
 
 
 def check_batch_put(request: Request) -> None:
-    """Check that a token makes a batch of puts: puts and nothing else, to one space, each path once
-    (4.4.6, I10)."""
+    """Check that a token contains only puts, to one space, each path once (4.4.6, I10).
+
+    Raises:
+        Refusal: `bad-option`, it does not.
+    """
     capabilities, steps = request.invocation.capabilities, request.steps
     if len(steps) != len(capabilities) or any(
         capability.ability != KV_PUT for capability in capabilities
@@ -112,6 +113,6 @@ def check_batch_put(request: Request) -> None:
         raise Refusal("bad-option", "KV batch put must target one space")
     seen: set[str] = set()
     for step in steps:
-        if step.path in seen:  # nothing that was signed decides which of two bodies would be stored
+        if step.path in seen:  # the signature would not decide which of two bodies is stored
             raise Refusal("bad-option", f"Duplicate KV batch put capability for path {step.path}")
         seen.add(step.path)

@@ -1,4 +1,4 @@
-"""Values that everyone may read: those of spaces named `public` (wire §5.11, U8)."""
+"""Values that everyone may read: those in spaces named `public` (wire §5.11, U8)."""
 
 from itertools import accumulate
 from typing import Final
@@ -13,12 +13,12 @@ from ...refusal import Refusal
 from ...services import Services
 
 MAX_PAGE_PATHS: Final = 1000
-# Paths may be long, and listing them needs no proof.
+# Paths may be long and listing needs no token, so the size of a page is limited too.
 _MAX_PAGE_BYTES: Final = 256 * 1024
 
 
 def valid_space(text: str) -> SpaceId:
-    """Read a space id."""
+    """Parse a space id, or refuse the request."""
     try:
         return parse_space_id(text)
     except InvalidIdentifier:
@@ -26,8 +26,7 @@ def valid_space(text: str) -> SpaceId:
 
 
 def public_space(text: str) -> SpaceId:
-    """Read a space id that has to be that of a public space; says nothing of whether it is
-    hosted."""
+    """Parse the id of a public space, or refuse; the space may not be hosted here."""
     space = valid_space(text)
     if space.name != PUBLIC_NAME:  # U8
         raise Refusal("not-public")
@@ -35,7 +34,7 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Return the head of the first path that has a live value; all are read at one moment."""
+    """Return the head of the first path that has a live value, all read at one moment."""
     keys = [head_key(space, path) for path in paths]
     records = (await services.store.read(keys)).records
     for key, record in zip(keys, records, strict=True):
@@ -48,7 +47,7 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
 async def list_public(
     services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int
 ) -> Listing:
-    """Return one page of the paths of a public space; none for a space that is not hosted."""
+    """Return one page of a public space's paths; an empty page if the space is not hosted."""
     limit = min(max(limit, 1), MAX_PAGE_PATHS)
     query = ListingQuery(
         space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES

@@ -1,13 +1,12 @@
-"""Which values are sealed envelopes, and of which key: noted with each value when it is written
-(RL19).
+"""Detecting values that are sealed envelopes, for policies on where a key is stored (RL19).
 
-A policy may name the paths at which a key has to be stored. A release then compares the digest in
-the head of the value: it is written in the commit of the value, so it cannot belong to another one,
-and nothing has to be opened. Values in files have none, and values written before the digest
-existed have none either; those are read when a policy names them.
+A policy may name paths at which a key has to be stored. A release then compares its wrapped key
+with the digest in the value's head. The digest is written in the value's own commit, so it cannot
+belong to another value, and the body need not be opened. Bodies in files have no digest, nor have
+values that were written before digests existed; these are read when a policy names their path.
 
-Only the member about the key is examined: a writer at a path may as well write a whole envelope
-there.
+Only the member with the key is examined. That is enough, because a writer at a path could as well
+write a whole envelope there.
 """
 
 from typing import Final, Literal
@@ -23,11 +22,11 @@ from ...services import Services
 
 NO_ENVELOPE: Final = b""
 _MEMBER: Final = b'"encryptedSymmetricKey"'
-"""Every envelope names this member; a spelling with escapes is no envelope for policies."""
+"""A member of every envelope; one that is spelt with escapes is not an envelope for policies."""
 
 
 class _Sealed(msgspec.Struct, rename="camel"):
-    """What an envelope says about its key (EN23); everything else in it is skipped."""
+    """The members of an envelope about its key (EN23); the others are skipped."""
 
     v: Literal[1]
     encrypted_symmetric_key: str
@@ -38,16 +37,14 @@ _DECODER: Final = msgspec.json.Decoder(_Sealed)
 
 
 def key_digest(wrapped_key: str) -> bytes:
-    """Return the SHA-256 by which a wrapped key is compared: over its base64 text as a JSON string
-    (EN11)."""
+    """Return the SHA-256 of a wrapped key's base64 text as a JSON string (EN11)."""
     return bytes.fromhex(canonical_hash(wrapped_key))
 
 
 def sealed_key_of(body: Body) -> bytes | None:
-    """Return what the head of a value notes: the digest of its wrapped key, NO_ENVELOPE, or None
-    for one in a file.
+    """Return the digest for a value's head: of its wrapped key, NO_ENVELOPE, or None for a file.
 
-    For a value that is no envelope this costs a search for one word.
+    For values that are not envelopes this costs a search for one word.
     """
     return None if body.inline is None else _digest_in(body.inline)
 

@@ -1,8 +1,7 @@
-"""Signed URLs: one version of one value, readable by every holder of the URL, for minutes (wire
-§5.10).
+"""Signed URLs: public access to one version of one value for minutes (wire §5.10).
 
-A token that may read the value makes one URL; nothing of that token is executed (Q27). The rows
-that the URL rests on are read again each time it is used: a revocation ends it at once (Q24).
+A token that may read the value makes one URL; nothing else in that token is executed (Q27). The
+rows that the URL depends on are read again at each use, so a revocation ends it at once (Q24).
 """
 
 import math
@@ -45,8 +44,10 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
 
 
 class SignedUrlRequest(msgspec.Struct, rename="camel"):
-    """The parameters of a signed URL; both spellings of each are read (Q9), and the shorter of two
-    lifetimes counts."""
+    """The parameters of a signed URL.
+
+    Both spellings of each parameter are read (Q9). Of two lifetimes the shorter one counts.
+    """
 
     space: str
     path: str
@@ -62,22 +63,24 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
 async def mint(
     services: Services, invocation: Invocation, asked: SignedUrlRequest
 ) -> tuple[str, float]:
-    """Make a ticket for the value, and return it with its end in epoch seconds; durable when this
-    returns.
+    """Make a signed URL's ticket for a value, durable when it returns.
 
-    The token is used up, as it would be on `/invoke` (I23), unless it says nothing of the requested
-    value.
+    The token is used up, as on `/invoke` (I23), unless it does not cover the requested value.
 
     Args:
         invocation: verified; its lifetime is checked.
         asked: untrusted.
 
+    Returns:
+        The ticket in base64url, and its expiry in epoch seconds.
+
     Raises:
         WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised
             learns nothing more.
-        Refusal: `bad-option`, a use limit, no space id, or digests that are none or differ;
-            `scope-refused`, the token does not hold `kv/get` on the value; `no-value`, nothing is
-            stored there, and no version was named; `ticket-refused`, the URL would be void at once.
+        Refusal: `bad-option`, a limit on uses, an invalid space id, or digests that are invalid or
+            differ; `scope-refused`, the token does not hold `kv/get` on the value; `no-value`,
+            nothing is stored there and no version was named; `ticket-refused`, the URL would expire
+            at once.
     """
     try:
         space = parse_space_id(asked.space)
@@ -109,12 +112,10 @@ async def mint(
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
-    """Return whether a token asks for the value, or for more; whether it may is the chain's
-    judgement."""
+    """Return whether a token requests the value or more; the chain decides whether it may."""
     for asked in invocation.capabilities:
         if satisfies(asked.ability, KV_GET) and extends(value, asked.resource):
-            # The conditions of the call have to admit the value, not only what it names above it
-            # (I39).
+            # I39: the conditions of the call have to allow this value, not only the resource above.
             with suppress(CaveatRefused):
                 selection_of(value, asked.caveats)
                 return True
@@ -122,7 +123,7 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
 
 
 def _pinned(asked: SignedUrlRequest) -> bytes | None:
-    """Return the version that the caller names; hexadecimal, `blake3-…` or quoted."""
+    """Return the digest of the version that the caller names: hexadecimal, `blake3-…` or quoted."""
     found: set[bytes] = set()
     for text in (asked.content_hash, asked.snake_hash, asked.etag):
         if text is None:
@@ -145,12 +146,12 @@ def _current(record: Record | None, key: bytes) -> Head:
 
 
 def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
-    """Return when the URL ends: never after the token or a delegation that it rests on."""
+    """Return when the URL expires: not after the token or any delegation that it depends on."""
     now = services.clock.now()
     lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
     ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
-    # The end of a closure is the earliest in it, so that no window has to be checked when the URL
-    # is used.
+    # A stored delegation's `expires_at` is the earliest in its closure. So the URL expires before
+    # any of them, and its use need not check windows.
     ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
     expires_at = min(ends)
     if expires_at <= now:
@@ -159,14 +160,14 @@ def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
 
 
 async def redeem(services: Services, text: str) -> Head:
-    """Return the head of the value that a ticket gives.
+    """Return the head of the value that a ticket is for.
 
     Args:
         text: untrusted; the last part of the URL, percent-decoded.
 
     Raises:
-        Refusal: `ticket-refused`, unknown, expired, or a delegation that it rests on was revoked
-            since; `no-value`, the value was deleted; `value-changed`, it is another version now.
+        Refusal: `ticket-refused`, unknown, expired, or a delegation that it depends on was revoked
+            since; `no-value`, the value was deleted; `value-changed`, it has another version now.
         SpaceError: the store does not answer.
     """
     ticket, record = decode_url(text), None
@@ -174,12 +175,12 @@ async def redeem(services: Services, text: str) -> Head:
         record = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
     if record is None:
         raise Refusal("ticket-refused", "signed URL ticket not found")
-    # One that ends later than any made now was made by a clock that was ahead, and its lifetime is
-    # not known.
+    # A ticket that expires later than a new one could was made while the clock was ahead. Its true
+    # lifetime is unknown, so it is refused.
     if not 0 < record.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
-    # Marks and value are read at one moment: the value existed while its authority was in force
-    # (Q24).
+    # Q24: marks and value are read at one moment, so a value that was written after a revocation is
+    # not served.
     *records, value = (
         await services.store.read((*mark_keys(record.authority), record.value_key))
     ).records
