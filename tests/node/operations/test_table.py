@@ -1,5 +1,4 @@
-"""What a token asks for on /invoke: whose row it is, what it is counted as, what is refused before
-anything runs."""
+"""Planning of tokens on /invoke: the row, the counted operation, and refusals before the run."""
 
 from collections.abc import AsyncIterator, Mapping
 
@@ -28,7 +27,7 @@ FORMAT_VERSION = {"Content-Type": "Multipart/Form-Data; boundary=x"}
 
 
 class Asking:
-    """Plans tokens of an owner's at a node; runs none of them."""
+    """Plans an owner's tokens at a node, and runs none of them."""
 
     def __init__(self, there) -> None:
         self.there = there
@@ -39,8 +38,7 @@ class Asking:
         return admit_token(self.there.token(grants), now=self.there.clock.now(), max_lifetime_s=300)
 
     def plan(self, *grants: tuple[str, str], headers: Mapping[str, str] | None = None) -> Plan:
-        """Plan a token with some abilities on resources; one that begins with `/` is of the
-        space."""
+        """Plan a token with abilities on resources; one with a leading `/` is in the space."""
         wanted: dict[str, list[str]] = {}
         for ability, resource in grants:
             name = f"{self.space}{resource}" if resource.startswith("/") else resource
@@ -58,8 +56,7 @@ async def asking(serve) -> AsyncIterator[Asking]:
 
 
 def test_a_row_has_its_ability_for_itself() -> None:
-    """No two rows serve one ability, and every row is found by its own; another name leads to the
-    same row."""
+    """Every row is found by its own ability and its other names, and no two rows share one."""
     assert len({row.ability for row in TABLE}) == len(TABLE)
     assert [row_of(row.ability + "any" * row.ability.endswith("/")) for row in TABLE] == list(TABLE)
     assert row_of("tinycloud.kv/delete") is row_of("tinycloud.kv/del")
@@ -70,8 +67,7 @@ def test_a_row_has_its_ability_for_itself() -> None:
 
 @pytest.mark.parametrize("name", [*KV, "delete"])
 async def test_one_value(asking: Asking, name: str) -> None:
-    """A token that asks for one operation is planned as that one, without options where it states
-    none."""
+    """A token for one operation is planned as that one, by default without options."""
     plan = asking.plan((f"tinycloud.kv/{name}", "/kv/a/b"))
     assert plan.row is row_of(f"tinycloud.kv/{name}")
     assert (plan.operation, plan.run) == (plan.row.operation, plan.row.run)
@@ -98,14 +94,14 @@ async def test_one_value(asking: Asking, name: str) -> None:
     ],
 )
 async def test_what_asks_for_nothing(asking: Asking, ability: str, resource: str) -> None:
-    """An ability on a resource that its row is not about runs nothing, alone or beside a value."""
+    """An ability on a resource that its row does not serve has no outcome, alone or with others."""
     assert asking.plan((ability, resource)).row not in TABLE
     beside = asking.plan((ability, resource), ("tinycloud.kv/get", "/kv/a"))
     assert (beside.operation, [step.path for step in beside.request.steps]) == ("kv_get", ["a"])
 
 
 async def test_who_takes_a_token(asking: Asking) -> None:
-    """A key, then SQL, then DuckDB have a token whatever else it holds (I6 to I8)."""
+    """Decrypt, then SQL, then DuckDB take the whole token, whatever else it holds (I6 to I8)."""
     rest = [
         ("tinycloud.kv/get", "/kv/a"),
         ("tinycloud.duckdb/write", "/duckdb/a"),
@@ -121,8 +117,7 @@ async def test_who_takes_a_token(asking: Asking) -> None:
 
 
 async def test_other_routes(asking: Asking) -> None:
-    """What another route serves is of another kind, beside whatever it stands but a request for a
-    key (T12, I6)."""
+    """A token for another route is refused, unless it is a decrypt request (T12, I6)."""
     for ability, resource in (
         ("tinycloud.delegation/revoke", "urn:cid:x"),
         ("sealspace.encryption/policy", NETWORK),
@@ -143,7 +138,7 @@ async def test_other_routes(asking: Asking) -> None:
     ],
 )
 async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -> None:
-    """Gets, metadata reads and deletes share an answer with their like."""
+    """Gets, metadata reads and deletes share an answer with their own kind."""
     plan = asking.plan(*[(f"tinycloud.kv/{name}", f"/kv/{at}") for at, name in enumerate(names)])
     assert plan.row.batch is not None
     assert (plan.operation, plan.run) == (operation, plan.row.batch.run)
@@ -170,7 +165,7 @@ async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -
 async def test_outcomes_without_a_common_answer(
     asking: Asking, grants: list[tuple[str, str]], said: str
 ) -> None:
-    """They are refused before anything runs (Q3)."""
+    """Outcomes that cannot share an answer are refused before anything runs (Q3)."""
     with pytest.raises(Refusal) as refused:
         asking.plan(*[(f"tinycloud.{name}", resource) for name, resource in grants])
     assert said == str(refused.value)
@@ -193,8 +188,7 @@ async def test_outcomes_without_a_common_answer(
     ],
 )
 async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | None) -> None:
-    """A form makes a batch of puts where there is a put, and nothing beside puts goes with it
-    (I10)."""
+    """A form with a put makes a batch of puts, and other capabilities are then refused (I10)."""
     wanted = [(f"tinycloud.{name}", resource) for name, resource in grants]
     if said in (None, "as it is"):
         assert asking.plan(*wanted, headers=FORMAT_VERSION).operation == (
@@ -207,8 +201,7 @@ async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | 
 
 
 async def test_options_come_before_outcomes(asking: Asking) -> None:
-    """A malformed option is named whatever the outcomes are, and a good one reaches the run
-    (I9)."""
+    """A malformed option is reported first, and a valid one reaches the run (I9)."""
     grants = [("tinycloud.kv/get", "/kv/a"), ("tinycloud.space/list", "/space")]
     with pytest.raises(Refusal, match="positive integer"):
         asking.plan(*grants, headers={"X-TINYCLOUD-LIMIT": "none"})

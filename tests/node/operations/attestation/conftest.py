@@ -1,4 +1,4 @@
-"""A node with any release settings on this test's folder."""
+"""Fixtures: a node with chosen release settings."""
 
 from functools import partial
 from pathlib import Path
@@ -11,5 +11,5 @@ from deviating_platform import SimulatedPlatform
 
 @pytest.fixture
 def staying(tmp_path: Path, platform: SimulatedPlatform) -> Stay:
-    """Return what runs a node with some release settings; on one folder, however often."""
+    """Return a function that runs a node with some release settings, always on one folder."""
     return partial(stay_on, tmp_path, platform)

@@ -1,5 +1,4 @@
-"""The codes that a refused session can have: in the specification's table with their status, and
-nowhere else."""
+"""The codes of refused attestation sessions: the specification's table lists exactly these."""
 
 import json
 import re
@@ -45,7 +44,7 @@ def table() -> dict[str, int]:
 
 
 def raised() -> list[Exception]:
-    """Return one of each error that the operation may raise."""
+    """Return an instance of each error that the operation may raise."""
     refused = [QuoteRefused(code, "canary") for code in get_args(QuoteCode)]
     unusable = [CollateralUnusable(code, "canary") for code in get_args(CollateralCode)]
     asked = [
@@ -55,8 +54,7 @@ def raised() -> list[Exception]:
 
 
 def test_the_table_says_what_is_answered() -> None:
-    """Every error's status is the one of the table, and the table has no row that nothing answers
-    (AT7)."""
+    """Every error has its status from the table, and every row of the table is used (AT7)."""
     answered = {}
     for error in raised():
         reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), error, own=True)
@@ -69,7 +67,7 @@ def test_the_table_says_what_is_answered() -> None:
 
 
 def test_a_full_queue() -> None:
-    """A queue that is full answers 503 and says when to come again (AT5)."""
+    """A full queue answers 503 with a time to retry (AT5)."""
     reply = error_answer(
         make_mocked_request("POST", "/attestation/sessions"), Refusal("quotes-busy"), own=True
     )
@@ -91,8 +89,7 @@ MISSHAPEN: dict[str, dict[str, Any]] = {
 
 
 async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
-    """A body that cannot be evidence is refused before its challenge is used: the same one serves
-    afterwards (AT7)."""
+    """A malformed body is refused without using its challenge up (AT7)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
@@ -104,8 +101,7 @@ async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
 
 
 async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> None:
-    """A token with more or other capabilities, without its fact or with two, or for another body
-    opens no session."""
+    """A token with other capabilities, no fact or two, or for another body opens no session."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
@@ -152,7 +148,7 @@ async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> No
     "did", [None, "", "somebody", "did:pkh:eip155:1:0x12", "did:key:z" + "a" * 2000]
 )
 async def test_a_challenge_is_for_a_client(staying: Stay, did: str | None) -> None:
-    """Who does not say for whom, by a DID that is one, gets no challenge (AT7)."""
+    """A challenge request without a valid DID is refused (AT7)."""
     async with staying() as here:
         body = canonical_bytes({"did": did})
         reply = await send(here.url, "POST", "/attestation/challenge", body=body)
@@ -163,8 +159,7 @@ async def test_a_challenge_is_for_a_client(staying: Stay, did: str | None) -> No
 async def test_whose_fault_another_root_is(
     staying: Stay, platform: SimulatedPlatform, fetching: Collateral
 ) -> None:
-    """A quote under another root is the prover's, 403, with and without collateral of its family
-    (AT7, AT12)."""
+    """A quote under another root is 403, with and without collateral of its family (AT7, AT12)."""
     outsider = SimulatedPlatform.from_seed(b"a root of somebody else", fmspc=platform.fmspc)
     async with staying(fetching=fetching) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))

@@ -1,4 +1,4 @@
-"""Which service the settings name, and what an operator is shown of what is held."""
+"""The configured collateral service, and the operator's list of stored collateral."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tee_backend.attestation.trust_root import parse_trust_root
 
 
 def test_no_service_by_default() -> None:
-    """A node without that setting fetches nothing (AT18)."""
+    """By default a node fetches nothing (AT18)."""
     assert configured_source(load_config(environment={}).collateral) is None
 
 
@@ -33,15 +33,14 @@ def test_no_service_by_default() -> None:
     "url", [INTEL_SERVICE_URL, INTEL_SERVICE_URL + "/", "http://127.0.0.1:8081/pccs/"]
 )
 def test_a_service_is_named_by_its_host(url: str) -> None:
-    """What is shown of a service is its host."""
+    """Only the host of the service's address is displayed."""
     source = configured_source(Collateral(service_url=url))
     assert source is not None
     assert source.name == ("127.0.0.1" if "127" in url else "api.trustedservices.intel.com")
 
 
 def test_rules_follow_the_settings() -> None:
-    """How eagerly documents are renewed is the operator's to say; by default as the library has
-    it."""
+    """The operator's settings determine when documents are renewed."""
     settings = Collateral(refresh_s=7200, lead_s=3601, retry_s=60, stale_s=5000)
     assert refresh_rules(settings) == RefreshRules(
         every_s=7200, ahead_s=3601, retry_s=60, stale_s=5000
@@ -58,8 +57,7 @@ def test_rules_follow_the_settings() -> None:
 async def test_a_list_of_what_is_held(
     staying: Stay, platform: SimulatedPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The list names source, windows, when a document was found to be the newest, and why the last
-    try failed."""
+    """The list shows source, validity windows, last refresh, and the error of the last fetch."""
     now = int(time.time())
     async with staying(with_collateral=False) as here:
         root = parse_trust_root(platform.root_der)
@@ -97,7 +95,7 @@ async def test_a_list_of_what_is_held(
 async def test_a_list_of_a_document_that_is_damaged(
     staying: Stay, platform: SimulatedPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A kept document that does not parse is an error of its own, not a trace."""
+    """A damaged stored document is reported as an error without a traceback."""
     async with staying():
         pass
     store = embedded_store(Config(store=Store(data=str(tmp_path / "data"))))

@@ -1,4 +1,4 @@
-"""Who gave an application its keys: what the node takes evidence of, and what owners accept."""
+"""Key providers of applications: which of them the node and the owners accept."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ APPLICATION = Policy(measurements=(IMAGE,), compose_hashes=(COMPOSE,))
 
 
 def log_by(name: KeyProviderName, provider_id: bytes) -> MintedLog:
-    """The log of an application whose keys came from somebody."""
+    """Return the event log of an application with this key provider."""
     return mint_event_log(COMPOSE, options=LogOptions(key_provider=KeyProvider(name, provider_id)))
 
 
@@ -66,8 +66,7 @@ def log_by(name: KeyProviderName, provider_id: bytes) -> MintedLog:
 async def test_the_node_takes_evidence_of_named_providers(
     staying: Stay, accepted: tuple[str, ...], name: KeyProviderName, provider_id: bytes, status: int
 ) -> None:
-    """`release.key_providers` says whose applications the node takes evidence of; "none" never
-    (AT29)."""
+    """Only providers in `release.key_providers` are accepted, and "none" never (AT29)."""
     async with staying(key_providers=accepted) as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         reply = await here.attest_with_log(delegate, owner, log_by(name, provider_id))
@@ -77,14 +76,13 @@ async def test_the_node_takes_evidence_of_named_providers(
 
 @pytest.mark.parametrize("text", ["none", "local-sgx", "kms:", "kms:xyz", "KMS", "", "vault:aa"])
 def test_settings_that_name_no_provider(text: str) -> None:
-    """An entry that can accept nothing, or would accept a local provider with any id, refuses to
-    start (AT29)."""
+    """An entry that matches nothing, or a local provider with any id, prevents the start (AT29)."""
     with pytest.raises(ConfigurationError):
         configured_record(Release(key_providers=("kms", text)))
 
 
 def test_settings_that_name_providers() -> None:
-    """A kind alone accepts any id, a kind with an id that one."""
+    """A kind without an id accepts any id; a kind with an id accepts that id only."""
     named = key_providers_named(("tpm", "kms:0a", "tpm"), where="here")
     for provider in (KeyProvider("kms", b"\n"), KeyProvider("tpm", b"any")):
         check_key_provider(provider, named)
@@ -103,8 +101,7 @@ async def _set_terms(here: Here, key_providers: tuple[str, ...]) -> None:
 
 
 async def test_terms_hold_from_the_next_session_on(staying: Stay) -> None:
-    """Evidence is taken by the record as it stands, whatever the process was started with (RL16,
-    AT29)."""
+    """Evidence is accepted by the current record, not by the settings at the start (RL16, AT29)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         await _set_terms(here, ("kms:" + b"ours".hex(),))
@@ -120,8 +117,7 @@ async def test_terms_hold_from_the_next_session_on(staying: Stay) -> None:
 
 
 async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
-    """A key provider that the terms accept no more gets no key on evidence of before, on both
-    routes (RL12, RL13)."""
+    """Evidence of a provider that is no longer accepted releases no key (RL12, RL13)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
@@ -132,8 +128,7 @@ async def test_terms_hold_for_evidence_that_stands(staying: Stay) -> None:
 
 
 async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, Reply]:
-    """An owner who approved a start by all its registers, and the application of it that leaves out
-    its log."""
+    """Return an owner who approved all registers, and the approved application without its log."""
     registers = log.run_on(IMAGE)
     owner, delegate = await here.granted(policy=Policy(measurements=(registers,)))
     nonce = await here.nonce(delegate.did)
@@ -148,8 +143,7 @@ async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, 
 async def test_a_log_that_is_left_out_escapes_no_terms(
     staying: Stay, accepted: tuple[str, ...]
 ) -> None:
-    """Where the node takes evidence of some providers only, an application that does not tell its
-    own is refused."""
+    """If only some providers are accepted, an application that omits its log is refused."""
     async with staying(key_providers=accepted) as here:
         _, _, reply = await without_its_log(here, log_by("kms", b"theirs"))
         assert reply.status == 403, reply.said
@@ -157,8 +151,7 @@ async def test_a_log_that_is_left_out_escapes_no_terms(
 
 
 async def test_narrowed_terms_hold_for_evidence_that_tells_of_nobody(staying: Stay) -> None:
-    """Evidence without a log opens under the default terms, and wider ones, and on both routes
-    under no others."""
+    """Evidence without a log releases keys under default or wider terms only, on both routes."""
     async with staying() as here:
         owner, delegate, reply = await without_its_log(here, log_by("kms", b"theirs"))
         assert reply.status == 200, reply.said
@@ -193,7 +186,7 @@ async def test_owners_name_providers(
     provider_id: bytes,
     is_released: bool,
 ) -> None:
-    """A policy's list of key providers holds wherever it stands, on both routes (RL8, RL9)."""
+    """A policy's list of key providers applies wherever it is stated, on both routes (RL8, RL9)."""
     async with staying() as here:
         demand = Policy(key_providers=named)
         in_grant = replace(APPLICATION, key_providers=named) if place == "grant" else APPLICATION
@@ -217,7 +210,7 @@ async def test_owners_name_providers(
 
 
 async def test_a_quote_without_a_log_has_no_provider(staying: Stay) -> None:
-    """Where a policy names key providers, a quote alone opens nothing on either route (AT29)."""
+    """If a policy lists key providers, a quote without a log releases nothing (AT29)."""
     async with staying() as here:
         owner, delegate = await here.granted(
             policy=policy_for("approved", key_providers=("kms", "tpm"))
@@ -241,8 +234,7 @@ async def _handed_on(here: Here, owner: Owner, delegate: Delegate, policy: Polic
 async def test_owners_name_applications(
     staying: Stay, app_ids: tuple[bytes, ...], is_released: bool
 ) -> None:
-    """An app id out of the replayed log has to be one that the policy names, on both routes (RL8,
-    AT21)."""
+    """The app id from the replayed log must be one that the policy lists (RL8, AT21)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=replace(APPLICATION, app_ids=app_ids))
         assert (await here.attest_with_log(delegate, owner, log_by("kms", b"ours"))).status == 200
@@ -255,8 +247,7 @@ async def test_owners_name_applications(
 
 
 async def test_a_log_that_names_another_provider_than_the_register(staying: Stay) -> None:
-    """A log in which an accepted provider stands over the register of another one is refused at
-    once (AT20, AT29)."""
+    """A log whose provider does not match the quote's register is refused (AT20, AT29)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         said, ran = log_by("kms", b"ours"), log_by("local-sgx", b"l")

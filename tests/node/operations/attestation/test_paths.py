@@ -1,5 +1,4 @@
-"""Policies that name paths: a key is released only while its envelope stands at one of them
-(RL19)."""
+"""Policies with paths: a key is released only while one of them has its envelope (RL19)."""
 
 import itertools
 import json
@@ -33,7 +32,7 @@ _COUNT = itertools.count()
 
 @dataclass
 class Bound:
-    """An owner, a backend whose policy names one path of the owner's, and what stands there."""
+    """An owner with a value, and a backend whose policy names the value's path."""
 
     here: Here
     owner: Owner
@@ -42,7 +41,7 @@ class Bound:
 
     @property
     def envelope(self) -> bytes:
-        """The owner's secret as it lies in a space."""
+        """The owner's secret as stored in a space."""
         return encode_envelope(self.owner.envelope)
 
     @property
@@ -83,7 +82,7 @@ class Bound:
         assert reply.status == 200, reply.said
 
     async def opens(self) -> bool:
-        """Ask on both routes, which have to agree."""
+        """Return whether the key is released; both routes have to agree."""
         answers = []
         for route in ROUTES:
             reply = await self.here.ask(self.delegate, self.owner, route)
@@ -93,7 +92,7 @@ class Bound:
         return answers[0]
 
     async def note(self, path: str | None = None) -> bytes | None:
-        """What the value's head notes."""
+        """Return the digest in the value's head."""
         key = head_key(self.space, path or self.path)
         head = head_of((await self.here.services.store.read((key,))).records[0], key=key)
         assert head is not None
@@ -101,7 +100,7 @@ class Bound:
 
 
 async def bound_on(here: Here, path: str = "sealed/a") -> Bound:
-    """Return an attested backend that may have keys which stand at one path."""
+    """Return an attested backend that may get keys stored at one path."""
     owner, delegate = await here.owner(), Delegate()
     policy = policy_for("approved", paths=(f"{owner.space()}/kv/{path}",))
     delegate.proofs = [await here.register(owner.grant_decrypt(delegate.did, policy=policy))]
@@ -111,15 +110,14 @@ async def bound_on(here: Here, path: str = "sealed/a") -> Bound:
 
 @pytest.fixture(params=["lmdb", pytest.param("postgres", marks=needs_postgres())])
 async def bound(request: pytest.FixtureRequest, staying: Stay) -> AsyncIterator[Bound]:
-    """The same on a node over each engine."""
+    """The same backend on a node with each engine."""
     url = postgres_server().new_database() if request.param == "postgres" else None
     async with staying(store_url=url) as here:
         yield await bound_on(here)
 
 
 async def test_what_stands_at_the_path_opens(bound: Bound) -> None:
-    """A key opens from the put of its envelope at the path until that value is replaced, by
-    whatever (RL19)."""
+    """A key is released from the put of its envelope until the value is replaced (RL19)."""
     assert not await bound.opens()
     await bound.put(bound.envelope)
     assert await bound.opens()
@@ -135,7 +133,7 @@ async def test_what_stands_at_the_path_opens(bound: Bound) -> None:
 
 
 async def test_what_was_deleted_opens_no_more(bound: Bound) -> None:
-    """After a delete, single or of several, the key stands nowhere; put again, it opens (RL19)."""
+    """An envelope that was deleted, alone or in a batch, releases no key until put again (RL19)."""
     for paths in ((bound.path,), (bound.path, "b")):
         await bound.put(bound.envelope)
         await bound.put(b"x", "b")
@@ -145,7 +143,7 @@ async def test_what_was_deleted_opens_no_more(bound: Bound) -> None:
 
 
 async def test_what_moved_to_another_path_opens_no_more(bound: Bound) -> None:
-    """A key whose envelope stands only at paths that the policy does not name is refused (RL19)."""
+    """A key whose envelope is only at paths outside the policy is refused (RL19)."""
     await bound.put(bound.envelope)
     for path in ("sealed/b", "sealed/a/b", "sealed", "SEALED/a"):
         await bound.put(bound.envelope, path)
@@ -155,8 +153,7 @@ async def test_what_moved_to_another_path_opens_no_more(bound: Bound) -> None:
 
 
 async def test_batches_count_as_single_puts_do(bound: Bound) -> None:
-    """An envelope put in a batch stands at its path; one replaced in a batch does no more (M5,
-    RL19)."""
+    """An envelope put in a batch counts, and one replaced in a batch no longer does (M5, RL19)."""
     await bound.put_all({"x": b"1", bound.path: bound.envelope, "y": b"2"})
     assert await bound.opens()
     await bound.put_all({"x": bound.envelope, bound.path: b"3"})
@@ -164,7 +161,7 @@ async def test_batches_count_as_single_puts_do(bound: Bound) -> None:
 
 
 async def test_a_batch_of_envelopes_is_as_large_as_any(bound: Bound) -> None:
-    """Two hundred and fifty envelopes are one commit: notes are no rows of their own (ST6)."""
+    """Two hundred and fifty envelopes fit into one commit: digests are not rows (ST6)."""
     await bound.put_all(
         {bound.path: bound.envelope, **{f"n{n}": bound.envelope for n in range(249)}}
     )
@@ -173,8 +170,7 @@ async def test_a_batch_of_envelopes_is_as_large_as_any(bound: Bound) -> None:
 
 
 async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> None:
-    """Somebody copies the envelope to a path of their own that the policy names: the key stands
-    nowhere (RL19)."""
+    """A copy of the envelope in another owner's space does not count (RL19)."""
     thief = await bound.here.owner()
     theirs = f"{thief.space()}/kv/{bound.path}"
     who = thief.session
@@ -189,8 +185,7 @@ async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> No
 
 
 async def test_every_policy_s_paths_count(bound: Bound) -> None:
-    """Where two links name different paths, the envelope has to stand at one of each (RL9,
-    RL19)."""
+    """If two delegations name different paths, an envelope must be at one of each (RL9, RL19)."""
     below = Delegate()
     narrowed = policy_for("approved", paths=(bound.resource("sealed/b"),))
     grant = bound.delegate.grant(
@@ -208,7 +203,7 @@ async def test_every_policy_s_paths_count(bound: Bound) -> None:
 
 
 async def test_values_of_before_there_were_notes(bound: Bound) -> None:
-    """A value whose head notes nothing is read and parsed, so it counts as it did (RL19)."""
+    """A value whose head has no digest is read and parsed instead (RL19)."""
     await bound.put(bound.envelope)
     noted = await bound.note()
     key, store = head_key(bound.space, bound.path), bound.here.services.store
@@ -229,8 +224,7 @@ async def test_values_of_before_there_were_notes(bound: Bound) -> None:
 
 
 async def test_large_envelopes_are_read(bound: Bound) -> None:
-    """An envelope that lies in a file has no note, and counts as long as it is not too large
-    (RL19)."""
+    """An envelope in a file has no digest, and counts unless it is too large (RL19)."""
     padded = bound.envelope[:-1] + b',"padding":"' + b"A" * INLINE_BYTES + b'"}'
     await bound.put(padded)
     assert await bound.note() is None
@@ -243,7 +237,7 @@ async def test_large_envelopes_are_read(bound: Bound) -> None:
 
 
 def an_envelope() -> bytes:
-    """An envelope as a client writes it."""
+    """Return an envelope as a client writes it."""
     entropy = CountingEntropy(b"envelopes %d" % next(_COUNT))
     owner = parse_principal("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK")
     network = create_network(
@@ -254,7 +248,7 @@ def an_envelope() -> bytes:
 
 
 def test_the_note_is_the_hash_of_the_key() -> None:
-    """What is noted is the hash that the envelope states of its wrapped key (EN11, RL19)."""
+    """The digest is the hash that the envelope states for its wrapped key (EN11, RL19)."""
     data = an_envelope()
     envelope = parse_envelope(data)
     noted = sealed_key_of(inline_body(data))
@@ -266,7 +260,7 @@ def test_the_note_is_the_hash_of_the_key() -> None:
 
 
 def test_what_is_no_envelope_has_an_empty_note() -> None:
-    """Other values are noted as none, and bodies in files not at all."""
+    """Other values have an empty digest, and bodies in files none."""
     data = an_envelope()
     for other in (
         b"",
@@ -289,8 +283,7 @@ def test_what_is_no_envelope_has_an_empty_note() -> None:
 @fuzzed()
 @given(st.data())
 def test_any_bytes_have_a_note(data: st.DataObject) -> None:
-    """Whatever bytes are put, each envelope is noted by its key, and nothing by a key that it does
-    not state (RL19)."""
+    """Arbitrary bytes get the digest of the key that they state as an envelope, or none (RL19)."""
     base = an_envelope()
     at = data.draw(st.integers(0, len(base)))
     mutated = (
@@ -304,7 +297,6 @@ def test_any_bytes_have_a_note(data: st.DataObject) -> None:
 
 
 def _stated(data: bytes) -> str:
-    """The wrapped key that a text states; what the note skips over may be no Unicode, and hold
-    control characters."""
+    """Return the wrapped key in a text; its other members may contain control characters."""
     value = json.loads(data.decode("utf-8", "replace"), strict=False)
     return str(value["encryptedSymmetricKey"])

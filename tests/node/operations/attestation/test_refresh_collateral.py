@@ -1,5 +1,4 @@
-"""Collateral that is fetched: ahead of its end, by one process of many, and never from whoever
-lies."""
+"""Fetching collateral: before it expires, by one process of a store, and verified."""
 
 import asyncio
 import json
@@ -53,7 +52,7 @@ Respond = Callable[[web.Request, web.Response], web.StreamResponse]
 
 @dataclass
 class Kept:
-    """A node that has one document of a platform, and the service that it asks."""
+    """A node with one platform's collateral, and its collateral service."""
 
     services: Services
     clock: FixedClock
@@ -77,7 +76,7 @@ class Kept:
         return state
 
     def publish(self, **options: object) -> bytes:
-        """Publish a document of now, and the list of editions that it belongs to."""
+        """Publish a current document and its list of editions."""
         now = self.clock.now()
         document = self.platform.collateral_json(now, options=CollateralOptions(**options))  # type: ignore[arg-type]  # by name
         self.pcs.publish(document)
@@ -86,7 +85,7 @@ class Kept:
         return document
 
     async def later(self, seconds: float) -> None:
-        """Let time pass, and do what is due then."""
+        """Advance the clock, and run what is due."""
         self.clock.advance(seconds)
         assert not await fetch_due(self.services)
 
@@ -105,7 +104,7 @@ async def node_on(
     secret: Path | None = None,
     **settings: object,
 ) -> AsyncIterator[Services]:
-    """A node that trusts the platform's root and asks the service; without one it asks nobody."""
+    """Return a node that trusts the platform's root and uses the service, if there is one."""
     root = folder / "root.pem"
     root.write_text(platform.root_pem)
     where = {} if pcs is None else {"service_url": pcs.url, "root_crl_url": pcs.url + CERTIFICATES}
@@ -129,7 +128,7 @@ async def pcs() -> AsyncIterator[PcsSimulator]:
 
 @pytest.fixture
 def timeout_s() -> float:
-    """How long the node waits for a document; tests of a service that hangs have less."""
+    """How long the node waits for a document; shorter in tests with a service that hangs."""
     return 25.0
 
 
@@ -141,8 +140,7 @@ async def kept(
     pcs: PcsSimulator,
     timeout_s: float,
 ) -> AsyncIterator[Kept]:
-    """A node that was given a document at the clock's time, and a service that publishes the
-    same."""
+    """A node with a document from the clock's time, and a service that publishes the same."""
     async with node_on(tmp_path, platform, clock, pcs, timeout_s=timeout_s) as services:
         found = Kept(services, clock, pcs, platform, b"")
         found.imported = found.publish()
@@ -165,7 +163,7 @@ async def bring(services: Services, document: bytes, clock: FixedClock) -> None:
 async def test_nothing_is_fetched_without_a_service(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
-    """By default the node asks nobody: documents are imported, and noted as such (AT18)."""
+    """By default nothing is fetched, and imported documents are recorded as imported (AT18)."""
     async with node_on(tmp_path, platform, clock, None) as services:
         here = Kept(services, clock, pcs, platform, b"")
         document = here.publish()
@@ -178,8 +176,7 @@ async def test_nothing_is_fetched_without_a_service(
 
 
 async def test_a_document_is_renewed_daily(kept: Kept) -> None:
-    """A day after it was brought a document is fetched again, once, and the service is named as its
-    source (AT31)."""
+    """A day after its import a document is fetched once, and the service is its source (AT31)."""
     await kept.later(DAY_S - 1)
     assert kept.pcs.asked == {}
     kept.clock.advance(1)
@@ -210,8 +207,7 @@ async def test_a_document_is_renewed_daily(kept: Kept) -> None:
 async def test_an_end_that_is_near_is_not_waited_for(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
-    """A document is fetched `lead_s` before its end, however seldom documents are renewed otherwise
-    (AT31)."""
+    """A document is fetched `lead_s` before it expires, however rare renewals are (AT31)."""
     settings: dict[str, Any] = {"refresh_s": 1000 * 86_400, "lead_s": 10 * 86_400}
     async with node_on(tmp_path, platform, clock, pcs, **settings) as services:
         here = Kept(services, clock, pcs, platform, b"")
@@ -227,8 +223,7 @@ async def test_an_end_that_is_near_is_not_waited_for(
 
 
 async def test_what_did_not_change_is_not_written(kept: Kept) -> None:
-    """A document that the service still has is left alone, so that sessions under way are not
-    refused (AT31)."""
+    """An unchanged document is not written again, so sessions in progress succeed (AT31)."""
     await kept.later(DAY_S)
     assert json.loads(await kept.document() or b"") == json.loads(kept.imported)
     rows = (
@@ -246,8 +241,7 @@ async def test_what_did_not_change_is_not_written(kept: Kept) -> None:
 
 
 async def test_two_processes_fetch_once(kept: Kept) -> None:
-    """Of two processes that keep house on one store one fetches, and the other sees what it brought
-    (AT31)."""
+    """Of two processes on one store only one fetches, and the other uses the result (AT31)."""
     jobs = (Job("fetch-collateral", 5.0, fetch_due),)
     other = replace(kept.services, entropy=CountingEntropy(b"another process"))
     keepers = [Housekeeper(services, jobs) for services in (kept.services, other)]
@@ -264,8 +258,7 @@ async def test_two_processes_fetch_once(kept: Kept) -> None:
 async def test_two_machines_fetch_once(
     tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock, pcs: PcsSimulator
 ) -> None:
-    """Two nodes on one database, each with a folder of its own: one of them fetches for both
-    (AT31)."""
+    """Of two nodes on one database only one fetches, and the other uses the result (AT31)."""
     (url, set_database), secret = postgres_server().clocked_database(), tmp_path / "secret"
     set_database(clock.now())
     secret.write_bytes(b"s" * 32)
@@ -289,7 +282,7 @@ async def test_two_machines_fetch_once(
 
 
 async def test_two_that_fetch_at_once_do_no_harm(kept: Kept) -> None:
-    """When a lease was lost both bring the document, and it is kept whole (AT19)."""
+    """If two processes fetch at once after a lost lease, the document is stored whole (AT19)."""
     kept.clock.advance(DAY_S)
     fresh = kept.publish()
     await asyncio.gather(*(fetch_due(kept.services) for _ in range(3)))
@@ -301,8 +294,7 @@ async def test_two_that_fetch_at_once_do_no_harm(kept: Kept) -> None:
 async def test_genuine_documents(
     tmp_path: Path, platform: SimulatedPlatform, pcs: PcsSimulator
 ) -> None:
-    """Documents that Intel signed are fetched and kept under Intel's root, an older edition is not
-    (AT19, AT30)."""
+    """Documents signed by Intel are stored under Intel's root, older editions not (AT19, AT30)."""
     older, newer = (
         shared_vectors(f"tdx/collateral/b0c0_2026-08_{name}.json").read_bytes()
         for name in ("outlayer", "eval20")
@@ -450,8 +442,7 @@ async def test_what_a_service_cannot_do(
     code: str,
     timeout_s: float,
 ) -> None:
-    """A service that fails or lies changes nothing, is told of, and left alone for an hour (AT19,
-    AT30, AT31)."""
+    """A failing or lying service changes nothing and then paused for an hour (AT19, AT30, AT31)."""
     kept.clock.advance(DAY_S)
     lie(kept)
     capsys.readouterr()
@@ -477,7 +468,7 @@ async def test_what_a_service_cannot_do(
 
 
 async def recover(kept: Kept) -> None:
-    """The service is in order again."""
+    """Make the service work again."""
     kept.pcs.instead.clear()
     if kept.pcs.gate is not None:
         kept.pcs.gate.set()
@@ -486,7 +477,7 @@ async def recover(kept: Kept) -> None:
 
 
 async def test_a_service_that_asks_for_time_gets_it(kept: Kept) -> None:
-    """`Retry-After` beyond an hour is kept to (AT32)."""
+    """A `Retry-After` of more than an hour is respected (AT32)."""
     kept.pcs.instead[TCB] = body(b"", 429, **{"Retry-After": "7300"})
     await kept.later(DAY_S)
     await recover(kept)
@@ -497,7 +488,7 @@ async def test_a_service_that_asks_for_time_gets_it(kept: Kept) -> None:
 
 
 async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
-    """An address where nobody listens is a failure like any other."""
+    """An address that refuses connections counts as a failed fetch."""
     folder = tmp_path / "other"
     folder.mkdir()
     async with node_on(
@@ -512,8 +503,7 @@ async def test_a_service_that_is_not_there(kept: Kept, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("timeout_s", [SHORT_S])
 async def test_an_import_beside_a_failing_fetch_stands(kept: Kept, timeout_s: float) -> None:
-    """While a fetch hangs an operator brings a document: the failure that follows takes nothing of
-    it back (AT19)."""
+    """An import during a fetch that then fails is not undone (AT19)."""
     kept.clock.advance(DAY_S)
     slow(kept)
     fetching = asyncio.create_task(fetch_due(kept.services))
@@ -529,7 +519,7 @@ async def test_an_import_beside_a_failing_fetch_stands(kept: Kept, timeout_s: fl
 
 
 async def test_a_clock_that_was_set_back(kept: Kept) -> None:
-    """Tries that lie in the future hold nothing up."""
+    """A last try in the future does not delay fetching."""
     await kept.later(DAY_S)
     await kept.later(-10 * DAY_S)
     assert kept.pcs.asked[TCB] == 2
@@ -539,7 +529,7 @@ async def test_a_clock_that_was_set_back(kept: Kept) -> None:
 
 
 async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Have the alarms told, and return their kinds; log and audit have to agree."""
+    """Report the alarms, and return their kinds; log and audit must agree."""
     capsys.readouterr()
     before = len(
         [record for record in await audit_records(kept.services.store) if record.action == ALARM]
@@ -559,8 +549,7 @@ async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]
 
 
 async def test_an_operator_hears_of_it(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    """Log and audit tell of a document that is stale, cannot be renewed, ends soon, or ended
-    (AT31)."""
+    """Log and audit report a document that is stale, not renewable, expiring or expired (AT31)."""
     assert await alarms_of(kept, capsys) == []
     kept.pcs.standard.clear()
     await kept.later(DAY_S)
@@ -578,8 +567,7 @@ async def test_an_operator_hears_of_it(kept: Kept, capsys: pytest.CaptureFixture
 async def test_an_operator_hears_of_the_next_edition(
     kept: Kept, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A month before machines are judged by another edition the log says so, each day: patch them
-    before (AT33)."""
+    """For a month before the next edition applies, the log warns daily (AT33)."""
     reported = []
     for days in (31, 29, 1):
         await kept.later(DAY_S)
@@ -603,8 +591,7 @@ async def test_an_operator_hears_of_the_next_edition(
 
 
 async def test_wishes_are_forgotten(kept: Kept) -> None:
-    """A wish that nobody could fulfil for a day is dropped; until then it is tried less and less
-    often (AT39)."""
+    """A wish that fails is retried less and less often, and dropped after a day (AT39)."""
     outsider, now = b"nobody", kept.clock.now()
     wish = CollateralState(due_at=now, wanted_at=now)
     await kept.services.store.commit(Commit(puts=(state_put((outsider, "platform"), wish),)))

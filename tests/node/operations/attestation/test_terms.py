@@ -1,4 +1,4 @@
-"""By what a node judges backends, told to whoever asks (AT59)."""
+"""The public terms by which a node judges backends (AT59)."""
 
 import hashlib
 from pathlib import Path
@@ -24,8 +24,7 @@ def family(platform: SimulatedPlatform) -> str:
 
 
 async def test_what_a_node_tells(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """The release terms in force, and for a platform family whether its quotes can be judged now
-    (AT59)."""
+    """The answer has the terms in force and whether a platform family can be judged now (AT59)."""
     async with staying(tmp_path, platform, key_providers=("tpm",)) as here:
         told = {
             "attestation": "delegates",
@@ -44,7 +43,7 @@ async def test_what_a_node_tells(tmp_path: Path, platform: SimulatedPlatform) ->
 
 
 async def test_a_node_that_fetches(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """Where collateral is fetched when a quote needs it, that is said (AT39, AT59)."""
+    """The answer says that collateral is fetched when a quote needs it (AT39, AT59)."""
     fetching = Collateral(service_url="https://127.0.0.1:1")
     async with staying(tmp_path, platform, with_collateral=False, fetching=fetching) as here:
         assert (await terms(here, family(platform))).value["collateral"] == "fetched"
@@ -63,7 +62,7 @@ async def test_a_node_that_fetches(tmp_path: Path, platform: SimulatedPlatform) 
     ],
 )
 async def test_what_is_no_family(tmp_path: Path, platform: SimulatedPlatform, query: str) -> None:
-    """Half a family, two, or another spelling is refused (AT59)."""
+    """Half a platform family, two families and other spellings are refused (AT59)."""
     async with staying(tmp_path, platform) as here:
         reply = await terms(here, query)
         assert (reply.status, reply.value["code"]) == (400, "request-malformed")
@@ -72,7 +71,7 @@ async def test_what_is_no_family(tmp_path: Path, platform: SimulatedPlatform, qu
 async def test_terms_take_the_rate_of_challenges(
     tmp_path: Path, platform: SimulatedPlatform
 ) -> None:
-    """One client asks so often a minute: each answer costs a document that is read (AT59)."""
+    """Requests for the terms count towards the client's rate of challenges (AT59)."""
     config = believing(tmp_path, platform, limits=Limits(challenges_per_minute=2))
     async with embedded_node(config) as node:
         statuses = [(await send(node.url, "GET", "/attestation/terms")).status for _ in range(3)]

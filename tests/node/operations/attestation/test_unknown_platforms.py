@@ -1,5 +1,4 @@
-"""Quotes of platforms whose collateral nobody has, or only old one: refused at once, and fetched
-beside."""
+"""Quotes of platforms without current collateral: refused at once, while it is fetched."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,8 +40,7 @@ async def pcs() -> AsyncIterator[PcsSimulator]:
 
 
 def rival_of(platform: SimulatedPlatform) -> SimulatedPlatform:
-    """Return a platform under a root whose certificate has the same size: each can be put in the
-    other's place."""
+    """Return a platform under another root whose certificate has the same size."""
     rivals = (
         SimulatedPlatform.from_seed(f"a root of the attacker {n}".encode(), fmspc=b"stran1")
         for n in range(99)
@@ -51,7 +49,7 @@ def rival_of(platform: SimulatedPlatform) -> SimulatedPlatform:
 
 
 def asking(pcs: PcsSimulator, **settings: object) -> Collateral:
-    """Settings that name the service."""
+    """Return settings with the service."""
     named = {
         "service_url": pcs.url,
         "root_crl_url": pcs.url + CERTIFICATES,
@@ -71,13 +69,12 @@ async def hand_in(
 
 
 async def families(here: Here) -> list[bytes]:
-    """The platform families that are kept account of."""
+    """Return the platform families with a stored state."""
     return [family[0] for family, _, _ in await collateral_states(here.services.store)]
 
 
 async def test_an_unknown_platform_is_wished_for(staying: Stay, pcs: PcsSimulator) -> None:
-    """The first backend of a new family is refused at once and told when to come again; then its
-    quote holds (AT39)."""
+    """The first backend of a new family is refused with a time to retry, then accepted (AT39)."""
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         for _ in range(3):
@@ -94,7 +91,7 @@ async def test_an_unknown_platform_is_wished_for(staying: Stay, pcs: PcsSimulato
 
 
 async def test_without_a_service_nothing_is_wished_for(staying: Stay) -> None:
-    """A node that fetches nothing says who can help, and keeps nothing (AT18)."""
+    """Without a service the answer refers to the operator, and nothing is stored (AT18)."""
     async with staying(with_collateral=False) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         reply = await hand_in(here, delegate, owner, here.platform)
@@ -107,8 +104,7 @@ async def test_without_a_service_nothing_is_wished_for(staying: Stay) -> None:
 async def test_a_family_that_the_service_does_not_know(
     staying: Stay, pcs: PcsSimulator, retry_s: int
 ) -> None:
-    """It is asked for once an hour, however many quotes name it, and the backend is told to wait
-    that long (AT32)."""
+    """An unknown family is asked for once an hour, and backends are told to wait (AT32)."""
     async with staying(with_collateral=False, fetching=asking(pcs, retry_s=retry_s)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         await hand_in(here, delegate, owner, here.platform)
@@ -122,8 +118,7 @@ async def test_a_family_that_the_service_does_not_know(
 async def test_invented_platforms_are_not_wished_for(
     staying: Stay, pcs: PcsSimulator, platform: SimulatedPlatform
 ) -> None:
-    """A quote under another root, or with a platform that nobody certified, leaves no wish (AT7,
-    AT39)."""
+    """A quote under another root, or of an uncertified platform, leaves no wish (AT7, AT39)."""
     outsider = rival_of(platform)
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
@@ -139,8 +134,7 @@ async def test_invented_platforms_are_not_wished_for(
 
 
 async def test_wishes_are_bounded(staying: Stay, pcs: PcsSimulator) -> None:
-    """With as many families as are kept account of, a further one is refused without a wish
-    (AT39)."""
+    """At the limit of families, a further one is refused without a wish (AT39)."""
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         now = here.clock.now()
         wish = CollateralState(due_at=now + DAY_S, wanted_at=now)
@@ -156,8 +150,7 @@ async def test_wishes_are_bounded(staying: Stay, pcs: PcsSimulator) -> None:
 
 
 async def test_a_slow_service_holds_nobody_up(staying: Stay, pcs: PcsSimulator) -> None:
-    """While a fetch hangs, sessions of known platforms pass and those of unknown ones are refused
-    at once (AT39)."""
+    """While a fetch hangs, known platforms attest and unknown ones are refused at once (AT39)."""
     pcs.gate = asyncio.Event()
     async with staying(fetching=asking(pcs, timeout_s=25)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
@@ -177,8 +170,7 @@ async def test_a_slow_service_holds_nobody_up(staying: Stay, pcs: PcsSimulator) 
 
 
 async def test_collateral_that_is_too_old_judges_nothing(staying: Stay) -> None:
-    """Past its grace a stale document is refused, though its windows hold; evidence ends when the
-    grace does (AT31)."""
+    """Past its grace period a stale document is refused, and evidence by it has expired (AT31)."""
     settings = Collateral(stale_s=DAY_S, grace_s=DAY_S)
     async with staying(with_collateral=False, fetching=settings) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
@@ -208,7 +200,7 @@ async def bring(here: Here, *, issued_before_s: int) -> None:
 
 
 def test_the_chain_of_a_quote(platform: SimulatedPlatform) -> None:
-    """A chain holds under its own root and in its time, as far as every signature in it does."""
+    """A certificate chain is valid under its own root, in its time, with every signature intact."""
     root, now = parse_trust_root(platform.root_der), 1_795_000_000.0
     minted = platform.mint_quote(measurements_of("approved"), bytes(64))
     verify_pck_chain(parse_quote(minted), root=root, now=now)

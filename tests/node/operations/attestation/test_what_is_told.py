@@ -1,5 +1,4 @@
-"""What callers, operators and rows learn of an attestation: codes here, causes there, machines
-nowhere."""
+"""The details of a failed attestation: codes for callers, causes for operators, no machine ids."""
 
 import hashlib
 import json
@@ -20,7 +19,7 @@ NEWS = "Verification failed: a reason of a later version"
 
 
 class LaterVersion:
-    """A library whose texts changed."""
+    """A library version with other texts."""
 
     def __init__(self, root_der: bytes) -> None: ...
 
@@ -31,8 +30,7 @@ class LaterVersion:
 async def test_an_unknown_text_of_the_library_alarms(
     staying: Stay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A reason that the table does not know refuses, is told to the operator, and not to the caller
-    (AT7)."""
+    """An unknown reason of the library refuses, and is logged but not sent to the caller (AT7)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         monkeypatch.setattr(dcap_qvl, "QuoteVerifier", LaterVersion)
@@ -53,8 +51,7 @@ async def test_an_unknown_text_of_the_library_alarms(
 
 
 async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:
-    """Evidence and audit name a machine by the SHA-256 of its PPID, and hold the PPID nowhere
-    (AT23)."""
+    """Evidence and audit contain the SHA-256 of a machine's PPID, but not the PPID (AT23)."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)

@@ -1,4 +1,4 @@
-"""A node for people who delegate and ask what was delegated."""
+"""Fixtures: a node and people who delegate."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,7 +19,7 @@ Meet = Callable[..., AbstractAsyncContextManager[Delegating]]
 
 @pytest.fixture
 def meet(tmp_path: Path, clock: FixedClock) -> Meet:
-    """Runs a node on this test's folder; sections of the configuration by name."""
+    """Run a node on this test's folder, with sections of the configuration by name."""
 
     @asynccontextmanager
     async def run(**sections: Any) -> AsyncIterator[Delegating]:

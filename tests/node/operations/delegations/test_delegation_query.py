@@ -1,4 +1,4 @@
-"""POST /delegation/query: whose delegations, in which order, in pages, and for whom."""
+"""POST /delegation/query: visibility, order, pages and access."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def cids(page: Any) -> list[str]:
 
 
 async def walked(people: Delegating, asker: Any, *proofs: str, **filters: Any) -> list[str]:
-    """Every cid of all pages, in order."""
+    """Return the CIDs of all pages in order."""
     found: list[str] = []
     while True:
         page = await people.query(asker, *proofs, **filters)
@@ -46,8 +46,7 @@ async def walked(people: Delegating, asker: Any, *proofs: str, **filters: Any) -
 
 
 async def test_latest_issued_first(people) -> None:
-    """What says when it was issued comes first, the latest before, and the rest in the order of
-    cids."""
+    """Delegations with a time of issue come first, latest first, then the others by CID."""
     wallet_tokens = []
     for _ in range(3):
         wallet_tokens.append(await people.sign_in())
@@ -67,7 +66,7 @@ async def test_latest_issued_first(people) -> None:
 
 
 async def test_an_item_says_all_of_a_delegation(people) -> None:
-    """Parties, resources with actions and conditions side by side, parents, times, standing."""
+    """An item has parties, resources with actions and conditions, parents, times and state."""
     session = await people.sign_in()
     grants = {f"{space()}/kv/b": [PUT, GET], f"{space()}/kv/a": [GET]}
     grant = await people.grant(SESSION, CAROL.did, grants, session, lifetime_s=60.5)
@@ -92,8 +91,7 @@ async def test_an_item_says_all_of_a_delegation(people) -> None:
 
 
 async def test_standings_in_order(people) -> None:
-    """Revoked, an ancestor revoked, expired, active; each with its filter, and `revoked` finds both
-    kinds."""
+    """The states and their filters work; `revoked` also matches a revoked ancestor."""
     session = await people.sign_in()
     listed = {f"{space()}/delegation": [LIST], **FILES}
     revoked = await people.grant(SESSION, SECOND.did, listed, session)
@@ -129,7 +127,7 @@ async def test_standings_in_order(people) -> None:
 
 
 async def test_what_has_not_begun_is_pending(people) -> None:
-    """A clock that steps back finds a delegation that is not valid yet."""
+    """After the clock steps back, a delegation that is not valid yet is pending."""
     people.clock.advance(100)
     session = await people.sign_in(grants=everything())
     later = people.token(
@@ -141,8 +139,7 @@ async def test_what_has_not_begun_is_pending(people) -> None:
 
 
 async def test_directions(people) -> None:
-    """Granted is what the account's people signed, received what the owner or the asking key got
-    from others."""
+    """ "granted" is what the account's keys signed, "received" what the owner or caller received."""
     session = await people.sign_in()
     granted = await people.grant(SESSION, CAROL.did, FILES, session)
     bobs = await people.sign_in(BOB, SECOND)
@@ -170,14 +167,13 @@ async def test_directions(people) -> None:
     ],
 )
 async def test_spaces(people, wanted: str, found: bool) -> None:
-    """A space is found by its id in any spelling and by its bare name."""
+    """A space is matched by its id in any spelling, and by its bare name."""
     session = await people.sign_in()
     assert found is bool(cids(await people.query(SESSION, session, space=wanted)))
 
 
 async def test_every_session_of_an_account_is_seen(people) -> None:
-    """What another of the owner's keys passed on is listed, by whichever right, once that key may
-    list itself."""
+    """Delegations by the owner's other keys are listed if these keys may list the account."""
     right = {f"{space()}/kv/a": [GET]}
     session = await people.sign_in()
     plain = await people.sign_in(key=SECOND, grants=right)
@@ -188,8 +184,7 @@ async def test_every_session_of_an_account_is_seen(people) -> None:
 
 
 async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
-    """Whoever grants a stranger's key a right to list learns nothing of that key's other
-    delegations."""
+    """Granting another's key the right to list reveals none of that key's other delegations."""
     carols = await people.sign_in(key=CAROL)  # Carol's key is a session of Alice's
     secret = await people.grant(CAROL, SECOND.did, FILES, carols)
     bobs = await people.sign_in(BOB, SESSION)
@@ -200,8 +195,7 @@ async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
 
 
 async def test_the_owner_asks_without_a_proof(people) -> None:
-    """A key that owns a space lists its own account by its own word, and what it passed on below
-    it."""
+    """A key that owns a space lists its account without a proof, including what it delegated."""
     home = {f"{space(CAROL)}/kv": [GET], f"{space(CAROL)}/delegation": [LIST]}
     grant = await people.grant(CAROL, SECOND.did, home)
     below = await people.grant(SECOND, MALLORY.did, {f"{space(CAROL)}/kv/a": [GET]}, grant)
@@ -209,8 +203,7 @@ async def test_the_owner_asks_without_a_proof(people) -> None:
 
 
 async def test_outsiders_and_wrong_proofs(people) -> None:
-    """Everything that is not entitled has one answer: no proof, two, another's, a revoked, an ended
-    one."""
+    """No proof, two proofs, and another's, revoked or expired proofs get the same refusal."""
     session, again = await people.sign_in(), await people.sign_in()
     plain = await people.sign_in(key=SECOND, grants=FILES)
     ended = await people.sign_in(lifetime_s=10)
@@ -231,7 +224,7 @@ async def test_outsiders_and_wrong_proofs(people) -> None:
 
 
 async def test_an_owner_with_a_foreign_proof(people) -> None:
-    """Even an owner's own call cites nothing, or what goes back to the owner."""
+    """An owner's own call may cite no proof, or one that originates from the owner."""
     home = {f"{space(CAROL)}/delegation": [LIST]}
     own, foreign = await people.grant(CAROL, CAROL.did, home), await people.sign_in(key=CAROL)
     assert (await people.asked(CAROL, foreign, owner=CAROL)).said == REFUSED
@@ -252,7 +245,7 @@ async def test_an_owner_with_a_foreign_proof(people) -> None:
     ],
 )
 async def test_a_token_for_anything_else(people, grants: dict[str, list[str]]) -> None:
-    """The token asks for the account's list and for nothing else."""
+    """A token for anything but the account's list is refused."""
     wide = {f"{space()}/delegation": [LIST, STATUS], f"{space()}/kv": [GET, LIST]}
     session = await people.sign_in(grants=wide)
     reply = await people.json("/delegation/query", people.token(SESSION, grants, session), b"{}")
@@ -260,8 +253,7 @@ async def test_a_token_for_anything_else(people, grants: dict[str, list[str]]) -
 
 
 async def test_cursors_name_what_is_listed(people) -> None:
-    """A cursor is the cid of one of the account's delegations; of another's or of none it is
-    refused alike."""
+    """A cursor that is not the CID of one of the account's delegations is refused."""
     session, bobs = await people.sign_in(), await people.sign_in(BOB, SECOND)
     unknown = people.wallet_token(ALICE, SESSION)
     for token in (bobs, unknown):
@@ -304,7 +296,7 @@ async def test_cursors_name_what_is_listed(people) -> None:
     ],
 )
 async def test_bad_filters(people, body: bytes, reason: str) -> None:
-    """What cannot be read is said, each with its reason."""
+    """Each invalid filter has its own message."""
     session = await people.sign_in()
     token = people.token(SESSION, {f"{space()}/delegation": [LIST]}, session)
     assert (await people.json("/delegation/query", token, body)).said == (
@@ -314,15 +306,14 @@ async def test_bad_filters(people, body: bytes, reason: str) -> None:
 
 
 async def test_null_members_are_absent(people) -> None:
-    """A member that is null is not asked for."""
+    """A null member is the same as an absent one."""
     session = await people.sign_in()
     nothing = dict.fromkeys(("direction", "status", "space", "limit", "cursor"))
     assert [token_id(session)] == cids(await people.query(SESSION, session, **nothing))
 
 
 async def test_a_token_may_come_again(people) -> None:
-    """A query uses nothing up and has no bound on its lifetime; an ended or forged token is refused
-    (I23)."""
+    """A query's token may be repeated and live long; expired or forged ones are refused (I23)."""
     session = await people.sign_in()
     token = people.token(SESSION, {f"{space()}/delegation": [LIST]}, session, lifetime_s=1e6)
     for _ in range(2):
@@ -334,8 +325,7 @@ async def test_a_token_may_come_again(people) -> None:
 
 
 async def test_a_page_looks_at_a_bounded_number(people) -> None:
-    """With a filter that fits few a page may be short or empty; the walk still finds all, in
-    order."""
+    """With a filter that matches few, pages may be short or empty, but all matches are found."""
     session = await people.sign_in()
     keys = [await people.grant(SESSION, CAROL.did, FILES, session) for _ in range(40)]
     for token in keys[::13]:
@@ -355,8 +345,7 @@ async def test_a_page_looks_at_a_bounded_number(people) -> None:
 
 
 async def test_what_was_swept_is_gone(people) -> None:
-    """What was removed long after its end leaves no trace in lists, and a cursor that names it is
-    refused."""
+    """A swept delegation is not listed, and a cursor that names it is refused."""
     short = await people.sign_in(lifetime_s=100)
     gone = await people.grant(SESSION, CAROL.did, FILES, short, lifetime_s=50)
     people.clock.advance(40 * 86_400)
@@ -373,13 +362,13 @@ async def test_what_was_swept_is_gone(people) -> None:
 
 
 async def test_the_store_is_gone(people) -> None:
-    """Trouble of the store is 503 with the route's own words."""
+    """A failure of the store is 503 with the route's own text."""
     session = people.wallet_token(ALICE, SESSION)
     await people.node.services.store.close()
     assert (await people.asked(SESSION, session)).said == (503, "Delegation query unavailable")
 
 
 async def test_a_body_is_bounded(people) -> None:
-    """A body of more than 64 KiB is not read."""
+    """A body of more than 64 KiB is refused."""
     token = people.token(SESSION, {f"{space()}/delegation": [LIST]})
     assert (await people.json("/delegation/query", token, b" " * 65_537)).status == 413

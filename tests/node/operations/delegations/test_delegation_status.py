@@ -1,4 +1,4 @@
-"""POST /delegation/status: who may ask, and what is said."""
+"""POST /delegation/status: who may ask, and the answers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,8 +44,7 @@ FILES = {f"{space()}/kv/a": [GET]}
 
 
 async def test_who_has_a_say_is_reported(people) -> None:
-    """Signer, recipient, and the owner of a space in it through a session that may ask are told;
-    nobody else is."""
+    """Signer, recipient and the owner of a space in the delegation get its state; others do not."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     for asker, proofs in ((SESSION, ()), (CAROL, ()), (SESSION, (session,))):
@@ -58,8 +57,7 @@ async def test_who_has_a_say_is_reported(people) -> None:
 
 
 async def test_another_owner_is_nobody(people) -> None:
-    """A session that may ask for its own wallet is told nothing of what has nothing to do with that
-    wallet."""
+    """A session of an unrelated wallet gets "not found"."""
     grant = await people.grant(SESSION, CAROL.did, FILES, await people.sign_in())
     bobs = await people.sign_in(BOB, SECOND)
     assert (await people.status_of(SECOND, grant, bobs))["status"] == "not_found"
@@ -75,8 +73,7 @@ async def test_another_owner_is_nobody(people) -> None:
     ],
 )
 async def test_a_proof_without_the_right_is_none(people, grants: dict[str, list[str]]) -> None:
-    """A proof without the ability on what was delegated denies, although its holder could ask alone
-    (W21)."""
+    """A proof without the ability denies, even if its holder could ask without it (W21)."""
     session = await people.sign_in(grants={**grants, f"{space()}/kv/a": [GET]})
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     assert (await people.status_of(SESSION, grant, session))["status"] == "not_found"
@@ -84,8 +81,7 @@ async def test_a_proof_without_the_right_is_none(people, grants: dict[str, list[
 
 
 def test_a_right_on_the_very_delegation() -> None:
-    """A proof with the ability on one delegation speaks for that one, by any of its cids, and for
-    no other (W21)."""
+    """A proof with the ability on one delegation is good for that one, by any CID (W21)."""
     named = Digest(b"\x07" * 32)
     target, other = (held_by(SESSION, CAROL.did, FILES, nonce=nonce) for nonce in ("1", "2"))
     for digest in (target.delegation.cid, named):
@@ -96,8 +92,7 @@ def test_a_right_on_the_very_delegation() -> None:
 
 
 def test_a_right_under_conditions_is_none() -> None:
-    """A proof whose row has caveats speaks for nobody: a condition that is not understood must
-    narrow."""
+    """A proof with caveats denies, because an unknown condition must restrict."""
     resource = f"{space(SESSION)}/delegation"
     target = held_by(SESSION, CAROL.did, FILES)
     for caveats, acting in (([{}], SESSION.did), ([{"x": 1}], None)):
@@ -109,7 +104,7 @@ def test_a_right_under_conditions_is_none() -> None:
 def acting_for(
     target: Registered, proof: Registered, named: Digest, marks: Mapping[ContentKey, Mark]
 ) -> Principal | None:
-    """For whom a token of the second key that cites one proof asks."""
+    """Return the principal that a token of the second key with one proof acts for."""
     cited = (CitedDelegation("", None, ""),)
     return acting_principal(
         Principal(SECOND.did),
@@ -126,7 +121,7 @@ def acting_for(
 def held_by(
     signer: Ed25519Signer, to: str, grants: Grants, *, nonce: str = "n", caveats: Any = None
 ) -> Registered:
-    """A key's delegation as it would be stored, whoever could have registered it."""
+    """Return a key's delegation as stored, without registering it."""
     att = {
         resource: {ability: caveats or [{}] for ability in abilities}
         for resource, abilities in grants.items()
@@ -143,14 +138,14 @@ def held_by(
 
 
 async def test_two_proofs_deny(people) -> None:
-    """More than one proof says nothing, whatever they are (W21)."""
+    """More than one proof denies, whatever the proofs are (W21)."""
     session, again = await people.sign_in(), await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     assert (await people.status_of(SESSION, grant, session, again))["status"] == "not_found"
 
 
 async def test_a_revoked_or_ended_proof_denies(people) -> None:
-    """A proof has to stand itself; what it speaks for is not found then."""
+    """A revoked or expired proof denies, so the delegation is not found."""
     ended, revoked, session = [
         await people.sign_in(lifetime_s=lifetime) for lifetime in (100, 3600, 3600)
     ]
@@ -163,8 +158,7 @@ async def test_a_revoked_or_ended_proof_denies(people) -> None:
 
 
 async def test_words_in_order(people) -> None:
-    """Revoked comes before expired, also where it was an ancestor; a window that has not begun is
-    `unavailable`."""
+    """ "revoked" precedes "expired", also for an ancestor; a future window is `unavailable`."""
     session = await people.sign_in()
     grants = [
         await people.grant(SESSION, CAROL.did, FILES, session, lifetime_s=100) for _ in range(2)
@@ -194,7 +188,7 @@ async def test_words_in_order(people) -> None:
 
 
 async def test_an_alias_is_the_delegation(people) -> None:
-    """A delegation is found by every spelling in which it was posted, and by no other (Q25)."""
+    """A delegation is found by every encoding that was posted, and no other (Q25)."""
     session = people.wallet_token(ALICE, SESSION)
     cacao = parse_cacao(header_bytes(session))
     last = bytes([cacao.signature[64] - 27])
@@ -208,7 +202,7 @@ async def test_an_alias_is_the_delegation(people) -> None:
 
 
 async def test_a_swept_delegation_is_unknown(people) -> None:
-    """What was removed long after its end is not found, even where this process remembers it."""
+    """A swept delegation is not found, even if this process has cached it."""
     session = await people.sign_in(lifetime_s=60)
     people.clock.advance(60)
     assert (await people.status_of(SESSION, session))["status"] == "expired"
@@ -222,14 +216,14 @@ async def test_a_swept_delegation_is_unknown(people) -> None:
     [(b"", 400), (b"{", 400), (b"[]", 422), (b'{"cid":1}', 422), (b"{}", 422), (b'{"x":1}', 422)],
 )
 async def test_a_body_of_another_shape(people, body: bytes, status: int) -> None:
-    """What is no JSON is 400, what has another shape 422, before the token is looked at (H4)."""
+    """A body that is not JSON is 400, one of the wrong shape 422, before the token is read (H4)."""
     token = people.token(SESSION, everything())
     reply = await people.json("/delegation/status", token, body)
     assert reply.status == status
 
 
 async def test_the_store_is_gone(people) -> None:
-    """Trouble of the store is 503 with the route's own words."""
+    """A failure of the store is 503 with the route's own text."""
     token = people.wallet_token(ALICE, SESSION)
     await people.node.services.store.close()
     cid = token_id(token)
@@ -239,7 +233,7 @@ async def test_the_store_is_gone(people) -> None:
 
 
 async def test_outsiders_cannot_distinguish_unknown_from_foreign(people) -> None:
-    """Whoever has no say gets the same answer for what exists and what does not."""
+    """Other callers get the same answer for delegations that exist and those that do not."""
     foreign = await people.sign_in()
     unknown = people.wallet_token(ALICE, SESSION)
     reported = [await people.status_of(MALLORY, target) for target in (foreign, unknown)]

@@ -1,5 +1,4 @@
-"""`tinycloud.capabilities/read`: which delegations of a space are told, in which form, within which
-bounds."""
+"""`tinycloud.capabilities/read`: the delegations on a space, their form, and the limits."""
 
 import json
 from typing import Any
@@ -44,12 +43,12 @@ async def reported(people: Delegating, *proofs: str, facts: Any = (), key: Any =
 
 
 async def listed(people: Delegating, *proofs: str, **filters: Any) -> list[str]:
-    """The cids of a list, in its order."""
+    """Return the CIDs of a list in order."""
     return list(await reported(people, *proofs, facts=params(type="list", filters=filters)))
 
 
 async def test_a_delegation_as_it_is_reported(people) -> None:
-    """Capabilities, parties, parents as bytes, and the token as it could be posted (Q23)."""
+    """A delegation has capabilities, parties, parents as bytes, and a token to post (Q23)."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     answer = await reported(people, session)
@@ -71,7 +70,7 @@ async def test_a_delegation_as_it_is_reported(people) -> None:
 
 
 async def test_raw_is_canonical(people) -> None:
-    """A sign-in that was posted in another spelling is told in the canonical one."""
+    """A sign-in that was posted in another encoding is returned in the canonical one."""
     canonical = people.wallet_token(ALICE, SESSION)
     cacao = parse_cacao(header_bytes(canonical))
     data = encode_cacao(cacao)
@@ -85,7 +84,7 @@ async def test_raw_is_canonical(people) -> None:
 
 
 async def test_conditions_are_reported_by_index(people) -> None:
-    """Caveats are told as they are stored: by index, none as the empty object (T2)."""
+    """Caveats are returned as stored: by index, and {} if there are none (T2)."""
     session = await people.sign_in()
     payload = UcanPayload(
         iss=SESSION.did_url,
@@ -101,8 +100,7 @@ async def test_conditions_are_reported_by_index(people) -> None:
 
 
 async def test_what_stands_is_listed_newest_first(people) -> None:
-    """Revoked and ended delegations are left out; one below a revoked one stays; others' spaces are
-    not shown."""
+    """Live delegations on this space are listed, newest first, even below a revoked one."""
     session = await people.sign_in()
     grants = []
     for lifetime_s in (100, 300, 300, 300):
@@ -121,7 +119,7 @@ async def test_what_stands_is_listed_newest_first(people) -> None:
 
 
 async def test_a_window_that_has_not_begun(people) -> None:
-    """What is not valid yet is not listed, and ends a chain."""
+    """A delegation that is not valid yet is not listed, and ends a chain."""
     people.clock.advance(100)
     session = await people.sign_in()
     later = await people.register(
@@ -138,8 +136,7 @@ async def test_a_window_that_has_not_begun(people) -> None:
 
 
 async def test_filters(people) -> None:
-    """Directions are the root identity's, paths begin so, actions are compared as they are spelt;
-    all have to fit."""
+    """Filters by direction of the root identity, path prefix and exact action combine."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, {f"{space()}/kv/photos/1": [PUT]}, session)
     back = await people.grant(CAROL, ALICE.did, {f"{space()}/kv/photos/1": [PUT]}, grant)
@@ -177,7 +174,7 @@ async def test_filters(people) -> None:
     ],
 )
 async def test_a_fact_that_cannot_be_read_is_absent(people, fact: Any) -> None:
-    """The first fact that can be read counts; without one everything is listed."""
+    """The first valid fact counts; without one, everything is listed."""
     session = await people.sign_in()
     facts = [1, "x", {"y": 1}, {"capabilitiesReadParams": fact}]
     assert [token_id(session)] == list(await reported(people, session, facts=facts))
@@ -186,7 +183,7 @@ async def test_a_fact_that_cannot_be_read_is_absent(people, fact: Any) -> None:
 
 
 async def test_root_identity_of_a_friend(people) -> None:
-    """Who was granted by a wallet's session and takes it up with a wallet acts for that wallet."""
+    """A wallet that received a grant from another wallet's session acts for that other wallet."""
     session = await people.sign_in()
     share = await people.grant(SESSION, BOB.did, {ALL: [READ], **FILES}, session)
     taken = people.wallet_token(BOB, SECOND, {ALL: [READ], **FILES}, parents=[share], lifetime_s=60)
@@ -198,8 +195,7 @@ async def test_root_identity_of_a_friend(people) -> None:
 
 
 async def test_root_identity_of_an_owner_who_cites(people) -> None:
-    """An owner's own call is the owner's, whatever it cites; a key without a wallet above it acts
-    for the first key."""
+    """An owner's call is the owner's, whatever it cites; without a wallet the first key counts."""
     home = {f"{space(CAROL)}/capabilities": [READ]}
     sign_in = await people.sign_in(key=CAROL)
     passed = await people.grant(CAROL, SECOND.did, home)
@@ -211,8 +207,7 @@ async def test_root_identity_of_an_owner_who_cites(people) -> None:
 
 
 async def test_chains(people) -> None:
-    """A chain goes up along first parents and ends before what does not stand or does not touch the
-    space."""
+    """A chain follows first parents, and ends before one that is not live or not on the space."""
     session = await people.sign_in()
     grants = [session]
     for signer, to in ((SESSION, SECOND), (SECOND, CAROL), (CAROL, MALLORY)):
@@ -236,7 +231,7 @@ async def test_chains(people) -> None:
 
 @pytest.mark.parametrize("cid", ["abc", "", "x" * 600, "bafkr4i\u00e4"])
 async def test_a_chain_of_no_cid(people, cid: str) -> None:
-    """A text that is no cid is told back, to who was authorised first."""
+    """A malformed CID is quoted in the refusal, after the caller is authorised."""
     session = await people.sign_in()
     facts = params(type="chain", delegation_cid=cid)
     assert (await people.invoke(SESSION, ALL, READ, session, facts=facts)).said == (
@@ -256,7 +251,7 @@ async def test_a_token_is_used_up(people) -> None:
 
 
 async def test_an_unhosted_space(meet) -> None:
-    """Nothing is told of a space that is not hosted (I37)."""
+    """A space that is not hosted is refused (I37)."""
     async with meet(hosting=Hosting(mode="explicit")) as people:
         session = await people.sign_in()
         assert (await people.invoke(SESSION, ALL, READ, session)).said == (404, "Space not found")
@@ -271,7 +266,7 @@ async def test_an_unhosted_space(meet) -> None:
     ],
 )
 async def test_outcomes_without_a_common_answer(people, grants: dict[str, list[str]]) -> None:
-    """With another outcome beside it the token is refused before anything runs (Q3)."""
+    """A token with another outcome is refused before anything runs (Q3)."""
     session = await people.sign_in(
         grants={**everything(), f"{space()}/space": ["tinycloud.space/list"]}
     )
@@ -284,14 +279,13 @@ async def test_outcomes_without_a_common_answer(people, grants: dict[str, list[s
     "resource", [f"{space()}/capabilities/mine", f"{ALL}?x", f"{ALL}/", f"{space()}/capabilities"]
 )
 async def test_another_resource_asks_nothing(people, resource: str) -> None:
-    """Only `<space>/capabilities/all` is a question; anything else is authorised and does
-    nothing."""
+    """On any resource but `<space>/capabilities/all` the ability is authorised without effect."""
     session = await people.sign_in()
     assert (await people.invoke(SESSION, resource, READ, session)).said == (200, "")
 
 
 async def bounded(people: Delegating, session: str, bounds: ListBounds, facts: Any = ()) -> Any:
-    """What is told within bounds, by a fresh token of the session."""
+    """Return the answer within given limits, for a fresh token of the session."""
     header = people.token(SESSION, {ALL: [READ]}, session, facts=facts)
     invocation = admit_token(header, now=people.now, max_lifetime_s=300)
     return await read_capabilities(
@@ -300,8 +294,7 @@ async def bounded(people: Delegating, session: str, bounds: ListBounds, facts: A
 
 
 async def test_lists_are_bounded(people) -> None:
-    """A list ends at its bounds, the newest first, and says so; filters choose before they
-    count."""
+    """A list is cut at its limits, newest first, and marked; filters apply before the limits."""
     session = await people.sign_in()
     grants = []
     for at in range(40):
@@ -327,7 +320,7 @@ async def test_lists_are_bounded(people) -> None:
 
 
 async def test_chains_are_bounded(people) -> None:
-    """A chain that is longer than an answer may be is cut, and says so."""
+    """A chain over the limit is cut and marked."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     facts = params(type="chain", delegation_cid=token_id(grant))
@@ -341,7 +334,7 @@ async def test_chains_are_bounded(people) -> None:
 
 
 async def test_a_whole_list_does_not_say_that_it_is_cut(people) -> None:
-    """The header that says so is there only where it is true."""
+    """A complete list has no header that marks it as cut."""
     session = await people.sign_in()
     reply = await people.invoke(SESSION, ALL, READ, session)
     assert "x-tinycloud-truncated" not in reply.headers

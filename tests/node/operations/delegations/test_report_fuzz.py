@@ -1,4 +1,4 @@
-"""Any body of a query, any fact of a read, any path of a space: a value or an error of ours."""
+"""Fuzzing of queries, facts and paths: each gives a value or one of our errors."""
 
 import json
 from typing import Any
@@ -40,7 +40,7 @@ VALUES = json_values("all", "active", "default", "", encode_url(b"x"), members=t
     | st.binary()
 )
 def test_any_body(body: bytes) -> None:
-    """A body is filters within bounds, or refused with a reason."""
+    """Any body is parsed into filters within the limits, or refused with a reason."""
     try:
         filters = parse_filters(body)
     except Refusal as error:
@@ -70,7 +70,7 @@ PARAMS = {
     )
 )
 def test_any_facts(facts: list[Any]) -> None:
-    """Facts ask for a list or a chain, whatever they are."""
+    """Any facts request a list or a chain."""
     asked = asked_of(facts)
     assert isinstance(asked, GrantFilters | Chain)
     assert (
@@ -88,8 +88,7 @@ def test_any_facts(facts: list[Any]) -> None:
     ),
 )
 def test_any_resource(text: str, ability: str) -> None:
-    """Whether a capability asks for anything is told of whatever its resource is, and only in a
-    space it does."""
+    """Every resource is classified, and only one in a space can have an outcome."""
     try:
         resource = parse_resource(text)
     except InvalidIdentifier:
@@ -101,7 +100,7 @@ def test_any_resource(text: str, ability: str) -> None:
 
 @given(st.floats() | st.none())
 def test_any_time(at: float | None) -> None:
-    """Every time has a text, the ends of the calendar for what lies outside; no time has none."""
+    """Every time has a text, within the calendar; None stays None."""
     if at is not None and at != at:
         return  # no token holds what is no number
     reported = time_text(at)

@@ -1,4 +1,4 @@
-"""`tinycloud.space/{list,info,create}`: an owner's spaces, told to whom the owner lets see them."""
+"""`tinycloud.space/{list,info,create}`: an owner's spaces, for delegates of the owner."""
 
 import asyncio
 import json
@@ -29,8 +29,7 @@ async def info(people: Delegating, target: str, *proofs: str, key: Any = SESSION
 
 
 async def test_a_space_is_made_reported_and_listed(people) -> None:
-    """A session makes a space of its owner's, which then takes values; told are id, name, owner and
-    since when."""
+    """A session creates a space, which stores values and is shown with id, name, owner and time."""
     session = await people.sign_in(
         grants={**GRANTS, f"{space(name='photos')}/kv": ["tinycloud.kv/put"]}
     )
@@ -53,7 +52,7 @@ async def test_a_space_is_made_reported_and_listed(people) -> None:
 
 
 async def test_making_is_on_record(people) -> None:
-    """Who made which space by which authority stands in the audit."""
+    """The audit records who created which space, and by which authority."""
     session = await people.sign_in(grants=GRANTS)
     assert (await create(people, "notes", session)).status == 200
     records = await audit_records(people.node.services.store)
@@ -63,8 +62,7 @@ async def test_making_is_on_record(people) -> None:
 
 
 async def test_a_space_is_made_once(people) -> None:
-    """An existing space is 409, for whoever comes later and for all but one of those who come at
-    once."""
+    """Creating an existing space is 409, also for all but one of concurrent requests."""
     session = await people.sign_in(grants=GRANTS)
     replies = await asyncio.gather(*(create(people, "notes", session) for _ in range(6)))
     assert [200] + [409] * 5 == sorted(reply.status for reply in replies)
@@ -84,20 +82,20 @@ async def test_a_space_is_made_once(people) -> None:
     ],
 )
 async def test_names(people, name: str, said: tuple[int, str]) -> None:
-    """A name is one part of an id, and such as this node hosts by itself."""
+    """A name is one part of an id, and one that this node hosts automatically."""
     session = await people.sign_in(grants=GRANTS)
     assert (await create(people, name, session)).said == said
 
 
 async def test_bounds_hold(meet) -> None:
-    """An owner makes as many spaces as the node hosts for one."""
+    """The limit on spaces per owner applies."""
     async with meet(hosting=Hosting(spaces_per_owner=2)) as people:
         session = await people.sign_in(grants=GRANTS)
         assert [(await create(people, name, session)).status for name in "abc"] == [200, 403, 403]
 
 
 async def test_only_where_the_node_hosts_by_itself(meet) -> None:
-    """Where a host grant is needed, the right to make spaces makes none."""
+    """If a host grant is required, the ability to create spaces is not enough."""
     async with meet(hosting=Hosting(mode="explicit")) as people:
         session = await people.sign_in(
             grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]}
@@ -111,7 +109,7 @@ async def test_only_where_the_node_hosts_by_itself(meet) -> None:
     "hosting", [Hosting(mode="permit"), Hosting(mode="permit", listed=(BOB.did,))]
 )
 async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None:
-    """Where no space of the owner is hosted, there is none to ask through, a host grant or not."""
+    """An owner without a hosted space cannot create one this way, even with a host grant."""
     async with meet(hosting=hosting) as people:
         session = await people.sign_in(
             grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]}
@@ -126,14 +124,13 @@ async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None
     ids=["name", "id", "lower case", "encoded", "as it is"],
 )
 async def test_targets(people, target: str) -> None:
-    """A space is named by its id, as it is or encoded once, or by its name (J13)."""
+    """A space is named by its id, plain or percent-encoded once, or by its name (J13)."""
     session = await people.sign_in(grants=GRANTS)
     assert json.loads((await info(people, target, session)).text)["id"] == space()
 
 
 async def test_what_others_have_is_not_reported(people) -> None:
-    """The target is probed, not the space that is asked through; another owner's is as one that
-    does not exist."""
+    """Another owner's space as target gets the answer for a space that does not exist."""
     session = await people.sign_in(grants=GRANTS)
     await people.sign_in(BOB, SECOND)
     for target in (
@@ -148,7 +145,7 @@ async def test_what_others_have_is_not_reported(people) -> None:
 
 
 async def test_without_the_right_nothing_is_reported(people) -> None:
-    """Whoever was not granted the ability gets the same 401, whatever exists."""
+    """Without the ability every request gets the same 401, whatever exists."""
     session = await people.sign_in(grants={f"{space()}/kv": [GET]})
     for ability, path in ((LIST, ""), (INFO, "/default"), (INFO, "/none"), (CREATE, "/notes")):
         resource = f"{space()}/space{path}"
@@ -161,7 +158,7 @@ async def test_without_the_right_nothing_is_reported(people) -> None:
 
 
 async def test_a_friend_sees_it_as_delegated(people) -> None:
-    """Who acts for another wallet is told that the space is not theirs."""
+    """A delegate of another wallet sees the space's type as "delegated"."""
     session = await people.sign_in(grants=GRANTS)
     share = await people.grant(SESSION, BOB.did, {f"{space()}/space": [INFO]}, session)
     taken = await people.register(
@@ -175,7 +172,7 @@ async def test_a_friend_sees_it_as_delegated(people) -> None:
 
 
 async def test_a_key_owner_makes_its_own(people) -> None:
-    """A key makes spaces under its own did:key without a proof, once one of them is hosted."""
+    """A key with one hosted space creates more under its own did:key, without a proof."""
     home = space(CAROL)
     assert (await people.invoke(CAROL, f"{home}/space/notes", CREATE)).said == (
         404,
@@ -187,7 +184,7 @@ async def test_a_key_owner_makes_its_own(people) -> None:
 
 
 async def test_a_token_makes_once(people) -> None:
-    """A token that made a space is used up (I20)."""
+    """A token that created a space is used up (I20)."""
     token = people.token(
         SESSION, {f"{space()}/space/notes": [CREATE]}, await people.sign_in(grants=GRANTS)
     )
@@ -196,14 +193,14 @@ async def test_a_token_makes_once(people) -> None:
 
 
 async def test_a_revoked_session_makes_nothing(people) -> None:
-    """From the acknowledgement of a revocation on, no space is made under it."""
+    """After the acknowledgement of a revocation the session creates no space."""
     session = await people.sign_in(grants=GRANTS)
     await people.revoke(session, ALICE)
     assert (await create(people, "notes", session)).status == 401
 
 
 async def test_long_lists_say_so(people) -> None:
-    """A list that is cut says so."""
+    """A list that was cut is marked."""
     session = await people.sign_in(grants=GRANTS)
     await create(people, "notes", session)
     owner = parse_space_id(space()).owner
@@ -215,7 +212,7 @@ async def test_long_lists_say_so(people) -> None:
 
 
 async def test_a_bare_space_resource_asks_nothing(people) -> None:
-    """`space/info` on a space itself, and what has a query, is authorised and does nothing."""
+    """`space/info` on a space itself, or with a query, is authorised without effect."""
     session = await people.sign_in(grants=GRANTS)
     for path in ("/space", "/space/", "/space/default?x=1", "/space/default#x"):
         granted = (

@@ -1,4 +1,4 @@
-"""Owners who call a node on loopback."""
+"""Fixtures: owners who call a node on loopback."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +19,7 @@ async def owner(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Owner]:
 
 @pytest.fixture
 async def limited(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Owner]:
-    """The same at a node that takes values of at most 300,000 bytes."""
+    """An owner at a node whose values have at most 300,000 bytes."""
     http = Http(port=0, drain_s=0, max_body_bytes=300_000)
     async with owner_at(tmp_path, clock, http=http, hosting=Hosting()) as made:
         yield made
@@ -27,7 +27,7 @@ async def limited(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Owner]:
 
 @pytest.fixture
 async def small(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Owner]:
-    """The same where a space holds at most 200,000 bytes."""
+    """An owner at a node whose spaces have at most 200,000 bytes."""
     hosting = Hosting(default_quota_bytes=200_000)
     async with owner_at(tmp_path, clock, http=Http(port=0, drain_s=0), hosting=hosting) as made:
         yield made
@@ -35,7 +35,7 @@ async def small(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Owner]:
 
 @pytest.fixture
 async def impatient(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Owner]:
-    """The same at a node that waits for a body no longer than a moment."""
+    """An owner at a node that waits only briefly for a body."""
     http = Http(port=0, drain_s=0, idle_body_s=0.2)
     async with owner_at(tmp_path, clock, http=http, hosting=Hosting()) as made:
         yield made

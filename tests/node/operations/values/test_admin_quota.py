@@ -1,4 +1,4 @@
-"""The operator's routes: who may use them, what they say, and that limits hold."""
+"""The operator's routes: access, answers, and limits in effect."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def quota_of(node, name: str = "default") -> str:
     [("GET", "quota"), ("GET", "usage"), ("DELETE", "quota/x"), ("PUT", "quota/x")],
 )
 async def test_only_the_operator(serve, method: str, rest: str) -> None:
-    """Without the exact secret every route is the 401 page, before anything else is looked at."""
+    """Without the exact secret every route answers the 401 page before any other check."""
     async with serve(admin=ADMIN) as node:
         body = b'{"limit_bytes":1}' if method == "PUT" else None
         kind = {"content_type": "application/json"} if body else {}
@@ -55,7 +55,7 @@ async def test_only_the_operator(serve, method: str, rest: str) -> None:
 
 @pytest.mark.parametrize("admin", [Admin(), Admin(secret="")])
 async def test_without_a_secret_there_is_no_operator(serve, admin: Admin) -> None:
-    """A node without a secret answers 503 and names the setting, to an empty token too."""
+    """A node without a secret answers 503 and names the setting, also for an empty token."""
     async with serve(admin=admin) as node:
         for token in (BEARER, "Bearer ", None):
             for path in ("/admin", "/admin/quota", "/admin/nothing"):
@@ -64,7 +64,7 @@ async def test_without_a_secret_there_is_no_operator(serve, admin: Admin) -> Non
 
 
 async def test_the_secret_from_a_file(serve, tmp_path: Path) -> None:
-    """The secret may stand in a file; blanks around it do not belong to it."""
+    """The secret may be in a file; surrounding whitespace is ignored."""
     file = tmp_path / "admin-secret"
     file.write_text(f"{SECRET}\n")
     async with serve(admin=Admin(secret_file=str(file))) as node:
@@ -73,7 +73,7 @@ async def test_the_secret_from_a_file(serve, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"x" * 5000])
 async def test_a_file_that_is_no_secret(serve, tmp_path: Path, content: bytes | None) -> None:
-    """A file that is absent or too long keeps the node from starting."""
+    """A missing or overlong secret file prevents the start."""
     file = tmp_path / "admin-secret"
     if content is not None:
         file.write_bytes(content)
@@ -99,8 +99,7 @@ def test_where_the_secret_may_stand(tmp_path: Path) -> None:
 
 
 async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
-    """A limit of a space counts from the next put on, also after a restart, until it is taken
-    away."""
+    """A space's limit applies from the next put on, also after a restart, until it is removed."""
     async with serve(admin=ADMIN) as node:
         await node.put("a", b"hello")
         view = json.loads((await ask(node, "PUT", quota_of(node), b'{"limit_bytes":7}')).body)
@@ -130,7 +129,7 @@ async def test_a_limit_holds_and_outlives_a_restart(serve) -> None:
 
 
 async def test_a_limit_of_nothing(serve) -> None:
-    """A limit of 0 lets nothing be stored; deleting works all the same."""
+    """With a limit of 0 nothing can be stored, but values can be deleted."""
     async with serve(admin=ADMIN) as node:
         await node.put("a", b"x")
         await ask(node, "PUT", quota_of(node), b'{"limit_bytes":0}')
@@ -143,7 +142,7 @@ async def test_a_limit_of_nothing(serve) -> None:
 
 
 async def test_the_limit_of_a_public_space_is_reported_truly(serve) -> None:
-    """A public space heeds the public limit, and that is what is told (M53)."""
+    """A public space has the public limit, which is reported (M53)."""
     async with serve(admin=ADMIN) as node:
         view = json.loads(
             (await ask(node, "PUT", quota_of(node, "public"), b'{"limit_bytes":1}')).body
@@ -153,7 +152,7 @@ async def test_the_limit_of_a_public_space_is_reported_truly(serve) -> None:
 
 
 async def test_no_default_limit(serve) -> None:
-    """Where the default is switched off there is no limit, and none is told."""
+    """With the default switched off there is no limit, and none is reported."""
     async with serve(admin=ADMIN, hosting=Hosting(default_quota_bytes=0)) as node:
         assert json.loads((await ask(node, "GET", "quota")).body)["default_limit_bytes"] is None
         assert json.loads((await ask(node, "GET", quota_of(node))).body) == {
@@ -178,14 +177,14 @@ async def test_no_default_limit(serve) -> None:
     ],
 )
 async def test_limits_that_are_none(serve, rest: str | None, body: bytes, status: int) -> None:
-    """What names no space, or no number of bytes, changes nothing."""
+    """An invalid space or limit changes nothing."""
     async with serve(admin=ADMIN) as node:
         assert (await ask(node, "PUT", rest or quota_of(node), body)).status == status
         assert json.loads((await ask(node, "GET", "quota")).body)["overrides"] == {}
 
 
 async def test_usage_is_reported_largest_first(serve) -> None:
-    """Spaces come by what they hold, as many as are asked for, with the number of all."""
+    """Spaces are listed by size, as many as requested, with their total number."""
     async with serve(admin=ADMIN) as node:
         for name, body in {"a": b"12", "b": b"123", "c": b""}.items():
             await node.put("x", body, name=name)
@@ -202,7 +201,7 @@ async def test_usage_is_reported_largest_first(serve) -> None:
 
 
 async def test_what_the_operator_does_is_audited(serve) -> None:
-    """Setting a limit and taking it away leave a record each."""
+    """Setting and removing a limit each leave an audit record."""
     async with serve(admin=ADMIN) as node:
         await ask(node, "PUT", quota_of(node), b'{"limit_bytes":7}')
         node.clock.advance(1)
@@ -220,7 +219,7 @@ async def test_what_the_operator_does_is_audited(serve) -> None:
 
 
 def test_settings_are_kept_apart() -> None:
-    """The sections of the settings have the defaults of the protocol."""
+    """The sections of the settings have the protocol's defaults."""
     config = Config()
     assert (config.public_spaces.requests_per_minute, config.public_spaces.burst) == (60, 10)
     assert config.public_spaces.storage_limit_bytes == 10 << 20

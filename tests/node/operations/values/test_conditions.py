@@ -1,4 +1,4 @@
-"""The option headers of a call: which of them ask for something, and what a condition can name."""
+"""The option headers of a call: their detection and their parsing."""
 
 from typing import Any
 
@@ -33,8 +33,7 @@ _NAMES = st.sampled_from(
 def test_who_asks_for_nothing_has_no_options(
     headers: dict[str, str], spelled, shape: dict[str, Any]
 ) -> None:
-    """A call is said to ask for something exactly where one of the option headers is there, however
-    it is spelled."""
+    """Options are detected exactly if an option header is present, in any case."""
     assert asks(CIMultiDict({spelled(name): value for name, value in headers.items()})) == any(
         name in _OPTIONS for name in headers
     )
@@ -48,7 +47,7 @@ def test_who_asks_for_nothing_has_no_options(
 
 @pytest.mark.parametrize("digest", ["g" * 64, "a" * 63 + " ", "a" * 62 + "\u0661\u0661"])
 def test_an_etag_is_hexadecimal(digest: str) -> None:
-    """A condition that no value can meet is a mistake of the caller, not an unmet condition."""
+    """A malformed ETag is a client error and not an unmet condition."""
     put: dict[str, Any] = {"reads": 0, "puts": 1, "deletes": 0, "is_form": False}
     assert parse_options({"if-match": f'"blake3-{"a" * 64}"'}, **put).replace_etag == "a" * 64
     with pytest.raises(Refusal, match="hexadecimal"):
@@ -56,7 +55,7 @@ def test_an_etag_is_hexadecimal(digest: str) -> None:
 
 
 def test_a_long_number_in_a_header_is_the_caller_s_mistake() -> None:
-    """Thousands of leading zeros are read or refused; they are no fault of the node's."""
+    """Thousands of leading zeros are parsed or refused without an internal error."""
     headers = {"x-tinycloud-max-response-bytes": "0" * 5000 + "1"}
     try:
         options = parse_options(headers, reads=1, puts=0, deletes=0, is_form=False)

@@ -1,4 +1,4 @@
-"""Several values in one token: batch puts, batch reads, deletes, and what cannot be combined."""
+"""Several values in one token: batch puts, batch reads, deletes, and combinations."""
 
 import base64
 import json
@@ -17,8 +17,7 @@ NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or met
 
 
 async def test_several_deletes(owner: Owner) -> None:
-    """Deletes of one token happen together, large values among them; the second time they are 200
-    as well (Q4, M31)."""
+    """Deletes of one token are one commit, large values included, and repeatable (Q4, M31)."""
     await owner.put_all({"a": b"1", "b": LARGE, "c": b"3"})
     for _ in range(2):
         assert (200, "") == (await owner.invoke(("del", "a"), ("delete", "b"))).said
@@ -26,7 +25,7 @@ async def test_several_deletes(owner: Owner) -> None:
 
 
 async def test_one_unknown_key_keeps_all(owner: Owner) -> None:
-    """When one of the keys was never written, nothing is deleted (M5)."""
+    """If one of the keys was never written, nothing is deleted (M5)."""
     await owner.put_all({"a": b"1", "b": b"2"})
     assert (404, "No Such Key: x") == (
         await owner.invoke(("del", "a"), ("del", "b"), ("del", "x"))
@@ -42,7 +41,7 @@ async def test_both_names_of_a_delete_on_one_key(owner: Owner) -> None:
 
 
 async def test_deletes_in_two_spaces(owner: Owner) -> None:
-    """A token may delete in several spaces; that is one commit too."""
+    """Deletes in several spaces are one commit too."""
     await owner.put("a", LARGE)
     await owner.invoke(("put", "a"), body=LARGE, space="other")
     more = {f"{owner.space_named('other').text}/kv/a": "tinycloud.kv/del"}
@@ -78,7 +77,7 @@ async def test_too_many_deletes(owner: Owner) -> None:
 async def test_outcomes_without_a_common_answer(
     owner: Owner, wanted: list[tuple[str, str]]
 ) -> None:
-    """They are refused before anything is written, and before the token is used (Q3, I15)."""
+    """Outcomes without a common answer are refused before the token is used (Q3, I15)."""
     await owner.put_all({"a": b"1", "b": b"2"})
     token = owner.token(wanted)
     for _ in range(2):
@@ -87,13 +86,13 @@ async def test_outcomes_without_a_common_answer(
 
 
 async def test_a_read_beside_the_capabilities(owner: Owner) -> None:
-    """What a space's delegations are is an outcome of its own."""
+    """Reading a space's delegations cannot share an answer with a get."""
     more = {f"{owner.space.text}/capabilities/all": "tinycloud.capabilities/read"}
     assert (400, NOT_ONE_KIND) == (await owner.invoke(("get", "a"), more=more)).said
 
 
 async def test_two_puts_without_a_form(owner: Owner) -> None:
-    """Several puts need a form to bring their values (4.4.6)."""
+    """Several puts without a form are refused (4.4.6)."""
     assert (400, "KV batch put requires multipart/form-data") == (
         await owner.invoke(("put", "a"), ("put", "b"), body=b"x")
     ).said
@@ -103,7 +102,7 @@ async def test_two_puts_without_a_form(owner: Owner) -> None:
 
 
 async def test_batch_of_gets(owner: Owner) -> None:
-    """Values come in the order of the paths, whatever their size, absent ones said so."""
+    """Values of any size are returned in the order of the paths, with absent ones marked."""
     await owner.put_all(
         {"b": LARGE, "a": b"1", "d": b""}, headers=["Content-Type: text/x", "X-TinyCloud-Meta-A: é"]
     )
@@ -127,7 +126,7 @@ async def test_batch_of_gets(owner: Owner) -> None:
 
 
 async def test_batch_of_metadata(owner: Owner) -> None:
-    """Metadata alone has neither value nor length."""
+    """Metadata is returned without value or length."""
     await owner.put_all({"a": LARGE})
     reply = await owner.invoke(("metadata", "a"), ("metadata", "b"))
     assert json.loads(reply.body)["results"] == [
@@ -137,7 +136,7 @@ async def test_batch_of_metadata(owner: Owner) -> None:
 
 
 async def test_streamed_batch(owner: Owner) -> None:
-    """A batch that is too large to be held is the same text, sent in pieces."""
+    """A batch too large for memory is streamed as the same text."""
     values = {f"k{number}": bytes([number]) * (300_001 + number) for number in range(4)} | {
         "small": b"s"
     }
@@ -152,8 +151,7 @@ async def test_streamed_batch(owner: Owner) -> None:
 
 
 async def test_bounds_of_a_batch_read(owner: Owner) -> None:
-    """The caller's bound holds for each value; the node's for all together; and there are at most
-    100."""
+    """The caller's limit applies to each value, the node's to all together, and to 100 values."""
     await owner.put_all({"a": b"12345", "b": b"1"})
     reply = await owner.invoke(
         ("get", "a"), ("get", "b"), headers={"x-tinycloud-max-response-bytes": "4"}
@@ -176,8 +174,7 @@ async def test_bounds_of_a_batch_read(owner: Owner) -> None:
 
 
 async def test_damaged_value_in_a_batch(owner: Owner) -> None:
-    """A body that is not what its head says makes a small batch 500 and breaks off a streamed
-    one."""
+    """A damaged body makes a small batch 500, and cuts off a streamed one."""
     await owner.put_all({"a": b"x" * 80_000, "b": b"1"})
     (place,) = owner.files()
     place.write_bytes(b"y" * 80_000)
@@ -188,7 +185,7 @@ async def test_damaged_value_in_a_batch(owner: Owner) -> None:
 
 
 async def test_metadata_of_parts(owner: Owner) -> None:
-    """A part brings its own metadata; that of the form as a whole is not stored."""
+    """Each part has its own metadata; that of the whole form is not stored."""
     body = (
         b'--probe\r\nContent-Disposition: form-data; name="a"; filename="x.txt"\r\nContent-Type:'
         b" text/plain\r\nX-TinyCloud-Meta-A: 1\r\nX-TinyCloud-Meta-A: 2\r\nX-Other:"
@@ -218,8 +215,7 @@ _METADATA = {
 
 
 async def test_batch_replaces_and_shares(owner: Owner) -> None:
-    """Values of a batch replace what was there, large ones share a file, and the usage is exact
-    (M10)."""
+    """A batch replaces values, equal large values share a file, and the usage is exact (M10)."""
     await owner.put_all({"a": LARGE, "b": LARGE, "c": b"12345"})
     assert len(owner.files()) == 1
     await owner.put_all({"a": b"1", "c": LARGE, "d": b""})
@@ -228,7 +224,7 @@ async def test_batch_replaces_and_shares(owner: Owner) -> None:
 
 
 async def test_too_many_puts(owner: Owner) -> None:
-    """A batch holds at most 250 keys (ST6), and 250 it holds."""
+    """A batch of 250 keys is accepted, and a larger one is refused (ST6)."""
     values = {f"k{number:03}": b"v" for number in range(251)}
     assert (400, "KV batch put accepts at most 250 keys") == (await owner.put_all(values)).said
     del values["k250"]
@@ -237,8 +233,7 @@ async def test_too_many_puts(owner: Owner) -> None:
 
 
 async def test_small_values_of_a_batch_are_bounded_together(owner: Owner) -> None:
-    """Values and what is said of them have at most 8 MiB of rows; the bound is said, and nothing is
-    written (ST6)."""
+    """Small values with their metadata are limited to 8 MiB; beyond, nothing is written (ST6)."""
     about, value = b"X-TinyCloud-Meta-A: " + b"m" * 5_000, b"v" * 40_000
     names = [f"k{number:03}" for number in range(190)]
     head = b'--probe\r\nContent-Disposition: form-data; name="%b"\r\n%b\r\n\r\n%b\r\n'
@@ -250,8 +245,7 @@ async def test_small_values_of_a_batch_are_bounded_together(owner: Owner) -> Non
 
 
 async def test_values_of_a_batch_that_find_no_room_in_rows_lie_in_files(owner: Owner) -> None:
-    """Of many values that are small enough for rows, those that would make the commit too large lie
-    in files (ST6)."""
+    """Small values that would make the commit too large are stored in files (ST6)."""
     values = {f"k{number:03}": number.to_bytes(2, "big") * 24_000 for number in range(200)}
     assert (await owner.put_all(values)).status == 200
     assert len(owner.files()) == 200 - INLINE_TOGETHER_BYTES // 48_000
@@ -259,8 +253,7 @@ async def test_values_of_a_batch_that_find_no_room_in_rows_lie_in_files(owner: O
 
 
 async def test_large_values_of_a_batch_count_for_more_rows(owner: Owner) -> None:
-    """A commit changes at most 256 rows, and a value in a file has a row of its own; beyond, no
-    file stays (ST6)."""
+    """A commit changes at most 256 rows, counting those of files; beyond, no file stays (ST6)."""
     values = {f"k{number:03}": number.to_bytes(2, "big") * 40_000 for number in range(140)}
     reply = await owner.put_all(values)
     assert (reply.status, "256" in reply.text, owner.files()) == (400, True, [])
@@ -270,7 +263,7 @@ async def test_large_values_of_a_batch_count_for_more_rows(owner: Owner) -> None
 
 
 async def test_batch_leaves_nothing_when_it_fails(owner: Owner) -> None:
-    """What was taken in before a part turns out wrong is not kept."""
+    """If a part is invalid, the parts before it are not stored."""
     await owner.put("a", b"before")
     body = form({"a": LARGE, "x": b"1"})
     reply = await owner.invoke(("put", "a"), ("put", "b"), body=body, headers=FORM_TYPE)
@@ -279,14 +272,14 @@ async def test_batch_leaves_nothing_when_it_fails(owner: Owner) -> None:
 
 
 async def test_batch_that_needs_no_form(owner: Owner) -> None:
-    """A form beside a token without a put is not looked at."""
+    """A form with a token without a put is ignored."""
     await owner.put("a", b"1")
     reply = await owner.invoke(("get", "a"), body=b"no form at all", headers=FORM_TYPE)
     assert reply.said == (200, "1")
 
 
 async def test_batch_of_an_outsider(owner: Owner) -> None:
-    """Whoever is not authorised gets 401 before a byte of the form is looked at (Q5, I11)."""
+    """Without authority the answer is 401 before any byte of the form is read (Q5, I11)."""
     await owner.put("a", b"1")
     outsider = Owner(owner.node, owner.session, owner.clock)
     token = outsider.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})

@@ -1,5 +1,4 @@
-"""A put that meets the collector, or a death, is never acknowledged and gone; and nothing
-half-written stays."""
+"""Puts concurrent with the collector or a crash: no acknowledged value is lost, none is partial."""
 
 import asyncio
 import os
@@ -30,8 +29,7 @@ LARGE = bytes(range(256)) * 1024
 
 @pytest.fixture
 async def held(tmp_path: Path) -> AsyncIterator[tuple[Owner, HeldStore]]:
-    """An owner at a node whose store can hold a commit back; the clock begins after the times of
-    files."""
+    """An owner at a node whose store can delay a commit, with a clock after the files' times."""
     clock = FixedClock(time.time() + 10)
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
     async with held_node(config, clock=clock) as (node, store), aiohttp.ClientSession() as session:
@@ -39,13 +37,12 @@ async def held(tmp_path: Path) -> AsyncIterator[tuple[Owner, HeldStore]]:
 
 
 def puts_head(commit: Commit) -> bool:
-    """Tell the commits of puts."""
+    """Return whether a commit is a put's."""
     return any(put.key.startswith(b"K") and put.value is not None for put in commit.puts)
 
 
 async def do_housekeeping(node: EmbeddedNode, clock: FixedClock, *, days: int) -> None:
-    """Let days pass, with housekeeping every four hours, by another process after the first one is
-    gone."""
+    """Let days pass with housekeeping every four hours, by another process after a while."""
     clock.advance(LEASE_S)
     housekeeper = Housekeeper(node.services)
     for _ in range(days * 6):
@@ -57,7 +54,7 @@ async def do_housekeeping(node: EmbeddedNode, clock: FixedClock, *, days: int) -
 async def meanwhile(
     held: tuple[Owner, HeldStore], path: str, body: bytes, change: Callable[[], Awaitable[object]]
 ) -> tuple[Reply, Sequence[object]]:
-    """Let a put come to its commit, let something happen, let it go on."""
+    """Stop a put before its commit, run something, and let the put continue."""
     owner, store = held
     hold = store.hold(puts_head)
     putting = asyncio.create_task(owner.put(path, body))
@@ -71,7 +68,7 @@ async def meanwhile(
 
 
 async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, body: bytes) -> None:
-    """What was acknowledged is there now, and after days of housekeeping."""
+    """Check that an acknowledged value exists now, and after days of housekeeping."""
     owner, _ = held
     assert reply.status == 200
     for days in (0, 3):
@@ -81,8 +78,7 @@ async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, bo
 
 
 async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> None:
-    """Between plan and commit of a put that shares a body the body is given up, collected and
-    unlinked."""
+    """A put shares a body that is released, collected and unlinked before the put's commit."""
     owner, _ = held
     await owner.put("a", LARGE)
 
@@ -99,7 +95,7 @@ async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> N
 
 
 async def test_body_that_is_given_up_and_not_collected_yet(held: tuple[Owner, HeldStore]) -> None:
-    """The same, when the collector comes only after the put."""
+    """A put shares a body that is released before its commit and collected after it."""
     owner, _ = held
     await owner.put("a", LARGE)
     reply, outcomes = await meanwhile(held, "b", LARGE, lambda: owner.invoke(("del", "a")))
@@ -111,8 +107,7 @@ async def test_body_that_is_given_up_and_not_collected_yet(held: tuple[Owner, He
 async def test_file_that_is_taken_for_an_orphan(
     held: tuple[Owner, HeldStore], swept_before: bool
 ) -> None:
-    """A put stands still between naming its file and its commit, while days pass and orphans are
-    swept."""
+    """A put waits for days between naming its file and its commit, while orphans are swept."""
     owner, _ = held
     if swept_before:
         await owner.put("z", b"small")
@@ -137,8 +132,7 @@ async def test_file_that_is_taken_for_an_orphan(
 
 
 async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldStore]) -> None:
-    """When the file was noted as an orphan and is not unlinked yet, the put names it anew and it
-    stays."""
+    """If a put's file was marked as an orphan but not unlinked, the put claims it again."""
     owner, _ = held
 
     async def change() -> None:
@@ -158,8 +152,7 @@ async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldSt
 
 @pytest.mark.slow
 async def test_death_in_the_middle_of_a_put(tmp_path: Path) -> None:
-    """SIGKILL in the middle of a body: the value before stands, and what had arrived is gone after
-    collection."""
+    """After SIGKILL during a body, the old value remains and the partial body is collected."""
     clock = FixedClock(time.time())
     objects = tmp_path / "data" / "blobs"
     with running_node(tmp_path, workers=1) as node:
@@ -199,7 +192,7 @@ def files(folder: Path) -> list[Path]:
 
 
 async def answered(owner: Owner, path: str) -> Reply:
-    """Ask until the worker that took over answers."""
+    """Repeat a request until the replacement worker answers."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:

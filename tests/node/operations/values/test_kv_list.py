@@ -1,5 +1,4 @@
-"""Listing over HTTP: pages of any size are the whole, cursors belong to their question, and grants
-bound what shows."""
+"""Listing over HTTP: pages add up to the whole, cursors are bound to a query, grants filter."""
 
 import asyncio
 import itertools
@@ -33,7 +32,7 @@ async def pages(owner: Owner, prefix: str, limit: int) -> AsyncIterator[list[str
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[tuple[asyncio.Runner, Owner]]:
-    """One node for all examples, each of which has an owner of its own."""
+    """One node for all examples, each with its own owner."""
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         clock = FixedClock()
@@ -73,8 +72,7 @@ def test_pages_of_any_size_equal_the_whole(
     prefix: str,
     limit: int,
 ) -> None:
-    """Whatever the paths, the prefix and the page size: the pages are full but the last, and
-    together the whole."""
+    """For any paths, prefix and page size, the pages are full and add up to the whole."""
     runner, some = running
 
     async def check() -> None:
@@ -99,8 +97,7 @@ def test_pages_of_any_size_equal_the_whole(
 
 
 async def test_cursor_belongs_to_its_question(owner: Owner) -> None:
-    """A cursor is good for the same caller, space, prefix and limit, and for nothing else; it
-    survives what changes."""
+    """A cursor works for the same caller, space, prefix and limit only, and survives changes."""
     await owner.put_all(dict.fromkeys("abcd", b""))
     await owner.invoke(("put", "b"), body=b"", space="other")
     first = await owner.invoke(("list", ""), headers={"x-tinycloud-limit": "2"})
@@ -131,7 +128,7 @@ async def test_cursor_belongs_to_its_question(owner: Owner) -> None:
 
 
 async def test_delegated_listing_in_pages(owner: Owner) -> None:
-    """Pages under a delegated path hold only keys that extend it, each full but the last (Q15)."""
+    """Pages under a delegated path contain only keys below it, and are full but the last (Q15)."""
     await owner.put_all(
         dict.fromkeys(("photos", "photos/1", "photos/2", "photos2/1", "photos3"), b"")
     )
@@ -202,8 +199,7 @@ TAG = f'"blake3-{"0" * 64}"'
 async def test_options_that_a_call_cannot_have(
     owner: Owner, wanted: list[str], headers: dict[str, str], text: str
 ) -> None:
-    """A malformed or misplaced option is 400 before anything runs, whatever the operation
-    (4.4.5)."""
+    """A malformed or misplaced option is 400 before anything runs, for every operation (4.4.5)."""
     await owner.put("k0", b"1")
     token = owner.token([(name, f"k{at}") for at, name in enumerate(wanted)])
     assert (await owner.invoke(token=token, body=b"2", headers=headers)).said == (400, text)
@@ -211,8 +207,7 @@ async def test_options_that_a_call_cannot_have(
 
 
 async def test_options_that_mean_nothing_here(owner: Owner) -> None:
-    """A well-formed limit on a put, or a bound on a list, changes nothing; and no option is stored
-    as metadata."""
+    """A valid limit on a put, or a size limit on a list, has no effect and is not stored."""
     options = {
         "x-tinycloud-limit": "5",
         "x-tinycloud-max-response-bytes": "1",

@@ -1,5 +1,4 @@
-"""Putting values: bodies of any size, what is judged before a byte of them is kept, and what a
-broken one leaves."""
+"""Putting values: bodies of any size, checks before the body, and broken uploads."""
 
 import asyncio
 import json
@@ -29,8 +28,7 @@ async def pieces(body: bytes, size_bytes: int = 70_000) -> AsyncIterator[bytes]:
 )
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_values_of_any_size(owner: Owner, size_bytes: int, chunked: bool) -> None:
-    """A value comes back as it was put, with its ETag, its length and no content type that was not
-    sent (J7)."""
+    """A value is returned as it was put, with ETag and length, and without an unsent type (J7)."""
     body = LARGE[:size_bytes]
     reply = await owner.put("a", pieces(body) if chunked else body)
     assert (200, b"", etag(body)) == (reply.status, reply.body, reply.headers["etag"])
@@ -45,7 +43,7 @@ async def test_values_of_any_size(owner: Owner, size_bytes: int, chunked: bool) 
 
 
 async def test_metadata_of_a_large_value(owner: Owner) -> None:
-    """A streamed answer carries the stored headers, and so does 304."""
+    """Streamed answers and 304 carry the stored headers."""
     await owner.put("a", LARGE, Content_Type="text/x; a=b", X_TinyCloud_Meta_B="é")
     reply = await owner.get("a")
     assert (reply.headers["content-type"], reply.headers["x-tinycloud-meta-b"]) == (
@@ -62,8 +60,7 @@ async def test_metadata_of_a_large_value(owner: Owner) -> None:
 
 
 async def test_conditions_on_large_values(owner: Owner) -> None:
-    """Create-only and compare-and-set hold for values in files too, and nothing of a refused one is
-    kept."""
+    """Create-only and compare-and-set work for values in files; a refused one leaves nothing."""
     assert (await owner.put("a", LARGE, If_None_Match="*")).status == 200
     assert (await owner.put("a", LARGE + b"2", If_None_Match="*")).said == (
         412,
@@ -79,8 +76,7 @@ async def test_conditions_on_large_values(owner: Owner) -> None:
 
 
 async def test_outsider_is_reported_before_the_body_is_read(owner: Owner) -> None:
-    """Of a call that is not authorised no byte is waited for: the answer comes while the body is
-    still outstanding."""
+    """An unauthorised call is answered before its body arrives."""
     await owner.put("a", b"1")
     outsider = Owner(owner.node, owner.session, owner.clock)
     token = outsider.token((), more={f"{owner.space.text}/kv/a": "tinycloud.kv/put"})
@@ -97,7 +93,7 @@ async def test_outsider_is_reported_before_the_body_is_read(owner: Owner) -> Non
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_body_over_the_limit(limited: Owner, chunked: bool) -> None:
-    """A longer body is 413 and nothing of it is stored; one of exactly that size passes (Q2)."""
+    """A body over the limit is 413 and not stored; one of exactly the limit is (Q2)."""
     limit_bytes = 300_000
     body = LARGE[: limit_bytes + 1]
     assert (await limited.put("a", body[:-1])).status == 200
@@ -107,8 +103,7 @@ async def test_body_over_the_limit(limited: Owner, chunked: bool) -> None:
 
 
 async def test_full_disk_is_507(owner: Owner) -> None:
-    """When there is no room on the disk the answer is 507, reads go on, and small values are still
-    taken."""
+    """With a full disk large values are 507, while reads and small values work."""
     await owner.put("a", LARGE)
     files = owner.node.services.values.files
     files.reserve_bytes = 1 << 62  # type: ignore[attr-defined]  # files of a folder
@@ -119,7 +114,7 @@ async def test_full_disk_is_507(owner: Owner) -> None:
 
 
 async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
-    """Beyond the bound a put is 503 and says when to come back; what ended no longer counts."""
+    """Beyond the memory limit a put is 503 with a time to retry, until others finish."""
     await owner.put("a", b"before")
     owner.node.services.values.intake = Intake(200_000)
     reply = await owner.put("a", LARGE)
@@ -136,7 +131,7 @@ async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
 
 
 async def test_usage_shrinks(owner: Owner) -> None:
-    """Overwriting and deleting give room back, for values in rows and in files (M50)."""
+    """Overwriting and deleting free space, for values in rows and in files (M50)."""
     for body, used_bytes in [(LARGE, len(LARGE)), (b"12", 2), (LARGE, len(LARGE)), (b"", 0)]:
         await owner.put("a", body)
         assert await owner.used_bytes() == used_bytes
@@ -150,8 +145,7 @@ LIMIT_BYTES = 200_000
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_value_that_does_not_fit(small: Owner, chunked: bool) -> None:
-    """A value larger than the room that is left is 413 with both numbers, and nothing of it is kept
-    (M51, J8)."""
+    """A value larger than the free space is 413 with both numbers, and not stored (M51, J8)."""
     await small.put("a", b"x" * 100)
     body = LARGE[: LIMIT_BYTES - 99]
     reply = await small.put("b", pieces(body) if chunked else body)
@@ -163,8 +157,7 @@ async def test_value_that_does_not_fit(small: Owner, chunked: bool) -> None:
 
 
 async def test_full_space(small: Owner) -> None:
-    """A full space is 402 for whatever is new; over a value that is there it takes one that is no
-    larger (M51)."""
+    """A full space is 402 for new values, but accepts a replacement that is no larger (M51)."""
     await small.put("a", LARGE[:LIMIT_BYTES])
     text = f"Storage quota exceeded. Used: {LIMIT_BYTES} bytes, Limit: {LIMIT_BYTES} bytes"
     for body in (b"x", b"", LARGE[:80_000]):
@@ -177,8 +170,7 @@ async def test_full_space(small: Owner) -> None:
 
 
 async def test_batch_that_does_not_fit(small: Owner) -> None:
-    """The values of a batch count together, those they replace do not, and nothing is kept of one
-    that is refused."""
+    """A batch counts as a whole, minus the values that it replaces."""
     await small.put("a", LARGE[:150_000])
     text = f"Write exceeds remaining storage. Used: 150000 bytes, Limit: {LIMIT_BYTES} bytes"
     assert (await small.put_all({"a": LARGE[:120_000], "b": LARGE[1:80_002]})).said == (413, text)
@@ -188,8 +180,7 @@ async def test_batch_that_does_not_fit(small: Owner) -> None:
 
 
 async def test_body_that_is_shared_costs_once(small: Owner) -> None:
-    """Equal large values under two keys count once, and giving up one of them gives no room back
-    (M10)."""
+    """Equal large values under two keys count once, until both are deleted (M10)."""
     body = LARGE[:90_000]
     await small.put_all({"a": body, "b": body})
     assert await small.used_bytes() == len(body)
@@ -205,7 +196,7 @@ async def test_body_that_is_shared_costs_once(small: Owner) -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 2000000", "Transfer-Encoding: chunked"])
 async def test_connection_that_breaks(owner: Owner, framing: str) -> None:
-    """A put whose connection ends in the middle stores nothing and leaves nothing on the disk."""
+    """A put whose connection breaks stores nothing and leaves nothing on the disk."""
     await owner.put("a", b"before")
     body = LARGE if "Length" in framing else b"%x\r\n%b\r\n" % (len(LARGE), LARGE)
     _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(owner.node.url).port)
@@ -222,8 +213,7 @@ async def test_connection_that_breaks(owner: Owner, framing: str) -> None:
 
 
 async def test_body_that_stops(impatient: Owner) -> None:
-    """A body of which nothing comes any more, or only what is no body, is 408 and leaves
-    nothing."""
+    """A body that stops, or continues with other bytes than a body, is 408 and leaves nothing."""
     for framing, more in (
         ("Content-Length: 2000000", b""),
         ("Transfer-Encoding: chunked", b"nonsense\r\n"),
@@ -245,7 +235,7 @@ async def test_body_that_stops(impatient: Owner) -> None:
 
 
 class SlowBody:
-    """A large body that stops in the middle until it is told to go on."""
+    """A large body that pauses in the middle until it is released."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -261,7 +251,7 @@ class SlowBody:
 
 
 async def test_token_that_ends_while_its_body_comes(owner: Owner) -> None:
-    """What counts is that the token was good when the body began; a repeat of it stays refused."""
+    """A token may expire while its body arrives; a repeat of it is still refused."""
     await owner.put("a", b"before")
     token, slow = owner.token([("put", "a")]), SlowBody(LARGE)
     putting = asyncio.create_task(owner.invoke(token=token, body=slow.pieces()))
@@ -274,7 +264,7 @@ async def test_token_that_ends_while_its_body_comes(owner: Owner) -> None:
 
 
 async def test_value_that_changes_while_a_body_comes(owner: Owner) -> None:
-    """A condition that held when the body began is judged again at its end."""
+    """A condition is checked again when the body is complete."""
     await owner.put("a", b"before")
     slow = SlowBody(LARGE)
     putting = asyncio.create_task(
@@ -288,7 +278,7 @@ async def test_value_that_changes_while_a_body_comes(owner: Owner) -> None:
 
 
 async def test_last_commit_wins(owner: Owner) -> None:
-    """Without a condition the put that ends last wins, whatever came between (M3)."""
+    """Without a condition, the put that commits last wins (M3)."""
     slow = SlowBody(LARGE)
     putting = asyncio.create_task(owner.invoke(("put", "a"), body=slow.pieces()))
     await until(lambda: slow.half.is_set() and len(owner.files()) == 1)
@@ -299,8 +289,7 @@ async def test_last_commit_wins(owner: Owner) -> None:
 
 
 async def test_upload_that_was_given_up(owner: Owner) -> None:
-    """A body that stood still so long that it was taken for abandoned fails at its end, and is not
-    acknowledged."""
+    """An upload that paused until it was swept as abandoned fails at its end."""
     slow = SlowBody(LARGE)
     putting = asyncio.create_task(owner.invoke(("put", "a"), body=slow.pieces()))
     await until(lambda: slow.half.is_set() and len(owner.files()) == 1)
@@ -313,8 +302,7 @@ async def test_upload_that_was_given_up(owner: Owner) -> None:
 
 
 async def test_damaged_value_is_not_handed_out(owner: Owner) -> None:
-    """A file that does not hold its value is 500 when it is small, a broken connection when it is
-    streamed (M13)."""
+    """A damaged file is 500 if small, and a broken connection if streamed (M13)."""
     await owner.put("a", LARGE)
     (place,) = owner.files()
     place.write_bytes(LARGE[:-1] + b"x")
@@ -327,7 +315,7 @@ async def test_damaged_value_is_not_handed_out(owner: Owner) -> None:
 
 
 def test_default_limit_is_that_of_the_protocol() -> None:
-    """By default a value may have 1,000,000,000 bytes, and a space 1 GiB."""
+    """By default a value has at most 1,000,000,000 bytes, and a space 1 GiB."""
     config = Config(store=Store(), http=Http(), hosting=Hosting())
     assert (config.http.max_body_bytes, config.hosting.default_quota_bytes) == (
         1_000_000_000,
@@ -336,8 +324,7 @@ def test_default_limit_is_that_of_the_protocol() -> None:
 
 
 async def test_rows_fill_a_space_too(small: Owner) -> None:
-    """Keys, metadata and a fixed part of each value have an account of their own, as large as the
-    limit (M54)."""
+    """Keys, metadata and a fixed overhead count separately, against an equal limit (M54)."""
     note = {"X_TinyCloud_Meta_Note": "m" * 15_000}
     replies = [await small.put(f"{number:03}", b"", **note) for number in range(14)]
     assert {200} == {reply.status for reply in replies[:13]}
@@ -352,8 +339,7 @@ async def test_rows_fill_a_space_too(small: Owner) -> None:
 
 
 async def test_long_paths_are_bounded(owner: Owner) -> None:
-    """A path of 100,000 bytes can be put, listed and deleted; a longer one is 400 with the
-    bound."""
+    """A path of 100,000 bytes can be put, listed and deleted; a longer one is 400."""
     path = "p" * MAX_PATH_BYTES
     assert (await owner.put(path, b"x")).status == 200
     assert json.loads((await owner.invoke(("list", ""))).body) == [path]

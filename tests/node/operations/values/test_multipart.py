@@ -1,4 +1,4 @@
-"""Forms: parts as they come, whatever the pieces; and what is no form is refused with a text."""
+"""Forms: parts for any split into pieces, and a refusal for malformed ones."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ async def in_pieces(data: bytes, size_bytes: int) -> AsyncIterator[bytes]:
 def read(
     data: bytes, size_bytes: int = 1000, *, boundary: bytes = BOUNDARY, skip: bool = False
 ) -> Parts:
-    """Read a form that comes in pieces of a size; `skip` leaves the bytes of the parts unread."""
+    """Read a form in pieces of one size; `skip` leaves the parts' bytes unread."""
 
     async def run() -> Parts:
         found: Parts = []
@@ -43,7 +43,7 @@ def read(
 
 
 def form(*parts: tuple[bytes, bytes]) -> bytes:
-    """Lay out parts: header lines and bytes."""
+    """Return a form of parts, each with header lines and bytes."""
     return b"".join(b"--probe\r\n%b\r\n\r\n%b\r\n" % part for part in parts) + b"--probe--\r\n"
 
 
@@ -69,8 +69,7 @@ def refused(data: bytes, **options: Any) -> str:
     skip=st.booleans(),
 )
 def test_parts_are_what_was_laid_out(values: list[bytes], size_bytes: int, skip: bool) -> None:
-    """Whatever the bytes of the parts and the pieces they come in, read or skipped: names and bytes
-    are those sent."""
+    """For any parts and pieces, read or skipped, names and bytes are those sent."""
     values = [value for value in values if b"\r\n--probe" not in b"\r\n" + value + b"\r\n"]
     data = form(*((named(f"k{at}", "X-A: 1"), value) for at, value in enumerate(values)))
     expected = [(f"k{at}", {"x-a": "1"}, b"" if skip else value) for at, value in enumerate(values)]
@@ -98,7 +97,7 @@ def test_parts_are_what_was_laid_out(values: list[bytes], size_bytes: int, skip:
     st.integers(1, 30),
 )
 def test_fuzz_of_forms(fragments: list[bytes], size_bytes: int) -> None:
-    """Any bytes are a form or refused."""
+    """Any bytes are parsed as a form or refused."""
     with contextlib.suppress(Refusal):
         read(b"".join(fragments), size_bytes)
 
@@ -119,7 +118,7 @@ WHOLE = form((named("a"), b"1"), (named("b"), b"2"))
 
 
 def test_a_form_that_ends_early() -> None:
-    """Wherever a form is cut off it is refused, and never passes for a shorter one."""
+    """A form that is cut off anywhere is refused, and never parsed as a shorter one."""
     texts = (
         "incomplete multipart stream",
         *(f'field "{name}" received with incomplete data' for name in "ab"),
@@ -162,7 +161,7 @@ def test_a_form_that_ends_early() -> None:
     ],
 )
 def test_what_is_no_form(data: bytes, text: str) -> None:
-    """What is malformed is refused; a line break or a control character in a header above all."""
+    """Malformed forms are refused, above all line breaks and control characters in headers."""
     assert refused(data) == text
 
 
@@ -178,20 +177,18 @@ def test_what_is_no_form(data: bytes, text: str) -> None:
     ],
 )
 def test_names(disposition: str, name: str) -> None:
-    """A name stands in quotes or not, after other parameters or before."""
+    """A name may be quoted or not, and come before or after other parameters."""
     assert [(name, {}, b"1")] == read(form((f"Content-Disposition: {disposition}".encode(), b"1")))
 
 
 def test_headers_of_a_part() -> None:
-    """Names are in lower case, blanks around values go, the last of a repeated one counts, other
-    bytes are kept."""
+    """Header names are lower-cased, values trimmed, and the last repeated one counts."""
     head = named("a", "X-A: 1", "x-a:  2 \t", "X-B:", "X-C: \udcff")
     assert [("a", {"x-a": "2", "x-b": "", "x-c": "\udcff"}, b"1")] == read(form((head, b"1")))
 
 
 def test_bounds_of_a_part_head() -> None:
-    """The head of a part is bounded in lines and bytes, and so is what is held while it is looked
-    for."""
+    """A part's headers are limited in lines and bytes, and so is the buffer while they are read."""
     lines = [f"X-{number}: 1" for number in range(MAX_PART_HEADER_LINES)]
     assert (
         refused(form((named("a", *lines), b"1")))
@@ -220,7 +217,7 @@ def test_bounds_of_a_part_head() -> None:
     ],
 )
 def test_boundaries(content_type: str, boundary: bytes | None) -> None:
-    """A boundary has 1 to 70 of the characters that the standard allows, and is named once."""
+    """A boundary has 1 to 70 of the standard's characters, and is given once."""
     if boundary is None:
         with pytest.raises(Refusal, match="boundary"):
             boundary_of(content_type)
@@ -240,7 +237,7 @@ def test_boundaries(content_type: str, boundary: bytes | None) -> None:
     ],
 )
 def test_names_are_decoded_once(name: str, path: str) -> None:
-    """A part's name is its key, percent-encoded once more; what is no escape stays."""
+    """A part's name is its path, percent-encoded once; malformed escapes stay as they are."""
     assert path == part_path(name)
 
 
@@ -253,7 +250,7 @@ def test_names_are_decoded_once(name: str, path: str) -> None:
     ],
 )
 def test_names_that_are_not_utf8(name: str, where: str) -> None:
-    """The text says what is wrong and where."""
+    """The message says what is wrong and where."""
     with pytest.raises(Refusal) as error:
         part_path(name)
     assert str(error.value) == f"Multipart KV part name is not valid percent-encoded UTF-8: {where}"

@@ -1,5 +1,4 @@
-"""What strangers may cost: refused tokens, registrations, delegations of one signer, and services
-that are none."""
+"""Limits on unauthenticated clients: refused tokens, registrations, delegations per signer."""
 
 import asyncio
 import json
@@ -22,7 +21,7 @@ THREE = Limits(unauthenticated_per_minute=3)
 
 
 def refused(node) -> str:
-    """A well-made token of somebody who was granted nothing."""
+    """Return a valid token without any authority."""
     token: str = node.token({node.kv("a"): [GET]}, signer=node.other)
     return token
 
@@ -37,8 +36,7 @@ def refused(node) -> str:
     ],
 )
 async def test_refused_tokens_run_out(serve, method: str, path: str, status: int) -> None:
-    """Refused tokens of one address are so many a minute; then 429 before a token is looked at,
-    with a time to wait."""
+    """Refused tokens of one address are limited per minute; then 429 before a token is read."""
     async with serve(limits=THREE, admin=Admin(secret="x")) as node:
         body = None if method == "GET" else b'{"space":"x","path":"a"}'
         kind = {"content_type": "application/json"} if body else {}
@@ -56,8 +54,7 @@ async def test_refused_tokens_run_out(serve, method: str, path: str, status: int
 
 
 async def test_refused_tokens_that_came_together_all_count(serve) -> None:
-    """Tokens that are judged side by side take one each, though none was refused yet when the
-    others were let in."""
+    """Concurrent tokens are each counted, even if all were admitted before one was refused."""
     async with serve(limits=THREE) as node:
         together = [node.send("POST", "/invoke", token=refused(node)) for _ in range(12)]
         statuses = [reply.status for reply in await asyncio.gather(*together)]
@@ -70,7 +67,7 @@ async def test_refused_tokens_that_came_together_all_count(serve) -> None:
 
 
 async def test_our_own_surface_says_it_as_a_problem(serve) -> None:
-    """On our own surface the same refusal is a problem document."""
+    """On the node's own routes the same refusal is a problem document."""
     async with serve(limits=THREE) as node:
         for _ in range(3):
             await node.send("POST", "/invoke", token=refused(node))
@@ -80,7 +77,7 @@ async def test_our_own_surface_says_it_as_a_problem(serve) -> None:
 
 
 async def test_what_is_granted_is_not_counted(serve) -> None:
-    """Calls that are allowed take nothing, however many; so do requests without a token."""
+    """Allowed calls and requests without a token are never counted."""
     async with serve(limits=THREE) as node:
         for _ in range(5):
             assert (await node.put("a", b"x")).status == 200
@@ -93,7 +90,7 @@ async def test_what_is_granted_is_not_counted(serve) -> None:
 
 
 async def test_a_key_of_a_moment_ago_is_an_outsider(serve) -> None:
-    """A token that is good for a space that does not exist is counted as refused."""
+    """A valid token for a space that does not exist counts as refused."""
     async with serve(limits=THREE) as node:
         tokens = [node.token({f"{node.space(f's{n}')}/kv/a": [GET]}) for n in range(4)]
         assert [404] * 3 + [429] == [
@@ -102,8 +99,7 @@ async def test_a_key_of_a_moment_ago_is_an_outsider(serve) -> None:
 
 
 async def test_registrations_of_a_client_known_are_not_counted(serve) -> None:
-    """Whoever has something here registers, repeats and revokes as often as they like; what is
-    refused counts."""
+    """A known signer registers, repeats and revokes without limit; refused requests count."""
     async with serve(limits=THREE) as node:
         for number in range(8):
             grant = node.token({node.kv(f"a{number}"): [GET]}, audience=node.friend.did)
@@ -115,8 +111,7 @@ async def test_registrations_of_a_client_known_are_not_counted(serve) -> None:
 
 
 async def test_first_registrations_of_outsiders_are_counted(serve) -> None:
-    """A key of a moment ago costs its address one for the first delegation, and one for each
-    network of its own."""
+    """A new key's first delegation counts, and so does each network of its own."""
 
     def grant(signer: Ed25519Signer) -> str:
         granted: str = node.token(
@@ -154,8 +149,7 @@ async def _create_network(node, name: str) -> Reply:
 
 
 async def test_clients_are_counted_apart(serve) -> None:
-    """Behind a trusted proxy each client has a bucket of its own; loopback is a client too
-    (Q12)."""
+    """Behind a trusted proxy each client has its own bucket; so has loopback (Q12)."""
     async with serve(
         http=Http(port=0, drain_s=0, trusted_proxies=("127.0.0.1",)), limits=THREE
     ) as node:
@@ -170,7 +164,7 @@ async def test_clients_are_counted_apart(serve) -> None:
 
 
 async def test_the_rate_can_be_switched_off(serve) -> None:
-    """A rate of 0 counts nobody."""
+    """A rate of 0 disables the limit."""
     async with serve(limits=Limits(unauthenticated_per_minute=0)) as node:
         assert {401} == {
             (await node.send("POST", "/invoke", token=refused(node))).status for _ in range(20)
@@ -178,8 +172,7 @@ async def test_the_rate_can_be_switched_off(serve) -> None:
 
 
 async def test_one_signer_has_so_many_delegations(serve) -> None:
-    """Over the bound a delegation is 400 and says which; a repeat and other signers are not
-    affected."""
+    """Beyond a signer's limit a delegation is 400; repeats and other signers are not affected."""
     async with serve(limits=Limits(delegations_per_signer=2)) as node:
         grants = [node.token({node.kv("a"): [GET]}, audience=node.friend.did) for _ in range(3)]
         replies = [await node.delegate(grant) for grant in grants]
@@ -205,8 +198,7 @@ async def posted(
     address: str = "192.0.2.1",
     size_bytes: int = 10_000,
 ):
-    """Post a delegation of so many bytes and some more, by the owner or another signer, from an
-    address."""
+    """Post a delegation of at least so many bytes, by any signer, from any address."""
     signer = signer or node.owner
     resource = f"{node.space(name, owner=signer)}/kv/{'f' * (size_bytes * 3 // 4)}"
     grant = node.token({resource: [GET]}, signer=signer, audience=node.friend.did)
@@ -214,8 +206,7 @@ async def posted(
 
 
 async def test_bytes_of_one_signer_are_bounded(serve) -> None:
-    """Delegations are charged to their signer by their size, small ones fit where a large one does
-    not (D12)."""
+    """Delegations count by size: a small one still fits when a large one does not (D12)."""
     async with serve(limits=Limits(delegation_bytes_per_signer=40_000)) as node:
         replies = [await posted(node) for _ in range(4)]
         assert [reply.status for reply in replies] == [200, 200, 200, 400]
@@ -228,8 +219,7 @@ async def test_bytes_of_one_signer_are_bounded(serve) -> None:
 
 
 async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
-    """Whoever hosts a space here has the larger bound, from its first delegation on; others the
-    smaller (D12)."""
+    """A signer with a hosted space has the larger limit from its first delegation on (D12)."""
     limits = Limits(delegation_bytes_per_signer=60_000, unhosted_bytes_per_signer=30_000)
     async with serve(limits=limits) as node:
         strange = [
@@ -242,8 +232,7 @@ async def test_a_signer_who_hosts_nothing_may_keep_less(serve) -> None:
 
 
 async def test_bytes_from_one_address_are_bounded(serve) -> None:
-    """However many signers there are, an address keeps so much; signers who host nothing use up
-    nobody else's (D12)."""
+    """An address has a limit for all of its signers, separate for those without a space (D12)."""
     limits = Limits(delegation_bytes_per_address=60_000, unhosted_bytes_per_address=30_000)
     async with serve(http=PROXIED, limits=limits) as node:
         outsiders = [new_key() for _ in range(6)]
@@ -266,8 +255,7 @@ async def test_bytes_from_one_address_are_bounded(serve) -> None:
 
 
 async def test_what_leaves_gives_its_bytes_back(serve) -> None:
-    """A delegation that leaves 30 days after its end makes room for its signer and its address
-    (D12)."""
+    """A swept delegation frees its bytes for its signer and its address (D12)."""
     limits = Limits(delegation_bytes_per_signer=15_000, delegation_bytes_per_address=15_000)
     async with serve(http=PROXIED, limits=limits) as node:
         assert [(await posted(node)).status for _ in range(2)] == [200, 400]
@@ -289,7 +277,7 @@ async def test_what_leaves_gives_its_bytes_back(serve) -> None:
     ],
 )
 async def test_services_that_are_not_offered(serve, method: str, path: str, service: str) -> None:
-    """Their routes say so to anybody, `/info` does not name them, and preflights are answered."""
+    """Routes of missing services say so without a token, `/info` omits them, preflights work."""
     async with serve() as node:
         assert (await node.send(method, path)).said == (
             501,

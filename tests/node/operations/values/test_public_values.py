@@ -1,4 +1,4 @@
-"""Public spaces: what everybody may read, under which key, and how often."""
+"""Public spaces: public reads, keys in URLs, and rates."""
 
 import json
 
@@ -21,8 +21,7 @@ async def keep(node, *paths: str, body: bytes = b"x", **headers: str) -> None:
 
 
 async def test_a_public_value(serve) -> None:
-    """Anybody reads it, with its type and nothing else of its metadata; a cache may keep it a
-    minute."""
+    """A public value is readable without a token, cacheable for a minute, with its type only."""
     async with serve() as node:
         await keep(
             node,
@@ -45,7 +44,7 @@ async def test_a_public_value(serve) -> None:
 
 
 async def test_head_of_a_large_value(serve) -> None:
-    """HEAD tells the size of a value and sends none of it."""
+    """HEAD returns the size of a value without the value."""
     async with serve() as node:
         await keep(node, "a", body=bytes(100_000))
         reply = await node.send("HEAD", at(node, "/a"))
@@ -69,14 +68,14 @@ async def test_head_of_a_large_value(serve) -> None:
     ],
 )
 async def test_a_key_in_a_url(serve, stored: str, asked: str) -> None:
-    """A key is found as it stands in the URL, and decoded (Q11)."""
+    """A key is found both as spelt in the URL and decoded (Q11)."""
     async with serve() as node:
         await keep(node, stored)
         assert (await node.send("GET", at(node, asked))).said == (200, "x")
 
 
 async def test_the_raw_key_comes_first(serve) -> None:
-    """Where both keys have a value, the one that the URL spells is meant (Q11)."""
+    """If both keys have a value, the spelling in the URL wins (Q11)."""
     async with serve() as node:
         await keep(node, "a/b", body=b"decoded")
         await keep(node, "a%2Fb", body=b"raw")
@@ -88,7 +87,7 @@ async def test_the_raw_key_comes_first(serve) -> None:
 
 
 async def test_only_spaces_named_public(serve) -> None:
-    """No other space is readable, hosted or not; what is no space id is 400 (U8)."""
+    """No other space is readable, hosted or not; a malformed space id is 400 (U8)."""
     async with serve() as node:
         await node.put("a", b"secret")
         for rest in ("/a", "", "/"):
@@ -105,7 +104,7 @@ async def test_only_spaces_named_public(serve) -> None:
 
 
 async def test_a_list_in_pages(serve) -> None:
-    """Keys come in byte order, deleted ones left out, in pages that go on after the last key."""
+    """Keys are listed in byte order without deleted ones, in consecutive pages."""
     async with serve(http=Http(port=0, drain_s=0, cors=False), public_spaces=NO_RATE) as node:
         await keep(node, "d/1", "d/2", "d/3", "da", "e")
         await node.send(
@@ -130,7 +129,7 @@ async def test_a_list_in_pages(serve) -> None:
 
 
 async def test_long_keys_make_short_pages(serve) -> None:
-    """A page holds no more than a quarter of a megabyte of keys, and at least one."""
+    """A page contains at most a quarter of a megabyte of keys, but at least one key."""
     async with serve(public_spaces=NO_RATE) as node:
         paths = [f"{letter * 100_000}" for letter in "abc"]
         await keep(node, *paths)
@@ -142,8 +141,7 @@ async def test_long_keys_make_short_pages(serve) -> None:
 
 
 async def test_a_client_reads_so_often(serve) -> None:
-    """A client may read eleven times at once and once a second, then it is 429 with the time to
-    wait."""
+    """A client may read eleven times at once, then once a second; beyond it gets 429."""
     async with serve() as node:
         assert [404] * 11 + [429] == [
             (await node.send("GET", at(node, "/a"))).status for _ in range(12)
@@ -156,7 +154,7 @@ async def test_a_client_reads_so_often(serve) -> None:
 
 
 async def test_who_a_client_is(serve) -> None:
-    """A forwarded address is believed from a trusted proxy only (Q12)."""
+    """A forwarded address is used only if it comes from a trusted proxy (Q12)."""
     async with serve() as node:
         statuses = [
             (await node.send("GET", at(node), x_real_ip=f"192.0.2.{n}")).status for n in range(12)
@@ -196,13 +194,13 @@ async def test_who_a_client_is(serve) -> None:
 
 
 async def test_a_rate_of_nought_counts_nothing(serve) -> None:
-    """The rate can be switched off."""
+    """A rate of 0 disables the limit."""
     async with serve(public_spaces=NO_RATE) as node:
         assert {200} == {(await node.send("GET", at(node))).status for _ in range(30)}
 
 
 async def test_a_public_space_has_its_own_quota(serve) -> None:
-    """A public space holds what the setting says, whatever the default is (M53)."""
+    """A public space has the limit of its own setting, whatever the default is (M53)."""
     async with serve(public_spaces=PublicSpaces(storage_limit_bytes=10)) as node:
         assert (await node.put("a", bytes(11), name="public")).said == (
             413,

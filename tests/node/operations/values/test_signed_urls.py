@@ -1,4 +1,4 @@
-"""Signed URLs: who may make one, what it gives, and what ends it."""
+"""Signed URLs: creation, use and expiry."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ HELLO = '"blake3-ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200
 
 
 async def ask(node: Any, token: str, **body: object) -> Any:
-    """Ask for a URL of the value `a`, unless the body says otherwise."""
+    """Request a URL of the value `a`, unless the body says otherwise."""
     asked = {"space": node.space(), "path": "a", **body}
     return await node.json("POST", "/signed/kv", json.dumps(asked).encode(), token=token)
 
@@ -30,14 +30,14 @@ async def made(node: Any, token: str | None = None, **body: object) -> str:
 
 
 def ends_in(node: Any, reply: Any) -> float:
-    """Seconds from now to the expiry that was answered; whole seconds have no decimals."""
+    """Return the seconds until the returned expiry; whole seconds have no decimals."""
     return datetime.fromisoformat(json.loads(reply.body)["expiresAt"]).timestamp() - float(
         node.clock.now()
     )
 
 
 async def test_a_url_gives_the_value_to_anybody(serve) -> None:
-    """Whoever has the URL reads the value with its metadata, and as a page it gets no origin."""
+    """The URL gives access to the value with its metadata, sandboxed from the node's origin."""
     async with serve() as node:
         await node.put("a", b"hello", content_type="image/png", x_tinycloud_meta_a="1")
         reply = await node.send("GET", await made(node))
@@ -54,7 +54,7 @@ async def test_a_url_gives_the_value_to_anybody(serve) -> None:
 
 
 async def test_head_is_get_without_a_body(serve) -> None:
-    """HEAD has the headers of GET and the size of the value, be it in a file or not (Q31)."""
+    """HEAD has the headers of GET and the size of the value, in a file or not (Q31)."""
     async with serve() as node:
         for body in (b"hello", bytes(100_000)):
             await node.put("a", body, content_type="text/plain")
@@ -69,8 +69,7 @@ async def test_head_is_get_without_a_body(serve) -> None:
 
 @pytest.mark.parametrize("size_bytes", [1000, 600_000])
 async def test_parts_of_a_value(serve, size_bytes: int) -> None:
-    """A range is served from small values and from large ones, under If-Range only for this
-    version."""
+    """Ranges of small and large values are served, with If-Range for this version only."""
     body = bytes(number % 251 for number in range(size_bytes))
     async with serve() as node:
         etag = (await node.put("a", body)).headers["etag"]
@@ -102,7 +101,7 @@ async def test_parts_of_a_value(serve, size_bytes: int) -> None:
 async def test_how_long_a_url_lives(
     serve, body: dict[str, int], lifetime_s: int, expected_s: int
 ) -> None:
-    """As long as is asked for, in either spelling (Q9), at most 300 s and never past the token."""
+    """A URL lives as long as requested (Q9), up to 300 s and the token's expiry."""
     async with serve() as node:
         await node.put("a", b"hello")
         reply = await ask(node, node.token({node.kv("a"): [GET]}, lifetime_s=lifetime_s), **body)
@@ -118,8 +117,7 @@ async def test_how_long_a_url_lives(
 
 
 async def test_a_url_made_by_a_clock_that_stood_ahead(serve) -> None:
-    """After the clock was set back by more than a minute the URL is void: nobody meant it to live
-    so long."""
+    """After the clock was set back by over a minute, URLs made before are refused."""
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
@@ -130,7 +128,7 @@ async def test_a_url_made_by_a_clock_that_stood_ahead(serve) -> None:
 
 
 async def test_a_url_ends_with_the_grants_it_rests_on(serve) -> None:
-    """A URL does not outlive a delegation in the chain."""
+    """A URL expires with the first delegation in its chain."""
     async with serve() as node:
         await node.put("a", b"hello")
         grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did, lifetime_s=50)
@@ -143,8 +141,7 @@ async def test_a_url_ends_with_the_grants_it_rests_on(serve) -> None:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["itself", "ancestor"])
 async def test_a_revocation_ends_the_url_at_once(serve, which: int) -> None:
-    """When a delegation of the chain is revoked, the URL made under it is void, and others are not
-    (Q24)."""
+    """Revoking a delegation of the chain ends its URLs at once, and no others (Q24)."""
     async with serve() as node:
         await node.put("a", b"hello")
         first = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
@@ -166,8 +163,7 @@ async def test_a_revocation_ends_the_url_at_once(serve, which: int) -> None:
 
 
 async def test_a_url_is_for_one_version(serve) -> None:
-    """After an overwrite it is 412, after a deletion 404, and with the old value again it works
-    again."""
+    """A URL is 412 after an overwrite, 404 after a delete, and works again with the old value."""
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
@@ -182,7 +178,7 @@ async def test_a_url_is_for_one_version(serve) -> None:
 
 
 async def test_outsiders_learn_nothing(serve) -> None:
-    """Who is not authorised gets one answer, whatever exists and whatever else is wrong."""
+    """An unauthorised caller gets the same answer whatever exists and whatever else is wrong."""
     async with serve() as node:
         await node.put("a", b"hello")
         replies = []
@@ -216,7 +212,7 @@ async def test_outsiders_learn_nothing(serve) -> None:
 async def test_what_is_asked_for_wrongly(
     serve, body: dict[str, object], expected: tuple[int, str]
 ) -> None:
-    """Each thing that is wrong has its own text, for whoever is authorised."""
+    """Each mistake of an authorised caller has its own message."""
     async with serve() as node:
         await node.put("a", b"hello")
         assert (await ask(node, node.token({node.kv("a"): [GET]}), **body)).said == expected
@@ -224,8 +220,7 @@ async def test_what_is_asked_for_wrongly(
 
 @pytest.mark.parametrize("digest", [HELLO, HELLO.strip('"'), HELLO[8:-1], HELLO[8:-1].upper()])
 async def test_a_version_is_named_in_several_ways(serve, digest: str) -> None:
-    """A digest is taken quoted, with its prefix and in either case; a version that is not there yet
-    may be named."""
+    """A digest may be quoted, prefixed and in either case, and name a future version."""
     async with serve() as node:
         await node.put("a", b"other")
         url = await made(node, contentHash=digest, etag=HELLO)
@@ -244,7 +239,7 @@ async def test_a_version_is_named_in_several_ways(serve, digest: str) -> None:
     ],
 )
 async def test_bodies_of_another_shape(serve, body: bytes) -> None:
-    """What is no such object is 422, what is no JSON 400, and without a token everything is 401."""
+    """A body of the wrong shape is 422, one that is not JSON 400; without a token all are 401."""
     async with serve() as node:
         token = node.token({node.kv("a"): [GET]})
         assert (await node.json("POST", "/signed/kv", body, token=token)).status == 422
@@ -253,8 +248,7 @@ async def test_bodies_of_another_shape(serve, body: bytes) -> None:
 
 
 async def test_nothing_is_executed(serve) -> None:
-    """A token that could delete only makes a URL, and is used up by it; not one for something else
-    (Q27, I23)."""
+    """Making a URL executes nothing else in the token, and uses it up (Q27, I23)."""
     async with serve() as node:
         await node.put("a", b"hello")
         token = node.token({node.kv("a"): [GET, DEL]})
@@ -276,14 +270,14 @@ async def test_nothing_is_executed(serve) -> None:
 
 
 async def test_an_unhosted_space(serve) -> None:
-    """Its owner learns that a space is not hosted."""
+    """The owner of a space that is not hosted is told so."""
     async with serve() as node:
         assert (await ask(node, node.token({node.kv("a"): [GET]}))).said == (404, "Space not found")
 
 
 @pytest.mark.parametrize("ticket", ["x", "A" * 43, "A" * 42 + "B", "A" * 44, "%00", "A" * 43 + "="])
 async def test_made_up_tickets(serve, ticket: str) -> None:
-    """A ticket that was never made is not found, whatever it looks like."""
+    """An invented ticket is not found."""
     async with serve() as node:
         assert (await node.send("GET", f"/signed/kv/{ticket}")).said == (
             401,
@@ -292,8 +286,7 @@ async def test_made_up_tickets(serve, ticket: str) -> None:
 
 
 async def test_tickets_near_a_real_one(serve) -> None:
-    """Each ticket has 28 bytes of chance, and what differs from a real one in a single bit is not
-    found."""
+    """Tickets have 28 random bytes, and one with a single flipped bit is not found."""
     async with serve() as node:
         await node.put("a", b"hello")
         first, second = [(await made(node)).rpartition("/")[2] for _ in range(2)]
@@ -311,7 +304,7 @@ async def test_tickets_near_a_real_one(serve) -> None:
 
 
 async def test_a_url_outlives_a_restart_and_is_audited(serve) -> None:
-    """A URL is a row of the store; who made it is recorded in the same commit."""
+    """A URL survives a restart, and its commit has an audit record."""
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
