@@ -1,4 +1,4 @@
-"""A node on loopback for each test that wants one, and requests as raw bytes."""
+"""Fixtures: a node on loopback for each test, and requests as raw bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -43,8 +43,7 @@ class Caller:
             return Reply(answer.status, lowered, await answer.read())
 
     async def raw(self, request: bytes) -> bytes:
-        """Send bytes on a connection of their own and return all that comes back until it
-        closes."""
+        """Send bytes on a new connection, and return everything until it closes."""
         port = urlsplit(self.node.url).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -73,7 +72,7 @@ async def caller(
 
 @pytest.fixture
 def call_with(tmp_path: Path) -> Callable[..., Awaitable[Reply]]:
-    """One request to a node with other HTTP settings."""
+    """Return a function that sends one request to a node with other HTTP settings."""
 
     async def call(
         method: str, path: str, *, headers: dict[str, str] | None = None, **http: object
@@ -89,19 +88,19 @@ def call_with(tmp_path: Path) -> Callable[..., Awaitable[Reply]]:
 
 @pytest.fixture
 def serve(tmp_path: Path, clock: FixedClock) -> Serve:
-    """Return what runs a node with some sections of the settings; on one folder, however often."""
+    """Return a function that runs a node with sections of the settings, always on one folder."""
     return serve_at(tmp_path, clock)
 
 
 @pytest.fixture(scope="session")
 def platform() -> SimulatedPlatform:
-    """A simulated platform with a root certificate of its own."""
+    """A simulated platform with its own root certificate."""
     return SimulatedPlatform.from_seed(b"tests of the node")
 
 
 @pytest.fixture
 def other_root(tmp_path: Path, platform: SimulatedPlatform) -> Path:
-    """A file with a root certificate that is not Intel's."""
+    """A file with a root certificate other than Intel's."""
     path = tmp_path / "root.pem"
     path.write_text(platform.root_pem)
     return path
@@ -109,6 +108,6 @@ def other_root(tmp_path: Path, platform: SimulatedPlatform) -> Path:
 
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
-    """Logs go to standard error again after a test that sent them elsewhere."""
+    """Restore logging to standard error after the test."""
     yield
     configure_logs("info")

@@ -1,4 +1,4 @@
-"""Requests that came together take each step together; one that is alone waits for nobody."""
+"""Cohorts: concurrent requests run stage by stage, and a single one does not wait."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ REQUEST = b"GET /it HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def lets_others(cohort: Cohort) -> bool:
-    """Tell whether somebody who asks now would let others come first."""
+    """Return whether a new request would yield to others."""
 
     async def ask() -> None:
         await cohort.yield_to_cohort()
@@ -38,7 +38,7 @@ def lets_others(cohort: Cohort) -> bool:
 
 @asynccontextmanager
 async def listening(handler: Any, cohort: Cohort) -> AsyncIterator[tuple[str, int]]:
-    """Serve a handler on `/it`, bound as routes are; give the address."""
+    """Serve a handler on `/it`, registered like our routes, and return the address."""
     app = web.Application()
     app[COHORT] = cohort
     app.router.add_get("/it", bind(Route("GET", "/it", handler), cohort))
@@ -51,7 +51,7 @@ async def listening(handler: Any, cohort: Cohort) -> AsyncIterator[tuple[str, in
 
 
 async def nobody_is_left(cohort: Cohort) -> None:
-    """Wait until every request was answered or given up; one more is then the only one."""
+    """Wait until all requests are answered or abandoned."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             cohort.arrived(1)
@@ -67,7 +67,7 @@ async def nobody_is_left(cohort: Cohort) -> None:
     [(0, 0, False), (1, 0, False), (2, 0, True), (3, 1, True), (3, 2, False)],
 )
 def test_only_who_is_not_alone_waits(arrived: int, answered: int, waits: bool) -> None:
-    """A turn takes time where somebody else is due, and none otherwise."""
+    """A request yields only if others are waiting."""
     cohort = Cohort()
     cohort.arrived(arrived)
     cohort.answered(answered)
@@ -75,7 +75,7 @@ def test_only_who_is_not_alone_waits(arrived: int, answered: int, waits: bool) -
 
 
 async def test_requests_that_came_together_go_together() -> None:
-    """All of them take the first step before any takes the second."""
+    """All concurrent requests complete the first stage before any begins the second."""
     cohort, steps = Cohort(), list[str]()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -100,7 +100,7 @@ async def test_requests_that_came_together_go_together() -> None:
 
 
 async def asked(loop: asyncio.AbstractEventLoop, clients: list[socket.socket]) -> None:
-    """Send a request from each client before anybody is served, and hear the answers."""
+    """Send a request from each client before any is handled, and return the answers."""
     for client in clients:
         client.send(REQUEST)
     for client in clients:
@@ -110,7 +110,7 @@ async def asked(loop: asyncio.AbstractEventLoop, clients: list[socket.socket]) -
 
 
 async def test_pipelined_requests_are_each_answered() -> None:
-    """Requests behind each other on one connection are counted apart, and leave nobody due."""
+    """Pipelined requests are counted one by one, and none remains counted."""
     cohort = Cohort()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -130,8 +130,7 @@ async def test_pipelined_requests_are_each_answered() -> None:
 
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_who_goes_away_is_not_waited_for(requests: int) -> None:
-    """A connection that ends takes its requests along, whether they are answered, waiting or half
-    sent."""
+    """A closed connection discounts its requests, whether answered, waiting or half sent."""
     cohort, is_asked, may_answer = Cohort(), asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:

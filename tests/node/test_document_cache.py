@@ -1,4 +1,4 @@
-"""What a process remembers of documents that are kept: of one span, and no more than so many."""
+"""The cache of stored documents: its spans and its size limit."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from node.document_cache import DocumentCache
 
 
 def judged(number: int) -> QuoteVerdict:
-    """Evidence, and what it was judged from."""
+    """Return evidence and the verdict on it."""
     return QuoteVerdict(
         record=Digest(number.to_bytes(32, "big")),
         quote=Digest(b"q" * 32),
@@ -19,8 +19,7 @@ def judged(number: int) -> QuoteVerdict:
 
 
 def test_another_span_knows_nothing() -> None:
-    """With each span everything is forgotten, and what a release of an earlier one notes late is
-    not believed."""
+    """A new span clears the cache, and late notes of an earlier span are ignored."""
     kept = DocumentCache()
     kept.enter(7)
     kept.note(7, policies=["one"], judged=judged(1))
@@ -34,7 +33,7 @@ def test_another_span_knows_nothing() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound the oldest is forgotten, and found out again."""
+    """Beyond the limit the oldest entry is evicted, and can be added again."""
     monkeypatch.setattr(document_cache, "MAX_POLICIES", 2)
     monkeypatch.setattr(document_cache, "MAX_EVIDENCE", 2)
     kept = DocumentCache()

@@ -1,8 +1,7 @@
-"""Any bytes in settings, on a connection, in headers and bodies: an answer or an error of ours, no
-fault in the log.
+"""Fuzzing of settings, connections, headers and bodies: an answer or one of our errors, no fault.
 
-The requests reach one embedded node on loopback. A fault of ours would be answered with 500 and
-leave a line of level error in the log; neither may happen, whatever is sent.
+The requests reach one embedded node on loopback. An internal error would be answered with 500 and
+logged at level error; neither may happen, whatever is sent.
 """
 
 import asyncio
@@ -87,7 +86,7 @@ toml_texts = (
 @fuzzed()
 @given(toml_texts, st.binary(max_size=100))
 def test_fuzz_settings_files(tmp_path: Path, text: bytes, more: bytes) -> None:
-    """A settings file of any bytes is read or refuses the start."""
+    """A settings file of any bytes is parsed or prevents the start."""
     file = tmp_path / "sealspace.toml"
     file.write_bytes(text + more)
     with suppress(NodeError):
@@ -98,7 +97,7 @@ def test_fuzz_settings_files(tmp_path: Path, text: bytes, more: bytes) -> None:
     "text", [b"[" + b"a." * 2_000 + b"a]", b"a." * 2_000 + b"a = 1"], ids=["table", "key"]
 )
 def test_fuzz_deep_settings(tmp_path: Path, text: bytes) -> None:
-    """A settings file of deep tables refuses the start."""
+    """A settings file with deep tables prevents the start."""
     test_fuzz_settings_files.hypothesis.inner_test(tmp_path, text, b"")  # type: ignore[attr-defined]  # hypothesis adds it
 
 
@@ -118,7 +117,7 @@ def test_fuzz_deep_settings(tmp_path: Path, text: bytes) -> None:
     ),
 )
 def test_fuzz_environment_and_flags(variables: dict[str, str], flags: dict[str, Any]) -> None:
-    """Variables and flags of any text are settings or refuse the start."""
+    """Environment variables and flags of any text are parsed or prevent the start."""
     with suppress(NodeError):
         load_config(
             environment={f"SEALSPACE_{name}": text for name, text in variables.items()}, flags=flags
@@ -135,7 +134,7 @@ def test_fuzz_environment_and_flags(variables: dict[str, str], flags: dict[str, 
     )
 )
 def test_fuzz_operators_files(tmp_path: Path, data: bytes) -> None:
-    """A trust root, a node policy and a root secret of any bytes are taken or refused."""
+    """A trust root, node policy or root secret of any bytes is accepted or refused."""
     file = tmp_path / "file"
     file.write_bytes(data)
     file.chmod(0o600)
@@ -173,7 +172,7 @@ options = st.dictionaries(st.sampled_from(OPTION_NAMES), option_values)
 def test_fuzz_options(
     headers: dict[str, str], reads: int, puts: int, deletes: int, is_form: bool
 ) -> None:
-    """Option headers of any text are options or refused."""
+    """Option headers of any text are parsed or refused."""
     with suppress(Refusal):
         parse_options(headers, reads=reads, puts=puts, deletes=deletes, is_form=is_form)
 
@@ -186,8 +185,7 @@ def test_fuzz_options(
     st.integers(0, 2**40),
 )
 def test_fuzz_ranges(header: str, size_bytes: int) -> None:
-    """A Range header of any text asks for bytes of the value, for all of them, or for none there
-    are."""
+    """A Range header of any text requests a part of the value, all of it, or none of it."""
     matches_weakly(header, '"blake3-00"')
     asked = parse_range(header, size_bytes=size_bytes)
     assert not asked or 0 <= asked.start < asked.stop <= size_bytes
@@ -210,7 +208,7 @@ filter_values = json_values("issued", "received", "active", SPACE, str(FILTERS["
     | changed_objects(FILTERS, filter_values).map(lambda value: json.dumps(value).encode())
 )
 def test_fuzz_queries(body: bytes) -> None:
-    """The filters of a query, of any bytes, are read or refused."""
+    """Query filters of any bytes are parsed or refused."""
     with suppress(Refusal):
         parse_filters(body)
 
@@ -230,8 +228,7 @@ MULTIPART = (
     | st.text(max_size=30),
 )
 def test_fuzz_multipart(body: bytes, cuts: list[int], content_type: str) -> None:
-    """A multipart body of any bytes, in any pieces, under any content type, has parts or is
-    refused."""
+    """A form of any bytes and pieces, under any content type, is parsed or refused."""
 
     async def pieces() -> AsyncIterator[bytes]:
         rest = body
@@ -258,7 +255,7 @@ CURSOR = encode_cursor(KEYRING, ORIGIN, "photos/\udce4")
 @fuzzed()
 @given(st.text() | damaged_text(CURSOR, most=4) | large_texts)
 def test_fuzz_cursors(text: str) -> None:
-    """A cursor of any text goes on where this node said, or is refused."""
+    """A cursor of any text continues where this node said, or is refused."""
     with suppress(Refusal):
         assert parse_cursor(KEYRING, text, ORIGIN) == "photos/\udce4"
 
@@ -268,15 +265,14 @@ def test_fuzz_cursors(text: str) -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """A node in a thread, and what it logs."""
+    """A node in a thread, with its log."""
 
     port: int
     node_did: str
     log: io.StringIO
 
     def send(self, request: bytes, *, hang_up: bool = False) -> int:
-        """Send bytes on a connection of their own; return the status of the first answer, 0 without
-        one."""
+        """Send bytes on a new connection, and return the first answer's status, or 0."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=AT_ONCE_S) as line:
             with suppress(ConnectionError):
                 line.sendall(request)
@@ -296,7 +292,7 @@ class Running:
 
     @staticmethod
     def _check_described(request: bytes, status: int, answer: bytes) -> None:
-        """Check that the first answer to a whole request is one that the description has."""
+        """Check that the first answer to a complete request is one of the description."""
         # RFC 9112 2.2: empty lines are skipped
         line = request.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ")
         if status in (0, 100) or len(line) != 3 or b"content-length: " not in answer.lower():
@@ -311,7 +307,7 @@ class Running:
         assert described_fault(method, target, status, headers, body) == ""
 
     def ask(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b"") -> int:
-        """Send a request with any header texts, as far as they can stand in a header."""
+        """Send a request with any header texts that fit into a header."""
         lines = [
             f"{method} {path} HTTP/1.1",
             "host: node",
@@ -350,8 +346,7 @@ def _one_line(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A node that takes 127.0.0.1 for a proxy and hosts the owner's space, for all tests of this
-    file."""
+    """A node with 127.0.0.1 as proxy and the owner's hosted space, for all tests of this file."""
     folder = tmp_path_factory.mktemp("node")
     (folder / "root.pem").write_text(MACHINE.root_pem)
     log = io.StringIO()
@@ -373,8 +368,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def token(
     att: Any, *, audience: str | None = None, facts: list[Any] | None = None, **changes: Any
 ) -> str:
-    """Return a fresh token that the owner signed: its space and network are its own, so that no
-    proof is needed."""
+    """Return a fresh token signed by the owner of its space and network, without a proof."""
     claims: dict[str, Any] = {
         "iss": OWNER.did_url,
         "aud": audience or OWNER.did,
@@ -400,13 +394,13 @@ UPGRADE = b"GET /info HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: 
 @fuzzed()
 @given(st.binary(max_size=200) | damaged_bytes(WHOLE, CHUNKED, UPGRADE, WHOLE + CHUNKED, most=24))
 def test_fuzz_bytes_on_a_connection(running: Running, data: bytes) -> None:
-    """Any bytes on a connection are answered or hung up on, and the next connection is served."""
+    """Any bytes on a connection are answered or disconnected, and the next connection works."""
     running.send(data, hang_up=True)
     assert running.ask("GET", "/healthz", []) == 200
 
 
 def test_fuzz_unknown_expectations(running: Running) -> None:
-    """An `Expect` header of any bytes is answered 417, and nothing breaks."""
+    """An `Expect` header of any bytes is answered 417 without a fault."""
     assert (
         running.send(
             b"GET /info HTTP/1.1\r\nhost: node\r\nconnection: close\r\nexpect: \xff\r\n\r\n"
@@ -474,8 +468,7 @@ bodies = (
 @fuzzed(1 / 40)
 @given(st.data())
 def test_fuzz_routes(running: Running, route: Any, data: st.DataObject) -> None:
-    """Whatever is in path, headers and body of a request to a route, it is answered and nothing
-    breaks."""
+    """Any path, headers and body are answered without a fault."""
     path = route.path
     while "{" in path:
         before, _, rest = path.partition("{")
@@ -494,8 +487,7 @@ def test_fuzz_routes(running: Running, route: Any, data: st.DataObject) -> None:
 
 
 def _is_signable(value: Any) -> bool:
-    """Whether a value stands in JSON and has a canonical text: what does not, no client can sign
-    for."""
+    """Return whether a value is JSON with a canonical text, so that a client could sign it."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         canonical_hash(value)
@@ -554,7 +546,7 @@ fact_values = json_values(NETWORK, OWNER.did).filter(_is_signable)
 def test_fuzz_invocations(
     running: Running, att: Any, given_options: dict[str, str], body: bytes, facts: list[Any]
 ) -> None:
-    """Whatever its owner asks for, with whatever options and body, a signed call is answered."""
+    """A signed call with any capabilities, options and body is answered."""
     signed = token(att, facts=facts)
     assert (
         running.ask("POST", "/invoke", [("authorization", signed), *given_options.items()], body)
@@ -574,7 +566,7 @@ def test_fuzz_invocations(
 def test_fuzz_delegations_and_revocations(
     running: Running, att: Any, facts: list[Any], end: float, audience: str
 ) -> None:
-    """Whatever is granted or taken back, the route answers."""
+    """Any delegation or revocation is answered."""
     for path, changes in (
         ("/delegate", {"exp": end}),
         ("/delegate", {"aud": f"did:{audience}:x"}),
@@ -594,7 +586,7 @@ created = changed_objects(
 @fuzzed(1 / 10)
 @given(created)
 def test_fuzz_creating_networks(running: Running, asked: dict[str, Any]) -> None:
-    """A create request of any shape, in a token that binds it, is answered."""
+    """A create request of any shape with a bound token is answered."""
     action = "tinycloud.encryption/network.create"
     fact = admin_fact(NETWORK, target_node=running.node_did, action=action, body=asked)
     signed = token({NETWORK: {action: [{}]}}, audience=running.node_did, facts=[fact])
@@ -606,7 +598,7 @@ def test_fuzz_creating_networks(running: Running, asked: dict[str, Any]) -> None
 def test_fuzz_decrypt_requests(
     running: Running, wrapped: bytes, receiver: bytes, data: st.DataObject
 ) -> None:
-    """A decrypt request of any shape, in a token that binds it, is answered on both routes."""
+    """A decrypt request of any shape with a bound token is answered on both routes."""
     whole = decrypt_body_json(
         NETWORK,
         target_node=running.node_did,
@@ -641,7 +633,7 @@ HANDED = {
 def test_fuzz_attestation(
     running: Running, asked: Any, handed: Any, quoted: bytes | None, nonce: str | None
 ) -> None:
-    """Challenges, and quotes of any shape in tokens that bind them, are answered."""
+    """Challenges and quotes of any shape with bound tokens are answered."""
     assert running.ask_json("POST", "/attestation/challenge", "", asked) != 0
     if quoted is not None:
         handed = {**handed, "quote": b64encode(quoted).decode()}
@@ -658,7 +650,7 @@ def test_fuzz_attestation(
 @fuzzed(1 / 10)
 @given(json_values(members=["measurements", "paths", "inPerson", "receiver"]).filter(_is_signable))
 def test_fuzz_policies(running: Running, policy: Any) -> None:
-    """An owner's policy of any shape, in a token that binds it, is answered."""
+    """An owner's policy of any shape with a bound token is answered."""
     fact = {
         "type": "sealspace.encryption.policy/v1",
         "targetNode": running.node_did,

@@ -1,8 +1,7 @@
-"""Requests that the description of the routes generates, in tokens that bind them: every answer is
-one that it has.
+"""Requests generated from the OpenAPI description, with bound tokens: every answer is described.
 
-The requests fit the description or miss it by a little; most are signed by somebody who may do what
-is asked, so that use cases are reached, not only the readers before them.
+The requests fit the description or nearly do. Most are signed by an authorised caller, so that they
+reach operations and not only parsers.
 """
 
 import itertools
@@ -67,7 +66,7 @@ class Desk:
     def token(
         self, grants: Grants, *facts: Json, to_node: bool = True, signer: Ed25519Signer = OWNER
     ) -> str:
-        """Return a token by the owner, to the node or to themselves."""
+        """Return a token by the owner, for the node or the owner."""
         return key_token(
             signer,
             audience=self.node_did if to_node else signer.did,
@@ -80,7 +79,7 @@ class Desk:
     def post(
         self, path: str, token: str, body: Json = None, data: bytes | None = None
     ) -> requests.Response:
-        """Send what prepares the tests."""
+        """Send a request that prepares the tests."""
         reply = self.session.post(
             self.url + path, headers={"Authorization": token}, json=body, data=data
         )
@@ -88,14 +87,14 @@ class Desk:
         return reply
 
     def admin(self, network: str, action: str, body: Any) -> str:
-        """Return a token that creates or ends a network."""
+        """Return a token that creates or revokes a network."""
         fact = admin_fact(network, target_node=self.node_did, action=action, body=body)
         return self.token({network: [action]}, fact)
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A node on which there is something to be found under every route."""
+    """A node on which every route can find something."""
     config = Config(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(tmp_path_factory.mktemp("node"))),
@@ -284,7 +283,7 @@ SCHEMA: Final = schemathesis.openapi.from_dict(closed(DOCUMENT))
 
 
 def _led_somewhere(desk: Desk, case: Any, path: str, at: int) -> None:
-    """Put what there is into some of the places of a request."""
+    """Put existing ids into some places of a request."""
     for named in (case.path_parameters, case.query, case.headers):
         for name in named or ():
             if (known := PARAMETERS.get(name)) is not None and at % 4:
@@ -303,8 +302,7 @@ def _led_somewhere(desk: Desk, case: Any, path: str, at: int) -> None:
 def _authorization(
     desk: Desk, operation: dict[str, Any], path: str, method: str, body: Any, at: int
 ) -> str | None:
-    """Return the header of somebody who may; None: the route asks for none, or the request cannot
-    be signed for."""
+    """Return an authorised caller's header; None if not required or not signable."""
     if {"operator": []} in operation["security"]:
         return f"Bearer {ADMIN_SECRET}"
     sign = SIGNED.get(f"{method.upper()} {path}", SIGNED.get(path))
@@ -320,8 +318,7 @@ def _authorization(
 @fuzzed(1 / 10)
 @given(st.data())
 def test_fuzz_description(desk: Desk, path: str, method: str, data: st.DataObject) -> None:
-    """Whatever the description lets a client send is answered as it says, and never as a fault of
-    the node."""
+    """Any request that the description allows is answered as described, without a fault."""
     case = data.draw(SCHEMA[path][method.upper()].as_strategy())
     at = data.draw(st.integers(0, 63))
     _led_somewhere(desk, case, path, at)

@@ -14,7 +14,7 @@ CANARY = "canary-c2VjcmV0"
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """What is logged at any level."""
+    """Return the lines that are logged at any level."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
     yield stream
@@ -22,7 +22,7 @@ def lines() -> Iterator[io.StringIO]:
 
 
 def test_a_line_is_json(lines: io.StringIO) -> None:
-    """An event is one JSON object a line, with its name, level and time."""
+    """An event is one JSON object on one line, with name, level and time."""
     log_event("node-ready", workers=2)
     (line,) = lines.getvalue().splitlines()
     said = json.loads(line)
@@ -42,7 +42,7 @@ def test_level_is_a_bound() -> None:
 
 
 def test_a_failure_has_no_message(lines: io.StringIO) -> None:
-    """A fault is logged as class and places; its message, which may quote a caller, is left out."""
+    """A fault is logged as class and places without its message, which may quote a caller."""
     try:
         raise ValueError(CANARY)
     except ValueError as error:
@@ -53,7 +53,7 @@ def test_a_failure_has_no_message(lines: io.StringIO) -> None:
 
 
 def test_describe_bounds_the_places() -> None:
-    """A deep traceback keeps its innermost places only."""
+    """Of a deep traceback only the innermost places are logged."""
 
     def deep(levels: int) -> None:
         if levels:
@@ -68,8 +68,7 @@ def test_describe_bounds_the_places() -> None:
 
 @pytest.mark.parametrize("logger", ["aiohttp.server", "asyncio", "anything"])
 def test_library_lines_lose_arguments_and_messages(lines: io.StringIO, logger: str) -> None:
-    """What a library logs keeps its template, loses arguments, finished text and exception
-    messages."""
+    """A library's line has its template, without arguments, final text or exception messages."""
     try:
         raise ValueError(CANARY)
     except ValueError:

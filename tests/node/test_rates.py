@@ -1,4 +1,4 @@
-"""Token buckets: how they fill, whom they count, and how many there are."""
+"""Token buckets: refill, clients and memory."""
 
 import pytest
 
@@ -9,7 +9,7 @@ NOW = 1_795_000_000.0
 
 
 def _taken(rates: Rates, client: str | None, *, now: float = NOW) -> int:
-    """Take until the bucket is empty, or a thousand times."""
+    """Take until the bucket is empty, at most a thousand times."""
     for count in range(1000):
         try:
             rates.take(client, now=now)
@@ -19,7 +19,7 @@ def _taken(rates: Rates, client: str | None, *, now: float = NOW) -> int:
 
 
 def test_a_bucket_begins_full_and_fills_evenly() -> None:
-    """A minute's worth may be taken at once, and each second brings its part."""
+    """A bucket starts with a minute's tokens and refills evenly."""
     rates = Rates(per_minute=60)
     assert _taken(rates, "192.0.2.1") == 60
     assert _taken(rates, "192.0.2.1", now=NOW + 2) == 2
@@ -27,14 +27,14 @@ def test_a_bucket_begins_full_and_fills_evenly() -> None:
 
 
 def test_a_bucket_of_another_size() -> None:
-    """The size of a bucket and the rate at which it fills are two things."""
+    """The size of a bucket is independent of its rate."""
     rates = Rates(per_minute=60, most=11)
     assert _taken(rates, "192.0.2.1") == 11
     assert _taken(rates, "192.0.2.1", now=NOW + 3600) == 11
 
 
 def test_who_is_refused_learns_when_to_come_back() -> None:
-    """The refusal says after how many seconds the bucket holds one again."""
+    """A refusal says after how many seconds the bucket contains a token."""
     rates = Rates(per_minute=6)
     _taken(rates, "192.0.2.1")
     with pytest.raises(Refusal, match="Rate limit exceeded") as refused:
@@ -44,7 +44,7 @@ def test_who_is_refused_learns_when_to_come_back() -> None:
 
 
 def test_asking_takes_nothing_and_charging_never_refuses() -> None:
-    """What is asked and what is taken are apart; what the bucket does not hold is owed."""
+    """`require` takes no token, and `charge` never refuses but may overdraw the bucket."""
     rates = Rates(per_minute=2)
     for _ in range(5):
         rates.require("192.0.2.1", now=NOW)
@@ -63,15 +63,14 @@ def test_asking_takes_nothing_and_charging_never_refuses() -> None:
 )
 @pytest.mark.parametrize("client", [None, "192.0.2.1", "2001:db8::1"])
 def test_who_is_new_is_never_refused(rates: Rates, client: str | None) -> None:
-    """A client that is said to have a full bucket is let in at any time."""
+    """A client with `is_new` is admitted at any time."""
     for now in (0.0, NOW):
         if rates.is_new(client):
             rates.require(client, now=now)
 
 
 def test_a_client_that_has_taken_is_not_new() -> None:
-    """One charge, under any of a client's names, and it is asked for the time until its bucket is
-    full again."""
+    """After one charge, under any of its names, a client is not new until its bucket is full."""
     rates = Rates(per_minute=2)
     assert rates.is_new("2001:db8::1") and rates.is_new(None)
     rates.charge("2001:db8::2", now=NOW)
@@ -96,21 +95,20 @@ def test_a_client_that_has_taken_is_not_new() -> None:
     ],
 )
 def test_whose_bucket_it_is(one: str, other: str, is_same: bool) -> None:
-    """IPv6 counts by the /64, a mapped address as IPv4, and a name of any length by its
-    beginning."""
+    """IPv6 counts by /64, mapped addresses as IPv4, and long names by their beginning."""
     rates = Rates(per_minute=10)
     assert _taken(rates, one) == 10
     assert _taken(rates, other) == (0 if is_same else 10)
 
 
 def test_who_is_not_counted() -> None:
-    """A caller without an address is not counted, and nobody is where the rate is nought."""
+    """Callers without an address, and all callers at rate 0, are not counted."""
     assert _taken(Rates(per_minute=1), None) == 1000
     assert _taken(Rates(per_minute=0), "192.0.2.1") == 1000
 
 
 def test_memory_is_bounded() -> None:
-    """Of too many clients the one that was quiet the longest is forgotten."""
+    """Beyond the limit the least recently active client is evicted."""
     rates = Rates(per_minute=1)
     for number in range(MAX_CLIENTS + 1):
         rates.take(f"client-{number}", now=NOW)
@@ -123,7 +121,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_clock_that_steps_back_gives_nothing() -> None:
-    """An earlier time neither fills a bucket nor breaks it."""
+    """An earlier time neither refills a bucket nor breaks it."""
     rates = Rates(per_minute=2)
     assert _taken(rates, "192.0.2.1") == 2
     assert _taken(rates, "192.0.2.1", now=NOW - 3600) == 0

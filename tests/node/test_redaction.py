@@ -1,9 +1,7 @@
-"""Canaries in all that a caller can fill, in calls that are let in: none comes back where it does
-not belong.
+"""Canary texts in everything that a caller sends: none appears where it does not belong.
 
-Searched are: the log at its most talkative, the numbers, the audit, the answers that are errors,
-and what the process still holds in its objects afterwards. Not searched is memory that is free
-again: nothing of Python clears it.
+The tests search the log at its most verbose level, metrics, the audit, error answers, and the live
+objects of the process afterwards. Freed memory is not searched, because Python never clears it.
 """
 
 import asyncio
@@ -60,12 +58,12 @@ _LARGE_BYTES = 200_000
 
 @dataclass(frozen=True)
 class Canaries:
-    """One text for each kind of thing that a caller sends, which stands nowhere else.
+    """One unique text for each kind of input.
 
     Attributes:
         texts: kind to text: `key` in paths, `body` in values, `metadata` in headers, `token` in
-            invocations and in whatever signs something once, `grant` in delegations.
-        signatures: of tokens of both kinds, which are made of no text.
+            invocations and other signed requests, `grant` in delegations.
+        signatures: of tokens of both kinds, which are derived and not texts.
     """
 
     texts: Mapping[str, str] = field(
@@ -78,16 +76,16 @@ class Canaries:
 
     @property
     def body(self) -> bytes:
-        """A value that is longer than what lies in a row."""
+        """Return a value that is too long for a row."""
         return self["body"].encode() * (_LARGE_BYTES // len(self["body"]))
 
     def signed(self, token: str, kind: str) -> str:
-        """Note a token's signature as one of a kind."""
+        """Record a token's signature as one of a kind."""
         self.signatures.append((kind, token.rpartition(".")[2]))
         return token
 
     def spellings(self) -> dict[str, str]:
-        """Return every text in which a canary may come back, with its kind."""
+        """Return every encoding in which a canary may appear, with its kind."""
         plain = {
             spelling: kind
             for kind, text in self.texts.items()
@@ -96,7 +94,7 @@ class Canaries:
         return plain | {signature: kind for kind, signature in self.signatures}
 
     def found_in(self, *texts: str) -> set[str]:
-        """Return the kinds that stand in some texts, in whatever spelling."""
+        """Return the kinds that appear in some texts, in any encoding."""
         return {
             kind
             for spelling, kind in self.spellings().items()
@@ -106,8 +104,7 @@ class Canaries:
 
 
 def _spellings(data: bytes) -> set[str]:
-    """Return the text, its digits, and what is the same of its base64 wherever in a longer text it
-    stands."""
+    """Return a text, its hex, and the parts of its base64 that do not depend on the position."""
     coded = set()
     for before in range(3):
         whole = base64.b64encode(bytes(before) + data).decode()
@@ -118,8 +115,7 @@ def _spellings(data: bytes) -> set[str]:
 @pytest.mark.parametrize("before", [b"", b"a", b"ab", b"abc"])
 @pytest.mark.parametrize("after", [b"", b"c", b"cd"])
 def test_canaries_are_found_in_every_spelling(before: bytes, after: bytes) -> None:
-    """A canary is found as it is, in hex, in either base64, inside of anything longer; nothing else
-    is found."""
+    """A canary is found in plain text, hex and base64, inside longer texts, and nothing else is."""
     canaries = Canaries()
     data = before + canaries["body"].encode() + after
     for text in (
@@ -137,7 +133,7 @@ def test_canaries_are_found_in_every_spelling(before: bytes, after: bytes) -> No
 
 @dataclass
 class Laden:
-    """Somebody at a node whose every request carries canaries, and the answers to them."""
+    """A client whose every request carries canaries, and the answers to them."""
 
     stage: Stage
     canaries: Canaries = field(default_factory=Canaries)
@@ -146,7 +142,7 @@ class Laden:
     def token(
         self, who: Delegate, grants: Grants, *, audience: str | None = None, kind: str = "token"
     ) -> str:
-        """Return a token with canaries wherever one has room for them."""
+        """Return a token with canaries in every place that can have one."""
         text = self.canaries[kind]
         made = key_token(
             who.signer,
@@ -175,7 +171,7 @@ class Laden:
     async def put(
         self, who: Delegate, space: str, body: bytes | None = None, **headers: str
     ) -> Reply:
-        """Put a value; by default one that is too long for a row."""
+        """Put a value, by default one that is too long for a row."""
         said = {
             "content_type": f"text/{self.canaries['metadata']}",
             "x_tinycloud_meta_note": self.canaries["metadata"],
@@ -185,14 +181,14 @@ class Laden:
         )
 
     async def noted(self, asked: Any) -> Reply:
-        """Return an answer; one that refuses is kept, headers included."""
+        """Return an answer, and record it with its headers if it is a refusal."""
         reply: Reply = await asked
         if reply.status >= 400:
             self.errors.append(f"{reply.text}\n{reply.headers}")
         return reply
 
     async def member(self, owner: Owner) -> Delegate:
-        """Return somebody who was granted all of a space by a delegation with a canary."""
+        """Return a client to whom a delegation with a canary grants a whole space."""
         member = Delegate()
         session = owner.session
         grants: Grants = {f"{owner.space('more')}/kv": [GET, PUT, DELETE, LIST, METADATA]}
@@ -205,7 +201,7 @@ class Laden:
 
 
 async def _let_in(laden: Laden, owner: Owner) -> None:
-    """Send what succeeds: values in every way, a signed URL, a release on each route."""
+    """Send requests that succeed: values in every way, a signed URL, a release on each route."""
     stage, space, member = laden.stage, owner.space("more"), await laden.member(owner)
     for body in (laden.canaries["body"].encode(), laden.canaries.body):  # in the row, and in a file
         assert (await laden.put(member, space, body)).status == 200
@@ -242,8 +238,7 @@ async def _signed_url(laden: Laden, who: Delegate, space: str) -> str:
 
 
 async def _turned_away(laden: Laden, owner: Owner) -> None:
-    """Send what is refused once its token was read: by the chain, by a condition, by what is not
-    there, by the gate."""
+    """Send requests that are refused after their token is read, for various reasons."""
     space, member = owner.space("more"), await laden.member(owner)
     assert (await laden.put(member, owner.space("other"))).status == 401
     assert (await laden.invoke(member, {laden.key(space): [GET]})).status == 404
@@ -273,7 +268,7 @@ async def _turned_away(laden: Laden, owner: Owner) -> None:
 
 
 async def _stopped(laden: Laden, owner: Owner) -> None:
-    """Begin a put that is let in, and stop in the middle of its body."""
+    """Begin an authorised put, and stop in the middle of its body."""
     token = laden.token(await laden.member(owner), {laden.key(owner.space("more")): [PUT]})
     host, port = urlsplit(laden.stage.url).hostname, urlsplit(laden.stage.url).port
     reader, writer = await asyncio.open_connection(host, port)
@@ -292,7 +287,7 @@ async def _stopped(laden: Laden, owner: Owner) -> None:
 
 
 async def _unanswered(laden: Laden, owner: Owner, storekeeper: int) -> None:
-    """Send what is let in and then waits for a store that does not answer."""
+    """Send authorised requests that wait for a store that does not answer."""
     space, member, session = owner.space("more"), await laden.member(owner), owner.session
     delegation = laden.token(session, {f"{space}/kv": [GET]}, audience=new_key().did)
     body = dict.fromkeys(("name", "note"), laden.canaries["body"])
@@ -314,7 +309,7 @@ async def _unanswered(laden: Laden, owner: Owner, storekeeper: int) -> None:
 
 
 async def _damaged(laden: Laden, owner: Owner, data: Path) -> None:
-    """Ask for a value whose file is not what was put."""
+    """Request a value whose file is damaged."""
     member, space = await laden.member(owner), owner.space("more")
     assert (await laden.put(member, space)).status == 200
     for file in (path for path in (data / "blobs").rglob("*") if path.is_file()):
@@ -324,7 +319,7 @@ async def _damaged(laden: Laden, owner: Owner, data: Path) -> None:
 
 
 async def _without_room(laden: Laden, owner: Owner) -> None:
-    """Put what is let in and finds no room."""
+    """Put values that do not fit."""
     member, space = await laden.member(owner), owner.space("more")
     token = laden.token(member, {laden.key(space): [PUT]})
     large = os.urandom(800_000)
@@ -355,8 +350,7 @@ SETTINGS = {
 async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     tmp_path: Path, platform: SimulatedPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever becomes of a call that is let in, nothing but the caller's own answer has what was
-    sent."""
+    """Only the caller's own successful answer contains what it sent, however the call ends."""
     arguments = ("--log-level", "debug", "--log-requests", "hashed")
     with running_node(tmp_path, *arguments, platform=platform, environment=SETTINGS) as node:
         numbers = node.wait_for(r'"url": "(http://127\.0\.0\.1:\d+)/metrics"').group(1)
@@ -462,10 +456,9 @@ def _said(process: "subprocess.Popen[str]") -> Any:
 async def test_nothing_that_was_sent_stays_in_a_process(
     tmp_path: Path, platform: SimulatedPlatform
 ) -> None:
-    """When calls have been answered, no object of the process holds a value or a token of theirs.
+    """After the calls no object of the process contains their values or tokens.
 
-    What it remembers, within bounds, is delegations as they were read, and parsed paths and heads
-    of values.
+    Only delegations as parsed, and parsed paths and heads of values, may stay in bounded caches.
     """
     with _searched(tmp_path, platform) as process:
         async with AsyncExitStack() as clients:
@@ -493,8 +486,7 @@ async def test_nothing_that_was_sent_stays_in_a_process(
 
 @pytest.mark.parametrize("store_fails", [False, True])
 async def test_no_route_logs_what_it_was_sent(caller, store_fails: bool) -> None:
-    """Header, path, query and body of every route stay out of the log, whether the route works or
-    fails."""
+    """No route logs its header, path, query or body, whether it succeeds or fails."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
     if store_fails:
@@ -516,8 +508,7 @@ async def test_no_route_logs_what_it_was_sent(caller, store_fails: bool) -> None
 async def test_an_unforeseen_error_is_logged_without_its_message(
     caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault inside a route is a 500 page and a log line with the trace id; neither quotes the
-    error's message."""
+    """An internal error is a 500 page and a log line with the trace id, without its message."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
 

@@ -1,7 +1,7 @@
-"""What one request may cost, in counts that no other load on the machine can change.
+"""The cost of one request, in counts that do not depend on the load of the machine.
 
-The table stands in spec/operations/profile.md, §2.1. A change that makes a request dearer has to
-change the table, and is seen by it.
+The table is in spec/operations/profile.md, §2.1. A change that makes a request more expensive has
+to change the table.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ _FUNCTIONS: Final[Mapping[CodeType, str]] = {
 
 
 class Tally:
-    """Counts what the thread of the event loop does, the client's own frames left out."""
+    """Counts events in the event loop's thread, without the client's own frames."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -63,7 +63,7 @@ class Tally:
     def task(
         self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
     ) -> "asyncio.Task[Any]":
-        """Make a task, as the loop does."""
+        """Create a task, as the loop does."""
         self.counts["tasks"] += self._is_on
         return asyncio.Task(work, loop=loop, **options)
 
@@ -78,7 +78,7 @@ class Tally:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count from nothing until the block ends."""
+        """Count from zero until the block ends."""
         lines = io.StringIO()
         configure_logs("info", stream=lines)
         self.counts.clear()
@@ -101,7 +101,7 @@ def _reads_json(called: object) -> bool:
 
 
 async def ask(place: Place, requests: list[bytes], tally: Tally) -> None:
-    """Send requests on one connection, one after another; the last one is counted."""
+    """Send requests on one connection, one after another, and count the last one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
     try:
         for request in requests[:-1]:
@@ -122,7 +122,7 @@ async def _answered(
 
 
 async def counts_of(folder: Path, loads: list[str]) -> dict[str, dict[str, int]]:
-    """Return what one request of each load costs a node in this process, its memory warm."""
+    """Return the cost of one request of each load with warm caches."""
     tally, found = Tally(), {}
     asyncio.get_running_loop().set_task_factory(tally.task)
     config = Config(
@@ -140,7 +140,7 @@ async def counts_of(folder: Path, loads: list[str]) -> dict[str, dict[str, int]]
 
 
 def budget() -> dict[str, dict[str, int]]:
-    """Return the table of the page: load, then what is counted, to its number."""
+    """Return the page's table: for each load, count by name."""
     lines = PROFILE.read_text(encoding="utf-8").partition(HEADING)[2].splitlines()
     table = takewhile(_is_row, dropwhile(lambda line: not _is_row(line), lines))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
@@ -154,7 +154,7 @@ def _is_row(line: str) -> bool:
 
 @pytest.mark.slow
 async def test_requests_keep_to_their_budget(tmp_path: Path) -> None:
-    """No load of the table costs more than the table allows, in anything that is counted."""
+    """No load of the table costs more than the table allows, in any count."""
     allowed = budget()
     found = await counts_of(tmp_path, list(allowed))
     over = {

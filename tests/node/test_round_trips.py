@@ -1,5 +1,8 @@
-"""How often a node on a database asks it: once for a read, once more where cited delegations are
-new to the process, twice for a write; and once for all reads of one turn of the loop."""
+"""Round trips between a node and its database: one for a read, two for a write.
+
+Cited delegations that are new to the process cost one more, and concurrent reads share their round
+trips.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,7 +43,7 @@ READS_AT_ONCE = 24
 
 @dataclass(frozen=True)
 class Place:
-    """A node behind a relay, an owner who keeps values, and a delegate who proved what it is."""
+    """A node behind a relay, an owner with values, and an attested delegate."""
 
     node: EmbeddedNode
     relay: Relay
@@ -51,12 +54,11 @@ class Place:
 
     @property
     def resource(self) -> str:
-        """Resource of the values."""
+        """The resource of the values."""
         return f"{self.owner.space()}/kv"
 
     async def trips(self, ask: Callable[[], Awaitable[Reply]], *, status: int = 200) -> int:
-        """Return the fewest round trips that a request took of three: a connection's first ones
-        prepare statements."""
+        """Return the fewest round trips of three requests; the first ones prepare statements."""
         counts = []
         for _ in range(3):
             before = self.relay.round_trips
@@ -75,13 +77,13 @@ class Place:
         )
 
     def forget(self) -> None:
-        """Let the process know no delegation any more, as one that was just started."""
+        """Clear the process's cache of delegations."""
         forget_delegations(self.node.services)
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    """A node that does nothing of its own accord."""
+    """A node without background work."""
     platform = SimulatedPlatform.from_seed(b"platform of the round trips")
     async with AsyncExitStack() as opened:
         opened.enter_context(no_housekeeping())
@@ -107,15 +109,14 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 async def test_reads(place: Place) -> None:
-    """A get, metadata, a listing and a value that is not there are one round trip each."""
+    """A get, metadata, a listing and a missing value are one round trip each."""
     assert await place.trips(lambda: place.call(GET, "a")) == 1
     assert await place.trips(lambda: place.call(GET, "absent"), status=404) == 1
     assert await place.trips(lambda: place.call(LIST, "")) == 1
 
 
 async def test_read_under_a_delegation_that_is_new_to_the_process(place: Place) -> None:
-    """A read that cites delegations which are not cached asks for all of them before, in one trip
-    more."""
+    """A read with uncached delegations reads all of them in one more round trip."""
 
     async def get() -> Reply:
         place.forget()
@@ -170,7 +171,7 @@ async def test_writes(place: Place) -> None:
 
 
 async def test_releases(place: Place) -> None:
-    """A release is two round trips, also to a delegate, who may have signed in; on both routes."""
+    """A release takes two round trips, also for a delegate and a sign-in, on both routes."""
     session = place.owner.session
     assert await place.trips(lambda: place.stage.ask(session, place.owner)) == 2
     assert await place.trips(lambda: place.stage.ask(place.delegate, place.owner)) == 2
@@ -178,15 +179,14 @@ async def test_releases(place: Place) -> None:
 
 
 async def test_a_release_by_a_sign_in_that_is_not_cited(place: Place) -> None:
-    """A session that cites another grant is in person by its sign-in; it and its mark are two round
-    trips (IP2)."""
+    """In-person authority by an uncited sign-in takes two more round trips (IP2)."""
     session = place.owner.session
     bare = await place.stage.register(place.owner.grant_decrypt(session.did_url))
     assert await place.trips(lambda: place.stage.ask(session, place.owner, proofs=[bare])) == 4
 
 
 async def test_reads_of_one_turn_are_asked_together(place: Place) -> None:
-    """Gets that arrive together share their round trips: far fewer than there are gets."""
+    """Concurrent gets share round trips: there are far fewer than gets."""
     async with AsyncExitStack() as opened:
         import aiohttp
 

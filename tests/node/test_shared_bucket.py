@@ -1,5 +1,4 @@
-"""Nodes whose large values lie in a bucket: real processes, a server that goes away, a node that
-dies in the middle."""
+"""Nodes with large values in a bucket: real processes, outages and crashes."""
 
 import asyncio
 import json
@@ -36,13 +35,13 @@ KILLS = 4
 
 @pytest.fixture
 def server() -> S3Server:
-    """The server with the buckets."""
+    """The object store's server."""
     return s3_server()
 
 
 @pytest.fixture
 def place(server: S3Server) -> BucketPlace:
-    """An empty place in a bucket."""
+    """An empty prefix of a bucket."""
     return server.new_bucket()
 
 
@@ -57,13 +56,13 @@ def environment(server: S3Server, place: BucketPlace) -> dict[str, str]:
 
 
 async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
-    """Yield a body as a client that reads a file sends it."""
+    """Yield a body in pieces, like a client that reads a file."""
     for first in range(0, len(body), len(LARGE)):
         yield body[first : first + len(LARGE)]
 
 
 class Owner:
-    """Keeps values at nodes, under a key of their own."""
+    """A key that stores values at several nodes."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
@@ -72,7 +71,7 @@ class Owner:
     async def call(
         self, url: str, ability: str, path: str, body: bytes | AsyncIterator[bytes] | None = None
     ) -> Reply:
-        """Send one call; a large body goes in pieces."""
+        """Send one call, with a large body in pieces."""
         if isinstance(body, bytes) and len(body) > len(LARGE):
             body = in_pieces(body)
         resource = f"tinycloud:{self.signer.did.removeprefix('did:')}:default/kv/{path}"
@@ -82,7 +81,7 @@ class Owner:
 
 @pytest.fixture
 async def owner() -> AsyncIterator[Owner]:
-    """Somebody with values."""
+    """An owner with values."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield Owner(session)
 
@@ -98,7 +97,7 @@ def ready(node: RunningNode) -> dict[str, object]:
 
 @pytest.fixture
 def nodes(tmp_path: Path, server: S3Server, place: BucketPlace) -> Iterator[list[RunningNode]]:
-    """Two nodes of one secret on one database and one bucket, as on two machines."""
+    """Two nodes with one secret, one database and one bucket, as on two machines."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 32)
     secret.chmod(0o600)
@@ -116,8 +115,7 @@ def nodes(tmp_path: Path, server: S3Server, place: BucketPlace) -> Iterator[list
 
 @needs_postgres()
 async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) -> None:
-    """A large value put at one node is got, replaced and deleted at the other; neither keeps it on
-    its disk."""
+    """A large value put at one node is read, replaced and deleted at the other."""
     one, two = nodes
     assert (await owner.call(one.url, "put", "a", LARGE)).status == 200
     assert (await owner.call(two.url, "get", "a")).body == LARGE
@@ -131,9 +129,11 @@ async def test_two_nodes_share_a_bucket(nodes: list[RunningNode], owner: Owner) 
 async def test_bucket_that_is_away_and_comes_back(
     tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
 ) -> None:
-    """Without its bucket a node answers 503 with Retry-After for large values, serves small
-    ones, is not ready, and needs no help when the bucket is back; nothing that was acknowledged
-    is lost."""
+    """During an outage of the bucket large values are 503, and small ones work.
+
+    The node is not ready during the outage, and recovers by itself without losing acknowledged
+    values.
+    """
     with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
         assert (await owner.call(node.url, "put", "large", LARGE)).status == 200
         with server.away():
@@ -157,7 +157,7 @@ async def test_bucket_that_is_away_and_comes_back(
 async def test_node_killed_in_the_middle_of_an_upload(
     tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
 ) -> None:
-    """What a killed node left of an upload shows nowhere; the value before it stands."""
+    """A partial upload of a killed node is not visible, and the previous value remains."""
     with running_node(tmp_path, workers=1, environment=environment(server, place)) as node:
         assert (await owner.call(node.url, "put", "a", LARGE)).status == 200
         begun = asyncio.Event()
@@ -184,8 +184,7 @@ async def test_node_killed_in_the_middle_of_an_upload(
 
 
 async def test_node_killed_under_load(tmp_path: Path, server: S3Server, place: BucketPlace) -> None:
-    """However often a node whose large values lie in a bucket is killed, what it acknowledged is
-    there and whole."""
+    """However often a node is killed, every acknowledged value in the bucket is complete."""
     load = Load()
     for kill in range(KILLS):
         with running_node(tmp_path, environment=environment(server, place)) as node:
@@ -209,8 +208,10 @@ def command(
 async def test_large_values_move_into_a_bucket_and_back(
     tmp_path: Path, server: S3Server, place: BucketPlace, owner: Owner
 ) -> None:
-    """A node does not start where its large values are not; `migrate-objects` moves them, even
-    killed in the middle."""
+    """A node does not start without its large values; `migrate-objects` moves them.
+
+    It continues after it was killed in the middle.
+    """
     settings = environment(server, place)
     values = {f"v{at}": HUGE[at:] for at in range(4)} | {"same": HUGE}
     with running_node(tmp_path, workers=1) as node:
@@ -269,7 +270,7 @@ def _killed_move(
 async def test_bucket_of_another_store_is_refused(
     tmp_path: Path, server: S3Server, place: BucketPlace
 ) -> None:
-    """A second store does not start on the place of the first."""
+    """A second store does not start on the prefix of the first."""
     settings = environment(server, place)
     with running_node(tmp_path / "one", workers=1, environment=settings):
         pass
@@ -301,15 +302,14 @@ _GOOD = {"url": "s3://bucket/some/prefix", "key_id": "k", "secret_key": "hush"}
     ],
 )
 def test_settings_that_do_not_fit(bad: dict[str, str | None]) -> None:
-    """What does not name a bucket, a server and credentials is refused, and no credential is in the
-    text."""
+    """Invalid bucket, server or credential settings are refused without quoting a credential."""
     with pytest.raises(ConfigurationError) as refused:
         open_bucket(Config(objects=Objects(**{**_GOOD, **bad})))  # type: ignore[arg-type]  # by name
     assert "hush" not in refused.value.message + refused.value.hint
 
 
 def test_bodies_that_a_bucket_does_not_copy() -> None:
-    """A bound on bodies beyond what a bucket copies at once is refused."""
+    """A body limit beyond a bucket's limit for copies is refused."""
     config = Config(objects=Objects(**_GOOD), http=Http(max_body_bytes=5_000_000_001))
     with pytest.raises(ConfigurationError):
         open_bucket(config)
@@ -327,8 +327,7 @@ def test_place_has_one_spelling() -> None:
 
 
 def test_credentials_of_a_bucket(tmp_path: Path) -> None:
-    """They come from our variables, a file, or the variables that every client knows; never from a
-    settings file."""
+    """Credentials come from our variables, a file or AWS variables, never from a settings file."""
     standard = {
         "AWS_ACCESS_KEY_ID": "k",
         "AWS_SECRET_ACCESS_KEY": "hush",

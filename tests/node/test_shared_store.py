@@ -1,4 +1,4 @@
-"""Nodes on one database: real processes, no storekeeper."""
+"""Nodes that share a database: real processes without a storekeeper."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def url() -> str:
 
 @pytest.fixture
 def nodes(tmp_path: Path, url: str) -> Iterator[list[RunningNode]]:
-    """Two nodes of one secret on one database, each with a data folder of its own."""
+    """Two nodes with one secret and one database, each with its own data folder."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 32)
     secret.chmod(0o600)
@@ -63,15 +63,14 @@ def _get(url: str) -> dict[str, object]:
 
 
 def test_two_nodes_on_one_database(nodes: list[RunningNode]) -> None:
-    """Both are ready, are one node by name, and keep nothing but blobs and secrets in their
-    folders."""
+    """Both nodes are ready, have one DID, and keep only blobs and secrets in their folders."""
     infos = [_get(f"{node.url}/info") for node in nodes]
     assert all(_get(f"{node.url}/readyz")["ready"] is True for node in nodes)
     assert infos[0]["nodeId"] == infos[1]["nodeId"]
 
 
 class Party:
-    """A key with a space of its own, at two nodes."""
+    """A key with its own space, at two nodes."""
 
     def __init__(self, nodes: list[RunningNode]) -> None:
         self.urls = [node.url for node in nodes]
@@ -88,8 +87,7 @@ class Party:
 
 
 async def test_token_is_spent_on_both_nodes(nodes: list[RunningNode]) -> None:
-    """A token that one node took is a duplicate at the other, and of two uses at one moment one
-    counts (ST4)."""
+    """A token used at one node is a duplicate at the other, also at the same moment (ST4)."""
     party = Party(nodes)
     put = party.token("a", "put")
     assert (await party.send(0, put, b"1")).status == 200
@@ -102,8 +100,7 @@ async def test_token_is_spent_on_both_nodes(nodes: list[RunningNode]) -> None:
 
 
 async def test_revocation_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
-    """From the moment one node acknowledged a revocation, the other takes nothing under it (ST1,
-    ST2)."""
+    """A revocation acknowledged by one node applies at once at the other (ST1, ST2)."""
     party, delegate = Party(nodes), new_key()
     assert (await party.send(0, party.token("a", "put"), b"1")).status == 200
     abilities = {f"{party.space}/kv/a": ["tinycloud.kv/get", "tinycloud.kv/put"]}
@@ -128,7 +125,7 @@ async def test_revocation_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
 
 
 async def test_quota_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
-    """Puts at both nodes at one moment fill a space to its limit, and not a byte further (ST7)."""
+    """Concurrent puts at both nodes fill a space exactly to its limit (ST7)."""
     party = Party(nodes)
     values = {f"v{at}": bytes(QUOTA_BYTES // 4) for at in range(8)}
     sent = [
@@ -142,7 +139,7 @@ async def test_quota_holds_on_both_nodes(nodes: list[RunningNode]) -> None:
 
 
 def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: str) -> None:
-    """A node that was started on LMDB is the same node on the database after `migrate-store`."""
+    """After `migrate-store` a node is the same node on the database."""
     with running_node(tmp_path, "--workers", "1") as node:
         before = _get(f"{node.url}/info")["nodeId"]
     moved = _command(
@@ -188,8 +185,10 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
 
 
 async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
-    """A move that is killed after its first rows, in either direction, leaves no store that opens,
-    goes on when it is asked for again, and ends with both sides alike by their digest."""
+    """A killed move leaves no store that opens, and continues when it is run again.
+
+    At the end both sides have the same digest.
+    """
     folder, back = tmp_path / "data", tmp_path / "back"
     await _filled(open_lmdb(folder))
     _killed("admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql")
@@ -230,7 +229,7 @@ async def _filled(store: Store) -> None:
 
 
 def _killed(*arguments: str) -> None:
-    """Begin a command, and kill it once it says how far it is."""
+    """Begin a command, and kill it once it reports progress."""
     command = [*COMMAND, *arguments]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(
@@ -256,8 +255,7 @@ def _command(*arguments: str, url: str | None = None) -> "subprocess.CompletedPr
     "password", ["postgresql://u:hush@h/db", "postgresql://h/db?password=hush"]
 )
 def test_password_of_a_database_is_for_the_environment_alone(tmp_path: Path, password: str) -> None:
-    """Arguments and settings files are read by others; a printed configuration does not show the
-    address."""
+    """A database address is refused in arguments and settings files, and never printed."""
     with pytest.raises(ConfigurationError) as refused:
         load_config(environment={}, flags={"store.url": password})
     assert "hush" not in str(refused.value)
@@ -275,8 +273,7 @@ def test_password_of_a_database_is_for_the_environment_alone(tmp_path: Path, pas
 def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
     tmp_path: Path, url: str, pool_mode: str
 ) -> None:
-    """`serve` refuses such a proxy before it writes anything, and says what to set; `doctor` names
-    it too."""
+    """`serve` and `doctor` refuse a proxy that pools by transaction, before any write."""
     with pgbouncer(url, pool_mode=pool_mode) as through:
         served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0", url=through)
         examined = _command("doctor", "--data", str(tmp_path / "data"), url=through).stdout
@@ -293,7 +290,7 @@ def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
 
 @needs_pgbouncer()
 def test_a_node_starts_behind_a_proxy_that_pools_by_session(tmp_path: Path, url: str) -> None:
-    """A proxy that leaves each connection its session is no reason to refuse."""
+    """A proxy that pools by session is accepted."""
     with (
         pgbouncer(url, pool_mode="session") as through,
         running_node(tmp_path, "--store", through, workers=1) as node,

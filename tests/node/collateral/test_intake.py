@@ -1,5 +1,4 @@
-"""Taking in collateral: verified, never replaced by older, from a folder at start or by a
-command."""
+"""Importing collateral: verified, never replaced by older documents, by folder or command."""
 
 from pathlib import Path
 
@@ -28,7 +27,7 @@ async def store(tmp_path: Path):
 
 @pytest.fixture
 def root(platform: SimulatedPlatform) -> TrustRoot:
-    """The simulated root."""
+    """The simulated trust root."""
     return parse_trust_root(platform.root_der)
 
 
@@ -40,8 +39,7 @@ async def _held(store: Store, fmspc: bytes, ca: str) -> bytes | None:
 async def test_a_document_is_kept_as_it_came(
     store: Store, root: TrustRoot, platform: SimulatedPlatform, clock: FixedClock
 ) -> None:
-    """A verified document lies in the store byte for byte, under its platform family and
-    authority."""
+    """A verified document is stored byte for byte, under its platform family and authority."""
     data = platform.collateral_json(NOW)
     imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
     assert (platform.fmspc, data) == (
@@ -54,7 +52,7 @@ async def test_a_document_is_kept_as_it_came(
 async def test_the_root_decides(
     store: Store, platform: SimulatedPlatform, clock: FixedClock
 ) -> None:
-    """Under Intel's root a simulated document is refused and nothing is kept."""
+    """Under Intel's root a simulated document is refused and not stored."""
     with pytest.raises(CollateralRefused) as refused:
         await import_collateral(
             store, platform.collateral_json(NOW), root=intel_root(), clock=clock, source="a.json"
@@ -67,7 +65,7 @@ async def test_the_root_decides(
 async def test_other_bytes_are_refused(
     store: Store, root: TrustRoot, clock: FixedClock, data: bytes
 ) -> None:
-    """Bytes that are no collateral are refused."""
+    """Bytes that are not collateral are refused."""
     with pytest.raises(CollateralRefused):
         await import_collateral(store, data, root=root, clock=clock, source="a.json")
 
@@ -75,7 +73,7 @@ async def test_other_bytes_are_refused(
 async def test_older_does_not_replace_newer(
     store: Store, root: TrustRoot, platform: SimulatedPlatform, clock: FixedClock
 ) -> None:
-    """A document that was issued before the one held is refused; one issued later replaces it."""
+    """A document older than the stored one is refused; a newer one replaces it."""
     newest = platform.collateral_json(NOW)
     await import_collateral(
         store, platform.collateral_json(NOW - DAY_S), root=root, clock=clock, source="old"
@@ -91,8 +89,7 @@ async def test_older_does_not_replace_newer(
 async def test_a_folder_is_taken_in_again(
     store: Store, root: TrustRoot, platform: SimulatedPlatform, clock: FixedClock, tmp_path: Path
 ) -> None:
-    """A folder's documents are read by name; older and outdated ones do not keep a node from
-    starting."""
+    """A folder's documents are imported by name; outdated ones do not prevent the start."""
     folder = tmp_path / "collateral"
     folder.mkdir()
     (folder / "a.json").write_bytes(platform.collateral_json(NOW))
@@ -107,7 +104,7 @@ async def test_a_folder_is_taken_in_again(
 async def test_a_bad_folder_refuses(
     store: Store, root: TrustRoot, clock: FixedClock, tmp_path: Path
 ) -> None:
-    """A folder that is not there, or a file in it that is no collateral, is an error."""
+    """A missing folder, or a file in it that is not collateral, is an error."""
     with pytest.raises(CollateralRefused):
         await import_folder(store, tmp_path / "absent", root=root, clock=clock)
     (tmp_path / "bad.json").write_text("{}")

@@ -1,5 +1,4 @@
-"""Quotes are verified one at a time, few may wait, and junk makes the next one wait: a flood leaves
-room for others."""
+"""Quotes are verified one at a time in a bounded queue, with pauses after invalid ones."""
 
 import asyncio
 
@@ -26,8 +25,7 @@ SIGNATURE_AT, KEY_AT = 640, 700
 
 
 class Observer:
-    """A time that goes on by one step at each look and by each pause, which lasts until it is let
-    go."""
+    """A timer that advances by one step at each reading, and by pauses that last until released."""
 
     def __init__(self, *, step_s: float = STEP_S) -> None:
         self.now_s, self.step_s = 100.0, step_s
@@ -47,7 +45,7 @@ class Observer:
 
 
 class Prover:
-    """Quotes of one platform, handed to one queue."""
+    """Quotes of one platform for one queue."""
 
     def __init__(
         self, platform: SimulatedPlatform, *, most_waiting: int, step_s: float = STEP_S
@@ -68,7 +66,7 @@ class Prover:
         )
 
     def changed(self, at: int) -> bytes:
-        """A quote that reads well, and whose signatures do not hold."""
+        """Return a well-formed quote whose signatures do not verify."""
         return self.quote[:at] + bytes([self.quote[at] ^ 1]) + self.quote[at + 1 :]
 
     def asked(self, times: int) -> list[asyncio.Task[Evidence]]:
@@ -80,7 +78,7 @@ class Prover:
 
 
 async def test_one_at_a_time(platform: SimulatedPlatform) -> None:
-    """However many quotes wait, one has its turn, and the loop goes on meanwhile (AT5)."""
+    """Of many waiting quotes one is verified at a time, and the loop runs in between (AT5)."""
     prover = Prover(platform, most_waiting=5)
     waiting = prover.asked(5)
     await prover.watch.resting.wait()
@@ -91,8 +89,7 @@ async def test_one_at_a_time(platform: SimulatedPlatform) -> None:
 
 
 async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None:
-    """One more than may wait is refused without being looked at; when one is done there is room
-    (AT5)."""
+    """A quote beyond the queue's limit is refused unread, until another one is done (AT5)."""
     prover = Prover(platform, most_waiting=2)
     waiting = prover.asked(2)
     await prover.watch.resting.wait()
@@ -105,7 +102,7 @@ async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None
 
 
 async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> None:
-    """A quote that is refused and a caller that goes away give their place back (AT5)."""
+    """A refused quote and a cancelled caller free their place (AT5)."""
     prover = Prover(platform, most_waiting=1)
     prover.watch.gate.set()
     for _ in range(3):
@@ -122,7 +119,7 @@ async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> No
 
 
 async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None:
-    """After a refused quote nobody has a turn for several times as long as it took (AT5)."""
+    """After a refused quote the next one waits for several times its duration (AT5)."""
     prover = Prover(platform, most_waiting=4)
     prover.watch.gate.set()
     await prover.refuse()
@@ -136,8 +133,7 @@ async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None
 
 
 async def test_leaving_does_not_end_a_rest(platform: SimulatedPlatform) -> None:
-    """Who hands in junk and hangs up while another one waits gains nothing: the rest goes on for
-    the next (AT5)."""
+    """Disconnecting after an invalid quote does not shorten the pause for the next one (AT5)."""
     prover = Prover(platform, most_waiting=4)
     prover.watch.gate.set()
     await prover.refuse()
@@ -153,7 +149,7 @@ async def test_leaving_does_not_end_a_rest(platform: SimulatedPlatform) -> None:
 
 
 async def test_a_rest_is_bounded(platform: SimulatedPlatform) -> None:
-    """A machine that stood still for a while does not keep honest quotes waiting for it (AT5)."""
+    """After a machine stall the pause is bounded, so valid quotes do not wait for it (AT5)."""
     prover = Prover(platform, most_waiting=2, step_s=60.0)
     prover.watch.gate.set()
     await prover.refuse()

@@ -1,4 +1,4 @@
-"""Housekeeping: one process of many does what is due, and no job keeps another from being done."""
+"""Housekeeping: one process of many runs the due jobs, and a failing job does not stop others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S
 
 
 class Work:
-    """Jobs that note what was done."""
+    """Jobs that record their runs."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -43,20 +43,19 @@ class Work:
 
 @pytest.fixture
 async def services(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Services]:
-    """The parts of a running node."""
+    """The services of a running node."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
     async with embedded_node(config, clock=clock) as node:
         yield node.services
 
 
 def other_process(services: Services) -> Services:
-    """The same store as another process sees it."""
+    """The same store as seen by another process."""
     return replace(services, entropy=CountingEntropy(b"another process"))
 
 
 async def test_one_process_does_what_is_due(services: Services, clock: FixedClock) -> None:
-    """Of two that take turns one holds the lease and does each job when it is due, and no
-    earlier."""
+    """Of two processes one holds the lease, and runs each job when it is due and not earlier."""
     work = Work()
     jobs = (work.job("often", 30.0, rounds=99), work.job("hourly", 3600.0, rounds=1))
     first, second = Housekeeper(services, jobs), Housekeeper(other_process(services), jobs)
@@ -75,15 +74,14 @@ async def test_one_process_does_what_is_due(services: Services, clock: FixedCloc
 
 
 async def test_rounds_go_on_while_there_is_more(services: Services) -> None:
-    """A job is asked again while it says that there is more."""
+    """A job is run again while it returns that more is due."""
     work = Work()
     await Housekeeper(services, (work.job("long", 60.0, rounds=5), work.job("short", 60.0))).turn()
     assert work.done == ["long"] * 5 + ["short"]
 
 
 async def test_another_process_takes_over(services: Services, clock: FixedClock) -> None:
-    """When the holder is gone another one goes on where it was: what was begun an hour ago is not
-    begun again."""
+    """When the holder ends, another process continues without repeating recent jobs."""
     work = Work()
     jobs = (work.job("hourly", 3600.0),)
     await Housekeeper(services, jobs).turn()
@@ -97,7 +95,7 @@ async def test_another_process_takes_over(services: Services, clock: FixedClock)
 
 
 async def test_lease_that_is_lost_ends_the_turn(services: Services, clock: FixedClock) -> None:
-    """A holder that was too slow notices between two rounds and leaves the rest to the next one."""
+    """A holder that loses its lease ends its turn between two rounds."""
     thief = Lease(services.store, owner=b"t" * 16, ttl_s=LEASE_S)
     done: list[str] = []
 
@@ -115,8 +113,7 @@ async def test_lease_that_is_lost_ends_the_turn(services: Services, clock: Fixed
 async def test_failing_job_is_reported_and_the_next_is_done(
     services: Services, clock: FixedClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A job that fails is logged without its message, tried again when it is due, and keeps nobody
-    waiting."""
+    """A failing job is logged without its message, retried when due, and does not stop others."""
     work = Work()
     jobs = (work.job("bad", 60.0, error=ValueError("canary")), work.job("good", 60.0, rounds=99))
     housekeeper = Housekeeper(services, jobs)
@@ -131,7 +128,7 @@ async def test_failing_job_is_reported_and_the_next_is_done(
 
 
 async def test_clock_that_was_set_back(services: Services, clock: FixedClock) -> None:
-    """A beginning that lies in the future holds nothing up."""
+    """A start time in the future does not delay a job."""
     work = Work()
     housekeeper = Housekeeper(services, (work.job("daily", 86_400.0),))
     await housekeeper.turn()
@@ -141,7 +138,7 @@ async def test_clock_that_was_set_back(services: Services, clock: FixedClock) ->
 
 
 async def test_turns_are_taken_until_the_end(services: Services) -> None:
-    """The loop goes on after a turn that failed, and the lease is given back at the end."""
+    """The loop continues after a failed turn, and releases the lease at its end."""
     turns = asyncio.Queue[int]()
 
     async def no_pause(_: float) -> None:
@@ -164,14 +161,14 @@ async def test_turns_are_taken_until_the_end(services: Services) -> None:
 
 
 def test_jobs_have_names_of_their_own() -> None:
-    """The store and the log know a job by its name."""
+    """Job names are unique, as the store and the log identify jobs by them."""
     assert len({job.name for job in JOBS}) == len(JOBS)
     assert {"collect-bodies", "sweep-orphans", "sweep-unfinished"} <= {job.name for job in JOBS}
 
 
 @asynccontextmanager
 async def staged(services: Services, body: bytes) -> AsyncIterator[Path]:
-    """A body that arrived and was not put."""
+    """Return a body that was received but not put."""
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body
@@ -183,7 +180,7 @@ async def staged(services: Services, body: bytes) -> AsyncIterator[Path]:
 
 
 async def test_what_a_dead_process_left_goes(services: Services, clock: FixedClock) -> None:
-    """The real jobs remove what arrived and was never named, an hour after it stopped arriving."""
+    """The real jobs remove an unfinished upload an hour after its last byte."""
     clock.time = 4_000_000_000.0  # later than the times of files
     housekeeper = Housekeeper(services)
     async with staged(services, bytes(400_000)) as place:
@@ -201,8 +198,7 @@ DAY_S, YEAR_S = 86_400.0, 365 * 86_400.0
 async def test_clock_that_leapt_removes_nothing_for_a_day(
     services: Services, clock: FixedClock
 ) -> None:
-    """What goes by age waits a day after the clock was found far ahead; everything else goes on
-    (ST11)."""
+    """After a clock jump age-based jobs wait a day, and others run (ST11)."""
     work = Work()
     aged = replace(work.job("aged", 60.0), by_age=True)
     housekeeper = Housekeeper(services, (aged, work.job("other", 60.0)))
@@ -222,7 +218,7 @@ async def test_clock_that_leapt_removes_nothing_for_a_day(
 async def test_clock_that_leapt_and_was_set_back(
     services: Services, clock: FixedClock, stood_ahead_s: float
 ) -> None:
-    """After it was set right what goes by age waits another day, and no longer (ST11)."""
+    """After the clock is set right, age-based jobs wait another day (ST11)."""
     work = Work()
     housekeeper = Housekeeper(services, (replace(work.job("aged", 3600.0), by_age=True),))
     await housekeeper.turn()
@@ -241,8 +237,7 @@ async def test_clock_that_leapt_and_was_set_back(
 
 
 async def test_store_of_an_earlier_version_waits_too(services: Services, clock: FixedClock) -> None:
-    """Where somebody kept house and nobody watched the clock, what goes by age waits a day
-    (ST11)."""
+    """On a store without a recorded clock, age-based jobs wait a day (ST11)."""
     work = Work()
     lease = Lease(services.store, owner=b"e" * 16, ttl_s=LEASE_S)
     assert await lease.take(now=clock.now())
@@ -260,8 +255,10 @@ async def test_store_of_an_earlier_version_waits_too(services: Services, clock: 
 async def test_two_processes_whose_clocks_differ_share_the_house(
     services: Services, clock: FixedClock
 ) -> None:
-    """Beside one that is a year ahead the other keeps house at each turn, and neither removes by
-    age (ST10, ST11)."""
+    """Beside a process a year ahead the other takes every turn (ST10, ST11).
+
+    Neither removes records by age.
+    """
     work, wrong_clock = Work(), FixedClock(clock.now() + YEAR_S)
     jobs = (work.job("minutely", 60.0, rounds=0), replace(work.job("aged", 60.0), by_age=True))
     right = Housekeeper(services, jobs)
@@ -278,7 +275,7 @@ async def test_two_processes_whose_clocks_differ_share_the_house(
 
 
 def test_what_goes_by_age() -> None:
-    """Each job that removes for good what is old enough says so."""
+    """Every job that permanently removes old records is marked as age-based."""
     kept = {
         "seal-audit",
         "seal-audit-delayed",

@@ -1,4 +1,4 @@
-"""Sealing as a part of the housekeeping: whoever holds the lease, on however many processes."""
+"""Sealing of the audit by housekeeping: by the lease's holder, on any number of processes."""
 
 import asyncio
 import json
@@ -29,15 +29,14 @@ SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))
 
 @pytest.fixture
 def clock() -> FixedClock:
-    """Half a minute slow: a database finds no clock apart that a test moves on by a minute
-    (ST9)."""
+    """A clock half a minute slow, so that tests may advance it within a database's limit (ST9)."""
     return FixedClock(time.time() - 30)
 
 
 async def write(
     services: Services, *subjects: str, entropy: CountingEntropy, at: float | None = None
 ) -> None:
-    """Write records as operations do."""
+    """Write audit records as operations do."""
     at = services.clock.now() if at is None else at
     for subject in subjects:
         record = AuditRecord(at=at, action="kv.put", actor="did:key:zA", subject=subject)
@@ -45,7 +44,7 @@ async def write(
 
 
 async def sealed(services: Services) -> list[str]:
-    """Subjects of the sealed records, in the order of the chain."""
+    """Return the subjects of the sealed records, in the order of the chain."""
     entries = [
         json.loads(line) async for line in exported_lines(services.store, chain_of(services))
     ]
@@ -53,7 +52,7 @@ async def sealed(services: Services) -> list[str]:
 
 
 async def another(services: Services, clock: Any) -> Services:
-    """The parts of a second process on the same store."""
+    """Return the services of a second process on the same store."""
     return await claim_store(
         services.config,
         store=services.store,
@@ -65,8 +64,7 @@ async def another(services: Services, clock: Any) -> Services:
 
 
 async def test_a_turn_of_the_housekeeping_seals(serve, clock, entropy) -> None:
-    """The holder of the lease seals what was written, signs a head, and goes on at the next turn
-    (RC4, RC5)."""
+    """The lease's holder seals new records and signs a head at each turn (RC4, RC5)."""
     async with serve() as node:
         services = node.node.services
         keeper = Housekeeper(services, SEALING)
@@ -84,8 +82,7 @@ async def test_a_turn_of_the_housekeeping_seals(serve, clock, entropy) -> None:
 
 
 async def test_one_of_two_processes_seals(serve, clock, entropy) -> None:
-    """Of two processes one has the lease and seals; when it leaves, the other goes on with the same
-    chain (RC4)."""
+    """Of two processes one seals; when it ends, the other continues the same chain (RC4)."""
     async with serve() as node:
         services = node.node.services
         other = await another(services, clock)
@@ -100,7 +97,7 @@ async def test_one_of_two_processes_seals(serve, clock, entropy) -> None:
 
 
 async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> None:
-    """Two processes that seal at once, as clocks that differ allow, seal each record once (RC4)."""
+    """Two processes that seal at once, due to differing clocks, seal each record once (RC4)."""
     async with serve() as node:
         services = node.node.services
         other = await another(services, clock)
@@ -116,8 +113,7 @@ async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> 
 
 
 async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy) -> None:
-    """A record that came late is sealed by the round that looks further back than the frequent
-    one."""
+    """A late record is sealed by the job that looks further back."""
     async with serve() as node:
         services = node.node.services
         await write(services, "first", entropy=entropy)
@@ -130,8 +126,7 @@ async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy)
 
 
 async def test_one_round_seals_many(serve, clock, entropy) -> None:
-    """What one commit cannot take is sealed by further ones of the same round, each going on behind
-    the last."""
+    """One round makes several commits if the records exceed one, each after the last."""
     async with serve() as node:
         services = node.node.services
         subjects = [f"s{number:03}" for number in range(2 * MAX_BATCH + 7)]
@@ -141,7 +136,7 @@ async def test_one_round_seals_many(serve, clock, entropy) -> None:
 
 
 async def test_a_record_from_long_ago_is_found(serve, clock, entropy) -> None:
-    """A record of a clock that is far behind is sealed by the round that looks at every time."""
+    """A record with a far too early time is sealed by the job that looks at all records."""
     async with serve() as node:
         services = node.node.services
         await write(services, "first", entropy=entropy)

@@ -1,4 +1,4 @@
-"""Expired delegations leave, and nothing comes back by that."""
+"""The removal of expired delegations, which brings no revoked one back."""
 
 from wire_replay import token_id
 
@@ -18,7 +18,7 @@ async def _sweep(node, **options: int) -> int:
 
 
 async def test_what_expired_long_ago_leaves(serve) -> None:
-    """Thirty days after its end a delegation goes, and makes room for others of its signer."""
+    """A delegation is removed thirty days after its expiry, and frees its signer's limit."""
     async with serve(limits=NO_RATE) as node:
         grants = [node.token({node.kv("a"): [GET]}, audience=node.friend.did) for _ in range(3)]
         assert [200] * 3 == [(await node.delegate(grant)).status for grant in grants]
@@ -34,8 +34,7 @@ async def test_what_expired_long_ago_leaves(serve) -> None:
 
 
 async def test_a_revoked_delegation_does_not_come_back(serve) -> None:
-    """What was revoked, expired and was swept is refused for its time, in the process that
-    remembers it too."""
+    """A revoked, swept delegation is refused as expired, even by a process that has it cached."""
     async with serve() as node:
         grant = node.token({node.kv("a"): [GET]}, audience=node.friend.did)
         await node.delegate(grant)
@@ -56,7 +55,7 @@ async def test_a_revoked_delegation_does_not_come_back(serve) -> None:
 
 
 async def test_a_damaged_record_does_not_stop_the_sweep(serve) -> None:
-    """A record that does not decode is left where it is, and the others leave."""
+    """A damaged record is left in place, and the others are removed."""
     async with serve() as node:
         await node.delegate(node.token({node.kv("a"): [GET]}, audience=node.friend.did))
         store = node.node.services.store

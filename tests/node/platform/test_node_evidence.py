@@ -1,5 +1,4 @@
-"""The node's own evidence on a real node: what is bound, how it is bounded, and what a platform in
-trouble does."""
+"""The node's own evidence: its binding, its limits, and failures of the platform."""
 
 import asyncio
 import json
@@ -54,7 +53,7 @@ def agent(platform: SimulatedPlatform) -> AgentSimulator:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A node in a trust domain, and who asks it."""
+    """A node in a trust domain, and its clients."""
 
     node: EmbeddedNode
     session: aiohttp.ClientSession
@@ -90,7 +89,7 @@ async def stage_of(config: Config, clock: FixedClock | None = None) -> AsyncIter
 async def stage(
     tmp_path: Path, agent: AgentSimulator, other_root: Path, clock: FixedClock
 ) -> AsyncIterator[Stage]:
-    """A node beside a guest agent."""
+    """A node with a guest agent."""
     async with (
         agent_on(tmp_path / "agent.sock", agent),
         stage_of(config_of(tmp_path, other_root), clock) as stage,
@@ -102,8 +101,7 @@ async def stage(
 async def test_what_is_bound(
     tmp_path: Path, agent: AgentSimulator, other_root: Path, source: str
 ) -> None:
-    """Report data hash nonce, DID, store, origin of the secret and the terms of release (AT40,
-    AT41, Q10)."""
+    """Report data hash nonce, DID, store, secret origin and release terms (AT40, AT41, Q10)."""
     config = config_of(tmp_path, other_root, source=source)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, FixedClock()) as stage:
         answer = await stage.ask(
@@ -143,8 +141,7 @@ async def test_what_is_bound(
 
 
 def test_every_field_counts() -> None:
-    """Another nonce and another word about the node give other report data, the order of lists does
-    not (AT41)."""
+    """Report data depend on the nonce and every statement, but not on the order of lists (AT41)."""
     statement = parse_node_attestation(answer_bytes(), nonce="n").statement
     others = [
         replace(statement, node_did="did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"),
@@ -186,7 +183,7 @@ def answer_bytes(**members: Any) -> bytes:
 
 
 async def test_what_is_said_beside(stage: Stage) -> None:
-    """/info says that the node is in a TEE, and /readyz how its last quote went (AT44)."""
+    """/info states that the node is in a TEE, and /readyz the result of its last quote (AT44)."""
     assert (await stage.ask("/info")).value["inTEE"] is True
     assert (await stage.ask("/attestation")).status == 200
     stage.node.services.clock.advance(5)  # type: ignore[attr-defined]  # a FixedClock
@@ -194,7 +191,7 @@ async def test_what_is_said_beside(stage: Stage) -> None:
 
 
 async def test_quotes_are_fresh(stage: Stage, agent: AgentSimulator) -> None:
-    """Each question is a quote of its own, whatever was asked before."""
+    """Every request gets a new quote."""
     for asked in (1, 2):
         assert (await stage.ask("/attestation?nonce=a")).status == 200
         assert agent.asked["GetQuote"] == asked
@@ -215,8 +212,7 @@ async def test_quotes_are_fresh(stage: Stage, agent: AgentSimulator) -> None:
 async def test_bounds_of_the_nonce(
     stage: Stage, agent: AgentSimulator, query: str, status: int
 ) -> None:
-    """A nonce has at most 256 bytes and stands once; what is refused never reaches the platform
-    (AT40)."""
+    """A nonce of more than 256 bytes, or a second one, never reaches the platform (AT40)."""
     answer = await stage.ask(f"/attestation{query}")
     assert (status, int(status == 200)) == (answer.status, agent.asked["GetQuote"])
 
@@ -229,7 +225,7 @@ async def test_bounds_of_the_nonce(
     )
 )
 def test_fuzz_nonces(given_nonces: list[str]) -> None:
-    """Any texts are one nonce within the bound, or refused."""
+    """Any list of texts is one valid nonce or refused."""
     try:
         nonce = checked_nonce(given_nonces)
     except Refusal:
@@ -238,8 +234,7 @@ def test_fuzz_nonces(given_nonces: list[str]) -> None:
 
 
 async def test_fuzz_the_query(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
-    """Any bytes for a query are answered with a quote over what was read, or 400; never with a
-    fault of ours."""
+    """Any query is answered with a quote over the parsed nonce, or 400."""
     config = config_of(tmp_path, quotes_per_minute=1_000_000)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, clock) as stage:
         loop = asyncio.get_running_loop()
@@ -278,7 +273,7 @@ async def _raw(url: str, line: bytes) -> bytes:
 async def test_a_rate_for_each_client(
     tmp_path: Path, agent: AgentSimulator, clock: FixedClock
 ) -> None:
-    """A client asks so many times a minute; beyond that it is told when to come back (AT43)."""
+    """A client over its rate gets a time to retry (AT43)."""
     config = config_of(tmp_path, quotes_per_minute=2)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, clock) as stage:
         answers = [await stage.ask("/attestation?nonce=a") for _ in range(3)]
@@ -287,8 +282,7 @@ async def test_a_rate_for_each_client(
 
 
 async def test_a_slow_platform(tmp_path: Path, agent: AgentSimulator, clock: FixedClock) -> None:
-    """While a quote is being made others wait, up to a bound, and everything else is answered
-    (AT43)."""
+    """While a quote is made, some requests wait, and all other routes work (AT43)."""
     agent.gate = asyncio.Event()
     config = config_of(tmp_path, quotes_waiting=2, quote_s=30.0)
     async with agent_on(tmp_path / "agent.sock", agent), stage_of(config, clock) as stage:
@@ -311,7 +305,7 @@ async def test_a_slow_platform(tmp_path: Path, agent: AgentSimulator, clock: Fix
 async def test_a_platform_that_stalls(
     tmp_path: Path, agent: AgentSimulator, clock: FixedClock
 ) -> None:
-    """Whoever waited long enough is told so, and asking again later works (AT43, AT44)."""
+    """A request that waits too long fails, and a later one works (AT43, AT44)."""
     agent.fault = "stalls"
     async with (
         agent_on(tmp_path / "agent.sock", agent),
@@ -330,8 +324,7 @@ async def test_a_platform_that_stalls(
 
 
 async def test_a_place_is_held_while_the_platform_hangs() -> None:
-    """A platform that never answers costs one thread: who asks is turned away once the places are
-    taken (AT43)."""
+    """A hanging platform blocks one thread, and a full queue refuses requests (AT43)."""
     release = threading.Event()
 
     def hang(_data: bytes) -> Quoted:
@@ -371,8 +364,7 @@ async def test_a_place_is_held_while_the_platform_hangs() -> None:
 async def test_a_platform_in_trouble(
     stage: Stage, agent: AgentSimulator, fault: Fault, code: str
 ) -> None:
-    """A platform that fails is a 503 with its kind of failure, never `classic`; /readyz stays ready
-    (AT44)."""
+    """A failing platform is a 503 with its code, not `classic`; /readyz stays ready (AT44)."""
     agent.fault = fault
     answer = await stage.ask("/attestation?nonce=a")
     assert (503, f"quote generation failed: {code}") == (answer.status, answer.body.decode())
@@ -386,8 +378,7 @@ async def test_a_platform_in_trouble(
 
 
 async def test_nobody_there(tmp_path: Path, clock: FixedClock) -> None:
-    """A node starts without its agent, and says so to whoever asks; an agent that comes later is
-    found (AT44)."""
+    """A node starts without its guest agent, reports that, and finds the agent later (AT44)."""
     async with stage_of(config_of(tmp_path), clock) as stage:
         assert (
             await stage.ask("/attestation?nonce=a")
@@ -397,7 +388,7 @@ async def test_nobody_there(tmp_path: Path, clock: FixedClock) -> None:
 
 
 async def test_a_log_that_does_not_fit(stage: Stage, agent: AgentSimulator) -> None:
-    """A log that the quote does not bear out is handed on, and nothing is read out of it."""
+    """A log that does not match the quote is returned, but no fields are taken from it."""
     image = measurements_of("another")
     agent.quote_answer = lambda report_data: {  # type: ignore[method-assign]  # an agent whose log is another application's
         "quote": agent.platform.mint_quote(image, report_data).hex(),
@@ -408,8 +399,7 @@ async def test_a_log_that_does_not_fit(stage: Stage, agent: AgentSimulator) -> N
 
 
 async def test_files_that_fail() -> None:
-    """What the operating system says beyond what a source foresees is a failure of the platform too
-    (AT44)."""
+    """An unexpected operating system error is a failure of the platform too (AT44)."""
 
     def fail(_data: bytes) -> Quoted:
         raise OSError(16, "busy")
@@ -423,7 +413,7 @@ async def test_files_that_fail() -> None:
 async def test_quotes_of_the_kernel(
     tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy
 ) -> None:
-    """The kernel's report interface serves a node as it serves a backend: a quote, and no log."""
+    """The kernel's report interface gives a node a quote without a log."""
     kernel = TsmSimulator(lambda data: platform.mint_quote(measurements_of("node"), data))
     source = TsmSource(tmp_path, files=kernel, entropy=entropy)
     quotes = OwnQuotes(source.quote, Platform(source="tsm"))
@@ -442,8 +432,7 @@ async def secret_of(config: Config) -> bytes:
 
 
 async def test_the_secret_is_the_platforms(tmp_path: Path, agent: AgentSimulator) -> None:
-    """Both generations of agents give one secret, nothing is written, and the path tells secrets
-    apart (AT42)."""
+    """Both generations of agents give the same secret for a path, and no file is written (AT42)."""
     async with agent_on(tmp_path / "agent.sock", agent):
         configs = [
             config_of(tmp_path, secret=Secret(platform=True), source=source)
@@ -461,8 +450,7 @@ async def test_the_secret_is_the_platforms(tmp_path: Path, agent: AgentSimulator
 async def test_a_node_on_the_platforms_secret(
     tmp_path: Path, agent: AgentSimulator, clock: FixedClock
 ) -> None:
-    """The node says that nobody else has its secret, and the store refuses the secret of another
-    platform (AT42)."""
+    """The evidence says "platform", and the store refuses another platform's secret (AT42)."""
     config = config_of(tmp_path, secret=Secret(platform=True))
     async with agent_on(tmp_path / "agent.sock", agent):
         async with stage_of(config, clock) as stage:
@@ -474,7 +462,7 @@ async def test_a_node_on_the_platforms_secret(
 
 
 async def test_what_comes_first(tmp_path: Path, agent: AgentSimulator) -> None:
-    """A secret that was named goes before the platform's, and then it is the operator's (AT42)."""
+    """A configured secret takes precedence over the platform's, with origin "operator" (AT42)."""
     file = tmp_path / "elsewhere"
     file.write_bytes(b"f" * 32)
     async with agent_on(tmp_path / "agent.sock", agent):
@@ -506,7 +494,7 @@ CANARY = b"canary of a key that is too s".hex()
 async def test_keys_that_are_none(
     tmp_path: Path, agent: AgentSimulator, answer: dict[str, Any]
 ) -> None:
-    """What the key service gives has to be a secret; the refusal holds nothing of it."""
+    """An unusable key from the key service is refused, and the message does not quote it."""
     agent.key_answer = answer
     async with agent_on(tmp_path / "agent.sock", agent):
         with pytest.raises(SecretUnusable) as refused:
@@ -515,7 +503,7 @@ async def test_keys_that_are_none(
 
 
 async def test_without_an_agent_there_is_no_secret(tmp_path: Path) -> None:
-    """A node whose platform gives no secret does not start, and makes none of its own."""
+    """A node whose platform gives no secret does not start, and makes none."""
     with pytest.raises(SecretUnusable, match="does not answer"):
         await secret_of(config_of(tmp_path, secret=Secret(platform=True)))
     assert not (tmp_path / "data").exists()
@@ -533,6 +521,6 @@ async def test_without_an_agent_there_is_no_secret(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_contradict(flags: dict[str, Any]) -> None:
-    """A secret or a socket without a guest agent refuses to start."""
+    """A platform secret or a socket without a guest agent prevents the start."""
     with pytest.raises(ConfigurationError):
         load_config(environment={}, flags=flags)

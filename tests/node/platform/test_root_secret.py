@@ -1,4 +1,4 @@
-"""The root secret: where it comes from, how it is made, when it is refused."""
+"""The root secret: sources, creation and refusal."""
 
 import base64
 import os
@@ -21,8 +21,7 @@ def _config(tmp_path: Path, **secret: Any) -> Config:
 
 
 def test_first_start_makes_one(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """The first start makes 32 bytes in a file that only its owner may read; the next one reads
-    them."""
+    """The first start makes 32 bytes in a private file, which later starts read."""
     made = load_root_secret(_config(tmp_path), entropy)
     path = tmp_path / "data" / "secret"
     assert (32, made) == (len(made), path.read_bytes())
@@ -32,7 +31,7 @@ def test_first_start_makes_one(tmp_path: Path, entropy: CountingEntropy) -> None
 
 
 def test_mode_does_not_depend_on_umask(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """The file is closed to others even under an open umask."""
+    """The file is private even under a permissive umask."""
     former = os.umask(0)
     try:
         load_root_secret(_config(tmp_path), entropy)
@@ -49,7 +48,7 @@ def test_from_the_environment(tmp_path: Path, entropy: CountingEntropy) -> None:
 
 
 def test_from_a_file(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A secret file holds the raw bytes; any length from 32 on is used as it is."""
+    """A secret file contains raw bytes; any length from 32 on is used as it is."""
     path = tmp_path / "elsewhere"
     path.write_bytes(SECRET + b"more")
     assert load_root_secret(_config(tmp_path, file=str(path)), entropy) == SECRET + b"more"
@@ -67,7 +66,7 @@ def test_bad_text_is_refused(tmp_path: Path, entropy: CountingEntropy, text: str
 
 @pytest.mark.parametrize("size_bytes", [0, 31, 4097])
 def test_length_is_bounded(tmp_path: Path, entropy: CountingEntropy, size_bytes: int) -> None:
-    """A file with fewer than 32 or more than 4,096 bytes is no root secret."""
+    """A file with fewer than 32 or more than 4,096 bytes is refused."""
     path = tmp_path / "elsewhere"
     path.write_bytes(b"a" * size_bytes)
     with pytest.raises(SecretUnusable):
@@ -75,14 +74,13 @@ def test_length_is_bounded(tmp_path: Path, entropy: CountingEntropy, size_bytes:
 
 
 def test_missing_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A secret file that was named must be there: none is made."""
+    """A missing configured file is refused, and none is made."""
     with pytest.raises(SecretUnusable):
         load_root_secret(_config(tmp_path, file=str(tmp_path / "absent")), entropy)
 
 
 def test_open_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A secret in the data folder that others may read refuses to start, and says how to mend
-    it."""
+    """A secret that others can read is refused with a hint."""
     load_root_secret(_config(tmp_path), entropy)
     path = tmp_path / "data" / "secret"
     path.chmod(0o640)
@@ -92,7 +90,7 @@ def test_open_file_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
 
 
 def test_lost_secret_is_not_replaced(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A data folder with a store but without its secret gets no new one."""
+    """A data folder with a store but no secret does not get a new one."""
     (tmp_path / "data" / "store").mkdir(parents=True)
     with pytest.raises(SecretUnusable):
         load_root_secret(_config(tmp_path), entropy)
@@ -102,8 +100,7 @@ def test_lost_secret_is_not_replaced(tmp_path: Path, entropy: CountingEntropy) -
 def test_a_damaged_secret_of_a_store_is_put_back(
     tmp_path: Path, entropy: CountingEntropy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a store is, what is left of its secret is to be replaced by the owner's copy, and never
-    by a new one."""
+    """For a damaged secret of an existing store the hint is the backup, never a new secret."""
     (tmp_path / "data" / "store").mkdir(parents=True)
     path = tmp_path / "data" / "secret"
     path.write_bytes(b"a" * 16)
@@ -121,7 +118,7 @@ def test_a_damaged_secret_of_a_store_is_put_back(
 
 
 def test_unwritable_folder_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
-    """A data folder that cannot be made is an error with a next step."""
+    """A data folder that cannot be created is an error with a hint."""
     (tmp_path / "data").write_text("a file")
     with pytest.raises(SecretUnusable):
         load_root_secret(_config(tmp_path), entropy)

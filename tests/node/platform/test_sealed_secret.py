@@ -1,4 +1,4 @@
-"""The root secret sealed to a passphrase (BK8)."""
+"""The root secret encrypted with a passphrase (BK8)."""
 
 from base64 import b64decode
 from contextlib import suppress
@@ -23,7 +23,7 @@ THEIRS = (
         "3ce81335ac9a95e3e711ed074f971693a2cc675a5d59e4194c8bb9ce689d17dc1538ec61b4735fe9e90d75c90ca1b92996e72e02c632b214b2ee2efc2fe1c9a3"
     )
 )
-"""What another implementation of age, pyrage 1.4.0, made of SECRET and PASSPHRASE."""
+"""SECRET encrypted with PASSPHRASE by another implementation of age, pyrage 1.4.0."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def sealed() -> bytes:
 
 
 def test_it_opens_with_its_passphrase_alone(sealed: bytes) -> None:
-    """The same passphrase opens it, another does not, and the secret is not in it (BK8)."""
+    """The right passphrase decrypts the secret, another does not (BK8)."""
     assert open_secret(sealed, PASSPHRASE) == SECRET
     assert SECRET[:8] not in sealed
     for passphrase in (PASSPHRASE + " ", ""):
@@ -41,8 +41,7 @@ def test_it_opens_with_its_passphrase_alone(sealed: bytes) -> None:
 
 
 def test_age_opens_it_and_the_other_way_round(sealed: bytes) -> None:
-    """An independent implementation of age opens what is sealed here, and what it sealed is opened
-    here (BK8)."""
+    """An independent implementation of age decrypts our files, and we decrypt its files (BK8)."""
     assert pyrage.passphrase.decrypt(sealed, PASSPHRASE) == SECRET
     assert open_secret(THEIRS, PASSPHRASE) == SECRET
 
@@ -50,7 +49,7 @@ def test_age_opens_it_and_the_other_way_round(sealed: bytes) -> None:
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_an_altered_one_does_not_open(sealed: bytes, data: st.DataObject) -> None:
-    """Whichever bit is another one, it does not open (BK8)."""
+    """A file with any bit flipped is refused (BK8)."""
     at = data.draw(
         st.integers(0, len(sealed) - 1).filter(lambda at: sealed[at - 1 : at + 1] != b"17")
     )
@@ -61,7 +60,7 @@ def test_an_altered_one_does_not_open(sealed: bytes, data: st.DataObject) -> Non
 
 
 def test_bits_beyond_the_last_byte(sealed: bytes) -> None:
-    """Of the base64 texts of the same bytes one is accepted (BK8)."""
+    """Only the canonical base64 text of some bytes is accepted (BK8)."""
     head, _, rest = sealed.partition(b"\n--- ")
     mac, _, payload = rest.partition(b"\n")
     altered = mac[:-1] + bytes([mac[-1] ^ 1])
@@ -74,14 +73,14 @@ def test_bits_beyond_the_last_byte(sealed: bytes) -> None:
     "log_n", [b"19", b"20", b"21", b"30", b"63", b"99", b"017", b"-1", b"1e9", b"9" * 5000]
 )
 def test_parameters_are_bounded(sealed: bytes, log_n: bytes) -> None:
-    """Nothing is derived with parameters beyond those of this version (BK8)."""
+    """No key is derived with more expensive parameters than this version's (BK8)."""
     with pytest.raises(SecretUnusable, match="this version cannot read"):
         open_secret(sealed.replace(b" 17\n", b" " + log_n + b"\n", 1), PASSPHRASE)
 
 
 @pytest.mark.parametrize("passphrase", ["", "short", "e" * 11])
 def test_a_passphrase_that_protects_nothing(passphrase: str) -> None:
-    """Too short a passphrase seals nothing, and is not repeated (BK8)."""
+    """A short passphrase is refused and not quoted (BK8)."""
     with pytest.raises(SecretUnusable) as raised:
         seal_secret(SECRET, passphrase, CountingEntropy())
     assert not passphrase or passphrase not in raised.value.message + raised.value.hint
@@ -93,7 +92,7 @@ def test_a_passphrase_that_protects_nothing(passphrase: str) -> None:
     | st.binary(max_size=300).map(lambda tail: b"age-encryption.org/v1\n-> " + tail)
 )
 def test_fuzz_sealed_secrets(data: bytes) -> None:
-    """Any bytes are no secret of ours, and cost no derivation unless they have its form."""
+    """Any bytes are refused, and without a key derivation unless they have the format."""
     with suppress(SecretUnusable):
         open_secret(data, PASSPHRASE)
         pytest.fail("it opened")

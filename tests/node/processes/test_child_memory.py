@@ -1,4 +1,4 @@
-"""How much of the memory that a worker or the storekeeper frees it keeps for what comes next."""
+"""How much freed memory a worker or the storekeeper keeps for reuse."""
 
 import platform
 import subprocess
@@ -51,7 +51,7 @@ print(resident_bytes() - before)
 def environment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """The environment of a process that serves."""
+    """The environment of a node's processes."""
     node = RunningNode(tmp_path_factory.mktemp("node"), "--workers", "1")
     try:
         assert node.url
@@ -70,12 +70,10 @@ def _said(program: str, environment: dict[str, str]) -> int:
 
 
 def test_what_was_freed_is_used_again(environment: dict[str, str]) -> None:
-    """Blocks as an upload takes them cost no pages from the second round on: some 7,000 where
-    nothing was kept."""
+    """Buffers of repeated uploads cost no new pages, which were some 7,000 without reuse."""
     assert _said(_ROUNDS, environment) < 200
 
 
 def test_a_hoard_is_given_back(environment: dict[str, str]) -> None:
-    """After a hoard is dropped at most some MiB of it are kept, also where one large block was
-    freed before."""
+    """After much memory is freed, at most some MiB are kept, also after one large block."""
     assert _said(_HOARD, environment) < 8 << 20

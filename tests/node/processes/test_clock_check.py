@@ -1,4 +1,4 @@
-"""A machine whose clock cannot be right starts no node (AT17)."""
+"""A node does not start with an implausible clock (AT17)."""
 
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from sealspace.cli.root import EXIT_STATUS, main
 
 
 def test_the_edge() -> None:
-    """From the second on at which this version was made a clock is possible; before, both days are
-    told."""
+    """A clock before this version's build date is refused with both days."""
     check_clock(FixedClock(float(MADE_AT)))
     with pytest.raises(ClockWrong) as refused:
         check_clock(FixedClock(MADE_AT - 1.0))
@@ -22,7 +21,7 @@ def test_the_edge() -> None:
 
 
 def test_the_other_edge() -> None:
-    """Up to ten years later a clock is possible; beyond, both days are told."""
+    """A clock over ten years after this version's build date is refused with both days."""
     check_clock(FixedClock(float(MADE_AT + LONGEST_USE_S)))
     with pytest.raises(ClockWrong) as refused:
         check_clock(FixedClock(MADE_AT + LONGEST_USE_S + 86_400.0))
@@ -39,7 +38,7 @@ def test_commands(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`serve` refuses before it starts or makes anything, and `doctor` tells it."""
+    """`serve` refuses before it creates anything, and `doctor` reports it."""
     monkeypatch.setattr(clock_check, "MADE_AT", MADE_AT + years * 365 * 86_400)
     data = tmp_path / "data"
     status = main([command, "--data", str(data), *(("--port", "0") if command == "serve" else ())])

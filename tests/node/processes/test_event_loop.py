@@ -1,4 +1,4 @@
-"""The event loop of a worker: uvloop where it is installed, the standard library's elsewhere."""
+"""The event loop of a worker: uvloop if installed, else asyncio's."""
 
 import asyncio
 import importlib.util
@@ -18,13 +18,13 @@ def _runs_on() -> str:
 
 
 def test_uvloop_where_it_is_installed() -> None:
-    """With uvloop a worker runs on it."""
+    """With uvloop installed a worker runs on it."""
     pytest.importorskip("uvloop")
     assert _runs_on() == "uvloop"
 
 
 def test_asyncio_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it nothing is said and the standard loop is taken."""
+    """Without uvloop the standard loop is used silently."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
         "node.processes.event_loop.find_spec", lambda name: None if name == "uvloop" else find(name)

@@ -21,8 +21,7 @@ def _started(program: str) -> "subprocess.Popen[bytes]":
 
 
 def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
-    """Workers import for longest, so nothing that only the checks of the supervisor need stands
-    before their start."""
+    """The supervisor starts workers before the imports that only its checks need."""
     large = {
         "aiohttp",
         "asyncio",
@@ -39,8 +38,7 @@ def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
 
 
 def test_the_collector_rests_until_a_process_is_launched() -> None:
-    """What was imported before the launch is left to itself; from then on garbage is collected as
-    ever."""
+    """Objects imported before the launch are not collected; later garbage is."""
     program = (
         "import gc; gc.disable(); from node.processes.launch import receive_launch; launch ="
         " receive_launch(); print(gc.isenabled(), gc.get_freeze_count() > 1000, launch.worker,"
@@ -56,7 +54,7 @@ def test_the_collector_rests_until_a_process_is_launched() -> None:
 
 
 def test_what_starts_a_process_does_not_show_the_secret() -> None:
-    """The root secret stands in no text of the launch message."""
+    """The text of a launch message does not contain the root secret."""
     assert "root secret" not in repr(
         Launch(config=Config(), secret=b"the root secret, 32 bytes or more")
     )

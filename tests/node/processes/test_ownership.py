@@ -1,5 +1,7 @@
-"""No node starts where something else has one of our names
-(spec/decisions/0001-flat-packages.md)."""
+"""A node does not start if another package has one of our names.
+
+See spec/decisions/0001-flat-packages.md.
+"""
 
 import sys
 from pathlib import Path
@@ -12,14 +14,14 @@ from sealspace.own_packages import PACKAGES
 
 
 def test_ours_alone_passes() -> None:
-    """Our own distribution, or none at all in a checkout, is no clash."""
+    """Our own distribution is no clash, and neither is a checkout without one."""
     check_ownership({name: ["sealspace"] for name in PACKAGES} | {"aiohttp": ["aiohttp"]})
     check_ownership({})
     check_ownership()
 
 
 def test_a_foreign_claim_refuses() -> None:
-    """A distribution that has one of our names is named, with what to do."""
+    """Another distribution with one of our names is refused by name, with a hint."""
     with pytest.raises(
         ForeignDistribution, match=r"the distribution culprit .* named spaces"
     ) as refused:
@@ -28,7 +30,7 @@ def test_a_foreign_claim_refuses() -> None:
 
 
 def test_a_module_on_the_path_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is a module that would be imported in place of ours."""
+    """A module that would be imported in place of ours is refused."""
     (tmp_path / "spaces.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "spaces", raising=False)

@@ -1,5 +1,4 @@
-"""What a service manager hears of a node: ready once it accepts requests, stopping before its
-end."""
+"""Reports to a service manager: ready when requests are accepted, stopping before the end."""
 
 import secrets
 import socket
@@ -24,7 +23,7 @@ def _listening(address: str) -> socket.socket:
 
 
 def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
-    """READY comes when a request is answered and once, STOPPING when the node is asked to end."""
+    """READY is sent once when requests are accepted, and STOPPING when the node is told to end."""
     (tmp_path / "node").mkdir()
     with _listening(str(tmp_path / "notify")) as manager:
         node = RunningNode(
@@ -58,7 +57,7 @@ def test_an_address_without_a_manager_is_left_alone(
 
 
 def test_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that begins with `@` is a socket without a file."""
+    """A name that begins with `@` is an abstract socket."""
     name = f"sealspace-{secrets.token_hex(8)}"
     with _listening(f"\0{name}") as manager:
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")

@@ -1,4 +1,4 @@
-"""Taking up a store: identity and release record."""
+"""Opening a store at the start: identity and release record."""
 
 from pathlib import Path
 
@@ -48,8 +48,7 @@ async def _start(
 
 
 async def test_a_store_keeps_its_secret(tmp_path: Path) -> None:
-    """A store that was made with one root secret does not start with another, and does with its
-    own."""
+    """A store starts only with the root secret that it was made with."""
     await _start(tmp_path)
     with pytest.raises(StoreMisused) as refused:
         await _start(tmp_path, secret=bytes(31) + b"\1")
@@ -82,7 +81,7 @@ async def test_first_start_writes_the_record(tmp_path: Path) -> None:
 async def test_looser_configuration_is_refused(
     tmp_path: Path, recorded: str, configured: str, starts: bool
 ) -> None:
-    """A stricter mode than the record's starts, a looser one does not; the record stays."""
+    """A stricter mode than the record's starts, a looser one does not, and the record stays."""
     await _start(tmp_path, release=Release(attestation=recorded))  # type: ignore[arg-type]  # a text
     if not starts:
         with pytest.raises(ReleaseLoosened):
@@ -92,20 +91,19 @@ async def test_looser_configuration_is_refused(
 
 
 def test_stricter_of_both_is_in_force() -> None:
-    """In force is the stricter mode of configuration and record."""
+    """The stricter mode of configuration and record is in force."""
     assert in_force(Release(attestation="everyone"), _record()).mode == "everyone"
     assert in_force(Release(attestation="delegates"), _record(mode="off")).mode == "delegates"
 
 
 def test_node_policy_cannot_be_made_to_suffice() -> None:
-    """A configuration alone does not let the node's list stand for the owners'."""
+    """A configuration cannot make the node's policy replace owners' policies."""
     assert loosened(Release(node_policy_suffices=True), _record()) is not None
     assert loosened(Release(node_policy_suffices=True), _record(node_policy_suffices=True)) is None
 
 
 def test_another_trust_root_is_looser(tmp_path: Path, other_root: Path) -> None:
-    """A configuration that trusts a root the record does not name is looser, Intel's own root
-    included."""
+    """A configuration with a trust root outside the record is looser, even Intel's."""
     assert loosened(Release(trust_root=str(other_root)), _record()) is not None
     assert loosened(Release(), _record(trust_roots=(bytes(32),))) is not None
     assert loosened(Release(), _record(trust_roots=(bytes(32), INTEL_ROOT_SHA256))) is None
@@ -127,8 +125,7 @@ def test_another_trust_root_is_looser(tmp_path: Path, other_root: Path) -> None:
 async def test_further_key_providers_are_looser(
     tmp_path: Path, recorded: tuple[str, ...], configured: tuple[str, ...], starts: bool
 ) -> None:
-    """A configuration that takes evidence of further key providers than the record does not start
-    (RL16, AT29)."""
+    """A configuration with key providers outside the record does not start (RL16, AT29)."""
     assert (
         await _start(tmp_path, release=Release(key_providers=recorded))
     ).key_providers == recorded
@@ -153,8 +150,7 @@ async def test_further_key_providers_are_looser(
 def test_key_providers_of_both_are_in_force(
     recorded: tuple[str, ...], configured: tuple[str, ...], both: tuple[str, ...]
 ) -> None:
-    """In force is what configuration and record both accept: the record may have become stricter
-    since the start."""
+    """Only key providers that configuration and current record both accept are in force."""
     assert (
         in_force(Release(key_providers=configured), _record(key_providers=recorded)).key_providers
         == both
@@ -162,8 +158,7 @@ def test_key_providers_of_both_are_in_force(
 
 
 async def test_a_root_is_recorded_at_the_first_start(tmp_path: Path, other_root: Path) -> None:
-    """The first start records the certificate's digest, and a later one under another root is
-    refused."""
+    """The first start records the root's digest, and a later start with another root is refused."""
     release = Release(trust_root=str(other_root))
     record = await _start(tmp_path / "data", release=release)
     (root,) = record.trust_roots
@@ -174,7 +169,7 @@ async def test_a_root_is_recorded_at_the_first_start(tmp_path: Path, other_root:
 
 @pytest.mark.parametrize("content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAA\n"])
 async def test_a_bad_root_is_refused(tmp_path: Path, content: bytes) -> None:
-    """A trust root that is no root certificate keeps the node from starting."""
+    """A trust root that is not a root certificate prevents the start."""
     path = tmp_path / "root.pem"
     path.write_bytes(content)
     for name in (str(path), str(tmp_path / "absent")):
@@ -183,14 +178,14 @@ async def test_a_bad_root_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_node_policy_is_no_matter_of_configuration(tmp_path: Path) -> None:
-    """A policy that stands in the record does not make every configuration looser."""
+    """A node policy in the record does not make every configuration looser."""
     path = tmp_path / "policy.json"
     path.write_text('{"minEvaluationNumber": 20}')
     assert loosened(Release(), _record(node_policy=read_node_policy(path))) is None
 
 
 def test_listed_owners_are_dids() -> None:
-    """A listed owner that is no DID refuses to start; one in another spelling is made canonical."""
+    """A listed owner must be a DID, and is made canonical."""
     with pytest.raises(ConfigurationError):
         hosting_policy(Hosting(mode="permit", listed=("alice",)))
     lower = "did:pkh:eip155:1:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
@@ -199,7 +194,7 @@ def test_listed_owners_are_dids() -> None:
 
 
 async def test_embedded_node_lets_go_of_everything(tmp_path: Path) -> None:
-    """A node that failed to start, and one that ended, leave the data folder free for the next."""
+    """A node that failed to start, or has ended, leaves the data folder unlocked."""
     bad = Config(
         store=Store(data=str(tmp_path)), release=Release(collateral=str(tmp_path / "absent"))
     )
@@ -210,7 +205,7 @@ async def test_embedded_node_lets_go_of_everything(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_record_refuses(tmp_path: Path) -> None:
-    """A store whose identity or release record does not decode refuses to start and says so."""
+    """A store with a damaged identity or release record is refused with a message."""
     await _start(tmp_path)
     for key in (RELEASE_RECORD_KEY, IDENTITY_KEY):
         store = open_lmdb(tmp_path)
@@ -223,7 +218,7 @@ async def test_a_damaged_record_refuses(tmp_path: Path) -> None:
 async def test_a_restored_store_says_from_when_on_it_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Closed minutes that are ahead are said at the start; those behind are not (BK5)."""
+    """After a restore the start reports until when tokens are refused, if in the future (BK5)."""
     async with embedded_node(
         Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
     ) as node:

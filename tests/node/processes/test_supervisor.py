@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
-    """Starts nodes on one data folder, and ends them."""
+    """Return a function that starts nodes on one data folder; they are stopped at the end."""
     running: list[RunningNode] = []
 
     def start(
@@ -54,8 +54,7 @@ def _answers(url: str) -> bool:
 
 
 def test_start_and_stop(serve: Callable[..., RunningNode]) -> None:
-    """The node prints where it listens when it accepts requests, works, and ends with status 0 on
-    SIGTERM."""
+    """The node prints its address when ready, works, and ends with status 0 on SIGTERM."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/readyz")["ready"] is True
     assert (len(node.children("storekeeper")), len(node.children("worker"))) == (1, 2)
@@ -72,8 +71,7 @@ def test_ctrl_c_stops_in_order(serve: Callable[..., RunningNode]) -> None:
 
 
 def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
-    """The secret that the first start made is the second start's, and settings come from the
-    environment too."""
+    """A second start uses the first one's secret, and settings from the environment."""
     first = serve("--workers", "1")
     did = _get(f"{first.url}/info")["nodeId"]
     first.stop()
@@ -85,8 +83,7 @@ def test_identity_survives_a_restart(serve: Callable[..., RunningNode]) -> None:
 def test_the_first_start_says_that_it_made_the_root_secret(
     serve: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
-    """It names the file and says to copy it, once and without its content; a later start does
-    not."""
+    """The first start names the secret's file and advises a copy, without its content."""
     for is_first in (True, False):
         node = serve("--workers", "1")
         assert node.url
@@ -100,7 +97,7 @@ def test_the_first_start_says_that_it_made_the_root_secret(
 
 @pytest.mark.parametrize("kind", ["worker", "storekeeper"])
 def test_a_killed_process_is_replaced(serve: Callable[..., RunningNode], kind: str) -> None:
-    """A worker or storekeeper that dies is started again, and the node writes as before."""
+    """A killed worker or storekeeper is restarted, and writes work again."""
     node = serve("--workers", "2")
     url = node.url
     victim, *_ = before = node.children(kind)
@@ -112,7 +109,7 @@ def test_a_killed_process_is_replaced(serve: Callable[..., RunningNode], kind: s
 
 
 def test_children_end_with_the_supervisor(serve: Callable[..., RunningNode]) -> None:
-    """A supervisor that is killed leaves no process behind, and the folder is free again."""
+    """A killed supervisor leaves no process behind, and the folder is unlocked."""
     node = serve("--workers", "1")
     assert node.url
     pids = node.children("storekeeper") + node.children("worker")
@@ -123,7 +120,7 @@ def test_children_end_with_the_supervisor(serve: Callable[..., RunningNode]) -> 
 
 
 def test_looser_terms_are_refused(serve: Callable[..., RunningNode]) -> None:
-    """A node whose configuration releases more than the store's record does not start."""
+    """A node whose configuration is looser than the store's record does not start."""
     first = serve("--workers", "1", "--attestation", "everyone")
     assert first.url and first.stop() == 0
     node = serve("--workers", "1", "--attestation", "off")
@@ -131,7 +128,7 @@ def test_looser_terms_are_refused(serve: Callable[..., RunningNode]) -> None:
 
 
 def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode]) -> None:
-    """Two nodes do not share a data folder."""
+    """A second node on the same data folder is refused."""
     first = serve("--workers", "1")
     assert first.url
     assert EXIT_STATUS["store-misused"] == serve("--workers", "1").process.wait(PATIENCE_S)
@@ -141,8 +138,7 @@ def test_a_second_node_on_the_folder_is_refused(serve: Callable[..., RunningNode
 def test_a_store_of_a_later_version_is_refused(
     serve: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
-    """A data folder whose form this version does not know is left alone, and the next step is
-    said."""
+    """A data folder of an unknown format is left unchanged, and the message has a hint."""
     first = serve("--workers", "1")
     assert first.url
     first.process.terminate()
@@ -155,7 +151,7 @@ def test_a_store_of_a_later_version_is_refused(
 
 
 def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
-    """A port that is taken is an error with a next step."""
+    """A port in use is an error with a hint."""
     first = serve("--workers", "1")
     port = first.url.rpartition(":")[2]
     node = serve("--port", port)
@@ -166,8 +162,7 @@ def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
 def test_the_current_folder_is_not_imported(
     serve: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
-    """A folder with packages of our names, in which the node is started, hijacks none of its
-    processes."""
+    """Packages with our names in the current folder are not imported by any process."""
     trap = tmp_path / "trap"
     for name in ("spaces", "node", "capabilities"):
         (trap / name).mkdir(parents=True)
@@ -177,8 +172,7 @@ def test_the_current_folder_is_not_imported(
 
 
 def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., RunningNode]) -> None:
-    """The root secret of the environment reaches the workers, but stands in no child's arguments or
-    environment."""
+    """A root secret from the environment is in no child's arguments or environment."""
     text = "A" * 43
     node = serve("--workers", "1", environment={"SEALSPACE_SECRET__VALUE": text})
     assert (
@@ -193,7 +187,7 @@ def test_secrets_are_in_no_argument_or_environment(serve: Callable[..., RunningN
 def test_release_set_reaches_a_running_node(
     serve: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
-    """`release set` goes through the running node's storekeeper and holds at once, everywhere."""
+    """`release set` works on a running node and is effective at once."""
     node = serve("--workers", "2")
     assert _get(f"{node.url}/info")["attestation"] == "delegates"
     command = [*COMMAND, "admin", "release", "set", "--attestation", "everyone"]

@@ -1,5 +1,4 @@
-"""Backups of a whole node: what its people did is there, what a token may still do, and where a
-copy is served."""
+"""Backups of a whole node: restored data, used tokens, and where a copy may be served."""
 
 import shutil
 from pathlib import Path
@@ -66,7 +65,7 @@ async def back_up_node(node: EmbeddedNode, path: Path) -> None:
 async def restore_into(
     folder: Path, path: Path, clock: FixedClock, *, new_node_did: str | None = None
 ) -> int:
-    """Restore a backup; return the time from which on tokens have to expire."""
+    """Restore a backup, and return the earliest expiry of tokens that are accepted."""
     with path.open("rb") as stream, restoring_into(folder) as staging:
         backup = OpenedBackup(stream)
         await restore_backup(backup, staging, done=lambda done: None)
@@ -111,7 +110,7 @@ async def send(node: EmbeddedNode, token: str, body: bytes | None = None) -> tup
 
 
 async def people(node: EmbeddedNode, clock: FixedClock) -> Wallet:
-    """Let an owner sign in, keep values and secrets, grant and revoke."""
+    """Let an owner sign in, store values and secrets, grant and revoke."""
     wallet = new_wallet()
     async with Client(node.url, clock=clock) as client:
         await client.sign_in(wallet)
@@ -124,8 +123,7 @@ async def people(node: EmbeddedNode, clock: FixedClock) -> Wallet:
 
 
 async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
-    """Values, secrets and sign-ins are as they were; a used token is refused, and so is every one
-    of its time (BK5)."""
+    """Values, secrets and sign-ins are restored, and tokens of that time are refused (BK5)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     async with embedded_node(config_of(here), clock=clock) as node:
         wallet = await people(node, clock)
@@ -159,8 +157,7 @@ async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
 
 
 async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path) -> None:
-    """Where the original is, running or not, a node refuses the restored store; elsewhere it serves
-    it (BK6)."""
+    """A restored store is refused while the original is here, running or not (BK6)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     async with embedded_node(config_of(here), clock=clock) as node:
         await people(node, clock)
@@ -181,8 +178,7 @@ async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path
 
 @pytest.mark.parametrize("place", ["/" + "x" * 256, "/x" * 2046, "/a\0b", "/dev/null"])
 async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str) -> None:
-    """A path that no folder of this machine can have is that of no original: the restored store is
-    served (BK6)."""
+    """An original path that is impossible on this machine does not prevent the start (BK6)."""
     store = open_lmdb(tmp_path, clock=FixedClock())
     try:
         await open_identity(store, node_did="did:key:z6MkNode", entropy=CountingEntropy())
@@ -201,8 +197,7 @@ async def refuses(folder: Path, clock: FixedClock) -> None:
 
 
 async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> None:
-    """It is another node, with the values; what names the original as its audience is refused by it
-    (BK7)."""
+    """A copy as new is another node, and refuses tokens for the original (BK7)."""
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     other = CountingEntropy(b"other").token(32)
     async with embedded_node(config_of(here), clock=clock) as node:
@@ -240,8 +235,7 @@ async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("engine", ["lmdb", pytest.param("postgresql", marks=needs_postgres())])
 async def test_the_collector_waits_for_a_backup(tmp_path: Path, engine: str) -> None:
-    """The node's own round removes no body while a backup is copied, however late it is by any
-    clock (BK2)."""
+    """No body is removed while a backup is copied, however long that takes (BK2)."""
     clock, here = FixedClock(), tmp_path / "here"
     url = None if engine == "lmdb" else postgres_server().new_database()
     config = replace(config_of(here), store=Store(data=str(here), url=url))
@@ -263,8 +257,10 @@ async def test_the_collector_waits_for_a_backup(tmp_path: Path, engine: str) -> 
 
 
 async def test_large_values_in_a_bucket(tmp_path: Path) -> None:
-    """They are in the backup too, and in the folder afterwards; without the bucket's name nothing
-    is taken (BK3)."""
+    """Values in a bucket are backed up, and restored into the folder (BK3).
+
+    Without the bucket's settings the backup is refused.
+    """
     clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
     server = s3_server()
     place = server.new_bucket()
