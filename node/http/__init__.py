@@ -1,4 +1,4 @@
-"""HTTP: the application, its listener, and the bounds on connections.
+"""The HTTP application, its listener, and limits on connections.
 
-What a route does is an operation (`node.operations`); nothing outside this folder knows of HTTP.
+Routes call operations (`node.operations`), which know nothing of HTTP.
 """

@@ -1,9 +1,8 @@
-"""The web application: the route table, bound to one node's services, and the headers that every
-answer carries.
+"""The aiohttp application: the route table bound to a node's services, and common headers.
 
-There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and
-the headers of every answer, streamed ones too, are set when it is prepared. A path without a
-placeholder is looked up, not resolved (`fixed_paths`): the busiest routes are such paths.
+There is no middleware. Errors become answers where a route is bound (`route.bind`), and the headers
+of every answer, streamed ones included, are set when it is prepared. Paths without placeholders,
+which are the busiest, bypass the router (`fixed_paths`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,7 +36,7 @@ SERVER_NAME = "sealspace"
 
 _Server: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-# H6. `Server` is our own: the framework's would disclose its version.
+# H6. `Server` is set here because the framework's value would disclose its version.
 FIXED_HEADERS = {
     "Server": SERVER_NAME,
     "X-Content-Type-Options": "nosniff",
@@ -45,9 +44,9 @@ FIXED_HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 
-# H6, wire 5.2: on every answer but the operator's, over what a route set. A page has no identity
-# here: no cookie, address or certificate of its viewer entitles to anything, and it sends a token
-# only if it has one.
+# H6, wire 5.2: on every answer except the operator's, overriding what a route set. Open CORS is
+# safe because a browser adds no authority by itself: there are no cookies, and the addresses and
+# certificates of clients give no rights. A page can only use a token that it has.
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, PUT, GET, OPTIONS, DELETE",
@@ -60,7 +59,7 @@ CORS_HEADERS = {
 def build_app(services: Services) -> web.Application:
     """Return the application that serves every route of the table with these services.
 
-    The framework bounds no bodies: each route states its own bound (H5).
+    The framework limits no bodies: each route has its own limit (H5).
     """
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
@@ -72,8 +71,8 @@ def build_app(services: Services) -> web.Application:
         app[REQUEST_LOG] = log
     for route in SERVED:
         handler = bind(route, services.cohort, services, log)
-        # A line feed in what `.*` stands for is a character like any other: without a route the
-        # framework would answer.
+        # `.*` has to match line feeds too. Otherwise such a path has no route, and the framework
+        # answers it with a page of its own.
         path = route.path.replace(":.*}", ":(?s:.*)}")
         paths = [path] if path != route.path else [path, f"{path}/"]  # H4
         for path in paths:
@@ -86,11 +85,10 @@ def build_app(services: Services) -> web.Application:
 
 
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
-    """Return what answers a request: by the exact text of its method and target, where a route has
-    that text.
+    """Return a handler that looks up fixed paths by the exact method and request target.
 
-    A request that needs resolving (a query, a spelling with escapes, a placeholder, an expectation)
-    is left to the framework, and so is every method that a path does not have.
+    Everything that needs resolving is left to `otherwise`: a query, an escaped spelling, a
+    placeholder, an `Expect` header, or a method that the path does not have.
     """
     every = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
@@ -98,16 +96,16 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         if route.resource is not None
     }
     fallback = every.get(("*", "/{path}"))
-    fixed = {asked: found for asked, found in every.items() if "{" not in asked[1]}
+    fixed = {key: found for key, found in every.items() if "{" not in key[1]}
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         found = fixed.get((request.method, request.raw_path))
         if found is None and not request.rel_url.raw_path.startswith("/"):
-            found = fallback  # `*`, or an authority alone: the router has no row for it
+            found = fallback  # the target `*` or an authority, which the router cannot resolve
         if found is None or "Expect" in request.headers:
             return otherwise(request)
         assert isinstance(request, web.Request)  # the application's factory makes them
-        # what resolving would have set; nothing in it belongs to one request
+        # Resolving would have set the same object; it contains nothing of this request.
         request._match_info, handler = found
         return handler(request)
 
@@ -122,8 +120,8 @@ def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingM
 
 
 async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
-    """Ask a client that waits with its body to continue; refuse every other expectation without
-    repeating it."""
+    """Send `100 Continue` to a client that waits for it. Refuse any other expectation."""
+    # The framework's refusal would repeat the header's text.
     expected = request.headers.get("Expect", "").lower()
     if expected != "100-continue":
         if (log := request.app.get(REQUEST_LOG)) is not None:
@@ -140,8 +138,7 @@ def common_headers(http: Http) -> dict[str, str]:
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return what sets the headers of every answer that the framework prepares, streamed ones
-    too."""
+    """Return a signal handler that sets the headers of every answer the framework prepares."""
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,16 +1,15 @@
-"""The HTTP listener of a worker: `tee_backend.listener` with this protocol's answers, on a socket
-that is bound.
+"""The HTTP listener of a worker: `tee_backend.listener` with this node's answers and limits.
 
-Rules kept here and there (H5, H6):
-- one header value of `http.max_header_line_bytes`, 100 header lines, a request target of 65,534
-  bytes; beyond: 431 or 414 with an empty body, as the HTTP stack of the protocol's clients expects;
-- bodies remain as they were sent: nothing is unpacked;
-- what follows a request remains in the kernel until that request is answered and its answer is
-    taken;
-- a head has to arrive within `http.head_s`; a client that takes nothing of its answer for
-  `http.unread_answer_s` is disconnected; the number of connections is bounded (`ConnectionBounds`);
-- nothing of a request that could not be parsed is logged: the first bytes of an over-long header
-    are a credential.
+Rules kept here and in `tee_backend.listener` (H5, H6):
+
+- A header value may have `http.max_header_line_bytes`, a request 100 header lines and a target of
+  65,534 bytes. Beyond, the answer is 431 or 414 with an empty body.
+- Bodies are not decompressed.
+- Bytes that follow a request stay in the kernel until the request is answered and its answer read.
+- A head must arrive within `http.head_s`. A client that reads nothing of its answer for
+  `http.unread_answer_s` is disconnected. The number of connections is limited (`ConnectionBounds`).
+- Nothing of a request that could not be parsed is logged, because the beginning of an over-long
+  header is part of a credential.
 """
 
 import asyncio
@@ -39,15 +38,15 @@ from .messages.request_log import REQUEST_LOG, RequestLog
 
 
 class ConnectionBounds(listener.ConnectionBounds):
-    """The open connections of one worker; belongs to its event loop's thread.
+    """Limits on the open connections of one worker; used only in its event loop's thread.
 
-    A client that has shown no token yet costs a worker a connection and the memory of a request. A
-    connection that meets a bound is counted under the name of its setting, and the first one is
-    logged: a line for each would let an unauthenticated client fill the log.
+    A client without any token costs a worker a connection and the memory of a request. Connections
+    closed for a limit are counted by the name of its setting, and the first of each is logged. A
+    log line for each would let unauthenticated clients fill the log.
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Begin with no connection."""
+        """Start without connections."""
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -64,7 +63,7 @@ class ConnectionBounds(listener.ConnectionBounds):
         self._reported_at: set[Bound] = set()
 
     def met(self, bound: Bound) -> None:
-        """Count a connection that was closed for the bound of a setting."""
+        """Count a connection that was closed for the limit of a setting."""
         if self._counter is not None:
             self._counter.gave_up(bound)
         if bound not in self._reported_at:
@@ -73,8 +72,8 @@ class ConnectionBounds(listener.ConnectionBounds):
 
 
 class Connection(listener.Connection):
-    """One client connection of a worker: requests yield to their cohort, and most answers are one
-    piece."""
+    """A client connection of a worker. Requests yield to their cohort; most answers are one
+    write."""
 
     def __init__(
         self,
@@ -94,10 +93,9 @@ class Connection(listener.Connection):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer, in one piece where it has one; return whether the client is gone.
+        """Send an answer, in one write if possible. Return whether the client has disconnected.
 
-        What aiohttp does besides is omitted: no form of a request is kept, nothing is logged for
-        each answer.
+        aiohttp's access log and its clean-up of forms are omitted, since neither is used.
         """
         await self._cohort.yield_to_cohort()
         transport, common = self.transport, self._common
@@ -113,7 +111,7 @@ class Connection(listener.Connection):
                 self._cohort.answered(1)
             transport.write(piece)
             is_lost = False
-            if self.writing_paused:  # until the client has taken what was sent
+            if self.writing_paused:  # wait until the client has read what was sent
                 try:
                     await request.writer.drain()
                 except ConnectionError:
@@ -123,15 +121,14 @@ class Connection(listener.Connection):
         return await super().finish_response(request, resp, start_time)
 
     def _note(self, status: int) -> None:
-        """Log a request that reached no route, where requests are logged."""
+        """Log a request that reached no route, if requests are logged."""
         if self._log is not None:
             self._log.unrouted(status, self._peer)
 
     def _fault(
         self, request: web.BaseRequest, status: int, exc: BaseException | None
     ) -> web.StreamResponse:
-        """Answer what could not be parsed, or what failed outside every route, without a word of
-        the request."""
+        """Answer a request that could not be parsed or failed outside every route."""
         if exc is not None:
             log_failure(request_id(request), request.method, exc)
         response = status_answer(request, status)
@@ -141,18 +138,18 @@ class Connection(listener.Connection):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening application; made by `start_listener`."""
+    """A listening application, made by `start_listener`."""
 
     runner: web.AppRunner
     server: asyncio.AbstractServer | Acceptor
 
     @property
     def open_connections(self) -> int:
-        """How many connections of clients are open."""
+        """Return the number of open client connections."""
         return 0 if self.runner.server is None else len(self.runner.server.connections)
 
     async def stop(self) -> None:
-        """Accept nothing more, let requests under way finish within the drain limit, close
+        """Stop accepting, let running requests finish within the drain limit, then close
         everything."""
         self.server.close()
         await self.runner.cleanup()
@@ -167,7 +164,7 @@ async def start_listener(
     worker: int = 0,
 ) -> Listener:
     """Serve an application on a bound socket."""
-    # aiohttp takes 0 for no limit
+    # aiohttp treats 0 as no limit.
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s or 0.01)
     await runner.setup()
     manager = runner.server
@@ -175,7 +172,7 @@ async def start_listener(
     manager.request_handler = fixed_paths(app, manager.request_handler)
     loop = asyncio.get_running_loop()
     bound.setblocking(False)
-    bound_unsent(bound)  # its connections inherit it
+    bound_unsent(bound)  # accepted connections inherit the option
     begin_to_listen(bound, BACKLOG)
     common, cohort, services = app.get(COMMON_HEAD), app.get(COHORT) or Cohort(), app.get(SERVICES)
     log = app.get(REQUEST_LOG)

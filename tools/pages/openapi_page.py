@@ -285,7 +285,7 @@ def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
         (route.place,) if route.operation is not None else (None, "invoked-decrypt")
     )
     for place in places:
-        other = None if place is None else row.elsewhere.get(place)
+        other = None if place is None else row.by_place.get(place)
         if other is not None:
             yield other.status, _text()
         else:

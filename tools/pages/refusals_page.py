@@ -8,7 +8,7 @@ from typing import Final
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
-from node.http.messages.refusals import SECTIONS, Elsewhere, Place, Row
+from node.http.messages.refusals import SECTIONS, Place, PlaceAnswer, Row
 
 PAGE: Final = REPOSITORY / "spec" / "refusals.md"
 
@@ -69,7 +69,7 @@ def _line(code: str, row: Row, section: str) -> str:
         if section == _OWN and row.body == "title"
         else "text"
     )
-    elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.elsewhere.items()]
+    elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.by_place.items()]
     todo = row.hint if row.retry_after_s is None else f"{row.hint}; `Retry-After`"
     cells = (
         f"`{code}`",
@@ -85,7 +85,7 @@ def _source(module: str) -> str:
     return inspect.getsource(sys.modules[module])
 
 
-def _elsewhere(place: str, form: Elsewhere) -> str:
+def _elsewhere(place: str, form: PlaceAnswer) -> str:
     return f"{place} {form.status}" if form.text is None else f"{place} {form.status} `{form.text}`"
 
 

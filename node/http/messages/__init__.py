@@ -1,5 +1,4 @@
-"""What routes read from requests and write into answers: tokens, bodies, queries, answers,
-problems.
+"""Reading of requests and making of answers: tokens, bodies, queries, errors.
 
-No decision about authority is made here.
+Nothing here decides about authority.
 """

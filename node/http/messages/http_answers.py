@@ -1,8 +1,8 @@
-"""Answers that routes give: text, JSON, values, ranges of values, nothing.
+"""Answers of routes: text, JSON, values, ranges of values, or no body.
 
-A value is sent in one piece when it is small, and streamed out of its file when it is not: 256 KiB
-at a time, and no faster than the client takes it. The last piece is sent only when the whole has
-its digest: a damaged file ends the connection and is never taken for a value.
+A small value is sent in one write. A large one is streamed from its file, 256 KiB at a time and as
+fast as the client reads. The last piece is sent only if the whole value matches its digest, so a
+client never takes a damaged file for a complete value.
 """
 
 import os
@@ -49,18 +49,19 @@ _OTHERS: Final = frozenset(
         "video/webm",
     }
 )
-# Of texts only this parameter: in other encodings a browser may read markup where none was written.
+# The only parameter allowed on text types: in another encoding, a browser may find markup in text
+# that contains none.
 _ENCODINGS: Final = frozenset({"charset=utf-8", 'charset="utf-8"', "charset=us-ascii"})
 
 
 def shown_type(stored: str | None) -> str:
-    """Return the content type under which a value is shown to a browser that opens its address.
+    """Return the content type under which a value is served to browsers.
 
-    A value of `/public` and `/signed` is whatever its owner stored, and its address has the node's
-    origin. A type that a browser runs (HTML, SVG and every other XML, PDF, scripts, style sheets),
-    that replaces what is shown part by part (`multipart/x-mixed-replace`), or that is not known
-    here is answered as bytes. On `/invoke` nothing is changed: a browser does not open that
-    address, and clients parse what they stored.
+    Values of `/public` and `/signed` come from their owners but are served from the node's origin.
+    Types that a browser executes (HTML, SVG and other XML, PDF, scripts, style sheets), that
+    replace the page (`multipart/x-mixed-replace`), or that are unknown here are served as bytes.
+    `/invoke` does not use this function: a browser does not open it, and clients parse what they
+    stored.
     """
     if stored is None or not stored.isascii():
         return OPAQUE
@@ -76,10 +77,10 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
-    """Return the bytes of a value that are requested (RFC 9110 §14); None: all of them; an empty
-    range: none is there.
+    """Return the requested bytes of a value (RFC 9110 §14).
 
-    One range is served. A header that is malformed, or asks for several ranges, is ignored.
+    None means the whole value, and an empty range that the request cannot be satisfied. Only a
+    single range is served; a header that is malformed or asks for several ranges is ignored.
     """
     match = None if header is None else _RANGE.fullmatch(header.strip())
     if match is None:
@@ -98,24 +99,23 @@ TRACE_HEADER = "TinyCloud-Trace-Id"
 
 _KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
 _ID_BYTES: Final = 16
-_IDS_AT_ONCE: Final = 256  # asking the kernel for each costs more than all else that is done for it
+_IDS_AT_ONCE: Final = 256  # one system call for each id would be its main cost
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """Return the name of this request, the same in trace header, problem and log; the first call
-    gives it one.
+    """Return the id of a request, and assign one at the first call.
 
-    It is random, 32 hexadecimal digits: a count would reveal to clients how many requests others
-    make.
+    The trace header, problem documents and the log use the same id: 32 random hexadecimal digits. A
+    counter would tell clients how many requests others make.
     """
-    known = request.get(_KEY) if len(request) else None  # asking in vain costs an exception
+    known = request.get(_KEY) if len(request) else None  # a miss costs an exception inside get()
     if known is None:
         known = request[_KEY] = next(_ids)
     return known
 
 
 def last_id(request: web.BaseRequest) -> str:
-    """Return the name of a request that is being answered: it is not needed again."""
+    """Return the id of a request that is being answered, without storing a new one."""
     return request_id(request) if len(request) else next(_ids)
 
 
@@ -134,19 +134,19 @@ _JSON = {"Content-Type": "application/json"}
 _MEMOISED_LINES: Final = 4096
 _MEMOISED_CHARS: Final = 256
 
-# For answers that a browser may open as a page: values are their owners' pages, not the node's, and
-# get no origin.
+# For answers that a browser may open as a page. Without the node's origin, a page that an owner
+# stored cannot act as the node.
 SANDBOX = {
     "Content-Security-Policy": "sandbox allow-downloads allow-forms allow-popups allow-scripts"
 }
 
 CLOSED_TO_PAGES: Final = web.RequestKey("closed_to_pages", bool)
-"""Set where no page of another origin may read the answer, whatever `http.cors` says."""
+"""Set if pages of other origins must not read the answer, whatever `http.cors` says."""
 
 
 class CommonHead:
-    """The header lines of every answer, laid out once a second, and the memory of those that only
-    some have."""
+    """The header lines of every answer, rebuilt once a second, and a cache of other header
+    lines."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Take the headers that are the same on every answer."""
@@ -157,7 +157,7 @@ class CommonHead:
         self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
 
     def lines(self) -> str:
-        """Return the lines as they are now, each with its end."""
+        """Return the current header lines, each with its line end."""
         now_s = int(time.time())
         if now_s != self._second:
             self._lines, self._second = (
@@ -167,10 +167,10 @@ class CommonHead:
         return self._lines
 
     def own_lines(self, headers: Mapping[str, str]) -> str | None:
-        """Return the lines of headers that one answer has, each with its end.
+        """Return the lines of the headers of one answer, each with its line end.
 
-        None: one of them is in every answer too, or the framework decides on it, or it is not
-        printable ASCII.
+        None if a header is also in every answer, is set by the framework, or is not printable
+        ASCII.
         """
         lines = ""
         for name, value in headers.items():
@@ -183,14 +183,14 @@ class CommonHead:
 
     def _own_line(self, name: str, value: str) -> str | None:
         line = f"{name}: {value}"
-        # nothing in it ends a line
+        # Header injection: a line end in a value must not start another header.
         if name.lower() in self._names or not (line.isascii() and line.isprintable()):
             return None
         return f"{line}\r\n"
 
 
 def is_typed(headers: Mapping[str, str]) -> bool:
-    """Whether some headers name a content type."""
+    """Return whether headers name a content type."""
     return any(name.lower() == CONTENT_TYPE for name in headers)
 
 
@@ -198,35 +198,32 @@ COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 
 
 class WholeAnswer(web.Response):
-    """An answer that is held whole, without a content type unless its headers name one (J7).
+    """An answer with a complete body, and a content type only if its headers name one (J7).
 
-    Nearly every answer, a 200 on a kept HTTP/1.1 connection, is sent as one `piece` of bytes: the
-    framework merges, checks and writes headers one by one, which costs more than to judge a chain.
-    Everything else (HEAD, HTTP/1.0, a connection to be closed, another status, a header that is not
-    printable ASCII) is left to the framework.
+    Nearly every answer is a 200 on a persistent HTTP/1.1 connection and is sent as one `piece` of
+    bytes. The framework would merge, check and write headers one by one, which takes longer than
+    checking a delegation chain. All other answers are left to the framework.
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Take what is to be sent; the framework's part is made in `prepare`, where it is needed at
-        all."""
+        """Store the answer. The framework's part is made in `prepare`, only if it is needed."""
         self._status = status
         self.whole = body
         self.given = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Hand the answer to the framework."""
+        """Let the framework send the answer."""
         super().__init__(status=self._status, body=self.whole, headers=self.given)
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
-        """Return status line, headers and body as they are sent; None where the framework has to
-        lay them out.
+        """Return status line, headers and body as bytes, or None if the framework has to send them.
 
-        A caller that takes the piece sends it, and does not call `prepare`.
+        A caller that gets the bytes sends them and does not call `prepare`.
         """
         if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
             return None
-        # the common head lets pages read the answer
+        # The common headers would let pages of other origins read the answer.
         if len(request) and CLOSED_TO_PAGES in request:
             return None
         own = common.own_lines(self.given)
@@ -241,25 +238,17 @@ class WholeAnswer(web.Response):
 
 
 class PageAnswer(WholeAnswer):
-    """A file of a page of the node's own: its headers win over those that every answer has
-    (CN1)."""
+    """A file of the console, whose headers override the common headers (CN1)."""
 
 
 class UntypedStream(web.StreamResponse):
-    """An answer sent piece by piece, on purpose without a content type: a value that was stored
-    without one (J7)."""
+    """A streamed answer without a content type, for a value that was stored without one (J7)."""
 
 
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return a value as JSON (H3).
-
-    Args:
-        value: anything that msgspec encodes: structs, dataclasses, dicts, lists and scalars.
-        status: HTTP status.
-        headers: more headers.
-    """
+    """Return a JSON answer to a value that msgspec can encode (H3)."""
     return WholeAnswer(_ENCODE(value), _JSON if headers is None else {**headers, **_JSON}, status)
 
 
@@ -271,11 +260,11 @@ def text_answer(
 
 
 def empty_answer(status: int = 200) -> web.Response:
-    """Return an answer without body or content type (H3)."""
+    """Return an answer without body and content type (H3)."""
     return WholeAnswer(b"", {}, status)
 
 
-_LEAST_WRITE_BYTES: Final = 64 * 1024
+_MIN_WRITE_BYTES: Final = 64 * 1024
 _WHOLE: Final = slice(None)
 
 
@@ -287,18 +276,18 @@ async def value_answer(
     status: int = 200,
     part: slice = _WHOLE,
 ) -> web.StreamResponse:
-    """Answer with a body, which is closed afterwards, and no content type unless the headers name
-    one (J7).
+    """Answer with a body, which is closed afterwards, without inventing a content type (J7).
 
     Args:
-        request: what is answered; of a HEAD the body is left out.
-        body: see `Values.open_body`.
-        headers: of the answer.
+        request: The request. The answer to a HEAD has no body.
+        body: See `Values.open_body`.
+        headers: Headers of the answer.
         status: HTTP status.
-        part: the bytes to be sent, all by default.
+        part: The bytes to send; all by default.
+
     Raises:
-        RecordDamaged, StoreUnavailable: before the answer has begun.
-        ConnectionError: afterwards; the connection is closed.
+        RecordDamaged, StoreUnavailable: Before the answer has begun.
+        ConnectionError: After it has begun; the connection is closed.
     """
     if isinstance(body, bytes):
         return WholeAnswer(body[part], headers, status)
@@ -313,17 +302,17 @@ async def value_answer(
 async def batch_read_answer(
     request: web.Request, services: Services, found: BatchFound
 ) -> web.StreamResponse:
-    """Answer a batch read with `{"results":[…]}`, values in base64 (wire §4.4.7).
+    """Answer a batch read with `{"results":[…]}`, with values in base64 (wire §4.4.7).
 
-    Values are read while they are sent, one after another, so that none is held whole; a file that
-    is unlinked meanwhile is kept for an hour.
+    Values are read one after another while they are sent, so memory never contains all of them. A
+    file that is removed in between stays readable for an hour.
     """
     pieces = _batch_pieces(services, found)
     if (
         found.bodies
         and sum([head.size_bytes for _, head in found.items if head is not None]) > PIECE_BYTES
     ):
-        return await stream_answer(request, _gathered(pieces), _JSON)
+        return await stream_answer(request, _merged(pieces), _JSON)
     return WholeAnswer(await _joined(pieces), _JSON)
 
 
@@ -335,7 +324,7 @@ async def stream_answer(
     size_bytes: int | None = None,
     status: int = 200,
 ) -> web.StreamResponse:
-    """Send an answer piece by piece, as fast as the client takes it."""
+    """Send an answer piece by piece, as fast as the client reads it."""
     answer = (web.StreamResponse if is_typed(headers) else UntypedStream)(
         status=status, headers=headers
     )
@@ -352,6 +341,7 @@ async def stream_answer(
         raise
     except Exception as error:
         log_failure(request_id(request), request.method, error)
+        # The status is sent already. Only an aborted connection shows that the body is incomplete.
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionError("an answer ended early") from error
@@ -363,17 +353,17 @@ async def _joined(pieces: AsyncIterator[Piece]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the same bytes in fewer pieces."""
-    held: list[bytes] = []
-    held_bytes = 0
+async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Merge small pieces into larger ones."""
+    buffer: list[bytes] = []
+    buffered_bytes = 0
     async for piece in pieces:
-        held.append(piece)
-        held_bytes += len(piece)
-        if held_bytes >= _LEAST_WRITE_BYTES:
-            yield b"".join(held)
-            held, held_bytes = [], 0
-    yield b"".join(held)
+        buffer.append(piece)
+        buffered_bytes += len(piece)
+        if buffered_bytes >= _MIN_WRITE_BYTES:
+            yield b"".join(buffer)
+            buffer, buffered_bytes = [], 0
+    yield b"".join(buffer)
 
 
 async def _batch_pieces(services: Services, found: BatchFound) -> AsyncIterator[bytes]:
@@ -400,20 +390,19 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
         yield b64encode(body)
         return
     async with body:
-        held = b""
+        rest = b""
         async for piece in body.pieces():
-            held += piece
-            whole = len(held) - len(held) % 3
-            yield b64encode(held[:whole])
-            held = held[whole:]
-        yield b64encode(held)
+            rest += piece
+            whole = len(rest) - len(rest) % 3  # only a multiple of three bytes has no padding
+            yield b64encode(rest[:whole])
+            rest = rest[whole:]
+        yield b64encode(rest)
 
 
 def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
-    """The headers of a value as a batch read shows them: sorted, with the size where there is a
-    value.
+    """Return the headers of a value in a batch read, sorted, with its size if bodies are sent.
 
-    JSON holds a value whose bytes are not UTF-8 with these replaced.
+    Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
     """
     shown = {"etag": head.etag_header}
     if bodies:

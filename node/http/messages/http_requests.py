@@ -1,5 +1,4 @@
-"""What routes read of a request: its token (E1), its client (Q12), its query, its body inside a
-bound (H4, H5)."""
+"""Reading of requests: token (E1), client address (Q12), query, and limited bodies (H4, H5)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,16 +17,16 @@ from ...services import Services
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
-    """Return a whole number of at most nine digits, not negative; the default for anything else."""
+    """Return a query parameter of one to nine digits as a number, or the default."""
     text = request.query.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def token_of(request: web.Request) -> str:
-    """Return the raw token: the first `Authorization` header as it is (E1).
+    """Return the raw token: the first `Authorization` header, unchanged (E1).
 
     Raises:
-        `unauthenticated`: there is none.
+        Refusal: `unauthenticated`, if there is no such header.
     """
     token = request.headers.get("Authorization")
     if token is None:
@@ -36,14 +35,14 @@ def token_of(request: web.Request) -> str:
 
 
 def client_address(request: web.Request, http: Http) -> str | None:
-    """Return the client's address in text; None for a caller without one (a Unix socket).
+    """Return the client's address as text, or None for a caller without one (a Unix socket).
 
-    A forwarded header counts only from an address of `http.trusted_proxies` (Q12): the last address
-    in `X-Forwarded-For` that is not itself a trusted proxy is the client. A proxy that sends none
-    may send `X-Real-IP`.
+    Forwarded headers count only if the peer is one of `http.trusted_proxies` (Q12). The client is
+    then the last address in `X-Forwarded-For` that is not a trusted proxy. A proxy that sends no
+    such header may send `X-Real-IP`.
 
     Does not check:
-        The identity of the client: behind a trusted proxy this is the proxy's statement.
+        That the client has this address: behind a trusted proxy, it is what the proxy states.
     """
     peer = request.remote
     if not is_proxy(peer, http):
@@ -60,19 +59,19 @@ def client_address(request: web.Request, http: Http) -> str | None:
 
 
 def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
-    """Take one from the client's bucket."""
+    """Take one token from the rate limit of the request's client."""
     rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 
 def _without_port(hop: str) -> str:
-    """Return an address without the port of the connection, which some proxies add."""
+    """Return an address without the port that some proxies append."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def is_proxy(address: str | None, http: Http) -> bool:
-    """Whether an address is that of a trusted proxy, which serves many clients."""
+    """Return whether an address belongs to a trusted proxy, which serves many clients."""
     if address is None or not http.trusted_proxies:
         return False
     parsed = parsed_address(address)
@@ -88,10 +87,12 @@ Shape = TypeVar("Shape")
 
 
 def require_json_type(request: web.Request) -> None:
-    """Refuse a request whose content type is not `application/json`; parameters are allowed (H4).
+    """Refuse a request whose content type is not `application/json` (H4).
+
+    Parameters of the content type are allowed.
 
     Raises:
-        `not-found`: as if there were no such route.
+        Refusal: `not-found`, as if there were no such route.
     """
     declared = request.headers.get("Content-Type", "")
     if declared.partition(";")[0].strip().lower() != "application/json":
@@ -113,14 +114,16 @@ async def body_pieces(
     idle_s: float = IDLE_BODY_S,
     too_large: str = "too-large",
 ) -> AsyncIterator[bytes]:
-    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is
-    read.
+    """Yield a body of at most `max_bytes` as it arrives, no faster than the caller reads it.
 
     Args:
-        request: the request.
-        max_bytes: bound of the body.
-        idle_s: longest wait for the next piece.
-        too_large: code under which a longer body is refused.
+        request: The request.
+        max_bytes: Limit of the body.
+        idle_s: Longest wait for the next piece, in seconds.
+        too_large: Refusal code for a longer body.
+
+    Raises:
+        Refusal: The body is too large, too slow, or not readable.
     """
     if (request.content_length or 0) > max_bytes:
         raise Refusal(too_large, max_bytes)
@@ -135,8 +138,7 @@ async def body_pieces(
 
 
 def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> bytes | None:
-    """Return a body that has arrived whole, as small ones mostly have; None: read it by
-    `body_pieces`."""
+    """Return a body that has arrived completely, as small ones mostly have, or None."""
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None
@@ -147,9 +149,9 @@ def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> byt
 
 
 async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
-    """Return what has arrived, or arrives next; nothing at the end."""
+    """Return the bytes that have arrived or arrive next; empty at the end."""
     try:
-        if content.is_eof():  # all of it is here: a small body costs no timer
+        if content.is_eof():  # everything has arrived: do not pay for a timer
             return await content.readany()
         async with asyncio.timeout(idle_s):
             return await content.readany()
@@ -162,11 +164,11 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
     """Read a JSON body as `shape`; members that the shape does not name are ignored (H4).
 
-    The route has already been matched by content type: the route table does that for JSON routes.
+    The content type has already been checked: the route table does that for JSON routes.
 
     Raises:
-        `too-large`, `too-slow`: see `body_pieces`.
-        `not-readable`, `wrong-shape`: no JSON; JSON of another shape.
+        Refusal: `too-large` or `too-slow`, see `body_pieces`; `not-readable`, if the body is not
+            JSON; `wrong-shape`, if it is JSON of another shape.
     """
     body = await limited_body(request, max_bytes=max_bytes)
     try:
@@ -174,7 +176,8 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
     except _NOT_READ:
         code = "wrong-shape"
         try:
-            msgspec.json.decode(body)  # the reader stopped at the first wrong type, before the end
+            # The typed decoder stopped at the first wrong type; is the rest JSON at all?
+            msgspec.json.decode(body)
         except _NOT_READ:
             code = "not-readable"
         raise Refusal(code) from None

@@ -1,9 +1,9 @@
-"""From an error to an answer, in the two forms an answer takes.
+"""Conversion of errors to HTTP answers.
 
-On the wire surface it is a text as the whole body (H1), or `application/problem+json` where the
-request failed before its route (H2); on our own surface it is always `application/problem+json`,
-with type, title, status, code, request_id and hint (wire 7.1). What a code means is in the table of
-`refusals`.
+On the wire surface an answer is a text as the whole body (H1), or `application/problem+json` if the
+request failed before its route (H2). On our own surface it is always `application/problem+json`,
+with type, title, status, code, request_id and hint (wire 7.1). The table in `refusals` explains the
+codes.
 """
 
 from typing import Final
@@ -17,9 +17,9 @@ from .http_answers import request_id, text_answer
 from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
 
 PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
-"""Set by a handler whose refusals the table answers differently from then on."""
+"""Set by a handler whose refusals are answered differently from then on."""
 
-# The code of a status with which the framework itself ends a request.
+# Codes of the statuses with which the framework itself ends requests.
 _CODE_OF_STATUS: Final = {
     400: "not-readable",
     401: "unauthenticated",
@@ -36,8 +36,8 @@ def error_answer(
 ) -> web.Response:
     """Return the answer to an error that a route let through.
 
-    An error without a row in the table is a fault of ours: it is logged under the request id,
-    without its message, which may contain values, and answered 500.
+    An error without a row in the table is a fault of the node. It is answered 500 and logged under
+    the request id, without its message, which may contain values.
     """
     if isinstance(error, web.HTTPException):
         return status_answer(request, error.status, own=own)
@@ -50,7 +50,7 @@ def error_answer(
     if text is None:
         return _problem(request, code, status, own=own, error=error)
     return text_answer(
-        text, status=status, headers={} if place in row.elsewhere else _retry(row, error)
+        text, status=status, headers={} if place in row.by_place else _retry(row, error)
     )
 
 
@@ -63,7 +63,7 @@ def _problem(
     request: web.BaseRequest, code: str, status: int, *, own: bool, error: Exception | None = None
 ) -> web.Response:
     row = TABLE[code]
-    # On the wire surface an error that has no text there is answered without its message (H2).
+    # H2: without a text on the wire surface, an error is answered without its message.
     title = row.title or (str(error) if own else reason_of(status))
     hint = (error.hint if isinstance(error, Refusal) else None) or row.hint
     accepted = [
@@ -72,8 +72,8 @@ def _problem(
     ]
     if not own and "application/json" in accepted:
         kind = "application/json"
-        said = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
-        body: dict[str, object] = {"error": said}
+        brief = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
+        body: dict[str, object] = {"error": brief}
     else:
         kind = "application/problem+json"
         body = {
@@ -91,7 +91,7 @@ def _problem(
 
 
 def _retry(row: Row, error: Exception | None) -> dict[str, str]:
-    """Return when to try again: as the error states it, else as the table does."""
+    """Return a `Retry-After` header with the time of the error, or else of the table."""
     known_s = error.retry_after_s if isinstance(error, Refusal) else None
     after_s = row.retry_after_s if known_s is None else known_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

@@ -1,9 +1,8 @@
-"""What each refusal means to a client: one table from code to status, title and hint, and its form
-on the wire.
+"""The table of refusals: status, title and hint of each code, and its form on the wire.
 
 Code that raises errors knows nothing of HTTP: each error has a stable code, and a row here. The
-families are the node's own (`Refusal`) and those of the packages below. A code without a row is a
-fault of ours, and nothing of it is shown.
+errors are the node's own (`Refusal`) and those of the packages below. An error without a row is a
+fault of the node, and clients see nothing of it.
 
 `make pages` writes `spec/refusals.md` from this table; `tests/node/http/messages/test_refusals.py`
 compares it with all error classes.
@@ -24,12 +23,12 @@ from tee_backend.attestation.attestation_errors import AttestationError, QuoteCo
 from ...refusal import Refusal
 
 Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
-"""The families that end requests."""
+"""The error classes that end requests."""
 
 Place = Literal[
     "invoked-decrypt", "delegate", "revoke", "delegation-status", "delegation-query", "peer"
 ]
-"""Where on the wire surface some codes are answered differently; `invoked-decrypt`: a decrypt
+"""Routes of the wire surface that answer some codes differently. `invoked-decrypt` is a decrypt
 request on `/invoke`."""
 
 
@@ -42,19 +41,19 @@ def reason_of(status: int) -> str:
 
 
 Body = Literal["title", "message", "problem"]
-"""The body of a wire answer: the title of the row; the error's own message, which names bounds and
-what the caller sent, never a secret; or `application/problem+json` (H2)."""
+"""The body of a wire answer: the row's title; the error's message, which may name limits and the
+caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
-class Elsewhere(Struct, frozen=True):
-    """How a code is answered in one place; always as text, and without `Retry-After`."""
+class PlaceAnswer(Struct, frozen=True):
+    """The answer to a code at one `Place`: always text, without `Retry-After`."""
 
     status: int
     text: str | None = None
 
 
 class Row(Struct, frozen=True):
-    """What one code means to a client."""
+    """The answer to one code."""
 
     status: int
     title: str | None
@@ -62,21 +61,21 @@ class Row(Struct, frozen=True):
     body: Body = "title"
     retry_after_s: int | None = None
     is_expected: bool = False
-    elsewhere: Mapping[Place, Elsewhere] = {}
+    by_place: Mapping[Place, PlaceAnswer] = {}
 
     @property
     def is_fault(self) -> bool:
-        """Whether the node is at fault: the error is logged, so that its operator can find out
-        why."""
+        """Return whether the node is at fault, so that the error has to be logged."""
         return self.status >= 500 and not self.is_expected
 
 
-_FORBIDDEN: Final = Elsewhere(403)
+_FORBIDDEN: Final = PlaceAnswer(403)
 
 DESCRIPTION: Final = "/openapi.json"
-"""Where a node describes its routes."""
+"""The path of the OpenAPI description."""
 
 _COMPARE: Final = "compare the request with the documentation"
+_SIGN_AGAIN: Final = "sign a new token and try again"
 
 _SERVER: Final = {
     "not-readable": Row(400, "The request could not be read", "send well-formed JSON", "problem"),
@@ -98,7 +97,7 @@ _SERVER: Final = {
     "too-slow": Row(
         408, "The request took too long to arrive", "send it again, without pauses", "problem"
     ),
-    "too-large": Row(413, "The request is too large", "send less", "problem"),
+    "too-large": Row(413, "The request is too large", "send a smaller request", "problem"),
     "wrong-shape": Row(
         422, "The body has another shape", "compare the members with the documentation", "problem"
     ),
@@ -118,30 +117,26 @@ _SERVER: Final = {
     "operator-absent": Row(
         503,
         "The operator's routes are closed",
-        "the operator sets `admin.secret_file`",
+        "the operator has to set `admin.secret_file`",
         "problem",
         is_expected=True,
     ),
 }
-"""What the server around the use cases raises."""
+"""Codes of the HTTP server itself."""
 
 _STORE: Final = {
     "store-unavailable": Row(
         503,
         "The store cannot be reached",
-        "send it again, newly signed",
+        _SIGN_AGAIN,
         retry_after_s=1,
-        elsewhere={
-            "delegation-status": Elsewhere(503, "Status unavailable"),
-            "delegation-query": Elsewhere(503, "Delegation query unavailable"),
+        by_place={
+            "delegation-status": PlaceAnswer(503, "Status unavailable"),
+            "delegation-query": PlaceAnswer(503, "Delegation query unavailable"),
         },
     ),
-    "store-busy": Row(
-        503, "Others changed the same rows", "send it again, newly signed", retry_after_s=1
-    ),
-    "intake-full": Row(
-        503, "Too many values are on their way", "send it again, newly signed", retry_after_s=1
-    ),
+    "store-busy": Row(503, "Others changed the same rows", _SIGN_AGAIN, retry_after_s=1),
+    "intake-full": Row(503, "Too many values are on their way", _SIGN_AGAIN, retry_after_s=1),
     "store-full": Row(507, "The store is full", "tell the operator; reading still works"),
     "record-damaged": Row(
         500, "A stored record cannot be read", "report the request id to the operator"
@@ -150,31 +145,33 @@ _STORE: Final = {
         400, "The request changes more than one commit may", "send it in parts", "message"
     ),
     "too-many-delegations": Row(
-        400, "Too many delegations are kept", "let some expire; they leave 30 days later", "message"
+        400,
+        "Too many delegations are kept",
+        "wait: each is removed 30 days after it expires",
+        "message",
     ),
     "path-too-long": Row(
         400, "The path is too long", "store the value under a shorter path", "message"
     ),
     "too-many-spaces": Row(
-        400, "The delegation names too many spaces", "sign one for fewer spaces", "message"
+        400, "The delegation names too many spaces", "sign a delegation for fewer spaces", "message"
     ),
     "metadata-too-large": Row(
         400, "The stored metadata is too large", "send fewer or shorter headers", "message"
     ),
 }
-"""What the store raises."""
+"""Codes of the store."""
 
 
 _NOT_ALLOWED: Final = "The token does not allow this"
-_SIGN_ANEW: Final = "sign anew, or ask the owner for the authority"
-# W20 to W22 and 4.8: if a valid token is meant for this route and its authority is refused, the
-# status is 403.
-_AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {
+_SIGN_ANEW: Final = "sign a new token, or ask the owner for access"
+# W20 to W22 and 4.8: 403 if the token is valid and meant for this route but lacks authority.
+_AUTHORITY_FAILS: Final[Mapping[Place, PlaceAnswer]] = {
     "revoke": _FORBIDDEN,
     "invoked-decrypt": _FORBIDDEN,
 }
-# A token or chain that does not allow what was asked (wire 3.3, 4.10).
-_NO_AUTHORITY: Final = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", elsewhere=_AUTHORITY_FAILS)
+# A token or chain that does not allow the request (wire 3.3, 4.10).
+_NO_AUTHORITY: Final = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_place=_AUTHORITY_FAILS)
 
 _TOKENS: Final = {
     "token-malformed": Row(
@@ -182,87 +179,87 @@ _TOKENS: Final = {
         "The token cannot be decoded",
         "send the raw token, without `Bearer`",
         "problem",  # E5
-        elsewhere={"invoked-decrypt": _FORBIDDEN},
+        by_place={"invoked-decrypt": _FORBIDDEN},
     ),
     "json-invalid": Row(
         400,
         "The body is not strict JSON",
         "send one JSON object without repeated members",
         "message",
-        elsewhere=_AUTHORITY_FAILS,
+        by_place=_AUTHORITY_FAILS,
     ),
     "identifier-invalid": Row(
         400,
         "An identifier is not valid",
         "compare it with the documentation",
         "message",
-        elsewhere={**_AUTHORITY_FAILS, "peer": Elsewhere(400, "Invalid space ID")},
+        by_place={**_AUTHORITY_FAILS, "peer": PlaceAnswer(400, "Invalid space ID")},
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
     # 3.8
     "policy-profile-refused": replace(
-        _NO_AUTHORITY, elsewhere={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
+        _NO_AUTHORITY, by_place={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
     ),
 }
-"""What reading and judging tokens raises."""
+"""Codes of parsing and checking tokens."""
 
 
-def _said(status: int, hint: str, body: Body = "message") -> Row:
-    """Return the row of a use case's refusal in words of the wire; our own surface states the
-    reason of the status."""
+def _untitled(status: int, hint: str, body: Body = "message") -> Row:
+    """Return a row titled by the reason phrase; its wire body is by default the error's message."""
     return Row(status, reason_of(status), hint, body)
 
 
 _VALUES: Final = {
-    "bad-option": _said(400, "compare the headers with the documentation"),
-    "bad-nonce": _said(400, "send one nonce, of the size and spelling documented"),
-    "duplicate-invocation": _said(409, _COMPARE),
-    "replay-unknown": _said(409, _COMPARE),
-    "space-not-found": _said(404, "the owner hosts a space by signing in to it"),
-    "key-not-found": _said(404, "list the space to see what is stored", "problem"),
-    "no-such-key": _said(404, "list the space to see what is stored"),
-    "no-value": _said(404, "list the space to see what is stored"),
-    "ticket-refused": _said(401, "ask for a new signed URL"),
-    "scope-refused": _said(403, "ask the owner for a delegation that covers the value"),
-    "not-public": _said(403, "read it with a token, on `/invoke`"),
-    "value-changed": _said(412, "ask for a new signed URL"),
-    "precondition-failed": _said(412, "read the value again, then decide anew"),
-    "quota-exceeded": _said(402, "delete values, or ask the operator for more"),
-    "value-exceeds-quota": _said(413, "store less, delete values, or ask the operator for more"),
-    "response-too-large": _said(413, "raise the bound that the request sets"),
-    "batch-too-large": _said(413, "read fewer values at once"),
-    "body-too-large": _said(413, "store the value in parts"),
+    "bad-option": _untitled(400, "compare the headers with the documentation"),
+    "bad-nonce": _untitled(400, "send one nonce of the documented form"),
+    "duplicate-invocation": _untitled(409, _SIGN_AGAIN),
+    "replay-unknown": _untitled(409, _SIGN_AGAIN),
+    "space-not-found": _untitled(404, "sign in as the owner to host the space"),
+    "key-not-found": _untitled(404, "list the space to see what is stored", "problem"),
+    "no-such-key": _untitled(404, "list the space to see what is stored"),
+    "no-value": _untitled(404, "list the space to see what is stored"),
+    "ticket-refused": _untitled(401, "request a new signed URL"),
+    "scope-refused": _untitled(403, "ask the owner for a delegation that covers the value"),
+    "not-public": _untitled(403, "read it with a token, on `/invoke`"),
+    "value-changed": _untitled(412, "request a new signed URL"),
+    "precondition-failed": _untitled(412, "read the value again, then retry"),
+    "quota-exceeded": _untitled(402, "delete values, or ask the operator for a larger quota"),
+    "value-exceeds-quota": _untitled(413, "delete values, or ask the operator for a larger quota"),
+    "response-too-large": _untitled(413, "raise the limit in the request"),
+    "batch-too-large": _untitled(413, "read fewer values at once"),
+    "body-too-large": _untitled(413, "store the value in parts"),
 }
-"""What use cases of values raise."""
+"""Codes of operations on values."""
 
 _DELEGATIONS: Final = {
-    "status-token-refused": _said(401, "sign a status invocation anew"),
-    "status-not-bound": _said(403, "sign for the one delegation that the body names"),
-    "status-cid-invalid": _said(400, "send the cid as `/delegate` answered it"),
-    "query-refused": _said(403, "sign for the account itself; take cursors from its answers"),
-    "bad-query": _said(400, "compare the members with the documentation"),
-    "bad-delegation-cid": _said(401, "name delegations by their cids"),
-    "bad-space-name": _said(400, "compare the name with the documentation"),
-    "space-exists": _said(409, "use it, or choose another name"),
-    "space-not-made": _said(403, "ask the operator, who bounds and lists whom the node hosts"),
+    "status-token-refused": _untitled(401, "sign a new status invocation"),
+    "status-not-bound": _untitled(403, "sign for exactly the delegation in the body"),
+    "status-cid-invalid": _untitled(400, "send the cid that `/delegate` returned"),
+    "query-refused": _untitled(
+        403, "sign for the account itself; use only cursors from its answers"
+    ),
+    "bad-query": _untitled(400, "compare the members with the documentation"),
+    "bad-delegation-cid": _untitled(401, "send the cid of a delegation"),
+    "bad-space-name": _untitled(400, "compare the name with the documentation"),
+    "space-exists": _untitled(409, "use it, or choose another name"),
+    "space-not-made": _untitled(403, "ask the operator to admit the owner or to raise the limits"),
 }
-"""What use cases of delegations and spaces raise."""
+"""Codes of operations on delegations and spaces."""
 
 
 def _network(
-    status: int, hint: str = _COMPARE, *, invoked: Elsewhere = _FORBIDDEN, body: Body = "message"
+    status: int, hint: str = _COMPARE, *, invoked: PlaceAnswer = _FORBIDDEN, body: Body = "message"
 ) -> Row:
-    """Return the row of a refused request to an encryption network: its message, and 403 on
-    `/invoke` (enc 2.7)."""
-    return Row(status, None, hint, body, elsewhere={"invoked-decrypt": invoked})
+    """Return the row of a code of encryption networks: 403 on `/invoke` (enc 2.7)."""
+    return Row(status, None, hint, body, by_place={"invoked-decrypt": invoked})
 
 
-_OTHER_TYPE: Final = Elsewhere(403, "invocation type is not a decrypt invocation")
+_OTHER_TYPE: Final = PlaceAnswer(403, "invocation type is not a decrypt invocation")
 
 _NETWORKS: Final = {
-    "body-not-json": _network(400, invoked=Elsewhere(400), body="problem"),  # enc 2.1
-    "request-too-large": _network(413, invoked=Elsewhere(400), body="problem"),  # enc 2.1
+    "body-not-json": _network(400, invoked=PlaceAnswer(400), body="problem"),  # enc 2.1
+    "request-too-large": _network(413, invoked=PlaceAnswer(400), body="problem"),  # enc 2.1
     **dict.fromkeys(
         (
             "invalid-canonical-json",
@@ -286,40 +283,42 @@ _NETWORKS: Final = {
         ),
         _network(401),
     ),
-    **dict.fromkeys(("not-yet-valid", "expired"), _network(401, "set the clock, then sign anew")),
-    "nonce-used": _network(401, "sign anew, with a new nonce"),
-    "release-refused": _network(401, "see release.md for the reason in the text"),  # RL14
+    **dict.fromkeys(
+        ("not-yet-valid", "expired"), _network(401, "set the clock, then sign a new token")
+    ),
+    "nonce-used": _network(401, "sign a new token with a new nonce"),
+    "release-refused": _network(401, "look up the reason in release.md"),  # RL14
     "audience-mismatch": _network(401, invoked=_OTHER_TYPE),
     "target-node-mismatch": _network(401, invoked=_OTHER_TYPE),
-    # `/invoke` names one field whatever differs.
-    "hash-mismatch": _network(401, invoked=Elsewhere(403, "invocation hash mismatch: bodyHash")),
-    # `/invoke` knows only the state.
+    # `/invoke` names this field whichever hash differs.
+    "hash-mismatch": _network(401, invoked=PlaceAnswer(403, "invocation hash mismatch: bodyHash")),
+    # `/invoke` names only the state.
     "network-revoked": _network(
         401,
-        "nothing opens it again",
-        invoked=Elsewhere(403, "network is not active (state: revoked)"),
+        "revocation is final; create another network",
+        invoked=PlaceAnswer(403, "network is not active (state: revoked)"),
     ),
     "network-not-found": _network(404, "create the network first"),
-    "network-exists": _network(409, "use it, or choose another name", invoked=Elsewhere(409)),
+    "network-exists": _network(409, "use it, or choose another name", invoked=PlaceAnswer(409)),
     "network-not-active": _network(409, "ask the network's owner"),
-    # A wrapped key that does not open is the caller's fault, whatever the wire's status for it is.
+    # The wire says 500, but a wrapped key that cannot be opened is the caller's fault: not logged.
     "key-backend": Row(
-        500, None, _COMPARE, "message", is_expected=True, elsewhere={"invoked-decrypt": _FORBIDDEN}
+        500, None, _COMPARE, "message", is_expected=True, by_place={"invoked-decrypt": _FORBIDDEN}
     ),
     "invalid-record": _network(500),
 }
-"""What encryption networks raise."""
+"""Codes of encryption networks."""
 
 
 _ATTESTATION: Final = {
     "request-malformed": Row(400, "The request is malformed", _COMPARE),
     "session-not-bound": Row(403, "The token is not bound to this request", _COMPARE),
-    "challenge-used": Row(409, "The challenge was used before", "ask for a new challenge"),
+    "challenge-used": Row(409, "The challenge was used before", "request a new challenge"),
     "network-unknown": Row(
         404, "There is no such network on this node", "create the network first"
     ),
     "document-unknown": Row(
-        404, "There is no such document on this node", "take digests from receipts of this node"
+        404, "There is no such document on this node", "use digests from receipts of this node"
     ),
     "policy-not-in-person": Row(
         403, "The owner's policy is written by the owner in person", "sign as the owner"
@@ -331,7 +330,7 @@ _ATTESTATION: Final = {
     ),
     **dict.fromkeys(
         get_args(QuoteCode),
-        Row(403, "The evidence does not hold", "attest anew, with a new challenge"),
+        Row(403, "The evidence does not hold", "attest again with a new challenge"),
     ),
     **dict.fromkeys(
         (
@@ -365,7 +364,7 @@ _ATTESTATION: Final = {
         retry_after_s=10,
     ),
 }
-"""What attestation, policies and receipts raise."""
+"""Codes of attestation, policies and receipts."""
 
 SECTIONS: Final[Mapping[str, Mapping[str, Row]]] = {
     "Any route": _SERVER,
@@ -384,7 +383,7 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "networks": frozenset(_NETWORKS),
     "attestation": frozenset(_ATTESTATION),
 }
-"""Codes that come together, for routes whose use cases raise nearly all of one kind."""
+"""Sets of codes for routes that can raise nearly all codes of a section."""
 
 TABLE: Final[Mapping[str, Row]] = {
     code: row for rows in SECTIONS.values() for code, row in rows.items()
@@ -393,16 +392,16 @@ TABLE: Final[Mapping[str, Row]] = {
 
 
 def code_of(error: Exception) -> str:
-    """Return the code under which an error is answered: `internal` for every error without a
-    row."""
+    """Return the code under which an error is answered: its own if the table has it, else
+    `internal`."""
     return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
 
 
 def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
-    """Return status and text of an answer on the wire surface; None: problem+json."""
-    elsewhere = None if place is None else row.elsewhere.get(place)
-    if elsewhere is not None:
-        return elsewhere.status, str(error) if elsewhere.text is None else elsewhere.text
+    """Return status and text of an answer on the wire surface; None as text means problem+json."""
+    at_place = None if place is None else row.by_place.get(place)
+    if at_place is not None:
+        return at_place.status, str(error) if at_place.text is None else at_place.text
     if row.body == "problem":
         return row.status, None
     return row.status, str(error) if row.body == "message" else row.title

@@ -1,12 +1,12 @@
-"""One line of the log for each request, where the operator asked for them (`log.requests`).
+"""The request log: one line per request, if the operator enables it (`log.requests`).
 
-A line is for counting and for finding a request again. Nothing in it lets its reader repeat one: no
-token, key, value, query, header or body. A path is named by the template of its route. What fills
-the template, and the client's address, are keyed hashes, or stand as they are in mode `plain`; a
-path that matched no route, or that is a credential itself, is a hash in every mode.
+Lines are for counting and for finding a request again. They must not enable a reader to repeat a
+request: they contain no token, key, value, query, header or body. The route is logged by its
+template. Its path and the client's address are keyed hashes, or plain text in mode `plain`. A path
+that matched no route, or that is a credential, is always a hash.
 
-The key of the hashes is derived from the root secret: equal paths are equal in the lines of every
-worker, machine and start, and a reader of the log without that secret cannot try out guesses.
+The key of the hashes is derived from the root secret. Equal paths have equal hashes on every worker
+and machine and across restarts, but a reader without that secret cannot test guesses.
 """
 
 import time
@@ -29,8 +29,8 @@ from .http_answers import WholeAnswer, request_id
 from .http_requests import client_address
 
 _HASH_BYTES: Final = 12
-_MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any client may send it
-# Any other text in the place of a method is the caller's own.
+_MAX_PATH_CHARS: Final = 1024  # any client may send a target of up to 65,534 bytes
+# Any other method is text chosen by the caller, and is not logged.
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
 )
@@ -38,12 +38,12 @@ _METHODS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RequestLog:
-    """Writes the lines of one worker; a line that cannot be written costs no request its answer.
+    """The request log of one worker. A line that cannot be written does not affect its request.
 
     Attributes:
-        key: of the hashes, 32 bytes.
-        http: says which proxies are trusted.
-        is_plain: paths and addresses are shown as they are.
+        key: Key of the hashes, 32 bytes.
+        http: Settings that name the trusted proxies.
+        is_plain: Whether paths and addresses are logged in plain text.
     """
 
     key: bytes = field(repr=False)
@@ -63,13 +63,13 @@ class RequestLog:
     ) -> None:
         """Write the line of a request."""
         took_ns, path = time.perf_counter_ns() - began_ns, request.rel_url.raw_path
-        with suppress(Exception):  # of whatever kind: the answer is there
+        with suppress(Exception):  # a failed log line must not fail an answered request
             log_event(
                 "request",
                 request_id=request_id(request),
                 method=request.method if request.method in _METHODS else "other",
                 route=template,
-                path=path[:_MOST_PATH_CHARS]
+                path=path[:_MAX_PATH_CHARS]
                 if self.is_plain and is_path_shown
                 else self._hashed(path),
                 operation=operation,
@@ -82,14 +82,13 @@ class RequestLog:
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:
-        """Write the line of a request that reached no route: its head was too long, too late or not
+        """Write the line of a request without a route: its head was too long, too late or not
         HTTP."""
         with suppress(Exception):
             log_event("request", route=None, status=status, client=self._client(peer))
 
     def _client(self, client: str | None) -> str | None:
-        """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy
-        may state, hashed."""
+        """Return a client address as rate limits count it. Anything but an IP address is hashed."""
         if client is None:
             return None
         return (
@@ -106,7 +105,7 @@ REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
 
 
 def request_log(config: Config, keyring: Keyring) -> RequestLog | None:
-    """Return what logs requests; None where the settings do not ask for it."""
+    """Return the request log, or None if the settings disable it."""
     if config.log.requests == "off":
         return None
     return RequestLog(

@@ -1,9 +1,8 @@
-"""One row of the route table, and the binding of a handler to its surface.
+"""A row of the route table, and the binding of its handler to the surface.
 
-A handler reads the typed request, calls one use case, maps the result. Errors it lets through
-become an answer here: texts and problems of the wire protocol on the surface `wire`, problem+json
-on `own` (wire 7.1). What a row states of tokens, bodies, answers and refusals is what
-`/openapi.json` says of the route.
+A handler reads the typed request, calls one operation and returns its result. Errors become answers
+here: texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire
+7.1). `/openapi.json` is generated from the tokens, bodies, answers and refusals that a row states.
 """
 
 import asyncio
@@ -30,14 +29,13 @@ _REFUSED = frozenset((401, 403))
 
 
 Handler = Callable[[web.Request], Awaitable[object]]
-"""Answers a request; what is no response already is sent as JSON."""
+"""A function that answers a request. A result that is not a response is sent as JSON."""
 Surface = Literal["wire", "own"]
 Authority = Literal["none", "delegation", "revocation", "invocation", "node invocation", "operator"]
-"""What a request bears: `node invocation` is one whose audience is this node's DID (wire 7.1)."""
+"""The token a request needs. A `node invocation` has this node's DID as audience (wire 7.1)."""
 
 OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  # type: ignore[arg-type]  # one of them
-"""What a request asks for, where its token and not its route determines it; unused where nothing is
-counted."""
+"""Set if the token, not the route, determines the operation. Used for metrics and logs only."""
 
 
 class RequestBody(Struct, frozen=True):
@@ -48,7 +46,7 @@ class RequestBody(Struct, frozen=True):
 
 
 class ResponseShape(Struct, frozen=True):
-    """One answer that is no refusal."""
+    """An answer that is not a refusal."""
 
     shape: object
     status: int = 200
@@ -57,27 +55,26 @@ class ResponseShape(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """One method on one path.
+    """A method on a path.
 
     Attributes:
-        method: HTTP method; GET answers HEAD too.
+        method: HTTP method; GET also answers HEAD.
         path: aiohttp's path pattern, without a trailing `/`.
-        handler: what answers.
-        surface: which form errors take.
-        cors: pages of other origins may call it where `http.cors` is on.
-        operation: what is requested, as it is counted; None: the handler sets it by `OPERATION`.
-        place: under which name the table of refusals answers some codes differently; a handler may
+        handler: Function that answers.
+        surface: Form of errors.
+        cors: Whether pages of other origins may call it if `http.cors` is on.
+        operation: Name for counting; None if the handler sets it by `OPERATION`.
+        place: Key of the refusal table for codes that are answered differently here. A handler may
             set another.
-        authority: what a request has to bear.
-        query: members of the query that are read.
-        headers: header fields that are read, beside those of the token and the body.
-        takes: the body; None: none is read. One with a shape has to be declared as JSON; else no
-            route is found (H4).
-        answer: the shape of the body of an answer with status 200; None: what the handler returns,
-            see `answers`.
-        gives: other answers that are no refusals.
-        refuses: codes of refusals, beside those that follow from surface, authority and body.
-        is_credential: the path itself opens something, so a log has no more than its hash.
+        authority: Token that a request needs.
+        query: Query parameters that are read.
+        headers: Header fields that are read, besides those of the token and the body.
+        takes: Body; None if none is read. A body with a shape has to be declared as JSON; otherwise
+            the route is not found (H4).
+        answer: Body of a 200 answer; None for the handler's return type, see `answers`.
+        gives: Other answers that are not refusals.
+        refuses: Codes of refusals, besides those implied by surface, authority and body.
+        is_credential: Whether the path itself grants access, so that logs contain only its hash.
     """
 
     method: str
@@ -98,12 +95,12 @@ class Route(Struct, frozen=True):
 
     @property
     def json(self) -> bool:
-        """Whether only requests that declare JSON match (H4)."""
+        """Return whether the route matches only requests that declare JSON (H4)."""
         return self.takes is not None and self.takes.shape is not None
 
     @property
     def answers(self) -> tuple[ResponseShape, ...]:
-        """Every answer that is no refusal; a handler that makes its response itself states them in
+        """Return every answer that is not a refusal. Handlers that make responses state them in
         `gives`."""
         shape = self.answer or get_type_hints(self.handler)["return"]
         is_made = shape is object or (
@@ -113,7 +110,7 @@ class Route(Struct, frozen=True):
 
     @property
     def template(self) -> str:
-        """The path as it is described and logged: names of placeholders without their patterns."""
+        """Return the path for descriptions and logs: placeholders without their patterns."""
         return re.sub(r":[^{}]*\}", "}", self.path)
 
 
@@ -123,13 +120,13 @@ def bind(
     services: Services | None = None,
     log: RequestLog | None = None,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return the handler of a route with its results and its errors turned into answers.
+    """Return the handler of a route, with results and errors turned into answers.
 
-    Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token
-    takes one, and so does the first row that is stored for a signer who has none here yet. With an
-    empty bucket the answer is 429 before a token is read. Granted requests take nothing, so a busy
-    client with authority is not limited, nor are others behind its address. Requests without a
-    token cost no signature and are not counted.
+    Each client address has a token bucket (`limits.unauthenticated_per_minute`). Each refused token
+    takes one from it, and so does the first row stored for a signer without rows. With an empty
+    bucket the answer is 429 before a token is read. Granted requests take nothing, so neither a
+    busy client with authority nor others behind its address are limited. Requests without a token
+    cost no signature check and are not counted.
     """
     counter = None if services is None else services.counter
     handler, own, json, operation = (
@@ -143,7 +140,7 @@ def bind(
         route.place,
         counter is not None or log is not None,
     )
-    # It opens nothing, and a row says what is in it.
+    # A path is logged in plain text only if a real route matched: a catch-all row matches anything.
     is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
     note = (
         None
@@ -165,7 +162,7 @@ def bind(
             if "%" in request.rel_url.raw_path:
                 _require_as_written(route.path, request.rel_url.raw_path)
             result = await handler(request)
-            # Most results are of the first type, which is the cheaper to recognise.
+            # Most results are a WholeAnswer, and its check is the cheaper one.
             response = (
                 result
                 if isinstance(result, (WholeAnswer, web.StreamResponse))
@@ -175,16 +172,16 @@ def bind(
             if note is not None:
                 note(request, response=None, began_ns=began_ns)
             raise
-        except Exception as error:  # the one place where an error becomes an answer
+        except Exception as error:  # the only place where errors become answers
             code = code_of(error)
             response = error_answer(request, error, own=own, place=place)
             _count_refusal(request, services, error, code, response.status)
         if is_measured:
-            asked = operation or request.pop(OPERATION, "other")
+            name = operation or request.pop(OPERATION, "other")
             if counter is not None:
-                counter.answered(asked, response.status, began_ns)
+                counter.answered(name, response.status, began_ns)
             if note is not None:
-                note(request, response=response, began_ns=began_ns, operation=asked, code=code)
+                note(request, response=response, began_ns=began_ns, operation=name, code=code)
         return response
 
     return answer
@@ -192,7 +189,7 @@ def bind(
 
 def _require_rate(request: web.Request, services: Services) -> None:
     client, rates = client_address(request, services.config.http), services.unauthenticated_rates
-    if not rates.is_new(client):  # nearly every client has cost nothing so far
+    if not rates.is_new(client):  # most clients were never charged
         rates.require(client, now=services.clock.now())
 
 
@@ -201,7 +198,7 @@ def _count_refusal(
 ) -> None:
     if services is None:
         return
-    # A token that was refused, or that was good for a space that does not exist.
+    # Charge for refused tokens, and for valid ones whose space does not exist.
     if "Authorization" in request.headers and (status in _REFUSED or code == "space-not-found"):
         client = client_address(request, services.config.http)
         services.unauthenticated_rates.charge(client, now=services.clock.now())
@@ -210,11 +207,10 @@ def _count_refusal(
 
 
 def _require_as_written(path: str, sent: str) -> None:
-    """Refuse an escaped spelling of a fixed part of a path, in which the framework finds the route
-    too."""
-    # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the
-    # last one.
+    """Refuse an escaped spelling of a fixed part of a path."""
+    # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
+    # pattern with `.*` is always the last segment.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
-        # H10: a proxy that guards `/admin` may read it otherwise
+        # H10: a proxy that guards `/admin` may not recognise `/%61dmin`.
         if expected != segment and "{" not in expected:
             raise Refusal("not-found")

@@ -1,2 +1,1 @@
-"""Routes: one resource a module. Each reads the request, calls one operation and shapes the
-answer."""
+"""Route handlers. Each reads the request, calls one operation and shapes the answer."""

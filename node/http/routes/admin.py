@@ -1,5 +1,5 @@
-"""The operator's routes: quotas and usage (wire §5.12). One secret opens them all; without one they
-answer 503."""
+"""The operator's routes: quotas and usage (wire §5.12). Without an operator secret they answer
+503."""
 
 from typing import Annotated, Final
 
@@ -25,46 +25,44 @@ MAX_USAGE_SPACES: Final = 10_000
 
 
 class QuotaRequest(msgspec.Struct):
-    """The body of a PUT. More than 2^62 bytes no counter could reach."""
+    """The body of a PUT. No counter can reach 2^62 bytes."""
 
     limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
 async def get_quotas(request: web.Request) -> AllOverrides:
-    """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too
-    many to list."""
+    """GET /admin/quota: list the limits of spaces and the default; `"more"` if the list is cut."""
     services = _opened(request)
     return await all_overrides(services.store, services.config)
 
 
 async def get_quota(request: web.Request) -> QuotaView:
-    """GET /admin/quota/<space> -> its limits and its usage."""
+    """GET /admin/quota/<space>: show the limits and the usage of a space."""
     services = _opened(request)
     return await show_quota(services.store, services.config, request.match_info["space"])
 
 
 async def put_quota(request: web.Request) -> QuotaView:
-    """PUT /admin/quota/<space> `{"limit_bytes"}`: a limit of its own."""
+    """PUT /admin/quota/<space> `{"limit_bytes"}`: set the space's own limit."""
     services = _opened(request)
     body = await json_body(request, QuotaRequest, max_bytes=MAX_BODY_BYTES)
     return await _set(services, request, body.limit_bytes)
 
 
 async def delete_quota(request: web.Request) -> QuotaView:
-    """DELETE /admin/quota/<space>: from now on the default."""
+    """DELETE /admin/quota/<space>: remove the space's own limit, so that the default applies."""
     return await _set(_opened(request), request, None)
 
 
 async def get_usage(request: web.Request) -> Usage:
-    """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there
-    are."""
+    """GET /admin/usage?limit=: list the largest spaces first, with the number of all spaces."""
     services = _opened(request)
     limit = whole_number(request, "limit", default=DEFAULT_USAGE_SPACES)
     return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
 
 
 async def no_route(request: web.Request) -> web.Response:
-    """Any other method and path below /admin."""
+    """Refuse any other method and path below /admin."""
     if request.app[SERVICES].admin_key is None:
         raise Refusal("operator-absent")
     raise Refusal("not-found")
@@ -78,7 +76,7 @@ async def _set(services: Services, request: web.Request, limit_bytes: int | None
 
 
 def _opened(request: web.Request) -> Services:
-    """Return the services to the operator."""
+    """Return the services, or refuse a request without the operator's secret."""
     services = request.app[SERVICES]
     if services.admin_key is None:
         raise Refusal("operator-absent")

@@ -1,5 +1,4 @@
-"""The node's own quote (wire 5.9), challenges, sessions, and the owner's policy (AT59, AT1, AT4,
-RL17, RL20)."""
+"""Routes for the node's own quote (wire 5.9), backends' evidence, and the owner's policy (RL17)."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -27,14 +26,14 @@ from ..messages.http_requests import limited_body, take_rate, token_of
 
 
 class StatedPolicy(msgspec.Struct):
-    """The owner's policy; null where none is stated."""
+    """The owner's policy, or null if there is none."""
 
     policy: Mapping[str, object] | None
 
 
 async def get_terms(request: web.Request) -> ReleaseTerms:
-    """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral
-    is there."""
+    """GET /attestation/terms?fmspc=&ca=: state how quotes are checked here and if collateral is
+    stored."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
     family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
@@ -42,7 +41,7 @@ async def get_terms(request: web.Request) -> ReleaseTerms:
 
 
 async def post_challenge(request: web.Request) -> ChallengeMade:
-    """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce",
+    """POST /attestation/challenge `{"did"}`: return a nonce for a quote, `{"nonce",
     "expiresAt"}`."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
@@ -50,24 +49,24 @@ async def post_challenge(request: web.Request) -> ChallengeMade:
 
 
 async def post_session(request: web.Request) -> SessionOpened:
-    """POST /attestation/sessions: store the evidence of a quote -> `{"expiresAt", "evidence"}`."""
+    """POST /attestation/sessions: verify and store evidence, return `{"expiresAt", "evidence"}`."""
     services = request.app[SERVICES]
     header = token_of(request)
-    # sizes, then the client's rate
+    # Check the size first: a refused body takes nothing from the client's rate.
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)
     take_rate(request, services, services.challenge_rates)
     return await open_session(services, header, body)
 
 
 async def get_policy(request: web.Request) -> StatedPolicy:
-    """GET /encryption/networks/<id>/policy -> `{"policy"}`, `null` where the owner stated none."""
+    """GET /encryption/networks/<id>/policy: return `{"policy"}`, null if the owner stated none."""
     services = request.app[SERVICES]
     policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
     return StatedPolicy(None if policy is None else policy_json(policy))
 
 
 async def put_policy(request: web.Request) -> web.Response:
-    """PUT /encryption/networks/<id>/policy: the owner's policy, or `null` to remove it."""
+    """PUT /encryption/networks/<id>/policy: set the owner's policy, or remove it with `null`."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
     await set_policy(
@@ -77,15 +76,15 @@ async def put_policy(request: web.Request) -> web.Response:
 
 
 class NoEvidence(msgspec.Struct):
-    """The answer of a node that runs in no trust domain."""
+    """The answer of a node that does not run in a trust domain."""
 
     mode: Literal["classic"] = "classic"
     message: str = "This instance is not running in a TEE"
 
 
 async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
-    """GET /attestation?nonce=: a fresh quote over the nonce; `classic` where the node runs inside
-    no trust domain."""
+    """GET /attestation?nonce=: return a fresh quote over the nonce; `classic` outside a trust
+    domain."""
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return NoEvidence()

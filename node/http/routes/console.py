@@ -1,9 +1,9 @@
-"""GET /console: the console, a page for owners, as static files (spec/operations/console.md).
+"""GET /console: the console, a web page for owners, as static files (spec/operations/console.md).
 
-The files are read and packed once in a process, when the first application is made. Each is served
-below a digest of all of them: relative imports between modules fit together, whatever a cache
-keeps, and a change of one file changes every address. Nothing in them depends on this node, but for
-the origin of its runner in `index.html`, which is revalidated (CN6).
+The files are read and compressed once per process. Each is served below a digest of all files, so
+modules of different versions never mix in a cache, and a change of one file changes every address.
+The files are the same on every node, except that `index.html` names the origin of the node's
+runner; that file is revalidated (CN6).
 """
 
 import gzip
@@ -22,7 +22,7 @@ from ...refusal import Refusal
 from ..messages.http_answers import PageAnswer
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
-_RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it
+_RUNNER_PLACE: Final = b'<html lang="en"'  # in `index.html`; scripts read the attribute
 
 _REVALIDATED: Final = {"Cache-Control": "no-cache"}
 _IMMUTABLE: Final = {
@@ -32,7 +32,7 @@ _IMMUTABLE: Final = {
 
 
 class ConsoleFiles(Struct, frozen=True):
-    """The files of the console, in memory."""
+    """The console's files in memory."""
 
     digest: str
     bodies: Mapping[str, bytes]
@@ -42,12 +42,12 @@ class ConsoleFiles(Struct, frozen=True):
 
 
 CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
-"""Set where the node serves the console."""
+"""Set if the node serves the console."""
 
 
 @cache
 def load_console(runner: str | None = None) -> ConsoleFiles:
-    """Read the files of the console out of the distribution."""
+    """Read the console's files from the distribution."""
     bodies = read_files()
     over_all = blake3()
     for name, body in bodies.items():
@@ -61,7 +61,7 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
             _RUNNER_PLACE, _RUNNER_PLACE + attribute, 1
         )
         over_all.update(attribute)
-    # A page of the command line signs what commands make, so no node sends it.
+    # The sign-in page of the command line signs what commands make. A node must not serve it.
     sent = {
         name: body
         for name, body in bodies.items()
@@ -74,7 +74,7 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
 
 
 async def get_console(request: web.Request) -> web.Response:
-    """GET /console, and the address of requests in it: the page that loads the console."""
+    """GET /console: return the page that loads the console, also at the address of its requests."""
     console = _served(request)
     headers = {"ETag": console.etag, **_REVALIDATED}
     if matches_weakly(request.headers.get("If-None-Match"), console.etag):
@@ -83,14 +83,14 @@ async def get_console(request: web.Request) -> web.Response:
 
 
 async def get_console_file(request: web.Request) -> web.Response:
-    """GET /console/<digest>/<file>: a file of the console, whose contents never change."""
+    """GET /console/<digest>/<file>: return a file of the console, which never changes."""
     console = _served(request)
     digest, _, name = request.match_info["path"].partition("/")
     if digest == console.digest and name in console.packed:
         encodings = [
             one.strip().lower() for one in request.headers.get("Accept-Encoding", "").split(",")
         ]
-        if "gzip" not in encodings:  # a client that states a preference gets plain bytes
+        if "gzip" not in encodings:  # `gzip;q=…` does not match either: send plain bytes
             return _file(console, name, _IMMUTABLE)
         packed = {"Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
         return PageAnswer(console.packed[name], {**console.headers, **_IMMUTABLE, **packed})

@@ -1,5 +1,4 @@
-"""Encryption networks (enc 2), receipts of their releases, and withdrawals by their owner (RC14,
-RC15, RC22)."""
+"""Routes for encryption networks (enc 2), receipts (RC14, RC15) and withdrawals (RC22)."""
 
 from aiohttp import web
 
@@ -22,7 +21,8 @@ from ..messages.http_requests import client_address, limited_body, token_of
 
 
 async def get_receipts(request: web.Request) -> ReceiptPage:
-    """GET /encryption/networks/<id>/receipts?after= -> `{"receipts", "after"}`, oldest first."""
+    """GET /encryption/networks/<id>/receipts?after=: list receipts, oldest first, `{"receipts",
+    "after"}`."""
     return await read_receipts(
         request.app[SERVICES],
         token_of(request),
@@ -32,8 +32,7 @@ async def get_receipts(request: web.Request) -> ReceiptPage:
 
 
 async def get_document(request: web.Request) -> web.Response:
-    """GET /encryption/networks/<id>/receipts/<digest> -> the bytes of a document that receipts
-    refer to."""
+    """GET /encryption/networks/<id>/receipts/<digest>: return a document that receipts refer to."""
     document = await read_document(
         request.app[SERVICES],
         token_of(request),
@@ -44,8 +43,7 @@ async def get_document(request: web.Request) -> web.Response:
 
 
 async def post_withdrawal(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/withdraw: exactly one of `measurement`, `did` and
-    `evidence`."""
+    """POST /encryption/networks/<id>/withdraw: withdraw one `measurement`, `did` or `evidence`."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_REQUEST_BYTES)
     await withdraw_for_network(
@@ -55,7 +53,7 @@ async def post_withdrawal(request: web.Request) -> web.Response:
 
 
 async def post_network(request: web.Request) -> dict[str, Json]:
-    """POST /encryption/networks: make a network -> `{"descriptor"}`."""
+    """POST /encryption/networks: create a network and return its `{"descriptor"}`."""
     services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     client = client_address(request, services.config.http)
@@ -63,26 +61,27 @@ async def post_network(request: web.Request) -> dict[str, Json]:
 
 
 async def get_network(request: web.Request) -> dict[str, Json]:
-    """GET /encryption/networks/<id>: a network's descriptor, signed with `?nonce=` (EN28)."""
+    """GET /encryption/networks/<id>: return a network's descriptor, signed with `?nonce=`
+    (EN28)."""
     nonces = request.query.getall("nonce", [])
     return await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces)
 
 
 async def get_well_known_network(request: web.Request) -> dict[str, Json]:
-    """GET /.well-known/encryption/network/<name>?ownerDid=: the flat record of an owner's
-    network."""
+    """GET /.well-known/encryption/network/<name>?ownerDid=: return an owner's network as a flat
+    record."""
     owner_did = request.query.get("ownerDid")
     return await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did)
 
 
 async def post_revocation(request: web.Request) -> web.Response:
-    """POST /encryption/networks/<id>/revoke: end a network for good; the body is ignored."""
+    """POST /encryption/networks/<id>/revoke: revoke a network for good. The body is ignored."""
     await revoke(request.app[SERVICES], token_of(request), request.match_info["network"])
     return empty_answer(204)
 
 
 async def post_decrypt(request: web.Request) -> dict[str, Json]:
-    """POST /encryption/networks/<id>/decrypt: the key of a value, wrapped for the receiver."""
+    """POST /encryption/networks/<id>/decrypt: return a content key wrapped for the receiver."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     path_id = request.match_info["network"]

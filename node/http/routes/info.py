@@ -1,5 +1,4 @@
-"""What the node reports about itself: /, /info, /version, /healthz, /readyz, /openapi.json (wire
-5.1, 7.1)."""
+"""Routes about the node: /, /info, /version, /healthz, /readyz, /openapi.json (wire 5.1, 7.1)."""
 
 from importlib.resources import files
 from typing import Final
@@ -24,8 +23,7 @@ _HEADERS: Final = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 
 
 async def get_description(request: web.Request) -> web.Response:
-    """GET /openapi.json: every route, the same bytes from every node of a version, whatever state
-    it is in."""
+    """GET /openapi.json: describe every route, with the same bytes on every node of a version."""
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
@@ -33,7 +31,7 @@ async def get_description(request: web.Request) -> web.Response:
     return WholeAnswer(_DOCUMENT, {**_HEADERS, "Content-Type": "application/json"})
 
 
-PROTOCOL = 1  # J1: the number that clients compare
+PROTOCOL = 1  # J1: clients stop at any other number
 FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
 
 
@@ -45,14 +43,14 @@ GET /healthz       whether it runs
 GET /readyz        whether it can write
 GET /openapi.json  its routes, as OpenAPI describes them
 
-To use it: install sealspace as its README says, then sealspace login with this address, then sealspace --help.
-The documentation is README.md and the folder spec of the project sealspace.
+To use it, install sealspace (see its README), run sealspace login with this address, then
+sealspace --help. The documentation is in README.md and the folder spec of the project sealspace.
 """
-"""The text of /; nothing in it depends on this node."""
+"""The text of /, the same on every node."""
 
 
 class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The members of /info, in the order in which clients have always seen them."""
+    """The answer of /info. Its members keep the order that clients have always seen."""
 
     protocol: int
     version: str
@@ -64,15 +62,15 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
 
 
 async def get_front(_request: web.Request) -> web.Response:
-    """GET /: where to go on, for a person who opened the address."""
+    """GET /: return a text for a person who opened the address."""
     return text_answer(FRONT)
 
 
 async def get_information(request: web.Request) -> ServiceInformation:
-    """GET /info and /version: protocol, version, features, the node's DID and its release terms.
+    """GET /info and /version: return protocol, version, features, node DID and release terms.
 
-    The attestation mode in force is stated openly, and so is a trust root that is not Intel's:
-    evidence under it proves whatever its owner wants (AT26).
+    The attestation mode in force is public, and so is a trust root other than Intel's: evidence
+    under such a root proves only what its owner wants (AT26).
     """
     services = request.app[SERVICES]
     record = await current_release(services.store)
@@ -88,15 +86,15 @@ async def get_information(request: web.Request) -> ServiceInformation:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """GET /healthz: this process runs and its store answers."""
+    """GET /healthz: report whether this process runs and its store answers."""
     try:
         await request.app[SERVICES].store.read(keys=())
-    except Exception:  # for every error the answer is the same; /readyz says which
+    except Exception:  # any error means unhealthy; /readyz names it
         return empty_answer(500)
     return empty_answer()
 
 
 async def get_readiness(request: web.Request) -> web.Response:
-    """GET /readyz: a canary write inside its limit, the schema, the release record."""
+    """GET /readyz: test a write within its time limit, the schema and the release record."""
     report = await request.app[PROBE].check(request.app[SERVICES])
     return json_answer(report, status=200 if report.ready else 503)

@@ -1,4 +1,4 @@
-"""POST /invoke: everything that a token's capabilities ask for (wire §4)."""
+"""POST /invoke: the operations of a token's capabilities (wire §4)."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -39,8 +39,8 @@ _TOO_LARGE: Final = "body-too-large"  # Q2
 
 
 def message_of(request: web.Request, http: Http) -> Message:
-    """Return a request of /invoke without its token; types are quoted, else each call works them
-    out anew."""
+    """Return the parts of an /invoke request, without its token."""
+    # The return types are quoted, or else each request would evaluate them.
 
     def at_hand() -> "bytes | None":
         return body_at_hand(request, max_bytes=http.max_body_bytes, too_large=_TOO_LARGE)
@@ -62,7 +62,7 @@ _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> object:
-    """Return the answer that holds a result; most results are their own answer."""
+    """Return the HTTP answer for the result of an operation."""
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
@@ -88,8 +88,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case BatchFound():
             return await batch_read_answer(request, services, result)
         case Entries(shown, truncated):
-            # An answer says whether a list is whole only where it is not: no client expects it
-            # here.
+            # Only a cut list has the header: no client expects it here.
             return json_answer(
                 shown, headers={"x-tinycloud-truncated": "true"} if truncated else None
             )
@@ -100,7 +99,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
 
 
 async def post_invocation(request: web.Request) -> object:
-    """Answer what the token's capabilities ask for; they alone choose the operation."""
+    """Perform the operation of the token's capabilities, which alone determine it."""
     services = request.app[SERVICES]
     config = services.config
     invocation = admit_token(
@@ -109,9 +108,9 @@ async def post_invocation(request: web.Request) -> object:
     plan = plan_call(services, invocation, message_of(request, config.http))
     if (
         services.counter is not None or config.log.requests != "off"
-    ):  # one without notes is answered faster, see `last_id`
+    ):  # an empty request mapping is answered faster, see `last_id`
         request[OPERATION] = plan.operation
     if plan.row is OPEN_KEY:
-        # refused after its admission, which the chain does with 403 too (4.8)
+        # 4.8: from here on, refusals are 403.
         request[PLACE] = "invoked-decrypt"
     return await invocation_answer(request, services, await plan.run(plan.request))

@@ -1,8 +1,7 @@
-"""Bodies that other packages read and write as plain JSON, in the form in which `/openapi.json`
-describes them.
+"""Shapes for `/openapi.json` of JSON bodies that other packages read and write.
 
-Nothing is parsed or written by these types: what a body must be is decided where it is read. Tests
-hold answers against the description, and send what fits it.
+These types parse and write nothing. Tests compare answers with the description, and send requests
+that match it.
 """
 
 from typing import Annotated
@@ -17,14 +16,14 @@ _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
 class Threshold(msgspec.Struct, forbid_unknown_fields=True):
-    """How many of how many members open a key."""
+    """The numbers of members that exist (n) and that are needed to open a key (t)."""
 
     n: int = 1
     t: int = 1
 
 
 class NetworkRequest(msgspec.Struct, rename="camel"):
-    """A network to be made."""
+    """A network to create."""
 
     name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]*$")]
     owner_did: str
@@ -32,14 +31,14 @@ class NetworkRequest(msgspec.Struct, rename="camel"):
 
 
 class NetworkMember(msgspec.Struct, rename="camel"):
-    """A node that holds a network's key."""
+    """A node that has a network's key."""
 
     node_id: str
     role: str
 
 
 class FlatNetwork(msgspec.Struct, rename="camel", kw_only=True):
-    """A network as its well-known address shows it."""
+    """A network at its well-known address."""
 
     network_id: str
     owner_did: str
@@ -61,13 +60,13 @@ class Network(FlatNetwork, rename="camel", kw_only=True):
 
 
 class Described(msgspec.Struct):
-    """A network that was made."""
+    """A created network."""
 
     descriptor: Network
 
 
 class DescribedOnRequest(Described, rename="camel", omit_defaults=True):
-    """A network; signed by the node where a nonce was sent."""
+    """A network, signed by the node if a nonce was sent."""
 
     node_signature: str = ""
 
@@ -90,7 +89,7 @@ class Released(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):
-    """Code, a backend or evidence that may receive no key any more: exactly one of the members."""
+    """Code, a backend or evidence that gets no more keys; exactly one member is set."""
 
     measurement: Annotated[str, Meta(pattern="^([0-9a-f]{96}|[0-9a-f]{64})$")] | UnsetType = UNSET
     did: Annotated[str, Meta(max_length=512)] | UnsetType = UNSET

@@ -1,12 +1,11 @@
-"""The route table: every route of the node, once, with what it takes, answers and refuses.
+"""The route table: every route of the node with its input, answers and refusals.
 
 The first match wins; `/invoke` is first because it is the busiest. A trailing `/` is ignored (H4).
 The last two rows answer what no other row matches. The operator's routes are closed to pages of
 other origins.
 
-`refuses` has the codes of a route's own use case. What follows from the rest of its row is added
-where it is described: tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests`
-everywhere.
+`refuses` contains the codes of a route's own operation. The generated description adds those
+implied by `authority` and `takes`, and `internal` and `too-many-requests` everywhere.
 """
 
 from functools import partial
@@ -56,15 +55,14 @@ from . import (
 
 
 async def get_host_did(request: web.Request) -> web.Response:
-    """Answer the did:key of one space on this node; derived from the root secret, nothing is
+    """Return the did:key of a space on this node. It is derived from the root secret; nothing is
     stored."""
     space = parse_space_id(request.match_info["space"])
     return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
-    """Delegations that are revoked, named as in the request; `cids` only where the request names
-    several."""
+    """Revoked delegations, named as in the request; `cids` only if the request names several."""
 
     revoked: bool
     cid: str
@@ -72,15 +70,13 @@ class Revoked(msgspec.Struct, omit_defaults=True):
 
 
 async def post_revocation(request: web.Request) -> Revoked:
-    """Revoke delegations; answer `{"revoked", "cid"}`, and `cids` for several, in the request's
-    codec (E8, V5, W27)."""
+    """Revoke delegations. Return `{"revoked", "cid"}`, and `cids` for several (E8, V5, W27)."""
     echoes = await revoke(request.app[SERVICES], token_of(request))
     return Revoked(True, echoes[0], echoes if len(echoes) > 1 else ())  # V5
 
 
 async def post_delegation(request: web.Request) -> Registration:
-    """Register a delegation and answer `{"cid", "activated", "skipped"}`; the body of the request
-    is ignored."""
+    """Register a delegation and return `{"cid", "activated", "skipped"}`. The body is ignored."""
     services = request.app[SERVICES]
     return await register(
         services, token_of(request), client=client_address(request, services.config.http)
@@ -91,14 +87,14 @@ MAX_STATUS_BODY_BYTES: Final = 1024 * 1024
 
 
 class StatusRequest(msgspec.Struct, frozen=True):
-    """The delegation that is asked about, as the token names it."""
+    """The delegation whose status is requested, as the token names it."""
 
     cid: str
 
 
 async def post_status(request: web.Request) -> web.Response:
-    """POST /delegation/status: report the state of one delegation, with 404 when nothing may be
-    reported."""
+    """POST /delegation/status: return the status of a delegation, or 404 if the caller may not see
+    it."""
     token = parse_invocation(token_of(request))
     question = await json_body(request, StatusRequest, max_bytes=MAX_STATUS_BODY_BYTES)
     report = await delegation_status(request.app[SERVICES], token, question.cid)
@@ -106,8 +102,7 @@ async def post_status(request: web.Request) -> web.Response:
 
 
 async def post_query(request: web.Request) -> DelegationPage:
-    """POST /delegation/query: list the delegations of an account: `{"schemaVersion", "items",
-    "nextCursor"?}`."""
+    """POST /delegation/query: list the delegations of an account."""
     token = parse_invocation(token_of(request))
     body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
     return await query_delegations(request.app[SERVICES], token, body)
@@ -121,13 +116,13 @@ class NodeKeys(msgspec.Struct, rename="camel"):
 
 
 async def get_node_keys(request: web.Request) -> NodeKeys:
-    """Answer the node's DID and the public key of its invitations."""
+    """Return the node's DID and the public key of its invitations."""
     keyring = request.app[SERVICES].keyring
     return NodeKeys(keyring.node_did, keyring.invitation_public_key)
 
 
 async def options_any(_request: web.Request) -> web.Response:
-    """OPTIONS on any path: empty; the CORS headers are added to every answer where they are on."""
+    """OPTIONS on any path: return an empty answer; CORS headers are added as to any other."""
     return empty_answer()
 
 
@@ -137,13 +132,12 @@ async def options_public(_request: web.Request) -> web.Response:
 
 
 async def no_route(_request: web.Request) -> web.Response:
-    """Any method on a path without a route, or a method that a path does not have."""
+    """Refuse a path without a route, or a method that a path does not have."""
     raise Refusal("not-found")
 
 
 def refusing(code: str, *about: str) -> Handler:
-    """Return what refuses every method but a preflight, which lets a page of another origin read
-    the refusal."""
+    """Return a handler that refuses every method except the OPTIONS of a CORS preflight."""
 
     async def refuse(request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
@@ -518,14 +512,14 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 def _other_methods() -> tuple[Route, ...]:
-    """Return a row for every other method on each path of our own surface."""
+    """Return a row for all other methods on each path of our own surface."""
     methods: dict[str, list[str]] = {}
     for route in ROUTES:
         if route.surface == "own":
             methods.setdefault(route.path, []).extend(
                 ("GET", "HEAD") if route.method == "GET" else (route.method,)
             )
-    # The wire has 404 for another method on a path.
+    # Only our own surface answers 405: the wire protocol has 404 for another method on a path.
     return tuple(
         Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface="own")
         for path, known in methods.items()

@@ -1,4 +1,4 @@
-"""Signed URLs (wire §5.10) and public spaces (wire §5.11)."""
+"""Routes for signed URLs (wire §5.10) and public spaces (wire §5.11)."""
 
 from typing import Final
 from urllib.parse import unquote
@@ -36,7 +36,7 @@ MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
 
 
 class SignedUrl(msgspec.Struct, rename="camel"):
-    """A relative URL with which any holder reads one version of a value, until it ends."""
+    """A relative URL with which anyone can read one version of a value until it expires."""
 
     url: str
     ticket_id: str
@@ -44,8 +44,7 @@ class SignedUrl(msgspec.Struct, rename="camel"):
 
 
 async def post_signed_url(request: web.Request) -> SignedUrl:
-    """POST /signed/kv: make a signed URL, which is relative -> `{"url", "ticketId",
-    "expiresAt"}`."""
+    """POST /signed/kv: make a relative signed URL and return `{"url", "ticketId", "expiresAt"}`."""
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
     body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
@@ -58,8 +57,7 @@ async def post_signed_url(request: web.Request) -> SignedUrl:
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:
-    """GET /signed/kv/<ticket>: the value, or the part of it that `Range` names; HEAD is the same
-    without it (Q31)."""
+    """GET /signed/kv/<ticket>: return the value, or the part that `Range` names (Q31)."""
     services = request.app[SERVICES]
     head = await redeem(services, request.match_info["ticket"])
     fixed = {
@@ -70,7 +68,7 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     }
     if matches_weakly(request.headers.get("If-None-Match"), head.etag_header):
         return WholeAnswer(b"", fixed, 304)
-    # Of a GET, and under `If-Range` only for this very version.
+    # Ranges apply to GET only, and with `If-Range` only to this version.
     is_ranged = (
         request.method == "GET"
         and request.headers.get("If-Range", head.etag_header) == head.etag_header
@@ -103,13 +101,15 @@ _FIXED: Final = {
 
 
 async def get_public_value(request: web.Request) -> web.StreamResponse:
-    """GET /public/<space>/kv/<key>: the value; its key as the URL has it, else decoded (Q11)."""
+    """GET /public/<space>/kv/<key>: return the value of a key, as spelled or decoded (Q11)."""
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
     head = await find_public(services, space, _paths(request))
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
-    if request.headers.get("If-None-Match") == head.etag_header:  # 5.11: equal texts only
+    if (
+        request.headers.get("If-None-Match") == head.etag_header
+    ):  # 5.11: only an identical text matches
         return WholeAnswer(b"", headers, 304)
     shown = {name: value for name, value in head.metadata.items() if name in _SHOWN}
     shown[CONTENT_TYPE] = shown_type(head.metadata.get(CONTENT_TYPE))
@@ -117,17 +117,16 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
 
 
 def _paths(request: web.Request) -> tuple[str, ...]:
-    """Return the keys that a URL can mean: its raw text, and its parts decoded, without the empty
-    ones (Q11)."""
+    """Return the keys that a URL can mean: its raw text, and its decoded text (Q11)."""
     raw = request.rel_url.raw_path.split("/", 4)[4]
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
 
 
 async def list_public_keys(request: web.Request) -> web.Response:
-    """GET /public/<space>/kv?prefix=&after=&limit=: keys in byte order, a page of them.
+    """GET /public/<space>/kv?prefix=&after=&limit=: list a page of keys in byte order.
 
-    A page that is not the last says `x-tinycloud-truncated: true`; the next one comes `after` its
+    A page that is not the last has `x-tinycloud-truncated: true`; the next one starts `after` its
     last key.
     """
     services = request.app[SERVICES]
