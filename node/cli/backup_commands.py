@@ -301,7 +301,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
-    """Return the root secret in the backup; None if there is none."""
+    """Return the root secret in the backup, if it contains one."""
     if backup.sealed_secret is None:
         return None
     secret = open_secret(backup.sealed_secret, _read_passphrase(passphrase_file, twice=False))

@@ -470,7 +470,7 @@ class Metrics(Section, frozen=True):
         str | None,
         about(
             "Address and port on which metrics are served, like `127.0.0.1:9464`. If"
-            " unset, there are none."
+            " unset, metrics are off."
         ),
     ] = None
     off_loopback: Annotated[

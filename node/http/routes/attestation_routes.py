@@ -26,7 +26,7 @@ from ..messages.http_requests import limited_body, take_rate, token_of
 
 
 class StatedPolicy(msgspec.Struct):
-    """The owner's policy, or null if there is none."""
+    """The owner's policy, or null if the owner stated none."""
 
     policy: Mapping[str, object] | None
 
