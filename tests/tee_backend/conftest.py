@@ -1,4 +1,4 @@
-"""A simulated platform, its root and its collateral, as every test of attestation needs them."""
+"""Fixtures of attestation tests: a simulated platform, its root and its collateral."""
 
 import json
 from collections.abc import Callable
@@ -29,19 +29,19 @@ def machine() -> SimulatedPlatform:
 
 @pytest.fixture(scope="session")
 def root(machine: SimulatedPlatform) -> TrustRoot:
-    """Its root, as an operator configures it."""
+    """The platform's root, as an operator configures it."""
     return parse_trust_root(machine.root_der)
 
 
 @pytest.fixture(scope="session")
 def document(machine: SimulatedPlatform) -> bytes:
-    """Its collateral as published."""
+    """The platform's collateral as published."""
     return machine.collateral_json(NOW)
 
 
 @pytest.fixture(scope="session")
 def collateral(document: bytes) -> Collateral:
-    """Its collateral, parsed."""
+    """The platform's collateral, parsed."""
     return parse_collateral(document)
 
 

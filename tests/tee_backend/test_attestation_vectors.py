@@ -1,4 +1,4 @@
-"""Genuine, tampered and minted quotes with the answers a server has to give."""
+"""Genuine, tampered and minted quotes, with the answers that a server has to give."""
 
 import json
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ REFUSED_BY_THE_PARSER = {
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the manifest."""
+    """A case of the manifest."""
 
     name: str
     quote: str
@@ -85,7 +85,8 @@ def _verify(case: Case) -> Evidence:
 
 
 def _policy_of(case: Case) -> Policy:
-    """The default policy; with a minimum evaluation number where the answer rests on one."""
+    """Return the default policy, with a minimum evaluation number if the expected answer needs
+    one."""
     return (
         Policy(min_evaluation_number=17)
         if "minimum evaluation number" in case.server_must
@@ -94,7 +95,7 @@ def _policy_of(case: Case) -> Policy:
 
 
 def _refusal(case: Case) -> str | None:
-    """Return the code of the refusal, by verification or by policy; None when accepted."""
+    """Return the code of the refusal by verification or policy; None if the quote is accepted."""
     root = parse_trust_root(_read(case.root))
     try:
         quote = parse_quote(_read(case.quote))
@@ -110,8 +111,7 @@ def _refusal(case: Case) -> str | None:
 
 @pytest.mark.shared
 def test_every_case_is_run() -> None:
-    """The manifest holds 97 genuine and tampered cases and 31 minted ones, and all are parametrised
-    below."""
+    """The tests below run all 97 genuine and tampered cases and all 31 minted ones."""
     assert (len(GENUINE), len(MINTED)) == (97, 31)
     assert len(CASES) == len({case.name for case in CASES})
 
@@ -119,8 +119,7 @@ def test_every_case_is_run() -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", GENUINE, ids=[case.name for case in GENUINE])
 def test_genuine_and_tampered(case: Case) -> None:
-    """A genuine or tampered quote is answered as a server must answer it under the default
-    policy."""
+    """A genuine or tampered quote gets the listed answer under the default policy."""
     refusal = _refusal(case)
     assert (case.must_accept, PINNED.get(case.name, refusal)) == (refusal is None, refusal)
 
@@ -128,23 +127,22 @@ def test_genuine_and_tampered(case: Case) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", MINTED, ids=[case.name for case in MINTED])
 def test_minted(case: Case) -> None:
-    """A quote under a test root is answered as a server must answer it when that root is
-    configured."""
+    """A quote under a test root gets the listed answer if that root is configured."""
     refusal = _refusal(case)
     assert case.must_accept == (refusal is None), refusal
 
 
 @pytest.mark.shared
 def test_refusals_are_mapped() -> None:
-    """No refusal of the set is one that our table of the library's texts does not know."""
+    """Every library error in these cases is in our table."""
     unknown = {"attestation", "evidence-invalid", "evidence-refused", "verdict-unknown"}
     assert [] == [case.name for case in CASES if _refusal(case) in unknown]
 
 
 @pytest.mark.shared
 def test_the_library_answers_as_recorded() -> None:
-    """The verifier library's own verdict on every case is the recorded one: a change changes our
-    security policy."""
+    """The library's own verdict on every case is unchanged; a change would alter our security
+    policy."""
     for case in CASES:
         documents = dcap_qvl.QuoteCollateralV3.from_json(_read(case.collateral).decode())
         try:
@@ -197,15 +195,14 @@ def test_the_library_answers_as_recorded() -> None:
     ],
 )
 def test_reason(name: str, code: str) -> None:
-    """A refusal carries the code of its reason."""
+    """A refusal has the code of its reason."""
     (case,) = (case for case in CASES if case.name == name)
     assert code == _refusal(case)
 
 
 @pytest.mark.shared
 def test_a_respelled_signature_is_the_same_statement() -> None:
-    """A quote and its twin with the other valid signature have one digest, so the twin is no second
-    evidence."""
+    """A quote and its twin with the other valid signature have the same digest."""
     twin = parse_quote(_read("negative/quote_malleated_s.bin"))
     genuine = parse_quote(_read("quotes/v4_td10_b0c0_nearmpc_dstack.bin"))
     assert genuine.raw != twin.raw
@@ -214,7 +211,7 @@ def test_a_respelled_signature_is_the_same_statement() -> None:
 
 @pytest.mark.shared
 def test_parser_reads_the_listed_fields() -> None:
-    """Sixteen quotes are parsed to the listed fields; SGX, synthetic and followed by text are
+    """Sixteen quotes are parsed to the listed fields; SGX, synthetic and text-suffixed ones are
     refused."""
     listed = json.loads(_read("manifest.json"))["quotes"]
     parsed = 0
@@ -258,8 +255,7 @@ def test_parser_reads_the_listed_fields() -> None:
 
 @pytest.mark.shared
 def test_padding_is_dropped() -> None:
-    """A quote that a cloud padded with zeros to 8000 bytes is parsed, and the padding goes no
-    further."""
+    """A quote that a cloud padded with zeros to 8000 bytes is parsed without its padding."""
     padded = _read("quotes/v4_td10_0080_cos113_padded8000.bin")
     quote = parse_quote(padded)
     assert (len(padded), len(quote.raw)) == (8000, 4935)
@@ -267,5 +263,5 @@ def test_padding_is_dropped() -> None:
 
 @pytest.mark.shared
 def test_packaged_root_is_the_published_one() -> None:
-    """The packaged anchor equals the reference copy of the published certificate."""
+    """The packaged root equals the reference copy of the published certificate."""
     assert _read("certs/intel_sgx_root_ca.der") == intel_root().certificate.der

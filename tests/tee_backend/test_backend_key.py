@@ -1,5 +1,4 @@
-"""A backend's own key: the same after each start, from a key service or from a file that is never
-overwritten."""
+"""A backend's own key: the same after each start, from a key service or a key file."""
 
 import asyncio
 import os
@@ -22,8 +21,7 @@ from tee_backend.evidence.source import KeySource
 
 
 def test_a_file_is_made_once(tmp_path: Path) -> None:
-    """The first use makes it, for this user alone; every later one gives the same key, whatever the
-    random source."""
+    """The first use makes the file, readable by this user alone; later uses return the same key."""
     path = tmp_path / "new folder" / "backend.key"
     first = backend_seed(KeyFile(path, CountingEntropy(b"first")))
     kept = path.read_bytes()
@@ -41,7 +39,7 @@ def test_a_file_is_made_once(tmp_path: Path) -> None:
 
 
 def test_each_path_has_a_key_of_its_own(tmp_path: Path) -> None:
-    """What is derived for one purpose tells nothing of another one."""
+    """Keys for different paths are independent."""
     keys = KeyFile(tmp_path / "backend.key")
     assert keys.key("a") != keys.key("b") and 32 == len(keys.key("a"))
 
@@ -50,7 +48,7 @@ def test_each_path_has_a_key_of_its_own(tmp_path: Path) -> None:
     "content", [b"", b"\n", b"00" * 31, b"00" * 33, b"zz" * 32, b"\xff" * 64, b"0" * 10_000]
 )
 def test_a_damaged_file_is_never_overwritten(tmp_path: Path, content: bytes) -> None:
-    """An empty or damaged key file is an error that names it and says what to do (AT58)."""
+    """An empty or damaged key file is an error that names the file and the next step (AT58)."""
     path = tmp_path / "backend.key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -67,8 +65,7 @@ def _says_what_to_do(error: KeyUnusable, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["open to others", "a link", "a folder", "a pipe", "in no folder"])
 def test_what_is_no_file_of_one_s_own(tmp_path: Path, kind: str) -> None:
-    """A file that others can read, a link, a folder, a pipe: nothing of it is taken for a key, and
-    nothing waits."""
+    """A file that others can read, a link, a folder or a pipe is refused without blocking."""
     path = tmp_path / "backend.key"
     match kind:
         case "open to others":
@@ -90,7 +87,7 @@ def test_what_is_no_file_of_one_s_own(tmp_path: Path, kind: str) -> None:
 
 
 async def test_two_starts_at_once_make_one_key(tmp_path: Path) -> None:
-    """Of two processes that make the file together, one makes it, and both use it."""
+    """If two processes make the key file at the same time, both use the same key."""
 
     class Second(CountingEntropy):
         def token(self, size_bytes: int) -> bytes:
@@ -105,8 +102,7 @@ async def test_two_starts_at_once_make_one_key(tmp_path: Path) -> None:
 async def test_the_key_of_a_key_service(
     tmp_path: Path, machine: SimulatedPlatform, generation: str
 ) -> None:
-    """The guest agent of either generation gives an application one key for this path, on its real
-    wire format."""
+    """Guest agents of both generations return the same key for a path."""
     image = replace(measurements_of("image"), rtmr3=None)
     agent = AgentSimulator(machine, image, mint_event_log(bytes(32)))
     async with agent_on(tmp_path / f"{generation}.sock", agent):
@@ -129,8 +125,7 @@ async def _in_thread(source: KeySource) -> bytes:
 
 
 def test_the_key_of_a_simulated_domain(machine: SimulatedPlatform) -> None:
-    """It follows from the platform and the code, not from the process; it proves and protects
-    nothing."""
+    """A simulated key depends on the platform and the code, not on the process."""
     source = SimulatedSource(machine, measurements_of("notes"))
     assert isinstance(source, KeySource)
     again = SimulatedSource(

@@ -1,5 +1,4 @@
-"""A backend whose platform keeps an event log: approved by the hash of its compose file, on a real
-node."""
+"""A backend with an event log at a real node, approved by the hash of its compose file."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -62,7 +61,7 @@ class Parties:
 async def parties(
     machine: SimulatedPlatform, tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Parties]:
-    """A node that trusts the simulated root; a grant that approves one compose file on one
+    """A node that trusts the simulated root, and a grant that approves one compose file on one
     image."""
     config = believing(tmp_path, machine, published_at=clock.now())
     async with AsyncExitStack() as stack:
@@ -102,7 +101,7 @@ async def agent(machine: SimulatedPlatform, tmp_path: Path) -> AsyncIterator[Age
 
 @pytest.fixture
 def source(agent: AgentSimulator, tmp_path: Path) -> DstackSource:
-    """The backend's way to it."""
+    """The backend's connection to the agent."""
     return DstackSource.find((tmp_path,))
 
 
@@ -117,8 +116,8 @@ def reason_of(denial: DecryptDenied) -> str:
 async def test_an_approved_application(
     parties: Parties, source: DstackSource, agent: AgentSimulator, options: LogOptions
 ) -> None:
-    """Who runs the approved compose file on the approved image reads the secret, whatever form the
-    log has (AT22)."""
+    """The approved compose file on the approved image reads the secret, with every form of log
+    (AT22)."""
     agent.minted = mint_event_log(COMPOSE, options=options)
     assert "value" == await parties.read(await parties.attest(source))
 
@@ -126,7 +125,7 @@ async def test_an_approved_application(
 async def test_another_application_on_the_image(
     parties: Parties, source: DstackSource, agent: AgentSimulator
 ) -> None:
-    """Evidence of another application is taken in, and opens nothing."""
+    """Evidence of another application is stored, but opens no secret."""
     agent.minted = mint_event_log(b"x" * 32)
     backend = await parties.attest(source)
     with pytest.raises(DecryptDenied) as denial:
@@ -137,8 +136,7 @@ async def test_another_application_on_the_image(
 async def test_the_application_on_another_image(
     parties: Parties, source: DstackSource, agent: AgentSimulator
 ) -> None:
-    """A compose hash says nothing where the image under it is not approved: it writes what it likes
-    (AT22)."""
+    """A compose hash is not believed on an unapproved image, which can write any hash (AT22)."""
     agent.image = replace(measurements_of("development image"), rtmr3=None)
     backend = await parties.attest(source)
     with pytest.raises(DecryptDenied) as denial:
@@ -155,7 +153,7 @@ async def test_without_a_log(
     tmp_path: Path,
     source_without_log: str,
 ) -> None:
-    """A quote alone names no compose file, however true it is."""
+    """A genuine quote without a log does not satisfy a policy on the compose file."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(agent.minted.run_on(IMAGE), data))
     kernel_source = TsmSource(tmp_path, files=kernel, entropy=parties.entropy)
     quiet: EvidenceSource = source if source_without_log == "agent" else kernel_source
@@ -167,8 +165,8 @@ async def test_without_a_log(
 
 
 async def test_a_forged_log(parties: Parties, source: DstackSource, agent: AgentSimulator) -> None:
-    """A log in which the approved hash stands beside the digest of another one is refused before
-    anything is kept."""
+    """A log with the approved hash and the digest of another hash is refused before anything is
+    stored."""
     other = mint_event_log(b"x" * 32)
     entries = [
         altered(event, payload_hex=COMPOSE.hex()) if event.name == "compose-hash" else event
@@ -183,7 +181,7 @@ async def test_a_forged_log(parties: Parties, source: DstackSource, agent: Agent
 async def test_a_log_that_ends_early(
     parties: Parties, source: DstackSource, agent: AgentSimulator
 ) -> None:
-    """A log that leaves entries out does not fit the quote."""
+    """A log with missing entries does not match the quote."""
     whole = agent.minted
     agent.minted = replace(whole, log=EventLog(whole.log.entries[:-1]))
     with pytest.raises(AttestationRefused) as refusal:
@@ -195,7 +193,7 @@ async def test_a_log_that_ends_early(
 async def test_key_providers(
     parties: Parties, source: DstackSource, agent: AgentSimulator, name: str
 ) -> None:
-    """An application without a key provider, or with one on the host's own word, is refused
+    """An application without a key provider, or with one that only the host vouches for, is refused
     (AT29)."""
     provider = KeyProvider(name, b"")  # type: ignore[arg-type]  # of the literals
     agent.minted = mint_event_log(COMPOSE, options=LogOptions(key_provider=provider))
@@ -207,7 +205,6 @@ async def test_key_providers(
 async def test_another_machine(
     parties: Parties, source: DstackSource, agent: AgentSimulator, machine: SimulatedPlatform
 ) -> None:
-    """The application may move to another machine of the family: same collateral, another platform
-    id."""
+    """The application may move to another machine of the family, which has another platform id."""
     agent.platform = machine.another_machine(b"the second machine")
     assert "value" == await parties.read(await parties.attest(source))

@@ -1,5 +1,4 @@
-"""A backend on a platform whose collateral the node has to fetch first: it comes again by itself,
-and not for ever."""
+"""A backend whose node has to fetch collateral first: it retries by itself, for a limited time."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -34,7 +33,7 @@ SEED = bytes(range(32))
 
 @dataclass
 class Source:
-    """A trust domain; keeps what its quotes were made for."""
+    """A trust domain that records what its quotes were made for."""
 
     platform: SimulatedPlatform
     asked: list[bytes] = field(default_factory=list)
@@ -46,8 +45,8 @@ class Source:
 
 @dataclass
 class Parties:
-    """A node that knows no platform yet, an owner with a secret, a backend's client, and who
-    publishes collateral."""
+    """A node that knows no platform yet, an owner with a secret, a backend's client, and a
+    publisher."""
 
     node: EmbeddedNode
     pcs: PcsSimulator
@@ -80,19 +79,19 @@ class Parties:
         )
 
     async def fetch(self) -> None:
-        """Publish the platform's documents, and have the node fetch them."""
+        """Publish the platform's documents, and let the node fetch them."""
         self.pcs.publish(self.platform.collateral_json(self.clock.now()))
         await fetch_due(self.node.services)
 
     async def nothing(self) -> None:
-        """Nobody publishes anything."""
+        """Publish no documents."""
 
 
 @pytest.fixture
 async def parties(
     machine: SimulatedPlatform, tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Parties]:
-    """A node that fetches what backends wish for, and a grant."""
+    """A node that fetches the collateral that backends need, and a grant."""
     root = tmp_path / "root.pem"
     root.write_text(machine.root_pem)
     async with AsyncExitStack() as stack:
@@ -126,8 +125,7 @@ async def parties(
 
 
 async def test_it_comes_again_when_the_node_says(parties: Parties) -> None:
-    """While the documents are fetched the backend waits as long as it is told, and attests anew
-    (AT39)."""
+    """The backend waits as long as the node says, and attests again with a new quote (AT39)."""
     source = Source(parties.platform)
     backend = parties.backend(source, while_waiting=parties.fetch)
     await backend.attest(parties.owner.encryption.network())
@@ -142,7 +140,7 @@ async def test_it_comes_again_when_the_node_says(parties: Parties) -> None:
     [(0.0, 1), (ASK_AGAIN_S - 0.5, 1), (ASK_AGAIN_S, 2), (60.0, 1 + 60 // ASK_AGAIN_S)],
 )
 async def test_patience_ends(parties: Parties, patience_s: float, tries: int) -> None:
-    """It waits no longer in all than it was told to; then it says what the node said."""
+    """The backend waits no longer in total than configured, then raises the node's error."""
     source = Source(parties.platform)
     backend = parties.backend(source, patience_s=patience_s, while_waiting=parties.nothing)
     with pytest.raises(NodeFailure) as failure:
@@ -156,7 +154,7 @@ async def test_patience_ends(parties: Parties, patience_s: float, tries: int) ->
 
 
 async def test_a_platform_that_nobody_knows(parties: Parties) -> None:
-    """A node that says to come again in an hour is not waited for (AT32)."""
+    """The backend does not wait for a node that says to retry in an hour (AT32)."""
     source = Source(parties.platform)
     backend = parties.backend(source, while_waiting=lambda: fetch_due(parties.node.services))
     with pytest.raises(NodeFailure) as failure:
@@ -166,7 +164,7 @@ async def test_a_platform_that_nobody_knows(parties: Parties) -> None:
 
 
 async def test_a_refusal_is_no_reason_to_wait(parties: Parties) -> None:
-    """What the node refuses for good is not tried again."""
+    """A final refusal is not retried."""
     source = Source(SimulatedPlatform.from_seed(b"a root of somebody else"))
     with pytest.raises(AttestationRefused) as refused:
         await parties.backend(source, while_waiting=parties.nothing).attest(

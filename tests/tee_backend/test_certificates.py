@@ -1,4 +1,4 @@
-"""Reading certificates: strict text, strict DER, one reading."""
+"""Reading certificates: strict PEM, strict DER, one interpretation."""
 
 import base64
 
@@ -31,14 +31,14 @@ def _pem(der: bytes, *, width: int = 64) -> bytes:
 
 
 def _leaf_with(found: bytes, replacement: bytes) -> Certificate:
-    """Return the leaf with some of its bytes exchanged for as many others."""
+    """Return the leaf with some of its bytes replaced by the same number of others."""
     assert len(found) == len(replacement)
     assert LEAF.der.count(found) == 1
     return parse_certificate(LEAF.der.replace(found, replacement))
 
 
 def test_names_and_windows() -> None:
-    """A chain is read leaf first, with names that follow each other."""
+    """A chain is read leaf first, and each issuer is the next subject."""
     assert (LEAF.issuer, AUTHORITY.issuer, ROOT.issuer) == (
         AUTHORITY.subject,
         ROOT.subject,
@@ -49,7 +49,7 @@ def test_names_and_windows() -> None:
 
 
 def test_platform_of_the_leaf(machine: SimulatedPlatform) -> None:
-    """The platform extension tells family, provisioning enclave, machine and authority."""
+    """The platform extension contains family, provisioning enclave, machine and authority."""
     platform = parse_platform(LEAF, AUTHORITY)
     assert (machine.fmspc, bytes(2), "platform") == (platform.fmspc, platform.pce_id, platform.ca)
     assert (len(platform.ppid), len(platform.instance_id or b"")) == (16, 16)
@@ -74,13 +74,14 @@ def test_platform_of_the_leaf(machine: SimulatedPlatform) -> None:
     ],
 )
 def test_other_texts(pem: bytes) -> None:
-    """A text that two readers might understand differently is refused."""
+    """A text that two parsers might read differently is refused."""
     with pytest.raises(MalformedCertificate):
         parse_pem_chain(pem, most=3)
 
 
 def test_spare_base64_bits() -> None:
-    """Base64 whose unused bits are not zero is a second spelling of one certificate and refused."""
+    """Base64 with non-zero spare bits is refused: it would be a second encoding of one
+    certificate."""
     der = next(c.der for c in (LEAF, AUTHORITY, ROOT) if len(c.der) % 3)
     text = base64.b64encode(der).rstrip(b"=")
     last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".index(chr(text[-1]))
@@ -95,7 +96,7 @@ def test_spare_base64_bits() -> None:
 
 
 def test_count_is_bounded() -> None:
-    """More certificates than a chain has are refused before they are read."""
+    """A chain with too many certificates is refused before they are read."""
     with pytest.raises(MalformedCertificate):
         parse_pem_chain(PEM, most=2)
 
@@ -124,7 +125,7 @@ def test_count_is_bounded() -> None:
     ],
 )
 def test_broken_platform_extension(found: bytes, replacement: bytes) -> None:
-    """A platform extension with a part missing, repeated, foreign or misshapen is refused."""
+    """A platform extension with a missing, repeated, foreign or malformed part is refused."""
     with pytest.raises(MalformedCertificate):
         parse_platform(_leaf_with(found, replacement), AUTHORITY)
 
@@ -136,13 +137,13 @@ def test_platform_instance_is_optional() -> None:
 
 
 def test_certificate_without_the_extension() -> None:
-    """A certificate that is no platform's has no platform."""
+    """A certificate without the platform extension is refused as a platform."""
     with pytest.raises(MalformedCertificate):
         parse_platform(AUTHORITY, ROOT)
 
 
 def test_authority_kinds() -> None:
-    """Only the two PCK authorities issue platforms' certificates."""
+    """Only the two PCK authorities are accepted as issuers of platform certificates."""
     assert authority_kind("Intel SGX PCK Platform CA") == "platform"
     assert authority_kind("Intel SGX PCK Processor CA") == "processor"
     with pytest.raises(MalformedCertificate):
@@ -151,7 +152,7 @@ def test_authority_kinds() -> None:
 
 @pytest.mark.parametrize("der", [b"", b"\x30\x00", bytes(200), LEAF.der])
 def test_no_revocation_list(der: bytes) -> None:
-    """Bytes that are no revocation list are refused."""
+    """Bytes that are not a revocation list are refused."""
     with pytest.raises(MalformedCertificate):
         load_crl(der)
 
@@ -159,7 +160,7 @@ def test_no_revocation_list(der: bytes) -> None:
 @given(st.integers(0, len(LEAF.der) - 1), st.integers(1, 255))
 @settings(max_examples=300, deadline=None)
 def test_any_changed_byte(offset: int, change: int) -> None:
-    """A certificate with any byte changed is read or refused, never worse."""
+    """A certificate with a changed byte is read or refused, without any other error."""
     der = LEAF.der[:offset] + bytes([LEAF.der[offset] ^ change]) + LEAF.der[offset + 1 :]
     try:
         parse_platform(parse_certificate(der), AUTHORITY)
@@ -170,15 +171,14 @@ def test_any_changed_byte(offset: int, change: int) -> None:
 @given(st.binary(max_size=400))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes, as text, certificate or revocation list, are read or refused."""
+    """Arbitrary bytes as text, certificate or revocation list are read or refused."""
     for read in (lambda d: parse_pem_chain(d, most=3), parse_certificate, load_crl):
         with pytest.raises(MalformedCertificate):
             read(data)
 
 
 def test_facts_are_kept_by_bytes_alone() -> None:
-    """The same bytes are read once; other bytes are read anew, and what cannot be read is refused
-    each time."""
+    """The same bytes are parsed once; unreadable bytes are refused each time."""
     assert parse_certificate(bytes(bytearray(ROOT.der))) is parse_certificate(ROOT.der)
     assert parse_certificate(AUTHORITY.der) != parse_certificate(ROOT.der)
     for _ in range(2):

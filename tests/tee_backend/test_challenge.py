@@ -1,4 +1,4 @@
-"""Nonces that nobody stores."""
+"""Nonces that are verified without being stored."""
 
 import math
 from dataclasses import replace
@@ -32,7 +32,7 @@ def test_layout() -> None:
 
 
 def test_good_until_its_expiry(clock: FixedClock, entropy: CountingEntropy) -> None:
-    """A nonce is good until its expiry, which the check returns, and not at it."""
+    """A nonce is valid until just before its expiry, which the check returns."""
     nonce = issue_challenge(KEY, SCOPE, random=entropy.token(16), now=clock.now(), ttl_s=60)
     expires_at = int(clock.now()) + 60
     assert expires_at == check_challenge(KEY, SCOPE, nonce, now=clock.now())
@@ -44,7 +44,8 @@ def test_good_until_its_expiry(clock: FixedClock, entropy: CountingEntropy) -> N
 
 @pytest.mark.parametrize("ahead_s", [CLOCK_SKEW_S + 1, 300, 365 * 86_400])
 def test_made_by_a_clock_that_stood_ahead(ahead_s: int) -> None:
-    """A nonce that ends later than one made now is over, but for what clocks may differ (AT17)."""
+    """A nonce that ends later than one made now is refused, apart from allowed clock skew
+    (AT17)."""
     nonce = issue_challenge(KEY, SCOPE, random=bytes(16), now=NOW + ahead_s)
     with pytest.raises(QuoteRefused, match=r"^challenge-expired$"):
         check_challenge(KEY, SCOPE, nonce, now=NOW)
@@ -63,20 +64,19 @@ def test_made_by_a_clock_that_stood_ahead(ahead_s: int) -> None:
     ],
 )
 def test_good_for_one_scope(scope: ChallengeScope) -> None:
-    """A nonce of one holder, node and store is none for another."""
+    """A nonce for one holder, node and store is refused for another."""
     with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
         check_challenge(KEY, scope, NONCE, now=NOW)
 
 
 def test_another_key() -> None:
-    """A nonce made with another key is none."""
+    """A nonce made with another key is refused."""
     with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
         check_challenge(b"K" * 32, SCOPE, NONCE, now=NOW)
 
 
 def test_any_flipped_bit() -> None:
-    """A nonce with any bit changed, the expiry's included, was not made here, even when it would be
-    over."""
+    """A nonce with any changed bit is `challenge-invalid`, even if it has expired."""
     for position in range(8 * NONCE_BYTES):
         flipped = bytearray(NONCE)
         flipped[position // 8] ^= 1 << position % 8
@@ -87,14 +87,13 @@ def test_any_flipped_bit() -> None:
 
 @given(st.binary(max_size=64))
 def test_any_bytes(nonce: bytes) -> None:
-    """Any bytes are no nonce."""
+    """Arbitrary bytes are refused as a nonce."""
     with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
         check_challenge(KEY, SCOPE, nonce, now=NOW)
 
 
 def test_mistakes_of_the_calling_code() -> None:
-    """Short keys, other counts of random bytes and lifetimes that are none are refused when a nonce
-    is made."""
+    """Short keys, a wrong number of random bytes and non-positive lifetimes raise ValueError."""
     for make in (
         lambda: issue_challenge(b"short", SCOPE, random=bytes(16), now=NOW),
         lambda: issue_challenge(KEY, SCOPE, random=bytes(15), now=NOW),

@@ -1,4 +1,4 @@
-"""Reading the library's claims and its texts: every surprise refuses."""
+"""Reading the library's claims and error texts: everything unexpected is refused."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ CLAIMS = json.loads(claims_json(QUOTE.raw, COLLATERAL, root_der=MACHINE.root_der
 
 
 def _edited(path: str, value: object) -> bytes:
-    """Return the claims with one member, named by a dotted path, replaced or (None) removed."""
+    """Return the claims with the member at a dotted path replaced, or removed (None)."""
     claims = json.loads(json.dumps(CLAIMS))
     *parents, name = path.split(".")
     holder: dict[str, Any] = claims
@@ -41,7 +41,7 @@ def _edited(path: str, value: object) -> bytes:
 
 
 def test_claims_are_read() -> None:
-    """The library's claims about a quote agree with our own reading of it."""
+    """The library's claims about a quote agree with our own parser."""
     claims = parse_claims(json.dumps(CLAIMS).encode())
     assert (claims.tcb.status, claims.qe.tcb_level.status) == ("UpToDate", "UpToDate")
     assert claims.tcb.advisory_ids == []
@@ -82,7 +82,7 @@ def test_claims_are_read() -> None:
     ],
 )
 def test_unreadable_claims(path: str, value: object) -> None:
-    """Claims of another shape, or with a status that nobody may accept, refuse."""
+    """Claims of another shape, or with an unknown status, are refused."""
     with pytest.raises(QuoteRefused, match=r"^evidence-invalid$"):
         parse_claims(_edited(path, value))
 
@@ -102,15 +102,14 @@ def test_unreadable_claims(path: str, value: object) -> None:
     ],
 )
 def test_another_reading(path: str, value: object) -> None:
-    """A field that the library read differently refuses."""
+    """A quote is refused if the library read a field differently."""
     claims = parse_claims(_edited(path, value))
     with pytest.raises(QuoteRefused, match=r"^evidence-invalid$"):
         check_same_reading(QUOTE, claims)
 
 
 def test_texts_are_mapped() -> None:
-    """Known texts have their code, with the cause before the step; an unknown text refuses all the
-    same."""
+    """Known texts have their code, the cause before the step; an unknown text is refused too."""
     texts = {
         "Verification failed: Failed to verify certificate chain\n\nCaused by:\n    CertRevoked": (
             "revoked"
@@ -129,7 +128,7 @@ def test_texts_are_mapped() -> None:
 @given(st.text(max_size=2000))
 @settings(max_examples=100, deadline=None)
 def test_any_text(text: str) -> None:
-    """Any text of the library becomes an error whose message shows none of it."""
+    """Any library text becomes an error whose message does not contain it."""
     refused = error_of_text(text)
     assert refused.code == str(refused)
     assert len(refused.detail) <= 400
@@ -137,7 +136,7 @@ def test_any_text(text: str) -> None:
 
 @pytest.mark.parametrize("now_s", [-1, 2**64])
 def test_a_failing_library_refuses(collateral: Collateral, now_s: int) -> None:
-    """Whatever else the library raises ends in a refusal."""
+    """Any other exception of the library becomes a refusal."""
     with pytest.raises(AttestationError):
         claims_json(QUOTE.raw, collateral, root_der=MACHINE.root_der, now_s=now_s)
 
@@ -151,6 +150,6 @@ def test_a_broken_root_refuses(collateral: Collateral) -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes are no claims."""
+    """Arbitrary bytes are refused as claims."""
     with pytest.raises(QuoteRefused, match=r"^evidence-invalid$"):
         parse_claims(data)

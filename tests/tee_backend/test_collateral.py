@@ -1,4 +1,4 @@
-"""Reading collateral: strict, total, and never back in time."""
+"""Reading collateral: strict, for any bytes, and never replaced by an older document."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def _outcome(data: bytes) -> str | None:
 def test_facts(
     document: bytes, collateral: Collateral, machine: SimulatedPlatform, now: float
 ) -> None:
-    """Family, authority, numbers, window and digest are read."""
+    """Family, authority, numbers, validity period and digest are read."""
     assert (machine.fmspc, "platform") == (collateral.fmspc, collateral.ca)
     assert (
         collateral.tcb_info.stated.evaluation_number,
@@ -53,20 +53,21 @@ def test_facts(
 
 
 def test_ends_with_its_earliest_part(machine: SimulatedPlatform, now: float) -> None:
-    """A long document window does not outlive the certificates."""
+    """A document expires with its certificates, even if its own period is longer."""
     options = CollateralOptions(valid_for_s=40 * 365 * 86_400)
     collateral = parse_collateral(machine.collateral_json(now, options=options))
     assert collateral.ends_at == collateral.tcb_info.issuer_chain.signer.not_after
 
 
 def test_import_keeps_the_bytes(document: bytes, machine: SimulatedPlatform) -> None:
-    """An import says under which key to store which bytes, and the bytes are the file's."""
+    """An imported document keeps the bytes of its file, and has the key under which it is
+    stored."""
     held = parse_collateral(document)
     assert (machine.fmspc, "platform", document) == (held.fmspc, held.ca, held.raw)
 
 
 def test_carried_pck_chain(edited: Callable[..., bytes], machine: SimulatedPlatform) -> None:
-    """Certificates of a quote that a document carries are read, with or without the closing NUL."""
+    """A quote's certificates inside a document are read, with or without the closing NUL."""
     for closing in ("", "\x00"):
         collateral = parse_collateral(edited(pck_certificate_chain=machine.pck_chain_pem + closing))
         assert collateral.pck_chain is not None
@@ -75,7 +76,7 @@ def test_carried_pck_chain(edited: Callable[..., bytes], machine: SimulatedPlatf
 
 @pytest.mark.parametrize("name", sorted(DOCUMENT))
 def test_every_member_is_needed(edited: Callable[..., bytes], name: str) -> None:
-    """A document without one of the nine members, or with a number in its place, is refused."""
+    """A document is refused if one of the nine members is missing or a number."""
     assert _outcome(edited(**{name: None})) == "collateral-malformed"
     assert _outcome(edited(**{name: 1})) == "collateral-malformed"
 
@@ -113,7 +114,7 @@ def test_every_member_is_needed(edited: Callable[..., bytes], name: str) -> None
     ],
 )
 def test_broken_members(edited: Callable[..., bytes], members: dict[str, Any]) -> None:
-    """A member that cannot be read refuses the document."""
+    """A document with an unreadable member is refused."""
     assert _outcome(edited(**members)) == "collateral-malformed"
 
 
@@ -142,7 +143,7 @@ def test_broken_members(edited: Callable[..., bytes], members: dict[str, Any]) -
     ],
 )
 def test_broken_tcb_info(edited: Callable[..., bytes], change: dict[str, Any]) -> None:
-    """Signed text whose members have other types or ranges refuses the document."""
+    """A document whose signed text has members of other types or ranges is refused."""
     assert _outcome(edited(tcb_info=json.dumps({**TCB_INFO, **change}))) == "collateral-malformed"
 
 
@@ -157,12 +158,12 @@ def test_broken_tcb_info(edited: Callable[..., bytes], change: dict[str, Any]) -
     ],
 )
 def test_other_technology(edited: Callable[..., bytes], members: dict[str, Any]) -> None:
-    """Sound documents for SGX, of another version or by another authority are a mismatch."""
+    """Valid documents for SGX, of another version or by another authority, are a mismatch."""
     assert _outcome(edited(**members)) == "collateral-mismatch"
 
 
 def test_size_is_bounded_first() -> None:
-    """A document over the bound is refused before it is read."""
+    """A document above the size limit is refused before it is parsed."""
     assert _outcome(b"{" + b" " * MAX_COLLATERAL_BYTES + b"}") == "collateral-malformed"
 
 
@@ -177,13 +178,13 @@ def test_size_is_bounded_first() -> None:
 def test_no_way_back(
     machine: SimulatedPlatform, collateral: Collateral, now: float, older: CollateralOptions
 ) -> None:
-    """A document that is validly signed but older than the held one is refused."""
+    """A validly signed document that is older than the stored one is refused."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_not_older(parse_collateral(machine.collateral_json(now, options=older)), collateral)
 
 
 def test_the_way_forward(machine: SimulatedPlatform, collateral: Collateral, now: float) -> None:
-    """The same document, a newer one and one with a higher number replace the held one."""
+    """The same document, a newer one and one with a higher number replace the stored one."""
     for options in (
         CollateralOptions(),
         CollateralOptions(issued_before_s=0),
@@ -195,8 +196,7 @@ def test_the_way_forward(machine: SimulatedPlatform, collateral: Collateral, now
 def test_an_older_edition_of_the_quoting_enclave_does_not_return(
     machine: SimulatedPlatform, collateral: Collateral, now: float
 ) -> None:
-    """Signed anew today, it is later than the one held, and kinder to old enclaves: refused all the
-    same (AT19)."""
+    """An older edition is refused even if it was signed later than the stored one (AT19)."""
     today = parse_collateral(machine.collateral_json(now + 86_400.0))
     check_not_older(today, collateral)
     number = collateral.qe_identity.stated.evaluation_number - 1
@@ -211,7 +211,7 @@ def test_an_older_edition_of_the_quoting_enclave_does_not_return(
 @given(st.binary(max_size=512))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes give a collateral or an error of this package."""
+    """Arbitrary bytes give collateral or an error of this package."""
     _outcome(data)
 
 
@@ -223,8 +223,7 @@ def test_any_bytes(data: bytes) -> None:
 )
 @settings(max_examples=300, deadline=None)
 def test_any_edit(name: str, offset: int, removed: int, inserted: str) -> None:
-    """A document with any part of any member replaced gives a collateral or an error of this
-    package."""
+    """A document with any edited member gives collateral or an error of this package."""
     text = DOCUMENT[name]
     start = offset % (len(text) + 1)
     changed = {**DOCUMENT, name: text[:start] + inserted + text[start + removed :]}
@@ -234,8 +233,7 @@ def test_any_edit(name: str, offset: int, removed: int, inserted: str) -> None:
 def test_documents_are_kept_by_bytes_alone(
     document: bytes, machine: SimulatedPlatform, now: float
 ) -> None:
-    """The same bytes are read once; another document is read anew, and a bad one is refused each
-    time."""
+    """The same bytes are parsed once; an invalid document is refused each time."""
     assert parse_collateral(bytes(bytearray(document))) is parse_collateral(document)
     assert parse_collateral(machine.collateral_json(now + 1)) != parse_collateral(document)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What makes collateral believable: windows, roles, signatures."""
+"""Trust in collateral: validity periods, roles and signatures."""
 
 import json
 import math
@@ -45,8 +45,7 @@ def _sign(key: ec.EllipticCurvePrivateKey, text: str) -> str:
 def signed_by(
     machine: SimulatedPlatform, edited: Callable[..., bytes], tmp_path: Path
 ) -> Callable[..., bytes]:
-    """Return the collateral with both texts properly signed by another certificate directly under
-    the root."""
+    """Return collateral with both texts signed by another certificate directly below the root."""
     machine.save(tmp_path)
     root_key = serialization.load_pem_private_key(
         (tmp_path / "root.key").read_bytes(), password=None
@@ -91,7 +90,7 @@ def test_published_collateral_holds(collateral: Collateral, root: TrustRoot, now
 
 
 def test_edges_of_the_window(collateral: Collateral, now: float) -> None:
-    """A window holds from its start until before its end; what is no time lies outside."""
+    """A validity period includes its start and excludes its end; NaN is outside."""
     for inside in (start_of(collateral), now, collateral.ends_at - 0.5):
         check_windows(collateral, now=inside)
     for outside in (
@@ -112,14 +111,14 @@ def test_edges_of_the_window(collateral: Collateral, now: float) -> None:
 def test_window_of_each_part(
     machine: SimulatedPlatform, edited: Callable[..., bytes], now: float, part: str, shift_s: int
 ) -> None:
-    """One part that is over or comes from the future is enough to refuse."""
+    """One expired or future part is enough to refuse the document."""
     shifted = json.loads(machine.collateral_json(now + shift_s))
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         check_windows(parse_collateral(edited(**{part: shifted[part]})), now=now)
 
 
 def test_another_root(collateral: Collateral, now: float) -> None:
-    """Collateral under another root is refused, whatever it signs."""
+    """Collateral under another root is refused."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-root$"):
         verify_collateral(collateral, root=intel_root(), now=now)
     foreign = parse_collateral(OTHER.collateral_json(now))
@@ -145,8 +144,7 @@ def test_signer_needs_its_role(
     quote: bytes,
     now: float,
 ) -> None:
-    """A certificate of another role under the same root cannot sign collateral, though the library
-    would accept it."""
+    """A certificate of another role cannot sign collateral, though the library would accept it."""
     forged = signed_by(f"{root.prefix}PCK Certificate")
     documents = dcap_qvl.QuoteCollateralV3.from_json(forged.decode())
     assert (
@@ -158,7 +156,7 @@ def test_signer_needs_its_role(
 
 
 def test_signer_is_a_leaf_of_the_root(signed_by: Callable[..., bytes], root: TrustRoot) -> None:
-    """The signer is issued by the root and is no authority."""
+    """A signer that the root did not issue, or that is an authority, is refused."""
     elsewhere = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")])
     check_roles(parse_collateral(signed_by(f"{root.prefix}TCB Signing")), root=root)
     for forged in (
@@ -173,7 +171,7 @@ def test_signer_is_a_leaf_of_the_root(signed_by: Callable[..., bytes], root: Tru
 def test_lists_are_by_their_authorities(
     edited: Callable[..., bytes], machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """A list by the PCK authority does not stand in for the root's."""
+    """A list of the PCK authority is refused in place of the root's."""
     pck_crl = json.loads(machine.collateral_json(now))["pck_crl"]
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
         check_roles(parse_collateral(edited(root_ca_crl=pck_crl)), root=root)
@@ -182,7 +180,7 @@ def test_lists_are_by_their_authorities(
 def test_list_by_an_authority_of_another_name(
     edited: Callable[..., bytes], root: TrustRoot, now: float
 ) -> None:
-    """A list by an authority that is not named after the root is a mismatch."""
+    """A list of an authority that is not named after the root is a mismatch."""
     key = ec.generate_private_key(ec.SECP256R1())
     crl = (
         x509.CertificateRevocationListBuilder()
@@ -201,7 +199,7 @@ def test_list_by_an_authority_of_another_name(
 def test_signer_with_another_kind_of_key(
     signed_by: Callable[..., bytes], root: TrustRoot, now: float
 ) -> None:
-    """Documents are signed with P-256 and nothing else."""
+    """Documents that are not signed with P-256 are refused."""
     document = parse_collateral(signed_by(f"{root.prefix}TCB Signing", curve=ec.SECP384R1()))
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
         verify_collateral(document, root=root, now=now)
@@ -213,7 +211,7 @@ def test_signer_with_another_kind_of_key(
 def test_flipped_signature(
     edited: Callable[..., bytes], root: TrustRoot, now: float, part: str
 ) -> None:
-    """A changed signature of a text or a list is found without a quote."""
+    """A changed signature of a text or a list is detected without a quote."""
     value = bytearray.fromhex(json.loads(edited())[part])
     value[-1] ^= 1
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
@@ -224,7 +222,7 @@ def test_flipped_signature(
 def test_signed_byte_for_byte(
     edited: Callable[..., bytes], root: TrustRoot, now: float, part: str
 ) -> None:
-    """One space more in a signed text breaks its signature."""
+    """One additional space in a signed text invalidates its signature."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-signature$"):
         verify_collateral(
             parse_collateral(edited(**{part: json.loads(edited())[part] + " "})), root=root, now=now
@@ -232,7 +230,7 @@ def test_signed_byte_for_byte(
 
 
 def test_foreign_list_and_signer(edited: Callable[..., bytes], root: TrustRoot, now: float) -> None:
-    """Lists and signers of the same names under another root are not signed by ours."""
+    """Lists and signers with the same names under another root are refused."""
     foreign = json.loads(OTHER.collateral_json(now))
     own_root = json.loads(edited())["tcb_info_issuer_chain"].split("-----END CERTIFICATE-----\n")[1]
     chain = foreign["tcb_info_issuer_chain"].split("-----END CERTIFICATE-----\n")[0]
@@ -250,7 +248,7 @@ def test_foreign_list_and_signer(edited: Callable[..., bytes], root: TrustRoot, 
 def test_authority_of_the_list_may_be_absent(
     edited: Callable[..., bytes], root: TrustRoot, quote: bytes, now: float
 ) -> None:
-    """A document that names another signer for the PCK list still verifies: the quote carries that
+    """A document without the PCK list's authority verifies, because the quote contains that
     authority."""
     chain = json.loads(edited())["tcb_info_issuer_chain"]
     collateral = parse_collateral(edited(pck_crl_issuer_chain=chain))
@@ -260,7 +258,7 @@ def test_authority_of_the_list_may_be_absent(
 
 @pytest.mark.parametrize("role", ["tcb-signing", "platform-ca"])
 def test_revoked_signer(machine: SimulatedPlatform, root: TrustRoot, now: float, role: str) -> None:
-    """A signer that the root revoked is found without a quote."""
+    """A signer that the root revoked is detected without a quote."""
     document = machine.collateral_json(now, options=CollateralOptions(revoked=(role,)))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
         verify_collateral(parse_collateral(document), root=root, now=now)
@@ -274,8 +272,7 @@ def _published() -> dict[str, dict[str, Any]]:
 @pytest.mark.shared
 @pytest.mark.parametrize("entry", _published().values(), ids=_published())
 def test_published_by_intel(entry: dict[str, Any]) -> None:
-    """Every genuine document for TDX verifies on its own at its time; the one for SGX is
-    refused."""
+    """Every genuine TDX document verifies at its time; the one for SGX is refused."""
     data = shared_vectors(f"tdx/{entry['file']}").read_bytes()
     if entry["id"] != "TDX":
         with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
@@ -297,7 +294,7 @@ def test_published_by_intel(entry: dict[str, Any]) -> None:
     [p.name for p in sorted((SHARED_VECTORS / "tdx" / "negative").glob("collateral_*.json"))],
 )
 def test_tampered(name: str) -> None:
-    """Every tampered document is refused on its own, without a quote."""
+    """Every tampered document is refused without a quote."""
     with pytest.raises(AttestationError):
         verify_collateral(
             parse_collateral(shared_vectors(f"tdx/negative/{name}").read_bytes()),
@@ -307,8 +304,7 @@ def test_tampered(name: str) -> None:
 
 
 def test_own_limit_of_age(collateral: Collateral, now: float) -> None:
-    """Who wants fresher collateral than its windows say gets it: both signed texts are counted from
-    their issue."""
+    """A verifier can demand fresher collateral; age counts from the issue of both signed texts."""
     issued_at = now - 3600
     check_age(collateral, max_age_s=7 * 86_400, now=issued_at + 7 * 86_400)
     for late in (issued_at + 7 * 86_400 + 1, float("nan")):

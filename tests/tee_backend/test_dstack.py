@@ -1,4 +1,4 @@
-"""Quotes and logs from a guest agent, of both generations, in order and out of it."""
+"""Quotes and logs from guest agents of both generations, correct and faulty."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def agent(machine: SimulatedPlatform, code: Measurements) -> AgentSimulator:
 
 
 async def ask(path: Path, generation: Generation = "dstack", **settings: float) -> Quoted:
-    """Ask an agent as a backend does, in a thread."""
+    """Request a quote from an agent in a thread, as a backend does."""
     source = DstackSource(path, generation, **settings)
     return await asyncio.to_thread(source.quote, DATA)
 
@@ -65,7 +65,7 @@ async def ask(path: Path, generation: Generation = "dstack", **settings: float) 
 async def test_quote_and_log(
     agent: AgentSimulator, tmp_path: Path, generation: Generation, chunked: bool
 ) -> None:
-    """Quote and log come together and fit each other, with and without a length of the answer."""
+    """Quote and log match, whether or not the answer has a content length."""
     agent.chunked = chunked
     path = tmp_path / "agent.sock"
     async with agent_on(path, agent):
@@ -91,14 +91,14 @@ async def test_newer_logs(agent: AgentSimulator, tmp_path: Path, options: LogOpt
 
 
 async def test_without_a_log(agent: AgentSimulator, tmp_path: Path) -> None:
-    """An agent may give no log."""
+    """An answer without a log is accepted."""
     async with agent_on(tmp_path / "agent.sock", agent):
         agent.fault = "without-log"
         assert (await ask(tmp_path / "agent.sock")).event_log is None
 
 
 def test_every_fault_has_an_expectation() -> None:
-    """All ways in which the simulated agent misbehaves are tried."""
+    """The test covers every fault of the simulated agent."""
     assert {*REFUSED_AS, "without-log"} == set(get_args(Fault))
 
 
@@ -107,7 +107,7 @@ def test_every_fault_has_an_expectation() -> None:
 async def test_faults(
     agent: AgentSimulator, tmp_path: Path, generation: Generation, fault: Fault
 ) -> None:
-    """An agent that misbehaves is told from one that refuses and from one that is not there."""
+    """A faulty answer, a refusal and a missing agent are different errors."""
     agent.fault = fault
     async with agent_on(tmp_path / "agent.sock", agent):
         with pytest.raises(REFUSED_AS[fault]):
@@ -117,8 +117,7 @@ async def test_faults(
 
 
 async def test_an_agent_that_trickles(tmp_path: Path) -> None:
-    """The time is for the whole exchange: an agent that sends a byte now and then does not hold a
-    backend."""
+    """The timeout covers the whole exchange, so a trickling agent cannot block a backend."""
     sent = 0
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,7 +144,7 @@ async def test_an_agent_that_trickles(tmp_path: Path) -> None:
 
 
 async def test_the_other_generation(agent: AgentSimulator, tmp_path: Path) -> None:
-    """What an agent says to a request that it does not know is a refusal, with its words."""
+    """An agent's answer to an unknown request is a refusal with its text."""
     async with agent_on(tmp_path / "agent.sock", agent):
         agent.fault = "refuses"
         with pytest.raises(SourceRefused) as refused:
@@ -154,7 +153,8 @@ async def test_the_other_generation(agent: AgentSimulator, tmp_path: Path) -> No
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
-    """No socket, a socket that nobody listens on, and a path that is too long are all no agent."""
+    """A missing socket, a socket without a listener and an overlong path are unavailable
+    sources."""
     deaf = tmp_path / "deaf.sock"
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(deaf))
@@ -164,7 +164,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
-    """A process that may open nothing more hears that the agent does not answer."""
+    """A process without free file descriptors gets the error that the agent does not answer."""
     source = DstackSource(tmp_path / "agent.sock", "dstack")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as least:
@@ -177,7 +177,7 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
 
 
 def test_find(tmp_path: Path) -> None:
-    """The newer generation is taken where both are there, and an ordinary file is no socket."""
+    """The newer generation is preferred, and a regular file is not taken for a socket."""
     folders = (tmp_path / "a", tmp_path / "b")
     for folder in folders:
         folder.mkdir()
@@ -194,7 +194,7 @@ def test_find(tmp_path: Path) -> None:
 
 
 def test_find_one_generation(tmp_path: Path) -> None:
-    """Whoever wants one generation is not given the other."""
+    """If one generation is requested, the other is not used."""
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(tmp_path / "tappd.sock"))
         assert (
@@ -206,7 +206,7 @@ def test_find_one_generation(tmp_path: Path) -> None:
 
 @BOTH
 async def test_keys(agent: AgentSimulator, tmp_path: Path, generation: Generation) -> None:
-    """Both generations give the same key for a path, and another one for another path (AT42)."""
+    """Both generations return the same key for a path, and another key for another path (AT42)."""
     path = tmp_path / "agent.sock"
     async with agent_on(path, agent):
         source = DstackSource(path, generation)
@@ -222,7 +222,7 @@ async def test_keys(agent: AgentSimulator, tmp_path: Path, generation: Generatio
 async def test_keys_that_are_none(
     agent: AgentSimulator, tmp_path: Path, generation: Generation, key: object
 ) -> None:
-    """What has fewer than 32 bytes is no key."""
+    """A key of fewer than 32 bytes is refused."""
     agent.key_answer = {"key": key}
     async with agent_on(tmp_path / "agent.sock", agent):
         with pytest.raises(SourceMalformed):
@@ -234,7 +234,7 @@ async def test_keys_that_are_none(
 async def test_faults_of_the_key_service(
     agent: AgentSimulator, tmp_path: Path, generation: Generation, fault: Fault
 ) -> None:
-    """A key service that misbehaves is told as an agent that makes no quote is."""
+    """A faulty key service gives the same errors as a faulty quote service."""
     agent.fault = fault
     async with agent_on(tmp_path / "agent.sock", agent):
         with pytest.raises(REFUSED_AS[fault]):
@@ -243,7 +243,7 @@ async def test_faults_of_the_key_service(
 
 @pytest.mark.parametrize("size", [0, 63, 65])
 def test_only_sixty_four_bytes(tmp_path: Path, size: int) -> None:
-    """An older agent pads on the left, a newer one on the right: other sizes are never sent."""
+    """Report data of other sizes are never sent, because agents pad them differently."""
     with pytest.raises(ValueError, match="64"):
         DstackSource(tmp_path / "agent.sock").quote(bytes(size))
 
@@ -254,7 +254,7 @@ def test_only_sixty_four_bytes(tmp_path: Path, size: int) -> None:
     | st.binary(max_size=200).map(lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body)
 )
 def test_any_answer(tmp_path_factory: pytest.TempPathFactory, answer: bytes) -> None:
-    """Any bytes for an answer give an error of ours."""
+    """Any bytes as an answer give a quote source error."""
     path = tmp_path_factory.mktemp("any") / "agent.sock"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -281,8 +281,7 @@ async def _call(
 
 
 async def test_the_simulated_agent(agent: AgentSimulator, tmp_path: Path) -> None:
-    """The simulator answers as an agent does: padding, limits, hashing of the older generation,
-    keys, information."""
+    """The simulator behaves like an agent in padding, limits, hashing, keys and information."""
     path = tmp_path / "agent.sock"
     async with agent_on(path, agent):
         status, short = await _call(path, "/GetQuote?report_data=1234", method="GET")

@@ -1,4 +1,4 @@
-"""Errors: stable in code, silent in text."""
+"""Errors: stable codes, and messages without details."""
 
 from typing import get_args
 
@@ -20,24 +20,23 @@ ERRORS = (
 
 @pytest.mark.parametrize("kind", EvidenceSourceError.__subclasses__())
 def test_errors_of_sources_say_what_to_do(kind: type[EvidenceSourceError]) -> None:
-    """Each says what to do next, however long its detail is."""
+    """Each source error names the next step, however long its detail is."""
     assert str(kind("detail " * 100)).endswith(f"; next: {kind.hint}") and kind.hint
 
 
 def test_codes_are_distinct() -> None:
-    """No code is that of a quote and of collateral."""
+    """Quote codes and collateral codes do not overlap."""
     assert len(ERRORS) == len({error.code for error in ERRORS})
 
 
 def test_text_is_the_code() -> None:
-    """The text of an error is its code; the detail is bounded and stays an attribute."""
+    """The text of an error is its code; the bounded detail is only an attribute."""
     for refused in ERRORS:
         assert refused.code == str(refused)
         assert len(refused.detail) == 400
 
 
 def test_what_alarms() -> None:
-    """An operator hears of what tells of the installation: an unknown verdict, two readings, a
-    service's odd answer."""
+    """An unknown verdict, two different readings and an odd service answer notify the operator."""
     alarming = {"evidence-invalid", "verdict-unknown", "service-answer"}
     assert alarming == {error.code for error in ERRORS if error.alarms}

@@ -1,5 +1,4 @@
-"""Evaluation numbers: which edition is standard, which follows, and collateral of one that was
-replaced."""
+"""Evaluation numbers: the standard edition, the next one, and collateral of a replaced one."""
 
 import json
 from datetime import UTC, datetime
@@ -24,15 +23,14 @@ DAY_S = 86_400.0
 
 
 def published(machine: SimulatedPlatform, now: float, **changes: int) -> EvaluationNumbers:
-    """Return a list of three numbers: the oldest standard long since, the newest a month old."""
+    """Return a list of three numbers, the oldest long standard, the newest a month old."""
     events = {19: now - 2 * YEAR_S, 20: now - YEAR_S, 21: now - 30 * DAY_S}
     body, chain = machine.evaluation_numbers_json(now, events, **changes)
     return parse_evaluation_numbers(body, issuer_chain_pem=chain)
 
 
 def test_editions(machine: SimulatedPlatform, now: float) -> None:
-    """The newest is early, a number is standard a year after its recovery event, and each has one
-    that follows."""
+    """The newest number is early, each becomes standard after a year, and each has a successor."""
     numbers = published(machine, now)
     assert 21 == numbers.evaluations[0].number
     standard = [
@@ -45,8 +43,8 @@ def test_editions(machine: SimulatedPlatform, now: float) -> None:
 
 
 def test_a_replaced_edition(machine: SimulatedPlatform, collateral: Collateral, now: float) -> None:
-    """Collateral of an edition that was replaced passes for a grace and no longer, a newer one
-    always (AT33)."""
+    """Collateral of a replaced edition passes during a grace period, newer collateral always
+    (AT33)."""
     numbers = published(machine, now)
     old, new = (
         parse_collateral(
@@ -65,8 +63,8 @@ def test_a_replaced_edition(machine: SimulatedPlatform, collateral: Collateral, 
 def test_verified(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
 ) -> None:
-    """A list holds in its window, signed by the TCB signer under the root, unless the root revoked
-    that."""
+    """A list is valid in its period if the TCB signer signed it and the root did not revoke that
+    signer."""
     numbers, root_crl = published(machine, now, valid_for_s=60), collateral.root_crl
     verify_evaluation_numbers(numbers, root=root, root_crl=root_crl, now=now)
     verify_evaluation_numbers(numbers, root=root, root_crl=root_crl, now=now + 59)
@@ -84,7 +82,7 @@ def test_verified(
 def test_forged(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
 ) -> None:
-    """A number that somebody changed, and a chain of another role, are refused."""
+    """A changed number and a chain of another role are refused."""
     body, chain = machine.evaluation_numbers_json(now, {20: now})
     forged = parse_evaluation_numbers(body.replace(b":20,", b":21,"), issuer_chain_pem=chain)
     other = parse_evaluation_numbers(body, issuer_chain_pem=collateral.pck_crl_issuer_chain.pem)
@@ -96,7 +94,7 @@ def test_forged(
 def test_a_signer_that_is_over(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot
 ) -> None:
-    """The signer's certificate has to hold as well."""
+    """A list with an expired signer certificate is refused."""
     after = collateral.tcb_info.issuer_chain.signer.not_after
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         verify_evaluation_numbers(
@@ -148,8 +146,8 @@ def test_other_lists(collateral: Collateral, change: dict[str, object], code: st
 
 @pytest.mark.shared
 def test_the_published_list() -> None:
-    """The production service's list is signed over its compact text; a copy that was indented is
-    another text."""
+    """The production service's list verifies over its compact text, and an indented copy does
+    not."""
     indented = shared_vectors(
         "tdx/context/intel_tdx_tcbevaluationdatanumbers_2025-10.json"
     ).read_bytes()
@@ -188,8 +186,7 @@ SEEN = {
 
 
 def test_a_signed_object_is_cut_out_byte_for_byte() -> None:
-    """White space inside the object stays, outside it goes; what is not exactly these two members
-    is refused."""
+    """Whitespace inside the signed object is kept; answers with other members are refused."""
     body = b'{ "x" : {\n "a":1 ,"b" : "\\u00e9" } , "signature":"' + b"ab" * 64 + b'" }'
     cut = cut_signed_body(body, member="x", max_bytes=1000)
     assert ('{\n "a":1 ,"b" : "\\u00e9" }', "ab" * 64) == cut

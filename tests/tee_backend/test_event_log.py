@@ -1,4 +1,4 @@
-"""Event logs: strict reading, digests of both versions, replay."""
+"""Event logs: strict parsing, digests of both versions, replay."""
 
 import hashlib
 import json
@@ -70,8 +70,7 @@ def test_known_digests(name: str, version: EventVersion, digest: str) -> None:
 
 
 def test_preimages() -> None:
-    """The payload stands raw in the first version and as hex in the second, whose members are
-    sorted (AT20)."""
+    """The payload is raw in version 1, and hex with sorted members in version 2 (AT20)."""
     assert event_preimage("a", b"\x0a:") == b"\x01\x00\x00\x08:a:\x0a:"
     assert (
         event_preimage('q"', b"\x0a", version=2)
@@ -80,7 +79,7 @@ def test_preimages() -> None:
 
 
 def test_replay() -> None:
-    """A register starts at zero and takes in each digest."""
+    """A register starts at zero and is extended by each digest."""
     (entry,) = runtime_entries(parse_event_log(_text(RUNTIME)))
     assert bytes(48) == replay(())
     assert replay([entry]) == hashlib.sha384(bytes(48) + event_digest("app-id", b"\x00")).digest()
@@ -89,8 +88,7 @@ def test_replay() -> None:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("gives_digests", [True, False])
 def test_minted_logs_are_read_back(version: EventVersion, gives_digests: bool) -> None:
-    """A log of either version, with digests or without, is read to itself and replays to its
-    register."""
+    """Logs of both versions, with or without digests, round-trip and replay to their register."""
     minted = mint_event_log(
         COMPOSE, options=LogOptions(version=version, gives_digests=gives_digests)
     )
@@ -101,8 +99,7 @@ def test_minted_logs_are_read_back(version: EventVersion, gives_digests: bool) -
 
 
 def test_boot_entries_are_not_handed_on() -> None:
-    """Entries of the firmware are read and left out of what is sent: nobody needs them; they tell
-    of the machine."""
+    """Firmware entries are parsed but not passed on, because they describe the machine."""
     log = parse_event_log(_text(BOOT, RUNTIME))
     assert 2 == len(log.entries)
     assert [RUNTIME] == log.to_json()
@@ -140,7 +137,7 @@ def test_boot_entries_are_not_handed_on() -> None:
     ],
 )
 def test_broken_entries(change: dict[str, Any]) -> None:
-    """A member of another type, size or name refuses the log."""
+    """A log is refused if a member has another type, size or name."""
     with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(_text({**RUNTIME, **change}))
 
@@ -174,13 +171,13 @@ def test_every_member_is_needed(name: str) -> None:
     ],
 )
 def test_other_text(data: bytes) -> None:
-    """Text that is no array of entries, or tries to be two, is refused."""
+    """A text that is not exactly one array of entries is refused."""
     with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(data)
 
 
 def test_bounds() -> None:
-    """The number of entries and all their payloads together are bounded."""
+    """The number of entries and the total payload are bounded."""
     assert MAX_ENTRIES == len(parse_event_log(_text(*[RUNTIME] * MAX_ENTRIES)).entries)
     with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(_text(*[RUNTIME] * (MAX_ENTRIES + 1)))
@@ -210,15 +207,14 @@ def test_bounds() -> None:
     ],
 )
 def test_entries_that_nobody_can_recompute(entry: dict[str, Any]) -> None:
-    """Every entry of the register has a digest that follows from what it says, and none is believed
-    (AT20)."""
+    """An entry whose digest does not follow from its contents is refused (AT20)."""
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
         runtime_entries(parse_event_log(_text(entry)))
 
 
 def test_a_colon_would_make_two_entries_one() -> None:
-    """Two different entries share a digest of the first version if one has a colon in its name; the
-    second tells."""
+    """In version 1, a name with a colon would give two different entries one digest; it is
+    refused."""
     assert event_digest("a:b", b"c") == event_digest("a", b"b:c")
     assert event_digest("a:b", b"c", version=2) != event_digest("a", b"b:c", version=2)
 
@@ -226,7 +222,7 @@ def test_a_colon_would_make_two_entries_one() -> None:
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 @settings(max_examples=200)
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes are read to a log or refused with an error of ours."""
+    """Arbitrary bytes give a log or a refusal."""
     try:
         runtime_entries(parse_event_log(data))
     except AttestationError as refused:
@@ -251,7 +247,7 @@ _JSON = st.recursive(
 )
 @settings(max_examples=200)
 def test_any_entries(value: list[Any]) -> None:
-    """Entries with anything in their members are read or refused with an error of ours."""
+    """Entries with arbitrary members give a log or a refusal."""
     try:
         replay(runtime_entries(read_event_log(value)))
     except AttestationError as refused:

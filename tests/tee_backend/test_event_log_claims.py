@@ -1,5 +1,4 @@
-"""What a log says about the application: only what the system wrote, and only for the quote that it
-fits."""
+"""Claims about the application: only from entries of the system, and only for a matching quote."""
 
 import json
 from dataclasses import replace
@@ -47,20 +46,20 @@ def report(machine: SimulatedPlatform, code: Measurements) -> TdReport:
 
 
 def claims_of(minted: MintedLog, report: TdReport) -> EventLogClaims:
-    """Read a log against a report whose register fits it."""
+    """Read a log with a report whose register matches it."""
     return verify_event_log(minted.log, replace(report, rtmr3=minted.rtmr3))
 
 
 def changed(**payloads: bytes | None) -> list[tuple[str, bytes]]:
-    """Return the ordinary entries with payloads replaced, or entries left out (None); `_` stands
-    for `-`."""
+    """Return the usual entries with payloads replaced or entries removed (None); `_` stands for
+    `-`."""
     named = {name.replace("_", "-"): payload for name, payload in payloads.items()}
     entries = [(name, named.get(name, payload)) for name, payload in ORDINARY]
     return [(name, payload) for name, payload in entries if payload is not None]
 
 
 def test_claims(report: TdReport) -> None:
-    """All that the system wrote is read (AT21)."""
+    """All entries of the system are read (AT21)."""
     options = LogOptions(
         os_image_hash=b"o" * 32,
         gpu_policy_hash=b"g" * 32,
@@ -77,20 +76,19 @@ def test_claims(report: TdReport) -> None:
 
 
 def test_an_app_id_of_its_own_is_the_default(report: TdReport) -> None:
-    """Who was told no app id has the first twenty bytes of its compose hash."""
+    """Without a configured app id, the id is the first twenty bytes of the compose hash."""
     assert COMPOSE[:20] == claims_of(mint_event_log(COMPOSE), report).app_id
 
 
 def test_the_quote_decides(report: TdReport) -> None:
-    """A sound log of another application does not fit the quote (AT20)."""
+    """A valid log of another application does not match the quote (AT20)."""
     with pytest.raises(QuoteRefused, match=r"^event-log$") as refused:
         verify_event_log(mint_event_log(COMPOSE).log, report)
     assert "RTMR3" in refused.value.detail
 
 
 def test_an_approved_payload_beside_a_kept_digest(report: TdReport) -> None:
-    """A log whose compose hash was exchanged and whose digest was kept is refused though its
-    digests replay (AT20)."""
+    """A replaced compose hash with the old digest is refused, though the digests replay (AT20)."""
     minted = mint_event_log(COMPOSE)
     entries = [
         altered(event, payload_hex=b"approved".ljust(32).hex())
@@ -108,8 +106,7 @@ def test_an_approved_payload_beside_a_kept_digest(report: TdReport) -> None:
 
 
 def test_what_the_application_writes_says_nothing(report: TdReport) -> None:
-    """After system-ready any name may come, also those of the system; it is replayed and not read
-    (AT21)."""
+    """Entries after system-ready may have any name; they are replayed but not read (AT21)."""
     options = LogOptions(
         by_application=[("compose-hash", b"x" * 32), ("system-ready", b""), ("app-id", b"")]
     )
@@ -127,7 +124,7 @@ def test_missing(report: TdReport, name: str) -> None:
 
 @pytest.mark.parametrize("name", SEQUENCE[:-1])
 def test_twice(report: TdReport, name: str) -> None:
-    """A system entry that stands twice before system-ready is refused, at any place (AT21)."""
+    """A system entry repeated before system-ready is refused at any place (AT21)."""
     for place in range(len(ORDINARY) - 1):
         entries = [*ORDINARY[:place], (name, dict(ORDINARY)[name]), *ORDINARY[place:]]
         with pytest.raises(QuoteRefused, match=r"^event-log$"):
@@ -135,7 +132,7 @@ def test_twice(report: TdReport, name: str) -> None:
 
 
 def test_out_of_order(report: TdReport) -> None:
-    """No order of five system entries but the true one is accepted (AT21)."""
+    """Five system entries are accepted in the correct order only (AT21)."""
     head = ORDINARY[1:6]
     accepted = []
     for order in permutations(head):
@@ -174,13 +171,13 @@ def test_out_of_order(report: TdReport) -> None:
     ],
 )
 def test_payloads_of_another_form(report: TdReport, payloads: dict[str, bytes]) -> None:
-    """A payload of another size or form refuses the log."""
+    """A log with a payload of another size or form is refused."""
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
         claims_of(mint_log_of(changed(**payloads)), report)
 
 
 def test_measurements_of_the_boot(report: TdReport) -> None:
-    """Scripts and GPU policy count before the boot's end only, bounded, and each with its size
+    """Scripts and GPU policy have to precede the boot's end, in bounded number and fixed size
     (AT21)."""
     script, gpu = ("init-script-hash", b"s" * 32), ("gpu-policy-hash", b"g" * 32)
     for entries in (
@@ -195,13 +192,13 @@ def test_measurements_of_the_boot(report: TdReport) -> None:
 
 
 def test_other_names_of_the_system(report: TdReport) -> None:
-    """Names that are not known may stand between those that are."""
+    """Unknown names may occur between known ones."""
     entries = [("early", b"x"), *ORDINARY[:4], ("gpu-attestation", b"x"), *ORDINARY[4:]]
     assert COMPOSE == claims_of(mint_log_of(entries), report).compose_hash
 
 
 def test_a_stated_configuration_has_to_fit(machine: SimulatedPlatform, code: Measurements) -> None:
-    """An MRCONFIGID in the quote states the application too (AT28)."""
+    """An MRCONFIGID in the quote has to match the log (AT28)."""
     minted = mint_event_log(COMPOSE)
     for compose, fits in ((COMPOSE, True), (b"x" * 32, False)):
         options = DomainOptions(mr_config_id=b"\x01" + compose + bytes(15))
@@ -221,7 +218,7 @@ def _provided_by(provider: KeyProvider, report: TdReport) -> KeyProvider:
 
 
 def test_key_providers(report: TdReport) -> None:
-    """A key service is accepted unless ids are named, a local one if it is named, none never
+    """A key service is accepted unless ids are named, a local provider if named, "none" never
     (AT29)."""
     kms, local = KeyProvider("kms", b"k"), KeyProvider("local-sgx", b"l")
     check_key_provider(_provided_by(kms, report), DEFAULT_KEY_PROVIDERS)
@@ -237,8 +234,7 @@ def test_key_providers(report: TdReport) -> None:
 
 
 def test_no_log_tells_of_no_provider() -> None:
-    """Without a log the provider is not known: taken under terms that exclude nobody, and no others
-    (AT29)."""
+    """Without a log, a quote passes only under terms that exclude no default provider (AT29)."""
     for accepted in (DEFAULT_KEY_PROVIDERS, NAMES):
         check_key_provider(None, accepted)
     for excluding in (["kms"], ["tpm", "kms:78"], []):

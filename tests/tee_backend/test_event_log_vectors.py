@@ -1,4 +1,4 @@
-"""Genuine and forged event logs with the answers that a server has to give."""
+"""Genuine and forged event logs, with the answers that a server has to give."""
 
 import hashlib
 import json
@@ -33,15 +33,15 @@ ACCEPTED = {
 
 
 def _log(file: str) -> EventLog:
-    """Read a log: bare, or out of an agent's answer, where it is an array or JSON text."""
+    """Return the log of a case: a bare one, or one inside an agent's answer."""
     document = json.loads(shared_vectors(f"tdx/{file}").read_bytes())
     log = document["event_log"] if isinstance(document, dict) else document
     return parse_event_log(log.encode() if isinstance(log, str) else json.dumps(log).encode())
 
 
 def _report(case: dict[str, Any]) -> TdReport:
-    """Return the report of the quote whose register the case names; a forged log is held against a
-    genuine quote."""
+    """Return the report whose register a case names; a forged log is compared with a genuine
+    quote."""
     for name in ACCEPTED.values():
         report = parse_quote(shared_vectors(f"tdx/quotes/{name}.bin").read_bytes()).report
         if report.rtmr3.hex() == case["rtmr3"]:
@@ -51,7 +51,7 @@ def _report(case: dict[str, Any]) -> TdReport:
 
 @pytest.mark.shared
 def test_every_case_is_run() -> None:
-    """The manifest holds nine cases, three of which are genuine."""
+    """The manifest has nine cases, three of them genuine."""
     assert 9 == len(CASES)
     assert set(ACCEPTED) == {case["name"] for case in CASES if case["server_must"] == "accept"}
 
@@ -59,7 +59,7 @@ def test_every_case_is_run() -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_case(case: dict[str, Any]) -> None:
-    """A genuine log is read against its quote, a forged one is refused (AT20, AT21)."""
+    """A genuine log is accepted with its quote, and a forged one is refused (AT20, AT21)."""
     log, report = _log(case["file"]), _report(case)
     if case["server_must"] == "accept":
         assert verify_event_log(log, report).compose_hash
@@ -70,8 +70,7 @@ def test_case(case: dict[str, Any]) -> None:
 
 @pytest.mark.shared
 def test_the_compose_file_is_the_compose_hash() -> None:
-    """The hash in the log is that of the compose file, byte for byte, and is stated in the quote as
-    well (AT28)."""
+    """The log's hash is that of the compose file, and the quote states it as well (AT28)."""
     (case,) = (case for case in CASES if case["name"] == "nearmpc_genuine")
     report = _report(case)
     claims = verify_event_log(_log(case["file"]), report)
@@ -82,8 +81,7 @@ def test_the_compose_file_is_the_compose_hash() -> None:
 
 @pytest.mark.shared
 def test_a_replay_that_believes_digests_is_fooled() -> None:
-    """The forged and the downgraded log replay to the quote's register for whoever believes their
-    digests."""
+    """A verifier that trusts supplied digests would accept the forged and the downgraded log."""
     for name in ("eventlog_forged_payload_kept_digest", "eventlog_event_type_downgrade"):
         entries = [e for e in _log(f"negative/{name}.json").entries if e.register == 3]
         register = bytes(48)

@@ -1,4 +1,4 @@
-"""From a quote to evidence and its judgement."""
+"""Examination of a quote, and judgement of the resulting evidence."""
 
 import hashlib
 from dataclasses import fields
@@ -21,22 +21,22 @@ HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvk
 
 @pytest.fixture
 def bound(quote: bytes) -> BoundQuote:
-    """A quote that names what it has to."""
+    """A quote with the expected report data."""
     binding = Binding(report_data=bytes(range(64)), holder=HOLDER, receiver_public_key=b"\x07" * 32)
     return bind_quote(quote, binding, event_log=None, accepted=DEFAULT_KEY_PROVIDERS)
 
 
 @pytest.fixture
 def evidence(bound: BoundQuote, collateral: Collateral, root: TrustRoot, now: float) -> Evidence:
-    """What it says."""
+    """The evidence from that quote."""
     return examine(bound, collateral, root=root, now=now)
 
 
 def test_facts(
     bound: BoundQuote, evidence: Evidence, code: Measurements, root: TrustRoot, now: float
 ) -> None:
-    """Evidence states the quote's facts, with the sizes that policies expect and the machine's
-    identity hashed."""
+    """Evidence contains the quote's facts in the sizes that policies expect, with a hashed platform
+    id."""
     assert (
         evidence.invoker,
         evidence.receiver_public_key,
@@ -68,7 +68,7 @@ def test_facts(
 
 
 def test_no_machine_identity(bound: BoundQuote, evidence: Evidence) -> None:
-    """No field of evidence holds the machine's identifier itself."""
+    """No field of evidence contains the machine's identifier itself."""
     values = [getattr(evidence, field.name) for field in fields(evidence)]
     assert bound.quote.platform.ppid not in [value for value in values if isinstance(value, bytes)]
 
@@ -76,15 +76,14 @@ def test_no_machine_identity(bound: BoundQuote, evidence: Evidence) -> None:
 def test_never_outlives_the_collateral(
     machine: SimulatedPlatform, bound: BoundQuote, root: TrustRoot, now: float
 ) -> None:
-    """Evidence ends with the collateral when that is sooner."""
+    """Evidence expires with the collateral if that is sooner."""
     options = CollateralOptions(issued_before_s=3600, valid_for_s=3660)
     collateral = parse_collateral(machine.collateral_json(now, options=options))
     assert now + 60 == examine(bound, collateral, root=root, now=now).expires_at
 
 
 def test_default_policy_and_a_list(evidence: Evidence, code: Measurements, now: float) -> None:
-    """Ordinary evidence satisfies the default policy and a list that names its code, and no list
-    that does not."""
+    """Ordinary evidence satisfies the default policy and exactly the lists that name its code."""
     assert judge(evidence, Policy(), now) is None
     assert judge(evidence, Policy(measurements=(code,)), now) is None
     assert (

@@ -1,5 +1,4 @@
-"""The backend of the module's docstring, run as it stands there: a real process, a real node, a
-guest agent."""
+"""The example backend of the module's docstring, run unchanged as a real process at a real node."""
 
 import ast
 import asyncio
@@ -32,7 +31,7 @@ IMAGE = replace(measurements_of("image"), rtmr3=None)
 
 
 def program_of_the_docstring() -> str:
-    """Return the example, as a reader would copy it."""
+    """Return the example as a reader would copy it."""
     text = tee_backend.backend.__doc__ or ""
     (example,) = re.findall(
         r"^    from pathlib.*?^    web\.run_app[^\n]*\n", text, re.DOTALL | re.MULTILINE
@@ -41,7 +40,7 @@ def program_of_the_docstring() -> str:
 
 
 def test_it_has_fifteen_lines_at_most() -> None:
-    """Besides imports and blank lines, the program is no longer than it says."""
+    """The example has at most 15 lines besides imports and blank lines."""
     lines = program_of_the_docstring().splitlines()
     assert 15 >= sum(
         bool(line.strip()) and not line.startswith(("from ", "import ")) for line in lines
@@ -49,15 +48,14 @@ def test_it_has_fifteen_lines_at_most() -> None:
 
 
 def test_the_readme_has_it() -> None:
-    """The program of the README is this one, blank lines aside."""
+    """The README contains the same program, apart from blank lines."""
     readme = re.sub(r"\n{2,}", "\n", (REPOSITORY / "README.md").read_text("utf-8"))
     assert re.sub(r"\n{2,}", "\n", f"```python\n{program_of_the_docstring()}```") in readme
 
 
 @asynccontextmanager
 async def running(program: str, folder: Path, *, end: signal.Signals) -> AsyncIterator[str]:
-    """Run a backend's program as a process of its own until the block ends, by a signal; yields its
-    address."""
+    """Run a backend's program as a process during the block, and yield its address."""
     with (folder / "errors.log").open("a") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-u", "-P", "-c", program),
@@ -89,7 +87,7 @@ async def _work(url: str, owner: str) -> tuple[int, str]:
 
 @pytest.mark.slow
 async def test_the_fifteen_lines(tmp_path: Path) -> None:
-    """It is granted to, reads, reads on after a crash without its owner, until the grant is revoked
+    """The example accepts a grant, reads, and reads on after a crash until the grant is revoked
     (AT58)."""
     platform = SimulatedPlatform.from_seed(b"the platform of the fifteen lines")
     agent = AgentSimulator(platform, IMAGE, mint_event_log(bytes(32)))

@@ -1,5 +1,5 @@
-"""Any bytes as quote, certificate, collateral, claims or nonce: a value, or an AttestationError and
-nothing else."""
+"""Arbitrary bytes as quote, certificate, collateral, claims or nonce give a value or an
+AttestationError."""
 
 import base64
 import json
@@ -78,7 +78,7 @@ ders = damaged_bytes(LEAF.der, AUTHORITY.der, MACHINE.root_der) | st.binary(max_
     | st.binary(max_size=700).map(lambda data: QUOTES[0][:48] + data)
 )
 def test_fuzz_quotes(data: bytes) -> None:
-    """Quotes of any bytes are read and verified, or refused."""
+    """Arbitrary quotes are verified or refused."""
     with suppress(AttestationError):
         parse_quote(data)
     with suppress(AttestationError):
@@ -88,8 +88,7 @@ def test_fuzz_quotes(data: bytes) -> None:
 @fuzzed(1 / 10)
 @given(ders)
 def test_fuzz_quotes_with_another_chain(der: bytes) -> None:
-    """A quote whose chain holds a damaged certificate, of whatever length, is read and verified, or
-    refused."""
+    """A quote with a damaged certificate of any length in its chain is verified or refused."""
     quote, chain = QUOTES[0], parse_quote(QUOTES[0]).pck_chain
     own = _pem_of(*(one.der for one in chain))
     start = quote.index(own[:100])
@@ -111,7 +110,7 @@ def test_fuzz_quotes_with_another_chain(der: bytes) -> None:
 
 
 def _lengths_before(quote: bytes, start: int, size_bytes: int) -> list[int]:
-    """Return where the lengths stand that count up to the end of the chain."""
+    """Return the offsets of the lengths that include the end of the chain."""
     end = start + size_bytes
     return [
         place
@@ -123,7 +122,7 @@ def _lengths_before(quote: bytes, start: int, size_bytes: int) -> list[int]:
 @fuzzed()
 @given(ders, st.binary(max_size=300) | damaged_bytes(*CRLS))
 def test_fuzz_certificates(der: bytes, crl: bytes) -> None:
-    """Certificates and revocation lists of any bytes are read or refused."""
+    """Arbitrary certificates and revocation lists are read or refused."""
     with suppress(AttestationError):
         load_certificate(der)
     with suppress(AttestationError):
@@ -142,7 +141,7 @@ def test_fuzz_certificates(der: bytes, crl: bytes) -> None:
     | st.lists(ders, max_size=3).map(lambda chain: _pem_of(*chain))
 )
 def test_fuzz_pem(text: bytes) -> None:
-    """PEM texts of any bytes are chains, roots, or refused."""
+    """Arbitrary PEM texts are chains or roots, or are refused."""
     with suppress(AttestationError):
         parse_pem_chain(text, most=3)
     with suppress(AttestationError):
@@ -185,8 +184,7 @@ def _with_inner(name: str) -> st.SearchStrategy[dict[str, Any]]:
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_fuzz_collateral(data: bytes) -> None:
-    """Collateral of any bytes is read and verified, or refused; a quote judged with it is verified
-    or refused."""
+    """Arbitrary collateral is verified or refused, and so is a quote judged with it."""
     with suppress(AttestationError):
         parse_collateral(data)
     with suppress(AttestationError):
@@ -206,7 +204,7 @@ def test_fuzz_collateral(data: bytes) -> None:
     | damaged_bytes(json.dumps(CLAIMS).encode())
 )
 def test_fuzz_claims(data: bytes) -> None:
-    """The library's claims, of any bytes, are read and compared, or refused."""
+    """Arbitrary claims of the library are compared or refused."""
     with suppress(AttestationError):
         check_same_reading(parse_quote(QUOTES[-1]), parse_claims(data))
 
@@ -214,7 +212,7 @@ def test_fuzz_claims(data: bytes) -> None:
 @fuzzed()
 @given(st.binary(max_size=64) | damaged_bytes(NONCE), st.floats())
 def test_fuzz_challenges(nonce: bytes, now: float) -> None:
-    """Nonces of any bytes are good or refused, at any time."""
+    """Arbitrary nonces are accepted or refused, at any time."""
     with suppress(AttestationError):
         check_challenge(KEY, SCOPE, nonce, now=now)
 
@@ -239,7 +237,7 @@ def _log_with_another_entry(entry: Any, place: int) -> list[Any]:
     st.binary(max_size=100) | large_texts.map(str.encode) | damaged_bytes(json.dumps(LOG).encode()),
 )
 def test_fuzz_event_logs(value: Any, text: bytes) -> None:
-    """Event logs of any shape and any bytes are read and replayed, or refused."""
+    """Arbitrary event logs are replayed or refused."""
     report = parse_quote(QUOTES[0]).report
     for read in (lambda: read_event_log(value), lambda: parse_event_log(text)):
         with suppress(AttestationError):
@@ -260,8 +258,8 @@ NUMBERS, NUMBERS_CHAIN = MACHINE.evaluation_numbers_json(NOW, {18: NOW - 9e6, 19
     st.just(NUMBERS_CHAIN) | damaged_text(NUMBERS_CHAIN),
 )
 def test_fuzz_evaluation_numbers(body: bytes, chain: str) -> None:
-    """Lists of evaluation numbers of any bytes are read, verified and held against collateral, or
-    refused."""
+    """Arbitrary lists of evaluation numbers are verified or refused, and compared with
+    collateral."""
     with suppress(AttestationError):
         numbers = parse_evaluation_numbers(body, issuer_chain_pem=chain)
         check_edition(COLLATERAL, numbers, now=NOW)

@@ -1,5 +1,4 @@
-"""The folder in which a backend keeps its grants: whole after any crash, silent about nothing, of
-one backend alone."""
+"""The folder of a backend's grants: complete after any crash, and used by one backend only."""
 
 import errno
 import json
@@ -32,7 +31,7 @@ PIN = NetworkPin(f"urn:tinycloud:encryption:{OWNER.did}:default", bytes(32), 1)
 
 
 def grant(number: int = 0, to: Principal = SELF.did) -> Grant:
-    """A grant of the owner's to a backend."""
+    """A grant of the owner to a backend."""
     wanted = [allow(PIN.network, "tinycloud.encryption/decrypt")]
     return read_grant(
         mint(
@@ -61,7 +60,7 @@ def holding(
 
 
 def kept_in(path: Path) -> list[tuple[str, bool, bool]]:
-    """What a new process finds there."""
+    """Return the grants that a new process loads from the folder."""
     folder = opened(path)
     folder.close()
     kept = folder.kept
@@ -84,8 +83,7 @@ def file_of(path: Path, one: Grant) -> Path:
 
 
 def refused(path: Path, kind: type[KeepingError], did: Principal = SELF.did) -> str:
-    """How the folder is refused: by one kind of error, which says what to do next and shows no
-    token."""
+    """Check that one kind of error with a next step refuses the folder; return its text."""
     with pytest.raises(kind) as reported:
         opened(path, did)
     assert type(reported.value) is kind and reported.value.hint and str(path) in str(reported.value)
@@ -97,8 +95,8 @@ def refused(path: Path, kind: type[KeepingError], did: Principal = SELF.did) -> 
 
 
 def test_what_was_kept_is_there_again(path: Path) -> None:
-    """Grants in their order, what was read and revoked, and network keys survive; nobody else can
-    read them."""
+    """Grants with their order and marks, and network keys, survive a restart, readable by the owner
+    only."""
     newest_first = [one.header for one in reversed(GRANTS)]
     assert [(header, False, False) for header in newest_first] == kept_in(path)
     folder = opened(path)
@@ -119,7 +117,7 @@ def test_what_was_kept_is_there_again(path: Path) -> None:
 
 
 def test_what_is_not_held_any_more_is_removed(path: Path) -> None:
-    """The folder holds what the backend holds, and nothing beside."""
+    """The folder contains the files of current grants and no others."""
     folder = opened(path)
     folder.store(holding(GRANTS[1]))
     folder.close()
@@ -128,7 +126,7 @@ def test_what_is_not_held_any_more_is_removed(path: Path) -> None:
 
 
 def test_only_what_changed_is_written(path: Path) -> None:
-    """A grant that arrives does not cost the writing of all others."""
+    """A new grant does not cause other grants to be written again."""
     before = {one: one.stat().st_mtime_ns for one in (path / "grants").iterdir()}
     folder = opened(path)
     folder.store(holding(grant(7), *reversed(GRANTS), pins=(PIN,)))
@@ -141,7 +139,7 @@ def test_only_what_changed_is_written(path: Path) -> None:
 
 
 def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
-    """What is stored is asked for when it is this call's turn: no older state replaces a newer
+    """A waiting store writes the state at its turn, so an older state never replaces a newer
     one."""
     folder = opened(path)
     asked: list[bool] = []
@@ -157,7 +155,7 @@ def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["backend.json", "grants/x.json"])
 def test_a_crash_leaves_the_former_file(path: Path, name: str) -> None:
-    """A draft that a crash left behind is no grant and no state, and is cleared away."""
+    """A draft left by a crash is ignored and removed."""
     file = path / name
     draft = file.with_name(f".{file.name}.x.new")
     draft.write_bytes(b'{"v":1')
@@ -170,7 +168,7 @@ def test_a_crash_leaves_the_former_file(path: Path, name: str) -> None:
 
 
 def test_a_draft_that_cannot_be_removed(path: Path) -> None:
-    """The folder is refused, and not left locked: once the cause is removed, it opens."""
+    """A folder with an unremovable draft is refused but not left locked."""
     draft = path / ".backend.json.x.new"
     draft.mkdir()
     refused(path, FolderUnusable)
@@ -179,7 +177,7 @@ def test_a_draft_that_cannot_be_removed(path: Path) -> None:
 
 
 def test_numbers_of_another_party(path: Path) -> None:
-    """A number near the bound leaves room for grants that come later, in their order."""
+    """A number near the limit leaves room for later grants in their order."""
     file = file_of(path, GRANTS[2])
     file.write_bytes(_with(number=2**52 - 1)(file.read_bytes()))
     folder, later = opened(path), [grant(21), grant(22)]
@@ -196,8 +194,7 @@ def test_numbers_of_another_party(path: Path) -> None:
 
 @pytest.mark.parametrize("step", range(10))
 def test_a_disk_that_fails_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Wherever a write fails, the next start finds whole files: those from before, or some of the
-    new ones."""
+    """After a failed write, the next start finds complete files: the old ones or some new ones."""
     calls, sync = 0, os.fsync
 
     def failing(descriptor: int) -> None:
@@ -261,12 +258,12 @@ def _with(**members: object) -> Callable[[bytes], bytes]:
         _with(wasRead=1),
         _with(more=1),
     ],
-    ids=["empty", "cut", "no text", "too long", "another DID", "another grant", "no header", "no token", "version",
-         "number below", "number of a kind", "number above", "mark", "unknown member"],
+    ids=["empty", "cut", "no text", "too long", "another DID", "another grant", "no header",
+         "no token", "version", "number below", "number of a kind", "number above", "mark",
+         "unknown member"],
 )  # fmt: skip
 def test_a_damaged_grant_is_set_aside(path: Path, caplog: pytest.LogCaptureFixture, damage) -> None:
-    """The others serve; the file is kept under another name, and the log names it with the next
-    step (AT58)."""
+    """A damaged grant is renamed and logged with the next step; the others stay usable (AT58)."""
     victim = file_of(path, GRANTS[0])
     damaged = damage(victim.read_bytes())
     victim.write_bytes(damaged)
@@ -280,7 +277,7 @@ def test_a_damaged_grant_is_set_aside(path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("kind", ["open to others", "a link", "a pipe", "a folder"])
 def test_what_is_no_file_is_set_aside(path: Path, tmp_path: Path, kind: str) -> None:
-    """Nothing is followed, and nothing is waited for."""
+    """Links are not followed, and pipes do not block."""
     victim = file_of(path, GRANTS[0])
     data = victim.read_bytes()
     if kind == "open to others":
@@ -322,7 +319,8 @@ def test_what_is_no_file_is_set_aside(path: Path, tmp_path: Path, kind: str) -> 
     ],
 )
 def test_a_damaged_state_stops_the_start(path: Path, damage) -> None:
-    """Keys that were pinned are not forgotten because a file is damaged or missing (AT58)."""
+    """A damaged or missing state file stops the start, so that pinned keys are not forgotten
+    (AT58)."""
     file = path / "backend.json"
     damage(file)
     left = file.read_bytes() if file.exists() else None
@@ -331,7 +329,7 @@ def test_a_damaged_state_stops_the_start(path: Path, damage) -> None:
 
 
 def test_more_grants_than_a_backend_holds(path: Path) -> None:
-    """They are counted before one of them is read."""
+    """Too many grants are refused before any of them is read."""
     for number in range(MOST):
         (path / "grants" / f"{number}.json").touch()
     assert str(MOST) in refused(path, FolderDamaged)
@@ -341,7 +339,7 @@ def test_more_grants_than_a_backend_holds(path: Path) -> None:
 @fuzzed()
 @given(st.data())
 def test_fuzz_kept_files(data: st.DataObject) -> None:
-    """Files of any bytes are read as they were written, set aside, or refused by an error of this
+    """Files of arbitrary bytes are read as written, set aside, or refused with an error of this
     package."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "kept"
@@ -366,14 +364,14 @@ def test_fuzz_kept_files(data: st.DataObject) -> None:
 
 
 def test_the_folder_of_another_key(path: Path) -> None:
-    """Grants to another DID are no use; the message names both, and says what belongs together."""
+    """A folder of another DID is refused; the message names both DIDs and the next step."""
     said = refused(path, FolderOfAnother, OTHER.did)
     assert SELF.did in said and OTHER.did in said
     assert 3 == len(kept_in(path))
 
 
 def test_one_process_at_a_time(path: Path) -> None:
-    """A second backend on the folder is refused, until the first one leaves it."""
+    """A second backend on the folder is refused until the first one closes it."""
     folder = opened(path)
     assert "another process" in refused(path, FolderUnusable)
     folder.close()
@@ -387,19 +385,19 @@ def test_one_process_at_a_time(path: Path) -> None:
 @pytest.mark.parametrize("which", ["", "grants"])
 @pytest.mark.parametrize("mode", [0o750, 0o707])
 def test_a_folder_that_is_open_to_others(path: Path, which: str, mode: int) -> None:
-    """Where others could put grants or read them, nothing is read."""
+    """A folder that other users can read or write is refused."""
     (path / which).chmod(mode)
     assert "chmod 700" in refused(path, FolderUnusable)
 
 
 def test_no_folder_can_be_made(tmp_path: Path) -> None:
-    """A file in its place is named with what to look at."""
+    """A file in place of the folder is an error that says what to look at."""
     (tmp_path / "kept").write_bytes(b"")
     assert "ls -ld" in refused(tmp_path / "kept", FolderUnusable)
 
 
 def test_a_folder_that_cannot_be_written(path: Path) -> None:
-    """What was kept before stands, and the error says what to look at."""
+    """A failed write keeps the earlier state, and the error says what to look at."""
     folder = opened(path)
     (path / "grants").rename(path / "moved")
     with pytest.raises(FolderUnusable) as full:

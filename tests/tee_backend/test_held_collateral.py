@@ -1,4 +1,4 @@
-"""Documents that are at hand: which of them judges, and what a damaged one does."""
+"""Stored collateral: which document is used, and the effect of a damaged one."""
 
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from tee_backend.attestation.inspection import CollateralFolder
 async def test_the_older_edition_does_not_return(
     machine: SimulatedPlatform, now: float, tmp_path: Path, order: tuple[int, int]
 ) -> None:
-    """Of two documents for one family the higher evaluation number judges, in either order
-    (AT16)."""
+    """Of two documents of a family the one with the higher evaluation number is used (AT16)."""
     kinder = machine.collateral_json(
         now, options=CollateralOptions(evaluation_number=19, issued_before_s=60)
     )
@@ -34,7 +33,7 @@ async def test_the_older_edition_does_not_return(
 async def test_of_one_edition_the_later_one_judges(
     machine: SimulatedPlatform, now: float, order: tuple[int, int]
 ) -> None:
-    """Of two documents with one evaluation number the one that was issued later counts."""
+    """Of two documents with one evaluation number the one issued later is used."""
     dated = [
         machine.collateral_json(now, options=CollateralOptions(issued_before_s=ago))
         for ago in (7200, 60)
@@ -46,8 +45,7 @@ async def test_of_one_edition_the_later_one_judges(
 async def test_a_damaged_document_is_not_passed_over(
     machine: SimulatedPlatform, now: float, tmp_path: Path
 ) -> None:
-    """Beside a good document a damaged one refuses all: it may be the newest, and the good one
-    kinder."""
+    """A damaged document refuses all: it may be the newest, and the others more lenient."""
     document = machine.collateral_json(now)
     with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
         HeldCollateral([document, b"{}"])
@@ -69,7 +67,7 @@ async def test_a_damaged_document_is_not_passed_over(
 
 
 async def test_a_family_that_is_not_held(machine: SimulatedPlatform, now: float) -> None:
-    """Documents of one family judge no platform of another (AT16)."""
+    """A document of one family is not used for another family (AT16)."""
     held = HeldCollateral([machine.collateral_json(now)])
     with pytest.raises(CollateralUnusable, match=r"^platform-unknown$"):
         await held.collateral(bytes(6), "platform")

@@ -1,4 +1,4 @@
-"""Which grants a backend holds, and how many its door lets through."""
+"""The grants that a backend keeps, and the limit on new ones per minute."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def names(grants: tuple[Grant, ...]) -> list[str]:
 
 
 def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
-    """What is held when these came, one after the other."""
+    """Return the grants that are kept after these arrived one after the other."""
     grants: tuple[Grant, ...] = ()
     for one in new:
         grants = held.with_new(one, grants, now=now)
@@ -42,13 +42,13 @@ def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
 
 
 def test_whose_a_grant_is() -> None:
-    """The owners of networks and spaces in it, whoever signed it."""
+    """The owners of a grant are those of its networks and spaces, not its signer."""
     assert {"did:example:o"} == owners_of(grant("a"))
 
 
 def test_ended_grants_go() -> None:
-    """What has ended is not held any more once a new one comes; the moment of the end belongs to
-    it."""
+    """An expired grant is dropped when a new one arrives; at the moment of its end it is still
+    kept."""
     grants = taken(
         HeldGrants(), grant("old", expires_at=NOW), grant("live", expires_at=NOW + 1), now=NOW - 1
     )
@@ -56,20 +56,18 @@ def test_ended_grants_go() -> None:
 
 
 def test_the_new_one_comes_first() -> None:
-    """The newest is cited first, one that was held before too, and nothing is held twice (AT54)."""
+    """The newest grant is cited first, and no grant is kept twice (AT54)."""
     assert ["a", "c", "b"] == names(taken(HeldGrants(), *map(grant, "abca")))
 
 
 def test_an_owner_has_so_many() -> None:
-    """Beyond the bound of an owner the oldest unread one of that owner goes, and no other
-    owner's."""
+    """Above an owner's limit, the oldest unread grant of that owner is dropped."""
     held = HeldGrants(most_of_an_owner=2)
     assert ["d", "c", "x"] == names(taken(held, grant("x", "other"), *map(grant, "abcd")))
 
 
 def test_what_was_read_stays() -> None:
-    """Grants from which something was read go before none; without any other the new one is
-    refused."""
+    """Grants that were read with are never dropped; if all were, the new grant is refused."""
     held = HeldGrants(most_of_an_owner=3)
     grants = taken(held, *map(grant, "abc"))
     held.was_read(["a", "c"])
@@ -83,7 +81,7 @@ def test_what_was_read_stays() -> None:
 
 
 def test_all_together_have_so_many() -> None:
-    """Beyond the bound in all strangers displace each other, and not what serves."""
+    """Above the total limit, unread grants displace each other, and not grants in use."""
     held = HeldGrants(most=3)
     grants = taken(held, grant("honest", "owner"), grant("s1", "one"))
     held.was_read(["honest"])
@@ -94,7 +92,7 @@ def test_all_together_have_so_many() -> None:
 
 
 def test_what_is_gone_is_not_remembered_as_read() -> None:
-    """A grant that went and comes back has to serve anew before it counts as one that does."""
+    """A grant that was dropped and returns counts as unread."""
     held = HeldGrants(most=2)
     ended = held.with_new(grant("a", expires_at=NOW + 1), (), now=NOW)
     held.was_read(["a"])
@@ -108,8 +106,7 @@ def test_what_is_gone_is_not_remembered_as_read() -> None:
 
 
 def test_revoked_grants_give_way_first() -> None:
-    """What the node called revoked goes before an unread one, and although something was read from
-    it."""
+    """A revoked grant is dropped before an unread one, even if it was read with."""
     held = HeldGrants(most=3)
     grants = taken(held, *map(grant, "abc"))
     held.was_read("abc")
@@ -119,13 +116,13 @@ def test_revoked_grants_give_way_first() -> None:
 
 
 def test_how_an_ended_grant_stands() -> None:
-    """The end of a grant is said of it, whether or not it was revoked before."""
+    """An expired grant is reported as ended, whether or not it was revoked."""
     held = HeldGrants(revoked=["a"])
     assert "ended" == held.described(grant("a", expires_at=NOW), now=NOW).state
 
 
 def test_one_client_leaves_room_for_others() -> None:
-    """A client has a share of the grants of a minute, and gets it back over a minute."""
+    """A client may send a part of a minute's grants, and regains that capacity over a minute."""
     rates = GrantRates()
     assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(rates.let_through("a", now=NOW) for _ in range(500))
     assert rates.let_through("b", now=NOW) and rates.let_through(None, now=NOW)
@@ -136,7 +133,7 @@ def test_one_client_leaves_room_for_others() -> None:
 
 
 def test_all_clients_have_so_many_together() -> None:
-    """However many clients send, no more than the bound in all pass, counted by client or not."""
+    """All clients together, counted by address or not, send no more than the total limit."""
     rates = GrantRates()
     assert GRANTS_PER_MINUTE == sum(
         rates.let_through(f"client {number}", now=NOW) for number in range(500)
@@ -146,7 +143,7 @@ def test_all_clients_have_so_many_together() -> None:
 
 
 def test_clients_are_forgotten_at_last() -> None:
-    """No number of addresses makes the table grow for ever: the least recent one is forgotten."""
+    """The table of clients is bounded: the least recently seen client is dropped."""
     rates = GrantRates()
     for number in range(MOST_CLIENTS):
         assert rates.let_through(f"client {number}", now=NOW + 10 * number)

@@ -1,5 +1,4 @@
-"""Connections of a runner: how many there may be, how long a head and an unread answer take, with
-TLS and without."""
+"""Connections of a runner: limits on their number, on slow heads and on unread answers."""
 
 import asyncio
 import ssl
@@ -28,8 +27,7 @@ LONG = bytes(32 << 20)
 
 @dataclass
 class Site:
-    """A site with a short answer at `/` and a long one at `/long`; connections to it end with
-    it."""
+    """A site with a short answer at `/` and a long one at `/long`, and the connections to it."""
 
     port: int
     tls: ssl.SSLContext | None
@@ -44,8 +42,7 @@ class Site:
         return reader, writer
 
     async def asked(self, path: str = "/", *, close: bool = True) -> tuple[bytes, Streams]:
-        """Send a request, with TLS where the site has it, and return the first line of the
-        answer."""
+        """Send a request, with TLS if the site has it, and return the first line of the answer."""
         reader, writer = await self.connect(self.tls)
         end = "Connection: close\r\n" if close else ""
         writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n{end}\r\n".encode())
@@ -61,7 +58,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A certificate of 127.0.0.1: the contexts of the site and of its clients."""
+    """TLS contexts of the site and its clients, with a certificate for 127.0.0.1."""
     folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
     name, now = (
         x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]),
@@ -113,8 +110,8 @@ async def site(
 async def test_silent_connections_close_no_one_out(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN155: of too many connections without a request the oldest is closed, one in a TLS handshake
-    too."""
+    """RN155: if too many connections have no request, the oldest is closed, even in a TLS
+    handshake."""
     limits = replace(PATIENT, max_idle=4)
     async with site(limits, certificate if has_tls else None) as served:
         silent = [await served.connect() for _ in range(12)]
@@ -126,7 +123,8 @@ async def test_silent_connections_close_no_one_out(
 
 
 async def test_what_follows_an_answer_is_discarded_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN157: a few clients that send on would otherwise use up the event loop."""
+    """RN157: bytes after an answer are discarded slowly, so that they do not use up the event
+    loop."""
     async with site(PATIENT) as served:
         for is_paced in (False, True):
             if is_paced:
@@ -149,8 +147,8 @@ async def test_what_follows_an_answer_is_discarded_slowly(monkeypatch: pytest.Mo
 async def test_each_new_connection_gets_the_place_of_another(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN155: where no place is free, clients that come at one time are answered, and as many silent
-    ones closed."""
+    """RN155: without a free place, each new client is answered, and a silent connection is
+    closed."""
     async with site(
         replace(PATIENT, max_connections=20), certificate if has_tls else None
     ) as served:
@@ -164,7 +162,7 @@ async def test_each_new_connection_gets_the_place_of_another(
 async def test_a_client_that_keeps_its_connection_is_answered_each_time(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN157: a client that takes its answers is not taken for one that reads nothing."""
+    """RN157: a client that reads its answers is never disconnected as one that reads nothing."""
     async with site(
         replace(PATIENT, unread_answer_s=0.5), certificate if has_tls else None
     ) as served:
@@ -176,8 +174,8 @@ async def test_a_client_that_keeps_its_connection_is_answered_each_time(
 
 
 async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> None:
-    """RN155: a client that keeps its connection loses it last; where no place is free, an idle one
-    is closed too."""
+    """RN155: a connection that had a request is closed last; without a free place it is closed
+    too."""
     async with site(replace(PATIENT, max_connections=4)) as served:
         _, (reader, writer) = await served.asked(close=False)
         await reader.readuntil(b"here")
@@ -193,7 +191,7 @@ async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> N
 async def test_half_a_head(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN156: a head that began and does not end is answered 408, and its connection is closed."""
+    """RN156: an incomplete head is answered 408, and its connection is closed."""
     async with site(replace(PATIENT, head_s=0.2), certificate if has_tls else None) as served:
         reader, writer = await served.connect(served.tls)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
@@ -203,7 +201,7 @@ async def test_half_a_head(
 async def test_a_handshake_that_does_not_end(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
-    """RN156: a connection on which no TLS handshake comes is closed in the time of a head."""
+    """RN156: a connection without a TLS handshake is closed after the time allowed for a head."""
     async with site(replace(PATIENT, head_s=0.2), certificate) as served:
         reader, _ = await served.connect()
         with suppress(ConnectionResetError):
@@ -211,7 +209,7 @@ async def test_a_handshake_that_does_not_end(
 
 
 async def test_a_long_head() -> None:
-    """RN156: a head without an end is refused before it fills the memory."""
+    """RN156: an endless head is refused before it fills the memory."""
     async with site(PATIENT) as served:
         reader, writer = await served.connect()
         for number in range(PATIENT.max_head_bytes // 1000 + 1):
@@ -225,8 +223,8 @@ async def test_a_long_head() -> None:
 async def test_an_answer_that_is_not_read(
     certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
 ) -> None:
-    """RN157: a client that takes nothing of its answer has its place for a time only; meanwhile it
-    is not idle."""
+    """RN157: a client that reads nothing of its answer is disconnected; until then it is not
+    idle."""
     limits = replace(PATIENT, max_connections=1, unread_answer_s=0.2)
     async with site(limits, certificate if has_tls else None) as served:
         line, _ = await served.asked("/long")
@@ -252,8 +250,8 @@ async def test_an_answer_that_is_not_read(
     ],
 )
 def test_connections_of_one_client(addresses: list[str], taken: list[bool]) -> None:
-    """RN155: one address, of IPv6 one network, has so many; loopback, where proxies are, is bounded
-    by the whole."""
+    """RN155: the connections of one address or IPv6 network are limited; those of loopback are
+    not."""
     bounds = ConnectionBounds(ConnectionLimits(connections_per_client=2, max_connections=5))
     take: Callable[[str], bool] = bounds.take
     assert taken == [take(address) for address in addresses]

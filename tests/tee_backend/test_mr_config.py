@@ -1,4 +1,4 @@
-"""MRCONFIGID in its three versions against what a log says."""
+"""The three versions of MRCONFIGID, compared with a log."""
 
 import hashlib
 import json
@@ -74,7 +74,8 @@ def of_instance(kind: int, provider_id: bytes = b"\x33" * 32) -> bytes:
     ],
 )
 def test_fits(found: bytes) -> None:
-    """Each version is recognised, and version 3 with any choice of its optional members (AT28)."""
+    """Each version matches its log, and version 3 with any choice of its optional members
+    (AT28)."""
     check_mr_config_id(found, CLAIMS)
 
 
@@ -95,13 +96,13 @@ def test_fits(found: bytes) -> None:
     ],
 )
 def test_does_not_fit(found: bytes) -> None:
-    """Another application, another spelling and another version are refused (AT28)."""
+    """Another application, another encoding and another version are refused (AT28)."""
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
         check_mr_config_id(found, CLAIMS)
 
 
 def test_kinds_of_key_providers() -> None:
-    """The four kinds have numbers of their own in version 2."""
+    """In version 2, the four kinds of provider have different numbers."""
     for name, kind in (("none", 0), ("local-sgx", 1), ("kms", 2), ("tpm", 3)):
         fields = {field: getattr(CLAIMS, field) for field in EventLogClaims.__slots__}
         claims = EventLogClaims(**{**fields, "key_provider": KeyProvider(name, b"\x33" * 32)})  # type: ignore[arg-type]  # by name

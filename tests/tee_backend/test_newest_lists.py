@@ -1,5 +1,4 @@
-"""Revocation lists of one authority that come with several platform families: the newest judges
-every quote."""
+"""Revocation lists that several platform families share: the newest one applies to every quote."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -53,8 +52,7 @@ def published(
     revoked: tuple[str, ...] = (),
     number: int = 20,
 ) -> bytes:
-    """A family's document whose lists have an age of their own, and name certificates of whichever
-    machine."""
+    """Return a family's document whose lists have their own age and revoke a chosen machine."""
     parts = CollateralOptions(issued_before_s=age_s, evaluation_number=number)
     lists = CollateralOptions(
         issued_before_s=age_s if lists_age_s is None else lists_age_s,
@@ -67,8 +65,7 @@ def published(
 
 
 def by_another_key(document: bytes, now: float, *, revoking: SimulatedPlatform, name: str) -> bytes:
-    """The document with a PCK list of this moment that names a machine, by an authority of another
-    key."""
+    """Return the document with a current PCK list signed by an authority with another key."""
     members = json.loads(document)
     genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"]))
     common_name = x509.NameAttribute(NameOID.COMMON_NAME, name)
@@ -84,7 +81,7 @@ def by_another_key(document: bytes, now: float, *, revoking: SimulatedPlatform, 
 
 
 def bound_by(machine: SimulatedPlatform) -> BoundQuote:
-    """A quote of a machine that names what it has to."""
+    """Return a machine's quote with the expected report data."""
     code: Measurements = measurements_of("backend")
     binding = Binding(report_data=bytes(range(64)), holder=HOLDER, receiver_public_key=b"\x07" * 32)
     quote = machine.mint_quote(code, bytes(range(64)))
@@ -94,8 +91,7 @@ def bound_by(machine: SimulatedPlatform) -> BoundQuote:
 async def examined(
     machine: SimulatedPlatform, *documents: bytes, root: TrustRoot, now: float
 ) -> tuple[Evidence, Collateral]:
-    """Examine a quote of a machine with the documents that are held, in either order: the verdict
-    is the same."""
+    """Examine a machine's quote with stored documents in either order; the verdict is the same."""
     verdicts: list[tuple[Evidence, Collateral] | AttestationError] = []
     for order in (documents, documents[::-1]):
         try:
@@ -115,8 +111,7 @@ async def examined(
 async def test_AT19_a_list_of_another_family_revokes(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT19: a machine is revoked by the newer list that came with another family; its own older
-    list is not used."""
+    """AT19: a newer list that came with another family revokes a machine."""
     own = published(machine, now, age_s=2 * HOUR_S)
     assert (await examined(machine, own, root=root, now=now))[0].tcb_status == "UpToDate"
     other = published(neighbour, now, lists_of=machine, revoked=("pck",))
@@ -133,8 +128,7 @@ async def test_AT19_an_older_list_of_another_family_changes_nothing(
     root: TrustRoot,
     now: float,
 ) -> None:
-    """AT19: an older list that comes later with a document of another family does not lift a
-    revocation."""
+    """AT19: an older list that arrives later with another family does not undo a revocation."""
     own = published(machine, now, age_s=2 * HOUR_S)
     newest = published(neighbour, now, lists_of=machine, revoked=("pck",))
     older = published(third, now, lists_age_s=3 * HOUR_S)
@@ -153,8 +147,7 @@ async def test_AT19_an_older_list_of_another_family_changes_nothing(
 async def test_AT19_a_root_list_of_another_family_revokes(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float, role: str
 ) -> None:
-    """AT19: the newest list of the root counts too: an authority or a signer that it revoked is
-    refused."""
+    """AT19: the newest root list applies too: an authority or signer that it revokes is refused."""
     own = published(machine, now, age_s=2 * HOUR_S)
     other = published(neighbour, now, revoked=(role,))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
@@ -164,8 +157,7 @@ async def test_AT19_a_root_list_of_another_family_revokes(
 async def test_AT19_the_newest_list_decides(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT19: where the newest list no longer names a machine, an older one that does has no
-    effect."""
+    """AT19: if the newest list no longer revokes a machine, an older list has no effect."""
     own = published(machine, now, age_s=2 * HOUR_S, revoked=("pck",))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
         await examined(machine, own, root=root, now=now)
@@ -180,7 +172,7 @@ async def test_AT19_the_newest_list_decides(
 async def test_AT19_a_document_that_is_not_used_may_have_the_newest_list(
     machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT19: the list of an older edition of the same family counts where it is newer."""
+    """AT19: the newer list of an older edition of the same family applies."""
     own = published(machine, now, age_s=2 * HOUR_S, number=21)
     older_edition = published(machine, now, number=20, revoked=("pck",))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
@@ -190,8 +182,7 @@ async def test_AT19_a_document_that_is_not_used_may_have_the_newest_list(
 async def test_AT17_the_newest_list_has_ended(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT17, AT19: a newest list that has ended is not replaced by an older one; a newer one
-    replaces one that ended."""
+    """AT17, AT19: an expired newest list is replaced by a newer one only, not by an older one."""
     own = published(machine, now, age_s=2 * HOUR_S)
     ended = published(neighbour, now, lists_age_s=HOUR_S, lists_last_s=HOUR_S // 2)
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$") as refused:
@@ -213,8 +204,7 @@ async def test_AT60_two_lists_of_one_time(
     now: float,
     revoked: tuple[str, ...],
 ) -> None:
-    """AT60: where two different lists have the same time, no quote is judged until a newer list is
-    held."""
+    """AT60: while two different lists have the same time, no quote is judged."""
     own = published(machine, now)
     other = published(neighbour, now, lists_of=third, revoked=revoked)
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$") as refused:
@@ -229,7 +219,7 @@ async def test_AT60_two_lists_of_one_time(
 async def test_AT60_one_list_that_was_signed_twice(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT60: lists that differ in their signatures alone are one list."""
+    """AT60: lists that differ only in their signatures count as one list."""
     own = parse_collateral(published(machine, now))
     twin = json.loads(published(neighbour, now))
     list_of = x509.load_der_x509_crl(own.pck_crl.der)
@@ -253,8 +243,7 @@ async def test_AT60_one_list_that_was_signed_twice(
 async def test_AT60_a_list_by_another_key_has_no_effect(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float, kind: str
 ) -> None:
-    """AT60: a list counts by the key that signed it: not by its name, and not if it is the other
-    authority's."""
+    """AT60: a list counts only if the right authority's key signed it; the name is not enough."""
     own = published(machine, now)
     name = "sealspace simulated SGX " + kind
     forged = by_another_key(published(neighbour, now), now, revoking=machine, name=name)
@@ -265,8 +254,8 @@ async def test_AT60_a_list_by_another_key_has_no_effect(
 async def test_AT60_a_document_with_a_forged_list(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT60, AT55: a family whose own list is forged is judged by the genuine list that came with
-    another family."""
+    """AT60, AT55: a family whose own list is forged is judged by the genuine list of another
+    family."""
     name = "sealspace simulated SGX PCK Platform CA"
     forged = by_another_key(published(machine, now), now, revoking=neighbour, name=name)
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
@@ -283,7 +272,7 @@ async def test_AT60_a_document_with_a_forged_list(
 async def test_AT60_lists_of_another_root(
     machine: SimulatedPlatform, neighbour: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT60: lists under another root have no effect, as of a folder with documents of two roots."""
+    """AT60: lists under another root have no effect."""
     foreign = SimulatedPlatform.from_seed(b"the platform of another root", fmspc=b"other!")
     own = published(machine, now)
     other = published(foreign, now, lists_age_s=60, revoked=("platform-ca",))
@@ -293,7 +282,7 @@ async def test_AT60_lists_of_another_root(
 async def test_a_collateral_that_is_alone(
     machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """Collateral from a service, which holds nothing beside it, is used as it came."""
+    """Collateral from a service without other documents is used unchanged."""
 
     class Service:
         async def collateral(self, fmspc: bytes, ca: str) -> Collateral:

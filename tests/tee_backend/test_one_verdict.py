@@ -1,9 +1,8 @@
-"""One defect, one verdict: a node, an owner, a client and whoever holds a receipt refuse the same
-thing for the same.
+"""One defect, one verdict: node, owner, client and receipt checker refuse the same defects.
 
-Each of the four is played as it is used: a session of a running node, a backend that an owner looks
-at, a node's own evidence, and a receipt with its documents. What they examine has one defect; what
-they say is compared by its code.
+Each of the four is tested as in real use: a session at a running node, an owner who inspects a
+backend, a client that requires a node's evidence, and a receipt with its documents. All examine a
+quote with one defect, and the codes of their refusals are compared.
 """
 
 import hashlib
@@ -67,27 +66,27 @@ def _flipped(data: bytes, at: int) -> bytes:
 
 
 def _published(**options: Any) -> Callable[[float], bytes]:
-    """Collateral of the platform, published with some deviation."""
+    """Return a function that publishes the platform's collateral with a deviation."""
     return lambda now: PLATFORM.collateral_json(now, options=CollateralOptions(**options))
 
 
 def _with(**members: Any) -> Callable[[float], bytes]:
-    """Collateral of the platform in which members were replaced."""
+    """Return a function that publishes the platform's collateral with replaced members."""
     return lambda now: json.dumps({**json.loads(PLATFORM.collateral_json(now)), **members}).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defect:
-    """What is wrong with what is examined; by default nothing is.
+    """A defect of a quote, its log or its collateral, or no defect (default).
 
     Attributes:
-        bound: changes the report data that the quote is made over.
-        platform: that makes the quote.
+        bound: changes the report data before the quote is made.
+        platform: makes the quote.
         domain: state of the trust domain.
         quote: changes the quote.
-        logged: the log as the registers tell it.
-        shown: changes the log's entries, as they are shown.
-        collateral: the document, by the time.
+        logged: the log that is extended into the registers.
+        shown: changes the log's entries before they are sent.
+        collateral: returns the document for a time.
     """
 
     bound: Callable[[bytes], bytes] = bytes
@@ -106,7 +105,7 @@ class Defect:
 
 
 async def to_the_node(defect: Defect, folder: Path, now: float) -> str:
-    """A backend hands the quote in; the document stands in the node's store."""
+    """Have a backend send the quote to a node that stores the document."""
     async with staying(folder, PLATFORM) as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         key = collateral_key(PLATFORM.fmspc, "platform")
@@ -123,7 +122,7 @@ async def to_the_node(defect: Defect, folder: Path, now: float) -> str:
 
 
 async def to_an_owner(defect: Defect, folder: Path, now: float) -> str:
-    """A backend publishes the quote; the document is in the owner's folder."""
+    """Have an owner with the document inspect a backend with the quote."""
     (folder / "document.json").write_bytes(defect.collateral(now))
     statement = statement_json(
         HOLDER.did, {"app_id": "com.example", "name": "Notes", "defaults": False}, None
@@ -145,7 +144,7 @@ async def to_an_owner(defect: Defect, folder: Path, now: float) -> str:
 
 
 async def to_a_client(defect: Defect, folder: Path, now: float) -> str:
-    """A node shows the quote; the client holds the document."""
+    """Have a client with the document inspect a node with the quote."""
     statement = NodeStatement(
         node_did=NODE.did,
         store_id=bytes(16),
@@ -173,7 +172,7 @@ async def to_a_client(defect: Defect, folder: Path, now: float) -> str:
 
 
 async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
-    """A node signs a receipt for it all, and keeps evidence as if nothing were wrong."""
+    """Check a receipt over the quote, with evidence that hides the defect."""
     holder = parse_principal(HOLDER.did)
     bound = session_binding(NONCE, NODE.did, holder, "attested", RECEIVER).report_data
     quote, log = defect.mint(bound)
@@ -261,22 +260,22 @@ TABLE: dict[str, tuple[Defect, str]] = {
         Defect(domain=DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)),
         "td-attributes",
     ),
-    "a signature that does not hold": (
+    "an invalid signature": (
         Defect(quote=lambda quote: _flipped(quote, 640)),
         "quote-signature",
     ),
     "another quoting enclave": (Defect(quote=lambda quote: _flipped(quote, 700)), "qe-binding"),
     "a platform of another root": (Defect(platform=STRANGER), "untrusted-root"),
-    "a log that is none": (Defect(shown=lambda entries: [*entries, {}]), "event-log-malformed"),
+    "a malformed log": (Defect(shown=lambda entries: [*entries, {}]), "event-log-malformed"),
     "a log with another entry": (Defect(shown=_renamed), "event-log"),
     "a log that is cut off": (Defect(shown=lambda entries: entries[:-1]), "event-log"),
-    "an application with nobody's keys": (
+    "an application without a key provider": (
         Defect(logged=LogOptions(key_provider=KeyProvider("none", b""))),
         "key-provider",
     ),
-    "a document that is none": (Defect(collateral=lambda now: b"{}"), "collateral-malformed"),
+    "a malformed document": (Defect(collateral=lambda now: b"{}"), "collateral-malformed"),
     "a document with a member too many": (Defect(collateral=_with(more=1)), "collateral-malformed"),
-    "a document that is over": (
+    "an expired document": (
         Defect(collateral=lambda now: PLATFORM.collateral_json(now - 40 * 86_400)),
         "collateral-window",
     ),
@@ -284,7 +283,7 @@ TABLE: dict[str, tuple[Defect, str]] = {
         Defect(collateral=lambda now: PLATFORM.collateral_json(now + 40 * 86_400)),
         "collateral-window",
     ),
-    "a document that nobody signed": (
+    "a document without a valid signature": (
         Defect(collateral=_with(tcb_info_signature="00" * 64)),
         "collateral-signature",
     ),
@@ -299,13 +298,12 @@ TABLE: dict[str, tuple[Defect, str]] = {
 
 @pytest.mark.parametrize(("defect", "code"), TABLE.values(), ids=TABLE)
 async def test_the_same_verdict(tmp_path: Path, defect: Defect, code: str) -> None:
-    """Whoever examines it, a defect has one code; what is in order is taken (AT16, AT17, AT20,
-    AT45, AT52, RC18)."""
+    """A defect has the same code for all four examiners (AT16, AT17, AT20, AT45, AT52, RC18)."""
     assert await verdicts(defect, tmp_path) == dict.fromkeys(EXAMINERS, code)
 
 
 async def verdicts(defect: Defect, folder: Path) -> dict[str, str]:
-    """What each of the four says, by its code; empty where it takes it."""
+    """Return the code of each examiner's refusal, or an empty text if it accepts."""
     now, said = time.time(), {}
     for name, examined in EXAMINERS.items():
         own = folder / name
@@ -315,8 +313,8 @@ async def verdicts(defect: Defect, folder: Path) -> dict[str, str]:
 
 
 async def test_whose_keys_are_accepted_is_a_matter_of_terms(tmp_path: Path) -> None:
-    """A provider on its host's word is refused by default terms; client and reader leave it to
-    their policies (AT29).
+    """Default terms refuse a provider that only the host vouches for; policies may accept it
+    (AT29).
 
     A client's policy judges it in `verify`, and a receipt is judged by the policies that were in
     force.

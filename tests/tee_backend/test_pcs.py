@@ -1,5 +1,5 @@
-"""Fetching collateral from a service on loopback: in order, slow, oversized, lying, and going back
-in time."""
+"""Fetching collateral from a service on loopback that is correct, slow, oversized, lying or
+outdated."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ EVERY_PATH = (TCB, IDENTITY, PCK_CRL, CERTIFICATES)
 
 @pytest.fixture
 async def pcs(document: bytes) -> AsyncIterator[PcsSimulator]:
-    """A service that publishes the collateral of the simulated platform."""
+    """A service that publishes the simulated platform's collateral."""
     async with pcs_on_loopback(PcsSimulator()) as service:
         service.publish(document)
         yield service
@@ -46,7 +46,7 @@ async def pcs(document: bytes) -> AsyncIterator[PcsSimulator]:
 
 @asynccontextmanager
 async def asking(pcs: PcsSimulator, **changes: Any) -> AsyncIterator[CollateralService]:
-    """Ask the service as a node would."""
+    """Query the service as a node does."""
     settings = ServiceSettings(base_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES)
     yield CollateralService(replace(settings, **changes))
 
@@ -54,8 +54,8 @@ async def asking(pcs: PcsSimulator, **changes: Any) -> AsyncIterator[CollateralS
 async def test_the_stored_form(
     pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform
 ) -> None:
-    """What is fetched is the published document, member by member, with the signed texts byte for
-    byte (AT30)."""
+    """A fetched document equals the published one; signed texts are identical byte for byte
+    (AT30)."""
     async with asking(pcs) as service:
         fetched = await service.collateral(machine.fmspc, "platform")
     assert json.loads(document) == json.loads(fetched.raw)
@@ -68,8 +68,7 @@ async def test_the_stored_form(
 async def test_a_fetched_document_verifies(
     pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """Signatures hold over what was cut out of the answers, also where these texts have line
-    breaks."""
+    """Signatures verify over the texts cut out of the answers, even with line breaks in them."""
     async with asking(pcs) as service:
         verify_collateral((await service.collateral(machine.fmspc, "platform")), root=root, now=now)
         pcs.publish(machine.collateral_json(now, options=CollateralOptions(indented=True)))
@@ -79,8 +78,7 @@ async def test_a_fetched_document_verifies(
 
 
 async def test_a_mirror(pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform) -> None:
-    """A mirror has the root CRL as hex text below its own address, PEM lists, and another header's
-    name."""
+    """A mirror's hex root CRL, PEM lists and other header name are accepted."""
     pcs.as_text, pcs.tcb_header = True, "SGX-TCB-Info-Issuer-Chain"
     async with asking(pcs, root_crl_url=None) as service:
         fetched = await service.collateral(machine.fmspc, "platform")
@@ -94,8 +92,7 @@ async def test_a_mirror(pcs: PcsSimulator, document: bytes, machine: SimulatedPl
     ["90c0_2026-02", "20a0_2026-06_outlayer", "b0c0_2026-08_outlayer", "b0c0_2026-08_eval20"],
 )
 async def test_genuine_documents(name: str) -> None:
-    """Genuine documents that pass through a service come out as they were, and verify under the
-    production root."""
+    """Genuine documents are unchanged by fetching, and verify under the production root."""
     data = shared_vectors(f"tdx/collateral/{name}.json").read_bytes()
     held = parse_collateral(data)
     pcs = PcsSimulator()
@@ -109,8 +106,7 @@ async def test_genuine_documents(name: str) -> None:
 
 @pytest.mark.shared
 async def test_genuine_bodies() -> None:
-    """Bodies as the production service sent them are cut to the texts that its signatures are
-    over."""
+    """Bodies of the production service are cut to exactly the signed texts."""
     data = shared_vectors("tdx/collateral/90c0_2026-02.json").read_bytes()
     held = parse_collateral(data)
     pcs = PcsSimulator()
@@ -132,7 +128,7 @@ async def test_genuine_bodies() -> None:
 
 
 async def test_early_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
-    """The edition is requested by the mode of the settings (AT33)."""
+    """The update mode of the settings selects the requested edition (AT33)."""
     pcs.publish(
         machine.collateral_json(now, options=CollateralOptions(evaluation_number=21)), early=True
     )
@@ -147,7 +143,7 @@ async def test_early_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now
 
 
 async def test_an_unknown_family(pcs: PcsSimulator) -> None:
-    """A family that the service does not know is told from a service that fails."""
+    """An unknown platform family and a failing service are different errors."""
     async with asking(pcs) as service:
         with pytest.raises(CollateralUnusable, match=r"^platform-unknown$"):
             await service.collateral(b"others", "platform")
@@ -156,14 +152,14 @@ async def test_an_unknown_family(pcs: PcsSimulator) -> None:
 
 
 def status(code: int, **headers: str) -> Respond:
-    """Answer with a status instead."""
+    """Return a handler that answers with a status."""
     return lambda request, answer: web.Response(
         status=code, headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
 
 
 def body(data: bytes) -> Respond:
-    """Answer with another body and the right headers."""
+    """Return a handler that answers with another body and the right headers."""
     return lambda request, answer: web.Response(body=data, headers=answer.headers)
 
 
@@ -177,7 +173,7 @@ STATUSES: dict[int, str] = {
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 async def test_statuses(pcs: PcsSimulator, machine: SimulatedPlatform, path: str) -> None:
-    """Every status but 200 is a failure of its kind, whichever part it is for."""
+    """Every status but 200 has its error, for each part of the document."""
     for answered, code in STATUSES.items():
         pcs.instead[path] = status(answered, Location=pcs.url + NUMBERS)
         async with asking(pcs) as service:
@@ -193,7 +189,7 @@ async def test_statuses(pcs: PcsSimulator, machine: SimulatedPlatform, path: str
 async def test_retry_after(
     pcs: PcsSimulator, machine: SimulatedPlatform, text: str, expected: float | None
 ) -> None:
-    """What a busy service asks for is kept, within a day."""
+    """A busy service's retry time is returned, limited to a day."""
     pcs.instead[TCB] = status(429, Retry_After=text)
     async with asking(pcs) as service:
         with pytest.raises(CollateralUnusable, match=r"^service-unavailable$") as busy:
@@ -220,7 +216,7 @@ async def test_retry_after(
 async def test_other_bodies(
     pcs: PcsSimulator, machine: SimulatedPlatform, path: str, answer: bytes
 ) -> None:
-    """An answer of another shape or technology is refused, whichever part it is for."""
+    """An answer of another shape or technology is refused, for each part of the document."""
     pcs.instead[path] = body(answer)
     async with asking(pcs) as service:
         with pytest.raises(CollateralUnusable, match=r"^service-answer$"):
@@ -246,7 +242,7 @@ async def test_other_chains(
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 async def test_oversized(pcs: PcsSimulator, machine: SimulatedPlatform, path: str) -> None:
-    """A body beyond the bound is refused while it arrives (AT30)."""
+    """An oversized body is refused while it arrives (AT30)."""
     pcs.instead[path] = body(b"0" * (MAX_BODY_BYTES + 1))
     async with asking(pcs) as service:
         with pytest.raises(CollateralUnusable, match=r"^service-answer$"):
@@ -254,7 +250,7 @@ async def test_oversized(pcs: PcsSimulator, machine: SimulatedPlatform, path: st
 
 
 async def test_packed_bodies(pcs: PcsSimulator, machine: SimulatedPlatform) -> None:
-    """A body that was packed although nobody asked for it is not unpacked (AT30)."""
+    """A compressed body is refused without being decompressed (AT30)."""
 
     def pack(request: web.Request, answer: web.Response) -> web.Response:
         answer.enable_compression(web.ContentCoding.gzip)
@@ -267,7 +263,7 @@ async def test_packed_bodies(pcs: PcsSimulator, machine: SimulatedPlatform) -> N
 
 
 async def test_slow(pcs: PcsSimulator, machine: SimulatedPlatform) -> None:
-    """A service that does not answer in time is given up on (AT30)."""
+    """A service that does not answer in time is an error (AT30)."""
     pcs.gate = asyncio.Event()
     async with asking(pcs, timeout_s=0.05) as service:
         with pytest.raises(CollateralUnusable, match=r"^service-unavailable$"):
@@ -278,7 +274,7 @@ async def test_slow(pcs: PcsSimulator, machine: SimulatedPlatform) -> None:
 
 
 async def test_nobody_there(pcs: PcsSimulator, machine: SimulatedPlatform) -> None:
-    """An address where nobody listens, and one that is none, are a service that is not there."""
+    """An address without a listener and an invalid address are unavailable services."""
     for url in ("http://127.0.0.1:1", "http://", "ftp://x", "x"):
         async with asking(pcs, base_url=url) as service:
             with pytest.raises(CollateralUnusable, match=r"^service-unavailable$"):
@@ -288,8 +284,7 @@ async def test_nobody_there(pcs: PcsSimulator, machine: SimulatedPlatform) -> No
 async def test_something_else_than_was_asked(
     pcs: PcsSimulator, machine: SimulatedPlatform, document: bytes, now: float
 ) -> None:
-    """A document of another family, authority or edition is refused, however well it is signed
-    (AT30)."""
+    """A signed document of another family, authority or edition is refused (AT30)."""
     other = machine.another_machine(b"another family's machine", fmspc=b"others")
     stray = json.loads(other.collateral_json(now))
     pcs.standard[machine.fmspc.hex().upper()] = stray
@@ -304,8 +299,7 @@ async def test_something_else_than_was_asked(
 async def test_a_lying_service(
     pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """A service that changes a verdict is found out by the signature, one with a root of its own by
-    the root."""
+    """A changed verdict is detected by its signature, and a foreign service by its root."""
     text = json.dumps(
         json.loads(machine.collateral_json(now, options=CollateralOptions(tcb_status="OutOfDate")))
     )
@@ -324,7 +318,7 @@ async def test_a_lying_service(
 async def test_back_in_time(
     pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """An older document that a service brings back is genuine, and not taken (AT19)."""
+    """An older genuine document does not replace the stored one (AT19)."""
     async with asking(pcs) as service:
         newer = await service.collateral(machine.fmspc, "platform")
         for older in (
@@ -341,7 +335,7 @@ async def test_back_in_time(
 async def test_evaluation_numbers(
     pcs: PcsSimulator, machine: SimulatedPlatform, now: float
 ) -> None:
-    """The list of numbers is fetched with its chain; anything else is refused."""
+    """The list of numbers is fetched with its chain; other answers are refused."""
     async with asking(pcs) as service:
         with pytest.raises(CollateralUnusable, match=r"^platform-unknown$"):
             await service.evaluation_numbers()
@@ -361,7 +355,7 @@ async def test_evaluation_numbers(
     chain=st.text("%0123456789abcdefABCDEF-+ /", max_size=50),
 )
 def test_any_answer(answer: bytes, chain: str) -> None:
-    """Any bytes for body and chain give an error of ours."""
+    """Arbitrary bodies and chains give an error of this package."""
 
     async def exchange() -> None:
         pcs = PcsSimulator()

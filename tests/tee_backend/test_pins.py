@@ -1,5 +1,4 @@
-"""Which libraries judge quotes: exactly the one that was examined, and none that believes too
-much."""
+"""The libraries that judge quotes: exactly the reviewed one, and no other verifier."""
 
 import re
 import tomllib
@@ -14,7 +13,7 @@ NOT_HERE = ("dstack-sdk", "dstack_sdk", "tinfoil", "secretvm-verify", "intel-sgx
 
 
 def test_the_verifier_is_pinned() -> None:
-    """The verifier is required in one version, locked with hashes, and that is the one that runs
+    """The verifier is required in one version, locked with hashes, and installed in that version
     (AT13)."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     required = [one for group in project["optional-dependencies"].values() for one in group]
@@ -30,8 +29,7 @@ def test_the_verifier_is_pinned() -> None:
 
 
 def test_no_other_verifier_is_required() -> None:
-    """Neither the project nor what it locks has a client that replays logs or fetches collateral on
-    its own."""
+    """No dependency replays logs or fetches collateral on its own."""
     texts = [
         (REPOSITORY / name).read_text("utf-8") for name in ("pyproject.toml", "requirements.lock")
     ]

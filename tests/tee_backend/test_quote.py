@@ -1,4 +1,4 @@
-"""The parser of quotes: total, strict, and lossless."""
+"""The quote parser is strict, handles any bytes, and loses nothing."""
 
 import pytest
 from deviating_platform import DomainOptions, SimulatedPlatform
@@ -32,7 +32,7 @@ def _outcome(data: bytes) -> str | None:
 
 @pytest.mark.parametrize("kind", list(BodyKind))
 def test_reads_every_body(machine: SimulatedPlatform, code: Measurements, kind: BodyKind) -> None:
-    """Each of the three shapes of the report is read field by field."""
+    """Each of the three report shapes is read field by field."""
     options = DomainOptions(kind=kind, mr_config_id=b"\x01" * 48, tee_tcb_svn2=b"\x07" * 16)
     raw = machine.mint_quote(code, bytes(range(64)), options=options)
     quote = parse_quote(raw)
@@ -51,19 +51,19 @@ def test_reads_every_body(machine: SimulatedPlatform, code: Measurements, kind: 
 
 
 def test_zero_padding_is_dropped(quote: bytes) -> None:
-    """Zero bytes may follow a quote, up to the size bound, and are not part of it."""
+    """Zero bytes after a quote are accepted up to the size limit, and dropped."""
     assert quote == parse_quote(quote + bytes(70)).raw
     assert quote == parse_quote(quote.ljust(MAX_QUOTE_BYTES, b"\x00")).raw
 
 
 @pytest.mark.parametrize("tail", [b"\x01", bytes(70) + b"\x01", b"extra", b"\n"])
 def test_other_bytes_after_the_quote(quote: bytes, tail: bytes) -> None:
-    """Anything but zero bytes after a quote refuses it."""
+    """Non-zero bytes after a quote are refused."""
     assert "malformed" == _outcome(quote + tail)
 
 
 def test_size_is_bounded_first(quote: bytes) -> None:
-    """One byte over the bound is refused, whatever the bytes are."""
+    """One byte above the limit is refused, whatever the bytes are."""
     assert "malformed" == _outcome(quote.ljust(MAX_QUOTE_BYTES + 1, b"\x00"))
 
 
@@ -94,7 +94,7 @@ def test_every_truncation_is_malformed(quote: bytes) -> None:
     ],
 )
 def test_fields_out_of_place(offset: int, replacement: bytes, expected: str) -> None:
-    """Types and sizes other than the expected ones are refused without reading past the end."""
+    """Unexpected types and sizes are refused without reading past the end."""
     assert expected is _outcome(_with(QUOTE, offset, replacement))
 
 
@@ -108,33 +108,34 @@ def test_fields_out_of_place(offset: int, replacement: bytes, expected: str) -> 
     ],
 )
 def test_body_of_version_5(offset: int, replacement: bytes, expected: str) -> None:
-    """In version 5 only the three TDX bodies are read, each with its own size."""
+    """In version 5 only the three TDX bodies are accepted, each with its own size."""
     assert expected is _outcome(_with(QUOTE_V5, offset, replacement))
 
 
 @pytest.mark.parametrize("change", [1, -1, 4096])
 @pytest.mark.parametrize("offset", [632, 766, 1254])
 def test_lengths_fit_exactly(offset: int, change: int) -> None:
-    """A length that is off by one refuses, though no signature covers it."""
+    """A length that is off by one is refused, though no signature covers it."""
     size = int.from_bytes(QUOTE[offset : offset + 4], "little") + change
     assert "malformed" == _outcome(_with(QUOTE, offset, size.to_bytes(4, "little")))
 
 
 def _with_chain(pem: bytes) -> bytes:
-    """Return the quote with another certificate text and lengths that fit."""
+    """Return the quote with another certificate text and matching lengths."""
     outer = QUOTE[770:1252] + b"\x05\x00" + len(pem).to_bytes(4, "little") + pem
     auth = QUOTE[636:764] + b"\x06\x00" + len(outer).to_bytes(4, "little") + outer
     return QUOTE[:632] + len(auth).to_bytes(4, "little") + auth
 
 
 def test_one_closing_nul_in_the_chain() -> None:
-    """One NUL may close the certificates, as quoting libraries write it; two may not."""
+    """One NUL after the certificates is accepted, as quoting libraries write it; two are
+    refused."""
     pem = QUOTE[1258:]
     assert [None, "malformed"] == [_outcome(_with_chain(pem + bytes(count))) for count in (1, 2)]
 
 
 def test_chain_of_another_shape() -> None:
-    """Fewer or more than three certificates, text around them, or another leaf refuse the quote."""
+    """A quote is refused with other than three certificates, text around them, or another leaf."""
     pem = QUOTE[1258:]
     blocks = [
         block + b"-----END CERTIFICATE-----\n"
@@ -159,7 +160,7 @@ def test_chain_of_another_shape() -> None:
 @given(st.binary(max_size=2048))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes give a quote or an error of this package."""
+    """Arbitrary bytes give a quote or an error of this package."""
     _outcome(data)
     _outcome(QUOTE[:48] + data)
 
@@ -167,8 +168,8 @@ def test_any_bytes(data: bytes) -> None:
 @given(st.integers(0, len(QUOTE)), st.integers(0, 64), st.binary(max_size=64))
 @settings(max_examples=300, deadline=None)
 def test_any_splice(offset: int, removed: int, inserted: bytes) -> None:
-    """A quote with any part replaced gives a quote or an error of this package; what is read loses
-    nothing."""
+    """A quote with a replaced part is parsed without loss, or refused with an error of this
+    package."""
     data = QUOTE[:offset] + inserted + QUOTE[offset + removed :]
     try:
         quote = parse_quote(data)

@@ -1,4 +1,4 @@
-"""When collateral is renewed, and what an operator hears."""
+"""Renewal of collateral, and the alarms for operators."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ ENDS = NOW + 30 * DAY_S
 def held(
     *, refreshed: float = 0, tried: float | None = None, collateral: Collateral = COLLATERAL
 ) -> dict[str, Any]:
-    """Return a document that was fetched and tried so many days after the start."""
+    """Return a document that was fetched and tried some days after the start."""
     tried = refreshed if tried is None else tried
     return {
         "collateral": collateral,
@@ -33,19 +33,18 @@ def held(
 
 
 def test_daily() -> None:
-    """A document is renewed a day after it was fetched, not before (AT31)."""
+    """A document is renewed a day after it was fetched, not earlier (AT31)."""
     assert NOW + DAY_S == due_at(**held())
 
 
 def test_ahead_of_the_end() -> None:
-    """One that ends within a week is renewed each hour, until the service has a newer one
-    (AT31)."""
+    """A document that expires within a week is renewed hourly until a newer one arrives (AT31)."""
     holding = held(refreshed=24)
     assert NOW + 24 * DAY_S + 3600 == due_at(**holding)
 
 
 def test_after_a_failure() -> None:
-    """A service that fails is not asked in a loop (AT31)."""
+    """A failing service is not queried in a loop (AT31)."""
     assert NOW + 2 * DAY_S + 3600 == due_at(**held(refreshed=0, tried=2))
 
 
@@ -63,14 +62,14 @@ def test_after_a_failure() -> None:
     ],
 )
 def test_alarms(holding: dict[str, Any], day: float, kinds: list[str]) -> None:
-    """An operator hears of failures that last, of an end that is near, and of the end (AT31)."""
+    """Lasting failures, approaching expiry and expiry raise alarms (AT31)."""
     alarms = [*alarms_of(**holding, now=NOW + day * DAY_S)]
     assert kinds == [alarm.kind for alarm in alarms]
     assert all(ENDS == alarm.at for alarm in alarms if alarm.kind != "refresh-failing")
 
 
 def test_an_alarm_names_the_part() -> None:
-    """The part that ends first is named."""
+    """An alarm names the part that expires first."""
     early_end = replace(COLLATERAL.root_crl.window, ends_at=NOW + DAY_S)
     collateral = replace(COLLATERAL, root_crl=replace(COLLATERAL.root_crl, window=early_end))
     (alarm,) = alarms_of(**held(collateral=collateral), now=NOW)
@@ -81,8 +80,8 @@ def test_an_alarm_names_the_part() -> None:
     ("day", "kinds"), [(6.9, []), (7, ["stale"]), (26, ["ends-soon", "stale"])]
 )
 def test_what_was_issued_long_ago(day: float, kinds: list[str]) -> None:
-    """A document is stale by its issue, however often it was fetched: a mirror that lags is found
-    out (AT31)."""
+    """A document is stale by its issue date, however often it was fetched from a lagging mirror
+    (AT31)."""
     holding = held(refreshed=day)
     alarms = [*alarms_of(**holding, now=NOW + day * DAY_S, rules=RefreshRules(stale_s=7 * DAY_S))]
     assert kinds == [alarm.kind for alarm in alarms]
@@ -96,6 +95,6 @@ def test_what_was_issued_long_ago(day: float, kinds: list[str]) -> None:
 
 @given(refreshed=st.floats(0, 40), failing_for=st.floats(0, 40), retry_s=st.floats(60, 86_400))
 def test_never_in_a_loop(refreshed: float, failing_for: float, retry_s: float) -> None:
-    """Whatever the times, nothing is tried within `retry_s` of the last time."""
+    """No attempt is made within `retry_s` of the previous one, whatever the times are."""
     holding = held(refreshed=refreshed, tried=refreshed + failing_for)
     assert due_at(**holding, rules=RefreshRules(retry_s=retry_s)) >= holding["tried_at"] + retry_s

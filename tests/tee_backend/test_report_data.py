@@ -1,4 +1,4 @@
-"""What a quote is bound to."""
+"""Report data: the facts that a quote is bound to."""
 
 import hashlib
 import itertools
@@ -19,7 +19,7 @@ FIELDS: dict[str, Any] = {
 
 
 def test_formula() -> None:
-    """The formula is SHA-512 over label and fields, each preceded by its length."""
+    """Report data are SHA-512 over label and fields, each preceded by its length."""
     text = b""
     for value in (b"sealspace/report-data/1", *FIELDS.values()):
         field = value.encode() if isinstance(value, str) else value
@@ -28,7 +28,7 @@ def test_formula() -> None:
 
 
 def test_fixed_value() -> None:
-    """The formula's value for fixed fields never changes."""
+    """Report data of fixed fields never change."""
     expected = (
         "44cc77c245a38165e3482696b06383337c4f44e75a02e0e6a04fef5edf7a44ea"
         "0ceb16b3ae143715aa1f39a00ca86a07d077b3a12e515507cf6a1a84456b5be0"
@@ -47,7 +47,7 @@ def test_fixed_value() -> None:
     ],
 )
 def test_every_field_is_bound(name: str, value: object) -> None:
-    """A quote made for one nonce, node, holder, mode and key serves no other."""
+    """A quote for one nonce, node, holder, mode and key is refused for any other."""
     with pytest.raises(QuoteRefused, match=r"^report-data$"):
         check_report_data(
             session_binding(**FIELDS).report_data,
@@ -56,7 +56,7 @@ def test_every_field_is_bound(name: str, value: object) -> None:
 
 
 def test_fields_do_not_run_into_each_other() -> None:
-    """Moving characters from one field to the next changes the result."""
+    """Moving characters from one field to the next changes the report data."""
     whole = "did:example:ab"
     splits = [
         {**FIELDS, "audience": whole[:cut], "holder": whole[cut:]} for cut in range(len(whole) + 1)
@@ -66,7 +66,7 @@ def test_fields_do_not_run_into_each_other() -> None:
 
 
 def test_the_right_one_passes() -> None:
-    """All 64 bytes have to be there and equal."""
+    """All 64 bytes have to be present and equal."""
     expected = session_binding(**FIELDS).report_data
     check_report_data(bytes(expected), expected)
     for found in (expected[:63], expected + b"\x00", b"", expected[:32] + bytes(32)):
@@ -75,6 +75,6 @@ def test_the_right_one_passes() -> None:
 
 
 def test_key_size_is_the_callers_matter() -> None:
-    """A receiver key of another size is a mistake of the calling code."""
+    """A receiver key of another size raises ValueError."""
     with pytest.raises(ValueError, match="32 bytes"):
         session_binding(**{**FIELDS, "receiver_key": bytes(31)})

@@ -1,7 +1,7 @@
 """Two verifiers with two crypto libraries agree on every signature, chain and revocation.
 
-The second one is below: it judges chains, revocation, the links inside a quote and the signatures
-of the collateral; no levels, no statuses, no attributes.
+The second verifier is in this file. It judges chains, revocation, the links inside a quote and the
+signatures of the collateral, but no levels, statuses or attributes.
 """
 
 import hashlib
@@ -30,17 +30,15 @@ from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 from tee_backend.evidence.simulated import measurements_of
 
 BEYOND_SIGNATURES = {"tcb-too-old", "td-attributes", "collateral-mismatch", "revoked"}
-"""Why the product may refuse what the second verifier accepts: levels, attributes, another
-platform."""
+"""Reasons for which the product may refuse a quote that the second verifier accepts."""
 
 
 class SignatureLevelRefusal(Exception):
-    """A signature, a chain or a binding does not hold."""
+    """A signature, a chain or a binding is not valid."""
 
 
 def check_signatures(quote: bytes, collateral: bytes, *, root: TrustRoot, now: float) -> None:
-    """Raise when a signature-level check fails: SignatureLevelRefusal, or an error of the readers
-    it uses."""
+    """Raise SignatureLevelRefusal, or an error of the parsers, if a signature check fails."""
     parsed, documents = parse_quote(quote), parse_collateral(collateral)
     verify_collateral(documents, root=root, now=now)
     chain = [x509.load_der_x509_certificate(certificate.der) for certificate in parsed.pck_chain]
@@ -83,8 +81,11 @@ def _check_crl(
 
 
 def _check_links(quote: Quote, pck_key: ec.EllipticCurvePublicKey) -> None:
-    """Check the three links: quote by attestation key, that key by the QE's report, the report by
-    the PCK key."""
+    """Check the three signatures and bindings inside a quote.
+
+    The attestation key signs the quote, the QE's report names that key, and the PCK key signs the
+    report.
+    """
     start = len(quote.signed_bytes) + 4  # after the size of the signature data
     signature, _, _, qe_report, qe_signature, _, qe_auth = struct.unpack_from(
         "<64s64s6s384s64s2s32s", quote.raw, start
@@ -144,8 +145,7 @@ def _cases() -> list[dict[str, Any]]:
 @pytest.mark.shared
 @pytest.mark.parametrize("case", _cases(), ids=[case["name"] for case in _cases()])
 def test_both_agree(case: dict[str, Any]) -> None:
-    """What the product accepts has signatures that hold; what it refuses beyond them, it refuses
-    for a known reason."""
+    """Accepted quotes have valid signatures; other refusals have a known reason."""
     quote, collateral, root = (
         shared_vectors(f"tdx/{case[part]}").read_bytes() for part in ("quote", "collateral", "root")
     )

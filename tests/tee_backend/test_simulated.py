@@ -1,4 +1,4 @@
-"""The simulated platform: reproducible, persistent, and a platform of its own."""
+"""The simulated platform: reproducible, persistent, and independent of other platforms."""
 
 import stat
 from pathlib import Path
@@ -36,8 +36,8 @@ def test_saved_and_loaded(
     tmp_path: Path,
     now: float,
 ) -> None:
-    """A platform survives in a folder; its keys are for their owner alone, and its quotes pass
-    under the same root."""
+    """A saved platform can be loaded; its keys are private to their owner, and its quotes still
+    pass."""
     folder = tmp_path / "platform"
     machine.save(folder)
     loaded = SimulatedPlatform.load(folder)
@@ -52,7 +52,7 @@ def test_saved_and_loaded(
 
 
 def test_saving_again_keeps_the_mode(machine: SimulatedPlatform, tmp_path: Path) -> None:
-    """A second save over the first changes nothing."""
+    """Saving a second time changes nothing."""
     machine.save(tmp_path)
     machine.save(tmp_path)
     assert SimulatedPlatform.load(tmp_path).root_der == machine.root_der
@@ -60,7 +60,7 @@ def test_saving_again_keeps_the_mode(machine: SimulatedPlatform, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["root.key", "pck.key", "pck-chain.pem"])
 def test_broken_folder(machine: SimulatedPlatform, tmp_path: Path, name: str) -> None:
-    """A folder with a file missing, unreadable or of another platform is refused."""
+    """A folder with a missing, unreadable or foreign file is refused."""
     machine.save(tmp_path)
     other = tmp_path / "other"
     SimulatedPlatform.from_seed(b"a platform under another root").save(other)
@@ -95,7 +95,7 @@ def test_key_of_another_curve(machine: SimulatedPlatform, tmp_path: Path) -> Non
 
 
 def test_families(code: Measurements) -> None:
-    """Platforms can be of any family, and their quotes say so."""
+    """Quotes name the platform's family, whichever it is."""
     other = SimulatedPlatform.from_seed(
         b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00"
     )
@@ -105,7 +105,7 @@ def test_families(code: Measurements) -> None:
 
 
 def test_measurements_of_code() -> None:
-    """Equal names measure equally, different names differ in every register."""
+    """Equal names have equal measurements; different names differ in every register."""
     one, two = measurements_of("one"), measurements_of("two")
     assert one == measurements_of("one")
     assert not {one.mrtd, one.rtmr0, one.rtmr1, one.rtmr2, one.rtmr3} & {
@@ -118,7 +118,7 @@ def test_measurements_of_code() -> None:
 
 
 def test_mistakes_of_the_calling_code(machine: SimulatedPlatform, code: Measurements) -> None:
-    """Seeds, families and fields of other sizes are refused."""
+    """Seeds, families and fields of the wrong size raise ValueError."""
     for make in (
         lambda: SimulatedPlatform.from_seed(b"short"),
         lambda: SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00"),
@@ -137,8 +137,7 @@ def test_another_machine_under_one_root(
     now: float,
     fmspc: bytes | None,
 ) -> None:
-    """A second machine has the root and the authorities of the first, keys and a platform id of its
-    own."""
+    """A second machine shares root and authorities, and has its own keys and platform id."""
     second = machine.another_machine(b"the second machine", fmspc=fmspc)
     other = second.mint_quote(code, bytes(range(64)))
     assert (machine.root_der, fmspc or machine.fmspc) == (second.root_der, second.fmspc)
@@ -158,7 +157,7 @@ def test_another_machine_under_one_root(
 def test_one_machine_is_revoked(
     machine: SimulatedPlatform, code: Measurements, root: TrustRoot, now: float
 ) -> None:
-    """Revoking one machine leaves the other of its family."""
+    """Revoking one machine does not affect another of its family."""
     second = machine.another_machine(b"the second machine")
     document = second.collateral_json(now, options=CollateralOptions(revoked=("pck",)))
     collateral = parse_collateral(document)
@@ -168,7 +167,7 @@ def test_one_machine_is_revoked(
 
 
 def test_where_machines_are_kept(machine: SimulatedPlatform, tmp_path: Path) -> None:
-    """A second machine of the family survives in a folder."""
+    """A second machine of the family can be saved and loaded."""
     second = machine.another_machine(b"the second machine")
     second.save(tmp_path)
     assert second.pck_chain_pem == SimulatedPlatform.load(tmp_path).pck_chain_pem

@@ -1,7 +1,7 @@
-"""One surface, two kinds of servers: every answer is the same in aiohttp and under ASGI.
+"""The surface gives the same answers in aiohttp and under ASGI.
 
-The ASGI server is played by hand: what it sends and receives is what the specification says, and
-nothing else.
+The tests play the ASGI server by hand: it sends and receives exactly the messages of the
+specification.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ Ask = Callable[..., Awaitable[Answer]]
 
 
 def portable(to: str = SELF.did) -> PortableDelegation:
-    """A grant of the owner's, as it is handed in."""
+    """A grant of the owner in its delivered form."""
     wanted = [
         allow(f"urn:tinycloud:encryption:{OWNER.did}:default", "tinycloud.encryption/decrypt")
     ]
@@ -83,7 +83,7 @@ def bundle(*grants: PortableDelegation, form: str = BUNDLE_FORMAT, version: obje
 
 
 class Taken:
-    """A program that notes what it took up, or refuses it."""
+    """A program that records the grants it accepts, or refuses them."""
 
     def __init__(self) -> None:
         self.grants: list[tuple[PortableDelegation, ...]] = []
@@ -120,13 +120,13 @@ async def asked_of(
     events: Sequence[Message] | None = None,
     **scope: Any,
 ) -> Answer:
-    """Play an ASGI server that sends one request; what the application sends has to be a whole
-    answer.
+    """Play an ASGI server that sends one request, and return the application's complete answer.
 
     Args:
         application: under test.
-        body: the pieces in which it arrives.
-        events: what `receive` returns instead, the last for ever; an empty list: nothing, for ever.
+        body: the chunks in which the body arrives.
+        events: messages that `receive` returns instead, the last one repeatedly; an empty list:
+            none.
     """
     pieces = [*body] or [b""]
     arriving: list[Message] = [
@@ -173,7 +173,7 @@ async def asked_of(
 
 @pytest.fixture(params=["aiohttp", "asgi"])
 async def ask(request: pytest.FixtureRequest, surface: BackendSurface) -> AsyncIterator[Ask]:
-    """Ask the surface through one kind of server."""
+    """Send a request to the surface through one kind of server."""
 
     async def by_asgi(method: str, path: str, **sent: Any) -> Answer:
         return await asked_of(surface.asgi(), method, path, **sent)
@@ -201,7 +201,7 @@ async def ask(request: pytest.FixtureRequest, surface: BackendSurface) -> AsyncI
 
 
 def problem(answer: Answer) -> tuple[int, str]:
-    """The status and code of a problem document; its form is that of every other one."""
+    """Return status and code of a problem document after checking its form."""
     status, headers, body = answer
     assert (
         "application/problem+json" == headers["content-type"]
@@ -217,7 +217,7 @@ def problem(answer: Answer) -> tuple[int, str]:
 
 
 async def test_evidence(ask: Ask) -> None:
-    """A nonce is answered with the document, which no cache keeps (AT50)."""
+    """A nonce is answered with evidence that must not be cached (AT50)."""
     status, headers, body = await ask("GET", EVIDENCE_PATH, query=f"nonce={encode_url(NONCE)}")
     assert (200, "application/json", "no-store") == (
         status,
@@ -248,7 +248,7 @@ async def test_head(ask: Ask) -> None:
     ],
 )
 async def test_no_nonce(ask: Ask, query: str) -> None:
-    """Without a nonce of 32 bytes no quote is made (AT50)."""
+    """Without a nonce of 32 bytes, no quote is made (AT50)."""
     assert (400, "nonce-malformed") == problem(await ask("GET", EVIDENCE_PATH, query=query))
 
 
@@ -263,7 +263,7 @@ async def test_no_nonce(ask: Ask, query: str) -> None:
     ],
 )
 async def test_other_methods(ask: Ask, method: str, path: str, allowed: str) -> None:
-    """Another method is 405, and the answer names those that are allowed."""
+    """Another method is 405, and the answer lists the allowed ones."""
     answer = await ask(method, path)
     assert (405, "method-not-allowed") == problem(answer) and allowed == answer[1]["allow"]
     assert 405 == (await ask("HEAD", GRANTS_PATH))[0]
@@ -273,13 +273,13 @@ async def test_other_methods(ask: Ask, method: str, path: str, allowed: str) -> 
     "path", [EVIDENCE_PATH + "/", EVIDENCE_PATH + "/other", GRANTS_PATH + "/", GRANTS_PATH + "/x"]
 )
 async def test_other_paths(ask: Ask, path: str) -> None:
-    """What lies below and is not there is 404."""
+    """Unknown paths below the surface's are 404."""
     for method in ("GET", "POST", "PATCH"):
         assert (404, "not-found") == problem(await ask(method, path))
 
 
 async def test_a_grant(ask: Ask, taken: Taken) -> None:
-    """A grant, or several that belong together, reach the program; the answer is empty (AT54)."""
+    """One grant, or several that belong together, reach the program; the answer is empty (AT54)."""
     first, second = portable(), portable()
     for body in ([encode_portable(first)], [bundle(first, second)], [bundle(first)]):
         status, headers, said = await ask("POST", GRANTS_PATH, body=body)
@@ -305,19 +305,19 @@ async def test_a_grant(ask: Ask, taken: Taken) -> None:
         ([encode_portable(portable(OWNER.did))], (403, "grant-for-another")),
         ([bundle(portable(), portable(OWNER.did))], (403, "grant-for-another")),
     ],
-    ids=["empty", "no grant", "none in it", "version", "form", "too many", "too many at once", "no text", "too long",
-         "another's", "another's among ours"],
+    ids=["empty", "no grant", "none in it", "version", "form", "too many", "too many at once",
+         "no text", "too long", "another's", "another's among ours"],
 )  # fmt: skip
 async def test_what_is_no_grant(
     ask: Ask, taken: Taken, body: list[bytes], expected: tuple[int, str]
 ) -> None:
-    """What is no grant to this backend never reaches the program, nor does a part of it (AT54)."""
+    """Malformed grants and grants for others never reach the program, not even in part (AT54)."""
     assert expected == problem(await ask("POST", GRANTS_PATH, body=body))
     assert [] == taken.grants
 
 
 async def test_a_compressed_grant(ask: Ask, taken: Taken) -> None:
-    """It is none, also where the server unpacked it (AT57)."""
+    """A compressed grant is refused, even if the server decompressed it (AT57)."""
     packed = gzip.compress(encode_portable(portable()))
     answer = await ask("POST", GRANTS_PATH, headers=[("Content-Encoding", "gzip")], body=[packed])
     assert ((400, "invalid-portable-delegation"), []) == (problem(answer), taken.grants)
@@ -338,7 +338,7 @@ async def test_a_compressed_grant(ask: Ask, taken: Taken) -> None:
 async def test_a_grant_that_is_not_taken_up(
     ask: Ask, taken: Taken, error: Exception, expected: tuple[int, str], is_said: bool
 ) -> None:
-    """Who hands a grant in reads why it is no use; what this machine is like stays here."""
+    """The sender of an unusable grant gets the reason, but no details of this machine."""
     taken.error = error
     answer = await ask("POST", GRANTS_PATH, body=[encode_portable(portable())])
     assert expected == problem(answer)
@@ -347,8 +347,7 @@ async def test_a_grant_that_is_not_taken_up(
 
 
 async def test_a_platform_without_quotes(machine: SimulatedPlatform) -> None:
-    """The two servers say the same where the platform gives no quote, and where no grants are
-    taken."""
+    """Both servers give the same answer if the platform makes no quotes or accepts no grants."""
 
     class Silent:
         def quote(self, report_data: bytes) -> Quoted:
@@ -372,7 +371,7 @@ async def test_a_platform_without_quotes(machine: SimulatedPlatform) -> None:
 
 
 async def test_a_length_that_is_too_large_is_not_read(surface: BackendSurface) -> None:
-    """A body that says that it is too long is refused before any of it arrives."""
+    """A body with a too large content length is refused before it is read."""
     for stated in (MAX_GRANT_BYTES + 1, 10**30):
         headers = [("Content-Length", str(stated))]
         answer = await asked_of(surface.asgi(), "POST", GRANTS_PATH, headers=headers, events=[])
@@ -382,7 +381,7 @@ async def test_a_length_that_is_too_large_is_not_read(surface: BackendSurface) -
 async def test_a_body_that_does_not_come(
     surface: BackendSurface, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a grant occupies nothing for long (AT57)."""
+    """An incomplete grant is refused after a time limit (AT57)."""
     monkeypatch.setattr(publishing, "BODY_S", 0.05)
     half = {"type": "http.request", "body": b"{", "more_body": True}
     assert (408, "grant-too-slow") == problem(
@@ -391,7 +390,7 @@ async def test_a_body_that_does_not_come(
 
 
 async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> None:
-    """Nobody is answered, and a part of a grant is none."""
+    """A client that disconnects gets no answer, and its partial grant is ignored."""
     whole = encode_portable(portable())
     gone: Message = {"type": "http.disconnect"}
     half: Message = {"type": "http.request", "body": whole, "more_body": True}
@@ -406,7 +405,7 @@ async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> No
 async def test_a_body_that_breaks_off_is_no_failure(
     surface: BackendSurface, taken: Taken, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
-    """Nor does each such client cost a traceback in the log of an aiohttp server."""
+    """A client that disconnects causes no traceback in the log of an aiohttp server."""
     async with serving(surface) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\n%b" % (GRANTS_PATH.encode(), sent))
@@ -418,8 +417,7 @@ async def test_a_body_that_breaks_off_is_no_failure(
 
 
 async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
-    """One quote at a time, and so many that wait, also where the server cancels the requests of
-    clients that left."""
+    """Quotes are made one at a time, with a bounded queue, even if the server cancels requests."""
     started, go_on = threading.Semaphore(0), threading.Event()
     made: list[bytes] = []
 
@@ -451,7 +449,7 @@ async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
 
 @pytest.mark.parametrize("client", [("192.0.2.1", 1), ("2001:db8::1", 1), ("::ffff:192.0.2.1", 1)])
 async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[str, int]) -> None:
-    """Grants are counted by the address of the connection; loopback and unknown addresses are not
+    """Grants are counted by the connection's address; loopback and unknown addresses are not
     (AT54)."""
     body = [encode_portable(portable())]
 
@@ -468,7 +466,7 @@ async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[st
 
 
 async def test_grants_of_a_bundle_are_counted_singly(surface: BackendSurface, taken: Taken) -> None:
-    """Many grants in one request are as many as in many requests (AT54)."""
+    """Each grant of a bundle is counted (AT54)."""
     half = bundle(*[portable()] * 6)
     answers = [
         (await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[half]))[0] for _ in range(3)
@@ -482,7 +480,7 @@ async def test_grants_of_a_bundle_are_counted_singly(surface: BackendSurface, ta
 
 
 async def test_clients_named_by_a_proxy(machine: SimulatedPlatform, taken: Taken) -> None:
-    """A program behind a proxy counts by what that one says; names of headers have no case."""
+    """A program behind a proxy can count by a header of the proxy, in any case of its name."""
 
     def named(request: SurfaceRequest) -> str | None:
         return request.header("X-Client")
@@ -511,8 +509,7 @@ async def test_clients_named_by_a_proxy(machine: SimulatedPlatform, taken: Taken
 
 
 async def test_life_without_an_application_of_its_own(surface: BackendSurface) -> None:
-    """Start and stop of the server are acknowledged, websockets are refused, and other paths are
-    not there."""
+    """Lifespan events are acknowledged, websockets are refused, and other paths are 404."""
     events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     sent: list[Message] = []
 
@@ -531,8 +528,7 @@ async def test_life_without_an_application_of_its_own(surface: BackendSurface) -
 
 
 async def test_beside_an_application(surface: BackendSurface) -> None:
-    """The program's own application gets all that is not the surface's, its lifespan and websockets
-    included."""
+    """All other requests, lifespan events and websockets go to the program's own application."""
     got: list[str] = []
 
     async def inner(scope: Message, receive: Any, send: Any) -> None:
@@ -564,7 +560,7 @@ async def test_beside_an_application(surface: BackendSurface) -> None:
 
 
 async def test_mounted_below_a_path(surface: BackendSurface) -> None:
-    """Where a server mounts it below a prefix, that is no part of the surface's paths."""
+    """The prefix of a mount point is not part of the surface's paths."""
     for prefix, root in (("/api", "/api"), ("/api", "/api/"), ("", "/api"), ("", "")):
         answer = await asked_of(surface.asgi(), "GET", prefix + EVIDENCE_PATH, root_path=root)
         assert (400, "nonce-malformed") == problem(answer)

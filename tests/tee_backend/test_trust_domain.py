@@ -1,4 +1,4 @@
-"""States of a trust domain that no policy accepts."""
+"""States of a trust domain that no policy may accept."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def test_ordinary_domain() -> None:
 
 
 def test_each_attribute() -> None:
-    """Beside SEPT_VE_DISABLE only the four attributes that are a policy's matter may be set."""
+    """Only SEPT_VE_DISABLE and the four attributes left to policies may be set."""
     for bit in range(64):
         attributes = SEPT_VE_DISABLE | 1 << bit
         allowed = bool((SEPT_VE_DISABLE | POLICY_BITS) >> bit & 1)
@@ -52,12 +52,12 @@ def test_possible_xfam(xfam: int) -> None:
 
 @pytest.mark.parametrize("xfam", [0, 0x1, 0x2, 0x602E6, 0x602F7, 0x602E7 | 1 << 63, 2**64 - 1])
 def test_impossible_xfam(xfam: int) -> None:
-    """Feature masks without x87 and SSE, or with a bit that no processor has, are refused."""
+    """Feature masks without x87 or SSE, or with an impossible bit, are refused."""
     assert not _passes(replace(REPORT, xfam=xfam.to_bytes(8, "little")))
 
 
 def test_module_of_another_signer() -> None:
-    """A module that Intel did not sign, or with attributes of its own, is refused."""
+    """A TDX module with another signer than Intel, or with attributes, is refused."""
     assert not _passes(replace(REPORT, mr_signer_seam=bytes(47) + b"\x01"))
     assert not _passes(replace(REPORT, seam_attributes=bytes(7) + b"\x01"))
 
@@ -66,8 +66,7 @@ def test_module_of_another_signer() -> None:
     ("offset", "allowed"), [(0, True), (80, True), (81, False), (136, False), (137, True)]
 )
 def test_service_domain_at_launch(offset: int, allowed: bool) -> None:
-    """Hash or attributes of a service domain at launch are refused; their neighbours are not looked
-    at."""
+    """A service domain's hash or attributes at launch are refused; adjacent bytes are ignored."""
     extension = bytearray(237)
     extension[offset] = 1
     assert allowed == _passes(replace(REPORT, extension=bytes(extension)))
@@ -77,7 +76,7 @@ def test_service_domain_at_launch(offset: int, allowed: bool) -> None:
     ("offset", "allowed"), [(180, True), (181, False), (229, False), (236, False)]
 )
 def test_service_domain_now(offset: int, allowed: bool) -> None:
-    """Hash or attributes of a service domain bound now are refused."""
+    """The hash or attributes of a currently bound service domain are refused."""
     extension = bytearray(237)
     extension[offset] = 1
     assert allowed == _passes(replace(REPORT, extension=bytes(extension)))
@@ -85,7 +84,7 @@ def test_service_domain_now(offset: int, allowed: bool) -> None:
 
 
 def test_unmeasured() -> None:
-    """A zero MRTD is no measurement; zero run-time registers are the policy's matter."""
+    """A zero MRTD is refused; zero run-time registers are left to policies."""
     assert not _passes(replace(REPORT, mrtd=bytes(48)))
     assert _passes(
         replace(REPORT, rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))

@@ -1,4 +1,4 @@
-"""The anchor of all trust."""
+"""The root certificates at which chains have to end."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trus
 
 
 def test_intel_root() -> None:
-    """The packaged root is Intel's, by its pin, and its roles carry Intel's names."""
+    """The packaged root matches its pin, and its roles have Intel's names."""
     root = intel_root()
     assert (root.sha256, root.is_intel) == (INTEL_ROOT_SHA256, True)
     assert root.prefix == "Intel SGX "
@@ -22,14 +22,14 @@ def test_intel_root() -> None:
 
 
 def test_configured_root(machine: SimulatedPlatform, root: TrustRoot) -> None:
-    """A configured root is read from PEM and DER alike, and is never taken for Intel's."""
+    """A configured root is read from PEM and DER, and is never taken for Intel's."""
     assert root == parse_trust_root(machine.root_pem.encode())
     assert hashlib.sha256(machine.root_der).digest() == root.sha256
     assert not root.is_intel
 
 
 def test_no_root(machine: SimulatedPlatform) -> None:
-    """A leaf, an authority below a root, several certificates and junk are no root."""
+    """A leaf, an authority below a root, several certificates and junk are refused as a root."""
     blocks = machine.pck_chain_pem.split("-----END CERTIFICATE-----\n")
     leaf, authority = (block + "-----END CERTIFICATE-----\n" for block in blocks[:2])
     for data in (
@@ -46,7 +46,7 @@ def test_no_root(machine: SimulatedPlatform) -> None:
 
 
 def test_root_needs_a_name_for_its_roles(machine: SimulatedPlatform) -> None:
-    """A root whose name does not end in "Root CA" names no roles."""
+    """A root whose name does not end in "Root CA" is refused."""
     renamed = machine.root_der.replace(b"Root CA", b"Ruth CA")
     with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
         parse_trust_root(renamed)
@@ -55,7 +55,7 @@ def test_root_needs_a_name_for_its_roles(machine: SimulatedPlatform) -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes are no root."""
+    """Arbitrary bytes are refused as a root."""
     for candidate in (data, b"-----" + data):
         with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
             parse_trust_root(candidate)

@@ -1,4 +1,4 @@
-"""Quotes through the kernel's report interface."""
+"""Quotes from the kernel's report interface."""
 
 import errno
 from pathlib import Path
@@ -29,12 +29,12 @@ def kernel(machine: SimulatedPlatform, code: Measurements) -> TsmSimulator:
 
 @pytest.fixture
 def source(tmp_path: Path, kernel: TsmSimulator, entropy: CountingEntropy) -> TsmSource:
-    """A source on it."""
+    """A source that uses this kernel."""
     return TsmSource(tmp_path, files=kernel, entropy=entropy)
 
 
 def test_quote(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
-    """A quote is over the bytes that were asked for; its folder is gone afterwards."""
+    """A quote has the requested report data, and its folder is removed afterwards."""
     assert DATA == parse_quote(source.quote(DATA).quote).report.report_data
     assert 1 == len(kernel.made)
     assert [] == list(tmp_path.iterdir())
@@ -48,12 +48,12 @@ def test_a_folder_for_each_quote(source: TsmSource, kernel: TsmSimulator) -> Non
 
 
 def test_no_log(source: TsmSource) -> None:
-    """The kernel keeps no log that a node could judge."""
+    """The kernel returns no event log."""
     assert source.quote(DATA).event_log is None
 
 
 def test_padding_is_allowed(tmp_path: Path, machine: SimulatedPlatform, code: Measurements) -> None:
-    """Some platforms pad the quote with zero bytes."""
+    """A quote padded with zero bytes is accepted."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(code, data).ljust(8000, b"\x00"))
     assert (
         DATA == parse_quote(TsmSource(tmp_path, files=kernel).quote(DATA).quote).report.report_data
@@ -62,7 +62,7 @@ def test_padding_is_allowed(tmp_path: Path, machine: SimulatedPlatform, code: Me
 
 @pytest.mark.parametrize("size", [0, 32, 63, 65])
 def test_only_sixty_four_bytes(source: TsmSource, size: int) -> None:
-    """Fewer or more bytes are a mistake of the calling code."""
+    """Report data of other sizes raise ValueError."""
     with pytest.raises(ValueError, match="64"):
         source.quote(bytes(size))
 
@@ -77,7 +77,7 @@ def _refused(
 
 
 def test_another_technology(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
-    """Reports of another technology are no quotes."""
+    """Reports of another technology are refused."""
     kernel.provider = "sev_guest"
     assert "sev_guest" in _refused(source, tmp_path, SourceUnavailable).detail
 
@@ -86,13 +86,13 @@ def test_another_technology(source: TsmSource, kernel: TsmSimulator, tmp_path: P
 def test_the_platform_fails(
     source: TsmSource, kernel: TsmSimulator, tmp_path: Path, number: int
 ) -> None:
-    """A platform that makes no quote is told from one that is not there."""
+    """A failing platform and a missing one are different errors."""
     kernel.error = number
     _refused(source, tmp_path, SourceRefused)
 
 
 def test_another_client_writes(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
-    """A report that somebody else wrote into is not used, whatever its quote says."""
+    """A report that another process wrote into is refused, whatever its quote contains."""
     kernel.intruder = lambda report: (report / "generation").write_text("2\n") and None
     _refused(source, tmp_path, SourceRefused)
 
@@ -100,14 +100,14 @@ def test_another_client_writes(source: TsmSource, kernel: TsmSimulator, tmp_path
 def test_a_generation_that_is_no_number(
     source: TsmSource, kernel: TsmSimulator, tmp_path: Path
 ) -> None:
-    """What is not of the interface's form is refused."""
+    """A malformed generation is refused."""
     kernel.intruder = lambda report: (report / "generation").write_text("many\n") and None
     _refused(source, tmp_path, SourceMalformed)
 
 
 @pytest.mark.parametrize("made", [b"", b"quote", bytes(MAX_QUOTE_BYTES + 1)])
 def test_other_bytes(tmp_path: Path, made: bytes) -> None:
-    """What is no quote is refused before anybody sends it."""
+    """Bytes that are not a quote are refused at the source."""
     _refused(TsmSource(tmp_path, files=TsmSimulator(lambda data: made)), tmp_path, SourceMalformed)
 
 
@@ -120,8 +120,8 @@ def test_a_quote_for_another_client(
 
 
 def test_no_interface(tmp_path: Path) -> None:
-    """Where the kernel offers nothing, that is said; a folder that is none of the kernel's is left
-    as it was."""
+    """Without the kernel's interface the source is unavailable; an ordinary folder is left
+    unchanged."""
     with pytest.raises(SourceUnavailable):
         TsmSource(tmp_path / "absent").quote(DATA)
     _refused(TsmSource(tmp_path), tmp_path, SourceUnavailable)

@@ -1,4 +1,4 @@
-"""Verification of quotes under a root of the tests."""
+"""Verification of quotes under a test root."""
 
 import json
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_round_trip(
     now: float,
     kind: BodyKind,
 ) -> None:
-    """A quote of each shape verifies, and its facts are those that were minted."""
+    """A quote of each shape verifies, and has the facts with which it was made."""
     quote = machine.mint_quote(code, bytes(range(64)), options=DomainOptions(kind=kind))
     verified = verify_quote(quote, collateral, root=root, now=now)
     assert (verified.tcb_status, verified.qe_status, verified.advisories) == (
@@ -62,7 +62,7 @@ def test_round_trip(
 
 
 def test_other_roots(quote: bytes, collateral: Collateral, now: float) -> None:
-    """A quote passes under the one root that is configured, and under no other."""
+    """A quote passes under the configured root only."""
     other = parse_trust_root(SimulatedPlatform.from_seed(b"a platform under another root").root_der)
     for root in (intel_root(), other):
         with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
@@ -72,7 +72,7 @@ def test_other_roots(quote: bytes, collateral: Collateral, now: float) -> None:
 def test_quote_under_another_root_than_its_collateral(
     collateral: Collateral, root: TrustRoot, now: float
 ) -> None:
-    """Sound collateral does not carry a foreign quote of the same names."""
+    """A foreign quote with the same names is refused, even with valid collateral."""
     foreign = SimulatedPlatform.from_seed(b"a platform under another root").mint_quote(
         measurements_of("backend"), bytes(64)
     )
@@ -106,8 +106,8 @@ CHAINS: dict[str, tuple[int, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("at", "changes"), CHAINS.values(), ids=CHAINS)
 def test_certificates_out_of_their_roles(at: int, changes: dict[str, Any]) -> None:
-    """Each certificate has its name, its place and its time; who may sign for a platform is nobody
-    else's leaf."""
+    """Each certificate of the chain needs its name, place and validity; a PCK leaf issues
+    nothing."""
     quote = parse_quote(QUOTE)
     check_pck_roles(quote, root=ROOT, now=TIME)
     chain = list(quote.pck_chain)
@@ -142,8 +142,7 @@ def test_states_that_no_policy_accepts(
     now: float,
     options: DomainOptions,
 ) -> None:
-    """Debug, profiling, reserved, migratable, service-bound and impossible domains are refused
-    outright."""
+    """Debug, profiling, reserved, migratable, service-bound and impossible domains are refused."""
     quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
     with pytest.raises(QuoteRefused, match=r"^td-attributes$"):
         verify_quote(quote, collateral, root=root, now=now)
@@ -153,7 +152,7 @@ def test_states_that_no_policy_accepts(
 def test_states_that_a_policy_decides(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float, bit: int
 ) -> None:
-    """Four attributes pass verification and are stated, for a policy to judge."""
+    """Four attributes pass verification and are part of the evidence, for policies to judge."""
     options = DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << bit)
     quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
     report = verify_quote(quote, collateral, root=root, now=now)
@@ -163,7 +162,7 @@ def test_states_that_a_policy_decides(
 def test_unmeasured_domain(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
 ) -> None:
-    """A domain whose MRTD is zero was not measured."""
+    """A domain whose MRTD is zero is refused."""
     nothing = Measurements(
         mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48)
     )
@@ -185,7 +184,7 @@ def test_unmeasured_domain(
 def test_statuses_are_stated(
     machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, status: str
 ) -> None:
-    """Statuses and advisories of the platform are facts for a policy, sorted and distinct."""
+    """Statuses and advisories of the platform are part of the evidence, sorted and distinct."""
     options = CollateralOptions(
         tcb_status=status, advisories=("INTEL-SA-00002", "INTEL-SA-00001", "INTEL-SA-00002")
     )
@@ -205,8 +204,7 @@ def test_statuses_converge(
     root: TrustRoot,
     now: float,
 ) -> None:
-    """An old quoting enclave or module makes the whole out of date; a module renewed after launch
-    advises a restart."""
+    """An old quoting enclave or module lowers the overall status of the platform."""
     old_enclave = parse_collateral(
         machine.collateral_json(now, options=CollateralOptions(qe_status="OutOfDate"))
     )
@@ -229,7 +227,7 @@ def test_older_than_every_level(
     root: TrustRoot,
     now: float,
 ) -> None:
-    """A platform below every listed level is refused, whatever a policy says."""
+    """A platform below every listed level is refused, whatever the policy is."""
     ancient = machine.mint_quote(
         code, bytes(64), options=DomainOptions(tee_tcb_svn=bytes([5, 1, 1]) + bytes(13))
     )
@@ -254,7 +252,7 @@ def test_revocation(
     now: float,
     options: CollateralOptions,
 ) -> None:
-    """A revoked level or certificate anywhere in the chain refuses."""
+    """A revoked level or certificate anywhere in the chain is refused."""
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
         verify_quote(
             quote,
@@ -274,7 +272,7 @@ def test_windows(
     now: float,
     options: CollateralOptions,
 ) -> None:
-    """Collateral that is over or comes from the future judges nothing."""
+    """Expired and future collateral is refused."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         verify_quote(
             quote,
@@ -285,7 +283,7 @@ def test_windows(
 
 
 def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> None:
-    """Verification holds from the first second of the window until before its end."""
+    """Verification passes from the first second of the validity period until before its end."""
     for inside in (
         start_of(collateral),
         start_of(collateral) + 0.25,
@@ -302,7 +300,7 @@ def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> N
 
 
 def test_chain_of_another_time(machine: SimulatedPlatform, quote: bytes, root: TrustRoot) -> None:
-    """Collateral is not believed before its signers' certificates hold."""
+    """Collateral is refused before its signers' certificates are valid."""
     first_second = 1_577_836_800.0
     collateral = parse_collateral(
         machine.collateral_json(first_second, options=CollateralOptions(issued_before_s=30))
@@ -316,7 +314,7 @@ def test_chain_of_another_time(machine: SimulatedPlatform, quote: bytes, root: T
 def test_collateral_of_another_platform(
     machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float, change: str
 ) -> None:
-    """Collateral of another family or provisioning enclave does not judge this platform."""
+    """Collateral of another family or provisioning enclave is refused."""
     if change == "fmspc":
         other = SimulatedPlatform.from_seed(
             b"the platform of the tests", fmspc=b"\x00\xa0\x6f\x05\x00\x00"
@@ -336,7 +334,7 @@ def test_collateral_of_another_platform(
 def test_a_list_of_another_authority(
     machine: SimulatedPlatform, quote: bytes, root: TrustRoot, now: float
 ) -> None:
-    """The list that revokes leaves is of the authority that made the quote's leaf."""
+    """The PCK list has to be from the authority that issued the quote's leaf."""
     collateral = parse_collateral(machine.collateral_json(now))
     of_root = replace(
         collateral, pck_crl=replace(collateral.pck_crl, issuer=collateral.root_crl.issuer)
@@ -352,7 +350,7 @@ def test_certificates_inside_the_collateral(
     root: TrustRoot,
     now: float,
 ) -> None:
-    """A document may carry the quote's own certificates, and no other machine's."""
+    """A document may contain the quote's own certificates, and no other machine's."""
     own = parse_collateral(edited(pck_certificate_chain=machine.pck_chain_pem))
     assert verify_quote(quote, own, root=root, now=now).tcb_status == "UpToDate"
     outsider = SimulatedPlatform.from_seed(b"a platform under another root")
@@ -379,7 +377,7 @@ def test_certificates_inside_the_collateral(
 def test_each_signed_field(
     quote: bytes, collateral: Collateral, root: TrustRoot, now: float, offset: int, expected: str
 ) -> None:
-    """A change of a signed field is refused with the reason of the link that it breaks."""
+    """A changed signed field is refused with the code of the link that it breaks."""
     tampered = bytearray(quote)
     tampered[offset] ^= 1
     with pytest.raises(QuoteRefused, match=f"^{expected}$"):
@@ -389,7 +387,7 @@ def test_each_signed_field(
 def test_body_of_one_and_signature_of_another(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float
 ) -> None:
-    """A body from one quote with the signature data of another is refused."""
+    """The body of one quote with the signature data of another is refused."""
     one = machine.mint_quote(measurements_of("one"), bytes(64))
     two = machine.mint_quote(measurements_of("two"), bytes(64))
     with pytest.raises(QuoteRefused, match=r"^quote-signature$"):
@@ -399,7 +397,7 @@ def test_body_of_one_and_signature_of_another(
 @given(st.integers(0, 8 * len(QUOTE) - 1))
 @settings(max_examples=400, deadline=None)
 def test_no_flipped_bit_passes(position: int) -> None:
-    """A quote with any one bit flipped, signed or not, is never accepted."""
+    """A quote with one flipped bit, signed or not, is never accepted."""
     flipped = bytearray(QUOTE)
     flipped[position // 8] ^= 1 << position % 8
     with pytest.raises(AttestationError):
@@ -409,8 +407,7 @@ def test_no_flipped_bit_passes(position: int) -> None:
 @given(st.integers(0, len(QUOTE)), st.integers(0, 32), st.binary(max_size=32))
 @settings(max_examples=200, deadline=None)
 def test_only_the_quote_passes(offset: int, removed: int, inserted: bytes) -> None:
-    """Whatever replaces a part of a quote, either its reading is the same or it is refused with our
-    error."""
+    """A quote with a replaced part either reads the same or is refused with our error."""
     changed = QUOTE[:offset] + inserted + QUOTE[offset + removed :]
     try:
         verified = verify_quote(changed, COLLATERAL, root=ROOT, now=TIME)
