@@ -1,10 +1,10 @@
-"""Measure backup, restore and check of a store: seconds, size of the file, and the most memory of
-each command.
+"""Measure time, file size and peak memory of backup, restore and check.
 
-    .venv/bin/python tools/archive_cost.py [--rows 200000] [--gigabytes 0] [--store URL] [--former DIR] [--folder DIR]
+    .venv/bin/python tools/archive_cost.py [--rows 200000] [--gigabytes 0] [--store URL]
+                                           [--former DIR] [--folder DIR]
 
-The store has rows of 300 bytes, and bodies of 4 MB that take the gigabytes. With `--store` the
-backup is restored into that empty database too, and taken of it. `--former` is the root of an
+The store has rows of 300 bytes, and the given gigabytes in bodies of 4 MB. With `--store`, the
+backup is also restored into that empty database, and taken from it. `--former` is the root of an
 earlier version of the code, for comparison. The disk needs five times the size of the store.
 """
 
@@ -40,7 +40,7 @@ _COMMAND = (
 
 
 async def fill(folder: Path, rows: int, large_bytes: int) -> None:
-    """Write a store of so many rows, and bodies of so many bytes."""
+    """Write a store with a number of rows, and bodies of a total size."""
     store = open_lmdb(folder)
     try:
         await open_identity(store, node_did="did:key:z6MkBenchmark", entropy=CountingEntropy())
@@ -55,7 +55,7 @@ async def fill(folder: Path, rows: int, large_bytes: int) -> None:
 
 
 def measure(label: str, *arguments: str, code: Path = REPOSITORY) -> None:
-    """Run a command and print how long it took, and the most memory that was its own."""
+    """Run a command, and print its duration and its peak private memory."""
     began = time.perf_counter()
     with subprocess.Popen(  # our own interpreter with our own commands
         [*_COMMAND, *arguments, "--json"],
@@ -79,7 +79,7 @@ def measure(label: str, *arguments: str, code: Path = REPOSITORY) -> None:
 
 
 def _own_kib(pid: int) -> int:
-    """Return the memory of a process and of those that it started, without pages of files."""
+    """Return the memory of a process and its children, without pages of files."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -92,7 +92,7 @@ def _own_kib(pid: int) -> int:
 
 
 def rounds(folder: Path, data: Path, former: Path | None, url: str | None) -> None:
-    """Back up, restore and check, on each engine and with each version of the code."""
+    """Run backup, restore and check on each engine with each version of the code."""
     versions = {"": REPOSITORY} | ({"former code: ": former} if former else {})
     for label, code in versions.items():
         file, restored = folder / f"{code.name}.tar", folder / f"restored-{code.name}"

@@ -1,16 +1,16 @@
-"""Measure the product's structure: weight, modules, imports, errors and names; `--check` holds the
-budgets.
+"""Measure the structure of the product: weight, modules, imports, errors and names.
 
     python tools/structure.py            print every figure
-    python tools/structure.py --check    fail where a budget is exceeded
+    python tools/structure.py --check    fail if a budget is exceeded
 
 Definitions:
-    token: a Python token of the six packages that is neither layout, comment nor docstring. Line width and
-        documentation do not change the count.
+    token: a Python token of the six packages, except layout, comments and docstrings. Line width
+        and documentation do not change the count.
     module: a `.py` file of the six packages.
-    folder: a directory below a package. The entries of a package are the modules and folders directly in it.
-    import pair: two entries of one package, where a module of the first imports a module of the second. Imports inside
-        functions and for type checking count.
+    folder: a directory below a package. The entries of a package are the modules and folders
+        directly in it.
+    import pair: two entries of one package such that a module of the first imports a module of the
+        second. Imports inside functions and for type checking count.
     one-importer module: a module that exactly one other module of the product imports.
     name that exists twice: a public class name that two or more modules define.
 """
@@ -34,7 +34,7 @@ PACKAGES: Final = (
     "capabilities",
 )
 
-# Most tokens of a package. A change that needs more says in its message what it replaces.
+# Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS: Final = {
     "node": 83_850,
     "tee_backend": 82_200,
@@ -43,12 +43,12 @@ BUDGETS: Final = {
     "spaces": 56_780,
     "capabilities": 19_660,
 }
-# Most entries and import pairs of a package.
+# Limits on the entries and import pairs of a package.
 ROOTS: Final = {"node": (20, 65), "sealspace": (22, 90)}
 
 _LAYOUT: Final = {
-    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING,
-    tokenize.ENDMARKER,
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+    tokenize.ENCODING, tokenize.ENDMARKER,
 }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def read_modules() -> dict[str, ast.Module]:
 
 
 def count_tokens(module: str, tree: ast.Module) -> int:
-    """Return how many tokens a module has, without layout, comments and docstrings."""
+    """Return the number of tokens in a module, without layout, comments and docstrings."""
     docstrings = {
         (statement.lineno, statement.col_offset)
         for holder in ast.walk(tree)
@@ -90,7 +90,7 @@ def count_tokens(module: str, tree: ast.Module) -> int:
 
 
 def imported_by(module: str, tree: ast.Module, modules: dict[str, ast.Module]) -> set[str]:
-    """Return the modules of the product that a module imports anywhere."""
+    """Return the product's modules that a module imports anywhere."""
     package = module if path_of(module).name == "__init__.py" else module.rpartition(".")[0]
     found = set()
     for node in ast.walk(tree):
@@ -121,7 +121,7 @@ def pairs_of(package: str, imports: dict[str, set[str]]) -> set[tuple[str, str]]
 
 
 def upwards(imports: dict[str, set[str]]) -> list[str]:
-    """Return the imports that lead to a package above."""
+    """Return the imports of packages above the importing one."""
     found = []
     for above, below in ((above, below) for above, many in imports.items() for below in many):
         a, b = above.split(".")[0], below.split(".")[0]
@@ -136,7 +136,7 @@ def upwards(imports: dict[str, set[str]]) -> list[str]:
 
 
 def exceptions_of(modules: dict[str, ast.Module]) -> int:
-    """Return how many classes derive from `Exception`, by the names of their bases."""
+    """Return the number of classes derived from `Exception`, found by the names of their bases."""
     classes = [
         (
             node.name,
@@ -164,8 +164,8 @@ def exceptions_of(modules: dict[str, ast.Module]) -> int:
 
 
 def main() -> int:
-    """Print the figures; return 1 where `--check` is given and a budget is exceeded or an import
-    leads upwards."""
+    """Print the figures; with `--check`, return 1 if a budget is exceeded or an import leads
+    upwards."""
     modules = read_modules()
     imports = {name: imported_by(name, tree, modules) for name, tree in modules.items()}
     tokens: Counter[str] = Counter()

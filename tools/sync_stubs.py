@@ -1,10 +1,11 @@
-"""Write the types of `sealspace.sync`, or compare them: `python tools/sync_stubs.py --write |
---check`.
+"""Write the type stubs of `sealspace.sync`, or check that they are current.
 
-The synchronous classes are derived when they are imported, so a type checker reads these `.pyi`
-files in their place. They are made from the source of the asynchronous classes; `stubtest` compares
-them with what is imported. The names of `sealspace` itself, which are imported on first use, have
-such a file too.
+    python tools/sync_stubs.py --write | --check
+
+The synchronous classes are derived when they are imported, so type checkers read these `.pyi` files
+instead. The stubs are made from the source of the asynchronous classes; `stubtest` compares them
+with the imported classes. The names of `sealspace`, which are imported on first use, have a stub
+too.
 """
 
 import ast
@@ -27,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from sealspace.sync._bridged import COUNTERPARTS  # noqa: E402  # after the path is set
 
-# The stubs that are written here say nothing of private names.
+# The stubs written here leave out private names.
 sealspace: Any = import_module("sealspace")
 sync: Any = import_module("sealspace.sync")
 client: Any = import_module("sealspace.sync.client")
@@ -35,7 +36,7 @@ services: Any = import_module("sealspace.sync.services")
 
 
 class Stub:
-    """The text of one stub."""
+    """The text of a stub file."""
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -54,9 +55,10 @@ class Stub:
             if place != self.module
         ]
         raw = HEAD + "\n".join(lines) + "\n\n" + "\n\n".join(self.parts) + "\n"
+        of_file = ("--quiet", "--stdin-filename", str(FOLDER / "stub.pyi"), "-")
         for command in (["check", "--select", "I,RUF022", "--fix"], ["format"]):
             ran = subprocess.run(
-                [sys.executable, "-m", "ruff", *command, "--quiet", "--stdin-filename", str(FOLDER / "stub.pyi"), "-"],
+                [sys.executable, "-m", "ruff", *command, *of_file],
                 input=raw, capture_output=True, text=True, check=True, cwd=ROOT,
             )  # fmt: skip
             raw = ran.stdout
@@ -65,8 +67,7 @@ class Stub:
     def function(
         self, node: ast.FunctionDef | ast.AsyncFunctionDef, source: Any, documented: Any
     ) -> str:
-        """Return the stub of a function: its signature with results that need no waiting, and its
-        documentation."""
+        """Return the stub of a function: its signature with awaited results, and its docstring."""
         returns = node.returns
         if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "AsyncIterator":
             returns = ast.Subscript(ast.Name("Iterator"), returns.slice)
@@ -136,7 +137,7 @@ def _members(cls: Any) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def _imports(module: Any) -> dict[str, str]:
-    """Return the absolute module from which each name of a module is imported."""
+    """Return, for each imported name of a module, the absolute module that it comes from."""
     found = {}
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.ImportFrom):
@@ -169,8 +170,7 @@ def services_stub() -> str:
 
 
 def package_stub(package: Any, own: Mapping[str, str]) -> str:
-    """Return the stub of a package that imports its names on first use: where each of them comes
-    from."""
+    """Return the stub of a package that imports its names on first use."""
     stub = Stub(package.__name__)
     for name in package.__all__:
         if name in own:
@@ -182,7 +182,7 @@ def package_stub(package: Any, own: Mapping[str, str]) -> str:
 
 
 def main() -> int:
-    """Write the stubs, or name those that are out of date."""
+    """Write the stubs, or print those that are out of date."""
     if sys.argv[1:] not in (["--write"], ["--check"]):
         sys.exit("usage: python tools/sync_stubs.py --write | --check")
     stale = 0

@@ -1,7 +1,7 @@
-"""Rewrite spec/vectors: `python tools/vector_generator.py`.
+"""Rewrite the test vectors in spec/vectors: `python tools/vector_generator.py`.
 
-Everything is made from fixed keys, times and random bytes, so a second run writes the same bytes.
-Files that are no longer generated are removed; README.md is written by hand.
+Keys, times and random bytes are fixed, so a second run writes the same bytes. Files that are no
+longer generated are removed; README.md is written by hand.
 """
 
 import sys
@@ -15,7 +15,7 @@ VECTORS = Path(__file__).resolve().parent.parent / "spec" / "vectors"
 
 
 def write_vectors(folder: Path) -> None:
-    """Write every generated file below the folder and remove what is not generated."""
+    """Write every generated file below the folder, and remove all others."""
     files = {folder / path: text for path, text in all_files().items()}
     for stale in folder.rglob("*"):
         if stale.is_file() and stale not in files and stale.name != "README.md":

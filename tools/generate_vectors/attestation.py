@@ -1,5 +1,5 @@
-"""Report data, challenges and quotes. Quotes are minted by the simulator, which signs reproducibly
-(RFC 6979)."""
+"""Vectors of report data, challenges and quotes, minted by the simulator with RFC 6979
+signatures."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ _DEBUG, _MIGRATABLE, _SEPT_VE_DISABLE, _PERFMON = 1 << 0, 1 << 29, 1 << 28, 1 <<
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     return {
         "report_data": ("the 64 bytes that a quote carries", _report_data(), {}),
         "node_report_data": (
@@ -473,7 +473,7 @@ def _quotes() -> tuple[list[Case], Case]:
 
 
 def _named(table: dict[str, str], value: str) -> str:
-    """Return the name of a value in a table, where it is put on first sight."""
+    """Return the name of a value in a table; a new value is added."""
     for name, known in table.items():
         if known == value:
             return name

@@ -1,7 +1,7 @@
-"""What a generated document is made of."""
+"""The type of generated documents."""
 
 from typing import Any
 
 Case = dict[str, Any]
 Documents = dict[str, tuple[str, list[Case], Case]]
-"""File name to what it is about, its cases, and what all of them share."""
+"""File name to the description of its vectors, its cases, and the values that they share."""

@@ -1,8 +1,8 @@
-"""Tokens against what is registered: one case that keeps each rule of registering and invoking, one
-that breaks it.
+"""Vectors of chains: for each rule of registering and invoking, a case that keeps it and one that
+breaks it.
 
-A case names tokens of the document's `tokens`. `registered` are registered one after the other at
-`NOW`, all live, then `revoked` are revoked, then `token` is judged at `now` as its `kind`.
+A case names tokens of the document's `tokens`. Those in `registered` are registered in order at
+`NOW`, all live; then those in `revoked` are revoked; then `token` is judged at `now` as its `kind`.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ _SELECTOR = "xyz.tinycloud.resource/selector"
 
 
 class _Book:
-    """Collects tokens by name and cases that refer to them."""
+    """A collection of named tokens, and of cases that refer to them."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, Token] = {}
@@ -492,8 +492,10 @@ def _caveats(book: _Book) -> None:
 
 
 def _size(book: _Book) -> None:
-    """One token more than a closure may hold, as parents side by side: a wide closure is as good as
-    a deep one."""
+    """Add cases with one more token than a closure may have, as parents side by side.
+
+    The limit counts all tokens, so a wide closure is treated like a deep one.
+    """
     att = {f"{DAVES}/kv": plain(GET)}
     names = [f"dave-to-bob-{number:02}" for number in range(_MAX_NODES)]
     for name in names:

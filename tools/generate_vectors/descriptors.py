@@ -1,5 +1,4 @@
-"""What a node signs about a network, asked with a nonce, and everything that a client has to refuse
-in its place."""
+"""Vectors of signed network descriptions, requested with a nonce, and of forgeries to refuse."""
 
 from typing import Any
 
@@ -27,7 +26,7 @@ _NONCE = b64url(bytes(range(32)))
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     context = {"node_did": NODE, "network": NETWORK, "nonce": _NONCE}
     return {
         "descriptor": (
@@ -39,7 +38,7 @@ def documents() -> Documents:
 
 
 def _signed(seed: bytes = NODE_SEED, **changes: Any) -> tuple[str, bytes]:
-    """Return what is signed as text, and the signature."""
+    """Return the signed text and its signature."""
     members = {
         "type": _TYPE,
         "node": NODE,

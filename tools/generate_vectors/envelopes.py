@@ -1,5 +1,4 @@
-"""Canonical JSON, wrapped keys and inline envelopes, computed from the rules with general
-libraries."""
+"""Vectors of canonical JSON, wrapped keys and inline envelopes, made with general libraries."""
 
 import hashlib
 import json
@@ -39,7 +38,7 @@ _LOW_ORDER = {
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     return {
         "canonical_json": ("canonical text and SHA-256 of JSON values", _canonical_json(), {}),
         "keywrap": ("wrapping a content key and opening the wrap", _keywrap(), {}),

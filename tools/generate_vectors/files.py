@@ -1,4 +1,5 @@
-"""From cases to files: one JSON document a subject, text lists a line each."""
+"""Vector files from cases: a JSON document for each subject, and text lists with one item a
+line."""
 
 import json
 from pathlib import PurePosixPath
@@ -21,7 +22,7 @@ Files = dict[PurePosixPath, str]
 
 
 def all_files() -> Files:
-    """Return the content of every generated file, by its path below spec/vectors."""
+    """Return the content of every generated file by its path below spec/vectors."""
     files: Files = {}
     folder = PurePosixPath("capabilities")
     for name, lines in identifiers.text_lists().items():

@@ -1,4 +1,4 @@
-"""Identifiers: lists of valid and invalid texts, canonical spellings, containment, abilities."""
+"""Vectors of identifiers: valid and invalid texts, canonical spellings, containment, abilities."""
 
 from typing import Any
 
@@ -189,7 +189,7 @@ _CIDS_INVALID = [
 
 
 def text_lists() -> dict[str, list[str]]:
-    """Return file name to lines of every list."""
+    """Return the lines of each list by file name."""
     return {
         "did_valid": _DIDS_VALID,
         "did_invalid": _DIDS_INVALID,
@@ -208,7 +208,7 @@ def text_lists() -> dict[str, list[str]]:
 
 
 def canonical() -> list[dict[str, Any]]:
-    """Return spellings and what they are rendered as, and texts of errors."""
+    """Return spellings with their canonical form, and texts of errors."""
     spellings = [
         ("did", "P1", _KEY.url, _KEY.did),
         ("did", "P2", f"did:pkh:eip155:1:{_LOWER}", _WALLET.did),
@@ -272,8 +272,8 @@ def _case(kind: str, rule: str, text: str, expect: dict[str, str], ending: str) 
 
 
 def principals() -> list[dict[str, Any]]:
-    """Return pairs of identities and whether they name one principal, and what a token's field is
-    kept as."""
+    """Return pairs of identities, whether they are one principal, and the stored form of a token's
+    field."""
     solana = "did:pkh:solana:abc:def"
     pairs = [
         ("one key with and without fragment", "P1 P4", _KEY.url, _KEY.did, True),
@@ -326,7 +326,7 @@ def principals() -> list[dict[str, Any]]:
 
 
 def resource_parts() -> list[dict[str, Any]]:
-    """Return resources and what they consist of; None is absent."""
+    """Return resources with their parts; None is absent."""
     table = [
         ("path absent", "U11", f"{_SPACE}/kv", ("kv", None, None, None)),
         ("path empty", "U11", f"{_SPACE}/kv/", ("kv", "", None, None)),

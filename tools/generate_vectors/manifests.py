@@ -1,4 +1,4 @@
-"""App manifests: what they resolve to and what several ask for; what is wrong with others."""
+"""Vectors of app manifests: their resolved form, combined requests, and invalid manifests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -88,7 +88,7 @@ _SECRETS_SPACE: dict[str, Any] = {
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     return {
         "manifest": ("app manifests, resolved or refused", [*_resolved(), *_refused()], {}),
         "composition": ("what several manifests ask for together", _composed(), {}),
@@ -442,7 +442,7 @@ _BACKEND: dict[str, Any] = {
 
 
 def _with_backend() -> Case:
-    """An app and its backend, as one request that is signed once."""
+    """Return an app and its backend as one request with one signature."""
     kv = ["kv", "applications", "com.example.meetings/", _ALL, None]
     sql = ["sql", "applications", "com.example.meetings/talks", "read write schema", None]
     secret = ["kv", "secrets", "vault/secrets/FEED_KEY", "get", None]

@@ -1,9 +1,9 @@
-"""Tokens made without the product's encoders: a second writer, so that the vectors check the first
-one.
+"""Tokens made without the product's encoders, so that vectors are checked by a second
+implementation.
 
-JWTs are JSON and base64url by the standard library, CACAOs DAG-CBOR by `dag_cbor`, ids by `blake3`
-and the alphabets of RFC 4648 and base58. Only the signature primitives come from the libraries that
-the product uses too.
+JWTs are made with JSON and base64url of the standard library, CACAOs with DAG-CBOR by `dag_cbor`,
+ids with `blake3` and the alphabets of RFC 4648 and base58. Only the signature primitives come from
+the libraries that the product uses too.
 """
 
 import base64
@@ -37,7 +37,7 @@ def b64url(data: bytes, *, padded: bool = False) -> str:
 
 
 def base58(data: bytes) -> str:
-    """Return base58btc without multibase prefix."""
+    """Return base58btc without the multibase prefix."""
     number, text = int.from_bytes(data, "big"), ""
     while number:
         number, digit = divmod(number, 58)
@@ -46,7 +46,7 @@ def base58(data: bytes) -> str:
 
 
 def cid(event_bytes: bytes) -> str:
-    """Return the wire's id of event bytes (E7)."""
+    """Return the id of event bytes on the wire (E7)."""
     digest = b"\x01\x55\x1e\x20" + blake3(event_bytes).digest()
     return "b" + base64.b32encode(digest).decode().lower().rstrip("=")
 
@@ -152,7 +152,7 @@ def sorted_json(value: Any) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Jwt:
-    """What a JWT says; `header` and `payload` override or, with None, remove members."""
+    """The contents of a JWT; `header` and `payload` override members or, with None, remove them."""
 
     issuer: Key
     audience: str
@@ -194,12 +194,12 @@ def _without_none(members: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NO_RECAP = {"resources": [], "statement": "Revoke."}
-"""What makes a sign-in text that grants nothing: a wallet's revocation (V3)."""
+"""Members of a sign-in text that grants nothing: a wallet's revocation (V3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignIn:
-    """A CACAO; `statement` None means the sentence of the ReCap."""
+    """A CACAO; if `statement` is None, it is the sentence of the ReCap."""
 
     wallet: Wallet
     audience: str
@@ -215,7 +215,7 @@ class SignIn:
     version: Any = 1
 
     def payload(self) -> dict[str, Any]:
-        """Return the payload map, ReCap and sentence included."""
+        """Return the payload map, including ReCap and sentence."""
         recap = "urn:recap:" + b64url(sorted_json({"att": self.att, "prf": list(self.prf)}))
         members = {
             "domain": "app.example",
@@ -249,7 +249,7 @@ def cacao(payload: Mapping[str, Any], signature: bytes) -> Token:
 
 
 def sentence(att: Grants) -> str:
-    """Return the sentence that a statement ends with (S8)."""
+    """Return the sentence at the end of a statement (S8)."""
     groups = []
     for resource in sorted(att):
         namespaces = sorted({ability.split("/")[0] for ability in att[resource]})
@@ -264,7 +264,7 @@ def sentence(att: Grants) -> str:
 
 
 def siwe_text(payload: Mapping[str, Any], address: str) -> str:
-    """Return the text of a payload (2.3)."""
+    """Return the sign-in text of a payload (2.3)."""
     chain = payload["iss"].split(":")[3]
     lines = [f"{payload['domain']} wants you to sign in with your Ethereum account:", address, ""]
     if payload.get("statement") is not None:

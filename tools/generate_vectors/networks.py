@@ -1,5 +1,4 @@
-"""What a node keeps for its networks: keys derived from its root secret, and what their owners
-require of code."""
+"""Vectors of a node's networks: keys derived from its root secret, and the owners' policies."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from .sealing import (
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     return {
         "keys": ("what is derived from a root secret", _keys(), {}),
         "policy": (

@@ -1,5 +1,4 @@
-"""Delegations as JSON: the text that other clients write, forms that are read besides, and forms
-that are refused."""
+"""Vectors of delegations as JSON: written by other clients, in other accepted forms, or refused."""
 
 import json
 from typing import Any
@@ -19,7 +18,7 @@ _END, _END_TEXT = NOW + 3_600, "2026-11-18T12:06:40.000Z"
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     about = "delegations as JSON; `canonical` ones are written in exactly these bytes"
     return {"portable": (about, [*_written(), *_read(), *_refused()], {"now": NOW})}
 
@@ -76,7 +75,7 @@ def _accepted(
 
 
 def _said(token: Token, *rows: list[Any], **changes: Any) -> dict[str, Any]:
-    """Return what is read of a delegation."""
+    """Return the members that are read from a delegation."""
     return {
         "cid": token.cid,
         "delegate": _BOB.did,

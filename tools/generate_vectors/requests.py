@@ -1,5 +1,5 @@
-"""Requests about a network: for a key, up to the node's signed answer, and to create or revoke the
-network."""
+"""Vectors of requests about a network: for a key with the node's signed answer, and to create or
+revoke."""
 
 import copy
 import hashlib
@@ -41,7 +41,7 @@ _ADMIN = "tinycloud.encryption.network-admin/v1"
 
 
 def documents() -> Documents:
-    """Return file name to what it is about, its cases, and what all of them share."""
+    """Return the vectors of each file: description, cases, and shared values."""
     return {
         "decrypt": ("requests for a key, up to the node's answer", _decrypts(), _CONTEXT),
         "admin": ("requests to create and revoke a network", _admin(), {"node_did": NODE}),
@@ -82,7 +82,7 @@ def _fact(body: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 class _Request:
-    """An ordinary request by the owner, bent by one change."""
+    """An ordinary request of the owner, altered in one place."""
 
     def __init__(self, name: str, rules: str) -> None:
         self.name, self.rules = name, rules

@@ -1,5 +1,4 @@
-"""Who and what all encryption cases are about, and what they are computed with: general libraries,
-nothing of ours."""
+"""Parties and computations shared by all encryption vectors, made with general libraries only."""
 
 import base64
 import hashlib
@@ -24,12 +23,12 @@ ALG = "x25519-aes256gcm/v1"
 
 
 def b64(data: bytes) -> str:
-    """Return padded base64 of the ordinary alphabet, as the wire writes bytes."""
+    """Return padded base64 of the standard alphabet, as on the wire."""
     return base64.b64encode(data).decode()
 
 
 def derive(secret: bytes, context: str) -> bytes:
-    """Return the seed that a root secret has for a purpose."""
+    """Return the seed that a root secret yields for a purpose."""
     return blake3(secret + context.encode()).digest()
 
 
@@ -48,7 +47,7 @@ NODE = did_of(NODE_SEED)
 
 
 def canonical(value: Any) -> bytes:
-    """Return canonical JSON: members by code point, no spaces, nothing escaped that need not be."""
+    """Return canonical JSON: members by code point, no spaces, minimal escapes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -63,8 +62,7 @@ def public_of(scalar: bytes) -> bytes:
 
 
 def wrap_key(public_key: bytes, plaintext: bytes, ephemeral: bytes, nonce: bytes) -> bytes:
-    """Return a key wrapped to a public key: ephemeral public key, version 1, nonce, ciphertext with
-    tag."""
+    """Return a wrapped key: ephemeral public key, version 1, nonce, ciphertext with tag."""
     shared = X25519PrivateKey.from_private_bytes(ephemeral).exchange(
         X25519PublicKey.from_public_bytes(public_key)
     )

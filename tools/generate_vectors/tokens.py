@@ -1,4 +1,4 @@
-"""One token at a time: what it says when it is read and verified, or why it is not."""
+"""Vectors of single tokens: their contents when verified, or the reason of their refusal."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -681,7 +681,8 @@ def _broken_jwts() -> list[Case]:
         _unsigned(
             "session-to-bob-small-order-key",
             "K7",
-            f"{raw(compact(_claims(iss=small_order))).rpartition('.')[0]}.{b64url(bytes([1]) + bytes(63))}",
+            raw(compact(_claims(iss=small_order))).rpartition(".")[0]
+            + f".{b64url(bytes([1]) + bytes(63))}",
         ),
         _unsigned(
             "session-to-bob-key-of-another-type",

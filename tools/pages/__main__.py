@@ -1,9 +1,10 @@
-"""Write all generated pages, or compare them: `python tools/pages --write`, `python tools/pages
---check`.
+"""Write all generated pages, or check that they are current.
+
+    python tools/pages --write | --check
 
 A generator is a module of this folder with `PAGE`, the path of a page, and `page()`, which returns
-its text; it has a line in `GENERATED`. Of a page that is generated in part, `page()` replaces only
-what is between the markers (`marked`).
+its text. Each is listed in `GENERATED`. If a page is generated in part, `page()` replaces only the
+text between its markers (`marked`).
 """
 
 import sys

@@ -1,11 +1,9 @@
-"""`spec/conformance.md`: each rule, decision and threat of the pages, with the tests and vectors
-that cover it.
+"""Generator of `spec/conformance.md`: the tests and vectors for each rule, decision and threat.
 
-A test covers a rule when its name or docstring names the rule's id, or when
-`conformance/held_by.py` lists it; vectors of `spec/vectors` and recorded cases name their rules
-themselves. The page needs no recordings: which case states which rule is kept in
-`tests/conformance/rules_of_cases.json`, a generated file too, which is written and compared only
-where the recordings exist beside the checkout.
+A test covers a rule if its name or docstring contains the rule's id, or if `conformance/held_by.py`
+lists it. The vectors in `spec/vectors` and recorded cases name their rules themselves. The page
+needs no recordings: the rules of each case are in `tests/conformance/rules_of_cases.json`. That
+file is generated too, but written and compared only if the recordings are beside the checkout.
 """
 
 import ast
@@ -58,13 +56,12 @@ _CITED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Something that a page states: a rule, a decision, a weak point, or a section without rules of
-    its own.
+    """A rule, a decision, a weak point, or a section without rules of its own.
 
     Attributes:
         id: `D22`, `Q6`, `enc-W5`, or for a section `wire 4.4.1`.
         page: file name on `spec/`, without its ending.
-        text: what it says, in Markdown, one line.
+        text: the rule's text in Markdown, one line.
         describes: marked as explaining only.
     """
 
@@ -76,7 +73,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Held:
-    """A test: its file, seen from `tests/`, and its name."""
+    """A test: its file, relative to `tests/`, and its name."""
 
     file: str
     name: str
@@ -100,8 +97,7 @@ def _stated(page: str, line: str) -> Iterator[Rule]:
 
 @cache
 def sections() -> tuple[Rule, ...]:
-    """Return the sections of the wire's page that have no numbered rule: they are cited by their
-    number."""
+    """Return the sections of wire.md without numbered rules, which are cited by section number."""
     found: dict[str, Rule] = {}
     current: list[str] = []
     for line in _lines("wire"):
@@ -120,7 +116,7 @@ _SECTION_OF_OPERATIONS = re.compile(
 
 
 def _numbers(first: str, last: str | None) -> Iterator[str]:
-    """Yield the numbers of a heading: `4.8 to 4.9` is two."""
+    """Yield the numbers of a heading: `4.8 to 4.9` has two."""
     if last is None:
         yield first
         return
@@ -137,7 +133,7 @@ def _lines(page: str) -> list[str]:
 
 
 def named(text: str) -> set[str]:
-    """Return what a text names: ids, all of a range of ids, and sections."""
+    """Return the ids in a text, including all of a range, and the sections."""
     ids = set(_ID.findall(text))
     for letters, first, last in _RANGE.findall(text):
         ids |= {f"{letters}{number}" for number in range(int(first), int(last) + 1)}
@@ -149,7 +145,7 @@ def named(text: str) -> set[str]:
 
 @cache
 def naming_tests() -> Mapping[str, frozenset[Held]]:
-    """Return the tests that name an id; what a module says of itself names no test."""
+    """Return the tests that name an id; docstrings of modules do not count."""
     found: dict[str, set[Held]] = defaultdict(set)
     for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):
         _collect(path, found)
@@ -158,7 +154,7 @@ def naming_tests() -> Mapping[str, frozenset[Held]]:
 
 @cache
 def tests() -> Mapping[str, Sequence[Held]]:
-    """Return the tests that hold an id: they name it, or are said to hold it."""
+    """Return the tests of an id: those that name it, and those listed for it."""
     said = {one: frozenset(map(held_of, listed)) for one, listed in HELD_BY.items()}
     named_by = naming_tests()
     return {
@@ -168,7 +164,7 @@ def tests() -> Mapping[str, Sequence[Held]]:
 
 
 def held_of(text: str) -> Held:
-    """Return the test that `file::name` names."""
+    """Return the test with the name `file::name`."""
     file, _, name = text.partition("::")
     return Held(file, name)
 
@@ -186,8 +182,7 @@ def _collect(path: Path, found: dict[str, set[Held]]) -> None:
 
 
 def _words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """Return what a test says of itself: ids in its name, its docstring, and the names of its
-    parameters' values."""
+    """Return a test's name, its docstring, and the names of its parameter values."""
     in_name = _NAMED.findall(function.name)
     values = [
         keyword.value.value
@@ -202,7 +197,7 @@ def _words_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 @cache
 def vectors() -> Mapping[str, Mapping[str, int]]:
-    """Return how many vectors of each file state an id."""
+    """Return the number of vectors in each file that name an id."""
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for path in sorted((SPEC / "vectors").rglob("*.json")):
         for case in json.loads(path.read_text("utf-8"))["cases"]:
@@ -213,7 +208,7 @@ def vectors() -> Mapping[str, Mapping[str, int]]:
 
 @cache
 def cases() -> Mapping[str, Sequence[str]]:
-    """Return the recorded cases that state an id, as the committed table has them."""
+    """Return the recorded cases of an id, from the committed table."""
     table: dict[str, list[str]] = json.loads(CASES_TABLE.read_text("utf-8"))
     found = {_own_id(one): names for one, names in table.items()}
     for name, difference in DIFFERENCES.items():
@@ -225,15 +220,14 @@ def cases() -> Mapping[str, Sequence[str]]:
 
 
 def _own_id(stated: str) -> str:
-    """Return the id by which the pages know what a case states: its sections have no name of a
-    page."""
+    """Return the id that the pages use for a case; its sections lack the page's name."""
     if stated[0].isdigit():
         return f"wire {stated}"
     return re.sub(r"^enc-(?=\d)", "enc ", stated)
 
 
 def recorded_table() -> dict[str, list[str]]:
-    """Return the table of cases by what they state, from the recordings themselves."""
+    """Return the table of cases by rule, from the recordings."""
     found: dict[str, list[str]] = defaultdict(list)
     for case in json_lines(RECORDED):
         for one in case["rules"]:
@@ -242,13 +236,12 @@ def recorded_table() -> dict[str, list[str]]:
 
 
 def reason(rule: Rule) -> str:
-    """Return why a rule needs no test, or nothing."""
+    """Return the reason why a rule needs no test, or an empty text."""
     return "*describes*" if rule.describes else UNHELD.get(rule.id, "")
 
 
 def is_held(rule: Rule) -> bool:
-    """Tell whether a vector or a test of every checkout holds a rule: tests on recordings are
-    skipped without them."""
+    """Return whether a vector, or a test that needs no recordings, covers a rule."""
     return rule.id in vectors() or any(
         not _needs_recordings(one.file) for one in tests().get(rule.id, ())
     )
@@ -265,15 +258,18 @@ def _needs_recordings(file: str) -> bool:
 _HEAD = """\
 # Conformance
 
-Which tests and vectors cover each statement of these pages. Generated by `make pages`; `make check` fails when it is
-out of date, and a test fails when a rule has neither a test nor a reason for having none.
+For implementers and reviewers: find the tests and vectors of each rule. Generated by `make pages`;
+`make check` fails if it is out of date, and a test fails if a rule has neither a test nor a reason
+for having none.
 
-*Tests* are files and functions below `tests/`; some hold a rule without naming its id, as
-`tests/conformance/held_by.py` says. *Vectors* are in [vectors/](vectors/README.md), and every test of `tests/spec`
-that reads them runs them all. *Recorded* are exchanges with another server of the protocol, by group and number: this
-node answers them alike, or as `tests/conformance/differences.py` states with a reason (`conformance/test_probes.py`,
-`conformance/test_probes_default_settings.py`). The recordings are not part of the repository: where they are absent
-these tests are skipped by name, and so they do not count in the sum below.
+*Tests* are files and functions below `tests/`. Tests that cover a rule without naming its id are
+listed in `tests/conformance/held_by.py`. *Vectors* are in [vectors/](vectors/README.md); every test
+of `tests/spec` that reads a vector file runs all of its cases. *Recorded* cases are exchanges with
+another server of the protocol, by group and number. This node gives the same answers, except for
+the differences that `tests/conformance/differences.py` lists with reasons
+(`conformance/test_probes.py`, `conformance/test_probes_default_settings.py`). The recordings are
+not part of the repository. Without them these tests are skipped, so they do not count in the sum
+below.
 """
 
 
@@ -320,7 +316,7 @@ def _table(items: Iterable[Rule]) -> str:
 
 
 def _title(text: str) -> str:
-    """Return the beginning of a rule as plain words."""
+    """Return the beginning of a rule as plain text."""
     plain = (
         re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
         .replace("`", "")
@@ -349,7 +345,7 @@ def _tests_text(held: Sequence[Held]) -> str:
 
 
 def _vector_tests(one: str) -> list[Held]:
-    """Return the tests that run the vectors of a rule which no test names."""
+    """Return the tests that run a rule's vectors, for a rule that no test names."""
     return [held_of(text) for file in vectors().get(one, {}) for text in VECTOR_TESTS[file]]
 
 
@@ -378,8 +374,7 @@ def _cases_text(one: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Threat:
-    """A row of the threat model: the section's number, the kind (S, T, R, I, D or E), and the
-    threat's words."""
+    """A row of the threat model: section number, kind (S, T, R, I, D or E), and text."""
 
     section: str
     kind: str
@@ -387,7 +382,7 @@ class Threat:
 
     @property
     def key(self) -> str:
-        """What names the row: its section and its words."""
+        """The unique name of the row: its section and its text."""
         return f"{self.section} {self.text}"
 
 
@@ -418,6 +413,6 @@ def _threat_held_by(threat: Threat) -> str:
 
 
 def case_table() -> str:
-    """Return the table of cases as it is kept, from the recordings: one line for each rule."""
+    """Return the committed table of cases, made from the recordings, one line for each rule."""
     rows = [f"  {json.dumps(one)}: {json.dumps(names)}" for one, names in recorded_table().items()]
     return "{\n" + ",\n".join(rows) + "\n}\n"

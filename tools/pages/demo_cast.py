@@ -1,6 +1,6 @@
-"""`make cast`: record the demo as it runs, in asciicast version 2, into `docs/demo.cast`.
+"""Record the demo into `docs/demo.cast`, in asciicast version 2: `make cast`.
 
-The demo plays in a terminal of its own. Play the recording with `asciinema play docs/demo.cast`.
+The demo runs in its own terminal. Play the recording with `asciinema play docs/demo.cast`.
 """
 
 import codecs
@@ -24,7 +24,7 @@ LONGEST_PAUSE_S: Final = 1.5
 
 
 def recorded(command: list[str]) -> list[list[float | str]]:
-    """Run a command in a terminal, and return what it printed with the seconds since its start."""
+    """Run a command in a terminal, and return its output with the seconds since its start."""
     terminal, its = os.openpty()
     ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     process = subprocess.Popen(
@@ -49,7 +49,7 @@ def recorded(command: list[str]) -> list[list[float | str]]:
 
 
 def lines_of(cast: str) -> list[str]:
-    """Return the lines that a recording shows, without colours."""
+    """Return the lines of a recording, without colours."""
     shown = "".join(json.loads(line)[2] for line in cast.splitlines()[1:])
     return re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "").splitlines()
 

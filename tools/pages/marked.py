@@ -1,8 +1,6 @@
-"""The generated part of a page that is otherwise written by hand: between two comments that name
-it.
+"""The generated part of a page that is otherwise written by hand, between two comments.
 
-<!-- generated: NAME (make pages) -->
-<!-- end of NAME -->
+<!-- generated: NAME (make pages) --> <!-- end of NAME -->
 """
 
 

@@ -1,4 +1,4 @@
-"""The table of series in `spec/operations/metrics.md`, from `node.metrics.series`."""
+"""Generator of the table of series in `spec/operations/metrics.md`, from `node.metrics.series`."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ PAGE: Final = REPOSITORY / "spec" / "operations" / "metrics.md"
 
 
 def page() -> str:
-    """Return the page with the table as it is now."""
+    """Return the page with the current table."""
     return with_part(PAGE.read_text("utf-8"), "series", table())
 
 
 def table() -> str:
-    """Return the table, a row for each series that is scraped."""
+    """Return the table, with a row for each exported series."""
     rows = ["| series | type | labels | |", "|---|---|---|---|"]
     for series in SERIES:
         labels = [

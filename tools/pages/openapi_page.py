@@ -1,7 +1,6 @@
-"""`node/http/routes/openapi.json`: the routes as OpenAPI 3.1 describes them, from the rows of the
-route table.
+"""Generator of `node/http/routes/openapi.json`: the routes in OpenAPI 3.1, from the route table.
 
-A path of the document is a line of the file. What a row does not say of itself is added here:
+Each path is one line of the file. This module adds what a row of the table does not contain: the
 refusals that follow from its surface, authority and body, and answers of the HTTP server.
 """
 
@@ -26,17 +25,18 @@ PAGE: Final = REPOSITORY / "node" / "http" / "routes" / "openapi.json"
 Json = dict[str, Any]  # of the document, whose members are of any kind
 
 _ABOUT: Final = f"""\
-The HTTP surface of a sealspace node. GET answers HEAD too, every path answers OPTIONS, and a trailing `/` is ignored.
-Any other path, and any other method on a path of the tag `wire`, is answered 404; on a path of the tag `own` it is 405
-with `Allow`. Below `/hooks`, `/policy/v3` and `/share` every method but OPTIONS is answered 501.
+The HTTP surface of a sealspace node. HEAD is accepted wherever GET is, OPTIONS on every path, and a
+trailing `/` is ignored. Other paths, and other methods on a path of the tag `wire`, are answered
+404; on a path of the tag `own` other methods are 405 with `Allow`. Below `/hooks`, `/policy/v3` and
+`/share` every method but OPTIONS is answered 501.
 
-Refusals of the tag `own` are `application/problem+json`, whose `code` is stable. Those of the tag `wire` are a text, or
-`application/problem+json`, or `{{"error"}}` for a client that accepts `application/json`. Each answer lists its codes;
-what they mean is in spec/refusals.md.
+Refusals of the tag `own` are `application/problem+json`, whose `code` is stable. Those of the tag
+`wire` are a text, or `application/problem+json`, or `{{"error"}}` for a client that accepts
+`application/json`. Each answer lists its codes; spec/refusals.md explains them.
 
-A request has at most {MAX_HEADER_LINES} header lines, header values of {Http().max_header_line_bytes} bytes and a
-target of {MAX_TARGET_BYTES} bytes. Sizes that settings may change are stated with their defaults. What the routes do
-is in spec/wire.md.
+A request has at most {MAX_HEADER_LINES} header lines, header values of
+{Http().max_header_line_bytes} bytes and a target of {MAX_TARGET_BYTES} bytes. Sizes that settings
+may change are given with their defaults. spec/wire.md describes the routes.
 """
 _TOKENS: Final[Mapping[Authority, str]] = {
     "delegation": (
@@ -53,7 +53,7 @@ _TOKENS: Final[Mapping[Authority, str]] = {
 _OPERATOR_CODES: Final = frozenset({"operator-locked", "operator-absent"})
 _BODY_CODES: Final = frozenset({"not-readable", "too-large", "too-slow"})
 _NO_TYPE_GIVEN: Final = (
-    "The content type is the one that the value was stored with; without one there is none."
+    "The content type is the one that the value was stored with, if it was stored with one."
 )
 # What a client gets before or beside every route: status, and whether it has a problem.
 _SERVER_ANSWERS: Final = {400: True, 408: False, 414: False, 417: True, 431: False}
@@ -76,12 +76,12 @@ _PROBLEM_MEMBERS: Final = ("type", "title", "status", "code", "request_id", "hin
 
 
 def described() -> tuple[Route, ...]:
-    """Return the rows that the document has: not what answers any path or method at all."""
+    """Return the rows of the document, without those that answer any path or method."""
     return tuple(route for route in ROUTES if route.method not in ("*", "OPTIONS"))
 
 
 def codes_of(route: Route) -> frozenset[str]:
-    """Return the codes of every refusal that a route can answer."""
+    """Return the codes of all refusals of a route."""
     codes = frozenset(route.refuses) | {"internal", "too-many-requests"}
     if route.authority == "operator":
         codes |= _OPERATOR_CODES
@@ -277,7 +277,7 @@ def _add_given(answer: Json, given: ResponseShape, schema_of: Mapping[str, Json]
 
 
 def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
-    """Yield each status and content with which a route answers a code."""
+    """Yield each status and content type with which a route returns a code."""
     if route.surface == "own":
         yield row.status, {"application/problem+json": {}}
         return
@@ -312,7 +312,7 @@ def _problem() -> Json:
 
 
 def _merge(content: Json, more: Json) -> None:
-    """Add media types to those of an answer; one that is there already may have either schema."""
+    """Add media types to those of an answer; a media type in both accepts either schema."""
     for media, form in more.items():
         if content.setdefault(media, form) != form:
             known: Json = content[media]
@@ -330,8 +330,7 @@ def _scheme(authority: str) -> str:
 
 
 def _without_titles(schema: Json) -> Json:
-    """Return a schema without its title, which is its name, and with its description in one
-    line."""
+    """Return a schema without its title, and with its description on one line."""
     kept = {name: member for name, member in schema.items() if name != "title"}
     if "description" in kept:
         kept["description"] = kept["description"].partition("\n")[0]

@@ -1,5 +1,4 @@
-"""Tables of the packages and their folders, from the docstrings of the packages, for every page
-that shows one."""
+"""Generator of the tables of packages and folders, from the docstrings of the packages."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ PAGES: Final[Mapping[Path, str]] = {
 
 
 def page(path: Path) -> str:
-    """Return a page with its table as it is now."""
+    """Return a page with its current table."""
     part = PAGES[path]
     rows = (
         [_row(name) for name in PACKAGES]
@@ -47,7 +46,7 @@ def _folders() -> Iterator[str]:
 
 
 def _row(folder: str) -> str:
-    """Return the row of a folder: its first paragraph, which is one sentence or two."""
+    """Return the row of a folder, with the first paragraph of its docstring."""
     tree = ast.parse((REPOSITORY / folder / "__init__.py").read_text("utf-8"))
     first = (ast.get_docstring(tree) or "").partition("\n\n")[0]
     return f"| `{folder}` | {' '.join(first.split()).removesuffix('.')} |"

@@ -1,4 +1,4 @@
-"""The table of reasons in `spec/runner.md`, from the runner's own."""
+"""Generator of the table of reasons in `spec/runner.md`, from the runner's own table."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ PAGE: Final = REPOSITORY / "spec" / "runner.md"
 
 
 def page() -> str:
-    """Return the page with its table as it is now."""
+    """Return the page with the current table."""
     rows = [
         f"| `{one.code}` | {'yes' if one.ran else 'no'} | {one.sentence} |"
         for one in REASONS.values()

@@ -1,5 +1,4 @@
-"""What the site is made of: the pages of the repository where they are, so that a link holds here
-as it does there.
+"""The files of the documentation site, at the same paths as in the repository, so that links work.
 
 A hook of mkdocs, named in `mkdocs.yml`. The home page is README.md.
 """
@@ -23,8 +22,7 @@ _FOLDERS: Final = ("docs", "spec", "examples")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Return all files of the site: those of the theme, and the pages by their paths in the
-    repository."""
+    """Return all files of the site: those of the theme, and the pages at their repository paths."""
     of_theme = [file for file in files if file.src_dir != config.docs_dir]
     paths = [_REPOSITORY / name for name in _PARTS]
     paths += sorted(

@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds, its links hold, and it loads nothing from elsewhere."""
+"""The documentation site builds, its links work, and it loads nothing from other hosts."""
 
 import json
 import re
@@ -19,8 +19,7 @@ _OF_STYLESHEET = re.compile(r"url\(\s*[\"']?([^\"')\s]+)")
 
 
 class Addresses(HTMLParser):
-    """What a page names: `linked` by ordinary links, `loaded` by everything else, with what its
-    script loads."""
+    """The addresses in a page: `linked` by links, `loaded` by other elements and by its script."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -29,12 +28,12 @@ class Addresses(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the addresses of one element."""
+        """Record the addresses of one element."""
         names = {value or "" for name, value in attrs if name in ("href", "src", "data", "poster")}
         (self.linked if tag == "a" else self.loaded).update(names)
 
     def handle_data(self, data: str) -> None:
-        """Keep the address of the search, which the theme hands to its script in JSON."""
+        """Record the address of the search, which the theme passes to its script in JSON."""
         if (
             self.get_starttag_text() == '<script id="__config" type="application/json">'
             and data.startswith("{")
@@ -47,7 +46,7 @@ class Addresses(HTMLParser):
 
 
 def missing(place: Path, page: Path, addresses: set[str]) -> set[str]:
-    """Return those that point into the site where there is no file."""
+    """Return the addresses inside the site that have no file."""
     lost = set()
     for address in addresses:
         parts = urlsplit(address)
@@ -60,7 +59,7 @@ def missing(place: Path, page: Path, addresses: set[str]) -> set[str]:
 
 
 def elsewhere(addresses: set[str]) -> set[str]:
-    """Return those of another origin."""
+    """Return the addresses of other origins."""
     return {
         one for one in addresses if urlsplit(one).netloc or urlsplit(one).scheme not in ("", "data")
     }
@@ -73,8 +72,8 @@ def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    """Every file that a page names is there, and no page names a script, style, font or picture of
-    another host."""
+    """Every linked file exists, and no page loads a script, style, font or image of another
+    host."""
     built = build(SETTINGS, tmp_path)
     assert built.returncode == 0, built.stderr
     pages = {
@@ -105,8 +104,8 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_broken_links_fail_the_build(tmp_path: Path) -> None:
-    """What the settings say of links holds for pages, anchors, absolute paths, and pages that
-    nothing leads to."""
+    """Broken pages, anchors and absolute paths, and pages without a link to them, fail the
+    build."""
     kept = re.findall(
         r"^(?:strict|validation):.*?(?=^\S|\Z)",
         SETTINGS.read_text("utf-8"),
@@ -136,7 +135,7 @@ def test_broken_links_fail_the_build(tmp_path: Path) -> None:
 
 
 def test_the_readme_quotes_the_recording() -> None:
-    """The recording plays, and each line of the demo in the README is one of its lines."""
+    """The recording plays, and contains each line of the demo in the README."""
     recorded = lines_of(CAST.read_text("utf-8"))
     assert recorded[-1] == "All 25 steps held."
     (excerpt,) = re.findall(r"^```text\n((?: +\d+  .*\n| {7}.*\n)+)```$", README, re.MULTILINE)

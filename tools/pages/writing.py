@@ -1,4 +1,4 @@
-"""Writing generated pages, or comparing them with what their generators make now.
+"""Writing of generated pages, and the check that they are current.
 
 Example:
     status = check([Generated(PAGE, page)])
@@ -17,10 +17,10 @@ class Generated:
     """A generated page.
 
     Attributes:
-        path: where it is.
-        text: makes the whole text of it.
-        source: a file or folder outside the repository that it is made from. Where that is absent
-            the page is left out, and named.
+        path: path of the page.
+        text: returns the whole text of the page.
+        source: a file or folder outside the repository from which the page is made. If it is
+            absent, the page is skipped with a message.
     """
 
     path: Path
@@ -39,7 +39,7 @@ def write(pages: Sequence[Generated]) -> int:
 
 
 def check(pages: Sequence[Generated]) -> int:
-    """Name every page that is out of date, and the command that writes it; return the exit
+    """Print every page that is out of date, and the command that writes it; return the exit
     status."""
     stale = [page for page in _with_source(pages) if _text_of(page.path) != page.text()]
     for page in stale:
