@@ -1,7 +1,6 @@
-"""The runner: WASI programs of others in confined child processes, with secrets that their owners
-granted for them.
+"""The runner, which runs WASI programs in confined child processes with secrets of their owners.
 
-What runs in the children are the private modules `_run_child` and `_compile_child` and what those
-import, in processes that `_template` forks. They import nothing else of this project, and they
-alone import wasmtime.
+Guests run only in child processes, which `guest.template` forks. The modules `guest.run_child` and
+`guest.compile_child` run there. Only these and what they import from `guest` import wasmtime, and
+they import nothing else of this project.
 """

@@ -1,8 +1,8 @@
-"""Every reason for which a run fails, or is refused before it begins, with its stable code.
+"""Reasons for which a run is refused or fails, each with a stable code.
 
-`REASONS` is the one table: `spec/runner.md` shows it, and an answer to a caller takes code and
-sentence from it. A sentence never contains anything of a request; its detail may name imports and
-environment variables, and never contains a value.
+`REASONS` is the only table: `spec/runner.md` shows it, and answers to callers take code and
+sentence from it. A sentence never contains data of a request. A detail may name imports and
+environment variables, but never contains a value.
 
 Example:
     raise RunRefused("program-imports", "wasi:http/types@0.2.0")
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_DETAIL_CHARS: Final = 400
-"""A detail may list names from a program; it is cut so that a job's record stays small."""
+"""Longest detail. Names from a program may be long, and a job's record has to stay small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a run failed, the status of HTTP for it, and what it is about in this case."""
+    """A reason for which a run failed, with its HTTP status and the detail of this case."""
 
     code: str
     sentence: str
@@ -26,12 +26,12 @@ class Reason:
 
     @property
     def ran(self) -> bool:
-        """Whether the program was started: a run that failed is an answer like any other."""
+        """Whether the program was started; then the HTTP status is 200 even if it failed."""
         return self.status == 200
 
 
 class RunRefused(Exception):
-    """The run is refused before the program starts."""
+    """A run is refused before its program starts."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         printable = "".join(char if char.isprintable() else " " for char in detail)
@@ -41,87 +41,84 @@ class RunRefused(Exception):
 
 _SENTENCES: Final = {
     400: {
-        "request-invalid": "The request is not what this route takes; the detail names the member.",
+        "request-invalid": "The request is not valid; the detail names the member.",
         "key-malformed": "The API key is not `<owner>:<nonce>:<secret>`.",
         "key-statement": (
-            "What is signed about the API key does not hold for this runner; the detail says why."
+            "The signed statement of the API key is not valid for this runner; the detail says why."
         ),
         "key-per-call": (
-            "The compute limit is over what the API key allows a call; the detail has both."
+            "The compute limit exceeds what the API key allows for one call; the detail has both."
         ),
         "compute-limit": (
-            "The compute limit is below what the shortest run costs; the detail has both."
+            "The compute limit does not pay for the shortest run, or for the compilation."
         ),
         "bad-profile": (
-            "The profile is no name of one: `default`, or lower-case letters, digits and dashes."
+            "The profile is not valid: use `default`, or lower-case letters, digits and dashes."
         ),
-        "limits-invalid": "A limit of the run is below one or above what this runner allows.",
+        "limits-invalid": "A limit of the run is below 1 or above what this runner allows.",
         "environment-name": (
-            "A secret's name is not an environment variable's: capital letters, digits and"
+            "A secret's name is not valid as a variable: use capital letters, digits and"
             " underscores."
         ),
         "environment-value": (
-            "A secret contains a NUL, which would cut it off, or is not Unicode text."
+            "A secret contains a NUL, which would truncate it, or is not Unicode text."
         ),
         "environment-too-large": "The environment of the run is longer than 256 KiB.",
-        "program-mismatch": "The program's bytes do not have the SHA-256 that was asked for.",
-        "program-too-large": "The program has more bytes than this runner takes.",
+        "program-mismatch": "The program's bytes do not have the expected SHA-256.",
+        "program-too-large": "The program is larger than this runner accepts.",
         "program-not-wasm": "The program is not a WebAssembly binary.",
-        "program-target": (
-            "The program is a module where its target says component, or the other way round."
-        ),
+        "program-target": "The program is a module but its target says component, or the reverse.",
         "program-invalid": (
-            "The program does not validate, or needs a WebAssembly feature that is off."
+            "The program is not valid, or needs a WebAssembly feature that is disabled."
         ),
-        "program-imports": "The program imports what no runner offers.",
-        "program-no-start": "The program exports no `_start` and no `wasi:cli/run`.",
-        "compile-limit": "Compiling the program takes more memory or time than is allowed.",
+        "program-imports": (
+            "The program imports functions that no runner offers; the detail lists them."
+        ),
+        "program-no-start": "The program exports neither `_start` nor `wasi:cli/run`.",
+        "compile-limit": "Compiling the program needs more memory or time than is allowed.",
     },
     401: {
         "call-refused": (
-            "The caller did not show who it is, or not for this runner, program and body."
+            "The call's token is missing, or is not valid for this runner, program and body."
         ),
-        "key-refused": "The API key is not one that this runner knows, or it has ended.",
+        "key-refused": "The API key is missing, unknown or wrong, or it has ended or was revoked.",
     },
     402: {
-        "balance-too-low": (
-            "The balance of the caller's account is lower than what the call may cost."
-        ),
+        "balance-too-low": "The balance of the account is lower than what the call may cost.",
     },
     403: {
         "key-in-clear": (
-            "API keys are taken over TLS that ends in the runner, or from its own machine, and"
-            " nowhere else."
+            "API keys are accepted only over TLS that ends in the runner, or from its own machine."
         ),
         "key-project": "The API key is not for this project.",
         "key-profile": "The API key is not for secrets of this profile.",
         "owner-unknown": (
-            "This runner has no account and no grant of this owner; grant a secret, or ask its"
-            " operator for an account."
+            "This runner has no account or grant of this owner; grant a secret, or ask its operator"
+            " for an account."
         ),
         "access-denied": (
-            "The owner of the secrets does not let this caller run this program with them."
+            "The owner of the secrets does not allow this caller to run this program with them."
         ),
-        "access-unknown": "Whether the caller may use the secrets could not be judged.",
+        "access-unknown": "The runner could not decide whether the caller may use the secrets.",
         "secrets-not-granted": (
             "The owner granted no secrets of this profile to this runner for this program."
         ),
         "grant-no-project": (
-            "The grant states hosts, and not the project whose manifest counts; its owner grants"
-            " again with `sealspace runner grant --program DID/NAME`."
+            "The grant states hosts but names no project; its owner has to grant again with"
+            " `sealspace runner grant --program DID/NAME`."
         ),
-        "secret-missing": "A secret that the program needs is not granted, or is not there.",
-        "secret-refused": "The node does not release a secret to this runner.",
+        "secret-missing": "A secret that the program needs was not granted or does not exist.",
+        "secret-refused": "The node refuses to release a secret to this runner.",
         "secret-not-generated": (
-            "A secret whose name begins with PROTECTED_ was not made by this runner's code, or is"
-            " not as it was made."
+            "A secret whose name begins with PROTECTED_ was not generated by this runner's code, or"
+            " was changed."
         ),
         "generation-not-granted": (
             "The owner did not grant this runner to write exactly these secrets."
         ),
     },
     404: {
-        "program-unknown": "The program's bytes are not to be had.",
+        "program-unknown": "The program was not found.",
     },
     408: {
         "request-slow": "The body of the request did not arrive in time.",
@@ -129,53 +126,54 @@ _SENTENCES: Final = {
     409: {
         "call-repeated": "The token of this call was used before; sign a new one.",
         "call-start": (
-            "The call is signed for another start of this runner; ask `GET /info` for `start`, and"
-            " sign anew."
+            "The token is for another start of this runner; get `start` from `GET /info`, and sign"
+            " again."
         ),
-        "key-known": "There is another API key of this nonce, or it was revoked.",
+        "key-known": "Another API key has this nonce, or this key was revoked.",
         "network-unknown": (
-            "The owner has no network `protected`, to which generated secrets are sealed."
+            "The owner has no network `protected`, which generated secrets are encrypted to."
         ),
-        "program-statement": "What the developer states about the program does not hold.",
-        "program-older": "The active version is an older one than this runner has seen.",
+        "program-statement": (
+            "The developer's statement about the program is not valid; the detail says why."
+        ),
+        "program-older": "The active version is older than one that this runner has seen.",
     },
     413: {
-        "input-too-large": "The input is longer than this runner takes.",
+        "input-too-large": "The input or the body is longer than this runner accepts.",
     },
     429: {
         "too-many-calls": (
-            "Too many calls of this API key or caller are under way, or came in the last minute."
+            "This API key or caller has too many calls running, or made too many in the last"
+            " minute."
         ),
     },
     503: {
-        "keys-full": "This runner keeps no further API key of this owner, or none at all.",
-        "secret-unreadable": "A secret could not be read at the node; ask again later.",
-        "node-unavailable": "The node did not answer; ask again later.",
-        "runner-busy": "Too many runs are waiting; ask again later.",
-        "runner-closed": "The runner is shutting down; the program was ended, if it had begun.",
-        "runner-failed": "The runner could not compile or start the program; ask again later.",
+        "keys-full": "The runner's storage for API keys is full, for this owner or for all.",
+        "secret-unreadable": "A secret could not be read from the node; try again later.",
+        "node-unavailable": "The node did not answer; try again later.",
+        "runner-busy": "The runner is busy; try again later.",
+        "runner-closed": "The runner is shutting down; if the program had started, it was ended.",
+        "runner-failed": "The runner could not compile or start the program; try again later.",
     },
     200: {
         "program-start": (
-            "The program could not be instantiated: it needs more instances, tables or memories"
-            " than are allowed, or a function that nobody offers."
+            "The program could not be instantiated: it needs too many instances, tables or"
+            " memories, or a function that the runner does not offer."
         ),
-        "limit-instructions": "The program used all instructions of its limit.",
+        "limit-instructions": "The program used more instructions than its limit.",
         "limit-memory": "The program failed after it was refused more memory than its limit.",
         "limit-time": "The program ran longer than its limit.",
         "limit-output": (
-            "The program wrote more output than its limit, or more than an answer may have as JSON."
+            "The program wrote more output than its limit, or its output is too long as JSON."
         ),
-        "output-format": "The program's output is not what the response format says.",
-        "guest-exit": "The program ended with another exit code than 0.",
+        "output-format": "The program's output is not valid in the response format.",
+        "guest-exit": "The program exited with a code other than 0.",
         "guest-trap": "The program trapped.",
         "interrupted": (
-            "The runner ended after the run was started; nothing is charged, and it is not run"
-            " again."
+            "The runner ended during the run; nothing is charged, and the run is not repeated."
         ),
         "run-crashed": (
-            "The process that ran the program ended, for instance because the program used up its"
-            " resources."
+            "The process that ran the program ended, for example because it ran out of resources."
         ),
     },
 }

@@ -1,13 +1,13 @@
-"""Fair shares of what the callers of a runner have in common (RN160).
+"""Fair division of a runner's resources among its payers (RN160).
 
-Five things are shared: children, the compiler, places for calls, kept answers and kept receipts.
-All five are divided by payer. Payers who show an API key or have an account come first. All others
-together get at most half, because anybody can sign as somebody new. Counts are in memory and begin
-anew after a restart; what is kept is in the journal.
+Five resources are shared: children, the compiler, places for calls, stored answers and stored
+receipts. Payers with an API key or an account come first. All others, the unknown payers, together
+get at most half, because any caller can sign with a new key for each call. Counters are in memory
+and start at zero after a restart. Stored answers and receipts are counted in the journal.
 
 Example:
     async with turns.place(payer): ...
-    with bounds.held(payer, len(body)): ...
+    with bounds.reserve(payer, len(body)): ...
     keep(connection, "receipt", job, payer, cost=1, most=MOST_RECEIPTS)
 """
 
@@ -26,37 +26,36 @@ _PARTS: Final = 4
 """One payer has at most a quarter of the calls under way, and of their bytes."""
 
 Parts: TypeAlias = Mapping[Hashable, int]
-"""To whom something is counted, each with the part of the bound that it has: 2 is half."""
+"""Names of counters, each with the divisor of the limit that applies to it: 2 is half."""
 
 
 class Payer(NamedTuple):
-    """The owner of the API key that a call shows, or the caller who signed it."""
+    """The account that a call counts to: the owner of its API key, or the caller who signed it."""
 
     did: Principal
     is_known: bool = True
 
 
 OPERATOR: Final = Payer(Principal("operator"))
-"""Pays for runs that no caller asked for, such as checking a program before it is published. It may
-use all places."""
+"""Payer of runs without a caller, such as the check before publication. It may use all places."""
 
 
 class InUse:
-    """Amounts that are in use at one time: of each payer or API key, or of each group of callers,
-    which has a name."""
+    """Counters of amounts in use: one for each payer, API key or named group of callers."""
 
     def __init__(self) -> None:
         self._amounts = Counter[Hashable]()
 
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Count an amount, or give one back that was counted.
+        """Add an amount to counters, or release it with a negative amount.
 
         Args:
-            parts: to whom it is counted.
-            amount: negative: given back.
-            most: the bound; None: nothing is refused.
+            parts: the counters.
+            amount: the amount; negative to release.
+            most: the limit, which each counter's divisor reduces; None: no limit.
         Raises:
-            RunRefused: `too-many-calls` (of one payer or key), `runner-busy` (of a group).
+            RunRefused: `too-many-calls` if a payer's or key's counter is full, `runner-busy` if a
+                group's is.
         """
         for one, part in parts.items():
             # RN67, RN97, RN158, RN163
@@ -68,8 +67,8 @@ class InUse:
                 del self._amounts[one]
 
     @contextmanager
-    def held(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
-        """Count an amount until the block ends; as `add`."""
+    def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
+        """Add an amount to counters until the block ends; raises as `add`."""
         self.add(parts, amount, most)
         try:
             yield
@@ -78,45 +77,48 @@ class InUse:
 
 
 class Bounds:
-    """Calls under way and their bytes, bounded in all, for strangers together and for each
-    payer."""
+    """Limits on concurrent calls and their bytes, in all, for unknown payers and for each payer."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most, most_bytes
         self._calls, self._bytes = InUse(), InUse()
 
     @contextmanager
-    def held(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
+    def reserve(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
         """Count a call until the block ends.
 
         Args:
-            payer: of the call.
-            size_bytes: of its body.
-            is_new: False: the call was accepted before a restart and is not refused.
+            payer: the payer of the call.
+            size_bytes: length of its body.
+            is_new: False if the call was accepted before a restart; it is then never refused.
         Raises:
-            RunRefused: `too-many-calls` (of this payer), `runner-busy` (of strangers, or in all).
+            RunRefused: `too-many-calls` if this payer has too many calls, `runner-busy` if unknown
+                payers or all payers together have.
         """
         parts: dict[Hashable, int] = {payer: _PARTS, "all": 1}  # RN163
         if not payer.is_known:
-            parts["strangers"] = 2
+            parts["unknown"] = 2
         most, most_bytes = self._most if is_new else (None, None)
-        with self._calls.held(parts, 1, most), self._bytes.held(parts, size_bytes, most_bytes):
+        with (
+            self._calls.reserve(parts, 1, most),
+            self._bytes.reserve(parts, size_bytes, most_bytes),
+        ):
             yield
 
 
 class Turns:
-    """Places that payers take in turns."""
+    """A semaphore whose places payers take in turns."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
-        self._of_others = max(places // 2, 1)
-        self._total = places + (self._of_others if beside else 0)
+        self._unknown_places = max(places // 2, 1)
+        self._total = places + (self._unknown_places if beside else 0)
         self._used: Counter[Payer] = Counter()
         self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
 
     @asynccontextmanager
     async def place(self, payer: Payer) -> AsyncIterator[None]:
-        """Wait for a place, which is used until the block ends."""
+        """Wait for a place, and use it until the block ends."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting[turn] = payer
         self._hand_out()
@@ -124,7 +126,7 @@ class Turns:
             await turn
             yield
         finally:
-            # A waiter that is cancelled cancels its turn, unless it had the place already.
+            # A cancelled future means that the call was cancelled before it got a place.
             if turn.cancelled():
                 self._waiting.pop(turn, None)
             else:
@@ -139,16 +141,16 @@ class Turns:
             self._used[payer] += 1
             turn.set_result(None)
             for other in [one for one, whose in self._waiting.items() if whose == payer]:
-                self._waiting[other] = self._waiting.pop(other)  # RN161: after all others that wait
+                # RN161: the payer's other calls move behind those of all waiting payers.
+                self._waiting[other] = self._waiting.pop(other)
 
     def _next(self) -> "asyncio.Future[None] | None":
-        """Return whose turn it is; None where no place is free, or none for those who wait (RN161,
-        RN162)."""
+        """Return the next waiter that may have a place, or None (RN161, RN162)."""
         if self._used.total() >= self._total:
             return None
         used = Counter(one.is_known for one in self._used.elements())
-        free = {True: used[True] < self._places, False: used[False] < self._of_others}
-        # Those with a key or an account first; the order among equals stays.
+        free = {True: used[True] < self._places, False: used[False] < self._unknown_places}
+        # Known payers first; the sort is stable, so the order among equals stays.
         for turn, payer in sorted(self._waiting.items(), key=lambda one: not one[1].is_known):
             if free[payer.is_known] and (
                 payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
@@ -161,7 +163,8 @@ _SHARE_OF: Final = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND pa
 _DISPLACE: Final = """
 DELETE FROM kept WHERE number = (
     SELECT min(number) FROM kept WHERE kind = ?1 AND is_known = ?2 AND payer = (
-        SELECT payer FROM held WHERE kind = ?1 AND is_known = ?2 AND payer != '' ORDER BY cost DESC, rowid LIMIT 1
+        SELECT payer FROM held WHERE kind = ?1 AND is_known = ?2 AND payer != ''
+        ORDER BY cost DESC, rowid LIMIT 1
     )
 )
 """
@@ -176,16 +179,18 @@ def keep(
     cost: int,
     most: int,
 ) -> None:
-    """Note that something is kept for a payer; where its share is full, the payer with most of it
-    loses its oldest.
+    """Count a stored answer or receipt, and delete older ones if the payer's share is full.
+
+    The payer that uses most of the share loses its oldest. Triggers of the journal delete the
+    answers and receipts themselves.
 
     Args:
-        connection: in a transaction; triggers of the journal delete what is displaced.
-        kind: of what is kept.
-        job: whose answer or receipt it is.
-        payer: of the job.
-        cost: how much of the bound this uses.
-        most: bound of all payers; half is for those with a key or an account, half for all others.
+        connection: the journal's, within a transaction.
+        kind: the kind of the entry.
+        job: the job that the answer or receipt belongs to.
+        payer: the payer of the job.
+        cost: amount of the limit that the entry uses.
+        most: the limit; known payers share one half, unknown payers the other.
     """
     share = (kind, payer.is_known)
     connection.execute(
@@ -193,6 +198,6 @@ def keep(
         (*share, payer.did, job, cost),
     )
     while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:  # RN168
-        # the sums were edited: this would never end
+        # Nothing left to delete means that the sums were edited; the loop would never end.
         if not connection.execute(_DISPLACE, share).rowcount:
-            raise sqlite3.DatabaseError("what is kept is not what its sums say")
+            raise sqlite3.DatabaseError("the sums of stored answers or receipts are wrong")

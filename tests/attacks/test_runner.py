@@ -126,12 +126,12 @@ async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_p
 async def test_a_token_that_ends_while_its_body_arrives(stage: RunnerStage) -> None:
     """RN65: it may have been used, and nobody remembers tokens that have ended."""
     body, headers = signed(stage, "echo")
-    call = await stage.runner.called(headers["Authorization"], None)
+    call = await stage.runner.verify_caller(headers["Authorization"], None)
     with pytest.raises(RunRefused, match="call-repeated"):
-        await stage.runner.use_up(
+        await stage.runner.use_token(
             replace(call, expires_at=SystemClock().now() - 1), f"{stage.developer}/echo", body
         )
-    assert await stage.runner.use_up(call, f"{stage.developer}/echo", body) == call.caller
+    assert await stage.runner.use_token(call, f"{stage.developer}/echo", body) == call.caller
 
 
 async def test_a_body_that_was_changed_after_signing(stage: RunnerStage) -> None:

@@ -1,1 +1,1 @@
-"""Who may run what, who pays, and what remains of it."""
+"""Calls of programs: authorisation, payment, secrets, receipts and stored answers."""

@@ -1,5 +1,4 @@
-"""What a caller is answered: in this runner's form for `POST /run`, in OutLayer's for `POST /call`
-(RN96).
+"""JSON answers to calls, for `POST /run` and, in OutLayer's format, for `POST /call` (RN96).
 
 Example:
     answer = run_answer(outcome)
@@ -20,7 +19,7 @@ from .service import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a call."""
+    """Status and body of an answer; `kept` yields the pieces of a stored one instead."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -28,7 +27,7 @@ class Answer:
 
 
 def run_answer(outcome: Outcome) -> Answer:
-    """Answer `POST /run`; output is JSON text already, so it is put in as it is."""
+    """Return the answer of `POST /run`; the output is JSON text, which is embedded unchanged."""
     facts, result = outcome.facts, outcome.result
     value: dict[str, object] = {
         "job": facts.job,
@@ -49,7 +48,7 @@ def run_answer(outcome: Outcome) -> Answer:
 
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
-    """Answer `POST /call`, in the members that OutLayer's clients read; money is decimal text."""
+    """Return the answer of `POST /call`, which OutLayer's clients read; money is decimal text."""
     facts, result = outcome.facts, outcome.result
     value = {
         "call_id": facts.job,
@@ -70,31 +69,30 @@ def api_answer(outcome: Outcome, *, charged: int) -> Answer:
 
 
 def pending(job: str, *, is_api: bool) -> Answer:
-    """Answer for a job that has not ended."""
+    """Return the answer for a job that has not ended."""
     named = {"call_id": job, "poll_url": f"/calls/{job}"} if is_api else {"job": job}
     return answer_with({"status": "pending", **named})
 
 
 def refused(reason: Reason) -> Answer:
-    """Answer a caller who is not known, cannot pay, or whose body cannot be read: no job, and no
-    receipt."""
+    """Return the answer to a call that is refused before it becomes a job, so without receipt."""
     return answer_with({"status": "refused", "error": error_of(reason)}, reason)
 
 
 def api_refused(reason: Reason) -> Answer:
-    """Answer as `refused`, in the members that OutLayer's clients read."""
+    """Return the answer to a refused call in OutLayer's format."""
     return answer_with({"error": _sentence(reason), "code": reason.code}, reason)
 
 
 def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
-    """Answer with these members, under the status of the reason for which something failed."""
+    """Return an answer with these members and the status of a reason, or 200 without one."""
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 
 def error_of(reason: Reason) -> dict[str, Json]:
-    """Return what an answer says about a reason."""
-    said: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
-    return said | ({"detail": reason.detail} if reason.detail else {})
+    """Return the `error` member of an answer."""
+    error: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
+    return error | ({"detail": reason.detail} if reason.detail else {})
 
 
 def _sentence(reason: Reason) -> str:

@@ -1,4 +1,4 @@
-"""The bodies of calls: what is to run, with what (RN66, RN96).
+"""Request bodies of calls, which name the program, its input, limits and secrets (RN66, RN96).
 
     POST /run
 
@@ -8,16 +8,19 @@
      "resourceLimits"?: {"maxInstructions"?, "maxMemoryMb"?, "maxExecutionSeconds"?},
      "secretsRef"?: {"profile": "default" or a scope, "owner": DID},
      "nonce"?: at most 128 printable characters,
-     "async"?: true: the answer is asked for later}
+     "async"?: true if the client will fetch the answer later}
 
-    POST /call/{owner}/{project}, as OutLayer's clients send it; the program reads the input as compact JSON
-    {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
+    POST /call/{owner}/{project}, as OutLayer's clients send it
+
+    {"input": any JSON, which the program reads as compact JSON,
+     "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
-     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256, "use_bound_identity"?: false}
+     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256,
+     "use_bound_identity"?: false}
 
-Any other member is refused: a wish that is not understood is not passed over. What is beside the
-input is short, which is seen before anything is built from it: of ten megabytes of `[[],[],…]`
-there would be a gigabyte of objects.
+Unknown members are errors; otherwise a typo would be ignored. The members beside the input must be
+short. Their length is checked before they are parsed: ten megabytes of `[[],[],…]` would become a
+gigabyte of objects.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +43,7 @@ from ..guest.runs import LIMIT_NAMES, MAX_INPUT_BYTES, MILLION, ResponseFormat
 from ..reasons import RunRefused
 
 MAX_BODY_BYTES: Final = 2 * MAX_INPUT_BYTES
-"""Longest body: an input in base64, or in JSON with escapes, is longer than itself."""
+"""Longest body; an input grows when it is written in base64 or with JSON escapes."""
 MAX_BESIDE_INPUT_BYTES: Final = 64 * 1024
 """Longest body without its input."""
 MAX_NONCE_CHARS: Final = 128
@@ -49,7 +52,7 @@ MAX_PROFILE_CHARS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SecretsRef:
-    """Whose secrets a run shall have."""
+    """The owner and the scope of the secrets that a call asks for."""
 
     owner: Principal
     scope: str | None
@@ -57,7 +60,7 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """What a caller asks for; limits are named as members of `Limits`."""
+    """A parsed body; the keys of `limits` are members of `Limits`."""
 
     project: ProjectId | None
     sha256: str | None
@@ -70,7 +73,7 @@ class CallBody:
 
     @property
     def program(self) -> str:
-        """What the caller's token has to name."""
+        """The program that the caller's token must name."""
         return self.project.text if self.project is not None else self.sha256 or ""
 
 
@@ -89,7 +92,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
-    """Return the shape of a body whose members are texts: no object is made of any."""
+    """Return a variant of a body type whose members stay raw JSON, so that nothing is built."""
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
@@ -102,11 +105,11 @@ _TEXTS: Final = _texts_of(_Body, *_INPUTS)
 
 @contextmanager
 def refusing_invalid() -> Iterator[None]:
-    """Refuse a body of which a part cannot be read."""
+    """Turn each error of parsing into `request-invalid`."""
     try:
         yield
     except msgspec.ValidationError as exc:
-        raise RunRefused("request-invalid", "no object of the members that are known") from exc
+        raise RunRefused("request-invalid", "unknown or missing member, or wrong type") from exc
     except InvalidInput as exc:
         raise RunRefused("request-invalid", exc.message) from exc
     except CapabilityError as exc:
@@ -117,7 +120,7 @@ def refusing_invalid() -> Iterator[None]:
 
 @refusing_invalid()
 def parse_body(data: bytes) -> CallBody:
-    """Read a body, untrusted."""
+    """Parse an untrusted body of `POST /run`."""
     texts = _bounded(data, _TEXTS, *_INPUTS)
     # a string, or null
     if any(bytes(memoryview(texts[name])[:1]) not in (b"", b'"', b"n") for name in _INPUTS):
@@ -197,7 +200,7 @@ _API_TEXTS: Final = _texts_of(_ApiBody, "input")
 
 @refusing_invalid()
 def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
-    """Read a body, untrusted."""
+    """Parse an untrusted body of `POST /call`."""
     texts = _bounded(data, _API_TEXTS, "input")
     text = bytes(texts.pop("input"))
     check_text(text, max_bytes=MAX_BODY_BYTES)
@@ -225,12 +228,15 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
     )
 
 
-# --- what both kinds of body have -----------------------------------------------------------------
+# --- both kinds of body ---------------------------------------------------------------------------
 
 
 def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
-    """Return the members of a body, untrusted, as texts: what is beside the inputs is short
-    (RN66)."""
+    """Return the raw members of an untrusted body, whose length beside the input is limited (RN66).
+
+    Raises:
+        RunRefused: `input-too-large` for the whole body, `request-invalid` for the other members.
+    """
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
     texts = msgspec.structs.asdict(msgspec.json.decode(data, type=shape))
@@ -242,8 +248,7 @@ def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """Return limits by their names in `Limits`; a caller's limit of instructions is at least a
-    million (RN1)."""
+    """Return a caller's limits by their names in `Limits`, with at least 10⁶ instructions (RN1)."""
     if not stated.keys() <= names.keys():
         raise RunRefused("request-invalid", "limits")
     limits = {names[name]: limit for name, limit in stated.items()}
@@ -253,7 +258,11 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
 
 
 def scope_of(profile: Any) -> str | None:
-    """Return the scope of a profile, untrusted; None for the one that has none."""
+    """Return the scope of an untrusted profile; None for the default profile.
+
+    Raises:
+        RunRefused: `bad-profile`.
+    """
     if profile == DEFAULT_PROFILE:
         return None
     if not isinstance(profile, str) or len(profile) > MAX_PROFILE_CHARS or not is_scope(profile):

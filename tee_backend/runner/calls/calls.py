@@ -1,15 +1,14 @@
-"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash
-leaves (RN93 to RN99).
+"""Synchronous and asynchronous calls, with their payment (RN93 to RN99).
 
-    POST /run     the caller signs, and pays for itself
-    POST /call    somebody calls with an API key, in its owner's name and at its cost
+    POST /run     the caller signs the call and pays for it
+    POST /call    the caller shows an API key, whose owner pays
 
-A call that costs nothing and is answered at once is no row of the ledger. Every other one is: it is
-accepted, started and settled, each exactly once, whatever ends in between.
+A synchronous call that costs nothing is not recorded in the ledger. Every other call is a job
+there: it is accepted, started and settled, each exactly once, even across a crash.
 
 Example:
     async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
-        call = await runner.called(authorization, sign_in)
+        call = await runner.verify_caller(authorization, sign_in)
         answer = await calls.run(call, Payer(call.caller), body)
 """
 
@@ -40,18 +39,18 @@ from .run_receipts import SALT_BYTES, salted
 from .service import Outcome, Runner
 
 DEFAULT_BUDGET: Final = 10_000
-"""Micro-units that a call may cost where it does not say; less where its key allows less."""
+"""Default compute limit of a call in micro-units, or the key's limit if that is lower."""
 
 AT_ONCE: Final = 10
-"""Calls of one key that wait for their answers."""
+"""Concurrent synchronous calls of one key."""
 PER_MINUTE: Final = 1000
-"""Calls of one key."""
+"""Calls of one key that may start in a minute."""
 MOST_ANSWERED: Final = 256
 MOST_ANSWERED_BYTES: Final = 256 * 1024 * 1024
-"""Calls under way that wait for their answers, and the bytes of their bodies."""
+"""Bytes of the bodies of all concurrent synchronous calls."""
 MOST_QUEUED: Final = 1000
 MOST_QUEUED_BYTES: Final = 256 * 1024 * 1024
-"""Asynchronous calls under way, and the bytes of their bodies."""
+"""Bytes of the bodies of all asynchronous calls that have not ended."""
 
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False, repr=False)
 class Calls:
-    """The calls of one runner. Entering ends what a crash left, and begins what waits."""
+    """The calls of one runner; entering the context resumes the jobs of its last start."""
 
     runner: Runner
     ledger: Ledger
@@ -75,53 +74,52 @@ class Calls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """End what had started when the runner ended, and put what waited into the queue again
-        (RN99)."""
+        """Fail the jobs that were interrupted, and queue the waiting ones again (RN99)."""
         for job, record in await self.ledger.unfinished():
             if record is None:
-                _log.error(
-                    "a job in the journal was edited or moved: it is left as it is, and not run"
-                )
+                _log.error("a job is not run: its row in the journal was edited or moved")
             elif record.state == "waiting":
-                counted = ExitStack()
-                counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
-                self._begin(job, record.payer, counted)
+                reservations = ExitStack()
+                reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
+                self._begin(job, record.payer, reservations)
             else:
                 try:
-                    await self._settle(self.runner.unrun(job, record, "interrupted"), record)
+                    await self._settle(
+                        self.runner.outcome_without_run(job, record, "interrupted"), record
+                    )
                 except FolderDamaged as error:
-                    # its account was edited: nothing is paid back by guessing
-                    _log.error("a job that was interrupted is not settled: %s", error.message)
+                    # Its account was edited, and no amount is returned by a guess.
+                    _log.error("an interrupted job is not settled: %s", error.message)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop; what was started stays so, and is interrupted at the next start."""
+        """Cancel all jobs; those that have started fail with `interrupted` at the next start."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # --- the doors --------------------------------------------------------------------------------
+    # --- the routes -------------------------------------------------------------------------------
 
     async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
-        """Run a program for a caller who signs."""
-        asked = parse_body(body)
-        await self.runner.use_up(call, asked.program, body)
-        budget = 0 if self.price.is_free else self.price.most(self.runner.limits(asked))
-        return await self._take(asked, payer, None, budget, body)
+        """Run a program for a caller who signed the call."""
+        parsed = parse_body(body)
+        await self.runner.use_token(call, parsed.program, body)
+        budget = 0 if self.price.is_free else self.price.most(self.runner.limits(parsed))
+        return await self._start_job(parsed, payer, None, budget, body)
 
     async def call(
         self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes
     ) -> Answer:
-        """Run a program for the holder of a key.
+        """Run a program for the holder of an API key.
 
         Args:
-            key: that was shown.
-            owner: the developer, as the address names it.
-            name: the project, as the address names it.
-            compute_limit: the header; None: there is none.
-            body: as it arrived.
-        Returns, Raises:
-            As `run`.
+            key: the verified key.
+            owner: the developer in the URL, untrusted.
+            name: the project in the URL, untrusted.
+            compute_limit: the header `X-Compute-Limit`, untrusted, or None.
+            body: the body, untrusted.
+        Raises:
+            RunRefused: the call is not admitted; a run that fails is an answer.
         """
         try:
             project = ProjectId(parse_owner(owner), checked_project_name(name))  # RN96
@@ -130,19 +128,21 @@ class Calls:
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
-        asked = self._api_body(body, project, budget, key)
+        parsed = self._api_body(body, project, budget, key)
         holder, now = (key.owner, key.nonce), SystemClock.now()
         if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:  # RN97
             raise RunRefused("too-many-calls")
         self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
-        return await self._take(asked, Payer(key.owner), key.nonce, budget, body)
+        return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
-        """Keep a key that its owner signed; of an owner who has an account, or, where runs are
-        free, a grant (RN91).
+        """Store an API key that its owner signed (RN91).
+
+        The owner needs an account or, if runs are free, a grant to this runner.
 
         Raises:
-            RunRefused: `balance-too-low`, `owner-unknown`, and as `KeptKeys.add`.
+            RunRefused: `key-statement`, `balance-too-low`, `owner-unknown`, or a reason of
+                `KeptKeys.add`.
         """
         try:
             owner = signer_of(statement)
@@ -156,14 +156,13 @@ class Calls:
             raise RunRefused("key-statement", invalid.message) from invalid
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
-        """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody
-        else.
+        """Return the answer of an asynchronous call to its caller (RN98); None for other clients.
 
         Args:
-            job: its id.
-            holder: the caller, or the owner of the key.
-            key: nonce of the key; None: the caller itself asks, which may see what was called with
-                its keys too.
+            job: id of the call.
+            holder: the caller, or the owner of the API key.
+            key: nonce of the API key. None: the caller signed the request, and may also see calls
+                that were made with its keys.
         """
         record = await self.ledger.job(job)
         if (
@@ -179,69 +178,74 @@ class Calls:
 
     # --- from a job to its answer -----------------------------------------------------------------
 
-    async def _take(
-        self, asked: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
+    async def _start_job(
+        self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
     ) -> Answer:
-        """Have a job run now, or later."""
+        """Run a job now or queue it, and return its answer."""
         job = self.runner.entropy.token(16).hex()
-        with ExitStack() as counted:
-            if key is not None and not asked.is_async:
-                counted.enter_context(self._of_keys.held({(payer.did, key): 1}, 1, AT_ONCE))  # RN97
-            bounds = self._queued if asked.is_async else self._answered
-            counted.enter_context(bounds.held(payer, len(request)))
-            # A call that costs nothing and is answered at once is no row of the ledger: the run
-            # judges its limits.
-            limits = self.runner.limits(asked) if budget or asked.is_async else self.runner.most
+        with ExitStack() as reservations:
+            if key is not None and not parsed.is_async:
+                reservations.enter_context(
+                    self._of_keys.reserve({(payer.did, key): 1}, 1, AT_ONCE)
+                )  # RN97
+            bounds = self._queued if parsed.is_async else self._answered
+            reservations.enter_context(bounds.reserve(payer, len(request)))
+            # A free synchronous call is not recorded here, so only the run checks its limits.
+            limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
             salt = self.runner.entropy.token(SALT_BYTES)
             record = JobRecord(
-                state="waiting" if asked.is_async else "started",
+                state="waiting" if parsed.is_async else "started",
                 caller=payer.did,
                 key=key,
                 reserved=budget,
-                is_async=asked.is_async,
-                project=None if asked.project is None else asked.project.text,
-                program=asked.sha256,
-                has_secrets=asked.secrets is not None,
+                is_async=parsed.is_async,
+                project=None if parsed.project is None else parsed.project.text,
+                program=parsed.sha256,
+                has_secrets=parsed.secrets is not None,
                 salt=salt,
-                input_hash=salted(salt, asked.input),
-                limits=tuple(limits.shown.values()),
-                nonce=asked.nonce,
+                input_hash=salted(salt, parsed.input),
+                limits=tuple(limits.as_json.values()),
+                nonce=parsed.nonce,
                 is_known=payer.is_known,
             )
-            if asked.is_async:
+            if parsed.is_async:
                 await self.ledger.accept(job, record, request=request)
-                self._begin(job, payer, counted.pop_all())
+                self._begin(job, payer, reservations.pop_all())
                 return pending(job, is_api=key is not None)
             if not budget:
-                outcome = await self._perform(job, record, asked)
+                outcome = await self._perform(job, record, parsed)
                 try:
-                    if outcome.is_kept:
+                    if outcome.stores_receipt:
                         await self.runner.journal.keep(job, outcome.receipt, payer)
-                except KeepingError as error:  # the caller has it all the same
-                    _log.warning("a receipt is not kept: %s", error.code)
+                except KeepingError as error:  # the answer contains the receipt in any case
+                    _log.warning("a receipt was not stored: %s", error.code)
                 return _answer(outcome, key, 0)
             await self.ledger.accept(job, record, request=None)
             try:
-                outcome = await self._perform(job, record, asked)
+                outcome = await self._perform(job, record, parsed)
             except Exception:
-                await self._settle(self.runner.unrun(job, record, "runner-failed"), record)
+                await self._settle(
+                    self.runner.outcome_without_run(job, record, "runner-failed"), record
+                )
                 raise
             return await self._settle(outcome, record)
 
-    async def _perform(self, job: str, record: JobRecord, asked: CallBody) -> Outcome:
+    async def _perform(self, job: str, record: JobRecord, parsed: CallBody) -> Outcome:
         return await self.runner.perform(
-            job, record, asked, compile_s=self.price.compile_s(record.reserved)
+            job, record, parsed, compile_s=self.price.compile_s(record.reserved)
         )
 
-    def _begin(self, job: str, payer: Payer, counted: ExitStack) -> None:
-        """Have an asynchronous call run when it is its payer's turn."""
+    def _begin(self, job: str, payer: Payer, reservations: ExitStack) -> None:
+        """Start a task that runs an asynchronous call when it is its payer's turn."""
 
         async def later() -> None:
-            with counted:
+            with reservations:
                 async with self._turns.place(payer):
                     try:
                         await self._run_waiting(job)
-                    except KeepingError as error:  # the job stays as the ledger has it
+                    except (
+                        KeepingError
+                    ) as error:  # the job stays in the ledger until the next start
                         _log.error(
                             "an asynchronous call was not started or not settled: %s", error.message
                         )
@@ -257,28 +261,28 @@ class Calls:
         request = await self.ledger.start(job)
         try:
             if record.key is None:
-                asked = parse_body(request)
+                parsed = parse_body(request)
             else:
-                # RN89: it has to hold still
-                key = await self.keys.held(Principal(record.caller), record.key)
-                asked = self._api_body(
+                # RN89: the key may have ended or been revoked since the call was accepted
+                key = await self.keys.live_key(Principal(record.caller), record.key)
+                parsed = self._api_body(
                     request, parse_project(str(record.project)), record.reserved, key
                 )
-            outcome = await self._perform(job, record, asked)
+            outcome = await self._perform(job, record, parsed)
         except RunRefused as refusal:
-            outcome = self.runner.unrun(job, record, refusal.reason.code)
+            outcome = self.runner.outcome_without_run(job, record, refusal.reason.code)
         except Exception:
             _log.exception("an asynchronous call could not be run")
-            outcome = self.runner.unrun(job, record, "runner-failed")
+            outcome = self.runner.outcome_without_run(job, record, "runner-failed")
         await self._settle(outcome, record)
 
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
-        """End a job in the ledger, and return its answer.
+        """Charge a job in the ledger, end it, and return its answer.
 
-        A run costs its use and its compilation, at most what was reserved (RN94, RN166).
+        The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
         """
         facts, result = outcome.facts, outcome.result
-        is_charged = result.ran and facts.code != "interrupted"  # of which nothing is known (RN99)
+        is_charged = result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
         used = (
             self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
             if is_charged
@@ -289,7 +293,7 @@ class Calls:
         await self.ledger.settle(
             outcome.facts.job,
             charged=charged,
-            receipt=outcome.receipt if outcome.is_kept else None,
+            receipt=outcome.receipt if outcome.stores_receipt else None,
             answer=answer.body if record.is_async else None,
             now=SystemClock.now(),
         )
@@ -298,7 +302,12 @@ class Calls:
     # --- money ------------------------------------------------------------------------------------
 
     def _budget(self, key: ApiKey, stated: str | None) -> int:
-        """Return what a call may cost: what it says, as far as its key allows (RN94)."""
+        """Return the amount to reserve for a call: its compute limit or the default (RN94).
+
+        Raises:
+            RunRefused: `request-invalid`, `compute-limit` if the amount is too low for any run,
+                `key-per-call` if it exceeds the key's limit.
+        """
         if stated is None:
             budget = min(max(DEFAULT_BUDGET, self.price.least), key.max_per_call)
         elif _AMOUNT.fullmatch(stated) is None:
@@ -312,21 +321,22 @@ class Calls:
         return budget
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
-        """Read the body of `POST /call`, with limits that its budget pays for.
+        """Parse the body of `POST /call`, and lower its limits to what its budget covers.
 
-        Secrets of a profile that the key does not name are refused, whosever they are (RN90).
+        Raises:
+            RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).
         """
-        asked = parse_api_body(body, project)
-        # RN90
+        parsed = parse_api_body(body, project)
+        # RN90: also for secrets of other owners, which a grant may allow the key's owner to use
         if (
-            asked.secrets is not None
-            and (asked.secrets.scope or DEFAULT_PROFILE) not in key.profiles
+            parsed.secrets is not None
+            and (parsed.secrets.scope or DEFAULT_PROFILE) not in key.profiles
         ):
             raise RunRefused("key-profile")
         return (
-            replace(asked, limits=smallest(asked.limits, self.price.affordable(budget)))
+            replace(parsed, limits=smallest(parsed.limits, self.price.affordable(budget)))
             if budget
-            else asked
+            else parsed
         )
 
 

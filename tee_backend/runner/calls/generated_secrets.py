@@ -1,11 +1,11 @@
-"""Secrets that are made inside the trust domain: drawn, tagged, sealed and written, and never shown
-(RN140 to RN151).
+"""Secrets that the runner itself generates for their owners and never shows (RN140 to RN151).
 
-    body -> who asks: the owner alone -> the token is used up -> the grant that names exactly these paths
-         -> for each: draw, tag, seal to the owner's network `protected`, write where nothing is -> statement
+    verify that the owner signed the request -> find the grant for exactly these secrets
+    -> each secret: draw, tag, encrypt to the owner's network `protected`, write -> statement
 
-Each has a tag, which a run demands of it: see `secret_tags`. What was made is stated with the
-receipt key, so that an owner can tell that the code which the start's quote names made it.
+An existing secret is never overwritten. A run accepts a generated secret only with a valid tag
+(`secret_tags`). The statement is signed with the receipt key, so an owner can verify which code
+made the secrets.
 
 Example:
     answer = await generate(runner, authorization, sign_in, body)
@@ -67,12 +67,12 @@ _HEX_BYTES: Final[Mapping[str, int]] = {"hex16": 16, "hex32": 32, "hex64": 64, "
 _log = logging.getLogger(__name__)
 
 
-def drawn(kind: str, entropy: Entropy) -> str:
-    """Return a new value of a type (RN141).
+def draw_value(kind: str, entropy: Entropy) -> str:
+    """Generate a random value of a type (RN141).
 
     Args:
-        kind: checked.
-        entropy: inside a trust domain one that the host cannot foresee.
+        kind: a checked type, such as `hex32` or `password:24`.
+        entropy: a random source that the host cannot predict.
     """
     if kind in _HEX_BYTES:
         return entropy.token(_HEX_BYTES[kind]).hex()
@@ -80,7 +80,7 @@ def drawn(kind: str, entropy: Entropy) -> str:
         return "ed25519:" + str(libipld.encode_multibase("z", entropy.token(32)))[1:]
     chars = int(kind.partition(":")[2] or _PASSWORD_CHARS)
     found = ""
-    # bytes beyond the last whole alphabet would make its first characters likelier
+    # Bytes from `_FAIR` on are dropped: they would make the alphabet's first characters likelier.
     while len(found) < chars:
         found += "".join(
             _ALPHABET[byte % len(_ALPHABET)] for byte in entropy.token(2 * chars) if byte < _FAIR
@@ -101,39 +101,42 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 
 @refusing_invalid()
 def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretName, str]]:
-    """Read a body, untrusted; return the owner, the scope, and the types of the new secrets."""
+    """Parse an untrusted body; return its owner, its scope, and the types of the new secrets."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
-    asked = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
-    scope, wanted = scope_of(asked.profile), dict[SecretName, str]()
-    for one in asked.new_secrets:
+    request = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
+    scope, wanted = scope_of(request.profile), dict[SecretName, str]()
+    for one in request.new_secrets:
         secret = SecretName(checked_generated_name(one.name), scope)
-        if secret in wanted:  # the later one would win unseen
+        if secret in wanted:  # the later one would replace it silently
             raise RunRefused("request-invalid", "new_secrets names a secret twice")
         wanted[secret] = checked_generation_type(one.generation_type)
-    return parse_principal(asked.owner), scope, wanted
+    return parse_principal(request.owner), scope, wanted
 
 
 async def generate(
     runner: Runner, authorization: str | None, sign_in: str | None, body: bytes
 ) -> Answer:
-    """Make the secrets that an owner asks for.
+    """Generate the secrets of a request and write them to the node.
+
+    Each secret is written separately. If one fails, the request ends: the secrets before it exist,
+    and the answer names them.
 
     Args:
-        runner: that has a grant to write them.
-        authorization: the token of who asks; None: there is none.
-        sign_in: what it cites; None: nothing was sent along.
-        body: as it arrived.
+        runner: the runner, which needs the owner's grant to write these secrets.
+        authorization: the caller's token, untrusted, or None.
+        sign_in: the wallet sign-in that the token cites, untrusted, or None.
+        body: the body, untrusted.
     Returns:
-        What came of it. Each secret is written by itself: one that fails ends the request, and
-            those before it are
-        there and named.
+        The answer, also after a failure on the way.
     Raises:
-        RunRefused: nothing was made.
-        KeepingError: the journal cannot be used; nothing was made.
+        RunRefused: the request is not admitted; no secret was generated.
+        KeepingError: the journal cannot be used; no secret was generated.
     """
     owner, scope, wanted = parse_generation(body)
-    caller = await runner.use_up(await runner.called(authorization, sign_in), GENERATE, body)
+    caller = await runner.use_token(
+        await runner.verify_caller(authorization, sign_in), GENERATE, body
+    )
     if caller != owner:  # RN142
         raise RunRefused("access-denied")
     grant = _grant_for(runner, owner, wanted)
@@ -147,7 +150,7 @@ async def generate(
                 new.append({"name": secret.name, "type": kind, "version": version})
     except RunRefused as refusal:
         failed = refusal.reason
-    # What was made is stated for this request alone (RN149).
+    # RN149: the token's digest ties the statement to this request, so it cannot answer another.
     stated: dict[str, Json] = {
         "token": token_digest(authorization or ""),
         "owner": owner,
@@ -169,13 +172,17 @@ async def generate(
 
 
 def refused(reason: Reason) -> Answer:
-    """Return the answer to a request of which nothing was done."""
+    """Return the answer to a request that is refused before any secret is generated."""
     nothing: dict[str, Json] = {"status": "refused", "generated": [], "existing": []}
     return answer_with({**nothing, "error": error_of(reason)}, reason)
 
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
-    """Return the newest grant for exactly these paths (RN143)."""
+    """Return the newest live grant for exactly these secrets (RN143).
+
+    Raises:
+        RunRefused: `generation-not-granted`.
+    """
     for grant, read in live_grants(
         runner.backend, partial(read_generation_grant, runner=runner.did)
     )():
@@ -188,9 +195,8 @@ def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str
 async def _write(
     runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant
 ) -> str | None:
-    """Draw, tag, seal and write one secret; None where one is there, which is not replaced
-    (RN145)."""
-    value, at = drawn(kind, runner.entropy), iso_time(SystemClock.now())
+    """Generate and write one secret; return its version, or None if it exists already (RN145)."""
+    value, at = draw_value(kind, runner.entropy), iso_time(SystemClock.now())
     generated = Generated(kind, at, runner.tags.tag(owner, secret, kind=kind, at=at, value=value))
     try:
         return await runner.backend.put_generated(owner, secret, value, generated, by=grant)
@@ -206,25 +212,27 @@ async def _write(
 
 
 def token_digest(authorization: str) -> str:
-    """Return what a statement names the token of its request by, in base64url."""
+    """Return the SHA-256 of a request's token in base64url, which its statement names."""
     return encode_url(hashlib.sha256(authorization.encode("utf-8", "surrogatepass")).digest())
 
 
 async def verify_generated(
     statement: bytes, start: bytes, inspector: "Inspector", *, authorization: str
 ) -> VerifiedRun:
-    """Judge what a runner states about secrets that it made (RN149).
+    """Verify a runner's statement about secrets that it generated (RN149).
 
     Args:
-        statement: untrusted.
+        statement: the statement, untrusted.
         start: the runner's start document, untrusted.
-        inspector: with collateral that is valid now.
-        authorization: the token of the request that it has to answer.
+        inspector: verifier of quotes, with collateral that is valid now.
+        authorization: the token of the request that the statement must answer.
+    Returns:
+        The verified statement, with the runner's measurements.
     Raises:
-        StatementInvalid: it does not hold, or answers another request.
-        BackendNotProven, CollateralNeeded: the quote does not hold.
+        StatementInvalid: the statement is invalid, or answers another request.
+        BackendNotProven, CollateralNeeded: the quote is not valid.
     Does not check:
-        Whether that code is to be trusted: compare it with what was approved.
+        Whether the code is trusted: compare its measurements with the approved ones.
     """
     verified = await verify_signed(
         statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS

@@ -1,15 +1,15 @@
-"""What a runner has to remember over a restart: tokens that were used, versions it has seen,
-receipts (RN65, RN54).
+"""The runner's SQLite file of used tokens, program versions, receipts, keys and jobs (RN54, RN65).
 
-One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk.
-Keys, accounts and jobs are in it too, in sealed rows: see `RowSealer`. No other row holds a secret,
-an input or an output. Whoever edits the file, or puts back an older one, can have a token used a
-second time in the minutes that it lives, or an older version of a program run as the active one:
-see the threat model.
+The file has mode 0600, and is in WAL mode with full synchronisation: when a method returns, its
+changes are on disk. Rows of keys, accounts and jobs are encrypted by `RowSealer`. No other row
+contains a secret, an input or an output.
+
+An attacker who edits the file or restores an older one can reuse a token within its few minutes,
+or have an older version of a program run as the active one: see the threat model.
 
 Example:
     async with Journal(Path("/data/runner.sqlite")) as journal:
-        assert await journal.claim(token, expires_at=now + 60, now=now)
+        assert await journal.use_token(token, expires_at=now + 60, now=now)
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from capabilities.clock_and_entropy import SystemEntropy
 from ...backend_errors import FolderDamaged, FolderUnusable
 from ..shares import Payer, keep
 
-_APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to
+_APPLICATION: Final = 0x5EA15BAC  # in the file's header, so that other databases are refused
 _MOST_RECEIPTS: Final = 100_000
 _MOST_PROJECTS: Final = 100_000
-# One text for each version of the file; a file of an earlier one gets what came since.
+# One script for each version of the schema; an older file runs the scripts that it lacks.
 _SCHEMAS: Final = (
     """
 CREATE TABLE used (token BLOB PRIMARY KEY, expires_at REAL NOT NULL) WITHOUT ROWID;
@@ -62,17 +62,17 @@ CREATE TABLE api_keys (
 CREATE INDEX api_keys_until ON api_keys (expires_at);
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'started', 'done')), done_at REAL, size_bytes INTEGER NOT NULL,
-    version INTEGER NOT NULL, sealed BLOB NOT NULL
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'started', 'done')),
+    done_at REAL, size_bytes INTEGER NOT NULL, version INTEGER NOT NULL, sealed BLOB NOT NULL
 );
 CREATE INDEX jobs_of_state ON jobs (state, number, done_at, size_bytes);
 CREATE TABLE contents (
-    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, kind TEXT NOT NULL, sealed BLOB NOT NULL,
-    PRIMARY KEY (job, kind)
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, kind TEXT NOT NULL,
+    sealed BLOB NOT NULL, PRIMARY KEY (job, kind)
 );
 """,
-    # What is kept for each payer (`shares.keep`). `held` has the sums, of a payer and, under '', of
-    # its whole share.
+    # Stored answers and receipts of each payer (`shares.keep`). `held` has the sum of each payer's
+    # and, under '', the sum of the whole share.
     """
 CREATE TABLE kept (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, is_known INTEGER NOT NULL, payer TEXT NOT NULL,
@@ -85,38 +85,42 @@ CREATE TABLE held (
 );
 CREATE INDEX held_most ON held (kind, is_known, cost DESC);
 CREATE TRIGGER kept_more AFTER INSERT ON kept BEGIN
-    INSERT INTO held VALUES (NEW.kind, NEW.is_known, NEW.payer, NEW.cost), (NEW.kind, NEW.is_known, '', NEW.cost)
+    INSERT INTO held VALUES
+        (NEW.kind, NEW.is_known, NEW.payer, NEW.cost), (NEW.kind, NEW.is_known, '', NEW.cost)
         ON CONFLICT DO UPDATE SET cost = cost + excluded.cost;
 END;
 CREATE TRIGGER kept_less AFTER DELETE ON kept BEGIN
     UPDATE held SET cost = cost - OLD.cost
         WHERE kind = OLD.kind AND is_known = OLD.is_known AND payer IN (OLD.payer, '');
-    DELETE FROM held WHERE kind = OLD.kind AND is_known = OLD.is_known AND payer = OLD.payer AND cost = 0;
+    DELETE FROM held
+        WHERE kind = OLD.kind AND is_known = OLD.is_known AND payer = OLD.payer AND cost = 0;
     DELETE FROM receipts WHERE OLD.kind = 'receipt' AND job = OLD.job;
     DELETE FROM jobs WHERE OLD.kind = 'answer' AND id = OLD.job;
 END;
-INSERT INTO kept (kind, is_known, payer, job, cost) SELECT 'receipt', 1, 'former', job, 1 FROM receipts ORDER BY number;
 INSERT INTO kept (kind, is_known, payer, job, cost)
-    SELECT 'answer', 1, 'former', id, max(size_bytes, 107374) FROM jobs WHERE state = 'done' ORDER BY number;
+    SELECT 'receipt', 1, 'former', job, 1 FROM receipts ORDER BY number;
+INSERT INTO kept (kind, is_known, payer, job, cost)
+    SELECT 'answer', 1, 'former', id, max(size_bytes, 107374) FROM jobs
+        WHERE state = 'done' ORDER BY number;
 """,
 )
 _Result = TypeVar("_Result")
 
 Row: TypeAlias = tuple[str, str, int]
-"""Table, id and version of a row."""
+"""Table, id and version of a row, which its encryption authenticates."""
 
 _KEY_LABEL: Final = b"sealspace/runner-rows/1"
 _NONCE_BYTES: Final = 12
 
 
 class Journal:
-    """A runner's memory; one process at a time."""
+    """The runner's SQLite file, which one process has open at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # All statements run in this one thread, so that one transaction is under way at a time.
+        # All statements run in this one thread, so transactions never overlap.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._connection = self._opened()
+        self._connection = self._open()
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,16 +129,16 @@ class Journal:
         await self._in_thread(self._connection.close)
         self._thread.shutdown()
 
-    async def claim(self, token: bytes, *, expires_at: float, now: float) -> bool:
-        """Use a token up; return whether it was unused (RN65).
+    async def use_token(self, token: bytes, *, expires_at: float, now: float) -> bool:
+        """Record a token as used, and return whether it was unused before (RN65).
 
         Args:
-            token: name of what was signed.
-            expires_at: when it ends by itself, epoch seconds; then it is forgotten.
-            now: epoch seconds.
+            token: identifier of the token, equal for all its spellings.
+            expires_at: its expiry in epoch seconds, after which the record is deleted.
+            now: the current time in epoch seconds.
         """
 
-        def claimed(connection: sqlite3.Connection) -> bool:
+        def used(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
             return (
                 connection.execute(
@@ -143,41 +147,42 @@ class Journal:
                 == 1
             )
 
-        return await self.write(claimed)
+        return await self.write(used)
 
-    async def follow(self, project: str, sequence: int, sha256: str) -> bool:
-        """Note the active version of a project; return False where a later one, or another of its
-        number, was seen."""
+    async def record_version(self, project: str, sequence: int, sha256: str) -> bool:
+        """Record a project's active version, and return whether it is no step back (RN54).
 
-        def followed(connection: sqlite3.Connection) -> bool:
+        False means that a higher sequence was seen before, or another version of this sequence.
+        """
+
+        def recorded(connection: sqlite3.Connection) -> bool:
             statement = "SELECT sequence, sha256 FROM versions WHERE project = ?"
             last, known = connection.execute(statement, (project,)).fetchone() or (-1, "")
             if sequence > last:
                 statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
                 number = connection.execute(statement, (project, sequence, sha256)).lastrowid
-                # Whoever publishes many projects closes the runner to nobody: the oldest rows give
-                # way.
+                # The oldest rows are deleted: otherwise a developer with very many projects could
+                # fill the table and so lock out others.
                 connection.execute(
                     "DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,)
                 )
                 return True
-            return (sequence, sha256) == (last, known)  # RN54
+            return (sequence, sha256) == (last, known)
 
-        return await self.write(followed)
+        return await self.write(recorded)
 
     async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
-        """Keep a receipt; others of its payer's share are displaced."""
+        """Store a receipt; older ones are deleted if the payer's share is full."""
         await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
-        """Return the receipt of a job; None where there is none."""
+        """Return the receipt of a job, or None if it is not stored."""
         statement = "SELECT receipt FROM receipts WHERE job = ?"
         row = await self.write(lambda connection: connection.execute(statement, (job,)).fetchone())
         return None if row is None else bytes(row[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Run statements as one transaction, alone in the journal's thread; an exception undoes all
-        of them."""
+        """Run a function as one transaction in the journal's thread; an exception rolls it back."""
 
         def written() -> _Result:
             with self._connection as connection:
@@ -191,7 +196,7 @@ class Journal:
         except sqlite3.Error as error:
             raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         try:
             os.close(
                 os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -207,8 +212,7 @@ class Journal:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables of a new file; refuse one that somebody else wrote, and one that another
-        process has."""
+        """Create or migrate the tables; fail on files of other programs or in use elsewhere."""
         kind, version, tables = (
             connection.execute(question).fetchone()[0]
             for question in (
@@ -222,7 +226,7 @@ class Journal:
             raise FolderUnusable(
                 f"{self._path} was written by another program, or another version of this one"
             )
-        # One process: of two, each would let a token through that the other one saw.
+        # Exclusive, so that a second runner cannot start with the same file.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -232,18 +236,17 @@ class Journal:
 
 
 def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
-    """Keep a receipt, as a part of a transaction; others of its payer's share are displaced."""
+    """Store a receipt within a transaction; older ones are deleted if the share is full."""
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
     keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
 
 
 class RowSealer:
-    """Seals rows that grant authority or have content, and opens them: the host cannot edit or move
-    them.
+    """Encryption of rows that grant authority or contain data, so that the host cannot edit them.
 
-    A row is sealed by AES-256-GCM with its table, its id and its version as associated data: one
-    that was changed, or put in the place of another, does not open. A whole row that was there
-    before does open in its own place (RN92). The key follows from the seed of the runner's own key.
+    Rows are encrypted by AES-256-GCM with table, id and version as associated data. A row that was
+    changed, or moved to another place, cannot be decrypted. An older state of a row, restored with
+    its version, can be (RN92). The key is derived from the seed of the runner's own key.
 
     Example:
         sealer = RowSealer(seed)
@@ -254,19 +257,25 @@ class RowSealer:
         self._aead = AESGCM(hmac.digest(seed, _KEY_LABEL, hashlib.sha256))
 
     def seal(self, row: Row, content: bytes) -> bytes:
-        """Return the content of a row, sealed."""
+        """Encrypt the content of a row."""
         nonce = SystemEntropy().token(_NONCE_BYTES)
-        return nonce + self._aead.encrypt(nonce, content, _named(row))
+        return nonce + self._aead.encrypt(nonce, content, _associated_data(row))
 
     def open(self, row: Row, sealed: bytes) -> bytes:
-        """Return the content of a row, as it was sealed in this place."""
+        """Decrypt the content of a row.
+
+        Raises:
+            FolderDamaged: it was not encrypted for this table, id and version.
+        """
         try:
-            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _named(row))
+            return self._aead.decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(row)
+            )
         except (InvalidTag, ValueError) as exc:
             raise FolderDamaged(
                 f"a row of {row[0]} in the runner's journal was changed or moved"
             ) from exc
 
 
-def _named(row: Row) -> bytes:
-    return json.dumps(row).encode()  # unambiguous, whatever is in an id
+def _associated_data(row: Row) -> bytes:
+    return json.dumps(row).encode()  # as JSON: unambiguous for any text in an id

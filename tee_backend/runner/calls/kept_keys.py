@@ -1,14 +1,12 @@
-"""API keys that a runner keeps: the statements that their owners signed, and which were revoked
-(RN89, RN91).
+"""API keys in the runner's journal, stored as the statements that their owners signed (RN89, RN91).
 
-Each use reads the statement anew as one that just arrived, so that no row of the journal grants
-anything by itself. A key that was revoked stays noted until it would have ended: its statement
-holds for ever, and may be sent again.
+Each use verifies the statement again, so that a row of the journal alone grants nothing. A revoked
+key stays recorded until its expiry: its statement keeps a valid signature, and could be sent again.
 
 Example:
     keys = KeptKeys(journal, sealer, runner=backend.did)
     await keys.add(statement, owner)
-    key = await keys.held(owner, nonce)
+    key = await keys.live_key(owner, nonce)
 """
 
 import sqlite3
@@ -28,11 +26,11 @@ from .journal import Journal, RowSealer
 
 MOST_OF_AN_OWNER: Final = 64
 MOST: Final = 100_000
-"""Keys that are kept; further ones are refused, those of owners without an account from the half
-on."""
+"""Most keys in the journal. Owners without an account may fill at most half of it."""
 
 _COUNTS: Final = """
-SELECT count(*), count(*) FILTER (WHERE owner = ?), EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
+SELECT count(*), count(*) FILTER (WHERE owner = ?),
+    EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
 """
 _MAX_NONCE: Final = (1 << 63) - 1
 
@@ -47,15 +45,19 @@ _DECODER: Final = msgspec.json.Decoder(_Kept)
 
 @dataclass(frozen=True, slots=True)
 class KeptKeys:
-    """The keys in a journal."""
+    """The API keys in a runner's journal."""
 
     journal: Journal
     sealer: RowSealer
     runner: Principal
 
     async def add(self, statement: bytes, owner: Principal) -> ApiKey:
-        """Keep a key that its owner signed; adding it again changes nothing. StatementInvalid where
-        it fails."""
+        """Store an API key that its owner signed; storing it again changes nothing.
+
+        Raises:
+            StatementInvalid: the statement is not a valid key of this owner for this runner.
+            RunRefused: `key-known` if the nonce is taken, `keys-full`.
+        """
         key = self._read(statement, owner)
 
         def added(connection: sqlite3.Connection) -> None:
@@ -65,12 +67,12 @@ class KeptKeys:
                     raise RunRefused("key-known")
                 return
             ((kept, own, has_account),) = connection.execute(_COUNTS, (key.owner, key.owner))
-            # Grants come and go, and whoever made many of them leaves half the places to those who
-            # have accounts.
+            # Without an account a grant suffices, and grants cost nothing. So owners without an
+            # account may fill at most half of the places.
             if own >= MOST_OF_AN_OWNER or kept >= (MOST if has_account else MOST // 2):
                 raise RunRefused("keys-full")
             sealed = self.sealer.seal(
-                _named(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False))
+                _row_of(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False))
             )
             row = (key.owner, key.nonce, key.expires_at, sealed)
             connection.execute("INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)", row)
@@ -78,18 +80,18 @@ class KeptKeys:
         await self.journal.write(added)
         return key
 
-    async def held(self, owner: Principal, nonce: int) -> ApiKey:
-        """Return a key that holds, whoever shows it (RN89).
+    async def live_key(self, owner: Principal, nonce: int) -> ApiKey:
+        """Return a live key; the caller must still compare its secret (RN89).
 
         Raises:
-            RunRefused: `key-refused`: there is none, or it was revoked or has ended.
+            RunRefused: `key-refused` if it is unknown, was revoked or has ended.
         """
-        for key in await self.of(owner, nonce):
+        for key in await self.live_keys(owner, nonce):
             return key
         raise RunRefused("key-refused")
 
-    async def of(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
-        """Return the keys of an owner that hold; `nonce`: that one alone."""
+    async def live_keys(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
+        """Return the live keys of an owner, or only the one with a nonce."""
         keys = []
         for number, _, kept in await self.journal.write(
             lambda connection: self._kept(connection, owner, nonce)
@@ -101,11 +103,11 @@ class KeptKeys:
         return keys
 
     async def revoke(self, owner: Principal, nonce: int) -> bool:
-        """Revoke a key from now on; return whether there is one."""
+        """Revoke a key at once, and return whether it exists."""
 
         def revoked(connection: sqlite3.Connection) -> bool:
             for _, version, kept in self._kept(connection, owner, nonce):
-                named = _named(owner, nonce, version + 1)
+                named = _row_of(owner, nonce, version + 1)
                 sealed = self.sealer.seal(named, msgspec.json.encode(_Kept(kept.statement, True)))
                 statement = (
                     "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?"
@@ -119,7 +121,7 @@ class KeptKeys:
     def _kept(
         self, connection: sqlite3.Connection, owner: str, nonce: int | None
     ) -> list[tuple[int, int, _Kept]]:
-        """Return nonce, version and content of the rows of an owner, or of that one alone."""
+        """Return nonce, version and content of an owner's rows, or only of the one with a nonce."""
         first, last = (0, _MAX_NONCE) if nonce is None else (nonce, nonce)
         statement = (
             "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?"
@@ -129,7 +131,7 @@ class KeptKeys:
             (
                 number,
                 version,
-                _DECODER.decode(self.sealer.open(_named(owner, number, version), sealed)),
+                _DECODER.decode(self.sealer.open(_row_of(owner, number, version), sealed)),
             )
             for number, version, sealed in rows
         ]
@@ -138,5 +140,5 @@ class KeptKeys:
         return read_api_key(statement, owner=owner, runner=self.runner, now=SystemClock.now())
 
 
-def _named(owner: str, nonce: int, version: int) -> tuple[str, str, int]:
+def _row_of(owner: str, nonce: int, version: int) -> tuple[str, str, int]:
     return "api_keys", f"{owner}:{nonce}", version

@@ -1,12 +1,11 @@
-"""Accounts and jobs of a runner: who may spend what, what was taken on, and what came of it (RN92,
-RN93, RN98, RN99).
+"""Accounts of owners and jobs of calls in the runner's journal (RN92, RN93, RN98, RN99).
 
-Amounts are integer micro-units. A job reserves before it starts and settles when it ends, each in
-one transaction with the job's own row, so that no crash, retry or race lets a balance fall below
-zero, charges twice or keeps a refund. At any time an account's credits are the sum of its balance,
-of what is reserved for jobs under way, and of charges.
+Amounts are integer micro-units. A job reserves an amount before it starts, and is charged when it
+ends. Each step is one transaction with the job's row. So no crash, retry or race makes a balance
+negative, charges twice or loses a refund. At any time, an account's credits are the sum of its
+balance, its reserved amount and its charges.
 
-Rows are sealed (`RowSealer`); the columns beside are what statements select and compare.
+Rows are encrypted (`RowSealer`). Their plain columns serve SQL and are compared with the content.
 
 Example:
     ledger = Ledger(journal, RowSealer(seed))
@@ -33,34 +32,31 @@ from ..shares import Payer, keep
 from .journal import Journal, RowSealer, keep_receipt
 
 KEPT_S: Final = 24 * 3600.0
-"""How long the answer of an asynchronous call is kept."""
+"""How long the answer of an asynchronous call is stored."""
 PIECE_BYTES: Final = 256 * 1024
-"""Of an answer that is kept: it is sealed, read and sent piece by piece, so that a client which
-reads nothing occupies the memory of one."""
+"""Size of the pieces of a stored answer, so that a slow client occupies little memory."""
 MOST_DONE: Final = 10_000
 MOST_DONE_BYTES: Final = 1 << 30
-"""Answers that are kept, and their bytes: a short answer counts as the ten thousandth part of
-these."""
+"""Total size of stored answers; a short one counts as 1/`MOST_DONE` of it."""
 
 State = Literal["waiting", "started", "done"]
 
 
 class Account(NamedTuple):
-    """What an owner has, in micro-units."""
+    """An owner's account: three amounts in micro-units."""
 
     balance: int = 0
     reserved: int = 0
     charged: int = 0
 
     @property
-    def shown(self) -> dict[str, str]:
-        """The amounts as answers have them."""
+    def as_json(self) -> dict[str, str]:
+        """The amounts as decimal text, for JSON answers."""
         return {name: str(amount) for name, amount in self._asdict().items()}
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner knows of a job, without its input: also what a receipt says of one that was
-    interrupted."""
+    """A job's row without its input; enough to write the receipt of an interrupted job."""
 
     state: State
     caller: str
@@ -79,7 +75,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def payer(self) -> Payer:
-        """Whose share the job is counted to."""
+        """The payer whose share the job counts to."""
         return Payer(Principal(self.caller), self.is_known)
 
 
@@ -100,14 +96,18 @@ class Ledger:
     # --- accounts ---------------------------------------------------------------------------------
 
     async def account(self, owner: str) -> Account | None:
-        """Return an owner's account; None where it has none."""
+        """Return an owner's account, or None if the owner has no account."""
         account, version = await self.journal.write(
             lambda connection: self._account(connection, owner)
         )
         return account if version else None
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
-        """Add to an owner's account, which is made where there is none; once for each reference."""
+        """Credit an owner's account, and create it if needed; repeating a reference does nothing.
+
+        Raises:
+            ValueError: the reference was used for another credit, or the balance gets too high.
+        """
 
         def credited(connection: sqlite3.Connection) -> Account:
             known = connection.execute(
@@ -119,7 +119,7 @@ class Ledger:
                 )
                 return self._move(connection, owner, Account(amount))
             if known != (owner, amount):
-                raise ValueError("the reference is that of another credit")
+                raise ValueError("the reference was already used for another credit")
             return self._account(connection, owner)[0]
 
         return await self.journal.write(credited)
@@ -127,7 +127,11 @@ class Ledger:
     # --- jobs -------------------------------------------------------------------------------------
 
     async def accept(self, job: str, record: JobRecord, *, request: bytes | None) -> None:
-        """Take a job on, and reserve what it may cost."""
+        """Record a new job, and reserve its amount.
+
+        Raises:
+            RunRefused: `balance-too-low`.
+        """
 
         def accepted(connection: sqlite3.Connection) -> None:
             if record.reserved:
@@ -146,7 +150,7 @@ class Ledger:
         await self.journal.write(accepted)
 
     async def start(self, job: str) -> bytes:
-        """Mark a waiting job as started, once, and return its request, which is forgotten."""
+        """Mark a waiting job as started, and return its request, which is deleted here."""
 
         def started(connection: sqlite3.Connection) -> bytes:
             request = self._content(connection, job, "request")
@@ -161,8 +165,15 @@ class Ledger:
     async def settle(
         self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float
     ) -> None:
-        """End a started job, once: charge, give back the rest, keep its receipt and the answer of
-        an asynchronous one."""
+        """End a started job: charge it, release the rest, and store its receipt and answer.
+
+        Args:
+            job: id of the job.
+            charged: amount, at most what the job reserved.
+            receipt: the receipt to store, or None.
+            answer: the answer of an asynchronous call; None deletes the job.
+            now: the current time in epoch seconds.
+        """
 
         def settled(connection: sqlite3.Connection) -> None:
             starts = range(0, len(answer or b""), PIECE_BYTES)
@@ -170,7 +181,7 @@ class Ledger:
                 connection, job, "started", state="done", reserved=0, pieces=len(starts)
             )
             if not 0 <= charged <= record.reserved:
-                raise ValueError("a charge is at most what was reserved")
+                raise ValueError("the charge exceeds the reserved amount")
             back = record.reserved - charged
             if record.reserved:
                 self._move(connection, record.caller, Account(back, -record.reserved, charged))
@@ -193,25 +204,27 @@ class Ledger:
         await self.journal.write(settled)
 
     async def job(self, job: str) -> JobRecord | None:
-        """Return what is known of a job; None where it is not there."""
+        """Return a job's record, or None if there is no such job."""
         return (await self.journal.write(lambda connection: self._job(connection, job)))[0]
 
     async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces of the answer of a job that is done.
+        """Yield the pieces of a finished job's answer.
 
         Raises:
-            FolderDamaged: the answer is not kept any more.
+            FolderDamaged: a piece is not stored any more.
         """
-        # sealed with the record: no piece can be left out (RN158)
+        # The record is encrypted, so the host cannot shorten an answer by a false count (RN158).
         for number in range(record.pieces):
             piece = await self.journal.write(partial(self._content, job=job, kind=_piece(number)))
             if piece is None:
-                raise FolderDamaged("an answer in the runner's journal is not there any more")
+                raise FolderDamaged("a stored answer was deleted from the runner's journal")
             yield piece
 
     async def unfinished(self) -> list[tuple[str, JobRecord | None]]:
-        """Return the jobs that have not ended, in the order in which they came; None for a row that
-        was edited."""
+        """Return all jobs that have not ended, oldest first.
+
+        If a row was edited, its record is missing.
+        """
 
         def found(connection: sqlite3.Connection) -> list[tuple[str, JobRecord | None]]:
             statement = (
@@ -230,8 +243,11 @@ class Ledger:
     # --- rows -------------------------------------------------------------------------------------
 
     def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int]:
-        """Return an account and its version, 0 where there is none; its columns have to be what was
-        sealed (RN92)."""
+        """Return an account and the version of its row, 0 for a new account (RN92).
+
+        Raises:
+            FolderDamaged: the row was edited or moved, or its columns differ from its content.
+        """
         row = connection.execute(
             "SELECT balance, reserved, charged, version, sealed FROM accounts WHERE owner = ?",
             (owner,),
@@ -244,10 +260,11 @@ class Ledger:
         return Account(*amounts), version
 
     def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
-        """Add to the amounts of an account, all or none (RN93).
+        """Add signed changes to all amounts of an account (RN93).
 
         Raises:
             RunRefused: `balance-too-low`.
+            ValueError: the account would exceed `MAX_AMOUNT`.
         """
         before, version = self._account(connection, owner)
         amounts = [known + more for known, more in zip(before, change, strict=True)]
@@ -255,9 +272,9 @@ class Ledger:
         if account.balance < 0:
             raise RunRefused("balance-too-low")
         if account.balance + account.reserved > MAX_AMOUNT:
-            raise ValueError("an account has more than it can")
+            raise ValueError(f"an account can have at most {MAX_AMOUNT} micro-units")
         sealed = self.sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
-        # No other transaction is under way: the amounts are still those that were read.
+        # Transactions never overlap, so the amounts are still those that were read.
         connection.execute(
             "REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?)",
             (owner, *amounts, version + 1, sealed),
@@ -265,8 +282,7 @@ class Ledger:
         return account
 
     def _job(self, connection: sqlite3.Connection, job: str) -> tuple[JobRecord | None, int]:
-        """Return what is known of a job and the version of its row; None and 0 where there is
-        none."""
+        """Return a job's record and the version of its row; None and 0 if there is no such job."""
         row = connection.execute(
             "SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)
         ).fetchone()
@@ -275,7 +291,7 @@ class Ledger:
     def _replace(
         self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
     ) -> JobRecord:
-        """Change a job that is in a state, and return what it was."""
+        """Change a job that is in a given state, and return its former record."""
         record, version = self._job(connection, job)
         if record is None or record.state != before:
             raise FolderDamaged(f"a job in the runner's journal is not {before}")
@@ -304,6 +320,5 @@ class Ledger:
 
 
 def _piece(number: int) -> str:
-    """Return the kind of contents that a piece of an answer is; the first has the name that whole
-    answers had."""
+    """Return the `kind` of an answer's piece; the first is named as whole answers once were."""
     return f"answer.{number}" if number else "answer"

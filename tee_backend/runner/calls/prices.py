@@ -1,5 +1,4 @@
-"""What a run costs, in micro-units (RN94): a base for each call, and its instructions and whole
-seconds.
+"""Price of a run in micro-units: a base for each call, instructions and whole seconds (RN94).
 
 Example:
     price = Price(call=1000, million_instructions=1, second=1)
@@ -15,12 +14,12 @@ from ..guest.runs import MAX_COMPILE_S, MILLION, Limits
 
 
 class Price(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices in micro-units; all 0: nothing is charged.
+    """Prices in micro-units; if all are 0, runs are free.
 
     Attributes:
-        call: of each run that was started.
-        million_instructions: of each million, rounded up as they are in answers (RN2).
-        second: of each whole second.
+        call: price of each run that was started.
+        million_instructions: price of each million instructions, rounded up (RN2).
+        second: price of each whole second.
     """
 
     call: int = 0
@@ -29,17 +28,16 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing costs anything."""
+        """Whether all prices are 0."""
         return self == FREE
 
     @property
     def least(self) -> int:
-        """What the smallest limits cost: a million instructions, or a second; never nothing where
-        there is a price."""
+        """The lowest budget of a call, which pays for a million instructions or for a second."""
         return self.call + max(self.million_instructions, self.second)
 
     def cost(self, *, instructions: int, time_ms: int) -> int:
-        """Return what a run costs."""
+        """Return the price of a run."""
         return (
             self.call
             + instructions // MILLION * self.million_instructions
@@ -47,13 +45,12 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def most(self, limits: Limits) -> int:
-        """Return what a run costs that uses its limits up."""
+        """Return the price of a run that reaches its limits."""
         millions = -(-limits.max_instructions // MILLION)
         return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
 
     def compile_s(self, budget: int) -> int:
-        """Return the seconds of compilation that a budget pays for, at most `MAX_COMPILE_S`
-        (RN166)."""
+        """Return the CPU seconds of compilation that a budget pays for, at most 20 (RN166)."""
         return (
             min((budget - self.call) // self.second, MAX_COMPILE_S)
             if self.second
@@ -61,8 +58,7 @@ class Price(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     def affordable(self, budget: int) -> dict[str, int]:
-        """Return the limits of a run that a budget pays for: neither instructions nor time alone
-        costs more."""
+        """Return limits with which neither instructions nor time alone costs more than a budget."""
         left, limits = budget - self.call, {}
         if self.million_instructions:
             limits["max_instructions"] = max(left // self.million_instructions, 1) * MILLION
@@ -75,7 +71,7 @@ FREE: Final = Price()
 
 
 def smallest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """Return the smaller of each limit that either names."""
+    """Merge two sets of limits, and take the smaller value of each."""
     return {
         name: min(stated[name] for stated in (one, other) if name in stated)
         for name in {**one, **other}

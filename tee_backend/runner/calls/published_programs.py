@@ -1,17 +1,17 @@
-"""Finding programs at the node: what developers published, as it stands now (RN53, RN54).
+"""Look-up of programs that developers published at the node (RN53, RN54).
 
-What a developer granted to this runner alone is looked up first, then the developer's space
-`public` (RN153).
+A project that its developer granted to this runner is read by the grant, any other one from the
+developer's space `public` (RN153).
 
-Which version is the active one is read anew after some seconds, and never goes back: the journal
-remembers the highest sequence that was seen. What is stated about a version is read anew after a
-minute; its bytes are read where the program is not compiled yet. The node counts reads of public
-spaces by address (`public_spaces.requests_per_minute`): a runner needs thirteen a minute for each
-project that is called all the time.
+The active version is read again after 5 s. It never goes back, because the journal records the
+highest sequence seen. The statement about a version is read again after 60 s. Its bytes are read
+only if the program is not compiled. The node limits reads of public spaces for each client address
+(`public_spaces.requests_per_minute`); a project in constant use needs 13 reads a minute.
 
 Example:
     found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
-    await executor.run(RunRequest(found.sha256, Target(found.target)), partial(programs.load, found))
+    request = RunRequest(found.sha256, Target(found.target))
+    await executor.run(request, partial(programs.load, found))
 """
 
 import asyncio
@@ -56,9 +56,9 @@ from ..reasons import RunRefused
 from .journal import Journal
 
 FRESH_S: Final = 5.0
-"""How long the active version is taken as it was read: it changes this much later at most."""
+"""How long the active version is cached; a change takes effect at most this much later."""
 VERSION_FRESH_S: Final = 60.0
-"""How long what is stated about a version is taken as it was read."""
+"""How long the statement about a version is cached."""
 _MOST_REMEMBERED: Final = 1024
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
@@ -68,10 +68,10 @@ _Read = TypeVar("_Read")
 def live_grants(
     backend: Backend, read: Callable[[str], _Read]
 ) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists the live grants which `read` accepts, the newest first.
+    """Return a function that lists the live grants that `read` accepts, newest first.
 
-    They may have been read from disk, which the host owns: each is read as one that just arrived,
-    and once.
+    Grants may come from the disk, which the host controls. So each is verified as if it had just
+    arrived; the result is cached.
     """
     known: dict[str, _Read | None] = {}
 
@@ -90,7 +90,7 @@ def live_grants(
 
 @dataclass(eq=False, repr=False)
 class PublishedPrograms:
-    """The programs that a runner can find."""
+    """The runner's view of published programs, with caches."""
 
     client: Client
     journal: Journal
@@ -108,8 +108,12 @@ class PublishedPrograms:
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
-        """Return a version of a project, by default the active one, or without a project a program
-        by its hash."""
+        """Find a version of a project, by default the active one, or a known program by its hash.
+
+        Raises:
+            RunRefused: `program-unknown`, `program-older`, `program-statement` or
+                `node-unavailable`.
+        """
         if project is None:
             version = self._by_hash.get(sha256 or "")
             if version is None:
@@ -124,7 +128,7 @@ class PublishedPrograms:
         version = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
         if version is not None:
             return version
-        # One read serves all calls that wait for it.
+        # Concurrent calls for the same program share one read.
         key = (project, sha256)
         task = self._reading.get(key)
         if task is None:
@@ -133,8 +137,10 @@ class PublishedPrograms:
         return await asyncio.shield(task)
 
     def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
-        """Return a version that was read lately, by its hash, or as the active one by that of its
-        statement (RN177)."""
+        """Return a cached version, or None.
+
+        `name` is the program's SHA-256 or, for the active version, that of its statement (RN177).
+        """
         at, version = self._versions.get((project, name, is_active), (0.0, None))
         return version if 0 <= SystemClock.now() - at < VERSION_FRESH_S else None
 
@@ -162,19 +168,24 @@ class PublishedPrograms:
         if version is None:
             raise RunRefused("program-unknown")
         if active is not None:
-            if not await self.journal.follow(project.text, active.sequence, name):  # RN54
+            if not await self.journal.record_version(project.text, active.sequence, name):  # RN54
                 raise RunRefused("program-older")
             self._active.put(project, (SystemClock.now(), active))
         self._versions.put((project, name, active is not None), (SystemClock.now(), version))
         return version
 
     async def load(self, version: Version) -> bytes:
-        """Read the bytes of a program that was found."""
+        """Read the bytes of a version.
+
+        Raises:
+            RunRefused: `program-mismatch`, `program-unknown` or `node-unavailable`.
+        """
         try:
             code = await read_code(
                 self._private_reader(version.project, MAX_PROGRAM_BYTES), version
             )
-            if code is not None:  # by its hash others would run it: it is not noted (RN153)
+            # RN153: not recorded by its hash, since other callers could then run it.
+            if code is not None:
                 return code
             code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
         except StatementInvalid as exc:
@@ -183,15 +194,14 @@ class PublishedPrograms:
             raise _unavailable(exc) from exc
         if code is None:
             raise RunRefused("program-unknown")
-        # Remember what a program of this hash is; from the bytes alone, for anybody may state
-        # things about them.
+        # Calls by hash use only what the bytes themselves show: any developer may publish the same
+        # bytes with another target or manifest.
         if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
             self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
         return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return what reads a project by the newest grant for it; without one there is nothing to
-        read (RN153)."""
+        """Return a reader that uses the newest grant for a project, or finds nothing (RN153)."""
         space = space_of(project.developer, PROJECTS_SPACE).text
         by = next((grant for grant, read in self._grants() if _names(read, project)), None)
 
@@ -203,7 +213,7 @@ class PublishedPrograms:
                     else await self.backend.read_value(space, key, by=by, max_bytes=max_bytes)
                 )
             except (NotFound, NotGranted, Unauthorized):
-                # the developer ended the grant: as if there were none
+                # The developer has revoked the grant, or the grant has ended.
                 return None
 
         return read

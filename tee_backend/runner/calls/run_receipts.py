@@ -1,21 +1,24 @@
-"""Receipts of runs: one quote of the runner's start, and a signature for each run, prove what ran
-(RN70 to RN74).
+"""Receipts, which prove with a quote of the runner's start what a run did (RN70 to RN74).
 
-At its start a runner makes a receipt key inside the trust domain, and one quote names that key, the
-runner's DID, its manifest and its compose file: the start document. Each run, a failed one too,
-ends in a receipt that this key signs.
+At its start a runner makes a receipt key inside the trust domain. The start document contains a
+quote that names this key, the runner's DID, its manifest and its compose file. Each run, also a
+failed one, ends in a receipt that this key signs.
 
-    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"}, "receiptKey": did:key,
-     "quote": base64, "eventLog": array or null}
+The start document:
 
-    a signed statement `sealspace.run.receipt/v1` of the receipt key:
-    {"job", "program": sha256, "project": text or null, "status": "completed" | "failed", "code": text or null,
-     "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes), "variablesHash": base64url, "secrets": "none" |
-     "delivered", "hosts": [], "limits": {…}, "instructions", "timeMs", "nonce": text or null, "runner": DID,
+    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"},
+     "receiptKey": did:key, "quote": base64, "eventLog": array or null}
+
+A receipt, as a signed statement `sealspace.run.receipt/v1`:
+
+    {"job", "program": sha256, "project": text or null, "status": "completed" | "failed",
+     "code": text or null, "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes),
+     "variablesHash": base64url, "secrets": "none" | "delivered", "hosts": [], "limits": {…},
+     "instructions", "timeMs", "nonce": text or null, "runner": DID,
      "start": base64url of the SHA-256 of the start document, "at": RFC 3339}
 
-Input and output are named by salted hashes, whose salt the caller gets: whoever sees a receipt
-cannot try inputs out.
+The hashes of input and output are salted, and only the caller gets the salt. So other readers of a
+receipt cannot find an input by trying candidates.
 
 Example:
     verified = await verify_run(receipt, start, inspector, now=receipt_time)
@@ -53,7 +56,7 @@ SALT_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A runner's start, read and not verified; made by `parse_start`."""
+    """A parsed start document, not verified; `parse_start` makes it."""
 
     statement: Statement
     receipt_key: Principal
@@ -63,7 +66,7 @@ class Start:
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a receipt says of a run, but for who says it; hashes are in base64url."""
+    """The facts of a run in its receipt; hashes are in base64url."""
 
     job: str
     program: str
@@ -86,16 +89,17 @@ _MEMBERS: Final = frozenset({*RunFacts.__struct_encode_fields__, "status", "runn
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRun:
-    """A receipt that holds, with what its runner proved of itself."""
+    """A verified receipt, with the verified evidence of its runner."""
 
     stated: dict[str, Json]
     start: Start
     runner: Verified
 
     def is_about(self, *, salt: bytes, input: bytes, output: bytes) -> bool:
-        """Return whether the receipt is about these bytes (RN74).
+        """Return whether the receipt is about this input and output (RN74).
 
-        A salt of another length is refused: its end could be the beginning of what was hashed.
+        A salt of another length is refused: bytes could be moved between the salt and the data
+        without changing the hash.
         """
         expected = [encode_url(salted(salt, data)) for data in (input, output)]
         return (
@@ -112,8 +116,7 @@ def salted(salt: bytes, data: bytes | memoryview) -> bytes:
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Return the hash of the names of variables: SHA-256 of the sorted list as canonical JSON, in
-    base64url."""
+    """Return the SHA-256 of the sorted names as canonical JSON, in base64url."""
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 
@@ -129,23 +132,27 @@ class _StartDocument(
 def encode_start(
     statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
-    """Write the start document."""
+    """Encode a start document as canonical JSON."""
     document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
     return canonical_bytes(msgspec.to_builtins(document))
 
 
 def parse_start(data: bytes) -> Start:
-    """Read a start document, untrusted."""
+    """Parse an untrusted start document.
+
+    Raises:
+        StatementInvalid: it is malformed. Its quote and key are not verified here.
+    """
     try:
         document = shaped(parse_json(data, max_bytes=MAX_PUBLISHED_BYTES), _StartDocument)
         statement = parse_statement(document.statement)
     except (InvalidJson, BackendAnswerInvalid) as exc:
-        raise StatementInvalid("the start of the runner cannot be read") from exc
+        raise StatementInvalid("the runner's start document cannot be read") from exc
     quote, key = decode_standard(document.quote), document.receipt_key
     if not quote:
-        raise StatementInvalid("the start of the runner has no quote")
+        raise StatementInvalid("the runner's start document has no quote")
     if ed25519_public_key(key) is None:
-        raise StatementInvalid("the runner's receipt key is no Ed25519 key")
+        raise StatementInvalid("the runner's receipt key is not an Ed25519 key")
     return Start(
         statement=statement,
         receipt_key=Principal(key),
@@ -156,7 +163,7 @@ def parse_start(data: bytes) -> Start:
 
 
 def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer) -> bytes:
-    """Return the receipt of a run (RN72)."""
+    """Sign the receipt of a run (RN72)."""
     stated: dict[str, Json] = msgspec.to_builtins(facts)
     stated |= {
         "status": "completed" if facts.code is None else "failed",
@@ -167,19 +174,20 @@ def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer
 
 
 async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> VerifiedRun:
-    """Judge a receipt, as of its own time (RN73).
+    """Verify a receipt as of the time that it states (RN73).
 
     Args:
-        receipt: untrusted.
+        receipt: the receipt, untrusted.
         start: the runner's start document, untrusted.
-        inspector: with collateral that was valid then.
+        inspector: verifier of quotes, with collateral that was valid at that time.
+    Returns:
+        The verified receipt, with the runner's measurements.
     Raises:
-        StatementInvalid: the receipt or the document does not hold, or one is not about the other.
-        BackendNotProven, CollateralNeeded: the quote does not hold.
+        StatementInvalid: the receipt or the document is invalid, or they do not belong together.
+        BackendNotProven, CollateralNeeded: the quote is not valid.
     Does not check:
-        Whether that code is to be trusted: compare the measurements in the result with those that
-            were approved.
-        Whether the time is true: it is the runner's.
+        Whether the code is trusted: compare its measurements with the approved ones.
+        Whether the time is correct: the runner states it.
     """
     return await verify_signed(receipt, start, inspector, kind=RECEIPT_TYPE, members=_MEMBERS)
 
@@ -187,17 +195,19 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
 async def verify_signed(
     receipt: bytes, start: bytes, inspector: "Inspector", *, kind: str, members: frozenset[str]
 ) -> VerifiedRun:
-    """Judge what a runner states with its receipt key, of whatever type; as `verify_run`."""
+    """Verify a statement of any type that a runner's receipt key signed; as `verify_run`."""
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
     if stated.keys() != members or stated["runner"] != read.statement.did:
-        raise StatementInvalid("the receipt has not its members, or is of another runner")
+        raise StatementInvalid(
+            "the receipt lacks members, has unknown ones or names another runner"
+        )
     if decode_url(stated["start"]) != read.sha256:
-        raise StatementInvalid("the receipt is of another start of the runner")
+        raise StatementInvalid("the receipt names another start of the runner")
     try:
         now = parse_rfc3339(str(stated["at"]))
     except CapabilityError as exc:
-        raise StatementInvalid("the time of the receipt is none") from exc
+        raise StatementInvalid("the receipt's time is not valid") from exc
     binding = runner_binding(
         read.statement.did, ed25519_public_key(read.receipt_key) or b"", read.statement.sha256
     )

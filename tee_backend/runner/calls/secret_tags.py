@@ -1,11 +1,11 @@
-"""Tags of secrets that a runner made, which a run demands of every `PROTECTED_` one (RN147, RN148).
+"""Tags that prove that a runner generated a `PROTECTED_` secret (RN147, RN148).
 
-A tag is an HMAC-SHA256 under a key of the application's key service over owner, path, type, time
-and value, each with its length: it fits no other value, place or owner.
+A tag is an HMAC-SHA256 over owner, path, type, time and value, under a key of the application's key
+service. So it is valid for one value at one path of one owner only.
 
 Example:
     tags = SecretTags.of(keys)
-    assert tags.holds(owner, SecretName("PROTECTED_KEY", None), opened)
+    assert tags.is_valid(owner, SecretName("PROTECTED_KEY", None), opened)
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from sealspace.secrets import Secret, SecretName
 from ...evidence.source import KeySource
 
 KEY_PATH: Final = "sealspace/generated-secrets/1"
-"""Path under which the key service is asked."""
+"""Path of the key at the application's key service."""
 
 _TAG_LABEL: Final = b"sealspace/generated-secret/1"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretTags:
-    """Makes and judges the tags of generated secrets."""
+    """A key that makes and verifies the tags of generated secrets."""
 
     key: bytes = field(repr=False)
 
     @classmethod
     def of(cls, keys: KeySource) -> "SecretTags":
-        """Return the tags of this application. May block."""
-        # Not the service's key itself: what else is derived from that one tells nothing about this.
+        """Derive the key for tags from the application's key service; may block."""
+        # Derived, so that other keys from the same service reveal nothing about this one.
         return cls(hmac.digest(_TAG_LABEL, keys.key(KEY_PATH), hashlib.sha256))
 
     def tag(self, owner: Principal, secret: SecretName, *, kind: str, at: str, value: str) -> bytes:
@@ -41,12 +41,12 @@ class SecretTags:
         message = bytearray(_TAG_LABEL)
         for part in (owner, secret.path, kind, at, value):
             data = part.encode("utf-8", "surrogatepass")
-            # each with its length: no two lists are written alike
+            # With each length, two different lists of parts cannot have the same bytes.
             message += len(data).to_bytes(8, "big") + data
         return hmac.digest(self.key, bytes(message), hashlib.sha256)
 
-    def holds(self, owner: Principal, secret: SecretName, opened: Secret) -> bool:
-        """Return whether what was opened was made here, for this owner and place (RN148)."""
+    def is_valid(self, owner: Principal, secret: SecretName, opened: Secret) -> bool:
+        """Return whether a secret was generated for this owner and path (RN148)."""
         stated = opened.generated
         if stated is None or not isinstance(opened.value, str):
             return False

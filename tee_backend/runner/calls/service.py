@@ -1,11 +1,11 @@
-"""One runner: says who calls, reads programs and secrets at its node, runs, and signs what came of
-it.
+"""A runner that verifies callers, reads programs and secrets, runs programs and signs receipts.
 
-    who calls -> the token is used up | program -> grants -> secrets -> run -> receipt
+    verify the caller -> use the token up -> find program -> choose grants -> read secrets -> run
+                      -> sign the receipt
 
-The order is that of cost: nothing is asked of the node, and nothing is written, for a caller who
-does not show who it is. Plaintext exists from the reads to the end of the run, in this process and
-in one child. What a call costs, and what of it is kept, is the matter of `calls`.
+Cheap steps come first: for a caller who is not verified, the runner sends nothing to the node and
+writes nothing. Plaintext of secrets exists from the reads to the end of the run, in this process
+and in one child. Payment and storage of answers are in `calls.calls`.
 
 Example:
     runner = Runner(backend, client, executor, journal, identity)
@@ -67,16 +67,17 @@ from .published_programs import PublishedPrograms, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_tags import SecretTags
 
-_AT_THE_DOOR: Final = 2
-"""Signatures that are verified, and tokens that are written to the disk, at one time: key holders
-wait behind these."""
+_MOST_VERIFYING: Final = 2
+"""Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a runner signs receipts with, and the start document that proves it, with its SHA-256 in
-    base64url."""
+    """A runner's receipt key, and the start document that proves it.
+
+    `start_hash` is the SHA-256 of the document in base64url.
+    """
 
     receipt_key: Ed25519Signer = field(repr=False)
     start: bytes = field(repr=False)
@@ -84,20 +85,18 @@ class Identity:
 
 
 def manifest_of(did: str, name: str) -> dict[str, Json]:
-    """Return the manifest that a runner publishes; it asks for nothing by itself: owners say what,
-    for which programs."""
+    """Return the manifest that a runner publishes; it requests nothing, since owners choose."""
     return {"app_id": RUNNER_APP_ID, "name": name, "did": did, "defaults": False}
 
 
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
-    """Make a receipt key, and have one quote name it (RN71)."""
+    """Make a receipt key, and a start document whose quote names it (RN71)."""
     key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
-    # Quotes come out of a file system or a socket of the platform, neither of which belongs on the
-    # event loop.
+    # In a thread: a quote is read from a file system or a socket of the platform, which may block.
     quoted = await asyncio.to_thread(source.quote, binding.report_data)
     start = encode_start(stated, key.did, quoted.quote, quoted.log_entries)
     return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
@@ -105,19 +104,21 @@ async def begin(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a job; refused calls cost nothing, and many receipts of them would displace
-    others (RN169)."""
+    """The outcome of a job, with its signed receipt.
+
+    `stores_receipt` is False for free refused calls, whose receipts could fill the store (RN169).
+    """
 
     salt: bytes = field(repr=False)
     facts: RunFacts
     result: RunResult
     receipt: bytes = field(repr=False)
-    is_kept: bool
+    stores_receipt: bool
 
 
 @dataclass(eq=False, repr=False)
 class Runner:
-    """Runs programs for callers, with at most the limits `most`."""
+    """A runner, which runs programs for callers within its own limits `most`."""
 
     backend: Backend
     programs: PublishedPrograms
@@ -131,56 +132,60 @@ class Runner:
     def __post_init__(self) -> None:
         self.did = self.backend.did
         self._run_grants = live_grants(self.backend, partial(read_run_grant, runner=self.did))
-        self._door = asyncio.Semaphore(_AT_THE_DOOR)
+        self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
 
     async def accept(self, *portables: PortableDelegation) -> None:
-        """Take grants up, all or none: run grants, or grants that release nothing; as
-        `Backend.accept`.
+        """Accept grants, all or none; all must be run grants, or none may be.
 
         Raises:
-            InvalidPortableDelegation: one is no grant for this runner (RN41 to RN46, RN143, RN152),
-                or they are of both kinds.
+            InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
+                RN152), or they are of both kinds.
             As `Backend.accept`.
         """
-        # What kind a grant is, by its token alone: to run, to write generated secrets, or to read
-        # programs.
-        held = [
+        # The abilities in a grant's token decide its kind: to run programs, to write generated
+        # secrets, or to read programs.
+        abilities_of = [
             {one.ability for one in read_grant(portable.header).capabilities}
             for portable in portables
         ]
-        is_releasing = not held or any(DECRYPT in abilities for abilities in held)
-        for portable, abilities in zip(portables, held, strict=True):
-            of_others = read_generation_grant if KV_PUT in abilities else read_program_grant
-            read = read_run_grant if is_releasing else of_others
+        is_releasing = not abilities_of or any(DECRYPT in abilities for abilities in abilities_of)
+        for portable, abilities in zip(portables, abilities_of, strict=True):
+            other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
+            read = read_run_grant if is_releasing else other_reader
             read(portable.header, runner=self.did)
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
 
-    async def called(self, authorization: str | None, sign_in: str | None) -> SignedCall:
-        """Verify who calls, for this start (RN178).
+    async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
+        """Verify the token of a call, which must be for this start of the runner (RN178).
 
         Args:
-            authorization: the caller's token; None: there is none.
-            sign_in: what it cites; None: nothing was sent along.
+            authorization: the caller's token, untrusted, or None.
+            sign_in: the wallet sign-in that the token cites, untrusted, or None.
+        Returns:
+            The verified call. Its program and body are not compared yet (`use_token`).
         Raises:
             RunRefused: `call-refused`, `call-start`.
         """
         if authorization is None:
             raise RunRefused("call-refused", "no Authorization")
-        async with self._door:  # RN163
+        async with self._verifying:  # RN163
             try:
                 call = read_call(authorization, sign_in, runner=self.did, now=SystemClock.now())
             except CallRefused as refused:
                 raise RunRefused("call-refused", refused.message) from refused
-        # RN178: several runners may have one DID, from a platform's key service, and each a journal
-        # of its own.
+        # RN178: a platform's key service gives several runners one DID, and each has a journal of
+        # its own. Without this check one token could be used once at each.
         if call.runner.start != self.identity.start_hash:
             raise RunRefused("call-start")
         return call
 
-    async def use_up(self, call: SignedCall, program: str, body: bytes) -> Principal:
-        """Use the token of a call up, which has to be signed for a program and a body (RN65);
-        return who calls.
+    async def use_token(self, call: SignedCall, program: str, body: bytes) -> Principal:
+        """Record a call's token as used, and return the caller (RN65).
 
+        Args:
+            call: a verified call.
+            program: the program that the token must name.
+            body: the body whose SHA-256 the token must name.
         Raises:
             RunRefused: `call-refused`, `call-repeated`.
             KeepingError: the journal cannot be used.
@@ -189,68 +194,70 @@ class Runner:
             call.require(program, body)
         except CallRefused as refused:
             raise RunRefused("call-refused", refused.message) from refused
-        async with self._door:  # RN163
+        async with self._verifying:  # RN163
             now = SystemClock.now()
-            # A token that ended while the body arrived may have been used, and forgotten.
-            if now > call.expires_at or not await self.journal.claim(
+            # The journal deletes expired tokens. So a token that expired while the body arrived may
+            # have been used before.
+            if now > call.expires_at or not await self.journal.use_token(
                 call.token, expires_at=call.expires_at, now=now
             ):
                 raise RunRefused("call-repeated")
         return call.caller
 
     def limits(self, body: CallBody) -> Limits:
-        """Return what a run may use at most, as far as its body says."""
+        """Return the smaller of the runner's limits and those of a call's body."""
         return _smallest(self.most, body.limits)
 
     async def perform(
-        self, job: str, record: JobRecord, asked: CallBody, *, compile_s: int
+        self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
     ) -> Outcome:
-        """Run a program, and sign what came of it, also where it was refused; the caller of this
-        keeps the receipt.
+        """Run a program and sign its receipt, also if the run is refused.
+
+        The receipt is returned, not stored.
 
         Raises:
-            KeepingError: the journal cannot be used; nothing ran.
+            KeepingError: the journal cannot be used; no program ran.
         """
         payer = record.payer
-        # What is about secrets is for their owner, and not for holders of its keys.
+        # Details about secrets are only for their owner in person, not for holders of API keys.
         is_owner = (
-            asked.secrets is not None
+            body.secrets is not None
             and record.key is None
-            and same_principal(asked.secrets.owner, payer.did)
+            and same_principal(body.secrets.owner, payer.did)
         )
         request = RunRequest(
-            asked.sha256 or "",
+            body.sha256 or "",
             Target.WASIP1,  # until the program is found
-            input=asked.input,
-            response_format=asked.response_format,
+            input=body.input,
+            response_format=body.response_format,
             limits=self.most,
             payer=payer,
-            developer=payer.did if asked.project is None else asked.project.developer,
+            developer=payer.did if body.project is None else body.project.developer,
             compile_s=compile_s,
         )
         try:
-            version = await self.programs.find(asked.project, asked.sha256)
+            version = await self.programs.find(body.project, body.sha256)
             request = replace(
                 request,
                 wasm_sha256=version.sha256,
                 target=Target(version.target),
                 origin=version.project.text,  # RN153
             )
-            request = await self._prepared(job, asked, version.manifest, request)
+            request = await self._prepared(job, body, version.manifest, request)
             result = await self.executor.run(request, partial(self.programs.load, version))
         except RunRefused as refused:
-            # RN81
+            # RN81: a detail could name a secret
             is_shown = is_owner or not refused.reason.code.startswith(("secret", "environment"))
             result = RunResult(refused.reason if is_shown else replace(refused.reason, detail=""))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"")
         if len(result.output) <= INLINE_BYTES:
             return self._outcome(job, record, request, result)
-        # A long output is hashed elsewhere: others wait for this thread.
+        # A long output is hashed in a thread, because it would block the event loop.
         return await asyncio.to_thread(self._outcome, job, record, request, result)
 
-    def unrun(self, job: str, record: JobRecord, code: str) -> Outcome:
-        """Return what is said of a job that was accepted, and of whose run nothing is known."""
+    def outcome_without_run(self, job: str, record: JobRecord, code: str) -> Outcome:
+        """Return the outcome of an accepted job that was not run, or whose run was interrupted."""
         limits, has_secrets = Limits(*record.limits), record.has_secrets
         request = RunRequest(
             record.program or "", Target.WASIP1, limits=limits, secrets_delivered=has_secrets
@@ -261,25 +268,25 @@ class Runner:
         )
 
     async def _prepared(
-        self, job: str, asked: CallBody, manifest: ProgramManifest, request: RunRequest
+        self, job: str, body: CallBody, manifest: ProgramManifest, request: RunRequest
     ) -> RunRequest:
-        """Return a request with its limits and hosts, and the secrets that are granted for it."""
+        """Complete a request with its limits, its hosts and the secrets that are granted for it."""
         caller = request.payer.did
-        limits, hosts, secrets = self.limits(asked), frozenset(manifest.hosts), dict[str, str]()
-        if asked.secrets is not None:
-            owner, scope = asked.secrets.owner, asked.secrets.scope
+        limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
+        if body.secrets is not None:
+            owner, scope = body.secrets.owner, body.secrets.scope
             call = Call(
                 caller=caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
             )
             chosen = _choose(
-                [grant for _, grant in self._run_grants()], call, asked, scope, manifest.secrets
+                [grant for _, grant in self._run_grants()], call, body, scope, manifest.secrets
             )
             for name, (grant, value) in (await self._values(chosen, scope)).items():
                 secrets[name] = value
-                # RN103: each owner's decision counts for what it gave
+                # RN103: a run may contact only hosts that the grant of every secret allows
                 hosts &= frozenset(grant.statement.hosts)
                 limits = _smallest(limits, asdict(grant.statement.limits))
-        environment = environment_of(_system(job, caller, asked.project, limits), secrets)
+        environment = environment_of(_system(job, caller, body.project, limits), secrets)
         return replace(
             request,
             environment=environment,
@@ -291,7 +298,7 @@ class Runner:
     async def _values(
         self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
     ) -> dict[str, tuple[RunGrant, str]]:
-        """Read all secrets side by side; the first that fails refuses the run."""
+        """Read all secrets concurrently; the first failure refuses the run."""
         tasks = [
             asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()
         ]
@@ -305,13 +312,13 @@ class Runner:
     async def _value(
         self, name: str, grants: Sequence[RunGrant], scope: str | None
     ) -> tuple[RunGrant, str]:
-        """Read a secret by the first grant that the node takes; each alone (RN83)."""
+        """Read a secret by the first of its grants that is not revoked; one in each read (RN83)."""
         for run_grant in grants:
             grant = next(
                 (one.grant for one in self.backend.grants if one.grant.header == run_grant.header),
                 None,
             )
-            if grant is None:  # it gave way meanwhile
+            if grant is None:  # it was replaced or has ended in the meantime
                 continue
             try:
                 secret = await self.backend.open_secret(
@@ -331,7 +338,9 @@ class Runner:
             if isinstance(secret.value, bytes):
                 raise RunRefused("environment-value", name)
             place = parse_secret_name(name, scope=scope)
-            if is_protected(name) and not self.tags.holds(run_grant.owner, place, secret):  # RN148
+            if is_protected(name) and not self.tags.is_valid(
+                run_grant.owner, place, secret
+            ):  # RN148
                 raise RunRefused("secret-not-generated", name)
             return run_grant, secret.value
         raise RunRefused("secrets-not-granted")
@@ -339,7 +348,7 @@ class Runner:
     def _outcome(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
     ) -> Outcome:
-        """Sign the receipt."""
+        """Sign a run's receipt and return it with the result."""
         code = None if result.reason is None else result.reason.code
         facts = RunFacts(
             job=job,
@@ -351,7 +360,7 @@ class Runner:
             variables_hash=names_hash(name for name, _ in request.environment),
             secrets="delivered" if result.secrets_delivered else "none",
             hosts=[*result.hosts],
-            limits=request.limits.shown,
+            limits=request.limits.as_json,
             instructions=result.rounded_instructions,
             time_ms=result.rounded_time_ms,
             nonce=record.nonce,
@@ -364,59 +373,59 @@ class Runner:
         reached_secrets = request.secrets_delivered or (code or "").startswith(
             ("secret-", "environment-")
         )
-        is_kept = result.ran or record.is_known or reached_secrets  # RN169
-        return Outcome(record.salt, facts, result, receipt, is_kept)
+        stores_receipt = result.ran or record.is_known or reached_secrets  # RN169
+        return Outcome(record.salt, facts, result, receipt, stores_receipt)
 
 
 def _choose(
-    held: Iterable[RunGrant],
+    grants: Iterable[RunGrant],
     call: Call,
-    asked: CallBody,
+    body: CallBody,
     scope: str | None,
     names: tuple[str, ...] | None,
 ) -> Mapping[str, Sequence[RunGrant]]:
-    """Return for each secret the grants by which it may be read, the first one first (RN80 to
-    RN83).
+    """Return for each secret the grants by which it may be read, newest first (RN80 to RN83).
 
-    For each name one grant is chosen that names the secret, the program and the caller; it alone is
-    cited in the reads, so that its policy, and no looser one of another grant, is what the node
-    judges by. Grants that came later go first.
+    Each read cites one grant that names the secret, the program and the caller. So the node applies
+    that grant's policy, and not a looser one of another grant.
 
     Args:
-        held: the newest first.
-        call: of which program, by whom, and whose secrets.
-        asked: says as a version of which project the program is called.
-        scope: of the secrets.
-        names: of the secrets that the program wants, as its manifest says; None: it does not say.
+        grants: the runner's run grants, newest first.
+        call: the program, the caller, and the owner of the secrets.
+        body: the body of the call, which names the project.
+        scope: the scope of the secrets.
+        names: the secrets that the program's manifest lists; None: it lists none, so all are read.
     Returns:
-        Name to at least one grant; names in ascending order.
+        At least one grant for each name; names in ascending order.
     Raises:
-        RunRefused: `secrets-not-granted`: none of the profile is granted to this runner for this
-            program, and the owner calls; `access-denied`, `access-unknown`: the conditions on
-            callers do not hold, or cannot be judged; `grant-no-project`: each grant states hosts
-            and names no project; `secret-missing`: the manifest names a secret that is not granted.
+        RunRefused: with one of these codes.
+            `secrets-not-granted`: the owner calls, and granted no secrets of the profile to this
+                runner for this program.
+            `access-denied`, `access-unknown`: no grant's condition admits the caller, or it cannot
+                be evaluated.
+            `grant-no-project`: each grant states hosts but names no project.
+            `secret-missing`: the manifest lists a secret that is not granted.
     """
-    active_of = asked.project if asked.sha256 is None else None
+    active_of = body.project if body.sha256 is None else None
     verdicts: dict[Verdict, list[tuple[RunGrant, bool]]] = {True: [], False: [], None: []}
-    for grant in held:
-        rules = grant.statement.rules_for(call.wasm_sha256, asked.project, active_of)
-        # RN80: of this owner and profile, for this program, and not ended
+    for grant in grants:
+        rules = grant.statement.rules_for(call.wasm_sha256, body.project, active_of)
+        # RN80: the grant must be of this owner, profile and program, and must not have ended
         if (
             grant.owner == call.owner
             and call.now < grant.expires_at
             and any(secret.scope == scope for secret in grant.secrets)
             and rules
         ):
-            # RN176: whether the grant says whose manifest counts for the program
+            # RN176: a grant that names a project decides whose manifest counts
             names_project = any(rule.project for rule in rules)
             verdicts[judge_call(grant.statement.callers, call)].append((grant, names_project))
-    if not any(verdicts.values()):  # others than the owner do not learn what was granted
+    if not any(verdicts.values()):  # only the owner may learn that nothing was granted
         raise RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
-    if not verdicts[True]:  # RN81: only True lets a call pass
+    if not verdicts[True]:  # RN81: an undecided condition (None) refuses, too
         raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
-    # RN176: any client may publish the same bytes under a project of its own, with other hosts.
-    # Hosts that were granted without a project would be bounded by the manifest of whichever
-    # project the caller chooses.
+    # RN176: any client may publish the same bytes under a project of its own, with other hosts in
+    # its manifest. A caller could choose that project, and so choose the hosts.
     usable = [
         (grant, names_it)
         for grant, names_it in verdicts[True]
@@ -429,8 +438,7 @@ def _choose(
         for secret in grant.secrets:
             if secret.scope == scope:
                 candidates.setdefault(secret.name, []).append(grant)
-    # RN82: those that the program names, and no others, where a grant says whose manifest counts
-    # (RN176)
+    # RN82: only the secrets that the manifest lists, if a grant names the project (RN176)
     if names is not None and any(names_it for _, names_it in usable):
         if missing := [name for name in names if name not in candidates]:
             raise RunRefused("secret-missing", missing[0])
@@ -439,13 +447,13 @@ def _choose(
 
 
 def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
-    """Return the smallest of each limit; a limit above the runner's becomes the runner's (RN86).
+    """Return the smaller value of each limit (RN86).
 
-    Instructions are rounded down to whole millions (RN1). A grant or a runner may still allow less
-    than a million.
+    Instructions are rounded down to whole millions (RN1), except below one million, which a grant
+    or a runner may set.
 
     Raises:
-        RunRefused: `limits-invalid`: one is below 1.
+        RunRefused: `limits-invalid` if a limit is below 1.
     """
     lower = {
         name: min(getattr(limits, name), limit)
@@ -453,16 +461,15 @@ def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
         if limit is not None
     }
     smallest = replace(limits, **lower)
-    # RN1: with exact limits a caller measures what a program spends on a secret. By bisection, 493
-    # calls read 16 characters from a program that compares byte by byte. A caller may also choose
-    # among grants: theirs are rounded.
+    # RN1: by exact limits a caller could measure the instructions that a program spends on a
+    # secret. Bisection reads 16 characters in 493 calls from a program that compares byte by byte.
+    # The limits of grants are rounded too, because a caller can choose among grants.
     most = smallest.max_instructions
     return replace(smallest, max_instructions=most // MILLION * MILLION or most)
 
 
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
-    """Return what the runner says of a call, under the names that OutLayer's programs read
-    (RN84)."""
+    """Return the runner's own variables of a run, under OutLayer's names (RN84)."""
     nothing = dict.fromkeys(
         (
             "NEAR_NETWORK_ID",
@@ -478,7 +485,7 @@ def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) ->
         ),
         "",
     )
-    said = nothing | {
+    variables = nothing | {
         "OUTLAYER_EXECUTION_TYPE": "HTTPS",
         "NEAR_SENDER_ID": caller,
         "NEAR_USER_ACCOUNT_ID": caller,
@@ -490,11 +497,11 @@ def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) ->
         "NEAR_MAX_MEMORY_MB": str(limits.max_memory_mb),
         "NEAR_MAX_EXECUTION_SECONDS": str(limits.max_execution_s),
     }
-    if project is not None:  # absent otherwise, which differs from empty
-        said |= {
+    if project is not None:  # otherwise absent, not empty: a program can tell the difference
+        variables |= {
             "OUTLAYER_PROJECT_ID": project.text,
             "OUTLAYER_PROJECT_OWNER": project.developer,
             "OUTLAYER_PROJECT_NAME": project.name,
             "OUTLAYER_PROJECT_UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, project.text)),
         }
-    return said
+    return variables

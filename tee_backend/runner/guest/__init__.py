@@ -1,1 +1,1 @@
-"""Running WebAssembly programs in confined child processes."""
+"""Execution of WebAssembly programs in confined child processes."""

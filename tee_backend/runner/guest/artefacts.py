@@ -1,8 +1,7 @@
-"""Compiled programs: made by a compiling child, kept in this process's memory, handed to children
-read-only.
+"""Cache of compiled programs, which a separate child process compiles.
 
-wasmtime does not notice a byte that was changed in an artefact, so that none is ever read from a
-disk: an artefact is an anonymous file that nobody can write to any more, the parent included.
+wasmtime runs an artefact without checking its integrity. So artefacts are never read from disk.
+Each is an anonymous file in memory, sealed so that no process can write to it, this one included.
 """
 
 import asyncio
@@ -27,75 +26,74 @@ from .pool import Pool
 from .runs import MAX_COMPILE_S, MAX_PROGRAM_BYTES, Load, RunRequest, Target
 
 _COMPILE_S: Final = 40.0
-"""By the clock, for a machine that is too busy; the child's own bound is 20 s of processor time."""
+"""Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 20 s."""
 _AT_ONCE: Final = 2
-"""Compilations at one time: a small program does not wait for a heavy one of another payer."""
+"""Concurrent compilations. Two, so that a small program need not wait for a large one."""
 _DEVELOPER_S: Final = 120.0
+"""Compilation time that one developer's programs may use in an hour, in CPU seconds."""
 _BACK_PER_S: Final = _DEVELOPER_S / 3600
-"""Compile seconds of one developer in an hour."""
-_GAVE_UP_S: Final = 600.0
-"""How long a program is refused at once after its compilation took too much time or memory."""
+_TOO_EXPENSIVE_S: Final = 600.0
+"""How long a program is refused after its compilation exceeded a limit."""
 _MOST_ARTEFACTS: Final = 256
-"""Each is an open file of this process."""
+"""Bounded because each artefact is an open file of this process."""
 _MOST_REFUSED: Final = 256
-_MOST_GAVE_UP: Final = 4096
+_MOST_TOO_EXPENSIVE: Final = 4096
 _MAGIC: Final = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
 """First eight bytes of a module and of a component."""
 _SEAL_PAUSES_S: Final = (0.01, 0.1, 0.5, 2.0)
-"""Between one attempt to seal and the next, each of which the kernel itself gives some 150 ms."""
+"""Pauses between attempts to seal a file. In each attempt the kernel itself waits some 150 ms."""
 _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 class Artefacts:
-    """The artefacts that are kept, bounded in bytes and number; of the payer with most, the least
-    recently used go."""
+    """A cache of compiled programs, bounded in bytes and number.
+
+    When it is full, the payer that uses most of it loses its least recently used program.
+    """
 
     def __init__(self, pool: Pool, most_bytes: int) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
-        # Descriptor, size, and the payer that it is counted to: the first that is known; None:
-        # strangers.
+        # Descriptor, size, and the payer that the artefact counts to: the first known payer that
+        # used it, or None if only unknown payers did.
         self._files: OrderedDict[str, tuple[int, int, Payer | None]] = OrderedDict()
-        # A program that was refused once is refused again without a child: a compile bomb costs its
-        # time once.
+        # Invalid programs are refused again without compiling, so that each costs time only once.
         self._refused = Recent[str, Reason](_MOST_REFUSED)
-        # Apart from those above, which cost little: many of them would have the heavy ones
-        # forgotten.
-        self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
+        # A separate cache: otherwise many cheap invalid programs would evict the expensive ones.
+        self._too_expensive = Recent[tuple[str, bool], float](_MOST_TOO_EXPENSIVE)
         self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
         self._turns = Turns(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def open(self, asked: RunRequest, load: Load, compile_s: list[float]) -> int:
-        """Return a descriptor of the artefact, which the caller closes; compile it if it is not
-        there.
+    async def open(self, request: RunRequest, load: Load, compile_s: list[float]) -> int:
+        """Return a file descriptor of a compiled program, and compile the program if needed.
 
-        Several calls of one payer who want one program of one origin wait for one compilation, and
-        `load` of the first is awaited: all of them get what it raises. Calls of other payers wait
-        for their own turn, so that no payer waits behind what another one has compiled.
+        The caller closes the descriptor. Concurrent calls of one payer for the same program and
+        origin share one compilation: only the first call's `load` runs, and all get its exception.
+        Calls of other payers wait for their own turn, so no payer waits for another one's queue.
 
         Args:
-            asked: program, payer and what may be spent.
-            load: returns the bytes, untrusted.
-            compile_s: gets the processor seconds that were spent for this call.
+            request: the program, its payer, and the compilation time that the payer can pay for.
+            load: returns the program's bytes, untrusted.
+            compile_s: receives the CPU seconds that this call's compilation used.
         Raises:
             RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or
                 `runner-failed`.
         """
-        key = f"{asked.target}:{asked.wasm_sha256}:{asked.origin}"
-        wanted = (key, asked.payer, asked.compile_s)
+        key = f"{request.target}:{request.wasm_sha256}:{request.origin}"
+        task_key = (key, request.payer, request.compile_s)
         while key not in self._files:  # RN167
-            self._require_promising(key, asked.payer)
-            if (task := self._tasks.get(wanted)) is None:
-                task = self._tasks[wanted] = asyncio.create_task(
-                    self._make(key, asked, load, compile_s)
+            self._refuse_known_failure(key, request.payer)
+            if (task := self._tasks.get(task_key)) is None:
+                task = self._tasks[task_key] = asyncio.create_task(
+                    self._make(key, request, load, compile_s)
                 )
-                task.add_done_callback(lambda _: self._tasks.pop(wanted))
-                # Its exception is read even where every caller was cancelled.
+                task.add_done_callback(lambda _: self._tasks.pop(task_key))
+                # Retrieves the exception even if every caller was cancelled; asyncio would log it.
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
-                # a caller who is cancelled leaves the others their compilation
+                # A cancelled caller must not cancel the compilation that others wait for.
                 await asyncio.shield(task)
             except asyncio.CancelledError:
                 if task.cancelled():
@@ -103,15 +101,15 @@ class Artefacts:
                 raise
         self._files.move_to_end(key)
         file, size, counted_to = self._files[key]
-        if counted_to is None and asked.payer.is_known:
-            self._files[key] = file, size, asked.payer
+        if counted_to is None and request.payer.is_known:
+            self._files[key] = file, size, request.payer
         try:
             return os.dup(file)
-        except OSError as exc:  # no file is free
+        except OSError as exc:  # too many open files
             raise RunRefused("runner-failed") from exc
 
     async def close(self) -> None:
-        """Forget everything."""
+        """Cancel all compilations and drop all compiled programs."""
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -119,23 +117,25 @@ class Artefacts:
             os.close(file)
         self._files.clear()
 
-    def _require_promising(self, key: str, payer: Payer) -> None:
-        """Refuse at once what was refused before."""
+    def _refuse_known_failure(self, key: str, payer: Payer) -> None:
+        """Refuse a program whose last compilation failed."""
         if known := self._refused.get(key):
             raise RunRefused(known.code, known.detail)
-        # Each share by itself: strangers who slow the machine down do not have a program refused to
-        # key holders.
-        if self._gave_up.get((key, payer.is_known), 0.0) > time.monotonic():  # RN165
+        # Known and unknown payers are remembered separately: otherwise unknown payers could slow
+        # the machine down until a key holder's program times out and is refused.
+        if self._too_expensive.get((key, payer.is_known), 0.0) > time.monotonic():  # RN165
             raise RunRefused("compile-limit")
 
-    async def _make(self, key: str, asked: RunRequest, load: Load, compile_s: list[float]) -> None:
+    async def _make(
+        self, key: str, request: RunRequest, load: Load, compile_s: list[float]
+    ) -> None:
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with self._turns.place(asked.payer), lock:  # RN164
-            if key in self._files:  # the call of another payer had it compiled meanwhile
+        async with self._turns.place(request.payer), lock:  # RN164
+            if key in self._files:  # another payer's call has compiled it meanwhile
                 return
-            self._require_promising(key, asked.payer)
-            # Strangers spend apart: they cannot use up what key holders need of the same developer.
-            developer = (asked.developer, asked.payer.is_known)
+            self._refuse_known_failure(key, request.payer)
+            # Counted separately, so that unknown payers cannot use up a developer's whole hour.
+            developer = (request.developer, request.payer.is_known)
             # RN165
             if (
                 self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
@@ -145,21 +145,23 @@ class Artefacts:
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
                 raise RunRefused("program-too-large")
-            if hashlib.sha256(program).hexdigest() != asked.wasm_sha256:  # RN8
+            if hashlib.sha256(program).hexdigest() != request.wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
-                if program[:8] != _MAGIC[asked.target]:  # RN9: before anything parses it
+                if program[:8] != _MAGIC[request.target]:  # RN9: before anything parses it
                     raise RunRefused(
                         "program-target" if program[:8] in _MAGIC.values() else "program-not-wasm"
                     )
-                file = await self._compile(program, asked, compile_s)
+                file = await self._compile(program, request, compile_s)
             except OSError as exc:
-                # this machine's lack of descriptors or memory, and nothing about the program
+                # The machine lacks descriptors or memory; the program itself may be fine.
                 raise RunRefused("runner-failed") from exc
             except RunRefused as refused:
                 if refused.reason.code == "compile-limit":
                     # RN165
-                    self._gave_up.put((key, asked.payer.is_known), time.monotonic() + _GAVE_UP_S)
+                    self._too_expensive.put(
+                        (key, request.payer.is_known), time.monotonic() + _TOO_EXPENSIVE_S
+                    )
                 elif refused.reason.code not in ("runner-failed", "compute-limit"):
                     self._refused.put(key, refused.reason)
                 raise
@@ -167,30 +169,29 @@ class Artefacts:
                 self._spent.add(
                     developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic()
                 )
-            self._keep(key, file, asked.payer)
+            self._keep(key, file, request.payer)
 
     def _keep(self, key: str, file: int, payer: Payer) -> None:
-        """Keep a compiled program, in the place of others of the payer that has most (RN167)."""
+        """Add a compiled program to the cache, and evict programs of the largest payer (RN167)."""
         self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
-        # The newest stays, however large it is: somebody waits for it.
+        # The new one stays, however large it is, because a call waits for it.
         while len(self._files) > 1:
-            held = Counter[Payer | None]()
+            used_bytes = Counter[Payer | None]()
             for _, size, one in self._files.values():
-                held[one] += max(size, self._most_bytes // _MOST_ARTEFACTS)
-            if held.total() <= self._most_bytes:
+                used_bytes[one] += max(size, self._most_bytes // _MOST_ARTEFACTS)
+            if used_bytes.total() <= self._most_bytes:
                 return
-            # RN167: strangers, or one key, would have all programs of others compiled again by many
-            # small ones.
+            # RN167: otherwise one payer with many small programs would evict those of all others.
             displaced = next(
                 other
-                for most, _ in held.most_common()
+                for largest, _ in used_bytes.most_common()
                 for other in self._files
-                if other != key and self._files[other][2] == most
+                if other != key and self._files[other][2] == largest
             )
             os.close(self._files.pop(displaced)[0])
 
-    async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:
-        """Compile in a child of its own, which sees this program and no other (RN18)."""
+    async def _compile(self, program: bytes, request: RunRequest, compile_s: list[float]) -> int:
+        """Compile a program in a child process that sees no other program (RN18)."""
         source = os.memfd_create("program")
         artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -198,25 +199,25 @@ class Artefacts:
                 stream.write(program)
             child = await self._pool.start("_compile_child")
             try:
-                request, most_bytes = (
-                    f"{asked.target} {asked.compile_s}".encode(),
-                    1 + MAX_DETAIL_BYTES,
-                )
-                answer = await child.ask(
-                    request, [source, artefact], most_bytes=most_bytes, within_s=_COMPILE_S
+                payload = f"{request.target} {request.compile_s}".encode()
+                answer = await child.request(
+                    payload,
+                    [source, artefact],
+                    most_bytes=1 + MAX_DETAIL_BYTES,
+                    within_s=_COMPILE_S,
                 )
             except ChildEnded as ended:
-                if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
+                if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:  # RN166
                     raise RunRefused(
-                        "compute-limit", f"{asked.compile_s} s of compilation"
+                        "compute-limit", f"{request.compile_s} s of compilation"
                     ) from ended
-                # Out of memory, it aborts.
+                # The child aborts when it is out of memory.
                 if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):
                     raise RunRefused("compile-limit") from ended
-                # That another process killed it says nothing about the program.
+                # A kill by another process says nothing about the program.
                 raise RunRefused("runner-failed" if ended.signal else "program-invalid") from ended
             finally:
-                await self._pool.ended(child)  # before its file is sealed
+                await self._pool.end_and_wait(child)  # before sealing, so that no writer is left
                 compile_s.append(child.cpu_s)
             if not answer or answer[0] >= len(COMPILED):
                 raise RunRefused("runner-failed")
@@ -232,13 +233,13 @@ class Artefacts:
 
 
 async def seal(artefact: int) -> None:
-    """Take the right to write to a file in memory from everybody, this process included (RN27).
+    """Seal an anonymous file so that no process can write to it any more (RN27).
 
-    The kernel refuses while anything beside the file holds one of its pages, which on a busy
-    machine it does itself.
+    The kernel refuses with EBUSY while a page of the file is in use elsewhere. On a busy machine
+    the kernel itself holds such pages for a moment, so sealing is retried for some seconds.
 
     Raises:
-        OSError: EBUSY, for seconds.
+        OSError: EBUSY, after all attempts.
     """
     for pause_s in _SEAL_PAUSES_S:
         try:

@@ -1,5 +1,4 @@
-"""Child processes as their parent sees them: the template, and what is forked from it, asked,
-killed and reaped."""
+"""The runner's side of its child processes: start, fork, send requests, kill and reap."""
 
 import asyncio
 import logging
@@ -19,14 +18,14 @@ from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
 from .system_calls import UNFILTERED
 
 Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
-"""Answers a message of a guest, untrusted, with another."""
+"""Function that answers an untrusted message of a guest with another message."""
 _log = logging.getLogger(__name__)
 _START_S: Final = 60.0
-_LOOK_S: Final = 0.01
-_MOST_HELD_BYTES: Final = 64 * 1024 * 1024
-"""Compiled programs that a child keeps loaded (RN185); one that is larger is kept alone."""
-_LEAST_HELD_BYTES: Final = 4 * 1024 * 1024
-"""What a small program counts as, so that a child keeps 16 at most."""
+_POLL_S: Final = 0.01
+_MOST_LOADED_BYTES: Final = 64 * 1024 * 1024
+"""Total size of compiled programs in one child (RN185). A larger program is kept alone."""
+_LEAST_LOADED_BYTES: Final = 4 * 1024 * 1024
+"""Minimum size that a program counts as, so that a child keeps at most 16."""
 _BOOT: Final = (
     "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
     "from tee_backend.runner.guest import template\n"
@@ -35,8 +34,12 @@ _BOOT: Final = (
 
 
 class ChildEnded(Exception):
-    """The child ended before it answered: `late`, when its time was over, by `signal`, or by itself
-    where that is 0."""
+    """A child process ended before it answered.
+
+    Attributes:
+        late: whether it was killed because its time was over.
+        signal: number of the signal that ended it; 0 if it exited.
+    """
 
     def __init__(self, *, late: bool = False, status: int | None = None) -> None:
         self.late = late
@@ -45,7 +48,7 @@ class ChildEnded(Exception):
 
 
 class Template:
-    """The process that children are forked from."""
+    """The runner's handle of the process that children are forked from."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.forks = 0
@@ -54,8 +57,10 @@ class Template:
 
     @classmethod
     def start(cls) -> "Template":
-        """Start one; call it in the main thread, whose end ends it and its children. OSError where
-        none starts."""
+        """Start a template process; OSError if that fails.
+
+        Call it in the main thread: the template and its children end with the calling thread.
+        """
         ours, theirs = socket.socketpair()
         cached = (
             [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
@@ -77,8 +82,7 @@ class Template:
         return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until it can be forked; EOFError or OSError where it ended, or was ended since it
-        took too long."""
+        """Wait until the template can fork; EOFError or OSError if it ended or took too long."""
         try:
             async with asyncio.timeout(_START_S):
                 if not await asyncio.get_running_loop().sock_recv(self._connection, 1):
@@ -89,8 +93,10 @@ class Template:
             raise
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Ask for a child that runs a module of this folder; call `ready` of it. OSError where
-        nobody can be asked."""
+        """Request a child that runs a module of this folder; OSError if the template is gone.
+
+        The child exists only once its `ready` has returned.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         request = f"{module} {uid or 0}".encode()
@@ -106,7 +112,10 @@ class Template:
         return Child(self, ours, uid)
 
     def is_alive(self) -> bool:
-        """Tell whether it can be asked; its connection ends before it is seen to have ended."""
+        """Return whether the template accepts requests.
+
+        Its connection is tested, because that closes before the process can be reaped.
+        """
         try:
             return bool(self._connection.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
@@ -115,50 +124,49 @@ class Template:
             return False
 
     def kill(self) -> None:
-        """Kill the process: it forks nothing any more."""
+        """Kill the template process, so that it forks no further child."""
         self._process.kill()
 
     async def end(self) -> None:
-        """Have it end once it has forked what it was asked for, and reap it."""
+        """Let the template finish the requested forks, then end and reap it."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_S):
                 if self._process.poll() is None:
-                    await _ended(self._process.pid)
+                    await _wait_for_end(self._process.pid)
         self.kill()
-        _explain(self._process.wait())
+        _log_unfiltered(self._process.wait())
         self._connection.close()
 
 
 class Child:
-    """One process, for one call at a time."""
+    """The runner's handle of one child process, which serves one request at a time."""
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
-        self.held: OrderedDict[str, int] = OrderedDict()
+        self.loaded: OrderedDict[str, int] = OrderedDict()
         self.runs = 0
         self.cpu_s = 0.0
         self._template = template
         self._connection = connection
-        # The id of a process of our own, which is nobody else's before we reap it (RN132); 0: not
-        # known yet.
+        # Process id, 0 until it is known. It cannot be reused before this process reaps the child,
+        # so a kill never hits another process (RN132).
         self._process = 0
         self._status: int | None = None
-        self._known = asyncio.Event()
-        self._exchanging: asyncio.Task[bytearray] | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._beginning = asyncio.create_task(self._begin())
+        self._process_known = asyncio.Event()
+        self._exchange_task: asyncio.Task[bytearray] | None = None
+        self._end_task: asyncio.Task[None] | None = None
+        self._begin_task = asyncio.create_task(self._begin())
 
     async def ready(self) -> None:
-        """Wait until the child is confined; ChildEnded where it could not be, or nothing was
-        forked."""
-        if not await asyncio.shield(self._beginning):
+        """Wait until the child is confined; ChildEnded if it failed to start or to confine."""
+        if not await asyncio.shield(self._begin_task):
             await self.end()
-            _explain(self._status)
+            _log_unfiltered(self._status)
             raise ChildEnded(status=self._status)
 
-    async def ask(
+    async def request(
         self,
         payload: bytes,
         files: Sequence[int],
@@ -167,70 +175,70 @@ class Child:
         within_s: float,
         fetch: Fetch | None = None,
     ) -> bytearray:
-        """Send a request, with files that the child gets copies of, and return the body of the
-        answer.
+        """Send a request to the child, and return the body of its answer.
 
         Args:
-            most_bytes: longest body that is read.
+            payload: body of the request.
+            files: descriptors that the child receives copies of.
+            most_bytes: longest answer that is read; the child is killed if it sends a longer one.
             within_s: seconds after which the child is killed.
-            fetch: answers what the child asks for before it answers; None: it may ask for nothing.
+            fetch: answers the child's requests during the run; None: the child may send none.
 
         Raises:
-            ChildEnded: no answer came, and the child is gone.
+            ChildEnded: no answer came; the child has ended.
         """
-        exchanging = self._exchanging = asyncio.create_task(
+        exchanging = self._exchange_task = asyncio.create_task(
             self._exchange(payload, files, most_bytes, fetch)
         )
         _, late = await asyncio.wait([exchanging], timeout=within_s)  # RN19
-        # ten megabytes of answer would be kept until the next run
-        self._exchanging = exchanging if late else None
+        # A finished task is dropped: it would hold an answer of 10 MB until the next run.
+        self._exchange_task = exchanging if late else None
         if not late:
-            # `end` cancels it, and nobody else
+            # Only `end` cancels this task, so a cancellation means that the child has ended.
             with suppress(EOFError, OSError, asyncio.CancelledError):
                 return exchanging.result()
-        await self.end()  # whatever goes wrong in a conversation is the end of the child
+        await self.end()  # after any protocol error the child's state is unknown
         raise ChildEnded(late=bool(late), status=self._status)
 
-    def hold(self, program: str, size: int) -> list[str]:
-        """Note that the child has a program loaded, as the last one used; return those that it has
-        to forget for it."""
-        self.held[program] = max(size, _LEAST_HELD_BYTES)
-        self.held.move_to_end(program)
-        forgotten = []
-        while sum(self.held.values()) > _MOST_HELD_BYTES and len(self.held) > 1:  # RN185
-            forgotten.append(self.held.popitem(last=False)[0])
-        return forgotten
+    def mark_loaded(self, program: str, size: int) -> list[str]:
+        """Record a program as loaded and last used, and return the programs to unload for it."""
+        self.loaded[program] = max(size, _LEAST_LOADED_BYTES)
+        self.loaded.move_to_end(program)
+        evicted = []
+        while sum(self.loaded.values()) > _MOST_LOADED_BYTES and len(self.loaded) > 1:  # RN185
+            evicted.append(self.loaded.popitem(last=False)[0])
+        return evicted
 
     def is_alive(self) -> bool:
-        """Tell whether the process runs."""
+        """Return whether the child process is running."""
         return bool(self._process) and not self._reaped(os.WNOHANG)
 
     async def end(self) -> None:
-        """Kill the child and reap it: nothing of it is left when this returns."""
-        self._kill()  # at once: whoever waits for this may be late
-        # it may have failed, and there is no harm in another
-        if self._ending is None or self._ending.done():
-            self._ending = asyncio.create_task(self._end())
-        await asyncio.shield(self._ending)
+        """Kill the child and reap it."""
+        self._kill()  # at once: the task below may start late
+        # A failed task is replaced; killing and reaping twice is harmless.
+        if self._end_task is None or self._end_task.done():
+            self._end_task = asyncio.create_task(self._end())
+        await asyncio.shield(self._end_task)
 
     async def _end(self) -> None:
-        await self._known.wait()
+        await self._process_known.wait()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)  # `_begin` reads its end
         if self._kill():
-            await _ended(self._process)
+            await _wait_for_end(self._process)
         if self._process:
             self._reaped(0)
-        await self._beginning
-        if self._exchanging is not None:
-            self._exchanging.cancel()
-            await asyncio.gather(self._exchanging, return_exceptions=True)
-        # Nothing waits for the connection any more. If anything did, the loop would keep it under
-        # its number, and the next connection with that number would never be heard.
+        await self._begin_task
+        if self._exchange_task is not None:
+            self._exchange_task.cancel()
+            await asyncio.gather(self._exchange_task, return_exceptions=True)
+        # Closed last, when no task reads from it. Otherwise the event loop would keep its file
+        # number registered, and miss events of the next connection with the same number.
         self._connection.close()
 
     def _kill(self) -> bool:
-        """Kill the process where it is known and not reaped; return whether it is."""
+        """Kill the process if it is running, and return whether it was."""
         alive = self.is_alive()
         if alive:
             os.kill(self._process, signal.SIGKILL)
@@ -241,14 +249,13 @@ class Child:
             try:
                 process, status, used = os.wait4(self._process, options)
                 self.cpu_s = used.ru_utime + used.ru_stime
-            except ChildProcessError:  # this process ignores SIGCHLD, so that the kernel reaped it
+            except ChildProcessError:  # the kernel reaped it, because this process ignores SIGCHLD
                 process, status = self._process, 0
             self._status = os.waitstatus_to_exitcode(status) if process else None
         return self._status is not None
 
     async def _begin(self) -> bool:
-        """Learn the id of the process, and that it is confined; False where it, or the template,
-        ended before."""
+        """Wait for the child's process id and for its confinement; return whether both arrived."""
         named = confined = False
         try:
             async with asyncio.timeout(_START_S):
@@ -256,21 +263,21 @@ class Child:
                     (number,) = PROCESS.unpack(await self._exactly(PROCESS.size))
                     named, confined = named or number > 0, confined or number < 0
                     self._process = abs(number)
-                    self._known.set()
+                    self._process_known.set()
         except TimeoutError:
             if not named:
-                self._template.kill()  # what it did not say by now it never will
+                self._template.kill()  # it hangs, since it has not sent the id for a minute
             return False
         except (EOFError, OSError):
             return False
         finally:
-            self._known.set()
+            self._process_known.set()
         return True
 
     async def _exchange(
         self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None
     ) -> bytearray:
-        # The child waits for this, so that so few bytes are taken at once.
+        # Cannot block: the child is waiting, and four bytes fit into the socket's buffer.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
         while True:
@@ -288,18 +295,17 @@ class Child:
         return await self._exactly(length)
 
     async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
-        """Wait for what the child waits for; EOFError where it ends meanwhile, or says
-        something."""
-        worked, heard = asyncio.create_task(work), asyncio.create_task(self._exactly(1))
+        """Return the result of a coroutine; EOFError if the child ends or sends bytes first."""
+        working, reading = asyncio.create_task(work), asyncio.create_task(self._exactly(1))
         try:
-            await asyncio.wait([worked, heard], return_when=asyncio.FIRST_COMPLETED)
-            if heard.done():
+            await asyncio.wait([working, reading], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
                 raise EOFError
-            return worked.result()
+            return working.result()
         finally:
-            worked.cancel()
-            heard.cancel()
-            await asyncio.gather(worked, heard, return_exceptions=True)
+            working.cancel()
+            reading.cancel()
+            await asyncio.gather(working, reading, return_exceptions=True)
 
     async def _exactly(self, length: int) -> bytearray:
         loop, data = asyncio.get_running_loop(), bytearray(length)
@@ -312,8 +318,8 @@ class Child:
         return data
 
 
-def _explain(status: int | None) -> None:
-    """Tell the operator why a process ended that could install no filter (RN183)."""
+def _log_unfiltered(status: int | None) -> None:
+    """Log an error if a process ended because it could not install its seccomp filter (RN183)."""
     if status == UNFILTERED:
         _log.error(
             "a child process was not started: the kernel refused its seccomp filter; next: run the"
@@ -322,16 +328,16 @@ def _explain(status: int | None) -> None:
         )
 
 
-async def _ended(process: int) -> None:
-    """Wait for the end of a child without holding up the loop: a large one takes its time."""
+async def _wait_for_end(process: int) -> None:
+    """Wait for a child process to end, without blocking the event loop or reaping it."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
         watched = os.pidfd_open(process)
-    except OSError:  # RN137: no file is free; a child that is not waited for would keep its uid
+    except OSError:  # RN137: too many open files; a child that is not reaped would keep its uid
         with suppress(ChildProcessError):
             look = os.WEXITED | os.WNOHANG | os.WNOWAIT
             while os.waitid(os.P_PID, process, look) is None:  # noqa: ASYNC110, ASYNC222  # it waits nowhere
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
         return
     loop.add_reader(watched, ended.set)
     try:
@@ -342,8 +348,7 @@ async def _ended(process: int) -> None:
 
 
 def _import_paths() -> list[str]:
-    """Return where a child imports from: the folders of this package and of wasmtime, and no
-    other."""
+    """Return the import path of a child: the folders of this package and of wasmtime."""
     wasmtime = find_spec("wasmtime")
     if wasmtime is None or wasmtime.origin is None:
         raise ModuleNotFoundError("the runner needs the extra `runner`", name="wasmtime")

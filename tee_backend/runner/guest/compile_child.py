@@ -1,8 +1,7 @@
-"""The process in which one program is compiled: it reads bytes, writes an artefact, and never runs
-a guest.
+"""Main function of a compiling child, which compiles one program and runs none.
 
-Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what
-lies beside it.
+The template forks it, and the runner's own process never imports this module. It imports wasmtime
+and, of this project, only modules of this folder.
 """
 
 import os
@@ -22,8 +21,7 @@ _ARTEFACT_BYTES = 256 * 1024 * 1024
 
 
 def main(connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Become a confined process, say that it is ready, compile one program; the caller ends the
-    process."""
+    """Confine this process, report readiness and compile one program; then the caller exits."""
     engine = Engine(_wasm.configured())
     confine(uid, parent)
     limit(_ARTEFACT_BYTES)
@@ -33,7 +31,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     payload, (source, artefact) = _frames.receive(connection)
     target, seconds = payload.decode().split()
-    limit_cpu(min(int(seconds), _CPU_S))  # RN166: what its payer can pay for
+    limit_cpu(min(int(seconds), _CPU_S))  # RN166: the seconds that the payer's budget covers
     code, detail = _compile(engine, target, source, artefact)
     body = (
         bytes([_frames.COMPILED.index(code)])
@@ -43,7 +41,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
 
 
 def _compile(engine: Engine, target: str, source: int, artefact: int) -> tuple[str, str]:
-    """Compile from one file into the other; return a code of `COMPILED` and what it is about."""
+    """Compile a program from one file into another; return a code of `COMPILED` and its detail."""
     kind = Module if target == _wasm.PREVIEW_1 else components.Component
     try:
         program = kind(engine, os.pread(source, os.fstat(source).st_size, 0))

@@ -1,15 +1,14 @@
-"""Running programs: a pool of confined children, a compiler in a child of its own, and artefacts in
-memory.
+"""Execution of programs in a pool of confined child processes.
 
-The trust side decides everything about authority first and then makes one call:
+Authorisation is decided before, in `calls`. Then one call runs the program:
 
     async with Executor(children=2) as executor:
         result = await executor.run(request, load)
 
-`load` is awaited only when the program is not compiled yet; it returns the program's bytes, whose
-SHA-256 is compared with the request's. `run` raises nothing for anything that a program, a
-publisher or a caller can cause: the result has a reason from the table. `executor.compile` does the
-first half alone, for a program that is published.
+`load` is awaited only if the program is not compiled yet. It returns the program's bytes, whose
+SHA-256 must equal the request's. `run` never raises for a fault of a program, publisher or caller:
+the result then has a reason from `REASONS`. `compile` only compiles, to check a program before it
+is published.
 """
 
 import asyncio
@@ -31,18 +30,17 @@ from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult
 
 _MEBIBYTE: Final = 1024 * 1024
 INLINE_BYTES: Final = 64 * 1024
-"""Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a
-thread."""
+"""Longest output that is encoded on the event loop; a longer one takes milliseconds in a thread."""
 
 
 @dataclass(eq=False, repr=False)
 class Executor:
-    """Runs programs in children of this process.
+    """A context manager that runs programs in child processes.
 
     Entering makes this process non-dumpable, so that a child of the same uid cannot read its
-    memory, and starts the spare children; RuntimeError where none starts. Leaving ends every child.
-    To be entered in the main thread, because children end with the thread that started them, and on
-    asyncio's own event loop (`Outbound`).
+    memory. It then starts the spare children, and raises RuntimeError if none starts. Leaving ends
+    every child. Enter it in the main thread, because children end with the thread that started
+    them, and on asyncio's own event loop, which `Outbound` needs.
     """
 
     children: int = 2
@@ -66,8 +64,8 @@ class Executor:
         except RunRefused as failed:
             await self.__aexit__()
             raise RuntimeError(
-                "no child process starts; it must be able to install a seccomp filter and, under"
-                " root, change its uid"
+                "no child process starts; next: allow the runner to install seccomp filters and,"
+                " under root, to change the uid of its children"
             ) from failed
         return self
 
@@ -78,15 +76,14 @@ class Executor:
         await self.outbound.__aexit__()
 
     async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
-        """Compile a program if it is not compiled."""
+        """Compile a program unless it is in the cache."""
         self._refuse_closed()
         os.close(await self._artefacts.open(RunRequest(wasm_sha256, target), load, []))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
-        """Run a program once.
+        """Run a program once, and return its result; a refused run has a result too.
 
-        Returns:
-            What came of it, also where it was refused. Cancelling the call kills the run.
+        Cancelling the call kills the run.
         """
         client, compile_s = RunClient(self.outbound, request.hosts), list[float]()
         try:
@@ -102,10 +99,11 @@ class Executor:
         self._refuse_closed()
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        os.close(await self._artefacts.open(request, load, compile_s))  # others run meanwhile
+        # Compiled before the call takes a place, so that others can run in the meantime.
+        os.close(await self._artefacts.open(request, load, compile_s))
         async with self._turns.place(request.payer):
             self._refuse_closed()
-            # Compiled again only where others displaced it meanwhile.
+            # Compiles again only if other programs have evicted it in the meantime.
             artefact = await self._artefacts.open(request, load, compile_s)
             try:
                 return await self._run_compiled(request, artefact, client)
@@ -115,14 +113,14 @@ class Executor:
     async def _run_compiled(
         self, request: RunRequest, artefact: int, client: RunClient
     ) -> RunResult:
-        """Run in a child; whatever happens, the child goes back to the pool or ends."""
+        """Run a compiled program in a child, then return the child to the pool or end it."""
         program = f"{request.target}:{request.wasm_sha256}"
         child = await self._pool.take(unused=request.secrets_delivered, program=program)
-        files = () if program in child.held else (artefact,)
-        payload = _payload(request, program, child.hold(program, os.fstat(artefact).st_size))
+        files = () if program in child.loaded else (artefact,)
+        payload = _payload(request, program, child.mark_loaded(program, os.fstat(artefact).st_size))
         begun, answered, code = time.monotonic_ns(), None, "run-crashed"
         try:
-            body = await child.ask(
+            body = await child.request(
                 payload,
                 files,
                 most_bytes=_frames.ANSWER_BYTES
@@ -139,7 +137,7 @@ class Executor:
                 raise RunRefused("runner-closed") from ended
             if ended.late or ended.signal == signal.SIGXCPU:
                 code = "limit-time"
-        except ValueError:  # what answered is no child of ours any more
+        except ValueError:  # a malformed answer: the guest may have taken over the child
             pass
         finally:
             is_reusable = answered is not None and not request.secrets_delivered
@@ -147,7 +145,7 @@ class Executor:
         took_ns = time.monotonic_ns() - begun
         if answered is not None:
             return await _result(request, *answered, took_ns)
-        # Its child can tell nothing about it any more.
+        # RN2: the child has ended without a count, so the run counts as having used its limit.
         used, delivered = request.limits.max_instructions, request.secrets_delivered
         return RunResult(
             REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered
@@ -158,8 +156,8 @@ class Executor:
             raise RunRefused("runner-closed")
 
 
-def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
-    """Return the request as the child reads it."""
+def _payload(request: RunRequest, program: str, evicted: list[str]) -> bytes:
+    """Return the frame of a run's request to a child."""
     limits = request.limits
     head = {
         "program": program,
@@ -169,7 +167,7 @@ def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
         "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
         "output_bytes": limits.max_output_bytes,
         "seconds": limits.max_execution_s,
-        "forget": forgotten,
+        "forget": evicted,
     }
     return _frames.pack_request(head, request.input)
 
@@ -197,7 +195,7 @@ async def _result(
         answer=written,
         stderr=stderr,
         stderr_bytes=answer.stderr_bytes,
-        # RN17: the child may be wrong about these, but not beyond what was allowed.
+        # RN17: a child's numbers are not trusted beyond the limits of its run.
         instructions=min(answer.instructions, request.limits.max_instructions),
         time_ns=min(answer.time_ns, took_ns),
         memory_bytes=min(answer.memory_bytes, request.limits.max_memory_mb * _MEBIBYTE),
@@ -206,7 +204,7 @@ async def _result(
 
 
 def _require_completed(answer: _frames.Answer) -> None:
-    """Raise why a run failed, from how it ended and from flags, never from a text (RN28)."""
+    """Refuse a failed run with its reason, taken from its end and flags, never a text (RN28)."""
     detail = str(answer.exit_code) if answer.ended == _frames.EXITED else ""
     if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
         raise RunRefused("limit-instructions", detail)

@@ -1,24 +1,29 @@
-"""Messages between the parent and its children: a length, then that many bytes; files go with the
+"""Wire format between the runner and its child processes.
+
+A frame is a length (4 bytes, big-endian) and that many bytes. File descriptors are sent with the
 length.
 
-    fork       length (4) ‖ module, blank, uid or 0, with the child's end of a connection    parent to template
-    begun      id of the child (4) by the template, its negative (4) by the child once confined      in any order
-    request    length (4) ‖ length of the JSON (4) ‖ JSON ‖ input, with file descriptors     parent to child
-    answer     length (4) ‖ `Answer` packed ‖ standard output ‖ standard error               child to parent
-    fetch      length (4) with `FETCH` set ‖ message: what a guest wants to send             child to parent
-    fetched    length (4) ‖ message: what was answered, or one part, an error                parent to child
-    compile    length (4) ‖ target, with the descriptors of the program and of the artefact  parent to child
-    compiled   length (4) ‖ index in `COMPILED` (1) ‖ detail                                 child to parent
+    frame      from      bytes after the length
+    fork       runner    module, blank, uid or 0                     + the child's end of a socket
+    request    runner    length of the JSON (4) ‖ JSON ‖ input       + program, unless loaded
+    answer     child     `Answer` packed ‖ standard output ‖ standard error
+    fetch      child     a guest's request as a message; the length has the bit `FETCH`
+    fetched    runner    a response as a message, or a message of one part: the error
+    compile    runner    target, blank, CPU seconds                  + program and artefact
+    compiled   child     index in `COMPILED` (1) ‖ detail
 
-A message is a list of parts, each a length (4, little-endian as in a guest's memory) and that many
-bytes:
+After a fork the runner receives two numbers without a length, in any order: the child's process id
+(4) from the template, and its negative (4) from the child once it is confined.
+
+A message is a list of parts. Each part is a length (4 bytes, little-endian as in a guest's memory)
+and that many bytes:
 
     request    method, URL, name and value of each header, body
     response   status in decimal digits, name and value of each header, body
     error      one of `FETCH_ERRORS`
 
-The parent believes nothing of an answer: each length is compared with its bound before a byte is
-read. Both sides import this module, so it imports nothing of this project.
+The runner does not trust a child: it compares each length with its bound before it reads a byte.
+Both sides import this module, so it imports nothing of this project.
 """
 
 import json
@@ -30,17 +35,16 @@ from typing import Any, Final, NamedTuple
 LENGTH: Final = struct.Struct("!I")
 PROCESS: Final = struct.Struct("!i")
 MAX_REQUEST_BYTES: Final = 12 * 1024 * 1024
-"""An input of 10 MB, an environment of 256 KiB, of which JSON makes at most six times as much, and
-a few numbers."""
+"""An input of 10 MB, and an environment of 256 KiB, which JSON makes at most six times as long."""
 MAX_FILES: Final = 2
 MAX_DETAIL_BYTES: Final = 400
 COMPILED: Final = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
-"""What a compiling child answers: nothing is wrong, or the code of the reason."""
+"""Results of a compilation: empty for success, else the code of a reason."""
 
 FETCH: Final = 1 << 31
-"""Bit in a length: a guest's request follows, and the run goes on."""
+"""Bit in a length that marks a guest's HTTP request, sent while its run goes on."""
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
-"""Of a request or of a response, all of it."""
+"""Longest message of a request or response, headers and body included."""
 FETCH_ERRORS: Final = (
     "request-invalid",
     "host-refused",
@@ -53,12 +57,10 @@ FETCH_ERRORS: Final = (
     "timed-out",
     "requests-exhausted",
 )
-"""Why a guest gets no response; a module sees -1 minus the index. `spec/runner/http.wit` says what
-each means."""
+"""Errors of a guest's HTTP request. A module gets -1 minus the index; `http.wit` describes each."""
 
 COMPLETED, EXITED, TRAPPED, REFUSED, OVERFLOWED = range(5)
-"""How a run ended. REFUSED: the program was not instantiated; OVERFLOWED: at one byte of output too
-many."""
+"""Ends of a run. REFUSED: it was not instantiated. OVERFLOWED: its output exceeded the limit."""
 MEMORY_REFUSED, NO_FUEL = 1, 2
 """Flags of an answer."""
 
@@ -67,24 +69,26 @@ _ANSWER: Final = struct.Struct("!BBiQQQQI")
 
 
 def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
-    """Return the body of a request, the parent's half."""
+    """Encode the body of a run's request, in the runner."""
     text = json.dumps(head).encode()
     return LENGTH.pack(len(text)) + text + standard_input
 
 
 def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Read the body of a request, the child's half, which believes its parent: its JSON and the
-    input."""
+    """Decode the body of a run's request, in the child; return its JSON and the input.
+
+    The input is not checked, because a child trusts the runner.
+    """
     (length,) = LENGTH.unpack_from(body)
     end = LENGTH.size + length
     return json.loads(body[LENGTH.size : end]), body[end:]
 
 
 class Answer(NamedTuple):
-    """How a run ended, as the child says, and what it used.
+    """A child's report of how a run ended and what it used.
 
-    `stderr_bytes` is what the guest wrote to standard error; of the bytes that follow,
-    `output_bytes` are standard output, and the rest is what was kept of standard error.
+    `stderr_bytes` counts all that the guest wrote to standard error. In the frame, `output_bytes`
+    bytes of standard output follow, then the part of standard error that was kept.
     """
 
     ended: int
@@ -101,59 +105,62 @@ ANSWER_BYTES: Final = _ANSWER.size
 
 
 def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
-    """Return the frame of an answer."""
+    """Encode the frame of an answer, in the child."""
     body = _ANSWER.pack(*answer) + output + stderr
     return LENGTH.pack(len(body)) + body
 
 
 def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
-    """Read an answer, the parent's half: it, standard output and standard error; ValueError where
-    it is none."""
+    """Decode an untrusted answer, in the runner; ValueError if it is malformed.
+
+    Returns:
+        The answer, standard output and standard error.
+    """
     if len(body) < ANSWER_BYTES:
-        raise ValueError("an answer that is too short")
+        raise ValueError("the answer is too short")
     answer = Answer(*_ANSWER.unpack_from(body))
     rest = len(body) - ANSWER_BYTES
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
-        raise ValueError("an answer that contradicts itself")
+        raise ValueError("the answer's numbers contradict each other")
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, memoryview(body)[ANSWER_BYTES:middle], bytes(body[middle:])
 
 
 def pack_parts(parts: Iterable[bytes]) -> bytes:
-    """Return a message."""
+    """Encode a message of these parts."""
     return b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
 def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
-    """Read a message, untrusted: its parts, at least one; ValueError where it is none, or has more
-    than `most`."""
+    """Decode an untrusted message; ValueError if it is malformed or has more than `most` parts."""
     parts: list[bytes] = []
     at = 0
     while at < len(message) or not parts:
-        if len(parts) == most:  # a megabyte of empty ones would take the parent a tenth of a second
-            raise ValueError("a message of too many parts")
+        if len(parts) == most:  # a megabyte of empty parts would take the runner 0.1 s
+            raise ValueError("the message has too many parts")
         if len(message) - at < _PART.size:
-            raise ValueError("a message that ends in a length")
+            raise ValueError("the message ends within a length")
         (length,) = _PART.unpack_from(message, at)
         at += _PART.size
         if length > len(message) - at:
-            raise ValueError("a part that is longer than its message")
+            raise ValueError("a part is longer than its message")
         parts.append(message[at : at + length])
         at += length
     return parts
 
 
 def exchange(connection: socket.socket, message: bytes) -> bytes:
-    """Send a guest's request and return what came of it, the child's half; EOFError where the
-    parent is gone."""
+    """Send a guest's HTTP request, in the child, and return the answering message.
+
+    Raises EOFError if the runner has closed the connection.
+    """
     connection.sendall(LENGTH.pack(len(message) | FETCH) + message)
     (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
     return _exactly(connection, length)
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one request and the files that come with it, the child's half; EOFError where the parent
-    is gone."""
+    """Read one request and its file descriptors, in the child; EOFError at the end."""
     prefix, files, _flags, _address = socket.recv_fds(connection, LENGTH.size, MAX_FILES)
     (length,) = LENGTH.unpack(prefix + _exactly(connection, LENGTH.size - len(prefix)))
     if length > MAX_REQUEST_BYTES:

@@ -1,10 +1,9 @@
-"""Linear memories of a guest under one budget: exact to the byte, over all memories of a run
-together.
+"""One memory budget for all linear memories of a run, exact to the byte.
 
-wasmtime's own limiter bounds each memory by itself and tells nobody that it refused one. So the
-memories are made here: an address range that cannot be touched is reserved as wasmtime asks for it,
-and what the guest grows into is made readable and writable, as long as the budget lasts. A mistake
-in the count opens nothing: what was not opened stays inaccessible, and compiled code cannot reach
+wasmtime's own limiter bounds each memory separately, and does not report that it refused one. So
+this module allocates the memories: it reserves the address range that wasmtime asks for without
+access rights, and makes pages readable and writable as the guest grows, until the budget is used.
+A wrong count is not a security hole: other pages stay inaccessible, and compiled code cannot reach
 beyond the reserved range.
 """
 
@@ -36,16 +35,22 @@ _OPEN: Final = mmap.PROT_READ | mmap.PROT_WRITE
 _NORESERVE: Final = 0x4000  # of Linux on x86-64 and arm64; `mmap` has it from Python 3.13 on
 _RESERVED: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
 _FAILED: Final = ctypes.c_void_p(-1).value
-NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
-"""For what wasmtime wants to be told that something is no longer needed."""
+NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+"""A finalizer that does nothing, for wasmtime's callbacks."""
 _GUARD_BYTES: Final = 1 << 16
-"""Before each memory too: an access below its beginning is a trap, whatever lies there."""
+"""Least inaccessible range before and after each memory, so that accesses outside of it trap."""
 
 
 @dataclass(slots=True)
 class _Memory:
-    """One linear memory: where it begins, what is mapped for it, how far it may be opened, and how
-    far it is."""
+    """One linear memory.
+
+    Attributes:
+        base: address of its first byte.
+        mapped: bytes reserved for it, guards included.
+        capacity: bytes that it may grow to.
+        size: bytes that are accessible now.
+    """
 
     base: int
     mapped: int
@@ -54,7 +59,7 @@ class _Memory:
 
 
 class MemoryBudget:
-    """Makes the memories of an engine, under a budget that each run sets anew."""
+    """Allocator of an engine's linear memories, with a budget for each run."""
 
     def __init__(self) -> None:
         self._memories: dict[int, _Memory] = {}
@@ -69,16 +74,15 @@ class MemoryBudget:
         )
 
     def serve(self, config: Config) -> None:
-        """Have an engine of this configuration take its memories from here."""
-        # An exception in a callback, here or of output, of which wasmtime would learn nothing, ends
-        # the process.
+        """Install this allocator in a configuration of wasmtime."""
+        # An exception in a callback would be lost in wasmtime's C code, and the guest would go on.
+        # So any such exception ends the process; this covers the callbacks of other modules too.
         sys.unraisablehook = lambda _: os._exit(1)
-        creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], NOTHING)
+        creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], NO_FINALIZER)
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
     def begin(self, budget: int) -> None:
-        """Set the budget of the next run, in bytes; RuntimeError where a memory of the last run is
-        still mapped."""
+        """Set the next run's budget in bytes; RuntimeError if a memory of the last one remains."""
         if self._memories:
             raise RuntimeError("a memory outlived its run")
         self.left = self._budget = budget
@@ -95,8 +99,8 @@ class MemoryBudget:
         guard: int,
         made: Any,
     ) -> int:
-        # `made` is a pointer to ctypes' structure. `reserved` and `guard` are what compiled code
-        # relies on.
+        # Compiled code omits bounds checks within `reserved` and `guard`, so both must be mapped.
+        # `made` is a pointer to a structure that receives the memory's callbacks.
         capacity = max(reserved, minimum)
         mapped = _GUARD_BYTES + capacity + max(guard, _GUARD_BYTES)
         address = _libc.mmap(None, mapped, _INACCESSIBLE, _RESERVED, -1, 0)
@@ -126,8 +130,7 @@ class MemoryBudget:
         _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
 
     def _open(self, memory: _Memory, size: int) -> bool:
-        """Make the first `size` bytes of a memory usable; False where the budget or its range does
-        not allow it."""
+        """Make a memory's first `size` bytes accessible; return False if the budget forbids it."""
         more = size - memory.size
         # RN14
         if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):
@@ -138,6 +141,6 @@ class MemoryBudget:
         return True
 
     def _refusal(self) -> int:
-        """Note that memory was refused, and return an error that wasmtime takes over."""
+        """Record that memory was refused, and return an error object that wasmtime will free."""
         self.refused = True
         return ctypes.cast(ffi.wasmtime_error_new(b"memory refused"), ctypes.c_void_p).value or 1

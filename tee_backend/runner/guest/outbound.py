@@ -1,11 +1,11 @@
-"""Requests that the runner makes for guests (RN100 to RN110).
+"""HTTPS requests that the runner makes for guests (RN100 to RN110).
 
-    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to one of these -> answer
+    guest's message -> host allowed? -> resolve name -> all addresses public? -> connect -> answer
 
-aiohttp makes the connection to the very addresses that were checked here: it has no other resolver.
-Nothing is taken from the environment (proxies, cookies, `.netrc`, files of certificates or keys),
-nothing is followed or decompressed, and nothing is logged: a URL, a header or a body may contain a
-secret.
+aiohttp connects only to addresses that were checked here, because it has no other resolver. The
+environment has no influence: no proxies, cookies, `.netrc`, or files of certificates or keys. No
+redirect is followed, and no response is decompressed. Nothing is logged, because a URL, a header or
+a body may contain a secret.
 
 Example:
     async with Outbound() as outbound:
@@ -32,17 +32,17 @@ from yarl import URL
 from .frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 
 # --- requests of a guest (RN101 to RN105) ---------------------------------------------------------
-# A URL has one spelling: what another program could read in another way is refused, not repaired.
+# Only one spelling of a URL is accepted. Others are refused, not normalised, because another
+# program could read them differently.
 
 HTTPS_PORT: Final = 443
 MAX_URL_CHARS: Final = 8192
 MAX_HEADERS: Final = 64
 MAX_HEADER_BYTES: Final = 16 * 1024
-"""Names and values together."""
+"""Size of all headers of a request, names and values."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# RN104. Of the host nothing is decided here but that it can be one: it is compared with names that
-# were.
+# RN104. The pattern of the host is loose, because the host must also equal an allowed name.
 _URL: Final = re.compile(
     r"https://([a-z0-9.-]{1,253})(?::([1-9][0-9]{0,4}))?"
     r"((?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+)?)"
@@ -51,15 +51,15 @@ _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE: Final = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _OWN: Final = frozenset(
     """
-    connection content-length expect host http2-settings keep-alive proxy-authenticate proxy-authorization
-    proxy-connection te trailer transfer-encoding upgrade
+    connection content-length expect host http2-settings keep-alive proxy-authenticate
+    proxy-authorization proxy-connection te trailer transfer-encoding upgrade
     """.split()  # noqa: SIM905  # a list of words
 )
-"""Headers that are about the connection, which is the runner's (RN105)."""
+"""Headers that concern the connection, which only the runner may set (RN105)."""
 
 
 class RequestRefused(Exception):
-    """There is no response; `code` is one of `FETCH_ERRORS`."""
+    """A guest's request failed or is not allowed; `code` is one of `FETCH_ERRORS`."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -68,7 +68,7 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """A request that may be made, if the host's address may be contacted."""
+    """A checked request of a guest; only the addresses of its host are not checked yet."""
 
     method: str
     host: str
@@ -79,13 +79,13 @@ class OutboundRequest:
 
 
 def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> OutboundRequest:
-    """Read a message of a guest, untrusted, at most `MAX_MESSAGE_BYTES`.
+    """Parse and check a guest's request.
 
     Args:
-        message: as `_frames` describes it.
-        hosts: that the run may contact, each as `sealspace.documents.run_grants.checked_host` takes
-            it.
-        any_port: whether another port than 443 may be named: for loopback alone.
+        message: a message as `frames` describes it, untrusted, at most `MAX_MESSAGE_BYTES`.
+        hosts: hosts that the run may contact, each valid for
+            `sealspace.documents.run_grants.checked_host`.
+        any_port: whether other ports than 443 are allowed, for loopback only.
     Raises:
         RequestRefused: `request-invalid` or `host-refused`.
     """
@@ -98,7 +98,7 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     if method not in _METHODS or found is None or len(texts) % 2:
         raise RequestRefused("request-invalid")
     headers = tuple(zip(texts[::2], texts[1::2], strict=True))
-    # no line end can be in it
+    # Neither pattern admits a line end, so a guest cannot add headers or a second request.
     if sum(map(len, texts)) > MAX_HEADER_BYTES or not all(
         (
             _NAME.fullmatch(name) is not None
@@ -111,15 +111,15 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     host, port = found[1], int(found[2] or HTTPS_PORT)
     if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:  # RN104
         raise RequestRefused("request-invalid")
-    # RN102: before its name is resolved. A number is no name: aiohttp would connect to it and ask
-    # no resolver (RN106).
+    # RN102: before its name is resolved. A host without a letter is refused: it could be an IP
+    # address, to which aiohttp connects without asking the resolver (RN106).
     if host not in hosts or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
     return OutboundRequest(method, host, port, url, headers, parts[-1])
 
 
-# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others
-# (mapped, compatible, NAT64, 6to4, Teredo) are outside of it.
+# RN106: for IPv4 the ranges that are not public, for IPv6 the one that is. IPv6 addresses that
+# embed IPv4 ones (mapped, compatible, NAT64, 6to4, Teredo) could lead inward and are all refused.
 _IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
 _SPECIAL: Final = tuple(
     map(
@@ -127,10 +127,10 @@ _SPECIAL: Final = tuple(
         (
             "0.0.0.0/8",
             "10.0.0.0/8",
-            "100.64.0.0/10",  # shared by customers of a provider
+            "100.64.0.0/10",  # carrier-grade NAT
             "127.0.0.0/8",
-            "168.63.129.16/32",  # a cloud's service for its machines, in public space
-            "169.254.0.0/16",  # link-local: metadata of clouds
+            "168.63.129.16/32",  # Azure's platform service, at a public address
+            "169.254.0.0/16",  # link-local, with the metadata services of clouds
             "172.16.0.0/12",
             "192.0.0.0/24",
             "192.0.2.0/24",
@@ -143,7 +143,7 @@ _SPECIAL: Final = tuple(
             "198.51.100.0/24",
             "203.0.113.0/24",
             "224.0.0.0/3",  # multicast, reserved, broadcast
-            "2001::/23",  # protocols, among them Teredo
+            "2001::/23",  # protocol assignments, Teredo among them
             "2001:db8::/32",
             "2002::/16",  # 6to4
             "2620:4f:8000::/48",
@@ -154,7 +154,7 @@ _SPECIAL: Final = tuple(
 
 
 def is_public(text: str) -> bool:
-    """Tell whether an address is one of the public internet; a text that is no address is none."""
+    """Return whether a text is an IP address of the public internet."""
     address = _address(text)
     if address is None or (address.version == 6 and address not in _IPV6_PUBLIC):
         return False
@@ -162,7 +162,7 @@ def is_public(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    """Tell whether an address is this machine's own in its plain form: 127.0.0.0/8, or ::1."""
+    """Return whether a text is a loopback address: 127.0.0.0/8 or ::1, not IPv4-mapped."""
     address = _address(text)
     return (
         address is not None
@@ -179,35 +179,31 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 _LOOKUPS: Final = 512
-"""Names that are resolved at one time, in threads of their own; made when they are needed.
+"""Threads for name look-ups, so that a slow name server does not delay other runs.
 
-A look-up cannot be ended: where nobody waits for it any more, its thread is taken until the
-machine's resolver gives up, 30 s by default. A run waits for one at a time, and lasts a second at
-least where its limit ends it. So sixteen children leave at most some 500 behind, and no slow name
-server holds up other runs.
+A look-up cannot be cancelled: its thread stays busy until the resolver gives up, by default after
+30 s, even if the run has ended. A run makes one look-up at a time, and if its limit ends it, it has
+lasted at least a second. So 16 children leave at most some 500 look-ups behind.
 """
 _MOST_ADDRESSES: Final = 16
-"""Of a name; further ones are not looked at, nor connected to."""
+"""Addresses of a name that are used; further ones are ignored."""
 _MOST_ARRIVING_BYTES: Final = 4 * MAX_MESSAGE_BYTES
-"""Over one connection, TLS and all: a service can send for ever without any of it being a
-response."""
+"""Bytes received over one connection, TLS included: a service could send for ever otherwise."""
 _READ_BYTES: Final = 16 * 1024
-"""At one time: of a quarter of a megabyte, which the loop would read, tiny chunks are a tenth of a
-second's work."""
+"""Bytes per read. The loop's default, 256 KiB of tiny HTTP chunks, takes 0.1 s to parse."""
 _NOT_SENT: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-"""Headers that aiohttp would add; a guest says itself who it is and what it takes."""
+"""Headers that aiohttp would add by itself; a guest sets its own."""
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
-"""Returns the addresses of a name, untrusted; OSError where there is none."""
+"""Function that returns the untrusted addresses of a name, or raises OSError."""
 
 
 @dataclass(eq=False, repr=False)
 class Outbound:
-    """Makes requests for the runs of an executor; a context manager, on asyncio's own event
-    loop."""
+    """HTTPS client for all runs of an executor; a context manager on asyncio's own event loop."""
 
     loopback_ca: Path | None = None
     resolve: Resolve | None = None
@@ -223,11 +219,11 @@ class Outbound:
 
     async def __aenter__(self) -> Self:
         if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
-            # RN109: `_CountedSocket` counts what this loop reads; another, uvloop say, reads past
-            # it.
-            raise RuntimeError("programs make requests on asyncio's own event loop alone")
-        # A connection serves one request (RN107). Runs are bounded, and so are their connections:
-        # one for each.
+            # RN109: uvloop, for example, reads sockets itself, so `_CountedSocket` would count
+            # nothing.
+            raise RuntimeError("requests of programs need asyncio's own event loop, not uvloop")
+        # Each connection serves one request (RN107). No limit is needed here, because each run has
+        # at most one connection and the number of runs is bounded.
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
             use_dns_cache=False,
@@ -252,10 +248,10 @@ class Outbound:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, request: OutboundRequest) -> bytes:
-        """Make one request, and return the response as a message.
+        """Send one request, and return the response as a message.
 
         Raises:
-            RequestRefused: there is none.
+            RequestRefused: no valid response arrived.
         """
         assert self._session is not None
         try:
@@ -281,8 +277,8 @@ class Outbound:
             raise RequestRefused("response-invalid") from invalid
 
     async def _addresses(self, host: str) -> list[str]:
-        # With a dot at its end a name is a whole one: nothing is appended to it, and no file of the
-        # machine answers.
+        # The final dot makes the name absolute, so that no search domain is appended to it and no
+        # entry of /etc/hosts answers.
         look_up = asyncio.get_running_loop().run_in_executor(
             self._lookups,
             lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM),
@@ -291,7 +287,7 @@ class Outbound:
 
 
 class RunClient:
-    """Makes the requests of one run, to these hosts alone."""
+    """HTTPS client of one run, which may contact only the given hosts."""
 
     def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
         self._outbound = outbound
@@ -300,11 +296,10 @@ class RunClient:
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
-        """Answer a message of a guest, untrusted: with a response, or with an error of
-        `FETCH_ERRORS`.
+        """Answer a guest's untrusted message with a response or an error of `FETCH_ERRORS`.
 
         Raises:
-            EOFError: the child was told that there are no requests left, and asks again (RN109).
+            EOFError: the child sends another request after `requests-exhausted` (RN109).
         """
         self._left -= 1
         if self._left < -1:
@@ -315,7 +310,8 @@ class RunClient:
             any_port = self._outbound.loopback_ca is not None
             request = parse_request(message, hosts=self._hosts, any_port=any_port)
             known = request.host in self.contacted
-            self.contacted.add(request.host)  # before it is: the run may end meanwhile
+            # Before sending, because the run may end while the request is under way.
+            self.contacted.add(request.host)
             try:
                 return await self._outbound.send(request)
             except RequestRefused as refused:
@@ -327,8 +323,10 @@ class RunClient:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Returns the addresses that a connection may be made to; the connection is made to one of
-    these (RN106)."""
+    """Resolver that returns only addresses that may be contacted (RN106).
+
+    aiohttp connects to the returned addresses, so DNS rebinding after the check has no effect.
+    """
 
     def __init__(self, resolve: Resolve, loopback: bool) -> None:
         self._resolve = resolve
@@ -343,7 +341,7 @@ class _CheckedResolver(AbstractResolver):
             raise RequestRefused("name-unknown") from unknown
         if not found:
             raise RequestRefused("name-unknown")
-        # one that is not public is a mistake, or means another
+        # One inward address refuses the name: it is a mistake or an attempt to reach inward.
         if not all(map(self._is_allowed, found)):
             raise RequestRefused("address-refused")
         return [
@@ -359,7 +357,7 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: this resolver holds no resources."""
 
 
 async def _this_machine(host: str) -> list[str]:
@@ -367,8 +365,10 @@ async def _this_machine(host: str) -> list[str]:
 
 
 class _CountedSocket(socket.socket):
-    """Breaks a connection over which too much arrives (RN109), read in small parts; the loop reads
-    by these two."""
+    """Socket that reads in small parts and fails once too many bytes have arrived (RN109).
+
+    asyncio's own loop reads by `recv` and `recv_into` only.
+    """
 
     left = _MOST_ARRIVING_BYTES
 
@@ -391,9 +391,8 @@ class _CountedSocket(socket.socket):
 
 
 def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
-    """Return how a service proves its name. No authority, and no file for keys, comes from the
-    environment (RN108)."""
-    # demands a certificate, and one for this name
+    """Return the TLS settings, with no certificate or key file from the environment (RN108)."""
+    # This protocol requires a valid certificate for the host's name.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -408,7 +407,7 @@ def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
 
 
 async def _message(response: aiohttp.ClientResponse) -> bytes:
-    """Read a response, and return it as a message."""
+    """Read a response and encode it as a message."""
     head = [str(response.status).encode()]
     for name, value in response.raw_headers:
         head += [name.lower(), value]

@@ -1,7 +1,7 @@
-"""Children that are ready: some that have run nothing, and some that ran programs without secrets.
+"""Pool of child processes: unused ones, and used ones that ran programs without secrets.
 
-A run with secrets gets a child that has run nothing, and that child runs nothing else. Other runs
-prefer a child that has the program loaded. The executor bounds how many run at one time.
+A run with secrets gets an unused child, which ends after that run. Other runs prefer a used child
+that has the program loaded. The executor limits how many children run programs at one time.
 """
 
 import asyncio
@@ -18,59 +18,61 @@ from .child import Child, ChildEnded, Template
 _FIRST_UID: Final = 60_706
 _BLOCKS: Final = 29
 _BLOCK_UIDS: Final = 16
-"""60706 to 61169: ids that neither distributions nor systemd assign."""
+"""Uids of children are 60706 to 61169, which neither distributions nor systemd assign."""
 _BLOCK_NAME: Final = "\0sealspace-runner-uids-{}"
 _MOST_RUNS: Final = 1_000
-"""After so many runs a child is replaced, whatever it may have leaked."""
+"""Runs of one child before it is replaced, which bounds the effect of memory leaks."""
 _MOST_FORKS: Final = 1_000
-"""Children of one template have one layout of their address space; 70 ms for another are little for
-so many."""
+"""Forks of one template before it is replaced, because its children share one address layout.
+
+A new template takes 70 ms, which is little for so many children.
+"""
 
 
 class Pool:
-    """Starts, hands out and ends children."""
+    """A pool that starts, lends out and ends child processes."""
 
     def __init__(self, spare: int) -> None:
         self._spare = spare
-        self._fresh: deque[Child] = deque()
+        self._unused: deque[Child] = deque()
         self._used: list[Child] = []
-        # As root each child has a uid of its own (RN20), so that it can signal and trace nobody.
-        self._separate = os.geteuid() == 0
+        # Under root each child gets its own uid, so that it can signal or trace no process (RN20).
+        self._has_own_uids = os.geteuid() == 0
         self._uids: deque[int] = deque()
         self._blocks: list[socket.socket] = []
         self._alive: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._filling = asyncio.Lock()
+        self._fill_lock = asyncio.Lock()
         self._template: Template | None = None
-        self._exchanging = asyncio.Lock()
+        self._template_lock = asyncio.Lock()
         self._closed = False
 
     async def fill(self) -> None:
-        """Start children one after the other until enough are spare; as `start`."""
-        async with self._filling:
-            # RN135; no call waits for it here
+        """Start children one after the other until enough are unused; raises as `start`."""
+        async with self._fill_lock:
+            # RN135: here, because no call waits for a refill
             if self._template is not None and self._template.forks >= _MOST_FORKS:
-                await self._exchange(self._template)
-            while len(self._fresh) < self._spare and not self._closed:
-                self._fresh.append(await self.start("_run_child"))
+                await self._replace_template(self._template)
+            while len(self._unused) < self._spare and not self._closed:
+                self._unused.append(await self.start("_run_child"))
 
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
-        """Start a child and wait until it is confined; the caller ends it.
+        """Start a child and wait until it is confined; the caller must end it.
 
         Raises:
             RunRefused: `runner-failed`: it does not start.
         """
         if (template := self._template) is None or not template.is_alive():  # RN134
-            template = await self._exchange(template)
+            template = await self._replace_template(template)
         try:
             if self._closed:
                 raise EOFError
-            if self._separate and not self._uids:
+            if self._has_own_uids and not self._uids:
                 self._reserve_uids()
-            uid = self._uids[0] if self._separate else None
+            uid = self._uids[0] if self._has_own_uids else None
             child = template.fork(module, uid)
         except (EOFError, OSError, IndexError) as exc:
-            # every uid is in use, by children that take their time to end
+            # IndexError: all uids belong to children that have not ended yet.
             raise RunRefused("runner-failed") from exc
         if uid is not None:
             self._uids.popleft()
@@ -85,23 +87,23 @@ class Pool:
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:
-        """Return a child for one run, one that has run nothing or any (RN26); as `start`."""
+        """Lend out a child for one run, an unused one if required (RN26); raises as `start`."""
         used = [] if unused else self._used
         while used:
-            index = next((i for i, child in enumerate(used) if program in child.held), -1)
+            index = next((i for i, child in enumerate(used) if program in child.loaded), -1)
             if (child := used.pop(index)).is_alive():
                 return child
             self.end(child)
-        while self._fresh:
-            child = self._fresh.popleft()
-            self._begin(self._refill())
+        while self._unused:
+            child = self._unused.popleft()
+            self._run_in_background(self._refill())
             if child.is_alive():
                 return child
             self.end(child)
         return await self.start("_run_child")
 
     def give_back(self, child: Child) -> None:
-        """Take a child back that ran without secrets and answered."""
+        """Take back a child that ran a program without secrets and answered."""
         child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:
             self.end(child)
@@ -109,11 +111,11 @@ class Pool:
             self._used.append(child)
 
     def end(self, child: Child) -> None:
-        """Kill a child; it is reaped beside whatever else happens."""
-        self._begin(self.ended(child))
+        """Kill a child, and reap it in the background."""
+        self._run_in_background(self.end_and_wait(child))
 
-    async def ended(self, child: Child) -> None:
-        """Kill a child, and wait until nothing of it is left."""
+    async def end_and_wait(self, child: Child) -> None:
+        """Kill a child, wait until it is reaped, and free its uid."""
         await child.end()
         if child in self._alive:
             self._alive.remove(child)
@@ -121,10 +123,10 @@ class Pool:
                 self._uids.append(child.uid)
 
     async def close(self) -> None:
-        """End every child, also those that run something, and wait until all are gone."""
+        """End every child, also running ones, and wait until all are reaped."""
         self._closed = True
-        async with self._exchanging:
-            pass  # whoever waits for a template starts a child of it first, and nobody after that
+        async with self._template_lock:
+            pass  # waits for a template that is being started; no child starts after that
         while self._alive or self._tasks:
             for child in list(self._alive):
                 self.end(child)
@@ -134,10 +136,9 @@ class Pool:
         for block in self._blocks:
             block.close()
 
-    async def _exchange(self, former: Template | None) -> Template:
-        """Return a template in the place of one, unless another did so meanwhile; RunRefused where
-        none starts."""
-        async with self._exchanging:
+    async def _replace_template(self, former: Template | None) -> Template:
+        """Replace a template unless another task already has; RunRefused if none starts."""
+        async with self._template_lock:
             if self._template is not None and self._template is not former:
                 return self._template
             try:
@@ -149,15 +150,15 @@ class Pool:
                 raise RunRefused("runner-failed") from exc
             self._template = template
         if former is not None:
-            self._begin(former.end())
+            self._run_in_background(former.end())
         return template
 
     def _reserve_uids(self) -> None:
-        """Reserve a block of uids that no other runner of this machine has, if one is left.
+        """Reserve a block of uids that no other runner of this machine uses, if one is free.
 
-        The name of a socket reserves it until this process ends, however it ends. A lock on a file
-        would need a folder to write to, which a container with a read-only root lacks. The name
-        belongs to a network namespace; in it any process could take all names first, and the runner
+        An abstract socket name reserves the block until this process ends, even by a crash. A lock
+        file would need a writable folder, which a container with a read-only root lacks. The name
+        belongs to the network namespace: a process there could take all names first, and the runner
         would then start no child.
         """
         for block in range(_BLOCKS):
@@ -171,11 +172,11 @@ class Pool:
             reserved.close()
 
     async def _refill(self) -> None:
-        # Where no child starts, the next run that needs one tries again, and says so.
+        # If no child starts, the next run that needs one tries again and reports the failure.
         with suppress(RunRefused):
             await self.fill()
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,8 +1,7 @@
-"""The process in which guests run: it reads one request after the other from its parent and answers
-each.
+"""Main function of a running child, which runs guests one after the other for the runner.
 
-Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what
-lies beside it.
+The template forks it, and the runner's own process never imports this module. It imports wasmtime
+and, of this project, only modules of this folder.
 """
 
 import ctypes
@@ -19,17 +18,16 @@ from . import frames as _frames
 from . import wasm as _wasm
 from .confinement import confine, limit, limit_cpu, limit_data, open_statm
 from .frames import Answer
-from .guest_http import DATA_BYTES, INTERFACE, GuestHttp, wants
-from .linear_memory import NOTHING, MemoryBudget
+from .guest_http import DATA_BYTES, INTERFACE, GuestHttp, imported_fetch
+from .linear_memory import NO_FINALIZER, MemoryBudget
 from .system_calls import ONCE_READY, refuse
 
 _SLACK_BYTES: Final = 64 * 1024 * 1024
-"""Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the
-machine code."""
+"""Memory beside the linear memories: machine code, and resources, tables and output of the host."""
 _HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
-"""A run's own bound is far below."""
+"""Hard memory limit of the process; the limit of each run is far lower."""
 _SLACK_CPU_S: Final = 5
-"""The parent ends a run by the clock; this is for a parent that cannot."""
+"""CPU time beyond a run's own limit. It applies only if the runner fails to end the run itself."""
 _MAX_STDERR_BYTES: Final = 64 * 1024
 _TABLE_ELEMENTS: Final = 100_000
 _OWN_PROGRAM: Final = r"""
@@ -37,12 +35,12 @@ _OWN_PROGRAM: Final = r"""
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 0) "\08\00\00\00\01\00\00\00.")
-  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))
 """
-"""Writes one byte to standard output."""
-# Instances, tables and memories of a run: one of each but tables for a module, which may have
-# several. A component that was made from a module has four instances (the program, its adapter and
-# two shims) and two memories.
+"""A module that writes one byte to standard output."""
+# Most instances, tables and memories of a run (RN15). A component that was made from a module
+# already has four instances (the program, its adapter and two shims) and two memories.
 _MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
 _WRITE: Final = ctypes.CFUNCTYPE(
     ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t
@@ -57,25 +55,24 @@ class _Prepared(NamedTuple):
 
 
 class _Output:
-    """Standard output and standard error of one run, bounded.
+    """Standard output and standard error of one run, with limits.
 
-    wasmtime calls these callbacks directly: the binding's own copy what is written before its
-    length is seen, and turn a failure into an error for the guest, which may ignore it and answer
-    with a part of its output.
+    wasmtime's C code calls these callbacks directly. Those of the Python binding copy the data
+    before its length can be checked. They also turn a failure into an error for the guest, which
+    could ignore it and answer with a part of its output.
     """
 
     def __init__(self, connection: socket.socket, most: int) -> None:
         self._connection = connection
         self._left = most
         self.parts: list[bytes] = []
-        # which have to live as long as the store
+        # wasmtime keeps pointers to these, so they have to live as long as the store
         self.callbacks = _WRITE(self._write), _WRITE(self._write_error)
         self.stderr = b""
         self.stderr_bytes = 0
 
     def _write(self, _: object, data: Any, size: int) -> int:
-        """Keep a part of standard output; the first byte over the bound ends this process, and so
-        the run (RN16)."""
+        """Keep a part of standard output; the first byte over the limit ends the process (RN16)."""
         if size > self._left:
             answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
             self._connection.sendall(_frames.pack(answer, b"", b""))
@@ -85,15 +82,17 @@ class _Output:
         return size
 
     def _write_error(self, _: object, data: Any, size: int) -> int:
-        """Keep the beginning of standard error, and count the rest (RN16)."""
+        """Keep the first part of standard error, and only count the rest (RN16)."""
         self.stderr_bytes += size
         self.stderr += ctypes.string_at(data, min(size, _MAX_STDERR_BYTES - len(self.stderr)))
         return size
 
 
 class Guests:
-    """Runs guests, one after the other. Made in the template, so that each child has it from its
-    first moment."""
+    """The engine and the loaded programs of a child.
+
+    The template makes it once, so that each child has it immediately after the fork.
+    """
 
     _connection: socket.socket
     _statm: int
@@ -109,10 +108,12 @@ class Guests:
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
     def open_files(self) -> socket.socket:
-        """Open what later runs need, and request a run of a program of ours; return where its
-        answer will be read."""
-        # wasmtime starts its helper threads at the first use of a file; after `limit` no thread can
-        # be started.
+        """Open files that later runs need, and send the request that `warm_up` will answer.
+
+        Call it before `limit`. It returns the socket from which the answer is read.
+        """
+        # wasmtime starts its helper threads at the first use of a file, and after `limit` no thread
+        # can be started.
         WasiConfig().stdin_file = os.devnull
         self._statm = open_statm()
         program = os.memfd_create("own program")
@@ -132,16 +133,16 @@ class Guests:
         return ours
 
     def warm_up(self, ours: socket.socket) -> None:
-        """Run the program that `open_files` requested, as any other, and forget it (RN138).
+        """Run the runner's own program once, as any other, then unload it (RN138).
 
-        The first write to a page after a fork copies it, and the first run writes to 500: before
-        anybody waits for it.
+        A first run writes to some 500 pages, each of which is copied after the fork. Here no call
+        waits for that.
         """
         with ours, self._connection:
             self._answer()
             answer = _frames.unpack(ours.recv(1024)[_frames.LENGTH.size :])
         if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), memoryview(b".")):
-            raise RuntimeError("guests do not run")
+            raise RuntimeError("the runner's own program did not run in this child")
         self._prepared.clear()
 
     def serve(self, connection: socket.socket) -> None:
@@ -157,16 +158,15 @@ class Guests:
         self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
-        """Load the program, if a file comes with the request, and forget those that the parent
-        says."""
+        """Unload the programs that a request names, and load the program whose file it carries."""
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:
             kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
-            # Memory for the copies; a program is read-only once it is loaded, and no longer counts.
+            # Loading copies the program. Once loaded it is read-only, which this limit ignores.
             limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
-            # `deserialize_file` would save copies, and share pages with other children, but it
-            # opens a path (RN181).
+            # `deserialize_file` would avoid the copies and share pages with other children, but it
+            # opens a file by its path, which the filter refuses (RN181).
             program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
             os.close(file)
             start, requests = (
@@ -175,7 +175,9 @@ class Guests:
             )
             fetch = None
             if requests and isinstance(program, components.Component):
-                fetch = wants(self._engine, program.type.imports(self._engine)[INTERFACE].ty)
+                fetch = imported_fetch(
+                    self._engine, program.type.imports(self._engine)[INTERFACE].ty
+                )
             self._prepared[request["program"]] = _Prepared(program, start or "", requests, fetch)
 
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
@@ -191,9 +193,9 @@ class Guests:
         self._http.begin(prepared.fetch)
         output = _Output(self._connection, request["output_bytes"])
         store = Store(self._engine)
-        # RN175: wasmtime traps at a check once no fuel is left, and does not check at the end of a
-        # function. With one unit more than the limit, fuel is left exactly if the program used no
-        # more than its limit.
+        # RN175: wasmtime traps when it checks the fuel and none is left, but does not check at the
+        # end of a function. With one unit more than the limit, some fuel is left exactly if the
+        # program stayed within its limit.
         fuel = request["instructions"] + 1
         store.set_fuel(fuel)  # RN10
         instances, tables, memories = _MOST[request["target"]]
@@ -203,7 +205,7 @@ class Guests:
         )
         store.set_wasi(_wasi(request["environment"], standard_input, output))
         begun = time.perf_counter_ns()
-        ended, exit_code = self._started(store, prepared)
+        ended, exit_code = self._execute(store, prepared)
         took = time.perf_counter_ns() - begun
         left = store.get_fuel()
         flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (
@@ -221,10 +223,10 @@ class Guests:
             len(written),
         )
         self._connection.sendall(_frames.pack(answer, written, output.stderr))
-        store.close()  # and with it the memories
+        store.close()  # frees the run's memories, which `MemoryBudget.begin` requires
 
-    def _started(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        """Run a program; return how it ended, and its exit code."""
+    def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
+        """Run a program, and return how it ended and its exit code."""
         ended, program = _frames.REFUSED, prepared.program
         of_modules, of_components = self._linkers[prepared.makes_requests]
         try:
@@ -237,38 +239,37 @@ class Guests:
                 ended = _frames.TRAPPED
                 index = program.get_export_index("run", program.get_export_index(prepared.start))
                 run = instance.get_func(store, index) if index else None
-                assert run is not None  # `start_of` saw it
+                assert run is not None  # the compiling child required it by `start_of`
                 code = 0 if run(store).tag == "ok" else 1
         except ExitTrap as exit_trap:
             code = exit_trap.code
         except Trap:
             return _frames.TRAPPED, 0
-        except WasmtimeError:  # not linked; or, once started, an exit code that is none
+        except WasmtimeError:  # it cannot be linked or, once started, its exit code is invalid
             return ended, 0
         return (_frames.EXITED if code else _frames.COMPLETED), code
 
 
 def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
-    """Return what a guest sees: its environment, input, output, clocks and random, no file
-    (RN12)."""
+    """Return a guest's WASI: environment, standard streams, clocks, random; no files (RN12)."""
     wasi = WasiConfig()
     wasi.env = environment
     data = ffi.wasm_byte_vec_t()
     copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
     ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
-    # a file would be read by threads
+    # As bytes: wasmtime would read a file in threads, and a child may start none.
     ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))
-    ffi.wasi_config_set_stdout_custom(wasi.ptr(), output.callbacks[0], None, NOTHING)
-    ffi.wasi_config_set_stderr_custom(wasi.ptr(), output.callbacks[1], None, NOTHING)
+    ffi.wasi_config_set_stdout_custom(wasi.ptr(), output.callbacks[0], None, NO_FINALIZER)
+    ffi.wasi_config_set_stderr_custom(wasi.ptr(), output.callbacks[1], None, NO_FINALIZER)
     return wasi
 
 
 def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Become a confined process, say that it is ready, and serve; the caller ends the process."""
+    """Confine this process, report readiness and run guests; then the caller exits."""
     confine(uid, parent)
     ours = guests.open_files()
     limit(file_bytes=0)
     refuse(ONCE_READY)  # RN181
-    guests.warm_up(ours)  # RN138: under everything that a run of another's program is under
+    guests.warm_up(ours)  # RN138: after all restrictions, so that it shows that runs work in them
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     guests.serve(connection)

@@ -1,10 +1,9 @@
-"""What a run is asked to do, and what came of it.
+"""Requests, limits and results of runs.
 
-Facts only: nothing here starts a process or needs wasmtime, so that grants, ledgers and receipts
-are built on it.
+Nothing here starts a process or imports wasmtime, so that grants, ledger and receipts can use it.
 
 Example:
-    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}", secrets_delivered=True)
+    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}")
     result = await executor.run(request, load)
     result.reason is None and result.answer
 """
@@ -25,37 +24,37 @@ from .environment import NO_VARIABLES, Environment
 MAX_INPUT_BYTES: Final = 10_000_000
 MAX_OUTPUT_BYTES: Final = 10_000_000
 MAX_ANSWER_BYTES: Final = 14_000_000
-"""Of an output as JSON text: base64 of the longest output has fewer, ten megabytes of NUL as text
-would be sixty."""
+"""Longest output as JSON text.
+
+The longest output fits as base64. As text it may not: ten million NUL bytes become sixty million.
+"""
 MAX_STDERR_BYTES: Final = 64 * 1024
-"""What is kept of standard error; the rest is counted."""
+"""Part of standard error that is kept; the rest is only counted."""
 MAX_PROGRAM_BYTES: Final = 10_000_000
 MILLION: Final = 1_000_000
-"""Instructions are counted in whole millions, in answers and in the limits of callers (RN1,
-RN2)."""
+"""Unit of instructions in answers and in the limits of callers (RN1, RN2)."""
 MAX_COMPILE_S: Final = 20
-"""Processor time of one compilation (RN18)."""
+"""CPU seconds of one compilation (RN18)."""
 LIMIT_NAMES: Final = {
     "maxInstructions": "max_instructions",
     "maxMemoryMb": "max_memory_mb",
     "maxExecutionSeconds": "max_execution_s",
 }
-"""Limits that callers and owners state: names on the wire, and members of `Limits`."""
+"""Names of limits in JSON, each with its member of `Limits`."""
 
 Load: TypeAlias = Callable[[], Awaitable[bytes]]
-"""Returns the bytes of a program, untrusted; raises RunRefused where there are none."""
+"""Function that returns the untrusted bytes of a program, or raises RunRefused."""
 
 
 class Target(StrEnum):
-    """What the program was built for, as its publication declares; another kind of binary is
-    refused, never tried."""
+    """The declared kind of a program; a binary of another kind is refused."""
 
     WASIP1 = "wasm32-wasip1"
     WASIP2 = "wasm32-wasip2"
 
 
 class ResponseFormat(StrEnum):
-    """How standard output becomes an answer."""
+    """The encoding of standard output in an answer."""
 
     TEXT = "Text"
     JSON = "Json"
@@ -64,7 +63,7 @@ class ResponseFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may use."""
+    """Upper limits of what a run may use."""
 
     max_instructions: int = 10_000_000_000
     max_memory_mb: int = 128
@@ -77,8 +76,8 @@ class Limits:
                 raise RunRefused("limits-invalid", name)
 
     @property
-    def shown(self) -> dict[str, int]:
-        """The limits that callers state, by their names on the wire."""
+    def as_json(self) -> dict[str, int]:
+        """The limits that callers can set, by their JSON names."""
         return {name: getattr(self, member) for name, member in LIMIT_NAMES.items()}
 
 
@@ -92,7 +91,7 @@ _MOST: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One run, after everything about authority is decided."""
+    """A run that is authorised and may start."""
 
     wasm_sha256: str
     target: Target
@@ -110,7 +109,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came of a run."""
+    """The result of a run; a completed run has no `reason`."""
 
     reason: Reason | None
     output: bytes | memoryview = field(default=b"", repr=False)
@@ -131,34 +130,33 @@ class RunResult:
 
     @property
     def rounded_instructions(self) -> int:
-        """Instructions rounded up to a million: exact ones would tell a caller about secrets
-        (RN2)."""
+        """Instructions rounded up to a million, since exact ones would reveal secrets (RN2)."""
         return -(-self.instructions // MILLION) * MILLION
 
     @property
     def rounded_time_ms(self) -> int:
-        """Milliseconds rounded up to ten, for the same reason (RN2)."""
+        """Milliseconds rounded up to ten, since exact ones would reveal secrets (RN2)."""
         return -(-self.time_ns // 10_000_000) * 10
 
 
 def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> bytes:
-    """Return standard output as the JSON text of an answer.
+    """Encode standard output as the JSON text of an answer.
 
     Args:
         output: at most `MAX_OUTPUT_BYTES`, untrusted.
-        response_format: Text gives a JSON string, Json the output itself, Bytes a string of
+        response_format: Text gives a JSON string, Json the output itself, and Bytes a string of
             standard base64.
 
     Raises:
-        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3); `limit-output`: more
-            than `MAX_ANSWER_BYTES` (RN159).
+        RunRefused: `output-format` if it is not UTF-8 or not one JSON text (RN3), `limit-output` if
+            the result is longer than `MAX_ANSWER_BYTES` (RN159).
     """
     try:
         if response_format is ResponseFormat.BYTES:
             return b'"%b"' % base64.b64encode(output)
         answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
-        # Piece by piece: one letter outside Latin can make the text of the whole four times as
-        # large.
+        # Decoded in pieces: one character outside Latin-1 makes a Python string up to four times
+        # as large.
         pieces = (
             bytes(output[at : at + _PIECE_BYTES]) for at in range(0, len(output), _PIECE_BYTES)
         )
@@ -169,7 +167,7 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
                 raise RunRefused("limit-output")
         if is_text:
             return bytes(answer + b'"')
-        # Checked, not built: ten megabytes of `[[],[],…]` would be a gigabyte of objects.
+        # Only validated: ten megabytes of `[[],[],…]` would become a gigabyte of objects.
         _JSON.decode(output)
     except (ValueError, RecursionError) as exc:
         raise RunRefused("output-format") from exc

@@ -1,14 +1,13 @@
-"""System calls that are refused to the template and to children, by seccomp filters of our own
-(RN180 to RN183).
+"""Seccomp filters that refuse system calls to the template and its children (RN180 to RN183).
 
-The bindings of libseccomp that are kept up need a compiler or that library on the machine, and
-`pyseccomp` has had no release since 2021, so the filter is assembled here.
+The maintained bindings of libseccomp need a compiler or that library on the machine, and
+`pyseccomp` has had no release since 2021. So the filter is assembled here.
 
-The tables list what is refused. A list of what is allowed would be stronger, but it would depend on
-the C library and on the Python that the runner happens to have: a child would end where either
-begins to use another call. Calls that need a capability are not listed, because no child has one.
-Threads and processes are refused by a limit (RN24), whose error wasmtime copes with. Names can
-still be looked at (`stat`, `readlink`), but what they name cannot be opened.
+The tables list the refused calls. A list of allowed calls would be stronger. But it would depend on
+the versions of Python and the C library: a child would end once either uses another call. Calls
+that need a capability are not listed, because no child has one. A resource limit refuses threads
+and processes (RN24), because wasmtime handles its error. `stat` and `readlink` still work on paths,
+but no path can be opened.
 """
 
 import ctypes
@@ -69,8 +68,7 @@ msgrcv 70 188
 mq_open 240 180
 mq_unlink 241 181
 """
-"""Name of a call, its number on x86-64, and on arm64. Refused from the first moment of a child
-on."""
+"""Calls that are refused from the start: name, number on x86-64, number on arm64."""
 
 ONCE_READY: Final = """
 open 2 -
@@ -135,16 +133,19 @@ file_setattr 469 469
 tgkill 234 131 {process}
 prlimit64 302 261 0
 """
-"""Refused as well once a child is ready. The last two are refused unless their first argument is
-the number given: `abort` signals its own process, and a run's limits are set for the process
-itself."""
+"""Calls that are also refused once a child is ready.
+
+A fourth column is the first argument with which a call stays allowed: `abort` signals its own
+process, and a child sets the limits of a run for itself.
+"""
 
 _MACHINES: Final = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}
-"""Value of AUDIT_ARCH, column of the tables, and number of `seccomp`, by the name of the
-machine."""
+"""For each machine: its AUDIT_ARCH, its column in the tables, and the number of `seccomp`."""
 _NEVER: Final = 512
-"""Neither machine has calls from here on. Below 2³⁰, kernels before 5.4 have those of x32 here,
-such as `execve`."""
+"""First number that is no call on either machine.
+
+Kernels before 5.4 also accept some calls of x32, such as `execve`, under numbers from 512 on.
+"""
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # refused calls fail with EPERM
@@ -155,11 +156,10 @@ _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_
 
 
 def program(calls: str, machine: str) -> bytes:
-    """Assemble the BPF program that refuses the calls of a table; KeyError where the machine is not
-    known.
+    """Assemble the BPF program that refuses the calls of a table; KeyError for other machines.
 
-    Each instruction has an operation, how many instructions to skip if a comparison holds and if
-    not, and an operand.
+    An instruction is an operation, the number of instructions to skip if a comparison is true, the
+    number to skip if it is false, and an operand.
     """
     architecture, column, _ = _MACHINES[machine]
     code = [
@@ -184,10 +184,9 @@ def program(calls: str, machine: str) -> bytes:
 
 
 def refuse(calls: str) -> None:
-    """Refuse the calls of a table to this process, all its threads and whatever it forks, until it
-    ends.
+    """Install a filter for this process, its threads and later children; it cannot be removed.
 
-    Call it after `no_new_privs` is set. Where the filter cannot be installed the process ends
+    Call it after `no_new_privs` is set. If the filter cannot be installed, the process exits
     (RN183).
     """
     machine = os.uname().machine
@@ -195,6 +194,6 @@ def refuse(calls: str) -> None:
         os._exit(UNFILTERED)
     code = ctypes.create_string_buffer(program(calls.format(process=os.getpid()), machine))
     described = struct.pack("@HP", len(code) // _INSTRUCTION.size, ctypes.addressof(code))
-    # RN183: a result above 0 names a thread that the filter could not be installed for.
+    # RN183: a result above 0 is the id of a thread for which it failed.
     if _libc.syscall(_MACHINES[machine][2], _SET_MODE_FILTER, _ALL_THREADS, described):
         os._exit(UNFILTERED)

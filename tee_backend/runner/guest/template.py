@@ -1,10 +1,9 @@
-"""The process that children are forked from: it has imported what they need, and it never runs a
-guest.
+"""Main function of the template, the process from which all children are forked.
 
-Started by `_child.Template`, never imported by the parent. Whatever it holds, each of its children
-holds: an engine and linkers, a program of the runner's own (RN138), and no secret, other program or
-random state. It makes no `WasiConfig`: that seeds wasmtime's generator, from which then all
-children would draw the same numbers (RN133).
+`child.Template` starts it, and the runner's own process never imports this module. Each child
+inherits all its memory: an engine, linkers and the runner's own program (RN138), but no secret, no
+other program and no random state. It must not create a `WasiConfig`, which would seed wasmtime's
+generator: all children would then draw the same random numbers (RN133).
 """
 
 import ctypes
@@ -23,7 +22,7 @@ from .confinement import confine, name
 from .system_calls import ALWAYS, refuse
 
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
-"""Numbers of the system call; Docker's usual filter refuses the newer `clone3`."""
+"""Numbers of the system call `clone`; Docker's default filter refuses the newer `clone3`."""
 _CLONE_PARENT: Final = 0x8000
 _python = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock, as a fork has to
 _python.syscall.argtypes = (ctypes.c_long,) * 6
@@ -31,16 +30,15 @@ _python.syscall.restype = ctypes.c_long
 
 
 def main(connection: socket.socket, parent: int) -> None:
-    """Import and confine, say that it is ready, and fork a child for each request; never
-    returns."""
+    """Confine this process, report readiness, and fork a child for each request until the end."""
     try:
         name("_template")
         guests = _run_child.Guests()
-        confine(None, parent)  # RN130; the uid is for each child to give up
+        confine(None, parent)  # RN130; it keeps its uid, because each child changes to its own
         refuse(ALWAYS)  # RN180: children inherit it
-        _refuse_what_children_would_share()
+        _require_forkable()
         gc.collect()
-        gc.freeze()  # a collection in a child would copy each page that it marks
+        gc.freeze()  # a collection in a child would write to, and so copy, each object's page
         connection.sendall(b"\0")
         while True:
             request, (file,) = _frames.receive(connection)
@@ -49,18 +47,18 @@ def main(connection: socket.socket, parent: int) -> None:
                 process = _fork()
                 if not process:
                     connection.close()  # RN136: before anything else
-                    _become(module, guests, of_child, int(uid), parent)
-                with suppress(OSError):  # the parent has closed it: it ended
-                    if process > 0:  # RN134: where the fork failed, the parent reads the end
+                    _run_main(module, guests, of_child, int(uid), parent)
+                with suppress(OSError):  # the runner has closed the connection
+                    if process > 0:  # RN134: after a failed fork the runner reads end of file
                         of_child.sendall(_frames.PROCESS.pack(process))
     finally:
         os._exit(1)
 
 
-def _become(
+def _run_main(
     module: str, guests: _run_child.Guests, connection: socket.socket, uid: int, parent: int
 ) -> None:
-    """Be a child of one kind; never returns."""
+    """Run the main function of a child; never returns."""
     try:
         name(module)
         os.setsid()
@@ -73,14 +71,16 @@ def _become(
 
 
 def _fork() -> int:
-    """Fork into a child of this process's parent (RN132): return its id, 0 in the child, less where
-    it fails.
+    """Fork a child of the runner, not of the template (RN132).
 
-    The parent is then who waits for the child, kills it by an id that nobody else frees, and whose
-    end ends it. The C library's own `fork` cannot do that. What that does beside the system call is
-    for locks that other threads hold, of which there are none (RN131), and for its record of the
-    thread's id, which stays the template's: it is compared with those of other threads of one
-    process only.
+    So the runner can wait for the child, no other process gets the child's id before that, and the
+    child ends with the runner. The C library's `fork` cannot set the parent. Beyond the system call
+    it only resets locks of other threads, which do not exist here (RN131), and its copy of the
+    thread's id. That copy stays the template's. This is harmless, because it is compared only with
+    threads of the same process.
+
+    Returns:
+        The child's process id; 0 in the child; a negative number if it fails.
     """
     _python.PyOS_BeforeFork()
     number = _CLONE[os.uname().machine]
@@ -89,14 +89,16 @@ def _fork() -> int:
     return process
 
 
-def _refuse_what_children_would_share() -> None:
-    """Refuse to be forked with a second thread, which would be lost, or memory that children could
-    write for others."""
+def _require_forkable() -> None:
+    """Raise RuntimeError if this process has a second thread or memory that it would share.
+
+    A thread would be lost in a fork. Shared memory would let one child write to others.
+    """
     if len(list(Path("/proc/self/task").iterdir())) != 1:  # RN131
-        raise RuntimeError("a template with threads")
+        raise RuntimeError("the template has more than one thread")
     access = [
         line.split(maxsplit=2)[1]
         for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
     ]
     if [mode for mode in access if mode[1] == "w" and mode[3] == "s"]:  # RN131
-        raise RuntimeError("a template with shared memory")
+        raise RuntimeError("the template has shared memory")

@@ -1,5 +1,4 @@
-"""The engine, and what is linked for a guest: one configuration for the compiling child and the
-running ones."""
+"""Configuration of wasmtime, and the interfaces that guests may import."""
 
 import re
 from typing import Final, TypeAlias
@@ -7,16 +6,16 @@ from typing import Final, TypeAlias
 from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeError
 from wasmtime import component as components
 
-from .guest_http import INTERFACE, GuestHttp, wants
+from .guest_http import INTERFACE, GuestHttp, imported_fetch
 
 PREVIEW_1: Final = "wasm32-wasip1"
 PREVIEW_2: Final = "wasm32-wasip2"
 Program: TypeAlias = Module | components.Component
 Linkers: TypeAlias = dict[bool, tuple[Linker, components.Linker]]
-"""Of modules and of components, by whether the program makes requests."""
+"""Linkers of modules and of components, by whether the program imports the HTTP client."""
 
-# What `add_wasip2` links; it tells nobody. Sockets and name look-ups are linked, and each call of
-# them is refused: standard libraries import them for programs that never use one.
+# The interfaces that `add_wasip2` links; wasmtime has no way to list them. Sockets and name
+# look-ups are linked because standard libraries import them, but every call of them fails.
 _INTERFACES: Final = frozenset(
     f"wasi:{package}/{interface}"
     for package, interfaces in {
@@ -39,10 +38,10 @@ _RUN: Final = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
 
 
 def configured() -> Config:
-    """Return the configuration; an artefact of one is of no use to an engine with another."""
+    """Return the configuration of wasmtime, which compiling and running children must share."""
     config = Config()
     config.consume_fuel = True  # RN10
-    # RN11: what would multiply memories, or let a guest run on several threads, is off.
+    # RN11: features that add memories or threads would get around the limits of a run.
     config.wasm_multi_memory = config.wasm_memory64 = config.wasm_threads = config.shared_memory = (
         False
     )
@@ -50,22 +49,22 @@ def configured() -> Config:
         config.wasm_exceptions
     ) = False
     config.wasm_stack_switching = config.wasm_custom_page_sizes = False
-    config.parallel_compilation = False  # a confined child makes no threads
-    # memories are our own (`_linear_memory`), and a confined child makes no file
+    config.parallel_compilation = False  # a confined child cannot start threads
+    # `linear_memory` allocates the memories, and a confined child cannot create a memory file.
     config.memory_init_cow = False
     return config
 
 
 def linkers(engine: Engine, http: GuestHttp) -> Linkers:
-    """Return the linkers. Whatever a guest may call is linked here, and nowhere else (RN12)."""
+    """Return the linkers, which define all functions that a guest may call (RN12)."""
     made: Linkers = {}
     for with_http in (False, True):
         preview_1 = Linker(engine)
         preview_1.define_wasi()
         preview_2 = components.Linker(engine)
-        # without `add_wasi_http`, which cannot be told which hosts to refuse
+        # Without `add_wasi_http`, which has no way to refuse a host.
         preview_2.add_wasip2()
-        if with_http:  # RN100: for programs that import it
+        if with_http:  # RN100: only for programs that import it
             http.define(preview_1)
             http.define_component(preview_2)
         made[with_http] = preview_1, preview_2
@@ -73,14 +72,14 @@ def linkers(engine: Engine, http: GuestHttp) -> Linkers:
 
 
 def makes_requests(engine: Engine, program: Program) -> bool:
-    """Tell whether a program imports `sealspace:http/client`."""
+    """Return whether a program imports `sealspace:http/client`."""
     if isinstance(program, components.Component):
         return INTERFACE in program.type.imports(engine)
-    return any(wanted.module == INTERFACE for wanted in program.imports)
+    return any(imported.module == INTERFACE for imported in program.imports)
 
 
 def missing_imports(engine: Engine, program: Program) -> list[str]:
-    """Return the names of imports that nobody offers (RN13)."""
+    """Return the names of a program's imports that the runner does not offer (RN13)."""
     if isinstance(program, components.Component):
         imports = program.type.imports(engine)
         return sorted(
@@ -88,24 +87,24 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
         )
     offered = Linker(engine)
     offered.define_wasi()
-    GuestHttp(lambda _: b"").define(offered)  # it calls nothing here
+    GuestHttp(lambda _: b"").define(offered)  # only its types matter here; it is never called
     store = Store(engine)
     missing = sorted(
-        f"{wanted.module}.{wanted.name}"
-        for wanted in program.imports
-        if not _is_offered(offered, store, wanted.module, wanted.name or "")
+        f"{imported.module}.{imported.name}"
+        for imported in program.imports
+        if not _is_offered(offered, store, imported.module, imported.name or "")
     )
     if not missing:
         try:
             offered.instantiate_pre(program)
-        except WasmtimeError as exc:  # one of another type
+        except WasmtimeError as exc:  # an import has another type
             missing = [str(exc)]
     return missing
 
 
 def _is_interface(engine: Engine, name: str, imported: components.ComponentItem) -> bool:
     if name == INTERFACE:
-        return wants(engine, imported) is not None
+        return imported_fetch(engine, imported) is not None
     versioned = _VERSIONED.fullmatch(name)
     return versioned is not None and versioned[1] in _INTERFACES
 
@@ -119,10 +118,9 @@ def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
 
 
 def start_of(engine: Engine, program: Program) -> str | None:
-    """Return the name of the export that a command starts with: `_start`, or the instance that has
-    `run`.
+    """Return the name of a program's entry point, or None if it has none of the right type.
 
-    None where there is none, or where it takes or returns something else than a command's.
+    A module's is the function `_start`, a component's an instance of `wasi:cli/run`.
     """
     if isinstance(program, components.Component):
         exports = program.type.exports(engine)

@@ -1,1 +1,1 @@
-"""The HTTP routes of a runner."""
+"""HTTP routes of a runner, for callers, owners and its operator."""

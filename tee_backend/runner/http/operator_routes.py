@@ -1,13 +1,14 @@
-"""What the operator of a runner asks of it, on a socket in the runner's folder (RN95).
+"""The operator's interface of a runner, on a Unix socket in the runner's folder (RN95).
 
-    POST /credits   {"owner", "amount", "reference"}: adds to an account
+    POST /credits   {"owner", "amount", "reference"}: adds an amount to an owner's account
 
-The journal is one process's alone, and its rows are sealed, so that nobody credits by writing to
-it. The folder has mode 0700: whoever can connect is the user that runs the runner, or root.
+Credits go through the running process, because it has the journal locked and its rows are sealed.
+The folder has mode 0700, so only the user that runs the runner and root can connect.
 
 Example:
     async with serving_operator(ledger, folder):
-        account = await ask_operator(folder, {"owner": did, "amount": 5_000_000, "reference": "invoice 7"})
+        credit = {"owner": did, "amount": 5_000_000, "reference": "invoice 7"}
+        account = await ask_operator(folder, credit)
 """
 
 import os
@@ -43,28 +44,28 @@ class _Credit(msgspec.Struct):
 
 @asynccontextmanager
 async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
-    """Answer the operator on a socket in a folder until the block ends."""
+    """Serve the operator's interface on a socket in a folder until the block ends."""
 
     async def credit(request: web.Request) -> web.Response:
         try:
-            asked = shaped(parse_json(await request.read(), max_bytes=_MAX_BYTES), _Credit)
-            if not 0 < len(asked.reference) <= MAX_REFERENCE_CHARS:
+            fields = shaped(parse_json(await request.read(), max_bytes=_MAX_BYTES), _Credit)
+            if not 0 < len(fields.reference) <= MAX_REFERENCE_CHARS:
                 raise InvalidInput(f"a reference has 1 to {MAX_REFERENCE_CHARS} characters")
-            if not 0 <= asked.amount <= MAX_AMOUNT:
+            if not 0 <= fields.amount <= MAX_AMOUNT:
                 raise InvalidInput(f"an amount is 0 to {MAX_AMOUNT} micro-units")
-            owner = parse_owner(asked.owner)
-            account = await ledger.credit(owner, asked.amount, reference=asked.reference)
+            owner = parse_owner(fields.owner)
+            account = await ledger.credit(owner, fields.amount, reference=fields.reference)
         except InvalidInput as invalid:
             return web.json_response({"error": invalid.message}, status=400)
         except InvalidJson:
             return web.json_response(
-                {"error": "a credit has owner, amount and reference"}, status=400
+                {"error": "a credit needs owner, amount and reference"}, status=400
             )
         except ValueError as conflict:
             return web.json_response({"error": str(conflict)}, status=409)
         except KeepingError as error:
             return web.json_response({"error": error.message}, status=503)
-        return web.json_response({"owner": owner, **account.shown})
+        return web.json_response({"owner": owner, **account.as_json})
 
     app = web.Application(client_max_size=_MAX_BYTES)
     app.router.add_post("/credits", credit)
@@ -80,7 +81,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Have the runner of a folder credit an account, and return the account."""
+    """Credit an account at the runner that uses a folder, and return the account."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:
@@ -90,20 +91,20 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
                 ) as session,
                 session.post("http://operator/credits", json=dict(credit)) as answer,
             ):
-                said = parse_json(await answer.read(), max_bytes=_MAX_BYTES)
+                account = parse_json(await answer.read(), max_bytes=_MAX_BYTES)
     except (TimeoutError, OSError, aiohttp.ClientError, InvalidJson) as error:
         raise FolderUnusable(
             f"no runner answers in {folder}",
-            hint="it has to run, as the same user: sealspace runner serve",
+            hint="start it as the same user: sealspace runner serve",
         ) from error
-    if "error" in said:
-        raise InvalidInput(str(said["error"]))
-    return said
+    if "error" in account:
+        raise InvalidInput(str(account["error"]))
+    return account
 
 
 @contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """Return the socket's path by an open folder: the kernel takes a hundred characters at most."""
+    """Yield a short path of the socket, because the kernel accepts only some 100 characters."""
     opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{opened}/{SOCKET}"

@@ -1,21 +1,22 @@
-"""The HTTP surface of a runner (RN67, RN91, RN96, RN98).
+"""HTTP routes of a runner for callers and owners (RN67, RN91, RN96, RN98).
 
-    POST   /run              a call: see `call_bodies`; `Authorization` and `Sealspace-Sign-In` say who calls
-    GET    /receipts/{job}   the receipt of a run, also under /attestations/{job}
-    GET    /start            the start document: what receipts are verified with
-    GET    /info             DID, start, limits, prices
-    GET    /healthz, /readyz
-    POST   /call/{owner}/{project}   a call as OutLayer's clients make it; `X-Payment-Key`, `X-Compute-Limit`
-    GET    /calls/{id}       the answer of an asynchronous call; `X-Payment-Key`, or `Authorization`
-    POST   /keys             the statement of a new key
-    GET    /keys             the owner's keys and account; `Authorization`
-    DELETE /keys/{nonce}     revokes one; `Authorization`
-    POST   /secrets/generate secrets that are made here; see `generated_secrets`
+    POST   /run                     run a program (`call_bodies`); `Authorization`
+    GET    /receipts/{job}          the receipt of a run; also /attestations/{job}
+    GET    /start                   the start document, which receipts are verified with
+    GET    /info                    DID, start, limits, prices
+    GET    /healthz, /readyz        whether the runner works
+    POST   /call/{owner}/{project}  run a program as OutLayer's clients do; `X-Payment-Key`
+    GET    /calls/{id}              an asynchronous answer; `X-Payment-Key` or `Authorization`
+    POST   /keys                    register an API key by its owner's statement
+    GET    /keys                    an owner's keys and account; `Authorization`
+    DELETE /keys/{nonce}            revoke an API key; `Authorization`
+    POST   /secrets/generate        make secrets (`generated_secrets`); `Authorization`
     …      /.well-known/sealspace/backend…   evidence and grants, as every backend publishes them
 
-`Authorization` is a token of a call (`sealspace.apps.run_calls`). Of what has no body it is for the
-program `keys`, `keys/<nonce>/revoke` or `calls/<id>`: no program has such a name. TLS ends inside
-the trust domain, before this surface or in it.
+`Authorization` is the token of a call (`sealspace.apps.run_calls`). A wallet's session also sends
+`Sealspace-Sign-In`. For a request without a body the token names the program `keys`,
+`keys/<nonce>/revoke` or `calls/<id>`; no program can have such a name. TLS ends inside the trust
+domain, in this server or before it.
 
 Example:
     async with mounted(app, runner, folder=folder, seed=seed, price=price, workers=2):
@@ -47,7 +48,7 @@ from ..calls.call_answers import Answer, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
-from ..calls.generated_secrets import refused as nothing_made
+from ..calls.generated_secrets import refused as refused_generation
 from ..calls.journal import RowSealer
 from ..calls.kept_keys import KeptKeys
 from ..calls.ledger import PIECE_BYTES, Account, Ledger
@@ -58,34 +59,29 @@ from ..shares import InUse, Parts, Payer
 from .operator_routes import serving_operator
 
 BODY_S: Final = 10.0
-"""Seconds in which a body has to arrive, and one more for each `BODY_BYTES` of it that did."""
+"""Seconds for a body to arrive, plus one second for each `BODY_BYTES` that have arrived."""
 BODY_BYTES: Final = 128 * 1024
 MOST_CALLS: Final = 256
-"""Calls under way of those who showed a key, and as many of the others; beyond that they are
-answered 503."""
+"""Concurrent calls of known payers, and as many of unknown ones. One owner may have half."""
 MOST_BODY_BYTES: Final = 128 * 1024 * 1024
-"""Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have
-half of both."""
+"""Bodies of the concurrent calls of known payers, and as much of unknown ones."""
 UNKNOWN_BYTES: Final = 16 * 1024 * 1024
-"""Bodies that unknown payers send at once; beyond that `UNKNOWN_BYTES_PER_S` are read of them
-together (RN163)."""
+"""Burst of bodies that is read from unknown payers before their rate is limited (RN163)."""
 UNKNOWN_BYTES_PER_S: Final = 2 * 1024 * 1024
 RETRY_AFTER_S: Final = 5
-"""When a client that was refused for now may ask again."""
+"""Value of `Retry-After` in answers with status 429 or 503."""
 ANSWER_S: Final = 30.0
-"""Seconds in which a client has to take its answer, and one more for each `ANSWER_BYTES` of it that
-it took."""
+"""Seconds for a client to take an answer, plus one for each `ANSWER_BYTES` that it has taken."""
 ANSWER_BYTES: Final = 64 * 1024
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Answers on their way to those who showed a key, and as many to the others; the keys of one owner
-have half."""
+"""Answers being sent to known payers, and as much to unknown ones. One owner may have half."""
 
-# of an answer that waits in the kernel, or that one connection may hold
+# An answer up to this size is sent without being counted: socket buffers hold about as much.
 _SMALL_BYTES: Final = 64 * 1024
 
 LIMIT_HEADER: Final = "X-Compute-Limit"
 
-# What OutLayer's clients may wish and this runner does not do is refused by name; 0 wishes nothing.
+# Features of OutLayer that this runner lacks. A call that asks for one is refused; 0 asks for none.
 _REFUSED_HEADERS: Final = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
 
 
@@ -117,11 +113,10 @@ async def mounted(
     price: Price = FREE,
     workers: int = 2,
 ) -> AsyncIterator[None]:
-    """Add all routes of a runner to an application, and the operator's socket to a folder, until
-    the block ends.
+    """Add a runner's routes to an application, and serve its operator, until the block ends.
 
-    The key of the journal's rows follows from the seed.
-    The server of the application does not decompress bodies.
+    The journal's encryption key is derived from `seed`. The application's server must not
+    decompress bodies: their limits count the bytes that arrive.
     """
     sealer = RowSealer(seed)
     ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
@@ -132,21 +127,21 @@ async def mounted(
         RunnerSurface(calls).mount(app)
         for path in _METHODS:
             app.router.add_options(path, _preflight)
-        app.on_response_prepare.append(_open)
+        app.on_response_prepare.append(_allow_any_origin)
         yield
 
 
 class RunnerSurface:
-    """Answers for one runner."""
+    """The routes of one runner, with limits on requests and answers."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._runner = calls.runner
         self._under_way, self._body_bytes, self._answer_bytes = InUse(), InUse(), InUse()
-        self._lately = Rates[None]()
+        self._unknown_rate = Rates[None]()
 
     def mount(self, app: web.Application) -> None:
-        """Add the routes."""
+        """Add the routes to an application."""
         app.add_routes(
             [
                 web.post("/run", _answering(self._run)),
@@ -161,26 +156,26 @@ class RunnerSurface:
                 web.post("/keys", _answering(self._add_key)),
                 web.get("/keys", _answering(self._list_keys)),
                 web.delete("/keys/{nonce}", _answering(self._revoke_key)),
-                web.post("/secrets/generate", _answering(self._generate, nothing_made)),
+                web.post("/secrets/generate", _answering(self._generate, refused_generation)),
             ]
         )
 
     # --- calls ------------------------------------------------------------------------------------
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
-        return await self._send(request, await self._ran(request))
+        return await self._send(request, await self._answer_run(request))
 
-    async def _ran(self, request: web.Request) -> Answer:
-        call = await self._runner.called(*_shown_by(request))
+    async def _answer_run(self, request: web.Request) -> Answer:
+        call = await self._runner.verify_caller(*_credentials(request))
         payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
         async with self._body(request, owner=payer.did if payer.is_known else None) as body:
             return await self._calls.run(call, payer, body)
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         key = await self._key(request)  # before a byte of the body is read
-        return await self._send(request, await self._called(request, key), owner=key.owner)
+        return await self._send(request, await self._answer_call(request, key), owner=key.owner)
 
-    async def _called(self, request: web.Request, key: ApiKey) -> Answer:
+    async def _answer_call(self, request: web.Request, key: ApiKey) -> Answer:
         for name in _REFUSED_HEADERS:
             if request.headers.get(name, "0") != "0":
                 raise RunRefused("request-invalid", name)
@@ -189,7 +184,7 @@ class RunnerSurface:
             return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer whoever called; a job of somebody else is one that is not there."""
+        """Return the answer of an asynchronous call; 404 for another caller's job."""
         job, owner = request.match_info["id"][:64], None
         try:
             if KEY_HEADER in request.headers:
@@ -201,7 +196,8 @@ class RunnerSurface:
                     job, await self._signer(request, f"calls/{job}"), None
                 )
         except RunRefused as refusal:
-            if refusal.reason.code == "call-start":  # it says nothing about the job, and what to do
+            # This code reveals nothing about the job, and tells the client to sign again.
+            if refusal.reason.code == "call-start":
                 raise
             answer = None
         if answer is None:
@@ -210,14 +206,14 @@ class RunnerSurface:
 
     async def _add_key(self, request: web.Request) -> web.Response:
         async with self._body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
-            return web.json_response(_shown(await self._calls.add_key(body)), status=201)
+            return web.json_response(_key_json(await self._calls.add_key(body)), status=201)
 
     async def _list_keys(self, request: web.Request) -> web.Response:
         owner = await self._signer(request, "keys")
-        keys = await self._calls.keys.of(owner)
+        keys = await self._calls.keys.live_keys(owner)
         account = await self._calls.ledger.account(owner) or Account()
         return web.json_response(
-            {"owner": owner, "account": account.shown, "keys": [_shown(key) for key in keys]}
+            {"owner": owner, "account": account.as_json, "keys": [_key_json(key) for key in keys]}
         )
 
     async def _revoke_key(self, request: web.Request) -> web.Response:
@@ -232,13 +228,13 @@ class RunnerSurface:
         )
 
     async def _key(self, request: web.Request) -> ApiKey:
-        """Return the key that a caller shows (RN88, RN89).
+        """Return the API key of a request (RN88, RN89).
 
         Raises:
-            RunRefused: `key-in-clear`, `key-malformed`; `key-refused`: the key does not hold, or
-                its secret is another one.
+            RunRefused: `key-in-clear` without TLS, `key-malformed`, or `key-refused` if the key is
+                unknown, has ended or was revoked, or its secret is wrong.
         """
-        if not _is_private(request):
+        if not _is_confidential(request):
             raise RunRefused("key-in-clear")
         shown = request.headers.get(KEY_HEADER)
         if shown is None:
@@ -247,51 +243,51 @@ class RunnerSurface:
             credential = parse_credential(shown)
         except InvalidInput as invalid:
             raise RunRefused("key-malformed", invalid.message) from invalid
-        key = await self._calls.keys.held(credential.owner, credential.nonce)
+        key = await self._calls.keys.live_key(credential.owner, credential.nonce)
         if not key.is_of(credential):
             raise RunRefused("key-refused")
         return key
 
     async def _signer(self, request: web.Request, about: str) -> Principal:
-        return await self._runner.use_up(await self._runner.called(*_shown_by(request)), about, b"")
+        return await self._runner.use_token(
+            await self._runner.verify_caller(*_credentials(request)), about, b""
+        )
 
     async def _generate(self, request: web.Request) -> web.Response:
         async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
-            return _respond(await generate(self._runner, *_shown_by(request), body))
+            return _respond(await generate(self._runner, *_credentials(request), body))
 
-    # --- what arrives and what is sent, bounded ---------------------------------------------------
+    # --- limits on bodies and answers -------------------------------------------------------------
 
     async def _send(
         self, request: web.Request, answer: Answer, *, owner: Principal | None = None
     ) -> web.StreamResponse:
-        """Send an answer piece by piece; it counts as under way until the kernel has all of it
-        (RN158).
+        """Send an answer in pieces, and count it until the kernel has all of it (RN158).
 
         Args:
-            request: nothing was answered yet.
-            answer: of a call.
-            owner: of the key that was shown; None: there is none.
+            request: a request that has not been answered.
+            answer: the answer.
+            owner: owner of the request's API key; None for a request without a key.
         Raises:
-            RunRefused: `runner-busy`, too much is under way; nothing was sent.
-            ConnectionError: the connection has ended, or was ended here because the client is too
-                slow.
+            RunRefused: `runner-busy` if too many answers are being sent; nothing was sent.
+            ConnectionError: the client disconnected, or was disconnected because it is too slow.
         """
-        # one is read while one waits
+        # A stored answer counts as two pieces: one is being sent while the next one is read.
         size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES
         if size <= _SMALL_BYTES or request.method == "HEAD":
             return _respond(answer)
         response = web.StreamResponse(
             status=answer.status, headers={"Content-Type": "application/json"}
         )
-        response.content_length = len(answer.body) or None  # not known of one that is kept
+        response.content_length = len(answer.body) or None  # unknown for a stored answer
         begun_s, sent = asyncio.get_running_loop().time(), 0
         try:
-            # A client that leaves raises an exception. The request refers to it, and it refers to
-            # this frame. What is not closed and forgotten here waits for the garbage collector: for
-            # hours where few calls come.
+            # When a client disconnects, an exception is raised, and a reference cycle keeps it and
+            # this frame alive until the next garbage collection. On a quiet runner that takes
+            # hours, so the answer is dropped and its generator closed here.
             pieces = answer.kept or _pieces(answer.body)
             del answer
-            with self._answer_bytes.held(_parts(owner), size, MOST_ANSWER_BYTES):  # RN158
+            with self._answer_bytes.reserve(_parts(owner), size, MOST_ANSWER_BYTES):  # RN158
                 async with asyncio.timeout_at(begun_s + ANSWER_S) as late, aclosing(pieces):
                     await response.prepare(request)
                     async for piece in pieces:
@@ -300,7 +296,7 @@ class RunnerSurface:
                         late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
                     await response.write_eof()
         except (TimeoutError, KeepingError) as failed:
-            # another answer would be read as the rest of this one
+            # The answer is incomplete; a client would read the next one as its rest.
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("an answer was not sent to its end") from failed
@@ -314,17 +310,17 @@ class RunnerSurface:
         most_bytes: int = MAX_BODY_BYTES,
         owner: Principal | None = None,
     ) -> AsyncIterator[bytes]:
-        """Read the body of a call, which is under way until the block ends (RN67).
+        """Read the body of a request, and count the request until the block ends (RN67).
 
         Args:
-            request: whose body was not read.
-            most_bytes: of the body.
-            owner: who pays, with a key or an account; None: an unknown payer.
+            request: a request whose body has not been read.
+            most_bytes: longest body.
+            owner: the payer, if it has a key or an account; None: an unknown payer.
         Raises:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
         parts, body, begun_s = _parts(owner), bytearray(), asyncio.get_running_loop().time()
-        with self._under_way.held(parts, 1, MOST_CALLS):
+        with self._under_way.reserve(parts, 1, MOST_CALLS):
             if (request.content_length or 0) > most_bytes:
                 raise RunRefused("input-too-large")
             try:
@@ -336,34 +332,42 @@ class RunnerSurface:
                             self._body_bytes.add(parts, len(piece), MOST_BODY_BYTES)
                             body += piece
                             wait_s = self._wait_s(owner, len(piece))
-                            begun_s += wait_s  # which is not the client's time
+                            begun_s += (
+                                wait_s  # the runner's own delay does not count as the client's
+                            )
                             late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
                             await asyncio.sleep(wait_s)
                 except TimeoutError as slow:
                     raise RunRefused("request-slow") from slow
                 except (ClientError, ConnectionError, RequestPayloadError) as gone:
-                    # nobody is there to be answered
+                    # The client has disconnected, so nothing will read this answer.
                     raise RunRefused("request-invalid") from gone
                 yield bytes(body)
             finally:
                 self._body_bytes.add(parts, -len(body))
 
     def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
-        """Count bytes of a body; return the seconds until more of it may be read, or raise
-        `runner-busy` (RN163)."""
+        """Count bytes of a body, and return the seconds until more of it may be read (RN163).
+
+        Raises:
+            RunRefused: `runner-busy` if that takes too long.
+        """
         if owner is not None:
             return 0.0
         now = asyncio.get_running_loop().time()
-        self._lately.add(None, size_bytes, per_s=UNKNOWN_BYTES_PER_S, now=now)
+        self._unknown_rate.add(None, size_bytes, per_s=UNKNOWN_BYTES_PER_S, now=now)
         wait_s = (
-            max(self._lately.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES, 0.0)
+            max(
+                self._unknown_rate.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES,
+                0.0,
+            )
             / UNKNOWN_BYTES_PER_S
         )
         if wait_s > BODY_S:
             raise RunRefused("runner-busy")
         return wait_s
 
-    # --- what anybody may know --------------------------------------------------------------------
+    # --- public information -----------------------------------------------------------------------
 
     async def _receipt(self, request: web.Request) -> web.Response:
         receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
@@ -376,7 +380,7 @@ class RunnerSurface:
 
     async def _info(self, request: web.Request) -> web.Response:
         most = self._runner.most
-        limits = most.shown | {"maxOutputBytes": most.max_output_bytes}
+        limits = most.as_json | {"maxOutputBytes": most.max_output_bytes}
         prices = msgspec.to_builtins(self._calls.price)
         start = self._runner.identity.start_hash
         return web.json_response(
@@ -388,10 +392,10 @@ class RunnerSurface:
 
 
 def _parts(owner: Principal | None) -> Parts:
-    """Return what a request is counted to, each with the part of the bound that it has.
+    """Return the counters of a request, each with its divisor of the limit.
 
-    Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all
-    of them.
+    Unknown payers have counters of their own, so that they take no place from known ones. One owner
+    gets at most half of the places of known payers.
     """
     return {"others": 1} if owner is None else {"keys": 1, owner: 2}
 
@@ -402,7 +406,7 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -> Handler:
-    """Return a handler whose refusals are answers."""
+    """Wrap a handler so that refusals and errors of the journal become answers."""
 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -410,16 +414,15 @@ def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -
         except RunRefused as refusal:
             return _respond(refuse(refusal.reason))
         except KeepingError as error:
-            _log.error("a request is not answered: %s", error.message)
+            _log.error("a request failed: %s", error.message)
             return _respond(refuse(REASONS["runner-failed"]))
 
     return answered
 
 
 def _respond(answer: Answer) -> web.Response:
-    """Return the answer to a call as a response."""
-    # RN158, RN163: a client that is refused for now, and is not told when to come back, comes back
-    # at once.
+    """Convert an answer to a response."""
+    # RN158, RN163: without `Retry-After` many clients would retry at once.
     later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
     return web.Response(
         status=answer.status, body=answer.body, headers=later, content_type="application/json"
@@ -427,16 +430,16 @@ def _respond(answer: Answer) -> web.Response:
 
 
 def _not_found(message: str) -> web.Response:
-    """Return the response where nothing is."""
+    """Return a 404 response with a message."""
     return web.json_response({"error": {"code": "not-found", "message": message}}, status=404)
 
 
-def _shown_by(request: web.Request) -> tuple[str | None, str | None]:
-    """Return the token of a caller, and the sign-in that it cites."""
+def _credentials(request: web.Request) -> tuple[str | None, str | None]:
+    """Return the caller's token and the wallet sign-in that it cites."""
     return request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER)
 
 
-def _shown(key: ApiKey) -> Mapping[str, object]:
+def _key_json(key: ApiKey) -> Mapping[str, object]:
     return {
         "owner": key.owner,
         "nonce": key.nonce,
@@ -447,9 +450,8 @@ def _shown(key: ApiKey) -> Mapping[str, object]:
     }
 
 
-def _is_private(request: web.Request) -> bool:
-    """Return whether nobody reads between client and runner: TLS ends here, or the client is on
-    this machine (RN88)."""
+def _is_confidential(request: web.Request) -> bool:
+    """Return whether TLS ends in this process or the client is on this machine (RN88)."""
     transport = request.transport
     if transport is None:
         return False
@@ -460,20 +462,23 @@ def _is_private(request: web.Request) -> bool:
 
 
 async def _preflight(request: web.Request) -> web.Response:
-    """Answer a browser that asks before it sends; nothing is read, verified or counted."""
+    """Answer a browser's CORS preflight; nothing is read, verified or counted."""
     return web.Response(
         status=204,
-        headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_place(request)]},
+        headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_route_path(request)]},
     )
 
 
-async def _open(request: web.Request, response: web.StreamResponse) -> None:
-    if _place(request) in _METHODS:  # a refusal too: a page that cannot read one cannot say it
+async def _allow_any_origin(request: web.Request, response: web.StreamResponse) -> None:
+    if _route_path(request) in _METHODS:  # refusals too, so that a page can show them
         response.headers.update(_ANY_ORIGIN)
 
 
-def _place(request: web.Request) -> str:
-    """Return the path of the route that answers; the one of grants answers for several."""
+def _route_path(request: web.Request) -> str:
+    """Return the path of a request's route.
+
+    The route of grants matches several paths, so its own path is compared first.
+    """
     resource = request.match_info.route.resource
     return (
         GRANTS_PATH

@@ -384,7 +384,7 @@ async def test_keys_are_not_taken_in_the_clear(
     def is_private(peer: Any, tls: Any = None) -> bool:
         transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
         request: Any = SimpleNamespace(transport=transport)
-        return routes._is_private(request)
+        return routes._is_confidential(request)
 
     peer: Any
     for peer in (
@@ -405,7 +405,7 @@ async def test_keys_are_not_taken_in_the_clear(
     ):
         assert not is_private(peer)
     assert is_private(("192.0.2.1", 1), tls=object())
-    monkeypatch.setattr(routes, "_is_private", lambda _: False)
+    monkeypatch.setattr(routes, "_is_confidential", lambda _: False)
     status, answer = await stage.api("echo", await shared_key(stage))
     assert (status, answer["code"]) == (403, "key-in-clear")
 

@@ -94,16 +94,16 @@ async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> No
 async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used
     the longest ago."""
-    monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 8 * 1024 * 1024)
+    monkeypatch.setattr(_child, "_MOST_LOADED_BYTES", 8 * 1024 * 1024)
     programs = [guest(name) for name in ("count", "words", "insecure", "count")]
     async with Executor(children=1, spare=1) as executor:
         for program in programs:
             assert "completed" == code(await ran(executor, program))
         (child,) = executor._pool._used
-        assert [f"{one.target.value}:{one.sha256}" for one in programs[2:]] == list(child.held)
-        monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 1)
+        assert [f"{one.target.value}:{one.sha256}" for one in programs[2:]] == list(child.loaded)
+        monkeypatch.setattr(_child, "_MOST_LOADED_BYTES", 1)
         assert "completed" == code(await ran(executor, guest("words")))
-        assert 1 == len(child.held)
+        assert 1 == len(child.loaded)
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -18,7 +18,7 @@ from sealspace.documents.run_grants import checked_generation_type
 from sealspace.secrets import Generated, Secret, SecretName
 from sealspace.session import key_session
 from tee_backend.backend.key import KeyFile
-from tee_backend.runner.calls.generated_secrets import drawn, parse_generation
+from tee_backend.runner.calls.generated_secrets import draw_value, parse_generation
 from tee_backend.runner.calls.secret_tags import SecretTags
 from tee_backend.runner.reasons import RunRefused
 
@@ -97,7 +97,7 @@ def test_bodies_that_are_refused(body: bytes, refused: str) -> None:
 )
 def test_values(kind: str, form: str) -> None:
     """RN141: each type has its form, and no value comes twice."""
-    values = {drawn(checked_generation_type(kind), SystemEntropy()) for _ in range(20)}
+    values = {draw_value(checked_generation_type(kind), SystemEntropy()) for _ in range(20)}
     assert len(values) == 20 and all(re.fullmatch(form, value) for value in values)
 
 
@@ -108,7 +108,7 @@ def test_characters_are_as_likely_as_one_another() -> None:
         def token(self, size_bytes: int) -> bytes:
             return bytes(range(256))
 
-    assert {drawn("password:248", Counting()).count(one) for one in "AZaz09"} == {4}
+    assert {draw_value("password:248", Counting()).count(one) for one in "AZaz09"} == {4}
 
 
 def test_a_key_is_written_in_base58() -> None:
@@ -118,7 +118,7 @@ def test_a_key_is_written_in_base58() -> None:
         def token(self, size_bytes: int) -> bytes:
             return bytes(size_bytes - 1) + b"\x01"
 
-    assert drawn("ed25519", Fixed()) == "ed25519:" + "1" * 31 + "2"
+    assert draw_value("ed25519", Fixed()) == "ed25519:" + "1" * 31 + "2"
 
 
 @fuzzed(1)
@@ -136,25 +136,25 @@ def test_a_tag_fits_one_value_at_one_place() -> None:
     secret, tags = SecretName("PROTECTED_KEY", None), SecretTags(bytes(32))
     tag = tags.tag(owner, secret, kind="hex16", at="now", value="ab")
     held = Secret("ab", "", "", "", Generated("hex16", "now", tag))
-    assert tags.holds(owner, secret, held)
-    assert not tags.holds(other, secret, held)
-    assert not tags.holds(owner, SecretName("PROTECTED_KEY", "prod"), held)
-    assert not tags.holds(owner, SecretName("PROTECTED_KE", None), held)
-    assert not SecretTags(bytes(31) + b"1").holds(owner, secret, held)
+    assert tags.is_valid(owner, secret, held)
+    assert not tags.is_valid(other, secret, held)
+    assert not tags.is_valid(owner, SecretName("PROTECTED_KEY", "prod"), held)
+    assert not tags.is_valid(owner, SecretName("PROTECTED_KE", None), held)
+    assert not SecretTags(bytes(31) + b"1").is_valid(owner, secret, held)
     for kind, at, value in (
         ("hex32", "now", "ab"),
         ("hex16", "nowa", "b"),
         ("hex16", "no", "wab"),
         ("hex16n", "ow", "ab"),
     ):
-        assert not tags.holds(owner, secret, Secret(value, "", "", "", Generated(kind, at, tag)))
+        assert not tags.is_valid(owner, secret, Secret(value, "", "", "", Generated(kind, at, tag)))
     others: tuple[tuple[str | bytes, Generated | None], ...] = (
         ("ab", None),
         (b"ab", Generated("hex16", "now", tag)),
         ("ab", Generated("hex16", "now", b"")),
     )
     for given_value, generated in others:
-        assert not tags.holds(owner, secret, Secret(given_value, "", "", "", generated))
+        assert not tags.is_valid(owner, secret, Secret(given_value, "", "", "", generated))
     assert tag.hex() not in repr(held) and "0" * 8 not in repr(tags)
 
 

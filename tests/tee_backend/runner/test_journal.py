@@ -22,19 +22,20 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     starts."""
     path = tmp_path / "journal"
     async with Journal(path) as journal:
-        assert await journal.claim(b"token", expires_at=NOW + 60, now=NOW)
-        assert await journal.follow("a/b", 5, ONE)
+        assert await journal.use_token(b"token", expires_at=NOW + 60, now=NOW)
+        assert await journal.record_version("a/b", 5, ONE)
         await journal.keep("job", b"receipt", ALICE)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     async with Journal(path) as journal:
-        assert not await journal.claim(b"token", expires_at=NOW + 60, now=NOW + 59)
+        assert not await journal.use_token(b"token", expires_at=NOW + 60, now=NOW + 59)
         assert [
-            await journal.follow("a/b", *seen) for seen in ((4, ONE), (5, TWO), (5, ONE), (6, TWO))
+            await journal.record_version("a/b", *seen)
+            for seen in ((4, ONE), (5, TWO), (5, ONE), (6, TWO))
         ] == [*(False, False, True, True)]
-        assert await journal.follow("a/c", 1, ONE)
+        assert await journal.record_version("a/c", 1, ONE)
         assert (await journal.receipt("job"), await journal.receipt("other")) == (b"receipt", None)
         # the first one has ended by itself
-        assert await journal.claim(b"other", expires_at=NOW + 200, now=NOW + 61)
+        assert await journal.use_token(b"other", expires_at=NOW + 200, now=NOW + 61)
 
 
 async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,13 +46,15 @@ async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     async with Journal(tmp_path / "journal") as journal:
         for number in range(5):
             await journal.keep(f"job{number}", b"receipt", ALICE)
-            assert await journal.follow(f"a/{number}", 9, ONE)
+            assert await journal.record_version(f"a/{number}", 9, ONE)
         assert [await journal.receipt(f"job{number}") is None for number in range(5)] == [
             True,
             True,
             *[False] * 3,
         ]
-        assert [await journal.follow(f"a/{number}", 8, ONE) for number in (4, 3, 2)] == [False] * 3
+        assert [await journal.record_version(f"a/{number}", 8, ONE) for number in (4, 3, 2)] == [
+            False
+        ] * 3
 
 
 async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +77,7 @@ async def test_one_process_has_it(tmp_path: Path) -> None:
         with pytest.raises(FolderUnusable):
             Journal(tmp_path / "journal")
     async with Journal(tmp_path / "journal") as journal:
-        assert await journal.claim(b"token", expires_at=NOW + 60, now=NOW)
+        assert await journal.use_token(b"token", expires_at=NOW + 60, now=NOW)
 
 
 def test_files_that_are_no_journal(tmp_path: Path) -> None:

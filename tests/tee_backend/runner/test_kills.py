@@ -105,11 +105,11 @@ async def test_children_end_with_their_parent() -> None:
 async def test_children_end_without_a_free_descriptor() -> None:
     """RN137: a client that uses all descriptors up leaves neither a process nor a uid behind."""
     async with Executor(children=1, spare=1) as executor:
-        (child,) = executor._pool._fresh
+        (child,) = executor._pool._unused
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
-            await executor._pool.ended(child)
+            await executor._pool.end_and_wait(child)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert not child.is_alive() and child not in executor._pool._alive

@@ -186,7 +186,7 @@ async def test_a_child_that_asks_for_more_than_it_may(sent: bytes, is_allowed: b
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
         fetch = answer if is_allowed else None
-        run = asyncio.create_task(child.ask(b"", [], most_bytes=100, within_s=60, fetch=fetch))
+        run = asyncio.create_task(child.request(b"", [], most_bytes=100, within_s=60, fetch=fetch))
         with contextlib.suppress(OSError):  # nobody reads it all
             await asyncio.to_thread(theirs.sendall, sent)
             theirs.shutdown(socket.SHUT_WR)
@@ -205,7 +205,9 @@ async def test_a_request_is_answered_and_the_run_goes_on() -> None:
     ours.setblocking(False)
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
-        asked = asyncio.create_task(child.ask(b"x", [], most_bytes=100, within_s=60, fetch=answer))
+        asked = asyncio.create_task(
+            child.request(b"x", [], most_bytes=100, within_s=60, fetch=answer)
+        )
         assert (b"x", []) == await asyncio.to_thread(_frames.receive, theirs)
         for message in (b"abc", b"", b"de"):
             assert message[::-1] == await asyncio.to_thread(_frames.exchange, theirs, message)
@@ -234,7 +236,7 @@ async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> 
     with theirs, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         child = await _begun(process, ours, theirs)
         run = asyncio.create_task(
-            child.ask(b"x", [], most_bytes=100, within_s=PATIENCE_S, fetch=never)
+            child.request(b"x", [], most_bytes=100, within_s=PATIENCE_S, fetch=never)
         )
         await asyncio.to_thread(_frames.receive, theirs)
         if waits_for == "the service":

@@ -157,7 +157,7 @@ def test_calls_under_way_are_bounded(calls: list[tuple[bool, int, int]]) -> None
             continue
         payer, stack = PAYERS[who], ExitStack()
         try:
-            stack.enter_context(bounds.held(payer, size))
+            stack.enter_context(bounds.reserve(payer, size))
         except RunRefused:
             own, share = (
                 [
@@ -187,9 +187,9 @@ def test_calls_from_before_a_restart_are_not_refused() -> None:
     bounds = Bounds(4, 4)
     with ExitStack() as stack:
         for _ in range(9):
-            stack.enter_context(bounds.held(PAYERS[0], 1, is_new=False))
+            stack.enter_context(bounds.reserve(PAYERS[0], 1, is_new=False))
         with pytest.raises(RunRefused) as refused:
-            stack.enter_context(bounds.held(PAYERS[1], 0))
+            stack.enter_context(bounds.reserve(PAYERS[1], 0))
         assert refused.value.reason.code == "runner-busy"
 
 

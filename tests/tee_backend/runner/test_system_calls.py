@@ -242,7 +242,7 @@ async def test_numbers_are_the_kernel_s() -> None:
 
 @asynccontextmanager
 async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Child]:
-    """Start a child of one kind, confined as each, that answers `_asked`."""
+    """Start a child of one kind, confined as each, that answers `_request`."""
     with monkeypatch.context() as patched:
         patched.setattr(
             _child, "_BOOT", _child._BOOT.replace("template.main(", _PROBE + "template.main(")
@@ -254,9 +254,9 @@ async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             await pool.close()
 
 
-async def _asked(child: Child, what: str, given: object = None) -> object:
+async def _request(child: Child, what: str, given: object = None) -> object:
     payload = b"probe" + json.dumps([what, given]).encode()
-    return json.loads(await child.ask(payload, [], most_bytes=1 << 16, within_s=60))
+    return json.loads(await child.request(payload, [], most_bytes=1 << 16, within_s=60))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -266,7 +266,7 @@ async def test_a_child_connects_to_nothing(kind: Kind, monkeypatch: pytest.Monke
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         async with _probed(kind, monkeypatch) as child:
-            assert errno.EPERM == await _asked(child, "connect", server.getsockname()[1])
+            assert errno.EPERM == await _request(child, "connect", server.getsockname()[1])
         with pytest.raises(BlockingIOError):
             server.accept()
 
@@ -280,8 +280,8 @@ async def test_a_child_opens_nothing(
     file.touch()
     tmp_path.chmod(0o777)
     async with _probed(kind, monkeypatch) as child:
-        assert [errno.EPERM] * 3 == await _asked(child, "open", str(file))
-        assert errno.EPERM == await _asked(child, "exec", sys.executable)
+        assert [errno.EPERM] * 3 == await _request(child, "open", str(file))
+        assert errno.EPERM == await _request(child, "exec", sys.executable)
     assert file.exists()
 
 
@@ -298,11 +298,11 @@ async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> 
     numbers += [number for number, _ in (*_CALLS.values(), *_LATER.values())]
     async with _probed(kind, monkeypatch) as child:
         refused = [[number] for number in numbers] + [[number | 0x40000000] for number in numbers]
-        assert {errno.EPERM} == set(await _asked(child, "calls", refused))  # type: ignore[call-overload]  # a list
+        assert {errno.EPERM} == set(await _request(child, "calls", refused))  # type: ignore[call-overload]  # a list
         others = [[234, os.getpid(), os.getpid(), 0], [302, os.getpid(), 7]]
-        assert [errno.EPERM] * 2 == await _asked(child, "calls", others)
+        assert [errno.EPERM] * 2 == await _request(child, "calls", others)
         own = [[234, child._process, child._process, 0], [302, 0, 7]]
-        assert [0, 0] == await _asked(child, "calls", own)
+        assert [0, 0] == await _request(child, "calls", own)
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the numbers of x86-64")
@@ -310,7 +310,7 @@ async def test_calls_of_a_child(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_child_starts_no_process(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN24: neither a fork nor the bare system call starts a process."""
     async with _probed(kind, monkeypatch) as child:
-        assert [errno.EAGAIN] * 2 == await _asked(child, "fork", 56)
+        assert [errno.EAGAIN] * 2 == await _request(child, "fork", 56)
 
 
 @pytest.mark.skipif(
@@ -321,7 +321,7 @@ async def test_calls_of_i386(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel ends it."""
     async with _probed("_run_child", monkeypatch) as child:
         with pytest.raises(ChildEnded) as ended:
-            await _asked(child, "i386")
+            await _request(child, "i386")
     assert ended.value.signal in (signal.SIGSYS, signal.SIGSEGV)
 
 
@@ -330,7 +330,7 @@ async def test_a_child_can_abort(kind: Kind, monkeypatch: pytest.MonkeyPatch) ->
     """RN181: a compiler that runs out of memory ends by SIGABRT, by which the runner knows it."""
     async with _probed(kind, monkeypatch) as child:
         with pytest.raises(ChildEnded) as ended:
-            await _asked(child, "abort")
+            await _request(child, "abort")
     assert signal.SIGABRT == ended.value.signal
 
 

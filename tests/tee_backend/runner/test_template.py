@@ -282,7 +282,7 @@ async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 _SHARING = """
 import mmap, threading
-from tee_backend.runner.guest.template import _refuse_what_children_would_share as refuse
+from tee_backend.runner.guest.template import _require_forkable as refuse
 
 def refused():
     try:
@@ -310,6 +310,6 @@ async def test_what_children_would_share() -> None:
     )
     assert [
         "None",
-        "a template with shared memory",
-        "a template with threads",
+        "the template has shared memory",
+        "the template has more than one thread",
     ] == ended.stdout.splitlines()
