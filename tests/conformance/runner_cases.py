@@ -1,8 +1,7 @@
-"""What users of OutLayer expect of a runner, and what attackers try against one, with tests, or why
-there is none.
+"""Expectations of OutLayer's users of a runner, and attacks on one, each with its tests.
 
-Shown by `spec/runner/cases.md`. A row is what is expected, and the tests that hold it; a text in
-their place says why there is none.
+`spec/runner/cases.md` shows them. A row is an expectation and the tests that show it, or a text that
+says why no test exists.
 """
 
 from typing import TypeAlias
@@ -77,7 +76,7 @@ CASES: dict[str, tuple[Row, ...]] = {
             (_CALLS + "test_a_secret_that_is_gone_and_one_that_is_no_text",),
         ),
         (
-            "nobody but programs sees a generated value",
+            "only programs see a generated value",
             (
                 _GENERATED + "test_a_generated_secret_reaches_a_program_and_nobody_else",
                 _GENERATED + "test_the_owner_may_lift_the_policy_and_a_receipt_shows_it",
@@ -121,11 +120,11 @@ CASES: dict[str, tuple[Row, ...]] = {
         ),
         ("a profile that is empty, too long, or has other characters", (_CALLS + "test_profiles",)),
         (
-            "a hash of another length, a project that is none or not there",
+            "a hash of another length, a project with an invalid name or that does not exist",
             (_CALLS + "test_bodies_that_are_refused", _GRANTS + "test_statements_that_are_refused"),
         ),
         (
-            "somebody else who writes, changes rules, deletes or lists",
+            "another client writes, changes rules, deletes or lists",
             (
                 "attacks/test_outsiders.py::test_values_of_a_space_cannot_be_distinguished",
                 _TOKENS + "test_an_outsider_cannot_revoke",
@@ -270,7 +269,10 @@ CASES: dict[str, tuple[Row, ...]] = {
             "the second run of a program is as the first, without loading it",
             (_COMPILING + "test_a_program_is_loaded_once",),
         ),
-        ("an import that nobody offers", (_COMPILING + "test_programs_that_are_refused",)),
+        (
+            "an import that the runner does not offer",
+            (_COMPILING + "test_programs_that_are_refused",),
+        ),
         (
             "storage for programs",
             "none is offered: a program has its input, its environment and requests over HTTPS",
@@ -345,7 +347,7 @@ CASES: dict[str, tuple[Row, ...]] = {
             ),
         ),
         (
-            "a simulated quote, where nobody named its root",
+            "a simulated quote whose root is not configured",
             (_VERIFY + "test_other_roots",),
         ),
         (
@@ -503,6 +505,6 @@ ATTACKS: tuple[Row, ...] = (
         "one key a hundred times at once, with balance for one",
         (_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",),
     ),
-    ("somebody else's job", (_KEYS + "test_somebody_else_s_job",)),
+    ("another caller's job", (_KEYS + "test_somebody_else_s_job",)),
     ("a NUL, a line end, a statement of SQL or a path in every name", (_KEYS + "test_odd_names",)),
 )
