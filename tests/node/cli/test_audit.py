@@ -1,5 +1,4 @@
-"""Exporting the audit chain, noting that a file is kept, and what an export of a cut chain looks
-like."""
+"""Exports of the audit chain, and their confirmation with `audit kept`."""
 
 import asyncio
 import json
@@ -29,7 +28,7 @@ def config_of(folder: Path, **retention: Any) -> Config:
 
 
 async def used(folder: Path, clock: FixedClock, *, owners: int = 1, **retention: int) -> str:
-    """Run a node on a folder, have it used, and sweep what is due; returns its DID."""
+    """Use a node on a folder and run its due housekeeping; return its DID."""
     async with embedded_node(config_of(folder, **retention), clock=clock) as node:
         for _ in range(owners):
             async with Client(node.url, clock=clock) as client:
@@ -55,8 +54,8 @@ async def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
 async def test_from_an_export_to_a_cut_chain(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Export, verify, note it as kept; a year later the old part is gone, and the rest verifies
-    (RC27, RC28)."""
+    """After a confirmed export, old entries are removed and the rest of the chain verifies (RC27,
+    RC28)."""
     clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
     did = await used(tmp_path, clock, owners=2, audit_days=365)
     first = tmp_path / "first.jsonl"
@@ -80,7 +79,7 @@ async def test_from_an_export_to_a_cut_chain(
 async def test_exports_count_again_after_a_cut_without_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever cut the chain once without an export can note exports of what is left (RC27)."""
+    """After entries were removed without an export, exports of the rest can be confirmed (RC27)."""
     clock, data = FixedClock(1_700_000_000.0), ("--data", str(tmp_path / "data"))
     await used(tmp_path, clock, audit_days=365)
     await run(capsys, "admin", "audit", "export", *data)  # seals, and signs a head
@@ -95,8 +94,8 @@ async def test_exports_count_again_after_a_cut_without_one(
 
 
 async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that does not verify, is another store's, or begins too late is not noted; each error
-    says what to do."""
+    """An export that is invalid, of another store, or starts too late is refused with a next
+    step."""
     clock, data = FixedClock(), ("--data", str(tmp_path / "a" / "data"))
     await used(tmp_path / "a", clock, owners=2)
     await used(tmp_path / "b", clock)
@@ -123,7 +122,7 @@ async def test_files_that_do_not_count(tmp_path: Path, capsys: pytest.CaptureFix
 def test_memory_is_not_too_short(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, int]
 ) -> None:
-    """Settings under what the pages promise refuse to start (RC25, RC27)."""
+    """Retention below the documented minimum is refused at the start (RC25, RC27)."""
     ((name, days),) = setting.items()
     path = tmp_path / "sealspace.toml"
     path.write_text(f"[retention]\n{name} = {days}\n")

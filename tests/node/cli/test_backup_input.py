@@ -1,5 +1,4 @@
-"""What `admin backup`, `restore` and `check` do with input of somebody else's: folders, files,
-passphrases, signals."""
+"""Hostile input to `admin backup`, `restore` and `check`: folders, files, passphrases, signals."""
 
 import asyncio
 import os
@@ -63,7 +62,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run a command of the operator in this process; returns its status and what it wrote."""
+    """Run an admin command in this process; return its status, output and errors."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -90,7 +89,7 @@ def parts(used: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
 
 
 def forged(parts: Parts, path: Path, **header: object) -> Path:
-    """Write a backup of any members, with its right digest, as anybody can."""
+    """Write a backup with any members and a valid digest, as an attacker can."""
     stated = msgspec.json.decode(parts["backup.json"]) | {"folder": "/nonexistent"} | header
     with path.open("wb") as stream:
         archive = ArchiveWriter(stream, lambda: None, made_at=1)
@@ -101,14 +100,14 @@ def forged(parts: Parts, path: Path, **header: object) -> Path:
 
 
 def of_format_1(parts: Parts, rows: bytes) -> Parts:
-    """Return the members as an earlier version wrote them, with a file of LMDB."""
+    """Return the members in the format of an earlier version, with an LMDB file."""
     kept = {name: contents for name, contents in parts.items() if name.startswith("blobs/")}
     return {"backup.json": parts["backup.json"], "store/data.mdb.00000": rows, **kept}
 
 
 @pytest.fixture(scope="module")
 def lmdb_file(used: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file of LMDB as an earlier version put it into a backup."""
+    """The LMDB file as an earlier version put it into a backup."""
     folder = tmp_path_factory.mktemp("copied")
     with lmdb.open(str(used / "store"), readonly=True, max_dbs=1) as env:
         env.copy(str(folder), compact=True)
@@ -121,8 +120,7 @@ def lmdb_file(used: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_the_current_folder_is_not_imported_from(
     used: Path, run: Run, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Modules that lie where the command is started are not run by the processes that read a store
-    (BK9)."""
+    """The subprocesses that read a store import no module from the current folder (BK9)."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "multiprocessing").mkdir()
     for name in (
@@ -139,8 +137,7 @@ def test_the_current_folder_is_not_imported_from(
 
 
 def test_nothing_is_made_during_a_restore(run: Run, tmp_path: Path) -> None:
-    """A node that is started where a restore is under way makes no secret, no lock and no store
-    there (BK4)."""
+    """A node started on a folder during a restore creates no secret, lock or store there (BK4)."""
     (tmp_path / "restoring").mkdir()
     assert main(["serve", "--data", str(tmp_path), "--port", "0"]) != 0
     assert run("audit", "export", "--data", tmp_path)[0] != 0
@@ -148,7 +145,7 @@ def test_nothing_is_made_during_a_restore(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_original_below_a_name_that_cannot_be(run: Run, parts: Parts, tmp_path: Path) -> None:
-    """A header whose folder no machine can have is refused (BK6)."""
+    """A header with an impossible folder name is refused (BK6)."""
     for folder in ("relative", "", "/a\0b", "/" + "x" * 256, "/x" * 2048):
         file = forged(parts, tmp_path / "backup", folder=folder)
         status, _, said = run("restore", file, "--data", tmp_path / "restored")
@@ -160,7 +157,7 @@ def test_the_original_below_a_name_that_cannot_be(run: Run, parts: Parts, tmp_pa
 
 
 def meta(at: int, form: str, number: int) -> Callable[[bytes], bytes]:
-    """Return what writes a number into both meta pages."""
+    """Return a function that writes a number into both meta pages."""
 
     def change(rows: bytes) -> bytes:
         changed = bytearray(rows)
@@ -176,7 +173,7 @@ def beyond_the_metas(rows: bytes) -> bytes:
 
 
 def circle(rows: bytes) -> bytes:
-    """Return rows of which many leaves are the same one."""
+    """Return rows whose tree refers to one leaf many times."""
     changed = bytearray(rows)
     root = struct.unpack_from("<Q", rows, PAGE + 16 + 24 + 48 + 40)[0] * PAGE
     assert changed[root + 10] & 1  # a branch
@@ -210,7 +207,7 @@ HOSTILE_ROWS: dict[str, Callable[[bytes], bytes]] = {
 def test_rows_that_are_damaged_under_a_right_digest(
     run: Run, parts: Parts, lmdb_file: bytes, tmp_path: Path, what: str
 ) -> None:
-    """They end no command: they are refused as a damaged backup, and nothing is left (BK4)."""
+    """Damaged rows under a valid digest are refused as a damaged backup and leave nothing (BK4)."""
     file = forged(of_format_1(parts, HOSTILE_ROWS[what](lmdb_file)), tmp_path / "backup", format=1)
     status, _, said = run("restore", file, "--data", tmp_path / "restored")
     assert (status, "nothing was restored: " in said) == (1, True), said
@@ -221,7 +218,7 @@ def test_rows_that_are_damaged_under_a_right_digest(
 def test_a_backup_of_format_1_restores(
     run: Run, parts: Parts, lmdb_file: bytes, tmp_path: Path
 ) -> None:
-    """What an earlier version wrote restores, and checks clean."""
+    """A backup of an earlier version restores and passes the check."""
     file = forged(of_format_1(parts, lmdb_file), tmp_path / "backup", format=1)
     assert run("restore", file, "--data", tmp_path / "restored")[0] == 0
     assert run("check", "--data", tmp_path / "restored")[0] == 0
@@ -230,7 +227,7 @@ def test_a_backup_of_format_1_restores(
 def test_the_settings_in_a_backup(
     used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings in force are in a backup, and no secret is (BK8)."""
+    """A backup contains the settings in force, without secrets (BK8)."""
     file = tmp_path / "sealspace.toml"
     file.write_text("[release]\nchallenge_s = 120\n")
     monkeypatch.setenv("SEALSPACE_ADMIN__SECRET", "hush" * 8)
@@ -244,7 +241,7 @@ def test_the_settings_in_a_backup(
 
 
 def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: Path) -> None:
-    """What the rows name and the backup does not have is named, and the exit status is 1 (BK4)."""
+    """A large value that is missing in the backup is named, and the exit status is 1 (BK4)."""
     kept = {name: contents for name, contents in parts.items() if not name.startswith("blobs/")}
     (lost,) = parts.keys() - kept.keys()
     status, _, said = run(
@@ -256,7 +253,7 @@ def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: 
 
 @needs_postgres()
 def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: Path) -> None:
-    """Rows go into an empty database, large values into the folder; what is refused leaves nothing
+    """Rows go into an empty database and large values into the folder; a refusal leaves nothing
     (BK4 to BK6)."""
     url, data = postgres_server().new_database(), tmp_path / "restored"
     file = forged(parts, tmp_path / "backup", folder=str(used))
@@ -286,7 +283,7 @@ async def _refuse_beside(config: Config) -> None:
 
 
 def test_a_mark_of_the_future(run: Run, parts: Parts, tmp_path: Path) -> None:
-    """A mark that is more than a day ahead is refused unless it is asked for (BK5)."""
+    """A backup dated over a day ahead is refused without --future-mark (BK5)."""
     file = forged(parts, tmp_path / "backup", markedAt=float((1 << 33) - 1))
     status, _, said = run("restore", file, "--data", tmp_path / "restored")
     assert (status, "--future-mark" in said) == (EXIT_STATUS["clock-wrong"], True)
@@ -295,8 +292,7 @@ def test_a_mark_of_the_future(run: Run, parts: Parts, tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_no_backup(run: Run, tmp_path: Path) -> None:
-    """A pipe that nobody writes, and any other file that is not an ordinary one, is refused at
-    once."""
+    """A pipe without a writer, or any file that is not a regular one, is refused at once."""
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
         status, _, said = run("restore", place, "--data", tmp_path / "restored")
@@ -304,7 +300,7 @@ def test_a_pipe_is_no_backup(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_longest_name(used: Path, run: Run, tmp_path: Path) -> None:
-    """A backup gets every name that a file can have (BK3)."""
+    """A backup can have any name that a file can have (BK3)."""
     assert run("backup", tmp_path / ("x" * 255), "--data", used)[0] == 0
     assert [place.name for place in tmp_path.iterdir()] == ["x" * 255]
 
@@ -321,8 +317,7 @@ def test_a_signal_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
 ) -> None:
-    """A signal in the middle of a backup or restore ends it as Ctrl-C does, and nothing is left
-    (BK3, BK4)."""
+    """A signal during a backup or restore ends it like Ctrl-C and leaves nothing (BK3, BK4)."""
     file = forged(parts, tmp_path / "whole")
     made: list[str] = []
 
@@ -344,7 +339,7 @@ def test_a_signal_leaves_nothing(
 
 
 def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
-    """The longest passphrase is used whole; a longer one, a blank one and one with NUL are refused
+    """The longest passphrase is used whole; a longer or blank one, or one with NUL, is refused
     (BK8)."""
     place, unusable = tmp_path / "passphrase", EXIT_STATUS["secret-unusable"]
     arguments = ("--data", used, "--with-secret", "--passphrase-file", place)
@@ -363,8 +358,7 @@ def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
 
 
 def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
-    """A passphrase without --with-secret is a mistake; the words say that the secret is not in the
-    backup (BK8)."""
+    """A passphrase without --with-secret is an error; a backup without the secret says so (BK8)."""
     (tmp_path / "passphrase").write_text(PASSPHRASE)
     file = tmp_path / "backup"
     assert run("backup", file, "--data", used, "--passphrase-file", tmp_path / "passphrase")[0] == 2
@@ -375,7 +369,7 @@ def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
 def test_no_memory_for_scrypt(
     used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the memory that scrypt takes is not there, both directions say so (BK8)."""
+    """Without enough memory for scrypt, backup and restore report it (BK8)."""
 
     class NoMemory:
         def __init__(self, **_: object) -> None: ...

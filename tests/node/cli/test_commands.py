@@ -1,4 +1,4 @@
-"""The command line: voice, exit status, and what each command does."""
+"""The command line: messages, exit status, and the effect of each command."""
 
 import json
 import platform
@@ -23,7 +23,7 @@ from spaces.space_errors import SpaceError
 
 
 async def _started(folder: Path, **release: str) -> None:
-    """Start a node on a folder once, so that there is a store."""
+    """Start a node on a folder once, so that it contains a store."""
     config = Config(store=Store(data=str(folder)), release=Release(**release))  # type: ignore[arg-type]  # by name
     config = Config(
         http=type(config.http)(port=0, drain_s=0), store=config.store, release=config.release
@@ -40,14 +40,14 @@ async def data(tmp_path: Path) -> Path:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """The version is data: it goes to standard output."""
+    """The version goes to standard output."""
     assert main(["version"]) == 0
     assert (f"{__version__}\n", "") == capsys.readouterr()
     assert main(["--version"]) == 0
 
 
 def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """With `--json` the version of Python and the installed extras are there too."""
+    """With `--json`, the version of Python and the installed extras are included."""
     assert main(["version", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["version"], shown["python"]) == (__version__, platform.python_version())
@@ -55,14 +55,14 @@ def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help names every command, and imports none of them."""
+    """Help names every command and imports none of them."""
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"\n  {name} " in shown for name in COMMANDS)
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command and group imports, and describes itself and each of its options."""
+    """Every command and group can be imported, and describes itself and its options."""
     nodes = list(command_tree())
     for node in nodes:
         assert main([*node.words, "--help"]) == 0, node.words
@@ -79,7 +79,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_code_with_an_exit_status_is_an_error() -> None:
-    """The table of exit statuses names only codes that an error has, each once."""
+    """The table of exit statuses names existing error codes only, each once."""
     assert list(command_tree())  # imports them, and with them the errors of all packages
     families: list[type[NodeError | SealspaceError | SpaceError]] = [
         NodeError,
@@ -93,7 +93,7 @@ def test_every_code_with_an_exit_status_is_an_error() -> None:
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown command is status 2, said on standard error."""
+    """An unknown command ends with status 2 and a message on standard error."""
     assert main(["nothing"]) == 2
     assert capsys.readouterr().out == ""
 
@@ -118,8 +118,7 @@ def test_errors_are_two_lines(
     arguments: list[str],
     code: str,
 ) -> None:
-    """An error says what happened and the next step in two lines, and its code is the exit
-    status."""
+    """An error prints what happened and the next step; its code determines the exit status."""
     monkeypatch.chdir(tmp_path)
     Path("open.toml").write_text("[http]\nplain_text_off_loopback = true\n")
     assert EXIT_STATUS[code] == main(arguments)
@@ -134,7 +133,7 @@ def test_errors_are_two_lines(
     [["admin", "release", "set"], ["admin", "release", "set", "--trust-root", "x", "--intel-root"]],
 )
 def test_usage_errors(arguments: list[str]) -> None:
-    """Options that say nothing or contradict each other are status 2."""
+    """Missing or contradictory options end with status 2."""
     assert main(arguments) == 2
 
 
@@ -154,7 +153,7 @@ def test_release_show(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_release_set(
     data: Path, tmp_path: Path, other_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Setting terms changes what is named and nothing else; a later show says the same."""
+    """Setting terms changes only the named ones, and a later show prints the new record."""
     policy = tmp_path / "policy.json"
     policy.write_text('{"mode": "everyone"}')
     set_all = [
@@ -201,8 +200,8 @@ def test_release_set(
 
 
 def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Key providers are named one by one, or none; what is no provider, and a contradiction, change
-    nothing (RL16)."""
+    """Key providers can be named or removed; an invalid one or a contradiction changes nothing
+    (RL16)."""
 
     def reported(*options: str) -> object:
         assert main(["admin", "release", "set", "--data", str(data), *options]) == 0
@@ -238,7 +237,7 @@ def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"unknown member": 1}'])
 def test_release_set_refuses_a_bad_policy(data: Path, tmp_path: Path, text: str) -> None:
-    """A file that is no policy changes nothing."""
+    """An invalid policy file changes nothing."""
     policy = tmp_path / "policy.json"
     policy.write_text(text)
     arguments = ["admin", "release", "set", "--data", str(data), "--node-policy", str(policy)]
@@ -246,7 +245,7 @@ def test_release_set_refuses_a_bad_policy(data: Path, tmp_path: Path, text: str)
 
 
 async def test_release_set_is_audited(data: Path) -> None:
-    """A change of the release record leaves an audit record with what stands now."""
+    """A change of the release record leaves an audit record with the new terms."""
     import asyncio
 
     from audit_records import audit_records
@@ -275,7 +274,7 @@ def test_collateral_import(
     platform: SimulatedPlatform,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Imported documents are printed as one JSON object each; a refused one is an error."""
+    """Each imported document is printed as a JSON object; a refused one is an error."""
     import time
 
     path = tmp_path / "a.json"
@@ -309,8 +308,8 @@ def test_collateral_import(
 def test_doctor_is_content(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The doctor finds nothing wrong with a data folder on which a node ran, nor with one that is
-    not there yet."""
+    """The doctor finds nothing wrong with a used data folder, or with one that does not exist
+    yet."""
     with socket.create_server(("127.0.0.1", 0)) as free:  # another program may have the usual port
         monkeypatch.setenv("SEALSPACE_HTTP__PORT", str(free.getsockname()[1]))
     assert main(["doctor", "--data", str(data)]) == 0
@@ -319,7 +318,7 @@ def test_doctor_is_content(
 
 
 def test_doctor_finds_another_secret(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The doctor says that the secret is not the store's, and what to do."""
+    """The doctor reports a secret of another store, with a next step."""
     (data / "secret").write_bytes(bytes(32))
     assert main(["doctor", "--data", str(data)]) == 1
     shown = capsys.readouterr().out
@@ -327,14 +326,14 @@ def test_doctor_finds_another_secret(data: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_doctor_finds_a_lost_secret(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The doctor says that the secret is missing, and makes none."""
+    """The doctor reports a missing secret and creates none."""
     (data / "secret").unlink()
     assert main(["doctor", "--data", str(data)]) == 1
     assert "wrong" in capsys.readouterr().out and not (data / "secret").exists()
 
 
 def test_serve_options_are_settings() -> None:
-    """Every option of `serve` names a setting that exists."""
+    """Every option of `serve` names an existing setting."""
     from node.cli.serve import serve
     from node.config.tree import setting_types
 
@@ -343,8 +342,7 @@ def test_serve_options_are_settings() -> None:
 
 
 def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A space gets a limit of its own and loses it again; what is no space or no size changes
-    nothing."""
+    """A space's own limit can be set and cleared; an invalid space or size changes nothing."""
     space = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
     folder = ("--data", str(data))
 

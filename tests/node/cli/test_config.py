@@ -1,4 +1,4 @@
-"""`sealspace config`: settings in force, and a settings file to begin with."""
+"""The command `sealspace config`."""
 
 import json
 import re
@@ -22,8 +22,7 @@ SECRETS = {
 def test_settings_in_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The settings of a file, of variables and of the command line are TOML that, as a file, means
-    the same."""
+    """`config show` prints TOML that gives the same settings when used as a file."""
     file = tmp_path / "node.toml"
     file.write_text('[http]\nport = 8123\nworkers = 3\n[log]\nlevel = "debug"\n')
     monkeypatch.setenv("SEALSPACE_HTTP__WORKERS", "5")
@@ -44,7 +43,7 @@ def test_settings_in_force(
 def test_secrets_are_not_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a secret only that it is set is shown; a database's password is one."""
+    """For a secret, including a database password, only the fact that it is set is shown."""
     for name, text in SECRETS.items():
         monkeypatch.setenv(name, text)
     for option in ((), ("--json",)):
@@ -57,7 +56,7 @@ def test_secrets_are_not_shown(
 def test_a_broken_setting(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A typo is refused by name, with what lists all settings."""
+    """An unknown setting is refused by name, with the command that lists all settings."""
     monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
     assert main(["config", "show"]) == 2
     assert capsys.readouterr().err.splitlines() == [
@@ -67,8 +66,7 @@ def test_a_broken_setting(
 
 
 def test_the_file_holds_every_default(tmp_path: Path) -> None:
-    """Without the number signs the file is valid and every setting has its default; with them it
-    changes nothing."""
+    """The written file changes nothing; with every line uncommented, it sets all defaults."""
     text = settings_file()
     named = re.findall(r"^#(\w+) = (.*)$", text, re.MULTILINE)
     assert len(named) + len(NOT_IN_A_FILE) == len(setting_types())
@@ -85,8 +83,7 @@ def test_the_file_holds_every_default(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`init` writes a file once, says how it is used, and refuses to overwrite one; `-` shows
-    it."""
+    """`init` writes a file, says how to use it, and does not overwrite one; `-` prints it."""
     monkeypatch.chdir(tmp_path)
     assert main(["config", "init"]) == 0
     said = (
@@ -113,7 +110,7 @@ def test_an_existing_file_is_kept(
 def test_a_file_in_a_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that a start finds in its data folder is not said to need a name."""
+    """For a file that a start finds in its data folder, no `--config` is suggested."""
     monkeypatch.chdir(tmp_path)
     for folder in ("data", "else", "else/store"):
         (tmp_path / folder).mkdir()

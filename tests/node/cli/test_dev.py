@@ -1,4 +1,4 @@
-"""`sealspace dev`: what it prints works in another terminal, and it leaves nothing behind."""
+"""The command `sealspace dev`: its printed commands work, and it leaves nothing behind."""
 
 import hashlib
 import json
@@ -78,8 +78,7 @@ def left_behind(folder: Path) -> list[object]:
 
 
 def test_the_three_commands_work(tmp_path: Path) -> None:
-    """Typed into another terminal, they store a secret and grant it to the backend, which reads it;
-    then all ends."""
+    """The printed commands store a secret and grant it to the backend, which reads it."""
     with _dev(tmp_path) as process:
         assert process.stdout is not None
         commands = [process.stdout.readline().rstrip("\n") for _ in range(3)]
@@ -110,8 +109,7 @@ def test_the_three_commands_work(tmp_path: Path) -> None:
 def test_a_folder_is_started_from_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `--data` the node, the owner and the secrets are there the next time, after Ctrl-C
-    too."""
+    """With `--data`, node, owner and secrets exist at the next start, also after Ctrl-C."""
     monkeypatch.setenv("SEALSPACE_HOME", str(tmp_path / "dev" / "owner"))
     monkeypatch.delenv("SEALSPACE_NODE", raising=False)
 
@@ -135,7 +133,7 @@ def test_a_folder_is_started_from_again(
 
 
 def test_the_port_is_taken(tmp_path: Path) -> None:
-    """A taken port is said before anything is made."""
+    """A port in use is reported before anything is created."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = subprocess.run(

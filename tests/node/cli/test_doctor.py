@@ -1,5 +1,4 @@
-"""`sealspace doctor`: each of the likely mistakes is made here, is found, and comes with a next
-step."""
+"""The command `sealspace doctor`: it finds each likely mistake and prints a next step."""
 
 import asyncio
 import json
@@ -24,7 +23,7 @@ from sealspace.session import load_session
 
 @dataclass
 class Patient:
-    """A data folder on which a node ran, an owner's folder, and what the doctor says of them."""
+    """A used data folder, an owner's folder, and the doctor's findings about them."""
 
     folder: Path
     capsys: pytest.CaptureFixture[str]
@@ -38,7 +37,7 @@ class Patient:
         return self.folder / "home"
 
     async def examined(self, *arguments: str) -> dict[str, Diagnosis]:
-        """Return what was found, by what was checked; each trouble has a next step."""
+        """Return the findings by check; each problem has a next step."""
         self.capsys.readouterr()
         status = await asyncio.to_thread(
             main, ["doctor", *arguments, "--home", str(self.home), "--json"]
@@ -55,7 +54,7 @@ class Patient:
         return found
 
     async def complains(self, about: str, *arguments: str) -> Diagnosis:
-        """Return what is found wrong about one thing, and that nothing else is."""
+        """Return the only problem found, which is about one check."""
         found = await self.examined(*arguments)
         assert [name for name, one in found.items() if one.severity == "wrong"] == [about], found
         return found[about]
@@ -68,7 +67,7 @@ class Patient:
 async def patient(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Patient:
-    """A healthy one."""
+    """A healthy installation."""
     monkeypatch.setenv("SEALSPACE_HTTP__PORT", "0")
     monkeypatch.chdir(tmp_path)
     async with embedded_node(
@@ -80,7 +79,7 @@ async def patient(
 
 
 async def test_nothing_is_wrong(patient: Patient) -> None:
-    """A node that ran here, and nobody logged in: all is well, in lines for a person too."""
+    """A used node without a login has no problems, in the output for people too."""
     found = await patient.examined("--data", str(patient.data))
     assert {one.severity for one in found.values()} == {"ok"}
     assert list(found) == ["python", "clock", "settings", "disk", "store", "login"]
@@ -92,7 +91,7 @@ async def test_nothing_is_wrong(patient: Patient) -> None:
 async def test_no_node_is_named(
     patient: Patient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without data and settings of a node the machine and the login are checked all the same."""
+    """Without data and settings of a node, the machine and the login are checked."""
     monkeypatch.delenv("SEALSPACE_HTTP__PORT")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -107,7 +106,7 @@ async def test_no_node_is_named(
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 16)])
 def test_another_python(version: tuple[int, int]) -> None:
-    """A Python that is too old or too new is named, with how to get an environment."""
+    """A Python that is too old or too new is reported, with how to get an environment."""
     with pytest.raises(ConfigurationError) as refused:
         python(version)
     assert f"{version[0]}.{version[1]}" in refused.value.message and "-m venv" in refused.value.hint
@@ -117,7 +116,7 @@ def test_another_python(version: tuple[int, int]) -> None:
 
 
 async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown setting is named with its source; what depends on settings is not checked."""
+    """An unknown setting is reported with its source; checks that need settings are skipped."""
     monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
     assert "SEALSPACE_HTTP__PROT" in (await patient.complains_of_data("settings")).text
 
@@ -126,28 +125,28 @@ async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.Monk
     ("mode", "what"), [(0o777, "other users may write"), (0o720, "other users may write")]
 )
 async def test_the_data_folder_is_open(patient: Patient, mode: int, what: str) -> None:
-    """A data folder that others may write to is named."""
+    """A data folder that other users may write to is reported."""
     patient.data.chmod(mode)
     found = await patient.complains_of_data("disk")
     assert (what in found.text, found.next_step) == (True, f"chmod go-w {patient.data}")
 
 
 async def test_no_file_can_be_made(patient: Patient) -> None:
-    """Where no file can be made, a node cannot be started."""
+    """A folder in which no file can be created is reported."""
     found = await patient.complains("disk", "--data", "/proc/self/data")
     assert "cannot create a file in /proc/self" in found.text
 
 
 async def test_the_disk_is_full(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little free space is said."""
+    """Little free disk space is reported."""
     usage = shutil.disk_usage(patient.data)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
     assert "has only 4096 bytes of free disk" in (await patient.complains_of_data("disk")).text
 
 
 async def test_the_root_secret(patient: Patient) -> None:
-    """A root secret that is open to others, is another one, or is missing, is said; none is
-    made."""
+    """A root secret that others can read, that is wrong, or missing is reported; none is
+    created."""
     secret = patient.data / "secret"
     secret.chmod(0o644)
     assert f"{secret} is open to others" in (await patient.complains_of_data("store")).text
@@ -162,7 +161,7 @@ async def test_the_root_secret(patient: Patient) -> None:
 async def test_the_database_is_unreachable(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that does not answer is said, without its address."""
+    """A database that does not answer is reported without its address."""
     pytest.importorskip("asyncpg")
     monkeypatch.setenv(
         "SEALSPACE_STORE__URL", "postgresql://node:pass-of-the-database@127.0.0.1:1/none"
@@ -177,7 +176,7 @@ async def test_the_database_is_unreachable(
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
-    """Another node, which answers."""
+    """A running node of another operator."""
     async with embedded_node(
         Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "there")))
     ) as node:
@@ -186,7 +185,7 @@ async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
 
 @pytest.fixture
 async def owner(patient: Patient, node: EmbeddedNode) -> Patient:
-    """One who is logged in there."""
+    """An owner who is logged in at that node."""
     assert (
         await asyncio.to_thread(main, ["login", node.url, "--new", "--home", str(patient.home)])
         == 0
@@ -195,7 +194,7 @@ async def owner(patient: Patient, node: EmbeddedNode) -> Patient:
 
 
 async def test_a_login_is_well(owner: Patient) -> None:
-    """Login and node are checked."""
+    """A valid login and its node have no problems."""
     found = await owner.examined()
     assert list(found) == ["python", "clock", "settings", "disk", "store", "node", "login"]
     assert ", until 20" in found["login"].text
@@ -205,8 +204,7 @@ async def test_a_login_is_well(owner: Patient) -> None:
 async def test_a_named_node_is_checked_without_the_login(
     owner: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is wrong with the login of the shell's user does not make a healthy node look ill,
-    unless it is asked."""
+    """With a named node, problems of the user's login are reported only on request."""
     (owner.home / "profile.json").write_text("{")
     monkeypatch.setenv("SEALSPACE_HOME", str(owner.home))
     assert await asyncio.to_thread(main, ["doctor", "--data", str(owner.data)]) == 0
@@ -232,13 +230,13 @@ async def test_a_named_node_is_checked_without_the_login(
 async def test_the_owner_s_files(
     owner: Patient, change: Callable[[Patient], object], about: str, what: str
 ) -> None:
-    """What is wrong with an owner's file is said, by file."""
+    """Each problem with an owner's files is reported with the file."""
     change(owner)
     assert what in (await owner.complains(about)).text
 
 
 class InAWeek:
-    """The clock of somebody who comes back."""
+    """A clock that is more than a week ahead."""
 
     def now(self) -> float:
         return time.time() + 8 * 86_400
@@ -247,7 +245,7 @@ class InAWeek:
 async def test_the_session_has_ended(
     owner: Patient, node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session that ended is said with its end, and how to sign in again."""
+    """An expired session is reported with its end and how to log in again."""
     monkeypatch.setattr(doctor, "SystemClock", InAWeek)
     found = await owner.examined()
     assert (found["login"].severity, found["login"].next_step) == (
@@ -258,7 +256,7 @@ async def test_the_session_has_ended(
 
 
 async def test_the_node_is_unreachable(owner: Patient) -> None:
-    """A node that does not answer, at all or like a node, is said with its address."""
+    """A server that does not answer, or not like a node, is reported with its address."""
     found = await owner.complains("node", "--node", "http://127.0.0.1:1")
     assert found.text == "no connection to http://127.0.0.1:1"
 
@@ -272,13 +270,13 @@ async def test_the_node_is_unreachable(owner: Patient) -> None:
 
 
 async def test_a_password_in_an_address_is_not_printed(owner: Patient) -> None:
-    """What doctor prints is handed to others."""
+    """The output contains no password, since users pass it on to others."""
     found = await owner.complains("node", "--node", "http://me:open-sesame@127.0.0.1:1")
     assert "credentials" in found.text and "sesame" not in f"{found}"
 
 
 async def test_another_node_answers(owner: Patient) -> None:
-    """Another node than at the login is said, with both DIDs."""
+    """A node other than at the login is reported with both DIDs."""
     other = Config(http=Http(port=0, drain_s=0), store=Store(data=str(owner.folder / "other")))
     async with embedded_node(other) as node:
         found = await owner.complains("node", "--node", node.url)
@@ -286,7 +284,7 @@ async def test_another_node_answers(owner: Patient) -> None:
 
 
 async def test_the_clocks_are_apart(owner: Patient) -> None:
-    """A clock that differs from the node's by minutes is said."""
+    """A clock that differs from the node's by minutes is reported."""
     session = load_session(owner.home / "session.json")
 
     async def info(_: web.Request) -> web.Response:

@@ -1,5 +1,4 @@
-"""What operators and outsiders see of a node in a trust domain: `verify URL`, a node of
-processes."""
+"""The evidence of a node in a trust domain, as operators and outsiders see it with `verify URL`."""
 
 import asyncio
 import json
@@ -72,7 +71,7 @@ async def agent(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[Ag
 async def bench(
     tmp_path: Path, agent: AgentSimulator, platform: SimulatedPlatform
 ) -> AsyncIterator[Bench]:
-    """A node with the platform's secret."""
+    """A node whose root secret comes from the platform."""
     files_of(tmp_path, platform)
     config = Config(
         http=Http(port=0, drain_s=1),
@@ -86,7 +85,7 @@ async def bench(
 
 
 async def test_approved_code(bench: Bench, capsys: Captured) -> None:
-    """Approved code ends with status 0, and what was found is said in words."""
+    """Approved code ends with status 0, and the findings are printed as text."""
     assert await bench.attest(*bench.policy(bench.approved)) == 0
     said = capsys.readouterr().out
     assert said.startswith("ok       the quote is genuine") and said.endswith(
@@ -102,7 +101,7 @@ async def test_approved_code(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
-    """Without a policy the status is 1, and the one that would approve this code is printed."""
+    """Without a policy the status is 1, and a policy that approves this code is printed."""
     assert await bench.attest() == 1
     said = capsys.readouterr().out
     assert "no approved code was named" in said and "--policy FILE" in said
@@ -115,7 +114,8 @@ async def test_nobody_approved(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_as_json(bench: Bench, capsys: Captured) -> None:
-    """One document: the verdict, what was found, and the policy that approves exactly that."""
+    """With `--json`, one document has the verdict, the findings and the policy that approves
+    them."""
     assert await bench.attest("--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["approved"], found["refused"], found["tcbStatus"]) == (
@@ -131,7 +131,7 @@ async def test_as_json(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
-    """Other code ends with status 1, the reason and the next step."""
+    """Code that is not approved ends with status 1, the reason and the next step."""
     other = Policy(measurements=(measurements_of("another"),))
     assert await bench.attest(*bench.policy(other)) == 1
     said = capsys.readouterr().out
@@ -139,8 +139,7 @@ async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
-    """Under Intel's root a simulated platform is refused, and a root that is accepted is a
-    digest."""
+    """A simulated platform is refused under Intel's root; an accepted root is shown by digest."""
     folder = ["--collateral", str(bench.folder / "collateral")]
     assert await asyncio.to_thread(main, ["verify", bench.node.url, *folder]) == 1
     assert "untrusted-root" in capsys.readouterr().out
@@ -150,8 +149,7 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captured) -> None:
-    """A node that is not there, a folder that is not there and documents that are none end with
-    their own status."""
+    """A missing node, a missing folder and invalid documents have exit statuses of their own."""
     assert (
         await asyncio.to_thread(
             main, ["verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]
@@ -177,8 +175,8 @@ async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captur
 async def test_a_node_of_processes(
     tmp_path: Path, agent: AgentSimulator, platform: SimulatedPlatform
 ) -> None:
-    """`serve` takes the secret from the platform, every worker proves it, and the secret is in no
-    line it writes."""
+    """`serve` takes the secret from the platform, every worker proves it, and no output contains
+    it."""
     files_of(tmp_path, platform)
     settings = {
         "SEALSPACE_PLATFORM__SOURCE": "dstack",
@@ -211,8 +209,7 @@ def _key_of(folder: Path) -> bytes:
 
 
 async def test_an_answer_in_a_file(bench: Bench, capsys: Captured) -> None:
-    """What a node answered is judged as the answer to the nonce that the caller names, and to no
-    other."""
+    """A saved answer is verified against the caller's nonce and no other."""
     path = bench.folder / "answer.json"
     async with (
         aiohttp.ClientSession() as http,

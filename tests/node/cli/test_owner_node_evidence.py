@@ -1,5 +1,4 @@
-"""An owner's commands that insist on the node's own evidence: at login, and at every command after
-it."""
+"""Owner commands that require the node's own evidence, at login and afterwards."""
 
 import asyncio
 import json
@@ -80,7 +79,7 @@ class Desk:
 async def desk(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Desk]:
-    """A node that runs approved code, and nobody who is logged in."""
+    """A node that runs approved code, without a logged-in owner."""
     async with evidence_stage(tmp_path, FixedClock(time.time())) as stage:
         relay, url = await stage.relay(await stage.start())
         (tmp_path / "documents").mkdir()
@@ -91,8 +90,7 @@ async def desk(
 
 
 async def test_every_command_insists(desk: Desk) -> None:
-    """After such a login each command asks for evidence first, and sends no token to a node with
-    other code (AT45)."""
+    """After such a login each command verifies evidence before it sends a token (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0, desk.err
     assert "has to before every later command" in desk.err
     arguments: tuple[str, ...]
@@ -117,7 +115,7 @@ async def test_every_command_insists(desk: Desk) -> None:
 
 
 async def test_a_login_to_other_code(desk: Desk) -> None:
-    """A login is refused before the wallet's signature leaves, and nothing of it is kept."""
+    """A login to other code is refused before the wallet signs, and nothing is stored."""
     other = Policy(measurements=(measurements_of("another"),))
     assert await desk.log_in(*desk.approved(other)) == REFUSED
     assert (desk.relay.tokens, (desk.home / "profile.json").exists()) == (0, False)
@@ -127,8 +125,8 @@ async def test_a_login_to_other_code(desk: Desk) -> None:
 
 
 async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
-    """Without a file the owner is shown what runs there, and asked; exactly that is demanded from
-    then on."""
+    """Without a policy file the owner is shown the code and asked; exactly that code is required
+    later."""
     assert await desk.log_in(INSISTING, *desk.trust) == 2
     assert "nobody is here" in desk.err and "--node-policy FILE" in desk.err
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1
@@ -143,8 +141,7 @@ async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
 
 
 async def test_to_sign_in_again_drops_nothing(desk: Desk) -> None:
-    """A later login to the node demands the same, with the same documents, unless it is told to
-    demand nothing."""
+    """A later login keeps the requirement and its documents, unless told to drop it."""
     assert await desk.log_in(*desk.approved()) == 0
     first = desk.demanded
     assert await desk.log_in() == 0, desk.err
@@ -158,8 +155,7 @@ async def test_to_sign_in_again_drops_nothing(desk: Desk) -> None:
 
 
 async def test_another_store_behind_the_address(desk: Desk) -> None:
-    """The store that was logged in to is remembered: another one under the same secret is refused
-    (AT45)."""
+    """Another store under the same secret is refused after the login (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0
     desk.relay.target = (await desk.stage.start("copy")).url
     assert await desk.keep_a_secret() == REFUSED
@@ -180,8 +176,7 @@ LOCAL = f"local-sgx:{'01' * 8}"
 async def test_what_has_to_be_accepted(
     desk: Desk, settings: dict[str, Any], options: tuple[str, ...]
 ) -> None:
-    """Terms that the strict ones refuse are accepted by name, which the refusal says; later
-    commands go by it."""
+    """Terms that are refused by default can be accepted by name, for later commands too."""
     desk.relay.target = (await desk.stage.start("lenient", **settings)).url
     assert await desk.log_in(*desk.approved()) == REFUSED
     assert f"sealspace login {desk.url} {INSISTING} {options[0]}" in desk.err.splitlines()[1]
@@ -190,7 +185,7 @@ async def test_what_has_to_be_accepted(
 
 
 async def test_a_node_outside_a_trust_domain(desk: Desk) -> None:
-    """A node that has no evidence to show is refused, and the error says what to do."""
+    """A node without evidence is refused, with a next step."""
     plain = {"secret": {"platform": False}, "platform": {"source": "none", "socket": None}}
     desk.relay.target = (await desk.stage.start("plain", **plain)).url
     for more in (desk.approved(), (INSISTING, *desk.trust)):
@@ -207,7 +202,7 @@ async def test_a_node_outside_a_trust_domain(desk: Desk) -> None:
 async def test_options_without_the_demand(
     desk: Desk, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What would be without effect is refused, and so is what is no digest."""
+    """Options without effect and malformed digests are refused."""
     monkeypatch.chdir(desk.stage.folder)
     Path("x.json").write_text("{}")
     assert await desk.log_in(*options) == 2
@@ -215,7 +210,7 @@ async def test_options_without_the_demand(
 
 
 async def test_a_profile_that_cannot_be_read_demands_something(desk: Desk) -> None:
-    """A demand that is not understood refuses every command: it is not the same as none."""
+    """An unreadable requirement refuses every command; it is not treated as absent."""
     assert await desk.log_in(*desk.approved()) == 0
     path = desk.home / "profile.json"
     value = json.loads(path.read_text())
@@ -245,7 +240,7 @@ CODE = Policy(measurements=(IMAGE,))
     ],
 )
 def test_what_is_remembered(policy: NodePolicy) -> None:
-    """What is demanded is read as it was written, and with a member of another shape not at all."""
+    """A stored requirement is read back unchanged; one of another shape is refused."""
     written = node_policy_json(policy)
     assert parse_node_policy(written) == policy
     for member in written:
@@ -260,6 +255,6 @@ def test_what_is_remembered(policy: NodePolicy) -> None:
 @fuzzed()
 @given(json_values(members=list(node_policy_json(Accepted().policy(CODE)))))
 def test_fuzz_remembered_demands(value: Any) -> None:
-    """Any JSON is a demand that is written the same way, or none."""
+    """Any JSON is either refused, or a requirement that is read back unchanged."""
     read = parse_node_policy(value)
     assert read is None or parse_node_policy(node_policy_json(read)) == read

@@ -1,4 +1,4 @@
-"""Settings that contradict each other, or that open the node to the network."""
+"""Settings that contradict each other or expose the node to the network."""
 
 import pytest
 
@@ -49,7 +49,7 @@ NO_RUNNERS += ["https://a\n", f"https://{'a.' * 130}b"]
     ],
 )
 def test_contradictions_refuse(flags: dict[str, str]) -> None:
-    """Settings that contradict each other or open plain text to the network refuse to start."""
+    """Contradictory settings, and plain text open to the network, are refused at the start."""
     with pytest.raises(ConfigurationError):
         load_config(environment={}, flags=flags)
 
@@ -72,7 +72,7 @@ def test_contradictions_refuse(flags: dict[str, str]) -> None:
     ],
 )
 def test_a_runner_of_the_console(origin: str) -> None:
-    """An https origin, or one of this machine, in its one spelling (CN6)."""
+    """The console's runner is an https origin, or one of this machine, in canonical form (CN6)."""
     assert (
         load_config(environment={}, flags={"http.console_runner": origin}).http.console_runner
         == origin
@@ -80,8 +80,7 @@ def test_a_runner_of_the_console(origin: str) -> None:
 
 
 def test_former_hosting_mode(capsys: pytest.CaptureFixture[str]) -> None:
-    """`listed` in settings of before is taken as `permit`, and a notice on standard error says so
-    (ST13)."""
+    """The former mode `listed` means `permit`, with a notice on standard error (ST13)."""
     config = load_config(
         environment={"SEALSPACE_HOSTING__MODE": "listed", "SEALSPACE_HOSTING__LISTED": "did:key:z"}
     )
@@ -93,8 +92,7 @@ def test_former_hosting_mode(capsys: pytest.CaptureFixture[str]) -> None:
     "also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}]
 )
 def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
-    """An address other than loopback is taken behind a named proxy, or when plain text is asked
-    for."""
+    """Off loopback, a node needs a trusted proxy or explicit permission for plain text."""
     assert (
         load_config(environment={}, flags={"http.host": "0.0.0.0", **also}).http.host == "0.0.0.0"
     )
@@ -109,8 +107,7 @@ def test_off_loopback_with_a_reason(also: dict[str, bool]) -> None:
     ],
 )
 def test_metrics_stay_on_loopback(listen: str, address: tuple[str, int]) -> None:
-    """Metrics are off, are served on loopback when they are asked for, and elsewhere only when that
-    is said."""
+    """Metrics are off by default, and need explicit permission off loopback."""
     assert load_config(environment={}).metrics.listen is None
     assert load_config(environment={"SEALSPACE_METRICS__LISTEN": listen}).metrics.address == address
     elsewhere = load_config(
@@ -124,5 +121,5 @@ def test_metrics_stay_on_loopback(listen: str, address: tuple[str, int]) -> None
     [("localhost", True), ("127.9.9.9", True), ("::1", True), ("::", False), ("node.local", False)],
 )
 def test_loopback_is_distinguished_from_elsewhere(host: str, answer: bool) -> None:
-    """Names other than the machine's own are not taken for it, whatever they resolve to."""
+    """Only the machine's own names count as loopback, whatever others resolve to."""
     assert is_loopback(host) is answer

@@ -1,4 +1,4 @@
-"""Reading settings: precedence, unknown keys, bounds, files."""
+"""Loading of settings: precedence, unknown keys, bounds, files."""
 
 from pathlib import Path
 
@@ -21,20 +21,20 @@ def test_defaults_stand_alone() -> None:
 
 
 def test_file_over_defaults(tmp_path: Path) -> None:
-    """A settings file changes what it names and nothing else."""
+    """A settings file changes only what it names."""
     config = load_config(file=_file(tmp_path, "[http]\nport = 9000\n"), environment={})
     assert (9000, Config().http.host) == (config.http.port, config.http.host)
 
 
 def test_environment_over_file(tmp_path: Path) -> None:
-    """A variable wins over the settings file."""
+    """An environment variable overrides the settings file."""
     path = _file(tmp_path, "[http]\nport = 9000\ncors = true\n")
     config = load_config(file=path, environment={"SEALSPACE_HTTP__PORT": "9001"})
     assert (config.http.port, config.http.cors) == (9001, True)
 
 
 def test_flags_over_environment() -> None:
-    """A flag wins over the environment; a flag that was not given does not."""
+    """A flag overrides the environment; a flag that was not given does not."""
     environment = {"SEALSPACE_HTTP__PORT": "9001", "SEALSPACE_RELEASE__ATTESTATION": "everyone"}
     config = load_config(
         environment=environment, flags={"http.port": 9002, "release.attestation": None}
@@ -49,8 +49,7 @@ def test_environment_names_the_file(tmp_path: Path) -> None:
 
 
 def test_file_in_the_data_folder(tmp_path: Path) -> None:
-    """A file sealspace.toml in a data folder that a flag or a variable names is read, unless
-    another one is named."""
+    """`sealspace.toml` in a named data folder is read, unless another file is named."""
     (tmp_path / "data").mkdir()
     _file(tmp_path / "data", "[http]\nport = 9000\n")
     other = _file(tmp_path, "[http]\nport = 9001\n")
@@ -71,8 +70,7 @@ def test_file_in_the_data_folder(tmp_path: Path) -> None:
 
 
 def test_no_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies in the current folder is not read, nor what lies in the default data folder
-    there."""
+    """A file in the current folder, or in the default data folder there, is not read."""
     (tmp_path / "data").mkdir()
     for folder in (tmp_path, tmp_path / "data"):
         _file(folder, "[http]\nport = 9000\n")
@@ -112,20 +110,20 @@ def test_list_from_environment() -> None:
 def test_refusals_name_the_path(
     tmp_path: Path, environment: dict[str, str], text: str, flags: dict[str, int], reported: str
 ) -> None:
-    """What is unknown or ill typed refuses to start, and the message names the path of the key."""
+    """Unknown settings and wrong types are refused with the setting's path."""
     with pytest.raises(ConfigurationError) as refused:
         load_config(file=_file(tmp_path, text), environment=environment, flags=flags)
     assert reported in refused.value.message
 
 
 def test_missing_file_refuses(tmp_path: Path) -> None:
-    """A settings file that was named but is not there refuses to start."""
+    """A named settings file that does not exist is refused."""
     with pytest.raises(ConfigurationError):
         load_config(file=tmp_path / "absent.toml", environment={})
 
 
 def test_settings_file_is_bounded(tmp_path: Path) -> None:
-    """A file that is longer than any settings are is not read."""
+    """An over-long settings file is not read."""
     path = tmp_path / "sealspace.toml"
     path.write_text("# " + "x" * 1_100_000)
     with pytest.raises(ConfigurationError, match="longer"):
@@ -133,6 +131,6 @@ def test_settings_file_is_bounded(tmp_path: Path) -> None:
 
 
 def test_children_inherit_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child process gets none of our variables, so no secret either."""
+    """A child process inherits none of our variables, and therefore no secret."""
     monkeypatch.setenv("SEALSPACE_SECRET__VALUE", "x")
     assert not [name for name in child_environment() if name.startswith("SEALSPACE_")]

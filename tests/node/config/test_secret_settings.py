@@ -1,4 +1,4 @@
-"""Secrets among the settings: not shown, and not read from where others read too."""
+"""Secrets among the settings: hidden in output, and refused where others can read them."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CANARY = "c2VjcmV0LW9mLXRoaXMtdGVzdA"
 
 
 def test_secret_value_is_not_quoted() -> None:
-    """A message about the secret does not show it, and neither does the printed configuration."""
+    """Neither an error about the secret nor the printed configuration shows it."""
     environment = {"SEALSPACE_SECRET__VALUE": "c2VjcmV0"}
     assert "c2VjcmV0" not in repr(load_config(environment=environment))
     with pytest.raises(ConfigurationError) as refused:
@@ -27,7 +27,7 @@ def test_secret_value_is_not_quoted() -> None:
 
 
 def test_what_is_secret() -> None:
-    """The settings that say of themselves that they are secret are these."""
+    """The settings described as environment-only are exactly the secret ones."""
     assert {
         "admin.secret",
         "objects.secret_key",
@@ -38,7 +38,7 @@ def test_what_is_secret() -> None:
 
 @pytest.mark.parametrize("path", sorted(SECRETS))
 def test_secrets_do_not_belong_in_a_file(tmp_path: Path, path: str) -> None:
-    """A secret in a settings file is refused by its name, without being quoted."""
+    """A secret in a settings file is refused by name, without being quoted."""
     section, _, name = path.partition(".")
     file = tmp_path / "sealspace.toml"
     file.write_text(f'[{section}]\n{name} = "{CANARY}"\n')
@@ -49,8 +49,7 @@ def test_secrets_do_not_belong_in_a_file(tmp_path: Path, path: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(SECRETS | {"objects.key_id", "store.url"}))
 def test_secrets_are_not_shown(path: str) -> None:
-    """Printed settings say that there is a secret, and not what it is; of others they say what is
-    set."""
+    """Printed settings show that a secret is set but not its value."""
     value = f"postgresql://u:{CANARY}@h/d" if path == "store.url" else CANARY
     config = load_config(
         environment={

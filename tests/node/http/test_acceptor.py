@@ -1,4 +1,4 @@
-"""How workers share the connections that come to one socket."""
+"""Distribution of the connections of one socket over workers."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from node.http.connection_counts import ConnectionCounts
 
 
 class Worker:
-    """Takes connections and says on each which worker it is."""
+    """A worker that accepts connections and sends its own number on each."""
 
     def __init__(self, bound: socket.socket, counts: ConnectionCounts, at: int) -> None:
         self.name = b"%d" % at
@@ -58,7 +58,7 @@ class _Named(asyncio.Protocol):
 
 
 class Site:
-    """A socket and the workers on it."""
+    """A socket and its workers."""
 
     def __init__(self, bound: socket.socket, workers: int) -> None:
         self.bound = bound
@@ -66,14 +66,14 @@ class Site:
         self.streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def connect(self, count: int) -> list[bytes]:
-        """Open so many connections at once; return the workers that took them."""
+        """Open a number of connections at once; return the workers that accepted them."""
         address = self.bound.getsockname()
         made = await asyncio.gather(*[asyncio.open_connection(*address) for _ in range(count)])
         self.streams += made
         return await asyncio.gather(*[reader.readexactly(1) for reader, _ in made])
 
     async def hang_up(self, count: int) -> None:
-        """Close the first connections, and wait until the other side has."""
+        """Close the first connections, and wait until the other side has closed them."""
         ended, self.streams = self.streams[:count], self.streams[count:]
         for reader, writer in ended:
             writer.write_eof()
@@ -93,7 +93,7 @@ async def site(workers: int) -> AsyncIterator[Site]:
 
 
 async def test_a_burst_is_shared_evenly() -> None:
-    """Connections that all come at once are spread over the workers, whoever wakes first."""
+    """A burst of connections is spread over the workers, whichever wakes first."""
     async with site(3) as here:
         workers = [Worker(here.bound, here.counts, at) for at in range(3)]
         took = await here.connect(96)
@@ -103,8 +103,7 @@ async def test_a_burst_is_shared_evenly() -> None:
 
 
 async def test_a_new_worker_gets_what_comes_next() -> None:
-    """A worker that was replaced has no connections, so it takes new ones until it has as many as
-    the other."""
+    """A replaced worker accepts new connections until it has as many as the others."""
     async with site(2) as here:
         old = Worker(here.bound, here.counts, 0)
         assert set(await here.connect(20)) == {b"0"}
@@ -116,7 +115,7 @@ async def test_a_new_worker_gets_what_comes_next() -> None:
 
 
 async def test_connections_that_ended_do_not_count() -> None:
-    """Whoever lost connections takes the next ones."""
+    """A worker whose connections ended accepts the next ones."""
     async with site(2) as here:
         workers = [Worker(here.bound, here.counts, 0)]
         await here.connect(20)
@@ -131,8 +130,7 @@ async def test_connections_that_ended_do_not_count() -> None:
 
 
 async def test_nobody_waits_for_a_worker_that_stands_still() -> None:
-    """A worker that has few connections and takes none delays others by milliseconds; all are
-    served."""
+    """A stopped worker with few connections delays others by milliseconds only."""
     async with site(2) as here:
         assert here.counts.is_ours(1, 0)
         worker = Worker(here.bound, here.counts, 0)
@@ -141,8 +139,8 @@ async def test_nobody_waits_for_a_worker_that_stands_still() -> None:
 
 
 async def test_a_worker_that_ends_leaves_connections_to_the_others() -> None:
-    """What waits when a worker stops taking connections is taken by another, and nobody counts on
-    the first."""
+    """When a worker stops accepting, others accept its waiting connections and do not wait for
+    it."""
     async with site(2) as here:
         going, staying = (Worker(here.bound, here.counts, at) for at in (0, 1))
         await here.connect(8)
@@ -153,8 +151,7 @@ async def test_a_worker_that_ends_leaves_connections_to_the_others() -> None:
 
 
 async def test_who_comes_while_all_workers_end_is_refused() -> None:
-    """Once no worker takes connections, none waits for the requests that are still being
-    answered."""
+    """Once no worker accepts, new connections are refused at once, not after the drain."""
     async with site(2) as here:
         workers = [Worker(here.bound, here.counts, at) for at in range(2)]
         await here.connect(4)
@@ -172,8 +169,7 @@ async def test_who_comes_while_all_workers_end_is_refused() -> None:
 async def test_a_failed_accept_is_reported_and_does_not_spin(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where the kernel gives no connection a worker rests: one line of the log, not one for each
-    turn of the loop."""
+    """After a failed accept, a worker pauses: it logs one line, not one per iteration."""
     async with site(1) as here:
         worker = Worker(here.bound, here.counts, 0)
         # accept() fails from now on, and the socket stays readable
@@ -185,8 +181,7 @@ async def test_a_failed_accept_is_reported_and_does_not_spin(
 
 
 def test_shares_follow_the_least_laden() -> None:
-    """The next connection is for whoever has hardly more than the least of the others; alone, it is
-    for the one."""
+    """A worker accepts if it has hardly more connections than the others' least, or is alone."""
     counts = ConnectionCounts.of(3)
     assert counts.is_ours(0, 1000)
     assert counts.is_ours(1, 999)
@@ -210,7 +205,7 @@ def test_counts_are_seen_through_the_descriptor() -> None:
 
 
 def _sockets(pid: int) -> int:
-    """Return how many sockets a process has."""
+    """Return the number of sockets of a process."""
     count = 0
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed since it was listed
@@ -220,8 +215,8 @@ def _sockets(pid: int) -> int:
 
 @pytest.mark.slow
 def test_workers_of_a_node_share_connections(tmp_path: Path) -> None:
-    """Connections that clients keep are spread over the workers; one that is started anew takes
-    what comes next."""
+    """Persistent connections are spread over a node's workers, and a restarted worker gets new
+    ones."""
     with running_node(tmp_path, "--attestation", "off") as node, ExitStack() as kept:
         port = int(node.url.rpartition(":")[2])
 

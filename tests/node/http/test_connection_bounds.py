@@ -1,5 +1,4 @@
-"""How many connections clients may have open, and when one is given up: by addresses that no test
-machine has."""
+"""Limits on open connections, and when a connection is closed for one."""
 
 import asyncio
 import io
@@ -25,8 +24,7 @@ BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10
 
 
 def test_a_client_has_so_many_connections() -> None:
-    """Connections of one address are bounded, others' are not touched, and one that ended makes
-    room."""
+    """An address has a limit of its own, and a closed connection makes room."""
     bounds = ConnectionBounds(BOUNDED)
     assert [True, True, False] == [bounds.take("192.0.2.7") for _ in range(3)]
     assert bounds.take("192.0.2.8")
@@ -35,7 +33,7 @@ def test_a_client_has_so_many_connections() -> None:
 
 
 def test_an_ipv6_client_has_a_whole_network() -> None:
-    """Addresses of one /64 are one client, as they are for rates."""
+    """Addresses of one /64 are one client, as for rate limits."""
     bounds = ConnectionBounds(BOUNDED)
     assert [True, True, False] == [bounds.take(f"2001:db8::{number}") for number in range(3)]
     assert bounds.take("2001:db8:0:1::1")
@@ -46,7 +44,7 @@ def test_an_ipv6_client_has_a_whole_network() -> None:
     ["127.0.0.1", "127.8.8.8", "::1", "10.1.2.3", "::ffff:127.0.0.1", "::ffff:10.1.2.3", None],
 )
 def test_who_brings_many_clients_is_bounded_by_the_whole(peer: str | None) -> None:
-    """This machine and trusted proxies have as many as there are in all."""
+    """Loopback and trusted proxies are bounded only by the total limit."""
     bounds = ConnectionBounds(BOUNDED)
     assert [True] * 5 + [False] == [bounds.take(peer) for _ in range(6)]
     assert not bounds.take("192.0.2.7")
@@ -55,13 +53,13 @@ def test_who_brings_many_clients_is_bounded_by_the_whole(peer: str | None) -> No
 
 
 def test_no_bound_for_a_client() -> None:
-    """0 bounds nobody apart from the whole."""
+    """With 0, clients are bounded only by the total limit."""
     bounds = ConnectionBounds(Http(connections_per_client=0, max_connections=5))
     assert [True] * 5 + [False] == [bounds.take("192.0.2.7") for _ in range(6)]
 
 
 def test_descriptors_are_left_for_the_store() -> None:
-    """Where a process may open few files, connections leave some of them."""
+    """If the process may open few files, connections leave some of them free."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     try:
@@ -72,7 +70,7 @@ def test_descriptors_are_left_for_the_store() -> None:
 
 
 def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
-    """Each one counts under the name of its setting; the log has one line for each setting, and no
+    """Each closed connection is counted by its setting, but only the first is logged, without its
     address."""
     stream = io.StringIO()
     configure_logs("info", stream=stream)
@@ -98,7 +96,7 @@ def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
 
 
 class _Peer(asyncio.Transport):
-    """A client's end, which takes of an answer what a test says."""
+    """The client's end, which reads as much of an answer as a test says."""
 
     family = socket.AF_UNIX  # of a kind that is not tuned
 
@@ -140,7 +138,7 @@ async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
 
 
 async def test_a_client_that_takes_something_is_waited_for() -> None:
-    """A client is given up when it took nothing since the last look, however slow it was before."""
+    """Only a client that read nothing since the last check is disconnected."""
     left_bytes = [90_000, 80_000, 79_999, 79_999]
     await _connection(_Peer(left_bytes), Connection.pause_writing)
     assert left_bytes == []

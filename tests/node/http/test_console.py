@@ -1,4 +1,4 @@
-"""`/console/`: what is served, where, under which headers, and what it costs."""
+"""The console at `/console/`: its files, headers and size."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -29,8 +29,7 @@ def _addresses(index: str) -> list[str]:
 
 
 async def test_what_is_served(caller) -> None:
-    """The page names its files below a digest; they and all that lies beside them are immutable;
-    HEAD has no body."""
+    """The page names its files below a digest; all files are immutable; HEAD has no body."""
     index = await caller.send("GET", "/console/")
     assert (index.status, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
     same = [(await caller.send("GET", path)).body for path in ("/console", "/console/grant")]
@@ -55,8 +54,7 @@ async def test_what_is_served(caller) -> None:
 
 
 async def test_files_are_packed_for_who_takes_that(caller) -> None:
-    """A client that takes gzip gets it; any other gets plain bytes; caches are told that it
-    matters."""
+    """A client that accepts gzip gets it, others get plain bytes, with `Vary` for caches."""
     address = _addresses((await caller.send("GET", "/console/")).text)[-1]
     lengths = []
     for accepted, encoding in (("gzip, br", "gzip"), ("identity", None), ("gzip;q=0", None)):
@@ -70,7 +68,7 @@ async def test_files_are_packed_for_who_takes_that(caller) -> None:
 
 
 async def test_a_page_that_is_known(caller) -> None:
-    """Who has the page is answered 304, under the same policy."""
+    """A matching If-None-Match is answered 304 under the same policy."""
     index = await caller.send("GET", "/console/")
     again = await caller.send("GET", "/console/", headers={"If-None-Match": index.headers["etag"]})
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", index.headers["etag"])
@@ -78,8 +76,8 @@ async def test_a_page_that_is_known(caller) -> None:
 
 
 async def test_what_is_not_there(caller) -> None:
-    """Another digest, a folder, a way out of it and what is no file of the console are 404 with a
-    page of its own."""
+    """A wrong digest, a folder, a path traversal and an unknown file are 404 with the console's own
+    page."""
     base = _addresses((await caller.send("GET", "/console/")).text)[0].rpartition("/")[0]
     assert (FOLDER / "README.md").exists()
     for path in (
@@ -109,8 +107,7 @@ async def test_what_is_not_there(caller) -> None:
 
 
 async def test_headers_of_every_file(caller) -> None:
-    """Page, files and 404 are under one policy, in which nothing is unsafe or from elsewhere
-    (CN1)."""
+    """Page, files and 404 have one policy without unsafe sources or other origins (CN1)."""
     index = await caller.send("GET", "/console/")
     for path in ("/console/", *_addresses(index.text), "/console/nothing"):
         for method in ("GET", "HEAD"):
@@ -150,8 +147,7 @@ async def test_headers_of_every_file(caller) -> None:
 
 
 async def test_a_runner_is_called_too(call_with: Call) -> None:
-    """Where a runner is named, requests may go there too, and the page names it; nothing else
-    differs (CN6)."""
+    """With a runner set, the policy and the page name it; nothing else differs (CN6)."""
     runner, plain = "https://runner.example:8443", load_console()
     index = await call_with("GET", "/console/", console_runner=runner)
     body = plain.bodies["index.html"]
@@ -174,7 +170,7 @@ async def test_a_runner_is_called_too(call_with: Call) -> None:
 
 
 async def test_no_page_of_another_origin_reads_it(caller) -> None:
-    """No answer with a file lets another origin read it, though CORS is on (CN1)."""
+    """Other origins cannot read the console's files, even with CORS on (CN1)."""
     index = await caller.send("GET", "/console/", headers={"Origin": "https://page.example"})
     for path in ("/console/", *_addresses(index.text), "/console/nothing"):
         headers = (
@@ -184,7 +180,7 @@ async def test_no_page_of_another_origin_reads_it(caller) -> None:
 
 
 async def test_no_script_or_style_is_inline() -> None:
-    """The two pages name files; nothing in them would need an exception from the policy (CN1)."""
+    """The two pages only link to files, so the policy needs no exception (CN1)."""
     bodies = load_console().bodies
     for name in ("index.html", "missing.html"):
         text = bodies[name].decode()
@@ -196,18 +192,18 @@ async def test_no_script_or_style_is_inline() -> None:
 
 
 async def test_files_are_read_once(caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request reads no file: what is served is what was there at the start."""
+    """Requests read no file: the contents are those of the start."""
     monkeypatch.setattr(console_files, "files", None)
     assert (await caller.send("GET", "/console/")).status == 200
 
 
 def test_what_it_weighs() -> None:
-    """All files together, as they are sent, are as small as a page can be that nobody waits for."""
+    """All files together, as sent, stay below a size limit."""
     assert 0 < sum(map(len, load_console().packed.values())) <= MOST_BYTES
 
 
 def test_a_change_changes_every_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest is over names and contents of all files."""
+    """The digest covers names and contents of all files."""
     digests = set()
     for name, content in (("a.js", "1"), ("a.js", "2"), ("b.js", "1")):
         folder = tmp_path / f"{name}{content}" / "console"
@@ -221,7 +217,7 @@ def test_a_change_changes_every_address(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 async def test_where_it_is_not_served(call_with: Call) -> None:
-    """Without the console its paths are 404, as a problem."""
+    """Without the console, its paths are 404 problems."""
     for path in ("/console", "/console/", "/console/x/app.js"):
         reply = await call_with("GET", path, console=False)
         assert (reply.status, reply.value["code"]) == (404, "not-found")
@@ -242,5 +238,5 @@ async def test_where_it_is_not_served(call_with: Call) -> None:
     ],
 )
 def test_where_it_is_served(http: Http, is_served: bool) -> None:
-    """By default where no other machine reaches the node; else as the setting says."""
+    """By default the console is served only if the node is reachable locally alone."""
     assert serves_console(http) is is_served

@@ -1,5 +1,4 @@
-"""`/openapi.json`: served to everybody, the same bytes, and exactly the routes that the node
-has."""
+"""`/openapi.json` is public, constant, and describes exactly the node's routes."""
 
 import asyncio
 import json
@@ -19,8 +18,7 @@ from node.http.routes.route_table import SERVED
 
 
 async def test_it_is_served_to_everybody(caller) -> None:
-    """Its bytes are those of the file, with an entity tag; who has them is answered 304; HEAD has
-    no body."""
+    """It is the file's bytes with an entity tag; If-None-Match gives 304; HEAD has no body."""
     reply: Reply = await caller.send("GET", "/openapi.json")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     assert PAGE.read_bytes() == reply.body
@@ -34,13 +32,13 @@ async def test_it_is_served_to_everybody(caller) -> None:
 
 
 async def test_it_needs_no_store(caller) -> None:
-    """A node whose store does not answer describes itself."""
+    """It is served even if the store does not answer."""
     await caller.node.services.store.close()
     assert (await caller.send("GET", "/openapi.json")).status == 200
 
 
 async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
-    """A client may read it as often as public values, then 429 says when again."""
+    """It shares the rate limit of public values; beyond, the answer is 429 with Retry-After."""
     async with serve(public_spaces=PublicSpaces(requests_per_minute=1, burst=2)) as node:
         replies = [await node.send("GET", "/openapi.json") for _ in range(3)]
     assert [200, 200, 429] == [reply.status for reply in replies]
@@ -51,8 +49,7 @@ async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
 
 
 async def test_it_has_every_route_and_no_other(caller) -> None:
-    """Each method and path that the router has is described; left out are what answers any path or
-    any method."""
+    """It describes each method and path of the router, except the catch-all rows."""
     app = build_app(caller.node.services)
     routed = {
         (route.method, route.resource.canonical.rstrip("/") or "/")
@@ -73,8 +70,7 @@ async def test_it_has_every_route_and_no_other(caller) -> None:
 
 
 def test_it_is_openapi() -> None:
-    """It is valid OpenAPI 3.1, in which each operation has a name of its own, a summary and
-    answers."""
+    """It is valid OpenAPI 3.1; each operation has a unique id, a summary and answers."""
     schemathesis.openapi.from_dict(DOCUMENT).validate()
     operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
     assert DOCUMENT["openapi"].startswith("3.1.")
@@ -83,8 +79,7 @@ def test_it_is_openapi() -> None:
 
 
 def test_it_has_every_code() -> None:
-    """A code of the table is named with a route that answers it, and each route's codes are in the
-    table."""
+    """Every code of the table is named by some route, and routes name no other code."""
     named = {route.template: codes_of(route) for route in described()}
     everywhere = frozenset[str]().union(*named.values())
     # of what the description leaves to its preamble
@@ -96,8 +91,7 @@ def test_it_has_every_code() -> None:
 
 
 async def test_a_brace_in_a_path(caller) -> None:
-    """A part of a path with a brace in it fits no placeholder: the answer is the page of an unknown
-    route."""
+    """A path segment with a brace matches no placeholder and gets the 404 of an unknown route."""
     for path in (
         "/encryption/networks/%7B",
         "/encryption/networks/a%7Db/policy",
@@ -109,7 +103,7 @@ async def test_a_brace_in_a_path(caller) -> None:
 
 
 async def test_a_line_feed_in_a_path(caller) -> None:
-    """A path with a line feed is a path like any other: no answer is the framework's own."""
+    """A path with a line feed is handled like any other, never by the framework itself."""
     for path in ("/%0A", "/admin/%0A", "/info%0A/x", "/hooks/a%0Ab", "/public/x/kv/a%0Ab"):
         reply: Reply = await caller.send("GET", path)
         preflight: Reply = await caller.send("OPTIONS", path)
@@ -125,18 +119,18 @@ async def test_a_line_feed_in_a_path(caller) -> None:
     "line", ["OPTIONS *", "CONNECT host:443", "GET http://host", "GET http://host?q"]
 )
 async def test_a_target_without_a_path(caller, line: str) -> None:
-    """A target that is no path is answered as an unknown path is."""
+    """A request target without a path is answered like an unknown path."""
     answer = await caller.raw(f"{line} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 404 ") and b"/openapi.json" in answer
 
 
 def test_a_policy_is_refused_at_its_registration() -> None:
-    """A delegation with an invalid policy is 400 on `/delegate`, and the description says so."""
+    """A delegation with an invalid policy is 400 on `/delegate`, as described."""
     assert is_described_code("POST", "/delegate", 400, "invalid-policy")
 
 
 def test_the_judge_finds_faults() -> None:
-    """What the description does not have is found: a status, a media type, a member, a code."""
+    """The comparison detects undescribed statuses, media types, members and codes."""
     typed = {"content-type": "application/json"}
     assert "status 418" in described_fault("GET", "/info", 418, {}, b"")
     assert "as image/png" in described_fault(
@@ -153,14 +147,13 @@ def test_the_judge_finds_faults() -> None:
 
 
 def test_it_names_no_node() -> None:
-    """Nothing in it is of one node: no DID, no address, no setting that was changed."""
+    """It contains nothing of one node: no DID, address or changed setting."""
     text = PAGE.read_text("utf-8")
     assert not re.findall(r"did:key:z\w+|https?://|127\.0\.0\.1|localhost", text)
 
 
 async def test_another_method_on_an_own_path(caller) -> None:
-    """On our own surface another method is 405, a problem that names the methods there are and the
-    description."""
+    """On our own surface, another method is 405 with the allowed methods and the description."""
     for path, allowed in (
         ("/readyz", "GET, HEAD, OPTIONS"),
         ("/openapi.json/", "GET, HEAD, OPTIONS"),
@@ -177,8 +170,7 @@ async def test_another_method_on_an_own_path(caller) -> None:
 
 
 async def test_an_unknown_route_names_the_description(caller) -> None:
-    """A 404 for a route names the description, as a page, as JSON and as a problem; one for a value
-    does not."""
+    """A 404 for a route names the description in every format; one for a value does not."""
     missing = await asyncio.gather(
         caller.send("GET", "/nothing"),
         caller.send("POST", "/info"),

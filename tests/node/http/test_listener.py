@@ -1,4 +1,4 @@
-"""Header bounds of the listener, and silence about what it refuses (H5)."""
+"""Limits of the listener on headers; what it refuses is not logged (H5)."""
 
 import asyncio
 import io
@@ -29,7 +29,7 @@ def _status(answer: bytes) -> int:
 
 
 async def test_longest_token_passes(caller) -> None:
-    """A token of 384 KiB in one header line is read."""
+    """A token of 384 KiB in one header line is accepted."""
     assert _status(await caller.raw(_request(lines=("Authorization: " + "a" * 393_216,)))) == 200
 
 
@@ -44,14 +44,14 @@ async def test_longer_token_is_431(caller, size_bytes: int) -> None:
 
 
 async def test_many_long_lines_are_431(caller) -> None:
-    """All header bytes together are bounded too."""
+    """The total size of all headers is limited."""
     lines = tuple(f"x-{n}: " + "a" * 200_000 for n in range(2 * MAX_HEAD_BYTES // 200_000))
     assert _status(await caller.raw(_request(lines=lines))) == 431
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
 async def test_header_lines(caller, more: int, status: int) -> None:
-    """A hundred header lines pass, one more is 431 (H5); `Host` and `Connection` count."""
+    """A hundred header lines pass and one more is 431; `Host` and `Connection` count (H5)."""
     lines = tuple(f"x-{n}: 1" for n in range(MAX_HEADER_LINES - 2 + more))
     assert status == _status(await caller.raw(_request(lines=lines)))
 
@@ -75,7 +75,7 @@ async def test_target_length(caller, more: int, status: int) -> None:
     ],
 )
 async def test_unreadable_request_is_400(caller, request_bytes: bytes) -> None:
-    """What is no HTTP is a 400 page that quotes nothing of it, and the log does not either."""
+    """Bytes that are not HTTP get a 400 page; neither page nor log quotes them."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
     answer = await caller.raw(request_bytes)
@@ -84,15 +84,15 @@ async def test_unreadable_request_is_400(caller, request_bytes: bytes) -> None:
 
 
 async def test_second_authorization_is_not_an_error(caller) -> None:
-    """A repeated Authorization header passes the HTTP layer: the first one counts (E1)."""
+    """Of repeated Authorization headers, the first one counts (E1)."""
     assert (
         _status(await caller.raw(_request(lines=("Authorization: a", "Authorization: b")))) == 200
     )
 
 
 async def test_head_limit_leaves_long_bodies_alone(caller) -> None:
-    """A body larger than the bound on heads is no head: the route answers, and the connection goes
-    on."""
+    """The limit on heads does not apply to bodies: the route answers, and the connection stays
+    open."""
     body = b"b" * (2 * MAX_HEAD_BYTES)
     first = b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
     answers = await caller.raw(first + body + _request("/healthz"))
@@ -104,8 +104,7 @@ async def test_head_limit_leaves_long_bodies_alone(caller) -> None:
 
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_what_follows_a_body_is_read(is_late: bool) -> None:
-    """A body that is taken late stops its client; it comes whole, and so does the request that is
-    sent behind it."""
+    """A body that is read late stops its client, then arrives whole, with the request behind it."""
     body, taken = bytes(range(256)) * 8192, []
 
     async def take(request: web.Request) -> web.StreamResponse:
@@ -126,8 +125,7 @@ async def test_what_follows_a_body_is_read(is_late: bool) -> None:
 @pytest.mark.parametrize("is_pipelined", [False, True])
 @pytest.mark.parametrize("chunks", [16_384, 16_385, 16_386])
 async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined: bool) -> None:
-    """So many small chunks that reading stops, at whichever of them, lose neither what follows them
-    nor the next."""
+    """After many small chunks pause reading at any point, the rest and the next request arrive."""
     all_came, taken = asyncio.Event(), []
 
     async def take(request: web.Request) -> web.StreamResponse:
@@ -161,8 +159,7 @@ async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined:
 
 @pytest.mark.parametrize("behind", [30, 31, 32, 33, 100])
 async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -> None:
-    """However many requests come in one piece with the body of the one before them, all are
-    answered."""
+    """Requests that arrive in one piece with the previous body are all answered."""
     is_asked = asyncio.Event()
 
     async def take(request: web.Request) -> web.StreamResponse:
@@ -184,8 +181,7 @@ async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -
 
 @pytest.mark.parametrize("body", [b"", b"b" * 10, b"b" * 300_000])
 async def test_requests_behind_answers_that_are_taken_late_are_answered(body: bytes) -> None:
-    """A client that sends everything before it reads anything gets every answer, in order, with or
-    without bodies."""
+    """A client that sends everything before it reads gets every answer in order."""
     count = 200
     answer = bytes(50_000)
 
@@ -220,8 +216,7 @@ _ASKED = b"POST /it HTTP/1.1\r\nHost: a\r\n"
 
 @pytest.mark.parametrize("before", [b"", _ASKED + b"\r\n"], ids=["first", "later"])
 async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
-    """Whoever begins a head and does not end it in time is told 408 with an empty body, and is done
-    with (H8)."""
+    """A head that is not complete in time is answered 408 with an empty body, and closed (H8)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if before:
@@ -238,7 +233,7 @@ async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
 
 
 async def test_a_head_that_ends_in_time_is_answered() -> None:
-    """The time of one head has nothing to do with the next, nor with the wait between them."""
+    """Each head has its own time limit, and idle time between requests does not count."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(3):
@@ -252,7 +247,7 @@ async def test_a_head_that_ends_in_time_is_answered() -> None:
 
 
 async def test_a_client_that_takes_nothing_of_an_answer_is_given_up() -> None:
-    """A connection whose answer nobody takes ends; until then it counts (H8, H9)."""
+    """A connection whose answer is not read is closed, and counts until then (H8, H9)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(_ASKED + b"\r\n")
@@ -276,8 +271,7 @@ async def _with_route(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     **bounds: float,
 ) -> None:
-    """Serve one route, and let a client talk to it over one connection until it has what it
-    wants."""
+    """Serve one route, and let a client use one connection until it is done."""
     app = web.Application()
     app.router.add_post("/it", handler)
     app[COMMON_HEAD] = CommonHead({})
@@ -292,7 +286,7 @@ async def _with_route(
 
 
 async def test_a_request_gets_no_time_where_none_is_set() -> None:
-    """With `http.drain_s = 0` a node that stops waits for no request that is under way."""
+    """With `http.drain_s = 0`, a stopping node waits for no running request."""
     app, begun = web.Application(), asyncio.Event()
 
     async def endless(_: web.Request) -> web.Response:
@@ -313,7 +307,7 @@ async def test_a_request_gets_no_time_where_none_is_set() -> None:
 async def test_what_follows_a_refused_head_is_forgotten(
     caller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that goes on sending hears why it was refused, and breaks nothing meanwhile."""
+    """A client that keeps sending after a refusal receives it, and breaks nothing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
     line = b"x-long: " + b"a" * 200_000 + b"\r\n"
     writer.write(b"GET /info HTTP/1.1\r\n" + line * (MAX_HEAD_BYTES // len(line)))
@@ -328,8 +322,7 @@ async def test_what_follows_a_refused_head_is_forgotten(
 
 @pytest.mark.parametrize("expected", ["100-continue", "100-Continue"])
 async def test_who_waits_with_a_body_is_reported_to_go_on(caller, expected: str) -> None:
-    """A client that asks first, as many do with long bodies, hears that it may go on, and then its
-    answer."""
+    """A client with `Expect: 100-continue` is told to continue, and then gets its answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(caller.node.url).port)
     body = b'{"did":"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}'
     head = f"POST /attestation/challenge HTTP/1.1\r\nhost: node\r\nexpect: {expected}\r\n"

@@ -1,4 +1,4 @@
-"""The log of requests: a line for each, and in no line what somebody could use."""
+"""The request log: one line per request, without anything that grants access."""
 
 import asyncio
 import io
@@ -45,7 +45,7 @@ FIELDS = {
 
 
 class Lines:
-    """What is logged, from now on."""
+    """The log lines written from now on."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
@@ -78,7 +78,7 @@ async def hashed(serve: Serve) -> AsyncIterator[Serving]:
 
 
 async def test_nothing_is_logged_by_default(serve: Serve, lines: Lines) -> None:
-    """Without the setting a request leaves no line."""
+    """Without the setting, requests leave no lines."""
     async with serve() as node:
         await node.put("a", b"value")
         assert (await node.send("GET", "/nothing")).status == 404
@@ -86,8 +86,7 @@ async def test_nothing_is_logged_by_default(serve: Serve, lines: Lines) -> None:
 
 
 async def test_a_line_for_each_request(serve: Serve, lines: Lines) -> None:
-    """A line has the route, what was asked for, status, code, sizes and the trace id of its answer,
-    and no more."""
+    """A line has exactly route, operation, status, code, sizes and trace id of its answer."""
     async with hashed(serve) as node:
         put = await node.put("a", b"value", name="public")
         got = await node.send("GET", f"/public/{node.space('public')}/kv/a")
@@ -119,8 +118,7 @@ async def test_a_line_for_each_request(serve: Serve, lines: Lines) -> None:
 async def test_hashes_outlive_a_start_and_differ_between_nodes(
     tmp_path: Path, lines: Lines
 ) -> None:
-    """Lines can be grouped across starts of a node; without its root secret nobody computes a
-    hash."""
+    """Hashes stay equal across restarts, but cannot be computed without the root secret."""
     for folder in ("one", "one", "other"):
         config = Config(store=store_at(tmp_path / folder), **logging_as("hashed"))  # type: ignore[arg-type]  # by name
         async with embedded_node(config) as node, aiohttp.ClientSession() as session:
@@ -131,8 +129,7 @@ async def test_hashes_outlive_a_start_and_differ_between_nodes(
 
 
 async def test_plain_lines_show_paths_and_addresses(serve: Serve, lines: Lines) -> None:
-    """In mode `plain` a path without its query and the client stand as they are; what may be a
-    credential does not."""
+    """Mode `plain` shows the client and the path without query, but no possible credential."""
     async with serve(**logging_as("plain")) as node:
         path = f"/public/{node.space('public')}/kv/a"
         await node.send("GET", f"{path}?q={CANARIES['query']}")
@@ -150,8 +147,8 @@ async def test_plain_lines_show_paths_and_addresses(serve: Serve, lines: Lines) 
 
 @pytest.mark.parametrize("mode", ["hashed", "plain"])
 async def test_no_line_has_what_was_sent(serve: Serve, lines: Lines, mode: RequestLines) -> None:
-    """A canary of each kind, in each place of a request to every route, reaches no line; in `plain`
-    paths apart."""
+    """Canaries in every part of requests to every route appear in no line, except paths in
+    `plain`."""
     sections = logging_as(mode, trusted_proxies=("127.0.0.1",))
     headers = {
         "X-Canary": CANARIES["header"],
@@ -193,7 +190,7 @@ async def test_no_line_has_what_was_sent(serve: Serve, lines: Lines, mode: Reque
 
 
 def signed(node: Serving) -> str:
-    """Return a valid token with canaries in all that a signer chooses."""
+    """Return a valid token with canaries in every part that its signer chooses."""
     return key_token(
         node.owner,
         audience=node.owner.did,
@@ -205,8 +202,7 @@ def signed(node: Serving) -> str:
 
 @pytest.mark.parametrize("mode", ["hashed", "plain"])
 async def test_values_stay_out(serve: Serve, lines: Lines, mode: RequestLines) -> None:
-    """Of values that are put alone and in a form, and got whole or streamed, no line has a byte,
-    nor their keys."""
+    """No line contains bytes or keys of values, put singly or in a form, got whole or streamed."""
     large = CANARIES["body"].encode() * 60_000
     key = CANARIES["path"]
     form = (
@@ -230,8 +226,7 @@ async def test_values_stay_out(serve: Serve, lines: Lines, mode: RequestLines) -
 
 
 async def test_requests_that_reach_no_route(serve: Serve, lines: Lines) -> None:
-    """A head that is too long, or not HTTP, leaves a line with its status alone; nothing of it is
-    quoted."""
+    """A head that is too long or not HTTP leaves a line with its status, quoting nothing."""
     async with hashed(serve) as node:
         port = int(node.node.url.rpartition(":")[2])
         for head in (
@@ -261,8 +256,7 @@ async def test_requests_that_reach_no_route(serve: Serve, lines: Lines) -> None:
     "target", ["{path}#a?q={canary}", "{path}?q#{canary}", "http://u:{canary}@host{path}"]
 )
 async def test_odd_targets(serve: Serve, lines: Lines, target: str) -> None:
-    """Of a target with a fragment or an authority no more than the path is logged, in mode `plain`
-    too."""
+    """Of a target with a fragment or an authority, at most the path is logged, even in `plain`."""
     async with serve(**logging_as("plain")) as node:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", int(node.node.url.rpartition(":")[2])
@@ -276,7 +270,7 @@ async def test_odd_targets(serve: Serve, lines: Lines, target: str) -> None:
 
 
 async def test_a_client_that_leaves(serve: Serve, lines: Lines) -> None:
-    """A request whose client is gone before its answer has a line without a status."""
+    """A request whose client disconnected before the answer has a line without a status."""
     async with hashed(serve) as node:
         port = int(node.node.url.rpartition(":")[2])
         token = node.token({node.kv("a"): ["tinycloud.kv/put"]})
@@ -300,7 +294,7 @@ async def test_a_client_that_leaves(serve: Serve, lines: Lines) -> None:
 async def test_a_line_that_cannot_be_written(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """A request is answered whatever becomes of its line."""
+    """A request is answered even if its line cannot be written."""
 
     class Broken(io.StringIO):
         def write(self, _text: str) -> int:
@@ -313,7 +307,7 @@ async def test_a_line_that_cannot_be_written(
 
 
 def test_lines_that_the_level_would_hide() -> None:
-    """Requests cannot be asked for at a level that hides them."""
+    """A log level that hides request lines is refused together with `log.requests`."""
     with pytest.raises(ConfigurationError, match=r"log\.level = warning hides"):
         refuse_contradictions(Config(log=Log(requests="hashed", level="warning")))
     refuse_contradictions(Config(log=Log(requests="plain", level="debug")))

@@ -1,5 +1,4 @@
-"""Binding of routes, on a listener with routes of its own: JSON routes, bounded bodies, untyped
-answers, draining."""
+"""Binding of routes: JSON routes, limited bodies, untyped answers, draining."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -102,7 +101,7 @@ JSON = {"Content-Type": "application/json"}
 async def test_json_routes(
     serving: Serving, headers: dict[str, str], body: bytes, status: int
 ) -> None:
-    """A JSON route takes its type only, and tells unreadable, wrong and too large bodies apart (H4,
+    """A JSON route needs its content type; unreadable, wrong and too large bodies differ (H4,
     H5)."""
     await serving.start(Route("POST", "/json", _read_question, takes=RequestBody(None, dict)))
     got, kind, _ = await serving.post("/json", body, headers)
@@ -117,20 +116,20 @@ async def test_json_routes(
 async def test_bodies_are_bounded(
     serving: Serving, chunked: bool, size_bytes: int, status: int
 ) -> None:
-    """A body is bounded whether its length was announced or not."""
+    """A body is limited whether or not its length was announced."""
     await serving.start(Route("POST", "/bytes", _read_bytes))
     assert (await serving.post("/bytes", b"a" * size_bytes, chunked=chunked or None))[0] == status
 
 
 async def test_bodies_stay_packed(serving: Serving) -> None:
-    """A body that says it is compressed is read as it was sent."""
+    """A body with Content-Encoding is read as it was sent."""
     await serving.start(Route("POST", "/bytes", _read_bytes))
     status, _, body = await serving.post("/bytes", b"not gzip at all", {"Content-Encoding": "gzip"})
     assert (status, body) == (200, b"not gzip at all")
 
 
 async def test_a_value_without_type_has_none(serving: Serving) -> None:
-    """A value that was stored without a content type is answered without one (J7)."""
+    """A value stored without a content type is answered without one (J7)."""
     await serving.start(Route("POST", "/bytes", _read_bytes))
     status, kind, body = await serving.post("/bytes", b"hello")
     assert (status, kind, body) == (200, "", b"hello")
@@ -144,7 +143,7 @@ def _failing(error: Exception) -> Handler:
 
 
 async def test_the_surface_decides_the_form(serving: Serving) -> None:
-    """One error is text on the wire surface and problem+json on our own."""
+    """The same error is text on the wire surface and problem+json on our own."""
     await serving.start(
         Route("POST", "/wire", _failing(Refusal("too-many-requests", retry_after_s=3))),
         Route(
@@ -171,7 +170,7 @@ def _waiting(started: asyncio.Event, released: asyncio.Event) -> Handler:
 
 
 async def test_requests_under_way_finish(serving: Serving) -> None:
-    """Stopping refuses new connections and lets the request under way finish."""
+    """Stopping refuses new connections and lets running requests finish."""
     started, released = asyncio.Event(), asyncio.Event()
     await serving.start(Route("POST", "/slow", _waiting(started, released)))
     answer = asyncio.create_task(serving.post("/slow", b""))
@@ -187,7 +186,7 @@ async def test_requests_under_way_finish(serving: Serving) -> None:
 
 
 async def test_draining_has_an_end(serving: Serving) -> None:
-    """A request that does not finish is given up when the drain limit is over."""
+    """A request that does not finish within the drain limit is aborted."""
     started = asyncio.Event()
     await serving.start(Route("POST", "/slow", _waiting(started, asyncio.Event())), drain_s=0.1)
     answer = asyncio.create_task(serving.post("/slow", b""))
@@ -198,7 +197,7 @@ async def test_draining_has_an_end(serving: Serving) -> None:
 
 
 async def test_idle_connections_do_not_hold_up_a_stop(serving: Serving) -> None:
-    """A kept-alive connection that waits for nothing is closed at once."""
+    """An idle persistent connection is closed at once."""
     await serving.start(Route("POST", "/bytes", _read_bytes), drain_s=3600)
     await serving.post("/bytes", b"a")
     await asyncio.wait_for(serving.listener.stop(), AT_ONCE_S)

@@ -1,4 +1,4 @@
-"""The public routes of the server itself: shapes, headers, pages, preflights."""
+"""The server's public routes: answers, headers, errors, preflights."""
 
 import json
 import re
@@ -17,8 +17,7 @@ SPACE = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:defau
 
 @pytest.mark.parametrize("path", ["/info", "/version", "/info/"])
 async def test_information(caller, path: str) -> None:
-    """/info and /version carry the numeric protocol, the features, the node's DID and the
-    attestation mode (J1)."""
+    """/info and /version have protocol number, features, node DID and attestation mode (J1)."""
     reply = await caller.send("GET", path)
     said = json.loads(reply.body)
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
@@ -34,7 +33,7 @@ async def test_health_is_empty(caller) -> None:
 
 
 async def test_health_without_store(caller) -> None:
-    """/healthz is an empty 500, and /readyz a 503 that says why, when the store does not answer."""
+    """If the store does not answer, /healthz is an empty 500 and /readyz a 503 with the reason."""
     await caller.node.services.store.close()
     assert ((reply := await caller.send("GET", "/healthz")).status, reply.body) == (500, b"")
     ready = await caller.send("GET", "/readyz")
@@ -46,7 +45,7 @@ async def test_health_without_store(caller) -> None:
 
 
 async def test_readiness(caller) -> None:
-    """/readyz has written a canary and found schema and release record."""
+    """/readyz reports a successful test write, the schema and the release record."""
     reply = await caller.send("GET", "/readyz")
     assert (
         reply.status,
@@ -68,7 +67,7 @@ async def test_node_keys(caller) -> None:
     "path", [f"/peer/generate/{SPACE}", f"/peer/generate/{SPACE.lower()}", "/peer/generate/x"]
 )
 async def test_host_did(caller, path: str) -> None:
-    """The host DID is plain text without a newline, and the same for every spelling of a space (J3,
+    """The host DID is plain text without a newline, and equal for all spellings of a space (J3,
     U6)."""
     reply = await caller.send("GET", path)
     if path.endswith("/x"):
@@ -80,14 +79,13 @@ async def test_host_did(caller, path: str) -> None:
 
 
 async def test_attestation_without_tee(caller) -> None:
-    """Outside a trust domain the node says so, with 200 (wire 5.9)."""
+    """Outside a trust domain, /attestation answers 200 and says so (wire 5.9)."""
     reply = await caller.send("GET", "/attestation?nonce=abc")
     assert (reply.status, json.loads(reply.body)["mode"]) == (200, "classic")
 
 
 async def test_front(caller) -> None:
-    """A person who opens the address is referred to what there is, which says nothing of this node
-    (wire 5.1)."""
+    """The text of / names the public routes and nothing about this node (wire 5.1)."""
     reply, information = await caller.send("GET", "/"), await caller.send("GET", "/info")
     assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; charset=utf-8")
     assert "README" in reply.text and "sealspace login" in reply.text
@@ -110,8 +108,7 @@ async def test_front(caller) -> None:
     ],
 )
 async def test_no_route(caller, method: str, path: str) -> None:
-    """An unknown path and a method that a path does not have are a problem, with every fixed header
-    (H2, H6)."""
+    """An unknown path or method is a problem with all fixed headers (H2, H6)."""
     reply = await caller.send(method, path)
     assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
     assert json.loads(reply.body)["code"] == "not-found"
@@ -133,7 +130,7 @@ async def test_no_route(caller, method: str, path: str) -> None:
     ],
 )
 async def test_problem_as_json(caller, accept: str, kind: str) -> None:
-    """A problem is `{"error"}` for a client that accepts `application/json` (H2)."""
+    """A client that accepts `application/json` gets a problem as `{"error"}` (H2)."""
     reply = await caller.send("GET", "/nothing", headers={"Accept": accept})
     said = json.loads(reply.body)
     assert (reply.status, reply.headers["content-type"]) == (404, kind)
@@ -145,7 +142,7 @@ async def test_problem_as_json(caller, accept: str, kind: str) -> None:
 
 @pytest.mark.parametrize("path", ["/info", "/healthz", "/peer/generate/x", "/nothing"])
 async def test_head_is_get_without_body(caller, path: str) -> None:
-    """HEAD answers status and headers of GET, and no body."""
+    """HEAD answers the status and headers of GET without a body."""
     head, get = await caller.send("HEAD", path), await caller.send("GET", path)
     assert (get.status, b"") == (head.status, head.body)
     assert get.headers.get("content-type") == head.headers.get("content-type")
@@ -157,8 +154,8 @@ async def test_head_is_get_without_body(caller, path: str) -> None:
     [("/invoke", 200), ("/no/such/route", 200), (f"/public/{SPACE}/kv/a/b", 204)],
 )
 async def test_options(call_with: Call, path: str, status: int) -> None:
-    """OPTIONS is empty, 204 on a key of a public space, else 200; a node may be closed to pages
-    (wire 5.2)."""
+    """OPTIONS is empty, 204 on a public key and 200 elsewhere; CORS can be switched off (wire
+    5.2)."""
     reply = await call_with("OPTIONS", path, cors=False)
     assert (status, b"") == (reply.status, reply.body)
     assert not [name for name in reply.headers if name.startswith("access-control")]
@@ -167,7 +164,7 @@ async def test_options(call_with: Call, path: str, status: int) -> None:
 @pytest.mark.parametrize("path", ["/info", "/nothing", "/peer/generate/x"])
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 async def test_cors_on_every_answer(call_with: Call, method: str, path: str) -> None:
-    """By default every answer has all five headers, errors too, whoever asks (wire 5.2)."""
+    """By default every answer, errors included, has all five CORS headers (wire 5.2)."""
     reply = await call_with(method, path)
     assert {
         name.lower(): value for name, value in CORS_HEADERS.items()
@@ -175,8 +172,8 @@ async def test_cors_on_every_answer(call_with: Call, method: str, path: str) -> 
 
 
 async def test_each_answer_has_its_own_trace_id(caller) -> None:
-    """The trace header names the request: 32 random hexadecimal digits, which tell nothing of other
-    requests (H6)."""
+    """The trace header has 32 random hexadecimal digits, which reveal nothing of other requests
+    (H6)."""
     ids = [
         (await caller.send("GET", path)).headers["tinycloud-trace-id"]
         for path in ("/nothing", "/info") * 150
@@ -189,13 +186,13 @@ async def test_each_answer_has_its_own_trace_id(caller) -> None:
 
 
 def test_table_lists_a_route_once() -> None:
-    """No two rows of the table answer the same method on the same path."""
+    """No two rows of the table have the same method and path."""
     rows = [(route.method, route.path) for route in ROUTES]
     assert len(set(rows)) == len(rows)
 
 
 def _escaped(path: str) -> list[str]:
-    """Return a path with the first and the last letter of each fixed segment escaped, one at a
+    """Return the path with the first or last letter of each fixed segment escaped, one at a
     time."""
     spellings = []
     for segment in path.split("/"):
@@ -209,7 +206,7 @@ def _escaped(path: str) -> list[str]:
 
 
 async def _sent(caller, method: str, target: str, head: str = "") -> bytes:
-    """Send a target as it is written, which the usual client would not do, with an empty object."""
+    """Send a target exactly as written, with an empty JSON object."""
     lines = (
         f"{method} {target} HTTP/1.1",
         "Host: node",
@@ -222,8 +219,7 @@ async def _sent(caller, method: str, target: str, head: str = "") -> bytes:
 
 
 async def test_H10_an_escape_in_a_fixed_segment_is_another_path(caller) -> None:
-    """Every fixed segment of every route with a letter of it escaped is 404, whatever the method
-    and the token."""
+    """An escaped letter in a fixed segment of any route is 404 for every method and token."""
     asked = 0
     for route in ROUTES:
         if route.method == "OPTIONS":
@@ -241,7 +237,7 @@ async def test_H10_an_escape_in_a_fixed_segment_is_another_path(caller) -> None:
 
 
 async def test_H10_escapes_in_variable_segments_are_read(caller) -> None:
-    """Ids and keys may be escaped in any way, and reach the route that they reached unescaped."""
+    """Escaped ids and keys reach the same route as unescaped ones."""
     network = f"urn:tinycloud:encryption:{SPACE.partition(':')[2].rpartition(':')[0]}:default"
     for spelling in (network, network.replace(":", "%3A"), "%75" + network[1:]):
         assert (await _sent(caller, "GET", f"/encryption/networks/{spelling}")).endswith(

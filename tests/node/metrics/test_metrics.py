@@ -1,4 +1,4 @@
-"""The numbers of a node as they are counted, written and served; one process, no node."""
+"""Counting, writing and serving of metrics, in one process without a node."""
 
 import os
 import re
@@ -49,15 +49,14 @@ _GET = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9464\r\n\r\n"
 
 
 def _families(folder: Path, *processes: str) -> dict[str, Metric]:
-    """Return what is scraped when these processes have started, besides what is there."""
+    """Return the metric families after starting some processes on the folder."""
     for process in processes:
         ProcessMetrics(str(folder), process)
     return families(folder)
 
 
 def _values(family: Metric, suffix: str = "", **labels: str) -> dict[tuple[str, ...], float]:
-    """Return the samples of a family that are not 0, by those of their labels that are not asked
-    for."""
+    """Return the non-zero samples of a family by their remaining labels."""
     return {
         tuple(text for name, text in sample.labels.items() if name not in labels): sample.value
         for sample in family.samples
@@ -71,22 +70,20 @@ def _values(family: Metric, suffix: str = "", **labels: str) -> dict[tuple[str, 
 
 
 def test_every_counted_code_exists() -> None:
-    """Each code that is counted by itself is one that a refusal can have."""
+    """Each code with a counter of its own is the code of some refusal."""
     assert set(CODES) - TABLE.keys() == {OTHER}
 
 
 def test_every_fault_of_the_node_is_counted_by_itself() -> None:
-    """No code with which the node says that it cannot serve is counted among the others, but one
-    with a name more."""
+    """Every code for a fault of the node has its own counter, except for unusable collateral."""
     faults = {code for code, row in TABLE.items() if row.is_fault}
-    # A document that was taken in and does not hold: the alarms of the collateral itself tell of it
-    # (AT31).
+    # A stored document that is not valid has alarms of its own (AT31).
     unusable = {f"collateral-{what}" for what in ("malformed", "signature", "mismatch", "root")}
     assert faults - set(CODES) == unusable
 
 
 def test_routes_name_their_operation() -> None:
-    """Of each operation there is a route, or the one route whose tokens say what they ask for."""
+    """Each operation belongs to a route, or to the route whose tokens determine it."""
     named = {route.operation for route in ROUTES}
     by_token = {operation for operation in OPERATIONS if operation.startswith("kv_")}
     assert named == {None, *OPERATIONS} - by_token
@@ -97,7 +94,7 @@ def test_routes_name_their_operation() -> None:
 
 
 def test_the_text_is_read_as_it_is_meant(tmp_path: Path) -> None:
-    """A reader of the format finds every series with its kind, its labels and no sample twice."""
+    """A Prometheus parser finds every series with its type and labels, and no duplicates."""
     found = _families(tmp_path, "supervisor", "storekeeper", "worker-0", "worker-1")
     assert {series.name.removesuffix("_total"): series.kind for series in SERIES} == {
         name: family.type for name, family in found.items()
@@ -109,7 +106,7 @@ def test_the_text_is_read_as_it_is_meant(tmp_path: Path) -> None:
 
 
 def test_labels_are_from_lists(tmp_path: Path) -> None:
-    """Every number exists before anything is counted, and its labels are from lists in the code."""
+    """Every time series exists before anything is counted, with labels from lists in the code."""
     processes = ("supervisor", "storekeeper", "worker-0", "worker-1")
     found = _families(tmp_path, *processes)
     for series in SERIES:
@@ -127,8 +124,7 @@ def test_labels_are_from_lists(tmp_path: Path) -> None:
 
 
 def test_a_process_shows_only_what_it_has(tmp_path: Path) -> None:
-    """What belongs to one kind of process is not shown of another, and a node on a database has no
-    storekeeper."""
+    """Processes export only metrics of their kind; a node on a database has no storekeeper."""
     found = _families(tmp_path, "supervisor", "worker-0")
     assert {s.labels["process"] for s in found["sealspace_open_connections"].samples} == {
         "worker-0"
@@ -140,8 +136,7 @@ def test_a_process_shows_only_what_it_has(tmp_path: Path) -> None:
 
 
 def test_the_page_lists_every_series(tmp_path: Path) -> None:
-    """The generated table has each series that is scraped, with its type and labels, and each has
-    advice above it."""
+    """The page lists each series with type and labels, and has advice for each."""
     advice, _, generated = PAGE.read_text("utf-8").partition("<!-- generated: series")
     rows = re.findall(r"^\| `(sealspace_\w+)` \| (\w+) \| ([^|]*)\|", generated, re.MULTILINE)
     said = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
@@ -158,7 +153,7 @@ def test_the_page_lists_every_series(tmp_path: Path) -> None:
 
 
 def test_the_page_lists_every_code() -> None:
-    """The page for operators says of each counted code what to do, and names no other."""
+    """The page for operators has advice for exactly the counted codes."""
     codes = PAGE.read_text("utf-8").partition("| `code` | what to do |")[2].partition("\n## ")[0]
     listed = [
         code
@@ -169,8 +164,7 @@ def test_the_page_lists_every_code() -> None:
 
 
 def test_the_page_lists_the_operations() -> None:
-    """The page for operators names each operation and bound, and each series of an example is one
-    that there is."""
+    """The page names all operations and limits, and its examples name existing series."""
     text = PAGE.read_text("utf-8")
     assert {name for name in (*OPERATIONS, *BOUNDS) if f"`{name}`" not in text} == set()
     named = set(re.findall(r"\bsealspace_\w+", text))
@@ -181,8 +175,7 @@ def test_the_page_lists_the_operations() -> None:
 
 
 def test_an_answer_is_counted_once(tmp_path: Path) -> None:
-    """An answer adds one to its operation and status, and its time to the bucket that holds it,
-    across workers."""
+    """An answer increments its operation and status and one time bucket, across workers."""
     for process in ("worker-0", "worker-1"):
         metrics = WorkerMetrics(str(tmp_path), process)
         metrics.answered("kv_get", 200, perf_counter_ns() - 3_000_000)
@@ -203,7 +196,7 @@ def test_an_answer_is_counted_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_answer_has_a_place(tmp_path: Path, operation: str, status: str) -> None:
-    """No operation and status is counted as another."""
+    """No operation or status is counted as another."""
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
     metrics.answered(operation, int(status[0]) * 100 + 99, perf_counter_ns())  # type: ignore[arg-type]  # from the list
     assert _values(_families(tmp_path)["sealspace_requests"], "_total") == {(operation, status): 1}
@@ -222,13 +215,13 @@ def test_every_answer_has_a_place(tmp_path: Path, operation: str, status: str) -
     ],
 )
 def test_refusals_are_counted_by_code(tmp_path: Path, error: Exception, code: str) -> None:
-    """A refusal counts under its code; an unknown code is another."""
+    """A refusal is counted by its code, and an unknown code as `other`."""
     WorkerMetrics(str(tmp_path), "worker-0").refused(error, code_of(error))
     assert _values(_families(tmp_path)["sealspace_refusals"], "_total") == {(code,): 1}
 
 
 def test_refused_releases_are_counted_by_reason(tmp_path: Path) -> None:
-    """A release that the gate refuses counts as a refusal, and under the gate's reason."""
+    """A refused release is counted as a refusal and by the gate's reason."""
     error = ReleaseRefused("measurement", "what it was")
     WorkerMetrics(str(tmp_path), "worker-0").refused(error, code_of(error))
     found = _families(tmp_path)
@@ -237,8 +230,7 @@ def test_refused_releases_are_counted_by_reason(tmp_path: Path) -> None:
 
 
 def test_batches_are_counted(tmp_path: Path) -> None:
-    """Of a batch the outcomes count, of its sync the commits and the time, and the room is what was
-    told last."""
+    """For a batch, outcomes, commits per sync, sync time and used bytes are recorded."""
     metrics = StorekeeperMetrics(str(tmp_path), "storekeeper")
     metrics.judged([Committed(), Committed(), Refused(), StoreFull("full")])
     metrics.judged([Committed()] * 200)
@@ -266,8 +258,7 @@ def test_batches_are_counted(tmp_path: Path) -> None:
 
 
 def test_no_free_descriptor_ends_no_sampling(tmp_path: Path) -> None:
-    """A process that can open no file still records its CPU time; its memory stays as it was
-    recorded last."""
+    """Without a free descriptor, CPU time is still recorded and memory keeps its last number."""
     metrics = ProcessMetrics(str(tmp_path), "worker-0")
     metrics.sample()
     before = numbers(tmp_path)
@@ -289,8 +280,7 @@ def test_no_free_descriptor_ends_no_sampling(tmp_path: Path) -> None:
 
 
 def test_what_was_counted_outlives_its_process() -> None:
-    """When a process has ended its gauges are 0, its restart is counted, and its replacement
-    continues its counters."""
+    """After a process ends, its gauges are 0, its restart is counted, and its counters continue."""
     counting = SupervisorMetrics(
         Config(metrics=Metrics(listen="127.0.0.1:0")), ["storekeeper", "worker-0"]
     )
@@ -325,7 +315,7 @@ def test_what_was_counted_outlives_its_process() -> None:
 
 
 def test_a_file_that_is_being_made_delays_a_scrape() -> None:
-    """A scrape waits for a process that has made a file, and not its first bytes yet."""
+    """A scrape waits for a process that created a file but has not written to it yet."""
     counting = SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["worker-0"])
     try:
         Path(counting.folder, "counter_worker-0.db").touch()
@@ -340,7 +330,7 @@ def test_a_file_that_is_being_made_delays_a_scrape() -> None:
 def test_no_folder_for_the_numbers_refuses_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no folder can be made the error has a next step."""
+    """If the folder cannot be created, the error has a next step."""
     monkeypatch.setattr("node.metrics.supervisor_metrics.MEMORY", str(tmp_path / "absent"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(ConfigurationError, match="cannot make a folder for metrics") as refused:
@@ -353,7 +343,7 @@ def test_no_folder_for_the_numbers_refuses_to_start(
 
 @pytest.fixture(scope="module")
 def patient_port() -> Iterator[int]:
-    """The port of a listener that is bound by a name and whose clients have time."""
+    """The port of a listener bound by name, with a long time limit."""
     bound = socket.create_server(("127.0.0.1", 0))
     scraping = Scraping(bound, "metrics.example", lambda: b"numbers\n", deadline_s=3600)
     scraping.start()
@@ -362,7 +352,7 @@ def patient_port() -> Iterator[int]:
 
 
 def _answer(port: int, sent: bytes) -> bytes:
-    """Send what is all that a client says; return what comes until the end of the connection."""
+    """Send bytes and return everything received until the connection ends."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=AT_ONCE_S) as client:
         client.sendall(sent)
@@ -404,8 +394,7 @@ def _answer(port: int, sent: bytes) -> bytes:
     ],
 )
 def test_who_may_read(patient_port: int, head: bytes, status: int | None) -> None:
-    """Only a whole GET of the one path is answered, and only under a name that nobody else's name
-    server gave out."""
+    """Only `GET /metrics` under an allowed host is answered (DNS rebinding)."""
     answer = _answer(patient_port, head)
     assert answer.endswith(b"\r\n\r\nnumbers\n") if status == 200 else b"numbers" not in answer
     assert answer.startswith(b"HTTP/1.1 %d " % status) if status else answer == b""
@@ -415,8 +404,8 @@ def test_who_may_read(patient_port: int, head: bytes, status: int | None) -> Non
     st.binary(max_size=200).map(lambda junk: _GET[: len(junk) % 40] + junk) | st.binary(max_size=60)
 )
 def test_fuzz_any_head_has_an_end(patient_port: int, head: bytes) -> None:
-    """Whatever comes is answered with a status or not at all, and repeats nothing; the next one is
-    served."""
+    """Any bytes get a status or no answer, are never repeated, and do not affect the next
+    scrape."""
     for sent in (head, head + b"\r\n\r\n"):
         answer = _answer(patient_port, sent)
         assert not answer or re.match(
@@ -428,7 +417,7 @@ def test_fuzz_any_head_has_an_end(patient_port: int, head: bytes) -> None:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """The port of a listener whose clients have a second."""
+    """The port of a listener with a time limit of one second."""
     bound = socket.create_server(("127.0.0.1", 0))
     scraping = Scraping(bound, "127.0.0.1", lambda: b"numbers\n", deadline_s=1.0)
     scraping.start()
@@ -444,8 +433,7 @@ def _scrape(port: int) -> bytes:
 
 
 def test_a_silent_client_holds_up_nobody_for_long(port: int) -> None:
-    """Who connects and says nothing, or half of it, or goes away, keeps nobody else from the
-    numbers."""
+    """A client that connects and sends nothing or half a request delays others only briefly."""
     with (
         socket.create_connection(("127.0.0.1", port)),
         socket.create_connection(("127.0.0.1", port)) as halting,
@@ -457,8 +445,7 @@ def test_a_silent_client_holds_up_nobody_for_long(port: int) -> None:
 
 
 def test_bytes_that_keep_coming_win_no_time() -> None:
-    """When a head's time is over the connection ends, also where the next bytes are there
-    already."""
+    """The time limit of a head ends the connection even while bytes keep arriving."""
     bound = socket.create_server(("127.0.0.1", 0))
     with socket.create_connection(bound.getsockname()) as client:
         client.sendall(_GET)
@@ -471,8 +458,7 @@ def test_bytes_that_keep_coming_win_no_time() -> None:
 
 
 def test_a_long_head_is_refused(patient_port: int) -> None:
-    """A head beyond the bound ends the connection without waiting for its end; one within it is
-    answered."""
+    """An over-long head ends the connection at once; one within the limit is answered."""
     longest = _GET[:-2] + b"A: " + b"a" * (MAX_HEAD_BYTES - len(_GET) - 5) + b"\r\n\r\n"
     assert _answer(patient_port, longest).startswith(b"HTTP/1.1 200 ")
     with socket.create_connection(("127.0.0.1", patient_port), timeout=AT_ONCE_S) as client:
@@ -481,7 +467,7 @@ def test_a_long_head_is_refused(patient_port: int) -> None:
 
 
 def test_a_scrape_that_fails_ends_nothing() -> None:
-    """What goes wrong while the text is made costs that scrape its answer, and no other."""
+    """An error while making the text fails only that scrape."""
     made: list[str] = []
 
     def text() -> bytes:
@@ -507,7 +493,7 @@ def test_a_scrape_that_fails_ends_nothing() -> None:
 
 
 def test_nothing_is_loaded_where_nobody_asks() -> None:
-    """Without `metrics.listen` no process loads what counts."""
+    """Without `metrics.listen`, no process loads prometheus-client."""
     program = (
         "import sys, node.processes.supervisor, node.processes.worker\n"
         "import node.processes.storekeeper\n"

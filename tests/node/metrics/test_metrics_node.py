@@ -1,5 +1,4 @@
-"""The numbers of a real node with its processes: they add up, outlive who counted them, and are
-nowhere else."""
+"""Metrics of a real node with its processes: totals, restarts and addresses."""
 
 import asyncio
 import os
@@ -45,7 +44,7 @@ Samples = Mapping[tuple[str, ...], float]
 
 @dataclass(frozen=True)
 class Scrape:
-    """What a node said of itself at one moment."""
+    """The metrics of a node at one moment."""
 
     samples: Samples
     kinds: Mapping[str, str]
@@ -54,18 +53,18 @@ class Scrape:
         return self.samples[key]
 
     def summed(self, name: str) -> float:
-        """Return all numbers of a name together."""
+        """Return the sum of all samples of a name."""
         return sum(value for key, value in self.samples.items() if key[0] == name)
 
     def since(self, before: "Scrape", name: str) -> dict[tuple[str, ...], float]:
-        """Return by how much the numbers of a name grew, as far as they did."""
+        """Return the increase of each sample of a name since another scrape."""
         grown = {
             key[1:]: value - before[key] for key, value in self.samples.items() if key[0] == name
         }
         return {labels: more for labels, more in grown.items() if more}
 
     def counters(self) -> dict[tuple[str, ...], float]:
-        """Return every number that must never fall."""
+        """Return every sample that must never decrease."""
         return {
             key: value
             for key, value in self.samples.items()
@@ -74,12 +73,12 @@ class Scrape:
 
 
 def metrics_url(node: RunningNode) -> str:
-    """Return where a node says that its metrics are."""
+    """Return the address at which a node serves its metrics."""
     return node.wait_for(r'"url": "(http://127\.0\.0\.1:\d+/metrics)"').group(1)
 
 
 def scrape(node: RunningNode) -> Scrape:
-    """Read the numbers of a node; a sample is named by its name and its labels' values."""
+    """Read the metrics of a node, by name and label values."""
     with urllib.request.urlopen(metrics_url(node), timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
     samples, kinds = {}, {}
@@ -94,7 +93,7 @@ def scrape(node: RunningNode) -> Scrape:
 
 @pytest.fixture(scope="module")
 def platform() -> SimulatedPlatform:
-    """A platform that the node believes."""
+    """A simulated platform that the node trusts."""
     return SimulatedPlatform.from_seed(b"platform of the metrics")
 
 
@@ -102,7 +101,7 @@ def platform() -> SimulatedPlatform:
 def node(
     tmp_path_factory: pytest.TempPathFactory, platform: SimulatedPlatform
 ) -> Iterator[RunningNode]:
-    """A node with two workers whose numbers are served."""
+    """A node with two workers that serves metrics."""
     with running_node(
         tmp_path_factory.mktemp("counted"), platform=platform, environment=SETTINGS
     ) as node:
@@ -111,14 +110,13 @@ def node(
 
 @pytest.fixture
 async def stage(node: RunningNode, platform: SimulatedPlatform) -> AsyncIterator[Stage]:
-    """People on that node."""
+    """Users of that node."""
     async with AsyncExitStack() as clients:
         yield await stage_on(node.url, platform, clients)
 
 
 async def test_requests_add_up(node: RunningNode, stage: Stage) -> None:
-    """Whichever worker answers, each request is counted once, under what it asked for and what came
-    of it."""
+    """Each request is counted once, by operation and outcome, whichever worker answers."""
     key = new_key()
     space = f"tinycloud:{key.did.removeprefix('did:')}:default"
 
@@ -173,8 +171,8 @@ def _by_operation(requests: Mapping[tuple[str, ...], float]) -> Counter[tuple[st
 
 
 async def test_releases_add_up(node: RunningNode, stage: Stage) -> None:
-    """Keys count by the ground of their release on both routes, refused ones by reason, and so do
-    the steps before."""
+    """Releases are counted by ground on both routes, refusals by reason, with the steps before
+    them."""
     owner, delegate = await stage.owner(), Delegate()
     before = scrape(node)
     grant = await stage.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))
@@ -205,7 +203,7 @@ async def test_releases_add_up(node: RunningNode, stage: Stage) -> None:
 async def test_revocations_and_public_reads_have_their_place(
     node: RunningNode, stage: Stage
 ) -> None:
-    """What is no invocation is counted by its route."""
+    """Requests without an invocation are counted by their route."""
     owner = await stage.owner("public")
     await owner.client.kv("public").put("a", b"1")
     grant = await stage.register(owner.grant(new_key().did, {f"{owner.space()}/kv/a": [GET]}))
@@ -221,7 +219,7 @@ async def test_revocations_and_public_reads_have_their_place(
 
 @needs_folder()
 async def test_commits_are_the_storekeepers(node: RunningNode, stage: Stage) -> None:
-    """Commits count once, and their syncs, batches and bytes are told."""
+    """Commits are counted once, with their syncs, batches and bytes."""
     key = new_key()
     space = f"tinycloud:{key.did.removeprefix('did:')}:default"
     before = scrape(node)
@@ -245,8 +243,7 @@ async def test_commits_are_the_storekeepers(node: RunningNode, stage: Stage) -> 
 
 
 async def test_what_processes_hold(node: RunningNode, stage: Stage) -> None:
-    """Open connections, memory, the cache of delegations, a body on its way, and the collateral at
-    hand are told."""
+    """Open connections, memory, caches, bodies in transit and stored collateral are reported."""
     await stage.owner()
     going = asyncio.Event()
 
@@ -293,8 +290,8 @@ async def _until(node: RunningNode, condition: Callable[[Scrape], bool]) -> None
 
 
 async def test_a_killed_worker_takes_nothing_with_it(tmp_path: Path) -> None:
-    """No counter falls when a worker is killed and replaced; its restart is told, and it goes on
-    counting."""
+    """After a worker is killed, no counter decreases, its restart is counted, and counting
+    continues."""
     with running_node(tmp_path, environment=SETTINGS) as node:
         for worker in (0, 1):
             with node.only(worker):
@@ -332,7 +329,7 @@ async def test_a_killed_worker_takes_nothing_with_it(tmp_path: Path) -> None:
 
 
 async def test_a_scrape_needs_no_worker(node: RunningNode) -> None:
-    """While every worker and the storekeeper stand still the numbers are there all the same."""
+    """Metrics are served while all workers and the storekeeper are stopped."""
     before = scrape(node)
     pids = node.children("worker") + node.children("storekeeper")
     for pid in pids:
@@ -347,7 +344,7 @@ async def test_a_scrape_needs_no_worker(node: RunningNode) -> None:
 
 
 async def test_scrapes_under_load(node: RunningNode, stage: Stage) -> None:
-    """Scraped all the while, no number falls, no request fails, and in the end every request was
+    """Under constant scraping, counters never decrease, no request fails, and every request is
     counted."""
     writers = [Writer(at) for at in range(8)]
     before = scrape(node)
@@ -379,7 +376,7 @@ async def test_scrapes_under_load(node: RunningNode, stage: Stage) -> None:
 
 
 async def test_callers_add_no_label(node: RunningNode, stage: Stage) -> None:
-    """Whatever callers send, names of the samples stay what they were."""
+    """No request can add a label value."""
     before = scrape(node)
     for method, path in (
         ("GET", "/nowhere"),
@@ -403,7 +400,7 @@ def _status(url: str) -> int:
 
 
 def test_each_address_serves_its_own(node: RunningNode) -> None:
-    """The address of the requests has no metrics, and that of the metrics has nothing else."""
+    """The address for requests serves no metrics, and that for metrics serves nothing else."""
     assert _status(f"{node.url}/metrics") == 404
     base = metrics_url(node).removesuffix("/metrics")
     assert [
@@ -412,8 +409,7 @@ def test_each_address_serves_its_own(node: RunningNode) -> None:
 
 
 def test_off_by_default(tmp_path: Path) -> None:
-    """Without the setting nothing listens but the node's own address, and no process has a file of
-    metrics."""
+    """Without the setting, only the node's own address listens and no metric files exist."""
     with running_node(tmp_path, workers=1) as quiet:
         assert _status(f"{quiet.url}/metrics") == 404
         pids = [quiet.process.pid, *quiet.children("worker"), *quiet.children("storekeeper")]
@@ -422,7 +418,7 @@ def test_off_by_default(tmp_path: Path) -> None:
 
 
 def test_every_process_has_its_files(node: RunningNode) -> None:
-    """Where numbers are served each process of the node writes into files of one folder."""
+    """With metrics on, every process of the node writes files in one folder."""
     for pid in (node.process.pid, *node.children("worker"), *node.children("storekeeper")):
         assert any("sealspace-metrics" in name for name in _descriptors(pid))
 
@@ -436,8 +432,7 @@ def _descriptors(pid: int) -> list[str]:
 
 
 def test_a_taken_address_refuses_to_start(node: RunningNode, tmp_path: Path) -> None:
-    """An address for metrics that cannot be had is an error with a next step, before anything else
-    starts."""
+    """An unavailable address for metrics is an error with a next step, before anything starts."""
     taken = re.sub(r"^http://|/metrics$", "", metrics_url(node))
     refused = RunningNode(
         tmp_path, "--workers", "1", environment={"SEALSPACE_METRICS__LISTEN": taken}
@@ -451,7 +446,7 @@ def test_a_taken_address_refuses_to_start(node: RunningNode, tmp_path: Path) -> 
 
 @needs_postgres()
 async def test_a_node_on_a_database(tmp_path: Path) -> None:
-    """On a database there is no storekeeper, and the connections of the workers are told."""
+    """On a database there is no storekeeper, and the workers' connections are reported."""
     store = ("--store", postgres_server().new_database())
     with running_node(tmp_path, *store, workers=1, environment=SETTINGS) as node:
         key = new_key()

@@ -1,4 +1,4 @@
-"""What one worker looks up in the store for the numbers of the node."""
+"""Metrics that one worker reads from the store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ WATCHED = (COLLATERAL_DOCUMENTS, COLLATERAL_AGE, COLLATERAL_FAILING, STORE_FILES
 async def services(
     tmp_path: Path, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Services]:
-    """The parts of a running node."""
+    """The services of a running node."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config, clock=clock, entropy=entropy) as node:
         yield node.services
@@ -44,13 +44,13 @@ async def _seen(services: Services, folder: Path) -> dict[str, float]:
 
 
 async def test_an_empty_store(services: Services, tmp_path: Path) -> None:
-    """Where nothing is, all numbers are 0."""
+    """On an empty store all numbers are 0."""
     assert await _seen(services, tmp_path) == dict.fromkeys(WATCHED, 0)
 
 
 async def test_collateral(services: Services, clock: FixedClock, tmp_path: Path) -> None:
-    """The document that was not renewed for longest counts, wishes are no documents, and failures
-    are told of both."""
+    """The age is that of the oldest document; missing documents have none; failures count for
+    both."""
     now = clock.now()
     states = (
         CollateralState(source="import", refreshed_at=now - 50),
@@ -74,7 +74,7 @@ async def test_collateral(services: Services, clock: FixedClock, tmp_path: Path)
 async def test_a_clock_that_was_set_back(
     services: Services, clock: FixedClock, tmp_path: Path
 ) -> None:
-    """What seems to come from later has no age, and fails nothing."""
+    """Times in the future have age 0 and cause no error."""
     state = CollateralState(source="import", refreshed_at=clock.now() + 1000)
     await services.store.commit(Commit(puts=(state_put((b"\x01" * 6, "platform"), state),)))
     assert (await _seen(services, tmp_path))[COLLATERAL_AGE] == 0
@@ -83,7 +83,7 @@ async def test_a_clock_that_was_set_back(
 async def test_files_and_waiting_audit(
     services: Services, clock: FixedClock, tmp_path: Path
 ) -> None:
-    """Bytes in files are those that commits count; audit records wait until they are sealed."""
+    """Bytes of large values follow commits; audit records age until they are sealed."""
     record = AuditRecord(at=clock.now() - 70, action="kv.put", actor="did:key:zA", subject="s")
     adds = (Add(BODIES_COUNTER, 123_456),)
     await services.store.commit(
@@ -98,7 +98,7 @@ async def test_files_and_waiting_audit(
 async def test_what_was_seen_stands_while_the_store_is_away(
     services: Services, tmp_path: Path
 ) -> None:
-    """A store that does not answer ends no survey and changes no number."""
+    """While the store does not answer, reading continues and the numbers stay."""
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
     await services.store.commit(Commit(adds=(Add(BODIES_COUNTER, 5),)))
     await metrics.read_store(services)

@@ -1,5 +1,5 @@
-"""Answers that leave in one piece say what the framework's own would say, and go its way where they
-cannot."""
+"""Answers sent in one write are equal to the framework's own; where that is impossible, they use
+it."""
 
 import asyncio
 import re
@@ -48,7 +48,7 @@ REQUESTS = {
 async def answering(
     make: Callable[[], web.StreamResponse], *, is_whole: bool, http: Http
 ) -> AsyncIterator[int]:
-    """Serve an answer on `/it`; give the port."""
+    """Serve an answer on `/it` and yield the port."""
 
     async def give(_request: web.Request) -> web.StreamResponse:
         return make()
@@ -68,7 +68,7 @@ async def answering(
 
 
 async def asked(port: int, request: bytes) -> tuple[bytes, set[tuple[str, str]], bytes, bool]:
-    """Return the first line, the headers, the body and whether the connection was kept."""
+    """Return the first line, the headers, the body and whether the connection stayed open."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
@@ -93,7 +93,7 @@ async def asked(port: int, request: bytes) -> tuple[bytes, set[tuple[str, str]],
 
 
 def _blurred(name: str, value: str) -> str:
-    """What differs from answer to answer, by its form."""
+    """Replace values that differ from answer to answer by their form."""
     if name == "date":
         return str(parsedate_to_datetime(value).tzinfo)
     return re.sub("[0-9a-f]{32}", "#", value) if name == "tinycloud-trace-id" else value
@@ -102,8 +102,7 @@ def _blurred(name: str, value: str) -> str:
 @pytest.mark.parametrize("cors", [False, True])
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
 async def test_both_ways_say_the_same(headers: Mapping[str, str], cors: bool) -> None:
-    """Status line, headers, body and what becomes of the connection do not tell which way an answer
-    went."""
+    """Status line, headers, body and connection are equal for both ways of sending."""
     http = Http(drain_s=1, cors=cors)
     said = []
     for is_whole in (True, False):
@@ -128,7 +127,7 @@ async def test_both_ways_say_the_same(headers: Mapping[str, str], cors: bool) ->
 async def test_shapes_of_answers(
     make: Callable[[], web.Response], status: int, body: bytes
 ) -> None:
-    """JSON has its type and nothing has none, whatever the status."""
+    """JSON answers have their content type and empty ones have none, with any status."""
     async with answering(make, is_whole=True, http=Http(drain_s=1)) as port:
         line, headers, said, is_kept = await asked(port, REQUESTS["kept"])
     assert line.startswith(b"HTTP/1.1 %d " % status) and is_kept
@@ -145,8 +144,7 @@ _TEXTS = (
 
 @given(headers=st.dictionaries(_TEXTS, _TEXTS, max_size=4))
 def test_remembered_lines_are_those_of_the_headers(headers: dict[str, str]) -> None:
-    """Lines are laid out as the headers stand, each time alike; not at all where one is not ours to
-    lay out."""
+    """Cached header lines equal the headers; headers of the framework are left to it."""
     common = CommonHead({"Server": "x", "X-A": "y"})
     ours = {
         "server",
@@ -169,8 +167,7 @@ def test_remembered_lines_are_those_of_the_headers(headers: dict[str, str]) -> N
 
 
 async def test_a_client_that_reads_late_gets_everything() -> None:
-    """Answers wait where a client does not take them, however many it asked for before it began to
-    read."""
+    """A client that sends many requests before it reads gets every answer."""
     body, count = bytes(range(256)) * 4096, 8
     async with answering(
         lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)
@@ -186,7 +183,7 @@ async def test_a_client_that_reads_late_gets_everything() -> None:
 
 
 async def test_a_client_that_goes_away_harms_nobody() -> None:
-    """Whoever leaves in the middle of its answers ends its own connection; the next is served."""
+    """A client that disconnects within its answers affects only its own connection."""
     body = bytes(1 << 20)
     async with answering(
         lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)
@@ -201,8 +198,7 @@ async def test_a_client_that_goes_away_harms_nobody() -> None:
 
 
 async def test_no_header_ends_a_line() -> None:
-    """A value with a line break is no header, however it got there: the answer is a 500 without
-    it."""
+    """A header value with a line break is not sent: the answer is a 500 without it."""
     headers = {"x-tinycloud-meta-a": "b\r\nSet-Cookie: c"}
     async with answering(
         lambda: WholeAnswer(b"ok", headers=headers), is_whole=True, http=Http(drain_s=1)
@@ -217,8 +213,7 @@ async def test_no_header_ends_a_line() -> None:
 
 @pytest.mark.parametrize("target", ["/invoke", "/invoke/", "/invoke?x=1", "http://node/invoke"])
 async def test_every_spelling_of_a_path_is_found(caller, target: str) -> None:
-    """A path that is looked up as it stands is still found in its other spellings, with the same
-    answer."""
+    """Other spellings of a fixed path are found, with the same answer."""
     request = (
         f"POST {target} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
@@ -230,7 +225,7 @@ async def test_every_spelling_of_a_path_is_found(caller, target: str) -> None:
     ["GET /invoke", "POST /INVOKE", "POST //invoke", "POST /invoke/x", "POST /%69nvoke"],
 )
 async def test_what_is_no_such_route_stays_none(caller, request_line: str) -> None:
-    """Another method and another path are not found, and neither is an escaped spelling (H10)."""
+    """Another method, another path and an escaped spelling are not found (H10)."""
     request = (
         f"{request_line} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
@@ -238,7 +233,7 @@ async def test_what_is_no_such_route_stays_none(caller, request_line: str) -> No
 
 
 async def test_requests_in_a_row_are_answered_in_their_order(caller) -> None:
-    """Requests that are sent before the first answer came are answered one after another."""
+    """Pipelined requests are answered in order."""
     targets = ["/healthz", "/nothing", "/info", "/healthz", "/nothing"]
     lines = [f"GET {target} HTTP/1.1\r\nHost: node\r\n" for target in targets]
     said = await caller.raw(

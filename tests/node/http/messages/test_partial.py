@@ -30,7 +30,7 @@ from node.operations.values.conditions import matches_weakly
     ],
 )
 def test_ranges(header: str | None, size_bytes: int, expected: range | None) -> None:
-    """One range is read; what is malformed, or several, is as if it had not been asked."""
+    """A single range is served; malformed or multiple ranges are ignored."""
     assert parse_range(header, size_bytes=size_bytes) == expected
 
 
@@ -38,14 +38,14 @@ def test_ranges(header: str | None, size_bytes: int, expected: range | None) -> 
     ("header", "size_bytes"), [("bytes=5-", 5), ("bytes=9-9", 5), ("bytes=0-", 0), ("bytes=-1", 0)]
 )
 def test_ranges_beyond_the_end(header: str, size_bytes: int) -> None:
-    """A range that begins after the end, and any range of nothing, cannot be served."""
+    """A range that begins after the end, or any range of an empty value, cannot be served."""
     wanted = parse_range(header, size_bytes=size_bytes)
     assert wanted is not None and len(wanted) == 0
 
 
 @given(st.text(alphabet="bytes=-,0123456789 ", max_size=30), st.integers(0, 40))
 def test_a_range_lies_within_the_value(header: str, size_bytes: int) -> None:
-    """Whatever is asked, what is served is part of the value and not empty."""
+    """The served range is always a non-empty part of the value."""
     wanted = parse_range(header, size_bytes=size_bytes)
     assert not wanted or (0 <= wanted.start and wanted.stop <= size_bytes)
 
@@ -63,5 +63,5 @@ def test_a_range_lies_within_the_value(header: str, size_bytes: int) -> None:
     ],
 )
 def test_weak_comparison(header: str | None, expected: bool) -> None:
-    """A tag matches weakly, in a list, and by the asterisk."""
+    """Entity tags match weakly, in a list, and by `*`."""
     assert matches_weakly(header, '"a"') is expected

@@ -1,4 +1,4 @@
-"""From errors to answers, on both surfaces."""
+"""Conversion of errors to answers, on both surfaces."""
 
 import json
 
@@ -85,7 +85,7 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
     ],
 )
 def test_wire_problems(error: Exception, status: int) -> None:
-    """What the framework raises, and what has no text of its own, is a problem without the message
+    """Errors of the framework and errors without a wire text are problems without a message
     (H2)."""
     answer = _answer(error)
     assert (status, "application/problem+json") == (answer.status, answer.headers["Content-Type"])
@@ -139,8 +139,7 @@ def test_wire_problems(error: Exception, status: int) -> None:
 def test_some_places_answer_in_their_own_way(
     place: Place, error: Exception, status: int, text: str | None
 ) -> None:
-    """Where the wire answers a code differently, status and text are those of the place, without
-    Retry-After."""
+    """Some routes answer a code with a status and text of their own, without Retry-After."""
     answer = _answer(error, place=place)
     assert (status, None) == (answer.status, answer.headers.get("Retry-After"))
     assert text in (answer.text, None)
@@ -156,7 +155,7 @@ def test_malformed_token_is_a_problem() -> None:
 @pytest.mark.parametrize("error", [StoreUnavailable("x"), StoreBusy("x")])
 @pytest.mark.parametrize("own", [False, True])
 def test_passing_trouble_says_when_to_try_again(error: Exception, own: bool) -> None:
-    """A 503 of the store carries Retry-After on both surfaces."""
+    """A 503 of the store has Retry-After on both surfaces."""
     assert _answer(error, own=own).headers["Retry-After"] == "1"
 
 
@@ -181,7 +180,7 @@ def test_passing_trouble_says_when_to_try_again(error: Exception, own: bool) -> 
     ],
 )
 def test_own_errors_are_problems(error: Exception, status: int, code: str) -> None:
-    """On our surface every error is problem+json with the same six members."""
+    """On our own surface every error is problem+json with the same six members."""
     answer = _answer(error, own=True)
     assert (status, "application/problem+json") == (answer.status, answer.headers["Content-Type"])
     assert isinstance(answer.body, bytes) and b"canary" not in answer.body
@@ -195,14 +194,13 @@ def test_own_errors_are_problems(error: Exception, status: int, code: str) -> No
 
 
 def test_own_hint_of_the_error_wins() -> None:
-    """A hint that fits the caller replaces the table's."""
+    """An error's own hint replaces the table's."""
     answer = _answer(Refusal("request-malformed", hint="wait a minute"), own=True)
     assert isinstance(answer.body, bytes) and json.loads(answer.body)["hint"] == "wait a minute"
 
 
 def test_the_error_knows_when_to_come_again() -> None:
-    """What an error knows of the time to try again stands in place of the table's; where nobody
-    knows, nothing does."""
+    """An error's own Retry-After replaces the table's; without either there is no header."""
     for own in (False, True):
         assert (
             _answer(Refusal("too-many-requests", retry_after_s=7), own=own).headers["Retry-After"]
@@ -220,8 +218,7 @@ def test_the_error_knows_when_to_come_again() -> None:
 def test_faults_are_logged_and_what_callers_do_is_not(
     capfd: pytest.CaptureFixture[str], own: bool
 ) -> None:
-    """An answer of 500 or more is logged under the request id, without its message; not where the
-    caller did it."""
+    """A 5xx is logged under its request id without its message, unless the caller caused it."""
     quiet: tuple[Exception, ...] = (
         RequestError("key-backend", "canary"),
         Refusal("not-enabled", "SQL"),

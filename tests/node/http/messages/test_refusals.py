@@ -1,5 +1,4 @@
-"""The table of refusals: a row for each error that can reach a route, and none for anything
-else."""
+"""The table of refusals has a row for exactly the errors that can reach a route."""
 
 import re
 
@@ -53,8 +52,7 @@ OTHER_FAMILIES = (NodeError, SealspaceError, EvidenceSourceError)
 
 
 def _codes() -> dict[str, list[type[Exception]]]:
-    """Return each code of the families with the classes that say it themselves; subclasses may
-    share their base's."""
+    """Return each code with the classes that define it; a subclass may inherit its base's code."""
     codes: dict[str, list[type[Exception]]] = {}
     for kind in error_classes():
         for code in codes_of(kind) if issubclass(kind, FAMILIES) else ():
@@ -63,8 +61,8 @@ def _codes() -> dict[str, list[type[Exception]]]:
 
 
 def test_each_code_has_a_row_and_each_row_an_error() -> None:
-    """Every code that can reach a route is in the table, and the table has no other; `internal` is
-    of what has none."""
+    """The table contains exactly the codes that can reach a route; `internal` is for errors without
+    a code."""
     codes = _codes().keys()
     assert len(codes) > 100
     assert codes - ELSEWHERE.keys() == TABLE.keys() - {"internal"}
@@ -72,14 +70,13 @@ def test_each_code_has_a_row_and_each_row_an_error() -> None:
 
 
 def test_no_code_has_two_meanings() -> None:
-    """One class has one code; a class without one of its own is a base, or is not answered by
-    it."""
+    """Each code belongs to one class; a class without a code is a base class, or never answered."""
     assert {code: kinds for code, kinds in _codes().items() if len(kinds) > 1} == {}
     assert sum(len(rows) for rows in SECTIONS.values()) == len(TABLE)
 
 
 def test_codes_are_in_kebab_case() -> None:
-    """Codes have one spelling: small letters and digits, with single hyphens between words."""
+    """Codes are lower-case words and digits, joined by single hyphens."""
     assert [
         code
         for code in (*_codes(), *TABLE)
@@ -88,7 +85,7 @@ def test_codes_are_in_kebab_case() -> None:
 
 
 def test_what_has_a_code_is_of_a_family() -> None:
-    """No error with a code stands outside the families, where the table would not see it."""
+    """Every error class with a code belongs to a family that the table covers."""
     coded = {kind for kind in error_classes() if hasattr(kind, "code")}
     assert {
         kind.__name__ for kind in coded if not issubclass(kind, (*FAMILIES, *OTHER_FAMILIES))
@@ -97,15 +94,13 @@ def test_what_has_a_code_is_of_a_family() -> None:
 
 
 def test_errors_know_nothing_of_http() -> None:
-    """No error of the families has a status: what a code means to a client is in the table
-    alone."""
+    """No error class has an HTTP status: only the table does."""
     named = {name for kind in error_classes() if issubclass(kind, FAMILIES) for name in dir(kind)}
     assert {name for name in named if "status" in name} == set()
 
 
 def test_rows_are_whole() -> None:
-    """Each row has an error status and a hint, and a title wherever the error's own message may not
-    be shown."""
+    """Each row has an error status and a hint, and a title unless its message may be shown."""
     for code, row in TABLE.items():
         assert 400 <= row.status < 600 and row.hint, code
         assert row.title or row.body != "title", code
