@@ -1,1 +1,1 @@
-"""The program `sealspace`: its root command, and the commands of owners."""
+"""The command line program `sealspace`: its root command and the commands for owners."""

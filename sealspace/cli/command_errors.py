@@ -1,14 +1,14 @@
-"""The node's own errors: what prevents it from starting, and what a command reports.
+"""Errors that stop a command or the node.
 
-Each carries two lines for a person: what happened, and the next thing to do. Neither contains a
-secret or a token.
+Each has a message and a next step for the person at the terminal. Neither contains a secret or a
+token.
 """
 
 from ..errors import SealspaceError
 
 
 class NodeError(SealspaceError):
-    """Base of the errors that prevent the node or a command from doing its work."""
+    """Base class of the errors that stop a command or the node."""
 
     code = "node-error"
 
@@ -24,8 +24,7 @@ class ConfigurationError(NodeError):
 
 
 class ForeignDistribution(NodeError):
-    """Another distribution, or a module earlier on the import path, has one of our package
-    names."""
+    """Another distribution or module on the import path uses one of our package names."""
 
     code = "foreign-distribution"
 
@@ -37,26 +36,25 @@ class ExtraMissing(NodeError):
 
 
 class SecretUnusable(NodeError):
-    """The root secret cannot be read, is too short or is open to others."""
+    """The root secret is unreadable, too short, or accessible to other users."""
 
     code = "secret-unusable"
 
 
 class StoreMisused(NodeError):
-    """The store belongs to another node, another schema or is in use."""
+    """The store belongs to another node, has another schema version, or is in use."""
 
     code = "store-misused"
 
 
 class BesideOriginal(StoreMisused):
-    """The store was restored from a backup, and the store that the backup was taken of is still in
-    its place."""
+    """The store is a restored copy, and the original store is still in place."""
 
     code = "beside-original"
 
 
 class ReleaseLoosened(NodeError):
-    """The configuration is looser than the release record in the store."""
+    """The settings allow more than the release record in the store."""
 
     code = "release-loosened"
 
@@ -68,43 +66,43 @@ class CollateralRefused(NodeError):
 
 
 class AuditRefuted(NodeError):
-    """An exported audit chain fails its verification."""
+    """An exported audit chain fails verification."""
 
     code = "audit-refuted"
 
 
 class ClockWrong(NodeError):
-    """The machine's clock shows a time before this version was made, or long after."""
+    """The system clock is earlier than this version's release, or years later."""
 
     code = "clock-wrong"
 
 
 class KeyFileUnusable(NodeError):
-    """The file with the owner's wallet key cannot be read or made, or is open to others."""
+    """The wallet's key file cannot be read or created, or other users can read it."""
 
     code = "key-file-unusable"
 
 
 class NotSigned(NodeError):
-    """The owner's wallet in a browser was asked, and nobody signed."""
+    """The wallet in the browser returned no signature."""
 
     code = "not-signed"
 
 
 class NotThere(NodeError):
-    """There is nothing of the name that a command was given."""
+    """The secret, value, grant or other object that a command names does not exist."""
 
     code = "not-there"
 
 
 class AlreadyThere(NodeError):
-    """There is something of the name that a command was given, which is not to be replaced."""
+    """The object that a command would create exists already."""
 
     code = "already-there"
 
 
 class FileUnreadable(NodeError):
-    """A file that a command was given cannot be read."""
+    """A file named on the command line cannot be read."""
 
     code = "file-unreadable"
 
@@ -116,18 +114,18 @@ class RunFailed(NodeError):
 
 
 class CommandNotFound(NodeError):
-    """The program that is to be run with secrets does not exist."""
+    """The command that `sealspace run` was given does not exist."""
 
     code = "command-not-found"
 
 
 class CommandNotExecutable(NodeError):
-    """The program that is to be run with secrets cannot be started."""
+    """The command that `sealspace run` was given cannot be started."""
 
     code = "command-not-executable"
 
 
 class ProcessFailed(NodeError):
-    """A process of the node ended and cannot be started again."""
+    """A process of the node ended and cannot be restarted."""
 
     code = "process-failed"

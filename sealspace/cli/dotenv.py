@@ -1,15 +1,17 @@
-r"""Files of names and values: `.env`, and JSON. What is broken is named by its line or number,
-never by its content.
+r"""Reading and writing secrets as `.env` and JSON files.
 
-A `.env` file is UTF-8, one entry a line: `NAME=VALUE`, with `export ` before it or not. Lines that
-are empty or begin with `#` say nothing. A value is
+Errors give the line or the number of a broken entry and never quote it, because it may contain a
+secret.
 
-    VALUE      as it stands, without blanks at its ends, up to ` #`
-    'VALUE'    literally, also over several lines
-    "VALUE"    also over several lines; \n \r \t \" \\ \$ stand for what they do in a shell
+A `.env` file is UTF-8 with one entry per line: `NAME=VALUE`, optionally after `export `. Empty
+lines and lines that begin with `#` are skipped. A value is written as
 
-Nothing is expanded: `$` is a character like any other. JSON is one object, whose members are texts,
-or `{"value": "…", "encoding": "base64"}` for bytes.
+    VALUE      taken literally up to ` #`, without blanks at either end
+    'VALUE'    taken literally, may span several lines
+    "VALUE"    may span several lines; \n \r \t \" \\ \$ are escapes as in a shell
+
+Variables are not expanded: `$` is an ordinary character. A JSON file is one object. Its members are
+strings, or `{"value": "…", "encoding": "base64"}` for bytes.
 """
 
 import re
@@ -39,24 +41,24 @@ _MOST_FAULTS: Final = 20
 
 
 class BrokenEntry(InvalidInput):
-    """Entries of a file cannot be read; the message names the place of each and nothing of it."""
+    """Entries of a file cannot be parsed; the message gives their places, never their content."""
 
     code = "broken-entry"
 
 
 class _Faults(list[BrokenEntry]):
-    """What is wrong with the entries of a file, up to a bound: a person corrects it at once."""
+    """Faults of one file, collected so that all of them can be reported at once."""
 
     def note(self, fault: BrokenEntry, where: str) -> bool:
-        """Add a fault with its place; returns whether another one may be looked for."""
+        """Add a fault with its place; return whether the limit leaves room for another."""
         fault.message = f"{where} {fault.message}"
         self.append(fault)
         return len(self) < _MOST_FAULTS
 
     def require_none(self) -> None:
-        """Raise one error about all."""
+        """Raise one error that lists all collected faults, if there are any."""
         if self:
-            more = "; what follows was not examined" if len(self) == _MOST_FAULTS else ""
+            more = "; the rest was not checked" if len(self) == _MOST_FAULTS else ""
             hints = dict.fromkeys(fault.hint for fault in self)
             raise BrokenEntry(
                 "; ".join(fault.message for fault in self) + more, hint="; ".join(hints)
@@ -64,7 +66,7 @@ class _Faults(list[BrokenEntry]):
 
 
 def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
-    """Read the text of a `.env` file."""
+    """Parse the content of a `.env` file."""
     text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
     faults, at = _Faults(), 0
@@ -78,23 +80,23 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
                 raise BrokenEntry(
                     "is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}"
                 )
-            take_entry(values, start["name"])
+            require_new_entry(values, start["name"])
             values[start["name"]], at = _value(text, start.end())
         except BrokenEntry as fault:
             number = text.count("\n", 0, at) + 1
             if not faults.note(fault, f"line {number}") or len(values) == MAX_ENTRIES:
-                break  # with so many values, each that follows would be one too many
+                break  # the limit is reached: every later entry would be reported too
             at = _next_line(text, at)
     faults.require_none()
     return values
 
 
 def parse_values(data: bytes) -> dict[str, str | bytes]:
-    """Read a JSON object of texts, and of bytes in base64."""
+    """Parse a JSON object of strings and base64-encoded bytes."""
     try:
         members = parse_json(data, max_bytes=MAX_FILE_BYTES)
     except CapabilityError:
-        # Without the cause: it may quote what it read.
+        # `from None` drops the cause, whose message may quote a secret.
         raise InvalidInput(
             f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes",
             hint='write {"NAME": "VALUE"}',
@@ -103,7 +105,7 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
     faults = _Faults()
     for number, (name, member) in enumerate(members.items(), 1):
         try:
-            take_entry(values, name)
+            require_new_entry(values, name)
             values[name] = _of_member(member)
         except BrokenEntry as fault:
             if not faults.note(fault, f"member {number}") or len(values) == MAX_ENTRIES:
@@ -113,13 +115,13 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
 
 
 def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
-    """Return the text of a `.env` file; `parse_dotenv` reads the same values from it, and a shell
-    does."""
+    """Return values as a `.env` file that `parse_dotenv` and a shell read back unchanged."""
     lines = []
     for name, value in values.items():
         if isinstance(value, bytes):
             raise InvalidInput(
-                f"the secret {name} is bytes, which no .env file holds", hint="add --format json"
+                f"a .env file cannot contain bytes, as in the secret {name}",
+                hint="add --format json",
             )
         if "'" not in value and "\r\n" not in value:
             lines.append(f"{name}='{value}'\n")
@@ -135,7 +137,7 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
 
 
 def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
-    """Return values as the JSON object that `parse_values` reads."""
+    """Return values as a JSON object that `parse_values` reads back."""
     return {
         name: value
         if isinstance(value, str)
@@ -145,7 +147,7 @@ def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
 
 
 def text_of(data: bytes) -> str:
-    """Return the text of a file, or raise InvalidInput: too long, or not UTF-8."""
+    """Decode the content of a file; raise InvalidInput if it is too long or not UTF-8."""
     if len(data) > MAX_FILE_BYTES:
         raise InvalidInput(
             f"the file is longer than {MAX_FILE_BYTES} bytes", hint="keep keys there, not data"
@@ -154,20 +156,21 @@ def text_of(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise InvalidInput(
-            "the file is not UTF-8", hint="convert it; bytes go into JSON or YAML, in base64"
+            "the file is not UTF-8",
+            hint="convert the file; to store bytes, use JSON or YAML with base64",
         ) from None
 
 
-def take_entry(values: Mapping[str, str | bytes], name: str) -> None:
-    """Refuse a name that cannot be used; it is not in the message: what was taken for a name may be
-    a value."""
+def require_new_entry(values: Mapping[str, str | bytes], name: str) -> None:
+    """Reject an entry whose name is invalid or used twice, or that exceeds the limit."""
+    # Messages do not quote the name: in a malformed file it may be part of a value.
     if not is_secret_name(name):
-        raise BrokenEntry("has no name that a secret can have", hint=_NAME_HINT)
+        raise BrokenEntry("does not begin with a valid secret name", hint=_NAME_HINT)
     if name in values:
-        raise BrokenEntry("names the secret of an earlier one again", hint="leave one of them out")
+        raise BrokenEntry("repeats the name of an earlier entry", hint="remove one of them")
     if len(values) == MAX_ENTRIES:
         raise BrokenEntry(
-            f"is more than the {MAX_ENTRIES} entries of a file", hint="import it in parts"
+            f"exceeds the limit of {MAX_ENTRIES} entries", hint="import the file in parts"
         )
 
 
@@ -176,7 +179,7 @@ def _next_line(text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Return a value, and where the next line begins."""
+    """Return the value at an offset, and the offset of the next line."""
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
     if quoted is None:
         return _plain(text, at)
@@ -184,7 +187,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
     end = None if found is None else _NOTHING.match(text, found.end())
     if found is None or end is None:
         raise BrokenEntry(
-            "has a quote that does not end, or text behind it", hint="close the quote"
+            "has an unclosed quote, or text after the closing quote", hint="close the quote"
         )
     value = found["value"]
     if quoted is _DOUBLE:
@@ -195,9 +198,9 @@ def _value(text: str, at: int) -> tuple[str, int]:
 def _plain(text: str, at: int) -> tuple[str, int]:
     following = _next_line(text, at)
     line = text[at:following].removesuffix("\n")
-    # a comment for some readers, a value for others
+    # `NAME=#text` is ambiguous: some parsers read a comment here, others a value.
     if line.startswith("#") and text[at - 1] == "=":
-        raise BrokenEntry("has a value that begins with #", hint="put it into single quotes")
+        raise BrokenEntry("has a value that begins with #", hint="put the value in single quotes")
     comment = _COMMENT.search(text[at - 1] + line)
     value = line if comment is None else line[: comment.start()]
     return value.strip(" \t"), following
@@ -215,5 +218,5 @@ def _of_member(member: Json) -> str | bytes:
         if data is not None:
             return data
     raise BrokenEntry(
-        "is neither a text nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}'
+        "is neither a string nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}'
     )

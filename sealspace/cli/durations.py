@@ -1,4 +1,4 @@
-"""How long a grant lasts, as the command line writes it: `30m`, `12h`, `90d`."""
+"""Durations on the command line: `30m`, `12h`, `90d`."""
 
 import re
 from collections.abc import Callable
@@ -15,11 +15,11 @@ _UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def ttl_s_of(text: str) -> float:
-    """Read the value of `--expires`."""
+    """Parse the value of `--expires` into seconds."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(
-            f"--expires {text[:20]} is no duration", hint="1m to 365d, like 30m, 12h or 90d"
+            f"--expires {text[:20]} is not a duration", hint="1m to 365d, like 30m, 12h or 90d"
         )
     ttl_s = int(match["number"]) * _UNITS_S[match["unit"]]
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
@@ -30,7 +30,7 @@ def ttl_s_of(text: str) -> float:
 
 
 def expires_option(default: str, help: str) -> Callable[..., Any]:
-    """Return the option `--expires`, which a command receives as `ttl_s`."""
+    """Return the option `--expires`, which a command receives in seconds as `ttl_s`."""
     return click.option(
         "--expires",
         "ttl_s",

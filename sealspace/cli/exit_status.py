@@ -1,6 +1,6 @@
-"""How a command ends: each exit status, what it means, and the codes of the errors that lead to it.
+"""Exit statuses of `sealspace`, with their meanings and the error codes that lead to them.
 
-The help of `sealspace` prints the table, and `spec/operations/commands.md` is made from it.
+`sealspace --help` prints this table, and `spec/operations/commands.md` is generated from it.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,14 @@ INTERRUPTED: Final = 130
 
 EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
     0: ("done",),
-    FAILED: ("what was examined does not hold, or any other failure; the message names it",),
+    FAILED: ("a check failed, or another error occurred; the message says which",),
     WRONG_ARGUMENT: (
-        "an option, an argument or a setting is wrong, or names a file that cannot be read",
+        "an option, argument or setting is wrong, or names a file that cannot be read",
         "configuration-invalid",
         "file-unreadable",
     ),
     3: (
-        (
-            "another distribution, or a module earlier on the import path, has one of our package"
-            " names"
-        ),
+        "another Python distribution or module uses one of sealspace's package names",
         "foreign-distribution",
     ),
     4: (
@@ -33,15 +30,15 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
     ),
     5: (
         (
-            "the store belongs to another node or version, was moved, is beside its original, or"
-            " cannot be read"
+            "the store belongs to another node or version, was moved, is a copy whose original"
+            " still exists, or cannot be read"
         ),
         "store-misused",
         "store-moved",
         "beside-original",
     ),
     6: (
-        "the settings are looser than the release record",
+        "the settings allow more than the release record",
         "release-loosened",
     ),
     7: (
@@ -49,7 +46,7 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "collateral-refused",
     ),
     8: (
-        "the store cannot be reached, or another process has it",
+        "the store cannot be reached, or another process is using it",
         "store-unavailable",
         "store-locked",
     ),
@@ -59,8 +56,8 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
     ),
     10: (
         (
-            "nobody is logged in, the session has ended, the key file cannot be used, or nobody"
-            " signed in the browser"
+            "not logged in, the session has ended, the key file cannot be used, or the browser"
+            " wallet did not sign"
         ),
         "not-signed-in",
         "key-file-unusable",
@@ -69,7 +66,7 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "session-expired",
     ),
     11: (
-        "the node or the backend does not answer, or is another one than before",
+        "the node or the backend does not answer, or its identity has changed",
         "backend-unreachable",
         "node-unreachable",
         "node-timeout",
@@ -78,7 +75,7 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
     ),
     12: (
         (
-            "evidence, a receipt or the signature of a network's key does not hold, or that key"
+            "evidence, a receipt or the signature of a network's key is invalid, or that key has"
             " changed since the login"
         ),
         "backend-answer-invalid",
@@ -95,17 +92,17 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "collateral-needed",
     ),
     14: (
-        "the backend runs other code than is expected, or the node would refuse it",
+        "the backend runs code other than expected, or code that the node would refuse",
         "backend-not-expected",
         "backend-not-acceptable",
     ),
     REFUSED: (
-        "the node or the backend refuses, or what is there is not to be replaced",
+        "the node or the backend refuses the request, or the object exists already",
         "already-there",
         "grant-not-taken",
     ),
     16: (
-        "the clock is before the making of this version, or more than ten years after it",
+        "the system clock is earlier than this version's release, or over ten years later",
         "clock-wrong",
     ),
     MISSING_EXTRA: (
@@ -113,14 +110,14 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "extra-missing",
     ),
     21: (
-        "there is no such secret, value, space, network, grant or backend",
+        "the secret, value, space, network, grant or backend does not exist",
         "not-there",
         "not-found",
         "space-not-found",
         "network-not-found",
     ),
     22: (
-        "this is not granted: the session, the delegation or the code that runs does not suffice",
+        "permission denied: the session, the grant or the running code does not allow this",
         "not-granted",
         "unauthorized",
         "action-not-authorized",
@@ -129,17 +126,17 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "decrypt-denied",
     ),
     126: (
-        "the command of `run` cannot be started",
+        "the command given to `run` cannot be started",
         "command-not-executable",
     ),
     127: (
-        "the command of `run` does not exist",
+        "the command given to `run` does not exist",
         "command-not-found",
     ),
     INTERRUPTED: ("interrupted",),
 }
-"""Exit status -> what it means, and behind that the codes of the errors that lead to it."""
+"""Exit status -> its meaning, followed by the error codes that lead to it."""
 EXIT_STATUS: Final = {
     code: number for number, (_, *codes) in EXIT_STATUSES.items() for code in codes
 }
-"""Code of an error -> exit status; 1 for every other."""
+"""Error code -> exit status; the caller chooses a default for all others."""

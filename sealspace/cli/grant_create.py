@@ -1,4 +1,4 @@
-"""`sealspace grant create`: a grant to a DID, written in portable form."""
+"""`sealspace grant create`: grant rights to a DID and write them to a portable grant file."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,8 +34,11 @@ ACTIONS: Final = {
     "list": KV_LIST,
     "head": KV_METADATA,
 }
-"""Word on the command line -> ability."""
-NOT_SHARED: Final = "people cannot read each other's secrets on this node: it opens them for code that proves itself"
+"""Action on the command line -> ability."""
+NOT_SHARED: Final = (
+    "on this node a person cannot read another person's secrets: it opens them only for attested"
+    " code"
+)
 
 
 @click.command(
@@ -43,34 +46,38 @@ NOT_SHARED: Final = "people cannot read each other's secrets on this node: it op
     epilog=(
         "Examples: `sealspace grant create did:key:… --space notes --path todo --can get,list --out"
         " grant.json`; `sealspace grant create did:key:… --secret API_KEY --expires 12h >"
-        " grant.json`. The recipient finds the DID with `sealspace whoami`, and uses the file with"
-        " `sealspace grant accept grant.json`."
+        " grant.json`. The recipient finds the DID with `sealspace whoami`, and accepts the file"
+        " with `sealspace grant accept grant.json`."
     ),
 )
 @click.argument("did")
 @click.option(
     "--secret", "secrets", metavar="NAME", multiple=True, help="A secret to grant; repeatable."
 )
-@click.option("--scope", metavar="SCOPE", help="Scope of the secrets.")
+@click.option("--scope", metavar="SCOPE", help="The scope that the secrets are in.")
 @click.option(
-    "--space", metavar="NAME", help="A space to grant values of: a name of your own, or a whole id."
+    "--space",
+    metavar="NAME",
+    help="Grant values of this space: the name of one of yours, or a full space id.",
 )
 @click.option(
-    "--path", metavar="PATH", default="", help="Only this key of the space, and what is below it."
+    "--path", metavar="PATH", default="", help="Only this key of the space and the keys below it."
 )
 @click.option(
     "--can",
     metavar="ACTIONS",
-    help=f"Some of {','.join(ACTIONS)}; `get` for secrets and `get,list` for a space by default.",
+    help=(
+        f"One or more of {','.join(ACTIONS)}; default: `get` for secrets, `get,list` for a space."
+    ),
 )
-@expires_option("7d", "30m, 12h, 90d: 1m to 365d.")
+@expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
 @click.option(
     "--policy",
     "policy_file",
     type=FILE,
-    help="What code the recipient has to prove before a secret opens, as JSON.",
+    help="JSON policy: the code that the recipient has to prove before a secret opens.",
 )
-@click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
+@click.option("--out", type=NEW_FILE, help="Write the grant to this new file, mode 0600.")
 @at_node
 async def create(
     client: Client,
@@ -84,18 +91,18 @@ async def create(
     policy_file: Path | None,
     out: Path | None,
 ) -> None:
-    """Grant secrets, or values of a space, to DID, and write the grant for its recipient.
+    """Grant secrets, or values of a space, to DID, and write a grant file for the recipient.
 
-    A secret opens only for code that proves what it is, which --policy or the network's policy
-    approves: a person who is granted one cannot read it, unless the node's operator set `sealspace
-    admin release set --attestation off`. To a backend, `sealspace backend grant`; to a person,
-    grant values of a space.
+    Secrets open only for attested code that --policy or the network's policy approves. A person
+    cannot read a secret that was granted to them, unless the node's operator ran `sealspace admin
+    release set --attestation off`. To share a secret with a backend, use `sealspace backend grant`;
+    to share data with a person, grant values of a space.
 
-    The grant is in force when the command ends. It serves nobody but DID; `sealspace grant revoke`
+    The grant is in force as soon as the command ends. Only DID can use it. `sealspace grant revoke`
     ends it.
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
-        raise click.UsageError("name what is granted: either --secret NAME, or --space NAME")
+        raise click.UsageError("name what to grant: either --secret NAME, or --space NAME")
     if path and space is None:
         raise click.UsageError("--path goes with --space")
     if scope is not None and not secrets:
@@ -113,7 +120,8 @@ async def create(
         if KV_GET in actions:
             wanted.append(allow(client.encryption.network().text, DECRYPT))
     else:
-        # signing would make a space of a mistyped name; an id may be another owner's
+        # Without this check, signing for a mistyped name would create a space of that name. A full
+        # id is not checked: it may belong to another owner.
         if ":" not in space:
             await require_own_space(client, space)
         place = f"{client.kv(space).space.text}/kv" + (f"/{path}" if path else "")
@@ -123,20 +131,16 @@ async def create(
     )
     if space is None:
         await _warn(client, secrets, scope, is_read=KV_GET in actions, policy=policy)
-    kept = owner_home().keep_grant(portable)
-    say_granted(portable)
+    copy = owner_home().keep_grant(portable)
+    print_granted(portable)
     if out is not None:
         write_grants(out, [portable])
-        said = {
-            "cid": portable.cid,
-            "file": str(out),
-            "expiresAt": optional_time(portable.expires_at),
-        }
-        print_found(said)
+        expires_at = optional_time(portable.expires_at)
+        print_found({"cid": portable.cid, "file": str(out), "expiresAt": expires_at})
     else:
         words(
-            "the recipient runs `sealspace grant accept FILE` with what follows; a copy is in"
-            f" {kept}"
+            "save the next line to a file for the recipient, who runs: sealspace grant accept FILE",
+            f"a copy is in {copy}",
         )
         print_exactly(encode_portable(portable))
 
@@ -144,64 +148,64 @@ async def create(
 async def _warn(
     client: Client, names: Sequence[str], scope: str | None, *, is_read: bool, policy: Policy | None
 ) -> None:
-    """Say which secrets are not there, and what the recipient has to expect of the node."""
+    """Warn about secrets that are not stored yet, and about what the node requires."""
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
-    if absent:  # a grant may be made ahead of time
-        words(f"not stored yet, so that the grant opens nothing until then: {', '.join(absent)}")
+    if absent:  # no error: a secret may be granted before it is stored
+        words(f"not stored yet; the grant takes effect when they are: {', '.join(absent)}")
     if is_read:
-        await warn_of_demands(client, policy)
+        await warn_about_proof(client, policy)
 
 
-def wallet_for(wanted: Iterable[Capability]) -> Wallet | None:
-    """Return the wallet where all rights are the owner's own: what it signs outlives the session;
-    else None."""
+def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
+    """Return the wallet that has to sign a grant, or None if the session's key suffices."""
+    # A grant by the session ends with the session, so the wallet signs wherever it can: if every
+    # resource belongs to the owner.
     home = owner_home()
     owner = home.profile().owner
-    is_own = all(same_principal(root_of(one.resource) or "", owner) for one in wanted)
+    is_own = all(same_principal(root_of(one.resource) or "", owner) for one in rights)
     return home.wallet() if is_own else None
 
 
-def say_granted(portable: PortableDelegation) -> None:
-    """Say on standard error what was granted."""
+def print_granted(portable: PortableDelegation) -> None:
+    """Print on standard error what a new grant allows."""
     ends = optional_time(portable.expires_at)
-    until = "for good" if ends is None else f"until {ends}"
+    until = "without end" if ends is None else f"until {ends}"
     words(f"granted to {portable.delegate_did}, {until}: {portable.cid}")
     words(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 
-async def warn_of_demands(client: Client, policy: Policy | None) -> None:
-    """Say what the recipient of a secret has to expect of the node before it opens anything."""
-    if (policy is None or not policy.is_allow_list) and await demands_code(client):
+async def warn_about_proof(client: Client, policy: Policy | None) -> None:
+    """Warn that secrets open only for attested code, if this grant approves none."""
+    if (policy is None or not policy.is_allow_list) and await requires_proof(client):
         words(
-            f"{NOT_SHARED}, which --policy or the network's policy names; to a backend: sealspace"
-            " backend grant URL"
+            f"{NOT_SHARED} that --policy or the network's policy approves; for a backend, use:"
+            " sealspace backend grant URL"
         )
 
 
 async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
-    """Send grants to a backend; they are in force whether it takes them or not."""
+    """Send grants to a backend. They are in force even if the backend does not accept them."""
     for one in portables:
         try:
             await deliver(url, one)
         except BackendError as refusal:
             refusal.step = (
-                f"what was granted stands; hand over {kept}, or end it: sealspace backend revoke"
-                f" {url}"
+                f"the grant is in force all the same; send {kept} to the backend yourself, or"
+                f" revoke it: sealspace backend revoke {url}"
             )
             raise
     words(f"handed over to {url}")
 
 
-async def demands_code(client: Client) -> bool:
-    """Whether the node opens a secret for others only when they prove their code; False where it
-    does not tell."""
+async def requires_proof(client: Client) -> bool:
+    """Whether the node requires attested code before it opens a secret for a delegate."""
     terms = await node_terms(client)
     return terms is not None and terms.attestation != "off"
 
 
 async def node_terms(client: Client) -> ReleaseTerms | None:
-    """Return by what the node judges backends; None where it does not tell."""
+    """Return the node's release terms, or None if the node does not publish them."""
     try:
         return await client.release_terms()
     except NotFound:
@@ -209,11 +213,12 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
 
 
 def _actions(text: str) -> tuple[str, ...]:
-    """Read the value of `--can`."""
+    """Parse the value of `--can` into abilities."""
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in ACTIONS]
     if unknown:
         raise InvalidInput(
-            f"--can names no action {unknown[0][:20]!r}", hint=f"some of {','.join(ACTIONS)}"
+            f"--can: {unknown[0][:20]!r} is not an action",
+            hint=f"one or more of {','.join(ACTIONS)}",
         )
     return tuple(dict.fromkeys(ACTIONS[one] for one in named))

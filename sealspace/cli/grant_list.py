@@ -1,5 +1,4 @@
-"""`sealspace grant list`, `show`, `revoke` and `accept`: grants in plain words, ended, or used from
-now on."""
+"""`sealspace grant list`, `show`, `revoke` and `accept`."""
 
 import shlex
 from collections.abc import Iterable
@@ -33,7 +32,7 @@ from ..secrets import parse_secret_label, secret_at
 from ..wallets import Wallet
 from ..wire.delegation_history import DelegationRecord, Direction, ending_with, sign_ins
 from ..wire.portable import GrantedResource, PortableDelegation, described, grant_of
-from .grant_create import NOT_SHARED, demands_code
+from .grant_create import NOT_SHARED, requires_proof
 from .owner_profile import at_node, owner_home
 from .paths import FILE, grants_named, read_grants
 from .shared import shared
@@ -51,24 +50,26 @@ from .terminal import (
 )
 
 _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
-"""A grant as JSON, and in words what it allows."""
+"""A grant as JSON, and the sentences that say what it allows."""
 
 
 @click.command(
-    "list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you."
+    "list",
+    epilog="Examples: `sealspace grant list`; `sealspace grant list --received`, those to you.",
 )
-@click.option(
-    "--received", is_flag=True, help="What was granted to you, instead of what you granted."
-)
-@click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
+@click.option("--received", is_flag=True, help="List grants to you instead of grants by you.")
+@click.option("--all", "with_sessions", is_flag=True, help="Also list your own login sessions.")
 @click.option(
     "--secret",
     metavar="NAME",
-    help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.",
+    help="List only the grants that open this secret of yours: `NAME` or `scope/NAME`.",
 )
 @at_node
 async def list_(client: Client, received: bool, with_sessions: bool, secret: str | None) -> None:
-    """Show who holds what, until when: all that the node knows, and what was made from here."""
+    """List grants: who may do what, and until when.
+
+    The list contains the grants that the node knows and those made on this machine.
+    """
     other = "by" if received else "to"
     if secret:
         listed = await _holders(client, secret)
@@ -77,84 +78,81 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
             client, "received" if received else "granted", with_sessions=with_sessions
         )
     print_rows(
-        [shown for shown, _ in listed],
+        [row for row, _ in listed],
         ("state", "until", other, "may", "grant"),
         [
             (one["state"], one["expiresAt"] or "-", one[other], "; ".join(may), one["cid"])
             for one, may in listed
         ],
         nothing=(
-            "nothing was granted to you"
-            if received
-            else "no grants yet; next: sealspace grant create DID"
+            "no grants to you" if received else "no grants yet; next: sealspace grant create DID"
         ),
     )
 
 
 @click.command(
     "show",
-    epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json`, offline.",
+    epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json` (offline).",
 )
 @click.argument("grant", metavar="CID|FILE")
 def show(grant: str) -> int:
-    """Say in plain words what a grant allows: one of yours by its id, or one in a file that
-    somebody gave you.
+    """Explain what a grant allows: one of yours by its id, or one in a file you were given.
 
-    A file is judged on this machine, without asking anybody: signature, times, and whether the text
-    beside the token fits it. The status is 1 when it has ended, or is not valid yet.
+    A file is checked offline: its signature, its times, and whether its description matches the
+    signed token. The exit status is 1 if the grant has ended or is not valid yet.
     """
     portables = grants_named(grant)
-    states = [_show_known(grant)] if portables is None else _show_offline(portables)
+    states = [_show_by_id(grant)] if portables is None else _show_offline(portables)
     return 0 if set(states) == {"active"} else 1
 
 
 def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
-    stated = [(one, one.state()) for one in map(judged_offline, portables)]
-    shown = [grant_json(*one) for one in stated]
+    grants = [(one, one.state()) for one in map(verified_offline, portables)]
+    documents = [grant_json(*one) for one in grants]
     print_found(
-        shown[0] if len(shown) == 1 else shown,
-        [line for one in stated for line in grant_words(*one)],
+        documents[0] if len(documents) == 1 else documents,
+        [line for one in grants for line in describe_grant(*one)],
     )
-    words("the signature holds; whether it was revoked, only the node can say")
-    return [state for _, state in stated]
+    words("the signature is valid; only the node knows whether the grant was revoked")
+    return [state for _, state in grants]
 
 
 @at_node
-async def _show_known(client: Client, cid: str) -> str:
+async def _show_by_id(client: Client, cid: str) -> str:
     portable = next(
         (one.portable for one in owner_home().grants() if one.portable.cid == cid), None
     )
     if portable is not None:
-        judged, state = judged_offline(portable), await state_at_node(client, portable.cid)
-        print_found(grant_json(judged, state), grant_words(judged, state))
+        verified, state = verified_offline(portable), await state_at_node(client, portable.cid)
+        print_found(grant_json(verified, state), describe_grant(verified, state))
         return state
-    shown, may = _of_record(await _record(client, cid), made_here=False)
+    row, may = _row(await _record(client, cid), made_here=False)
     named = {
-        "grant": shown["cid"],
-        "state": shown["state"],
-        "by": shown["by"],
-        "to": shown["to"],
+        "grant": row["cid"],
+        "state": row["state"],
+        "by": row["by"],
+        "to": row["to"],
         "may": may,
-        "issued": shown["issuedAt"],
-        "until": shown["expiresAt"],
-        "revoked": shown["revokedAt"],
+        "issued": row["issuedAt"],
+        "until": row["expiresAt"],
+        "revoked": row["revokedAt"],
     }
-    print_found(shown, facts(named))
-    return str(shown["state"])
+    print_found(row, facts(named))
+    return str(row["state"])
 
 
 async def state_at_node(client: Client, cid: str) -> str:
-    """Return how a grant stands at the node, in words."""
+    """Return a grant's status at the node, as a phrase for a person."""
     word = (await client.delegations.status(cid)).word
     return "not known to the node" if word == "not_found" else word
 
 
 def unknown_grant(cid: str) -> NotFound:
-    """Return the error for a grant that neither this home nor the node knows."""
+    """Return the error for a grant that is known neither on this machine nor at the node."""
     return NotFound(
         404,
-        f"no grant {cid[:80]} that you made, received or own",
-        hint="sealspace grant list shows yours",
+        f"you have no grant {cid[:80]}, made or received",
+        hint="list yours: sealspace grant list",
     )
 
 
@@ -167,55 +165,54 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
 
 
 async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
-    """Return grants as JSON, and in words what each allows."""
-    kept = {one.portable.cid: one.portable for one in owner_home().grants()}
+    """Return the grants of the node's list and of this machine."""
+    local = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
-    left_out = frozenset() if with_sessions else sign_ins(records, client.session.owner)
+    hidden = frozenset() if with_sessions else sign_ins(records, client.session.owner)
     listed = []
     for record in records:
-        if record.cid in left_out:
+        if record.cid in hidden:
             continue
-        portable = kept.get(record.cid)
-        shown, may = _of_record(record, made_here=portable is not None)
-        # What a run grant says is in its token alone: the node's list has none of it.
+        portable = local.get(record.cid)
+        row, may = _row(record, made_here=portable is not None)
+        # The terms of a run grant are only in its token, not in the node's list.
         if portable is not None and (run := run_grant_of(portable)) is not None:
-            shown, may = (
-                shown | {"run": run_statement_json(run.statement)},
+            row, may = (
+                row | {"run": run_statement_json(run.statement)},
                 (*may, run_sentence(run.statement)),
             )
-        listed.append((shown, may))
+        listed.append((row, may))
     known = {one.cid for one in records}
-    for cid, portable in kept.items() if direction == "granted" else ():
-        if cid not in known:  # what was passed on for another owner is not in this account's list
-            judged = judged_offline(portable)
-            shown = grant_json(judged, await state_at_node(client, cid)) | {"madeHere": True}
-            listed.append((shown, rights_words(judged.rights, by=judged.token.delegator)))
+    for cid, portable in local.items() if direction == "granted" else ():
+        # The node's list of this account lacks grants that pass on another owner's rights.
+        if cid not in known:
+            verified = verified_offline(portable)
+            row = grant_json(verified, await state_at_node(client, cid)) | {"madeHere": True}
+            listed.append((row, rights_words(verified.rights, by=verified.token.delegator)))
     return listed
 
 
 async def _holders(client: Client, label: str) -> list[_Listed]:
-    """Return the live grants to others that open or read a secret, or decrypt on the network that
-    it is sealed to."""
+    """Return others' live grants to read a secret, or to decrypt on its network."""
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
-    words(f"rights to decrypt are those on {network}, where a secret is sealed now")
     words(
-        "not listed by the node: what a recipient passed on, and what a grant demands of code,"
-        " callers and secrets"
+        f"rights to decrypt are listed for {network}, the network of the secret's current version",
+        "the node does not list grants that recipients passed on, nor conditions on code, callers"
+        " or secrets",
     )
     return [
-        _of_record(one, made_here=False)
-        for one in await client.delegations.holders(resource, network)
+        _row(one, made_here=False) for one in await client.delegations.holders(resource, network)
     ]
 
 
-def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
-    """Return a row of the node's list as JSON, and in words what it allows."""
+def _row(record: DelegationRecord, *, made_here: bool) -> _Listed:
+    """Convert a record of the node's list for output."""
     rights: list[GrantedResource] = [
         granted_resource(one.resource, one.abilities) for one in record.rights
     ]
-    shown: dict[str, object] = {
+    row: dict[str, object] = {
         "cid": record.cid,
         "state": "revoked" if record.status == "ancestor_revoked" else record.status,
         "by": record.delegator,
@@ -231,16 +228,16 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
         "revokedAncestor": record.revoked_ancestor,
         "madeHere": made_here,
     }
-    return shown, rights_words(rights, by=record.delegator)
+    return row, rights_words(rights, by=record.delegator)
 
 
 # --- one grant ------------------------------------------------------------------------------------
 
-_HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wrote it"
+_HINT: Final = "ask the sender for the unchanged output of `sealspace grant create`"
 
 
-class JudgedGrant(NamedTuple):
-    """A grant whose token's signature holds, and what the token says."""
+class VerifiedGrant(NamedTuple):
+    """A grant whose signature is valid, with the content of its token."""
 
     cid: str
     token: Delegation
@@ -250,7 +247,7 @@ class JudgedGrant(NamedTuple):
     host: str
 
     def state(self) -> str:
-        """Return `active`, `expired` or `not valid yet`, by the grant's own times."""
+        """Return `active`, `expired` or `not valid yet`, by the times in the grant itself."""
         token, now = self.token, SystemClock().now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
@@ -259,41 +256,41 @@ class JudgedGrant(NamedTuple):
         )
 
 
-def judged_offline(portable: PortableDelegation) -> JudgedGrant:
-    """Check a portable grant as far as that is possible without a node.
+def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
+    """Verify a portable grant as far as possible without a node.
 
     Args:
         portable: untrusted.
     Raises:
-        InvalidPortableDelegation: the token cannot be read, its signature does not hold, or what
-            stands beside it says more than it grants, or something else (MF16).
+        InvalidPortableDelegation: the token cannot be parsed, its signature is invalid, or the
+            description beside the token differs from it or exceeds it (MF16).
     Does not check:
-        What it rests on, and whether it was revoked: a node does. Its times: see
-            `JudgedGrant.state`.
+        Parent grants and revocation, which only a node can check. Times: see
+            `VerifiedGrant.state`.
     """
-    grant = grant_of(portable, now=0.0)  # whether it has ended is a state, and no fault
+    grant = grant_of(portable, now=0.0)  # an expired grant is shown as such, not rejected
     try:
         token = verify_delegation(parse_delegation(portable.header))
         policies = policies_of(token.facts)
     except PolicyError as error:
         raise InvalidPortableDelegation(
-            f"the grant's policy is none: {error}", hint=_HINT
+            f"the grant's policy is invalid: {error}", hint=_HINT
         ) from None
     except CapabilityError as error:
         raise InvalidPortableDelegation(
-            f"the grant's token does not hold: {error.text}", hint=_HINT
+            f"the grant's token is invalid: {error.text}", hint=_HINT
         ) from None
     run = run_grant_of(portable)
     statement = None if run is None else run.statement
-    return JudgedGrant(
+    return VerifiedGrant(
         grant.cid, token, described(grant.capabilities), policies, statement, portable.host
     )
 
 
-def grant_words(grant: JudgedGrant, state: str) -> list[str]:
-    """Return what a grant says, a fact a line."""
+def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
+    """Describe a grant for a person, one fact per line."""
     token, number = grant.token, len(grant.token.parents)
-    others = f"on {number} other grant{'s' if number != 1 else ''}, which only the node can judge"
+    others = f"on other grants ({number}), which only the node can check"
     return facts(
         {
             "grant": grant.cid,
@@ -301,11 +298,11 @@ def grant_words(grant: JudgedGrant, state: str) -> list[str]:
             "by": token.delegator,
             "to": token.delegate,
             "may": rights_words(grant.rights, by=token.delegator),
-            "under": "conditions that only the node can judge" if _has_conditions(token) else None,
+            "under": "conditions that only the node can check" if _has_conditions(token) else None,
             "only": [line for policy in grant.policies for line in policy_words(policy)],
             "runs": None if grant.run is None else run_words(grant.run),
             "from": optional_time(token.not_before),
-            "until": optional_time(token.expires_at) or "no end is stated",
+            "until": optional_time(token.expires_at) or "without end",
             "passing": (
                 "not allowed" if token.terminal else "allowed: the recipient may grant parts of it"
             ),
@@ -315,8 +312,8 @@ def grant_words(grant: JudgedGrant, state: str) -> list[str]:
     )
 
 
-def grant_json(grant: JudgedGrant, state: str) -> dict[str, object]:
-    """Return the same for a program; times as RFC 3339."""
+def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
+    """Describe a grant as JSON, with times in RFC 3339."""
     token = grant.token
     return {
         "cid": grant.cid,
@@ -348,58 +345,58 @@ def _has_conditions(token: Delegation) -> bool:
     epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.",
 )
 @click.argument("grant", metavar="CID|FILE")
-@click.option("--only", is_flag=True, help="End no other grant to the same recipient.")
+@click.option("--only", is_flag=True, help="Revoke only this grant; keep the related ones.")
 @yes_option
 @at_node
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
-    """End a grant, named by its id or by its file, at once and for good; whatever was passed on
-    from it ends too.
+    """Revoke a grant permanently, by its id or its file.
 
-    Other grants that open the same secrets for the same recipient end with it, and are named before
-    you are asked: with one of them left, the recipient could still open a copy that it kept.
+    Everything that the recipient passed on from it ends too. So do the recipient's other grants
+    that open the same secrets: with one of them left, the recipient could still open a copy that it
+    kept. They are listed before you are asked to confirm.
     """
     portables = grants_named(grant)
-    cids = [grant] if portables is None else [judged_offline(one).cid for one in portables]
-    left = []
+    cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]
+    live = []
     for cid in cids:
         status = await client.delegations.status(cid)
         if status.word == "not_found":
             raise unknown_grant(cid)
         if status.word != "revoked":
-            left.append(cid)
+            live.append(cid)
     records = (
         [one async for one in client.delegations.query(direction="granted")]
-        if left and not only
+        if live and not only
         else []
     )
-    ended = {cid: cid not in left for cid in cids}  # of each whether it was revoked before
+    ended = {cid: cid not in live for cid in cids}  # CID -> whether it was revoked before
     for one in records:
-        if one.cid in left:
+        if one.cid in live:
             together = ending_with(records, one, client.session.owner)
             words(
                 *(
-                    f"ends too, or {one.delegate} could open a copy: {cid}"
+                    f"also revoked, because {one.delegate} could open a copy with it: {cid}"
                     for cid in together
                     if cid not in ended
                 )
             )
             del ended[one.cid]
             ended |= dict.fromkeys(together, False)
-    if left and watched():  # a script that ends a grant in an emergency is not held up
+    # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
+    if live and watched():
         confirm(
-            f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes
+            f"permanently revoke {', '.join(cid for cid, was in ended.items() if not was)}?",
+            yes=yes,
         )
     try:
-        # Those that are shown as revoked too: only the answer to a revocation says that it outlives
-        # a failover (ST16).
+        # Grants that are already shown as revoked are revoked again: only the answer to a
+        # revocation confirms that it survives a failover (ST16).
         await client.delegations.revoke(*ended)
     except Unauthorized:
-        # What the wallet signed, the session may not always end; the wallet can.
+        # The session may lack the right to revoke what the wallet signed. The wallet has it.
         for cid in ended:
             await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
-    words(
-        *(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items())
-    )
+    words(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
     print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
@@ -407,22 +404,23 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     "accept",
     epilog=(
         "Examples: `sealspace grant accept grant.json`, then the command that it prints: `sealspace"
-        " kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. For a second person"
-        " on the same machine: `--home DIR`, after `sealspace login URL --new --home DIR`."
+        " kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. To try it with a"
+        " second identity on the same machine, run `sealspace login URL --new --home DIR` and add"
+        " `--home DIR` to later commands."
     ),
 )
 @click.argument("file", type=FILE)
 @at_node
 async def accept(client: Client, file: Path) -> None:
-    """Use a grant that somebody gave you, from now on: every later command of this home has it.
+    """Accept the grants in FILE, so that later commands can use them.
 
-    The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints
-    both. It is checked on this machine, then by the node. A grant for the wallet is taken up again
-    at each login.
+    A grant has to be made out to the DID of your wallet or of your session; `sealspace whoami`
+    prints both. It is checked on this machine first, then by the node. Grants to your wallet are
+    accepted again at every login; those to the session end with it.
     """
     home, portables = owner_home(), read_grants(file)
     owner = home.profile().owner
-    # all before the first is used
+    # Check every grant before using the first, so that a bad file changes nothing.
     accepted = [_usable(one, (owner, client.session.did)) for one in portables]
     for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
     for portable in portables:
@@ -431,7 +429,7 @@ async def accept(client: Client, file: Path) -> None:
     for portable in for_wallet:
         home.keep_received(portable)
     rights = [right for one in accepted for right in one.rights]
-    if any(DECRYPT in right.actions for right in rights) and await demands_code(client):
+    if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
         words(NOT_SHARED)
     for one in accepted:
         words(f"accepted: {one.cid}, from {one.token.delegator}")
@@ -443,11 +441,10 @@ async def accept(client: Client, file: Path) -> None:
         words(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
 
 
-def _commands(judged: JudgedGrant) -> list[str]:
-    """Return the commands that use a grant, one for each resource that a command reads; safe to
-    paste into a shell."""
+def _commands(grant: VerifiedGrant) -> list[str]:
+    """Return shell commands that read what a grant allows."""
     commands = []
-    for right in judged.rights:
+    for right in grant.rights:
         secret = secret_at(right.path)
         if secret is not None and KV_GET in right.actions:
             option = () if secret.scope is None else (f"--scope={secret.scope}",)
@@ -465,43 +462,44 @@ def _commands(judged: JudgedGrant) -> list[str]:
 
 
 def _command(*words: str, named: str) -> str:
-    """Write a command for a shell; whoever made the grant chose what is named in it."""
+    """Return a command line that is safe to paste into a shell."""
+    # The granter chose the names: quoting stops shell injection, and `--` stops a name that would
+    # be read as an option.
     before = ("--",) if named.startswith("-") else ()
     return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
 
 
-def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> JudgedGrant:
-    """Return what a grant says, if it is in force by its own times, and for one of our DIDs."""
-    judged = judged_offline(portable)
-    state = judged.state()
+def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:
+    """Verify a grant offline; reject it if it is not active or not made out to one of our DIDs."""
+    grant = verified_offline(portable)
+    state = grant.state()
     if state != "active":
         raise InvalidPortableDelegation(
-            f"the grant is {state}", hint="ask whoever gave it for a new one"
+            f"the grant is {state}", hint="ask the sender for a new one"
         )
-    if not any(same_principal(judged.token.delegate, one) for one in ours):
+    if not any(same_principal(grant.token.delegate, one) for one in ours):
         raise NotGranted(
-            f"the grant is for {judged.token.delegate}, you are {ours[0]}",
+            f"the grant is for {grant.token.delegate}, but you are {ours[0]}",
             hint="ask for a grant to the DID that `sealspace whoami` prints",
         )
-    return judged
+    return grant
 
 
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
-    """Use a grant for as long as the session lasts, or the grant."""
+    """Accept a grant until it or the session ends."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
 
 
 @at_node
-async def take_up_received(client: Client) -> None:
-    """Take up again, in a new session, what was accepted for the wallet; what has ended or was
-    revoked is forgotten."""
+async def accept_received_again(client: Client) -> None:
+    """Accept the wallet's stored grants for a new session, and forget those no longer in force."""
     home = owner_home()
     for portable in home.received():
         try:
             await accept_one(client, portable, home.wallet())
         except (InvalidPortableDelegation, Unauthorized):
-            words(f"no longer in force, and left out: the grant {portable.cid} of {portable.owner}")
+            words(f"removed a grant that is no longer in force: {portable.cid} of {portable.owner}")
             home.forget_received(portable.cid)
     home.keep_session(client.session)

@@ -1,4 +1,6 @@
-"""The commands of owners, by noun, and where each is. No command is imported here.
+"""Tables of the owner commands and the modules that define them.
+
+The commands themselves are imported only when they are called.
 
 Example:
     "list": Row("sealspace.cli.secret", "Print the names of secrets, never a value.")
@@ -14,21 +16,21 @@ secret = LazyGroup(
     rows_of(
         "sealspace.cli.secret",
         {
-            "put": "Seal and store a secret.",
+            "put": "Encrypt and store a secret.",
             "get": "Print the value of a secret.",
-            "list": "Print the names of secrets, never a value.",
+            "list": "List the names of secrets.",
             "delete": "Delete a secret.",
-            "import": "Store every secret of a .env, JSON or YAML file.",
+            "import": "Store all secrets of a .env, JSON or YAML file.",
             "export": "Write all secrets as .env or JSON.",
-            "generate": "Make a random value, and store it.",
+            "generate": "Store a random value as a secret.",
         },
     ),
     name="secret",
-    help="Keep secrets in the owner's space, sealed before they leave this machine.",
+    help="Store and read secrets. They are encrypted before they leave this machine.",
     epilog=(
-        "A secret is not shared between people: beside its owner it opens for code that proves"
-        " itself, to which `sealspace backend grant` grants it, unless the node's operator set"
-        " `sealspace admin release set --attestation off`."
+        "People cannot share secrets with each other. A secret opens for its owner, and for"
+        " attested code to which the owner granted it with `sealspace backend grant`. The node's"
+        " operator can turn attestation off with `sealspace admin release set --attestation off`."
     ),
 )
 
@@ -37,27 +39,27 @@ kv = LazyGroup(
         "sealspace.cli.kv_commands",
         {
             "put": "Store a value.",
-            "get": "Print a value, or write it into a file.",
-            "head": "Print version, size and metadata of a value.",
-            "list": "Print keys.",
+            "get": "Print a value, or write it to a file.",
+            "head": "Print the version, size and metadata of a value.",
+            "list": "List keys.",
             "delete": "Delete a value.",
         },
     ),
     name="kv",
-    help="Keep values in the owner's spaces, as they are: nothing is sealed.",
+    help="Store and read values in the owner's spaces, without encryption.",
 )
 
 space = LazyGroup(
     rows_of(
         "sealspace.cli.space",
         {
-            "list": "Print the owner's spaces.",
-            "create": "Have the node host a space.",
-            "info": "Print what is known of a space.",
+            "list": "List the owner's spaces.",
+            "create": "Create a space on the node.",
+            "info": "Show the id, age and size of a space.",
         },
     ),
     name="space",
-    help="See and make the owner's spaces on the node.",
+    help="List and create the owner's spaces on the node.",
 )
 
 # --- share ----------------------------------------------------------------------------------------
@@ -65,26 +67,26 @@ space = LazyGroup(
 grant = LazyGroup(
     {
         "create": Row(
-            "sealspace.cli.grant_create", "Grant secrets or values to a DID, and write the grant."
+            "sealspace.cli.grant_create", "Grant secrets or values to a DID; write a grant file."
         ),
         **rows_of(
             "sealspace.cli.grant_list",
             {
-                "list": "Show who holds what, until when.",
-                "show": "Say what one grant allows: yours, or one in a file.",
-                "accept": "Use a grant that somebody gave you.",
-                "revoke": "End a grant for good.",
+                "list": "List grants: who may do what, until when.",
+                "show": "Explain what one grant allows: yours, or one in a file.",
+                "accept": "Accept a grant file that you were given.",
+                "revoke": "Revoke a grant permanently.",
             },
         ),
     },
     name="grant",
-    help="Grant secrets and values to somebody else, by DID, and end that again.",
+    help="Grant secrets and values to other people and programs, and revoke grants.",
     epilog=(
-        "From one person to another: the second runs `sealspace login URL --new` and gives the DID"
-        " that `sealspace whoami` prints; the first runs `sealspace grant create DID --space notes"
-        " --out grant.json` and gives the file; the second runs `sealspace grant accept"
-        " grant.json`. Secrets are not shared so between people: they go to code that proves what"
-        " it is, with `sealspace backend grant`."
+        "To share a space with another person: they run `sealspace login URL --new` and send you"
+        " the DID that `sealspace whoami` prints. You run `sealspace grant create DID --space notes"
+        " --out grant.json` and send them the file. They run `sealspace grant accept grant.json`."
+        " This does not work for secrets, which open only for attested code: see `sealspace backend"
+        " grant`."
     ),
 )
 
@@ -92,28 +94,29 @@ manifest = LazyGroup(
     rows_of(
         "sealspace.cli.manifest",
         {
-            "check": "List everything that is wrong with a manifest.",
-            "explain": "Say in plain words what an application asks for.",
+            "check": "Report what is wrong with a manifest.",
+            "explain": "Explain what an application asks for.",
             "grant": "Grant an application exactly what its manifest asks for.",
         },
     ),
     name="manifest",
-    help="Manifests: what an application says that it needs, in a file; read one, and grant it.",
+    help="Read an application's manifest, the file that lists the rights it needs, and grant them.",
 )
 
 network = LazyGroup(
     rows_of(
         "sealspace.cli.network",
         {
-            "show": "Show a network, and what it takes to open what is sealed to it.",
-            "create": "Make a further network.",
-            "policy": "Show or set what code may receive a network's keys.",
-            "revoke": "End a network for ever, with all that is sealed to it.",
+            "show": "Show a network's key and the conditions for decryption.",
+            "create": "Create an additional network.",
+            "policy": "Show or set which code may receive a network's keys.",
+            "revoke": "Revoke a network permanently, with everything encrypted to it.",
         },
     ),
     name="network",
     help=(
-        "The encryption networks that secrets are sealed to, and on what terms the node opens them."
+        "Manage encryption networks: the key pairs, held by the node, that secrets are encrypted"
+        " to."
     ),
 )
 
@@ -122,7 +125,7 @@ SECTIONS: Final[Sections] = {
     "Start": rows_of(
         "sealspace.cli.version",
         {
-            "completion": "Have a shell complete commands and options.",
+            "completion": "Print a shell completion script.",
             "version": "Print the version.",
         },
     ),
@@ -130,33 +133,33 @@ SECTIONS: Final[Sections] = {
         "sealspace.cli.login",
         {
             "login": "Sign in to a node as an owner, with a wallet.",
-            "logout": "End the session, and remove it from this machine.",
+            "logout": "End the session and remove it from this machine.",
             "whoami": "Print the owner, the session's key and the node.",
-            "status": "Say whether the node answers and the session holds.",
+            "status": "Check that the node answers and the session is valid.",
         },
     ),
     "Keep": rows_of(
         "sealspace.cli.groups",
         {
-            "secret": "Keep secrets, sealed before they leave this machine.",
-            "kv": "Keep values, as they are.",
-            "space": "See and make spaces.",
+            "secret": "Store and read secrets, encrypted on this machine.",
+            "kv": "Store and read values, without encryption.",
+            "space": "List and create spaces.",
         },
     ),
     "Share": rows_of(
         "sealspace.cli.groups",
         {
-            "grant": "Grants to a DID: create, list, show, accept, revoke.",
-            "manifest": "What an application asks for: check, explain, grant.",
-            "network": "Encryption networks, and on what terms they open.",
+            "grant": "Create, list, show, accept and revoke grants.",
+            "manifest": "Check, explain and grant what an application asks for.",
+            "network": "Manage encryption networks and their policies.",
         },
     ),
     "Use": rows_of(
         "sealspace.cli.run",
         {
             "run": "Run a command with secrets as environment variables.",
-            "template": "Fill secrets into a file.",
+            "template": "Insert secrets into a file.",
         },
     ),
 }
-"""Heading of the root's help -> its commands."""
+"""Heading in `sealspace --help` -> its commands."""

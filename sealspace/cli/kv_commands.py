@@ -1,4 +1,4 @@
-"""`sealspace kv`: values in the owner's spaces, as they are: nothing is sealed.
+"""`sealspace kv`: store and read unencrypted values in the owner's spaces.
 
 A value comes from standard input or a file, never from an argument.
 """
@@ -35,7 +35,7 @@ _key = click.argument("key", metavar="KEY")
 _space = click.option(
     "--space",
     metavar="NAME",
-    help="A space of yours, or any by its whole id; by default `default`.",
+    help="The name of one of your spaces, or a full space id; `default` if omitted.",
 )
 
 
@@ -50,19 +50,19 @@ _space = click.option(
 @click.argument("value", metavar="", nargs=-1)
 @_space
 @click.option(
-    "--file", "source", type=FILE, help="Take the value from a file instead of standard input."
+    "--file", "source", type=FILE, help="Read the value from a file instead of standard input."
 )
 @click.option(
     "--type",
     "content_type",
     metavar="MIME",
-    help="Content type that is kept with it, like text/plain.",
+    help="Content type to store with the value, like text/plain.",
 )
-@click.option("--if-absent", is_flag=True, help="Only if there is no value now; otherwise refuse.")
+@click.option("--if-absent", is_flag=True, help="Fail if the key has a value already.")
 @click.option(
     "--if-match",
     metavar="VERSION",
-    help="Only over this version of the value, which `kv head` prints.",
+    help="Replace only this version of the value; `kv head` prints the version.",
 )
 @yes_option
 @at_node
@@ -77,25 +77,27 @@ async def put(
     if_match: str | None,
     yes: bool,
 ) -> None:
-    """Store a value, byte for byte, from standard input or a file; over an older one a person is
-    asked."""
+    """Store a value from standard input or a file, byte for byte.
+
+    On a terminal, you are asked before an existing value is replaced.
+    """
     if value:
         raise InvalidInput(
-            "a value is never an argument: the list of processes shows it, and the shell keeps it",
+            "a value cannot be an argument: process lists and the shell history would show it",
             hint="sealspace kv put KEY < FILE, or --file FILE",
         )
     if source is None and sys.stdin.isatty():
         raise InvalidInput(
-            "nothing is piped in", hint="sealspace kv put KEY < FILE, or --file FILE"
+            "no value on standard input", hint="sealspace kv put KEY < FILE, or --file FILE"
         )
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
     asks = source is not None and watched() and not yes and if_match is None and not if_absent
     body = sys.stdin.buffer if source is None else source
     refused = (
-        f"there is a value {key} already"
+        f"the value {key} exists already"
         if if_absent
-        else f"the value {key} is not of that version"
+        else f"the value {key} has another version now"
     )
     async with _values(client, space, key) as values:
         version: str | None = None
@@ -116,8 +118,8 @@ async def put(
                         refused, hint=f"look at it: sealspace kv head {key}"
                     ) from None
                 if_match, asks = (await values.metadata(key)).etag, False
-                confirm(f"there is a value {key}: replace it?", yes=False)
-                refused = f"somebody else wrote the value {key} meanwhile; nothing was stored"
+                confirm(f"replace the existing value {key}?", yes=False)
+                refused = f"the value {key} was changed in the meantime; nothing was stored"
     print_found({"key": key, "etag": version})
     words(f"stored {key}, version {version}")
 
@@ -125,16 +127,16 @@ async def put(
 @click.command("get")
 @_key
 @_space
-@click.option("--out", type=NEW_FILE, help="Into a file instead of standard output.")
+@click.option("--out", type=NEW_FILE, help="Write to a file instead of standard output.")
 @click.option(
-    "--raw", is_flag=True, help="Write it to a terminal as it is, with whatever it does there."
+    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
 )
 @yes_option
 @at_node
 async def get(
     client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool
 ) -> None:
-    """Print a value, byte for byte; a terminal is shown printable text only."""
+    """Print a value, byte for byte; on a terminal, only printable text."""
     confirm_replacing(out, yes=yes)
     async with _values(client, space, key) as values:
         if out is None and sys.stdout.isatty() and not raw:
@@ -148,7 +150,7 @@ async def get(
             await values.download(key, sys.stdout.buffer if out is None else out, progress=report)
             sys.stdout.flush()
     if out is not None:
-        words(f"{key} is in {out}")
+        words(f"wrote {key} to {out}")
 
 
 @click.command("head")
@@ -156,27 +158,26 @@ async def get(
 @_space
 @at_node
 async def head(client: Client, key: str, space: str | None) -> None:
-    """Print version, size, content type and metadata of a value, without the value."""
+    """Print the version, size, content type and metadata of a value, without the value."""
     size_bytes: int | None = None
     async with _values(client, space, key) as values:
         found = await values.metadata(key)
-        # the size is not shown where this session may not read the value
-        with suppress(NotGranted):
+        with suppress(NotGranted):  # the size needs the right to read the value
             size_bytes = await values.size_bytes(key)
-    said: dict[str, Json] = {
+    document: dict[str, Json] = {
         "key": key,
         "etag": found.etag,
         "contentType": found.content_type,
         "size": size_bytes,
     }
-    shown = {
+    named = {
         "key": key,
         "version": found.etag,
         "size": None if size_bytes is None else f"{size_bytes} bytes",
         "content type": found.content_type,
         **found.metadata,
     }
-    print_found({**said, "metadata": dict(found.metadata)}, facts(shown))
+    print_found({**document, "metadata": dict(found.metadata)}, facts(named))
 
 
 @click.command("list")
@@ -184,7 +185,7 @@ async def head(client: Client, key: str, space: str | None) -> None:
 @_space
 @at_node
 async def list_(client: Client, prefix: str, space: str | None) -> None:
-    """Print the keys that begin with PREFIX, or all, in ascending order."""
+    """List the keys that begin with PREFIX, or all keys, in ascending order."""
     async with _values(client, space, prefix) as values:
         keys = [key async for key in values.list(prefix)]
     print_found(keys, keys)
@@ -198,31 +199,31 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
-    """Delete a value; a person is asked."""
+    """Delete a value; on a terminal, you are asked first."""
     if watched():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:
-        if await values.delete(key) is None:  # it was deleted before
+        if await values.delete(key) is None:  # already deleted: same answer as for an unknown key
             raise NotFound(200, "")
     words(f"deleted {key}")
 
 
 @asynccontextmanager
 async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[Kv]:
-    """Yield the values of a space; refusals say what to do on the command line."""
+    """Yield the values of a space; give refusals a next step on the command line."""
     named = "" if space is None else f" --space {space}"
     try:
         yield client.kv(space)
     except SpaceNotFound:
         raise NotThere(
-            f"there is no space {space or 'default'} here", hint="sealspace space list"
+            f"this node has no space {space or 'default'}", hint="sealspace space list"
         ) from None
     except NotFound:
         raise NotThere(f"there is no value {key}", hint=f"sealspace kv list{named}") from None
     except NotGranted as refusal:
-        # the owner's own, which the session was not made for
+        # One of the owner's spaces that this login did not ask for: signing in again adds it.
         if space is not None and ":" not in space:
-            with suppress(NotGranted):  # this session may not ask
+            with suppress(NotGranted):  # the session may lack the right to list spaces
                 await require_own_space(client, space)
             refusal.step = f"sealspace login --space {space}"
         raise

@@ -1,8 +1,8 @@
-"""Groups of commands that are imported when they are called, so that help and start cost nothing.
+"""Command groups that import a command only when it is called, so that the program starts fast.
 
-A command that needs more than the base install names the extra in its row, and is not imported
-without it. A library that is imported later, when an option or a setting asks for it, is looked up
-in the same table when it is missing.
+The row of a command names the extra that it needs; without the extra the command is not imported.
+If an option or a setting imports a missing library later, the same table names the extra to
+install.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from click.shell_completion import CompletionItem
 from .command_errors import ExtraMissing
 from .shared import share_options
 
-# Extra of the distribution -> the modules that it installs; of two extras with one module the
-# smaller comes first.
+# Extra -> the modules that it installs. Of two extras with the same module the smaller comes
+# first: the first match is what an error tells the user to install.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": ("dcap_qvl",),
     "node": ("lmdb", "dcap_qvl", "prometheus_client"),
@@ -29,7 +29,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-# What other tools call a command -> what it may be called here.
+# Verb of other tools -> the verb here, for "did you mean".
 _ALSO: Final[Mapping[str, str]] = {
     "add": "put",
     "cat": "get",
@@ -46,15 +46,15 @@ _ALSO: Final[Mapping[str, str]] = {
 
 
 def is_installed(extra: str) -> bool:
-    """Whether all that an extra installs is there."""
+    """Return whether all modules of an extra are installed."""
     return all(map(find_spec, EXTRAS[extra]))
 
 
 class Row(NamedTuple):
-    """Where a command is, and what it needs.
+    """The module of a command, its summary in help, and the extra that it needs.
 
-    In its module it has its own name (`list_` for `list`, which is Python's), or the one after a
-    colon.
+    The function in the module is called like the command (`list_` for `list`), unless `module` ends
+    with a colon and another name.
     """
 
     module: str
@@ -63,36 +63,36 @@ class Row(NamedTuple):
 
 
 Table: TypeAlias = Mapping[str, Row]
-"""Name of a command -> where it is."""
+"""Name of a command -> its row."""
 Sections: TypeAlias = Mapping[str, Table]
-"""Heading of the root's help -> its commands; each package has its own under the entry point
+"""Heading in `sealspace --help` -> its commands; packages register theirs with the entry point
 `sealspace.commands`."""
 
 
 def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
-    """Return the rows of commands that one module of the base install has."""
+    """Return the rows for commands of one module that need no extra."""
     return {name: Row(module, summary) for name, summary in summaries.items()}
 
 
 def provided(name: str) -> Any:
-    """Import a module that a package above this one provides under the entry point
-    `sealspace.provided`.
+    """Import a module that a higher package registers as the entry point `sealspace.provided`.
 
-    Any: the module, whose functions a type checker cannot see from here; imports go downwards only.
+    The entry point avoids an import upwards, which the layers forbid. The type is Any because type
+    checkers cannot see the module from here.
     """
     (point,) = entry_points(group="sealspace.provided", name=name)
     return point.load()
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called."""
+    """A command group that imports a command when it is called."""
 
     def __init__(self, table: Table, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of help."""
+        """Return the names of the commands, in the order of help."""
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -112,7 +112,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that was called."""
-        # a shell completes: a mistake in the words before is not its subject
+        # The shell is completing a line: mistakes in the words before are not reported.
         if ctx.resilient_parsing:
             try:
                 return super().resolve_command(ctx, args)
@@ -129,8 +129,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the name of a command from the table, without importing any, or an option of the
-        group."""
+        """Complete command names from the table, and options of the group, without imports."""
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         found = [CompletionItem(name, help=self.table[name].summary) for name in names]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -156,15 +155,14 @@ class LazyGroup(click.Group):
 
 
 class Verbs(click.Group):
-    """A group of commands of one module; its help says of each what the first sentence of its own
-    help says."""
+    """A group of commands in one module; its help shows the first sentence of each command's."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which the module has them."""
+        """Return the names of the commands, in the order of their definition."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands; the framework would cut what is longer than a line."""
+        """List the commands with their whole first sentence; click would cut it short."""
         with formatter.section("Commands"):
             formatter.write_dl(
                 [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]
@@ -173,6 +171,6 @@ class Verbs(click.Group):
 
 def _missing(module: str, extra: str | None) -> ExtraMissing:
     return ExtraMissing(
-        f"this needs the extra {extra}, which is not installed: there is no module {module}",
+        f"this needs the extra {extra}, which is not installed: module {module} is missing",
         hint=f"pip install 'sealspace[{extra}]'",
     )

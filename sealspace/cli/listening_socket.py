@@ -19,7 +19,7 @@ _LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
 
 def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
-    """Return a TCP socket bound to an address; port 0 chooses a free one."""
+    """Return a TCP socket bound to an address; with port 0 the system chooses a free port."""
     with ExitStack() as closing:
         try:
             resolved = socket.getaddrinfo(
@@ -36,11 +36,11 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
 
 
 def begin_to_listen(bound: socket.socket, backlog: int) -> None:
-    """Have the kernel take connections for a bound socket; a second call changes nothing.
+    """Start to accept connections on a bound socket; a second call changes nothing.
 
-    Two processes that start at the same time can both have bound one address: only here is the
-    second one refused. An event loop must not be the first to do this: uvloop closes a socket that
-    cannot listen, and says nothing.
+    Two processes that start at the same time can bind the same address; the second one fails only
+    here. This has to happen before an event loop gets the socket: uvloop closes a socket that
+    cannot listen without reporting an error.
     """
     try:
         bound.listen(backlog)
@@ -59,37 +59,39 @@ def _unusable(
     host: str, port: int, error: OSError, command: str = _SERVE, hint: str = ""
 ) -> ConfigurationError:
     reason = (error.strerror or "no such address").lower()
-    step = "name an address of this machine: --host ADDRESS --port PORT"
+    step = "use an address of this machine: --host ADDRESS --port PORT"
     if error.errno == errno.EADDRINUSE:
-        reason = f"{process_at(port) or 'another process'} listens there already"
-        # The next port, not any free one: clients have to know it.
-        step = f"end that process, or {command} --port {port + 1 if port < _MAX_PORT else port - 1}"
+        reason = f"{process_at(port) or 'another process'} is already listening there"
+        # Suggest a fixed port, not port 0: clients have to know it.
+        other = port + 1 if port < _MAX_PORT else port - 1
+        step = f"stop that process, or {command} --port {other}"
     return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint or step)
 
 
 def process_at(port: int) -> str:
-    """Return the process of this machine that listens at a TCP port, in words; empty if it cannot
-    be known."""
+    """Return `process PID (NAME)` for the listener on a TCP port, or an empty string if unknown."""
     named: dict[int, str] = {}
     with suppress(OSError):
-        wanted = {
+        listening = {
             f"socket:[{columns[_INODE]}]"
             for columns in sockets()
             if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port
         }
-        for descriptor in Path("/proc").glob("[0-9]*/fd/*") if wanted else ():
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*") if listening else ():
             with suppress(OSError):
-                if str(descriptor.readlink()) in wanted:
+                if str(descriptor.readlink()) in listening:
                     pid = int(descriptor.parts[2])
                     named[pid] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
     others = named.keys() - {os.getpid()}
-    # the oldest: others inherited it
+    # The lowest id is usually the parent; its workers inherited the socket.
     return f"process {min(others)} ({named[min(others)]})" if others else ""
 
 
 def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:
-    """Yield the columns of each TCP socket of this machine: 1 and 2 its ends, 3 its state, 7 its
-    user, 9 its inode."""
+    """Yield the columns of each TCP socket in the kernel's tables.
+
+    Columns 1 and 2 are the two ends, 3 is the state, 7 the user id and 9 the inode.
+    """
     for table in tables:
         with suppress(OSError, UnicodeDecodeError):
             for line in table.read_text("ascii").splitlines()[1:]:

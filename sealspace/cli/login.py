@@ -1,5 +1,4 @@
-"""`sealspace login`, `logout`, `whoami` and `status`: a session at a node, signed in to with a
-wallet, and ended."""
+"""`sealspace login`, `logout`, `whoami` and `status`: the owner's session at a node."""
 
 import asyncio
 import dataclasses
@@ -23,7 +22,7 @@ from ..session import Session
 from ..wallets import Wallet
 from ..wire.transport import Transport
 from .command_errors import KeyFileUnusable
-from .grant_list import take_up_received
+from .grant_list import accept_received_again
 from .lazy import provided
 from .network import OWNER_ABILITIES
 from .node_terms import Demand, demand_options, gathering
@@ -54,7 +53,7 @@ from .terminal import (
 
 @dataclass(frozen=True, slots=True)
 class WalletOptions:
-    """What the options say of the wallet."""
+    """The options of `login` that choose the wallet."""
 
     key_file: Path | None
     keystore: Path | None
@@ -64,29 +63,29 @@ class WalletOptions:
 
     @property
     def is_key(self) -> bool:
-        """Whether they name a key, or a new one."""
+        """Whether the options name a key file or ask for a new key."""
         return self.is_new or self.key_file is not None or self.keystore is not None
 
     def __post_init__(self) -> None:
-        """Refuse more than one wallet, and a file that is not there."""
+        """Reject options that name more than one wallet, and an unreadable key file."""
         if self.keystore is not None and (self.is_new or self.key_file is not None):
-            raise click.UsageError("--keystore names the key: leave --new and --key-file out")
+            raise click.UsageError("--keystore cannot be combined with --new or --key-file")
         if self.in_browser and self.is_key:
             raise click.UsageError(
-                "--browser asks the wallet there: leave --new, --key-file and --keystore out"
+                "--browser cannot be combined with --new, --key-file or --keystore"
             )
         if self.key_file is not None and not self.is_new:
             require_readable(
-                self.key_file, hint="add --new to make one there, or name the file with your key"
+                self.key_file, hint="add --new to create a key there, or name your key file"
             )
 
 
 @click.command(
     epilog=(
-        "Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later"
-        " `sealspace login` signs in again. `sealspace login URL --browser` asks the wallet in a"
-        " browser instead, and keeps no key here. With `--require-node-evidence --node-policy"
-        " approved.json` no token leaves this machine, now or later, unless the node proves that it"
+        "Examples: `sealspace login http://127.0.0.1:8000 --new` creates a key and signs in; later,"
+        " `sealspace login` signs in again. `sealspace login URL --browser` signs with the wallet"
+        " in your browser and stores no key on this machine. With `--require-node-evidence"
+        " --node-policy approved.json`, no command sends a token before the node has proved that it"
         " runs that code; `sealspace verify URL` prints such a policy."
     )
 )
@@ -98,73 +97,71 @@ class WalletOptions:
         "--key-file",
         type=NEW_FILE,
         help=(
-            "The wallet's private key as 64 hex digits, mode 0600; by default that of the last"
-            " login, or wallet.key in the owner's folder."
+            "File with the wallet's private key as 64 hex digits, mode 0600; by default the file of"
+            " the last login, or wallet.key in the owner's folder."
         ),
     ),
     click.option(
         "--keystore",
         type=FILE,
         help=(
-            "A Web3 keystore of version 3 instead; its password is asked for, or is in"
-            f" {PASSWORD_VARIABLE}."
+            "Web3 keystore (version 3) to use instead of a key file; its password is read from"
+            f" {PASSWORD_VARIABLE}, or asked for."
         ),
     ),
     click.option(
         "--new",
         "is_new",
         is_flag=True,
-        help="Make the key file, with a new key; keep a copy of it.",
+        help="Create the key file with a new key; keep a backup of it.",
     ),
     click.option(
         "--browser",
         "in_browser",
         is_flag=True,
         help=(
-            "Ask the wallet in a browser, in a page on this machine whose address is printed, now"
-            " and in later commands that need its signature; no key is kept here."
+            "Sign with the wallet in your browser, on a local page whose address is printed. Later"
+            " commands that need its signature open such a page too. No key is stored."
         ),
     ),
-    click.option(
-        "--no-open", is_flag=True, help="Print the address of that page only; open no browser."
-    ),
+    click.option("--no-open", is_flag=True, help="Only print that address; do not open a browser."),
 )
 @click.option(
     "--space",
     "spaces",
     metavar="NAME",
     multiple=True,
-    help="A space of yours to use beside the default one; repeatable.",
+    help="Also use this space of yours, beside the default one; repeatable.",
 )
 @click.option(
     "--days",
     type=click.FloatRange(min=0.01, max=30),
     default=7.0,
     show_default=True,
-    help="Days until the session ends.",
+    help="How many days the session lasts.",
 )
 @demand_options
 def login(
     url: str | None, spaces: tuple[str, ...], days: float, named: WalletOptions, demand: Demand
 ) -> None:
-    """Sign in to the node at URL as an owner; the session is kept for the commands that follow.
+    """Sign in to the node at URL as an owner, and store the session for later commands.
 
-    URL is remembered; without it, and without --node, the node of the last login is meant. The
-    wallet signs, and the owner's space for secrets and encryption network are there afterwards.
+    Without URL and --node, this signs in to the node of the last login. The wallet signs a message. The
+    owner's secrets space and encryption network are created if they do not exist yet.
     """
-    place = owner_home()
-    before = Profile(node="", owner="", key_file=place.default_key_file.absolute())
+    home = owner_home()
+    before = Profile(node="", owner="", key_file=home.default_key_file.absolute())
     with suppress(NotSignedIn):
-        before = place.profile()
+        before = home.profile()
     node = url or shared().node or before.node
     if not node:
         raise click.UsageError(f"name the node: sealspace login URL, or set {NODE_VARIABLE}")
-    Transport(node)  # refuses what is no address, before anything is made or asked for
+    Transport(node)  # rejects an invalid address before a key is created or a question is asked
     planned = Profile(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
     )
-    planned = _planned(place, before, named, _demanded(before, demand, planned))
-    wallet, secret = _opened(planned, before, is_new=named.is_new)
+    planned = _with_wallet(home, before, named, _with_node_policy(before, demand, planned))
+    wallet, secret = _open_wallet(planned, before, is_new=named.is_new)
     known = before.spaces if before.owner == wallet.did else ()
     profile = replace(planned, owner=wallet.did, spaces=tuple(dict.fromkeys((*known, *spaces))))
 
@@ -175,49 +172,49 @@ def login(
     try:
         session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
     except SpacesNotHosted as refusal:
-        # The operator may admit this owner: the key is kept, for another one would not be the owner
-        # that is admitted.
+        # Keep the key: the operator may admit this owner, and a new key would be another owner.
         keep_key()
         again = " --browser" if profile.key_file is None else ""
         refusal.step = (
             f"ask the operator to admit {wallet.did}, then: sealspace login {node}{again}"
         )
         raise
-    keep_key()  # first: what fails in between leaves the key, which the next `--new` takes
-    place.keep(profile, session)
-    if place.received():
-        take_up_received()
-    _describe(profile, session, is_new=secret is not None)
+    keep_key()  # first: if the next step fails, a second `login --new` uses this key
+    home.keep(profile, session)
+    if home.received():
+        accept_received_again()
+    _print_login(profile, session, is_new=secret is not None)
 
 
-def _planned(place: OwnerHome, before: Profile, named: WalletOptions, profile: Profile) -> Profile:
-    """Return the profile with the wallet that is named, else with that of the last login."""
+def _with_wallet(
+    home: OwnerHome, before: Profile, named: WalletOptions, profile: Profile
+) -> Profile:
+    """Add the wallet that the options name, or that of the last login, to a profile."""
     if named.in_browser or (before.key_file is None and not named.is_key):
         opens = not named.no_open and (named.in_browser or before.opens_browser)
         return replace(profile, opens_browser=opens)
     if named.no_open:
-        raise click.UsageError("--no-open is about the page of --browser")
-    if (given := named.keystore or named.key_file) is not None:
-        return replace(profile, key_file=given.absolute(), is_keystore=named.keystore is not None)
+        raise click.UsageError("--no-open needs --browser")
+    if (file := named.keystore or named.key_file) is not None:
+        return replace(profile, key_file=file.absolute(), is_keystore=named.keystore is not None)
     if named.is_new:
-        return replace(profile, key_file=place.default_key_file.absolute())
-    if place.is_of_another_home(before.key_file):
+        return replace(profile, key_file=home.default_key_file.absolute())
+    if home.is_of_another_home(before.key_file):
         words(
-            f"the wallet's key is taken from another home: {before.key_file}",
-            "name the one that is meant: sealspace login --key-file FILE",
+            f"using the wallet key of another owner's folder: {before.key_file}",
+            "to use a different key: sealspace login --key-file FILE",
         )
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
 
 
-def _opened(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
-    """Open the wallet, or make one; returns with it the secret of a new one, which is not stored
-    yet."""
+def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
+    """Open the wallet, or create one and return its secret too, which is not stored yet."""
     path = profile.key_file
     if path is None:
-        from .wallet_page import connect_browser  # a server of pages, for owners with such a wallet
+        # Imported here: only browser wallets need the server.
+        from .wallet_page import connect_browser
 
-        # a node that does not answer is found out before a person is asked
-        asyncio.run(_reach(profile.node))
+        asyncio.run(_reach(profile.node))  # before asking for a signature: the node may be down
         return (
             connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None),
             None,
@@ -225,10 +222,10 @@ def _opened(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet,
     if is_new and not path.exists():
         secret = SystemEntropy().token(32)
         return WalletSigner(secret), secret
-    if is_new:  # what a login left that the node did not host
+    if is_new:  # a key left by a login that the node refused or that was interrupted
         if before.owner and before.key_file == path:
-            raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it")
-        words(f"{path} is there already, and nobody has logged in with it: it is used")
+            raise KeyFileUnusable(f"{path} exists already", hint="omit --new to use it")
+        words(f"{path} exists already and was never used to log in: using it")
     return profile.wallet(), None
 
 
@@ -237,9 +234,9 @@ async def _reach(node: str) -> None:
         await client.info()
 
 
-def _describe(profile: Profile, session: Session, *, is_new: bool) -> None:
+def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
     ends = optional_time(session.expires_at)
-    said: dict[str, Json] = {
+    document: dict[str, Json] = {
         "owner": profile.owner,
         "node": session.node_id,
         "expiresAt": ends,
@@ -247,28 +244,27 @@ def _describe(profile: Profile, session: Session, *, is_new: bool) -> None:
         "nodeEvidence": profile.node_policy is not None,
     }
     print_found(
-        said,
+        document,
         (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
     )
     if ends is not None:
         words(f"until {ends}")
     if profile.node_policy is not None:
-        words("the node proved approved code, and has to before every later command")
+        words("the node proved that it runs approved code; every later command checks this again")
     if is_new:
         words(
-            f"the wallet's key is in {profile.key_file}: keep a copy, nothing is recovered"
+            f"the wallet's key is in {profile.key_file}: keep a backup, secrets cannot be recovered"
             " without it"
         )
         words("next: sealspace secret put NAME")
 
 
-def _demanded(before: Profile, demand: Demand, profile: Profile) -> Profile:
-    """Return the profile with the policy that the node has to satisfy; without options, with that
-    of the last login."""
+def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Profile:
+    """Add the policy for the node to a profile: from the options, or from the last login."""
     if demand.insists:
         file = demand.code_file
         code = (
-            asyncio.run(_seen_code(profile.node, demand))
+            asyncio.run(_approved_code(profile.node, demand))
             if file is None
             else read_node_policy(file)
         )
@@ -276,7 +272,7 @@ def _demanded(before: Profile, demand: Demand, profile: Profile) -> Profile:
     is_other_node = before.node.rstrip("/") != profile.node.rstrip("/")
     if demand.insists is False or is_other_node or before.node_policy is None:
         return profile
-    # Signing in again, which the commands' hints suggest, must not drop what was demanded.
+    # A plain `sealspace login`, which many hints suggest, must not drop the policy.
     return replace(
         profile,
         trust_root=profile.trust_root or before.trust_root,
@@ -285,11 +281,9 @@ def _demanded(before: Profile, demand: Demand, profile: Profile) -> Profile:
     )
 
 
-async def _seen_code(node: str, demand: Demand) -> Policy:
-    """Show what the node runs, and return the policy for exactly that if the owner approves of
-    it."""
-    # needs the extra `verify`; not needed where nothing is demanded
-    node_judging = provided("node-evidence")
+async def _approved_code(node: str, demand: Demand) -> Policy:
+    """Show which code the node runs, ask for approval, and return a policy for exactly that."""
+    node_judging = provided("node-evidence")  # needs the extra `verify`
 
     verifier = node_judging.node_verifier(
         trust_root=demand.trust_root, collateral=demand.collateral
@@ -300,8 +294,8 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
     print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
     if not watched():
         raise InvalidInput(
-            "nobody is here to approve what the node runs",
-            hint="read it, keep the policy in a file, and name that: --node-policy FILE",
+            "cannot ask for approval of the node's code: this is not a terminal",
+            hint="save the policy that `sealspace verify URL` prints, and add --node-policy FILE",
         )
     click.confirm("approve exactly this code?", abort=True, err=True)
     code: Policy = node_judging.exact_code(facts)
@@ -309,19 +303,17 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
 
 
 async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
-    """Return the session, and the profile, whose demands are bound to the node's store from now
-    on."""
+    """Sign in; return the session, and the profile with its node policy bound to this store."""
     async with opened(profile, profile.node) as client:
-        # All in one message: a person is asked once.
-        asked = SignIn(
+        # One message with all rights, so that a person signs once.
+        sign_in = SignIn(
             ttl_s=ttl_s,
             network_abilities=OWNER_ABILITIES,
             spaces=profile.spaces,
             spaces_rights=True,
         )
-        await client.sign_in(wallet, asked)
-        # the stored session pins the network's key from now on
-        await client.encryption.ensure_network()
+        await client.sign_in(wallet, sign_in)
+        await client.encryption.ensure_network()  # the stored session pins this network's key
         if (policy := profile.node_policy) is not None:
             store_id = (await client.node_evidence()).statement.store_id
             profile = replace(profile, node_policy=dataclasses.replace(policy, store_id=store_id))
@@ -330,35 +322,45 @@ async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[S
 
 # --- the session of the last login ----------------------------------------------------------------
 
-_WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key file"}
-"""Member as JSON -> what a person reads."""
+_LABELS: Final = {
+    "expiresAt": "until",
+    "nodeDid": "node DID",
+    "keyFile": "key file",
+    "demands": "requires",
+    "standing": "state",
+}
+"""JSON member -> label for a person."""
 
 
 @click.command()
 def logout() -> None:
     """End the session at the node, and remove it from this machine.
 
-    The wallet's key and the files of grants stay, and so does what the login remembered: `sealspace
-    login` signs in again.
+    The wallet's key, the grant files and the settings of the last login are kept. `sealspace login`
+    signs in again.
     """
     home = owner_home()
     if not (home.folder / "session.json").exists():
-        words("nobody is logged in on this machine: there is nothing to end")
+        words("not logged in: nothing to do")
         return
     session = home.session()
-    ends = "" if session.expires_at is None else f", it ends at {time_text(session.expires_at)}"
+    ends = (
+        ""
+        if session.expires_at is None
+        else f"; it ends by itself at {time_text(session.expires_at)}"
+    )
     try:
         if not has_ended(session):
             _revoke()
     except SealspaceError as error:
-        words(f"the node could not be told{ends}: {what_happened(error)}")
+        words(f"could not end the session at the node{ends}: {what_happened(error)}")
     home.forget_session()
     words(f"logged out {session.owner}")
 
 
 @click.command()
 def whoami() -> None:
-    """Print the owner, the session's key and the node; no node is asked."""
+    """Print the owner, the session's key and the node, without contacting the node."""
     home = owner_home()
     profile, session = home.profile(), home.session()
     _print(_who(home, profile, session))
@@ -370,21 +372,21 @@ def whoami() -> None:
 
 @click.command()
 def status() -> None:
-    """Say whether the node answers, until when the session lasts, and what the login demands of the
-    node.
+    """Check that the node answers and that the session is valid.
 
-    The exit status says whether commands would work: 0, or why they would not.
+    The exit status is 0 if commands would work. Otherwise it is the status with which they would
+    fail.
     """
     home = owner_home()
-    said = _who(home, home.profile(), home.session())
+    document = _who(home, home.profile(), home.session())
     try:
-        _ask()
-        said["standing"] = "ready"
+        _check()
+        document["standing"] = "ready"
     except SealspaceError as error:
-        said["standing"] = error.code
+        document["standing"] = error.code
         raise
     finally:
-        _print(said)
+        _print(document)
 
 
 def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]:
@@ -399,14 +401,15 @@ def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]
     }
 
 
-def _print(said: dict[str, Json]) -> None:
-    print_found(said, facts({_WORDS.get(name, name): value for name, value in said.items()}))
+def _print(document: dict[str, Json]) -> None:
+    print_found(
+        document, facts({_LABELS.get(name, name): value for name, value in document.items()})
+    )
 
 
 @at_node
-async def _ask(client: Client) -> None:
-    """Ask a node as every command does: it answers, is the same one, and proves what is
-    demanded."""
+async def _check(client: Client) -> None:
+    """Make the checks that every command makes, and check that the session is not revoked."""
     await client.info()
     for grant in client.session.grants[:1]:  # the sign-in
         word = (await client.delegations.status(grant.cid)).word
@@ -417,6 +420,6 @@ async def _ask(client: Client) -> None:
 
 @at_node
 async def _revoke(client: Client) -> None:
-    # the sign-in last: it carries the right to revoke the others
+    # Revoke the sign-in last: it carries the right to revoke the other grants.
     for grant in reversed(client.session.grants):
         await client.delegations.revoke(grant.cid)

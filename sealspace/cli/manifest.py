@@ -1,5 +1,4 @@
-"""`sealspace manifest check`, `explain` and `grant`: what an application asks for, and granting
-exactly that."""
+"""`sealspace manifest check`, `explain` and `grant`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..documents.manifests import (
 )
 from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import encode_bundle
-from .grant_create import hand_over_all, say_granted, wallet_for, warn_of_demands
+from .grant_create import hand_over_all, print_granted, wallet_for, warn_about_proof
 from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
@@ -42,7 +41,7 @@ def _read(file: Path) -> Json:
         )
     except InvalidJson as error:
         raise ManifestInvalid(
-            f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes",
+            f"{file} is not a JSON object of at most {_MAX_MANIFEST_BYTES} bytes",
             hint=f"edit {file}",
         ) from error
 
@@ -53,7 +52,7 @@ def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> 
         return parse_manifest(value)
     except ManifestInvalid as error:
         raise ManifestInvalid(
-            f"{file}: {error.message}", hint=f"correct it, then: sealspace manifest check {file}"
+            f"{file}: {error.message}", hint=f"fix it, then: sealspace manifest check {file}"
         ) from None
 
 
@@ -63,22 +62,23 @@ _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_pars
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
-    """Say what is wrong with the manifest in FILE, the first fault with its path; the status is 1
-    then."""
+    """Check the manifest in FILE, and print its first fault with its path.
+
+    The exit status is 1 if there is a fault.
+    """
     faults = check_manifest(_read(file))
     print_found(
         [{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults]
     )
     if not faults:
-        words(f"{file} is a manifest; next: sealspace manifest explain {file}")
+        words(f"{file} is a valid manifest; next: sealspace manifest explain {file}")
     return 1 if faults else 0
 
 
 @click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
 @_manifest
 def explain_(manifest: Manifest) -> None:
-    """Say in plain words what the application of the manifest in FILE asks for: what, where, for
-    how long."""
+    """Explain which rights the application of the manifest in FILE asks for, and for how long."""
     lines = explain(manifest, now=SystemClock().now())
     print_found(lines, [one.text for one in lines])
 
@@ -86,29 +86,27 @@ def explain_(manifest: Manifest) -> None:
 @click.command(
     "grant",
     epilog=(
-        "Examples: `sealspace manifest grant manifest.json --out grants.json`; with `--hand-over"
-        " URL` the application gets it at once. `sealspace grant list` shows the grants, `sealspace"
-        " grant revoke` ends them."
+        "Examples: `sealspace manifest grant manifest.json --out grants.json` writes a file for the"
+        " application; `--hand-over URL` sends the grants to its backend instead. `sealspace grant"
+        " list` shows them, `sealspace grant revoke` ends them."
     ),
 )
 @_manifest
-@click.option(
-    "--to", "did", metavar="DID", help="Whom to grant to, in place of the manifest's own DID."
-)
+@click.option("--to", "did", metavar="DID", help="Grant to this DID instead of the manifest's own.")
 @click.option(
     "--leave-out",
     is_flag=True,
-    help="Leave out what this node does not serve, instead of refusing.",
+    help="Skip rights to services that this node does not offer, instead of refusing.",
 )
 @click.option(
     "--policy",
     "policy_file",
     type=FILE,
-    help="What code the application has to prove before a secret opens, as JSON.",
+    help="JSON policy: the code that the application has to prove before a secret opens.",
 )
-@click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
+@click.option("--out", type=NEW_FILE, help="Write the grants to this new file, mode 0600.")
 @click.option(
-    "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here."
+    "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend at URL."
 )
 @yes_option
 @at_node
@@ -122,15 +120,15 @@ async def grant(
     url: str | None,
     yes: bool,
 ) -> None:
-    """Show what the manifest in FILE asks for, ask, and grant exactly that to its DID.
+    """Grant the application of the manifest in FILE exactly what it asks for.
 
-    What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks
-    for.
+    The rights are shown first, and you are asked to confirm. All rights of one owner go into one
+    grant, which lasts for the shortest time that the manifest asks for.
     """
     if (recipient := did or manifest.did) is None:
         raise InvalidInput(
-            f"the manifest of {manifest.name} names nobody to grant to",
-            hint="name the DID: --to DID",
+            f"the manifest of {manifest.name} does not say which DID to grant to",
+            hint="add --to DID",
         )
     if out is not None:
         require_free(out)
@@ -141,7 +139,7 @@ async def grant(
     request = compose_manifests(
         [replace(manifest, did=recipient)], include_account_registry_permissions=False
     )
-    # MF8: whoever reads a secret gets to decrypt on the owner's network too.
+    # MF8: the right to read a secret includes the right to decrypt on the owner's network.
     request = with_decrypt(request, client.encryption.network().text)
     (target,) = request.delegation_targets
     lines = [
@@ -150,20 +148,20 @@ async def grant(
         if (one.who == target.did or one.kind in ("app", "not-served", "note"))
     ]
     words(*(one.text for one in lines))
-    # What cannot be granted is refused before anybody is asked.
+    # Reject what cannot be granted before asking for confirmation.
     grants = target_grants(
         target, owner=client.session.owner, features=features, leave_out=leave_out
     )
-    asked = [one for grant in grants for one in grant.capabilities]
-    if any(one.ability == DECRYPT for one in asked):
-        await warn_of_demands(client, policy)
+    rights = [one for grant in grants for one in grant.capabilities]
+    if any(one.ability == DECRYPT for one in rights):
+        await warn_about_proof(client, policy)
     confirm(f"grant this to {target.did}?", yes=yes)
     made = await client.delegations.delegate_to_target(
-        target, policy=policy, wallet=wallet_for(asked), leave_out=leave_out
+        target, policy=policy, wallet=wallet_for(rights), leave_out=leave_out
     )
     for one in made:
         owner_home().keep_grant(one, url=url)
-        say_granted(one)
+        print_granted(one)
     if url is not None:
         await hand_over_all(url, made, kept=f"the files in {owner_home().folder / 'grants'}")
     if out is not None:

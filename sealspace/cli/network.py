@@ -1,4 +1,4 @@
-"""`sealspace network`: an owner's encryption networks, and what code may receive keys of them."""
+"""`sealspace network`: an owner's encryption networks and their policies."""
 
 from pathlib import Path
 from typing import Final
@@ -33,19 +33,21 @@ from .term_files import read_node_policy
 from .terminal import confirm, facts, print_found, words, yes_option
 
 OWNER_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
-"""What an owner's commands do with a network."""
+"""Abilities on a network that an owner's commands need."""
 
 name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 
 
 @click.command(
-    "show", epilog="Example: `sealspace network show`, of the network that secrets are sealed to."
+    "show", epilog="Example: `sealspace network show` shows the network that secrets use."
 )
 @name_argument
 @at_node
 async def show(client: Client, name: str) -> None:
-    """Show the network NAME, `default` unless named: its key, its state, and what the node demands
-    before it opens."""
+    """Show the network NAME (default: `default`).
+
+    This prints its key, its state, and the conditions under which the node decrypts.
+    """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
     await right_to(client, network, SET_POLICY)
@@ -54,8 +56,7 @@ async def show(client: Client, name: str) -> None:
         await node_terms(client),
         pin_of(descriptor),
     )
-    stated = None if terms is None else msgspec.to_builtins(terms)
-    said: dict[str, Json] = {
+    document: dict[str, Json] = {
         "network": network.text,
         "owner": network.owner,
         "node": descriptor.node_did,
@@ -65,32 +66,32 @@ async def show(client: Client, name: str) -> None:
         "publicEncryptionKey": pin.public_key.hex(),
         "fingerprint": pin.fingerprint,
         "policy": None if policy is None else policy_json(policy),
-        "terms": stated,
+        "terms": None if terms is None else msgspec.to_builtins(terms),
     }
     named = {
         "network": network.text,
         "node": descriptor.node_did,
         "state": descriptor.state,
         "key": f"{pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
-        "demands": terms_words(terms),
+        "requires": describe_terms(terms),
         "policy": policy_words(policy),
     }
-    print_found(said, facts(named))
+    print_found(document, facts(named))
 
 
 @click.command("create", epilog="Example: `sealspace network create production`.")
 @click.argument("name")
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Make the network NAME: a further key pair of yours at the node."""
+    """Create the network NAME, an additional key pair of yours on the node."""
     network, was_there = client.encryption.network(name), True
     try:
         await client.encryption.descriptor(network)
     except NetworkNotFound:
         was_there = False
         await right_to(client, network, *OWNER_ABILITIES)
-    await client.encryption.ensure_network(name)  # a revoked one is refused
-    words(f"{'was there already' if was_there else 'made'}: {network.text}")
+    await client.encryption.ensure_network(name)  # fails if the network was revoked
+    words(f"{'exists already' if was_there else 'created'}: {network.text}")
     print_found({"network": network.text, "wasThereAlready": was_there})
 
 
@@ -99,27 +100,28 @@ async def create(client: Client, name: str) -> None:
 @yes_option
 @at_node
 async def revoke(client: Client, name: str, yes: bool) -> None:
-    """End the network NAME for ever: nothing that is sealed to it is opened again, for anybody.
+    """Revoke the network NAME permanently, so that nothing encrypted to it can be opened again.
 
-    Its name stays taken. To end a grant only: `sealspace grant revoke`.
+    The name cannot be used again. To revoke only a grant, use `sealspace grant revoke`.
     """
     network = client.encryption.network(name)
     was_revoked = (await client.encryption.descriptor(network)).state == "revoked"
     if not was_revoked:
-        confirm(f"revoke {network.text} for ever, with everything that is sealed to it?", yes=yes)
+        confirm(f"permanently revoke {network.text} and everything encrypted to it?", yes=yes)
     await right_to(client, network, NETWORK_REVOKE)
-    await client.encryption.revoke_network(network)  # ST16: also where it is shown as revoked
-    words(f"was revoked already: {name}" if was_revoked else f"revoked: {name}")
+    # Also if it is shown as revoked: only this answer confirms that it survives a failover (ST16).
+    await client.encryption.revoke_network(network)
+    words(f"already revoked: {name}" if was_revoked else f"revoked: {name}")
     print_found({"revoked": name, "wasRevokedAlready": was_revoked})
 
 
 @click.command(
     "policy",
     epilog=(
-        "Examples: `sealspace network policy` shows it; `sealspace network policy --set"
-        " policy.json` shows what changes, asks, and sets it; `--json` prints what `--set` reads."
-        " `sealspace backend show URL --json` has the policy that approves what runs there, as its"
-        " member `policy`."
+        "Examples: `sealspace network policy` shows the policy; `sealspace network policy --set"
+        " policy.json` shows the changes, asks, and sets it. `--json` prints the policy in the"
+        " format that `--set` reads. To approve the code of a running backend, use the member"
+        " `policy` of `sealspace backend show URL --json`."
     ),
 )
 @name_argument
@@ -127,45 +129,44 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     "--set",
     "file",
     type=FILE,
-    help="Set the policy in this JSON file, in place of what was stated.",
+    help="Replace the policy with the one in this JSON file.",
 )
-@click.option("--remove", is_flag=True, help="State nothing any more.")
+@click.option("--remove", is_flag=True, help="Remove the policy.")
 @yes_option
 @at_node
 async def policy_(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:
-    """Show, set or remove what code may receive keys of the network NAME, `default` unless named.
+    """Show, set or remove the policy of the network NAME (default: `default`).
 
-    A policy is in force with the next request, beside what the node demands and what each grant
-    says.
+    The policy says which code may receive keys of the network. It applies from the next request on,
+    in addition to the conditions of the node and of each grant.
     """
     if file is not None and remove:
-        raise click.UsageError("--set and --remove exclude each other")
-    wanted = None if file is None else read_node_policy(file)
+        raise click.UsageError("--set and --remove cannot be combined")
+    after = None if file is None else read_node_policy(file)
     network = client.encryption.network(name)
     await right_to(client, network, SET_POLICY)
     before = await client.encryption.policy(network)
     if file is None and not remove:
         print_found(None if before is None else policy_json(before), policy_words(before))
         return
-    if before != wanted:
-        words(*policy_changes(before, wanted))
-        effect = (
-            "it only tightens"
-            if only_tightens(before, wanted)
-            else "code that was refused may be accepted by it"
+    if before != after:
+        words(*policy_changes(before, after))
+        words(
+            "this only restricts access further"
+            if only_tightens(before, after)
+            else "this may admit code that was refused before"
         )
-        confirm(f"set this? {effect}", yes=yes)
-        await client.encryption.set_policy(network, wanted)
-    words("nothing changes" if before == wanted else f"set: {name}")
-    print_found(None if wanted is None else policy_json(wanted))
+        confirm("set this policy?", yes=yes)
+        await client.encryption.set_policy(network, after)
+    words("no change" if before == after else f"set: {name}")
+    print_found(None if after is None else policy_json(after))
 
 
 def only_tightens(before: Policy | None, after: Policy | None) -> bool:
-    """Whether nothing is accepted that was refused: False in doubt, and wherever a list of code
-    appears or goes.
+    """Return whether a new policy admits nothing that the old one refused; False in doubt.
 
-    A policy that approves code is the list that delegates are judged by (RL5), so that the first
-    one opens something.
+    Adding or removing a list of approved code never counts as tightening. Delegates are judged by
+    that list (RL5), so the first list admits code that was refused without one.
     """
     if after is None or before is None:
         return after == before or (before is None and after is not None and not after.is_allow_list)
@@ -173,22 +174,21 @@ def only_tightens(before: Policy | None, after: Policy | None) -> bool:
 
 
 async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
-    """Have the wallet give the session a right on the owner's network that the login did not ask
-    for.
+    """Ensure that the session has rights on a network; if not, the wallet signs a grant of them.
 
-    For this command only: the session that is kept does not have it.
+    The grant is for this command only: it is not added to the stored session.
     """
-    wanted = [allow(network.text, one) for one in abilities]
+    rights = [allow(network.text, one) for one in abilities]
     try:
-        client.session.proofs_for(wanted, now=SystemClock().now())
+        client.session.proofs_for(rights, now=SystemClock().now())
     except NotGranted:
-        await client.delegations.add_right(owner_home().wallet(), wanted)
+        await client.delegations.add_right(owner_home().wallet(), rights)
 
 
-def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:
-    """Return what a node demands before it opens anything, a fact a line."""
+def describe_terms(terms: ReleaseTerms | None) -> tuple[str, ...]:
+    """Describe a node's release terms for a person, one fact per line."""
     if terms is None:
-        return ("the node does not tell",)
+        return ("unknown: the node does not publish its terms",)
     lines = [MODE_WORDS[terms.attestation]]
     for root in terms.trust_roots:
         whose = (
@@ -196,14 +196,13 @@ def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:
             if root == INTEL_ROOT_SHA256.hex()
             else f"the root {root}, NOT Intel's"
         )
-        lines.append(f"quotes that end at {whose}")
+        lines.append(f"quotes signed under {whose}")
     if not terms.trust_roots:
-        lines.append(
-            "quotes that end at a root certificate that the node does not have: it accepts none"
-        )
-    lines.append(f"applications with keys from {', '.join(terms.key_providers) or 'nobody'}")
+        lines.append("the node has no root certificate, so it accepts no quote")
+    providers = ", ".join(terms.key_providers) or "no provider: none is accepted"
+    lines.append(f"applications with keys from {providers}")
     if terms.node_policy:
-        lines.append("the operator's own policy is in force beside yours")
+        lines.append("the operator's policy applies in addition to yours")
     if terms.node_policy_suffices:
-        lines.append("where you approve no code, the operator's list decides")
+        lines.append("if you approve no code, the operator's list decides")
     return tuple(lines)

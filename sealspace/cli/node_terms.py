@@ -1,4 +1,4 @@
-"""What an owner demands of a node: the options for it, and the format in which a login stores it.
+"""Requirements of an owner on a node: their command line options and their stored form.
 
 Example:
     @click.command()
@@ -32,7 +32,7 @@ _ROOT_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """What the caller accepts of a node in addition to the strict terms, which are the defaults."""
+    """Deviations from the strict default terms that the caller accepts in a node."""
 
     operator_secret: bool = False
     release_roots: tuple[bytes, ...] = ()
@@ -40,7 +40,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Return the policy about a node that runs this code."""
+        """Return the policy for a node that runs the given code on these terms."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(
@@ -54,7 +54,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What the owner wants a node to prove about itself."""
+    """The options of `login` that say what the node has to prove about itself."""
 
     insists: bool | None
     code_file: Path | None
@@ -63,9 +63,9 @@ class Demand:
     collateral: Path | None
 
     def __post_init__(self) -> None:
-        """Refuse terms of a demand that is not made."""
+        """Reject terms of a requirement that is not made."""
         if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
-            raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
+            raise click.UsageError("--node-policy and --accept-… need --require-node-evidence")
 
 
 def _root(text: str) -> bytes:
@@ -74,19 +74,19 @@ def _root(text: str) -> bytes:
     except ValueError:
         root = b""
     if len(root) != _ROOT_BYTES:
-        raise ConfigurationError("--accept-root is no SHA-256", hint="write 64 hex digits")
+        raise ConfigurationError("--accept-root is not a SHA-256", hint="write 64 hex digits")
     return root
 
 
 def gathering(
     name: str, kind: Callable[..., object], *options: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a decorator that adds options to a command, which receives them as one argument.
+    """Return a decorator that adds options to a command and passes them as one object.
 
     Args:
-        name: of the argument.
-        kind: has a parameter for each option, and may have others with a default.
-        options: decorators, in the order in which help lists them.
+        name: the command's parameter for the object.
+        kind: the class of the object. It has a parameter for each option; others have a default.
+        options: option decorators, in the order of help.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +108,7 @@ accepting_options: Final = gathering(
         "--accept-operator-secret",
         "operator_secret",
         is_flag=True,
-        help="Accept a root secret that the operator has.",
+        help="Accept a node whose root secret its operator knows.",
     ),
     click.option(
         "--accept-root",
@@ -116,13 +116,15 @@ accepting_options: Final = gathering(
         multiple=True,
         metavar="HEX",
         type=_root,
-        help="Accept backends under this root (SHA-256).",
+        help=(
+            "Accept that the node trusts quotes under this root certificate (SHA-256); repeatable."
+        ),
     ),
     click.option(
         "--accept-node-policy",
         "node_policy",
         is_flag=True,
-        help="Accept that the operator may approve code for owners.",
+        help="Accept that the operator approves code on behalf of owners.",
     ),
     click.option(
         "--accept-key-provider",
@@ -135,13 +137,12 @@ accepting_options: Final = gathering(
             texts, where="--accept-key-provider"
         ),
         help=(
-            "Who may give applications their keys, for the node to take their evidence: kms or tpm,"
-            " or one of them by its id (kms:<hex>); repeatable, in place of the default."
+            "Key provider from which the node may accept application keys: kms, tpm, or a single"
+            " one by its id (kms:<hex>); repeatable, replaces the default."
         ),
     ),
 )
-"""Adds the options that accept what the strict terms refuse; the command receives them as one,
-`accepted`."""
+"""Adds the options `--accept-…`; the command receives them as one object, `accepted`."""
 
 demand_options: Final = gathering(
     "demand",
@@ -151,8 +152,8 @@ demand_options: Final = gathering(
         "insists",
         default=None,
         help=(
-            "Whether the node has to prove what code it runs, before this and every later command;"
-            " remembered."
+            "Require the node to prove which code it runs, before this and every later command"
+            " (remembered), or stop requiring it."
         ),
     ),
     click.option(
@@ -160,27 +161,27 @@ demand_options: Final = gathering(
         "code_file",
         type=FILE,
         help=(
-            "Which code the node may run, as JSON; without it you are shown what runs there, and"
-            " asked."
+            "JSON policy: the code that the node may run. Without it, you are shown the node's code"
+            " and asked to approve it."
         ),
     ),
     accepting_options,
     click.option(
         "--trust-root",
         type=NamedFile(resolve_path=True),
-        help="Root certificate that quotes have to end at, instead of Intel's; remembered.",
+        help="Root certificate to verify quotes with, instead of Intel's; remembered.",
     ),
     click.option(
         "--collateral",
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
-        help="Folder of collateral to judge quotes by, instead of asking Intel; remembered.",
+        help="Folder with collateral to verify quotes, instead of Intel's service; remembered.",
     ),
 )
-"""Adds the options for what the node has to prove; the command receives them as one, `demand`."""
+"""Adds the options for node evidence; the command receives them as one object, `demand`."""
 
 
-class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What is demanded of a node as a login stores it; modes are always those of the default."""
+class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The JSON form of a `NodePolicy` in a profile; the attestation modes are not stored."""
 
     code: Any  # JSON; `parse_policy` judges it
     secret_origins: frozenset[SecretOrigin]
@@ -191,7 +192,7 @@ class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_o
 
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
-    """Encode what is demanded of a node, as a login stores it."""
+    """Encode a policy for a node as JSON, for the profile."""
     return {
         "code": policy_json(policy.code),
         "secretOrigins": [*sorted(policy.secret_origins)],
@@ -203,16 +204,16 @@ def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
 
 
 def parse_node_policy(value: Json) -> NodePolicy | None:
-    """Parse the output of `node_policy_json`; None for anything else."""
+    """Parse the output of `node_policy_json`; return None for anything else."""
     try:
-        said = msgspec.convert(value, _Demanded)
+        stored = msgspec.convert(value, _StoredPolicy)
         return NodePolicy(
-            code=parse_policy(said.code),
-            secret_origins=said.secret_origins,
-            release_roots=frozenset(map(bytes.fromhex, said.release_roots)),
-            accepts_node_policy=said.accepts_node_policy,
-            release_key_providers=said.key_providers,
-            store_id=None if said.store_id is None else bytes.fromhex(said.store_id),
+            code=parse_policy(stored.code),
+            secret_origins=stored.secret_origins,
+            release_roots=frozenset(map(bytes.fromhex, stored.release_roots)),
+            accepts_node_policy=stored.accepts_node_policy,
+            release_key_providers=stored.key_providers,
+            store_id=None if stored.store_id is None else bytes.fromhex(stored.store_id),
         )
     except (msgspec.ValidationError, PolicyError, InvalidPolicy):
         return None

@@ -1,11 +1,11 @@
-"""An owner's files on this machine: the node, the wallet's key, the session, and the grants; all of
-mode 0600.
+"""The owner's files on this machine, all of mode 0600.
 
-    ~/.sealspace/profile.json       node, owner, the key's file, what the owner trusts and demands; no secret
-                 session.json       the session that the wallet signed in, with its key
-                 wallet.key         the wallet's private key as 64 hex digits, unless another file is named
-                 grants/<cid>.json  grants that were made from here, in portable form, and to which address
-                 received/<cid>.json  grants that others gave to the wallet
+    ~/.sealspace/profile.json   node, owner, key file, requirements on the node; no secret
+      session.json              the session of the last login, with its private key
+      wallet.key                the wallet's private key as 64 hex digits (default place)
+      grants/<cid>.json         grants made on this machine, in portable form
+      grants/<cid>.url          the backend address that such a grant was sent to
+      received/<cid>.json       grants by others to the wallet
 
 Example:
     async with owner_home().client() as client: ...
@@ -66,14 +66,14 @@ _ACCEPTING: Final = {
     "node-policy": "--accept-node-policy",
     "key-providers": "--accept-key-provider PROVIDER",
 }
-"""Reason for which a node's evidence is refused -> option that accepts it."""
+"""Reason for refusing a node's evidence -> the option that accepts it."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is stored of a login in addition to the session."""
+    """The stored settings of a login, apart from the session."""
 
     node: str
     owner: str
@@ -86,9 +86,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     opens_browser: bool = True
 
     def wallet(self) -> Wallet:
-        """Open the wallet; may ask for a password. One in a browser is asked when it is to sign."""
+        """Open the wallet, asking for the keystore's password if needed."""
         if self.key_file is None:
-            # a server of pages, for owners with such a wallet
+            # Imported here: only browser wallets need the server. It starts with the first
+            # signature.
             from .wallet_page import BrowserWallet
 
             return BrowserWallet(principal_of(self.owner), self.node, opens=self.opens_browser)
@@ -96,7 +97,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class KeptGrant(NamedTuple):
-    """A grant that was made from here, and the address of the backend that it was made to."""
+    """A grant made on this machine, with the backend's address if it was made to a backend."""
 
     url: str | None
     portable: PortableDelegation
@@ -104,18 +105,18 @@ class KeptGrant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnerHome:
-    """The folder of one owner."""
+    """An owner's folder, by default ~/.sealspace."""
 
     folder: Path
     node: str | None = None
 
     @property
     def default_key_file(self) -> Path:
-        """Where the wallet's key is unless another file is named."""
+        """The wallet's key file, unless the owner named another one."""
         return self.folder / "wallet.key"
 
     def profile(self) -> Profile:
-        """Return what the last login stored."""
+        """Read the settings that the last login stored."""
         path = self.folder / "profile.json"
         self._require_own()
         try:
@@ -123,16 +124,16 @@ class OwnerHome:
                 _read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES
             )
         except FileNotFoundError:
-            # the first time there is no key yet
+            # Suggest --new on the first login, when there is no key yet.
             hint = _HINT if self.default_key_file.exists() else f"{_HINT} --new"
-            raise NotSignedIn("nobody is logged in on this machine", hint=hint) from None
+            raise NotSignedIn("not logged in on this machine", hint=hint) from None
         except (OSError, InvalidJson):
             raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
-        demanded = value.pop("nodePolicy", None)
-        node_policy = None if demanded is None else parse_node_policy(demanded)
-        # not understood is not the same as not demanded
-        if demanded is not None and node_policy is None:
-            raise NotSignedIn(f"what {path} demands of the node cannot be read", hint=_HINT)
+        stored_policy = value.pop("nodePolicy", None)
+        node_policy = None if stored_policy is None else parse_node_policy(stored_policy)
+        # An unreadable policy must not count as no policy: the node would go unchecked.
+        if stored_policy is not None and node_policy is None:
+            raise NotSignedIn(f"the node policy in {path} cannot be read", hint=_HINT)
         try:
             found = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
         except msgspec.ValidationError:
@@ -141,36 +142,39 @@ class OwnerHome:
             found.key_file is None
             and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
         ):
-            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
-        if found.key_file is not None:  # a relative path is within the folder, which may be copied
+            raise NotSignedIn(f"{path} does not describe a login", hint=_HINT)
+        # A key file inside the folder is stored as a relative path, so the folder can be copied.
+        if found.key_file is not None:
             found = replace(found, key_file=self.folder.absolute() / found.key_file)
         return replace(found, node_policy=node_policy)
 
     def is_of_another_home(self, path: Path | None) -> bool:
-        """Whether a file is in the folder of another login, as the key of a home that was copied by
-        its whole path."""
+        """Return whether a key file is in another owner's folder.
+
+        This happens when a folder is copied whose profile names the key by its absolute path.
+        """
         if path is None:
             return False
         is_home = path.parent.name == FOLDER_NAME or (path.parent / "profile.json").exists()
         return is_home and path.parent.resolve() != self.folder.resolve()
 
     def session(self) -> Session:
-        """Return the session that the last login stored; it may have ended."""
+        """Read the session that the last login stored; it may have ended."""
         profile = self.profile()
         reason = "the last login was not completed"
         try:
             session = load_session(self.folder / "session.json")
-            # else a login ended between the two files
+            # They differ if a login was interrupted after it wrote the first of the two files.
             if same_principal(session.owner, profile.owner):
                 return session
         except FileNotFoundError:
-            reason = "nobody is logged in on this machine"
+            reason = "not logged in on this machine"
         except (OSError, InvalidSession):
             reason = "the session of the last login cannot be read"
         raise NotSignedIn(reason, hint=_again(profile))
 
     def keep(self, profile: Profile, session: Session) -> None:
-        """Store a login in place of the previous one."""
+        """Store a login, replacing the previous one."""
         key_file, own = profile.key_file, self.folder.absolute()
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
@@ -187,65 +191,65 @@ class OwnerHome:
             data = canonical_bytes(value)
         except UnicodeEncodeError:
             raise KeyFileUnusable(
-                "a path that is remembered is no Unicode text", hint="give the file another name"
+                "a file name to be stored is not valid Unicode", hint="rename the file"
             ) from None
         self._make_folder(self.folder)
-        with self._turn():
+        with self._lock():
             save_session(session, self.folder / "session.json")
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store the session of the last login again, with what it was given since, here and by
-        other commands."""
-        with self._turn():
+        """Store the session with its new grants, merged with those that other commands stored."""
+        with self._lock():
             stored = self.session()
             if stored.did != session.did:
-                raise NotSignedIn("another login took the place of this one", hint="start it again")
+                raise NotSignedIn(
+                    "another login has replaced this session", hint="run the command again"
+                )
             for grant in stored.grants:
                 session = session.with_grant(grant)
             save_session(session, self.folder / "session.json")
 
     def forget_session(self) -> None:
-        """Remove the session with its key; what the login remembered beside it stays for the next
-        one."""
-        with self._turn():
+        """Delete the session with its key; the settings stay for the next login."""
+        with self._lock():
             (self.folder / "session.json").unlink(missing_ok=True)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Open the node with the stored session; what the login demanded of the node is demanded
-        again."""
+        """Yield a client with the stored session, after the node has met the login's policy."""
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
         async with opened(profile, self.node or profile.node, session) as client:
             if profile.node_policy is not None:
-                # before anything of the node is believed, not only before a token
+                # Before any answer is used, not only before a token is sent.
                 await client.node_evidence()
             yield client
 
     def wallet(self) -> Wallet:
-        """Return the wallet that logged in."""
+        """Open the wallet of the last login."""
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
-            words(f"the wallet's key is taken from another home: {profile.key_file}")
+            words(f"using the wallet key of another owner's folder: {profile.key_file}")
         wallet = profile.wallet()
         if wallet.did != profile.owner:
             raise KeyFileUnusable(
-                f"{profile.key_file} holds the key of another wallet", hint=_again(profile)
+                f"{profile.key_file} contains the key of another wallet", hint=_again(profile)
             )
         return wallet
 
     # --- grants -----------------------------------------------------------------------------------
 
     def keep_grant(self, portable: PortableDelegation, *, url: str | None = None) -> Path:
-        """Store a grant; returns its file, which may be handed to its recipient as it is."""
-        if url is not None:  # the address first: without it a backend's grant is one to a DID
+        """Store a grant that was made; return its file, which can be sent to the recipient."""
+        # The address first: if only the grant were written, it would look like one to a DID.
+        if url is not None:
             self._keep("grants", f"{portable.cid}.url", url.encode())
         return self._keep("grants", f"{portable.cid}.json", encode_portable(portable))
 
     def grants(self) -> tuple[KeptGrant, ...]:
-        """Return the stored grants, in no meaningful order; what cannot be read is left out."""
+        """Return the grants made on this machine, unordered; unreadable files are skipped."""
         found = []
         for path, portable in self._portables("grants"):
             address = path.with_suffix(".url")
@@ -259,22 +263,21 @@ class OwnerHome:
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
-        """Return the grants to a backend, named by its address or its DID."""
-        wanted = target.rstrip("/")
+        """Return the grants made to a backend, by its address or its DID."""
+        target = target.rstrip("/")
         return tuple(
             one
             for one in self.grants()
-            if one.portable.delegate_did == wanted
-            or (one.url is not None and one.url.rstrip("/") == wanted)
+            if one.portable.delegate_did == target
+            or (one.url is not None and one.url.rstrip("/") == target)
         )
 
     def keep_received(self, portable: PortableDelegation) -> None:
-        """Store a grant that was given to the owner's wallet, so that later logins take it up
-        again."""
+        """Store a grant to the owner's wallet, so that later logins accept it again."""
         self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
-        """Return the stored grants to the owner's wallet; what cannot be read is left out."""
+        """Return the stored grants to the owner's wallet; unreadable files are skipped."""
         return tuple(portable for _, portable in self._portables("received"))
 
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
@@ -283,7 +286,7 @@ class OwnerHome:
                 yield path, decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
 
     def forget_received(self, cid: str) -> None:
-        """Remove a stored grant to the owner's wallet."""
+        """Delete a stored grant to the owner's wallet."""
         (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
 
     def _keep(self, folder: str, name: str, data: bytes) -> Path:
@@ -297,9 +300,9 @@ class OwnerHome:
         self._require_own()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other command changes what is stored; the kernel ends the turn of one that
-        was killed."""
+    def _lock(self) -> Iterator[None]:
+        """Lock the folder against changes by other commands."""
+        # The kernel releases the lock of a command that is killed.
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
@@ -308,16 +311,16 @@ class OwnerHome:
             os.close(folder)
 
     def _require_own(self) -> None:
-        """Refuse a folder in which another user could put another profile: it states whose quotes
-        are believed."""
+        """Reject a folder that another user can write to."""
+        # Another user could replace the profile, which names the trusted root certificate.
         try:
             found = self.folder.stat()
         except OSError:
-            return  # absent: the functions that read it report that
+            return  # no folder: reading its files reports that
         if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o022:
             raise KeyFileUnusable(
-                f"others may write to the folder {self.folder}",
-                hint=f"chmod 700 {self.folder}, or name a folder of your own with --home",
+                f"other users can write to the folder {self.folder}",
+                hint=f"chmod 700 {self.folder}, or use another folder with --home",
             )
 
 
@@ -325,8 +328,10 @@ class OwnerHome:
 async def opened(
     profile: Profile, node: str, session: Session | None = None
 ) -> AsyncIterator[Client]:
-    """Open a node, which has to prove what the login demands; a refusal says how to go on on the
-    command line."""
+    """Yield a client for a node that has to meet the policy of the login.
+
+    If the node is refused, the error names the option of `login` that would accept it.
+    """
     requirement = None
     if profile.node_policy is not None:
         node_verifier = provided("node-evidence").node_verifier  # needs the extra `verify`
@@ -338,18 +343,17 @@ async def opened(
     except NodeEvidenceRefused as refused:
         if (option := _ACCEPTING.get(refused.reason)) is not None:
             option = f"--require-node-evidence {option}"
-            refused.step = f"ask for another node, or accept that: sealspace login {node} {option}"
+            refused.step = f"use another node, or accept this: sealspace login {node} {option}"
         raise
 
 
 def owner_home() -> OwnerHome:
-    """Return the folder that the running command was given, to be opened at the node that it was
-    given."""
+    """Return the owner's folder for the running command, by its `--home` and `--node`."""
     return OwnerHome(shared().home_folder, node=shared().node)
 
 
 def own_did() -> str:
-    """Return the DID of the owner who is logged in, for messages; empty if there is none."""
+    """Return the DID of the owner who is logged in, or an empty string; for messages."""
     with suppress(NotSignedIn, KeyFileUnusable):
         return owner_home().profile().owner
     return ""
@@ -358,8 +362,7 @@ def own_did() -> str:
 def at_node(
     work: Callable[Concatenate[Client, Parameters], Awaitable[Result]],
 ) -> Callable[Parameters, Result]:
-    """Have what a command does at the node called without a client: it gets one with the owner's
-    session."""
+    """Decorate a coroutine that needs a client; calling it opens one with the owner's session."""
 
     @wraps(work)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
@@ -373,7 +376,7 @@ def at_node(
 
 
 def has_ended(session: Session) -> bool:
-    """Whether the session's sign-in is over."""
+    """Return whether a session has expired."""
     return session.expires_at is not None and session.expires_at <= SystemClock().now()
 
 
@@ -387,19 +390,19 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return the DIDs of a backend: the one that is named, or those that were granted to at the
-    address."""
+    """Return a DID itself, or the DIDs that were granted to at a backend's address."""
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:
-    """Return the grants that were made from here to a backend, named by its address or its DID."""
+    """Return the grants made on this machine to a backend; raise NotThere if there are none."""
     grants = owner_home().grants_to(target)
     if not grants:
         raise NotThere(
-            f"no grant to {target} was made from here", hint="sealspace backend list shows them"
+            f"no grant to {target} was made on this machine",
+            hint="list them: sealspace backend list",
         )
     return grants
 
@@ -411,68 +414,64 @@ _MAX_KEY_FILE_BYTES: Final = 256
 
 
 def read_wallet(path: Path) -> WalletSigner:
-    """Read a wallet's private key: 64 hex digits, with or without `0x`."""
+    """Read a wallet's private key from a file with 64 hex digits, with or without `0x`."""
     try:
         with path.open("rb") as stream:
-            # The mode of the file that is read, not of one that has its name a moment later.
+            # Check the open file, not its name: another file could take that name meanwhile.
             if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
                 raise KeyFileUnusable(
-                    f"the key file {path} is open to others", hint=f"chmod 600 {path}"
+                    f"other users can access the key file {path}", hint=f"chmod 600 {path}"
                 )
             data = stream.read(_MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise KeyFileUnusable(
             f"cannot read the wallet's key in {path}: {reason}",
-            hint="add --new to make one, or name yours with --key-file FILE or --keystore FILE",
+            hint="add --new to create one, or name yours with --key-file FILE or --keystore FILE",
         ) from None
     try:
         return WalletSigner(bytes.fromhex(data.decode("ascii").strip().removeprefix("0x")))
     except (ValueError, CapabilityError):
         raise KeyFileUnusable(
-            f"{path} holds no wallet's key",
+            f"{path} does not contain a wallet key",
             hint=(
-                "put the private key there as 64 hex digits, or name a Web3 keystore with"
-                " --keystore FILE"
+                "write the private key as 64 hex digits, or use a Web3 keystore with --keystore"
+                " FILE"
             ),
         ) from None
 
 
 def write_wallet(path: Path, secret: bytes) -> None:
-    """Write a wallet's key, mode 0600, to a file that does not exist yet."""
+    """Write a wallet's private key to a new file with mode 0600."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path, secret.hex().encode() + b"\n")
     except FileExistsError:
-        raise KeyFileUnusable(
-            f"{path} is there already", hint="leave --new out to use it"
-        ) from None
+        raise KeyFileUnusable(f"{path} exists already", hint="omit --new to use it") from None
     except OSError as error:
         reason = error.strerror or "cannot be written"
         raise KeyFileUnusable(
-            f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}"
+            f"cannot create the key file {path}: {reason}", hint=f"ls -ld {path.parent}"
         ) from None
 
 
 def open_keystore(path: Path) -> WalletSigner:
-    """Open a Web3 keystore of version 3, with the password in the environment or typed."""
+    """Open a Web3 keystore (version 3) with a password from the environment or the terminal."""
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
         if not watched():
             raise KeyFileUnusable(
-                f"the keystore {path} needs its password, and nobody is here to type it",
+                f"cannot ask for the password of the keystore {path}: this is not a terminal",
                 hint=f"set {PASSWORD_VARIABLE}",
             )
         password = click.prompt(f"password of {path.name}", hide_input=True, err=True)
     try:
         return wallet_from_keystore(path, password)
     except WrongPassword as error:
-        raise KeyFileUnusable(
-            f"the password does not open the keystore {path}", hint=error.hint
-        ) from None
+        raise KeyFileUnusable(f"wrong password for the keystore {path}", hint=error.hint) from None
     except InvalidKeystore as error:
         raise KeyFileUnusable(
-            f"{path} is no keystore that can be opened: {error.message}", hint=error.hint
+            f"cannot open the keystore {path}: {error.message}", hint=error.hint
         ) from None
     except OSError as error:
         reason = error.strerror or "unreadable"

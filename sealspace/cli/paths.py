@@ -1,5 +1,4 @@
-"""Kinds of paths of options and arguments; files with grants and receipts. Unreadable files end
-each command alike."""
+"""Path types for options and arguments, and files with grants and receipts."""
 
 import hashlib
 import os
@@ -22,15 +21,14 @@ from .terminal import words
 
 
 class NamedFile(click.Path):
-    """A file that a command reads; that it can be read is found out before the command does
-    anything."""
+    """The type of an argument that names an input file; unreadable files are rejected early."""
 
     def __init__(self, **more: bool) -> None:
         super().__init__(path_type=Path, dir_okay=False, **more)
 
     # Any: as in click
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path."""
+        """Return the path, if the file can be read."""
         path = Path(value)
         if not (self.allow_dash and str(path) == "-"):
             require_readable(path)
@@ -45,8 +43,10 @@ NEW_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
 def read_named(path: Path, *, most_bytes: int) -> bytes:
-    """Return a file's bytes, and one more than `most_bytes` where there are more; `-` is standard
-    input."""
+    """Read a file, or standard input if the path is `-`.
+
+    A longer file yields `most_bytes` + 1 bytes, so that the caller can tell.
+    """
     try:
         if str(path) == "-":
             return sys.stdin.buffer.read(most_bytes + 1)
@@ -57,9 +57,9 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
 
 
 def require_readable(path: Path, *, hint: str | None = None) -> None:
-    """Refuse a file that is absent, a folder, or not to be read by this user; it is not opened: it
-    may be a pipe."""
+    """Reject a path that does not exist, is a folder, or cannot be read by this user."""
     try:
+        # The file is not opened here: opening a named pipe would block, and reading would empty it.
         path.stat()
         reason = (
             "it is a folder"
@@ -69,7 +69,7 @@ def require_readable(path: Path, *, hint: str | None = None) -> None:
             else "permission denied"
         )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no file has such a name"
+        reason = getattr(error, "strerror", None) or "not a valid file name"
     if reason is not None:
         raise _unreadable(path, reason, hint)
 
@@ -80,47 +80,44 @@ def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreada
 
 
 def require_free(path: Path) -> None:
-    """Refuse a name that is taken before anything is signed for it."""
+    """Reject an output file that exists or whose folder does not, before anything is signed."""
     if path.exists() or not path.parent.is_dir():
-        what = "is there already" if path.exists() else "has no folder to be in"
-        raise InvalidInput(f"{path} {what}", hint="name another file with --out")
+        reason = "the file exists already" if path.exists() else "there is no such folder"
+        raise InvalidInput(f"cannot create {path}: {reason}", hint="name another file with --out")
 
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
-    """Write grants for their recipient, a new file, mode 0600, and say how they are used."""
+    """Write grants to a new file of mode 0600, and say how the recipient uses it."""
     make_file(path, encode_bundle(portables) + b"\n")
-    words(f"written to {path}, for the recipient: sealspace grant accept {path.name}")
+    words(f"wrote {path}; the recipient runs: sealspace grant accept {path.name}")
 
 
 def make_receipt_folder(folder: Path) -> None:
-    """Make a folder for receipts and their documents, also if there turn out to be none."""
+    """Create a folder for receipts and their documents; it stays empty if there are none."""
     for made in ("receipts", "documents"):
         (folder / made).mkdir(parents=True, exist_ok=True)
 
 
 def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
-    """Write a receipt and its documents into their folder, by digest: receipts/<SHA-256>.json,
-    documents/<SHA-256>."""
+    """Write a receipt to receipts/<SHA-256>.json and its documents to documents/<SHA-256>."""
     (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
     for digest, document in documents.items():
         (folder / "documents" / digest.hex()).write_bytes(document)
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
-    """Read the grants, one or several, that somebody gave in a file; nothing of them is
-    verified."""
+    """Read one or more grants from a file; their signatures are not verified."""
     try:
         return decode_bundle(read_named(path, most_bytes=MAX_PORTABLE_BYTES).strip())
     except InvalidPortableDelegation as error:
         raise InvalidPortableDelegation(
-            f"{path} holds no grant: {error.message}",
-            hint="a grant is what `sealspace grant create` writes",
+            f"{path} does not contain a grant: {error.message}",
+            hint="name a file that `sealspace grant create` wrote",
         ) from None
 
 
 def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
-    """Read the grants in the file of that name; None where there is none, and the text is the id of
-    a grant."""
+    """Read grants if the argument names a file; return None if it is the id of a grant."""
     if (path := Path(text)).is_file():
         return read_grants(path)
     try:
@@ -128,6 +125,6 @@ def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
     except CapabilityError:
         raise InvalidInput(
             f"{printable(text, most=100)} is neither a file nor the id of a grant",
-            hint="sealspace grant list shows the ids",
+            hint="list the ids: sealspace grant list",
         ) from None
     return None

@@ -1,4 +1,4 @@
-"""`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
+"""`sealspace receipts list`: list and check the receipts of an owner's network."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -36,14 +36,13 @@ _GROUNDS: Final[Mapping[str, str]] = {
     "owner": "you",
     "owner_session": "you",
     "attested": "proved its code",
-    "off": "granted, no proof demanded",
+    "off": "granted, no proof required",
 }
-"""Ground of a release -> why, for a person."""
+"""Ground of a release -> the reason in words."""
 
 
 class _Release(NamedTuple):
-    """A receipt, and what is known of the secret: labels that a policy confined the release to, or
-    that grants name."""
+    """A receipt, with the secrets that its policies allow and the secrets that grants name."""
 
     receipt: Receipt
     secrets: list[str]
@@ -54,8 +53,8 @@ class _Release(NamedTuple):
     "list",
     epilog=(
         "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then"
-        " `sealspace verify DIR/receipts/….json --node-did DID` judges a release anew, without the"
-        " node; the first command says the DID."
+        " `sealspace verify DIR/receipts/….json --node-did DID` verifies a release again without"
+        " the node. The first command prints the DID."
     ),
 )
 @click.option(
@@ -64,22 +63,24 @@ class _Release(NamedTuple):
     metavar="NAME",
     default=DEFAULT_NETWORK,
     show_default=True,
-    help="Of this network.",
+    help="List the receipts of this network.",
 )
 @click.option(
-    "--since", metavar="TIME", help="Not older than this: a date, an RFC 3339 time, or 12h, 90d."
+    "--since",
+    metavar="TIME",
+    help="Only receipts since this time: a date, an RFC 3339 time, or 12h, 90d ago.",
 )
-@click.option("--backend", "backend", metavar="URL|DID", help="Only of this backend.")
-@click.option("--all", "with_own", is_flag=True, help="Also your own reads, which are many.")
+@click.option("--backend", "backend", metavar="URL|DID", help="Only receipts of this backend.")
+@click.option("--all", "with_own", is_flag=True, help="Also list your own reads.")
 @click.option(
     "--out",
     type=NEW_FOLDER,
-    help="Keep the receipts, your own reads too, and their documents in a folder.",
+    help="Save all receipts, including your own reads, and their documents to this folder.",
 )
 @click.option(
     "--audit",
     type=click.File("rb"),
-    help="Look every receipt up in this export of the audit chain, and verify that.",
+    help="Verify this export of the audit chain, and look up every receipt in it.",
 )
 @at_node
 async def list_(
@@ -91,13 +92,13 @@ async def list_(
     out: Path | None,
     audit: BinaryIO | None,
 ) -> int:
-    """Print to whom keys of the owner's network were released, oldest first; each receipt's
-    signature is checked.
+    """List who received keys of the owner's network, oldest first.
 
-    A receipt does not name the secret: shown is what a policy confined the release to, else what
-    the grant names. With --audit the status is 1 when a receipt is missing from the chain.
+    The signature of every receipt is checked. A receipt does not name the secret that was opened:
+    the list shows the secrets that the policy allows, or else those that the grant names. With
+    --audit, the exit status is 1 if a receipt is missing from the chain.
     """
-    earliest = 0.0 if since is None else _since(since)
+    earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
     dids = None if backend is None else dids_of(backend)
     found = await _fetch(client, network, dids, earliest)
@@ -112,21 +113,14 @@ async def list_(
         nothing="no releases to others" if found else "no receipts",
     )
     if len(shown) < len(found):
-        words(f"and {_number(len(found) - len(shown))} of your own reads, which --all shows")
-    if found:  # the DID is what `verify --node-did` needs
-        words(
-            f"{_number(len(found))}{', each' if len(found) > 1 else ''} signed by the node"
-            f" {found[0].receipt.node}"
-        )
+        words(f"not listed: {len(found) - len(shown)} of your own reads; --all lists them")
+    if found:  # `sealspace verify --node-did` needs the DID
+        words(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
     return (
         1
         if places is not None and any(digest_of(one.receipt) not in places for one in found)
         else 0
     )
-
-
-def _number(count: int) -> str:
-    return "1 receipt" if count == 1 else f"{count} receipts"
 
 
 def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
@@ -144,7 +138,7 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
 
 
 def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
-    """Return the receipt as it was signed, and beside its members what was found out about it."""
+    """Return a receipt as JSON, with the secrets and the audit entry that were found for it."""
     shown: dict[str, Json] = {
         **receipt_json(one.receipt),
         "at": time_text(one.receipt.at),
@@ -173,15 +167,15 @@ async def _fetch(
             if digest not in paths:
                 paths[digest] = await _paths(client, digest, network)
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
-        # The labels that all policies of a release left open; none where they confined it to none.
-        stated = [paths[one] for one in receipt.policies if paths[one]]
-        left = frozenset.intersection(*stated) if stated else ()
-        found.append(_Release(receipt, sorted(map(_label, left)), sorted(labels)))
+        # Every policy of a release has to allow a path. Policies without paths allow them all.
+        limits = [paths[one] for one in receipt.policies if paths[one]]
+        allowed = frozenset.intersection(*limits) if limits else ()
+        found.append(_Release(receipt, sorted(map(_label, allowed)), sorted(labels)))
     return found
 
 
 async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset[str]:
-    """Return the paths of a policy that a receipt names; none where the node no longer keeps it."""
+    """Return the paths in a policy of a receipt, or an empty set if it is not available."""
     try:
         document = await client.receipts.document(digest, network)
         return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)
@@ -190,7 +184,7 @@ async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset
 
 
 async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
-    """Write receipts and their documents as `sealspace admin receipts export` does."""
+    """Write receipts and their documents in the layout of `sealspace admin receipts export`."""
     make_receipt_folder(out)
     for receipt in receipts:
         keep_receipt(
@@ -208,16 +202,16 @@ def _label(resource: str) -> str:
 # --- choosing -------------------------------------------------------------------------------------
 
 
-def _since(text: str) -> float:
-    """Read the value of `--since`; epoch seconds."""
+def _parse_since(text: str) -> float:
+    """Parse the value of `--since` into epoch seconds."""
     with suppress(InvalidInput):
         return SystemClock().now() - ttl_s_of(text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"--since {text[:30]} is no time",
-            hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d for how long ago",
+            f"--since {text[:30]} is not a time",
+            hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d ago",
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
@@ -226,7 +220,7 @@ def _since(text: str) -> float:
 
 
 def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
-    """Verify an export, and return the number in the chain of each receipt."""
+    """Verify an audit export; return the entry number of each receipt by its digest."""
     places: dict[bytes, int] = {}
 
     def note(number: int, entry: bytes) -> None:
@@ -240,6 +234,6 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
         )
     except AuditChainBroken as error:
         raise AuditRefuted(
-            f"the audit chain does not hold: {error}", hint="ask the operator for a new export"
+            f"the audit chain is invalid: {error}", hint="ask the operator for a new export"
         ) from error
     return places

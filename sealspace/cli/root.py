@@ -1,7 +1,7 @@
-"""The command line: one module a command, imported when the command is called.
+"""The root command `sealspace`, and the conversion of errors to messages and exit statuses.
 
-Words for people go to standard error, data to standard output. An error is two lines, what happened
-and the next command; the exit status follows from the error's code.
+Data goes to standard output, messages go to standard error. An error is two lines: what happened,
+and what to do next. The error's code determines the exit status.
 """
 
 import os
@@ -24,10 +24,9 @@ _HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate
 
 
 def _merged() -> dict[str, dict[str, Row]]:
-    """Return the commands of all packages by heading; none is imported."""
+    """Return the command tables of all packages by heading, without importing a command."""
     merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
-    # The node's commands come first under a heading that several packages have: `serve` is what a
-    # reader looks for.
+    # Sorted by name, `node` comes first, so that `serve` is the first command in the help.
     for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):
         for heading, rows in point.load().items():
             merged[heading] |= rows
@@ -41,22 +40,21 @@ COMMANDS: Final[Table] = {
 
 
 class _Root(LazyGroup):
-    """The command `sealspace`, whose help lists commands by subject and ends with the exit
-    statuses."""
+    """The command `sealspace`; its help groups commands by subject and lists exit statuses."""
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
         try:
             return super().invoke(ctx)
         except NodeError as error:
-            # nothing of the owner's home is asked for: a node may run without one
+            # Does not read the owner's folder: a node may run without one.
             return fail(error.code, error.message, error.step)
-        except SealspaceError as error:  # here, where the shared options are known
-            from .owner_profile import own_did  # needed for errors alone
+        except SealspaceError as error:  # caught here, while click still knows the shared options
+            from .owner_profile import own_did  # imported here to keep the start fast
 
             text = what_happened(error, own=own_did())
             if shared().as_json and error.message != text:
                 print_lines(f"detail: {error.message}", err=True)
-            # Classes of errors, of which not every code has a status of its own.
+            # The default by class, for codes without an exit status of their own.
             refused = REFUSED if isinstance(error, NodeRefused) else FAILED
             otherwise = WRONG_ARGUMENT if isinstance(error, InvalidInput) else refused
             return fail(error.code, text, error.step, otherwise=otherwise)
@@ -78,12 +76,13 @@ cli = _Root(
     COMMANDS,
     name="sealspace",
     help=(
-        "sealspace: a key-value node whose secrets open only for code that proves itself. Every"
-        " command accepts the options below, before its name or after it."
+        "Store values and secrets on a sealspace node, grant access to them, or run a node. Secrets"
+        " open only for their owner and for attested code that the owner approved. The options"
+        " below work with every command, before or after its name."
     ),
     epilog=(
-        "To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login"
-        " URL --new`, then `sealspace secret`, `sealspace backend` and `sealspace receipts`."
+        "To run a node: `sealspace serve`. To use one: `sealspace login URL --new`, then `sealspace"
+        " secret put NAME`; later `sealspace backend grant` and `sealspace receipts list`."
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -97,19 +96,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = cli.main(arguments, prog_name="sealspace", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()  # a noun without a verb: the verbs are what comes next
+        error.show()  # a command group without a command: show its help
         return WRONG_ARGUMENT
     except click.ClickException as error:
         return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
     except click.Abort as error:
-        # a prompt hides it as the cause
+        # click raises Abort for Ctrl-C in a prompt and for the answer "no"; the context tells.
         was_signal = isinstance(error.__context__, KeyboardInterrupt)
         return fail(
-            "aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED
+            "aborted",
+            "aborted",
+            "run the command again",
+            otherwise=INTERRUPTED if was_signal else FAILED,
         )
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        # not about a file: a full disk under a stream, a lack of descriptors
+        # Without a file name: for example a full disk under a redirect, or too many open files.
         if error.filename is None:
             return fail("system-refused", reason, "sealspace doctor")
         named = printable(
@@ -122,18 +124,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
-    """Print two lines, what happened and what to do next; return the exit status of the code."""
-    # Also with --quiet. The text may contain what a node or a backend sent: its control characters
-    # must not reach the terminal.
+    """Print what happened and what to do next, also with --quiet; return the exit status."""
+    # The text may contain what a node or a backend sent. `print_lines` keeps control characters
+    # away from the terminal.
     print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
 
 
 def _usage_text(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoSuchCommand):
-        text = f"there is no command {error.command_name}"
+        text = f"unknown command {error.command_name}"
     elif isinstance(error, click.NoSuchOption):
-        text = f"there is no option {error.option_name}"
+        text = f"unknown option {error.option_name}"
     else:
         text = " ".join(error.format_message().split()).rstrip(".")
         return text[:1].lower() + text[1:]

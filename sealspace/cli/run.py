@@ -1,5 +1,4 @@
-"""`sealspace run` and `template`: secrets for other programs, as environment variables or in a
-file."""
+"""`sealspace run` and `template`: pass secrets to programs by environment variables or a file."""
 
 import os
 import re
@@ -26,7 +25,7 @@ from .terminal import words
 
 
 def text_of(value: str | bytes) -> str:
-    """Return the value of a secret as other programs get it."""
+    """Return a secret's value as text; bytes are encoded in base64."""
     return value if isinstance(value, str) else encode_standard(value)
 
 
@@ -37,18 +36,18 @@ async def read_values(
     *,
     scope: str | None,
 ) -> dict[str, str | bytes]:
-    """Read secrets by their names."""
+    """Read secrets by name; `names` may be a function that selects from all stored names."""
     secrets = client.secrets()
-    wanted = names(await secrets.list(scope=scope)) if callable(names) else names
-    found = await secrets.get_many(wanted, scope=scope)
-    for name in wanted:
+    selected = names(await secrets.list(scope=scope)) if callable(names) else names
+    found = await secrets.get_many(selected, scope=scope)
+    for name in selected:
         if name not in found:
             raise await no_secret(secrets, name, scope)
     return found
 
 
-# Of the loader, of shells, of git's and npm's configuration, of folders with configuration, and
-# ours.
+# Variables of the dynamic loader, of bash, of git's and npm's configuration, of configuration
+# folders, and our own. A secret with such a name would let its writer run code in the child.
 _PREFIXES: Final = (
     "LD_",
     "DYLD_",
@@ -59,25 +58,26 @@ _PREFIXES: Final = (
     "XDG_",
     "SEALSPACE_",
 )
-# Where programs, and what they read first, are looked for.
+# Where programs and their start-up files are searched.
 _SEARCHED: Final = """
-    PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND PS4
-    TERMINFO GCONV_PATH LOCPATH NLSPATH GLIBC_TUNABLES HOSTALIASES GNUPGHOME CARGO_HOME GOPATH JAVA_HOME GEM_HOME
-    AWS_CONFIG_FILE KUBECONFIG PIP_CONFIG_FILE BUNDLE_GEMFILE VIMINIT EXINIT
+    PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND
+    PS4 TERMINFO GCONV_PATH LOCPATH NLSPATH GLIBC_TUNABLES HOSTALIASES GNUPGHOME CARGO_HOME GOPATH
+    JAVA_HOME GEM_HOME AWS_CONFIG_FILE KUBECONFIG PIP_CONFIG_FILE BUNDLE_GEMFILE VIMINIT EXINIT
 """
-# Programs that others start.
+# Helper programs that other programs start.
 _STARTED: Final = """
-    EDITOR VISUAL PAGER MANPAGER BROWSER LESSOPEN LESSCLOSE GIT_EXEC_PATH GIT_PROXY_COMMAND GIT_ASKPASS
-    GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_TEMPLATE_DIR SSH_ASKPASS SUDO_ASKPASS
+    EDITOR VISUAL PAGER MANPAGER BROWSER LESSOPEN LESSCLOSE GIT_EXEC_PATH GIT_PROXY_COMMAND
+    GIT_ASKPASS GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_TEMPLATE_DIR SSH_ASKPASS SUDO_ASKPASS
 """
-# Options and libraries of interpreters and build tools.
+# Options and library paths of interpreters and build tools.
 _INTERPRETED: Final = """
-    NODE_OPTIONS NODE_PATH PERL5LIB PERL5OPT PERL5DB PERLLIB RUBYOPT RUBYLIB CLASSPATH JAVA_TOOL_OPTIONS
-    JDK_JAVA_OPTIONS JAVA_OPTS MAVEN_OPTS GRADLE_OPTS PHPRC PHP_INI_SCAN_DIR LUA_PATH LUA_CPATH LUA_INIT GOFLAGS RUSTC
-    RUSTC_WRAPPER RUSTFLAGS CARGO_BUILD_RUSTC CARGO_BUILD_RUSTC_WRAPPER MAKEFLAGS MAKEFILES GNUMAKEFLAGS CC CXX GEM_PATH
-    DOTNET_STARTUP_HOOKS CORECLR_PROFILER CORECLR_PROFILER_PATH NODE_REPL_EXTERNAL_MODULE ERL_FLAGS R_PROFILE
+    NODE_OPTIONS NODE_PATH PERL5LIB PERL5OPT PERL5DB PERLLIB RUBYOPT RUBYLIB CLASSPATH
+    JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS JAVA_OPTS MAVEN_OPTS GRADLE_OPTS PHPRC PHP_INI_SCAN_DIR
+    LUA_PATH LUA_CPATH LUA_INIT GOFLAGS RUSTC RUSTC_WRAPPER RUSTFLAGS CARGO_BUILD_RUSTC
+    CARGO_BUILD_RUSTC_WRAPPER MAKEFLAGS MAKEFILES GNUMAKEFLAGS CC CXX GEM_PATH DOTNET_STARTUP_HOOKS
+    CORECLR_PROFILER CORECLR_PROFILER_PATH NODE_REPL_EXTERNAL_MODULE ERL_FLAGS R_PROFILE
 """
-# Whom connections go through, and whom they trust.
+# Proxies and trusted certificates of connections.
 _TRUSTED: Final = """
     HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF
     OPENSSL_MODULES OPENSSL_ENGINES CURL_CA_BUNDLE CURL_HOME REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS
@@ -85,49 +85,48 @@ _TRUSTED: Final = """
 """
 _NAMES: Final = frozenset(f"{_SEARCHED} {_STARTED} {_INTERPRETED} {_TRUSTED}".split())
 _LONGEST_BYTES: Final = 131_071
-"""Longest `NAME=value` that the kernel hands to a program (MAX_ARG_STRLEN, without the zero
-byte)."""
+"""Longest `NAME=value` that Linux passes to a program: MAX_ARG_STRLEN less the zero byte."""
 
 
 def child_environment(
     inherited: Mapping[bytes, bytes], values: Mapping[str, str | bytes], *, allowed: Collection[str]
 ) -> dict[bytes, bytes]:
-    """Return the whole environment of the child."""
+    """Return the complete environment of the child: ours, without SEALSPACE_…, plus the secrets."""
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
     if refused:
         raise InvalidInput(
-            f"programs take orders from the variable {refused[0]}, so the secret {refused[0]} is"
-            " not handed over",
+            f"refusing to set {refused[0]}: this variable controls how programs run, so the value"
+            " of the secret could run code",
             hint=(
-                "name the secrets you need: --only A,B; or trust that one: --allow-override"
+                "name the secrets you need: --only A,B; or, if you trust this one: --allow-override"
                 f" {','.join(refused)}"
             ),
         )
     environment = {
         name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
     }
-    return environment | {name.encode(): _held(name, value) for name, value in values.items()}
+    return environment | {name.encode(): _encoded(name, value) for name, value in values.items()}
 
 
 def directs_programs(name: str) -> bool:
-    """Whether a variable of this name decides which code runs, or whom connections trust."""
-    # PYTHONPATH, not PYTHON_API_KEY
+    """Return whether a variable can change which code a program runs or whom it trusts."""
+    # Python's own variables are like PYTHONPATH; PYTHON_API_KEY is a user's name.
     is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
 
 
-def _held(name: str, value: str | bytes) -> bytes:
+def _encoded(name: str, value: str | bytes) -> bytes:
     data = text_of(value).encode()
     too_long = len(name) + 1 + len(data) > _LONGEST_BYTES
     if too_long or b"\0" in data:
         reason = (
-            "is longer than an environment variable may be"
+            "is too long for an environment variable"
             if too_long
-            else "has a zero byte, which no variable can hold"
+            else "contains a zero byte, which environment variables cannot contain"
         )
         raise InvalidInput(
             f"the secret {name} {reason}",
-            hint="leave it out with --only, and have the program read it by `sealspace secret get`",
+            hint="exclude it with --only, and have the program call `sealspace secret get`",
         )
     return data
 
@@ -145,23 +144,22 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 )
 @scope_option
 @click.option(
-    "--only", metavar="A,B", help="Only these secrets; by default those named as secrets."
+    "--only",
+    metavar="A,B",
+    help="Pass exactly these secrets; by default, those with names like API_KEY.",
 )
 @click.option(
     "--allow-override",
     metavar="A,B",
-    help=(
-        "Hand over these too although programs take orders from variables of these names, like"
-        " PATH."
-    ),
+    help="Also pass these secrets, although variables like PATH control how programs run.",
 )
 @click.option(
-    "--allow-empty", is_flag=True, help="Run the command even if there is no secret to hand over."
+    "--allow-empty", is_flag=True, help="Run the command even if there are no secrets to pass."
 )
 @click.option(
     "--no-masking",
     is_flag=True,
-    help="Do not mask: this process becomes the command, on the same terminal.",
+    help="Do not mask the output: replace this process with the command, on the same terminal.",
 )
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -174,44 +172,44 @@ def run(
 ) -> int | None:
     """Run a command with secrets as environment variables.
 
-    Its output shows `***` where a secret's value would be, also JSON-escaped, percent-encoded or in
-    base64; values of under four bytes are not masked. Signals and the exit status are passed on.
-    Nothing is written to a file.
+    In the command's output, `***` replaces every secret value, including values that are
+    JSON-escaped, percent-encoded or in base64. Values under four bytes are not masked. Signals and
+    the exit status are passed on. No secret is written to a file.
 
-    Without `--only` it gets the secrets of the scope whose names end in _KEY, _TOKEN, _SECRET,
-    _PASSWORD, _DSN or _CREDENTIALS, and DATABASE_URL and REDIS_URL; a line on standard error names
-    the others.
+    Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _TOKEN,
+    _SECRET, _PASSWORD, _DSN or _CREDENTIALS, plus DATABASE_URL and REDIS_URL. A line on standard
+    error names the other secrets.
 
-    The command inherits standard input; its outputs are pipes, so that it sees no terminal there:
-    an editor or a pager needs `--no-masking`. A secret of bytes is handed over in base64. Variables
-    `SEALSPACE_…` are not handed over.
+    The command inherits standard input. Its output goes through pipes, so it sees no terminal: use
+    `--no-masking` for editors and pagers. Binary secrets are passed in base64. Variables named
+    `SEALSPACE_…` are removed from its environment.
     """
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
     values = read_values(
         _names(only) if only is not None else lambda names: _chosen(names, allowed), scope=scope
     )
-    # of a wrong wallet or scope: the command would run without its keys
+    # Usually the wrong wallet or scope: do not run the command without its keys.
     if not values and not allow_empty:
         raise NotThere(
-            "there are no secrets to hand over, so the command was not started",
+            "there are no secrets to pass, so the command was not started",
             hint=(
-                "sealspace whoami; sealspace secret list --all; name what you need: --only A,B; or"
-                " add --allow-empty"
+                "check `sealspace whoami` and `sealspace secret list --all`; name secrets with"
+                " --only A,B, or add --allow-empty"
             ),
         )
     environment = child_environment(os.environb, values, allowed=allowed)
     if no_masking:
         replace_process(command, environment)
     if os.isatty(1) and os.isatty(2):
-        words("output is masked and no terminal for the command; --no-masking gives it this one")
+        words("output is masked, so the command sees no terminal; --no-masking gives it this one")
     return run_masked(command, environment, _patterns(values))
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
-    """Return the names that are handed over where the caller named none, and print the others."""
-    # CL1: no list of refused names is complete; programs also take orders from TAR_OPTIONS, CFLAGS,
-    # RSYNC_RSH, PS0.
+    """Select the secrets to pass when the caller named none, and print the names of the others."""
+    # CL1: only names that look like secrets are passed. A list of dangerous names is never
+    # complete: TAR_OPTIONS, CFLAGS, RSYNC_RSH and PS0 also control programs.
     chosen = [
         name
         for name in names
@@ -219,14 +217,14 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     ]
     if others := [name for name in names if name not in chosen]:
         words(
-            f"not handed over ({len(others)}): {', '.join(others):.300}; name the secrets you need:"
+            f"not passed ({len(others)}): {', '.join(others):.300}; to choose the secrets, use:"
             " --only A,B"
         )
     return chosen
 
 
 def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
-    """Return what is masked; name the secrets that cannot be."""
+    """Return the byte patterns to mask; print a warning for values too short to mask."""
     found: set[bytes] = set()
     for name, value in values.items():
         patterns = patterns_of(text_of(value).encode())
@@ -260,21 +258,21 @@ _PLACE: Final = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
     "--out",
     "target",
     type=NEW_FILE,
-    help="File to write, readable by its owner alone; by default standard output.",
+    help="Write to this file, readable only by you, instead of standard output.",
 )
 def template(file: Path, scope: str | None, target: Path | None) -> None:
-    """Fill secrets into a text: each `{{ secret "NAME" }}` becomes the value, as it is.
+    """Replace each `{{ secret "NAME" }}` in FILE with the secret's value, without escaping.
 
-    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing file
-    is replaced as a whole.
+    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing
+    output file is replaced.
     """
     text = read_named(file, most_bytes=_MAX_BYTES)
     if len(text) > _MAX_BYTES:
         raise InvalidInput(
             f"{file} is longer than {_MAX_BYTES} bytes",
-            hint="fill a smaller file, and include that",
+            hint="use the placeholders in a smaller file, and include that",
         )
-    names = places(text)
+    names = placeholders(text)
     values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
     if target is None:
@@ -282,24 +280,24 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         sys.stdout.buffer.flush()
     else:
         replace_file(target, filled)
-        words(f"wrote {target} with {len(values)} secret{'s' if len(values) != 1 else ''}")
+        words(f"wrote {target}; secrets inserted: {len(values)}")
 
 
-def places(text: bytes) -> tuple[str, ...]:
-    """Return the names of the secrets that a text asks for, each once, in order."""
+def placeholders(text: bytes) -> tuple[str, ...]:
+    """Return the names of the secrets in a template, each once, in order of appearance."""
     names: dict[str, None] = {}
     for opened in _OPENED.finditer(text):
         place = _PLACE.match(text, opened.start())
         name = None if place is None else place[1].decode("utf-8", "replace")
         if name is None or not is_secret_name(name):
             line = text.count(b"\n", 0, opened.start()) + 1
-            what = (
-                "is not closed or names nothing"
+            reason = (
+                "not closed, or without a name"
                 if name is None
-                else f"names {name!r}, which is no secret's name"
+                else f"{name!r} is not a valid secret name"
             )
             raise InvalidInput(
-                f"line {line}: a place for a secret {what}",
+                f"line {line}: invalid placeholder: {reason}",
                 hint='write {{ secret "NAME" }}, the name in capitals',
             )
         names[name] = None
@@ -307,5 +305,5 @@ def places(text: bytes) -> tuple[str, ...]:
 
 
 def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:
-    """Return the text with each place filled."""
+    """Return a template with its placeholders replaced."""
     return _PLACE.sub(lambda place: text_of(values[place[1].decode()]).encode(), text)

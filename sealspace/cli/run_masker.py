@@ -1,13 +1,12 @@
-"""Masking of secret values in a stream of bytes, whatever pieces the stream comes in.
+"""Masking of secret values in a stream of bytes that arrives in arbitrary pieces.
 
-A byte is covered if it is inside an occurrence of a pattern. Each maximal run of covered bytes
-becomes one `***`; every other byte passes unchanged and in order. So overlapping values, and a
-value that is the beginning of another, need no rule of their own, and the result does not depend on
-how the stream is split.
+A byte is covered if it is part of an occurrence of a pattern. Each longest run of covered bytes
+becomes one `***`; all other bytes pass unchanged and in order. The result does not depend on how
+the stream is split, and overlapping values need no special case.
 
-Only the end of the stream that may be the beginning of a value is held back, until the next bytes
-decide or the stream ends: at most the longest pattern less one byte. So a prompt appears at once,
-and `flush` shows the held end of one if it is shorter than the shortest value that is masked.
+If the end of a piece could be the beginning of a value, it is held back until the next bytes decide
+or the stream ends. This is at most one byte less than the longest pattern. All else is passed on at
+once, so prompts appear. `flush` passes on a held end that is too short to reveal a value.
 
 Example:
     masker = Masker([b"open sesame"])
@@ -25,28 +24,27 @@ from urllib.parse import quote
 
 MASK: Final = b"***"
 MIN_MASKED_BYTES: Final = 4
-"""Shortest value that is masked: a shorter one occurs by chance, and its masks would show where."""
+"""Shortest value that is masked. Shorter ones occur by chance, and the masks would reveal them."""
 _MIN_PART_BYTES: Final = 8
-# Shortest line of a value, and shortest encoded value, that is masked by itself: shorter ones are
-# words of other texts.
+# Shortest single line of a value, and shortest encoding of a value, that is masked. Shorter ones
+# occur in ordinary text.
 
 _ESCAPE: Final = re.compile("%[0-9A-F]{2}")
 _HTML_SAFE: Final = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
-# What encoders leave as it is beside letters and digits: of a query, Python's, JavaScript's of a
-# part and of a URL.
+# Characters that percent-encoders leave unchanged: none (query strings), Python's quote,
+# JavaScript's encodeURIComponent, and its encodeURI.
 _NOT_PERCENT_ENCODED: Final = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")
-_BASE64_LINES: Final = (64, 76)  # characters: of PEM, of MIME and of the program base64
+_BASE64_LINES: Final = (64, 76)  # line lengths: 64 in PEM, 76 in MIME and of the program base64
 
 
 def patterns_of(value: bytes) -> frozenset[bytes]:
-    """Return what stands for a value in an output: itself, its lines, and the encodings in which
-    programs print it.
+    """Return the byte sequences in which a value can appear in a program's output.
 
-    - Without the line breaks around it, which shells and editors remove; a line break within it as
-        a terminal has it.
-    - Each line of it, without blanks around it: log formatters indent and prefix lines.
-    - As the content of a JSON string, percent-encoded, as in a form, and in base64 wherever in a
-      longer text it begins; of base64 of the value alone also each line of 64 or 76 characters.
+    - The value without line breaks at its ends, which shells and editors remove, and with line
+      breaks inside it written as LF or as CR LF.
+    - Each of its lines without surrounding blanks, because log formatters indent lines.
+    - The value as the content of a JSON string, percent-encoded, form-encoded, and in base64 at any
+      offset of a longer text. The base64 of the value alone also as lines of 64 or 76 characters.
     """
     whole = value.strip(b"\r\n")
     if len(whole) < MIN_MASKED_BYTES:
@@ -70,8 +68,7 @@ def _encoded(value: bytes) -> Iterator[bytes]:
             yield variant.encode()
             yield _ESCAPE.sub(lambda escape: escape[0].lower(), variant).encode()
     for before in range(3):
-        # What the value's bytes alone decide: the characters that it shares with its neighbours are
-        # left out.
+        # Drop the characters at both ends that also depend on neighbouring bytes.
         whole = base64.b64encode(bytes(before) + value)
         inner = whole[-(-before * 4 // 3) : (before + len(value)) * 4 // 3]
         yield inner
@@ -82,27 +79,27 @@ def _encoded(value: bytes) -> Iterator[bytes]:
 
 
 class Masker:
-    """Masks the patterns in one stream."""
+    """A filter that masks patterns in one stream."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
         self._patterns = tuple(sorted(set(patterns)))
         self._held = b""
-        self._done = 0  # bytes at the front of `_held` whose mask was returned
-        self._in_mask = False  # the last byte that was decided is covered
+        self._done = 0  # bytes at the front of `_held` that were already returned, as mask or text
+        self._in_mask = False  # whether the last decided byte is covered
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the stream; return what is decided by now."""
+        """Process the next piece of the stream; return all output that is decided."""
         data = self._held + piece
         ends = (_open_end(data, one) for one in self._patterns)
         return self._decide(data, undecided_from=min(ends, default=len(data)))
 
     def end(self) -> bytes:
-        """Return the rest: the stream has ended, and what was held back is no value."""
+        """End the stream; return the bytes that were held back."""
         return self._decide(self._held, undecided_from=len(self._held))
 
     def flush(self) -> bytes:
-        """Return what is held if it is too short to reveal a value; the rest of the value is masked
-        if it follows."""
+        """Return the bytes held back, if they are too few to reveal a value."""
+        # If the rest of a value follows, that rest is still masked.
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
         shown = self._held[self._done :]
@@ -110,10 +107,10 @@ class Masker:
         return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
-        """Return what is decided of the bytes from `_done` on, and hold the others.
+        """Return the output for all decided bytes from `_done` on, and hold back the others.
 
-        A byte is decided before the earliest possible beginning of a value; and behind that as long
-        as it is covered, for covered it stays.
+        Bytes before `undecided_from`, where a value may begin, are decided. Covered bytes directly
+        after them are decided too, because later bytes cannot uncover them.
         """
         decided: list[bytes] = []
         at = self._done
@@ -122,7 +119,7 @@ class Masker:
             if at < plain_until:
                 decided.append(data[at:plain_until])
                 at, self._in_mask = plain_until, False
-            if at < start:  # undecided and not covered
+            if at < start:  # an undecided byte that is not covered
                 break
             if at < end:
                 decided.append(b"" if self._in_mask else MASK)
@@ -133,7 +130,7 @@ class Masker:
 
 
 def _runs(data: bytes, patterns: Iterable[bytes]) -> list[tuple[int, int]]:
-    """Return the maximal runs of covered bytes, ascending."""
+    """Return the longest runs of covered bytes as (start, end), in ascending order."""
     found = sorted((start, start + len(one)) for one in patterns for start in _starts(data, one))
     runs: list[tuple[int, int]] = []
     for start, end in found:
@@ -152,12 +149,10 @@ def _starts(data: bytes, pattern: bytes) -> Iterator[int]:
 
 
 def _open_end(data: bytes, pattern: bytes) -> int:
-    """Return where the longest end of the data begins that is the beginning of a pattern and not
-    the whole of it."""
+    """Return the offset of the longest suffix of the data that is a proper prefix of a pattern."""
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0:
-        # A few bytes first: a copy of the rest at each place where the first byte occurs would cost
-        # too much.
+        # Compare 16 bytes first: copying the whole rest at every candidate would be quadratic.
         if pattern.startswith(data[at : at + 16]) and pattern.startswith(data[at:]):
             return at
         at = data.find(pattern[:1], at + 1)

@@ -1,13 +1,12 @@
-"""The child of `sealspace run`: its output is masked, signals reach it once, and its exit status is
-passed on.
+"""The child process of `sealspace run`: masked output, forwarded signals, same exit status.
 
 The child inherits standard input; its outputs are pipes. If one of the three standard streams is a
 terminal, the child stays in this process group, and the terminal itself sends Ctrl-C and Ctrl-Z to
-both processes. Otherwise it has a session of its own, and Ctrl-C is passed on. Other signals are
-passed on in both cases. If this process is killed, the kernel sends the child SIGTERM, so that it
-can remove files of its own.
+both processes. Otherwise the child gets a new session, and SIGINT is forwarded. Other signals are
+forwarded in both cases. If this process is killed, the kernel sends SIGTERM to the child, so that
+it can remove its temporary files.
 
-Nothing is written to a file, and values are in the environment of the child alone.
+Values are only in the environment of the child; no file is written.
 """
 
 import ctypes
@@ -32,7 +31,7 @@ from .run_masker import Masker
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _READ_BYTES: Final = 65_536
-_IDLE_S: Final = 0.1  # without output, after which a prompt is shown whole
+_IDLE_S: Final = 0.1  # pause in the output after which the held-back end of a prompt is shown
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _FROM_TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT)
@@ -41,13 +40,12 @@ Environment: TypeAlias = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Have the kernel write no core dump of this process, and let no other process of the user read
-    its memory."""
+    """Forbid core dumps of this process, and reads of its memory by the user's other processes."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def replace_process(command: Sequence[str], environment: Environment) -> None:
-    """Become the command, which inherits everything but the environment; returns only by raising.
+    """Replace this process with a command that gets the given environment; never returns.
 
     Raises:
         CommandNotFound, CommandNotExecutable.
@@ -59,12 +57,12 @@ def replace_process(command: Sequence[str], environment: Environment) -> None:
 
 
 def run_masked(command: Sequence[str], environment: Environment, patterns: Iterable[bytes]) -> int:
-    """Run a command to its end with the patterns masked in its output.
+    """Run a command until it ends, with patterns masked in its output.
 
     Args:
         command: program and arguments; the program is looked up in the PATH of `environment`.
-        environment: the child's, whole.
-        patterns: what is masked, see `run_masker.patterns_of`.
+        environment: the complete environment of the child.
+        patterns: byte sequences to mask, see `run_masker.patterns_of`.
 
     Returns:
         The exit status; 128 + n if signal n ended the child.
@@ -82,7 +80,7 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             _Output(stack.enter_context(FileIO(source)), target, patterns)
             for source, target in ((our_out, 1), (our_err, 2))
         ]
-        # Before the child starts: an early signal must meet its handler.
+        # Before the child starts, so that an early signal is not lost.
         begin, woken = stack.enter_context(_passing_on(is_apart=is_apart))
         try:
             child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
@@ -91,14 +89,14 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
                 stdout=its_out,
                 stderr=its_err,
                 start_new_session=is_apart,
-                # One thread runs here: what was read from the node was read by a loop that is
-                # closed.
+                # Safe, because this process has one thread: the event loop that read the secrets
+                # is closed.
                 preexec_fn=partial(_end_with_parent, ctypes.CDLL(None), os.getpid()),
             )
         except OSError as error:
             raise _not_started(command[0], error) from None
         finally:
-            os.close(its_out)  # the child has its own: each stream ends with the child
+            os.close(its_out)  # while we had them open, the end of the streams would never be seen
             os.close(its_err)
         begin(child)
         _forward_until_end(child, outputs, woken=woken)
@@ -107,20 +105,21 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
 
 
 def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
-    """Run in the child before the command: have the kernel send SIGTERM when the parent ends."""
+    """Ask the kernel to send SIGTERM to the child when its parent ends. Runs in the child."""
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the line above
+    if os.getppid() != parent:  # the parent ended before the call above
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotExecutable:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return CommandNotFound(
-            f"there is no command {program}", hint="sealspace run -- COMMAND, spelled as in a shell"
+            f"command not found: {program}",
+            hint="check the spelling, or name the program by its path",
         )
     reason = (error.strerror or "refused").lower()
     hint = (
-        "sealspace run --only A,B -- COMMAND takes fewer secrets"
+        "pass fewer secrets: sealspace run --only A,B -- COMMAND"
         if error.errno == errno.E2BIG
         else f"ls -l {program}"
     )
@@ -128,7 +127,7 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
 
 
 class _Output:
-    """An output of the child: the pipe it is read from, where it is written to, and its masker."""
+    """An output stream of the child: the pipe to read, the descriptor to write, and the masker."""
 
     def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
         self.source = source
@@ -137,11 +136,10 @@ class _Output:
         os.set_blocking(source.fileno(), False)
 
     def forward(self) -> int | None:
-        """Forward what can be read; return the number of bytes, 0 at the end, None if there is
-        nothing to read yet.
+        """Forward available output; return the number of bytes read, 0 at the end, None if none.
 
-        A reader of this process's output that is gone counts as the end: the child's next write to
-        it fails.
+        If the reader of our own output is gone, this returns 0 too. The caller then closes the
+        pipe, so that the child's next write fails.
         """
         piece = self.source.read(_READ_BYTES)
         if piece is None:
@@ -153,12 +151,12 @@ class _Output:
         )
 
     def flush(self) -> None:
-        """Show the end of a partial line as far as it reveals no value."""
+        """Write the held-back end of a partial line, if it is too short to reveal a value."""
         self._write(self._masker.flush())
 
     def rest(self) -> None:
-        """Forward what the child wrote before it ended; a process that outlives it is not waited
-        for."""
+        """Forward what the child wrote before it ended."""
+        # At most one full pipe: a background process that inherited the pipe may write forever.
         left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
         while left > 0 and (count := self.forward()) is not None:
             if count == 0:
@@ -167,12 +165,12 @@ class _Output:
         self._write(self._masker.end())
 
     def _write(self, data: bytes) -> bool:
-        """Write; return whether the stream still has a reader."""
+        """Write data; return whether the stream still has a reader."""
         try:
             while data:
                 try:
                     data = data[os.write(self._target, data) :]
-                except BlockingIOError:  # a stream that another program made non-blocking
+                except BlockingIOError:  # another program made the shared stream non-blocking
                     select.select([], [self._target], [])
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
@@ -184,7 +182,7 @@ class _Output:
 def _forward_until_end(
     child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
 ) -> None:
-    """Return when the child has ended and everything that it wrote is written."""
+    """Forward the child's output until it has ended and all of it is written."""
     opened = {output.source.fileno(): output for output in outputs}
     ended = os.pidfd_open(child.pid)
     try:
@@ -215,12 +213,11 @@ def _forward_until_end(
 def _passing_on(
     *, is_apart: bool
 ) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
-    """Pass signals on to the child while the block runs, with all its process group where that is
-    its own.
+    """Forward signals to the child, or to its process group if it has its own.
 
-    Yields what to call with the child: signals that come before it are passed on then; and a
-    descriptor that can be read after each signal. A signal that was ignored before stays so, for
-    the child too.
+    Yields a function and a descriptor. The function takes the started child and forwards the
+    signals that arrived earlier. The descriptor becomes readable after each signal. Signals that
+    were ignored before stay ignored, also in the child.
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -242,7 +239,7 @@ def _passing_on(
             send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        """The terminal has sent it to the child as well, which decides what follows."""
+        """Ignore the signal: the terminal has sent it to the child too, which decides."""
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)

@@ -1,7 +1,7 @@
-"""`sealspace secret`: keep secrets in the owner's space, sealed before they leave this machine.
+"""`sealspace secret`: store and read secrets, which are encrypted on this machine.
 
-A value comes from a prompt, from standard input or from a file, never from an argument: the list of
-processes shows arguments to everybody on the machine, and a shell keeps them.
+A value comes from a prompt, from standard input or from a file, never from an argument: all users
+can see arguments in the process list, and shells store them in their history.
 """
 
 import json
@@ -62,19 +62,17 @@ ALPHABETS: Final = {
     "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
 }
 _NEAR: Final = 0.8
-"""How much alike two names are of which one is taken for the other mistyped, 1.0 being the same."""
+"""Least similarity of a name that is suggested for a mistyped one; 1.0 means identical."""
 
 scope_option = click.option(
     "--scope",
     metavar="SCOPE",
     help=(
-        "A set of secrets apart from the others, like prod or ci; without it, those that have no"
-        " scope."
+        "Use the secrets of this scope, a separate set like prod or ci; without it, the global"
+        " secrets."
     ),
 )
-_if_absent = click.option(
-    "--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse."
-)
+_if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret exists already.")
 _name = click.argument("name", metavar="NAME")
 
 
@@ -88,12 +86,12 @@ _name = click.argument("name", metavar="NAME")
 @_name
 @click.argument("value", metavar="", nargs=-1)
 @scope_option
-@click.option("--file", "source", type=FILE, help="Take the value from a file, byte for byte.")
+@click.option("--file", "source", type=FILE, help="Read the value from a file, byte for byte.")
 @click.option(
     "--keep-newline", is_flag=True, help="Keep the line break at the end of standard input."
 )
 @click.option(
-    "--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text."
+    "--bytes", "is_bytes", is_flag=True, help="Store the value as bytes, even if it is valid text."
 )
 @_if_absent
 @yes_option
@@ -109,22 +107,22 @@ async def put(
     if_absent: bool,
     yes: bool,
 ) -> None:
-    """Seal and store a secret; its value comes from a prompt, from standard input or from a file.
+    """Encrypt and store a secret, read from a prompt, from standard input or from a file.
 
-    What is UTF-8 is kept as a text, everything else as bytes. Over an older secret a person is
-    asked.
+    UTF-8 is stored as text, anything else as bytes. On a terminal, you are asked before an existing
+    secret is replaced.
     """
     if value or "=" in name:
         raise InvalidInput(
-            "a value is never an argument: the list of processes shows it, and the shell keeps it",
+            "a value cannot be an argument: process lists and the shell history would show it",
             hint="sealspace secret put NAME, which asks for it, or add < FILE",
         )
-    data = _given(source, keep_newline=keep_newline, is_bytes=is_bytes)
-    kept: str | bytes = data
+    data = _read_value(source, keep_newline=keep_newline, is_bytes=is_bytes)
+    text: str | bytes = data
     if not is_bytes:
         with suppress(UnicodeDecodeError):
-            kept = data.decode()
-    await _store(client, name, kept, scope=scope, if_absent=if_absent, yes=yes)
+            text = data.decode()
+    await _store(client, name, text, scope=scope, if_absent=if_absent, yes=yes)
     words(f"stored {name}")
 
 
@@ -132,18 +130,18 @@ async def put(
 @_name
 @scope_option
 @click.option(
-    "--owner", metavar="DID", help="Of somebody else, who granted it: see `sealspace grant accept`."
+    "--owner",
+    metavar="DID",
+    help="Read a secret that this owner granted to you; see `sealspace grant accept`.",
 )
 @click.option(
-    "--raw",
-    is_flag=True,
-    help="Write the value to a terminal as it is, with whatever it does there.",
+    "--raw", is_flag=True, help="Also write control characters and binary data to a terminal."
 )
 @at_node
 async def get(client: Client, name: str, scope: str | None, owner: str | None, raw: bool) -> None:
-    """Print the value of a secret: exactly, without a line break, unless it goes to a terminal.
+    """Print the value of a secret, byte for byte and without a line break at the end.
 
-    A terminal is shown printable characters only, and no bytes.
+    On a terminal, only printable characters are shown, and binary values are refused.
     """
     secrets = client.secrets(owner)
     try:
@@ -171,17 +169,17 @@ async def get(client: Client, name: str, scope: str | None, owner: str | None, r
 @click.command(
     "list",
     epilog=(
-        "When a secret was written is sealed with its value: `sealspace secret get NAME --json`"
-        " has it."
+        "The list has no times, because they are encrypted with the values: see `sealspace secret"
+        " get NAME --json`."
     ),
 )
 @scope_option
-@click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
+@click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
 @at_node
 async def list_(client: Client, scope: str | None, is_all: bool) -> None:
-    """Print the names of secrets, never a value; without --scope and --all, of the global ones."""
+    """List the names of secrets: those of --scope, of all scopes, or else the global ones."""
     if is_all and scope is not None:
-        raise click.UsageError("--all means every scope: leave --scope out")
+        raise click.UsageError("--all and --scope cannot be combined")
     secrets = client.secrets()
     scopes = [scope, *(await secrets.scopes())] if is_all else [scope]
     found = [(name, of) for of in scopes for name in await secrets.list(scope=of)]
@@ -190,8 +188,8 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
         ("name", "scope"),
         [(name, of or "") for name, of in found],
         nothing=(
-            f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret"
-            " put NAME"
+            f"no secrets {'yet' if scope is None else 'in this scope'}; next: sealspace secret put"
+            " NAME"
         ),
     )
 
@@ -202,7 +200,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
-    """Delete a secret, for everybody who was granted it; a person is asked."""
+    """Delete a secret, also for everyone it was granted to; on a terminal, you are asked first."""
     if watched():
         confirm(f"delete the secret {name}?", yes=yes)
     secrets = client.secrets()
@@ -224,16 +222,16 @@ async def delete(client: Client, name: str, scope: str | None, yes: bool) -> Non
     type=click.IntRange(8, 4096),
     default=32,
     show_default=True,
-    help="Characters of the value.",
+    help="Length of the value in characters.",
 )
 @click.option(
     "--alphabet",
     type=click.Choice([*ALPHABETS]),
     default="alphanumeric",
     show_default=True,
-    help="Which characters.",
+    help="Characters to use.",
 )
-@click.option("--show", is_flag=True, help="Print the value; without it, nobody sees it.")
+@click.option("--show", is_flag=True, help="Print the value instead of the name.")
 @_if_absent
 @yes_option
 @at_node
@@ -247,8 +245,10 @@ async def generate(
     if_absent: bool,
     yes: bool,
 ) -> None:
-    """Make a random value, seal and store it, and print the name alone; over an older secret a
-    person is asked."""
+    """Generate a random value, encrypt and store it as a secret, and print only its name.
+
+    On a terminal, you are asked before an existing secret is replaced.
+    """
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
     await _store(client, name, value, scope=scope, if_absent=if_absent, yes=yes)
     print_found(
@@ -260,9 +260,8 @@ async def generate(
 # --- values ---------------------------------------------------------------------------------------
 
 
-def _given(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
-    """Read a file; or prompt without echo on a terminal; or read standard input, without the line
-    break at its end."""
+def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
+    """Read a value from a file, a prompt without echo, or standard input."""
     if source is not None:
         return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     if sys.stdin.isatty():
@@ -278,8 +277,8 @@ def _given(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
 def _bounded(data: bytes, what: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
         raise InvalidInput(
-            f"a secret holds at most {MAX_SECRET_BYTES} bytes",
-            hint="keep a key in the secret, and what it opens with sealspace kv put",
+            f"a secret has at most {MAX_SECRET_BYTES} bytes",
+            hint="encrypt the data yourself, store it with sealspace kv put, and its key as secret",
         )
     if not data:
         raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
@@ -292,7 +291,7 @@ def _bounded(data: bytes, what: str) -> bytes:
 async def _store(
     client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool
 ) -> None:
-    """Store a secret; where a person watches, over no other one than the person was asked about."""
+    """Store a secret; on a terminal, ask before replacing one, and replace only that version."""
     secrets, version = client.secrets(), None
     try:
         await secrets.put(name, value, scope=scope, if_absent=if_absent or (watched() and not yes))
@@ -300,11 +299,11 @@ async def _store(
     except PreconditionFailed:
         if if_absent:
             raise AlreadyThere(
-                f"there is a secret {name} already", hint="leave --if-absent out to replace it"
+                f"the secret {name} exists already", hint="omit --if-absent to replace it"
             ) from None
-    with suppress(NotFound):  # it may have been deleted meanwhile
+    with suppress(NotFound):  # it may have been deleted in the meantime
         version = await secrets.version(name, scope=scope)
-        confirm(f"there is a secret {name}: replace it?", yes=yes)
+        confirm(f"replace the existing secret {name}?", yes=yes)
     try:
         await secrets.put(name, value, scope=scope, if_absent=version is None, if_match=version)
     except PreconditionFailed:
@@ -312,28 +311,27 @@ async def _store(
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
-    """Return the error for secrets that are others now than when a person was asked about them."""
+    """Return the error for secrets that changed after a person was asked about them."""
     return AlreadyThere(
-        f"somebody else wrote or deleted {names} meanwhile; nothing was stored",
-        hint="look at it with sealspace secret get, then start the same command again",
+        f"{names} changed in the meantime; nothing was stored",
+        hint="look at it with sealspace secret get, then run the same command again",
     )
 
 
 async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
-    """Return the names of the scope that are much like one that is not there; empty if this session
-    may not list."""
+    """Return existing names that are similar to a name, joined by "or"; empty if there are none."""
     try:
-        there = await secrets.list(scope=scope)
-    except SealspaceError:  # what was asked for is refused already; this is only advice
+        existing = await secrets.list(scope=scope)
+    except SealspaceError:  # the command has failed already; this would only add a suggestion
         return ""
-    return " or ".join(get_close_matches(name.upper(), there, n=2, cutoff=_NEAR))
+    return " or ".join(get_close_matches(name.upper(), existing, n=2, cutoff=_NEAR))
 
 
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
-    """Return the error for a secret that does not exist, with the names that may be meant."""
+    """Return the error for a secret that does not exist, with similar names as a suggestion."""
     near = await _near_names(secrets, name, scope)
-    where = "" if scope is None else f" under the scope {scope}"
-    meant = f"did you mean {near}? else: " if near else ""
+    where = "" if scope is None else f" in the scope {scope}"
+    meant = f"did you mean {near}? or list all: " if near else ""
     return NotThere(f"there is no secret {name}{where}", hint=f"{meant}sealspace secret list --all")
 
 
@@ -357,38 +355,36 @@ _BY_SUFFIX: Final[Mapping[str, Format]] = {".json": "json", ".yaml": "yaml", ".y
     "--format",
     "form",
     type=click.Choice(get_args(Format)),
-    help="What FILE is; by default what its name says.",
+    help="Format of FILE; by default, by its file name.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing."
+    "--dry-run", is_flag=True, help="Print the names that would be stored, and store nothing."
 )
 @yes_option
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
-    """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is
-    standard input.
+    """Store all secrets of FILE, a .env, JSON or YAML file; - is standard input.
 
-    YAML needs the extra `yaml`; every value of it is the text that stands in the file, so 8080 is a
-    text too.
+    JSON and YAML files contain one object of names and text values. YAML needs the extra `yaml`;
+    its values are taken literally as text, also 8080 and yes.
 
-    All are checked and sealed before the first is written, and the names are shown first. A person
-    is asked; without one, --yes is needed where a secret would be replaced.
+    All secrets are checked and encrypted before the first one is written. On a terminal, the names
+    are shown and you are asked. In scripts, --yes is needed to replace an existing secret.
     """
     if form is None and str(file) == "-":
         raise InvalidInput(
-            "standard input does not say what it is", hint="add --format env, json or yaml"
+            "the format of standard input is not known", hint="add --format env, json or yaml"
         )
     form = form or _BY_SUFFIX.get(file.suffix, "env")
     data = read_named(file, most_bytes=MAX_FILE_BYTES)
     try:
         if form == "yaml":
-            # needs the extra `yaml`; nothing else here does
-            from .yaml_values import parse_yaml_values
+            from .yaml_values import parse_yaml_values  # needs the extra `yaml`
 
             values = parse_yaml_values(data)
         else:
             values = parse_dotenv(data) if form == "env" else parse_values(data)
     except BrokenEntry as error:
-        # without what it was parsed from
+        # `from None` drops the cause, which may quote a secret.
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
     if values:
         _store_all(values, scope, dry_run=dry_run, yes=yes)
@@ -409,14 +405,13 @@ async def _store_all(
     lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
     if dry_run:
         print_found([{"name": name, "replaces": name in there} for name in values], lines)
-        words("nothing is stored: this is a dry run")
+        words("dry run: nothing was stored")
         return
     words(*lines)
     if there or watched():
-        replacing = f", {len(there)} in place of older ones" if there else ""
+        replacing = f", replacing {len(there)} existing ones" if there else ""
         confirm(f"store {len(values)} secrets{replacing}?", yes=yes)
-    # a node takes no condition for several values at once, so versions are compared before the
-    # commit
+    # A write of several values cannot be conditional, so compare the versions just before it.
     if not yes:
         now = await _versions(client, values, scope)
         if changed := [name for name in values if now.get(name) != there.get(name)]:
@@ -426,7 +421,7 @@ async def _store_all(
     except BatchIncomplete as error:
         written = sorted(key.rpartition("/")[2] for key in error.done)
         words(f"written: {', '.join(written)}")
-        error.step = "start it again: what is written already is written once more"
+        error.step = "run the command again; it is safe to store the same values twice"
         raise
     words(f"stored {len(values)}")
 
@@ -441,19 +436,21 @@ async def _store_all(
     type=click.Choice(get_args(Written)),
     default="env",
     show_default=True,
-    help="What to write.",
+    help="Format of the output.",
 )
 @click.option(
-    "--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output."
+    "--out",
+    type=NEW_FILE,
+    help="Write to this file, readable only by you, instead of standard output.",
 )
 @yes_option
 @at_node
 async def export(
     client: Client, scope: str | None, form: Written, out: Path | None, yes: bool
 ) -> None:
-    """Open every secret of a scope and write names and values, as `import` reads them.
+    """Decrypt all secrets of a scope and write them in a format that `import` reads.
 
-    A person is asked before a file is replaced.
+    Replacing an existing file needs your confirmation or --yes.
     """
     secrets = client.secrets()
     values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
@@ -469,11 +466,11 @@ async def export(
     text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
     confirm_replacing(out, yes=yes)
     replace_file(out, text.encode())
-    words(f"{len(values)} secrets in {out}, in the clear: remove it when it has served")
+    words(f"wrote {len(values)} unencrypted secrets to {out}; delete the file after use")
 
 
 async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
-    """Return the versions of those that are stored, sealed as they are."""
+    """Return the versions of the existing ones among some secrets, without decrypting them."""
     paths = {name: parse_secret_name(name, scope=scope).path for name in names}
     stored = await client.kv(SECRETS_SPACE).get_many(paths.values())
     return {name: stored[path].etag for name, path in paths.items() if path in stored}

@@ -1,13 +1,13 @@
-"""The options that every command accepts, before the noun, between noun and verb, and after the
-verb.
+"""The options that every command accepts: `--json`, `--home`, `--node` and `--quiet`.
 
-The last one given holds. `SEALSPACE_NODE` and `SEALSPACE_HOME` stand in for `--node` and `--home`;
-the settings of a node are read from other variables (`node.config.loading`).
+They can be given at any position; the last one wins. The environment variables `SEALSPACE_NODE` and
+`SEALSPACE_HOME` are the defaults of `--node` and `--home`. `node.config.loading` reads the settings
+of a node from other variables.
 
 Example:
     @click.command("list")
     def list_() -> None:
-        rows = asyncio.run(_list(owner_home()))  # the owner's folder that is named: `sealspace.cli.owner_profile`
+        rows = asyncio.run(_list(owner_home()))
         if shared().as_json: ...
 """
 
@@ -32,12 +32,12 @@ _KINDS: Final = {
     "integer": "NUMBER",
     "integer range": "NUMBER",
 }
-"""Type of a value that is not named -> its name in help."""
+"""Type of a parameter without a metavar -> its metavar in help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The shared options, as they were given; an empty environment variable is not set."""
+    """The values of the shared options."""
 
     as_json: bool = False
     quiet: bool = False
@@ -46,33 +46,32 @@ class Shared:
 
     @property
     def home_folder(self) -> Path:
-        """The owner's folder."""
+        """The owner's folder: `--home`, SEALSPACE_HOME, or ~/.sealspace."""
         named = self.given_home or os.environ.get(HOME_VARIABLE)
         return Path(named) if named else Path.home() / FOLDER_NAME
 
     @property
     def node(self) -> str | None:
-        """Address of the node; None where none is named."""
+        """The node's address from `--node` or SEALSPACE_NODE, or None."""
         return self.given_node or os.environ.get(NODE_VARIABLE) or None
 
 
 def shared() -> Shared:
-    """Return what the running command was given; outside a command, what holds without options."""
+    """Return the shared options of the running command, or the defaults outside a command."""
     context = click.get_current_context(silent=True)
     found: Shared = Shared() if context is None else context.meta.get(_META, Shared())
     return found
 
 
 def share_options(command: click.Command) -> click.Command:
-    """Have a command, and those below it, accept the shared options, and call kinds of values as
-    all help does.
+    """Add the shared options and uniform metavars to a command and its subcommands.
 
     A second call changes nothing.
     """
     if _OPTIONS[0] not in command.params:
         command.params.extend(_OPTIONS)
     for parameter in command.params:
-        if parameter.metavar is None:  # an empty one hides the parameter
+        if parameter.metavar is None:  # an empty string hides the parameter
             parameter.metavar = _KINDS.get(parameter.type.name)
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         share_options(below)
@@ -80,7 +79,7 @@ def share_options(command: click.Command) -> click.Command:
 
 
 def is_shared(parameter: click.Parameter) -> bool:
-    """Whether a parameter of a command is one of the shared options."""
+    """Return whether a parameter of a command is one of the shared options."""
     return parameter in _OPTIONS
 
 
@@ -91,15 +90,14 @@ def _note(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 
 class _SharedOption(click.Option):
-    """A shared option; in the help of a command the first stands for all, the others are completed
-    by shells only."""
+    """A shared option; a command's help has one line for all of them, shells complete each."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the line of help."""
+        """Return the option's line in help, or None."""
         if ctx.parent is None:
             return super().get_help_record(ctx)
         return (
-            ("--json, --home, --node, -q", "Work with every command: sealspace --help.")
+            ("--json, --home, --node, -q", "Shared options, see sealspace --help.")
             if self.name == "as_json"
             else None
         )
@@ -107,20 +105,20 @@ class _SharedOption(click.Option):
 
 _option = partial(_SharedOption, expose_value=False, callback=_note)
 _OPTIONS: Final = (
-    _option(["--json", "as_json"], is_flag=True, help="Print one JSON document."),
+    _option(["--json", "as_json"], is_flag=True, help="Print the result as one JSON document."),
     _option(
         ["--home", "given_home"],
         metavar="DIR",
         type=click.Path(file_okay=False),
         help=(
-            f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or"
+            f"Folder with the owner's session and grants; by default {HOME_VARIABLE}, or"
             f" ~/{FOLDER_NAME}."
         ),
     ),
     _option(
         ["--node", "given_node"],
         metavar="URL",
-        help=f"The node; by default {NODE_VARIABLE}, or that of the last login.",
+        help=f"Address of the node; by default {NODE_VARIABLE}, or the node of the last login.",
     ),
-    _option(["-q", "--quiet"], is_flag=True, help="Print data and errors only."),
+    _option(["-q", "--quiet"], is_flag=True, help="Print only data and errors."),
 )

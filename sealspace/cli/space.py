@@ -26,14 +26,14 @@ _name = click.argument("name", metavar="NAME")
 @click.command("list")
 @at_node
 async def list_(client: Client) -> None:
-    """Print the names of the owner's spaces, and since when the node hosts each."""
+    """List the owner's spaces on the node, with the time of their creation."""
     with _explained():
         found = await client.spaces().list()
     print_rows(
         [_described(one) for one in found],
         ("name", "since"),
         [(one.space.name, time_of(one.created_at) or "") for one in found],
-        nothing="no spaces here; next: sealspace space create NAME",
+        nothing="no spaces on this node; next: sealspace space create NAME",
     )
 
 
@@ -44,9 +44,9 @@ async def list_(client: Client) -> None:
 @_name
 @at_node
 async def create(client: Client, name: str) -> None:
-    """Have the node host a space of the owner, and let this session use it; the wallet signs.
+    """Create a space on the node, and allow this session to use it. The wallet signs.
 
-    Later logins ask for it too.
+    Later logins include the space.
     """
     home = owner_home()
     profile, wallet = home.profile(), home.wallet()
@@ -55,10 +55,10 @@ async def create(client: Client, name: str) -> None:
             made = await client.spaces().create(name)
     except DuplicateRequest:
         hint = f"to use it: sealspace login --space {name}"
-        raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
+        raise AlreadyThere(f"the space {name} exists already", hint=hint) from None
     whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
     ends_at = client.session.expires_at
-    # what is added to a session ends with it
+    # The new right ends with the session.
     left_s = 86_400.0 if ends_at is None else ends_at - SystemClock().now()
     await client.delegations.add_right(wallet, whole, ttl_s=left_s)
     home.keep_session(client.session)
@@ -71,13 +71,12 @@ async def create(client: Client, name: str) -> None:
 @_name
 @at_node
 async def info(client: Client, name: str) -> None:
-    """Print the id of a space of the owner, since when the node hosts it, and how much is stored in
-    it."""
+    """Show the id of one of the owner's spaces, when it was created, and how much it stores."""
     try:
         with _explained():
             found = await client.spaces().info(name)
     except SpaceNotFound:
-        raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
+        raise NotThere(f"you have no space {name}", hint="sealspace space list") from None
     use: dict[str, Json] = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
     shown = {
         "name": found.space.name,
@@ -100,7 +99,7 @@ def _described(entry: SpaceEntry) -> dict[str, Json]:
 
 
 def time_of(text: str | None) -> str | None:
-    """Return a time that a node wrote in the form of all output; what is no time stays as it is."""
+    """Normalise a time from a node for output; return text that is not a time unchanged."""
     try:
         return None if text is None else time_text(parse_rfc3339(text))
     except InvalidIdentifier:
@@ -108,7 +107,7 @@ def time_of(text: str | None) -> str | None:
 
 
 async def require_own_space(client: Client, name: str) -> None:
-    """Refuse the name of a space of the owner's that the node does not host."""
+    """Raise NotThere if the node hosts no space of the owner with this name."""
     try:
         await client.spaces().info(name)
     except SpaceNotFound:
@@ -119,9 +118,9 @@ async def require_own_space(client: Client, name: str) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Say where the right to see and make spaces comes from, which not every session has."""
+    """Suggest a new login if the session lacks the right to list and create spaces."""
     try:
         yield
     except NotGranted as refusal:
-        refusal.step = "sealspace login, which asks for that"
+        refusal.step = "sign in again for a session with this right: sealspace login"
         raise

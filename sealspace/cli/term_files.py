@@ -1,4 +1,4 @@
-"""Policies and key providers that a command or a setting names."""
+"""Reading policies and key providers from options, settings and files."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,14 +14,14 @@ from .command_errors import ConfigurationError
 
 
 def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
-    """Return a list of key providers (AT29), sorted by text and without duplicates.
+    """Parse a list of key providers (AT29); return it sorted and without duplicates.
 
     Args:
-        texts: as the user wrote them.
-        where: what to name in the error.
+        texts: the entries as the user wrote them.
+        where: the option or setting to name in errors.
     Raises:
-        ConfigurationError: too many, or an entry is no key provider, or one that can never be
-            accepted.
+        ConfigurationError: there are too many entries, or an entry is not a key provider that can
+            be accepted.
     """
     try:
         named = {parse_key_provider(text) for text in texts}
@@ -31,13 +31,14 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
         ) from None
     if len(named) > MAX_KEY_PROVIDERS:
         raise ConfigurationError(
-            f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind"
+            f"{where}: more than {MAX_KEY_PROVIDERS} entries",
+            hint="name fewer, or a kind without ids: kms or tpm",
         )
     return tuple(sorted(named))
 
 
 def read_node_policy(path: Path) -> Policy:
-    """Return the policy in a JSON file."""
+    """Read a policy from a JSON file."""
     try:
         data = read_setting(path, "policy", ConfigurationError, most_bytes=MAX_POLICY_BYTES)
         return parse_policy(parse_json(data, max_bytes=MAX_POLICY_BYTES))

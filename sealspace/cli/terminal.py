@@ -1,8 +1,7 @@
-"""What commands print, and what they ask: data on standard output, words for people on standard
-error.
+"""Output and questions of commands: data on standard output, messages on standard error.
 
-Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are
-made printable here, whatever they contain, and JSON is encoded in ASCII.
+Text may come from a node, a backend or a stored row, and control characters in it could manipulate
+the terminal. So lines are made printable here, and JSON is encoded in ASCII.
 """
 
 import json
@@ -38,18 +37,16 @@ from .shared import shared
 
 
 def hold_standard_streams() -> None:
-    """Open the null device for each closed standard stream: the next file to be opened would take
-    its descriptor.
+    """Open the null device for each standard stream that is closed.
 
-    Anything that this process, or one that it starts, then writes to that stream would go into that
-    file.
+    Otherwise the next file to be opened gets the stream's descriptor, and messages of this process
+    or its children would be written into that file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            # takes the lowest free number, which is this one
-            opened = os.open(os.devnull, os.O_RDWR)
+            opened = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
             os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
@@ -58,7 +55,7 @@ def hold_standard_streams() -> None:
 
 
 def print_lines(*lines: str, err: bool = False) -> None:
-    """Print one line for each argument, whatever it contains."""
+    """Print each argument as one line, with control characters replaced."""
     for line in lines:
         click.echo(printable_line(line), err=err)
 
@@ -69,8 +66,7 @@ def print_json(value: object) -> None:
 
 
 def print_exactly(line: bytes) -> None:
-    """Print a line of signed text byte for byte, so that it still verifies; printable where a
-    terminal shows it."""
+    """Print a line of signed text unchanged, so that it still verifies; printable on a terminal."""
     if sys.stdout.isatty():
         print_lines(line.decode("utf-8", "replace"))
     else:
@@ -78,26 +74,22 @@ def print_exactly(line: bytes) -> None:
 
 
 def print_value(value: str | bytes, *, raw: bool = False) -> None:
-    """Print a stored value exactly; on a terminal as lines that can be printed."""
+    """Print a stored value unchanged; on a terminal, as printable lines unless `raw`."""
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
         raise InvalidInput(
-            f"these are {len(value)} bytes, nothing for a terminal", hint="add > FILE, or --raw"
+            f"not printing {len(value)} binary bytes to a terminal", hint="add > FILE, or --raw"
         )
     else:
         lines = value.removesuffix("\n").split("\n")
         print_lines(*lines)
         if any(printable_line(line) != line for line in lines):
-            words(
-                "characters that a terminal would act on are not shown; --raw prints the value as"
-                " it is"
-            )
+            words("control characters were replaced; --raw prints the value unchanged")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a list in columns, one row a line; the headers for a person only, and nothing when
-    there is no row."""
+    """Print rows in columns, with headers only on a terminal; print nothing without rows."""
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
         return
@@ -111,7 +103,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def print_found(found: object, lines: Iterable[str] = ()) -> None:
-    """Print what was found: as JSON where that is asked for, else as lines."""
+    """Print a result: as JSON with `--json`, otherwise as lines."""
     if shared().as_json:
         print_json(found)
     else:
@@ -121,8 +113,7 @@ def print_found(found: object, lines: Iterable[str] = ()) -> None:
 def print_rows(
     found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
 ) -> None:
-    """Print a list: as JSON where that is asked for, else as a table, and without any row a word
-    for a person."""
+    """Print a list: as JSON with `--json`, otherwise as a table, or a message if it is empty."""
     if shared().as_json:
         print_json(found)
         return
@@ -132,25 +123,24 @@ def print_rows(
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
-    """Return a line for each fact, its name before it; one for each of several; what is None is
-    left out."""
-    shown = [
+    """Format labelled facts as aligned lines, one line per value; None is skipped."""
+    labelled = [
         (name, line)
         for name, value in named.items()
         for line in (value if isinstance(value, tuple | list) else (value,))
         if line is not None
     ]
-    width = max((len(name) for name, _ in shown), default=0)
-    return [f"{name:<{width}}  {line}" for name, line in shown]
+    width = max((len(name) for name, _ in labelled), default=0)
+    return [f"{name:<{width}}  {line}" for name, line in labelled]
 
 
 def time_text(at: float) -> str:
-    """Return a time as all output has it: RFC 3339, UTC, to the second."""
+    """Format a time for output: RFC 3339, UTC, in seconds."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def optional_time(at: float | None) -> str | None:
-    """Return a time as `time_text`; None where none is stated."""
+    """Format a time like `time_text`; return None for None."""
     return None if at is None else time_text(at)
 
 
@@ -158,7 +148,7 @@ def optional_time(at: float | None) -> str | None:
 
 
 def words(*lines: str) -> None:
-    """Print lines for a person, unless the command was told to be quiet."""
+    """Print messages on standard error, unless `--quiet` was given."""
     if not shared().quiet:
         print_lines(*lines, err=True)
 
@@ -169,20 +159,19 @@ _REQUEST: Final = re.compile(
     r" more)?)(?:: |$)"
 )
 _RELEASE: Final = {
-    "mode": "on these terms only code that proves itself reads it, and not its owner in person",
-    "no_policy": "it is somebody else's, and no code is approved for it",
-    "not_attested": "only code that proves itself reads it, and this caller has proved nothing",
+    "mode": "this node opens secrets only for attested code, not for their owner in person",
+    "no_policy": "it belongs to another owner, and no code is approved to open it",
+    "not_attested": "only attested code may open it, and this caller is not attested",
     "withdrawn": "its owner or the node's operator withdrew the caller, its code or its evidence",
 }
-"""Reason of the release gate -> what it means; every other is about the code that was proved."""
+"""Reason of a refused release -> its meaning; all other reasons are about the attested code."""
 
 
 def what_happened(error: SealspaceError, *, own: str = "") -> str:
-    """Return one line without the full stop: what was to be done, and why it was not, without
-    routes or abilities.
+    """Describe an error for a person in one line, without HTTP routes and ability names.
 
     Args:
-        own: DID of the owner whose resources need no owner's name.
+        own: DID of the user; their own resources are named without an owner.
     """
     return " ".join(_what_happened(error, own).split()).rstrip(".")
 
@@ -193,9 +182,9 @@ def _what_happened(error: SealspaceError, own: str) -> str:
             return _what_happened(error.refusal, own)
         case ReleaseRefused():
             meaning = _RELEASE.get(
-                error.reason, "what the caller proved of its code is not what is demanded"
+                error.reason, "the attested code does not meet the required policy"
             )
-            return f"the node does not open it: {meaning} ({error.reason})"
+            return f"the node refuses to open it: {meaning} ({error.reason})"
         case NotGranted(missing=missing) if missing:
             return (
                 "this session may not"
@@ -207,7 +196,7 @@ def _what_happened(error: SealspaceError, own: str) -> str:
                 f" {_right(error.action, error.resource, own)}"
             )
         case DelegationRevoked():
-            return f"the grant or session that this rests on was revoked: {error.cid}"
+            return f"the grant or session used for this was revoked: {error.cid}"
         case TokenOutsideWindow():
             return f"the session or a grant is not valid at this time: {error.text}"
         case NodeRefused():
@@ -227,31 +216,32 @@ def _what_happened(error: SealspaceError, own: str) -> str:
         case BatchIncomplete(__cause__=SealspaceError() as cause):
             count = len(error.done)
             return (
-                f"of {count + len(error.left)} values {count} are written:"
+                f"only {count} of {count + len(error.left)} values were written:"
                 f" {_what_happened(cause, own)}"
             )
-        case TransportError():  # the request, which no person wrote, reached nobody
+        case TransportError():  # drop the request line, which means nothing to the user
             return _REQUEST.sub("", error.message, count=1)
     return error.message
 
 
 def _right(ability: str, resource: str, own: str) -> str:
-    """Say what one ability on one resource allows."""
-    from ..apps.descriptions import granted_resource, rights_words  # needed for errors alone
+    """Return in words what one ability on one resource allows."""
+    # Imported here to keep the start fast.
+    from ..apps.descriptions import granted_resource, rights_words
 
     (words,) = rights_words([granted_resource(resource, (ability,))], by=own, with_below=False)
     return words
 
 
 def watched() -> bool:
-    """Whether a person watches, and can answer: standard input and standard error are terminals."""
+    """Return whether a person can be asked: standard input and standard error are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have Ctrl-C end a wait that blocks the event loop: asyncio's handler cancels a task, which
-    goes on waiting."""
+    """Let Ctrl-C interrupt a blocking wait inside an event loop."""
+    # asyncio's own handler only cancels the task, which would go on blocking.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -262,29 +252,29 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on only with a person's consent."""
+    """Ask a question on the terminal; abort if the answer is no, and fail without a terminal."""
     if yes:
         return
     if not watched():
         raise InvalidInput(
-            f"nobody is here to confirm it: {question.rstrip('?')}", hint="add --yes"
+            f"cannot ask for confirmation, this is not a terminal: {question}", hint="add --yes"
         )
     with interruptible():
         click.confirm(printable_line(question), abort=True, err=True)
 
 
 def confirm_replacing(path: Path | None, *, yes: bool) -> None:
-    """Go on only with a person's consent where a file would be replaced."""
+    """Ask before an existing file is replaced."""
     if path is not None and path.exists():
         confirm(f"replace the file {path}?", yes=yes)
 
 
 def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
-    """Return what to call with how many are done, which says so now and then."""
+    """Return a function that takes the number of finished items and prints it at intervals."""
     following = first
 
     def count(done: int) -> None:
@@ -298,12 +288,11 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on standard error while a person watches; yields what to call with how much is
-    done, and of how much."""
+    """Show a progress bar on a terminal; yield a function that takes the bytes done and in all."""
     if not watched() or shared().quiet:
         yield lambda _done, _total: None
         return
-    from rich.console import Console  # 23 ms, and for people only
+    from rich.console import Console  # imported here: takes 23 ms, and scripts do not need it
     from rich.markup import escape
     from rich.progress import (
         BarColumn,

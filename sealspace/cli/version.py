@@ -1,5 +1,4 @@
-"""`sealspace version`, and `completion`: the script by which a shell completes commands and
-options."""
+"""`sealspace version` and `sealspace completion`."""
 
 import platform
 import sys
@@ -15,7 +14,7 @@ from .terminal import print_found, print_lines, words
 _FILES: Final = {
     "bash": '~/.bashrc: eval "$(sealspace completion bash)"',
     "zsh": '~/.zshrc, below compinit: eval "$(sealspace completion zsh)"',
-    "fish": "~/.config/fish/completions/sealspace.fish: the output itself",
+    "fish": "~/.config/fish/completions/sealspace.fish: this output",
 }
 
 
@@ -28,18 +27,18 @@ _FILES: Final = {
 )
 @click.argument("shell", type=click.Choice(list(_FILES)))
 def completion(shell: str) -> None:
-    """Print the script that has a shell complete commands and options."""
+    """Print a script that completes commands and options in SHELL."""
     root = click.get_current_context().find_root().command
     kind = get_completion_class(shell)
-    assert kind is not None  # click has one for each choice
+    assert kind is not None  # click has a class for each choice
     print_lines(*kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source().splitlines())
     if sys.stdout.isatty():
-        words(f"for every new shell, put into {_FILES[shell]}")
+        words(f"to use it in every new shell, add to {_FILES[shell]}")
 
 
 @click.command()
 def version() -> None:
-    """Print the version; with `--json` also that of Python, and which extras are installed."""
+    """Print the version; with `--json`, also the Python version and the installed extras."""
     installed = list(filter(is_installed, EXTRAS))
     found = {"version": __version__, "python": platform.python_version(), "extras": installed}
     print_found(found, [__version__])

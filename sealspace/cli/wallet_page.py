@@ -1,19 +1,21 @@
-"""The owner's wallet in a browser: a page on an address of this machine, for as long as one command
-runs.
+"""A local web page through which a command asks the owner's browser wallet to sign.
 
-The page is the console's `sign_in/`, out of the installed package; no node sends it. It is opened
-when something is first to be signed, and asks one question at a time.
+The server runs on 127.0.0.1 as long as the command. The page is the console's `sign_in/` from the
+installed package, not from a node. It opens at the first signature and asks one question at a time.
 
     GET  /<token>/               the page
     GET  /<token>/files/<path>   a file of the console
-    POST /<token>/               {"tab", "version"}: returns what to show, once that is another version;
-                                 with "answer": an answer to the question of that version, taken once; null: cancel
+    POST /<token>/               {"tab", "version"}: wait for a version other than this one, return
+                                 what to show; with "answer": answer the question of this version
+                                 (once); "answer": null cancels
 
-Rules, each with a test: only processes of this user, or of root, are answered (LP1); only under the
-address that was printed, so that no other name leads here (LP2); only below a token of 32 random
-bytes (LP3); what changes something comes from the page itself, as JSON (LP4); heads, bodies,
-connections and waits are bounded (LP5); the page gets no secret: the session's private key stays in
-the command (LP6).
+Rules, each with a test:
+    LP1  Only processes of this user or of root get an answer.
+    LP2  The page is served only under the printed address, not under another host name.
+    LP3  All paths begin with a token of 32 random bytes.
+    LP4  Requests that change something come from the page itself, as JSON.
+    LP5  Header sizes, body sizes, connections and waits are limited.
+    LP6  The page gets no secret: the session's private key stays in the command.
 
 Example:
     wallet = connect_browser(node, opens=True, before=None)
@@ -52,10 +54,10 @@ from .listening_socket import SOCKET_TABLES, sockets
 from .terminal import interruptible, print_lines, what_happened
 
 LIMIT_S: Final = 300.0
-"""How long a person has for one question."""
+"""Time limit for one question, in seconds."""
 MAX_CONNECTIONS: Final = 32
 MAX_BODY_BYTES: Final = 4096
-"""Longest body: an address and a chain, or a signature."""
+"""Longest body; an answer is an address with a chain id, or a signature."""
 
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 20.0
@@ -71,7 +73,7 @@ T = TypeVar("T")
 
 
 class BrowserWallet:
-    """A wallet that is asked in the page of the running command."""
+    """A wallet in the browser, asked through the page of the running command."""
 
     def __init__(self, did: Principal, node: str, *, opens: bool) -> None:
         self.address = wallet_address(did) or b""
@@ -81,46 +83,44 @@ class BrowserWallet:
 
     @property
     def domain(self) -> str:
-        """Address and port of the page: a wallet compares them with what a text names."""
+        """Address and port of the page; wallets compare them with the domain in a sign-in text."""
         return self._page().authority
 
     def sign_eip191(self, text: str) -> bytes:
-        """Show a text in the page, and return the wallet's signature over it; waits for the
-        person."""
+        """Show a text in the page, wait for the person, and return the wallet's signature."""
 
-        def accept(said: Mapping[str, Json]) -> bytes:
+        def accept(answer: Mapping[str, Json]) -> bytes:
             try:
-                signature = bytes.fromhex(str(said.get("signature")).removeprefix("0x"))
+                signature = bytes.fromhex(str(answer.get("signature")).removeprefix("0x"))
                 if recover_eip191(text.encode(), signature) == self.address:
                     return signature
             except (ValueError, BadSignature):
                 pass
             raise AnswerRefused(
                 409,
-                f"that is no signature of {eip55(self.address)} over this text",
-                hint=(
-                    "choose that account in the wallet; an account that is a contract cannot sign"
-                    " here"
-                ),
+                f"this is not a signature of {eip55(self.address)} over this text",
+                hint="choose that account in the wallet; contract accounts are not supported",
             )
 
-        shown: dict[str, Json] = {
+        view: dict[str, Json] = {
+            "kind": "sign",
             "owner": self.did,
             "address": eip55(self.address),
             "chainId": self.chain_id,
+            "text": text,
         }
-        return self._page().ask({"kind": "sign", **shown, "text": text}, accept)
+        return self._page().ask(view, accept)
 
     def __repr__(self) -> str:
         return f"BrowserWallet({self.did})"
 
 
 def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWallet:
-    """Ask a wallet for its account."""
+    """Ask the wallet in the browser for its account."""
 
-    def accept(said: Mapping[str, Json]) -> Principal:
-        # Untrusted: what is granted to an account is worth nothing without its signature.
-        address, chain = said.get("address"), said.get("chainId")
+    def accept(answer: Mapping[str, Json]) -> Principal:
+        # The account is not verified here: without its signature it is of no use.
+        address, chain = answer.get("address"), answer.get("chainId")
         try:
             if not isinstance(chain, int) or chain < 1:
                 raise ValueError
@@ -128,7 +128,7 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
         except (CapabilityError, ValueError):
             raise AnswerRefused(
                 409,
-                "the wallet gave no account of Ethereum",
+                "the wallet returned no Ethereum account",
                 hint="choose an account in the wallet",
             ) from None
 
@@ -140,31 +140,31 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
 
 
 def _page(node: str, *, opens: bool) -> "WalletPage":
-    """Return the page of the running command; at first it is started, and its address printed."""
+    """Return the page of the running command; the first call starts it and prints its address."""
     context = click.get_current_context()
     if _META not in context.meta:
-        # LP1: no connection could be answered
+        # LP1: without the table, every connection would be refused.
         if sys.platform == "linux" and not SOCKET_TABLES[0].exists():
             raise NotSigned(
-                "this system does not say who connects to a page",
+                f"cannot read {SOCKET_TABLES[0]}, which tells which user opens the page",
                 hint="sealspace login --key-file FILE",
             )
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
-        # Also with --quiet: without the address the command would wait in vain.
-        heading = f"open this in the browser with your wallet, within {LIMIT_S / 60:g} minutes:"
+        # Printed also with --quiet: the person needs the address.
+        heading = f"open this page in your wallet's browser within {LIMIT_S / 60:g} minutes:"
         print_lines(heading, f"  {page.url}", err=True)
-        # Without a display, `webbrowser` would start a browser in the terminal of the command.
+        # Without a display, `webbrowser` would start a text browser in the command's terminal.
         if opens and (
             sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
         ):
-            # In a thread: the program that BROWSER names may be waited for until it ends.
+            # In a thread, because `webbrowser` may wait until the browser ends.
             threading.Thread(target=webbrowser.open, args=(page.url,), daemon=True).start()
     found: WalletPage = context.meta[_META]
     return found
 
 
 class AnswerRefused(Exception):
-    """A request that the page may make again, with status 409, or that is not the page's."""
+    """A refused request; the page may retry after status 409, other statuses are final."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -172,15 +172,14 @@ class AnswerRefused(Exception):
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
-    """The page of one command, and its questions; serves from threads of its own while the context
-    is entered."""
+    """The web server of one command's page; a context manager that serves in its own threads."""
 
-    daemon_threads = True  # a connection that is left open does not keep the command
+    daemon_threads = True  # an open connection must not keep the command from ending
     request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, command: str, node: str) -> None:
         super().__init__((_HOST, 0), _Exchange)
-        self._shown: View = {"command": command, "node": node}
+        self._context: View = {"command": command, "node": node}
         self.console = provided("console-files")
         self.files: dict[str, bytes] = self.console.read_files()
         self.token = encode_url(SystemEntropy().token(32))
@@ -194,7 +193,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
         self._delivered: Json = None
         self._tab = ""
         self._is_cancelled = False
-        self._take: Callable[[Mapping[str, Json]], None] | None = None
+        self._accept: Callable[[Mapping[str, Json]], None] | None = None
 
     def __enter__(self) -> Self:
         threading.Thread(
@@ -207,12 +206,16 @@ class WalletPage(ThreadingMixIn, TCPServer):
             case None:
                 view: View = {"kind": "done"}
             case SealspaceError() as error:
-                # A node's text with a change of direction would make the page say something else
-                # than the terminal.
+                # A node's text could contain characters that reverse the direction of writing, and
+                # so read differently in the page than on the terminal.
                 text, hint = printable_line(what_happened(error)), printable_line(error.step)
                 view = {"kind": "failed", "text": text, "hint": hint}
             case _:
-                view = {"kind": "failed", "text": "the command was ended", "hint": "start it again"}
+                view = {
+                    "kind": "failed",
+                    "text": "the command was interrupted",
+                    "hint": "run it again",
+                }
         with self._changed:
             self._show(view)
             if self._tab:
@@ -226,23 +229,21 @@ class WalletPage(ThreadingMixIn, TCPServer):
         """Show a question and wait for its answer."""
         answers: list[T] = []
         with interruptible(), self._changed:
-            self._take = lambda said: answers.append(accept(said))
-            self._show({**self._shown, **view})
+            self._accept = lambda answer: answers.append(accept(answer))
+            self._show({**self._context, **view})
             try:
                 self._changed.wait_for(lambda: answers or self._is_cancelled, LIMIT_S)
             finally:
-                self._take = None
+                self._accept = None
                 self._show({"kind": "working"})
         if answers:
             return answers[0]
         if self._is_cancelled:
-            raise NotSigned(
-                "it was cancelled in the browser, and nothing more is signed", hint=_AGAIN
-            )
+            raise NotSigned("signing was cancelled in the browser", hint=_AGAIN)
         missing = (
             "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
         )
-        missing = missing if self._tab else "nobody opened the page"
+        missing = missing if self._tab else "the page was not opened"
         raise NotSigned(f"{missing} within {LIMIT_S / 60:g} minutes", hint=_AGAIN)
 
     def _show(self, view: View) -> None:
@@ -251,51 +252,50 @@ class WalletPage(ThreadingMixIn, TCPServer):
 
     # --- the page ---------------------------------------------------------------------------------
 
-    def exchange(self, said: Mapping[str, Json]) -> View:
-        """Take an answer, or return what to show as soon as that is another version, or after a
-        while.
+    def exchange(self, message: Mapping[str, Json]) -> View:
+        """Process a message of the page: accept an answer, or wait for a new view and return it.
 
         Args:
-            said: `tab`, what the page calls itself, 32 hex digits; `version` that it shows, 0 when
-                it was opened just now: it answers from now on.
+            message: `tab`, the page's own id of 32 hex digits; `version`, the version of the view
+                that it shows, or 0 if the page was just opened; `answer`, optional. The tab that
+                was opened last is the only one that may answer.
         Raises:
-            AnswerRefused: another page was opened since, or the answer is not what was asked for,
-                or no longer.
+            AnswerRefused: another tab was opened later, or the answer is malformed or too late.
         """
-        tab, version = said.get("tab"), said.get("version")
+        tab, version = message.get("tab"), message.get("version")
         if not isinstance(tab, str) or not isinstance(version, int):
-            raise AnswerRefused(400, "that is no answer")
+            raise AnswerRefused(400, "not an answer")
         with self._changed:
             if version == 0 and _TAB.fullmatch(tab):
                 self._tab = tab
                 self._changed.notify_all()
-            if "answer" not in said:
+            if "answer" not in message:
                 self._changed.wait_for(
                     lambda: self._version != version or self._tab != tab, _POLL_S
                 )
             if not self._tab or tab != self._tab:  # LP5
                 raise AnswerRefused(
                     409,
-                    "this page was opened in another tab since",
-                    hint="go on there, or load this one again",
+                    "this page was opened in another tab",
+                    hint="continue there, or reload this page",
                 )
-            if "answer" not in said:
+            if "answer" not in message:
                 return {**self._view, "version": self._version}
-            if said["answer"] is None:
+            if message["answer"] is None:
                 self._is_cancelled = True
-            elif self._take is None or version != self._version:
+            elif self._accept is None or version != self._version:
                 raise AnswerRefused(
-                    409, "this was answered already", hint="go on with what the page shows now"
+                    409, "this question is already answered", hint="continue with the current one"
                 )
             else:
-                answer = said["answer"]
-                self._take(answer if isinstance(answer, dict) else {})
-                self._take = None  # one answer
+                answer = message["answer"]
+                self._accept(answer if isinstance(answer, dict) else {})
+                self._accept = None  # each question takes one answer
             self._changed.notify_all()
             return {}
 
     def note_delivered(self, version: Json) -> None:
-        """Note that the page has this version: the last one is waited for."""
+        """Record the version that the page has received; `__exit__` waits for the last one."""
         with self._changed:
             self._delivered = version
             self._changed.notify_all()
@@ -303,21 +303,20 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- connections ------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Whether a connection is of this user, and not one too many: it is answered in a thread
-        then."""
+        """Return whether to serve a connection: of this user, and within the limit."""
         return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
 
     def _is_of_user(self, client_address: tuple[str, int]) -> bool:
-        # which alone says whose a socket is; elsewhere the token has to do
+        # Only Linux lists the users of sockets. Elsewhere the secret token is the only protection.
         if sys.platform != "linux":
             return True
         user = peer_user(client_address, (_HOST, self.server_address[1]))
-        if user in (0, os.geteuid()):  # LP1; root may do everything anyway
+        if user in (0, os.geteuid()):  # LP1; root can read the command's memory anyway
             return True
         if user is not None and user not in self._refused_users:
             self._refused_users.add(user)
             print_lines(
-                f"another user of this machine (id {user}) tried to open the page, and got nothing",
+                f"refused another user of this machine (id {user}) who tried to open the page",
                 "next: open it as the user who runs the command",
                 err=True,
             )
@@ -325,27 +324,27 @@ class WalletPage(ThreadingMixIn, TCPServer):
 
     # Any: as in socketserver
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer a connection."""
+        """Serve a connection, then free its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # Any: as in socketserver
-        """Print nothing: a traceback would have the token."""
+        """Print nothing: a traceback would contain the token."""
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """One request and its answer; the connection is closed then."""
+    """A connection with one request and its response."""
 
     server: WalletPage
-    timeout = 10.0  # LP5: seconds that a read waits
+    timeout = 10.0  # LP5: seconds until a read fails
 
     def do_GET(self) -> None:
         self._answer(self._file)
 
     def do_POST(self) -> None:
-        self._answer(self._said)
+        self._answer(self._receive)
 
     def _answer(self, work: Callable[[str], None]) -> None:
         try:
@@ -359,17 +358,18 @@ class _Exchange(BaseHTTPRequestHandler):
                 )
 
     def _place(self) -> str:
-        """Return what is asked for below the token."""
+        """Check a request, and return its path below the token."""
         own = self.server.authority
-        if self.headers.get_all("Host") != [own]:  # LP2: a name that resolves to this machine
-            raise AnswerRefused(421, f"this is served at http://{own} alone")
+        # LP2: stops DNS rebinding, where another site's name resolves to this machine.
+        if self.headers.get_all("Host") != [own]:
+            raise AnswerRefused(421, f"this page is only at http://{own}")
         if self.headers.get("Origin") not in (None, f"http://{own}"):
-            raise AnswerRefused(403, "this is for its own page alone")
+            raise AnswerRefused(403, "requests from other sites are refused")
         token, _, place = self.path.removeprefix("/").partition("/")
         # LP3
         if not hmac.compare_digest(token.encode("latin-1", "replace"), self.server.token.encode()):
             raise AnswerRefused(
-                404, "there is nothing here: open the address that the command printed, whole"
+                404, "not found: open the complete address that the command printed"
             )
         return place
 
@@ -377,24 +377,26 @@ class _Exchange(BaseHTTPRequestHandler):
         name = place.removeprefix("files/") if place else "sign_in/index.html"
         body = self.server.files.get(name)
         if body is None or name == place or (place and name.endswith(".html")):
-            raise AnswerRefused(404, "there is no such file")
+            raise AnswerRefused(404, "no such file")
         self._send(200, self.server.console.TYPES[name.rpartition(".")[2]], body)
 
-    def _said(self, place: str) -> None:
-        if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:  # LP4
-            raise AnswerRefused(403, "this is for its own page alone")
-        length = ",".join(self.headers.get_all("Content-Length", ()))  # several are no number
+    def _receive(self, place: str) -> None:
+        # LP4: another site's form cannot send JSON, and its scripts send another Origin.
+        if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:
+            raise AnswerRefused(403, "requests from other sites are refused")
+        # Several lengths, joined by a comma, do not match the pattern.
+        length = ",".join(self.headers.get_all("Content-Length", ()))
         if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
-            raise AnswerRefused(411, "a body has a length")
+            raise AnswerRefused(411, "the body needs a Content-Length")
         if int(length) > MAX_BODY_BYTES:  # LP5, before a byte is read
             raise AnswerRefused(413, f"a body has at most {MAX_BODY_BYTES} bytes")
         try:
-            said = parse_json(self.rfile.read(int(length)), max_bytes=MAX_BODY_BYTES)
+            message = parse_json(self.rfile.read(int(length)), max_bytes=MAX_BODY_BYTES)
         except InvalidJson:
-            raise AnswerRefused(400, "that is no JSON object") from None
+            raise AnswerRefused(400, "the body is not a JSON object") from None
         if place:
-            raise AnswerRefused(404, "there is nothing here")
-        view = self.server.exchange(said)
+            raise AnswerRefused(404, "not found")
+        view = self.server.exchange(message)
         self._send_json(200, view)
         if "version" in view:
             self.server.note_delivered(view["version"])
@@ -418,12 +420,12 @@ class _Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what is no request that is known here; says nothing of what was sent."""
+        """Refuse a malformed or unknown request, without repeating what was sent."""
         self.close_connection = True
-        self._send(code, "text/plain; charset=utf-8", b"this cannot be answered\n")
+        self._send(code, "text/plain; charset=utf-8", b"bad request\n")
 
     def log_message(self, format: str, *args: Any) -> None:  # Any: as in http.server
-        """Print nothing: a line would have the token."""
+        """Print nothing: a log line would contain the token."""
 
 
 # --- who connects ---------------------------------------------------------------------------------
@@ -432,15 +434,13 @@ class _Exchange(BaseHTTPRequestHandler):
 def peer_user(
     client: tuple[str, int], server: tuple[str, int], *, tables: Sequence[Path] = SOCKET_TABLES
 ) -> int | None:
-    """Return the user id of the socket at the other end of a connection over loopback (LP1), as
-    Linux lists it.
+    """Return the id of the user at the other end of a loopback connection (LP1).
 
     Args:
-        client, server: IPv4 address and port.
-        tables: of sockets, as Linux writes them.
+        client, server: IPv4 address and port of each end.
+        tables: the kernel's tables of TCP sockets.
     Returns:
-        None where no socket of this machine has that end, or it was closed: the system then names
-        no user.
+        The user id; None if the tables do not list the client's socket, or it was closed.
     """
 
     def word(data: bytes) -> str:
@@ -452,8 +452,8 @@ def peer_user(
     mapped = f"{0:016X}{word(bytes.fromhex('0000ffff'))}"
     ends = {(end(client, before), end(server, before)) for before in ("", mapped)}
     for columns in sockets(tables):
-        # A socket that its process has closed is listed as user 0, in another state than 01,
-        # established.
+        # The kernel lists a closed socket under user 0. Only state 01 (established) counts, or
+        # every closed connection would pass as root's.
         if (columns[1], columns[2]) in ends and columns[3] == "01":
             return int(columns[7])
     return None

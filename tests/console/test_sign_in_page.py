@@ -175,7 +175,7 @@ def test_what_a_wallet_may_do_wrong(
             page.see("This page is open in another tab")
             # The command waits inside its event loop, which must not swallow the first Ctrl-C.
             login.process.send_signal(signal.SIGINT)
-            second.see("the command was ended")
+            second.see("the command was interrupted")
             assert second.faults() == []
         assert login.ended()[0] == 130
 
@@ -240,7 +240,10 @@ def test_no_wallet_and_a_command_that_is_interrupted(
         login.page.see("No wallet found in this browser")
         login.page.shot("sign-in-no-wallet")
         login.process.send_signal(signal.SIGINT)
-        login.page.see("the command was ended")
+        login.page.see("the command was interrupted")
         status, said = login.ended()
-    assert (status, said.splitlines()[-2:]) == (130, ["sealspace: aborted", "next: start it again"])
+    assert (status, said.splitlines()[-2:]) == (
+        130,
+        ["sealspace: aborted", "next: run the command again"],
+    )
     assert not (tmp_path / "home").exists()

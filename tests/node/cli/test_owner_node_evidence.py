@@ -92,7 +92,7 @@ async def desk(
 async def test_every_command_insists(desk: Desk) -> None:
     """After such a login each command verifies evidence before it sends a token (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0, desk.err
-    assert "has to before every later command" in desk.err
+    assert "every later command checks this again" in desk.err
     arguments: tuple[str, ...]
     for arguments in (("secret", "list"), ("receipts", "list")):
         desk.relay.paths.clear()
@@ -128,7 +128,7 @@ async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
     """Without a policy file the owner is shown the code and asked; exactly that code is required
     later."""
     assert await desk.log_in(INSISTING, *desk.trust) == 2
-    assert "nobody is here" in desk.err and "--node-policy FILE" in desk.err
+    assert "cannot ask for approval" in desk.err and "--node-policy FILE" in desk.err
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1
     assert (desk.relay.tokens, desk.home.exists()) == (0, False)
     assert await desk.log_in(INSISTING, *desk.trust, typed="y\n") == 0, desk.err

@@ -156,7 +156,7 @@ def test_a_taken_port_is_refused(serve: Callable[..., RunningNode]) -> None:
     port = first.url.rpartition(":")[2]
     node = serve("--port", port)
     assert EXIT_STATUS["configuration-invalid"] == node.process.wait(PATIENCE_S)
-    node.wait_for("^next: end that process, or sealspace serve --port")
+    node.wait_for("^next: stop that process, or sealspace serve --port")
 
 
 def test_the_current_folder_is_not_imported(

@@ -136,33 +136,33 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
     [
         (
             "secrt list",
-            "there is no command secrt; did you mean secret?",
+            "unknown command secrt; did you mean secret?",
             "sealspace secret --help",
         ),
         (
             "secret lst",
-            "there is no command lst; did you mean list?",
+            "unknown command lst; did you mean list?",
             "sealspace secret list --help",
         ),
         (
             "admin owners ad x",
-            "there is no command ad; did you mean add?",
+            "unknown command ad; did you mean add?",
             "sealspace admin owners add --help",
         ),
         (
             "secret rm X",
-            "there is no command rm; did you mean delete?",
+            "unknown command rm; did you mean delete?",
             "sealspace secret delete --help",
         ),
         (
             "secret set X",
-            "there is no command set; did you mean put?",
+            "unknown command set; did you mean put?",
             "sealspace secret put --help",
         ),
-        ("secret frobnicate", "there is no command frobnicate", "sealspace secret --help"),
+        ("secret frobnicate", "unknown command frobnicate", "sealspace secret --help"),
         (
             "secret list --scop x",
-            "there is no option --scop; did you mean --scope?",
+            "unknown option --scop; did you mean --scope?",
             "sealspace secret list --help",
         ),
         (
@@ -237,7 +237,7 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a person a question is an error that names the option; with the option nobody is
     asked."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    with pytest.raises(InvalidInput, match="nobody is here") as refused:
+    with pytest.raises(InvalidInput, match="cannot ask for confirmation") as refused:
         confirm("delete it?", yes=False)
     assert refused.value.hint == "add --yes"
     confirm("delete it?", yes=True)

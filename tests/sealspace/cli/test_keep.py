@@ -100,7 +100,7 @@ async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[st
     """It is refused with the reason, without being repeated; nothing is stored."""
     for noun in ("secret", "kv")[: len(arguments)]:
         ran = await desk.run(noun, "put", *arguments, given="x")
-        assert (ran.status, SECRET in ran.err, "list of processes" in ran.err) == (2, False, True)
+        assert (ran.status, SECRET in ran.err, "process lists" in ran.err) == (2, False, True)
     assert json.loads((await desk.run("secret", "list", "--json")).out) == []
 
 
@@ -133,9 +133,11 @@ async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
     assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
     assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
     status, shown = await asyncio.to_thread(
-        _typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n\n"}
+        _typed, desk, *put, answers=twice | {"replace the existing secret API_KEY? [y/N]: ": "n\n"}
     )
-    assert (status, SECRET in shown, "next: start it again" in shown) == (1, False, True), shown
+    assert (status, SECRET in shown, "next: run the command again" in shown) == (1, False, True), (
+        shown
+    )
     status, shown = await asyncio.to_thread(_typed, desk, "secret", "get", "API_KEY", answers={})
     assert (status, shown) == (0, f"{SECRET}\r\n")
     for answers, ended in (
@@ -143,7 +145,7 @@ async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
         ({"value: ": "\x04"}, 1),
     ):  # Ctrl-C, and the end of what is typed
         status, shown = await asyncio.to_thread(_typed, desk, *put, answers=answers)
-        assert (status, "next: start it again" in shown) == (ended, True), shown
+        assert (status, "next: run the command again" in shown) == (ended, True), shown
 
 
 async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
@@ -153,10 +155,10 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     assert (await desk.run(*put, typed="two\ntwo\nn\n")).status == 1
     assert await desk.read("secret", "get", "API_KEY") == b"one"
     asked = await desk.run(*put, typed="two\ntwo\ny\n")
-    assert (asked.status, "replace it?" in asked.err) == (0, True)
+    assert (asked.status, "replace the existing" in asked.err) == (0, True)
     assert (await desk.run(*put, "--yes", typed="three\nthree\n")).status == 0
     refused = await desk.run(*put, "--if-absent", given="four")
-    assert (refused.status, refused.next) == (15, "leave --if-absent out to replace it")
+    assert (refused.status, refused.next) == (15, "omit --if-absent to replace it")
     assert await desk.read("secret", "get", "API_KEY") == b"three"
     assert (await desk.run(*put, given="five")).status == 0
 
@@ -181,7 +183,7 @@ async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_pat
         await desk.run("secret", "put", "API_KEY", given="before")
         await desk.run("kv", "put", "a", given="before")
         ran = await desk.run(*command, typed=f"{given}y\n", meanwhile=meanwhile)
-        assert (ran.status, "meanwhile; nothing was stored" in ran.err) == (15, True), ran
+        assert (ran.status, "in the meantime; nothing was stored" in ran.err) == (15, True), ran
         assert (
             await desk.read("secret", "get", "API_KEY")
             == await desk.read("kv", "get", "a")

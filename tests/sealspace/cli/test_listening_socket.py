@@ -25,8 +25,8 @@ def test_a_taken_port_is_refused() -> None:
         pytest.raises(ConfigurationError) as refused,
     ):
         bind_socket("127.0.0.1", port := taken.getsockname()[1])
-    assert "listens there already" in refused.value.message
-    assert refused.value.hint == f"end that process, or sealspace serve --port {port + 1}"
+    assert "is already listening there" in refused.value.message
+    assert refused.value.hint == f"stop that process, or sealspace serve --port {port + 1}"
     with pytest.raises(ConfigurationError) as refused:
         bind_socket("192.0.2.1", 0)
     assert "--host" in refused.value.hint
@@ -53,6 +53,6 @@ def test_two_that_start_at_once(make_loop: Callable[[], asyncio.AbstractEventLoo
         bind_socket("127.0.0.1", first.getsockname()[1]) as second,
     ):
         begin_to_listen(first, 1)
-        with pytest.raises(ConfigurationError, match="listens there already"):
+        with pytest.raises(ConfigurationError, match="is already listening there"):
             loop.run_until_complete(start_listener(web.Application(), second, Http()))
     loop.close()

@@ -301,12 +301,12 @@ async def test_receipts(desk: Desk) -> None:
         "default",
         did,
     )
-    assert at.endswith("Z") and ran.err.startswith("1 receipt signed by the node did:key:")
+    assert at.endswith("Z") and ran.err.startswith("valid receipts: 1, signed by the node did:key:")
     assert (await desk.run("secret", "get", "API_KEY")).status == 0
     again = await desk.run("receipts", "list")
     assert (again.out, again.err.splitlines()[0]) == (
         ran.out,
-        "and 1 receipt of your own reads, which --all shows",
+        "not listed: 1 of your own reads; --all lists them",
     )
     (_, own) = (await desk.run("receipts", "list", "--all")).out.splitlines()
     assert re.split(r"\s{2,}", own)[1:4] == ["you", "not recorded", "default"]

@@ -163,7 +163,7 @@ async def test_no_secret_to_hand_over(owner: Owner) -> None:
     ran = await owner.ran("run", "--scope", "prd", "--", "echo", "started")
     assert (ran.returncode, ran.stdout) == (21, b"")
     happened, following = said(ran)
-    assert happened.startswith("there are no secrets to hand over") and following.endswith(
+    assert happened.startswith("there are no secrets to pass") and following.endswith(
         "--allow-empty"
     )
     ran = await owner.ran("run", "--scope", "prd", "--allow-empty", "--", "echo", "started")
@@ -194,7 +194,7 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
     (owner.here / "text").write_text("no program")
     for mode in ((), ("--no-masking",)):
         missing = await owner.ran("run", *mode, "--", "absent-command")
-        assert (missing.returncode, said(missing)[0]) == (127, "there is no command absent-command")
+        assert (missing.returncode, said(missing)[0]) == (127, "command not found: absent-command")
         refused = await owner.ran("run", *mode, "--", "./text")
         assert (refused.returncode, said(refused)[0]) == (
             126,
@@ -236,7 +236,7 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
     listed = ", ".join(sorted(OTHERS))
     assert (
         ran.stderr.decode()
-        == f"not handed over ({len(OTHERS)}): {listed}; name the secrets you need: --only A,B\n"
+        == f"not passed ({len(OTHERS)}): {listed}; to choose the secrets, use: --only A,B\n"
     )
     asked = await owner.ran(
         "run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"'
@@ -253,13 +253,13 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     assert (
         ran.returncode,
         len(listed) < 400,
-        listed.startswith("not handed over (60): OTHER_0, OTHER_1, "),
+        listed.startswith("not passed (60): OTHER_0, OTHER_1, "),
     ) == (
         21,
         True,
         True,
     )
-    assert "there are no secrets to hand over" in happened and not list(owner.here.iterdir())
+    assert "there are no secrets to pass" in happened and not list(owner.here.iterdir())
 
 
 async def test_names_that_direct_programs(owner: Owner) -> None:
@@ -314,7 +314,7 @@ def test_directing_names(name: str) -> None:
 async def test_values_that_no_variable_holds(owner: Owner) -> None:
     """A value with a zero byte, or longer than the kernel takes, is named and not handed over in
     part."""
-    for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "longer")):
+    for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "too long")):
         await owner.keeps(API_KEY=value)
         ran = await owner.ran("run", "--", "touch", "started")
         assert (ran.returncode, what in said(ran)[0], (owner.here / "started").exists()) == (
@@ -415,7 +415,7 @@ async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatc
     target.write_text("former")
     target.chmod(0o644)
     assert await owner.desk.run("template", "app.tmpl", "--out", "app.yaml") == Ran(
-        0, "", "wrote app.yaml with 2 secrets\n"
+        0, "", "wrote app.yaml; secrets inserted: 2\n"
     )
     assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (FILLED, 0o600)
     assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]

@@ -273,7 +273,7 @@ async def test_only_the_account_that_was_named_signs(
             {"chainId": "1"},
         ):
             status, said = tab.post(answer=named | wrong)
-            assert (status, "no account" in said["text"]) == (409, True)
+            assert (status, "no Ethereum account" in said["text"]) == (409, True)
         assert tab.connect()[0] == 200
         while (view := tab.next())["kind"] != "sign":
             pass
@@ -284,7 +284,7 @@ async def test_only_the_account_that_was_named_signs(
         )
         for signature in (*(one.hex() for one in others), "0xzz", None, 7):
             status, said = tab.post(answer={"signature": signature})
-            assert (status, "no signature of" in said["text"]) == (409, True)
+            assert (status, "not a signature of" in said["text"]) == (409, True)
         tab.sign(view)
         tab.serve()
 

@@ -267,7 +267,7 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
 @pytest.mark.parametrize(
     ("opened", "kind", "text"),
     [
-        (False, "connect", "nobody opened the page within 0.001 minutes"),
+        (False, "connect", "the page was not opened within 0.001 minutes"),
         (True, "connect", "no wallet was connected within 0.001 minutes"),
         (True, "sign", "the wallet did not sign within 0.001 minutes"),
     ],
@@ -325,17 +325,17 @@ def test_one_question_has_one_answer(server: WalletPage) -> None:
         server.exchange({"tab": A, "version": to, "answer": said})
 
     version = _opened(server, A)
-    with pytest.raises(AnswerRefused, match="answered already"):
+    with pytest.raises(AnswerRefused, match="already answered"):
         answer(version)
     answered = list[object]()
     command = threading.Thread(target=lambda: answered.append(server.ask({"kind": "sign"}, dict)))
     command.start()
     view = server.exchange({"tab": A, "version": version})
     assert (view["kind"], view["command"]) == ("sign", OF[0])
-    with pytest.raises(AnswerRefused, match="answered already"):
+    with pytest.raises(AnswerRefused, match="already answered"):
         answer(version, a=0)
     answer(view["version"], a=1)
-    with pytest.raises(AnswerRefused, match="answered already"):
+    with pytest.raises(AnswerRefused, match="already answered"):
         answer(view["version"], a=2)
     command.join(PATIENCE_S)
     assert answered == [{"a": 1}]

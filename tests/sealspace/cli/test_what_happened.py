@@ -67,20 +67,20 @@ ASKED = f"tinycloud.kv/get on {SPACE.removesuffix('notes')}secrets/kv/vault/secr
                 errors.ReleaseRefused(401, "", reason="no_policy", asked=f"POST /{NETWORK}/decrypt")
             ),
             (
-                "the node does not open it: it is somebody else's, and no code is approved for it"
-                " (no_policy)"
+                "the node refuses to open it: it belongs to another owner, and no code is approved"
+                " to open it (no_policy)"
             ),
         ),
         (
             errors.ReleaseRefused(401, "", reason="measurement"),
             (
-                "the node does not open it: what the caller proved of its code is not what is"
-                " demanded (measurement)"
+                "the node refuses to open it: the attested code does not meet the required policy"
+                " (measurement)"
             ),
         ),
         (
             errors.DelegationRevoked(401, "delegation-revoked: bafy", cid="bafy"),
-            "the grant or session that this rests on was revoked: bafy",
+            "the grant or session used for this was revoked: bafy",
         ),
         (
             errors.TokenOutsideWindow(401, "invocation expired"),
@@ -103,6 +103,6 @@ def test_the_cause_of_an_incomplete_batch() -> None:
     error = errors.BatchIncomplete(cause, done=("a",), left=("b", "c"))
     error.__cause__ = cause
     assert (
-        f"of 3 values 1 are written: cannot read the secret A of {OWNER}: the space is full"
+        f"only 1 of 3 values were written: cannot read the secret A of {OWNER}: the space is full"
         == what_happened(error)
     )

@@ -76,8 +76,8 @@ def test_values_are_as_written(text: str, values: Mapping[str, str | bytes]) -> 
             f"line {MAX_ENTRIES + 1}",
         ),
         ("A: " + "x" * (4 << 20), "longer"),
-        (f"A: '{CANARY}\x85'", "line break of Unicode"),
-        (f"A: |\n  {CANARY}\u2028x", "line break of Unicode"),
+        (f"A: '{CANARY}\x85'", "Unicode line break"),
+        (f"A: |\n  {CANARY}\u2028x", "Unicode line break"),
     ],
 )
 def test_what_is_no_text_is_refused(text: str, where: str) -> None:
