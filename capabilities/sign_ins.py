@@ -25,7 +25,7 @@ same key count while a session is in force.
 
 Example:
     if is_session(delegation, registered_at=now): ...  # index it
-    authority = owner_authority(facts)  # authority.in_person is None: not in person
+    marks = owner_authority(facts).in_person  # None: not in person
 """
 
 from collections.abc import Iterable, Mapping

@@ -15,8 +15,8 @@ A release has to satisfy all of them, so a further policy, delegation or proof c
     1     chain               a cited delegation is missing, revoked or expired
     2     policy              a policy in force cannot be parsed
     3     path                no envelope at an allowed path contains the key
-    4     mode, policy        the invoker is in person, but mode or policy require evidence, and
-                              there is none
+    4     mode, policy        the invoker is in person without evidence, but mode or policy
+                              require it
     5     no_policy           the owner named no code
     6     not_attested,       there is no evidence for this invoker and key, it has another root,
           trust_root,         or its application's keys come from a provider that the node does

@@ -83,8 +83,8 @@ class ReleaseRecord:
 CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
 """The state of a node's collateral for judging quotes.
 
-usable: it judges quotes now. unusable: it is expired, stale or damaged. fetched: there is none yet,
-but the node fetches it. missing: there is none.
+usable: it judges quotes now. unusable: it is expired, stale or damaged. fetched: it is absent, but
+the node fetches it. missing: it is absent.
 """
 
 

@@ -253,7 +253,7 @@ def check_decrypt(
 
     Args:
         bound: the bound request.
-        record: the record of the bound network; None: there is none.
+        record: the record of the bound network; None: not found.
         now: epoch seconds.
         max_lifetime_s: how far ahead `exp` may be.
     Raises:

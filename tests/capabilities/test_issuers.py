@@ -220,7 +220,7 @@ def test_K3_P2_spellings_of_an_account(did):
     ],
 )
 def test_K3_P2_what_is_no_account_of_the_key(did):
-    """A wrong checksum, an invalid chain and other kinds of accounts fail."""
+    """A wrong checksum, a chain that P2 rejects and other kinds of accounts fail."""
     refused(did, WALLET.jwk)
 
 

@@ -47,7 +47,7 @@ OTHERS: dict[str, tuple[dict[str, Any], bool, bool]] = {
         True,
     ),
 }
-"""What differs -> whether it is a sign-in, and whether it is a session."""
+"""Changes -> whether the message is a sign-in, and whether it is a session."""
 
 
 def signed(**changes: Any) -> Delegation:

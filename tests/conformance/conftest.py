@@ -10,15 +10,14 @@ from node.config.tree import Hosting
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def replay_nodes() -> AsyncIterator[ReplayNodes]:
-    """Nodes that host and release like the recorded server: by a host grant only, and without
-    attestation."""
+    """Nodes with the recorded server's settings: hosting by grants only, and no attestation."""
     async with ReplayNodes() as nodes:
         yield nodes
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def default_nodes() -> AsyncIterator[ReplayNodes]:
-    """Nodes with the settings that a node has by default."""
+    """Nodes with default settings."""
     async with ReplayNodes(
         hosting="auto", attestation="delegates", quota_bytes=Hosting().default_quota_bytes
     ) as nodes:

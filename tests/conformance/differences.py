@@ -1,9 +1,9 @@
-"""Where this node answers a recorded case differently on purpose, and why.
+"""Recorded cases that this node answers differently on purpose, with the reasons.
 
 A reason is a row of spec/wire.md 9.2 (`Q…`) or of spec/encryption.md 10.1 (`enc-…`), another rule
-or section of spec/, `HTTP server` for a bound that the library sets, or `not yet` for what is to
-come. Each entry states the answer that is given instead, in comparable form: an entry whose case
-answers as recorded, or otherwise than stated, fails the replay.
+or section of spec/, `HTTP server` for a limit of the library, or `not yet` for planned work. Each
+entry contains the expected answer in comparable form. The replay fails if the case is answered as
+recorded, or in another way than the entry says.
 """
 
 import json
@@ -19,7 +19,7 @@ MOST_NOT_YET = 15
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is answered instead: a status, a body in comparable form, and the reason."""
+    """The expected answer of this node: status, comparable body, and the reason."""
 
     reason: str
     status: int
@@ -28,15 +28,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class OtherHeaders:
-    """The recorded headers without those of a prefix, and with others; the rest of the answer is as
-    recorded."""
+    """The recorded headers with those of a prefix replaced; the rest is as recorded."""
 
     reason: str
     without: str = ""
     added: tuple[tuple[str, str], ...] = ()
 
     def instead_of(self, recorded: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """Return the headers that are answered."""
+        """Return the headers of the expected answer."""
         kept = [one for one in recorded if not self.without or not one[0].startswith(self.without)]
         return tuple(sorted([*kept, *self.added]))
 
@@ -58,7 +57,7 @@ def _key_error(reason: str, status: int, text: str) -> Difference:
 
 
 def _information(attestation: str) -> Difference:
-    """What `/info` says with a mode of attestation."""
+    """Return the answer of `/info` for a mode of attestation."""
     return Difference(
         "wire 5.1: own version and features",
         200,
@@ -70,7 +69,7 @@ def _information(attestation: str) -> Difference:
 def _quota(
     space: str, *, limit: int | None = None, own: int | None = None, used: int | None = None
 ) -> str:
-    """What the operator is told of a space of the owner's."""
+    """Return the operator's answer about a space of the owner."""
     reported = {"current_usage_bytes": used, "effective_limit_bytes": limit, "override_bytes": own}
     return json.dumps(
         {**reported, "space_id": f"tinycloud:key:{{owner}}:{space}"}, separators=(",", ":")
@@ -78,8 +77,7 @@ def _quota(
 
 
 def _release(number: int) -> str:
-    """The answer to a decrypt request by the token of that number, on the owner's network
-    `default`."""
+    """Return the answer to a numbered decrypt token on the owner's network `default`."""
     return (
         '{"alg":"x25519-aes256gcm/v1","encryptedSymmetricKeyHash":"{encryptedSymmetricKeyHash}",'
         f'"invocationCid":"{{cid{number}}}","keyVersion":1,'

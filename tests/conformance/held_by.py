@@ -1,8 +1,7 @@
-"""Tests that hold a rule without naming its id, and rules that no test can hold: for
-`pages/conformance_page.py`.
+"""Tests that cover a rule without naming its id, and rules that cannot be tested.
 
-A test is `file::name`, seen from `tests/`, never a file alone. Entries that are no longer needed
-fail a test.
+`pages/conformance_page.py` reads these tables. A test is `file::name` below `tests/`, never a file
+alone. Entries that are no longer needed fail a test.
 """
 
 _ADMIN_REQUESTS = "encryption_network/test_admin_requests.py::"

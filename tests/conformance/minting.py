@@ -1,5 +1,4 @@
-"""Fresh tokens for the exchanges that the wire documents describe, made by the project's own
-encoders."""
+"""Fresh tokens for the exchanges in the wire documents, made by the project's own encoders."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -24,7 +23,7 @@ def wallet_grant(
     issued_at: str,
     expires_at: str | None = None,
 ) -> str:
-    """Return the header text of a sign-in with a ReCap: a delegation as a wallet signs it."""
+    """Return the header text of a delegation that a wallet signs, with a ReCap."""
     message = SiweMessage(
         domain="app.example",
         address=wallet.address,
@@ -54,8 +53,7 @@ def key_token(
     nonce: str | None = None,
     facts: Sequence[Json] = (),
 ) -> str:
-    """Return a UCAN by a key: a delegation, an invocation or a revocation. `expires_at`: epoch
-    seconds."""
+    """Return a UCAN by a key, which is a delegation, an invocation or a revocation."""
     payload = UcanPayload(
         iss=signer.did_url,
         aud=audience,

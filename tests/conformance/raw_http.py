@@ -1,8 +1,7 @@
-"""A client that sends recorded requests as they were: no header added, no path rewritten, no body
-unpacked.
+"""An HTTP client that sends recorded requests unchanged.
 
-Ordinary clients normalise paths, refuse odd header values and add headers of their own; a replay
-needs none of that. One connection, requests in turn.
+Ordinary clients normalise paths, reject odd header values, add headers and unpack bodies. This one
+does not. It sends one request at a time on one connection.
 """
 
 import asyncio
@@ -17,8 +16,7 @@ _NO_ANSWER = Answer(0, (), b"no answer")
 
 
 class RawConnection:
-    """A kept-alive HTTP/1.1 connection to one port of the loopback interface, opened again whenever
-    it was closed."""
+    """A kept-alive HTTP/1.1 connection to a local port, which reopens itself if it was closed."""
 
     def __init__(self, port: int, *, timeout_s: float = 20.0) -> None:
         self._port = port
@@ -37,8 +35,7 @@ class RawConnection:
         await self.close()
 
     async def send(self, request: Request) -> Answer:
-        """Send a request and return the answer; status 0 when the server closed the connection
-        without one."""
+        """Send a request and return the answer, with status 0 if the server sent none."""
         async with asyncio.timeout(self._timeout_s):
             # A kept connection may have been closed behind our back, before it carried this
             # request: once more then.
@@ -69,7 +66,7 @@ class RawConnection:
         return answer
 
     async def close(self) -> None:
-        """Close the connection, if one is open."""
+        """Close the connection if it is open."""
         if self._streams is None:
             return
         _, writer = self._streams

@@ -1,8 +1,7 @@
-"""A node inside the test process that answers recorded requests at the time they were recorded.
+"""A node inside the test process that answers recorded requests at their recorded time.
 
-It holds the sample secret, tells the time that each exchange states, and, when an exchange makes an
-encryption network whose key pair is recorded, takes the recorded private key as its random one:
-what was sealed to that network then still opens.
+It has the sample secret and the clock of each exchange. If an exchange creates a network whose key
+pair is recorded, the node uses the recorded private key, so that recorded ciphertexts open.
 """
 
 import base64
@@ -43,19 +42,17 @@ _MEMORY_FOLDER = Path("/dev/shm")
 
 
 class ReplayEntropy:
-    """The operating system's randomness, but for values that are laid ready for whoever asks for
-    their size next."""
+    """The system's random source, which can be given values to return next."""
 
     def __init__(self) -> None:
         self._ready: list[bytes] = []
 
     def lay_ready(self, *values: bytes) -> None:
-        """Give these values next, each where its size is asked for; takes back what was laid ready
-        before."""
+        """Set the values to return next, each when its size is requested."""
         self._ready = list(values)
 
     def token(self, size_bytes: int) -> bytes:
-        """Return the first value of that size that lies ready, else fresh random bytes."""
+        """Return the first given value of this size, else random bytes."""
         for index, value in enumerate(self._ready):
             if len(value) == size_bytes:
                 return self._ready.pop(index)
@@ -73,11 +70,11 @@ class ReplayNode:
     lines: io.StringIO
 
     async def answer(self, exchange: Exchange, *, network: str | None = None) -> Answer:
-        """Send the request of an exchange at its time and return this node's answer.
+        """Send the request of an exchange at its time, and return this node's answer.
 
         Args:
-            exchange: what was recorded.
-            network: id of the network that the request makes, if any.
+            exchange: the recorded exchange.
+            network: id of the network that the request creates, if any.
         """
         self.clock.time = exchange.at
         key = self.network_keys.get(network or "")
@@ -97,8 +94,7 @@ class ReplayNode:
         return answer
 
     def _check_code(self) -> None:
-        """Check that the description has the code that the log of requests has of the last
-        answer."""
+        """Check that the expected code is the one in the request log for the last answer."""
         said = [json.loads(line) for line in self.lines.getvalue().splitlines()]
         self.lines.truncate(self.lines.seek(0))
         for line in said:
@@ -108,8 +104,8 @@ class ReplayNode:
                 ), line
 
     async def replay(self, exchanges: Sequence[Exchange]) -> AsyncIterator[Answer]:
-        """Send requests in order and yield the answers; what this node handed out replaces what was
-        recorded."""
+        """Send requests in order and yield the answers, with recorded handles replaced by this
+        node's."""
         handles: dict[str, str] = {}
         default = next(
             (made for e in exchanges if (made := _made_network(e)) and made.endswith(":default")),
@@ -124,21 +120,20 @@ class ReplayNode:
             yield answer
 
     async def decide(self, case: Case) -> Answer:
-        """Send all requests of a case in order and return the answer to the decisive one."""
+        """Send all requests of a case in order, and return the answer to the decisive one."""
         answers = [answer async for answer in self.replay(case.exchanges)]
         return answers[-1]
 
 
 def _made_network(exchange: Exchange) -> str | None:
-    """The network that an exchange made, by its recorded answer."""
+    """Return the network that an exchange created, by its recorded answer."""
     if exchange.request.path != "/encryption/networks" or exchange.answer.status != 200:
         return None
     return str(json.loads(exchange.answer.body)["descriptor"]["networkId"])
 
 
 def _handles(answer: Answer) -> dict[str, str]:
-    """What an answer hands out for later use: the ticket of a signed URL, the cursor of a
-    listing."""
+    """Return the handles in an answer: the ticket of a signed URL, the cursor of a listing."""
     handles = {}
     if cursor := answer.header("x-tinycloud-next-cursor"):
         handles["cursor"] = cursor
@@ -148,7 +143,7 @@ def _handles(answer: Answer) -> dict[str, str]:
 
 
 def _with_own(exchange: Exchange, handles: Mapping[str, str]) -> Exchange:
-    """The exchange with recorded tickets and cursors replaced by those that this node gave."""
+    """Return the exchange with recorded tickets and cursors replaced by this node's."""
     path, headers = exchange.request.path, exchange.request.headers
     for recorded, given in handles.items():
         path = path.replace(recorded, given)
@@ -157,10 +152,10 @@ def _with_own(exchange: Exchange, handles: Mapping[str, str]) -> Exchange:
 
 
 class ReplayNodes:
-    """Nodes for a test module, all ended together; cases that need equal settings share one.
+    """Nodes for a test module, which all stop together; cases with equal settings share one.
 
-    Sharing is sound: every case has keys, hence spaces and networks, of its own. They tell the time
-    that each exchange states, in any order, so their stores do nothing by the clock alone.
+    Every case has keys, spaces and networks of its own, so cases do not affect each other.
+    Exchanges set the clock in any order, so these nodes run no tasks by the clock alone.
     """
 
     def __init__(
@@ -193,7 +188,7 @@ class ReplayNodes:
         await self._running.aclose()
 
     async def node_for(self, case: Case) -> ReplayNode:
-        """Return the node that has the settings a case needs."""
+        """Return the node with the settings that a case needs."""
         if case.server not in self._by_settings:
             self._by_settings[case.server] = await self.new_node(server=case.server)
         return self._by_settings[case.server]
@@ -201,7 +196,7 @@ class ReplayNodes:
     async def new_node(
         self, *, secret: bytes = NODE_SECRET, server: frozenset[str] = frozenset()
     ) -> ReplayNode:
-        """Start a node of its own."""
+        """Start a node that no other case uses."""
         folder = tempfile.TemporaryDirectory(
             dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None
         )

@@ -1,5 +1,4 @@
-"""Which tests hold the rows of the threat model about the runner: its section 3.8, as in
-`threats.py`."""
+"""Tests for the threat model's rows about the runner (section 3.8), in the form of `threats.py`."""
 
 _RUNNER = "attacks/test_runner.py::"
 _REPLAYS = "attacks/test_runner_replays.py::"

@@ -1,4 +1,4 @@
-"""A complete exchange: sign-in, hosting, values, a grant to another, its revocation."""
+"""A complete exchange: sign-in, hosting, values, a grant to another user, and its revocation."""
 
 import itertools
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _COUNT = itertools.count()
 
 
 def host_grant() -> str:
-    """The host delegation of 2.6."""
+    """Return the host delegation of 2.6."""
     return wallet_grant(
         WALLET,
         audience=HOST_DID,
@@ -39,7 +39,7 @@ def host_grant() -> str:
 
 
 def session_grant() -> str:
-    """The session delegation of 2.6."""
+    """Return the session delegation of 2.6."""
     return wallet_grant(
         WALLET,
         audience=SESSION.did_url,
@@ -56,7 +56,7 @@ def session_grant() -> str:
 
 
 def bob_grant() -> str:
-    """The delegation from the session to the recipient of 2.6."""
+    """Return the delegation from the session to the recipient of 2.6."""
     return key_token(
         SESSION,
         audience=BOB.did,
@@ -68,7 +68,7 @@ def bob_grant() -> str:
 
 
 def call(signer: Ed25519Signer, ability: str, resource: str, *, proofs: Sequence[str]) -> str:
-    """A fresh invocation of one ability on one resource."""
+    """Return a fresh invocation of one ability on one resource."""
     return key_token(
         signer,
         audience=signer.did,
@@ -80,12 +80,12 @@ def call(signer: Ed25519Signer, ability: str, resource: str, *, proofs: Sequence
 
 
 def session_call(action: str, path: str) -> str:
-    """A fresh KV invocation by the session key; `path` follows the space."""
+    """Return a fresh KV invocation by the session key; `path` is relative to the space."""
     return call(SESSION, f"tinycloud.{action}", SPACE + path, proofs=[SESSION_GRANT])
 
 
 def bob_call(action: str, path: str) -> str:
-    """A fresh KV invocation by the recipient of the session's grant."""
+    """Return a fresh KV invocation by the recipient of the session's grant."""
     return call(BOB, f"tinycloud.{action}", SPACE + path, proofs=[BOB_GRANT])
 
 
@@ -107,8 +107,7 @@ async def signed_in(node: ReplayNode) -> None:
 
 
 def test_documented_grants_are_minted_byte_for_byte() -> None:
-    """The encoders make the host, session and recipient grants with the ids that the document
-    states."""
+    """The host, session and recipient grants get the ids in the document."""
     assert token_id(host_grant()) == HOST_GRANT
     assert token_id(session_grant()) == SESSION_GRANT
     assert token_id(bob_grant()) == BOB_GRANT
@@ -116,8 +115,7 @@ def test_documented_grants_are_minted_byte_for_byte() -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_sign_in_hosts_the_space(replay_nodes: ReplayNodes) -> None:
-    """A session's grant is skipped until the wallet has hosted the space with the node's own key
-    for it."""
+    """A session's grant is skipped until the wallet has hosted the space."""
     node = await replay_nodes.new_node()
     node.clock.time = NOW
     info = await node.connection.send(Request("GET", "/info", (), None))
@@ -140,8 +138,7 @@ async def test_sign_in_hosts_the_space(replay_nodes: ReplayNodes) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_value_is_put_read_listed_and_deleted(replay_nodes: ReplayNodes) -> None:
-    """A session puts, reads, lists and deletes a value; a token works once; a condition that fails
-    changes nothing."""
+    """A session puts, reads, lists and deletes a value; each token works once."""
     node = await replay_nodes.new_node()
     await signed_in(node)
     put = session_call("kv/put", "/kv/hello.txt")
@@ -180,8 +177,7 @@ async def test_a_value_is_put_read_listed_and_deleted(replay_nodes: ReplayNodes)
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_grant_to_another_client_holds_until_revoked(replay_nodes: ReplayNodes) -> None:
-    """A recipient may do what he was granted and no more, and nothing once the granting key has
-    revoked it."""
+    """A recipient may use exactly the grant, until it is revoked."""
     node = await replay_nodes.new_node()
     await signed_in(node)
     registered = await post(node, "/delegate", bob_grant())

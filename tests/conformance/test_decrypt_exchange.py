@@ -1,7 +1,7 @@
-"""A decrypt exchange with known bytes (enc 2.7), and its matrix of refusals, over HTTP.
+"""A decrypt exchange with known bytes (enc 2.7) and its refusals, over HTTP.
 
-The node holds a root secret and a network key that stand still, so that a wrap made elsewhere
-opens; the tokens are fresh, since recorded ones are expired.
+The node has a fixed root secret and a fixed network key, so that a wrap made elsewhere opens. The
+tokens are fresh, because recorded ones have expired.
 """
 
 import base64
@@ -56,17 +56,17 @@ _COUNT = itertools.count(1)
 
 
 def text_hash(value: Any) -> str:
-    """The hash of a JSON value's canonical form (enc 2.3)."""
+    """Return the hash of a JSON value's canonical form (enc 2.3)."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def nonce() -> str:
-    """A nonce never used before."""
+    """Return a nonce that was never used before."""
     return f"urn:uuid:00000000-0000-4000-8000-{next(_COUNT):012x}"
 
 
 def wallet_to(audience: str, grants: dict[str, list[str]]) -> str:
-    """A grant by the network's owner, valid for a day."""
+    """Return a grant by the network's owner, valid for a day."""
     return wallet_grant(
         WALLET,
         audience=audience,
@@ -96,7 +96,7 @@ REVOKED_GRANT = wallet_to(SESSION.did_url, {NETWORK: ["tinycloud.encryption/decr
 
 @dataclass(frozen=True)
 class Decrypt:
-    """A decrypt request; what is not said is as in the exchange with known bytes."""
+    """A decrypt request that differs from the known exchange in the given fields."""
 
     network: str = NETWORK  # of the token's capability
     path_network: str | None = None  # of the path; None: as the capability's
@@ -113,7 +113,7 @@ class Decrypt:
     flip_signature: bool = False
 
     def json_body(self) -> dict[str, Any]:
-        """The body with consistent hashes, then the changes."""
+        """Return the body with consistent hashes, then with the changes."""
         key = self.body.get("encryptedSymmetricKey", WRAPPED)
         receiver = self.body.get("receiverPublicKey", RECEIVER)
         body = {
@@ -131,7 +131,7 @@ class Decrypt:
         return body
 
     def token(self) -> str:
-        """The invocation that carries the request."""
+        """Return the invocation for the request."""
         body = self.json_body()
         facts = (
             {name: body.get(name) for name in _FACT_MEMBERS}
@@ -152,7 +152,7 @@ class Decrypt:
         return _flipped(token) if self.flip_signature else token
 
     def request(self, route: str, token: str) -> Request:
-        """The HTTP request on the dedicated route or on `/invoke`."""
+        """Return the HTTP request for the dedicated route or for `/invoke`."""
         place = quote(self.path_network or self.network, safe="")
         path = "/invoke" if route == "invoke" else f"/encryption/networks/{place}/decrypt"
         text = canonical(self.json_body()) if self.body_text is None else self.body_text
@@ -173,7 +173,7 @@ _FACT_MEMBERS = (
 
 
 def _flipped(token: str) -> str:
-    """The token with another signature of the right form."""
+    """Return the token with another well-formed signature."""
     head, _, signature = token.rpartition(".")
     raw = bytearray(base64.urlsafe_b64decode(signature + "=="))
     raw[5] ^= 1
@@ -181,7 +181,7 @@ def _flipped(token: str) -> str:
 
 
 def altered_wrap(offset: int, value: int | None = None) -> str:
-    """The documented wrap with one byte changed."""
+    """Return the documented wrap with one byte changed."""
     blob = bytearray(base64.b64decode(WRAPPED))
     blob[offset] = blob[offset] ^ 1 if value is None else value
     return base64.b64encode(blob).decode()
@@ -189,8 +189,7 @@ def altered_wrap(offset: int, value: int | None = None) -> str:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def node(replay_nodes: ReplayNodes) -> AsyncIterator[ReplayNode]:
-    """A node with the documented secret and network, one revoked network, and every grant
-    registered."""
+    """A node with the documented secret and network, a revoked network, and all grants."""
     node = await replay_nodes.new_node(secret=ROOT_SECRET)
     node.clock.time = NOW
     for grant in (
@@ -226,7 +225,7 @@ async def node(replay_nodes: ReplayNodes) -> AsyncIterator[ReplayNode]:
 
 
 async def administrate(node: ReplayNode, name: str, verb: str, path: str) -> Answer:
-    """Create or revoke a network of the owner by the session key."""
+    """Create or revoke a network of the owner with the session key."""
     network = NETWORK.replace(":default", f":{name}")
     owner = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
     body = (
@@ -261,8 +260,7 @@ async def ask(
 
 
 def test_documented_hashes() -> None:
-    """Body, key and receiver hash are those of the known exchange, and those of the administration
-    (EN11)."""
+    """The hashes of body, key, receiver and administration match the documents (EN11)."""
     body = Decrypt().json_body()
     assert (
         body["encryptedSymmetricKeyHash"]
@@ -281,8 +279,7 @@ def test_documented_hashes() -> None:
 async def test_documented_request_is_answered_with_the_documented_wrap(
     node: ReplayNode, route: str
 ) -> None:
-    """With the documented ephemeral scalar and nonce the node wraps byte for byte as documented,
-    signed over it all."""
+    """With the documented scalar and nonce the node's wrap matches byte for byte."""
     decrypt = Decrypt()
     token = decrypt.token()
     node.entropy.lay_ready(b"\x53" * 32, b"\x04" * 12)
@@ -337,7 +334,7 @@ MATRIX: dict[str, tuple[Decrypt, int, str]] = {
         NO_PARENT,
     ),
     "one proof twice": (Decrypt(proofs=(SESSION_GRANT, SESSION_GRANT)), 401, NO_PARENT),
-    "grant to somebody else": (Decrypt(proofs=(STRANGER_GRANT,)), 401, "Unauthorized Invoker"),
+    "grant to another principal": (Decrypt(proofs=(STRANGER_GRANT,)), 401, "Unauthorized Invoker"),
     "grant of create only": (Decrypt(proofs=(CREATE_ONLY_GRANT,)), 401, NOT_GRANTED),
     "grant of a wildcard": (Decrypt(proofs=(WILDCARD_GRANT,)), 401, NOT_GRANTED),
     "grant on a network whose name is a prefix": (
@@ -519,7 +516,7 @@ INVOKE_INSTEAD: dict[str, tuple[int, str]] = {
 @pytest.mark.parametrize("name", MATRIX)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_refusals_of_the_route(node: ReplayNode, name: str) -> None:
-    """Each row of the matrix is refused on the dedicated route with its status and text (EN17)."""
+    """The dedicated route refuses each row with its status and text (EN17)."""
     decrypt, status, text = MATRIX[name]
     assert_refused(await ask(node, decrypt), status, text)
 
@@ -527,8 +524,7 @@ async def test_refusals_of_the_route(node: ReplayNode, name: str) -> None:
 @pytest.mark.parametrize("name", MATRIX)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_refusals_of_invoke(node: ReplayNode, name: str) -> None:
-    """Each row of the matrix is refused through `/invoke` as 403, but for what admission refuses or
-    ignores (2.7)."""
+    """`/invoke` refuses each row with 403, except for those with rules of their own (2.7)."""
     decrypt, _, text = MATRIX[name]
     status, text = INVOKE_INSTEAD.get(name, (403, text))
     answer = await ask(node, decrypt, route="invoke")
@@ -539,14 +535,14 @@ async def test_refusals_of_invoke(node: ReplayNode, name: str) -> None:
 
 
 def assert_refused(answer: Answer, status: int, text: str) -> None:
-    """Assert status and text of a refusal; a text that ends in a blank is a beginning."""
+    """Assert status and text of a refusal; a text that ends in a blank is a prefix."""
     body = answer.body.decode()
     assert (answer.status, body[: len(text)] if text.endswith(" ") else body) == (status, text)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_missing_authorization_is_a_problem(node: ReplayNode) -> None:
-    """Without a token the route answers 401 as H2 says."""
+    """A request without a token is answered with 401 as H2 says."""
     request = Decrypt().request("route", "")
     bare = replace(request, headers=(("content-type", "application/json"),))
     answer = await node.connection.send(bare)
@@ -555,8 +551,7 @@ async def test_missing_authorization_is_a_problem(node: ReplayNode) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_spelling_of_path_and_body_does_not_matter(node: ReplayNode) -> None:
-    """Another case of the owner's address, blanks, order and a repeated member of the body are all
-    the same request."""
+    """Address case, blanks, and order and repetition of members do not change the request."""
     canonical_id = [Decrypt(path_network=LOWER_NETWORK), Decrypt(network=LOWER_NETWORK)]
     for decrypt in canonical_id:
         answer = await ask(node, decrypt)
@@ -574,7 +569,7 @@ async def test_spelling_of_path_and_body_does_not_matter(node: ReplayNode) -> No
 @pytest.mark.parametrize("first", ["route", "invoke"])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_token_is_used_once(node: ReplayNode, first: str, second: str) -> None:
-    """A token that released a key releases none again, on either route (EN18, ST4)."""
+    """A token that released a key is refused on both routes (EN18, ST4)."""
     decrypt = Decrypt()
     token = decrypt.token()
     assert (await ask(node, decrypt, route=first, token=token)).status == 200
@@ -584,7 +579,7 @@ async def test_a_token_is_used_once(node: ReplayNode, first: str, second: str) -
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_each_release_wraps_anew(node: ReplayNode) -> None:
-    """Two tokens for one key get two wraps of the same content key."""
+    """Two tokens for one key get two different wraps of it."""
     values = [json.loads((await ask(node, Decrypt())).body) for _ in range(2)]
     assert len({value["wrappedKey"] for value in values}) == 2
     assert {opened(value["wrappedKey"], RECEIVER_SEED) for value in values} == {CONTENT_KEY}
@@ -592,7 +587,7 @@ async def test_each_release_wraps_anew(node: ReplayNode) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_two_networks_in_one_token(node: ReplayNode) -> None:
-    """On the route the first network in sorted order counts; `/invoke` refuses more than one."""
+    """The route uses the first network in sorted order; `/invoke` refuses two."""
     decrypt = Decrypt(more_networks=(OTHER_NETWORK,))
     assert (await ask(node, decrypt)).status == 200
     other_first = Decrypt(network=OTHER_NETWORK, more_networks=(NETWORK,))

@@ -1,4 +1,4 @@
-"""The comparable form of answers, proved on the recorded answers themselves."""
+"""The comparable form of answers, tested on the recorded answers."""
 
 import pytest
 from wire_replay import (
@@ -14,8 +14,7 @@ pytestmark = pytest.mark.shared
 
 
 def test_normalised_recorded_answers_are_the_recorded_results() -> None:
-    """Applied to every recorded answer, the normaliser gives exactly the result that the case
-    states."""
+    """Each recorded answer is normalised to the result that its case states."""
     cases = load_cases()
     wrong = [case.name for case in cases if case.result != normalise(case, case.last.answer)]
     assert wrong == []
@@ -23,7 +22,7 @@ def test_normalised_recorded_answers_are_the_recorded_results() -> None:
 
 
 def test_recorded_releases_keep_what_the_protocol_promises() -> None:
-    """The checks of a decrypt answer hold for every recorded one, low-order receiver keys aside."""
+    """Every recorded decrypt answer passes the checks, except for low-order receiver keys."""
     releases = [
         case for case in load_cases(["decrypt"]) if b'"wrappedKey"' in case.last.answer.body
     ]
@@ -35,6 +34,6 @@ def test_recorded_releases_keep_what_the_protocol_promises() -> None:
 
 
 def test_recordings_are_complete() -> None:
-    """Every scenario of the SDK and every network key is there."""
+    """Every scenario of the SDK and every network key is recorded."""
     assert [len(load_scenario(name)) for name in SDK_SCENARIOS] == [7, 31, 68, 62, 27, 46, 23, 44]
     assert len(load_network_keys()) > 100

@@ -1,5 +1,4 @@
-"""Every recorded case replayed against this node: the same answer, or the difference that is stated
-for it."""
+"""Replay of every recorded case: the same answer, or the listed difference."""
 
 import json
 from collections.abc import Mapping
@@ -69,11 +68,9 @@ _TIME_TOLERANCE_S = 1.0
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_case(case: Case, replay_nodes: ReplayNodes) -> None:
-    """The decisive answer of a case equals the recorded one in comparable form, or is the stated
-    difference.
+    """The decisive answer of a case equals the recorded one, or is the listed difference.
 
-    What comes first is answered as recorded too, unless the end differs or the case is listed for
-    it.
+    Earlier answers are as recorded too, unless the end differs or the case is listed for that.
     """
     node = await replay_nodes.node_for(case)
     *setup, last = [answer async for answer in node.replay(case.exchanges)]
@@ -86,8 +83,7 @@ async def test_case(case: Case, replay_nodes: ReplayNodes) -> None:
 
 
 def check(case: Case, answer: Answer, differences: Mapping[str, Difference]) -> None:
-    """Assert that an answer is the recorded one, or exactly what the list of differences states for
-    its case."""
+    """Assert that an answer is as recorded, or as the list of differences says."""
     result = _comparable(case, answer)
     difference = differences.get(case.name)
     if difference is not None:
@@ -118,15 +114,14 @@ def check(case: Case, answer: Answer, differences: Mapping[str, Difference]) -> 
 
 
 def _comparable(case: Case, answer: Answer) -> Result:
-    """An answer in comparable form, without the headers that this node adds on purpose."""
+    """Return an answer in comparable form, without the headers that this node adds on purpose."""
     result = normalise(case, answer)
     headers = tuple((name, value) for name, value in result.headers if name not in ADDED_HEADERS)
     return Result(result.status, result.body, headers)
 
 
 def assert_own_parents(answer: Answer) -> None:
-    """Assert that the delegations of a list name the parents that they cite themselves, as bytes of
-    cids (Q23)."""
+    """Assert that the delegations of a list contain their own parents, as bytes of CIDs (Q23)."""
     for reported in json.loads(answer.body).values():
         cited = parse_delegation(reported["raw"]).parents
         assert [decode_multibase(parent.echo)[1] for parent in cited] == [
@@ -144,15 +139,14 @@ def _without_parents(result: Result) -> Result:
 
 
 def assert_same_times(times: list[tuple[str, float]], recorded: list[tuple[str, float]]) -> None:
-    """Assert that the times of two answers are the same within a second."""
+    """Assert that the times of two answers differ by at most a second."""
     assert [name for name, _ in times] == [name for name, _ in recorded]
     for (name, time), (_, expected) in zip(times, recorded, strict=True):
         assert time == pytest.approx(expected, abs=_TIME_TOLERANCE_S), name
 
 
 def test_differences_name_cases_and_reasons() -> None:
-    """Every stated difference belongs to a replayed case, gives its reason, and few are still to
-    come."""
+    """Every difference belongs to a replayed case and has a reason; few are `not yet`."""
     partial = (SETUP_DIFFERENCES, TIME_DIFFERENCES, PARENTS_DIFFERENCES)
     others = [reason for listed in (*partial, ADDED_HEADERS) for reason in listed.values()]
     stated = [difference.reason for difference in DIFFERENCES.values()]
@@ -163,8 +157,7 @@ def test_differences_name_cases_and_reasons() -> None:
 
 
 def test_each_fault_of_the_recorded_server_has_a_decision() -> None:
-    """A case whose recorded answer is called a fault is answered differently, or the fault is kept
-    for a reason."""
+    """A recorded fault is answered differently, or is kept for a reason."""
     faults = {case.name for case in CASES if case.fault}
     assert faults - {*DIFFERENCES, *TIME_DIFFERENCES} == set(KEPT_FAULTS) & faults
     assert set(KEPT_FAULTS) <= faults

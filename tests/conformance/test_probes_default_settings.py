@@ -1,8 +1,7 @@
-"""The recorded cases once more against a node as it starts by default: hosting `auto`, attestation
-`delegates`.
+"""Replay of the recorded cases with default settings: hosting `auto`, attestation `delegates`.
 
-What changes: an owner's spaces are hosted by signing in (store §6), and a key is released only to
-the owner in person or to approved code (RL2, RL5).
+With these, a sign-in hosts the owner's spaces (store §6), and only the owner in person or approved
+code receives a key (RL2, RL5).
 """
 
 import json
@@ -31,8 +30,7 @@ _ALL = {**DIFFERENCES, **DEFAULT_SETTINGS_DIFFERENCES}
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_group(group: str, default_nodes: ReplayNodes) -> None:
-    """A group's cases are answered as with explicit hosting and no attestation, but for what is
-    listed."""
+    """With default settings a group's cases are answered as without, except for listed ones."""
     hosted, unexplained = 0, {}
     for case in (case for case in CASES if case.group == group):
         node = await default_nodes.node_for(case)
@@ -58,8 +56,7 @@ def _expected(case: Case) -> tuple[int, str]:
 
 
 def _only_hosted(case: Case, answer: Answer) -> bool:
-    """Tell whether an answer differs from the expected one in hosted spaces alone, and has more of
-    them."""
+    """Return whether an answer differs from the expected one only by more hosted spaces."""
     status, body = _expected(case)
     result = normalise(case, answer)
     if result.status != status or result.body == body or not body.startswith('{"activated":'):
@@ -74,8 +71,7 @@ def _only_hosted(case: Case, answer: Answer) -> bool:
 
 
 def test_listed_changes_are_changes_of_replayed_cases() -> None:
-    """What is listed for the default settings names replayed cases, and says something else than
-    for the others."""
+    """Every listed change belongs to a replayed case and differs from its other answer."""
     names = {case.name for case in CASES}
     assert set(DEFAULT_SETTINGS_DIFFERENCES) <= names
     assert all(

@@ -1,8 +1,7 @@
-"""What TinyCloud's JavaScript SDK sent, answered by this node as the recorded server answered it.
+"""Replay of the requests that TinyCloud's JavaScript SDK sent.
 
-Each scenario is replayed alone, in order, as the recorded server hosted and with the settings of a
-node by default. Where this node departs, the departure has a reason and is counted: one that no
-longer happens fails the replay as a new one does.
+Each scenario is replayed alone and in order, with the recorded server's hosting and with default
+settings. Every difference has a reason and a count: a new one, or one that no longer occurs, fails.
 """
 
 import json
@@ -53,16 +52,14 @@ DEFAULT_SETTINGS_DEPARTURES: dict[str, dict[str, int]] = {
 @pytest.mark.parametrize("scenario", DEPARTURES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_scenario(scenario: str, replay_nodes: ReplayNodes) -> None:
-    """Every exchange of a scenario is answered as recorded, or departs for a reason that is
-    listed."""
+    """Every exchange of a scenario is answered as recorded, or differs for a listed reason."""
     assert await departures(await replay_nodes.new_node(), scenario) == DEPARTURES[scenario]
 
 
 @pytest.mark.parametrize("scenario", DEPARTURES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_scenario_with_default_settings(scenario: str, default_nodes: ReplayNodes) -> None:
-    """With hosting `auto` and attestation `delegates` a scenario departs in hosting alone from how
-    it does without."""
+    """With default settings a scenario differs only in hosting from the one without."""
     expected = {**DEPARTURES[scenario], **DEFAULT_SETTINGS_DEPARTURES[scenario]}
     assert await departures(await default_nodes.new_node(), scenario) == expected
 
@@ -75,8 +72,7 @@ RELEASES = {"encryption": (5, 1), "secrets": (7, 0), "vault": (2, 0)}
 @pytest.mark.parametrize("scenario", RELEASES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_recorded_releases_pass_the_gate(scenario: str, default_nodes: ReplayNodes) -> None:
-    """With attestation `delegates` no recorded release is refused: who asked is the owner in person
-    (IP2)."""
+    """With attestation `delegates` every recorded release is admitted in person (IP2)."""
     node, exchanges = await default_nodes.new_node(), load_scenario(scenario)
     answers = [answer async for answer in node.replay(exchanges)]
     assert [answer.body for answer in answers if b"release refused" in answer.body] == []
@@ -96,8 +92,7 @@ async def test_recorded_releases_pass_the_gate(scenario: str, default_nodes: Rep
 
 
 async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
-    """Replay a scenario and count the exchanges that depart, by reason; those without one fail at
-    once."""
+    """Replay a scenario and count its differences by reason; one without a reason fails."""
     exchanges = load_scenario(scenario)
     names = _token_names(exchanges)
     first_answers: dict[str, Answer] = {}
@@ -120,7 +115,7 @@ async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
 
 
 def _token_names(exchanges: Iterable[Exchange]) -> list[tuple[str, str]]:
-    """The ids of the tokens, so that answers are compared by which token they name."""
+    """Return the ids of the tokens, so that answers can be compared by token."""
     tokens = dict.fromkeys(
         token for exchange in exchanges if (token := exchange.request.token) is not None
     )
@@ -137,8 +132,7 @@ def _reason(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answ
 def _tells_true_lists(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """Q6: a grant posted again is answered with the spaces it mentions, and what was hosted stays
-    hosted."""
+    """Q6: a repeated grant is answered with its spaces, and hosted ones stay hosted."""
     first = first_answers.get(exchange.request.token or "")
     if first is None or exchange.request.path != "/delegate" or answer.status != 200:
         return False
@@ -151,7 +145,7 @@ def _tells_true_lists(
 
 
 def _names_itself(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """`/info` tells this node's own version and services, all else as recorded."""
+    """`/info` returns this node's version and services, and all else as recorded."""
     if exchange.request.path not in ("/info", "/version") or answer.status != 200:
         return False
     ours, recorded = json.loads(answer.body), json.loads(exchange.answer.body)
@@ -164,8 +158,7 @@ def _names_itself(exchange: Exchange, answer: Answer, first_answers: Mapping[str
 def _has_no_recorded_key(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """The network's private key is not recorded: everything up to opening the wrapped key has
-    passed."""
+    """The network's private key is not recorded, so unwrapping fails after all other checks."""
     return (
         b'"wrappedKey"' in exchange.answer.body
         and answer.status == 500
@@ -176,7 +169,7 @@ def _has_no_recorded_key(
 def _came_from_before(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """A late call of the account before, whose grants were never posted here."""
+    """A late call of the previous account, whose grants were never posted here."""
     return (
         not first_answers
         and exchange.answer.status == 401
@@ -187,7 +180,7 @@ def _came_from_before(
 def _authorises_first(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """Q5: a write that is not granted is refused before it is told whether the space is hosted."""
+    """Q5: an unauthorised write is refused before the node says whether the space is hosted."""
     return (
         (exchange.answer.status, exchange.answer.body) == (404, b"Space not found")
         and answer.status == 401
@@ -208,7 +201,7 @@ def _takes_a_token_once(
 def _hosts_by_signing_in(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """A sign-in activates what was skipped, so that a later put finds its space."""
+    """A sign-in hosts the skipped space, so that a later put finds it."""
     if exchange.request.path != "/delegate":
         recorded = (exchange.answer.status, exchange.answer.body)
         return recorded == (404, b"Space not found") and answer.status == 200
@@ -223,7 +216,7 @@ def _hosts_by_signing_in(
 def _made_network_by_signing_in(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """The owner's default network is there before it is asked for."""
+    """The owner's default network exists before the client creates it."""
     recorded = (exchange.answer.status, exchange.answer.body)
     return (
         recorded == (404, b"network not found")
@@ -233,8 +226,7 @@ def _made_network_by_signing_in(
 
 
 def _goes_on(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """Q1: the page behind a cursor lies strictly after the page that gave it, which was answered
-    again."""
+    """Q1: the page after a cursor does not repeat the last key of the page before."""
     names = [name for name, _ in exchange.request.headers]
     if "x-tinycloud-cursor" not in names or answer.status != 200:
         return False
@@ -243,7 +235,7 @@ def _goes_on(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Ans
 
 
 def _is_sandboxed(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """A signed value is what was recorded, with one header more."""
+    """A signed value is as recorded, with one header more."""
     kept = tuple(
         (name, value) for name, value in answer.headers if name != "content-security-policy"
     )

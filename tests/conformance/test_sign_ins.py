@@ -1,5 +1,4 @@
-"""Which of the wallet tokens that TinyCloud's JavaScript SDK posted make their key the owner in
-person (IP2, J4)."""
+"""Recorded wallet tokens of TinyCloud's JavaScript SDK, as sign-ins (IP2, J4)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -37,13 +36,13 @@ class Token:
 
     @property
     def signed_at(self) -> float:
-        """A second after it says that it was signed."""
+        """The time one second after the token's issue time."""
         assert self.delegation.issued_at is not None
         return self.delegation.issued_at + 1
 
     @property
     def link(self) -> Registered:
-        """As a node keeps it that got it at once; what it cites is not recorded and not needed."""
+        """The token as stored by a node that received it at once, without its proofs."""
         token = self.delegation
         own = Ancestor(token.content_key, token.cid)
         return Registered(
@@ -52,7 +51,7 @@ class Token:
 
 
 def recorded() -> list[Token]:
-    """Every token, with its signature checked."""
+    """Return every token, with its signature verified."""
     return [
         Token(
             row["kind"],
@@ -65,8 +64,7 @@ def recorded() -> list[Token]:
 
 
 def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | None = None) -> bool:
-    """Whether the key that a token is for is its signer in person, by this token and others that
-    stand."""
+    """Return whether a token's key is its signer in person, by this token and other live ones."""
     links = [token.link, *(other.link for other in others)]
     facts = AuthorityFacts(
         owner=token.delegation.delegator,
@@ -81,8 +79,7 @@ def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | Non
 
 
 def test_recorded_tokens_are_in_person_as_their_kind_says() -> None:
-    """A sign-in, and a later grant to the same session, is the owner in person; what is taken up or
-    hosts is nobody."""
+    """Sign-ins and later grants to their session are in person; other tokens are not."""
     tokens = recorded()
     found = Counter[tuple[str, bool]]()
     for token in tokens:
@@ -97,15 +94,13 @@ def test_recorded_tokens_are_in_person_as_their_kind_says() -> None:
 
 
 def test_recorded_sign_ins_stand_by_themselves() -> None:
-    """A sign-in needs no other; a later grant, which reads no capabilities, is nobody in person
-    without one."""
+    """A sign-in suffices alone; a later grant without capabilities/read does not."""
     for token in recorded():
         assert is_in_person(token) is (token.kind == "sign-in")
 
 
 def test_recorded_sign_ins_end_with_themselves() -> None:
-    """A sign-in that has ended stands no more, and one that says that it is signed in six minutes
-    does not yet."""
+    """An expired sign-in does not count, nor one dated six minutes ahead."""
     sign_ins = [token for token in recorded() if token.kind == "sign-in"]
     assert sign_ins
     for token in sign_ins:

@@ -1,8 +1,8 @@
-"""Which tests hold the rows of the threat model's tables: for `pages/conformance_page.py`.
+"""Tests for the rows of the threat model's tables, for `pages/conformance_page.py`.
 
-A row is named by its section and the words of its threat, a test is `file::name`, seen from
-`tests/`. A row that no test of this repository can hold says why. A row of the page that is in
-neither table fails a test.
+A row is identified by its section and the words of its threat, a test is `file::name` below
+`tests/`. A row that this repository cannot test has a reason. A row of the page that is in neither
+table fails a test.
 """
 
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS

@@ -64,7 +64,8 @@ ENVELOPE = (
     + WRAPPED
     + '","encryptedSymmetricKeyHash":"'
     + KEY_HASH
-    + '","ciphertext":"AwMDAwMDAwMDAwMDlWlKt2fnNzTkf3UV4M4xanV02tK5ilnQ9tgiXHAAk3CpMw7oiLdGyHiaED5bcQ0qyeZHgpu'
+    + '","ciphertext":"AwMDAwMDAwMDAwMDlWlKt2fnNzTkf3UV4M4xanV02tK5ilnQ'
+    "9tgiXHAAk3CpMw7oiLdGyHiaED5bcQ0qyeZHgpu"
     "SdvAc0W5k94udLiKuxdx25AawYPlyYvhpaVSfgIGwYLxzhz5DFkET/mXE"
     'wudBqWFxIXPw6RhuitOQc9I=","aad":"dGlueWNsb3VkLnZhdWx0OnRpb'
     "nljbG91ZDpwa2g6ZWlwMTU1OjE6MHg3RTVGNDU1MjA5MUE2OTEyNWQ1RG"

@@ -1,8 +1,7 @@
-"""Draws the next step of a trace: mostly one that should go well, often one that goes wrong by a
-little.
+"""Generator of random steps: most should succeed, many have a small fault.
 
-It looks at the model to find grants worth using, so that chains get deep and values get read;
-whether a step goes well is not its business.
+It reads the model to find usable grants, so that chains get deep and values are read. It does not
+predict whether a step succeeds.
 """
 
 import math
@@ -53,7 +52,7 @@ _LONG_WAITS = (20, 45, 130, 400)
 
 
 class Generator:
-    """Draws steps from a seeded source."""
+    """Draws steps from a seeded random source."""
 
     def __init__(self, seed: str, model: Model) -> None:
         self._random = Random(seed)
@@ -79,7 +78,7 @@ class Generator:
         return self._call(label)
 
     def _pause(self) -> float:
-        """Return how long to wait: often to the very end of a grant."""
+        """Return a waiting time, often until the very end of a grant."""
         now = self._model.now
         ends = [
             g["ends"]
@@ -112,8 +111,7 @@ class Generator:
         return self._random.choice(deepest_first[:5] if self._chance(0.5) else fits)
 
     def _narrower(self, row: Row) -> Row:
-        """Return a capability that a row may or may not cover: mostly the same place or one
-        below."""
+        """Return a capability that a row may or may not cover, mostly at or below its path."""
         path, ability = row.path, row.ability
         if row.service == "kv":
             below = [p for p in PATHS if path is None or (p.startswith(path) and p != path)]
@@ -288,7 +286,7 @@ class Generator:
         return _ordered({row, self._executable(self._random.choice(held))})
 
     def _stored(self, row: Row) -> Row:
-        """Name a value that is there, or was, and that the row's path contains."""
+        """Return the path of a value that exists or existed, below the row's path."""
         stored = self._model.values[row.space]
         paths = [path for path in stored if contains(row.path, path)]
         if row.service != "kv" or not paths or row.ability in (KV + "list", KV + "put"):
@@ -298,7 +296,7 @@ class Generator:
         return Row(row.space, "kv", path, row.ability)
 
     def _executable(self, row: Row) -> Row:
-        """Give a value's path where the grant is on a whole service, mostly."""
+        """Return a value's path if the grant covers a whole service, mostly."""
         if row.service == "kv" and row.path is None and self._chance(0.95):
             return Row(row.space, "kv", self._random.choice(PATHS), row.ability)
         return row
@@ -344,7 +342,7 @@ class Generator:
         return f"v{found}"
 
     def _next_page(self, label: int) -> Step:
-        """Go on with a listing: as its caller, mostly."""
+        """Continue a listing, mostly as its caller."""
         model = self._model
         cursor = self._random.choice(list(model.cursors))
         signer, space, path, limit, _ = model.cursors[cursor]

@@ -1,4 +1,4 @@
-"""Who acts in a trace, and the requests that they sign."""
+"""People in a trace, and the requests that they sign."""
 
 import base64
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ _TERMINAL: Json = {"xyz.tinycloud.policy/delegationMode": "terminal"}
 
 
 class People:
-    """Two wallets and four keys that nobody has seen before, at one beginning of time.
+    """Two wallets and four keys that are new to the node, with a common start time.
 
-    `salt`: tells these people from all others; `start`: epoch seconds of the trace's beginning.
+    `salt` makes these keys different from those of other traces; `start` is in epoch seconds.
     """
 
     def __init__(self, salt: str, start: int) -> None:
@@ -116,8 +116,7 @@ class People:
         return encode_ucan(payload, self._keys[step.signer])
 
     def call(self, step: Call, cursors: Mapping[int, str]) -> Request:
-        """Return the use of an invocation; by a wallet it is a CACAO, which no invocation can
-        be."""
+        """Return the use of an invocation; a wallet's is a CACAO, which is never a valid one."""
         headers = [("authorization", self._invocation(step)), ("content-type", type_of(step.body))]
         if step.condition is not None:
             headers.append((step.condition[0], tag_of(step.condition[1])))

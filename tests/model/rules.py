@@ -1,9 +1,9 @@
-"""The rules of delegation and of values once more, as plainly as possible: dictionaries and loops.
+"""A model of the rules for delegations and values, with plain dictionaries and loops.
 
-Written from spec/capabilities.md and spec/wire.md alone; nothing of the product is imported. The
-model holds the grants with their parents, paths, abilities, windows and marks, and the values by
-space and path, and says for each step which answer it expects. Left out, for no trace gets that
-far: the bounds on sizes and numbers, caveats, and other spellings.
+It is written from spec/capabilities.md and spec/wire.md alone and imports nothing of the product.
+The model contains the grants with their parents, paths, abilities, windows and marks, and the
+values by space and path. It returns the expected answer for each step. Limits on sizes and numbers,
+caveats and other spellings are left out, because no trace contains them.
 """
 
 import base64
@@ -32,10 +32,10 @@ _VERBS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An answer. `body`: None where only the status is fixed (H2); `headers`: None for one that may
-    not be there.
+    """An expected answer.
 
-    `has_cursor`: whether a cursor comes with it, whose text the node chooses.
+    A `body` of None matches any text (H2). A value of None in `headers` means that the
+    header is absent. `has_cursor` says whether there is a cursor, whose text the node chooses.
     """
 
     status: int
@@ -45,8 +45,10 @@ class Expected:
 
 
 class Refusal(Exception):
-    """Ends a step with an error of this status and one of these texts; without any the text is not
-    fixed (H2)."""
+    """An exception that ends a step with a status and one of several texts.
+
+    Without texts, any text is accepted (H2).
+    """
 
     def __init__(self, status: int, *texts: str) -> None:
         super().__init__(status, *texts)
@@ -54,7 +56,7 @@ class Refusal(Exception):
 
 
 def body_of(number: int) -> bytes:
-    """Return the value of a number; equal numbers are equal values, and they differ in length."""
+    """Return the value for a number; different numbers give different values and lengths."""
     return b"value %d " % number * (number % 5)
 
 
@@ -69,7 +71,7 @@ def type_of(number: int) -> str:
 
 
 def contains(parent: str | None, child: str | None) -> bool:
-    """Tell whether a path contains another one (X2 to X4)."""
+    """Return whether a path contains another one (X2 to X4)."""
     if parent is None:
         return True  # X2
     if child is None:
@@ -85,7 +87,7 @@ def plain(ability: str) -> str:
 
 
 def covers(held: Row, asked: Row) -> bool:
-    """Tell whether one capability supports another one (X1, A5)."""
+    """Return whether one capability covers another one (X1, A5)."""
     same_place = (held.space, held.service) == (asked.space, asked.service)
     return (
         same_place
@@ -95,9 +97,9 @@ def covers(held: Row, asked: Row) -> bool:
 
 
 class Model:
-    """What a node that keeps the rules would hold, and what it would answer.
+    """The expected state of a node, and its expected answers.
 
-    `names` gives the DID of each person and the text of each space.
+    `names` contains the DID of each person and the text of each space.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -116,22 +118,22 @@ class Model:
         return resource_in(self.names[row.space], row)
 
     def in_order(self, rows: Iterable[Row]) -> list[Row]:
-        """Return capabilities by resource and then ability (T7)."""
+        """Return capabilities sorted by resource, then by ability (T7)."""
         return sorted(rows, key=lambda row: (self.text_of(row), row.ability))
 
     def ancestors(self, label: int) -> set[int]:
-        """Return the grants above one."""
+        """Return all ancestors of a grant."""
         above: set[int] = set()
         for parent in self.grants[label]["parents"]:
             above |= {parent} | self.ancestors(parent)
         return above
 
     def depth(self, label: int) -> int:
-        """Return how many grants the longest way from one to its root has."""
+        """Return the number of grants on the longest path from a grant to its root."""
         return 1 + max((self.depth(parent) for parent in self.grants[label]["parents"]), default=0)
 
     def is_inside(self, grant: Mapping[str, Any]) -> bool:
-        """Tell whether a grant is inside its own window (C8, T4)."""
+        """Return whether a grant is inside its own window (C8, T4)."""
         begins, ends = grant["begins"], grant["ends"]
         if begins is not None and (
             self.now <= begins if grant["signer"] in WALLETS else self.now < begins
@@ -140,8 +142,7 @@ class Model:
         return ends is None or self.now <= ends
 
     def is_live(self, label: int) -> bool:
-        """Tell whether a grant supports a call now: neither it nor one above is revoked or at its
-        end (I32, I33)."""
+        """Return whether a grant and its ancestors are neither revoked nor expired (I32, I33)."""
         line = [self.grants[one] for one in {label} | self.ancestors(label)]
         return not any(
             g["revoked"] or (g["ends"] is not None and self.now >= g["ends"]) for g in line
@@ -263,7 +264,7 @@ class Model:
         return Expected(200, json.dumps({"revoked": True, "cid": target_cid}).encode())
 
     def _acting(self, step: Revoke) -> str | None:
-        """Return who revokes (W21, W23); None: nobody may."""
+        """Return the principal that a revocation acts for, or None (W21, W23)."""
         if not step.proofs:
             return step.signer
         if len(step.proofs) != 1 or step.proofs[0] not in self.grants:
@@ -466,7 +467,7 @@ class Model:
 
 
 def _misplaced(step: Call, verbs: list[str]) -> Iterable[str]:
-    """Yield what is wrong with the condition of a call (4.4.5)."""
+    """Yield the faults in the condition of a call (4.4.5)."""
     if step.condition is None:
         return
     header, value = step.condition
@@ -484,5 +485,5 @@ def _misplaced(step: Call, verbs: list[str]) -> Iterable[str]:
 
 
 def tag_of(value: str) -> str:
-    """Return what a condition's value stands for."""
+    """Return the entity tag that a condition's value stands for."""
     return etag_of(int(value[1:])) if value.startswith("v") else value

@@ -1,9 +1,8 @@
-"""What a trace is made of: steps that name people, spaces and earlier steps by short words, so that
-any part replays.
+"""Steps of a trace, which refer to people, spaces and earlier steps by short labels.
 
-People are `W0` and `W1` (wallets) and `K0` to `K3` (keys); spaces are `A` of `W0`, `B` of `W1` and
-`C` of `K0`. A step is named by its label; one that refers to a label which a shortened trace lacks
-is left out. Times are seconds since the trace began.
+So any part of a trace can be replayed. People are `W0` and `W1` (wallets) and `K0` to `K3` (keys);
+spaces are `A` of `W0`, `B` of `W1` and `C` of `K0`. A step that refers to a label missing from a
+shortened trace is left out. Times are seconds since the trace began.
 """
 
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ HOST: Final = "tinycloud.space/host"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One capability without caveats. `path`: None when absent, which an empty one is not (U11)."""
+    """One capability without caveats; a `path` of None is absent, and "" is empty (U11)."""
 
     space: str
     service: str
@@ -51,9 +50,9 @@ class Grant:
 class Call:
     """Sign an invocation and use it.
 
-    `condition`: a header and its value, where `v7` stands for the entity tag of body 7; `body`:
-    number of the value that a put stores; `ends`: counted from the whole second of signing;
-    `cursor`: the step whose answer gave it; `most_bytes`: the largest answer that is wanted.
+    `condition` is a header and its value, in which `v7` stands for the entity tag of body 7. `body`
+    is the number of the value to store. `ends` counts from the whole second of signing. `cursor` is
+    the step whose answer contained the cursor. `most_bytes` is the largest accepted answer.
     """
 
     label: int
@@ -70,7 +69,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """Sign a revocation and send it. `ends`: counted from the whole second of signing."""
+    """Sign a revocation and send it; `ends` counts from the whole second of signing."""
 
     label: int
     signer: str
@@ -81,7 +80,7 @@ class Revoke:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Send the token of an earlier step once more, with the same headers and body."""
+    """Send the token of an earlier step again, with the same headers and body."""
 
     label: int
     step: int
@@ -115,7 +114,7 @@ def references(step: Step) -> tuple[int, ...]:
 
 
 def resource_in(space: str, row: Row) -> str:
-    """Return the resource of a capability in a space that is written like this."""
+    """Return the resource of a capability in a space with this text."""
     return f"{space}/{row.service}" + ("" if row.path is None else f"/{row.path}")
 
 

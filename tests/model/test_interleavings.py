@@ -1,5 +1,4 @@
-"""A node and a small model of the rules answer alike, whatever several people do in whatever
-order."""
+"""Comparison of a node with a small model of the rules, for random actions of several people."""
 
 import json
 import os
@@ -28,8 +27,7 @@ _MEMORY_FOLDER = Path("/dev/shm")
 
 @asynccontextmanager
 async def comparison(seed: str) -> AsyncIterator[Comparison]:
-    """A node of its own with the settings of the default, but for the bound on refused tokens:
-    there are many."""
+    """A node with default settings, except for a higher limit on refused tokens."""
     clock = FixedClock()
     with tempfile.TemporaryDirectory(
         dir=_MEMORY_FOLDER if _MEMORY_FOLDER.is_dir() else None
@@ -49,8 +47,7 @@ async def comparison(seed: str) -> AsyncIterator[Comparison]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", ["first", "second", "third", "fresh"])
 async def test_a_node_and_the_model_answer_alike(seed: str) -> None:
-    """Whatever is delegated, revoked, put, read, deleted and listed in whatever order, each answer
-    is by the rules."""
+    """A node answers any order of delegations, revocations and value operations by the rules."""
     if seed == "fresh":
         seed = os.environ.get(_SEED_VARIABLE) or secrets.token_hex(4)
     print(f"seed: {seed} ({_SEED_VARIABLE}={seed} repeats it as the fresh one)")

@@ -1,5 +1,4 @@
-"""Runs traces against a node and the model side by side, and shortens one that makes them
-differ."""
+"""Running of traces against a node and the model, and shortening of those that differ."""
 
 import json
 import re
@@ -21,7 +20,7 @@ _MOST_REPLAYS = 400
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where a node and the model differ: at the last of these steps."""
+    """A difference between node and model, at the last of these steps."""
 
     steps: tuple[Step, ...]
     expected: Expected | Refusal
@@ -39,8 +38,7 @@ class Divergence:
 
 
 class Counts:
-    """How often each answer was right: in all by status, by what was asked, and by how deep its
-    chain was."""
+    """The numbers of correct answers by status, by operation and by depth of the chain."""
 
     def __init__(self) -> None:
         self.by_status: Counter[int] = Counter()
@@ -66,7 +64,7 @@ class Counts:
 
 
 class Trace:
-    """One trace under way: its people, its model, and what the node handed out."""
+    """A running trace: its people, its model, and the handles that the node returned."""
 
     def __init__(
         self, connection: RawConnection, clock: FixedClock, salt: str, counts: Counts
@@ -81,7 +79,7 @@ class Trace:
         self._steps: list[Step] = []
 
     async def take(self, step: Step) -> Divergence | None:
-        """Take one step; one whose references are missing is left out."""
+        """Run one step, or skip it if its references are missing."""
         known = self._signed.keys()
         if not known >= set(references(step)) or (
             isinstance(step, Call) and not self._has_cursor(step)
@@ -97,7 +95,7 @@ class Trace:
         return await self._compare(step, signed)
 
     def _dated(self, step: Signed) -> Signed:
-        """Count the end of what is used at once from the trace's beginning, as everything else."""
+        """Return a step whose end counts from the trace's beginning, like all other times."""
         return (
             step if isinstance(step, Grant) else replace(step, ends=int(self.model.now) + step.ends)
         )
@@ -151,7 +149,7 @@ def _agrees(answer: Answer, expected: Expected | Refusal) -> bool:
 
 
 def _merged(steps: Iterable[Step]) -> list[Step]:
-    """Return steps with waits in a row made one."""
+    """Return steps with consecutive waits merged into one."""
     merged: list[Step] = []
     for step in steps:
         if isinstance(step, Wait) and merged and isinstance(before := merged[-1], Wait):
@@ -162,7 +160,7 @@ def _merged(steps: Iterable[Step]) -> list[Step]:
 
 
 class Comparison:
-    """Random traces on one node, one after the other, each with people of its own."""
+    """Random traces on one node, one after the other, each with its own people."""
 
     def __init__(self, connection: RawConnection, clock: FixedClock, seed: str) -> None:
         self._connection, self._clock, self._seed = connection, clock, seed
@@ -170,7 +168,7 @@ class Comparison:
         self.counts = Counts()
 
     async def run(self, number: int, length: int) -> Divergence | None:
-        """Draw and take one trace; return a divergence, shortened."""
+        """Draw and run one trace, and return a shortened divergence if there is one."""
         salt = f"{self._seed}.{number}"
         trace = Trace(self._connection, self._clock, salt, self.counts)
         generator = Generator(salt, trace.model)
@@ -188,7 +186,7 @@ class Comparison:
         return None
 
     async def _shortened(self, found: Divergence) -> Divergence:
-        """Leave out runs of steps, long ones first, as long as something still differs."""
+        """Leave out runs of steps, long ones first, as long as the divergence remains."""
         size = len(found.steps) // 2
         while size and self._replays < _MOST_REPLAYS:
             at, before = 0, len(found.steps)
