@@ -35,40 +35,19 @@ _POLICY: Final = "; ".join(
         "trusted-types 'none'",
     )
 )
-_NEEDED_FEATURES: Final = (
-    "clipboard-write",
-    "publickey-credentials-create",
-    "publickey-credentials-get",
-)
-_OTHER_FEATURES: Final = (
-    *(
-        "accelerometer",
-        "autoplay",
-        "bluetooth",
-        "camera",
-        "clipboard-read",
-        "display-capture",
-        "fullscreen",
-    ),
-    *(
-        "geolocation",
-        "gyroscope",
-        "hid",
-        "identity-credentials-get",
-        "magnetometer",
-        "microphone",
-        "midi",
-        "payment",
-    ),
-    *("screen-wake-lock", "serial", "usb", "web-share", "xr-spatial-tracking"),
+# Features that the console does not use are denied to its pages.
+_FEATURES: Final = (
+    "clipboard-write=(self), publickey-credentials-create=(self),"
+    " publickey-credentials-get=(self), accelerometer=(), autoplay=(), bluetooth=(), camera=(),"
+    " clipboard-read=(), display-capture=(), fullscreen=(), geolocation=(), gyroscope=(),"
+    " hid=(), identity-credentials-get=(), magnetometer=(), microphone=(), midi=(), payment=(),"
+    " screen-wake-lock=(), serial=(), usb=(), web-share=(), xr-spatial-tracking=()"
 )
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": ", ".join(
-        [f"{name}=(self)" for name in _NEEDED_FEATURES] + [f"{name}=()" for name in _OTHER_FEATURES]
-    ),
+    "Permissions-Policy": _FEATURES,
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }

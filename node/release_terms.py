@@ -41,15 +41,11 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
     if not configured.is_looser_than(record):
         return None
     if not set(configured.trust_roots) <= set(record.trust_roots):
-        named = (
-            f"the certificate in {release.trust_root}"
-            if release.trust_root
-            else "Intel's root certificate"
-        )
-        return f"the configuration trusts {named}, which the store's release record does not name"
+        root = release.trust_root or "Intel's root certificate"
+        return f"the configuration trusts {root}, which the store's release record does not name"
     if _STRICTNESS.index(release.attestation) > _STRICTNESS.index(record.mode):
         return (
-            f"release.attestation is {release.attestation}, the store's release record says"
+            f"release.attestation is {release.attestation}, but the store's release record says"
             f" {record.mode}"
         )
     foreign = [
@@ -71,9 +67,7 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
     """
     if release.attestation == record.mode and release.key_providers == record.key_providers:
         return record
-    strictest = _STRICTNESS[
-        min(_STRICTNESS.index(release.attestation), _STRICTNESS.index(record.mode))
-    ]
+    strictest = min(release.attestation, record.mode, key=_STRICTNESS.index)
     providers = record.key_providers
     if release.key_providers != providers:
         providers = accepted_by_both(release.key_providers, providers)

@@ -53,8 +53,10 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
     Salt, file key and nonce are drawn from `entropy`.
     """
     if len(passphrase) < MIN_PASSPHRASE_CHARS:
-        text = f"the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters"
-        raise SecretUnusable(text, hint="choose six or more random words")
+        raise SecretUnusable(
+            f"the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters",
+            hint="choose six or more random words",
+        )
     salt, file_key, nonce = (
         entropy.token(16),
         entropy.token(_FILE_KEY_BYTES),
