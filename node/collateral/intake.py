@@ -23,10 +23,7 @@ from spaces.keyspace import collateral_key, collateral_state_key
 from spaces.space_errors import StoreBusy
 from spaces.store.contract import Check, Commit, Put, Refused, Store, stamp_of
 from tee_backend.attestation.attestation_errors import AttestationError
-from tee_backend.attestation.collateral import (
-    Collateral,
-    parse_collateral,
-)
+from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
 from tee_backend.attestation.refresh import DEFAULT_RULES, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
@@ -113,7 +110,7 @@ async def keep_collateral(
 
 
 class HeldDocument(NamedTuple):
-    """A platform family, its refresh state and its collateral; None if none was fetched yet."""
+    """A platform family with its refresh state, and its collateral if any is stored."""
 
     family: Family
     state: CollateralState

@@ -327,7 +327,7 @@ class Housekeeper:
         return leapt_at is None or leapt_at + STEADY_S <= now
 
     async def _do(self, job: Job, lease: Lease) -> bool:
-        """Run one job until nothing is left to do; False if the lease was lost meanwhile."""
+        """Run one job until nothing is left to do; False if the lease was lost in between."""
         now = self._services.clock.now()
         if job.every_s < _NOTED_FROM_S:
             self._begun[job.name] = now

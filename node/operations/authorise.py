@@ -150,14 +150,15 @@ async def read_call(
     records_use: bool = True,
     addressed: bool = True,
 ) -> Call:
-    """Read at one moment what a call needs, record its use, and judge its kind and its chain.
+    """Read a call's rows at one moment, record the token's use, and judge its kind and chain.
 
     Args:
         invocation: verified; see `admit_token`.
         keys: rows that the operation needs, returned as `Call.records` in this order.
         ranges: ranges that the operation needs, returned as `Call.pages` in this order.
         records_use: whether this read creates the token's replay record. False when a commit is
-            planned again (ST4), and for requests that may be repeated.
+            planned again (ST4), and where the token may be repeated or the caller records another
+            key.
         addressed: whether the token has to be addressed to this node or its own signer. False if
             the caller checks the audience itself, where the wire specification requires another
             error or order.

@@ -138,11 +138,7 @@ PUT_VALUE: Final = Row(
     Batch("put accepts", MAX_BATCH_WRITES, put_all, check_batch_put),
 )
 DELETE_VALUE: Final = Row(
-    KV_DELETE,
-    is_value,
-    delete,
-    "kv_delete",
-    Batch("delete accepts", MAX_BATCH_WRITES, delete),
+    KV_DELETE, is_value, delete, "kv_delete", Batch("delete accepts", MAX_BATCH_WRITES, delete)
 )
 OPEN_KEY: Final = Row(
     DECRYPT,

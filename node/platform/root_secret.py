@@ -94,7 +94,7 @@ def secret_origin(config: Config) -> SecretOrigin:
 
 
 def where_the_secret_is(config: Config, node_did: str) -> str:
-    """Return the hint for a store that belongs to another node DID than the given secret."""
+    """Return the hint for a store whose node DID does not match the secret."""
     if secret_origin(config) == "platform":
         return (
             "start with the application (app id), key provider and secret.platform_path that the"

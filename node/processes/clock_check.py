@@ -25,7 +25,7 @@ LONGEST_USE_S: Final = 10 * 365 * 86_400
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to start if the clock is before this version's build date, or ten years after it."""
+    """Refuse to start if the clock is before this version's build date, or over ten years later."""
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(

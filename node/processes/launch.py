@@ -65,8 +65,8 @@ def encode_launch(launch: Launch) -> bytes:
 def receive_launch() -> Launch:
     """Read this process's settings, then set up its logs and have it end with the supervisor.
 
-    Objects that were imported so far live as long as the process, so the garbage collector is told
-    to skip them.
+    Objects that were imported so far live as long as the process, so the garbage collector skips
+    them.
     """
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""The place of large values: files in the data folder, or a bucket that several machines share.
+"""Storage of large values: files in the data folder, or a bucket that several machines share.
 
 The bucket client is imported only if a bucket is configured, so that other nodes start faster.
 """
@@ -26,7 +26,7 @@ _MAX_SECRET_BYTES: Final = 4096
 
 
 def open_objects(config: Config) -> ObjectStore:
-    """Return the configured place of the bodies, without accessing it."""
+    """Return the configured storage of value bodies, without accessing it."""
     return open_folder(config) if config.objects.url is None else open_bucket(config)
 
 
@@ -67,9 +67,9 @@ def open_bucket(config: Config) -> "ObjectBucket":
 async def claim_objects(
     config: Config, store: Store, objects: ObjectStore, *, store_id: bytes
 ) -> None:
-    """Check that the store and the place of the bodies belong together.
+    """Check that the store and the storage of its bodies belong together.
 
-    The store records its place; a bucket also records the id of its store.
+    The store records where its bodies are; a bucket also records the id of its store.
     """
     try:
         await claim_place(store, place_text(config))
@@ -86,7 +86,7 @@ async def claim_objects(
 
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
-    """Return the place of a store's bodies, for commands that read all of them."""
+    """Return the storage of a store's bodies, for commands that read all of them."""
     objects = open_objects(config)
     await claim_objects(config, store, objects, store_id=await started_id(store))
     return objects
@@ -103,7 +103,7 @@ async def started_id(store: Store) -> bytes:
 
 
 def place_text(config: Config) -> str:
-    """Return the place of the bodies as the store records it, however the setting spells it."""
+    """Return where the bodies are, as the store records it, however the address is spelt."""
     if config.objects.url is None:
         return FOLDER
     bucket, prefix = _bucket_of(config.objects)
@@ -120,8 +120,7 @@ def _bucket_of(objects: Objects) -> tuple[str, str]:
         or "@" in parts.netloc
     ):
         raise ConfigurationError(
-            "objects.url is not the address of a bucket",
-            hint="write it like s3://bucket/prefix",
+            "objects.url is not the address of a bucket", hint="write it like s3://bucket/prefix"
         )
     prefix = parts.path.strip("/")
     if "incoming" in prefix.split("/"):

@@ -158,7 +158,8 @@ def _cid(body: Any) -> str:
 
 def _created(desk: Desk, body: Any) -> str:
     named = body.get("name") if isinstance(body, dict) else None
-    network = f"urn:tinycloud:encryption:{OWNER.did}:{named if isinstance(named, str) and named.isalnum() else 'x'}"
+    name = named if isinstance(named, str) and named.isalnum() else "x"
+    network = f"urn:tinycloud:encryption:{OWNER.did}:{name}"
     return desk.admin(network, NETWORK_CREATE, body)
 
 

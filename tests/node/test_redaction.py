@@ -387,11 +387,13 @@ from node.config.loading import load_config
 from embedded_node import embedded_node
 
 def fields_of(one):
-    names = getattr(type(one), "__struct_fields__", ())  # of msgspec; the collector is not told of all of them
+    # msgspec does not register all of its objects with the collector
+    names = getattr(type(one), "__struct_fields__", ())
     return names if isinstance(names, tuple) else ()
 
 def texts():
-    seen, waiting = set(), [one for one in gc.get_objects() if type(one).__name__ not in ("frame", "coroutine")]
+    seen = set()
+    waiting = [one for one in gc.get_objects() if type(one).__name__ not in ("frame", "coroutine")]
     while waiting:
         one = waiting.pop()
         if id(one) in seen:

@@ -5,7 +5,7 @@ signature, the challenge's MAC, the chain, the challenge's replay record, our ow
 data, collateral, and only then the elliptic-curve arithmetic of the quote, one at a time.
 
 The evidence is stored without a verdict, under the backend's DID and receiver key. Each release
-judges it anew.
+judges it again.
 """
 
 import hashlib
@@ -211,11 +211,11 @@ def _read(body: bytes) -> _DecodedRequest:
     try:
         request = shaped(value, SessionRequest)
     except InvalidJson:
-        members = (
-            "quote, eventLog (an array or null), receiverPublicKey and receiverMode (attested or"
-            " signed)"
+        hint = (
+            "send only quote, eventLog (an array or null), receiverPublicKey and receiverMode"
+            " (attested or signed)"
         )
-        raise Refusal("request-malformed", hint=f"send only {members}") from None
+        raise Refusal("request-malformed", hint=hint) from None
     quote, key = (
         decode_standard(request.quote) or b"",
         decode_standard(request.receiver_public_key) or b"",

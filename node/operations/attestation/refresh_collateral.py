@@ -171,7 +171,7 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
 
 
 async def report_alarms(services: Services) -> bool:
-    """Report collateral that expires or expired, is stale or cannot be renewed (AT31).
+    """Report collateral that is expiring, expired, stale or not renewable (AT31).
 
     Each alarm is logged and written to the audit.
 

@@ -51,13 +51,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     asked = (*contents, *ended)
     keys = mark_keys(asked)
     records = (await services.store.read(keys)).records
-    acting = judge_revocation(
-        revocation,
-        proofs,
-        targets,
-        marks_of(asked, records),
-        now=now,
-    )
+    acting = judge_revocation(revocation, proofs, targets, marks_of(asked, records), now=now)
     puts, checks = list[Put](), list[Check]()
     own = len(contents)
     for (content, stored), key, mark in zip(ended.items(), keys[own:], records[own:], strict=True):

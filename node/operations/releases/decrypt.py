@@ -39,7 +39,7 @@ from .release_receipts import NewReceipt, new_receipt
 async def decrypt_on_route(
     services: Services, header: str, *, path_id: str, body: bytes
 ) -> dict[str, Json]:
-    """Answer `POST /encryption/networks/<id>/decrypt`, with the checks in the order of its rows.
+    """Answer a request on a network's decrypt route, checked in the order of the rows (enc 2.7).
 
     Args:
         header: untrusted text of the `Authorization` header.

@@ -132,7 +132,7 @@ def _value(record: Record) -> bytes:
 async def _of_any_receiver(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return evidence of a DID whose mode allows any receiver key (RL7)."""
+    """Return a DID's evidence for use with any receiver key (RL7)."""
     # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
     # the gate refuses because of its receiver key.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))

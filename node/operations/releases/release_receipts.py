@@ -44,7 +44,7 @@ _SHA256_BYTES: Final = 32
 async def missing_documents(
     services: Services, documents: Sequence[bytes], *, kept: Sequence[bytes] = ()
 ) -> tuple[Put, ...]:
-    """Return the puts that keep documents for as long as a new reference to them (RC26).
+    """Return the puts that keep documents stored while receipts refer to them (RC26).
 
     Documents whose use is recorded for the current span need none.
 
@@ -74,7 +74,7 @@ async def missing_documents(
 
 
 async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the values of some rows by digest, without missing rows."""
+    """Return the values of some rows by digest, omitting missing rows."""
     rows = (await services.store.read([*keys.values()])).records if keys else ()
     return {
         digest: row.value
@@ -111,10 +111,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
             newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
     text = signed_text(_receipt(services, permit, judged), services.keyring.node_signer)
     put = receipt_put(
-        permit.decrypt.network.network_id,
-        text,
-        at=permit.decided_at,
-        entropy=services.entropy,
+        permit.decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
     )
     return NewReceipt(
         puts=(put, *await missing_documents(services, documents, kept=kept))

@@ -39,10 +39,8 @@ async def put_all(request: Request) -> BatchWritten:
         Errors of `put_values` and the message.
     """
     message, paths = request.message, tuple(step.path for step in request.steps)
-    signed, parts = (
-        frozenset(paths),
-        multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"])),
-    )
+    signed = frozenset(paths)
+    parts = multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
         """Read one part for each signed path."""
@@ -107,10 +105,8 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
     call.require_hosted()
     heads = [head_of(record, key=key) for record, key in zip(call.records, keys, strict=True)]
     if bodies:
-        sizes, limit_bytes = (
-            [head.size_bytes for head in heads if head is not None],
-            request.options.max_response_bytes,
-        )
+        sizes = [head.size_bytes for head in heads if head is not None]
+        limit_bytes = request.options.max_response_bytes
         for size_bytes in sizes:
             if limit_bytes is not None and size_bytes > limit_bytes:
                 raise Refusal("response-too-large", size_bytes, limit_bytes)

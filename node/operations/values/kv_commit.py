@@ -141,7 +141,7 @@ async def _read_put(
 async def _hosting(
     services: Services, call: Call, space: SpaceId, client: str | None
 ) -> HostingPlan:
-    """Return the plan to host a put's space, or refuse if a mentioned space is not hosted by it."""
+    """Return the plan to host a put's space; refuse if a mentioned space stays unhosted."""
     now = services.clock.now()
     wanted = hosting_by_put(
         space, call.invocation.invoker, services.hosting, client=client, now=now
@@ -195,7 +195,7 @@ async def put_values(
         writes = await receive(staging, admitted)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
-        # quoted, so that the type is not evaluated anew for each put
+        # quoted, so that the type is not evaluated for each put
         async def attempt(is_first: bool) -> "tuple[Commit, None]":
             staging.recall()
             # The commit checks marks, but only a read checks time windows (I33), and even a small

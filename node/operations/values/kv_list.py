@@ -70,16 +70,11 @@ async def list_granted(request: Request) -> Paths:
         Refusal: `bad-option`, this call cannot continue from the cursor.
         Errors of `read_call`.
     """
-    services, invocation, step, options = (
-        request.services,
-        request.invocation,
-        request.step,
-        request.options,
-    )
-    limit, after = options.list_limit, None
+    services, invocation, step = request.services, request.invocation, request.step
+    limit, after = request.options.list_limit, None
     origin = (invocation.invoker, step.space.text, step.path, str(limit))
-    if options.list_cursor is not None:
-        after = parse_cursor(services.keyring, options.list_cursor, origin)
+    if (cursor := request.options.list_cursor) is not None:
+        after = parse_cursor(services.keyring, cursor, origin)
     query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
     call = await read_call(services, invocation, (), query.ranges())
     call.require_hosted()
@@ -165,8 +160,4 @@ def _is_of(resource: Resource, step: Step) -> bool:
         resource.space,
         resource.service,
         resource.path,
-    ) == (
-        step.space,
-        "kv",
-        step.path,
-    )
+    ) == (step.space, "kv", step.path)

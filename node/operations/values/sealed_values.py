@@ -42,7 +42,7 @@ def key_digest(wrapped_key: str) -> bytes:
 
 
 def sealed_key_of(body: Body) -> bytes | None:
-    """Return the digest for a value's head: of its wrapped key, NO_ENVELOPE, or None for a file.
+    """Return the key digest for a value's head; NO_ENVELOPE, or None if the body is in a file.
 
     For values that are not envelopes this costs a search for one word.
     """

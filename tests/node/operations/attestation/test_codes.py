@@ -77,7 +77,7 @@ def test_a_full_queue() -> None:
 MISSHAPEN: dict[str, dict[str, Any]] = {
     "no quote": {"quote": ""},
     "a quote in other base64": {"quote": "AB=="},
-    "a quote that is none": {"quote": 1},
+    "a number as quote": {"quote": 1},
     "too long a quote": {"quote": base64_of(bytes(MAX_QUOTE_BYTES + 1))},
     "a short key": {"receiverPublicKey": base64_of(bytes(31))},
     "a long key": {"receiverPublicKey": base64_of(bytes(33))},

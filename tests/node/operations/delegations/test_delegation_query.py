@@ -139,7 +139,7 @@ async def test_what_has_not_begun_is_pending(people) -> None:
 
 
 async def test_directions(people) -> None:
-    """ "granted" is what the account's keys signed, "received" what the owner or caller received."""
+    """The account's keys "granted" what they signed; the owner or caller "received" the rest."""
     session = await people.sign_in()
     granted = await people.grant(SESSION, CAROL.did, FILES, session)
     bobs = await people.sign_in(BOB, SECOND)

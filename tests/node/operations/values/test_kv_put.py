@@ -223,7 +223,8 @@ async def test_body_that_stops(impatient: Owner) -> None:
             "127.0.0.1", urlsplit(impatient.node.url).port
         )
         writer.write(
-            f"POST /invoke HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n".encode()
+            b"POST /invoke HTTP/1.1\r\nHost: x\r\n"
+            + f"Authorization: {token}\r\n{framing}\r\n\r\n".encode()
         )
         writer.write(LARGE if not more else b"%x\r\n%b\r\n" % (len(LARGE), LARGE) + more)
         assert b" 408 " in await asyncio.wait_for(reader.readline(), AT_ONCE_S)
