@@ -1,23 +1,24 @@
-"""Backups of a store that may be in use: each a tar archive, which any tar lists and unpacks.
+"""Backups of a store, in use or not: tar archives that any tar program lists and unpacks.
 
-    member                        contents
-    ────────────────────────────  ───────────────────────────────────────────────────────────────────────────
-    backup.json                   `Header`
-    root-secret.age               the root secret, sealed; on request only
-    settings.toml                 the settings in force, without secrets
-    rows/00000 and on             all rows of one moment, in parts (`store.lmdb.snapshots`), in MessagePack
-    blobs/<2 hex>/<name>          a body, named as in a data folder: space, BLAKE3, generation
-    digest                        BLAKE3 in hexadecimal of all bytes before this member, and a line feed
+    member                   contents
+    ───────────────────────  ───────────────────────────────────────────────────────────────────
+    backup.json              `Header`
+    root-secret.age          the root secret, encrypted; on request only
+    settings.toml            the settings in force, without secrets
+    rows/00000 and on        all rows of one moment, in parts (`store.lmdb.snapshots`), MessagePack
+    blobs/<2 hex>/<name>     a body, named as in a data folder: space, BLAKE3, generation
+    digest                   BLAKE3 in hexadecimal of all bytes before this member, and a line feed
 
-An earlier version wrote format 1, of stores on LMDB alone: without settings, and with the LMDB file
-itself, in the parts `store/data.mdb.00000` and on.
+An earlier version wrote format 1, for stores on LMDB only. It has no settings, and contains the
+LMDB file itself, in the parts `store/data.mdb.00000` and on.
 
-The reader takes ordinary files with short names and nothing else, checks every byte of padding, and
-unpacks nothing: its caller decides what becomes of a member. `tarfile` itself keeps every member in
-memory, reads headers of any length, follows links, and takes a damaged header for the end.
+The reader accepts only regular files with short names, and checks every byte of padding. It unpacks
+nothing: its caller decides what to do with a member. `tarfile` is not used for reading, because it
+keeps every member in memory, reads headers of any length, follows links, and takes a damaged header
+for the end.
 
-A backup is taken in this order: the lock that keeps bodies; the mark, which is one read
-transaction, for the rows; then, the transaction ended, the bodies that those rows name.
+A backup is taken in this order: the lock that keeps bodies; then the rows, in one read transaction,
+whose moment is the mark; then, after the transaction, the bodies that those rows name.
 
 Example:
     archive = ArchiveWriter(stream, require_space, made_at=header.marked_at)
@@ -55,7 +56,7 @@ HEADER_NAME: Final = "backup.json"
 SECRET_NAME: Final = "root-secret.age"  # noqa: S105  # a file name
 SETTINGS_NAME: Final = "settings.toml"
 ROWS_PREFIX: Final = {1: "store/data.mdb.", 2: "rows/"}
-"""Format -> how the names of the parts with rows begin; a number of five digits or more follows."""
+"""The prefix of the names of row parts, by format; a number of at least five digits follows."""
 BODIES_FOLDER: Final = "blobs"
 DIGEST_NAME: Final = "digest"
 _DIGEST_BYTES: Final = 65
@@ -69,7 +70,7 @@ _MAX_FILE_NAME_BYTES: Final = 255
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """What a backup says of itself, in JSON; with other fields it would have another `format`."""
+    """The first member of a backup, in JSON. A change of its fields needs another `format`."""
 
     format: Literal[1, 2]
     node_did: _Text
@@ -88,7 +89,7 @@ MAX_PART_BYTES: Final = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
 
 
 def parse_part(contents: bytes) -> Part:
-    """Read the rows of a part."""
+    """Decode the rows of a part."""
     try:
         rows: Part = _PARTS.decode(contents)
     except ValueError as exc:
@@ -97,29 +98,31 @@ def parse_part(contents: bytes) -> Part:
 
 
 def parse_header(contents: bytes) -> Header:
-    """Read the first member.
+    """Decode the first member.
 
     Raises:
-        BackupDamaged: it is not what a backup of this version begins with.
+        BackupDamaged: the member is not the header of a backup that this version reads.
     """
     try:
         header = msgspec.json.decode(contents, type=Header)
         folder = header.folder.encode()
     except (ValueError, RecursionError) as exc:
-        raise BackupDamaged("the file is no backup of this version, or was altered") from exc
+        raise BackupDamaged(
+            "the file is not a backup that this version of sealspace reads, or was altered"
+        ) from exc
     names = folder.split(b"/")
     is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
-    # a node looks there before it serves (BK6)
+    # BK6: a node opens this path before it serves, so it has to be a possible one
     if not is_path or max(map(len, names)) > _MAX_FILE_NAME_BYTES:
-        raise BackupDamaged("the backup was altered: the folder that it names is none")
+        raise BackupDamaged("the backup was altered: it names an impossible data folder")
     return header
 
 
 class ArchiveWriter:
-    """Writes members at the time `made_at`, and hashes everything; `require_space` is called before
-    each write.
+    """A writer of tar members that hashes everything; `require_space` is called before each write.
 
-    Each method raises StoreFull where there is no free space, and OSError where the disk refuses.
+    Each method raises StoreFull if there is no free space, and OSError for other errors of the
+    disk.
     """
 
     def __init__(
@@ -139,14 +142,14 @@ class ArchiveWriter:
         self.end()
 
     def begin(self, name: str, size_bytes: int) -> None:
-        """Begin a member."""
+        """Begin a member of a given size."""
         info = TarInfo(name)
         info.size, info.mode, info.mtime = size_bytes, 0o600, self._made_at
         self.write(info.tobuf(GNU_FORMAT))
         self._end_bytes = self.size_bytes + size_bytes
 
     def write(self, data: bytes | bytearray) -> None:
-        """Write some contents of the member."""
+        """Write the next bytes of the member."""
         self._require_space()
         with full_disk("the backup"):
             self._stream.write(data)
@@ -154,7 +157,7 @@ class ArchiveWriter:
         self.size_bytes += len(data)
 
     def end(self) -> None:
-        """End the member; what was announced of it and not written is zeros."""
+        """End the member; fill what is missing of its announced size with zeros."""
         end_bytes = self._end_bytes + -self._end_bytes % BLOCKSIZE
         while (missing_bytes := end_bytes - self.size_bytes) > 0:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
@@ -168,7 +171,7 @@ class ArchiveWriter:
 
 
 class ArchiveReader:
-    """Reads an archive once, from its beginning, in bounded memory."""
+    """A reader that reads an archive once, from its beginning, in bounded memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -177,12 +180,13 @@ class ArchiveReader:
         self.size_bytes = 0
 
     def members(self) -> Iterator[str]:
-        """Yield the names of members; what the caller left of one is skipped. The last is the
-        digest, and is compared.
+        """Yield the names of members, and compare the digest, which is the last member.
+
+        Contents of a member that the caller does not read are skipped.
 
         Raises:
-            BackupDamaged: the file is no backup, or was cut short or altered. Only the end of the
-                iteration says that all of it is whole.
+            BackupDamaged: the file is not a backup, or was cut short or altered. The archive is
+                verified only when the iteration has ended.
         """
         is_whole = False
         while True:
@@ -190,11 +194,11 @@ class ArchiveReader:
             if (info := self._header()) is None:
                 break
             if is_whole:
-                raise BackupDamaged("the backup was altered: something follows its digest")
+                raise BackupDamaged("the backup was altered: there is data after its digest")
             self._left_bytes = info.size
             if info.name == DIGEST_NAME:
                 if self.contents(_DIGEST_BYTES) != digest.encode() + b"\n":  # BK4
-                    raise BackupDamaged("the backup was altered: it does not have its digest")
+                    raise BackupDamaged("the backup was altered: its digest does not match")
                 is_whole = True
             else:
                 yield info.name
@@ -206,44 +210,44 @@ class ArchiveReader:
             raise BackupDamaged("the backup was altered: it does not end with its digest")
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the contents of the member at hand, in pieces of at most 256 KiB."""
+        """Yield the contents of the current member, in pieces of at most 256 KiB."""
         while self._left_bytes:
             piece = self._read(min(self._left_bytes, _PIECE_BYTES))
             self._left_bytes -= len(piece)
             yield piece
 
     def contents(self, most_bytes: int) -> bytes:
-        """Return the contents of the member at hand."""
+        """Return the contents of the current member."""
         if self._left_bytes > most_bytes:
             raise BackupDamaged("the backup was altered: a member is too long")
         return b"".join(self.pieces())
 
     def _header(self) -> TarInfo | None:
-        """Read the header of a member, with its name where that is long; None at the end of the
-        archive."""
+        """Read the header of a member, and a long name with it; None at the end of the archive."""
         if (block := self._read(BLOCKSIZE)) == _ZEROS:
             return None
         info = _parsed(block)
         if info.type == GNUTYPE_LONGNAME:
-            if not 1 <= info.size <= _MAX_NAME_BYTES:  # tar has negative numbers too
-                raise BackupDamaged("the backup was altered: a name has no possible length")
+            if not 1 <= info.size <= _MAX_NAME_BYTES:  # a size in a tar header can be negative
+                raise BackupDamaged("the backup was altered: a name is too short or too long")
             name = self._read(info.size).rstrip(b"\0")
             self._read_zeros(-info.size % BLOCKSIZE)
             info = _parsed(self._read(BLOCKSIZE))
             info.name = name.decode("ascii", "replace")
         if info.type != REGTYPE or info.size < 0:
-            raise BackupDamaged("the backup was altered: a member is no ordinary file")
+            raise BackupDamaged("the backup was altered: a member is not a regular file")
         return info
 
     def _read_zeros(self, size_bytes: int) -> None:
         if any(self._read(size_bytes)):
-            raise BackupDamaged("the backup was altered: there is something between its members")
+            raise BackupDamaged("the backup was altered: there is data between its members")
 
     def _read(self, size_bytes: int) -> bytes:
-        data = self._stream.read(size_bytes) if size_bytes >= 0 else b""  # below 0: all of the file
+        # A negative size would read the whole file into memory.
+        data = self._stream.read(size_bytes) if size_bytes >= 0 else b""
         if len(data) != size_bytes:
             raise BackupDamaged(
-                "the backup was cut short" if self.size_bytes else "the file is no backup"
+                "the backup was cut short" if self.size_bytes else "the file is not a backup"
             )
         self._hasher.update(data)
         self.size_bytes += size_bytes
@@ -254,13 +258,12 @@ def _parsed(block: bytes) -> TarInfo:
     try:
         return TarInfo.frombuf(block, "utf-8", "replace")
     except (TarError, ValueError) as exc:
-        raise BackupDamaged("the file is no backup, or was altered") from exc
+        raise BackupDamaged("the file is not a backup, or was altered") from exc
 
 
 @contextmanager
 def full_disk(what: str) -> Iterator[None]:
-    """Raise StoreFull where the operating system says that there is no free space; `what` is
-    written."""
+    """Convert the errors of a full disk to StoreFull; `what` is being written."""
     try:
         yield
     except OSError as exc:
@@ -270,40 +273,44 @@ def full_disk(what: str) -> Iterator[None]:
 
 
 RESERVE_BYTES: Final = 256 * 1024 * 1024
-"""Free space left on the disk of the store: as much as bodies leave, so that the node goes on
-writing."""
+"""Free space that a backup leaves on the disk of the store, so that the node can still write.
+
+Large values leave as much.
+"""
 
 
 class TakenBackup(msgspec.Struct, rename="camel"):
-    """What is in a backup."""
+    """The contents of a backup that was taken."""
 
     marked_at: float
     bodies: int = 0
     body_bytes: int = 0
-    left_out: list[str] = []  # a copy of it for each
+    left_out: list[str] = []  # msgspec copies the default for each instance
     size_bytes: int = 0
     digest: str = ""
 
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file of mode 0600 beside its name, and give it the name, durably, when the block ends
-    without an error."""
+    """Open a temporary file, and give it its name durably if the block ends without an error.
+
+    The file has mode 0600 and never replaces another.
+    """
     folder = path.absolute().parent
     if os.path.lexists(path):
         raise FileExistsError(
-            errno.EEXIST, "exists already; a backup never replaces a file", str(path)
+            errno.EEXIST, "already exists; a backup never replaces a file", str(path)
         )
-    # short: no name is too long for it
+    # A short name of its own: a suffix to a long name could exceed the limit.
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
     try:
-        with full_disk("the backup"):  # closing writes what is left, and may fail
+        with full_disk("the backup"):  # closing writes buffered data, and may fail
             with os.fdopen(descriptor, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             try:
-                # unlike a rename, it replaces nothing: another process may have taken the name
+                # Unlike a rename, a link replaces no file that another process created meanwhile.
                 path.hardlink_to(name)
             except FileExistsError:
                 raise
@@ -329,20 +336,20 @@ async def take_backup(
     clock: Clock,
     done: Callable[[int], None],
 ) -> TakenBackup:
-    """Write everything into the file of a backup (BK1 to BK3).
+    """Write a backup of a store to a file (BK1 to BK3).
 
     Args:
         folder: the data folder, as an absolute path.
-        longest_life_s: for how long before its expiry a token is usable there.
+        longest_life_s: how long before its expiry a token may be used there.
         settings: without secrets.
-        sealed_secret: the root secret, sealed; None: not in the backup.
-        done: called after each part with how many bytes were written.
+        sealed_secret: the encrypted root secret; None to leave it out.
+        done: called after each part with the number of bytes written.
     """
     if (identity := await recorded_identity(store)) is None:
-        raise RecordDamaged("no node was started on this store yet")
+        raise RecordDamaged("no node has used this store yet")
     with tempfile.TemporaryFile() as names:
         async with rows.lock_bodies():  # BK2: before the mark
-            # what was acknowledged until now is in the snapshot (BK1)
+            # BK1: every write that was acknowledged until now is in the snapshot
             taken = TakenBackup(marked_at=clock.now())
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
@@ -375,15 +382,19 @@ async def take_backup(
 
 
 def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
-    """Return what raises StoreFull once the backup has come to the reserve of the store's disk
-    (BK3)."""
+    """Return a function that raises StoreFull when only the store's reserve of disk is free.
+
+    The reserve counts only if the backup is on the disk of the store (BK3).
+    """
     is_same_disk = os.fstat(stream.fileno()).st_dev == store_folder.stat().st_dev
 
     def require_space() -> None:
         if is_same_disk:
             disk = os.fstatvfs(stream.fileno())
             if disk.f_bavail * disk.f_frsize < RESERVE_BYTES:
-                raise StoreFull("no free space for the backup: the rest of the disk is the store's")
+                raise StoreFull(
+                    "no free space for the backup: the rest of the disk is reserved for the store"
+                )
 
     return require_space
 
@@ -395,8 +406,10 @@ async def _add_body(
     size_bytes: int,
     taken: TakenBackup,
 ) -> None:
-    """Copy a body; of one that is missing or damaged the archive has a member that does not have
-    its digest (BK3)."""
+    """Copy a body into the archive.
+
+    A missing or damaged body leaves a member that does not match its digest (BK3).
+    """
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"
     try:
         body = await objects.open(name, size_bytes=size_bytes)

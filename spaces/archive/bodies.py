@@ -1,6 +1,6 @@
-"""The bodies that the rows of one moment name: which they are, and copying them to another place.
+"""The bodies that the rows of one moment name: listing them, and copying them to another place.
 
-The names wait in a file, so that memory does not grow with the store.
+The names are collected in a file, so that memory does not grow with the store.
 
 Example:
     async with rows.lock_bodies():
@@ -28,8 +28,7 @@ _NOTE: Final = struct.Struct(">16s32s16sQ")  # space, digest, generation, size
 
 
 def note_bodies(part: Part, notes: BinaryIO) -> None:
-    """Note the name and size of each body that heads refer to; rows that do not decode are passed
-    over."""
+    """Write down the names and sizes of the bodies in use; skip rows that do not decode."""
     for key, row in part:
         if key[:1] != OBJECTS_PREFIX:
             continue
@@ -38,7 +37,7 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
             found = object_record_of(record)
         except RecordDamaged:
             continue
-        # A record is charged with the size of its body as long as heads refer to it (ST7).
+        # ST7: the weight of a record is the size of its body as long as heads refer to it.
         if found is not None and found.references > 0 and account:
             note = key[1:] + found.generation + size_bytes.to_bytes(8, "big")
             if len(note) == _NOTE.size:
@@ -46,7 +45,7 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
 
 
 def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
-    """Yield the bodies that were noted: name, and size in bytes."""
+    """Yield the names of the bodies that were written down, and their sizes in bytes."""
     notes.seek(0)
     while note := notes.read(_NOTE.size):
         space16, digest, generation, size_bytes = _NOTE.unpack(note)
@@ -56,8 +55,10 @@ def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
 async def keep_body(
     target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]
 ) -> int | None:
-    """Write a body under its name; return its size, or None if its digest is another: then nothing
-    is kept."""
+    """Write a body under its name; return its size, or None if its digest does not match.
+
+    Nothing is stored if the digest does not match.
+    """
     incoming = await target.begin()
     try:
         async for piece in pieces:
@@ -75,7 +76,7 @@ async def keep_body(
 
 @dataclass(slots=True)
 class MovedBodies:
-    """The bodies in the target."""
+    """The number and size of the bodies in the target, and how many of them were copied."""
 
     bodies: int = 0
     size_bytes: int = 0
@@ -92,14 +93,14 @@ async def move_bodies(
     to: str,
     progress: Callable[[int], None],
 ) -> MovedBodies:
-    """Copy all bodies, compared with their digests, and record where they are; the source is left
-    as it is.
+    """Copy all bodies, compare them with their digests, and record their new place.
 
-    An interrupted move continues when it is run again: a body has its name in the target only when
-    it is complete. Until all are there, every node looks for them in the source.
+    The source is not changed. An interrupted move continues when it is run again, because a body
+    gets its name in the target only when it is complete. Until all bodies are there, every node
+    reads them from the source.
     """
     if await recorded_place(store) not in (origin, to):
-        raise BodiesElsewhere("the store has its bodies in a third place")
+        raise BodiesElsewhere("the large values of this store are in a third place")
     moved = MovedBodies()
     with tempfile.TemporaryFile() as notes:
         async with aclosing(rows.parts()) as parts:
@@ -109,9 +110,9 @@ async def move_bodies(
             try:
                 async with await target.open(name, size_bytes=size_bytes):
                     pass
-            except RecordDamaged:  # it is not there yet
+            except RecordDamaged:  # not copied yet
                 async with await source.open(name, size_bytes=size_bytes) as body:
-                    # which raise unless they have the digest
+                    # `pieces` raises if the body does not match its digest
                     await keep_body(target, name, body.pieces())
                 moved.copied += 1
             moved.bodies += 1

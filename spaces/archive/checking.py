@@ -1,27 +1,27 @@
-"""The whole check of a store: rows and counters at one moment, then the bodies that those rows
-name.
+"""The check of a whole store: rows and counters at one moment, then the bodies that they name.
 
-Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup.
-Pages of a file of LMDB that is cut short or overwritten can end the process by a signal: run it in
-one of its own.
+Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. A
+file of LMDB that is cut short or overwritten can end the process by a signal, so run the check in a
+process of its own.
 
-A row has to be one of its kind: it decodes, lies under its own key, and has its digests.
+A row is right if it decodes, is stored under its own key, and matches its digests.
 
-A row books amounts to accounts, which are keys of counters or objects: a value what its row takes,
-a weighed row its weight, a head one reference to its body; a counter books its own value, negative.
-An account is right when all bookings of a store add up to zero.
+Amounts are checked like double-entry bookkeeping. Each row books amounts to accounts, which are
+keys of counters or objects. A value books the size of its row, a weighted row its weight, a head
+one reference to its body; a counter books its own value, negated. The bookings of each account have
+to add up to zero.
 
-Opaque here are networks, evidence, receipts and collateral, which belong to a layer above;
+Networks, evidence, receipts and collateral belong to a layer above and are opaque here;
 `check_store` takes readers of them. The signatures of delegations and of the audit chain are not
-verified again. The counters of new owners by hour and address are not compared: the rows they
-counted are gone.
+verified again. The counters of new owners by hour and address are not compared, because the rows
+that they counted are gone.
 
-A delegation has to have each row that its registration wrote, and is counted in an account of each
-kind of index by the rows found. Each index row subtracts one, so an orphaned index row leaves a
-negative balance. Tolerated, because the node tolerates it: spellings (`I`) of a delegation that is
-gone, until they are swept; the mark of a delegation that was revoked as it was removed; a session
-(`t`) that today's rules would not file; a delegation without an own expiry whose row in `E` was
-swept.
+A delegation needs each row that its registration wrote. It books one for each of them to an account
+for that kind of index. Each index row subtracts one, so an orphaned index row leaves a negative
+balance. Four deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
+that was removed, until they are swept; the mark of a delegation that was revoked while it was
+removed; a session (`t`) that today's rules would not index; and a delegation without an expiry of
+its own whose row in `E` was swept.
 """
 
 import hashlib
@@ -110,13 +110,13 @@ _Kind = Callable[[bytes, Record, Get], Iterable[Booking] | None]
 
 
 def require(holds: bool, text: str) -> None:
-    """Raise RecordDamaged with this text unless something holds."""
+    """Raise RecordDamaged with this text if a condition is false."""
     if not holds:
         raise RecordDamaged(text)
 
 
 def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check a delegation, and that each row of its registration is there."""
+    """Check that a delegation has every row of its registration, and book them."""
     found = decode_delegation(record)
     if found is None:
         return
@@ -124,7 +124,7 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
     yield kept_counter(x16(delegation.delegator)), 1
     require(
         key == delegation_key(delegation.content_key),
-        "a delegation lies under another key than its own",
+        "a delegation is stored under the wrong key",
     )
     rows = _rows_of(found)
     missing = set()
@@ -137,7 +137,7 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
     session = session_row_key(delegation)
     if session not in rows and get(session) is not None:
         yield session[:1], 1
-    # It can be indexed by the expiry of its closure, or by its own.
+    # The delegation is indexed by the expiry of its closure, or by its own (`grants.retention`).
     times = {found.expires_at, delegation.expires_at} - {None}
     names = {
         expiry_key(micros8(at), newest8(found.registered_at), delegation.content_key)
@@ -150,12 +150,14 @@ def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Bookin
     if not ends and delegation.expires_at is not None:
         missing.add(EXPIRY_PREFIX)
     kinds = ", ".join(sorted(kind.decode() for kind in missing))
-    require(not missing, f"rows of a delegation are missing, or lead elsewhere: {kinds}")
+    require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
 
 
 def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the rows that a registration wrote, but for itself and its expiry; None for a value
-    that changes."""
+    """Return the rows that a registration wrote besides the delegation and its expiry row.
+
+    The value is None for a row whose value changes.
+    """
     try:
         puts = registration_puts(found)[1:]
     except TooManySpaces as exc:
@@ -168,28 +170,26 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
 
 
 def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Check that a row of an index leads to a delegation, and book it."""
+    """Check that an index row leads to a delegation, and book it."""
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
-    require(is_whole, "a row does not have the length of its kind")
+    require(is_whole, "a row has the wrong length for its kind")
     if kind == ALIASES_PREFIX:
-        require(len(key) == 1 + _CONTENT_BYTES, "a key does not have the length of its kind")
+        require(len(key) == 1 + _CONTENT_BYTES, "a key has the wrong length for its kind")
         return
-    require(
-        get(delegation_key(content)) is not None, "an index leads to a delegation that is not there"
-    )
+    require(get(delegation_key(content)) is not None, "an index row leads to a missing delegation")
     yield kind, -1
 
 
 def check_mark(key: bytes, record: Record, get: Get) -> None:
-    """Check a mark; one that says `live` has its delegation."""
+    """Check a mark; a live mark needs its delegation."""
     revocation_of(record)
     is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
-    require(not is_stray, "a mark says that a delegation is live which is not there")
+    require(not is_stray, "a mark says live, but its delegation is missing")
 
 
 class _Numbered(Struct):
-    """The fields needed of an entry or a head of the audit chain."""
+    """The fields of an entry or head of the audit chain that the check needs."""
 
     number: int
     previous: str = ""
@@ -200,22 +200,24 @@ def _numbered(record: Record | None, what: str) -> _Numbered:
     try:
         return msgspec.json.decode((record and record.value) or b"", type=_Numbered)
     except (ValueError, RecursionError) as exc:
-        raise RecordDamaged(f"{what} of the audit chain does not decode, or is missing") from exc
+        raise RecordDamaged(f"{what} of the audit chain is missing or does not decode") from exc
 
 
-def _cut(get: Get) -> int:
+def _cut_number(get: Get) -> int:
     return pruning_of(get(AUDIT_PRUNING_KEY)).pruned
 
 
 def _hash_of_entry(number: int, get: Get) -> str:
-    """Return the hash that follows from the entry with a number, or from what the chain begins
-    with."""
+    """Return the hash that the entry after a number has to contain.
+
+    For number 0 it is the hash that the chain begins with.
+    """
     if number == 0:
         identity = get(IDENTITY_KEY)
         require(identity is not None, "the store has no identity")
         return genesis_hash(identity_of(identity).store_id).hex() if identity else ""
-    if number == _cut(get):
-        return _numbered(get(audit_head_key(number)), "the head that it was cut at").hash
+    if number == _cut_number(get):
+        return _numbered(get(audit_head_key(number)), "the head at the cut").hash
     row = get(sealed_key(number))
     if row is None or row.value is None:
         raise RecordDamaged(f"entry {number} of the audit chain is missing")
@@ -223,32 +225,36 @@ def _hash_of_entry(number: int, get: Get) -> str:
 
 
 def check_entry(key: bytes, record: Record, get: Get) -> None:
-    """Check that an entry of the audit chain follows from the one before; those cut off are about
-    to be removed."""
+    """Check that an entry of the audit chain follows from the one before.
+
+    Entries below the cut are about to be removed and are not compared.
+    """
     entry, number = _numbered(record, "an entry"), int.from_bytes(key[1:], "big")
     require(
-        key == sealed_key(number) and entry.number == number, "an entry lies under another number"
+        key == sealed_key(number) and entry.number == number,
+        "an entry of the audit chain is stored under the wrong number",
     )
     head = get(AUDIT_CHAIN_KEY)
     require(
         head is not None and number <= chain_head(head).number,
-        "an entry is beyond the end of the audit chain",
+        "an entry is after the end of the audit chain",
     )
-    if number > _cut(get):
+    if number > _cut_number(get):
         follows = entry.previous == _hash_of_entry(number - 1, get)
         require(follows, f"entry {number} of the audit chain does not follow from the one before")
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
-    """Check that a signed head is over the entry with its number."""
+    """Check that a signed head covers the entry with its number."""
     head, number = _numbered(record, "a head"), int.from_bytes(key[1:], "big")
     require(
-        key == audit_head_key(number) and head.number == number, "a head lies under another number"
+        key == audit_head_key(number) and head.number == number,
+        "a head of the audit chain is stored under the wrong number",
     )
-    if number > _cut(get):
+    if number > _cut_number(get):
         require(
             head.hash == _hash_of_entry(number, get),
-            "a head of the audit chain is over another entry",
+            "a head of the audit chain does not match its entry",
         )
 
 
@@ -256,7 +262,7 @@ def _chain(key: bytes, record: Record, get: Get) -> None:
     head = chain_head(record)
     require(
         head.hash.hex() == _hash_of_entry(head.number, get),
-        "the audit chain ends with another entry",
+        "the end of the audit chain does not match its last entry",
     )
     if head.signed_number:
         _numbered(get(audit_head_key(head.signed_number)), "the last head")
@@ -266,23 +272,25 @@ def _floor(key: bytes, record: Record, get: Get) -> None:
     value = record.value or b""
     edges = [value[at : at + 4] for at in range(0, len(value), 4)]
     is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
-    require(is_sorted, "the minutes whose claims were swept are not in order")
+    require(is_sorted, "the closed minutes of replay records are not in order")
 
 
 def _text(key: bytes, record: Record, get: Get) -> None:
     try:
         require(bool((record.value or b"").decode()), "a row is empty")
     except UnicodeDecodeError as exc:
-        raise RecordDamaged("a row is no text") from exc
+        raise RecordDamaged("a row is not valid text") from exc
 
 
 def _schema(key: bytes, record: Record, get: Get) -> None:
-    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "there is no such schema")
+    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "the schema version is unknown")
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield what it books; what it is charged with comes before anything that may
-    be damaged."""
+    """Check a row, and yield what it books.
+
+    Its weight is booked first, before anything that may be damaged.
+    """
     record, account, weight_bytes = row
     if record.value is None:
         return
@@ -292,19 +300,19 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
         _opaque if key.startswith(walk_key("")) else _KINDS.get(key if key[:1] == b"m" else key[:1])
     )
     if kind is None:
-        raise RecordDamaged("there is no such kind of row")
+        raise RecordDamaged("the kind of row is unknown")
     yield from kind(key, record, get) or ()
     if key[:1] == OBJECTS_PREFIX:
-        # none where nothing refers to it: then its due work has the size
+        # Without references the weight is 0, and the due work books the size.
         yield BODIES_COUNTER, weight_bytes
 
 
 def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     head = None if is_index_row(key) else head_of(record, key=key)
     if head is None:
-        require(record.value == b"", "a row that says that paths go on has a value")
+        require(record.value == b"", "an index row of long paths has a value")
         return
-    require(value_key(key[1:17], head.path) == key, "a value lies under another path than its own")
+    require(value_key(key[1:17], head.path) == key, "a value is stored under the wrong path")
     yield rows_counter(key[1:17]), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
         yield (
@@ -313,8 +321,8 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
             1,
         )
     if head.body is not None:
-        require(blake3(head.body).hexdigest() == head.etag, "a value does not have its digest")
-        require(len(head.body) == head.size_bytes, "a value does not have its size")
+        require(blake3(head.body).hexdigest() == head.etag, "a value does not match its digest")
+        require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
 
 
 def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
@@ -324,8 +332,10 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
-    """Book a file that no head refers to until it is unlinked; one whose record is to be deleted
-    only once."""
+    """Book a file without references until it is unlinked.
+
+    Work that deletes a record is booked only while that record exists without references.
+    """
     work = object_work_of(record)
     if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(
         work.generation, 0
@@ -340,7 +350,7 @@ def _space(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     if hosted is not None:
         space16 = space_id16(hosted.space)
         own = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
-    require(key in own, "a space lies under another key than its own")
+    require(key in own, "a space is stored under the wrong key")
 
 
 def _counter(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
@@ -352,39 +362,41 @@ def _counter(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 def _document(key: bytes, record: Record, get: Get) -> None:
     require(
         hashlib.sha256(record.value or b"").digest() == key[1:],
-        "a document does not have its digest",
+        "a document does not match its digest",
     )
 
 
 def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check that what a node wrote at its first start, and asks before each release, is still
-    there."""
+    """Check that the row of withdrawals exists if there are networks.
+
+    A node writes that row at its first start and reads it before each release.
+    """
     require(
         len(key) == 17 and get(WITHDRAWALS_KEY) is not None,
-        "there are networks, and no row of withdrawals",
+        "there are networks, but the row of withdrawals is missing",
     )
 
 
 def _admission(key: bytes, record: Record, get: Get) -> None:
     require(
         key == admission_key(admission_of(record).owner),
-        "an admission lies under another key than its own",
+        "an admission is stored under the wrong key",
     )
 
 
 def _audit_record(key: bytes, record: Record, get: Get) -> None:
     is_own = key[1:9] == micros8(audit_record_of(record).at) and len(key) == 25
-    require(is_own, "an audit record lies under another time than its own")
+    require(is_own, "an audit record is stored under the wrong time")
 
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
-    """Make a kind of rows of which only the lengths are known."""
-    text, lengths = "a row does not have the lengths of its kind", (key_bytes, value_bytes)
+    """Return the check of a kind of rows of which only the lengths are known."""
+    text, lengths = "a row has the wrong length for its kind", (key_bytes, value_bytes)
     return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
 
 
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
-    """Make a kind of rows that only have to decode."""
+    """Return the check of a kind of rows that only have to decode."""
 
     def kind(key: bytes, record: Record, get: Get) -> None:
         decode(record)
@@ -396,7 +408,7 @@ def _opaque(key: bytes, record: Record, get: Get) -> None:
     """Accept rows that belong to a layer above."""
 
 
-# By the first byte of the key, as `keyspace` has them; by the whole key where that is a name.
+# By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
 _KINDS: Final[Mapping[bytes, _Kind]] = {
     b"K": _value,
     b"k": _value,
@@ -438,7 +450,7 @@ Readers = Mapping[bytes, Callable[[bytes], bytes]]
 
 _MOST: Final = (1 << 63) - 1
 MOST_SHOWN: Final = 1000
-"""Findings that are kept with their names; all are counted."""
+"""The largest number of findings that are listed; all of them are counted."""
 _ADD: Final = (
     "insert into sums values (?, ?) on conflict (account) do update set amount = amount +"
     " excluded.amount"
@@ -446,7 +458,7 @@ _ADD: Final = (
 
 
 class Damage(Struct, frozen=True):
-    """Something that is damaged."""
+    """One damaged thing."""
 
     what: str
     name: str
@@ -454,13 +466,13 @@ class Damage(Struct, frozen=True):
 
 
 class Checked(Struct, rename="camel"):
-    """What was checked, and what is damaged."""
+    """The result of a check: what was checked, and what is damaged."""
 
     rows: int = 0
     bodies: int = 0
     body_bytes: int = 0
     damages: int = 0
-    findings: list[Damage] = []  # a copy of it for each
+    findings: list[Damage] = []  # msgspec copies the default for each instance
 
     def add(self, what: str, name: str, text: str) -> None:
         """Add a finding."""
@@ -496,7 +508,7 @@ async def check_store(
 def _check_rows(
     snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO
 ) -> None:
-    # "": a temporary file of SQLite, so that memory does not grow with the accounts.
+    # "" is a temporary file of SQLite, so that memory does not grow with the number of accounts.
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
         sums.execute(
             "create table sums (account blob primary key, amount integer not null) without rowid"
@@ -514,7 +526,7 @@ def _check_rows(
                     if read is not None and parsed[0].value is not None:
                         require(
                             read(parsed[0].value) == key,
-                            "a row lies under another key than its own",
+                            "a row is stored under the wrong key",
                         )
                 except RecordDamaged as exc:
                     checked.add("row", _name_of(key, snapshot), str(exc))
@@ -524,26 +536,25 @@ def _check_rows(
             checked.add(
                 "store",
                 "data.mdb",
-                "the rows that say whose store it is, and of which schema, are missing",
+                "the rows with the store's identity or schema version are missing",
             )
         for account, amount in sums.execute("select account, amount from sums where amount != 0"):
             if len(account) == 1:
                 checked.add(
                     "row",
                     f"{account.decode()!r}",
-                    f"{-amount:+d} rows of this index that no delegation has",
+                    f"{-amount:+d} rows of this index belong to no delegation",
                 )
             else:
                 checked.add(
                     "counter",
                     _name_of(account, snapshot),
-                    f"what it counts is {amount:+d} against it",
+                    f"the counter is off by {-amount:+d}",
                 )
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return words for a row or an account: which kind, of which space where it is known, under
-    which path."""
+    """Return a name for a row or an account in messages: its kind, its space, and its path."""
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
         return (
             f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"

@@ -1,24 +1,23 @@
-"""Moving a store from one engine to the other: its rows are read as for a backup, and written as by
-a restore.
+"""Moves of a store from one engine to the other: rows are read as for a backup, and then written.
 
-No node may run on either side. An interrupted move begins again when it is run again; until it has
-ended, the target does not open as a store. At its end both sides are compared by a digest. Bodies
-in files stay where they are. Claims of plain reads are moved too: a token that was used before the
-move counts as used after it.
+No node may run on either side. An interrupted move begins again when it is run again. Until it has
+ended, the target does not open as a store. At the end, both sides are compared by a digest. Bodies
+in files stay where they are. Replay records of plain reads are moved too, so a token that was used
+before the move counts as used after it.
 
-A store is in one place (ST12): the source records where it was moved to, durably, before the target
-opens as a store, and no version serves the source from then on.
+A store is in one place (ST12). The source records durably where it was moved to, before the target
+opens as a store. No version serves the source from then on.
 
-    interrupted                           source                          target
-    ────────────────────────────────────  ──────────────────────────────  ─────────────────────────
-    while rows are copied                 the store                       does not open
-    between the mark and the last step    refuses, names the target       does not open
-    after the last step                   refuses, names the target       the store
+    interrupted                           source                         target
+    ────────────────────────────────────  ─────────────────────────────  ─────────────────────────
+    while rows are copied                 the store                      does not open
+    between the mark and the last step    refuses, names the target      does not open
+    after the last step                   refuses, names the target      the store
 
-When run again, the move begins from any of these states. A database is filled in one transaction.
-One that is left is closed, also to processes that have it open, before it is compared; if the two
-differ it is opened again. A source that was left behind is moved once more only if the operator
-states that its target is lost (`again`).
+A move that is run again starts from any of these states. A database is filled in one transaction. A
+database that is the source is frozen before the comparison, also for processes that have it open;
+if the two sides differ, it is unfrozen. A source that was left behind is moved once more only if
+the operator states that its target is lost (`again`).
 """
 
 import os
@@ -51,7 +50,7 @@ _STAGING: Final = "migrating"
 
 
 class MigrationRefused(StoreError):
-    """The source is missing, the target contains something else, or the two differ at the end."""
+    """The source is missing, the target is not empty, or the two sides differ at the end."""
 
     code = "migration-refused"
 
@@ -62,20 +61,20 @@ class MigrationRefused(StoreError):
 
 @dataclass(slots=True)
 class Moved:
-    """The rows that were moved."""
+    """The rows and replay records that were moved."""
 
     rows: int = 0
     claims: int = 0
     _hasher: blake3 = field(default_factory=blake3)
 
     def add(self, part: Part) -> None:
-        """Count a part."""
+        """Count a part and hash its rows."""
         self.rows += len(part)
         self._hasher.update(encode_part(part))
 
     @property
     def digest(self) -> str:
-        """BLAKE3 of all rows as an archive has them, in hexadecimal; equal on both sides."""
+        """BLAKE3 of all rows as in an archive, in hexadecimal; equal on both sides."""
         return self._hasher.hexdigest()
 
 
@@ -83,21 +82,24 @@ class Moved:
 async def filled_database(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> AsyncIterator[Moved]:
-    """Copy the store of a data folder into an empty database, which opens as a store once the block
-    has ended."""
+    """Copy the store of a data folder into an empty database.
+
+    The database opens as a store after the block has ended.
+    """
     async with session(url, may_migrate=True, may_be_moved=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
             _refuse_moved(moved_to(env), place_of_database(url), again=again)
             await _begin(database)
             filling = database.transaction()
             await filling.start()
-            # Seen by others at the commit. Of two moves at once the second waits here, and must not
-            # clear the first's.
+            # Others see this at the commit. A second move at the same time waits here. It must not
+            # delete the rows of the first.
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused(
-                    "another move filled the database", next_step="name an empty one with --store"
+                    "another move has filled the database",
+                    next_step="name an empty one with --store",
                 )
-            # what an earlier version left there when it was interrupted
+            # An interrupted move of an earlier version can have left rows.
             for statement in sql.CLEAR:
                 await database.execute(statement)
             moved = Moved()
@@ -122,20 +124,19 @@ async def filled_database(
 async def move_to_postgres(
     folder: Path, url: str, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store of a data folder into an empty database; what stays is marked as moved and
-    otherwise unchanged.
+    """Move the store of a data folder into an empty database; mark the folder as moved.
 
-    Args, Raises: as `filled_database`; and StoreLocked where a node runs on the folder.
+    Args, Raises: as `filled_database`; and StoreLocked if a node runs on the folder.
     """
     if not environment_folder(folder).is_dir():
         raise MigrationRefused(
-            "the data folder holds no store",
+            "the data folder contains no store",
             next_step="name the folder of the store with --data DIR",
         )
     with folder_lock(folder):
         async with filled_database(folder, url, progress=progress, again=again) as moved:
             with open_environment(environment_folder(folder), may_be_moved=True) as env:
-                # before the target is one: never two stores (ST12)
+                # ST12: before the target becomes a store, so that there are never two
                 mark_moved(env, place_of_database(url))
     return moved
 
@@ -143,17 +144,16 @@ async def move_to_postgres(
 async def move_from_postgres(
     url: str, folder: Path, *, progress: Progress, again: bool = False
 ) -> Moved:
-    """Move the store of a database into a data folder that has none; what stays in the database is
-    marked as moved.
+    """Move the store of a database into a data folder without a store; mark the database as moved.
 
-    Args, Raises: as `move_to_postgres`, the other way round.
+    Args, Raises: as `move_to_postgres`, in the other direction.
     """
     if environment_folder(folder).exists():
         raise MigrationRefused(
-            f"the data folder holds a store already: {environment_folder(folder)}",
+            f"the data folder already contains a store: {environment_folder(folder)}",
             next_step=(
-                "name a folder without a store with --data DIR; it needs the secret and the blobs"
-                " of the store"
+                "name a folder without a store with --data DIR; it needs the root secret and the"
+                " blobs of the store"
             ),
         )
     staging, moved, place = folder / _STAGING, Moved(), place_of_folder(folder)
@@ -162,8 +162,8 @@ async def move_from_postgres(
             schema = await schema_of(database)
             if MIGRATING in schema:
                 raise MigrationRefused(
-                    "the database holds a part of a migration only",
-                    next_step="end that move first: start it again, --to postgresql",
+                    "a move into this database is not finished",
+                    next_step="finish that move first: run it again with --to postgresql",
                 )
             _refuse_moved(await _moved_to(database, schema), place, again=again)
             shutil.rmtree(staging, ignore_errors=True)
@@ -177,7 +177,7 @@ async def move_from_postgres(
             await database.execute(sql.FORGET_PLACE)
             await database.execute(sql.RECORD_PLACE, place)
             await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
-            # nothing is written or claimed in it from here on (ST12)
+            # ST12: from here on, no process writes rows or replay records
             for statement in (*sql.THAW, *sql.FREEZE):
                 await database.execute(statement)
             claims = await database.fetch(sql.COPY_REPLAY_RECORDS_OUT)
@@ -196,7 +196,8 @@ async def move_from_postgres(
                     await database.execute(statement)
                 await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
                 raise MigrationRefused(
-                    "the database changed meanwhile", next_step="stop its nodes, then move again"
+                    "the database changed during the move",
+                    next_step="stop its nodes, then move again",
                 )
         environment_folder(staging).rename(environment_folder(folder))
         sync_folder(folder)
@@ -205,45 +206,46 @@ async def move_from_postgres(
 
 
 def place_of_database(url: str) -> str:
-    """Return words for a database: without user, password and whatever else an address may
-    contain."""
+    """Return a description of a database for messages, without user, password and parameters."""
     parts = urlsplit(url)
-    said = dict(parse_qsl(parts.query))
-    host = said.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
-    schema = f", schema {said['search_path']}" if "search_path" in said else ""
+    query = dict(parse_qsl(parts.query))
+    host = query.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
+    schema = f", schema {query['search_path']}" if "search_path" in query else ""
     return f"the database {parts.path.strip('/') or 'of the role'} at {host}{schema}"
 
 
 def place_of_folder(folder: Path) -> str:
-    """Return words for a data folder, and the machine that it is on."""
+    """Return a description of a data folder and its machine, for messages."""
     return f"the data folder {folder.resolve()} on {socket.gethostname()}"
 
 
 def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
-    """Allow only a move to the same place to begin again: what was left behind is as it was
-    then."""
+    """Refuse to move a store that was moved elsewhere; its rows are out of date.
+
+    A move to the same place may be run again.
+    """
     if former is not None and former != place and not again:
         raise MigrationRefused(
             f"the store was moved to {former}",
-            next_step="move it from there; where that is lost, add --again",
+            next_step="move it from there, or add --again if that store is lost",
         )
 
 
 async def _begin(database: Session) -> None:
-    """Keep the database from opening as a store, durably, unless it contains one."""
+    """Mark a database durably as being filled, unless it contains a store."""
     schema = await schema_of(database)
     if MIGRATING in schema:
         return
     if (former := await _moved_to(database, schema)) is not None:
         raise MigrationRefused(
-            f"the database holds what was left of a store that was moved to {former}",
+            f"the database contains the remains of a store that was moved to {former}",
             next_step="name another database with --store URL, or empty this one",
         )
     if not await database.fetchval(sql.IS_EMPTY):
         raise MigrationRefused(
-            "the database holds a store already",
+            "the database already contains a store",
             next_step=(
-                "name an empty database with --store URL; the store that is there is served with"
+                "name an empty database with --store URL; to serve the store in this one, run"
                 " sealspace serve --store URL"
             ),
         )

@@ -1,9 +1,9 @@
-"""Making a data folder of a backup; it becomes one when all of the backup is verified.
+"""Restoring a backup into a data folder, which becomes a store only after the backup was verified.
 
-Everything is written into the folder `restoring` of the data folder first. While that exists, no
-process opens the data folder as a store. When the digest at the end of the backup holds, rows are
-changed so that the store is safe to serve, and what was written is moved to its place: the store
-last, then the folder is removed.
+Everything is first written into the subfolder `restoring`. While that exists, no process opens the
+data folder as a store. When the digest at the end of the backup matches, rows are changed so that
+the store is safe to serve. Then everything is moved to its place: the store last, and then the
+subfolder is removed.
 """
 
 import asyncio
@@ -57,16 +57,16 @@ from .backup import (
 from .bodies import keep_body, note_bodies, noted_bodies
 
 MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
-_MOST_SHOWN: Final = 1000  # large values that are kept with their names
+_MOST_SHOWN: Final = 1000  # large values that are listed by name
 _META_PAGES: Final = 2
-# Page header; magic, version, address, size of the map, of a page; root of the free pages; last
-# page.
+# Page header; magic, version, address, size of the map, size of a page; root of the free pages;
+# last page.
 _META: Final = struct.Struct("=16x II Q Q I 36x Q 48x Q")
 _NO_PAGE: Final = (1 << 64) - 1
 _MAGIC: Final = 0xBEEFC0DE
 _DATA_VERSION: Final = 1
 _PAGE_BYTES: Final = frozenset(1 << shift for shift in range(9, 17))
-# What the operating system refuses, not the file.
+# Errors of the operating system, not of the file.
 _OF_SYSTEM: Final = (
     OSError,
     lmdb.DiskError,
@@ -77,52 +77,52 @@ _OF_SYSTEM: Final = (
 )
 _STORE: Final = "store"
 _MOVED: Final = ("secret", BODIES_FOLDER, _STORE)
-# Networks, receipts, their documents and the uses of those, audit records, their chain and its
-# heads (`keyspace`).
+# BK7: rows that depend on the original's keys: networks, receipts, their documents and the uses of
+# those, audit records, their chain and its heads (`keyspace`).
 _OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
-    """What was restored."""
+    """The bodies that were restored, and those that were left out."""
 
     bodies: int = 0
     body_bytes: int = 0
-    left_out: list[str] = []  # a copy of it for each
+    left_out: list[str] = []  # msgspec copies the default for each instance
 
 
 @contextmanager
 def restoring_into(folder: Path) -> Iterator[Path]:
-    """Make a data folder of what the block writes into the folder that it gets; on an error nothing
-    is left."""
+    """Yield a staging folder, and turn its contents into a data folder when the block ends.
+
+    On an error nothing is left.
+    """
     if (was_there := folder.exists()) and any(folder.iterdir()):
         raise FileExistsError(
-            17, "is not empty; a backup is restored into an empty folder only", str(folder)
+            17, "is not empty; a backup is only restored into an empty folder", str(folder)
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = folder / RESTORING_NAME
-    staging.mkdir(mode=0o700)  # refused where another restore began meanwhile
+    staging.mkdir(mode=0o700)  # fails if another restore began meanwhile
     places = [staging]
     try:
         with full_disk("the restored store"):
             yield staging
             sync_folder(staging)
-            # Until `restoring` is gone, nothing opens what is there.
+            # Until `restoring` is removed, no process opens the folder as a store.
             for name in _MOVED:
-                # before anything is moved: a process that looked before us made it
+                # Checked before anything is moved: a process that saw no `restoring` made it.
                 if os.path.lexists(folder / name):
-                    raise FileExistsError(
-                        17, "was made while the backup was restored", str(folder / name)
-                    )
+                    raise FileExistsError(17, "was created during the restore", str(folder / name))
             for name in _MOVED:
                 place, target = staging / name, folder / name
-                # the kernel refuses where there is a file, or a folder with something in it
+                # rename fails if the target is a file, or a folder that is not empty
                 if place.is_dir():
                     places.append(place.rename(target))
                 elif place.exists():
-                    target.hardlink_to(place)  # replaces nothing
+                    target.hardlink_to(place)  # unlike a rename, replaces no file
                     places.append(target)
             sync_folder(folder)
-            shutil.rmtree(staging)  # files of a store that was opened alone, and of this boot
+            shutil.rmtree(staging)  # with it, the lock file and the replay records of this boot
             sync_folder(folder)
             sync_folder(folder.absolute().parent)
     except BaseException:
@@ -136,7 +136,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
 
 
 class OpenedBackup:
-    """A backup of which the beginning was read; nothing of it is verified yet."""
+    """A backup whose first members were read; nothing of it is verified yet."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.archive = ArchiveReader(stream)
@@ -148,28 +148,29 @@ class OpenedBackup:
 
     def _next(self, name: str, most_bytes: int) -> bytes:
         if next(self.members, None) != name:
-            raise BackupDamaged("the file is no backup")
+            raise BackupDamaged("the file is not a backup")
         return self.archive.contents(most_bytes)
 
 
 async def restore_backup(
     backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]
 ) -> Restored:
-    """Write the rows and bodies of a backup, and verify all of it (BK4); the store is not to be
-    served yet.
+    """Write the rows and bodies of a backup, and verify its digest (BK4).
+
+    The store is not ready to be served; see `make_servable`.
 
     Args:
-        backup: opened just now.
-        staging: without a store.
-        done: called after each part with how many bytes were read.
+        backup: opened just before.
+        staging: a folder without a store.
+        done: called after each part with the number of bytes read.
 
     Raises:
-        BackupDamaged: the file is no backup, or was cut short or altered.
+        BackupDamaged: the file is not a backup, or was cut short or altered.
         StoreFull: no free space.
-        StoreUnavailable: the disk refuses.
+        StoreUnavailable: an error of the disk.
     """
     archive, bodies, restored = backup.archive, ObjectFolder(staging / BODIES_FOLDER), Restored()
-    # Format 1 has the file of LMDB itself.
+    # Format 1 contains the LMDB file itself.
     is_file, place, number = backup.header.format == 1, staging / _STORE / "data.mdb", 0
     rows: AbstractContextManager[Callable[[Any], object]] = (
         _new_file(place) if is_file else new_environment(staging)
@@ -188,9 +189,7 @@ async def restore_backup(
                 elif name := _body_name(member):
                     await _restore_body(archive, bodies, name, restored)
                 elif member != SETTINGS_NAME:
-                    raise BackupDamaged(
-                        "the backup was altered: it has a member that no backup has"
-                    )
+                    raise BackupDamaged("the backup was altered: it has a member of unknown kind")
                 done(archive.size_bytes)
                 await asyncio.sleep(0)
     except RecordDamaged as exc:
@@ -202,8 +201,7 @@ async def restore_backup(
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Make a file of mode 0600 in a folder of its own, durable when the block ends; yields what
-    writes it."""
+    """Create a file in a new folder, durable when the block ends; yield its `write`."""
     path.parent.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
@@ -214,8 +212,10 @@ def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def _body_name(member: str) -> ObjectName | None:
-    """Read the name of a body; None for any other member. Its file is named by what was read, never
-    by the text."""
+    """Parse the member name of a body; return None for any other member.
+
+    The file is named by the parsed parts, never by the text, so no name can leave the folder.
+    """
     folder, _, rest = member.partition("/")
     name = parse_file_name(rest[3:]) if folder == BODIES_FOLDER else None
     return name if name is not None and rest[:3] == f"{name.digest[:1].hex()}/" else None
@@ -224,8 +224,10 @@ def _body_name(member: str) -> ObjectName | None:
 async def _restore_body(
     archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
 ) -> None:
-    """Write a body; one without its digest was damaged in the store already, or else the backup's
-    digest fails."""
+    """Write a body, or list it as left out if its digest does not match.
+
+    Such a body was damaged in the store already; otherwise the backup's digest does not match.
+    """
 
     async def pieces() -> AsyncIterator[bytes]:
         for piece in archive.pieces():
@@ -239,17 +241,16 @@ async def _restore_body(
 
 
 def read_all(staging: Path) -> list[str]:
-    """Read every page and row of a store; return the file names of large values that rows name and
-    that are missing.
+    """Read every page and row of a store; return the file names of missing large values.
 
-    LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Run it
-    in one of its own.
+    LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
+    this in a process of its own.
     """
     missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
     with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
         with snapshot_in(env) as snapshot:
-            # Keys have to ascend, or pages that name each other would be read without end.
+            # Keys have to ascend: damaged pages that link to each other would be read for ever.
             former, may_begin_anew = b"", True
             for part in snapshot.parts():
                 keys = [key for key, _ in part]
@@ -257,7 +258,7 @@ def read_all(staging: Path) -> list[str]:
                     former, may_begin_anew = b"", False  # tombstones follow the rows
                 if any(key <= one for one, key in pairwise([former, *keys])):
                     raise BackupDamaged(
-                        "the rows of the backup are not in order: its pages are damaged"
+                        "the rows of the backup are not in order: pages are damaged"
                     )
                 former = keys[-1]
                 note_bodies(part, notes)
@@ -272,34 +273,36 @@ def read_all(staging: Path) -> list[str]:
 
 @contextmanager
 def damaged_pages() -> Iterator[None]:
-    """Raise BackupDamaged for whatever LMDB finds wrong in the file, but not for what the operating
-    system refuses."""
+    """Convert LMDB's errors about the file to BackupDamaged; errors of the system pass."""
     try:
         yield
     except (RecordDamaged, StoreUnavailable, lmdb.Error) as exc:
         cause = exc if isinstance(exc, lmdb.Error) else exc.__cause__
         if isinstance(cause, _OF_SYSTEM) or type(cause) is lmdb.Error:
             raise
-        raise BackupDamaged("the rows of the backup cannot be read: its pages are damaged") from exc
+        raise BackupDamaged("the rows of the backup cannot be read: pages are damaged") from exc
 
 
 def require_pages(path: Path) -> None:
-    """Refuse a file without the pages that it says it has: LMDB maps the file, and reading behind
-    its end is a signal."""
+    """Refuse an LMDB file that is shorter than its header says.
+
+    LMDB maps the file into memory, and reading beyond its end ends the process by a signal.
+    """
     size_bytes = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(_META.size)
         page_bytes = _META.unpack(first)[4] if len(first) == _META.size else 0
         if page_bytes not in _PAGE_BYTES or size_bytes % page_bytes:
-            raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
+            raise BackupDamaged("the rows of the backup are no LMDB file, or were cut short")
         for page in range(_META_PAGES):
             stream.seek(page * page_bytes)
             meta = stream.read(_META.size)
             if len(meta) != _META.size:
-                raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
+                raise BackupDamaged("the rows of the backup are no LMDB file, or were cut short")
             magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
-            # A copy without free pages has no list of them; LMDB writes into whatever page such a
-            # list names.
+            # A copy made for a backup has no list of free pages. A forged one could make LMDB write
+            # into
+            # any page, so it is refused.
             is_ours = (magic, version, its_page_bytes, free_root) == (
                 _MAGIC,
                 _DATA_VERSION,
@@ -307,11 +310,11 @@ def require_pages(path: Path) -> None:
                 _NO_PAGE,
             )
             if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
-                raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
+                raise BackupDamaged("the rows of the backup are no LMDB file, or were cut short")
 
 
 class Servable(Struct, frozen=True):
-    """A store that was made servable."""
+    """The result of `make_servable`."""
 
     open_from_minute: int
     missing: list[str]
@@ -326,22 +329,23 @@ async def make_servable(
     clock: Clock,
     entropy: Entropy,
 ) -> Servable:
-    """Read all of a restored store, and change the rows that must not be as they were
-    (spec/operations/backup.md).
+    """Read all rows of a restored store, and change those that must not stay as they were.
+
+    The changes are described in spec/operations/backup.md.
 
     Args:
-        staging: where `restore_backup` wrote it.
+        staging: the folder that `restore_backup` wrote.
         header: of the backup.
-        longest_life_s: for how long before its expiry a token is usable here.
-        new_node_did: of a copy that is served beside its original; None: it takes the original's
-            place.
-        clock: tells when the restore has ended.
-        entropy: makes the id of a copy.
+        longest_life_s: how long before its expiry a token may be used here.
+        new_node_did: the node DID of a copy that is served beside its original; None if the store
+            replaces the original.
+        clock: for the time when the restore ends.
+        entropy: for the id of a copy.
 
     Raises:
         BackupDamaged: the rows are not those of the node that the header names.
         SchemaMismatch: another version wrote them.
-        StoreMoved, StoreUnavailable, StoreFull: the store does not open, or takes no commit.
+        StoreMoved, StoreUnavailable, StoreFull: the store does not open, or refuses a commit.
     """
     missing = read_all(staging)
     store = open_lmdb(staging, reserve_bytes=0, clock=clock)
@@ -352,8 +356,8 @@ async def make_servable(
                 "the backup was altered: its rows are not those of the node that it names"
             )
         former = await read_row(store, REPLAY_FLOOR_KEY)
-        # BK5: whatever the original accepted until now expires before then. A clock behind the mark
-        # is wrong.
+        # BK5: every token that the original accepted until now expires before this minute. If the
+        # clock is behind the backup's mark, the clock is wrong and the mark is used.
         open_from = (
             int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s))
             // 60

@@ -1,14 +1,14 @@
-"""The chain over the audit records: numbered, each with the hash of the one before, under signed
-heads (RC1 to RC6).
+"""The audit chain: numbered entries, each with the hash of the one before, and signed heads.
 
-A record is written unchained, in the commit of what it records (ST8). Sealing moves it: one commit
-removes rows from the queue, writes them under their numbers and advances the head, all or nothing.
-The commit requires the head and every row of the queue unchanged, so of any number of concurrent
-sealers one wins and the others have written nothing (RC4).
+An audit record is first written to a queue, in the commit of what it records (ST8). One commit then
+moves rows from the queue to the chain: it removes them, writes them under their numbers and
+advances the head, all or nothing. The commit requires that the head and every row of the queue are
+unchanged. So of several concurrent processes one succeeds, and the others have written nothing
+(RC4).
 
-An entry is canonical JSON of texts, whole numbers and lists of texts: names in order, no space,
-UTF-8. Its hash is SHA-256(label ‖ entry). The hash before the first is that of the store's own id
-(RC3), so that no chain continues that of another store.
+An entry is canonical JSON of texts, whole numbers and lists of texts: sorted names, no spaces,
+UTF-8. Its hash is SHA-256(label ‖ entry). The hash before the first entry is that of the store's id
+(RC3), so that no chain continues that of another store. The rules are RC1 to RC6.
 """
 
 import hashlib
@@ -59,21 +59,23 @@ from .audit_records import AuditRecord, audit_record_of
 from .pruning import read_pruning
 
 Sign: TypeAlias = Callable[[bytes], bytes]
-"""Signs bytes with the node's identity key; 64 bytes."""
+"""A function that signs bytes with the node's identity key; the signature has 64 bytes."""
 
 MAX_BATCH: Final = 100
-"""Records of one commit: each is a row removed and a row written, of the 256 that a commit may put
-(ST6)."""
+"""The most records in one commit.
+
+Each needs two puts, to remove a row and to write one, of the 256 puts of a commit (ST6).
+"""
 HEAD_EVERY_S: Final = 60.0
-"""How long records may be in the chain without a signed head over them (RC5)."""
+"""How long entries may be in the chain without a signed head over them (RC5)."""
 MAX_TEXT_BYTES: Final = 8 * 1024
-"""A longer text of a record is written in its entry as `sha256:` and its hash (RC2)."""
+"""A longer text of a record is replaced in its entry by `sha256:` and its hash (RC2)."""
 _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 _PAGE: Final = 200
 
 
 class Chain(NamedTuple):
-    """The owner of a chain, and the signer of its heads."""
+    """The node and store of a chain, and the signer of its heads."""
 
     node_did: str
     store_id: bytes
@@ -82,7 +84,7 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chained:
-    """What one batch did."""
+    """The result of one batch."""
 
     count: int
     more: bool
@@ -90,8 +92,15 @@ class Chained:
 
 
 class ChainHead(msgspec.Struct, frozen=True, array_like=True):
-    """Where the chain ends, up to where a signed head covers it, and when the queue was last found
-    empty."""
+    """The state of the chain: its last entry, its last signed head, and the last empty queue.
+
+    Attributes:
+        number: of the last entry.
+        hash: of the last entry.
+        signed_number: the last entry that a signed head covers.
+        signed_at: when that head was signed, in epoch seconds.
+        emptied_at: when the queue was last found empty, in epoch seconds.
+    """
 
     number: int
     hash: bytes
@@ -106,7 +115,7 @@ chain_head: Final = _HEAD_CODEC.of
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
     """Encode a record as an entry of the chain."""
-    # The names are in their order, so that the entry is encoded as `canonical` does, but faster.
+    # The names are sorted, so the result is that of `canonical`, which is slower.
     return msgspec.json.encode(
         {
             "action": _bounded(record.action),
@@ -125,8 +134,7 @@ def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
 
 
 def _bounded(text: str) -> str:
-    """Keep an entry within the bound of a row, whatever the record contains: one too large would
-    stop the chain."""
+    """Replace a text that is too long for a row; such a record would stop the chain."""
     if len(text) <= MAX_TEXT_BYTES and text.isascii():
         return text
     raw = text.encode()
@@ -143,23 +151,23 @@ async def seal_batch(
     limit: int = MAX_BATCH,
     after: bytes | None = None,
 ) -> Chained:
-    """Move the oldest records of the queue into the chain, and sign a head when one is due; one
-    commit.
+    """Move the oldest records of the queue into the chain; sign a head when one is due.
+
+    All of it is one commit.
 
     Args:
-        store: where the queue and the chain are.
-        chain: its owner and signer.
+        store: with the queue and the chain.
+        chain: its node, store and signer.
         now: epoch seconds.
-        window_s: look no further back than this long before the last batch that found the queue
-            empty; None: look at all times. Before it are mostly rows that were removed and are not
-            swept yet.
-        is_last: sign a head over all that is sealed, however recent the last one is.
+        window_s: begin reading this long before the last batch that found the queue empty; None to
+            read from the beginning. Earlier rows are mostly tombstones.
+        is_last: sign a head over all entries, however recent the last one is.
         limit: most records of this batch, at most MAX_BATCH.
-        after: the `last_key` of a batch that was sealed just before; the rows it removed are not
-            looked at again.
+        after: the `last_key` of the batch just before, so that the rows it removed are not read
+            again.
 
     Returns:
-        What was done. If another holder was faster, nothing was done and there is more.
+        What was done. If another process was faster, nothing was done and `more` is True.
 
     Raises:
         RecordDamaged: a row does not decode.
@@ -168,20 +176,19 @@ async def seal_batch(
     if after is None:
         after = await _queue_start(store, chain, window_s, now)
     while True:
-        wanted = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
-        snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(wanted,))
+        range_ = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
+        snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(range_,))
         head_row, page = snapshot.records[0], snapshot.pages[0]
         if page.rows or not page.more or page.last_key is None:
             return await _commit(store, chain, head_row, page, now=now, is_last=is_last)
-        after = page.last_key  # rows that were removed and are not swept yet (ST5)
-        await sleep(0)  # a page without a live row has taken milliseconds
+        after = page.last_key  # a page of tombstones only (ST5)
+        await sleep(0)  # a page without a live row can take milliseconds
 
 
 async def oldest_unsealed_at(
     store: Store, chain: Chain, *, now: float, window_s: float
 ) -> float | None:
-    """Return when the oldest record that is not in the chain was written, in epoch seconds; None:
-    all are."""
+    """Return when the oldest record in the queue was written, epoch seconds; None if empty."""
     after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:
@@ -205,7 +212,7 @@ async def _commit(
     now: float,
     is_last: bool,
 ) -> Chained:
-    """Write one batch, on condition that head and queue are what was read (RC4)."""
+    """Write one batch, on condition that the head and the queue are unchanged (RC4)."""
     head = _head_of(head_row, chain)
     puts: list[Put] = []
     number, hash_, size_bytes = head.number, head.hash, 0
@@ -223,8 +230,8 @@ async def _commit(
     if is_due:
         puts.append(_signed_head(chain, number, hash_, now))
     if not puts:
-        # ST16: a head that was only read may be lost in a failover, and its number signed again
-        # over other entries.
+        # ST16: a failover can lose a head that was only read. Its number would then be signed
+        # again over other entries.
         checks = (
             (Check(AUDIT_CHAIN_KEY, head_row.stamp),) if is_last and head_row is not None else ()
         )
@@ -265,15 +272,15 @@ def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:
-    """Yield the chain as JSON lines: a header, then entries in order, each head after the last
-    entry it covers (RC6).
+    """Yield the chain as JSON lines: a header, then the entries in order, with their heads (RC6).
 
-    A chain that was cut begins with the head at which it was cut (RC28).
+    Each head follows the last entry that it covers. A chain that was cut begins with the head at
+    the cut (RC28).
 
     Args:
-        store: read in pages; entries that are sealed meanwhile come last.
-        chain: its owner and signer.
-        after: number of the entry to begin after; 0, or one that was cut off, for all there is.
+        store: read in pages; entries that are added meanwhile come last.
+        chain: its node, store and signer.
+        after: number of the entry to begin after; 0, or a number below the cut, for all entries.
 
     Raises:
         RecordDamaged: an entry or a head is missing.
@@ -291,11 +298,11 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     if after == cut > 0:
         head = await read_row(store, audit_head_key(cut))
         if head is None or head.value is None:
-            raise RecordDamaged("the head that the audit chain was cut at is missing")
+            raise RecordDamaged("the head at the cut of the audit chain is missing")
         yield head.value + b"\n"
     key = sealed_key(after)
     async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):
-        # The heads over entries of this page: there are at most as many as entries.
+        # The heads over entries of this page. There are at most as many heads as entries.
         signed = await read_page(
             store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + key[1:], limit=_PAGE)
         )

@@ -1,8 +1,8 @@
-"""Audit records: written in the commit of what they record, so that one is never durable without
-the other (ST8).
+"""Audit records, written in the same commit as the change that they record (ST8).
 
-A record is stored under its time and 16 random bytes, unchained: a chain head in the commit would
-make any two commits conflict. It is moved into the chain later, see `chain`.
+So neither is durable without the other. A record is stored under its time and 16 random bytes,
+outside the chain: a chain head in the commit would make any two commits conflict. It is moved into
+the chain later (`audit_chain`).
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ MAX_DETAIL_BYTES: Final = 16 * 1024
 
 
 class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What happened, who requested it and under which authority."""
+    """An event, the actor who caused it, and the actor's authority."""
 
     at: float
     action: str
@@ -33,7 +33,7 @@ class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 _CODEC: Final = Codec(AuditRecord)
 audit_record_of: Final = _CODEC.of
-"""Reads the row of a record that is not sealed yet."""
+"""Decode the row of a record that is not in the chain yet."""
 
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:

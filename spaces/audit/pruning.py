@@ -1,10 +1,9 @@
-"""Removing the oldest part of the audit chain, so that what is left can still be verified (RC27,
-RC28).
+"""Removing the oldest part of the audit chain so that the rest can still be verified (RC27, RC28).
 
-The chain is cut at a signed head only: the head stays as the checkpoint that the rest follows from.
-What is cut was exported before, and the export was verified and compared with the chain, unless the
-operator waived that. How far both have progressed is stored in one row, written before the first
-entry is removed.
+The chain is cut only at a signed head, which stays as the checkpoint that the rest follows from.
+Entries are cut only after they were exported, and the export was verified and compared with the
+chain, unless the operator waived that. One row records how far the export and the cut have
+progressed; it is written before the first entry is removed.
 """
 
 from typing import Final, NamedTuple
@@ -42,8 +41,10 @@ _TRIES: Final = 8
 
 
 class Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers of entries: up to which a verified export is kept elsewhere, and up to which the
-    chain was cut; or 0."""
+    """The last exported entry and the last entry that was cut off, by number; 0 for none.
+
+    An entry counts as exported when a verified export with it is stored elsewhere.
+    """
 
     exported: int
     pruned: int
@@ -53,14 +54,14 @@ _CODEC: Final = Codec(Pruning)
 
 
 class _Head(msgspec.Struct, frozen=True, rename="camel"):
-    """The fields needed of a signed head."""
+    """The fields of a signed head that pruning needs."""
 
     number: int
     at_micros: int
 
 
 class Pruned(NamedTuple):
-    """What one batch did."""
+    """The result of one batch."""
 
     through: int
     more: bool
@@ -72,48 +73,47 @@ async def read_pruning(store: Store) -> Pruning:
 
 
 async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
-    """Note that every entry up to a number is kept elsewhere.
+    """Record that every entry up to a number is stored elsewhere.
 
     Args:
-        store: where the chain is.
+        store: with the chain.
         number: of the last entry of a verified export.
-        entry: that entry; it has to be stored here under the number, so that no other chain's
-            export counts.
+        entry: that entry. It has to be equal to the entry here, so that the export of another chain
+            does not count.
     Returns:
         Whether the entry belongs to this chain.
     Raises:
         RecordDamaged, SpaceError: from reading and writing.
     """
     for _ in range(_TRIES):
-        held = await read_row(store, sealed_key(number))
-        if held is None or held.value != entry:
+        stored = await read_row(store, sealed_key(number))
+        if stored is None or stored.value != entry:
             return False
         row = await read_row(store, AUDIT_PRUNING_KEY)
         state = pruning_of(row)
-        # ST16: also a repeat
+        # ST16: a repeat writes the row too, because a failover can lose one that was only read
         if await _write(store, row, Pruning(max(number, state.exported), state.pruned)):
             return True
-    raise StoreBusy("others prune the audit chain at the same time")
+    raise StoreBusy("another process prunes the audit chain at the same time")
 
 
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
 ) -> Pruned:
-    """Cut the chain at the last signed head from before a time, and remove some of the entries that
-    were cut off."""
+    """Cut the chain at the last signed head before a time, or remove entries that were cut off."""
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
-        # The cut is durable before the first entry is removed: readers begin after it from then on.
+        # The cut has to be durable before the first entry is removed: readers begin after it.
         moved = await _write(
             store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy)
         )
         return Pruned(cut if moved else state.pruned, more=True)
     if not cut:
         return Pruned(0, more_heads)
-    # Entries up to the cut, then heads below it.
+    # First the entries up to the cut, then the heads below it.
     removed = await remove_until(
         store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH
     ) or await remove_until(store, AUDIT_HEADS_PREFIX, audit_head_key(cut - 1)[1:], limit=_BATCH)
@@ -123,8 +123,7 @@ async def prune_batch(
 async def _last_head(
     store: Store, state: Pruning, *, until: float, needs_export: bool
 ) -> tuple[int, bool]:
-    """Return the number of the head to cut at, and whether there are more heads to look at beyond
-    it."""
+    """Return the number of the head to cut at, and whether later heads have to be examined."""
     page = await read_page(
         store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
     )
@@ -141,7 +140,7 @@ async def _last_head(
 
 
 def pruning_of(row: Record | None) -> Pruning:
-    """Read the row of this module."""
+    """Decode the row of this module."""
     return _CODEC.read(row) or Pruning(0, 0)
 
 

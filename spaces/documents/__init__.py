@@ -1,5 +1,4 @@
-"""Rows that are opaque here, one document each: networks, evidence, receipts, withdrawals,
-collateral.
+"""Rows of one opaque document each: networks, evidence, receipts, withdrawals, collateral.
 
 Their contents are defined by `encryption_network` and `tee_backend.attestation`.
 """

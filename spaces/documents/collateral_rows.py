@@ -1,9 +1,9 @@
-"""Rows of collateral: the documents, opaque here, and the state of each document's fetches (AT31,
-AT32).
+"""Rows of collateral: the documents, opaque here, and the state of their fetches (AT31, AT32).
 
-A document is written only when it changes, so that attempts without a new result do not disturb the
-verdicts that rely on it. A separate row records the attempts and when the next one is due. Such a
-row without a document is a wish: a quote named a platform family without a stored document.
+A document is written only when it changes, so that attempts without a new result do not invalidate
+the decisions that rely on it. A separate row records the attempts and when the next one is due.
+Such a row without a document is a wish: a quote named a platform family whose document is not
+stored.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,20 @@ from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_st
 from ..store.contract import ANY, Expect, Put, Range, Store, pages_of, read_page
 
 MAX_FAMILIES: Final = 256
-"""Most platform families, stored and wished for, that are recorded; there are a few dozen in the
-world."""
+"""The most platform families that are recorded, with or without a document.
+
+There are a few dozen in the world.
+"""
 _FMSPC_BYTES: Final = 6
 _PAGE_ROWS: Final = 32
-"""Documents read at once: each has at most 256 KiB, so a page of them stays within its bound."""
+"""Documents in one read. Each has at most 256 KiB, so a page of them stays within its limit."""
 
 Family = tuple[bytes, str]
-"""FMSPC of 6 bytes, and the name of a PCK authority."""
+"""The FMSPC of 6 bytes, and the name of a PCK authority."""
 
 
 class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The state of the document of one family. Times are epoch seconds."""
+    """The state of one family's document. Times are epoch seconds."""
 
     source: str = ""
     refreshed_at: float = 0.0
@@ -45,11 +47,11 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
 _CODEC: Final = Codec(CollateralState)
 state_of: Final = _CODEC.read
-"""Reads the state of a document; None where none was ever recorded."""
+"""Decode the state of a document; None if none was recorded."""
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
-    """Write the state of a document; None removes it."""
+    """Return the put of a document's state; None removes it."""
     return Put(
         collateral_state_key(*family),
         None if state is None else _CODEC.encode(state),
@@ -58,7 +60,7 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES."""
+    """Return the states of all families and their rows' stamps; at most twice MAX_FAMILIES."""
     page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
     return [(_family(key), _CODEC.of(record), record.stamp) for key, record in page.rows]
 
@@ -74,5 +76,5 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
 
 
 def _family(key: bytes) -> Family:
-    """Return the family in a key of either kind of row: both have one letter before it."""
+    """Return the family in a key; both kinds of rows have a prefix of one letter."""
     return key[1 : 1 + _FMSPC_BYTES], key[1 + _FMSPC_BYTES :].decode("ascii", "replace")

@@ -1,5 +1,4 @@
-"""Rows of encryption networks: record and policy in one value, opaque here; sealed by the
-writer."""
+"""Rows of encryption networks: an opaque value with record and policy, sealed by the writer."""
 
 from capabilities.resources import NetworkId
 
@@ -8,10 +7,10 @@ from ..store.contract import ABSENT, Expect, Put
 
 
 def network_row_key(network: NetworkId) -> bytes:
-    """Key of a network's row."""
+    """Return the key of a network's row."""
     return network_key(x16(network.text))
 
 
 def network_put(network: NetworkId, value: bytes, *, expect: Expect = ABSENT) -> Put:
-    """Write a network's row; by default only when there is none."""
+    """Return the put of a network's row; by default it expects no row."""
     return Put(network_row_key(network), value, expect=expect)

@@ -1,10 +1,9 @@
-"""Rows of receipts: the receipts of a network in the order of time, and the documents that they
-refer to (RC10, RC13).
+"""Rows of receipts, in the order of time, and of the documents that they refer to (RC10, RC13).
 
-All of it is opaque here. A document is stored under its SHA-256 and is never changed; what evidence
-was judged from is stored beside the evidence until a release refers to it. Separate rows record in
-which spans of 30 days a document was referred to, so that it can be removed when the receipts of
-the last span have been removed (RC25, RC26).
+All of it is opaque here. A document is stored under its SHA-256 and never changed. The inputs from
+which evidence was verified are stored beside the evidence until a release refers to them. Separate
+rows record in which spans of 30 days a document was referred to. So it can be removed when the
+receipts of the last such span have been removed (RC25, RC26).
 """
 
 import hashlib
@@ -38,30 +37,33 @@ _PAGE: Final = 200
 
 
 def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
-    """Write the receipt of a release at a time, epoch seconds."""
+    """Return the put of the receipt of a release at a time in epoch seconds."""
     return Put(
         receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
     )
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
-    """Receipts of a network, oldest first, after a place of `PLACE_BYTES` bytes; None: from the
-    first on."""
+    """Return the range of a network's receipts, oldest first.
+
+    It begins after a place of `PLACE_BYTES` bytes; None for the first receipt.
+    """
     network16 = x16(network.text)
     start = None if after is None else receipt_key(network16, after)
     return Range(receipt_key(network16), after=start, limit=limit)
 
 
 def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
-    """Read a page of `receipts_range`: its receipts, and the place of the last one where more
-    follow."""
+    """Return the receipts in a page of `receipts_range`, and the place to continue after.
+
+    The place is None if no more follow.
+    """
     place = None if page.place is None else page.place[-PLACE_BYTES:]
     return [record.value or b"" for _, record in page.rows], place
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
-    """Yield the receipts of a network, oldest first; of every network, one after the other, when
-    none is named."""
+    """Yield the receipts of a network, oldest first; by default those of every network in turn."""
     prefix = RECEIPTS_PREFIX if network is None else receipt_key(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
@@ -69,7 +71,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
 
 
 class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What evidence was judged from."""
+    """The inputs from which evidence was verified."""
 
     evidence_sha256: bytes
     nonce: bytes
@@ -79,11 +81,11 @@ class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 _BASIS_CODEC: Final = Codec(Basis)
 basis_of: Final = _BASIS_CODEC.read
-"""Reads a row that `basis_put` wrote."""
+"""Decode a row that `basis_put` wrote."""
 
 
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
-    """Write what evidence was judged from, in the commit that writes the evidence."""
+    """Return the put of the inputs of evidence, for the commit that writes the evidence."""
     return Put(
         basis_beside(evidence_row_key(holder, receiver_public_key)), _BASIS_CODEC.encode(basis)
     )
@@ -92,7 +94,7 @@ def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Pu
 # --- how long they are kept -----------------------------------------------------------------------
 
 PERIOD_S: Final = 30 * 86_400.0
-"""Length of the spans in which references to a document are recorded."""
+"""The length of the spans in which references to a document are recorded."""
 
 _MOST_RECEIPTS: Final = 250
 _END_OF_NETWORK: Final = b"\xff" * PLACE_BYTES
@@ -101,25 +103,24 @@ _WALK: Final = "receipts"
 
 
 def document_use_row_key(sha256: bytes, *, now: float) -> bytes:
-    """Key of the row that says that a document is referred to by receipts of these days."""
+    """Return the key of the row recording that receipts of the current span refer to a document."""
     return document_use_key(document_span(now), sha256)
 
 
 def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
-    """Write a document and a record that it is referred to now, in the commit of what refers to it.
+    """Return the puts of a document and of its use now, for the commit that refers to it.
 
-    Needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the document
-    exists too (RC26).
+    They are needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the
+    document exists too (RC26).
     """
     sha256 = hashlib.sha256(document).digest()
     return Put(document_key(sha256), document), Put(document_use_row_key(sha256, now=now), b"")
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
-    """Remove receipts that were written before a time; True when some were removed, and there may
-    be more at once.
+    """Remove receipts from before a time; return True if some were removed and more may be left.
 
-    Walks through the networks and looks only at the oldest receipts of each.
+    It scans the networks and reads only the oldest receipts of each.
     """
     until8 = micros8(until)
     place = begun = await walk_place(store, _WALK)
@@ -131,7 +132,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
         place = page.place
         last = page.rows[-1][0] if page.rows else None
         if place is not None and last is not None and last not in old:
-            # the rest of this network is more recent still
+            # The rest of this network is even more recent: continue with the next network.
             place = last[:_PLACE_AT] + _END_OF_NETWORK
         if old:
             await store.commit(
@@ -146,8 +147,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Remove documents that no receipt since a time refers to; return how many rows were dealt
-    with."""
+    """Remove documents without receipts since a time; return the number of rows processed."""
     last = document_span(until) - 1
     if last < 0:
         return 0
@@ -158,7 +158,7 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
 
 
 async def _document_removal(store: Store, key: bytes, record: Record, *, now: float) -> Commit:
-    """Remove a use of a document, and with the last use the document itself."""
+    """Return the commit that removes a use of a document, and the document with its last use."""
     period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
     current = document_span(now)
     later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
@@ -166,13 +166,14 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
     gone = Put(key, None, expect=record.stamp)
     if any(one is not None and one.value is not None for one in found):
         return Commit(puts=(gone,))
-    # A commit that refers to it at this moment writes one of these rows, and the document with it:
-    # one of the two commits is refused or comes later, and then the document exists (RC26). Clocks
-    # may differ by less than a span.
+    # RC26: a concurrent commit that refers to the document writes one of these rows, and the
+    # document with it. So this commit is refused, or the other one comes later and writes the
+    # document again. Three spans are expected to be unused, because clocks may differ by less than
+    # a span.
     unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
     return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
 
 
 def document_span(at: float) -> int:
-    """Return the number of the span of PERIOD_S that a time is in."""
+    """Return the number of the span of PERIOD_S that contains a time."""
     return max(int(at // PERIOD_S), 0)

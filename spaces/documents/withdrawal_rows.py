@@ -1,7 +1,7 @@
-"""The row of the operator's withdrawals: there from the first start on, so that a commit can check
-its stamp (RC21).
+"""The row of the operator's withdrawals, opaque here.
 
-Opaque here. A network's own withdrawals are stored in the network's row.
+It exists from the first start on, so that a commit can check its stamp (RC21). A network's own
+withdrawals are stored in the network's row.
 """
 
 from ..keyspace import WITHDRAWALS_KEY
@@ -9,7 +9,6 @@ from ..store.contract import ABSENT, Commit, Put, Store, read_row
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
-    """Write the row if there is none; there is one afterwards, even if another process writes it at
-    the same time."""
+    """Write the row if it does not exist; another process may write it at the same time."""
     if await read_row(store, WITHDRAWALS_KEY) is None:
         await store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, empty, expect=ABSENT),)))

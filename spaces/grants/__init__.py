@@ -1,4 +1,1 @@
-"""Rows of authority: delegations, revocations, sessions, hosted spaces, and replay records.
-
-The rules that judge them are in `capabilities.chain`.
-"""
+"""Rows of authority: delegations, revocations, sessions, hosted spaces and replay records."""

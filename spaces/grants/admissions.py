@@ -1,7 +1,7 @@
-"""Owners whom the operator admitted: the only ones who get spaces in mode `permit` (ST14).
+"""Owners whom the operator admitted; in mode `permit` only they get new spaces (ST14).
 
-Each has one row. An operation that hosts a space reads the row of its owner in the same read as
-everything else and names it under `checks`, so that a removal acknowledged before that commit wins,
+Each has one row. An operation that hosts a space reads the row of its owner in the same read as all
+other rows, and lists it under `checks`. So a removal that was acknowledged before the commit wins,
 on every worker and machine.
 """
 
@@ -31,22 +31,22 @@ admission_of: Final = _CODEC.of
 
 
 def admission_key(owner: Principal) -> bytes:
-    """Key of the row of an admitted owner."""
+    """Return the key of the row of an admitted owner."""
     return ADMISSIONS_PREFIX + x16(owner)
 
 
 def is_admitted(record: Record | None) -> bool:
-    """Whether the record under `admission_key` says that the owner is admitted."""
+    """Return whether the record under `admission_key` admits the owner."""
     return record is not None and record.value is not None
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:
-    """Admit an owner who is not admitted yet."""
+    """Return the put that admits an owner who is not admitted yet."""
     return Put(admission_key(owner), _CODEC.encode(Admission(owner, now)), expect=ABSENT)
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
-    """Yield every admitted owner, page by page, in the order of the hashes of their DIDs."""
+    """Yield every admitted owner, in the order of the hashes of their DIDs."""
     async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):
         for _, record in page.rows:
             yield admission_of(record)

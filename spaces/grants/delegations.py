@@ -1,14 +1,13 @@
-"""Registered delegations: what is stored with each, how they are found, and their decoded form in
-memory.
+"""Registered delegations: their rows, the ways to find them, and a cache of their decoded form.
 
-A delegation never changes, so its decoded form is kept in memory under its content key. What can
-change is its mark (`revocations`), which is read with every answer. A cid is an alias: several
-spellings lead to one content key.
+A delegation never changes, so its decoded form is cached under its content key. Its mark can change
+(`revocations`) and is read for every answer. A cid is an alias: a delegation can be encoded in
+several ways, each with its own cid, and all of them lead to one content key.
 
 Rows of one registration: the delegation itself, its alias, its mark, one row for each of its two
-parties and each account above it, one for each space it names, one for each account that it lets
-its delegate list, one for the sweep when it expires, one when it is a session granted in person
-(`sessions`).
+parties and each account above it, one for each space it names, one for each account whose
+delegations its delegate may list, one for the sweep if it expires, and one if it is a session
+granted in person (`sessions`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
@@ -55,20 +54,20 @@ from .sessions import session_puts
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
 MAX_SPACES: Final = 64
-# of each row besides key and value, rounded up: stamp, lengths, its place in a page
+# The size of a row besides key and value, rounded up: stamp, lengths, its entry in a page.
 _ROW_COST_BYTES: Final = 64
 _PARTY_PREFIX_BYTES: Final = 1 + 16 + 1
 _NEWEST_BYTES: Final = 8
 _CONTENT_BYTES: Final = 32
-_DELEGATIONS: Final = delegation_key(b"")  # what an alias leads to, by its value
+_DELEGATIONS: Final = delegation_key(b"")  # the prefix of the rows that aliases lead to
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 # Memory of a decoded delegation: at most 4 bytes for each byte of its text, measured on grants of
-# one to four hundred abilities, 187 for each ancestor, 205 for each alias. Rounded up.
+# one to four hundred abilities, 187 for each ancestor, 205 for each alias. Rounded up here.
 _COST_PER_HEADER_BYTE: Final = 5
 _COST_PER_ANCESTOR: Final = 250
 _COST_FIXED: Final = 2048
 _COST_OF_ALIAS: Final = 250
-_SHARE_OF_ALIASES: Final = 4  # one part in so many
+_SHARE_OF_ALIASES: Final = 4  # aliases keep a quarter of the memory when it is full
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -86,11 +85,10 @@ _ANCESTOR_BYTES: Final = 64
 
 
 def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:
-    """Return the rows of a new registration; the commit is refused where the delegation is
-    registered already.
+    """Return the rows of a new registration; the commit is refused if it is registered already.
 
-    Two of the rows that never change carry the size of all of them: one charges it to the signer,
-    one to the client.
+    Two of the rows that never change have the size of all of them as their weight: one charges it
+    to the signer, one to the client address.
     """
     delegation = registered.delegation
     content = delegation.content_key
@@ -140,26 +138,25 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
 
 
 def row_bytes(puts: Sequence[Put]) -> int:
-    """Return the bytes of rows of delegations, including the fixed part of each."""
+    """Return the size of rows of delegations, including the fixed part of each."""
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
 
 
 def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return how many bytes the rows of `registration_puts` are charged with."""
+    """Return the number of bytes that the rows of `registration_puts` are charged with."""
     return puts[0].weight_bytes
 
 
 def place_of(delegation: Delegation) -> bytes:
-    """Return a delegation's place in every list of a principal: latest issued first, then by the
-    text of its cid.
+    """Return a delegation's place in the list of a principal: latest issued first, then by cid.
 
-    A UCAN states no time of issue and comes after all that do.
+    A UCAN has no time of issue and comes after all delegations that have one.
     """
     return newest8(delegation.issued_at) + cid_text(delegation.cid).encode()
 
 
 def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
-    """Return whose delegations this one lets its delegate list.
+    """Return the owners whose delegations this one lets its delegate list.
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
@@ -173,19 +170,18 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
 
 def is_account(resource: SpaceResource) -> bool:
-    """Whether the resource means what was delegated in a space: exactly `<space>/delegation`."""
+    """Return whether a resource is exactly `<space>/delegation`, a space's list of delegations."""
     is_bare = resource.query is None and resource.fragment is None
     return resource.service == "delegation" and not resource.path and is_bare
 
 
 def alias_put(cid: Digest, content: ContentKey) -> Put:
-    """Make a cid lead to a delegation; harmless to repeat."""
+    """Return the put that makes a cid lead to a delegation; repeating it does no harm."""
     return Put(alias_key(cid), content)
 
 
 def decode_delegation(record: Record | None) -> Registered | None:
-    """Read a stored delegation; the signature was checked before it was stored and is not checked
-    again."""
+    """Decode a stored delegation; its signature was verified before it was stored."""
     row = _CODEC.read(record)
     if row is None:
         return None
@@ -207,14 +203,14 @@ def decode_delegation(record: Record | None) -> Registered | None:
 
 
 class Delegations:
-    """Finds registered delegations: in memory, else in the store.
+    """A cache of registered delegations in front of the store.
 
-    Decoded delegations are remembered by content key, and content keys by cid; the least recently
-    used are dropped first. None of them can change, so no entry ever has to be invalidated.
+    Decoded delegations are cached by content key, and content keys by cid. The least recently used
+    are dropped first. Neither can change, so no entry has to be invalidated.
 
     Attributes:
-        misses: how many lookups did not find their delegation in memory, since the beginning.
-        memory_bytes: estimated memory of what is remembered; at most `max_bytes`.
+        misses: number of lookups that did not find their delegation in memory.
+        memory_bytes: estimated memory of the cache; at most `max_bytes`.
     """
 
     def __init__(self, store: Store, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
@@ -226,11 +222,10 @@ class Delegations:
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
-        """Find delegations by any of their spellings, in order; None for what is not registered (or
-        None).
+        """Find delegations by any of their cids, in order; None if not registered, or for None.
 
-        No read when all of them are in memory, else one for all that are not. Says nothing about
-        marks: read them with `mark_keys` afterwards, in the read that the answer is based on.
+        All that are not in memory are read at once. The result says nothing about marks: read them
+        with `mark_keys` afterwards, in the read that the answer is based on.
         """
         known = self._aliases
         found = {
@@ -251,7 +246,7 @@ class Delegations:
         return tuple([None if cid is None else found[cid] for cid in cids])
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
-        """Find delegations by content key, in order; None for what is not registered."""
+        """Find delegations by content key, in order; None if not registered."""
         found = {content: self.remembered(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
@@ -265,7 +260,7 @@ class Delegations:
         return tuple([found[content] for content in contents])
 
     def remembered(self, content: ContentKey) -> Registered | None:
-        """Return a delegation that is in memory; None says nothing about the store."""
+        """Return a delegation from the cache; None says nothing about the store."""
         entry = self._by_content.get(content)
         if entry is None:
             return None
@@ -273,7 +268,7 @@ class Delegations:
         return entry[0]
 
     def remember(self, stored: Registered, cid: Digest | None = None) -> None:
-        """Keep a delegation that was decoded or made durable, and that a cid leads to it."""
+        """Cache a delegation that was decoded or made durable, and the cid that leads to it."""
         content = stored.delegation.content_key
         if content not in self._by_content:
             cost = (
@@ -290,8 +285,10 @@ class Delegations:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Shrink to the bound, and the aliases, which cost little to find again, to a share of
-        it."""
+        """Shrink the cache to its limit: first the aliases to their share, then the delegations.
+
+        Aliases cost little to find again.
+        """
         most_aliases = self._max_bytes // _SHARE_OF_ALIASES // _COST_OF_ALIAS
         while self.memory_bytes > self._max_bytes and len(self._aliases) > most_aliases:
             self._aliases.popitem(last=False)
@@ -302,13 +299,15 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations that name a space, latest registered first; read them with
-    `unexpired_of`."""
+    """Return the range of the delegations that name a space; decode it with `unexpired_of`.
+
+    The latest registered comes first.
+    """
     return Range(space_grant_key(space_id16(space)), after=after, limit=limit)
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
-    """Return the content keys of a page of `space_grants_range` whose closure has not expired."""
+    """Return the content keys in a page of `space_grants_range` whose closure has not expired."""
     now8 = micros8(now)
     values = [record.value for _, record in page.rows if record.value]
     return tuple(
@@ -319,19 +318,21 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 def party_range(
     principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000
 ) -> Range:
-    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in
-    order of `place_of`."""
+    """Return the range of the delegations signed by a principal (ROLE_FROM) or for it (ROLE_TO).
+
+    Rows are in the order of `place_of`.
+    """
     prefix = party_key(x16(principal), role)
     return Range(prefix, after=None if after is None else prefix + after, limit=limit)
 
 
 def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
-    """Key of the row of `party_range` at a place."""
+    """Return the key of the row of `party_range` at a place."""
     return party_key(x16(principal), role, place)
 
 
 def place_at(key: bytes) -> bytes:
-    """Return the place in a key of a row of `party_range`."""
+    """Return the place in the key of a row of `party_range`."""
     return key[_PARTY_PREFIX_BYTES:]
 
 
@@ -341,15 +342,14 @@ def cid_at(place: bytes) -> str:
 
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
-    """Return place and content key of each row of a page of `party_range`."""
+    """Return the place and the content key of each row of a page of `party_range`."""
     return tuple(
         [(place_at(key), ContentKey(record.value)) for key, record in page.rows if record.value]
     )
 
 
 def membership_range(account: Principal, member: Principal) -> Range:
-    """The first delegation that lets a principal list what an account delegated, if there is
-    one."""
+    """Return the range of one delegation that lets a principal list an account's delegations."""
     return Range(member_key(x16(account), x16(member)), limit=1)
 
 

@@ -1,19 +1,19 @@
-"""Which spaces exist, and how they are created (store §6).
+"""The spaces that a node hosts, and how they are created (store §6).
 
 A space belongs to the DID in its name. It is hosted by
 
 - an explicit grant: `tinycloud.space/host` on exactly `<space>/space` (D40);
-- except in `explicit`, a newly registered delegation without parents whose signer is the space's
-  DID, or a put by that DID itself.
+- except in mode `explicit`, a newly registered delegation without parents whose signer is the
+  space's DID, or a put by that DID itself.
 
-The mode decides whose spaces are hosted at all: those of any DID in `auto` and `explicit`, in
-`permit` those of the DIDs that the settings list (ST13) or the operator admitted (ST14). That
-applies to explicit grants too: their signer may have made the DID a moment ago.
+The mode decides whose spaces are hosted at all. In `auto` and `explicit` they may belong to any
+DID, in `permit` only to DIDs that the settings list (ST13) or the operator admitted (ST14). That
+applies to explicit grants too, because anyone can make a DID to sign one.
 
-A read, a sub-delegation or a revoked grant never hosts a space. In every mode everything is
-bounded, explicit grants too (ST15); only the rule on names differs: an explicit grant may name any
-space but `.`, `..` and names over 255 bytes (Q30). The bounds are judged in the commit, on exact
-counters.
+A read, a sub-delegation or a revoked grant never hosts a space. The number of spaces is limited in
+every mode, for explicit grants too (ST15). Only the rule for names differs: an explicit grant may
+name any space except `.`, `..` and names over 255 bytes (Q30). The limits are judged in the commit,
+on exact counters.
 
 Example:
     wanted = hosting_by_grant(delegation, policy, client=client, now=now)
@@ -55,7 +55,7 @@ _AUTOMATIC_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class HostingMode(Enum):
-    """How spaces are hosted."""
+    """The rule by which spaces are hosted."""
 
     AUTO = "auto"
     EXPLICIT = "explicit"
@@ -63,7 +63,7 @@ class HostingMode(Enum):
 
 
 class Bounds(NamedTuple):
-    """How many spaces there may be, in every mode."""
+    """The limits on the number of spaces, in every mode."""
 
     per_grant: int = 16
     per_owner: int = 32
@@ -73,7 +73,7 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HostingPolicy:
-    """The configured mode, with its list and bounds."""
+    """The configured mode, with its list of owners and its limits."""
 
     mode: HostingMode = HostingMode.AUTO
     listed: frozenset[str] = frozenset()
@@ -85,12 +85,12 @@ class HostingPolicy:
         return self.mode is not HostingMode.EXPLICIT
 
     def needs_row(self, owner: Principal) -> bool:
-        """Whether this DID's spaces are hosted only if the store has a row that admits it."""
+        """Return whether an owner's spaces are hosted only if a row admits the owner."""
         return self.mode is HostingMode.PERMIT and owner not in self.listed  # ST13, ST14
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """Spaces that a request names, and which of them it would host."""
+    """The spaces that a request names, and those among them that it would host."""
 
     mentioned: tuple[SpaceId, ...]
     wanted: tuple[SpaceId, ...] = ()
@@ -100,13 +100,13 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owners(self) -> tuple[Principal, ...]:
-        """Owners of the spaces that would be hosted, each once."""
+        """The owners of the spaces that would be hosted, each once."""
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
-        """The rows to read for `plan_hosting`, in its order."""
+        """Return the keys of the rows that `plan_hosting` needs, in its order."""
         spaces = tuple([space_keys(space).row for space in self.mentioned])
-        if not self.wanted:  # nothing is hosted, whatever is stored: no counter is read
+        if not self.wanted:  # nothing will be hosted, so the counters are not needed
             return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
         tail = (
@@ -118,7 +118,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """What hosting adds to a commit, and what is true once it is committed."""
+    """The rows that hosting adds to a commit, and the result if it is committed."""
 
     activated: tuple[SpaceId, ...]
     skipped: tuple[SpaceId, ...]
@@ -137,27 +137,27 @@ class HostedSpace(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def space(self) -> SpaceId:
-        """Which space it is."""
+        """The id of the space."""
         return SpaceId(self.owner, self.name)
 
 
 _CODEC: Final = Codec(HostedSpace)
 space_of: Final = _CODEC.read
-"""Reads the row of a space."""
+"""Decode the row of a space."""
 
 
 def space_row_key(space: SpaceId) -> bytes:
-    """Key of the row of a space."""
+    """Return the key of the row of a space."""
     return space_key(space_id16(space))
 
 
 def is_hosted(record: Record | None) -> bool:
-    """Whether the record under `space_row_key` says that the space exists."""
+    """Return whether the record under `space_row_key` contains a space."""
     return record is not None and record.value is not None
 
 
 def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
-    """Rows of the spaces of one owner; each value is the row of `space_of`."""
+    """Return the range of the spaces of one owner; decode its rows with `space_of`."""
     return Range(owned_space_key(x16(owner)), limit=limit)
 
 
@@ -169,12 +169,12 @@ def hosting_by_grant(
     now: float,
     is_new: bool = True,
 ) -> HostingRequest:
-    """Work out what a delegation would host once it is registered.
+    """Return the spaces that a delegation would host when it is registered.
 
     Args:
         delegation: verified, about to be registered, or registered and live.
         policy: as configured.
-        client: address the request came from; None: not counted.
+        client: address the request came from; None to count no address.
         now: epoch seconds.
         is_new: False for a repeat, which hosts nothing and reports what is hosted.
     """
@@ -192,8 +192,10 @@ def hosting_by_grant(
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
-    """Work out whether a put would host the space it writes to: only its own DID's, and only where
-    the mode allows."""
+    """Return whether a put would host the space that it writes to.
+
+    It does so only for the invoker's own space, and only if the mode allows it.
+    """
     return _request((space,), (), invoker, policy, client=client, now=now)
 
 
@@ -206,11 +208,11 @@ def _request(
     client: str | None,
     now: float,
 ) -> HostingRequest:
-    """Request spaces that are granted explicitly, and the signer's own where the mode allows it."""
+    """Return the request for spaces that are granted explicitly or hosted automatically."""
     owner = signer if policy.is_automatic else None
     wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
     if not wanted:
-        return HostingRequest(mentioned)  # as for nearly every grant
+        return HostingRequest(mentioned)  # the usual case
     counted = counted_client(client)
     newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
     request = HostingRequest(mentioned, wanted, policy.bounds, newcomers)
@@ -228,13 +230,13 @@ def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principa
 def plan_hosting(
     request: HostingRequest, records: Sequence[Record | None], *, now: float
 ) -> HostingPlan:
-    """Decide which spaces are hosted with this commit. Pure.
+    """Decide which spaces a commit hosts.
 
-    Over a bound a space is skipped and nothing else happens to it. A commit that is refused because
-    another commit reached a bound first is planned again from a new read, and then skips.
+    A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
+    first, it is planned again from a new read, and then skips the space.
     """
     found, bounds = dict(zip(request.keys(), records, strict=True)), request.bounds
-    # Dicts, since a token names up to 1,024 spaces, and each is looked up.
+    # Dicts instead of lists, because a token can name 1,024 spaces and each is looked up.
     hosted = dict.fromkeys(
         [space for space in request.mentioned if is_hosted(found[space_row_key(space)])]
     )
@@ -247,7 +249,7 @@ def plan_hosting(
         is_refused = owner in request.admitted and not is_admitted(found[admission_key(owner)])
         if space in hosted or is_refused:
             continue
-        # The counters that one more space of this owner counts in, each with its bound (ST15).
+        # The counters that one more space of this owner increases, each with its limit (ST15).
         own = owner_counter(x16(owner))
         counted = {own: bounds.per_owner, TOTAL_SPACES_COUNTER: bounds.total}
         if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
@@ -271,7 +273,7 @@ def plan_hosting(
         ),
         new=tuple(new),
         puts=tuple([put for space in new for put in _space_puts(space, now)]),
-        # Each counter refuses the commit beyond its bound.
+        # Each counter refuses a commit that exceeds its limit.
         adds=tuple([Add(key, count, at_most=limits[key]) for key, count in growth.items()]),
         checks=(
             *[check_of(key, found[key]) for key in map(space_row_key, hosted)],
@@ -281,8 +283,7 @@ def plan_hosting(
 
 
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return the plan for a space that its record says is hosted: the commit requires that it still
-    is."""
+    """Return the plan for a space that is hosted already; the commit requires that it still is."""
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 

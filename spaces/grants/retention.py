@@ -1,22 +1,22 @@
-"""Bounds on kept delegations and their bytes, by signer and by client address, and when a
-delegation is removed.
+"""Limits on stored delegations by signer and by client address, and the removal of expired ones.
 
-Each registration counts in its signer's counter, inside the commit, and its bytes are charged to
-the signer and to the address it came from (`delegations.registration_puts`). A signer who hosts no
-space here may keep less, and addresses are charged separately for such signers: they cannot use up
+Each registration counts in its signer's counter, inside the commit. Its bytes are charged to the
+signer and to the address it came from (`delegations.registration_puts`). A signer who hosts no
+space here may store less, and addresses are charged separately for such signers: they cannot use up
 the allowance of others at the same address (D12).
 
 An expired delegation is removed 30 days later with every row that its registration wrote, including
-its mark: its own expiry forbids that it is registered again, revoked or not, so nothing comes back.
-One that never expires stays.
+its mark. Its own expiry prevents that it is registered again, revoked or not. A delegation that
+never expires stays.
 
-The index `E` is in the order of the closure's expiry. Where the delegation itself expires later
-than its closure, it is indexed again under its own expiry: until then it could be posted again, and
-its mark has to be there.
+The index `E` is in the order of the closure's expiry. If the delegation itself expires later than
+its closure, it is indexed again under its own expiry: until then it could be registered again, so
+its mark has to stay.
 
 Example:
     keys = kept_keys(signer, client)
-    kept = kept_of(keys, (await store.read(keys)).records, hosts_now=False, hosting=bounds, others=bounds)
+    records = (await store.read(keys)).records
+    kept = kept_of(keys, records, hosts_now=False, hosting=bounds, others=bounds)
     puts = registration_puts(..., client_account=kept.client_account)
     commit = Commit(puts=tuple(puts), adds=kept.adds(charged_bytes(puts)))
     removal = plan_removal(key, stored, record, now=now)
@@ -51,7 +51,7 @@ KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
 
 
 class KeptBounds(NamedTuple):
-    """How much may be kept; 0: no bound."""
+    """The limits on stored delegations; 0 for no limit."""
 
     delegations: int
     signer_bytes: int
@@ -69,7 +69,7 @@ def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
 
 
 class _Counter(NamedTuple):
-    """A counter as it was read, its limit, and what it counts."""
+    """A counter as it was read, its limit, and a name for what it counts."""
 
     key: bytes
     value: int
@@ -77,18 +77,16 @@ class _Counter(NamedTuple):
     what: str
 
     def bound(self, more: int) -> tuple[Add, ...]:
-        """Return the condition under which a commit that counts so much more stays within the
-        limit."""
+        """Return the condition that a commit which adds `more` stays within the limit."""
         if not self.limit:
             return ()
         if self.value + more > self.limit:
-            raise TooManyDelegations(f"{self.limit} {self.what} are kept, and no more may be")
+            raise TooManyDelegations(f"the limit of {self.limit} {self.what} is reached")
         return (Add(self.key, 0, at_most=self.limit),)
 
 
 class Kept(NamedTuple):
-    """What is kept of a signer and from a client address; without an address, nothing is counted
-    for it."""
+    """The counters of a signer and of a client address; None without an address."""
 
     delegations: _Counter
     signer_bytes: _Counter
@@ -100,14 +98,16 @@ class Kept(NamedTuple):
         return None if self.client_bytes is None else self.client_bytes.key
 
     def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Count one more delegation, within the bounds; its bytes are charged with its rows."""
+        """Return the changes that count one more delegation, within the limits.
+
+        Its bytes are charged by the weights of its rows.
+        """
         from_address = () if self.client_bytes is None else self.client_bytes.bound(size_bytes)
         counted = (Add(self.delegations.key, 1), *self.delegations.bound(1))
         return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of one more cid to the address it came from, or to the signer where that
-        is not counted."""
+        """Charge the row of one more cid to its client address, or to the signer without one."""
         counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
         return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
             size_bytes
@@ -122,8 +122,7 @@ def kept_of(
     hosting: KeptBounds,
     others: KeptBounds,
 ) -> Kept:
-    """Decode the records under `kept_keys`; `others` are the bounds of signers who host no space
-    here."""
+    """Decode the records under `kept_keys`; `others` limits signers who host no space here."""
     count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
     hosts = hosts_now or spaces[1] > 0
     bounds = hosting if hosts else others
@@ -139,7 +138,10 @@ def kept_of(
 def plan_removal(
     due: bytes, stored: Registered | None, record: Record | None, *, now: float
 ) -> Commit:
-    """Return what to do with a delegation that the index says has expired."""
+    """Return the commit for a delegation that the index lists as expired.
+
+    It removes the delegation, or indexes it again under its own, later expiry.
+    """
     own_end = None if stored is None else stored.delegation.expires_at
     if stored is None or record is None or own_end is None:
         return Commit(puts=(Put(due, None),))
@@ -150,14 +152,14 @@ def plan_removal(
     whole = delegation_key(delegation.content_key)
     keys = {due, *[put.key for put in registration_puts(stored)]} - {whole}
     if delegation.form == "cacao":
-        # an earlier version wrote the row; by today's rules it may be no session
+        # an earlier version wrote this row for delegations that are no sessions today
         keys.add(session_row_key(delegation))
     puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
     return Commit(puts=puts, adds=(Add(kept_counter(x16(delegation.delegator)), -1),))
 
 
 def swept_until(now: float) -> bytes:
-    """The latest expiry whose delegations may be removed now, in the form it has in the index."""
+    """Return the latest expiry whose delegations may be removed now, as it is in the index."""
     return micros8(now - KEPT_AFTER_EXPIRY_S)
 
 

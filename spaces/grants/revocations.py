@@ -1,6 +1,6 @@
-"""Marks: whether a delegation is live or revoked.
+"""Marks: rows that state whether a delegation is live or revoked.
 
-Registration writes the mark `live`; a revocation replaces it in place and is never undone, so a
+Registration writes the mark `live`. A revocation replaces it in place and is never undone. So a
 commit that lists a mark under `live` is refused after every revocation that was acknowledged before
 (ST2).
 
@@ -25,11 +25,11 @@ from ..store.contract import ABSENT, LIVE_MARK, Put, Record
 _PREFIX: Final = mark_key(b"")
 _REVOKED_PREFIX: Final = b"R"
 _DETAILS_AT: Final = 1 + 32
-_LIVE, _REVOKED = Mark.LIVE, Mark.REVOKED  # an enum's member is slow to look up
+_LIVE, _REVOKED = Mark.LIVE, Mark.REVOKED  # looking up the member of an enum is slow
 
 
 class Revoked(NamedTuple):
-    """Who revoked a delegation, and when."""
+    """The revocation of a delegation: its cid, its time and the principal who signed it."""
 
     cid: Digest
     at: float
@@ -50,20 +50,24 @@ def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
 
 
 def live_put(content: ContentKey) -> Put:
-    """Mark a delegation live at its registration; refused where any mark exists."""
+    """Return the put that marks a new delegation live; it expects no mark."""
     return Put(mark_key(content), LIVE_MARK, expect=ABSENT)
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
-    """Replace a mark. Idempotent in effect: a revoked delegation stays so; of two that race the
-    later is recorded."""
+    """Return the put that marks a delegation revoked.
+
+    A revoked delegation stays revoked. Of two concurrent revocations the later is recorded.
+    """
     details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
     return Put(mark_key(content), _REVOKED_PREFIX + revoked.cid + details)
 
 
 def mark_of(record: Record | None) -> Mark | None:
-    """Read one mark; None when the delegation is not registered. Whatever is not `live` counts as
-    revoked."""
+    """Return the mark in a record; None if the delegation is not registered.
+
+    Every value but `live` counts as revoked.
+    """
     if record is None or record.value is None:
         return None
     return _LIVE if record.value == LIVE_MARK else _REVOKED
@@ -72,14 +76,13 @@ def mark_of(record: Record | None) -> Mark | None:
 def marks_of(
     contents: Sequence[ContentKey], records: Sequence[Record | None]
 ) -> dict[ContentKey, Mark]:
-    """Map content keys to the marks in the records read under `mark_keys` of them; unknown ones are
-    left out."""
+    """Return the marks in the records under `mark_keys`, by content key; leave out unknown ones."""
     marks = zip(contents, map(mark_of, records), strict=True)
     return {content: mark for content, mark in marks if mark is not None}
 
 
 def revocation_of(record: Record | None) -> Revoked | None:
-    """Return who revoked, when the mark says so."""
+    """Return the revocation that a mark contains; None if it contains none."""
     if record is None or record.value is None or record.value == LIVE_MARK:
         return None
     if record.value[:1] != _REVOKED_PREFIX or len(record.value) < _DETAILS_AT:

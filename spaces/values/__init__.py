@@ -1,5 +1,4 @@
-"""Values of spaces: heads, inline bodies, objects in files or a bucket, listings, quotas,
-signed-URL tickets.
+"""Values of spaces: heads, bodies in rows, files or a bucket, listings, quotas, signed-URL tickets.
 
-What a request may do to a value is judged in `node.operations.values`.
+`node.operations.values` decides what a request may do to a value.
 """

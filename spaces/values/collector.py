@@ -1,16 +1,17 @@
-"""Removing bodies that no head refers to. Run by one lease-holder; two at once do no harm.
+"""Removing bodies that no head refers to. One lease holder does it; two at once do no harm.
 
-- `collect`: a record at zero references is deleted by a commit, and its file unlinked an hour
-  later, so that a client that read the head before still finds the body. A put that shared the body
-  meanwhile changed the record, and the deletion is refused.
-- `sweep_orphans`: a file that no record names, a day after it was written, becomes such due work
-  too. A put may still be about to name it, for example in a process that was suspended for a day.
-  So the sweep first puts a new stamp on a row that every put which names a file checks. A put that
-  planned before that is refused and names its file anew; one that committed before is seen by the
-  reads that follow.
-- Who runs `collect` asks first whether a backup or a check holds the bodies (BK2).
+- `collect`: a commit deletes the record of an object without references. Its file is unlinked an
+  hour later, so that a client that read the head before still finds the body. If a put shares the
+  body meanwhile, it changes the record, and the deletion is refused.
+- `sweep_orphans`: a file that no record names becomes such due work a day after it was written. A
+  put may still be about to name it, for example in a process that was suspended for a day. So the
+  sweep first puts a new stamp on a row that every put which names a file checks. A put that was
+  planned before is refused and names its file anew. One that committed before is seen by the reads
+  that follow.
 - `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its put
-    fails.
+  fails.
+
+The caller of `collect` first tests whether a backup or a check keeps the bodies (BK2).
 """
 
 from collections.abc import Sequence
@@ -41,18 +42,18 @@ _BATCH: Final = 128
 async def collect(
     store: Store, files: ObjectStore, *, now: float, entropy: Entropy, limit: int = 256
 ) -> int:
-    """Do the due work on bodies; return how many items were done. Run it again while it returns
-    more than 0.
+    """Do the due work on bodies; return the number of items done.
 
-    A crash between any two steps leaves the item due, and doing an item again does no harm.
+    Run it again while it returns more than 0. A crash between any two steps leaves the item due,
+    and doing an item again does no harm.
     """
     due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
     for key, record in due:
         work = object_work_of(record)
         if work.unlink:
             await files.remove(work)
-            # Over the exact row that was read: the file is subtracted once, even if another process
-            # does the same.
+            # The commit expects the row that was read, so the file is subtracted once, even if
+            # another process does the same.
             await store.commit(
                 Commit(
                     puts=(Put(key, None, expect=record.stamp),),
@@ -67,8 +68,10 @@ async def collect(
 async def _delete_record(
     store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy
 ) -> None:
-    """Delete the record if it still has this generation and no references; the item is done either
-    way."""
+    """Delete a record that has this generation and no references.
+
+    The item is done in any case.
+    """
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
     if record is not None and object_record_of(record) == ObjectRecord(work.generation, 0):
@@ -85,11 +88,14 @@ async def _delete_record(
 
 
 async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy: Entropy) -> int:
-    """Mark for removal the files that were written over a day ago and that no record names; return
-    how many."""
+    """Schedule the removal of files that are over a day old and that no record names.
+
+    Returns their number.
+    """
     noted = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
-        # After the files were listed and before their records are read.
+        # After the files were listed and before their records are read: a put that planned to name
+        # one of them earlier is refused.
         await store.commit(Commit(puts=(Put(ORPHAN_SWEEP_KEY, b""),)))
         for first in range(0, len(names), _BATCH):
             noted += await _note_orphans(
@@ -116,5 +122,5 @@ async def _note_orphans(
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:
-    """Remove bodies that stopped arriving over an hour ago; return how many."""
+    """Remove bodies that stopped arriving over an hour ago; return their number."""
     return await files.remove_unfinished(now - UNFINISHED_AFTER_S)

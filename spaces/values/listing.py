@@ -1,11 +1,11 @@
-"""Listing the paths of a space: a plain byte prefix, in byte order, in pages; a page costs its own
-length (M55).
+"""Listing the paths of a space that have a prefix, in byte order and in pages (M55).
 
-Most pages are one range of one read, and its keys contain whole paths. Paths longer than 400 bytes
-are in groups of their own, one for each beginning of 400, 800, … bytes, in byte order too; where
-paths go on, a row at their place says so. A listing descends into a group where it meets such a
-row, and continues after the row at the end of the group. Each such row has a path below it, so
-there is at most one of them for every 400 bytes of a path.
+The cost of a page depends on its own length only. Most pages are one range of one read, and its
+keys contain whole paths. Paths longer than 400 bytes are in groups of their own, one for each
+beginning of 400, 800, … bytes, in byte order too. An index row leads to each group. A listing
+descends into the group when it meets the index row, and continues after the row at the end of the
+group. Each index row has a path below it, so there is at most one of them for every 400 bytes of a
+path.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +32,7 @@ from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1
 _TEXT: Final = ("utf-8", "surrogatepass")
-# sorts behind every path, and behind the row that says that one goes on
+# Sorts after every path and every index row.
 _BEHIND_ALL: Final = b"\xff\xff"
 
 
@@ -45,18 +45,18 @@ class Listing(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Group:
-    """A group that a listing is in."""
+    """A group that a listing reads."""
 
     beginning: bytes
     prefix: bytes
-    wanted: bytes
+    row_prefix: bytes
     after: bytes | None
     keys: Iterator[bytes] = field(default_factory=lambda: iter(()))
     more: bool = True
 
     def range(self, limit: int) -> Range:
-        """The range to read next: at most `limit` rows."""
-        return Range(self.wanted, after=self.after, limit=limit, keys_only=True)
+        """Return the range to read next, with at most `limit` rows."""
+        return Range(self.row_prefix, after=self.after, limit=limit, keys_only=True)
 
     def take(self, page: Page) -> None:
         """Add a page that was read."""
@@ -65,7 +65,7 @@ class _Group:
 
 
 class ListingQuery(Struct, frozen=True, gc=False):
-    """What is listed."""
+    """The parameters of a listing."""
 
     space: SpaceId
     prefix: str = ""
@@ -74,40 +74,44 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """The range of the first read, to be read together with the rows that decide on the
-        listing."""
+        """Return the range of the first read.
+
+        It can be read together with the rows that authorise the listing.
+        """
         if not 1 <= self.limit <= MAX_LISTING:
-            raise CommitTooLarge(f"paths of a listing: {self.limit} is more than {MAX_LISTING}")
-        # One row more than requested shows whether anything follows.
+            raise CommitTooLarge(f"the limit of a listing must be 1 to {MAX_LISTING}: {self.limit}")
+        # One row more than requested shows whether more paths follow.
         return (self._groups()[-1].range(self.limit + 1),)
 
     def _groups(self) -> list[_Group]:
-        """The groups that the listing begins in: that of the prefix, and those on the way to
-        `after`."""
+        """Return the groups that the listing begins in.
+
+        They are the group of the prefix, and those on the way to `after`.
+        """
         space16 = space_id16(self.space)
         prefix, after = (
             self.prefix.encode(*_TEXT),
             b"" if self.after is None else self.after.encode(*_TEXT),
         )
         start = last_segment(prefix)
-        wanted = path_keys(space16, prefix)[-1]
-        first = _Group(prefix[:start], group_of(wanted), wanted, None)
+        row_prefix = path_keys(space16, prefix)[-1]
+        first = _Group(prefix[:start], group_of(row_prefix), row_prefix, None)
         if self.after is None or after < prefix:
             return [first]
-        if not after.startswith(prefix):  # all that is listed comes before it
-            first.after = first.wanted + _BEHIND_ALL
+        if not after.startswith(prefix):  # all paths with the prefix come before it
+            first.after = first.row_prefix + _BEHIND_ALL
             return [first]
         groups = [
             _Group(after[: at * MAX_PLAIN_PATH_BYTES], group_of(key), group_of(key), key)
             for at, key in enumerate(path_keys(space16, after))
             if at * MAX_PLAIN_PATH_BYTES >= start
         ]
-        groups[0].wanted = first.wanted
+        groups[0].row_prefix = first.row_prefix
         return groups
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Make a listing from the first page, reading on where tombstones or long paths require it."""
+    """Complete a listing whose first page was read; read on past tombstones and into long paths."""
     texts = _whole_paths(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
@@ -125,26 +129,28 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
 
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:
-    """Read and complete a listing that depends on nothing else."""
+    """Read a listing that depends on no other rows."""
     return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
 
 
 def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
-    """Return the paths of a page; None where its keys alone do not contain them."""
+    """Return the paths of a page, or None if its keys do not contain them whole."""
     if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
-        return None  # further groups follow
+        return None  # the listing begins in more than one group
     try:
         return [key[VALUE_PREFIX_BYTES:].decode() for key, _ in page.rows]
     except UnicodeDecodeError:
-        # paths go on, marked by a byte that is never part of a text, or a surrogate
+        # an index row, which ends with 0xFF, or a path with a lone surrogate
         return None
 
 
 async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator[bytes]:
-    """Yield the paths of groups, the innermost last in the list, descending into further groups and
-    leaving them."""
+    """Yield the paths of groups, and of the groups that their index rows lead to.
+
+    The innermost group is the last in the list.
+    """
     while groups:
         group = groups[-1]
         for key in group.keys:

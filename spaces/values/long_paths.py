@@ -1,14 +1,13 @@
-"""Rows that say that paths go on: they lead a listing into the groups of paths of more than 400
-bytes (`keyspace`).
+"""Index rows: they lead a listing into the groups of paths of more than 400 bytes (`keyspace`).
 
-Such a row exists as long as there is a path below it, and every path that is added or removed puts
-it anew:
+An index row exists as long as there is a path below it. Every path that is added or removed puts it
+anew:
 
-- A put of a path that had no value puts all rows on the way to it, whatever is there.
-- A delete reads the path's group together with the row that leads to it. The row is removed if the
-  group contains nothing else, and then the group above is treated the same way. The commit is
-  refused unless the row is the one that was read: so the next attempt sees any path added or
-  removed meanwhile, and no path is left without the rows on its way.
+- A put of a path that had no value puts all index rows that lead to it, whether they exist or not.
+- A delete reads the path's group together with the index row that index_key to it. If the group
+  contains nothing else, the index row is deleted, and the group above is treated in the same way.
+  The commit is refused unless the index row is unchanged. So the next attempt sees any path that
+  was added or removed meanwhile, and no path loses the index rows that lead to it.
 """
 
 from collections.abc import Sequence
@@ -18,65 +17,68 @@ from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, path_keys
 from ..space_errors import PathTooLong
 from ..store.contract import Page, Put, Range, Store, read_page
 
-# so that the rows on the way to a path fit into one commit with it (ST6)
+# ST6: a value and all index rows that lead to its path fit into one commit.
 MAX_PATH_BYTES: Final = 100_000
-# A path of an earlier version may be longer: rows further up stay, and lead to nothing.
+# A path of an earlier version can be longer. Then the upper index rows stay, and lead to nothing.
 _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the rows on the way to paths that get a value, each once."""
+    """Return the puts of the index rows that lead to paths which get a value, each once."""
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
             raise PathTooLong(
-                f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {len(raw)}"
+                f"a path may have at most {MAX_PATH_BYTES} bytes; this one has {len(raw)}"
             )
         keys.update(dict.fromkeys(path_keys(space16, raw)[:-1]))
     return [Put(key, b"") for key in keys]
 
 
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the puts for the rows on the way to paths whose values are deleted. One read for each
-    group looked at."""
-    # beginning of a group: its prefix, the keys removed from it
-    leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}
+    """Return the puts for the index rows that lead to paths whose values are deleted.
+
+    Each group costs at least one read.
+    """
+    # By the beginning of a group: its prefix, and the keys removed from it.
+    removed: dict[bytes, tuple[bytes, set[bytes]]] = {}
     for raw in paths:
-        _leave(leaving, raw, path_keys(space16, raw)[-1])
+        _note_removed(removed, raw, path_keys(space16, raw)[-1])
     puts: list[Put] = []
-    while leaving and len(puts) < _MOST_LEVELS * len(paths):
-        # the innermost first: its row in the group above may be removed too
-        beginning = max(leaving, key=len)
-        prefix, keys = leaving.pop(beginning)
-        leads = path_keys(space16, beginning + b"x")[-2]
-        wanted = Range(prefix, limit=len(keys) + 1, keys_only=True)
-        snapshot = await store.read((leads,), ranges=(wanted,))
+    while removed and len(puts) < _MOST_LEVELS * len(paths):
+        # The innermost first, because its index row is in the group above and may be removed too.
+        beginning = max(removed, key=len)
+        prefix, keys = removed.pop(beginning)
+        index_key = path_keys(space16, beginning + b"x")[-2]
+        range_ = Range(prefix, limit=len(keys) + 1, keys_only=True)
+        snapshot = await store.read((index_key,), ranges=(range_,))
         record = snapshot.records[0]
         if record is None or record.value is None:
             continue
-        if await _holds_others(store, wanted, snapshot.pages[0], keys):
-            puts.append(Put(leads, b"", expect=record.stamp))
+        if await _has_other_rows(store, range_, snapshot.pages[0], keys):
+            puts.append(Put(index_key, b"", expect=record.stamp))
             continue
-        puts.append(Put(leads, None, expect=record.stamp))
-        _leave(leaving, beginning, leads)
+        puts.append(Put(index_key, None, expect=record.stamp))
+        _note_removed(removed, beginning, index_key)
     return puts
 
 
-async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes]) -> bool:
-    """Whether a group has rows that are not removed, reading past tombstones; what is read later is
-    no older."""
+async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[bytes]) -> bool:
+    """Return whether a group has rows that are not removed, reading past tombstones.
+
+    A later page shows a later moment, which does no harm: the commit checks the index row.
+    """
     while not {key for key, _ in page.rows} - keys:
         if not page.more:
             return False
         page = await read_page(
-            store, Range(wanted.prefix, page.last_key, wanted.limit, keys_only=True)
+            store, Range(range_.prefix, page.last_key, range_.limit, keys_only=True)
         )
     return True
 
 
-def _leave(leaving: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
-    """Note that the row of a path, or the one that says that a beginning goes on, is removed from
-    its group."""
+def _note_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], raw: bytes, key: bytes) -> None:
+    """Note that a row is removed from its group: that of a path, or an index row."""
     start = last_segment(raw)
-    if start:  # nothing leads to the outermost group
-        leaving.setdefault(raw[:start], (group_of(key), set()))[1].add(key)
+    if start:  # no index row index_key to the outermost group
+        removed.setdefault(raw[:start], (group_of(key), set()))[1].add(key)

@@ -1,23 +1,23 @@
-"""An S3 bucket with the bodies: for nodes on several machines, or where disks are small.
+"""Bodies in an S3 bucket, for nodes on several machines or with small disks.
 
-    <prefix>/store                                               the id of the store whose bodies these are
-    <prefix>/incoming/<random>                                   a body in transit; no commit may name it
-    <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body under a name of its own
+    <prefix>/store                the id of the store whose bodies these are
+    <prefix>/incoming/<random>    a body in transit; no commit may name it
+    <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation>
+                                  a whole body under a name of its own
 
-Only names of these forms are ever swept, and a place inside or around that of another store is
-refused: so no store removes what belongs to another.
+Only names of these forms are ever swept, and a prefix inside or around that of another store is
+refused. So no store removes the bodies of another.
 
-A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails
-where the name is taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside
-the bucket when it gets its name, and removed from `incoming/`. An upload that fails is aborted.
-Parts that a killed process left are in no list of objects, and removed by a lifecycle rule of the
-bucket.
+A body of up to 5 MiB waits in memory for its name. It is then put in one request, which fails if
+the name is taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside the
+bucket when it gets its name, and removed from `incoming/`. An upload that fails is aborted. Parts
+that a killed process left are in no list of objects; a lifecycle rule of the bucket removes them.
 
-Reading requests ranges of a few MiB: a client that reads slowly occupies no connection to the
+Reads request ranges of a few MiB. So a client that reads slowly occupies no connection to the
 bucket, and memory does not grow with a body.
 
-Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`; then StoreUnavailable is
-raised, whose text names neither bucket nor key.
+Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`. Then StoreUnavailable is
+raised, with a text that names neither bucket nor key.
 """
 
 import asyncio
@@ -42,8 +42,10 @@ from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 MARKER: Final = "store"
 MOST_FOLDERS: Final = 1000
-"""How many folders are searched below a prefix; where there are more, it is unknown whether another
-store is there."""
+"""The most folders that are searched for another store below a prefix.
+
+With more folders it is unknown whether there is one, so the prefix is refused.
+"""
 _MARKER_BYTES: Final = 32
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 
@@ -57,8 +59,8 @@ async def _refuse_above(bucket: S3Store, prefix: str) -> None:
         key = "/".join((*segments[:depth], MARKER))
         if await _is_marker(bucket, key):
             raise BodiesElsewhere(
-                "the prefix of objects.url lies inside that of another store, whose object is"
-                f" {key}"
+                "the prefix of objects.url is inside the prefix of another store; its marker"
+                f" is {key}"
             )
 
 
@@ -66,18 +68,18 @@ async def _refuse_below(objects: S3Store) -> None:
     folders: deque[str] = deque(
         (await obstore.list_with_delimiter_async(objects))["common_prefixes"]
     )
-    looked = 0
+    examined = 0
     while folders:
-        looked += 1
-        if looked + len(folders) > MOST_FOLDERS:
+        examined += 1
+        if examined + len(folders) > MOST_FOLDERS:
             raise BodiesElsewhere(
-                "too much lies below the prefix of objects.url: take one that is empty"
+                "there are too many folders below the prefix of objects.url: use an empty prefix"
             )
         folder = folders.popleft()
         key = f"{folder}/{MARKER}"
         if await _is_marker(objects, key):
             raise BodiesElsewhere(
-                f"below the prefix of objects.url lies another store, whose object is {key}"
+                f"there is another store below the prefix of objects.url; its marker is {key}"
             )
         folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))[
             "common_prefixes"
@@ -91,8 +93,7 @@ async def _is_marker(objects: S3Store, key: str) -> bool:
 
 
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
-    """Return the object at the place of a marker; b"" where its size is not that of one, None where
-    there is none."""
+    """Return the contents of a marker; b"" for an object of another size, None without one."""
     try:
         found = await obstore.get_async(objects, key)
     except FileNotFoundError:
@@ -100,29 +101,29 @@ async def _marker_at(objects: S3Store, key: str) -> bytes | None:
     return bytes(await found.bytes_async()) if found.meta["size"] == _MARKER_BYTES else b""
 
 
-# A bucket copies no larger object in one request.
+# The largest object that a bucket copies in one request.
 MAX_BODY_BYTES: Final = 5_000_000_000
 INCOMING: Final = "incoming"
 PART_BYTES: Final = 5 * 1024 * 1024  # the smallest size of a part other than the last
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
 _PARTS_AT_ONCE: Final = 2
-# Bodies that wait in the memory of one process for their names.
+# All bodies that wait for their names in the memory of one process.
 _HELD_BYTES: Final = 64 * 1024 * 1024
 _REQUEST_S: Final = 30
 _CONNECT_S: Final = 2
 _RETRIES: Final = 3
 _RETRY_S: Final = 5
-# How long an aborted upload is waited for; whatever is left of it then is swept.
+# How long to wait for an aborted upload. What is left of it then is swept.
 _ABORT_S: Final = 5.0
 _LISTED: Final = 1000
-_ON_ITS_WAY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
+_INCOMING_KEY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
 _BODIES_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
 _ERRORS: Final = (BaseError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class BucketPlace:
-    """Where bodies are stored."""
+    """The bucket and the prefix that bodies are stored under."""
 
     bucket: str
     prefix: str = ""
@@ -134,7 +135,7 @@ class BucketPlace:
 
 @dataclass(frozen=True, slots=True)
 class BucketAccess:
-    """How to reach a bucket, and with which credentials."""
+    """The address of a bucket, and the credentials for it."""
 
     key_id: str
     secret_key: str = field(repr=False)
@@ -144,7 +145,7 @@ class BucketAccess:
 
     @property
     def address(self) -> str:
-        """Address of the server."""
+        """The URL of the server."""
         return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
 
 
@@ -163,12 +164,14 @@ class ObjectBucket:
         self._whole = _objects(BucketPlace(place.bucket), access) if place.prefix else self.objects
 
     def give_back(self, size_bytes: int) -> None:
-        """Count memory as free again."""
+        """Release memory that a waiting body used."""
         self.held_bytes -= size_bytes
 
     async def claim(self, store_id: bytes) -> None:
-        """Make sure that no other store has its bodies here: a sweep would take them for
-        orphans."""
+        """Claim the prefix for a store, or refuse one that another store uses.
+
+        The sweeps of two stores under one prefix would remove each other's bodies as orphans.
+        """
         self._store_id = store_id
         with _bucket_errors("the bucket of the bodies cannot be used"):
             if await _marker_at(self.objects, MARKER) is None:
@@ -185,17 +188,15 @@ class ObjectBucket:
             self._store_id is None
             or await _marker_at(self.objects, MARKER) != self._store_id.hex().encode()
         ):
-            raise BodiesElsewhere(
-                "the bucket and prefix of objects.url hold the bodies of another store"
-            )
+            raise BodiesElsewhere("the bucket and prefix of objects.url belong to another store")
         await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
-        """Begin to receive a body; nothing is sent before it outgrows the memory it may have."""
+        """Begin to receive a body; nothing is sent until it exceeds the memory that it may use."""
         return IncomingObject(self)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
-        """See `ObjectStore.open`."""
+        """Open a body for reading; see `ObjectStore.open`."""
         with _reading_errors():
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self.objects, key_of(name), options=options)
@@ -204,17 +205,17 @@ class ObjectBucket:
             return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:
-        """See `ObjectStore.remove`."""
+        """Remove a body; see `ObjectStore.remove`."""
         with _bucket_errors("a body cannot be removed"):
             await self.delete(key_of(name))
 
     async def delete(self, key: str) -> None:
-        """Delete an object if it is there."""
+        """Delete an object if it exists."""
         with suppress(FileNotFoundError):
             await obstore.delete_async(self.objects, key)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """See `ObjectStore.older_than`. The times are the bucket's."""
+        """Yield old bodies by the bucket's clock; see `ObjectStore.older_than`."""
         with _bucket_errors("the bodies cannot be listed"):
             await self._require_own()
             for folder in (await obstore.list_with_delimiter_async(self.objects))[
@@ -231,15 +232,17 @@ class ObjectBucket:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """See `ObjectStore.remove_unfinished`; parts of an upload that was never ended are the
-        bucket's to remove."""
+        """Remove unfinished bodies; see `ObjectStore.remove_unfinished`.
+
+        The bucket itself has to remove the parts of uploads that were never finished.
+        """
         removed = 0
         with _bucket_errors("unfinished bodies cannot be removed"):
             await self._require_own()
             async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
                 for one in found:
                     if (
-                        _ON_ITS_WAY.fullmatch(one["path"])
+                        _INCOMING_KEY.fullmatch(one["path"])
                         and one["last_modified"].timestamp() < before
                     ):
                         await self.delete(one["path"])
@@ -247,74 +250,75 @@ class ObjectBucket:
         return removed
 
     async def check(self) -> None:
-        """See `ObjectStore.check`: reads the marker."""
+        """Read the marker; see `ObjectStore.check`."""
         with _bucket_errors("the bucket of the bodies cannot be reached"):
             await _marker_at(self.objects, MARKER)
 
     async def try_out(self) -> None:
-        """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list
-        and delete."""
+        """Try each operation on objects: put, conditional put, copy, read, list and delete."""
         first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
-        with _bucket_errors("the bucket takes no objects"):
+        with _bucket_errors("objects cannot be written to the bucket"):
             await obstore.put_async(self.objects, first, b"x", mode="create")
         try:
             with (
-                _bucket_errors("the bucket knows no put that only creates"),
+                _bucket_errors("the bucket does not support conditional puts (If-None-Match)"),
                 suppress(AlreadyExistsError),
             ):
                 await obstore.put_async(self.objects, first, b"y", mode="create")
-                raise StoreUnavailable("the bucket overwrites where it was told to create")
-            with _bucket_errors("the bucket does not copy objects"):
+                raise StoreUnavailable("the bucket ignores If-None-Match and overwrites objects")
+            with _bucket_errors("objects cannot be copied in the bucket"):
                 await obstore.copy_async(self.objects, first, second)
-            with _bucket_errors("the bucket gives no object back"):
+            with _bucket_errors("objects cannot be read from the bucket"):
                 await obstore.get_range_async(self.objects, second, start=0, end=1)
-            with _bucket_errors("the bucket does not list its objects"):
+            with _bucket_errors("the objects of the bucket cannot be listed"):
                 await anext(obstore.list(self.objects, f"{INCOMING}/", chunk_size=1))
         finally:
-            with _bucket_errors("the bucket does not delete objects"):
+            with _bucket_errors("objects cannot be deleted from the bucket"):
                 await self.delete(first)
                 await self.delete(second)
 
 
 class IncomingObject:
-    """A body in transit: hashed as it arrives; small ones in memory, larger ones sent to the bucket
-    in parts."""
+    """A body in transit, hashed as it arrives.
+
+    A small one waits in memory; a larger one is sent to the bucket in parts.
+    """
 
     def __init__(self, bucket: ObjectBucket) -> None:
         self.is_named = False
         self._bucket = bucket
         self._hash = blake3()
         self._size_bytes = 0
-        self._held: list[bytes] = []
+        self._buffer: list[bytes] = []
         self._upload: _Upload | None = None
         self._give_back: Callable[[], object] | None = None
         self._key: str | None = None
 
     async def append(self, *pieces: Piece) -> None:
-        """See `IncomingBody.append`."""
+        """Take the next pieces; see `IncomingBody.append`."""
         piece = b"".join(pieces)
         self._hash.update(piece)
         self._size_bytes += len(piece)
         if self._upload is not None:
             await self._upload.send(piece)
             return
-        self._held.append(piece)
+        self._buffer.append(piece)
         if self._size_bytes > PART_BYTES:
-            await self._send_held()
+            await self._send_buffer()
 
-    async def _send_held(self) -> None:
+    async def _send_buffer(self) -> None:
         self._upload = _Upload(self._bucket.objects)
-        held, self._held = self._held, []
-        for piece in held:
+        buffered, self._buffer = self._buffer, []
+        for piece in buffered:
             await self._upload.send(piece)
 
     async def finish(self) -> tuple[bytes, int]:
-        """See `IncomingBody.finish`."""
+        """End the body; see `IncomingBody.finish`."""
         if self._upload is None and self._bucket.held_bytes + self._size_bytes > _HELD_BYTES:
-            await self._send_held()
+            await self._send_buffer()
         if self._upload is None:
             self._bucket.held_bytes += self._size_bytes
-            # The caller that commits the body drops it without calling discard.
+            # A caller that commits the body does not call `discard`.
             self._give_back = weakref.finalize(self, self._bucket.give_back, self._size_bytes)
         else:
             self._key = await self._upload.finish()
@@ -322,43 +326,45 @@ class IncomingObject:
         return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """See `IncomingBody.rename`."""
+        """Give the body its name; see `IncomingBody.rename`."""
         self.is_named = True
-        if self._key is None and not self._held:
+        if self._key is None and not self._buffer:
             raise StoreUnavailable("a body was discarded before it was named")
         key, former = key_of(name), self._key
         with _bucket_errors("a body cannot be named"):
-            if self._held:
+            if self._buffer:
                 await obstore.put_async(
-                    self._bucket.objects, key, b"".join(self._held), mode="create"
+                    self._bucket.objects, key, b"".join(self._buffer), mode="create"
                 )
             elif former is not None:
-                # Unconditional, because few S3 servers can copy only if absent; its name has 16
-                # random bytes.
+                # Unconditional, because few S3 servers support conditional copies. The name has 16
+                # random bytes, so it is not taken.
                 await obstore.copy_async(self._bucket.objects, former, key)
             self._key = key
         if former is not None:
-            with suppress(*_ERRORS):  # swept later if it stays
+            with suppress(*_ERRORS):  # swept later if this fails
                 await self._bucket.delete(former)
 
     async def discard(self) -> None:
-        """See `IncomingBody.discard`."""
-        self._held.clear()
+        """Remove the body; see `IncomingBody.discard`."""
+        self._buffer.clear()
         if self._give_back is not None:
-            self._give_back()  # takes effect once, however often it is called
+            self._give_back()  # only the first call has an effect
         upload, self._upload = self._upload, None
         key, self._key = self._key, None
         if upload is not None:
             await upload.abort()
         if key is not None:
-            with suppress(*_ERRORS):  # swept later if it stays
+            with suppress(*_ERRORS):  # swept later if this fails
                 await self._bucket.delete(key)
 
 
 @dataclass(slots=True)
 class _Upload:
-    """A multipart upload to a key of its own: a piece waits until the bucket has taken the one
-    before."""
+    """A multipart upload to a key of its own.
+
+    The queue of pieces is short, so that a slow bucket slows the sender down.
+    """
 
     objects: S3Store
     key: str = field(default_factory=lambda: f"{INCOMING}/{secrets.token_hex(16)}")
@@ -369,7 +375,7 @@ class _Upload:
     async def send(self, piece: bytes | None) -> None:
         """Send a piece, or None at the end."""
         if self._done is None:
-            body = self._given()
+            body = self._pieces_until_end()
             sent = obstore.put_async(
                 self.objects, self.key, body, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
@@ -386,10 +392,10 @@ class _Upload:
                 done.result()
             raise StoreUnavailable("a body cannot be sent to the bucket")
 
-    async def _given(self) -> AsyncIterator[bytes]:
+    async def _pieces_until_end(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece
-        # with an error here the client aborts the upload, and the bucket discards its parts
+        # On this error the client aborts the upload, and the bucket discards its parts.
         if self._is_aborted:
             raise StoreUnavailable("the upload of a body was aborted")
 
@@ -402,7 +408,7 @@ class _Upload:
         return self.key
 
     async def abort(self) -> None:
-        """Make the bucket discard what it has of the body."""
+        """Make the bucket discard the parts that it has."""
         self._is_aborted = True
         if self._done is None:
             return
@@ -411,14 +417,16 @@ class _Upload:
         self._pieces.put_nowait(None)
         await asyncio.wait((self._done,), timeout=_ABORT_S)
         if self._done.done() and not self._done.cancelled() and self._done.exception() is None:
-            with suppress(*_ERRORS):  # it was complete already
+            with suppress(*_ERRORS):  # the upload was complete before it was aborted
                 await obstore.delete_async(self.objects, self.key)
         self._done.cancel()
 
 
 class OpenObject(OpenedBody):
-    """A body in the bucket, read range by range; the last piece of a whole reading comes only when
-    the digest is right."""
+    """A body in the bucket, read range by range.
+
+    A complete read yields its last piece only if the digest is right.
+    """
 
     def __init__(self, objects: S3Store, name: ObjectName, size_bytes: int, first: bytes) -> None:
         super().__init__(name.digest, size_bytes)
@@ -447,7 +455,7 @@ class OpenObject(OpenedBody):
         return piece
 
     async def close(self) -> None:
-        """Discard what was read."""
+        """Discard the buffered range."""
         self._is_closed = True
         self._window = b""
 
@@ -458,13 +466,16 @@ def key_of(name: ObjectName) -> str:
 
 
 def _name_of(key: str) -> ObjectName | None:
-    """Read the key of a body; None for anything else, further down too."""
+    """Parse the key of a body; return None for any other key."""
     name = parse_file_name(key.rpartition("/")[2])
     return name if name is not None and key_of(name) == key else None
 
 
 def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
-    """Return the client; options that are not set here it would take from environment variables."""
+    """Return the client of a bucket.
+
+    Every option is set, because the client takes missing ones from environment variables.
+    """
     options: dict[str, str] = {"region": access.region, "access_key_id": access.key_id}
     options["secret_access_key"] = access.secret_key
     options["endpoint"] = options["aws_endpoint_url_s3"] = access.address
@@ -485,7 +496,7 @@ def _objects(place: BucketPlace, access: BucketAccess) -> S3Store:
 
 @contextmanager
 def _bucket_errors(what: str) -> Iterator[None]:
-    """Convert the client's errors into our own; their text shows addresses and keys."""
+    """Convert the client's errors into our own, because their text shows addresses and keys."""
     try:
         yield
     except _ERRORS:

@@ -1,21 +1,23 @@
-"""The folder with the bodies: files that are written once, in pieces, and read in pieces.
+"""Bodies in a folder: files that are written once, in pieces, and read in pieces.
 
-    <folder>/incoming/<random>                                   a long body in transit; no commit may name it
-    <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body, synced, under a name of its own
+    <folder>/incoming/<random>    a long body in transit; no commit may name it
+    <folder>/<first 2 hex of hash>/<space16>-<hash>-<generation>
+                                  a whole body, synced, under a name of its own
 
-Everything that touches the disk runs on threads, a piece of 256 KiB read or some 1 MiB written at a
-time, so that the event loop does not wait and the memory does not grow with a body. A body is
-hashed while it is written, and synced every 32 MiB: a client that sends faster than the disk writes
-is slowed down, and the last sync is short.
+All disk access runs on threads, 256 KiB read or about 1 MiB written at a time. So the event loop
+does not wait, and memory does not grow with a body. A body is hashed while it is written, and
+synced every 32 MiB. A client that sends faster than the disk writes is slowed down, and the last
+sync is short.
 
-Data in the kernel's memory is read and hashed on the event loop: handing it to a thread and back
-costs more than both. The read asks the kernel not to wait (RWF_NOWAIT); where it would have to, or
-does not support that, a thread reads. After their first piece all readings together read one piece
-in an iteration of the loop, so that a short request does not wait for each of them.
+Data in the kernel's page cache is read and hashed on the event loop, because passing it to a thread
+and back costs more than both. The read asks the kernel not to wait (RWF_NOWAIT). If it would have
+to wait, or the platform does not support the flag, a thread reads. After their first piece, all
+reads together read one piece in an iteration of the event loop, so that a short request does not
+wait for each of them.
 
-A body of less than one piece waits in memory for its name and is written under it at once: a single
-step on a thread, and a single commit of the file system's journal, since the file and its directory
-entry become durable together.
+A body of less than one piece waits in memory for its name and is written under it at once. That is
+a single step on a thread, and a single commit of the file system's journal, because the file and
+its directory entry become durable together.
 """
 
 import asyncio
@@ -39,9 +41,9 @@ from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 
 class ReadCohorts:
-    """Lets one reading run in each iteration of the event loop, in the order in which they asked.
+    """A queue that lets one read run in each iteration of the event loop, in order of arrival.
 
-    It serves one event loop; if that is closed while readings wait, they wait for ever.
+    It serves one event loop. If that is closed while reads wait, they wait for ever.
     """
 
     def __init__(self) -> None:
@@ -49,7 +51,7 @@ class ReadCohorts:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
-        """Wait for a turn; return at once where no reading has run in this iteration."""
+        """Wait for a turn; return at once if no read has run in this iteration."""
         loop = asyncio.get_running_loop()
         if self._is_taken:
             turn = loop.create_future()
@@ -62,7 +64,7 @@ class ReadCohorts:
     def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():  # else the waiting task was cancelled
+            if not turn.done():  # otherwise the waiting task was cancelled
                 turn.set_result(None)
                 loop.call_soon(self._pass_on, loop)
                 return
@@ -70,12 +72,12 @@ class ReadCohorts:
 
 
 STEP_BYTES: Final = 1024 * 1024
-# The most buffers that a kernel takes in one call (IOV_MAX).
+# The most buffers that the kernel takes in one call (IOV_MAX).
 _BUFFERS_A_CALL: Final = 1024
-# None: this platform always waits.
+# None on a platform without the flag.
 _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
-# Free disk space that bodies do not use. It is more than the store's own reserve, so that a disk
-# full of bodies still takes the small commits, a revocation or a delete.
+# Free disk space that bodies do not use. It is more than the store's own reserve, so that small
+# commits such as a revocation or a delete are still accepted when the disk is full of bodies.
 RESERVE_BYTES: Final = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
 _INCOMING: Final = "incoming"
@@ -83,7 +85,7 @@ _INCOMING: Final = "incoming"
 
 @dataclass
 class ObjectFolder:
-    """The folder with the bodies; any number of processes may have it open."""
+    """A folder with the bodies of one store; any number of processes may have it open."""
 
     _folder: Path
     max_bytes: int | None = None
@@ -96,7 +98,7 @@ class ObjectFolder:
         return IncomingFile(self)
 
     def new_place(self) -> tuple[int, Path]:
-        """Make an empty file under an unused name, and return it open; on a thread."""
+        """Create an empty file with an unused name, and return it open; runs on a thread."""
         folder = self._folder / _INCOMING
         self.make_folder(folder)
         self.require_free_space()
@@ -104,7 +106,7 @@ class ObjectFolder:
         return descriptor, Path(place)
 
     def require_free_space(self) -> None:
-        """Raise StoreFull when free disk space is below the reserve; on a thread."""
+        """Raise StoreFull if free disk space is below the reserve; runs on a thread."""
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < self.reserve_bytes:
             raise StoreFull("no free space for an object")
@@ -114,7 +116,7 @@ class ObjectFolder:
         return self._folder / name.digest[:1].hex() / name.file_name
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder below this one, so that it survives a power cut; on a thread."""
+        """Create a subfolder durably; runs on a thread."""
         if folder.is_dir():
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ class ObjectFolder:
         sync_folder(self._folder.parent)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
-        """Open a body for reading; unlinking its file afterwards does not disturb the reading."""
+        """Open a body for reading; a file that is unlinked afterwards can still be read."""
         body = OpenBody(
             self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts
         )
@@ -135,12 +137,11 @@ class ObjectFolder:
         return body
 
     async def remove(self, name: ObjectName) -> None:
-        """Unlink a file if it is there."""
+        """Unlink a file if it exists."""
         await asyncio.to_thread(self.place_of(name).unlink, missing_ok=True)
 
     async def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of files last written before `before`, one folder at a time: a 256th of
-        all files."""
+        """Yield the names of files last written before a time, one subfolder of 256 at a time."""
         for first in range(256):
             folder = self._folder / f"{first:02x}"
             names = await asyncio.to_thread(_old_names, folder, before)
@@ -148,7 +149,7 @@ class ObjectFolder:
                 yield names
 
     async def check(self) -> None:
-        """See `ObjectStore.check`; a folder that does not exist yet is no error."""
+        """Test whether the folder can be reached; one that does not exist yet is no error."""
         with (
             _disk_errors("the folder of the bodies cannot be reached"),
             suppress(FileNotFoundError),
@@ -156,20 +157,20 @@ class ObjectFolder:
             await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove bodies that were not written to since `before`; return how many.
+        """Remove bodies that were not written to since a time; return their number.
 
-        A caller that still holds such a body fails when it names it, so nothing acknowledged is
+        A caller that still receives such a body fails when it names it, so nothing acknowledged is
         lost.
         """
         return await asyncio.to_thread(_remove_old, self._folder / _INCOMING, before)
 
 
 class IncomingFile:
-    """A body in transit: held in memory while it is short, else written and hashed piece by piece;
-    then named.
+    """A body in transit, kept in memory while it is short, otherwise written and hashed in pieces.
 
-    Its methods may be cancelled at any moment. `discard` waits for a thread that is still at work
-    then: otherwise it could write to a descriptor that has become another file's.
+    Its methods may be cancelled at any moment. `discard` then waits for a thread that is still
+    working. Otherwise that thread could write to a descriptor that meanwhile belongs to another
+    file.
     """
 
     def __init__(self, files: ObjectFolder) -> None:
@@ -178,22 +179,22 @@ class IncomingFile:
         self._lock = threading.Lock()
         self._hash = blake3()
         self._size_bytes = 0
-        # all of the body, as long as no thread has anything to do with it
-        self._held: bytes | None = b""
+        # The whole body while it is short; None once a thread works on it.
+        self._buffer: bytes | None = b""
         self._place: Path | None = None
         self._descriptor: int | None = None
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
         """Write the next pieces in one step."""
-        held = self._held
-        if held is None:
+        buffer = self._buffer
+        if buffer is None:
             await asyncio.to_thread(self._append, pieces)
-        elif len(held) + sum(map(len, pieces)) < PIECE_BYTES:
-            self._held = b"".join((held, *pieces))
+        elif len(buffer) + sum(map(len, pieces)) < PIECE_BYTES:
+            self._buffer = b"".join((buffer, *pieces))
         else:
-            self._held = None
-            await asyncio.to_thread(self._append, (held, *pieces))
+            self._buffer = None
+            await asyncio.to_thread(self._append, (buffer, *pieces))
 
     def _append(self, pieces: Sequence[Piece]) -> None:
         with self._lock, _disk_errors("a body cannot be written"):
@@ -221,9 +222,9 @@ class IncomingFile:
                     left = left[os.write(descriptor, left) :]
 
     async def finish(self) -> tuple[bytes, int]:
-        """Sync what was written; return its BLAKE3 and its size."""
-        if self._held is not None:
-            return blake3(self._held).digest(), len(self._held)
+        """Sync the body; return its BLAKE3 and its size."""
+        if self._buffer is not None:
+            return blake3(self._buffer).digest(), len(self._buffer)
         return await asyncio.to_thread(self._finish)
 
     def _finish(self) -> tuple[bytes, int]:
@@ -234,30 +235,29 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name, durably; it may have had another one before."""
+        """Give the finished body a name durably; it may have had another one before."""
         self.is_named = True
-        held, self._held = self._held, None
-        await asyncio.to_thread(self._rename, name, held)
+        body, self._buffer = self._buffer, None
+        await asyncio.to_thread(self._rename, name, body)
 
-    def _rename(self, name: ObjectName, held: bytes | None) -> None:
+    def _rename(self, name: ObjectName, body: bytes | None) -> None:
         with self._lock, _disk_errors("a body cannot be named"):
-            if self._is_discarded or (self._place is None and held is None):
+            if self._is_discarded or (self._place is None and body is None):
                 raise StoreUnavailable("a body was discarded before it was named")
             place = self._files.place_of(name)
             self._files.make_folder(place.parent)
             if self._place is not None:
                 self._place.rename(place)
-            elif held is not None:
-                self._write_whole(place, held)
+            elif body is not None:
+                self._write_whole(place, body)
             self._place = place
             sync_folder(place.parent)
 
     def _write_whole(self, place: Path, body: bytes) -> None:
-        """Write a short body directly under its name, which no process knows before a commit
-        contains it."""
+        """Write a short body directly under its name, which no commit contains yet."""
         self._files.require_free_space()
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._place = place  # so that it is discarded when the following fails
+        self._place = place  # so that `discard` removes the file if the next steps fail
         try:
             self._write(descriptor, (body,))
             os.fsync(descriptor)
@@ -265,14 +265,14 @@ class IncomingFile:
             os.close(descriptor)
 
     async def discard(self) -> None:
-        """Remove the file, wherever it is."""
-        if self._held is None:
-            await _in_any_case(self._discard)
+        """Remove the file, whatever its name."""
+        if self._buffer is None:
+            await _run_shielded(self._discard)
         else:
-            self._held, self._is_discarded = None, True
+            self._buffer, self._is_discarded = None, True
 
     def _discard(self) -> None:
-        with self._lock, suppress(OSError):  # swept later if it stays
+        with self._lock, suppress(OSError):  # swept later if this fails
             self._is_discarded = True
             self._close()
             if self._place is not None:
@@ -285,8 +285,9 @@ class IncomingFile:
 
 
 class OpenBody(OpenedBody):
-    """An open file of a body, read in pieces; the last piece of a whole reading comes only when the
-    digest is right.
+    """An open file of a body, read in pieces.
+
+    A complete read yields its last piece only if the digest is right.
 
     Example:
         async with body:
@@ -305,7 +306,7 @@ class OpenBody(OpenedBody):
         self._is_closed = False
 
     def open(self) -> None:
-        """Open the file; on a thread, once."""
+        """Open the file; runs once, on a thread."""
         with self._lock, _disk_errors("a body cannot be read"):
             if self._is_closed:
                 return
@@ -317,18 +318,17 @@ class OpenBody(OpenedBody):
                 raise RecordDamaged("a body does not have the size of its head")
 
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> bytearray:
-        # a body of one piece need not wait: it is no longer than a row might be
+        # The first piece need not wait for a turn: it takes no longer than a large row.
         if self._has_begun:
             await self._cohorts.take()
         self._has_begun = True
         piece = bytearray(min(PIECE_BYTES, end - start))
-        if not self._read_at_hand(piece, start, hasher):
+        if not self._read_cached(piece, start, hasher):
             await asyncio.to_thread(self._read, piece, start, hasher)
         return piece
 
-    def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
-        """Fill a piece from the kernel's memory; False: not all of it is there, or a thread is at
-        work."""
+    def _read_cached(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
+        """Read a piece from the page cache; return False if that would wait or fails."""
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -337,7 +337,7 @@ class OpenBody(OpenedBody):
             ) != len(piece):
                 return False
         except OSError:
-            # the read would wait, is not supported, or the disk refuses: the thread finds out
+            # The read would wait, is not supported, or failed. The read on a thread tells which.
             return False
         finally:
             self._lock.release()
@@ -355,8 +355,8 @@ class OpenBody(OpenedBody):
                 hasher.update(piece)
 
     async def close(self) -> None:
-        """Close the file, once a reading under way has ended."""
-        await _in_any_case(self._close)
+        """Close the file after a running read has ended."""
+        await _run_shielded(self._close)
 
     def _close(self) -> None:
         with self._lock:
@@ -366,8 +366,8 @@ class OpenBody(OpenedBody):
                 os.close(descriptor)
 
 
-async def _in_any_case(step: Callable[[], None]) -> None:
-    """Do a step on a thread, even when all threads are busy and the waiting task is cancelled."""
+async def _run_shielded(step: Callable[[], None]) -> None:
+    """Run a step on a thread, even if all threads are busy and the waiting task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
 
 

@@ -1,8 +1,7 @@
-"""Where a store keeps its bodies: recorded in the store, so that no process looks for them in
-another place.
+"""The place of a store's bodies, recorded in the store so that all processes use the same one.
 
 A store without the row keeps them in the folder `blobs` of its data. The row is written by the
-first start on a bucket, which is refused when there are bodies in files already, and by a move of
+first start with a bucket, which is refused if there are bodies in files already, and by a move of
 the bodies.
 """
 
@@ -31,30 +30,30 @@ async def recorded_place(store: Store) -> str:
 
 
 async def claim_place(store: Store, place: str) -> None:
-    """Compare a place with the one recorded, or record it while there is no body in files."""
+    """Compare a place with the recorded one, or record it if there are no bodies in files."""
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
         if (recorded := _place_of(row)) == place:
             return
         if counter_of(counter):
-            words = "the folder blobs of its data" if recorded == FOLDER else recorded
-            raise BodiesElsewhere(f"large values of this store lie in {words}")
+            place = "the folder blobs of its data" if recorded == FOLDER else recorded
+            raise BodiesElsewhere(f"large values of this store are in {place}")
         put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
-        # The bound is judged in the commit: a body that is named meanwhile refuses it.
+        # The limit of 0 bytes refuses the commit if another one named a body meanwhile.
         if not isinstance(
             await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))),
             Refused,
         ):
             return
-    raise StoreBusy("where the bodies lie could not be recorded")
+    raise StoreBusy("the place of the large values could not be recorded")
 
 
 async def record_move(store: Store, place: str) -> None:
-    """Record that the bodies were moved."""
+    """Record that the bodies were moved to a place."""
     row = await read_row(store, BODIES_PLACE_KEY)
     put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):
-        raise StoreBusy("where the bodies lie could not be recorded")
+        raise StoreBusy("the place of the large values could not be recorded")
 
 
 def _place_of(row: Record | None) -> str:

@@ -1,18 +1,17 @@
-"""Bodies above the inline threshold: how their files are named, and the records that count their
-references.
+"""Objects, the bodies that are too large for a row: their file names and reference counts.
 
     <folder>/<first 2 hex of hash>/<space16 hex>-<hash hex>-<generation hex>
 
 A file is written once, synced, and given a name that was never used before (the generation is
-random); only then may a commit name it. Its record `B space16 hash32` contains the generation and
-the number of heads that refer to it, and changes only in the commits that change those heads. So a
-crash leaves at worst a file that no record names.
+random). Only then may a commit name it. Its record `B space16 hash32` contains the generation and
+the number of heads that refer to it. The record changes only in the commits that change those
+heads. So a crash leaves at worst a file that no record names.
 
-An existing body is shared only by a commit that compares the stamp of a record with at least one
-reference; a record at zero is about to be deleted and is never revived: the next put writes a new
-generation.
+An existing body is shared only by a commit that checks the stamp of a record with at least one
+reference. A record without references is about to be deleted and is never revived: the next put
+writes a new generation.
 
-What is removed, and when: see `collector`. The files themselves: see `object_folder`.
+`collector` removes objects; `object_folder` reads and writes the files.
 """
 
 from typing import Final
@@ -26,7 +25,7 @@ from ..keyspace import due_key
 from ..store.contract import Put
 
 GENERATION_BYTES: Final = 16
-# For this long after its record is deleted, a file stays for clients that read the head before.
+# A file stays this long after its record is deleted, for clients that read the head before.
 UNLINK_AFTER_S: Final = 3600.0
 
 
@@ -44,7 +43,7 @@ class ObjectName(msgspec.Struct, frozen=True, array_like=True):
 
 
 def parse_file_name(name: str) -> ObjectName | None:
-    """Read a file's name; None for anything else in the folder."""
+    """Parse the name of a body's file; return None for other files."""
     parts = name.split("-")
     if [len(part) for part in parts] != [32, 64, 32]:
         return None
@@ -64,9 +63,9 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ObjectWork(ObjectName, frozen=True, array_like=True):
-    """Work on one object that is due: delete its record (`unlink` False), or unlink its file.
+    """Due work on an object: delete its record (`unlink` False), or unlink its file.
 
-    `size_bytes` is the file's share of the size of all bodies; 0 when it was never counted.
+    `size_bytes` is the file's share of the size of all bodies; 0 if it was never counted.
     """
 
     unlink: bool
@@ -75,16 +74,16 @@ class ObjectWork(ObjectName, frozen=True, array_like=True):
 
 _RECORD_CODEC: Final = Codec(ObjectRecord)
 object_record_of: Final = _RECORD_CODEC.read
-"""Reads an object's row; None when there is none or it was collected."""
+"""Decode an object's row; None if it does not exist or was collected."""
 encode_object_record: Final = _RECORD_CODEC.encode
 _WORK_CODEC: Final = Codec(ObjectWork)
 object_work_of: Final = _WORK_CODEC.of
-"""Reads a row of due work."""
+"""Decode a row of due work."""
 
 
 def due_put(
     name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
 ) -> Put:
-    """Schedule work on an object for the collector; see `ObjectWork`."""
+    """Return the put that schedules work on an object for the collector; see `ObjectWork`."""
     work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

@@ -1,10 +1,9 @@
-"""The contract of a place for bodies: they arrive in pieces, get a name never used before, and are
-read in pieces.
+"""The contract of a place for bodies, which are written and read in pieces.
 
-`object_folder` keeps them in a folder, `object_bucket` in an S3 bucket; nothing else in the package
-knows which. Both follow the same rules (spec/store.md §4): a body has no name that a commit may use
-before it is complete and durable, and a reader that opened one before it was removed may be cut
-short, but never gets other bytes.
+`object_folder` keeps bodies in a folder, `object_bucket` in an S3 bucket; other modules do not know
+which. Both follow the same rules (spec/store.md §4). A body gets a name that a commit may use only
+when it is complete and durable. A reader that opened a body before it was removed may be cut short,
+but never gets other bytes.
 
 Example:
     incoming = await objects.begin()
@@ -25,7 +24,7 @@ from ..space_errors import RecordDamaged
 from .object_records import ObjectName
 
 Piece = bytes | bytearray
-"""Some bytes of a body; they are not changed once they were passed on."""
+"""Some bytes of a body; they are not changed after they were passed on."""
 PIECE_BYTES: Final = 256 * 1024
 
 
@@ -33,7 +32,7 @@ class IncomingBody(Protocol):
     """A body in transit. Its methods may be cancelled at any moment.
 
     Attributes:
-        is_named: whether it may have a name that a commit contains; set by `rename`.
+        is_named: whether a commit may contain its name; set by `rename`.
     """
 
     is_named: bool
@@ -47,16 +46,16 @@ class IncomingBody(Protocol):
         ...
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name, durably; any name it had before is removed."""
+        """Give the finished body a name durably; any earlier name is removed."""
         ...
 
     async def discard(self) -> None:
-        """Remove the body, whatever its name; what cannot be removed is swept later."""
+        """Remove the body, whatever its name; if that fails it is swept later."""
         ...
 
 
 class OpenedBody(ABC):
-    """A body that is being read; its size is that of its head."""
+    """A body that is being read; its size is that in its head."""
 
     def __init__(self, digest: bytes, size_bytes: int) -> None:
         self._digest = digest
@@ -74,16 +73,15 @@ class OpenedBody(ABC):
         await self.close()
 
     async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256
-        KiB.
+        """Yield a body, or the bytes from `start` to before `stop`, in pieces of at most 256 KiB.
 
         Raises:
-            RecordDamaged: the body ends early; or it was read whole and does not have its digest:
-                then the last piece was not yielded.
-            StoreUnavailable: the place refuses, or cannot be reached.
+            RecordDamaged: the body ends early, or a complete read does not match its digest. The
+                last piece was then not yielded.
+            StoreUnavailable: the place cannot be reached or fails.
 
         Does not check:
-            The digest, when a part of the body is asked for.
+            The digest, if only a part of the body is read.
         """
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
         hasher = blake3() if (start, end) == (0, self.size_bytes) else None
@@ -99,8 +97,7 @@ class OpenedBody(ABC):
 
     @abstractmethod
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
-        """Read and hash one piece: PIECE_BYTES from `start`, or fewer where a reading up to `end`
-        ends with them."""
+        """Read and hash one piece: PIECE_BYTES from `start`, or fewer up to `end`."""
 
     async def read(self) -> bytes:
         """Return the whole body; raises as `pieces` does."""
@@ -108,7 +105,7 @@ class OpenedBody(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Release the resources of the reading."""
+        """Release the resources of the read."""
 
 
 class ObjectStore(Protocol):
@@ -126,22 +123,21 @@ class ObjectStore(Protocol):
         ...
 
     async def remove(self, name: ObjectName) -> None:
-        """Remove a body if it is there."""
+        """Remove a body if it exists."""
         ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last written before `before`, in epoch seconds, some at a
-        time."""
+        """Yield the names of bodies last written before a time in epoch seconds, some at a time."""
         ...
 
     async def remove_unfinished(self, before: float) -> int:
-        """Remove bodies without a name that were not written to since `before`; return how many.
+        """Remove unnamed bodies that were not written to since a time; return their number.
 
-        A caller that still holds such a body fails when it names it, so nothing acknowledged is
+        A caller that still receives such a body fails when it names it, so nothing acknowledged is
         lost.
         """
         ...
 
     async def check(self) -> None:
-        """Find out whether the place can be reached."""
+        """Test whether the place can be reached."""
         ...

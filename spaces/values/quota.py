@@ -1,21 +1,22 @@
-"""How many bytes a space contains, and its limit.
+"""The size of a space and its limit.
 
-Every row with a body is charged for it in the space's counter, inside the commit: usage is exact
-without being read first, and a row that is replaced or deleted gives its weight back (ST7). The
-wire reports that counter.
+The weight of every row with a body is charged to the space's counter, inside the commit. So usage
+is exact without being read first, and a row that is replaced or deleted gives its weight back
+(ST7). The wire reports that counter.
 
-The rest of the rows, keys and metadata and a fixed part each, has a counter of its own: it may be
-as much as the limit in force, and LEAST_ROWS_BYTES in any case, so that a limit of a few bytes is
-one of bodies (M54).
+The rest of the rows has a counter of its own: keys, metadata and a fixed part each. It may be as
+large as the limit in force, and LEAST_ROWS_BYTES in any case, so that a small limit restricts
+bodies only (M54).
 
-The limit in force is, in this order: for a space named `public` the one for public spaces, whatever
-else is set (M53); the space's own, which the operator sets and which is a row of the store; the
-default. A put reads that row together with everything else that its verdict depends on.
+The limit in force is the first of these: for a space named `public`, the limit for public spaces
+(M53); the space's own, which the operator sets and which is a row of the store; the default. A put
+reads that row together with all other rows that it depends on.
 
 Example:
     keys = (usage_key(space), override_row_key(space))
     limit_bytes = effective_limit(space, records[1], policy)
-    commit = Commit(puts=plan.puts, adds=(Add(usage_key(space), 0, at_most=limit_bytes),))  # if it grows the space
+    # with the add only if the commit grows the space
+    commit = Commit(puts=plan.puts, adds=(Add(usage_key(space), 0, at_most=limit_bytes),))
     if isinstance(outcome, Refused): ...      # read the counter again: is there free space?
 """
 
@@ -42,7 +43,7 @@ from ..store.contract import Put, Range, Record, Store, counter_of, pages_of, re
 
 LEAST_ROWS_BYTES: Final = 64 * 1024
 PUBLIC_NAME: Final = "public"
-# Rows of one step of a walk over all spaces: a millisecond or two, after which other tasks run.
+# Rows in one step of a scan of all spaces: a millisecond or two, after which other tasks run.
 _STEP_ROWS: Final = 1024
 
 
@@ -63,22 +64,22 @@ _CODEC: Final = Codec(_Override)
 
 
 def usage_key(space: SpaceId) -> bytes:
-    """Key of the counter of a space, which is also the account that its bodies are charged to."""
+    """Return the key of a space's counter, the account that its bodies are charged to."""
     return space_keys(space).usage
 
 
 def rows_limit(limit_bytes: int) -> int:
-    """Return how much the rows of a space may take where its bodies may take `limit_bytes`."""
+    """Return the limit on a space's rows if its bodies may take `limit_bytes`."""
     return max(limit_bytes, LEAST_ROWS_BYTES)
 
 
 def override_row_key(space: SpaceId) -> bytes:
-    """Key of a space's own limit."""
+    """Return the key of a space's own limit."""
     return space_keys(space).override
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
-    """Set a space's own limit, or remove it (None). The space need not be hosted."""
+    """Return the put of a space's own limit; None removes it. The space need not be hosted."""
     if limit_bytes is None:
         return Put(override_row_key(space), None)
     return Put(
@@ -87,7 +88,7 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
 
 def override_of(record: Record | None) -> int | None:
-    """Return a space's own limit, from the record under `override_row_key`; None: it has none."""
+    """Return a space's own limit from the record under `override_row_key`; None without one."""
     row = _CODEC.read(record)
     return None if row is None else row.limit_bytes
 
@@ -96,12 +97,12 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
     """Return how many bytes a space may contain (M52, M53).
 
     Args:
-        space: whose.
+        space: the space to be limited.
         override: the record under `override_row_key`, read together with the usage.
         policy: the configured limits.
 
     Returns:
-        Bytes; 0: nothing may be stored; None: no limit.
+        Bytes; 0 if nothing may be stored, None for no limit.
 
     Raises:
         RecordDamaged: the row does not decode.
@@ -113,8 +114,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 
 async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
-    """Return the limits that the operator has set, at most `limit` of them, and whether there are
-    more."""
+    """Return at most `limit` of the limits that the operator set, and whether there are more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
@@ -134,17 +134,17 @@ class SpaceUsage(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The largest spaces, and how many there are in all."""
+    """The largest spaces, and the number of all spaces."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
 
 
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
-    """Find the spaces with the largest contents.
+    """Return the spaces with the largest contents.
 
-    The rows of all spaces are walked once, in steps between which other tasks run, and only the
-    `limit` largest are kept in memory. Changes during the walk may be seen or not.
+    The rows of all spaces are scanned once, in steps between which other tasks run. Only the
+    `limit` largest are kept in memory. Changes during the scan may be missed.
     """
     largest: list[tuple[int, bytes, int, Record]] = []
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):

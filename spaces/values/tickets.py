@@ -1,5 +1,4 @@
-"""Tickets of signed URLs: rows that say for how long, and under which authority, any client may
-read one value.
+"""Tickets of signed URLs: rows that let any client with the URL read one value for a time.
 
 A ticket is 32 bytes, in a URL 43 characters of base64url:
 
@@ -8,10 +7,10 @@ A ticket is 32 bytes, in a URL 43 characters of base64url:
     0       4     minute of the expiry since the epoch, big-endian
     4       28    random
 
-The row is stored under the minute and a hash of the ticket: sweeps find it by time, and reading the
-store does not disclose a ticket. It pins one version of one value and names the content keys of the
-delegations that it relies on; their windows cannot change and bound the expiry, their marks are
-read each time the URL is (Q24).
+The row is stored under the minute and a hash of the ticket, so sweeps find it by time, and reading
+the store does not disclose a ticket. It names one version of one value, and the content keys of the
+delegations that it depends on. Their windows cannot change and limit the expiry. Their marks are
+read on each use of the URL (Q24).
 """
 
 from typing import Final
@@ -30,12 +29,12 @@ from ..store.contract import ABSENT, Put, Store
 TICKET_BYTES: Final = 32
 _MINUTE_BYTES: Final = 4
 _ID_BYTES: Final = 16
-# For this long an expired ticket is distinguished from one that never existed.
+# For this long, an expired ticket is told apart from one that never existed.
 KEPT_AFTER_EXPIRY_S: Final = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """What a signed URL gives access to."""
+    """The value that a signed URL gives access to, until when, and by whose authority."""
 
     value_key: bytes
     digest: bytes
@@ -45,26 +44,28 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
 
 _CODEC: Final = Codec(Ticket)
 ticket_of: Final = _CODEC.read
-"""Reads the row of a ticket; None when there is none."""
+"""Decode the row of a ticket; None if it does not exist."""
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
-    """Make a ticket that cannot be guessed."""
+    """Return a new ticket that cannot be guessed."""
     return replay_minute4(int(expires_at)) + entropy.token(TICKET_BYTES - _MINUTE_BYTES)
 
 
 def ticket_row_key(ticket: bytes) -> bytes:
-    """Key of a ticket's row. `ticket`: 32 bytes, possibly made up."""
+    """Return the key of a ticket's row; `ticket` has 32 bytes and may be made up."""
     return ticket_key(ticket[:_MINUTE_BYTES], blake3(ticket).digest(length=_ID_BYTES))
 
 
-def ticket_put(ticket: bytes, said: Ticket) -> Put:
-    """Keep a new ticket."""
-    return Put(ticket_row_key(ticket), _CODEC.encode(said), expect=ABSENT)
+def ticket_put(ticket: bytes, row: Ticket) -> Put:
+    """Return the put of a new ticket's row."""
+    return Put(ticket_row_key(ticket), _CODEC.encode(row), expect=ABSENT)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Remove tickets an hour after they expired; return how many. Run again while it returns
-    `limit`."""
+    """Remove tickets an hour after they expired; return their number.
+
+    Run it again while it returns `limit`.
+    """
     end = replay_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
     return await remove_until(store, TICKETS_PREFIX, end, limit=limit)

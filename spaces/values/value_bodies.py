@@ -1,11 +1,10 @@
-"""Bodies in transit into a space: received piece by piece, the small ones in memory, the large ones
-in files.
+"""Bodies in transit into a space: small ones are received in memory, large ones in files.
 
-Bodies are received within a `Staging`, which at its end removes every file that no commit can have
+Bodies are received within a `Staging`. At its end it removes every file that no commit can have
 named. A file named by a commit with an unknown outcome stays; if no head refers to it, it is swept
 a day later.
 
-All operations of a process together keep a bounded number of bytes in memory (`Intake`); beyond it
+All operations of a process together keep a limited number of bytes in memory (`Intake`). Beyond it
 a body is refused, and the client tries again later.
 """
 
@@ -20,21 +19,24 @@ from ..space_errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy,
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024
-"""The largest body inside a head. Up to here a row costs the machine less than a file; far beyond,
-the file less."""
+"""The largest body in a head. Up to this size a row costs less than a file."""
 INLINE_TOGETHER_BYTES: Final = 7_864_320
-"""The most body bytes inside the heads of one commit; the rest of its bound (ST6) is for its other
-contents."""
+"""The most body bytes in the heads of one commit.
+
+The rest of the limit on a commit (ST6) is for its other contents.
+"""
 INTAKE_BYTES: Final = 128 * 1024 * 1024
-"""How much of one process's memory all bodies in transit may use: 450 large ones, two thousand of
-64 KiB."""
-# Pieces are as short as a client likes, and each takes memory beside its bytes: this many wait
-# before they are joined.
+"""The memory of one process for all bodies in transit.
+
+It is enough for 450 large bodies, or two thousand of 64 KiB.
+"""
+# A client can send very short pieces, and each takes memory besides its bytes. After this many they
+# are joined.
 _MOST_PIECES: Final = 1024
-# While no more than this part of it is used, a long body waits for long steps: fewer round trips to
-# a thread.
+# While at most an eighth of the memory is used, long bodies are written in longer steps, with fewer
+# round trips to a thread.
 _MUCH_FREE_SHARE: Final = 8
-# After these nothing was written, so nothing can refer to a file that was named.
+# After these errors nothing was written, so no head refers to a file that was named.
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
@@ -55,21 +57,21 @@ def inline_body(data: bytes) -> Body:
 
 
 class Intake:
-    """How much of one process's memory the bodies in transit use, within a bound."""
+    """The memory of one process that bodies in transit use, within a limit."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
         self.held_bytes = 0
         self.max_bytes = max_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes that have arrived; negative: that are no longer in memory."""
+        """Count bytes that have arrived; a negative number releases them."""
         if self.held_bytes + size_bytes > self.max_bytes:
-            raise IntakeFull("too many bodies are on their way")
+            raise IntakeFull("too many large values are in transit")
         self.held_bytes += size_bytes
 
 
 class Staging:
-    """Receives the bodies of one operation."""
+    """The receiver of the bodies of one operation."""
 
     def __init__(self, files: ObjectStore, intake: Intake | None = None) -> None:
         self._files = files
@@ -87,7 +89,7 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove what was not finished, and what no commit can have named."""
+        """Remove bodies that are not finished, and those that no commit can have named."""
         self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
@@ -96,7 +98,7 @@ class Staging:
                 await incoming.discard()
 
     def recall(self) -> None:
-        """Note that the last commit was refused, so that nothing refers to the files it named."""
+        """Note that the last commit was refused, so no head refers to the files that it named."""
         for incoming in self._incoming:
             incoming.is_named = False
 
@@ -125,7 +127,7 @@ class Staging:
         return await self._finish(incoming)
 
     async def keep(self, whole: bytes) -> Body:
-        """Receive a body given whole; raises as `receive` does."""
+        """Receive a body that is given whole; raises as `receive` does."""
         size_bytes = len(whole)
         self._take(size_bytes)
         if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_free_bytes:

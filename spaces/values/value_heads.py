@@ -1,4 +1,4 @@
-"""Values of a space: a head under each path, the body in it or in a file beside it.
+"""Values of a space: a head under each path, and the body in the head or in a file.
 
 The ETag is `"blake3-<64 lower hex>"` of the bytes alone (M1). A put replaces body and metadata
 whole (M2). A delete leaves a tombstone: a second delete finds it, and a path never written has no
@@ -6,9 +6,9 @@ row at all (M31).
 
 Every head is written only over the exact row that was read, because the references of bodies in
 files are counted by the commits that change heads. A writer that loses a race is refused and plans
-again on a new read; that is at most one retry for each earlier write on the same path.
+again on a new read. That is at most one retry for each earlier write on the same path.
 
-Large bodies are written and read in pieces, through an `object_store`: `value_bodies` receives
+Large bodies are written and read in pieces, through an `object_store`; `value_bodies` receives
 them.
 
 Example:
@@ -56,11 +56,11 @@ from .object_store import IncomingBody, ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, Staging
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
-# Bytes of the row of a value beside path, metadata and body, rounded up: stamp, digest, lengths,
-# place in a page.
+# The size of a value's row besides path, metadata and body, rounded up: stamp, digest, lengths, its
+# entry in a page.
 ROW_BYTES: Final = 256
-# Header values arrive with bytes that are not UTF-8 as lone surrogates, and are returned as they
-# arrived.
+# Bytes of header values that are not UTF-8 arrive as lone surrogates. They are stored and returned
+# unchanged.
 _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
 
@@ -78,7 +78,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def etag_header(self) -> str:
-        """The ETag as the wire shows it."""
+        """The ETag as in the HTTP header."""
         return f'"blake3-{self.etag}"'
 
 
@@ -87,12 +87,12 @@ class Write(msgspec.Struct, frozen=True):
 
     path: str
     body: Body | None
-    metadata: Mapping[str, str] = {}  # a copy of it for each
+    metadata: Mapping[str, str] = {}  # msgspec copies the default for each instance
     sealed_key: bytes | None = None
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """What a commit must contain for the writes to happen."""
+    """The contents of a commit that makes the writes."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -113,13 +113,12 @@ _CODEC: Final = Codec(_HeadRow)
 
 
 def head_key(space: SpaceId, path: str) -> bytes:
-    """Key of the head of a path of any length."""
+    """Return the key of the head of a path of any length."""
     return value_key(space_id16(space), path)
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:
-    """Read a head; None for a path never written and for a deleted one (which has a record, see
-    M31).
+    """Decode a head; return None for a deleted path and for one never written (M31).
 
     Args:
         record: as it was read.
@@ -145,7 +144,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
-    """Refuse metadata beyond its bound (ST6); return how many bytes names and values have together.
+    """Refuse metadata that is too large (ST6); return the size of its names and values.
 
     Raises:
         MetadataTooLarge: more than 16 KiB.
@@ -153,7 +152,7 @@ def check_metadata(metadata: Mapping[str, str]) -> int:
     size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
         raise MetadataTooLarge(
-            f"stored metadata may have {MAX_METADATA_BYTES} bytes, this has {size_bytes}"
+            f"metadata may have at most {MAX_METADATA_BYTES} bytes; this has {size_bytes}"
         )
     return size_bytes
 
@@ -168,7 +167,7 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
-    """Return what the row of a value is charged with besides the body (M54)."""
+    """Return the bytes that the row of a value is charged besides the body (M54)."""
     return _path_bytes(path) + _metadata_bytes(metadata)
 
 
@@ -178,7 +177,7 @@ def _path_bytes(path: str) -> int:
 
 @dataclass
 class Values:
-    """Drafts writes and reads bodies."""
+    """A reader of bodies that also drafts writes."""
 
     _store: Store
     files: ObjectStore
@@ -190,15 +189,14 @@ class Values:
         return Staging(self.files, self.intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return the body of a head: the bytes when they are in the row, else the open file."""
+        """Return the body of a head: its bytes if they are in the row, otherwise the open file."""
         if head.body is not None:
             return head.body
-        assert head.object_name is not None  # a head has the one or the other
+        assert head.object_name is not None  # a head has a body or an object
         return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
-        """Return the whole body of a head, compared with its digest; only where its size is
-        bounded."""
+        """Return the whole body of a head, compared with its digest; only for bounded sizes."""
         body = await self.open_body(head)
         if isinstance(body, bytes):
             return body
@@ -212,21 +210,21 @@ class Values:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None = None,
     ) -> "Draft":
-        """Draft writes to one space, together with what they replace.
+        """Draft writes to one space, together with the values that they replace.
 
         Bodies in files cost one more read, deletes of paths of more than 400 bytes one or more.
 
         Args:
-            space: whose values; canonical.
+            space: the canonical space of the values.
             writes: each path once.
             current: the records under `head_key` of each write, as they were read.
-            replaced: the heads in them, where the caller has read them already.
+            replaced: the heads in these records, if the caller has decoded them already.
         Raises:
             MetadataTooLarge: see `check_metadata`.
             PathTooLong: see `added_path_puts`.
-            CommitInvalid: a path appears twice, or one without any row is to be deleted (M31: the
-                caller answers that).
-            RecordDamaged, StoreUnavailable: from rows.
+            CommitInvalid: a path appears twice, or a path without any row is to be deleted (M31:
+                the caller answers that).
+            RecordDamaged, StoreUnavailable: from reading rows.
         """
         draft = Draft(space, writes, current, replaced)
         await draft.look_up(self._store, self.files.max_bytes, self._entropy)
@@ -235,7 +233,7 @@ class Values:
 
 @dataclass(slots=True)
 class _FileBody:
-    """A body in a file, and what the writes do to the references to it."""
+    """A body in a file, and the changes that the writes make to its references."""
 
     size_bytes: int
     delta: int = 0
@@ -243,18 +241,18 @@ class _FileBody:
     file: IncomingBody | None = None
     record: Record | None = None
     found: ObjectRecord | None = None
-    # None: an old head without a record, so that nothing is left to count
+    # None for an old head without a record: there are no references to count
     fresh: ObjectRecord | None = None
 
 
 class Draft:
-    """Some writes together with what they replace, before the files of large bodies are named.
+    """Writes together with the values they replace, before the files of large bodies are named.
 
     Attributes:
-        growth_bytes: by how much the usage of the space, its bodies, changes: exact for a commit of
-            the plan (ST7).
-        row_growth_bytes: by how much the rows of the space change (M54): exact, each write being
-            over the exact row it replaces.
+        growth_bytes: the change of the space's usage, its bodies; exact for a commit of the plan
+            (ST7).
+        row_growth_bytes: the change of the size of the space's rows (M54); exact, because each
+            write expects the exact row that it replaces.
         replaced: the live values that the writes replace, in their order.
     """
 
@@ -275,8 +273,8 @@ class Draft:
         self.growth_bytes = self.row_growth_bytes = 0
         self._writes = list(zip(writes, keys, current, strict=True))
         self._bodies: dict[bytes, _FileBody] = {}
-        self._coming: list[bytes] = []
-        self._leaving: list[bytes] = []
+        self._added_paths: list[bytes] = []
+        self._removed_paths: list[bytes] = []
         for write, record, old in zip(writes, current, replaced, strict=True):
             body = write.body
             if body is None and record is None:
@@ -293,27 +291,26 @@ class Draft:
                 self.growth_bytes += len(body.inline or b"")
                 self.row_growth_bytes += _path_bytes(write.path) + metadata_bytes
                 if body.file is not None:
-                    kept = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
-                    kept.delta += 1
-                    kept.uses += 1
-                    kept.file = body.file
+                    shared = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
+                    shared.delta += 1
+                    shared.uses += 1
+                    shared.file = body.file
             if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (body is None):
-                (self._leaving if body is None else self._coming).append(
+                (self._removed_paths if body is None else self._added_paths).append(
                     write.path.encode(*_HEADER_TEXT)
                 )
 
     async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
-        """Read what the plan depends on beside the heads: the rows on the way to long paths, and
-        those of bodies."""
+        """Read the other rows of the plan: index rows of long paths, and records of bodies."""
         self._entropy = entropy
         self._max_bytes = max_bytes
         space16 = self._own.space16
-        # A row that is removed for one path and put for another is put.
-        ways = (
-            *await removed_path_puts(store, space16, self._leaving),
-            *added_path_puts(space16, self._coming),
+        # The later put of a key wins: an index row that one path removes and another needs is put.
+        index_puts = (
+            *await removed_path_puts(store, space16, self._removed_paths),
+            *added_path_puts(space16, self._added_paths),
         )
-        self._ways = {put.key: put for put in ways}
+        self._index_puts = {put.key: put for put in index_puts}
         if not self._bodies:
             return
         keys = [object_key(space16, digest) for digest in self._bodies]
@@ -335,7 +332,7 @@ class Draft:
                 self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Name the files of large bodies and work out the rows; once for each commit."""
+        """Name the files of large bodies and return the rows to write; once for each commit."""
         puts: list[Put] = []
         checks: list[Check] = []
         adds = [Add(self._own.rows, self.row_growth_bytes)] if self.row_growth_bytes else []
@@ -346,7 +343,7 @@ class Draft:
             if self._max_bytes is not None and self._used_bytes + named_bytes > self._max_bytes:
                 raise StoreFull("no free space for an object")
             adds.append(Add(BODIES_COUNTER, named_bytes, at_most=self._max_bytes))
-            # A file that is named now must not be taken for an orphan; see `collector`.
+            # The sweep must not remove a file that is named now as an orphan; see `collector`.
             if self._sweep is None:
                 puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
             else:
@@ -360,12 +357,12 @@ class Draft:
             if body.file is not None:
                 await body.file.rename(name)
             if body.record is not None and body.fresh == body.found:
-                # shared as it is
+                # The number of references to the body does not change.
                 checks.append(Check(object_key(name.space16, digest), body.record.stamp))
             else:
                 puts += self._body_puts(body, body.fresh, name, now=now)
         heads = [self._head_put(*written, generations) for written in self._writes]
-        return WritePlan((*heads, *self._ways.values(), *puts), tuple(checks), tuple(adds))
+        return WritePlan((*heads, *self._index_puts.values(), *puts), tuple(checks), tuple(adds))
 
     def _body_puts(
         self, body: _FileBody, fresh: ObjectRecord, name: ObjectName, *, now: float
@@ -383,8 +380,8 @@ class Draft:
         if fresh.references == 0:
             puts.append(due_put_of(name, due_at=now, unlink=False))
         elif body.found is not None and body.found.generation != fresh.generation:
-            # The record was about to be deleted, and the collector will no longer find the file by
-            # it.
+            # The old record was about to be deleted. It is replaced now, so its file has to be
+            # scheduled for removal here.
             left = ObjectName(name.space16, name.digest, body.found.generation)
             puts.append(due_put_of(left, due_at=now + UNLINK_AFTER_S, unlink=True))
         return puts
@@ -392,7 +389,7 @@ class Draft:
     def _head_put(
         self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]
     ) -> Put:
-        """Encode a head; `generations` says which file contains a body."""
+        """Return the put of a head; `generations` maps the digest of a body to its file."""
         expect, body = stamp_of(record), write.body
         if body is None:
             return Put(key, None, expect)

@@ -180,7 +180,7 @@ def test_store_moves_into_a_database_and_the_node_goes_on(tmp_path: Path, url: s
         "postgresql",
     )
     assert again.returncode != 0
-    assert "holds a store already" in again.stderr
+    assert "already contains a store" in again.stderr
     assert "next: name an empty database with --store URL" in again.stderr
 
 
@@ -199,7 +199,7 @@ async def test_move_that_is_killed_goes_on(tmp_path: Path, url: str) -> None:
     refused = _command(
         "admin", "migrate-store", "--data", str(back), "--store", url, "--to", "lmdb"
     )
-    assert "a part of a migration" in refused.stderr
+    assert "a move into this database is not finished" in refused.stderr
     there = json.loads(
         _command(
             "admin", "migrate-store", "--data", str(folder), "--store", url, "--to", "postgresql"

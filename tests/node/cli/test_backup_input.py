@@ -149,7 +149,7 @@ def test_the_original_below_a_name_that_cannot_be(run: Run, parts: Parts, tmp_pa
     for folder in ("relative", "", "/a\0b", "/" + "x" * 256, "/x" * 2048):
         file = forged(parts, tmp_path / "backup", folder=folder)
         status, _, said = run("restore", file, "--data", tmp_path / "restored")
-        assert (status, "the folder that it names is none" in said) == (1, True), folder
+        assert (status, "it names an impossible data folder" in said) == (1, True), folder
     assert not (tmp_path / "restored").exists()
 
 
@@ -268,7 +268,7 @@ def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: 
     assert [place.name for place in data.iterdir()] == ["blobs"]
     assert run("check", *there)[0] == 0
     status, _, said = run("restore", file, "--data", tmp_path / "second", "--store", url)
-    assert (status != 0, "holds a store already" in said) == (True, True)
+    assert (status != 0, "already contains a store" in said) == (True, True)
     assert not (tmp_path / "second").exists()
     with pytest.raises(BesideOriginal):  # BK6
         asyncio.run(_refuse_beside(Config(store=Store(data=str(data), url=url))))

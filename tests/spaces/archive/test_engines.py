@@ -137,7 +137,7 @@ async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> Non
     async with filled_database(tmp_path, url, progress=lambda _: None) as moved:
         assert moved.rows == sum(map(len, parts))
     assert await parts_of(PostgresRows(url)) == parts
-    with pytest.raises(MigrationRefused, match="holds a store already"):
+    with pytest.raises(MigrationRefused, match="already contains a store"):
         async with filled_database(tmp_path, url, progress=lambda _: None):
             pass
 

@@ -139,7 +139,7 @@ async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
         Commit(puts=(Put(WITHDRAWALS_KEY, None), Put(b"N" + bytes(16), b"sealed")))
     )
     assert [one.text for one in (await check(bench)).findings] == [
-        "there are networks, and no row of withdrawals"
+        "there are networks, but the row of withdrawals is missing"
     ]
 
 

@@ -109,7 +109,7 @@ async def test_paths_are_bounded(bench: Bench) -> None:
     await bench.write(Write(path, None))
     assert await leading(bench.store) == set()
     with pytest.raises(
-        PathTooLong, match=f"may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}$"
+        PathTooLong, match=f"at most {MAX_PATH_BYTES} bytes; this one has {MAX_PATH_BYTES + 1}$"
     ):
         await bench.plan(Write(path + "p", b"x"))
 

@@ -347,7 +347,7 @@ async def test_long_paths_are_bounded(owner: Owner) -> None:
     reply = await owner.put(path + "p", b"x")
     assert reply.said == (
         400,
-        f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}",
+        f"a path may have at most {MAX_PATH_BYTES} bytes; this one has {MAX_PATH_BYTES + 1}",
     )
     assert (await owner.invoke(("del", path))).status == 200
     assert json.loads((await owner.invoke(("list", ""))).body) == []

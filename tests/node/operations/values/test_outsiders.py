@@ -177,7 +177,7 @@ async def test_one_signer_has_so_many_delegations(serve) -> None:
         grants = [node.token({node.kv("a"): [GET]}, audience=node.friend.did) for _ in range(3)]
         replies = [await node.delegate(grant) for grant in grants]
         assert [reply.status for reply in replies] == [200, 200, 400]
-        assert replies[2].text == "2 delegations of this signer are kept, and no more may be"
+        assert replies[2].text == "the limit of 2 delegations of this signer is reached"
         assert (await node.delegate(grants[0])).status == 200
         own = f"{node.space(owner=node.other)}/kv"
         other = node.token({own: [GET]}, signer=node.other, audience=node.friend.did)
@@ -211,8 +211,7 @@ async def test_bytes_of_one_signer_are_bounded(serve) -> None:
         replies = [await posted(node) for _ in range(4)]
         assert [reply.status for reply in replies] == [200, 200, 200, 400]
         assert (
-            replies[3].text
-            == "40000 bytes of delegations of this signer are kept, and no more may be"
+            replies[3].text == "the limit of 40000 bytes of delegations of this signer is reached"
         )
         assert (await posted(node, size_bytes=100)).status == 200
         assert (await posted(node, signer=node.other)).status == 200
@@ -244,7 +243,7 @@ async def test_bytes_from_one_address_are_bounded(serve) -> None:
             assert [reply.status for reply in replies] == [200, 200, 400]
             assert (
                 replies[2].text
-                == "30000 bytes of delegations from this address are kept, and no more may be"
+                == "the limit of 30000 bytes of delegations from this address is reached"
             )
             outsiders = outsiders[3:]
         owners = [new_key() for _ in range(6)]
