@@ -155,7 +155,7 @@ class ConnectionBounds:
 
 
 class Connection(web.RequestHandler):
-    """A client connection of aiohttp, with limits, without error texts, without a task per request.
+    """An aiohttp client connection with limits, and without a task for each request.
 
     It reads only what is expected next: a head, or the body of the request that is being answered.
     When anything else arrives, at most one read of it, reading stops until it is expected. So no

@@ -142,14 +142,14 @@ def parse_certificate(der: bytes) -> Certificate:
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Load DER with the X.509 library; raises MalformedCertificate."""
+    """Load a DER certificate with the X.509 library; raise MalformedCertificate."""
     return _loaded(
         der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES
     )
 
 
 def load_crl(der: bytes) -> x509.CertificateRevocationList:
-    """Load a revocation list with the X.509 library; raises MalformedCertificate."""
+    """Load a DER revocation list with the X.509 library; raise MalformedCertificate."""
     return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
 
 

@@ -153,7 +153,7 @@ def window_of(starts_at: float, ends_at: float) -> Window:
 
 
 def time_of(text: TimeText) -> float:
-    """Return a time as epoch seconds; raise CollateralUnusable if it does not exist."""
+    """Return a time as epoch seconds; raise CollateralUnusable for an impossible date."""
     try:
         return datetime.fromisoformat(text).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:

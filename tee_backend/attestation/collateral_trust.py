@@ -111,7 +111,7 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
 
 
 def check_replaces(offered: Collateral, held: Collateral) -> None:
-    """Check that a new document may replace the stored one.
+    """Check that a new collateral document may replace the stored one.
 
     If a document does not contain the authority of its PCK list, that list is unverified. Then the
     authority in the other document verifies it.
@@ -175,7 +175,7 @@ def with_newest_lists(
 def _newest(
     lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList
 ) -> RevocationList:
-    """Return the newest list that an issuer signed, or the document's own list if there is none."""
+    """Return the newest list that an issuer signed, or else the document's own list."""
     signed = [one for one in lists if _is_signed(one, issuer)]
     newest = max(signed, key=lambda one: one.window.starts_at, default=own)
     # AT60: compared without signatures, which differ each time the same list is signed.

@@ -69,7 +69,7 @@ class EvaluationNumbers:
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
-        """Return the edition that is standard at `now`; None if there is none yet."""
+        """Return the edition that is standard at `now`, or None before the first one."""
         return next((e for e in self.evaluations if e.standard_from <= now), None)
 
     def following(self, number: int) -> Evaluation | None:

@@ -161,7 +161,7 @@ def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
-    """Yield the document with every choice of optional members; at most 32."""
+    """Yield every configuration document of version 3 that the claims allow; at most 32."""
     always: dict[str, Json] = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),

@@ -98,9 +98,8 @@ class KeyFile:
                 return bytes.fromhex(text.decode("ascii"))
         except ValueError:
             pass
-        what = "is empty" if not data else "contains no key"
         raise KeyUnusable(
-            f"the key file {self.path} {what}",
+            f"the key file {self.path} contains no key",
             hint=(
                 "restore the file from a copy; without a copy, remove the file and the folder of"
                 " grants, and ask owners to grant again"

@@ -48,7 +48,7 @@ async def ask_node(client: Client) -> NodeAttestation:
 
 
 def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
-    """Return a description of genuine evidence as lines."""
+    """Return a description of a node's evidence as lines."""
     lines = [
         f"node: {statement.node_did}, store {statement.store_id.hex()}",
         f"secret: {_ORIGINS[statement.secret_origin]}",
@@ -72,7 +72,7 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
 
 
 def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
-    """Return the same description as JSON."""
+    """Return a description of a node's evidence as JSON."""
     return {
         "node": statement.node_did,
         "storeId": statement.store_id.hex(),

@@ -359,8 +359,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         now = SystemClock().now()
         seen = await verifier.examine(attestation, now=now)
         shown = as_json(attestation.statement, seen)
-        about = "of this node for this nonce" if isinstance(asked, bytes) else "of this node, fresh"
-        lines = [f"ok       the quote is genuine, {about}"]
+        lines = ["ok       the quote is genuine, and names this node and nonce"]
         lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
         if code is None:
             raise NodeEvidenceRefused(

@@ -1,4 +1,4 @@
 """Sources of quotes: dstack's guest agent, the kernel, or a simulated platform.
 
-Verifying what they return is `tee_backend.attestation`.
+`tee_backend.attestation` verifies the quotes.
 """

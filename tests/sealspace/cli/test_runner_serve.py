@@ -198,7 +198,7 @@ def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "kept").mkdir(mode=0o700)
     (tmp_path / "kept" / "backend.key").touch(mode=0o600)
     status, said = refused(*from_file)
-    assert status == 10 and "backend.key is empty" in said
+    assert status == 10 and "backend.key contains no key" in said
     (tmp_path / "kept" / "backend.key").unlink()
     (tmp_path / "kept" / "backend.json").write_text(
         json.dumps({"v": 1, "did": "did:key:z6MkA", "networks": []})
